@@ -1,0 +1,78 @@
+"""Every error that ddqjobs raises on purpose.
+
+::
+
+    DdqjobsError                exit code
+    ├── InputError                  2      something the user wrote is wrong; one line per Problem
+    ├── MissingError                2      something named does not exist (a run, a log, a file)
+    ├── StateError                  2      what is on disk forbids the command (no ledger beside runs, ...)
+    ├── EnvironmentNotReadyError    2      an environment is not built or not verified
+    ├── RunsFailedError             1      --wait or --check found a failed run or a verdict that is short
+    └── SchedulerError              3      the scheduler could not be asked, or its answer could not be read
+
+Each message says what is wrong, where, and what to do next; the command line prints it on stderr as it
+is, without a traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+class DdqjobsError(Exception):
+    """Base of all errors meant for the user. ``exit_code`` is what the command line returns."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One thing that is wrong in a file: ``file:line: message``. ``line`` counts from 1; 0 means none."""
+
+    file: str
+    line: int
+    message: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{where}: {self.message}"
+
+
+class InputError(DdqjobsError):
+    """All problems found in what the user gave, one line each."""
+
+    def __init__(self, problems: Sequence[Problem] | str) -> None:
+        self.problems: tuple[Problem, ...] = () if isinstance(problems, str) else tuple(problems)
+        super().__init__(problems if isinstance(problems, str) else "\n".join(map(str, self.problems)))
+
+
+class MissingError(DdqjobsError):
+    """Something that was named does not exist."""
+
+
+class StateError(DdqjobsError):
+    """The state on disk does not allow what was asked."""
+
+
+class EnvironmentNotReadyError(DdqjobsError):
+    """An environment that a run needs is not ready; the message names the command that mends it."""
+
+
+class RunsFailedError(DdqjobsError):
+    """A run failed or a verdict is short, and the user asked to be told by the exit code."""
+
+    exit_code = 1
+
+
+class SchedulerError(DdqjobsError):
+    """The scheduler could not be asked. Nothing is concluded from it about any job."""
+
+    exit_code = 3
+
+
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the valid word nearest to ``word``, or an empty string."""
+    match = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.6)
+    return f"; did you mean '{match[0]}'?" if match else ""
