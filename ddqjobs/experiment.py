@@ -1,0 +1,180 @@
+"""The experiment file: its types. YAML text becomes an :class:`Experiment` in :func:`parse`.
+
+Mappings are keyed by name everywhere (never lists of named things), so that a file that inherits another
+(``base:``) changes one entry by naming it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ddqjobs.model import TaskKind
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+Positive = Annotated[int, Meta(ge=1)]
+Natural = Annotated[int, Meta(ge=0)]
+Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+Scalar = bool | int | float | str | None
+
+# Words in a command that the script fills in; a whole word {options} may become any number of words.
+PLACEHOLDERS = {
+    "python": "interpreter of the run's environment",
+    "config": "configuration file of the model",
+    "checkpoint": "the run's input named checkpoint",
+    "work_dir": "folder of this attempt for what the detector writes",
+    "run_dir": "folder of the run",
+    "code": "snapshot of ddqjobs' own task code and configurations",
+    "port": "a free TCP port, chosen at start",
+    "gpus": "GPUs per node",
+    "nodes": "number of nodes",
+    "node_rank": "rank of this node",
+    "master": "host name of the first node",
+    "seed": "seed of the variant (0 if it has none)",
+    "options": "all key=value options, behind the code's option flag (none: no word at all)",
+    "model": "name of the model",
+    "run": "name of the run",
+    "input.NAME": "path of the input NAME",
+    "env.NAME": "variable NAME of the job's environment",
+}
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of all sections: an unknown key is an error."""
+
+
+class ReferenceAP(Table):
+    """The published figure of a model: ``ap`` in AP points, or the metrics of a run of task ``task``."""
+
+    ap: float | None = None
+    task: Name | None = None
+    source: str = ""
+
+
+class ModelCode(Table):
+    """One model in one implementation: which code, which configuration."""
+
+    code: Name
+    config: str = ""
+    checkpoint: str = ""  # path of the released weights, for the input `released`
+    options: dict[str, Scalar] = {}
+    hours: dict[Name, float] = {}  # task -> wall-clock hours
+
+
+class Model(Table):
+    """A row of the report."""
+
+    title: str = ""
+    reference: ReferenceAP = ReferenceAP()
+    implementations: dict[Name, ModelCode]
+    hours: dict[Name, float] = {}  # task -> wall-clock hours
+    notes: str = ""
+
+
+class Code(Table):
+    """A code tree with its environment, and how each kind of task is run in it."""
+
+    title: str = ""
+    environment: Name | None = None
+    path: str = ""  # where the tree lies; empty: commands run in the snapshot of the task code
+    revision: str = ""
+    variables: dict[str, str] = {}
+    commands: dict[TaskKind, list[str]] = {}
+    launcher: Literal["plain", "torchrun", "torch.distributed.launch"] = "plain"
+    option_flag: str = "--cfg-options"
+    seed_option: str = ""  # e.g. randomness.seed; empty: the code takes no seed
+    deterministic_option: str = ""
+
+
+class Variant(Table):
+    """Flags of a run: seed, determinism, GPUs, options. ``reference: false`` takes it out of AP verdicts."""
+
+    title: str = ""
+    seed: Seed | None = None
+    deterministic: bool = False
+    gpus: Natural | None = None
+    options: dict[str, Scalar] = {}
+    models: list[Name] = []  # empty: all
+    implementations: list[Name] = []  # empty: all
+    reference: bool = True
+    rule: str = ""  # in words, e.g. the learning-rate rule that the options follow
+
+
+class ResourceRequest(Table):
+    """What a run asks of each node. ``time`` as in 90s, 45m, 24h, 2d; ``memory`` as in 300GB."""
+
+    nodes: Positive | None = None
+    gpus: Natural | None = None
+    cpus: Positive | None = None
+    memory: str | None = None
+    time: str | None = None
+
+
+class Tolerance(Table):
+    """What still counts as the same. ``ap`` in AP points; the others for align tasks, absolute unless said."""
+
+    ap: float | None = None
+    box: float | None = None  # pixels
+    score: float | None = None
+    loss: float | None = None  # relative
+
+
+class Phase(Table):
+    """A column group of the report. ``against`` is what its AP is compared with: the published reference,
+    or another phase."""
+
+    title: str = ""
+    against: Name = "reference"
+    tolerance: Tolerance = Tolerance()
+
+
+class Task(Table):
+    """A rule that makes runs: one per model and variant (or a single one with ``once``)."""
+
+    kind: TaskKind
+    title: str = ""
+    phase: Name | None = None
+    implementation: Name | None = None
+    code: Name | None = None  # for `once` tasks, which have no model
+    once: bool = False
+    models: list[Name] = []  # empty: every model that has the implementation
+    required: list[Name] | None = None  # the other models' runs are optional; None: all required
+    variants: list[Name] = ["default"]
+    seeds: list[Seed] = []  # one run per seed, on top of each variant
+    inputs: dict[Name, str] = {}  # TASK.ARTIFACT, `released`, or path:PATH
+    command: list[str] | None = None
+    config: str = ""
+    options: dict[str, Scalar] = {}
+    variables: dict[str, str] = {}
+    products: dict[Name, str] = {}  # artifact -> glob below the work_dir
+    resources: ResourceRequest = ResourceRequest()
+    tolerance: Tolerance = Tolerance()
+    hours: float | None = None
+    optional: bool = False
+
+
+class Data(Table):
+    """The data set; ``version`` is part of every run's digest."""
+
+    name: str = ""
+    version: str = ""
+    source: str = ""
+
+
+class Experiment(Table):
+    """A whole experiment file."""
+
+    name: Name
+    title: str = ""
+    description: str = ""
+    base: str | None = None
+    data: Data = Data()
+    implementations: dict[Name, str]  # name -> title, in the report's order
+    codes: dict[Name, Code]
+    models: dict[Name, Model]
+    phases: dict[Name, Phase] = {}
+    variants: dict[Name, Variant] = {}
+    tasks: dict[Name, Task]
+    resources: ResourceRequest = ResourceRequest()  # defaults of all tasks

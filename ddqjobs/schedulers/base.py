@@ -1,0 +1,76 @@
+"""The boundary to a scheduler: submit, find, query, cancel, and what it is capable of. Nothing more.
+
+A scheduler knows nothing of experiments. It gets a rendered script with a number of elements (array
+indices), hands back one job id per element, and later says of each job id what it sees. What it sees is
+an :class:`~ddqjobs.model.Observation`; whether a run is done is decided by evidence, never here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from ddqjobs.errors import SchedulerError
+from ddqjobs.model import Frozen, Observation, Resources
+
+
+class SubmitUnknownError(SchedulerError):
+    """The submission was sent, but its answer did not come or could not be read: it may have been taken.
+
+    Whoever catches it asks :meth:`Scheduler.find` for the token, and submits nothing until that is known.
+    """
+
+
+class Capabilities(Frozen):
+    """What a scheduler can express."""
+
+    arrays: bool = False  # several elements in one submission
+    dependencies: bool = False  # `after` is honoured
+
+
+class Element(Frozen):
+    """One run of a submission."""
+
+    index: int  # array index, from 0
+    run: str  # name of the run, for display
+    after: tuple[str, ...] = ()  # job ids that must end well first
+
+
+class Submission(Frozen):
+    """A script to be started once per element, all with the same resources."""
+
+    token: str  # unique; finds the submission again after a crash
+    name: str  # job name for display; allow-listed characters only
+    folder: str  # existing absolute folder: job.sh lies here, the scheduler's own output goes to out/
+    resources: Resources
+    elements: tuple[Element, ...]
+
+    @property
+    def script(self) -> Path:
+        """The script to start: ``bash job.sh`` with DDQJOBS_INDEX set to the element's index."""
+        return Path(self.folder) / "job.sh"
+
+
+class Scheduler(Protocol):
+    """What ``project`` asks of a scheduler. All calls raise :class:`SchedulerError` when the scheduler
+    cannot be asked; no call ever guesses."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this scheduler can express."""
+
+    def submit(self, submission: Submission) -> Mapping[int, str]:
+        """Hands a submission over; returns index -> job id. The same token twice is one submission.
+
+        Raises SubmitUnknownError when it may have been taken, SchedulerError when it certainly was not.
+        """
+
+    def find(self, token: str) -> Mapping[int, str] | None:
+        """index -> job id of the submission with that token, or None if the scheduler has not got it now."""
+
+    def query(self, jobs: Sequence[str]) -> Mapping[str, Observation]:
+        """An observation for every job id asked for, in one query; UNKNOWN for those it does not know."""
+
+    def cancel(self, jobs: Sequence[str]) -> None:
+        """Asks for the end of jobs. Unknown and ended ones are no error. Returns before they have ended."""
