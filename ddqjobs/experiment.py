@@ -45,7 +45,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Base of all sections: an unknown key is an error."""
 
 
-class ReferenceAP(Table):
+class ReferenceAP(Table, kw_only=True):
     """The published figure of a model: ``ap`` in AP points, or the metrics of a run of task ``task``."""
 
     ap: float | None = None
@@ -53,7 +53,7 @@ class ReferenceAP(Table):
     source: str = ""
 
 
-class ModelCode(Table):
+class ModelCode(Table, kw_only=True):
     """One model in one implementation: which code, which configuration."""
 
     code: Name
@@ -63,7 +63,7 @@ class ModelCode(Table):
     hours: dict[Name, float] = {}  # task -> wall-clock hours
 
 
-class Model(Table):
+class Model(Table, kw_only=True):
     """A row of the report."""
 
     title: str = ""
@@ -73,7 +73,7 @@ class Model(Table):
     notes: str = ""
 
 
-class Code(Table):
+class Code(Table, kw_only=True):
     """A code tree with its environment, and how each kind of task is run in it."""
 
     title: str = ""
@@ -88,7 +88,7 @@ class Code(Table):
     deterministic_option: str = ""
 
 
-class Variant(Table):
+class Variant(Table, kw_only=True):
     """Flags of a run: seed, determinism, GPUs, options. ``reference: false`` takes it out of AP verdicts."""
 
     title: str = ""
@@ -102,7 +102,7 @@ class Variant(Table):
     rule: str = ""  # in words, e.g. the learning-rate rule that the options follow
 
 
-class ResourceRequest(Table):
+class ResourceRequest(Table, kw_only=True):
     """What a run asks of each node. ``time`` as in 90s, 45m, 24h, 2d; ``memory`` as in 300GB."""
 
     nodes: Positive | None = None
@@ -112,7 +112,7 @@ class ResourceRequest(Table):
     time: str | None = None
 
 
-class Tolerance(Table):
+class Tolerance(Table, kw_only=True):
     """What still counts as the same. ``ap`` in AP points; the others for align tasks, absolute unless said."""
 
     ap: float | None = None
@@ -121,7 +121,7 @@ class Tolerance(Table):
     loss: float | None = None  # relative
 
 
-class Phase(Table):
+class Phase(Table, kw_only=True):
     """A column group of the report. ``against`` is what its AP is compared with: the published reference,
     or another phase."""
 
@@ -130,7 +130,7 @@ class Phase(Table):
     tolerance: Tolerance = Tolerance()
 
 
-class Task(Table):
+class Task(Table, kw_only=True):
     """A rule that makes runs: one per model and variant (or a single one with ``once``)."""
 
     kind: TaskKind
@@ -155,7 +155,7 @@ class Task(Table):
     optional: bool = False
 
 
-class Data(Table):
+class Data(Table, kw_only=True):
     """The data set; ``version`` is part of every run's digest."""
 
     name: str = ""
@@ -163,7 +163,7 @@ class Data(Table):
     source: str = ""
 
 
-class Experiment(Table):
+class Experiment(Table, kw_only=True):
     """A whole experiment file."""
 
     name: Name

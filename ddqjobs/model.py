@@ -65,7 +65,7 @@ class FailureClass(str, Enum):
     UNKNOWN = "unknown"
 
 
-class Resources(Frozen, forbid_unknown_fields=True):
+class Resources(Frozen, kw_only=True, forbid_unknown_fields=True):
     """What one run asks of its nodes."""
 
     nodes: int = 1
@@ -75,7 +75,7 @@ class Resources(Frozen, forbid_unknown_fields=True):
     time_s: int = 3600  # wall clock
 
 
-class Input(Frozen):
+class Input(Frozen, kw_only=True):
     """An artifact that a run reads: of an upstream run, or a path that the experiment names."""
 
     artifact: str
@@ -83,14 +83,14 @@ class Input(Frozen):
     path: str = ""  # may begin with ~ and hold $VARIABLES of the job; otherwise data, never shell
 
 
-class Reference(Frozen):
+class Reference(Frozen, kw_only=True):
     """The figure a run's AP is compared with."""
 
     ap: float  # in AP points, e.g. 51.3
     source: str = ""
 
 
-class Run(Frozen):
+class Run(Frozen, kw_only=True):
     """One cell of the matrix. ``name`` is readable and unique in the experiment; ``digest`` covers
     everything that decides the result."""
 
@@ -134,7 +134,7 @@ class Run(Frozen):
         return self.hours * self.resources.gpus * self.resources.nodes
 
 
-class Owner(Frozen):
+class Owner(Frozen, kw_only=True):
     """A process, told apart from every other that ever had its pid."""
 
     host: str
@@ -143,7 +143,7 @@ class Owner(Frozen):
     boot: str = ""  # /proc/sys/kernel/random/boot_id
 
 
-class Progress(Frozen):
+class Progress(Frozen, kw_only=True):
     """How far a training is, read from the newest line of its log."""
 
     epoch: int | None = None
@@ -155,7 +155,7 @@ class Progress(Frozen):
     epochs: int | None = None
 
 
-class Observation(Frozen):
+class Observation(Frozen, kw_only=True):
     """What the scheduler says of one ticket now."""
 
     state: JobState
@@ -163,7 +163,7 @@ class Observation(Frozen):
     node: str = ""
 
 
-class Product(Frozen):
+class Product(Frozen, kw_only=True):
     """What a finished attempt left, as its ``product.json`` says. Paths are below the run's folder."""
 
     run: str
@@ -179,7 +179,7 @@ class Product(Frozen):
     adopted_from: str = ""  # set for results that came from elsewhere
 
 
-class Attempt(Frozen):
+class Attempt(Frozen, kw_only=True):
     """One start of a job on nodes, from ``attempts/<n>/``."""
 
     number: int
@@ -194,7 +194,7 @@ class Attempt(Frozen):
     note: str = ""
 
 
-class PlannedRun(Frozen):
+class PlannedRun(Frozen, kw_only=True):
     """A run with its status **and the reason**, in words a user can act on."""
 
     run: Run
@@ -211,7 +211,7 @@ class PlannedRun(Frozen):
     since: float | None = None
 
 
-class Plan(Frozen):
+class Plan(Frozen, kw_only=True):
     """Every run of an experiment, upstream first."""
 
     experiment: str
