@@ -141,7 +141,7 @@ class Task(Table, kw_only=True):
     once: bool = False
     models: list[Name] = []  # empty: every model that has the implementation
     required: list[Name] | None = None  # the other models' runs are optional; None: all required
-    variants: list[Name] = ["default"]
+    variants: list[Name] = msgspec.field(default_factory=lambda: ["default"])
     seeds: list[Seed] = []  # one run per seed, on top of each variant
     inputs: dict[Name, str] = {}  # TASK.ARTIFACT, `released`, or path:PATH
     command: list[str] | None = None
