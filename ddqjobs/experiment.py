@@ -6,6 +6,7 @@ Mappings are keyed by name everywhere (never lists of named things), so that a f
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 import msgspec
@@ -178,3 +179,28 @@ class Experiment(Table, kw_only=True):
     variants: dict[Name, Variant] = {}
     tasks: dict[Name, Task]
     resources: ResourceRequest = ResourceRequest()  # defaults of all tasks
+
+
+# Artifacts that each kind of task leaves by itself (docs/job-contract.md); `products:` adds to them.
+ARTIFACTS: dict[TaskKind, tuple[str, ...]] = {
+    TaskKind.PREPARE: (),
+    TaskKind.CONVERT: ("checkpoint", "convert"),
+    TaskKind.TRAIN: ("checkpoint", "log"),
+    TaskKind.TEST: ("predictions", "log"),
+    TaskKind.ALIGN: ("align",),
+    TaskKind.UNITTEST: ("junit",),
+    TaskKind.SMOKE: (),
+}
+
+
+def split_input(text: str) -> tuple[str, str]:
+    """(task, artifact) of ``TASK.ARTIFACT``; task is empty for ``released`` and ``path:PATH``."""
+    if text == "released" or text.startswith("path:"):
+        return "", text
+    task, _, artifact = text.rpartition(".")
+    return task, artifact
+
+
+def placeholders(words: list[str]) -> list[str]:
+    """All names in braces, in order, of a command's words."""
+    return [name for word in words for name in re.findall(r"\{([^{}]*)\}", word)]

@@ -70,7 +70,7 @@ class Resources(Frozen, kw_only=True, forbid_unknown_fields=True):
 
     nodes: int = 1
     gpus: int = 0  # per node
-    cpus: int = 1  # per node
+    cpus: int = 0  # per node; 0 leaves it to the site
     memory_mb: int = 0  # per node; 0 leaves it to the site
     time_s: int = 3600  # wall clock
 
@@ -161,6 +161,7 @@ class Observation(Frozen, kw_only=True):
     state: JobState
     detail: str = ""
     node: str = ""
+    failure: FailureClass | None = None  # why it ended, where the scheduler is sure: time limit, cancelled, ...
 
 
 class Product(Frozen, kw_only=True):

@@ -1,0 +1,244 @@
+"""What an experiment file says that cannot be true: missing references, impossible combinations, cycles.
+
+Types and keys were checked before (:mod:`ddqjobs.document`). Everything here is pure, and all problems of
+a file are found at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from ddqjobs.errors import Problem, nearest
+from ddqjobs.experiment import (
+    ARTIFACTS,
+    PLACEHOLDERS,
+    Experiment,
+    ModelCode,
+    ResourceRequest,
+    Task,
+    placeholders,
+    split_input,
+)
+from ddqjobs.model import TaskKind
+from ddqjobs.units import megabytes, seconds
+
+Path = tuple[str | int, ...]
+Found = Iterator[tuple[Path, str]]
+
+
+def check(
+    experiment: Experiment, line_of: Callable[[Path], tuple[str, int]], environments: Iterable[str] | None
+) -> list[Problem]:
+    """All problems of an experiment, by file and line. ``environments`` None: references to them unchecked."""
+    known = None if environments is None else frozenset(environments)
+    found = [
+        *_codes(experiment, known),
+        *_models(experiment),
+        *_variants(experiment),
+        *_phases(experiment),
+        *_tasks(experiment),
+        *_cycles(experiment),
+    ]
+    return sorted({Problem(*line_of(path), message) for path, message in found})
+
+
+def _reference(path: Path, what: str, name: str, valid: Iterable[str]) -> Found:
+    names = list(valid)
+    if name not in names:
+        listed = ", ".join(names) or "none"
+        yield path, f"unknown {what} '{name}'{nearest(name, names)}; declared: {listed}"
+
+
+def _codes(e: Experiment, environments: frozenset[str] | None) -> Found:
+    for name, code in e.codes.items():
+        at: Path = ("codes", name)
+        if code.environment and environments is not None:
+            yield from _reference((*at, "environment"), "environment", code.environment, sorted(environments))
+        for kind, words in code.commands.items():
+            yield from _command((*at, "commands", kind.value), words, None)
+
+
+def _models(e: Experiment) -> Found:
+    for name, model in e.models.items():
+        at: Path = ("models", name)
+        for implementation, entry in model.implementations.items():
+            here: Path = (*at, "implementations", implementation)
+            yield from _reference(here, "implementation", implementation, e.implementations)
+            yield from _reference((*here, "code"), "code", entry.code, e.codes)
+            for task in entry.hours:
+                yield from _reference((*here, "hours", task), "task", task, e.tasks)
+        if model.reference.task:
+            yield from _reference((*at, "reference", "task"), "task", model.reference.task, e.tasks)
+        if model.reference.task and model.reference.ap is not None:
+            yield (*at, "reference"), "a reference is either a figure (ap) or a task, not both"
+        for task in model.hours:
+            yield from _reference((*at, "hours", task), "task", task, e.tasks)
+
+
+def _variants(e: Experiment) -> Found:
+    for name, variant in e.variants.items():
+        at: Path = ("variants", name)
+        for i, model in enumerate(variant.models):
+            yield from _reference((*at, "models", i), "model", model, e.models)
+        for i, implementation in enumerate(variant.implementations):
+            yield from _reference(
+                (*at, "implementations", i), "implementation", implementation, e.implementations
+            )
+
+
+def _phases(e: Experiment) -> Found:
+    for name, phase in e.phases.items():
+        if phase.against == "reference":
+            continue
+        yield from _reference(("phases", name, "against"), "phase", phase.against, ["reference", *e.phases])
+        if phase.against == name:
+            yield ("phases", name, "against"), f"phase {name} cannot be compared with itself"
+
+
+def _tasks(e: Experiment) -> Found:
+    yield from _resources(("resources",), e.resources)
+    for name, task in e.tasks.items():
+        at: Path = ("tasks", name)
+        if task.phase is not None:
+            yield from _reference((*at, "phase"), "phase", task.phase, e.phases)
+        yield from _where(e, at, task)
+        for i, variant in enumerate(task.variants):
+            if variant != "default":
+                yield from _reference((*at, "variants", i), "variant", variant, ["default", *e.variants])
+        if len(set(task.seeds)) != len(task.seeds):
+            yield (*at, "seeds"), "a seed is listed twice; each seed makes one run"
+        yield from _inputs(e, at, task)
+        yield from _resources((*at, "resources"), task.resources)
+        if task.command is not None:
+            yield from _command((*at, "command"), task.command, task)
+        if task.kind is TaskKind.PREPARE and not task.products:
+            yield at, "a prepare task must declare its products (artifact: glob below the work_dir)"
+
+
+def _where(e: Experiment, at: Path, task: Task) -> Found:
+    if task.once:
+        if task.code is None:
+            yield at, "a task with `once: true` belongs to no model and must name its code"
+        else:
+            yield from _reference((*at, "code"), "code", task.code, e.codes)
+            yield from _runnable(e, at, task, [task.code])
+        if task.models or task.implementation:
+            yield at, "a task with `once: true` belongs to no model: leave out models and implementation"
+        return
+    if task.code is not None:
+        yield (*at, "code"), "only tasks with `once: true` name a code; the others take their model's"
+    if task.implementation is None:
+        yield at, f"name an implementation; declared: {', '.join(e.implementations)}"
+        return
+    yield from _reference((*at, "implementation"), "implementation", task.implementation, e.implementations)
+    for key in ("models", "required"):
+        for i, model in enumerate(getattr(task, key) or ()):
+            yield from _reference((*at, key, i), "model", model, e.models)
+            if key == "models" and model in e.models and task.implementation not in e.models[model].implementations:
+                yield (*at, key, i), f"model '{model}' has no implementation '{task.implementation}'"
+    yield from _runnable(e, at, task, [entry.code for _, entry in models_of(e, task)])
+
+
+def _runnable(e: Experiment, at: Path, task: Task, codes: list[str]) -> Found:
+    if task.command is not None:
+        return
+    for code in dict.fromkeys(codes):
+        if code in e.codes and task.kind not in e.codes[code].commands:
+            yield at, (
+                f"code '{code}' has no command for {task.kind.value} tasks: "
+                f"add codes.{code}.commands.{task.kind.value}, or give the task a command"
+            )
+
+
+def models_of(e: Experiment, task: Task) -> list[tuple[str, ModelCode]]:
+    """(name, entry) of the models that a task makes runs for, in the file's order."""
+    names = task.models or list(e.models)
+    return [
+        (name, e.models[name].implementations[task.implementation])
+        for name in e.models
+        if name in names and task.implementation in e.models[name].implementations
+    ]
+
+
+def _inputs(e: Experiment, at: Path, task: Task) -> Found:
+    for role, text in task.inputs.items():
+        here: Path = (*at, "inputs", role)
+        upstream, artifact = split_input(text)
+        if text == "released":
+            for name, entry in models_of(e, task):
+                if not entry.checkpoint:
+                    yield here, f"model '{name}' declares no checkpoint for implementation '{task.implementation}'"
+        elif text.startswith("path:"):
+            if not text.removeprefix("path:"):
+                yield here, "path: needs a path behind it"
+        elif not upstream:
+            yield here, f"'{text}' is no input; write TASK.ARTIFACT, released, or path:PATH"
+        else:
+            yield from _reference(here, "task", upstream, e.tasks)
+            if upstream in e.tasks:
+                source = e.tasks[upstream]
+                valid = [*ARTIFACTS[source.kind], *source.products]
+                yield from _reference(here, f"artifact of task {upstream}", artifact, valid)
+                yield from _covers(e, here, task, upstream, source)
+
+
+def _covers(e: Experiment, at: Path, task: Task, upstream: str, source: Task) -> Found:
+    if source.once:
+        return
+    if task.once:
+        if len(models_of(e, source)) > 1:
+            yield at, f"task '{upstream}' has a run per model, but this task has only one run"
+        return
+    have = {name for name, _ in models_of(e, source)}
+    missing = [name for name, _ in models_of(e, task) if name not in have]
+    if missing:
+        yield at, f"task '{upstream}' makes no run for model '{missing[0]}'"
+
+
+def _resources(at: Path, request: ResourceRequest) -> Found:
+    for key, parse in (("time", seconds), ("memory", megabytes)):
+        value = getattr(request, key)
+        if value is not None:
+            try:
+                parse(value)
+            except ValueError as error:
+                yield (*at, key), str(error)
+
+
+def _command(at: Path, words: list[str], task: Task | None) -> Found:
+    if not words:
+        yield at, "a command needs at least one word"
+    for name in placeholders(words):
+        kind, _, rest = name.partition(".")
+        if kind == "input" and rest:
+            if task is not None and rest not in task.inputs:
+                listed = ", ".join(task.inputs) or "none"
+                yield at, f"unknown input '{rest}' in {{{name}}}; this task's inputs: {listed}"
+        elif kind == "env" and rest:
+            if not rest.isidentifier() or not rest.isascii():
+                yield at, f"'{rest}' in {{{name}}} is no name of an environment variable"
+        elif name not in PLACEHOLDERS or "." in name:
+            yield at, f"unknown placeholder {{{name}}}{nearest(name, PLACEHOLDERS)}; valid: {', '.join(PLACEHOLDERS)}"
+    for word in words:
+        if "{options}" in word and word != "{options}":
+            yield at, "{options} stands for any number of words and must be a word of its own"
+
+
+def _cycles(e: Experiment) -> Found:
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> Found:
+        if name in above:
+            ring = " -> ".join((*above[above.index(name) :], name))
+            yield ("tasks", name, "inputs"), f"tasks need each other in a circle: {ring}"
+            return
+        if name in done or name not in e.tasks:
+            return
+        for text in e.tasks[name].inputs.values():
+            upstream, _ = split_input(text)
+            if upstream:
+                yield from visit(upstream, (*above, name))
+        done.add(name)
+
+    for name in e.tasks:
+        yield from visit(name, ())

@@ -1,0 +1,105 @@
+"""Who may submit a run, and who may run it: exclusive creation of small files, nothing else.
+
+Two races are settled here. Neither needs a lock that works across hosts: a hard link onto a name that
+must not exist is atomic on local file systems, NFS and Lustre alike.
+
+*Reservations* (``reservations/<run>~<k>``) decide which command line submits a run. Slot ``k`` may be
+taken only when the ticket of slot ``k-1`` has ended or is void, and taking it is exclusive; so two terminals
+never both submit a run, and a command line that died between two lines leaves its ticket's name behind,
+by which the next one voids it.
+
+*Claims* (``claims/<ticket>``) decide whether a ticket may run: the job that starts creates it (``run``),
+or a command line that voids the ticket (``void``). Whoever comes second stops.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from ddqjobs.model import Frozen, Owner
+from ddqjobs.process import alive, myself
+
+
+class Reservation(Frozen, kw_only=True):
+    """Content of a reservation: the ticket that will run, and the process that is submitting it."""
+
+    ticket: str
+    owner: Owner
+
+
+def create_exclusively(path: Path, content: bytes) -> bool:
+    """Creates ``path`` with ``content``, whole, unless it exists. True if this call created it.
+
+    Raises OSError when the file system refuses (disk full, read-only).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}"
+    try:
+        temporary.write_bytes(content)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        return True
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class Claims:
+    """The claims and reservations of one experiment, below its results folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.claims = folder / "claims"
+        self.reservations = folder / "reservations"
+
+    def path(self, ticket: str) -> Path:
+        """The claim's file; the job re-reads it before every checkpoint and product."""
+        return self.claims / ticket
+
+    def holder(self, ticket: str) -> str:
+        """``"run"``, ``"void"``, or an empty string when nobody has claimed the ticket."""
+        try:
+            return self.path(ticket).read_text(errors="replace").partition("\n")[0]
+        except FileNotFoundError:
+            return ""
+
+    def void(self, ticket: str) -> bool:
+        """Makes sure that the ticket never starts. False if its job has started already."""
+        if create_exclusively(self.path(ticket), b"void\n"):
+            return True
+        return self.holder(ticket) == "void"
+
+    def reserve(self, run: str, ticket: str, ended: frozenset[str], known: frozenset[str]) -> str:
+        """Reserves ``run`` for ``ticket``. Returns an empty string on success, else why not.
+
+        ``known`` are all tickets that the ledger has of this run, ``ended`` those of them that ended. A ticket
+        found in a slot but not in the ledger belongs to a submission in the making: if its process lives,
+        the run is left to it; if not, the ticket is voided and the next slot is tried.
+        """
+        reservation = msgspec.json.encode(Reservation(ticket=ticket, owner=myself()))
+        slot = len(ended)  # slots below this are certainly ended: one ticket per slot
+        while True:
+            path = self.reservations / f"{run}~{slot}"
+            if create_exclusively(path, reservation):
+                return ""
+            taken = self._read(path)
+            if taken is None:
+                return f"its reservation {path.name} cannot be read"
+            if taken.ticket not in ended:
+                if taken.ticket in known:
+                    return "another terminal submitted it a moment ago"
+                if alive(taken.owner):
+                    return f"being submitted by process {taken.owner.pid} on {taken.owner.host}"
+                if not self.void(taken.ticket):
+                    return "its job has started although its submission was not recorded"
+            slot += 1
+
+    @staticmethod
+    def _read(path: Path) -> Reservation | None:
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Reservation)
+        except (OSError, msgspec.MsgspecError):
+            return None

@@ -1,0 +1,60 @@
+"""Why an attempt failed, from its exit code and the end of its log; and what is done about it. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from ddqjobs.model import FailureClass
+
+# How often a run is started again after failures of a class, beyond its first start. A class that says
+# that the run itself is wrong (code, data, environment, ...) has none: a retry would only burn GPU hours.
+BUDGETS: dict[FailureClass, int] = {
+    FailureClass.PREEMPTED: 20,
+    FailureClass.TIMEOUT: 10,
+    FailureClass.NODE: 3,
+    FailureClass.HANG: 2,
+    FailureClass.UNKNOWN: 1,
+    FailureClass.OUT_OF_MEMORY: 0,
+    FailureClass.ENVIRONMENT: 0,
+    FailureClass.DATA: 0,
+    FailureClass.CODE: 0,
+    FailureClass.DIVERGED: 0,
+    FailureClass.CANCELLED: 0,
+    FailureClass.NO_PRODUCT: 0,
+}
+
+# Exit codes of the launch script itself (templates/base.sh.j2; sysexits.h where it has one).
+EXIT_CODES: dict[int, tuple[FailureClass, str]] = {
+    66: (FailureClass.DATA, "an input is missing"),
+    69: (FailureClass.ENVIRONMENT, "the environment's interpreter is missing"),
+    70: (FailureClass.NO_PRODUCT, "it exited 0 without leaving its product"),
+    75: (FailureClass.TIMEOUT, "stopped before its time limit or by preemption"),
+    77: (FailureClass.CANCELLED, "its ticket was voided before it started"),
+}
+
+_PATTERNS: tuple[tuple[FailureClass, str], ...] = (
+    (FailureClass.OUT_OF_MEMORY, r"CUDA out of memory|OutOfMemoryError|Cannot allocate memory|MemoryError"),
+    (FailureClass.ENVIRONMENT, r"ModuleNotFoundError|ImportError|undefined symbol|cannot open shared object"),
+    (FailureClass.DATA, r"FileNotFoundError|json\.decoder\.JSONDecodeError|No such file or directory"),
+    (FailureClass.DIVERGED, r"loss is (?:nan|inf)|Loss is (?:nan|inf)|FloatingPointError|NaN or Inf"),
+)
+
+
+def classify(exit_code: int, log_tail: str) -> tuple[FailureClass, str]:
+    """(class, reason in words) of an attempt that ended with a non-zero ``exit_code``.
+
+    Codes above 128 are signals (bash); 137 is the kernel's or a scheduler's KILL.
+    """
+    if exit_code in EXIT_CODES:
+        return EXIT_CODES[exit_code]
+    for failure, pattern in _PATTERNS:
+        match = list(re.finditer(rf"^.*(?:{pattern}).*$", log_tail[-8192:], re.MULTILINE))
+        if match:
+            return failure, f"exit {exit_code}: {match[-1][0].strip()[:160]}"
+    if exit_code == 137:
+        return FailureClass.UNKNOWN, "killed (signal 9): out of memory, or ended by the system"
+    if exit_code > 128:
+        return FailureClass.UNKNOWN, f"ended by signal {exit_code - 128}"
+    lines = [line.strip() for line in log_tail.splitlines() if line.strip()]
+    last = f": {lines[-1][:160]}" if lines else ""
+    return FailureClass.CODE, f"exit {exit_code}{last}"

@@ -1,0 +1,171 @@
+"""The ledger: append-only JSON lines, the only memory of what was submitted.
+
+Every process that writes has a segment of its own (``ledger/<host>-<pid>-<start>.jsonl``), so no lock is
+needed. Records are facts that stay true in any order: reading sorts them by time, but nothing depends on
+clocks of two hosts agreeing. A line that was torn by a crash is skipped; the intent that must not be lost
+is fsynced, with its folder, before the scheduler hears of it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from ddqjobs.errors import StateError
+from ddqjobs.model import FailureClass, Frozen, JobState, Product
+from ddqjobs.process import myself
+
+
+class Record(Frozen, kw_only=True, tag_field="record", tag=str.lower):
+    """Base of all records. ``at`` is seconds since the epoch on the writer's clock."""
+
+    at: float = 0.0
+
+
+class Intent(Record, kw_only=True):
+    """About to submit: written and synced before the scheduler is called."""
+
+    token: str
+    site: str
+    scheduler: str
+    runs: list[str]  # by element index
+    digests: list[str]
+    host: str
+    pid: int
+    start: int
+    boot: str = ""
+
+
+class Submitted(Record, kw_only=True):
+    """The scheduler took it: element index (as text) -> job id."""
+
+    token: str
+    jobs: dict[str, str]
+
+
+class Voided(Record, kw_only=True):
+    """Tickets that will never start."""
+
+    tickets: list[str]
+    why: str = ""
+
+
+class Observed(Record, kw_only=True):
+    """A change in what the scheduler says of a ticket."""
+
+    ticket: str
+    state: JobState
+    detail: str = ""
+    node: str = ""
+
+
+class Finished(Record, kw_only=True):
+    """A ticket has ended. With a product the run is done, and stays done."""
+
+    run: str
+    ticket: str
+    product: Product | None = None
+    failure: FailureClass | None = None
+    reason: str = ""
+    attempts: int = 0
+    progress: int = 0  # epochs or iterations in the newest checkpoint
+    note: str = ""
+    started_at: float | None = None
+    ended_at: float | None = None
+
+
+class Cancelled(Record, kw_only=True):
+    """The user asked for the end of these tickets."""
+
+    tickets: list[str]
+
+
+class Retried(Record, kw_only=True):
+    """The user wants these runs again: failures before this do not count."""
+
+    runs: list[str]
+
+
+AnyRecord = Intent | Submitted | Voided | Observed | Finished | Cancelled | Retried
+_DECODER: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)
+_ENCODER = msgspec.json.Encoder()
+
+
+def ticket_of(token: str, index: int) -> str:
+    """The name under which element ``index`` of submission ``token`` claims its right to run."""
+    return f"{token}.{index}"
+
+
+class Ledger:
+    """Reads all segments; appends to one of its own, made at the first append."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file: int | None = None
+        self._parsed: dict[str, tuple[int, list[AnyRecord]]] = {}  # segment -> bytes read, records
+        self.torn = 0
+
+    def append(self, *records: AnyRecord) -> None:
+        """Writes records as whole lines and syncs them. Raises StateError if the disk refuses."""
+        now = time.time()
+        text = b"".join(_ENCODER.encode(msgspec.structs.replace(r, at=r.at or now)) + b"\n" for r in records)
+        try:
+            if self._file is None:
+                self._file = self._open()
+            written = os.write(self._file, text)
+            if written != len(text):
+                raise OSError(28, "No space left on device")
+            os.fsync(self._file)
+        except OSError as error:
+            self._file = None  # the line may be torn: a later record belongs into a new segment
+            raise StateError(
+                f"{self.folder}: the ledger cannot be written ({error.strerror}); nothing was submitted. "
+                "Free some space, then run the same command again"
+            ) from error
+
+    def _open(self) -> int:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        me = myself()
+        path = self.folder / f"{me.host}-{me.pid}-{me.start}-{os.urandom(3).hex()}.jsonl"
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o644)
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        return file
+
+    def read(self) -> list[AnyRecord]:
+        """All whole records of all segments, by time. Only what was appended since the last call is parsed."""
+        for path in self._segments():
+            start, records = self._parsed.get(path.name, (0, []))
+            if path.stat().st_size > start:
+                with path.open("rb") as file:
+                    file.seek(start)
+                    data = file.read()
+                end = data.rfind(b"\n") + 1
+                records.extend(self._decode(data[:end].splitlines()))
+                self._parsed[path.name] = (start + end, records)
+        return sorted((r for _, records in self._parsed.values() for r in records), key=lambda r: r.at)
+
+    def _segments(self) -> list[Path]:
+        try:
+            return sorted(p for p in self.folder.iterdir() if p.suffix == ".jsonl")
+        except FileNotFoundError:
+            return []
+
+    def _decode(self, lines: Iterable[bytes]) -> Iterable[AnyRecord]:
+        for line in lines:
+            try:
+                yield _DECODER.decode(line)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                self.torn += 1
+
+    @property
+    def exists(self) -> bool:
+        """Whether anything was ever written here."""
+        return bool(self._segments())

@@ -1,0 +1,210 @@
+"""An experiment's tasks, models, variants and seeds become runs. Pure; names are stable.
+
+A run's name is its task, its model, its variant unless that is ``default``, and its seed where the task
+lists seeds: ``p3-train.ddq-detr-4scale.seed7``. Runs come out upstream first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ddqjobs.check import models_of
+from ddqjobs.errors import InputError
+from ddqjobs.experiment import Code, Experiment, ModelCode, ResourceRequest, Scalar, Task, Variant, split_input
+from ddqjobs.model import Input, Resources, Run
+from ddqjobs.units import megabytes, seconds
+
+_DEFAULT_TIME_S = 3600
+Key = tuple[str, str, int | None]  # model, variant, listed seed
+
+
+def expand(experiment: Experiment) -> tuple[Run, ...]:
+    """All runs of a checked experiment, without digests, upstream first and otherwise in the file's order.
+
+    Raises InputError if two runs would bear one name.
+    """
+    made: dict[str, dict[Key, Run]] = {}
+    order: dict[str, Run] = {}
+    for name in _upstream_first(experiment):
+        made[name] = {}
+        for run, key in _runs_of(experiment, name, made, order):
+            if run.name in order:
+                raise InputError(
+                    f"experiment {experiment.name}: tasks {order[run.name].task} and {name} both make a run named "
+                    f"'{run.name}'; rename a task, model or variant"
+                )
+            made[name][key] = run
+            order[run.name] = run
+    return tuple(order.values())
+
+
+def _upstream_first(experiment: Experiment) -> list[str]:
+    order: dict[str, None] = {}
+
+    def visit(name: str) -> None:
+        for text in experiment.tasks[name].inputs.values():
+            upstream, _ = split_input(text)
+            if upstream and upstream not in order:
+                visit(upstream)
+        order[name] = None
+
+    for name in experiment.tasks:
+        if name not in order:
+            visit(name)
+    return list(order)
+
+
+def _runs_of(
+    e: Experiment, name: str, made: Mapping[str, Mapping[Key, Run]], order: Mapping[str, Run]
+) -> Iterator[tuple[Run, Key]]:
+    task = e.tasks[name]
+    entries: list[tuple[str, ModelCode]] = (
+        [("", ModelCode(code=task.code or ""))] if task.once else models_of(e, task)
+    )
+    for model, entry in entries:
+        for variant_name in task.variants:
+            variant = e.variants.get(variant_name, Variant())
+            if not _applies(variant, task, model):
+                continue
+            for seed in task.seeds or [None]:
+                key = (model, variant_name, seed)
+                inputs = _inputs(task, entry, key, made)
+                yield _run(e, name, entry, key, inputs, order), key
+
+
+def _applies(variant: Variant, task: Task, model: str) -> bool:
+    return (not variant.models or not model or model in variant.models) and (
+        not variant.implementations or task.implementation in (None, *variant.implementations)
+    )
+
+
+def _run(
+    e: Experiment,
+    name: str,
+    entry: ModelCode,
+    key: Key,
+    inputs: tuple[tuple[str, Input], ...],
+    order: Mapping[str, Run],
+) -> Run:
+    task, code = e.tasks[name], e.codes[entry.code]
+    model, variant_name, listed_seed = key
+    variant = e.variants.get(variant_name, Variant())
+    seed = variant.seed if listed_seed is None else listed_seed
+    upstream = [order[i.run] for _, i in inputs if i.run]
+    parts = [name, model, variant_name if variant_name != "default" else "", f"s{listed_seed}" if task.seeds else ""]
+    flags = _flags(code, seed, variant.deterministic)
+    return Run(
+        name=".".join(filter(None, parts)),
+        experiment=e.name,
+        task=name,
+        kind=task.kind,
+        phase=task.phase or "",
+        model=model,
+        implementation=task.implementation or "",
+        variant=variant_name,
+        seed=seed,
+        deterministic=variant.deterministic,
+        code=entry.code,
+        environment=code.environment or "",
+        command=tuple(task.command if task.command is not None else code.commands[task.kind]),
+        options=_options(entry.options, task.options, variant.options, flags),
+        config=task.config or entry.config,
+        workdir=code.path,
+        launcher=code.launcher,
+        variables=tuple({**code.variables, **task.variables}.items()),
+        inputs=inputs,
+        products=tuple(task.products.items()),
+        tolerances=_tolerances(e, task),
+        resources=_resources(e.resources, task.resources, variant),
+        optional=_optional(task, model) or any(run.optional for run in upstream),
+        comparable=variant.reference and all(run.comparable for run in upstream),
+        hours=_hours(e, name, model, entry),
+    )
+
+
+def _flags(code: Code, seed: int | None, deterministic: bool) -> dict[str, Scalar]:
+    flags: dict[str, Scalar] = {}
+    if seed is not None and code.seed_option:
+        flags[code.seed_option] = seed
+    if deterministic and code.deterministic_option:
+        flags[code.deterministic_option] = True
+    return flags
+
+
+def _options(*layers: Mapping[str, Scalar]) -> tuple[str, ...]:
+    merged: dict[str, Scalar] = {}
+    for layer in layers:
+        merged.update(layer)
+    return tuple(f"{key}={value}" for key, value in merged.items())
+
+
+def _inputs(
+    task: Task, entry: ModelCode, key: Key, made: Mapping[str, Mapping[Key, Run]]
+) -> tuple[tuple[str, Input], ...]:
+    found: list[tuple[str, Input]] = []
+    for role, text in task.inputs.items():
+        upstream, artifact = split_input(text)
+        if text == "released":
+            found.append((role, Input(artifact=role, path=entry.checkpoint)))
+        elif not upstream:
+            found.append((role, Input(artifact=role, path=text.removeprefix("path:"))))
+        else:
+            found.append((role, Input(artifact=artifact, run=_match(made[upstream], key, upstream).name)))
+    return tuple(found)
+
+
+def _match(candidates: Mapping[Key, Run], key: Key, task: str) -> Run:
+    """The upstream run that belongs to a run: same model, then the same variant and seed as far as it has them."""
+    model, variant, seed = key
+    for wanted in ((model, variant, seed), (model, variant, None), (model, "default", seed), (model, "default", None)):
+        if wanted in candidates:
+            return candidates[wanted]
+    rest = [run for (m, _, _), run in candidates.items() if m in (model, "")] or list(candidates.values())
+    if len(rest) == 1:
+        return rest[0]
+    raise InputError(
+        f"task '{task}' has {len(rest)} runs for model '{model}' and none of variant '{variant}'; "
+        f"add the variant to it: {', '.join(run.name for run in rest[:4])}"
+    )
+
+
+def _tolerances(e: Experiment, task: Task) -> tuple[tuple[str, float], ...]:
+    phase = e.phases[task.phase].tolerance if task.phase else None
+    values: dict[str, float] = {}
+    for source in (phase, task.tolerance):
+        for key in ("ap", "box", "score", "loss"):
+            value = getattr(source, key, None)
+            if value is not None:
+                values[key] = value
+    return tuple(values.items())
+
+
+def _resources(defaults: ResourceRequest, request: ResourceRequest, variant: Variant) -> Resources:
+    def pick(key: str) -> object:
+        value = getattr(request, key)
+        return getattr(defaults, key) if value is None else value
+
+    gpus = pick("gpus") if variant.gpus is None else variant.gpus
+    time, memory = pick("time"), pick("memory")
+    return Resources(
+        nodes=_whole(pick("nodes"), 1),
+        gpus=_whole(gpus, 0),
+        cpus=_whole(pick("cpus"), 0),
+        memory_mb=megabytes(memory) if isinstance(memory, str) else 0,
+        time_s=seconds(time) if isinstance(time, str) else _DEFAULT_TIME_S,
+    )
+
+
+def _whole(value: object, default: int) -> int:
+    return value if isinstance(value, int) else default
+
+
+def _optional(task: Task, model: str) -> bool:
+    return task.optional or (task.required is not None and model not in task.required)
+
+
+def _hours(e: Experiment, task: str, model: str, entry: ModelCode) -> float | None:
+    for source in (entry.hours, e.models[model].hours if model else {}):
+        if task in source:
+            return source[task]
+    return e.tasks[task].hours

@@ -1,0 +1,294 @@
+"""Runs and a site become script text. The only importer of jinja2; nothing here touches the disk but to
+read templates.
+
+Two kinds of places need two kinds of care. Shell words are quoted (:func:`quote`) or, where they come from
+the job, double-quoted variables; whatever the experiment says is data there, never code. Directive lines
+(``#SBATCH``, ``#DSUB``) are no shell and cannot be quoted: what goes there matches an allow-list or is refused.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import msgspec
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
+
+from ddqjobs.errors import InputError
+from ddqjobs.experiment import Code
+from ddqjobs.model import Frozen, Input, Resources, Run
+from ddqjobs.site import Site
+from ddqjobs.units import seconds
+
+HEARTBEAT_S = 15
+_DIRECTIVE = re.compile(r"[A-Za-z0-9@._:=;,/%+\[\]*!'\" -]*")
+_ROLE = re.compile(r"[^A-Za-z0-9_]")
+# Placeholders that only the job knows; always inside double quotes.
+_RUNTIME = {
+    "python": "$DDQJOBS_PYTHON",
+    "checkpoint": "$DDQJOBS_INPUT_CHECKPOINT",
+    "work_dir": "$DDQJOBS_WORK_DIR",
+    "run_dir": "$DDQJOBS_RUN_DIR",
+    "code": "$DDQJOBS_CODE",
+    "port": "$DDQJOBS_PORT",
+    "node_rank": "${DDQJOBS_NODE_RANK:-0}",
+    "master": "${DDQJOBS_MASTER:-127.0.0.1}",
+}
+
+
+class Context(Frozen, kw_only=True):
+    """What rendering needs to know besides the runs and the site."""
+
+    results: str  # absolute results folder of the experiment
+    project: str  # absolute project folder; relative paths of the experiment are below it
+    code: str  # name of the code snapshot
+    token: str
+    user: str = ""
+    pythons: dict[str, str] = {}  # environment -> its interpreter
+    activate: dict[str, str] = {}  # environment -> script that enters it
+    variables: dict[str, dict[str, str]] = {}  # environment -> its variables
+    option_flags: dict[str, str] = {}  # code -> flag before options
+
+
+class Scripts(Frozen, kw_only=True):
+    """The files of one submission."""
+
+    job: str
+    elements: str  # empty when the only element stands in the job script itself
+    manifest: str
+
+
+def quote(value: object) -> str:
+    """A shell word that stands for exactly this text."""
+    return shlex.quote(str(value))
+
+
+def shell_path(path: str, project: str) -> str:
+    """A path of the experiment as a shell word: ``~`` and a leading ``$NAME`` are the job's, the rest is data."""
+    if path == "~" or path.startswith("~/"):
+        return '"$HOME"' + (quote(path[1:]) if path[1:] else "")
+    variable = re.match(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})", path)
+    if variable:
+        rest = path[variable.end() :]
+        return f'"${{{variable[1] or variable[2]}:?}}"' + (quote(rest) if rest else "")
+    return quote(path if PurePosixPath(path).is_absolute() else str(PurePosixPath(project) / path))
+
+
+def word(text: str, values: dict[str, str]) -> str:
+    """One word of a command: literal parts quoted, placeholders filled or left to the job."""
+    out = []
+    for literal, name in re.findall(r"([^{]+|\{(?![^{}]*\}))|\{([^{}]*)\}", text):
+        if literal:
+            out.append(quote(literal))
+        elif name in values:
+            out.append(quote(values[name]))
+        elif name in _RUNTIME:
+            out.append(f'"{_RUNTIME[name]}"')
+        elif name.startswith("input."):
+            out.append(f'"$DDQJOBS_INPUT_{role(name[6:])}"')
+        elif name.startswith("env."):
+            out.append(f'"${{{name[4:]}:-}}"')
+        else:
+            raise InputError(f"unknown placeholder {{{name}}} in command word '{text}'")
+    return "".join(out) or "''"
+
+
+def role(name: str) -> str:
+    """An input's name as part of a variable's name."""
+    return _ROLE.sub("_", name).upper()
+
+
+def command(run: Run, option_flag: str) -> str:
+    """The run's command as shell text."""
+    values = {
+        "config": run.config,
+        "gpus": str(run.resources.gpus),
+        "nodes": str(run.resources.nodes),
+        "seed": str(run.seed or 0),
+        "model": run.model,
+        "run": run.name,
+    }
+    words: list[str] = []
+    for text in run.command:
+        if text == "{options}":
+            words += [quote(w) for w in ([option_flag] if run.options and option_flag else [])]
+            words += [quote(option) for option in run.options]
+        else:
+            words.append(word(text, values))
+    return " ".join(words)
+
+
+def on_site(resources: Resources, site: Site) -> Resources:
+    """Resources with the site's defaults filled in: CPUs and memory per GPU, its longest time."""
+    gpus = max(1, resources.gpus)
+    time_s = min(resources.time_s, seconds(site.limits.time)) if site.limits.time else resources.time_s
+    return msgspec.structs.replace(
+        resources,
+        cpus=resources.cpus or gpus * site.cpus_per_gpu or 1,
+        memory_mb=resources.memory_mb or gpus * site.memory_mb_per_gpu,
+        time_s=time_s,
+    )
+
+
+def _input_path(value: Input, context: Context) -> str:
+    if value.run:
+        return f'"$results"/runs/{quote(value.run)}/artifacts/{quote(value.artifact)}'
+    return shell_path(value.path, context.project)
+
+
+def _python(run: Run, site: Site, context: Context, activate: str) -> str:
+    """The interpreter as a shell word: of the environment that the site enters, of ours, or the site's own."""
+    if activate:
+        return shell_path(str(PurePosixPath(activate).parent / "python"), context.project)
+    return quote(context.pythons.get(run.environment, site.python))
+
+
+class Renderer:
+    """Renders with the templates of a project (overriding) and those that ship."""
+
+    def __init__(self, template_roots: Sequence[Path]) -> None:
+        self._jinja = Environment(
+            loader=ChoiceLoader([FileSystemLoader(root) for root in template_roots]),
+            undefined=StrictUndefined,
+            autoescape=False,  # noqa: S701  shell text, not HTML: every value is quoted by the q filter
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+        )
+        self._jinja.filters["q"] = quote
+
+    def render(self, runs: Sequence[Run], site: Site, context: Context) -> Scripts:
+        """The scripts of one submission; all runs ask for the same resources.
+
+        Raises InputError if a value cannot stand in a directive line.
+        """
+        elements = "".join(self.element(i, run, site, context) for i, run in enumerate(runs))
+        resources = on_site(runs[0].resources, site)
+        name = job_name(runs)
+        template = self._jinja.get_or_select_template([f"{site.name}/job.sh.j2", f"{site.scheduler}.sh.j2"])
+        job = template.render(
+            title=runs[0].name if len(runs) == 1 else f"{runs[0].name} and {len(runs) - 1} more",
+            site=site.name,
+            token=context.token,
+            count=len(runs),
+            results=context.results,
+            code=context.code,
+            setup=site.setup,
+            modules=site.modules,
+            elements=elements if len(runs) == 1 else "",
+            heartbeat_s=HEARTBEAT_S,
+            directives=directives(site, resources, name, len(runs), context),
+        )
+        manifest = b"".join(msgspec.json.encode(run) + b"\n" for run in runs).decode()
+        return Scripts(job=job, elements="" if len(runs) == 1 else elements, manifest=manifest)
+
+    def element(self, index: int, run: Run, site: Site, context: Context) -> str:
+        """The shell function that says what one run does."""
+        resources = on_site(run.resources, site)
+        variables = {
+            **{k: quote(v) for k, v in site.variables.items()},
+            **{k: quote(v) for k, v in context.variables.get(run.environment, {}).items()},
+            **{k: word(v, {"config": run.config, "model": run.model}) for k, v in run.variables},
+        }
+        activate = context.activate.get(run.environment, "")
+        return self._jinja.get_template("element.sh.j2").render(
+            index=index,
+            run=run.name,
+            kind=run.kind.value,
+            model=run.model,
+            seed="" if run.seed is None else run.seed,
+            deterministic=int(run.deterministic),
+            gpus=resources.gpus,
+            environment=run.environment,
+            python=_python(run, site, context, activate),
+            threads=max(1, resources.cpus // max(1, resources.gpus)),
+            variables=variables.items(),
+            inputs=[(role(name), _input_path(value, context)) for name, value in run.inputs],
+            input_names=" ".join(role(name) for name, _ in run.inputs),
+            workdir=shell_path(run.workdir, context.project) if run.workdir else '"$DDQJOBS_CODE"',
+            activate=shell_path(activate, context.project) if activate else "",
+            command=command(run, context.option_flags.get(run.code, "")),
+        )
+
+
+def job_name(runs: Sequence[Run]) -> str:
+    """A job's display name: the experiment, and the run or the task."""
+    return f"{runs[0].experiment}.{runs[0].name if len(runs) == 1 else runs[0].task}"
+
+
+def directives(site: Site, resources: Resources, name: str, count: int, context: Context) -> list[str]:
+    """The options of the script's directive lines. Raises InputError for what must not stand there."""
+    if site.scheduler == "slurm":
+        options = _slurm(site, resources, name, count, context)
+    elif site.scheduler == "donau":
+        options = _donau(site, resources, name, context)
+    else:
+        return []
+    for option in options:
+        if not _DIRECTIVE.fullmatch(option):
+            raise InputError(
+                f"site {site.name}: {option!r} cannot stand in a directive line, which is read without quoting; "
+                "allowed are letters, digits and @._:=;,/%+[]*!'- (a path: choose another results folder)"
+            )
+    return options
+
+
+def _slurm(site: Site, r: Resources, name: str, count: int, context: Context) -> list[str]:
+    s = site.slurm
+    gpu = f"gpu:{s.gpu_type}:{r.gpus}" if s.gpu_type else f"gpu:{r.gpus}"
+    out = f"{context.results}/submissions/{context.token}/out/"
+    pairs = [
+        ("--job-name", name),
+        ("--comment", context.token),
+        ("--account", s.account.replace("{user}", context.user)),
+        ("--partition", s.partition),
+        ("--qos", s.qos),
+        ("--constraint", s.constraint),
+        ("--reservation", s.reservation),
+        ("--nodes", r.nodes),
+        ("--ntasks-per-node", 1),
+        ("--cpus-per-task", r.cpus),
+        ("--gres", gpu if r.gpus else ""),
+        ("--mem", f"{r.memory_mb}M" if r.memory_mb else ""),
+        ("--time", _slurm_time(r.time_s)),
+        ("--signal", f"B:USR1@{seconds(site.warning)}"),
+        ("--open-mode", "append"),
+        ("--output", out + ("%a.log" if count > 1 else "0.log")),
+        ("--array", f"0-{count - 1}" if count > 1 else ""),
+        ("--mail-type", "END,FAIL" if s.mail else ""),
+        ("--mail-user", s.mail),
+    ]
+    options = [f"{flag}={value}" for flag, value in pairs if value != ""]
+    return [*options, "--requeue", *(["--exclusive"] if s.exclusive else []), *s.extra]
+
+
+def _slurm_time(time_s: int) -> str:
+    return f"{time_s // 86400}-{time_s // 3600 % 24:02d}:{time_s // 60 % 60:02d}:{time_s % 60:02d}"
+
+
+def _donau(site: Site, r: Resources, name: str, context: Context) -> list[str]:
+    """The options of the one script known to have run at BSCC (docs/donau.md), plus a time limit."""
+    d = site.donau
+    old = d.generation == "old"
+    items = [f"cpu={r.cpus}", f"gpu={r.gpus}" if r.gpus else "", f"mem={r.memory_mb}" if r.memory_mb else ""]
+    out = f"{context.results}/submissions/{context.token}/out/%J.out"
+    pairs = [
+        ("-n", name),
+        ("-A", d.account.replace("{user}", context.user)),
+        ("-q", d.queue),
+        ("-l" if old else "--label", d.label),
+        ("--job_type" if old else "--mpi", d.job_type),
+        ("-R", "'" + ";".join(filter(None, items)) + "'"),
+        ("-N", str(r.nodes)),
+        ("-T", str(r.time_s)),
+        ("-e", out),
+        ("-o", out),
+    ]
+    return [f"{flag} {value}" for flag, value in pairs if value] + list(d.extra)
+
+
+def option_flags(codes: dict[str, Code]) -> dict[str, str]:
+    """code -> the flag that comes before its options."""
+    return {name: code.option_flag for name, code in codes.items()}

@@ -1,0 +1,35 @@
+"""Durations and sizes as people write them."""
+
+from __future__ import annotations
+
+import re
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_MEGABYTES = {"MB": 1, "GB": 1000, "TB": 1_000_000, "MiB": 1.048576, "GiB": 1073.741824}
+
+
+def seconds(text: str) -> int:
+    """``"90s"``, ``"45m"``, ``"24h"``, ``"2d"``, ``"1h30m"`` as seconds. Raises ValueError otherwise."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"'{text}' is no duration; write 90s, 45m, 24h, 2d or 1h30m")
+    return round(sum(float(number) * _SECONDS[unit] for number, unit in parts))
+
+
+def megabytes(text: str) -> int:
+    """``"300GB"``, ``"16GiB"``, ``"500MB"`` as megabytes (10^6 bytes). Raises ValueError otherwise."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(MB|GB|TB|MiB|GiB)", text)
+    if not match:
+        raise ValueError(f"'{text}' is no size; write 500MB, 300GB or 16GiB")
+    return round(float(match[1]) * _MEGABYTES[match[2]])
+
+
+def clock(seconds_: float) -> str:
+    """Seconds as people read them: ``45s``, ``12m05s``, ``3h07m``, ``2d04h``."""
+    total = max(0, round(seconds_))
+    days, hours, minutes, rest = total // 86400, total // 3600 % 24, total // 60 % 60, total % 60
+    if days:
+        return f"{days}d{hours:02d}h"
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
