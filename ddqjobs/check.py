@@ -24,12 +24,13 @@ from ddqjobs.units import megabytes, seconds
 
 Path = tuple[str | int, ...]
 Found = Iterator[tuple[Path, str]]
+_VALID = ", ".join(PLACEHOLDERS)
 
 
 def check(
     experiment: Experiment, line_of: Callable[[Path], tuple[str, int]], environments: Iterable[str] | None
 ) -> list[Problem]:
-    """All problems of an experiment, by file and line. ``environments`` None: references to them unchecked."""
+    """All problems, by file and line. ``environments`` None: references to them are not checked."""
     known = None if environments is None else frozenset(environments)
     found = [
         *_codes(experiment, known),
@@ -134,7 +135,11 @@ def _where(e: Experiment, at: Path, task: Task) -> Found:
     for key in ("models", "required"):
         for i, model in enumerate(getattr(task, key) or ()):
             yield from _reference((*at, key, i), "model", model, e.models)
-            if key == "models" and model in e.models and task.implementation not in e.models[model].implementations:
+            if (
+                key == "models"
+                and model in e.models
+                and task.implementation not in e.models[model].implementations
+            ):
                 yield (*at, key, i), f"model '{model}' has no implementation '{task.implementation}'"
     yield from _runnable(e, at, task, [entry.code for _, entry in models_of(e, task)])
 
@@ -144,9 +149,12 @@ def _runnable(e: Experiment, at: Path, task: Task, codes: list[str]) -> Found:
         return
     for code in dict.fromkeys(codes):
         if code in e.codes and task.kind not in e.codes[code].commands:
-            yield at, (
-                f"code '{code}' has no command for {task.kind.value} tasks: "
-                f"add codes.{code}.commands.{task.kind.value}, or give the task a command"
+            yield (
+                at,
+                (
+                    f"code '{code}' has no command for {task.kind.value} tasks: "
+                    f"add codes.{code}.commands.{task.kind.value}, or give the task a command"
+                ),
             )
 
 
@@ -167,7 +175,10 @@ def _inputs(e: Experiment, at: Path, task: Task) -> Found:
         if text == "released":
             for name, entry in models_of(e, task):
                 if not entry.checkpoint:
-                    yield here, f"model '{name}' declares no checkpoint for implementation '{task.implementation}'"
+                    yield (
+                        here,
+                        f"model '{name}' declares no checkpoint for implementation '{task.implementation}'",
+                    )
         elif text.startswith("path:"):
             if not text.removeprefix("path:"):
                 yield here, "path: needs a path behind it"
@@ -218,7 +229,10 @@ def _command(at: Path, words: list[str], task: Task | None) -> Found:
             if not rest.isidentifier() or not rest.isascii():
                 yield at, f"'{rest}' in {{{name}}} is no name of an environment variable"
         elif name not in PLACEHOLDERS or "." in name:
-            yield at, f"unknown placeholder {{{name}}}{nearest(name, PLACEHOLDERS)}; valid: {', '.join(PLACEHOLDERS)}"
+            yield (
+                at,
+                f"unknown placeholder {{{name}}}{nearest(name, PLACEHOLDERS)}; valid: {_VALID}",
+            )
     for word in words:
         if "{options}" in word and word != "{options}":
             yield at, "{options} stands for any number of words and must be a word of its own"

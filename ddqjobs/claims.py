@@ -15,12 +15,25 @@ or a command line that voids the ticket (``void``). Whoever comes second stops.
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from ddqjobs.model import Frozen, Owner
 from ddqjobs.process import alive, myself
+
+
+class Tickets(NamedTuple):
+    """The tickets that the ledger has of a run, and those of them that ended."""
+
+    known: frozenset[str]
+    ended: frozenset[str]
+
+
+TicketsOf = Callable[[str], Tickets]
 
 
 class Reservation(Frozen, kw_only=True):
@@ -72,30 +85,41 @@ class Claims:
             return True
         return self.holder(ticket) == "void"
 
-    def reserve(self, run: str, ticket: str, ended: frozenset[str], known: frozenset[str]) -> str:
+    def reserve(self, run: str, ticket: str, slot: int, tickets_of: TicketsOf, patience_s: float) -> str:
         """Reserves ``run`` for ``ticket``. Returns an empty string on success, else why not.
 
-        ``known`` are all tickets that the ledger has of this run, ``ended`` those of them that ended. A ticket
-        found in a slot but not in the ledger belongs to a submission in the making: if its process lives,
-        the run is left to it; if not, the ticket is voided and the next slot is tried.
+        ``slot`` is the number of the run's tickets that have certainly ended: each had one slot, so the
+        slots below are past. ``tickets_of`` reads the ledger afresh. A ticket found in a slot but not in the
+        ledger belongs to a submission in the making: if its process lives, the run is left to it; if not,
+        nobody can write its intent any more, so the ticket is voided and the next slot is tried. A process
+        on another host counts as alive for ``patience_s`` seconds.
         """
         reservation = msgspec.json.encode(Reservation(ticket=ticket, owner=myself()))
-        slot = len(ended)  # slots below this are certainly ended: one ticket per slot
         while True:
             path = self.reservations / f"{run}~{slot}"
             if create_exclusively(path, reservation):
                 return ""
-            taken = self._read(path)
-            if taken is None:
-                return f"its reservation {path.name} cannot be read"
-            if taken.ticket not in ended:
-                if taken.ticket in known:
-                    return "another terminal submitted it a moment ago"
-                if alive(taken.owner):
-                    return f"being submitted by process {taken.owner.pid} on {taken.owner.host}"
-                if not self.void(taken.ticket):
-                    return "its job has started although its submission was not recorded"
+            refusal = self._refusal(path, tickets_of, run, patience_s)
+            if refusal:
+                return refusal
             slot += 1
+
+    def _refusal(self, path: Path, tickets_of: TicketsOf, run: str, patience_s: float) -> str:
+        """Why the slot after ``path`` may not be taken; empty if its ticket will never run (again)."""
+        taken = self._read(path)
+        if taken is None:
+            return f"its reservation {path.name} cannot be read"
+        living = alive(taken.owner) and (taken.owner.host == myself().host or _age_s(path) < patience_s)
+        tickets = tickets_of(run)  # after looking at the process: what it wrote before it died is seen
+        if taken.ticket in tickets.ended:
+            return ""
+        if taken.ticket in tickets.known:
+            return "another terminal submitted it a moment ago"
+        if living:
+            return f"being submitted by process {taken.owner.pid} on {taken.owner.host}"
+        if not self.void(taken.ticket):
+            return "its job has started although its submission was not recorded"
+        return ""
 
     @staticmethod
     def _read(path: Path) -> Reservation | None:
@@ -103,3 +127,10 @@ class Claims:
             return msgspec.json.decode(path.read_bytes(), type=Reservation)
         except (OSError, msgspec.MsgspecError):
             return None
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -147,7 +147,9 @@ def _bases(text: str) -> list[str]:
     except SyntaxError:
         return []
     for node in tree.body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "_base_" for t in node.targets):
+        if isinstance(node, ast.Assign) and any(
+            isinstance(t, ast.Name) and t.id == "_base_" for t in node.targets
+        ):
             try:
                 value = ast.literal_eval(node.value)
             except ValueError:

@@ -1,4 +1,4 @@
-"""Reads what jobs left in a run's folder. Reading only; a file that is not there or not whole says nothing."""
+"""Reads what jobs left in a run's folder. A file that is not there or not whole says nothing."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class ResourceRequest(Table, kw_only=True):
 
 
 class Tolerance(Table, kw_only=True):
-    """What still counts as the same. ``ap`` in AP points; the others for align tasks, absolute unless said."""
+    """What still counts as the same: ``ap`` in AP points, the others for align tasks."""
 
     ap: float | None = None
     box: float | None = None  # pixels

@@ -140,7 +140,7 @@ class Ledger:
         return file
 
     def read(self) -> list[AnyRecord]:
-        """All whole records of all segments, by time. Only what was appended since the last call is parsed."""
+        """All whole records of all segments, by time. Only what is new since the last call is parsed."""
         for path in self._segments():
             start, records = self._parsed.get(path.name, (0, []))
             if path.stat().st_size > start:

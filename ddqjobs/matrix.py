@@ -10,7 +10,16 @@ from collections.abc import Iterator, Mapping
 
 from ddqjobs.check import models_of
 from ddqjobs.errors import InputError
-from ddqjobs.experiment import Code, Experiment, ModelCode, ResourceRequest, Scalar, Task, Variant, split_input
+from ddqjobs.experiment import (
+    Code,
+    Experiment,
+    ModelCode,
+    ResourceRequest,
+    Scalar,
+    Task,
+    Variant,
+    split_input,
+)
 from ddqjobs.model import Input, Resources, Run
 from ddqjobs.units import megabytes, seconds
 
@@ -30,8 +39,8 @@ def expand(experiment: Experiment) -> tuple[Run, ...]:
         for run, key in _runs_of(experiment, name, made, order):
             if run.name in order:
                 raise InputError(
-                    f"experiment {experiment.name}: tasks {order[run.name].task} and {name} both make a run named "
-                    f"'{run.name}'; rename a task, model or variant"
+                    f"experiment {experiment.name}: tasks {order[run.name].task} and {name} both make a run "
+                    f"named '{run.name}'; rename a task, model or variant"
                 )
             made[name][key] = run
             order[run.name] = run
@@ -91,7 +100,12 @@ def _run(
     variant = e.variants.get(variant_name, Variant())
     seed = variant.seed if listed_seed is None else listed_seed
     upstream = [order[i.run] for _, i in inputs if i.run]
-    parts = [name, model, variant_name if variant_name != "default" else "", f"s{listed_seed}" if task.seeds else ""]
+    parts = [
+        name,
+        model,
+        variant_name if variant_name != "default" else "",
+        f"s{listed_seed}" if task.seeds else "",
+    ]
     flags = _flags(code, seed, variant.deterministic)
     return Run(
         name=".".join(filter(None, parts)),
@@ -154,9 +168,14 @@ def _inputs(
 
 
 def _match(candidates: Mapping[Key, Run], key: Key, task: str) -> Run:
-    """The upstream run that belongs to a run: same model, then the same variant and seed as far as it has them."""
+    """The upstream run that belongs to a run: same model, and the same variant and seed if it has them."""
     model, variant, seed = key
-    for wanted in ((model, variant, seed), (model, variant, None), (model, "default", seed), (model, "default", None)):
+    for wanted in (
+        (model, variant, seed),
+        (model, variant, None),
+        (model, "default", seed),
+        (model, "default", None),
+    ):
         if wanted in candidates:
             return candidates[wanted]
     rest = [run for (m, _, _), run in candidates.items() if m in (model, "")] or list(candidates.values())

@@ -161,7 +161,9 @@ class Observation(Frozen, kw_only=True):
     state: JobState
     detail: str = ""
     node: str = ""
-    failure: FailureClass | None = None  # why it ended, where the scheduler is sure: time limit, cancelled, ...
+    failure: FailureClass | None = (
+        None  # why it ended, where the scheduler is sure: time limit, cancelled, ...
+    )
 
 
 class Product(Frozen, kw_only=True):

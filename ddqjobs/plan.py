@@ -189,7 +189,8 @@ def submittable(
         ready = planned.status is Status.ELIGIBLE
         if graph and (planned.status is Status.WAITING or again):
             ready = all(
-                up in taken or by_name[up].status in (Status.DONE, Status.ACTIVE) for up in planned.run.upstream
+                up in taken or by_name[up].status in (Status.DONE, Status.ACTIVE)
+                for up in planned.run.upstream
             )
         elif again:
             ready = all(by_name[up].status is Status.DONE and up not in taken for up in planned.run.upstream)

@@ -1,9 +1,10 @@
-"""Runs and a site become script text. The only importer of jinja2; nothing here touches the disk but to
-read templates.
+"""Runs and a site become script text. The only importer of jinja2; the disk is touched only to read
+templates.
 
 Two kinds of places need two kinds of care. Shell words are quoted (:func:`quote`) or, where they come from
 the job, double-quoted variables; whatever the experiment says is data there, never code. Directive lines
-(``#SBATCH``, ``#DSUB``) are no shell and cannot be quoted: what goes there matches an allow-list or is refused.
+(``#SBATCH``, ``#DSUB``) are no shell and cannot be quoted: what goes there matches an allow-list, else
+it is refused.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 import msgspec
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
+from msgspec import field
 
 from ddqjobs.errors import InputError
 from ddqjobs.experiment import Code
@@ -46,10 +48,10 @@ class Context(Frozen, kw_only=True):
     code: str  # name of the code snapshot
     token: str
     user: str = ""
-    pythons: dict[str, str] = {}  # environment -> its interpreter
-    activate: dict[str, str] = {}  # environment -> script that enters it
-    variables: dict[str, dict[str, str]] = {}  # environment -> its variables
-    option_flags: dict[str, str] = {}  # code -> flag before options
+    pythons: dict[str, str] = field(default_factory=dict)  # environment -> its interpreter
+    activate: dict[str, str] = field(default_factory=dict)  # environment -> script that enters it
+    variables: dict[str, dict[str, str]] = field(default_factory=dict)  # environment -> its variables
+    option_flags: dict[str, str] = field(default_factory=dict)  # code -> flag before options
 
 
 class Scripts(Frozen, kw_only=True):
@@ -66,7 +68,7 @@ def quote(value: object) -> str:
 
 
 def shell_path(path: str, project: str) -> str:
-    """A path of the experiment as a shell word: ``~`` and a leading ``$NAME`` are the job's, the rest is data."""
+    """A path as a shell word: ``~`` and a leading ``$NAME`` are the job's, the rest is data."""
     if path == "~" or path.startswith("~/"):
         return '"$HOME"' + (quote(path[1:]) if path[1:] else "")
     variable = re.match(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})", path)
@@ -139,7 +141,7 @@ def _input_path(value: Input, context: Context) -> str:
 
 
 def _python(run: Run, site: Site, context: Context, activate: str) -> str:
-    """The interpreter as a shell word: of the environment that the site enters, of ours, or the site's own."""
+    """The interpreter as a shell word: of the environment that the site enters, ours, or the site's own."""
     if activate:
         return shell_path(str(PurePosixPath(activate).parent / "python"), context.project)
     return quote(context.pythons.get(run.environment, site.python))
@@ -152,7 +154,7 @@ class Renderer:
         self._jinja = Environment(
             loader=ChoiceLoader([FileSystemLoader(root) for root in template_roots]),
             undefined=StrictUndefined,
-            autoescape=False,  # noqa: S701  shell text, not HTML: every value is quoted by the q filter
+            autoescape=False,
             trim_blocks=True,
             lstrip_blocks=True,
             keep_trailing_newline=True,
@@ -229,7 +231,7 @@ def directives(site: Site, resources: Resources, name: str, count: int, context:
     for option in options:
         if not _DIRECTIVE.fullmatch(option):
             raise InputError(
-                f"site {site.name}: {option!r} cannot stand in a directive line, which is read without quoting; "
+                f"site {site.name}: {option!r} cannot stand in a directive line, which knows no quoting; "
                 "allowed are letters, digits and @._:=;,/%+[]*!'- (a path: choose another results folder)"
             )
     return options

@@ -73,7 +73,9 @@ class Site(Table, kw_only=True):
     setup: list[str] = []  # shell lines of the site's owner, before anything else runs
     variables: dict[str, str] = {}
     environments: str = ""  # where environments are built; empty: the project's .environments
-    activate: dict[Name, str] = {}  # environment -> path of an existing one (its bin/activate), not ours to build
+    activate: dict[
+        Name, str
+    ] = {}  # environment -> path of an existing one (its bin/activate), not ours to build
     results: str = ""  # empty: the project's results
     python: str = "python3"  # for tasks without an environment
     cpus_per_gpu: Annotated[int, Meta(ge=0)] = 0

@@ -1,0 +1,146 @@
+"""Finds, reads and checks experiments and sites by name or by file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ddqjobs import check, document, environments, matrix
+from ddqjobs.digest import Digester
+from ddqjobs.errors import InputError, MissingError, Problem, nearest
+from ddqjobs.experiment import Experiment
+from ddqjobs.model import Run
+from ddqjobs.shipped import Files, shipped_root
+from ddqjobs.site import Site
+from ddqjobs.units import seconds
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An experiment with its runs (digests included) and the folder that its configurations lie below."""
+
+    experiment: Experiment
+    runs: tuple[Run, ...]
+    path: Path
+
+
+class Catalog:
+    """What a project's folder and the shipped files offer."""
+
+    def __init__(self, project: Path) -> None:
+        self.project = project
+        self.files = Files(project)
+
+    def experiments(self) -> dict[str, Path]:
+        """Name -> file of all experiments, the project's own first."""
+        return self.files.names("experiments/*.yaml")
+
+    def own_experiments(self) -> dict[str, Path]:
+        """Those in the project's own folder."""
+        return {n: p for n, p in self.experiments().items() if p.is_relative_to(self.project)}
+
+    def sites(self) -> dict[str, Path]:
+        """Name -> file of all sites."""
+        return self.files.names("templates/*/site.yaml")
+
+    def environments(self) -> dict[str, Path]:
+        """Name -> declaration of all environments."""
+        return self.files.names("envs/*/env.yaml")
+
+    def find(self, name: str | None) -> Path:
+        """The experiment's file. ``None`` means the project's only one. Raises MissingError listing them."""
+        known = self.experiments()
+        if name is None:
+            own = self.own_experiments() or known
+            if len(own) == 1:
+                return next(iter(own.values()))
+            raise MissingError(f"name an experiment: {', '.join(own) or 'there is none in this project'}")
+        if name in known:
+            return known[name]
+        if is_file_name(name):
+            path = Path(name)
+            if path.is_file():
+                return path
+            raise MissingError(f"{name}: no such file")
+        raise MissingError(
+            f"unknown experiment '{name}'{nearest(name, known)}; there are: {', '.join(known)}"
+        )
+
+    def load(self, name: str | None) -> Loaded:
+        """Reads, checks and expands an experiment. Raises InputError with all problems of its files."""
+        path = self.find(name)
+        read = document.load(path, Experiment, self._resolve_experiment)
+        problems = check.check(read.value, read.line_of, self.environments())
+        if problems:
+            raise InputError(problems)
+        runs = matrix.expand(read.value)
+        digester = Digester(self._config(path), find_module, self.environment_digests(read.value))
+        return Loaded(read.value, digester.digest_all(read.value, runs), path)
+
+    def _config(self, experiment: Path) -> Callable[[str], Path | None]:
+        beside = experiment.resolve().parent
+
+        def find(relative: str) -> Path | None:
+            path = beside / relative
+            return path if path.is_file() else self.files.find(f"experiments/{relative}")
+
+        return find
+
+    def environment_digests(self, experiment: Experiment) -> dict[str, str]:
+        """Name -> identity (twelve digits) of each environment that the experiment's codes use."""
+        names = dict.fromkeys(code.environment for code in experiment.codes.values() if code.environment)
+        loaded = {name: environments.load(name, self.files) for name in names}
+        return {name: environments.identity(declaration)[:12] for name, declaration in loaded.items()}
+
+    def site(self, name: str) -> Site:
+        """Reads and checks a site. Raises MissingError or InputError."""
+        known = self.sites()
+        path = known.get(name) or (Path(name) if is_file_name(name) and Path(name).is_file() else None)
+        if path is None:
+            raise MissingError(f"unknown site '{name}'{nearest(name, known)}; there are: {', '.join(known)}")
+        read = document.load(path, Site, self._resolve_site)
+        site = read.value
+        problems = []
+        for key, text in (
+            ("warning", site.warning),
+            ("grace", site.grace),
+            ("submit_timeout", site.submit_timeout),
+        ):
+            try:
+                seconds(text)
+            except ValueError as error:
+                problems.append(Problem(*read.line_of((key,)), str(error)))
+        if problems:
+            raise InputError(problems)
+        return site
+
+    def _resolve_experiment(self, base: str, named_by: Path) -> Path:
+        return self._resolve(base, named_by, self.experiments(), "experiment")
+
+    def _resolve_site(self, base: str, named_by: Path) -> Path:
+        return self._resolve(base, named_by, self.sites(), "site")
+
+    def _resolve(self, base: str, named_by: Path, known: dict[str, Path], what: str) -> Path:
+        if is_file_name(base):
+            return named_by.parent / base
+        if base not in known:
+            raise MissingError(
+                f"unknown {what} '{base}'{nearest(base, known)}; there are: {', '.join(known)}"
+            )
+        if known[base].resolve() == named_by.resolve():  # an override that inherits what it overrides
+            shipped = shipped_root() / known[base].relative_to(self.project)
+            if shipped.is_file():
+                return shipped
+        return known[base]
+
+
+def is_file_name(text: str) -> bool:
+    """Whether the user means a file rather than a name."""
+    return "/" in text or text.endswith((".yaml", ".yml"))
+
+
+def find_module(relative: str) -> Path | None:
+    """A file of the task code by its path from the package's parent (``ddqjobs/detect/train.py``)."""
+    path = Path(__file__).resolve().parent.parent / relative
+    return path if path.is_file() else None

@@ -1,0 +1,105 @@
+"""``ddqjobs cancel``, ``retry``, ``advance`` and ``adopt``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddqjobs.cli.common import FOLDER, JSON, SITE, Selection, filtered, reporting, say, say_json, warn
+
+
+@filtered
+def cancel(
+    selection: Selection,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """Cancel active runs. They are marked failed (cancelled) and come back with `ddqjobs retry`.
+
+    Examples: ddqjobs cancel mini --phase 3; ddqjobs cancel ddq --model 'ddq-detr-*' --yes
+    """
+    from ddqjobs.errors import InputError
+    from ddqjobs.filters import select
+
+    project = selection.project
+    plan = project.plan(selection.experiment, site=selection.site)
+    runs = [p for p in select(plan, selection.filters) if p.status.value == "active"]
+    if runs and not yes:
+        if as_json or not sys.stdin.isatty():
+            raise InputError(f"this would cancel {len(runs)} runs; say --yes")
+        for p in runs[:20]:
+            say(f"  {p.run.name}: {p.reason}")
+        if not typer.confirm(f"cancel {len(runs)} runs?"):
+            raise typer.Exit(0)
+    names = project.cancel(plan, runs, site=selection.site)
+    if as_json:
+        say_json("cancel", cancelled=names)
+    else:
+        say(f"asked for the end of {len(names)} runs" if names else "none of these runs is active")
+
+
+@filtered
+def retry(selection: Selection, as_json: JSON = False) -> None:
+    """Make failed runs eligible again; `ddqjobs submit` then submits them.
+
+    Examples: ddqjobs retry mini; ddqjobs retry ddq p3-train.ddq-detr-4scale
+    """
+    from ddqjobs.filters import select
+
+    project = selection.project
+    plan = project.plan(selection.experiment, site=selection.site)
+    names = project.retry(plan, select(plan, selection.filters), site=selection.site)
+    if as_json:
+        say_json("retry", retried=names)
+    else:
+        say(f"eligible again: {', '.join(names)}" if names else "none of these runs has failed")
+
+
+@filtered
+def advance(selection: Selection, as_json: JSON = False) -> None:
+    """Collect what has ended, submit again what may be retried, submit what became eligible: for cron.
+
+    Only what was submitted before is touched. Example, every ten minutes:
+    */10 * * * * ddqjobs advance ddq -C ~/reproduction
+    """
+    outcome = selection.project.advance(selection.experiment, site=selection.site)
+    if as_json:
+        say_json("advance", submitted=outcome.submitted, left=outcome.left, unconfirmed=outcome.unconfirmed)
+    else:
+        say(f"submitted {len(outcome.submitted)} runs" if outcome.submitted else "nothing to submit")
+        for run, why in outcome.unconfirmed.items():
+            warn(f"{run}: not confirmed: {why}")
+    if outcome.unconfirmed:
+        raise typer.Exit(3)
+
+
+@reporting
+def adopt(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A detector's work_dir, or a checkpoint.")],
+    experiment: Annotated[
+        str | None, typer.Option("--experiment", "-e", help="The run's experiment.")
+    ] = None,
+    site: SITE = None,
+    folder: FOLDER = None,
+    as_json: JSON = False,
+) -> None:
+    """Take in a result that exists already; every report marks it as adopted.
+
+    Example: ddqjobs adopt -e ddq p3-train.ddq-detr-4scale ~/old/work_dirs/ddq_detr
+    """
+    from ddqjobs.project import open_project
+
+    project = open_project(folder)
+    plan = project.plan(experiment, site=site)
+    product = project.adopt(plan, run, path, site=site)
+    if as_json:
+        say_json("adopt", run=run, product=product)
+    else:
+        found = ", ".join(f"{k} {v}" for k, v in product.metrics.items() if v is not None) or ", ".join(
+            product.artifacts
+        )
+        say(f"adopted {run} from {path}: {found}")

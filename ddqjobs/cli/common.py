@@ -1,0 +1,249 @@
+"""What all commands share: filters, errors, output. The only place that prints, with the commands."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ddqjobs.filters import Filters
+    from ddqjobs.project import Project
+
+JSON_VERSION = 1
+COLOURS = {"done": "green", "active": "cyan", "eligible": "yellow", "waiting": None, "failed": "red"}
+
+
+class Selection:
+    """What a user named on the command line: a project, an experiment, a site, filters."""
+
+    def __init__(self, **words: Any) -> None:
+        self._words = words
+        self._project: Project | None = None
+        self._experiment: str | None = None
+        self._runs: tuple[str, ...] = ()
+
+    @property
+    def project(self) -> Project:
+        """The project, opened once."""
+        if self._project is None:
+            from ddqjobs.project import open_project
+
+            self._project = open_project(self._words["folder"])
+            self._split(self._project, list(self._words["words"] or ()))
+        return self._project
+
+    def _split(self, project: Project, words: list[str]) -> None:
+        """The first word is an experiment if one has this name; the others are runs."""
+        from ddqjobs.catalog import is_file_name
+
+        if words and (words[0] in project.catalog.experiments() or is_file_name(words[0])):
+            self._experiment = words.pop(0)
+        elif words and len(project.catalog.own_experiments()) != 1:
+            project.catalog.find(words[0])  # raises: no such experiment, and a run needs one
+        self._runs = tuple(words)
+
+    @property
+    def experiment(self) -> str | None:
+        """The experiment's name or file; None if it was left out."""
+        return self._experiment if self.project else None
+
+    @property
+    def site(self) -> str | None:
+        """The site's name or file; None for the default."""
+        site: str | None = self._words["site"]
+        return site
+
+    @property
+    def filters(self) -> Filters:
+        """All filters."""
+        from ddqjobs.filters import Filters
+
+        assert self.project
+        words = self._words
+        return Filters(
+            phases=tuple(words["phase"] or ()),
+            models=tuple(words["model"] or ()),
+            implementations=tuple(words["implementation"] or ()),
+            tasks=tuple(words["task"] or ()),
+            variants=tuple(words["variant"] or ()),
+            seeds=tuple(words["seed"] or ()),
+            states=tuple(words["state"] or ()),
+            runs=self._runs,
+        )
+
+
+def complete_words(incomplete: str) -> list[str]:
+    """Experiments, and the runs of the project's only one, for the shell's completion."""
+    try:
+        from ddqjobs.project import open_project
+
+        project = open_project()
+        names = list(project.catalog.experiments())
+        if len(project.catalog.own_experiments()) == 1:
+            names += [run.name for run in project.load().runs]
+        return [name for name in names if name.startswith(incomplete)]
+    except Exception:
+        return []
+
+
+def complete_sites(incomplete: str) -> list[str]:
+    """Sites, for the shell's completion."""
+    try:
+        from ddqjobs.project import open_project
+
+        return [name for name in open_project().catalog.sites() if name.startswith(incomplete)]
+    except Exception:
+        return []
+
+
+def _several(name: str, words: str) -> Any:
+    return Annotated[
+        list[str] | None,
+        typer.Option(f"--{name}", metavar=name.upper(), help=words, rich_help_panel="Filters"),
+    ]
+
+
+WORDS = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[EXPERIMENT] [RUN]...",
+        help="An experiment (may be left out if the project has only one), then names of runs; globs work.",
+        autocompletion=complete_words,
+        show_default=False,
+    ),
+]
+FOLDER = Annotated[
+    str | None,
+    typer.Option(
+        "--project",
+        "-C",
+        metavar="DIR",
+        envvar="DDQJOBS_PROJECT",
+        help="The project's folder [default: here or above].",
+    ),
+]
+SITE = Annotated[
+    str | None,
+    typer.Option(
+        "--site",
+        metavar="SITE",
+        envvar="DDQJOBS_SITE",
+        help="Where jobs run [default: local].",
+        autocompletion=complete_sites,
+    ),
+]
+JSON = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
+_PARAMETERS: dict[str, Any] = {
+    "words": WORDS,
+    "phase": _several("phase", "Runs of this phase; repeatable."),
+    "model": _several("model", "Runs of this model; globs like 'ddq-detr-*'."),
+    "implementation": _several("implementation", "legacy or new, as the experiment calls them."),
+    "task": _several("task", "A task's name or kind: train, test, convert, align, ..."),
+    "variant": _several("variant", "Runs of this variant."),
+    "seed": Annotated[
+        list[int] | None, typer.Option("--seed", help="Runs with this seed.", rich_help_panel="Filters")
+    ],
+    "state": _several("state", "done, active, eligible, waiting, failed or stale."),
+    "site": SITE,
+    "folder": FOLDER,
+}
+
+
+def filtered(function: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the shared filters; it receives them as one ``selection: Selection``."""
+    own = [
+        p for name, p in inspect.signature(function, eval_str=True).parameters.items() if name != "selection"
+    ]
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in _PARAMETERS.items()
+    ]
+
+    @functools.wraps(function)
+    def command(**arguments: Any) -> None:
+        words = {name: arguments.pop(name) for name in _PARAMETERS}
+        function(selection=Selection(**words), **arguments)
+
+    parameters = shared[:1] + [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + shared[1:]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return reporting(command)
+
+
+def reporting(function: Callable[..., None]) -> Callable[..., None]:
+    """Turns our errors into one clear message and their exit code; Ctrl-C into 130."""
+
+    @functools.wraps(function)
+    def command(*args: Any, **arguments: Any) -> None:
+        from ddqjobs.errors import DdqjobsError
+
+        try:
+            function(*args, **arguments)
+        except DdqjobsError as error:
+            fail(str(error))
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            fail("interrupted; what was submitted so far is recorded, and runs go on: see `ddqjobs status`")
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            # Whoever read us has gone; there is nobody left to tell. A second write would complain at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(141) from None
+
+    return command
+
+
+def fail(message: str) -> None:
+    """An error message on stderr, each line with what it is."""
+    from ddqjobs.text_table import clean
+
+    for line in message.splitlines():
+        typer.secho(f"error: {clean(line)}", err=True, fg="red" if sys.stderr.isatty() else None)
+
+
+def warn(message: str) -> None:
+    """A warning on stderr."""
+    from ddqjobs.text_table import clean
+
+    typer.secho(f"warning: {clean(message)}", err=True, fg="yellow" if sys.stderr.isatty() else None)
+
+
+def say(text: str) -> None:
+    """A line on stdout."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def say_json(kind: str, **content: object) -> None:
+    """One versioned JSON document on stdout."""
+    import msgspec
+
+    document = {"version": JSON_VERSION, "kind": kind, **content}
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n")
+    sys.stdout.flush()
+
+
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, align: str = "", status: int | None = None
+) -> str:
+    """A table as wide as the terminal (unlimited when piped); ``status`` is the column that gets colours."""
+    import shutil
+
+    from ddqjobs.text_table import format_table
+
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else None
+
+    def paint(row: int, column: int, text: str) -> str:
+        if row < 0:
+            return typer.style(text, bold=True)
+        colour = COLOURS.get(text.strip()) if column == status else None
+        return typer.style(text, fg=colour) if colour else text
+
+    return format_table(header, rows, align=align, width=width, paint=paint if terminal else None)

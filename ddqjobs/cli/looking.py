@@ -1,0 +1,256 @@
+"""``ddqjobs plan``, ``status`` and ``logs``: nothing here changes anything but the ledger's observations."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ddqjobs.cli.common import JSON, Selection, filtered, say, say_json, table, warn
+
+if TYPE_CHECKING:
+    from ddqjobs.model import Plan, PlannedRun, Progress
+    from ddqjobs.project import RunState
+
+
+@filtered
+def plan(selection: Selection, as_json: JSON = False) -> None:
+    """Every run with its status and the reason, and what the rest will cost.
+
+    Examples: ddqjobs plan mini; ddqjobs plan ddq --phase 3; ddqjobs plan ddq --state failed --json
+    """
+    from ddqjobs.estimate import estimates
+    from ddqjobs.filters import select
+
+    project = selection.project
+    made = project.plan(selection.experiment, site=selection.site)
+    runs = select(made, selection.filters)
+    workspace = project.workspace(selection.experiment, selection.site)
+    costs = estimates((p.run for p in made.runs), workspace.history())
+    if as_json:
+        say_json(
+            "plan",
+            experiment=made.experiment,
+            site=made.site,
+            runs=[{**_facts(p), "gpu_hours": costs[p.run.name].gpu_hours} for p in runs],
+            warnings=workspace.warnings,
+        )
+        return
+    rows = [(p.run.name, p.run.phase, _state_word(p), p.stale or p.reason) for p in runs]
+    say(table(("RUN", "PHASE", "STATUS", "REASON"), rows, status=2))
+    say(summary(made, runs))
+    todo = [
+        costs[p.run.name] for p in runs if p.status.value not in ("done", "active") and not p.run.optional
+    ]
+    known = [e.gpu_hours for e in todo if e.gpu_hours is not None]
+    unknown = len(todo) - len(known)
+    say(
+        f"still to do: {sum(known):.4g} GPU hours"
+        + (f", and {unknown} runs of unknown duration" if unknown else "")
+    )
+    _warn(workspace.warnings)
+
+
+def _state_word(p: PlannedRun) -> str:
+    return p.status.value
+
+
+def _facts(p: PlannedRun) -> dict[str, object]:
+    run = p.run
+    return {
+        "run": run.name,
+        "phase": run.phase,
+        "task": run.task,
+        "kind": run.kind.value,
+        "model": run.model,
+        "implementation": run.implementation,
+        "variant": run.variant,
+        "seed": run.seed,
+        "deterministic": run.deterministic,
+        "optional": run.optional,
+        "status": p.status.value,
+        "reason": p.reason,
+        "failure": p.failure.value if p.failure else None,
+        "stale": p.stale or None,
+        "job": p.job or None,
+        "state": p.state.value if p.state else None,
+        "node": p.node or None,
+        "attempts": p.attempts,
+        "notes": list(p.notes),
+        "needs": list(run.upstream),
+        "digest": run.digest,
+    }
+
+
+def summary(made: Plan, runs: Sequence[PlannedRun]) -> str:
+    """``mini on local: 14 runs: 12 done, 2 active``."""
+    counts: dict[str, int] = {}
+    for p in runs:
+        counts[p.status.value] = counts.get(p.status.value, 0) + 1
+    stale = sum(bool(p.stale) for p in runs)
+    parts = [
+        f"{n} {word}"
+        for word in ("done", "active", "eligible", "waiting", "failed")
+        if (n := counts.get(word))
+    ]
+    if stale:
+        parts.append(f"{stale} stale (`ddqjobs submit --stale` runs them again)")
+    return f"{made.experiment} on {made.site}: {len(runs)} runs: {', '.join(parts)}"
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in dict.fromkeys(warnings):
+        warn(warning)
+    if warnings:
+        raise typer.Exit(3)
+
+
+@filtered
+def status(
+    selection: Selection,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Refresh until all is over; Ctrl-C leaves.")
+    ] = False,
+    interval: Annotated[float, typer.Option(help="Seconds between refreshes.", min=0.2)] = 2.0,
+    as_json: JSON = False,
+) -> None:
+    """State of each run: progress, job, node, attempt, reason.
+
+    Examples: ddqjobs status; ddqjobs status mini --watch; ddqjobs status ddq --state active --json
+    """
+    project = selection.project
+    if watch and sys.stdout.isatty():
+        _watch(selection, interval)
+        return
+    made, states = _states(selection)
+    workspace = project.workspace(selection.experiment, selection.site)
+    if as_json:
+        runs = [{**_facts(s.planned), "progress": s.progress} for s in states]
+        say_json("status", experiment=made.experiment, site=made.site, runs=runs, warnings=workspace.warnings)
+        return
+    say(_status_text(made, states))
+    _warn(workspace.warnings)
+
+
+def _states(selection: Selection) -> tuple[Plan, list[RunState]]:
+    from ddqjobs.filters import select
+
+    made = selection.project.plan(selection.experiment, site=selection.site)
+    runs = select(made, selection.filters)
+    return made, selection.project.status(made, runs, site=selection.site)
+
+
+def _status_text(made: Plan, states: Sequence[RunState]) -> str:
+    rows = []
+    for s in states:
+        p = s.planned
+        notes = "; ".join(filter(None, [p.stale or p.reason, *p.notes]))
+        state = p.state.value if p.state is not None and p.status.value == "active" else p.status.value
+        rows.append(
+            (p.run.name, state, progress_text(s.progress), p.job, p.node, str(p.attempts or ""), notes)
+        )
+    header = ("RUN", "STATE", "PROGRESS", "JOB", "NODE", "TRY", "REASON")
+    return table(header, rows, status=1) + "\n" + summary(made, [s.planned for s in states])
+
+
+def progress_text(p: Progress | None) -> str:
+    """``epoch 3/12, 40/100, eta 1h02m, loss 12.3, AP 31.4``, as far as the log tells."""
+    if p is None:
+        return ""
+    from ddqjobs.units import clock
+
+    parts = []
+    if p.epoch is not None:
+        parts.append(f"epoch {p.epoch}" + (f"/{p.epochs}" if p.epochs else ""))
+    if p.iteration is not None:
+        parts.append(f"{p.iteration}" + (f"/{p.iterations}" if p.iterations else ""))
+    if p.eta_s is not None:
+        parts.append(f"eta {clock(p.eta_s)}")
+    if p.loss is not None:
+        parts.append(f"loss {p.loss:.4g}")
+    if p.ap is not None:
+        parts.append(f"AP {p.ap:.1f}")
+    return ", ".join(parts)
+
+
+def _watch(selection: Selection, interval: float) -> None:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console()
+    with Live(console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            made, states = _states(selection)
+            clock = time.strftime("%H:%M:%S")
+            live.update(
+                Text.from_ansi(f"{clock}  Ctrl-C leaves; jobs go on\n{_status_text(made, states)}"),
+                refresh=True,
+            )
+            if not any(s.planned.status.value == "active" for s in states):
+                break
+            time.sleep(interval)
+    say(_status_text(made, states))
+
+
+@filtered
+def logs(
+    selection: Selection,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run is over.")] = False,
+    attempt: Annotated[
+        int | None, typer.Option("--attempt", min=1, help="Which attempt [default: the newest].")
+    ] = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Only the last N lines; 0: all.")] = 0,
+) -> None:
+    """The log of one run.
+
+    Examples: ddqjobs logs mini p3-train.ddq-detr-r18; ddqjobs logs mini p3-train.ddq-detr-r18 -f -n 20
+    """
+    from ddqjobs.errors import InputError
+    from ddqjobs.filters import select
+
+    project = selection.project
+    made = project.plan(selection.experiment, site=selection.site)
+    chosen = select(made, selection.filters)
+    if len(chosen) != 1:
+        names = ", ".join(p.run.name for p in chosen[:6]) + (", ..." if len(chosen) > 6 else "")
+        raise InputError(f"logs shows one run at a time; name one of {names}")
+    run = chosen[0].run.name
+    path = project.log(made, run, attempt, site=selection.site)
+    position = _print_from(path, 0, lines)
+    while follow and _active(selection, run):
+        time.sleep(0.5)
+        newest = project.log(made, run, attempt, site=selection.site)
+        if newest != path:
+            say(f"--- {newest.parent.name}. attempt ---")
+            path, position = newest, 0
+        position = _print_from(path, position, 0)
+    _print_from(path, position, 0)
+
+
+def _active(selection: Selection, run: str) -> bool:
+    from ddqjobs.project import one_run
+
+    made = selection.project.plan(selection.experiment, site=selection.site)
+    return one_run(made, run).status.value == "active"
+
+
+def _print_from(path: Path, position: int, lines: int) -> int:
+    """Prints a log from ``position`` on, control characters made harmless; returns the new end."""
+    from ddqjobs.text_table import clean
+
+    try:
+        with path.open("rb") as file:
+            file.seek(position)
+            data = file.read()
+    except FileNotFoundError:
+        return position
+    text = data.decode(errors="replace").replace("\r", "\n").splitlines()
+    for line in text[-lines:] if lines else text:
+        sys.stdout.write(clean(line) + "\n")
+    sys.stdout.flush()
+    return position + len(data)

@@ -1,0 +1,58 @@
+"""The command line: one file per command, a pipeline over :mod:`ddqjobs.project`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ddqjobs.cli import acting, environment, looking, report, setting_up, submit
+
+EPILOG = (
+    "Exit codes: 0 all well; 1 a run failed or a verdict is short (--wait, --check); 2 bad input; "
+    "3 the scheduler could not be asked; 130 Ctrl-C."
+)
+app = typer.Typer(
+    name="ddqjobs",
+    help="Reproduce a detection paper on a GPU cluster: from one experiment file to an AP table.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EPILOG,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from ddqjobs import __version__
+
+        typer.echo(f"ddqjobs {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Reproduce a detection paper on a GPU cluster: from one experiment file to an AP table."""
+
+
+app.command()(setting_up.init)
+app.command()(looking.plan)
+app.command()(submit.submit)
+app.command()(looking.status)
+app.command()(looking.logs)
+app.command()(report.report)
+app.command()(acting.cancel)
+app.command()(acting.retry)
+app.command()(acting.advance)
+app.command()(acting.adopt)
+app.add_typer(environment.app, name="env")
+app.command()(setting_up.schema)
+
+
+def main() -> None:
+    """Entry point of the ``ddqjobs`` script."""
+    app()

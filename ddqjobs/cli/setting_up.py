@@ -1,0 +1,41 @@
+"""``ddqjobs init`` and ``ddqjobs schema``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ddqjobs.cli.common import reporting, say
+
+
+@reporting
+def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the new project.")]) -> None:
+    """Make a project folder with an experiment of your own to start from.
+
+    Example: ddqjobs init ~/my-reproduction
+    """
+    from ddqjobs import project
+
+    made = project.init(folder.expanduser())
+    for path in made:
+        say(f"made {path}")
+    say(f"{'a project is there already' if not made else 'next'}: cd {folder} && ddqjobs plan")
+
+
+@reporting
+def schema(
+    kind: Annotated[Literal["experiment", "site", "environment"], typer.Argument(help="Kind of file.")],
+) -> None:
+    """Print the JSON Schema of a kind of file, so that editors complete and check it.
+
+    Example: ddqjobs schema experiment > experiment.schema.json, and as the first line of the YAML file:
+    # yaml-language-server: $schema=experiment.schema.json
+    """
+    import json
+
+    from ddqjobs import document, environments, experiment, site
+
+    kinds = {"experiment": experiment.Experiment, "site": site.Site, "environment": environments.Environment}
+    say(json.dumps(document.schema(kinds[kind], f"ddqjobs {kind}"), indent=2))

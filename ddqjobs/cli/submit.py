@@ -1,0 +1,180 @@
+"""``ddqjobs submit``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ddqjobs.cli.common import JSON, Selection, fail, filtered, say, say_json, table, warn
+
+if TYPE_CHECKING:
+    from ddqjobs.model import Plan, PlannedRun
+    from ddqjobs.project import SubmitOptions
+    from ddqjobs.submission import Rendered
+
+
+@filtered
+def submit(
+    selection: Selection,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the scripts; submit nothing.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="With --dry-run: write the scripts below this folder.")
+    ] = None,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait", help="Stay until all is over; submit what becomes eligible; exit 1 if a run failed."
+        ),
+    ] = False,
+    optional: Annotated[bool, typer.Option("--optional", help="Optional runs too.")] = False,
+    upstream: Annotated[bool, typer.Option("--upstream", help="Also what the chosen runs need.")] = False,
+    stale: Annotated[
+        bool, typer.Option("--stale", help="Also done runs whose inputs have changed since.")
+    ] = False,
+    max_gpu_hours: Annotated[
+        float | None, typer.Option("--max-gpu-hours", min=0, help="Submit only as much as fits.")
+    ] = None,
+    as_json: JSON = False,
+) -> None:
+    """Submit what is eligible, and what comes after it where the scheduler knows dependencies.
+
+    The same command twice submits nothing twice.
+    Examples: ddqjobs submit mini --wait; ddqjobs submit ddq --phase 1 --site bscc --dry-run --out scripts
+    """
+    from ddqjobs.project import SubmitOptions
+
+    options = SubmitOptions(optional=optional, upstream=upstream, stale=stale, max_gpu_hours=max_gpu_hours)
+    if dry_run:
+        _dry_run(selection, options, out, as_json)
+    elif wait:
+        _wait(selection, options, as_json)
+    else:
+        _submit(selection, options, as_json)
+
+
+def _submit(selection: Selection, options: SubmitOptions, as_json: bool) -> None:
+    project = selection.project
+    quiet = (lambda _: None) if as_json else say
+    outcome = project.submit(selection.experiment, selection.filters, options, site=selection.site, say=quiet)
+    if as_json:
+        say_json("submit", submitted=outcome.submitted, left=outcome.left, unconfirmed=outcome.unconfirmed)
+    else:
+        if not outcome.submitted:
+            say("nothing to submit")
+        _say_left(outcome.left)
+        for run, why in outcome.unconfirmed.items():
+            warn(f"{run}: not confirmed: {why}")
+    if outcome.unconfirmed:
+        raise typer.Exit(3)
+
+
+def _say_left(left: dict[str, str]) -> None:
+    if left:
+        say(f"left out ({len(left)}):")
+        say(table((), [(f"  {run}", why) for run, why in list(left.items())[:20]]))
+        if len(left) > 20:
+            say(f"  and {len(left) - 20} more: `ddqjobs plan` lists them")
+
+
+def _dry_run(selection: Selection, options: SubmitOptions, out: Path | None, as_json: bool) -> None:
+    project = selection.project
+    rendered, left = project.dry_run(selection.experiment, selection.filters, options, site=selection.site)
+    if out is not None:
+        _write(rendered, out)
+    if as_json:
+        content = [
+            {"name": r.name, "runs": r.runs, "script": r.scripts.job, "elements": r.scripts.elements}
+            for r in rendered
+        ]
+        say_json("dry-run", submissions=content, left=left)
+        return
+    for r in rendered:
+        if out is None:
+            say(f"# ===== {r.name}: {len(r.runs)} run{'s' * (len(r.runs) > 1)}: {', '.join(r.runs)}")
+            say(r.scripts.job + r.scripts.elements)
+    say(f"{'# ' if out is None else ''}{len(rendered)} scripts for {sum(len(r.runs) for r in rendered)} runs"
+        + (f" written below {out}" if out else "") + "; nothing was submitted")  # fmt: skip
+    if out is not None:
+        _say_left(left)
+
+
+def _write(rendered: Sequence[Rendered], out: Path) -> None:
+    from ddqjobs.errors import StateError
+    from ddqjobs.submission import write_scripts
+
+    try:
+        for r in rendered:
+            folder = out / (r.name if len(r.runs) == 1 else f"{r.name}-{len(r.runs)}-runs")
+            number = 2
+            while folder.exists() and folder.name in {p.name for p in out.iterdir()} and number < 10_000:
+                folder = out / f"{r.name}~{number}"
+                number += 1
+            folder.mkdir(parents=True)
+            write_scripts(folder, r.scripts)
+    except OSError as error:
+        raise StateError(f"{error.filename or out}: {error.strerror}") from error
+
+
+class Ticker:
+    """Says what changes while one waits: a line per run whose state has changed."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, str] = {}
+
+    def show(self, _plan: Plan, runs: Sequence[PlannedRun]) -> None:
+        """Prints the changes since the last call."""
+        done = sum(p.status.value == "done" for p in runs)
+        for p in runs:
+            state = p.state.value if p.status.value == "active" and p.state else p.status.value
+            if self._last.get(p.run.name, "waiting") != state and state not in ("eligible", "waiting"):
+                detail = f": {p.reason}" if state == "failed" else ""
+                say(f"[{done}/{len(runs)}] {p.run.name} {state}{detail}")
+            self._last[p.run.name] = state
+
+
+def _wait(selection: Selection, options: SubmitOptions, as_json: bool) -> None:
+    from ddqjobs.cli.looking import summary
+    from ddqjobs.errors import RunsFailedError
+
+    project = selection.project
+    ticker = Ticker()
+    quiet = (lambda _: None) if as_json else say
+    plan = project.wait(
+        selection.experiment,
+        selection.filters,
+        options,
+        site=selection.site,
+        say=quiet,
+        show=(lambda _plan, _runs: None) if as_json else ticker.show,
+    )
+    wanted = project.submitting(plan, _stateless(selection), options)
+    skipped = lambda p: p.run.optional and not options.optional and p.run.name not in wanted.named  # noqa: E731
+    chosen = [
+        p for p in plan.runs if p.run.name in wanted.chosen and not (skipped(p) and p.status.value != "done")
+    ]
+    failed = [p for p in chosen if p.status.value != "done"]
+    if as_json:
+        say_json(
+            "wait",
+            done=[p.run.name for p in chosen if p not in failed],
+            failed={p.run.name: p.reason for p in failed},
+        )
+        if failed:
+            raise typer.Exit(1)
+        return
+    say(summary(plan, chosen))
+    for p in failed:
+        fail(f"{p.run.name}: {p.status.value}: {p.reason}")
+    if failed:
+        raise RunsFailedError(
+            f"{len(failed)} of {len(chosen)} runs are not done; `ddqjobs logs RUN` shows why"
+        )
+
+
+def _stateless(selection: Selection) -> object:
+    import msgspec
+
+    return msgspec.structs.replace(selection.filters, states=())

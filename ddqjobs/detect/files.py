@@ -1,0 +1,89 @@
+"""Files: replace atomically, digest, tell a whole checkpoint from a torn one. Standard library only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Callable
+
+_BLOCK = 1 << 20
+
+
+def replace(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, flush it to disk and put it at ``path``.
+
+    Whatever fails, ``path`` is as it was and no temporary file stays.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        if not temporary.is_symlink():
+            flush(temporary)
+        temporary.replace(path)
+    except BaseException:
+        try:
+            temporary.unlink()
+        except OSError:
+            pass
+        raise
+    flush(path.parent)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace a text file atomically."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    replace(path, write)
+
+
+def replace_json(path: Path, value: object) -> None:
+    """Replace a JSON file atomically. Raises ValueError for NaN: JSON has none."""
+    replace_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def flush(path: Path) -> None:
+    """Have the operating system write a file or folder to disk."""
+    descriptor = os.open(str(path), os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some network file systems refuse this for folders
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        for block in iter(lambda: stream.read(_BLOCK), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def torn(path: Path) -> str | None:
+    """Why a checkpoint is not whole, in a few words; None if it is.
+
+    torch.save writes a zip whose directory comes last, so a writer that was killed leaves none. Checkpoints
+    of torch before 1.6 are bare pickles: their end marker is looked for.
+    """
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(2)
+            size = stream.seek(0, os.SEEK_END)
+        if size == 0:
+            return "empty"
+        if head[:1] == b"\x80":
+            return None  # a bare pickle: nothing short of loading it tells more
+        with zipfile.ZipFile(str(path)) as archive:
+            names = archive.namelist()
+        return None if any(n.endswith("data.pkl") for n in names) else "not a torch checkpoint"
+    except zipfile.BadZipFile:
+        return "torn or no checkpoint"
+    except OSError as error:
+        return error.strerror or "unreadable"

@@ -1,0 +1,276 @@
+"""Looks whether a finished attempt left its product, and if so puts ``product.json`` in place.
+
+    python -m ddqjobs.detect.product
+
+Called by the launch script after the task, whatever its exit code; all it needs is in the environment
+(``docs/job-contract.md``). Standard library only. Exit codes: 0 the product is in place; 2 the environment
+or run.json cannot be used; 3 the product is not there or not whole; 4 it is, but this attempt may no longer
+speak for the run (its own ``attempts/<n>/product.json`` stays as a record). Each says why in one line.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Mapping, NamedTuple
+from xml.etree import ElementTree
+
+from . import claim, files, logs
+
+OK, UNUSABLE, NOT_WHOLE, LOST = 0, 2, 3, 4
+_NUMBERS = re.compile(r"(\d+)")
+
+
+class NotWhole(Exception):
+    """The product is missing or torn; the message says what."""
+
+
+class Found(NamedTuple):
+    """What a task left: artifacts as paths below the work_dir."""
+
+    artifacts: dict[str, Path]
+    metrics: dict[str, float | None]
+    report: dict[str, Any]
+
+
+class Attempt(NamedTuple):
+    """What this process is about, from the environment and run.json."""
+
+    run: dict[str, Any]
+    run_dir: Path
+    attempt_dir: Path
+    work_dir: Path
+    number: int
+    ticket: str
+
+
+def main(variables: Mapping[str, str] = os.environ) -> int:
+    """Look, and put the product in place; see the module."""
+    try:
+        attempt = _attempt(variables)
+    except (KeyError, ValueError, OSError) as error:
+        print(f"product: cannot be looked for: {type(error).__name__}: {error}", file=sys.stderr)
+        return UNUSABLE
+    try:
+        found = look(attempt.run, attempt.work_dir)
+    except NotWhole as why:
+        print(f"product: none: {why}")
+        return NOT_WHOLE
+    product = _product(attempt, found)
+    files.replace_json(attempt.attempt_dir / "product.json", product)
+    job = claim.from_environment(variables)
+    steps: list[Callable[[], None]] = [lambda: _link(attempt, found), lambda: _publish(attempt, product)]
+    for step in steps:
+        why_lost = job.lost()
+        if why_lost:
+            print(f"product: whole, but not put in place: {why_lost}")
+            return LOST
+        step()
+    print(f"product: {', '.join(sorted(found.artifacts)) or 'nothing to keep'}")
+    return OK
+
+
+def look(run: Mapping[str, Any], work_dir: Path) -> Found:
+    """The product of a run of ``run['kind']`` in ``work_dir``. Raises NotWhole."""
+    if not work_dir.is_dir():
+        raise NotWhole(f"no folder {work_dir.name}")
+    found = _LOOK[run["kind"]](work_dir)
+    for name, pattern in run.get("products", ()):
+        found.artifacts[name] = _declared(work_dir, name, pattern)
+    return found
+
+
+def _attempt(variables: Mapping[str, str]) -> Attempt:
+    """Raises KeyError, ValueError or OSError for what is missing or makes no sense."""
+    attempt_dir = Path(variables["DDQJOBS_ATTEMPT_DIR"])
+    run = json.loads((attempt_dir / "run.json").read_text(encoding="utf-8"))
+    if not isinstance(run, dict) or run.get("kind") not in _LOOK or not isinstance(run.get("name"), str):
+        raise ValueError("run.json names no run of a known kind")
+    for item in run.get("products", ()):
+        if not (isinstance(item, (list, tuple)) and len(item) == 2 and all(isinstance(i, str) for i in item)):
+            raise ValueError("run.json: products are not pairs of artifact and glob")
+        if not re.match(r"^[A-Za-z0-9][A-Za-z0-9._-]*$", item[0]):
+            raise ValueError(f"run.json: {item[0]!r} is no name of an artifact")
+    return Attempt(
+        run,
+        Path(variables["DDQJOBS_RUN_DIR"]),
+        attempt_dir,
+        Path(variables["DDQJOBS_WORK_DIR"]),
+        int(variables["DDQJOBS_ATTEMPT"]),
+        variables.get("DDQJOBS_TICKET", ""),
+    )
+
+
+def _product(attempt: Attempt, found: Found) -> dict[str, Any]:
+    """JSON of ``ddqjobs.model.Product``."""
+    prefix = attempt.work_dir.relative_to(attempt.run_dir)
+    return {
+        "run": attempt.run["name"],
+        "digest": attempt.run.get("digest", ""),
+        "kind": attempt.run["kind"],
+        "attempt": attempt.number,
+        "ticket": attempt.ticket,
+        "finished_at": time.time(),
+        "metrics": found.metrics,
+        "artifacts": {name: (prefix / path).as_posix() for name, path in found.artifacts.items()},
+        "sha256": {
+            name: files.sha256(attempt.work_dir / path)
+            for name, path in found.artifacts.items()
+            if (attempt.work_dir / path).is_file()
+        },
+        "report": _plain(found.report),
+    }
+
+
+def _link(attempt: Attempt, found: Found) -> None:
+    """Put a relative link at ``artifacts/<artifact>`` for each artifact."""
+    folder = attempt.run_dir / "artifacts"
+    folder.mkdir(exist_ok=True)
+    for name, path in found.artifacts.items():
+        target = os.path.relpath(str(attempt.work_dir / path), str(folder))
+
+        def write(temporary: Path, target: str = target) -> None:
+            temporary.symlink_to(target)
+
+        files.replace(folder / name, write)
+
+
+def _publish(attempt: Attempt, product: dict[str, Any]) -> None:
+    files.replace_json(attempt.run_dir / "product.json", product)
+
+
+def _declared(work_dir: Path, name: str, pattern: str) -> Path:
+    """What a declared glob matches; of several the last in natural order (epoch_12 after epoch_9)."""
+    if pattern.startswith("/") or ".." in Path(pattern).parts:
+        raise NotWhole(f"{name}: {pattern!r} leads out of the work_dir")
+    matches = list(work_dir.glob(pattern)) if pattern not in ("", ".") else [work_dir]
+    for path in sorted(matches, key=lambda p: _natural(str(p)), reverse=True):
+        if any(path.iterdir()) if path.is_dir() else path.stat().st_size:
+            if path.suffix == ".pth" and files.torn(path):
+                raise NotWhole(f"{name}: {path.name} is {files.torn(path)}")
+            return path.relative_to(work_dir)
+    raise NotWhole(f"{name}: nothing matches {pattern!r}" if not matches else f"{name}: {pattern!r} is empty")
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    return [(int(t), "") if t.isdigit() else (-1, t) for t in _NUMBERS.split(text)]
+
+
+def _anything(work_dir: Path) -> Found:
+    log = logs.read(work_dir)
+    return Found({}, _metrics(log), {})
+
+
+def _convert(work_dir: Path) -> Found:
+    _checkpoint(work_dir / "checkpoint.pth")
+    report = _json(work_dir / "convert.json")
+    return Found({"checkpoint": Path("checkpoint.pth"), "convert": Path("convert.json")}, {}, report)
+
+
+def _train(work_dir: Path) -> Found:
+    log, epochs = logs.read(work_dir), logs.max_epochs(work_dir)
+    if epochs is None:
+        raise NotWhole("the configuration in the work_dir does not tell how many epochs there are")
+    last = work_dir / f"epoch_{epochs}.pth"
+    _checkpoint(last)
+    if not log.val or log.val[-1].epoch != epochs or "bbox_mAP" not in log.val[-1].values:
+        raise NotWhole(f"the log has no validation of epoch {epochs}")
+    found = Found({"checkpoint": Path(last.name)}, _metrics(log), {"epochs": epochs})
+    return _with_log(work_dir, log, found)
+
+
+def _test(work_dir: Path) -> Found:
+    log = logs.read(work_dir)
+    if not log.test or "bbox_mAP" not in log.test[-1].values:
+        raise NotWhole("the log has no bbox metrics of a test")
+    predictions = work_dir / "predictions.npz"
+    artifacts = {"predictions": Path(predictions.name)} if predictions.is_file() else {}
+    return _with_log(work_dir, log, Found(artifacts, _metrics(log), {}))
+
+
+def _align(work_dir: Path) -> Found:
+    report = _json(work_dir / "align.json")
+    metrics = report.pop("metrics", {})
+    if not isinstance(metrics, dict):
+        raise NotWhole("align.json: metrics is no object")
+    return Found({"align": Path("align.json")}, {k: _number(v) for k, v in metrics.items()}, report)
+
+
+def _unittest(work_dir: Path) -> Found:
+    try:
+        root = ElementTree.parse(str(work_dir / "junit.xml")).getroot()
+    except (OSError, ElementTree.ParseError) as error:
+        raise NotWhole(f"junit.xml: {error}") from error
+    suites = [root] if root.tag == "testsuite" else root.findall("testsuite")
+    metrics: dict[str, float | None] = {}
+    for key in ("tests", "failures", "errors", "skipped", "time"):
+        metrics[key] = _number(sum(_number(s.get(key, 0)) or 0.0 for s in suites))
+    return Found({"junit": Path("junit.xml")}, metrics, {})
+
+
+_LOOK: dict[str, Callable[[Path], Found]] = {
+    "prepare": _anything,
+    "smoke": _anything,
+    "convert": _convert,
+    "train": _train,
+    "test": _test,
+    "align": _align,
+    "unittest": _unittest,
+}
+
+
+def _with_log(work_dir: Path, log: logs.Log, found: Found) -> Found:
+    """Add the artifact ``log``: the whole curve in one file, and where it comes from."""
+    files.replace_text(work_dir / logs.MERGED, logs.to_lines(log))
+    found.artifacts["log"] = Path(logs.MERGED)
+    sources = [Path(f).relative_to(work_dir).as_posix() for f in log.files]
+    found.report.update(logs=sources, iterations=len(log.train), skipped_lines=log.skipped)
+    return found
+
+
+def _checkpoint(path: Path) -> None:
+    why = files.torn(path)
+    if why:
+        raise NotWhole(f"{path.name}: {why}")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise NotWhole(f"{path.name}: {error}") from error
+    if not isinstance(value, dict):
+        raise NotWhole(f"{path.name}: no JSON object")
+    return value
+
+
+def _metrics(log: logs.Log) -> dict[str, float | None]:
+    found = log.metrics
+    return {key: _number(found[key]) for key in logs.METRICS if key in found}
+
+
+def _number(value: object) -> float | None:
+    """A finite float; None for NaN, infinity and what is no number."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with null for the numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return _number(value) if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

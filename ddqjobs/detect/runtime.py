@@ -1,0 +1,127 @@
+"""What every program that loads a model begins with: operators, threads, safe loading, configuration."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any, Callable, Sequence
+
+from . import files, ops
+
+
+class CannotLoad(ValueError):
+    """A checkpoint could not be loaded; the message is one line."""
+
+
+def set_up() -> None:
+    """Call before anything of mmdet: stand-in operators, thread count, safe loading of checkpoints."""
+    ops.install()
+    import torch
+
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads.isdigit() and int(threads):
+        # torch reads the variable itself, except where another library started OpenMP before it.
+        torch.set_num_threads(int(threads))
+    allow_checkpoints()
+    for message in (".*pkgutil.find_loader.*", ".*pkg_resources.*", ".*torch.meshgrid.*", ".*__array__.*"):
+        warnings.filterwarnings("ignore", message=message)
+    import mmdet.models  # noqa: F401  (registers)
+    from mmdet.utils import register_all_modules
+
+    register_all_modules(init_default_scope=True)
+
+
+def allow_checkpoints() -> None:
+    """Let ``torch.load(weights_only=True)``, torch's default since 2.6, read mmengine's checkpoints.
+
+    They hold their message hub: HistoryBuffer objects with NumPy arrays. Only these may be created.
+    """
+    import numpy as np
+    import torch
+
+    add = getattr(torch.serialization, "add_safe_globals", None)
+    if add is None:
+        return
+    from mmengine.logging import HistoryBuffer
+
+    core: Any = getattr(np, "_core", None) or np.core
+    classes = {type(np.dtype(code)) for code in ("f8", "f4", "f2", "i8", "i4", "i2", "u1", "?")}
+    rebuild, scalar = core.multiarray._reconstruct, core.multiarray.scalar
+    add([HistoryBuffer, np.ndarray, np.dtype, *sorted(classes, key=lambda c: str(c.__name__))])
+    add([(rebuild, f"{p}.multiarray._reconstruct") for p in ("numpy._core", "numpy.core")])
+    add([(scalar, f"{p}.multiarray.scalar") for p in ("numpy._core", "numpy.core")])
+    add([(_history_method, "builtins.getattr")])
+
+
+def _history_method(owner: object, name: str) -> Any:
+    """Stands for ``getattr`` while a checkpoint is loaded: HistoryBuffer pickles its own methods with it."""
+    from mmengine.logging import HistoryBuffer
+
+    if owner is not HistoryBuffer or name not in ("min", "max", "mean", "current"):
+        raise CannotLoad(f"the checkpoint asks for attribute {name!r} of {owner!r}")
+    return getattr(HistoryBuffer, name)
+
+
+def load_config(path: str, options: Sequence[str] = ()) -> Any:
+    """mmengine Config of a file, with ``key=value`` options merged.
+
+    Raises ValueError for an option without ``=`` and OSError for a missing file.
+    """
+    from mmengine.config import Config, DictAction
+
+    cfg = Config.fromfile(path)
+    merged = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not equals or not key:
+            raise ValueError(f"option {option!r}: expected key=value")
+        merged[key] = DictAction._parse_iterable(value)
+    cfg.merge_from_dict(merged)
+    return cfg
+
+
+def build_model(cfg: Any) -> Any:
+    """The model of a configuration, weights as constructed (call ``init_weights`` for initial ones)."""
+    from mmdet.registry import MODELS
+
+    return MODELS.build(cfg.model)
+
+
+def load_checkpoint(path: Path) -> Any:
+    """The dictionary of a checkpoint on the CPU; nothing but tensors, plain data and training history.
+
+    Raises CannotLoad, in one line, for a file that is missing, torn, no checkpoint, or asks for code.
+    """
+    import torch
+
+    why = files.torn(path)
+    if why:
+        raise CannotLoad(f"{path}: {why}")
+    try:
+        value = torch.load(str(path), map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle's and torch's own errors have no common base
+        raise CannotLoad(f"{path}: {_first_line(error)}") from error
+    if not isinstance(value, dict):
+        raise CannotLoad(f"{path}: holds a {type(value).__name__}, not a dictionary")
+    return value
+
+
+def save(value: Any, path: Path, check: Callable[[Path], None] | None = None) -> None:
+    """torch.save, atomically; ``check`` may look at the written file and raise before it is put in place."""
+    import torch
+
+    def write(temporary: Path) -> None:
+        # An open file, not a path: torch writes a path's name into the archive, and its sha256 would vary.
+        with temporary.open("wb") as stream:
+            torch.save(value, stream)
+        if check is not None:
+            check(temporary)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.replace(path, write)
+
+
+def _first_line(error: BaseException) -> str:
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return text[:300]

@@ -1,0 +1,271 @@
+"""Environments: what ``envs/<name>/`` declares, where a built one lies, and whether it is ready.
+
+Two digests. The *identity* covers what decides results (Python, lock, variables): it names the folder and
+is part of every run's digest. The *digest* covers the checks and their code too: when only those change,
+the environment is verified again and not built again.
+
+On disk, below the site's folder for environments::
+
+    <name>-<identity>              symbolic link to the build that is in use
+    .builds/<name>/<build>/        one build: the virtual environment, ready.json (written last)
+    .logs/<name>.log               what the last build or verification said
+    .locks/<name>                  held while one process builds; others wait
+    .uv-cache/  .uv-python/        uv's, shared by all environments
+
+A build is made where it stays, for compiled packages, editable installs and scripts hold absolute paths
+and break when moved; what is put in place by an atomic rename is the link to it. So a job that started in
+an older build keeps it, and a build that was broken or killed is never seen at all.
+:mod:`ddqjobs.environment_build` makes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from ddqjobs import document
+from ddqjobs.errors import EnvironmentNotReadyError, InputError, MissingError, Problem, nearest
+from ddqjobs.shipped import Files
+from ddqjobs.units import seconds
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+FileName = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", description="a file name without folder")
+]
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of all sections: an unknown key is an error."""
+
+
+class Check(Table, frozen=True, kw_only=True):
+    """A command for the environment's interpreter that must exit with 0. ``files`` are what it may import
+    of ddqjobs, as paths of files or folders from above the package: it sees no others."""
+
+    command: Annotated[list[str], Meta(min_length=1)]
+    files: list[str] = []
+    timeout: str = "10m"
+
+
+class Declaration(Table, frozen=True, kw_only=True):
+    """A whole env.yaml. ``fallback_indexes`` are asked only when the configured indexes and wheel folders
+    lack something; ``overrides`` names a file of requirements that replace what packages ask for."""
+
+    name: Name
+    title: str = ""
+    python: Annotated[str, Meta(pattern=r"^3\.\d+(\.\d+)?$", description="3.MINOR or 3.MINOR.PATCH")]
+    platform: str = "x86_64-manylinux_2_28"
+    requirements: FileName = "requirements.txt"
+    overrides: FileName | None = None
+    lock: FileName = "lock.txt"
+    wheels: list[str] = []  # folders or pages with wheels, on top of the configured ones
+    fallback_indexes: list[str] = []
+    variables: dict[str, str] = {}  # for whatever runs in the environment
+    checks: dict[Name, Check] = {}
+
+
+@dataclass(frozen=True)
+class Environment:
+    """An env.yaml with the files that it names."""
+
+    declaration: Declaration
+    path: Path
+    requirements: Path
+    overrides: Path | None
+    lock_path: Path
+    lock: str  # empty: not locked yet
+    check_files: tuple[tuple[str, Path], ...]  # path from above the package -> file
+
+    @property
+    def name(self) -> str:
+        return self.declaration.name
+
+
+class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How a check went that passed."""
+
+    seconds: float
+    output: str
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True):
+    """The proof that an environment works: its ``ready.json``."""
+
+    name: str
+    identity: str
+    digest: str
+    python: str
+    packages: dict[str, str]
+    checks: dict[str, CheckResult]
+    host: str
+    verified_at: float  # seconds since the epoch
+
+
+@dataclass(frozen=True)
+class State:
+    """Whether an environment is ready, and if not, why. ``built``: it only has to be verified again."""
+
+    location: Path
+    ready: Ready | None = None
+    reason: str = ""
+    built: bool = False
+
+
+def declared(files: Files) -> dict[str, Path]:
+    """Name -> env.yaml of every environment of the project and of what ships, sorted."""
+    return files.names("envs/*/env.yaml")
+
+
+def load(name: str, files: Files) -> Environment:
+    """Reads ``envs/<name>/env.yaml`` and what it names.
+
+    Raises :class:`MissingError` for an unknown name, :class:`InputError` for a file that is wrong.
+    """
+    names = declared(files)
+    if name not in names:
+        known = ", ".join(names) or "none"
+        raise MissingError(f"no environment '{name}'{nearest(name, names) or ';'} there are: {known}")
+    read = document.load(names[name], Declaration, _no_base)
+    declaration = read.value
+    found = {part: files.find(f"envs/{name}/{file}") for part, file in _parts(declaration)}
+    problems = [
+        Problem(*read.line_of((part,)), f"no file '{file}' in envs/{name}")
+        for part, file in _parts(declaration)
+        if found[part] is None and part != "lock"
+    ]
+    if declaration.name != name:
+        problems.append(Problem(*read.line_of(("name",)), f"name must be '{name}', like its folder"))
+    problems += _check_problems(read)
+    if problems:
+        raise InputError(sorted(problems))
+    lock = found["lock"]
+    return Environment(
+        declaration=declaration,
+        path=names[name],
+        requirements=found["requirements"] or Path(),
+        overrides=found.get("overrides"),
+        lock_path=lock or names[name].parent / declaration.lock,
+        lock=lock.read_text(encoding="utf-8") if lock else "",
+        check_files=tuple(_check_files(declaration)),
+    )
+
+
+def identity(environment: Environment) -> str:
+    """Digest of what decides the results of runs in this environment: Python, lock, variables."""
+    pins = [line.strip() for line in environment.lock.splitlines() if not line.lstrip().startswith("#")]
+    declaration = environment.declaration
+    return _sha256([declaration.python, declaration.platform, sorted(declaration.variables.items()), pins])
+
+
+def digest(environment: Environment) -> str:
+    """Digest of all that ready.json vouches for: the identity, the checks and their code."""
+    checks = {name: [check.command, check.files] for name, check in environment.declaration.checks.items()}
+    code = [[name, hashlib.sha256(path.read_bytes()).hexdigest()] for name, path in environment.check_files]
+    return _sha256([identity(environment), sorted(checks.items()), code])
+
+
+def location(base_dir: Path, environment: Environment) -> Path:
+    """Where the environment is once it is built; its interpreter is ``bin/python`` there."""
+    return base_dir / f"{environment.name}-{identity(environment)[:12]}"
+
+
+def state(base_dir: Path, environment: Environment) -> State:
+    """Whether the environment is ready. Reads two small files and starts nothing."""
+    place = location(base_dir, environment)
+    if not environment.lock:
+        return State(place, reason="it is not locked")
+    try:
+        ready = msgspec.json.decode((place / "ready.json").read_bytes(), type=Ready)
+    except FileNotFoundError:
+        return State(place, reason="it is not built" + _other_builds(place, environment.name))
+    except (OSError, msgspec.MsgspecError) as error:
+        return State(place, reason=f"{place / 'ready.json'} cannot be read ({error})")
+    if ready.identity != identity(environment):
+        return State(place, reason="it was built from another lock")
+    if not (place / "bin" / "python").exists():
+        return State(place, reason="its Python interpreter is gone from this machine")
+    if ready.digest != digest(environment):
+        return State(place, reason="its checks changed since it was verified", built=True)
+    return State(place, ready=ready, built=True)
+
+
+def ready(base_dir: Path, environment: Environment) -> Ready | None:
+    """The proof that the environment is ready, or None."""
+    return state(base_dir, environment).ready
+
+
+def require(base_dir: Path, environment: Environment) -> Ready:
+    """The proof, or :class:`EnvironmentNotReadyError` with the reason and the command that mends it."""
+    found = state(base_dir, environment)
+    if found.ready is None:
+        verb = "build" if environment.lock else "lock"
+        raise EnvironmentNotReadyError(
+            f"environment {environment.name} is not ready: {found.reason}; "
+            f"run: ddqjobs env {verb} {environment.name}"
+        )
+    return found.ready
+
+
+def pins(lock: str) -> dict[str, str]:
+    """Package -> version of a lock, names as PEP 503 writes them."""
+    words = (line.split()[0] for line in lock.splitlines() if line[:1].isalnum())
+    pairs = (word.partition("==") for word in words)
+    return {normal(name): version for name, _, version in pairs}
+
+
+def normal(package: str) -> str:
+    """A package's name as PEP 503 writes it."""
+    return package.lower().replace("_", "-").replace(".", "-")
+
+
+def _parts(declaration: Declaration) -> Iterator[tuple[str, str]]:
+    yield "requirements", declaration.requirements
+    yield "lock", declaration.lock
+    if declaration.overrides is not None:
+        yield "overrides", declaration.overrides
+
+
+def _check_problems(read: document.Document[Declaration]) -> Iterator[Problem]:
+    for name, check in read.value.checks.items():
+        try:
+            seconds(check.timeout)
+        except ValueError as error:
+            yield Problem(*read.line_of(("checks", name, "timeout")), str(error))
+        for number, file in enumerate(check.files):
+            if ".." in Path(file).parts or Path(file).is_absolute() or not (_CODE / file).exists():
+                where = read.line_of(("checks", name, "files", number))
+                yield Problem(*where, f"no file or folder '{file}' of ddqjobs")
+
+
+def _check_files(declaration: Declaration) -> list[tuple[str, Path]]:
+    """Every file that the checks may import, once, sorted."""
+    found: dict[str, Path] = {}
+    for check in declaration.checks.values():
+        for name in check.files:
+            top = _CODE / name
+            for path in sorted(top.rglob("*.py")) if top.is_dir() else [top]:
+                found[path.relative_to(_CODE).as_posix()] = path
+    return sorted(found.items())
+
+
+def _other_builds(place: Path, name: str) -> str:
+    """Says so when the environment was built from another lock or declaration before."""
+    others = [path for path in place.parent.glob(f"{name}-" + "?" * 12) if (path / "ready.json").exists()]
+    return " for the present lock (an older build is there)" if others else ""
+
+
+def _no_base(base: str, named_by: Path) -> Path:
+    raise MissingError(f"{named_by}: an environment has no base, so not {base}")
+
+
+def _sha256(content: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(content)).hexdigest()
+
+
+_CODE = Path(__file__).resolve().parent.parent  # the folder above the package

@@ -1,0 +1,353 @@
+"""The front door: what the command line does, and what three lines of Python can.
+
+>>> project = open_project(".")
+>>> plan = project.plan("mini")
+>>> table = project.results("mini")
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ddqjobs import adoption, evidence
+from ddqjobs.catalog import Catalog, Loaded
+from ddqjobs.detect import logs
+from ddqjobs.errors import MissingError, StateError, nearest
+from ddqjobs.filters import Filters, select, with_upstream
+from ddqjobs.ledger import Cancelled, Retried
+from ddqjobs.model import Attempt, Frozen, JobState, Plan, PlannedRun, Product, Progress, Status, TaskKind
+from ddqjobs.stacks import Stacks
+from ddqjobs.submission import Outcome, Rendered, Submitter, Submitting
+from ddqjobs.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ddqjobs.report import Report
+
+Say = Callable[[str], None]
+_TRAINS = (TaskKind.TRAIN, TaskKind.PREPARE, TaskKind.SMOKE)
+
+
+class SubmitOptions(Frozen, kw_only=True):
+    """How `submit` chooses, beyond the filters."""
+
+    optional: bool = False  # optional runs too
+    upstream: bool = False  # and everything that the chosen runs need
+    stale: bool = False  # and done runs that are stale
+    max_gpu_hours: float | None = None
+
+
+class RunState(Frozen, kw_only=True):
+    """A line of `status`."""
+
+    planned: PlannedRun
+    progress: Progress | None = None
+
+
+def open_project(path: str | os.PathLike[str] | None = None) -> Project:
+    """The project that ``path`` (default: here) lies in: the nearest folder upwards with an ``experiments``
+    or a ``results`` folder, else ``path`` itself, which then offers what ships with ddqjobs."""
+    start = Path(path or os.environ.get("DDQJOBS_PROJECT") or ".").resolve()
+    if not start.is_dir():
+        raise MissingError(f"{start}: no such folder; make a project with `ddqjobs init {start}`")
+    for folder in (start, *start.parents):
+        if (folder / "experiments").is_dir():
+            return Project(folder)
+    return Project(start)
+
+
+class Project:
+    """A folder with experiments and results."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.catalog = Catalog(root)
+        self._loaded: dict[str, Loaded] = {}
+        self._workspaces: dict[tuple[str, str], Workspace] = {}
+
+    def load(self, experiment: str | None = None) -> Loaded:
+        """An experiment by name or file; None: the project's only one. Raises InputError, MissingError."""
+        key = experiment or ""
+        if key not in self._loaded:
+            self._loaded[key] = self.catalog.load(experiment)
+        return self._loaded[key]
+
+    def workspace(self, experiment: str | None = None, site: str | None = None) -> Workspace:
+        """An experiment on a site (default: $DDQJOBS_SITE, else ``local``)."""
+        loaded = self.load(experiment)
+        site_name = site or os.environ.get("DDQJOBS_SITE") or "local"
+        key = (loaded.experiment.name, site_name)
+        if key not in self._workspaces:
+            declared = self.catalog.site(site_name)
+            base = (
+                Path(os.path.expandvars(declared.results)).expanduser()
+                if declared.results
+                else Path("results")
+            )
+            results = self.root / base / loaded.experiment.name
+            self._workspaces[key] = Workspace(self.catalog, loaded, declared, results)
+        return self._workspaces[key]
+
+    # -- looking ----------------------------------------------------------------------------------------
+
+    def plan(self, experiment: str | None = None, *, site: str | None = None, refresh: bool = True) -> Plan:
+        """Every run with its status and the reason."""
+        return self.workspace(experiment, site).plan(refresh=refresh)
+
+    def status(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> list[RunState]:
+        """Runs with the progress of those that are running, from the ends of their logs."""
+        workspace = self._of(plan, site)
+        return [RunState(planned=p, progress=self.progress(workspace, p)) for p in runs]
+
+    @staticmethod
+    def progress(workspace: Workspace, planned: PlannedRun) -> Progress | None:
+        """How far a running training is; None for anything else."""
+        if planned.state is not JobState.RUNNING or planned.run.kind not in _TRAINS:
+            return None
+        attempts = evidence.attempts(workspace.run_dir(planned.run.name))
+        if not attempts:
+            return None
+        work_dir = workspace.run_dir(planned.run.name) / "attempts" / str(attempts[-1].number) / "work_dir"
+        return Progress(**logs.progress(work_dir)._asdict())
+
+    def products(self, experiment: str | None = None) -> Mapping[str, Product]:
+        """Run -> product of every done run."""
+        return self.workspace(experiment).products()
+
+    def attempts(self, plan: Plan, run: str, *, site: str | None = None) -> list[Attempt]:
+        """All attempts of a run."""
+        return evidence.attempts(self._of(plan, site).run_dir(run))
+
+    def log(self, plan: Plan, run: str, attempt: int | None = None, *, site: str | None = None) -> Path:
+        """The log file of a run's attempt (default: the newest). Raises MissingError."""
+        workspace = self._of(plan, site)
+        planned = one_run(plan, run)
+        numbers = [a.number for a in evidence.attempts(workspace.run_dir(run))]
+        if not numbers:
+            raise MissingError(
+                f"{run} has not started on any node, so it has no log; "
+                f"it is {planned.status.value}: {planned.reason}"
+            )
+        number = attempt or numbers[-1]
+        if number not in numbers:
+            raise MissingError(f"{run} has no attempt {number}; there are: {', '.join(map(str, numbers))}")
+        return workspace.run_dir(run) / "attempts" / str(number) / "stdout.log"
+
+    def results(self, experiment: str | None = None) -> pd.DataFrame:
+        """One row per run as a pandas DataFrame: AP in points, status, seed, digest, ..."""
+        from ddqjobs import results
+
+        workspace = self.workspace(experiment)
+        plan = workspace.plan()
+        return results.frame(workspace.loaded.experiment, plan, workspace.products())
+
+    def report(
+        self,
+        experiment: str | None = None,
+        filters: Filters | None = None,
+        *,
+        site: str | None = None,
+        metrics: Sequence[str] = ("AP",),
+    ) -> Report:
+        """The report as a document; :mod:`ddqjobs.report_formats` renders it."""
+        from ddqjobs import report
+
+        workspace = self.workspace(experiment, site)
+        plan = workspace.plan()
+        only = {p.run.name for p in select(plan, filters)} if filters and filters.any else None
+        running = {p.run.name: made for p in plan.runs if (made := self.progress(workspace, p)) is not None}
+        return report.build(
+            workspace.loaded.experiment,
+            plan,
+            workspace.products(),
+            progress=running,
+            metrics=metrics,
+            only=only,
+        )
+
+    # -- doing ------------------------------------------------------------------------------------------
+
+    def submitting(self, plan: Plan, filters: Filters, options: SubmitOptions) -> Submitting:
+        """What filters and options mean for this plan. Raises MissingError if a filter matches nothing."""
+        runs = select(plan, filters)
+        chosen = with_upstream(plan, runs) if options.upstream else frozenset(p.run.name for p in runs)
+        named = chosen if filters.runs else frozenset[str]()
+        return Submitting(
+            chosen=chosen,
+            named=named,
+            optional=options.optional,
+            stale=options.stale,
+            max_gpu_hours=options.max_gpu_hours,
+        )
+
+    def submit(
+        self,
+        experiment: str | None = None,
+        filters: Filters | None = None,
+        options: SubmitOptions | None = None,
+        *,
+        site: str | None = None,
+        say: Say = lambda _: None,
+    ) -> Outcome:
+        """Submits what is eligible, with everything behind it where the scheduler knows dependencies."""
+        workspace = self.workspace(experiment, site)
+        plan = workspace.plan()
+        wanted = self.submitting(plan, filters or Filters(), options or SubmitOptions())
+        return Submitter(workspace, self.stacks(workspace)).submit(wanted, plan, say)
+
+    def dry_run(
+        self,
+        experiment: str | None = None,
+        filters: Filters | None = None,
+        options: SubmitOptions | None = None,
+        *,
+        site: str | None = None,
+    ) -> tuple[list[Rendered], dict[str, str]]:
+        """The scripts that would be submitted, and what would be left out and why. Writes nothing."""
+        workspace = self.workspace(experiment, site)
+        plan = workspace.plan(refresh=False)
+        wanted = self.submitting(plan, filters or Filters(), options or SubmitOptions())
+        return Submitter(workspace, self.stacks(workspace)).dry_run(wanted, plan)
+
+    def stacks(self, workspace: Workspace) -> Stacks:
+        """The environments as they are on a site."""
+        return Stacks(self.catalog, workspace.site)
+
+    def cancel(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> list[str]:
+        """Cancels the active ones among runs; returns their names. Raises SchedulerError."""
+        workspace = self._of(plan, site)
+        active = [p for p in runs if p.status is Status.ACTIVE]
+        if not active:
+            return []
+        tickets = workspace.history().tickets
+        workspace.ledger.append(Cancelled(tickets=[p.ticket for p in active]))
+        by_site: dict[str, list[str]] = {}
+        for planned in active:
+            if planned.job:
+                by_site.setdefault(tickets[planned.ticket].site, []).append(planned.job)
+        for name, jobs in by_site.items():
+            workspace.scheduler(name).cancel(jobs)
+        return [p.run.name for p in active]
+
+    def retry(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> list[str]:
+        """Makes failed runs eligible again; returns their names."""
+        failed = [p.run.name for p in runs if p.status is Status.FAILED or p.failure is not None]
+        if failed:
+            self._of(plan, site).ledger.append(Retried(runs=failed))
+        return failed
+
+    def adopt(self, plan: Plan, run: str, path: Path, *, site: str | None = None) -> Product:
+        """Takes in a result that exists already: a work_dir or a checkpoint."""
+        return adoption.adopt(self._of(plan, site), one_run(plan, run), path)
+
+    def advance(
+        self, experiment: str | None = None, *, site: str | None = None, say: Say = lambda _: None
+    ) -> Outcome:
+        """Collects, submits again what may be retried, submits what became eligible. Only runs that were
+        submitted before, and what needs them, are touched: cron must not start what nobody asked for."""
+        workspace = self.workspace(experiment, site)
+        plan = workspace.plan()
+        asked = {name for name, story in workspace.history().runs.items() if story.tickets}
+        chosen = frozenset(p.run.name for p in plan.runs if p.run.name in asked)
+        wanted = Submitting(chosen=chosen, named=chosen)
+        return Submitter(workspace, self.stacks(workspace)).submit(wanted, plan, say)
+
+    def wait(
+        self,
+        experiment: str | None,
+        filters: Filters,
+        options: SubmitOptions,
+        *,
+        site: str | None = None,
+        say: Say = lambda _: None,
+        show: Callable[[Plan, Sequence[PlannedRun]], None] = lambda _plan, _runs: None,
+        pause_s: float = 0.5,
+    ) -> Plan:
+        """Submits until nothing chosen is active or submittable any more; returns the last plan."""
+        while True:
+            outcome = self.submit(experiment, filters, options, site=site, say=say)
+            options = msgspec.structs.replace(options, stale=False)  # once is enough
+            plan = self.plan(experiment, site=site)
+            wanted = self.submitting(plan, _without_states(filters), options)
+            chosen = [p for p in plan.runs if p.run.name in wanted.chosen]
+            show(plan, chosen)
+            active = [p for p in chosen if p.status is Status.ACTIVE]
+            if not active and not outcome.submitted and not self._more(plan, wanted):
+                return plan
+            time.sleep(pause_s)
+
+    def _more(self, plan: Plan, wanted: Submitting) -> bool:
+        from ddqjobs.submission import pick
+
+        return bool(pick(plan, wanted, graph=False)[0])
+
+    def _of(self, plan: Plan, site: str | None) -> Workspace:
+        for (name, site_name), workspace in self._workspaces.items():
+            if name == plan.experiment and site in (None, site_name):
+                return workspace
+        return self.workspace(plan.experiment, site)
+
+
+def _without_states(filters: Filters) -> Filters:
+    """A run changes its state while one waits for it."""
+    return msgspec.structs.replace(filters, states=())
+
+
+def one_run(plan: Plan, name: str) -> PlannedRun:
+    """The run with this name. Raises MissingError with the nearest one."""
+    by_name = {p.run.name: p for p in plan.runs}
+    if name not in by_name:
+        raise MissingError(
+            f"experiment {plan.experiment} has no run '{name}'{nearest(name, by_name)}; "
+            f"`ddqjobs plan {plan.experiment}` lists them"
+        )
+    return by_name[name]
+
+
+def init(folder: Path) -> list[Path]:
+    """Makes a project in ``folder``; what is there already stays as it is. Returns the new files."""
+    text = {
+        "experiments/my-mini.yaml": MY_EXPERIMENT,
+        "results/.gitignore": "*\n!.gitignore\n",
+        ".gitignore": ".environments/\n",
+        "README.md": PROJECT_README,
+    }
+    made: list[Path] = []
+    try:
+        for name in ("experiments", "templates", "envs", "results"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        for relative, content in text.items():
+            path = folder / relative
+            if not path.exists():
+                path.write_text(content)
+                made.append(path)
+    except OSError as error:
+        raise StateError(f"{error.filename or folder}: {error.strerror}") from error
+    return made
+
+
+MY_EXPERIMENT = """\
+# A variant of the miniature experiment: what is not said here is inherited.
+# `ddqjobs schema experiment` prints all keys; `ddqjobs plan my-mini` shows what it makes of them.
+base: mini
+name: my-mini
+title: my first experiment
+"""
+
+PROJECT_README = """\
+# A ddqjobs project
+
+    ddqjobs plan                 # what there is to do, and why
+    ddqjobs submit --dry-run     # the scripts, without submitting
+    ddqjobs submit --wait        # do it
+    ddqjobs report               # the AP table
+
+`experiments/`, `templates/` (sites) and `envs/` override what ships with ddqjobs, file by file.
+"""

@@ -1,0 +1,278 @@
+"""What the rest of ddqjobs calls. Answers from disk; wakes the supervisor when there is work for it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from ddqjobs import process
+from ddqjobs.errors import SchedulerError
+from ddqjobs.model import JobState, Observation, Owner
+from ddqjobs.schedulers.base import Capabilities, Submission, SubmitUnknownError
+from ddqjobs.schedulers.local import slots
+from ddqjobs.schedulers.local.disk import UnsettledError, acquire
+from ddqjobs.schedulers.local.queue import History, Queue, TornError
+from ddqjobs.schedulers.local.records import TOKEN, Filed, Settings, job_id, split_job, start_id
+
+_UNKNOWN = Observation(state=JobState.UNKNOWN, detail="the local site has no such job")
+
+
+class LocalScheduler:
+    """The scheduler of the local site. 0 slots of a kind: as many as the machine has.
+
+    ``complaints`` holds what was found broken on disk and left out of the last query's answer.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        gpus: int = 0,
+        cpus: int = 0,
+        warning_s: float = 120.0,
+        *,
+        grace_s: float = 10.0,
+        linger_s: float = 3.0,
+        patience_s: float = 600.0,
+    ) -> None:
+        self._queue = Queue(state_dir.absolute())
+        self._gpus, self._cpus = gpus, cpus
+        self._warning_s, self._grace_s = warning_s, grace_s
+        self._linger_s, self._patience_s = linger_s, patience_s
+        self.complaints: list[str] = []
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Arrays and dependencies."""
+        return Capabilities(arrays=True, dependencies=True)
+
+    def submit(self, submission: Submission) -> Mapping[int, str]:
+        """Files a submission and wakes the supervisor; see :class:`~ddqjobs.schedulers.base.Scheduler`."""
+        with self._asked("submit"):
+            if re.search("%[jtAa]", str(self._queue.root)):
+                raise SchedulerError(
+                    f"{self._queue.root}: submitit takes %j, %t, %A and %a in a path for its own; "
+                    "choose another folder for results"
+                )
+            self._queue.create()
+            self._same_host()
+            taken = self._queue.load(submission.token) if TOKEN.fullmatch(submission.token) else None
+            if taken is None:
+                taken = self._file(submission)
+        try:
+            self._ensure_supervisor()
+        except (OSError, SchedulerError) as error:
+            raise SubmitUnknownError(
+                f"{submission.name}: is in the queue, but its supervisor did not start: {error}"
+            ) from error
+        return taken.jobs()
+
+    def find(self, token: str) -> Mapping[int, str] | None:
+        """index -> job id, or None if the token was never submitted here."""
+        if not TOKEN.fullmatch(token) or not self._queue.exists:
+            return None
+        with self._asked("find a submission"):
+            filed = self._queue.load(token)
+            if filed is None:
+                return None
+            jobs = filed.jobs()
+            history = self._history()
+            if any(job not in history.ends for job in jobs.values()):
+                self._same_host()
+                self._ensure_supervisor()
+            return jobs
+
+    def query(self, jobs: Sequence[str]) -> Mapping[str, Observation]:
+        """What is known of each job; reads a log and a few folders, however many jobs there are."""
+        self.complaints = []
+        if not jobs or not self._queue.exists:
+            return dict.fromkeys(jobs, _UNKNOWN)
+        with self._asked("query jobs"):
+            view = View(self._queue, self._history(), self.complaints)
+            answer = {job: view.observe(job) for job in jobs}
+            if any(seen.state in (JobState.QUEUED, JobState.RUNNING) for seen in answer.values()):
+                self._same_host()
+                self._ensure_supervisor()
+            return answer
+
+    def cancel(self, jobs: Sequence[str]) -> None:
+        """Asks for the end of jobs: a queued one is not started, a running one gets TERM, then KILL."""
+        alive = self._not_ended(jobs)
+        if alive:
+            with self._asked("cancel jobs"):
+                self._queue.ask_cancel(alive)
+                self._ensure_supervisor()
+
+    def requeue(self, job: str) -> None:
+        """Ends the present start of a running job (TERM, then KILL) and puts it back into the queue, at its
+        old place, with ``DDQJOBS_RESTART`` one higher. No effect on jobs that are not running."""
+        if self._not_ended([job]):
+            with self._asked("requeue a job"):
+                start = start_id(job, self._history().restart(job))
+                if start in self._queue.starts():
+                    self._queue.ask_requeue(start)
+                self._ensure_supervisor()
+
+    def supervisor(self) -> Owner | None:
+        """The supervisor, if it runs."""
+        with self._asked("find the supervisor"):
+            owner = self._queue.supervisor() if self._queue.exists else None
+            return owner if owner is not None and process.alive(owner) else None
+
+    # --- below
+
+    @contextlib.contextmanager
+    def _asked(self, what: str) -> Iterator[None]:
+        """Says in the user's words what the disk refused."""
+        try:
+            yield
+        except UnsettledError as error:
+            raise SubmitUnknownError(f"local site: {what}: perhaps not for good: {error}") from error
+        except (OSError, TornError, UnicodeError) as error:
+            raise SchedulerError(f"local site: cannot {what}: {error} (queue: {self._queue.root})") from error
+
+    def _history(self) -> History:
+        history = History(self._queue, self.complaints.append)
+        history.refresh()
+        return history
+
+    def _not_ended(self, jobs: Sequence[str]) -> list[str]:
+        seen = self.query(jobs)
+        return [job for job in jobs if seen[job].state in (JobState.QUEUED, JobState.RUNNING)]
+
+    def _same_host(self) -> None:
+        settings, here = self._queue.settings(), socket.gethostname()
+        if settings is not None and settings.host != here:
+            raise SchedulerError(
+                f"local site: these jobs run on host {settings.host}, this is {here}: go on there; if that "
+                f"machine is gone for good, remove {self._queue.settings_path}"
+            )
+
+    def _file(self, submission: Submission) -> Filed:
+        settings = self._found(submission)
+        self._check(submission, settings)
+        filed = Filed(
+            submission=submission,
+            at=time.time_ns(),
+            environment=self._queue.keep_environment(),
+            warning_s=self._warning_s,
+            grace_s=self._grace_s,
+        )
+        if settings != self._queue.settings():
+            self._queue.put_settings(settings)
+        if self._queue.file(filed):
+            return filed
+        return self._queue.load(submission.token) or filed  # somebody was faster with the same token
+
+    def _found(self, submission: Submission) -> Settings:
+        """What the machine has. GPUs are counted only for who asks for some: nvidia-smi takes a while."""
+        before = self._queue.settings()
+        gpus = before.gpus if before else ()
+        return Settings(
+            host=socket.gethostname(),
+            cpus=slots.cpus(self._cpus),
+            gpus=slots.gpus(self._gpus) if submission.resources.gpus else gpus,
+            linger_s=self._linger_s,
+            patience_s=self._patience_s,
+        )
+
+    def _check(self, submission: Submission, settings: Settings) -> None:
+        resources = submission.resources
+        if not TOKEN.fullmatch(submission.token):
+            raise SchedulerError(f"local site: {submission.token!r} cannot be a submission's token")
+        if resources.nodes > 1:
+            raise SchedulerError(f"local site: {submission.name} wants {resources.nodes} nodes, there is 1")
+        if resources.gpus > len(settings.gpus):
+            raise SchedulerError(
+                f"local site: {submission.name} asks for {resources.gpus} GPUs, "
+                f"{settings.host} has {len(settings.gpus)} for jobs"
+            )
+        if not submission.script.is_file():
+            raise SchedulerError(f"local site: {submission.script} is not there")
+        self._check_dependencies(submission)
+
+    def _check_dependencies(self, submission: Submission) -> None:
+        """Only jobs that are known, or come earlier in the submission: nothing can wait in a circle."""
+        if not any(element.after for element in submission.elements):
+            return
+        view = View(self._queue, self._history(), self.complaints)
+        own: set[str] = set()
+        for element in submission.elements:
+            for before in element.after:
+                if before not in own and view.observe(before).state is JobState.UNKNOWN:
+                    raise SchedulerError(f"local site: {submission.name} waits for unknown job {before!r}")
+            own.add(job_id(submission.token, element.index))
+
+    def _ensure_supervisor(self) -> None:
+        """Starts a supervisor unless one holds the lock. It is handed the lock already held: there is no
+        moment in which somebody else could start a second one."""
+        lock = os.open(self._queue.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if acquire(lock):
+                private = ("SUBMITIT_", "DDQJOBS_")  # of the job that we may be part of
+                module = "ddqjobs.schedulers.local.supervisor"
+                process.spawn_detached(
+                    [sys.executable, "-m", module, str(self._queue.root), str(lock)],
+                    log=self._queue.log,
+                    env={name: value for name, value in os.environ.items() if not name.startswith(private)},
+                    keep=(lock,),
+                )
+        finally:
+            os.close(lock)
+
+
+class View:
+    """The queue at one moment, for questions."""
+
+    def __init__(self, queue: Queue, history: History, complaints: list[str]) -> None:
+        self._queue, self._history, self._complaints = queue, history, complaints
+        # Starts before ends would be wrong the other way round: a start seen that ends meanwhile is over.
+        self._starts = queue.starts()
+        history.refresh()
+        self._tokens = queue.tokens()
+        self._orders: dict[str, dict[int, tuple[str, ...]] | str] = {}
+        self._host = socket.gethostname()
+
+    def observe(self, job: str) -> Observation:
+        """What is known of a job."""
+        end = self._history.ends.get(job)
+        if end is not None:
+            return Observation(state=JobState.ENDED, detail=end.detail)
+        restart = self._history.restart(job)
+        if start_id(job, restart) in self._starts:
+            return Observation(state=JobState.RUNNING, node=self._host)
+        parts = split_job(job)
+        if parts is None or parts[0] not in self._tokens:
+            return _UNKNOWN
+        return self._queued(parts[0], parts[1], restart)
+
+    def _queued(self, token: str, index: int, restart: int) -> Observation:
+        after = self._after(token)
+        if isinstance(after, str):
+            return Observation(state=JobState.UNKNOWN, detail=after)
+        if index not in after:
+            return _UNKNOWN
+        waits = [job for job in after[index] if job not in self._history.ends]
+        detail = "waits for slots"
+        if waits:
+            detail = f"waits for job {waits[0]}" + (f" and {len(waits) - 1} more" if waits[1:] else "")
+        again = f"; restart {restart}" if restart else ""
+        return Observation(state=JobState.QUEUED, detail=detail + again)
+
+    def _after(self, token: str) -> dict[int, tuple[str, ...]] | str:
+        """index -> jobs to wait for, or what is wrong with the file."""
+        known = self._orders.get(token)
+        if known is None:
+            try:
+                filed = self._queue.load(token)
+                known = {e.index: e.after for e in filed.submission.elements} if filed else {}
+            except TornError as error:
+                known = str(error)
+                self._complaints.append(known)
+            self._orders[token] = known
+        return known

@@ -1,0 +1,62 @@
+"""What the machine has to give, and who gets it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from ddqjobs import process
+from ddqjobs.errors import SchedulerError
+from ddqjobs.model import Resources
+from ddqjobs.schedulers.local.records import Settings, Slots
+
+
+def cpus(declared: int) -> int:
+    """CPU slots: as declared, else as many as we may run on."""
+    return declared or len(os.sched_getaffinity(0))
+
+
+def gpus(declared: int) -> tuple[int, ...]:
+    """Indices of the GPUs that jobs may use: what nvidia-smi finds, within CUDA_VISIBLE_DEVICES, and the
+    first ``declared`` of them if that is not 0. Empty without nvidia-smi.
+    Raises SchedulerError if that fails."""
+    found = process.run(["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], timeout=60)
+    if found.code == process.NOT_STARTED:
+        return ()
+    words = found.stdout.split()
+    if found.timed_out or found.code or not all(word.isdigit() for word in words):
+        said = (found.stderr or found.stdout).strip() or "nothing"
+        raise SchedulerError(f"nvidia-smi ended with exit code {found.code} and said: {said}")
+    indices = _visible([int(word) for word in words])
+    return tuple(indices[:declared] if declared else indices)
+
+
+def _visible(indices: list[int]) -> list[int]:
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
+    words = [] if wanted is None else [word.strip() for word in wanted.split(",") if word.strip()]
+    if wanted is None or not all(word.isdigit() for word in words):  # UUIDs name no index
+        return [] if words[:1] == ["-1"] else indices
+    return [index for index in indices if str(index) in words]
+
+
+class Free:
+    """Slots nobody occupies. CPUs are counted, GPUs are named."""
+
+    def __init__(self, settings: Settings, occupied: Iterable[Slots]) -> None:
+        taken = list(occupied)
+        used = {index for slots in taken for index in slots.gpus}
+        self._all = settings
+        self.cpus = settings.cpus - sum(slots.cpus for slots in taken)
+        self.gpus = [index for index in settings.gpus if index not in used]
+
+    def take(self, asked: Resources) -> Slots | None:
+        """Slots for a start, or None if they are not free now.
+
+        More CPUs than the machine has are as many as it has: the work is done, only slower.
+        """
+        cpu_count = max(1, min(asked.cpus, self._all.cpus))
+        if cpu_count > self.cpus or asked.gpus > len(self.gpus):
+            return None
+        self.cpus -= cpu_count
+        taken, self.gpus = self.gpus[: asked.gpus], self.gpus[asked.gpus :]
+        return Slots(cpus=cpu_count, gpus=tuple(taken))

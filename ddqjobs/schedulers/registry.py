@@ -1,0 +1,38 @@
+"""Which scheduler a site has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ddqjobs.errors import StateError
+from ddqjobs.schedulers.base import Capabilities, Scheduler
+from ddqjobs.site import Site
+from ddqjobs.units import seconds
+
+_CAPABILITIES = {
+    "local": Capabilities(arrays=True, dependencies=True),
+    "slurm": Capabilities(arrays=True, dependencies=True),
+    "donau": Capabilities(),
+}
+
+
+def capabilities(site: Site) -> Capabilities:
+    """What the site's scheduler can express, without asking it."""
+    return _CAPABILITIES[site.scheduler]
+
+
+def make_scheduler(site: Site, project: Path) -> Scheduler:
+    """The scheduler of a site. Raises StateError where scripts can be rendered but not submitted."""
+    if site.scheduler == "local":
+        from ddqjobs.schedulers.local import LocalScheduler
+
+        return LocalScheduler(
+            project / "results" / ".local" / site.name,
+            gpus=site.local.gpus,
+            cpus=site.local.cpus,
+            warning_s=seconds(site.warning),
+        )
+    raise StateError(
+        f"site {site.name}: this version renders scripts for {site.scheduler} (submit --dry-run --out DIR) "
+        "but cannot submit to it yet; submit to a local site, or start the scripts by hand"
+    )

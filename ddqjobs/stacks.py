@@ -1,0 +1,39 @@
+"""A project's environments on one site: where they lie, and what keeps one from being used."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from ddqjobs import environments
+from ddqjobs.catalog import Catalog
+from ddqjobs.errors import DdqjobsError
+from ddqjobs.site import Site
+
+DEFAULT_FOLDER = ".environments"
+
+
+class Stacks:
+    """Answers what rendering and submission ask of environments, by name."""
+
+    def __init__(self, catalog: Catalog, site: Site) -> None:
+        self._catalog = catalog
+        folder = Path(site.environments).expanduser() if site.environments else Path(DEFAULT_FOLDER)
+        self.base = catalog.project / folder
+        self._load = cache(lambda name: environments.load(name, catalog.files))
+
+    def python(self, name: str) -> Path:
+        """The interpreter, whether it is there or not. Raises InputError, MissingError."""
+        return environments.location(self.base, self._load(name)) / "bin" / "python"
+
+    def variables(self, name: str) -> dict[str, str]:
+        """Variables for whatever runs in the environment."""
+        return dict(self._load(name).environment.variables)
+
+    def problem(self, name: str) -> str:
+        """Why the environment cannot be used, and the command that mends it; empty if it is ready."""
+        try:
+            environments.require(self.base, self._load(name))
+        except DdqjobsError as error:
+            return str(error)
+        return ""

@@ -1,0 +1,337 @@
+"""Submits what the plan says is submittable: reserve, write, intend, submit, record, in this order.
+
+After each of these steps the process may die. What the next command then finds decides what happens:
+
+=====================  ========================================================================
+died after             the next command
+=====================  ========================================================================
+reserving              voids the tickets whose process is dead, takes the next slot
+writing the folder     the same; the folder is left without meaning
+the intent             asks the scheduler for the token: found -> recorded; not found -> voided
+the scheduler took it  the same: found
+recording              nothing to do
+=====================  ========================================================================
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+from msgspec import field
+
+from ddqjobs import plan as planning
+from ddqjobs.errors import DdqjobsError, EnvironmentNotReadyError, InputError, SchedulerError, StateError
+from ddqjobs.estimate import Estimate, estimates
+from ddqjobs.ledger import Intent, Submitted, Voided, ticket_of
+from ddqjobs.model import Frozen, Plan, PlannedRun, Resources, Run, Status
+from ddqjobs.process import myself
+from ddqjobs.render import Context, Renderer, Scripts, job_name, on_site, option_flags
+from ddqjobs.schedulers.base import Capabilities, Element, Submission, SubmitUnknownError
+from ddqjobs.schedulers.registry import capabilities
+from ddqjobs.snapshot import snapshot
+from ddqjobs.stacks import Stacks
+from ddqjobs.units import seconds
+from ddqjobs.workspace import Workspace
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+Say = Callable[[str], None]
+
+
+class Submitting(Frozen, kw_only=True):
+    """What is wanted: names left by the user's filters, and how far to go."""
+
+    chosen: frozenset[str]
+    named: frozenset[str] = frozenset()  # named one by one: optional runs among them are wanted
+    optional: bool = False
+    stale: bool = False
+    max_gpu_hours: float | None = None
+
+
+class Outcome(Frozen, kw_only=True):
+    """What was submitted, and what was left out and why."""
+
+    submitted: dict[str, str] = field(default_factory=dict)  # run -> job
+    left: dict[str, str] = field(default_factory=dict)  # run -> reason
+    unconfirmed: dict[str, str] = field(
+        default_factory=dict
+    )  # run -> what the scheduler said instead of an answer
+
+
+class Rendered(Frozen, kw_only=True):
+    """A submission that was only rendered."""
+
+    name: str
+    runs: tuple[str, ...]
+    scripts: Scripts
+
+
+def pick(
+    plan: Plan, wanted: Submitting, *, graph: bool, costs: Mapping[str, Estimate] | None = None
+) -> tuple[tuple[PlannedRun, ...], dict[str, str]]:
+    """(runs to submit, upstream first; run -> why it is left out although it is chosen). ``costs`` are
+    needed where GPU hours are limited."""
+    left: dict[str, str] = {}
+    chosen = set()
+    for planned in plan.runs:
+        name = planned.run.name
+        if name not in wanted.chosen:
+            continue
+        if planned.run.optional and not wanted.optional and name not in wanted.named:
+            left[name] = "optional: name it, or add --optional"
+        else:
+            chosen.add(name)
+    picks = planning.submittable(plan, chosen, graph=graph, stale=wanted.stale)
+    taken = {p.run.name for p in picks}
+    for planned in plan.runs:
+        name = planned.run.name
+        if name in chosen and name not in taken and planned.status is not Status.DONE:
+            left[name] = planned.reason
+    return within_budget(picks, left, wanted.max_gpu_hours, costs or {})
+
+
+def within_budget(
+    picks: Sequence[PlannedRun], left: dict[str, str], budget: float | None, costs: Mapping[str, Estimate]
+) -> tuple[tuple[PlannedRun, ...], dict[str, str]]:
+    """Keeps runs, in order, while their estimated GPU hours fit into the budget. A run of unknown duration
+    that asks for GPUs cannot be budgeted and is left out."""
+    if budget is None:
+        return tuple(picks), left
+    kept: dict[str, PlannedRun] = {}
+    chosen = {p.run.name for p in picks}
+    used = 0.0
+    for planned in picks:
+        run = planned.run
+        cost = costs[run.name].gpu_hours if run.name in costs else run.gpu_hours
+        if any(up in chosen and up not in kept for up in run.upstream):
+            left[run.name] = "what it needs is left out"
+        elif cost is None:
+            left[run.name] = (
+                "it declares no duration, so --max-gpu-hours cannot keep the budget; add `hours:`"
+            )
+        elif used + cost > budget:
+            left[run.name] = (
+                f"{cost:g} GPU hours more than --max-gpu-hours {budget:g} leaves ({budget - used:g})"
+            )
+        else:
+            used += cost
+            kept[run.name] = planned
+    return tuple(kept.values()), left
+
+
+def batches(
+    picks: Sequence[PlannedRun], workspace: Workspace, able: Capabilities
+) -> list[tuple[Resources, list[Run]]]:
+    """Runs of one submission each: same depth below the picks, same resources, at most an array's size."""
+    depth: dict[str, int] = {}
+    groups: dict[tuple[int, Resources], list[Run]] = {}
+    for planned in picks:
+        run = planned.run
+        depth[run.name] = 1 + max((depth[up] for up in run.upstream if up in depth), default=-1)
+        groups.setdefault((depth[run.name], on_site(run.resources, workspace.site)), []).append(run)
+    size = (workspace.site.limits.array_size or 1000) if able.arrays else 1
+    ordered = sorted(groups.items(), key=lambda item: item[0][0])
+    return [(r, runs[i : i + size]) for (_, r), runs in ordered for i in range(0, len(runs), size)]
+
+
+class Submitter:
+    """Renders and submits runs of one workspace."""
+
+    def __init__(self, workspace: Workspace, stacks: Stacks) -> None:
+        self._workspace = workspace
+        self._stacks = stacks
+        self._renderer = Renderer([root / "templates" for root in workspace.catalog.files.roots])
+
+    def dry_run(self, wanted: Submitting, plan: Plan) -> tuple[list[Rendered], dict[str, str]]:
+        """The scripts that `submit` would submit on an otherwise empty site; writes nothing."""
+        able = capabilities(self._workspace.site)
+        picks, left = pick(plan, wanted, graph=True, costs=self._costs(plan))
+        code, out = "snapshot-made-at-submission", []
+        for _, runs in batches(picks, self._workspace, able):
+            check_names(runs)
+            token = f"dry-run-{len(out) + 1:03d}"
+            scripts = self._renderer.render(runs, self._workspace.site, self._context(token, code))
+            out.append(Rendered(name=job_name(runs), runs=tuple(r.name for r in runs), scripts=scripts))
+        return out, left
+
+    def submit(self, wanted: Submitting, plan: Plan, say: Say = lambda _: None) -> Outcome:
+        """Submits. Raises EnvironmentNotReadyError before anything is submitted; SchedulerError when the
+        scheduler refuses: what was submitted until then is recorded and stays."""
+        workspace = self._workspace
+        able = workspace.scheduler(workspace.site.name).capabilities
+        picks, left = pick(plan, wanted, graph=able.dependencies, costs=self._costs(plan))
+        if not picks:
+            return Outcome(left=left)
+        self._require_environments([p.run for p in picks])
+        try:
+            code = snapshot(workspace.results / "code", workspace.catalog.files, workspace.loaded.path)
+        except OSError as error:
+            raise _disk(workspace.results, error) from error
+        outcome = Outcome(left=left)
+        jobs = {p.run.name: p.job for p in plan.runs if p.status is Status.ACTIVE and p.job}
+        for resources, runs in batches(picks, workspace, able):
+            check_names(runs)
+            outcome = self._submit_batch(resources, runs, code, jobs, outcome, say)
+        return outcome
+
+    def _costs(self, plan: Plan) -> dict[str, Estimate]:
+        return estimates((p.run for p in plan.runs), self._workspace.history())
+
+    def _submit_batch(
+        self,
+        resources: Resources,
+        runs: Sequence[Run],
+        code: str,
+        jobs: dict[str, str],
+        outcome: Outcome,
+        say: Say,
+    ) -> Outcome:
+        token = new_token()
+        reserved, refused = self._reserve(token, runs, outcome)
+        outcome = msgspec.structs.replace(outcome, left={**outcome.left, **refused})
+        if not reserved:
+            return outcome
+        folder = self._write(token, reserved, code)
+        me = myself()
+        self._workspace.ledger.append(
+            Intent(
+                token=token,
+                site=self._workspace.site.name,
+                scheduler=self._workspace.site.scheduler,
+                runs=[r.name for r in reserved],
+                digests=[r.digest for r in reserved],
+                host=me.host,
+                pid=me.pid,
+                start=me.start,
+                boot=me.boot,
+            )
+        )
+        submission = Submission(
+            token=token,
+            name=job_name(reserved),
+            folder=str(folder),
+            resources=resources,
+            elements=tuple(
+                Element(index=i, run=r.name, after=tuple(jobs[up] for up in r.upstream if up in jobs))
+                for i, r in enumerate(reserved)
+            ),
+        )
+        try:
+            taken = self._workspace.scheduler(self._workspace.site.name).submit(submission)
+        except SubmitUnknownError as error:
+            unknown = {r.name: str(error) for r in reserved}
+            return msgspec.structs.replace(outcome, unconfirmed={**outcome.unconfirmed, **unknown})
+        except SchedulerError as error:
+            self._refused(token, len(reserved), error)
+            raise
+        self._workspace.ledger.append(Submitted(token=token, jobs={str(i): job for i, job in taken.items()}))
+        done = {run.name: taken[i] for i, run in enumerate(reserved)}
+        jobs.update(done)
+        say(f"submitted {len(done)} {'run' if len(done) == 1 else 'runs'} as {submission.name}")
+        return msgspec.structs.replace(outcome, submitted={**outcome.submitted, **done})
+
+    def _refused(self, token: str, count: int, error: SchedulerError) -> None:
+        """The scheduler certainly did not take it: its tickets are void, so that the runs are free again."""
+        tickets = [ticket_of(token, i) for i in range(count)]
+        voided = [t for t in tickets if self._workspace.claims.void(t)]
+        self._workspace.ledger.append(Voided(tickets=voided, why=str(error)[:500]))
+
+    def _reserve(self, token: str, runs: Sequence[Run], outcome: Outcome) -> tuple[list[Run], dict[str, str]]:
+        """(runs whose reservation is ours, run -> why another one has it)."""
+        reserved: list[Run] = []
+        refused: dict[str, str] = {}
+        history, patience = self._workspace.history(), seconds(self._workspace.site.submit_timeout)
+        for run in runs:
+            # A run whose upstream fell out of this very submission would start without its input.
+            lost = next((up for up in run.upstream if up in outcome.left or up in outcome.unconfirmed), None)
+            if lost is not None:
+                refused[run.name] = f"needs {lost}, which was not submitted"
+                continue
+            try:
+                ended = sum(t.ended for t in history.of(run.name).tickets)
+                ticket = ticket_of(token, len(reserved))
+                why = self._workspace.claims.reserve(
+                    run.name, ticket, ended, self._workspace.tickets_of, patience
+                )
+            except OSError as error:
+                raise _disk(self._workspace.results, error) from error
+            if why:
+                refused[run.name] = why
+            else:
+                reserved.append(run)
+        return reserved, refused
+
+    def _write(self, token: str, runs: Sequence[Run], code: str) -> Path:
+        folder = self._workspace.results / "submissions" / token
+        scripts = self._renderer.render(runs, self._workspace.site, self._context(token, code))
+        try:
+            (folder / "out").mkdir(parents=True)
+            write_scripts(folder, scripts)
+        except OSError as error:
+            raise _disk(folder, error) from error
+        return folder
+
+    def _context(self, token: str, code: str) -> Context:
+        workspace = self._workspace
+        names = {code.environment for code in workspace.loaded.experiment.codes.values() if code.environment}
+        return Context(
+            results=str(workspace.results),
+            project=str(workspace.catalog.project),
+            code=code,
+            token=token,
+            user=_user(),
+            pythons={name: str(self._stacks.python(name)) for name in names},
+            activate=dict(workspace.site.activate),
+            variables={name: self._stacks.variables(name) for name in names},
+            option_flags=option_flags(workspace.loaded.experiment.codes),
+        )
+
+    def _require_environments(self, runs: Sequence[Run]) -> None:
+        names = dict.fromkeys(r.environment for r in runs if r.environment)
+        ours = (name for name in names if name not in self._workspace.site.activate)
+        problems = [problem for name in ours if (problem := self._stacks.problem(name))]
+        if problems:
+            raise EnvironmentNotReadyError("\n".join(problems))
+
+
+def write_scripts(folder: Path, scripts: Scripts) -> None:
+    """Writes a submission's files below an existing folder."""
+    (folder / "manifest.jsonl").write_text(scripts.manifest)
+    if scripts.elements:
+        (folder / "elements.sh").write_text(scripts.elements)
+    script = folder / "job.sh"
+    script.write_text(scripts.job)
+    script.chmod(0o755)
+
+
+def check_names(runs: Sequence[Run]) -> None:
+    """Raises InputError for a variable whose name is no name: it would become shell code."""
+    for run in runs:
+        for name, _ in run.variables:
+            if not _VARIABLE.fullmatch(name):
+                raise InputError(f"run {run.name}: {name!r} is no name of an environment variable")
+
+
+def new_token() -> str:
+    """Unique for ever, readable, and sorts by time: ``20261122-143015-1f2e3d4c``."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _disk(path: Path, error: OSError) -> DdqjobsError:
+    return StateError(
+        f"{path}: {error.strerror or error}; what was submitted before is recorded, nothing else was. "
+        "Free some space or mend the folder's permissions, then run the same command again"
+    )

@@ -1,0 +1,158 @@
+"""How uv is called: the variables it gets, and what its complaints mean.
+
+uv does not read pip's configuration, but a cluster's mirror, wheel folder and certificate are written down
+there and nowhere else. So pip is asked, and its settings are handed to uv, unless the user set uv's own.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from ddqjobs import process
+
+# Of an interpreter around us: a build must not depend on the shell that started it.
+_NOT_INHERITED = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "UV_PYTHON")
+
+# What the output of uv or of a check says -> what it means and what to do. The first that fits is said.
+_FAILURES: tuple[tuple[str, str], ...] = (
+    (
+        r"No space left on device|os error 28\b|Disk quota exceeded",
+        "the disk is full: free space, or name another folder as `environments` in the site file",
+    ),
+    (
+        r"Hash mismatch",
+        "a file is not the one that the lock names: it is broken, or was tampered with, or was rebuilt "
+        "upstream (only then: ddqjobs env lock)",
+    ),
+    (
+        r"[Cc]ertificate|UnknownIssuer|CERTIFICATE_VERIFY",
+        "the index's certificate is not trusted: set SSL_CERT_FILE, or pip's `cert`, to the site's CA file",
+    ),
+    (
+        r"python-build-standalone|No interpreter found|Failed to inspect Python interpreter",
+        "that Python is neither installed nor could it be downloaded: install it, or `module load` it",
+    ),
+    (
+        r"no usable wheels|no wheels with a matching|not compatible with the current platform",
+        "a package has no wheel for this machine (system, processor, glibc, Python); the log names it",
+    ),
+    (
+        r"Failed to extract archive|[Ii]nvalid [Zz]ip|corrupt",
+        "a wheel is broken: delete it if it lies in a wheel folder, then build again",
+    ),
+    (
+        r"error sending request|dns error|[Cc]onnection refused|[Tt]imed? ?out|Failed to fetch|HTTP status",
+        "a package index cannot be reached: check the network, the proxy and the index settings of pip or "
+        "uv, then build again (what was downloaded is kept)",
+    ),
+    (
+        r"No solution found|no version of|not found in the package registry",
+        "a package is in none of the configured indexes and wheel folders; the log names it",
+    ),
+    (r"libGL\.so", "OpenCV needs libGL, which this machine lacks: take opencv-python-headless"),
+    (r"undefined symbol", "a compiled package was made for another torch: build again from the lock"),
+    (r"GLIBC(XX)?_[0-9.]+'? not found", "this machine's glibc or libstdc++ is too old for a wheel"),
+    (r"MemoryError|Cannot allocate memory", "the machine is out of memory"),
+)
+
+NOT_IN_INDEX = re.compile(r"No solution found|no version of|not found in the package registry")
+
+
+def explain(output: str) -> str:
+    """What the output of a failed command means and what to do, or its last line if nobody knows."""
+    for pattern, meaning in _FAILURES:
+        if re.search(pattern, output):
+            return meaning
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"
+
+
+def uv_environment(base_dir: Path, environ: Mapping[str, str], pip: Mapping[str, str]) -> dict[str, str]:
+    """Variables for uv: the user's, pip's settings in uv's words, and a cache beside the environments.
+
+    There, hard links save time and space, and nothing is written to a home with a quota.
+    """
+    variables = {name: value for name, value in environ.items() if name not in _NOT_INHERITED}
+    for name, value in {
+        **from_pip(pip),
+        "UV_CACHE_DIR": str(base_dir / ".uv-cache"),
+        "UV_PYTHON_INSTALL_DIR": str(base_dir / ".uv-python"),
+        "UV_PYTHON_PREFERENCE": "system",
+        "UV_SYSTEM_CERTS": "true",
+        "UV_NO_PROGRESS": "true",
+    }.items():
+        variables.setdefault(name, value)
+    return variables
+
+
+def from_pip(pip: Mapping[str, str]) -> dict[str, str]:
+    """pip's settings in uv's words. Local folders that do not exist are left out: pip passes over them,
+    uv would stop."""
+    links = ",".join(filter(_exists, re.split(r"[\s,]+", pip.get("find-links", "").strip())))
+    extra = " ".join(filter(_exists, pip.get("extra-index-url", "").split()))
+    cert = pip.get("cert", "")
+    proxy = pip.get("proxy", "")
+    truth = pip.get("no-index", "").lower() in ("1", "true", "yes", "on")
+    found = {
+        "UV_FIND_LINKS": links,
+        "UV_DEFAULT_INDEX": pip.get("index-url", "").strip(),
+        "UV_INDEX": extra,
+        # pip takes the best version of all indexes; every file's hash is in the lock, so that is safe.
+        "UV_INDEX_STRATEGY": "unsafe-best-match" if extra else "",
+        "UV_INSECURE_HOST": " ".join(pip.get("trusted-host", "").split()),
+        "UV_HTTP_TIMEOUT": pip.get("default-timeout", pip.get("timeout", "")),
+        "UV_NO_INDEX": "true" if truth else "",
+        "SSL_CERT_FILE": cert if cert and Path(cert).is_file() else "",
+        "HTTP_PROXY": proxy,
+        "HTTPS_PROXY": proxy,
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def pip_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """pip's configuration: from our interpreter's pip, else the one on PATH, else ``PIP_*`` alone."""
+    for command in _pips(environ):
+        answer = process.run([*command, "config", "list"], timeout=60, env=dict(environ))
+        if answer.code == 0:
+            return parse_pip_config(answer.stdout)
+    return {
+        name.removeprefix("PIP_").lower().replace("_", "-"): value
+        for name, value in environ.items()
+        if name.startswith("PIP_") and value
+    }
+
+
+def parse_pip_config(text: str) -> dict[str, str]:
+    """What ``pip config list`` prints, variables over ``[install]`` over ``[global]``."""
+    found: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}
+    for line in text.splitlines():
+        match = re.fullmatch(r"(global|install|:env:)\.([\w-]+)=(.*)", line)
+        if match:
+            section, key, quoted = match.groups()
+            try:
+                found[section][key] = str(ast.literal_eval(quoted))
+            except (ValueError, SyntaxError):
+                found[section][key] = quoted
+    return {**found["global"], **found["install"], **found[":env:"]}
+
+
+def _pips(environ: Mapping[str, str]) -> Iterator[list[str]]:
+    yield [sys.executable, "-m", "pip"]
+    on_path = shutil.which("pip", path=environ.get("PATH", os.defpath))
+    if on_path:
+        yield [on_path]
+
+
+def _exists(source: str) -> bool:
+    """Whether a folder or URL is worth handing to uv. What is not on this machine's disk counts as there."""
+    parts = urlsplit(source)
+    if parts.scheme == "file":
+        return Path(unquote(parts.path)).exists()
+    return bool(source) and (parts.scheme != "" or Path(source).exists())

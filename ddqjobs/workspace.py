@@ -1,0 +1,278 @@
+"""One experiment on disk: its results folder, ledger, claims, and the schedulers that have its jobs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from ddqjobs import evidence, failures
+from ddqjobs import plan as planning
+from ddqjobs.catalog import Catalog, Loaded
+from ddqjobs.claims import Claims, Tickets
+from ddqjobs.errors import DdqjobsError, SchedulerError, StateError
+from ddqjobs.history import History, Ticket
+from ddqjobs.ledger import AnyRecord, Finished, Ledger, Observed, Submitted, Voided
+from ddqjobs.model import Attempt, FailureClass, JobState, Observation, Plan, Product
+from ddqjobs.process import alive, myself
+from ddqjobs.schedulers.base import Scheduler
+from ddqjobs.schedulers.registry import make_scheduler
+from ddqjobs.site import Site
+from ddqjobs.units import seconds
+
+
+@dataclass
+class Workspace:
+    """An experiment and what is known of its runs. ``warnings`` collects what could not be asked."""
+
+    catalog: Catalog
+    loaded: Loaded
+    site: Site
+    results: Path
+    warnings: list[str] = field(default_factory=list)
+    _schedulers: dict[str, Scheduler] = field(default_factory=dict)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The experiment's ledger."""
+        return Ledger(self.results / "ledger")
+
+    @cached_property
+    def claims(self) -> Claims:
+        """The experiment's claims and reservations."""
+        return Claims(self.results)
+
+    def scheduler(self, site: str) -> Scheduler:
+        """The scheduler of a site by name (a run may have been submitted to another site than today's)."""
+        if site not in self._schedulers:
+            declared = self.site if site == self.site.name else self.catalog.site(site)
+            self._schedulers[site] = make_scheduler(declared, self.catalog.project)
+        return self._schedulers[site]
+
+    def run_dir(self, run: str) -> Path:
+        """``results/<experiment>/runs/<run>``."""
+        return self.results / "runs" / run
+
+    def history(self) -> History:
+        """What the ledger says now."""
+        return History(self.ledger.read())
+
+    def tickets_of(self, run: str) -> Tickets:
+        """The ledger's tickets of one run, read afresh."""
+        tickets = self.history().of(run).tickets
+        return Tickets(frozenset(t.name for t in tickets), frozenset(t.name for t in tickets if t.ended))
+
+    def plan(self, *, refresh: bool = True) -> Plan:
+        """The plan, after asking the schedulers and looking at the evidence unless ``refresh`` is off."""
+        self._check_ledger()
+        history = self.history()
+        if refresh and history.active() and self.refresh(history):
+            history = self.history()
+        return planning.build(
+            self.loaded.runs,
+            history,
+            experiment=self.loaded.experiment.name,
+            site=self.site.name,
+            missing=self._missing(history),
+        )
+
+    def products(self) -> dict[str, Product]:
+        """Run -> product of every done run, as the ledger recorded it."""
+        return {
+            name: story.done.product
+            for name, story in self.history().runs.items()
+            if story.done is not None and story.done.product is not None
+        }
+
+    def _missing(self, history: History) -> set[str]:
+        try:
+            there = {entry.name for entry in (self.results / "runs").iterdir()}
+        except FileNotFoundError:
+            there = set()
+        done = (name for name, story in history.runs.items() if story.done is not None)
+        return {
+            n for n in done if n not in there or not (self.results / "runs" / n / "product.json").exists()
+        }
+
+    def _check_ledger(self) -> None:
+        runs = self.results / "runs"
+        if not self.ledger.exists and runs.is_dir() and any(runs.iterdir()):
+            raise StateError(
+                f"{self.results}: there are runs but no ledger, so what was submitted is not known. Restore "
+                f"{self.results / 'ledger'}, or move {runs} away and take results in with `ddqjobs adopt`"
+            )
+
+    # -- what has become of the active tickets ----------------------------------------------------------
+
+    def refresh(self, history: History) -> bool:
+        """Confirms submissions, asks each scheduler once, reads evidence; records what is new."""
+        records = self._confirm(history)
+        if records:
+            self.ledger.append(*records)
+            history = self.history()
+        now = time.time()
+        observed = self._observe(history)
+        found = [r for t in history.active() if (r := self._judge(t, observed.get(t.name), now)) is not None]
+        if found:
+            self.ledger.append(*found)
+        return bool(records or found)
+
+    def _confirm(self, history: History) -> list[AnyRecord]:
+        """Submissions whose answer was never recorded: found at the scheduler, or voided."""
+        tokens: dict[str, list[Ticket]] = {}
+        for ticket in history.active():
+            if not ticket.job:
+                tokens.setdefault(ticket.token, []).append(ticket)
+        records: list[AnyRecord] = []
+        for token, tickets in tokens.items():
+            first = tickets[0]
+            if self._in_the_making(first):
+                continue
+            try:
+                jobs = self.scheduler(first.site).find(token)
+            except DdqjobsError as error:
+                self.warnings.append(f"submission {token}: {error}")
+                continue
+            if jobs is not None:
+                records.append(Submitted(token=token, jobs={str(k): v for k, v in jobs.items()}))
+            else:
+                records += self._void(token, tickets)
+        return records
+
+    def _in_the_making(self, ticket: Ticket) -> bool:
+        if ticket.owner.host != myself().host:
+            return time.time() - ticket.at < seconds(self.site.submit_timeout)
+        return ticket.owner != myself() and alive(ticket.owner)
+
+    def _void(self, token: str, tickets: list[Ticket]) -> list[AnyRecord]:
+        voided = [t.name for t in tickets if self.claims.void(t.name)]
+        started = {str(t.index): self._claimed_by(t.name) for t in tickets if t.name not in voided}
+        records: list[AnyRecord] = []
+        if voided:
+            records.append(
+                Voided(tickets=voided, why="its submission was interrupted before the scheduler had it")
+            )
+        if started:
+            records.append(Submitted(token=token, jobs=started))
+        return records
+
+    def _claimed_by(self, ticket: str) -> str:
+        lines = self.claims.path(ticket).read_text(errors="replace").splitlines()
+        return lines[1] if len(lines) > 1 else "unknown"
+
+    def _observe(self, history: History) -> dict[str, Observation]:
+        """Ticket -> observation, with one query per site."""
+        by_site: dict[str, dict[str, list[str]]] = {}
+        for ticket in history.active():
+            if ticket.job:
+                by_site.setdefault(ticket.site, {}).setdefault(ticket.job, []).append(ticket.name)
+        out: dict[str, Observation] = {}
+        for site, jobs in by_site.items():
+            try:
+                seen = self.scheduler(site).query(list(jobs))
+            except DdqjobsError as error:
+                self.warnings.append(f"site {site}: {error}")
+                seen = {job: Observation(state=JobState.UNKNOWN, detail=str(error)) for job in jobs}
+            for job, names in jobs.items():
+                for name in names:
+                    out[name] = seen.get(job, Observation(state=JobState.UNKNOWN, detail="not in the answer"))
+        return out
+
+    def _judge(self, ticket: Ticket, seen: Observation | None, now: float) -> AnyRecord | None:
+        """What evidence and observation say of an active ticket; None if nothing is new."""
+        run_dir = self.run_dir(ticket.run)
+        attempts = evidence.attempts(run_dir)
+        mine = [a for a in attempts if a.ticket == ticket.name]
+        last = mine[-1] if mine else None
+        product = evidence.product(run_dir)
+        if product is not None and product.ticket == ticket.name:
+            return Finished(
+                run=ticket.run,
+                ticket=ticket.name,
+                product=product,
+                attempts=len(attempts),
+                note=last.note if last else "",
+                started_at=mine[0].started_at if mine else None,
+                ended_at=product.finished_at or None,
+            )
+        grace_over = self._grace_over(ticket, seen, now)
+        failure = judge_failure(ticket, seen, last, grace_over, self._tail(ticket, last))
+        if failure is not None:
+            return Finished(
+                run=ticket.run,
+                ticket=ticket.name,
+                failure=failure[0],
+                reason=failure[1],
+                attempts=len(attempts),
+                progress=evidence.progress(run_dir),
+                started_at=mine[0].started_at if mine else None,
+                ended_at=last.ended_at if last else None,
+            )
+        if seen is not None and (seen.state, seen.detail, seen.node) != (
+            ticket.state,
+            ticket.detail,
+            ticket.node,
+        ):
+            if seen.state is JobState.UNKNOWN and ticket.state is JobState.UNKNOWN:
+                return None  # keeps the time since when it is unknown
+            return Observed(ticket=ticket.name, state=seen.state, detail=seen.detail, node=seen.node)
+        return None
+
+    def _grace_over(self, ticket: Ticket, seen: Observation | None, now: float) -> bool:
+        if seen is None or seen.state is not JobState.ENDED:
+            return False
+        since = ticket.since if ticket.state is JobState.ENDED else now
+        return now - since >= seconds(self.site.grace)
+
+    def _tail(self, ticket: Ticket, last: Attempt | None) -> str:
+        if last is None or not last.exit_code:
+            return ""
+        return evidence.log_tail(self.run_dir(ticket.run) / "attempts" / str(last.number))
+
+    def require_scheduler(self) -> None:
+        """Raises SchedulerError when something could not be asked."""
+        if self.warnings:
+            raise SchedulerError("; ".join(self.warnings))
+
+
+def judge_failure(
+    ticket: Ticket,
+    seen: Observation | None,
+    last: Attempt | None,
+    grace_over: bool,
+    log_tail: str,
+) -> tuple[FailureClass, str] | None:
+    """(class, reason) if the ticket has certainly ended without a product; None while that is not certain.
+
+    The script's own last word counts at once; the scheduler's word that a job has ended counts only when
+    ``grace_over``, since file systems show files of other nodes late, except where no attempt ever started.
+    """
+    if last is not None and last.exit_code is not None and last.exit_code != 0:
+        if ticket.cancelled:
+            return FailureClass.CANCELLED, "cancelled by the user"
+        if seen is not None and seen.failure in (FailureClass.TIMEOUT, FailureClass.PREEMPTED):
+            return seen.failure, seen.detail
+        if last.failure is not None:
+            _, words = failures.classify(last.exit_code, log_tail)
+            return last.failure, words if last.exit_code in failures.EXIT_CODES else last.note or words
+        return failures.classify(last.exit_code, log_tail)
+    if seen is None or seen.state is not JobState.ENDED:
+        return None
+    never_started = last is None
+    if never_started and (ticket.cancelled or seen.failure is FailureClass.CANCELLED):
+        return FailureClass.CANCELLED, "cancelled by the user before it started"
+    if never_started and seen.failure is FailureClass.DEPENDENCY:
+        return FailureClass.DEPENDENCY, seen.detail
+    if not grace_over:
+        return None
+    if ticket.cancelled:
+        return FailureClass.CANCELLED, "cancelled by the user"
+    if seen.failure is not None:
+        return seen.failure, seen.detail
+    detail = seen.detail or "the scheduler says that it ended"
+    if last is not None and last.exit_code == 0:
+        return FailureClass.NO_PRODUCT, "it ended well, but its product is not there"
+    if never_started:
+        return FailureClass.UNKNOWN, f"{detail}; its script left nothing"
+    return FailureClass.NODE, f"{detail}; its script was ended before it could say why"
