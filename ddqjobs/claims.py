@@ -36,7 +36,7 @@ class Tickets(NamedTuple):
 TicketsOf = Callable[[str], Tickets]
 
 
-class Reservation(Frozen, kw_only=True):
+class Reservation(Frozen, frozen=True, kw_only=True):
     """Content of a reservation: the ticket that will run, and the process that is submitting it."""
 
     ticket: str

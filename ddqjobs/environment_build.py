@@ -276,7 +276,10 @@ def _inventory(tools: _Tools, folder: Path) -> tuple[str, dict[str, str]]:
 
 def _check(tools: _Tools, folder: Path, name: str, check: Check) -> CheckResult:
     """Runs one check. It sees a copy of its declared files and nothing else of ddqjobs: so what its digest
-    covers is all that it is."""
+    covers is all that it is.
+
+    What it imports is compiled to bytecode by the way: a fifth of the time that compiling everything takes.
+    """
     doing = f"check '{name}'"
     with _temporary(tools.base_dir) as code:
         for relative, path in tools.environment.check_files:
@@ -284,7 +287,7 @@ def _check(tools: _Tools, folder: Path, name: str, check: Check) -> CheckResult:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
         variables = _job_variables(tools.environment, folder)
-        variables |= {"PYTHONPATH": str(code), "PYTHONDONTWRITEBYTECODE": "1"}
+        variables["PYTHONPATH"] = str(code)
         argv = [str(folder / "bin" / "python"), *check.command]
         started = time.monotonic()
         done = tools.run(argv, doing, variables, timeout=seconds(check.timeout), cwd=code)

@@ -8,7 +8,7 @@ from ddqjobs.history import History
 from ddqjobs.model import Frozen, Run
 
 
-class Estimate(Frozen, kw_only=True):
+class Estimate(Frozen, frozen=True, kw_only=True):
     """``gpu_hours`` is None if nothing is known; a run without GPUs costs none. ``source`` is learnt,
     declared, or empty."""
 

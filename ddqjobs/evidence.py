@@ -15,7 +15,7 @@ _TAIL_BYTES = 65536
 T = TypeVar("T")
 
 
-class _Started(Frozen, kw_only=True):
+class _Started(Frozen, frozen=True, kw_only=True):
     ticket: str = ""
     job: str = ""
     host: str = ""
@@ -23,7 +23,7 @@ class _Started(Frozen, kw_only=True):
     at: float = 0.0
 
 
-class _Exit(Frozen, kw_only=True):
+class _Exit(Frozen, frozen=True, kw_only=True):
     code: int = 0
     product: int = 0
     stopped: bool = False

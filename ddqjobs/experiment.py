@@ -46,7 +46,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Base of all sections: an unknown key is an error."""
 
 
-class ReferenceAP(Table, kw_only=True):
+class ReferenceAP(Table, frozen=True, kw_only=True):
     """The published figure of a model: ``ap`` in AP points, or the metrics of a run of task ``task``."""
 
     ap: float | None = None
@@ -54,7 +54,7 @@ class ReferenceAP(Table, kw_only=True):
     source: str = ""
 
 
-class ModelCode(Table, kw_only=True):
+class ModelCode(Table, frozen=True, kw_only=True):
     """One model in one implementation: which code, which configuration."""
 
     code: Name
@@ -64,7 +64,7 @@ class ModelCode(Table, kw_only=True):
     hours: dict[Name, float] = {}  # task -> wall-clock hours
 
 
-class Model(Table, kw_only=True):
+class Model(Table, frozen=True, kw_only=True):
     """A row of the report."""
 
     title: str = ""
@@ -74,7 +74,7 @@ class Model(Table, kw_only=True):
     notes: str = ""
 
 
-class Code(Table, kw_only=True):
+class Code(Table, frozen=True, kw_only=True):
     """A code tree with its environment, and how each kind of task is run in it."""
 
     title: str = ""
@@ -89,7 +89,7 @@ class Code(Table, kw_only=True):
     deterministic_option: str = ""
 
 
-class Variant(Table, kw_only=True):
+class Variant(Table, frozen=True, kw_only=True):
     """Flags of a run: seed, determinism, GPUs, options. ``reference: false`` takes it out of AP verdicts."""
 
     title: str = ""
@@ -103,7 +103,7 @@ class Variant(Table, kw_only=True):
     rule: str = ""  # in words, e.g. the learning-rate rule that the options follow
 
 
-class ResourceRequest(Table, kw_only=True):
+class ResourceRequest(Table, frozen=True, kw_only=True):
     """What a run asks of each node. ``time`` as in 90s, 45m, 24h, 2d; ``memory`` as in 300GB."""
 
     nodes: Positive | None = None
@@ -113,7 +113,7 @@ class ResourceRequest(Table, kw_only=True):
     time: str | None = None
 
 
-class Tolerance(Table, kw_only=True):
+class Tolerance(Table, frozen=True, kw_only=True):
     """What still counts as the same: ``ap`` in AP points, the others for align tasks."""
 
     ap: float | None = None
@@ -122,7 +122,7 @@ class Tolerance(Table, kw_only=True):
     loss: float | None = None  # relative
 
 
-class Phase(Table, kw_only=True):
+class Phase(Table, frozen=True, kw_only=True):
     """A column group of the report. ``against`` is what its AP is compared with: the published reference,
     or another phase."""
 
@@ -131,7 +131,7 @@ class Phase(Table, kw_only=True):
     tolerance: Tolerance = Tolerance()
 
 
-class Task(Table, kw_only=True):
+class Task(Table, frozen=True, kw_only=True):
     """A rule that makes runs: one per model and variant (or a single one with ``once``)."""
 
     kind: TaskKind
@@ -156,7 +156,7 @@ class Task(Table, kw_only=True):
     optional: bool = False
 
 
-class Data(Table, kw_only=True):
+class Data(Table, frozen=True, kw_only=True):
     """The data set; ``version`` is part of every run's digest."""
 
     name: str = ""
@@ -164,7 +164,7 @@ class Data(Table, kw_only=True):
     source: str = ""
 
 
-class Experiment(Table, kw_only=True):
+class Experiment(Table, frozen=True, kw_only=True):
     """A whole experiment file."""
 
     name: Name

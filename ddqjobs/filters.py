@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 
+import msgspec
+
 from ddqjobs.errors import MissingError, nearest
 from ddqjobs.model import Frozen, Plan, PlannedRun
 
 
-class Filters(Frozen, kw_only=True):
+class Filters(Frozen, frozen=True, kw_only=True):
     """Words of each kind are alternatives (globs are allowed); kinds narrow each other."""
 
     phases: tuple[str, ...] = ()
@@ -62,6 +64,11 @@ def select(plan: Plan, filters: Filters) -> tuple[PlannedRun, ...]:
             f"no run of experiment {plan.experiment} passes all filters together; leave one out"
         )
     return kept
+
+
+def without_states(filters: Filters) -> Filters:
+    """The same filters but for states: a run changes its state while one waits for it."""
+    return msgspec.structs.replace(filters, states=())
 
 
 def with_upstream(plan: Plan, chosen: Iterable[PlannedRun]) -> frozenset[str]:

@@ -20,13 +20,13 @@ from ddqjobs.model import FailureClass, Frozen, JobState, Product
 from ddqjobs.process import myself
 
 
-class Record(Frozen, kw_only=True, tag_field="record", tag=str.lower):
+class Record(Frozen, frozen=True, kw_only=True, tag_field="record", tag=str.lower):
     """Base of all records. ``at`` is seconds since the epoch on the writer's clock."""
 
     at: float = 0.0
 
 
-class Intent(Record, kw_only=True):
+class Intent(Record, frozen=True, kw_only=True):
     """About to submit: written and synced before the scheduler is called."""
 
     token: str
@@ -40,21 +40,21 @@ class Intent(Record, kw_only=True):
     boot: str = ""
 
 
-class Submitted(Record, kw_only=True):
+class Submitted(Record, frozen=True, kw_only=True):
     """The scheduler took it: element index (as text) -> job id."""
 
     token: str
     jobs: dict[str, str]
 
 
-class Voided(Record, kw_only=True):
+class Voided(Record, frozen=True, kw_only=True):
     """Tickets that will never start."""
 
     tickets: list[str]
     why: str = ""
 
 
-class Observed(Record, kw_only=True):
+class Observed(Record, frozen=True, kw_only=True):
     """A change in what the scheduler says of a ticket."""
 
     ticket: str
@@ -63,7 +63,7 @@ class Observed(Record, kw_only=True):
     node: str = ""
 
 
-class Finished(Record, kw_only=True):
+class Finished(Record, frozen=True, kw_only=True):
     """A ticket has ended. With a product the run is done, and stays done."""
 
     run: str
@@ -78,13 +78,13 @@ class Finished(Record, kw_only=True):
     ended_at: float | None = None
 
 
-class Cancelled(Record, kw_only=True):
+class Cancelled(Record, frozen=True, kw_only=True):
     """The user asked for the end of these tickets."""
 
     tickets: list[str]
 
 
-class Retried(Record, kw_only=True):
+class Retried(Record, frozen=True, kw_only=True):
     """The user wants these runs again: failures before this do not count."""
 
     runs: list[str]

@@ -75,7 +75,7 @@ def _runs_of(
             variant = e.variants.get(variant_name, Variant())
             if not _applies(variant, task, model):
                 continue
-            for seed in task.seeds or [None]:
+            for seed in task.seeds or (None,):
                 key = (model, variant_name, seed)
                 inputs = _inputs(task, entry, key, made)
                 yield _run(e, name, entry, key, inputs, order), key

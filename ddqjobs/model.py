@@ -65,7 +65,7 @@ class FailureClass(str, Enum):
     UNKNOWN = "unknown"
 
 
-class Resources(Frozen, kw_only=True, forbid_unknown_fields=True):
+class Resources(Frozen, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one run asks of its nodes."""
 
     nodes: int = 1
@@ -75,7 +75,7 @@ class Resources(Frozen, kw_only=True, forbid_unknown_fields=True):
     time_s: int = 3600  # wall clock
 
 
-class Input(Frozen, kw_only=True):
+class Input(Frozen, frozen=True, kw_only=True):
     """An artifact that a run reads: of an upstream run, or a path that the experiment names."""
 
     artifact: str
@@ -83,14 +83,14 @@ class Input(Frozen, kw_only=True):
     path: str = ""  # may begin with ~ and hold $VARIABLES of the job; otherwise data, never shell
 
 
-class Reference(Frozen, kw_only=True):
+class Reference(Frozen, frozen=True, kw_only=True):
     """The figure a run's AP is compared with."""
 
     ap: float  # in AP points, e.g. 51.3
     source: str = ""
 
 
-class Run(Frozen, kw_only=True):
+class Run(Frozen, frozen=True, kw_only=True):
     """One cell of the matrix. ``name`` is readable and unique in the experiment; ``digest`` covers
     everything that decides the result."""
 
@@ -134,7 +134,7 @@ class Run(Frozen, kw_only=True):
         return self.hours * self.resources.gpus * self.resources.nodes
 
 
-class Owner(Frozen, kw_only=True):
+class Owner(Frozen, frozen=True, kw_only=True):
     """A process, told apart from every other that ever had its pid."""
 
     host: str
@@ -143,7 +143,7 @@ class Owner(Frozen, kw_only=True):
     boot: str = ""  # /proc/sys/kernel/random/boot_id
 
 
-class Progress(Frozen, kw_only=True):
+class Progress(Frozen, frozen=True, kw_only=True):
     """How far a training is, read from the newest line of its log."""
 
     epoch: int | None = None
@@ -155,7 +155,7 @@ class Progress(Frozen, kw_only=True):
     epochs: int | None = None
 
 
-class Observation(Frozen, kw_only=True):
+class Observation(Frozen, frozen=True, kw_only=True):
     """What the scheduler says of one ticket now."""
 
     state: JobState
@@ -166,7 +166,7 @@ class Observation(Frozen, kw_only=True):
     )
 
 
-class Product(Frozen, kw_only=True):
+class Product(Frozen, frozen=True, kw_only=True):
     """What a finished attempt left, as its ``product.json`` says. Paths are below the run's folder."""
 
     run: str
@@ -182,7 +182,7 @@ class Product(Frozen, kw_only=True):
     adopted_from: str = ""  # set for results that came from elsewhere
 
 
-class Attempt(Frozen, kw_only=True):
+class Attempt(Frozen, frozen=True, kw_only=True):
     """One start of a job on nodes, from ``attempts/<n>/``."""
 
     number: int
@@ -197,7 +197,7 @@ class Attempt(Frozen, kw_only=True):
     note: str = ""
 
 
-class PlannedRun(Frozen, kw_only=True):
+class PlannedRun(Frozen, frozen=True, kw_only=True):
     """A run with its status **and the reason**, in words a user can act on."""
 
     run: Run
@@ -214,7 +214,7 @@ class PlannedRun(Frozen, kw_only=True):
     since: float | None = None
 
 
-class Plan(Frozen, kw_only=True):
+class Plan(Frozen, frozen=True, kw_only=True):
     """Every run of an experiment, upstream first."""
 
     experiment: str

@@ -193,6 +193,17 @@ def with_environment(wanted: Mapping[str, str]) -> list[int]:
     return found
 
 
+def with_last_argument(word: str) -> list[int]:
+    """Pids of processes whose last argument is that word."""
+    end = b"\0" + os.fsencode(word) + b"\0"
+    found = []
+    for pid in _processes():
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/cmdline").read_bytes().endswith(end):
+                found.append(pid)
+    return found
+
+
 def signal_group(pid: int, number: int) -> None:
     """Signals a process group; one that is gone is no error."""
     with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -19,7 +19,7 @@ from ddqjobs import adoption, evidence
 from ddqjobs.catalog import Catalog, Loaded
 from ddqjobs.detect import logs
 from ddqjobs.errors import MissingError, StateError, nearest
-from ddqjobs.filters import Filters, select, with_upstream
+from ddqjobs.filters import Filters, select, with_upstream, without_states
 from ddqjobs.ledger import Cancelled, Retried
 from ddqjobs.model import Attempt, Frozen, JobState, Plan, PlannedRun, Product, Progress, Status, TaskKind
 from ddqjobs.stacks import Stacks
@@ -35,7 +35,7 @@ Say = Callable[[str], None]
 _TRAINS = (TaskKind.TRAIN, TaskKind.PREPARE, TaskKind.SMOKE)
 
 
-class SubmitOptions(Frozen, kw_only=True):
+class SubmitOptions(Frozen, frozen=True, kw_only=True):
     """How `submit` chooses, beyond the filters."""
 
     optional: bool = False  # optional runs too
@@ -44,7 +44,7 @@ class SubmitOptions(Frozen, kw_only=True):
     max_gpu_hours: float | None = None
 
 
-class RunState(Frozen, kw_only=True):
+class RunState(Frozen, frozen=True, kw_only=True):
     """A line of `status`."""
 
     planned: PlannedRun
@@ -275,10 +275,10 @@ class Project:
             outcome = self.submit(experiment, filters, options, site=site, say=say)
             options = msgspec.structs.replace(options, stale=False)  # once is enough
             plan = self.plan(experiment, site=site)
-            wanted = self.submitting(plan, _without_states(filters), options)
+            wanted = self.submitting(plan, without_states(filters), options)
             chosen = [p for p in plan.runs if p.run.name in wanted.chosen]
             show(plan, chosen)
-            active = [p for p in chosen if p.status is Status.ACTIVE]
+            active = any(p.status is Status.ACTIVE for p in chosen)
             if not active and not outcome.submitted and not self._more(plan, wanted):
                 return plan
             time.sleep(pause_s)
@@ -293,11 +293,6 @@ class Project:
             if name == plan.experiment and site in (None, site_name):
                 return workspace
         return self.workspace(plan.experiment, site)
-
-
-def _without_states(filters: Filters) -> Filters:
-    """A run changes its state while one waits for it."""
-    return msgspec.structs.replace(filters, states=())
 
 
 def one_run(plan: Plan, name: str) -> PlannedRun:

@@ -40,7 +40,7 @@ _RUNTIME = {
 }
 
 
-class Context(Frozen, kw_only=True):
+class Context(Frozen, frozen=True, kw_only=True):
     """What rendering needs to know besides the runs and the site."""
 
     results: str  # absolute results folder of the experiment
@@ -54,7 +54,7 @@ class Context(Frozen, kw_only=True):
     option_flags: dict[str, str] = field(default_factory=dict)  # code -> flag before options
 
 
-class Scripts(Frozen, kw_only=True):
+class Scripts(Frozen, frozen=True, kw_only=True):
     """The files of one submission."""
 
     job: str

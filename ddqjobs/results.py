@@ -100,15 +100,17 @@ class Alignment(msgspec.Struct, frozen=True, kw_only=True):
 
 def alignment(product: Product) -> Alignment:
     """The findings of :mod:`ddqjobs.detect.align`. This function alone knows its keys."""
-    ap = _number(product, "ap_difference")
+    ap = _number(product, "ap")
     return Alignment(
-        box=_number(product, "box_max"),
-        score=_number(product, "score_max"),
+        box=_number(product, "box"),
+        score=_number(product, "score"),
         unmatched=_whole(product, "unmatched"),
-        ap_quanta=None if ap is None else round(ap * 1000),
-        iterations=_whole(product, "loss_iterations"),
-        first_difference=_whole(product, "loss_first_difference"),
-        loss=_number(product, "loss_max_relative"),
+        ap_quanta=None
+        if ap is None or math.isinf(ap)
+        else round(ap * QUANTA_PER_POINT),  # in points, of two exact fractions
+        iterations=_whole(product, "iterations"),
+        first_difference=_whole(product, "first_difference"),
+        loss=_number(product, "loss"),
     )
 
 

@@ -16,7 +16,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Base of all sections: an unknown key is an error."""
 
 
-class Slurm(Table, kw_only=True):
+class Slurm(Table, frozen=True, kw_only=True):
     """Options of Slurm. Empty ones are left out of the script."""
 
     account: Directive = ""
@@ -30,7 +30,7 @@ class Slurm(Table, kw_only=True):
     extra: list[Directive] = []  # further #SBATCH options, e.g. --nodelist=n1
 
 
-class Donau(Table, kw_only=True):
+class Donau(Table, frozen=True, kw_only=True):
     """Options of Donau. ``generation`` selects the command line's dialect."""
 
     generation: Literal["old", "new"] = "old"
@@ -42,14 +42,14 @@ class Donau(Table, kw_only=True):
     extra: list[Directive] = []
 
 
-class Local(Table, kw_only=True):
+class Local(Table, frozen=True, kw_only=True):
     """Options of the embedded local site. 0 slots of a kind means: as many as the machine has."""
 
     gpus: Annotated[int, Meta(ge=0)] = 0
     cpus: Annotated[int, Meta(ge=0)] = 0
 
 
-class Limits(Table, kw_only=True):
+class Limits(Table, frozen=True, kw_only=True):
     """What the site allows. 0 means no limit."""
 
     array_size: Annotated[int, Meta(ge=0)] = 0
@@ -58,7 +58,7 @@ class Limits(Table, kw_only=True):
     time: str = ""
 
 
-class Site(Table, kw_only=True):
+class Site(Table, frozen=True, kw_only=True):
     """A whole site file."""
 
     name: Name

@@ -28,7 +28,7 @@ class Stacks:
 
     def variables(self, name: str) -> dict[str, str]:
         """Variables for whatever runs in the environment."""
-        return dict(self._load(name).environment.variables)
+        return dict(self._load(name).declaration.variables)
 
     def problem(self, name: str) -> str:
         """Why the environment cannot be used, and the command that mends it; empty if it is ready."""

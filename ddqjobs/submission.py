@@ -44,7 +44,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 Say = Callable[[str], None]
 
 
-class Submitting(Frozen, kw_only=True):
+class Submitting(Frozen, frozen=True, kw_only=True):
     """What is wanted: names left by the user's filters, and how far to go."""
 
     chosen: frozenset[str]
@@ -53,8 +53,12 @@ class Submitting(Frozen, kw_only=True):
     stale: bool = False
     max_gpu_hours: float | None = None
 
+    def wants(self, run: Run) -> bool:
+        """Whether a run is meant: an optional one only if it was named or all are wanted."""
+        return run.name in self.chosen and (self.optional or not run.optional or run.name in self.named)
 
-class Outcome(Frozen, kw_only=True):
+
+class Outcome(Frozen, frozen=True, kw_only=True):
     """What was submitted, and what was left out and why."""
 
     submitted: dict[str, str] = field(default_factory=dict)  # run -> job
@@ -64,7 +68,7 @@ class Outcome(Frozen, kw_only=True):
     )  # run -> what the scheduler said instead of an answer
 
 
-class Rendered(Frozen, kw_only=True):
+class Rendered(Frozen, frozen=True, kw_only=True):
     """A submission that was only rendered."""
 
     name: str
@@ -78,21 +82,14 @@ def pick(
     """(runs to submit, upstream first; run -> why it is left out although it is chosen). ``costs`` are
     needed where GPU hours are limited."""
     left: dict[str, str] = {}
-    chosen = set()
-    for planned in plan.runs:
-        name = planned.run.name
-        if name not in wanted.chosen:
-            continue
-        if planned.run.optional and not wanted.optional and name not in wanted.named:
-            left[name] = "optional: name it, or add --optional"
-        else:
-            chosen.add(name)
+    chosen = {p.run.name for p in plan.runs if wanted.wants(p.run)}
     picks = planning.submittable(plan, chosen, graph=graph, stale=wanted.stale)
     taken = {p.run.name for p in picks}
     for planned in plan.runs:
         name = planned.run.name
-        if name in chosen and name not in taken and planned.status is not Status.DONE:
-            left[name] = planned.reason
+        if name not in wanted.chosen or name in taken or planned.status in (Status.DONE, Status.ACTIVE):
+            continue
+        left[name] = planned.reason if name in chosen else "optional: name it, or add --optional"
     return within_budget(picks, left, wanted.max_gpu_hours, costs or {})
 
 
@@ -152,7 +149,8 @@ class Submitter:
         """The scripts that `submit` would submit on an otherwise empty site; writes nothing."""
         able = capabilities(self._workspace.site)
         picks, left = pick(plan, wanted, graph=True, costs=self._costs(plan))
-        code, out = "snapshot-made-at-submission", []
+        code = "snapshot-made-at-submission"
+        out: list[Rendered] = []
         for _, runs in batches(picks, self._workspace, able):
             check_names(runs)
             token = f"dry-run-{len(out) + 1:03d}"

@@ -6,6 +6,7 @@ walk here has found nothing.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from collections.abc import Callable, Iterable
@@ -41,13 +42,14 @@ class Checker:
     def problem(self, node: Node, message: str) -> None:
         self.problems.append(Problem(node.file, node.line, message))
 
-    def wrong_type(self, node: Node, kind: inspect.Type, path: Path) -> None:
+    def wrong_type(self, node: Node, kind: inspect.Type, path: Path) -> object:
         wanted = wanted_words(kind)
         message = f"{dotted(path) or 'the file'} must be {wanted}, not {found_words(node)}"
         quotable = isinstance(node.value, (bool, int, float))
         if quotable and "text" in wanted:
             message += "; put it in quotes if it is text"
         self.problem(node, message)
+        return None
 
     def struct(self, node: Node, kind: inspect.StructType, path: Path) -> object:
         if not isinstance(node.value, dict):
@@ -110,13 +112,17 @@ class Checker:
         return self.described_text(node, kind, path, "")
 
     def described_text(self, node: Node, kind: inspect.StrType, path: Path, description: str) -> object:
-        if not isinstance(node.value, str):
+        value = node.value
+        if kind.pattern and isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)  # a name that looks like a number, as in `phase: 1`
+            node = dataclasses.replace(node, value=value)
+        if not isinstance(value, str):
             return self.wrong_type(node, kind, path)
         self.check_length(node, kind.min_length, kind.max_length, "characters", path)
-        if kind.pattern and not matches(kind.pattern, node.value):
+        if kind.pattern and not matches(kind.pattern, value):
             rule = description or f"it must match {kind.pattern}"
-            self.problem(node, f"{dotted(path)} may not be {show(node.value)}: {rule}")
-        return node.value
+            self.problem(node, f"{dotted(path)} may not be {show(value)}: {rule}")
+        return value
 
     def metadata(self, node: Node, kind: inspect.Metadata, path: Path) -> object:
         description, inner = _described(kind)
@@ -159,6 +165,8 @@ class Checker:
     def union(self, node: Node, kind: inspect.UnionType, path: Path) -> object:
         # msgspec allows at most one member of each shape in a union, so that the value's shape decides.
         fitting = [member for member in kind.types if _fits(node.value, member)]
+        if not fitting and isinstance(node.value, int) and not isinstance(node.value, bool):
+            fitting = [member for member in kind.types if _is_name(member)]
         if not fitting:
             return self.wrong_type(node, kind, path)
         exact = [member for member in fitting if not isinstance(member, inspect.FloatType)]
@@ -166,6 +174,11 @@ class Checker:
 
     def anything(self, node: Node, _kind: inspect.AnyType, _path: Path) -> object:
         return plain(node)
+
+
+def _is_name(kind: inspect.Type) -> bool:
+    inner = kind.type if isinstance(kind, inspect.Metadata) else kind
+    return isinstance(inner, inspect.StrType) and bool(inner.pattern)
 
 
 def plain(node: Node) -> object:

@@ -485,9 +485,9 @@ def align(metrics: dict[str, float | None], tolerances: Sequence[tuple[str, floa
     return desk.report()
 
 
-PREDICTIONS = {"box_max": 0.004, "score_max": 0.0, "unmatched": 0.0}
-LOSSES = {"loss_iterations": 50.0, "loss_max_relative": 0.0002, "loss_first_difference": 7.0}
-BIT_EQUAL = {"loss_iterations": 50.0, "loss_max_relative": 0.0}
+PREDICTIONS = {"box": 0.004, "score": 0.0, "unmatched": 0.0}
+LOSSES = {"iterations": 50.0, "loss": 0.0002, "first_difference": 7.0}
+BIT_EQUAL = {"iterations": 50.0, "loss": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -499,7 +499,7 @@ BIT_EQUAL = {"loss_iterations": 50.0, "loss_max_relative": 0.0}
         (BIT_EQUAL, [("loss", 0.0)], "2 none of 50 0 equal", True),
         (LOSSES, [], "2 iteration 7 of 50 0.0002 no tolerance given", True),
         (
-            {**LOSSES, "loss_max_relative": None},
+            {**LOSSES, "loss": None},
             [("loss", 1.0)],
             "2 iteration 7 of 50 nan outside: loss",
             False,

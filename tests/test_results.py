@@ -115,7 +115,7 @@ def test_an_alignment_is_judged_by_what_it_compared(
 
 
 def test_a_nan_difference_keeps_no_tolerance() -> None:
-    found = alignment(product("a", TaskKind.ALIGN, loss_iterations=5.0, loss_max_relative=None))
+    found = alignment(product("a", TaskKind.ALIGN, iterations=5.0, loss=None))
     judged = judge_alignment(found, run("a", TaskKind.ALIGN, tolerances=(("loss", 10.0),)))
     assert judged.outcome is Outcome.SHORT
 

@@ -11,13 +11,13 @@ import typer
 from ddqjobs.cli.common import FOLDER, JSON, SITE, reporting, say, say_json, table
 
 if TYPE_CHECKING:
-    from ddqjobs.environments import Declaration
+    from ddqjobs.environments import Environment
 
 app = typer.Typer(help="Environments: pinned, built once, verified.", no_args_is_help=True)
 NAMES = Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of environments.")]
 
 
-def _open(folder: str | None, site: str | None) -> tuple[Path, dict[str, Declaration]]:
+def _open(folder: str | None, site: str | None) -> tuple[Path, dict[str, Environment]]:
     from ddqjobs import environments
     from ddqjobs.project import open_project
     from ddqjobs.stacks import Stacks
@@ -28,7 +28,7 @@ def _open(folder: str | None, site: str | None) -> tuple[Path, dict[str, Declara
     return stacks.base, {name: environments.load(name, project.catalog.files) for name in names}
 
 
-def _pick(declared: dict[str, Declaration], names: list[str]) -> list[Declaration]:
+def _pick(declared: dict[str, Environment], names: list[str]) -> list[Environment]:
     from ddqjobs.errors import MissingError, nearest
 
     for name in names:
@@ -52,7 +52,7 @@ def list_(site: SITE = None, folder: FOLDER = None, as_json: JSON = False) -> No
     from ddqjobs import environments
 
     base, declared = _open(folder, site)
-    states = {name: environments.state(base, declaration) for name, declaration in declared.items()}
+    states = {name: environments.state(base, environment) for name, environment in declared.items()}
     if as_json:
         rows = {
             n: {"ready": s.ready is not None, "reason": s.reason, "path": str(s.location)}
@@ -61,7 +61,7 @@ def list_(site: SITE = None, folder: FOLDER = None, as_json: JSON = False) -> No
         say_json("environments", environments=rows)
         return
     lines = [
-        (n, "ready" if s.ready else "not ready", s.reason, declared[n].environment.title)
+        (n, "ready" if s.ready else "not ready", s.reason, declared[n].declaration.title)
         for n, s in states.items()
     ]
     say(table(("ENVIRONMENT", "STATE", "WHY", "TITLE"), lines))
@@ -77,10 +77,10 @@ def build(names: NAMES, site: SITE = None, folder: FOLDER = None) -> None:
     from ddqjobs import environment_build, environments
 
     base, declared = _open(folder, site)
-    for declaration in _pick(declared, names):
-        if environments.ready(base, declaration) is None:
-            environment_build.build(base, declaration, progress=_progress)
-        say(f"{declaration.name} is ready: {environments.location(base, declaration)}")
+    for environment in _pick(declared, names):
+        if environments.ready(base, environment) is None:
+            environment_build.build(environment, base, progress=_progress)
+        say(f"{environment.name} is ready: {environments.location(base, environment)}")
 
 
 @app.command()
@@ -93,9 +93,9 @@ def verify(names: NAMES, site: SITE = None, folder: FOLDER = None) -> None:
     from ddqjobs import environment_build, environments
 
     base, declared = _open(folder, site)
-    for declaration in _pick(declared, names):
-        environment_build.verify(base, declaration, progress=_progress)
-        say(f"{declaration.name} is ready: {environments.location(base, declaration)}")
+    for environment in _pick(declared, names):
+        environment_build.verify(environment, base, progress=_progress)
+        say(f"{environment.name} is ready: {environments.location(base, environment)}")
 
 
 @app.command()
@@ -108,6 +108,6 @@ def lock(names: NAMES, site: SITE = None, folder: FOLDER = None) -> None:
     from ddqjobs import environment_build
 
     base, declared = _open(folder, site)
-    for declaration in _pick(declared, names):
-        environment_build.lock(base, declaration, progress=_progress)
-        say(f"locked {declaration.name}: {declaration.lock_path}")
+    for environment in _pick(declared, names):
+        environment_build.lock(environment, base, progress=_progress)
+        say(f"locked {environment.name}: {environment.lock_path}")

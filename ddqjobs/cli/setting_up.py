@@ -35,7 +35,13 @@ def schema(
     """
     import json
 
+    import msgspec
+
     from ddqjobs import document, environments, experiment, site
 
-    kinds = {"experiment": experiment.Experiment, "site": site.Site, "environment": environments.Environment}
+    kinds: dict[str, type[msgspec.Struct]] = {
+        "experiment": experiment.Experiment,
+        "site": site.Site,
+        "environment": environments.Declaration,
+    }
     say(json.dumps(document.schema(kinds[kind], f"ddqjobs {kind}"), indent=2))

@@ -13,7 +13,7 @@ from ddqjobs.cli.common import JSON, Selection, fail, filtered, say, say_json, t
 if TYPE_CHECKING:
     from ddqjobs.model import Plan, PlannedRun
     from ddqjobs.project import SubmitOptions
-    from ddqjobs.submission import Rendered
+    from ddqjobs.submission import Rendered, Submitting
 
 
 @filtered
@@ -138,6 +138,7 @@ class Ticker:
 def _wait(selection: Selection, options: SubmitOptions, as_json: bool) -> None:
     from ddqjobs.cli.looking import summary
     from ddqjobs.errors import RunsFailedError
+    from ddqjobs.filters import without_states
 
     project = selection.project
     ticker = Ticker()
@@ -150,11 +151,8 @@ def _wait(selection: Selection, options: SubmitOptions, as_json: bool) -> None:
         say=quiet,
         show=(lambda _plan, _runs: None) if as_json else ticker.show,
     )
-    wanted = project.submitting(plan, _stateless(selection), options)
-    skipped = lambda p: p.run.optional and not options.optional and p.run.name not in wanted.named  # noqa: E731
-    chosen = [
-        p for p in plan.runs if p.run.name in wanted.chosen and not (skipped(p) and p.status.value != "done")
-    ]
+    wanted = project.submitting(plan, without_states(selection.filters), options)
+    chosen = [p for p in plan.runs if wanted.wants(p.run) or _done(p, wanted)]
     failed = [p for p in chosen if p.status.value != "done"]
     if as_json:
         say_json(
@@ -174,7 +172,6 @@ def _wait(selection: Selection, options: SubmitOptions, as_json: bool) -> None:
         )
 
 
-def _stateless(selection: Selection) -> object:
-    import msgspec
-
-    return msgspec.structs.replace(selection.filters, states=())
+def _done(planned: PlannedRun, wanted: Submitting) -> bool:
+    """An optional run that nobody asked for counts only where it is done anyway."""
+    return planned.run.name in wanted.chosen and planned.status.value == "done"

@@ -95,7 +95,8 @@ def load_predictions(path: Path) -> dict[str, Any]:
     import numpy as np
 
     try:
-        with np.load(str(path), allow_pickle=False) as archive:
+        # An open file: np.load leaves a path's file open when the zip is torn.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in _ARRAYS}
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise CannotCompare(f"{path}: no predictions: {str(error).splitlines()[0][:200]}") from error

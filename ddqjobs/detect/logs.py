@@ -321,7 +321,7 @@ def _values(item: dict[str, Any]) -> dict[str, float]:
             try:
                 values[_PREFIX.sub("", key)] = float(value)
             except OverflowError:
-                values[_PREFIX.sub("", key)] = math.copysign(math.inf, value)
+                values[_PREFIX.sub("", key)] = math.inf if value > 0 else -math.inf
     return values
 
 

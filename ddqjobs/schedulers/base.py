@@ -22,14 +22,14 @@ class SubmitUnknownError(SchedulerError):
     """
 
 
-class Capabilities(Frozen, kw_only=True):
+class Capabilities(Frozen, frozen=True, kw_only=True):
     """What a scheduler can express."""
 
     arrays: bool = False  # several elements in one submission
     dependencies: bool = False  # `after` is honoured
 
 
-class Element(Frozen, kw_only=True):
+class Element(Frozen, frozen=True, kw_only=True):
     """One run of a submission."""
 
     index: int  # array index, from 0
@@ -37,7 +37,7 @@ class Element(Frozen, kw_only=True):
     after: tuple[str, ...] = ()  # job ids that must end well first
 
 
-class Submission(Frozen, kw_only=True):
+class Submission(Frozen, frozen=True, kw_only=True):
     """A script to be started once per element, all with the same resources."""
 
     token: str  # unique; finds the submission again after a crash

@@ -62,7 +62,7 @@ def roi_align_forward(
         image = rois[piece.rows, 0].long()
         y, x = _grid(piece)
         corners = _corners(y, x, input.shape[2], input.shape[3])
-        samples = _interpolate(flat, image, corners).reshape(len(image), -1, *y.shape[1:])
+        samples = _interpolate(flat, image, corners).reshape(len(image), input.shape[1], *y.shape[1:])
         samples = samples.permute(0, 1, 2, 4, 3, 5).flatten(4)  # (r, c, ph, pw, gh * gw)
         if pool_mode == 1:
             output[piece.rows] = samples.sum(-1) / max(samples.shape[-1], 1)

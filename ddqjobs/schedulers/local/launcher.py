@@ -227,11 +227,5 @@ def _sweep(script: int, bell: Bell, grace: float) -> None:
 
 def _others(script: int) -> list[int]:
     """Our children but the script, which is a zombie: all its descendants come to us in the end."""
-    while True:
-        ended = None
-        with contextlib.suppress(ChildProcessError):
-            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if ended is None or ended.si_pid == script:
-            break
-        os.waitpid(ended.si_pid, 0)
-    return [pid for pid in process.children(os.getpid()) if pid != script]
+    others = [pid for pid in process.children(os.getpid()) if pid != script]
+    return [pid for pid in others if os.waitpid(pid, os.WNOHANG)[0] == 0]

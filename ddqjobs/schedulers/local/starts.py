@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shlex
 import shutil
@@ -10,6 +11,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from ddqjobs.model import Owner
 
 _BACKSTOP_S = 600  # submitit's time limit lies so far beyond ours: it kills a second after its warning
 
+_MOST_LOOKS = 100  # a process that the kernel does not let go must not hold up the queue
 _TASK = str(Path(__file__).with_name("task.py"))
 
 
@@ -53,9 +56,15 @@ class Start:
 
 
 def sweep_folders(launch: Path, needed: set[str]) -> None:
-    """Removes submitit's folders of starts that are over."""
+    """Removes submitit's folders and processes of starts that are over, or that were never completed.
+
+    submitit starts its processes first and moves what they are to run into place afterwards; killed in
+    between, or robbed of it here, they would wait a minute for nothing.
+    """
     for folder in launch.iterdir():
-        if folder.name.rpartition("-")[0] not in needed:
+        complete = any(folder.glob("*_submitted.pkl"))
+        if not complete or folder.name.rpartition("-")[0] not in needed:
+            _kill_all(functools.partial(process.with_last_argument, str(folder)))
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -64,8 +73,13 @@ def kill_orphans(job: str, restart: int, script: Owner | None) -> None:
     if script is not None and process.alive(script):
         process.signal_group(script.pid, signal.SIGKILL)
     marks = {"DDQJOBS_JOB_ID": job, "DDQJOBS_RESTART": str(restart)}
-    for _ in range(100):  # they may be forking while we look
-        pids = process.with_environment(marks)
+    _kill_all(functools.partial(process.with_environment, marks))
+
+
+def _kill_all(find: Callable[[], list[int]]) -> None:
+    """Kills what is found until nothing is: they may be forking while we look."""
+    for _ in range(_MOST_LOOKS):
+        pids = find()
         if not pids:
             return
         for pid in pids:

@@ -1,0 +1,166 @@
+#!/usr/bin/env bash
+#SBATCH --job-name=ddq.p4-smoke.ddq-detr-swinl
+#SBATCH --comment=20260101-000000-0badcafe
+#SBATCH --partition=gpu
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=16
+#SBATCH --mem=100000M
+#SBATCH --time=0-04:00:00
+#SBATCH --signal=B:USR1@120
+#SBATCH --open-mode=append
+#SBATCH --output=/data/results/ddq/submissions/20260101-000000-0badcafe/out/0.log
+#SBATCH --requeue
+# p4-smoke.ddq-detr-swinl
+# Written by ddqjobs for site slurm; submission 20260101-000000-0badcafe. One element per start.
+# What the task gets and leaves: docs/job-contract.md.
+set -uo pipefail
+
+token=20260101-000000-0badcafe
+results=/data/results/ddq
+submission="$results"/submissions/20260101-000000-0badcafe
+export DDQJOBS_INDEX="${SLURM_ARRAY_TASK_ID:-0}"
+export DDQJOBS_JOB_ID="${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
+export DDQJOBS_CODE="$results"/code/0123456789abcdef
+
+die() {  # die CODE FAILURE MESSAGE: ends an attempt that cannot go on, saying why
+  printf 'ddqjobs: %s\n' "$3" >&2
+  [ -z "${attempt_dir:-}" ] || leave "$1" 1 "$2" "$3" false
+  exit "$1"
+}
+
+now() { date +%s.%3N; }
+
+put() {  # put FILE: replaces a small file atomically by what comes on stdin
+  cat > "$1.new" && mv -f -- "$1.new" "$1"
+}
+
+leave() {  # leave CODE PRODUCT FAILURE NOTE AGAIN: the attempt's last word
+  printf '{"code":%d,"product":%d,"stopped":%s,"failure":"%s","note":"%s","again":%s,"at":%s}\n' \
+    "$1" "$2" "$([ -e "$DDQJOBS_STOP" ] && echo true || echo false)" "$3" "$4" "$5" "$(now)" \
+    | put "$attempt_dir/exit.json"
+}
+
+
+# What this start runs: one function per element, named by its index.
+element_0() {  # p4-smoke.ddq-detr-swinl
+  export DDQJOBS_RUN=p4-smoke.ddq-detr-swinl DDQJOBS_KIND=smoke DDQJOBS_MODEL=ddq-detr-swinl
+  export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=0
+  export DDQJOBS_ENVIRONMENT=new-detr DDQJOBS_PYTHON=/data/environments/new-detr/bin/python
+  export OMP_NUM_THREADS=16 MKL_NUM_THREADS=16 OPENBLAS_NUM_THREADS=16
+  export CUDA_VISIBLE_DEVICES=-1
+  DDQJOBS_INPUTS=''
+  # shellcheck disable=SC2329  # called by the base script
+  task() {
+    cd -- "$HOME"/ddq/new/mmdetection || return 70
+    exec "$DDQJOBS_PYTHON" tools/train.py configs/ddq/ddq-detr-4scale_swinl_8xb2-30e_coco.py --work-dir "$DDQJOBS_WORK_DIR" --cfg-options model.backbone.init_cfg=None default_hooks.checkpoint.interval=1 default_hooks.checkpoint.by_epoch=False train_dataloader.dataset.indices=4 train_cfg.max_epochs=1 train_cfg.val_begin=2
+  }
+}
+
+"element_$DDQJOBS_INDEX" || exit 70
+
+# 1. The claim: whoever creates it first, this job or a command line that voids the ticket, has it for good.
+export DDQJOBS_TICKET="$token.$DDQJOBS_INDEX"
+export DDQJOBS_CLAIM="$results/claims/$DDQJOBS_TICKET"
+mkdir -p -- "$results/claims" || exit 73
+mine="$results/claims/.$DDQJOBS_TICKET.$$.$RANDOM"
+printf 'run\n%s\n' "$DDQJOBS_JOB_ID" > "$mine" || exit 73
+ln -- "$mine" "$DDQJOBS_CLAIM" 2> /dev/null
+rm -f -- "$mine"
+word='' holder=''
+{ read -r word; read -r holder; } < "$DDQJOBS_CLAIM"
+if [ "$word" != run ] || [ "$holder" != "$DDQJOBS_JOB_ID" ]; then
+  printf 'ddqjobs: ticket %s is void or belongs to job %s; nothing to do\n' "$DDQJOBS_TICKET" "${holder:-none}" >&2
+  exit 77
+fi
+
+# 2. The attempt: an exclusive mkdir numbers it; the highest number speaks for the run.
+export DDQJOBS_RUN_DIR="$results/runs/$DDQJOBS_RUN"
+if grep -qsE "\"ticket\": *\"$DDQJOBS_TICKET\"" "$DDQJOBS_RUN_DIR/product.json"; then
+  exit 0  # started once more after its work was done: a scheduler that lost its memory does that
+fi
+mkdir -p -- "$DDQJOBS_RUN_DIR/attempts" || exit 73
+number=1
+until mkdir -- "$DDQJOBS_RUN_DIR/attempts/$number" 2> /dev/null; do
+  [ -d "$DDQJOBS_RUN_DIR/attempts/$number" ] || exit 73
+  number=$((number + 1))
+done
+attempt_dir="$DDQJOBS_RUN_DIR/attempts/$number"
+export DDQJOBS_ATTEMPT="$number" DDQJOBS_ATTEMPT_DIR="$attempt_dir"
+export DDQJOBS_WORK_DIR="$attempt_dir/work_dir" DDQJOBS_STOP="$attempt_dir/stop"
+mkdir -- "$DDQJOBS_WORK_DIR" || exit 73
+exec >> "$attempt_dir/stdout.log" 2>&1
+sed -n "$((DDQJOBS_INDEX + 1))p" "$submission/manifest.jsonl" | put "$attempt_dir/run.json" || exit 73
+printf '{"ticket":"%s","job":"%s","host":"%s","pid":%d,"at":%s}\n' "$DDQJOBS_TICKET" \
+  "${DDQJOBS_JOB_ID//[^A-Za-z0-9._-]/_}" "${HOSTNAME//[^A-Za-z0-9._-]/_}" "$$" "$(now)" \
+  | put "$attempt_dir/started.json" || exit 73
+
+# 3. What can be checked before anything expensive starts.
+command -v -- "$DDQJOBS_PYTHON" > /dev/null \
+  || die 69 environment "the interpreter of environment ${DDQJOBS_ENVIRONMENT:-none} is missing"
+for name in $DDQJOBS_INPUTS; do
+  variable="DDQJOBS_INPUT_$name"
+  [ -e "${!variable}" ] || die 66 data "input $name is missing"
+done
+export PYTHONPATH="$DDQJOBS_CODE${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
+# A port of its own: from the ticket, then the first that nobody answers on.
+DDQJOBS_PORT=$((20000 + $(printf '%s' "$DDQJOBS_TICKET.$number" | cksum | cut -d ' ' -f 1) % 20000))
+while (exec 3<> "/dev/tcp/127.0.0.1/$DDQJOBS_PORT") 2> /dev/null; do DDQJOBS_PORT=$((DDQJOBS_PORT + 1)); done
+export DDQJOBS_PORT PORT="$DDQJOBS_PORT"
+
+# 4. The work, in the background, so that this shell hears signals. USR1 comes before a time limit, TERM with
+#    preemption and cancellation: both only leave the stop file, which the task looks for.
+interrupted=0
+# shellcheck disable=SC2329  # called by the trap
+ask_to_stop() { interrupted=1; : > "$DDQJOBS_STOP"; }
+trap ask_to_stop USR1 TERM
+
+(
+  trap 'kill "$nap" 2> /dev/null; exit' TERM
+  trap '' USR1
+  beat=0
+  while :; do
+    beat=$((beat + 1))
+    printf '%d\n' "$beat" | put "$attempt_dir/heartbeat"
+    sleep 15 & nap=$!
+    wait "$nap"
+  done
+) &
+heart=$!
+
+task &
+child=$!
+code=0
+while :; do
+  interrupted=0
+  wait "$child"
+  status=$?
+  # 127: the child's end was told by the wait that a signal cut short
+  [ "$status" = 127 ] && [ "$code" -lt 128 ] && [ "$code" -gt 0 ] || code=$status
+  [ "$interrupted" = 1 ] || break
+done
+
+# 5. The product: looked for whatever the exit code was, since a task may die after its work was done.
+"$DDQJOBS_PYTHON" -m ddqjobs.detect.product
+product=$?
+kill "$heart" 2> /dev/null
+wait "$heart" 2> /dev/null
+
+if [ "$product" = 0 ]; then
+  leave "$code" 0 "" "$([ "$code" = 0 ] || echo "the product is whole although the task ended with code $code")" false
+  exit 0
+fi
+if [ "$code" = 75 ] && [ -n "$(find "$DDQJOBS_WORK_DIR" -name '*.pth' -newer "$attempt_dir/started.json" -print -quit)" ]; then
+  # Stopped with progress: back into the queue under the same job id.
+  leave "$code" "$product" timeout "stopped; requeued" true
+  scontrol requeue "$DDQJOBS_JOB_ID" && exit 75
+  leave "$code" "$product" timeout "stopped; could not be requeued" false
+  exit 75
+fi
+case $code in
+  0) code=70; failure="no product" ;;
+  75) code=71; failure=timeout ;;
+  *) failure= ;;
+esac
+leave "$code" "$product" "$failure" "" false
+exit "$code"
