@@ -1,0 +1,36 @@
+# make demo: everything set up, then the main job on this machine. make test: everything set up, all tests.
+# Needs Python 3.10 or later, a package registry, and for the demo Python 3.11 (uv finds or brings it).
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test lint check bench environments clean
+
+help:  ## these targets
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+$(VENV)/.installed: pyproject.toml tests/requirements.txt tools/bootstrap
+	tools/bootstrap $(VENV)
+
+environments: $(VENV)/.installed  ## build and verify the miniature's two environments
+	$(BIN)/ddqjobs env build mini-new mini-legacy
+
+demo: environments  ## the main job: four phases of the miniature, really trained and tested, then the AP table
+	$(BIN)/ddqjobs submit mini --wait
+	$(BIN)/ddqjobs report mini
+
+test: environments  ## all tests, with real trainings
+	$(BIN)/pytest
+
+lint: $(VENV)/.installed  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint demo test  ## everything that CI runs
+
+bench: $(VENV)/.installed  ## measurements, as a table with ratios to a bare reference
+	$(BIN)/python -m tests.bench
+
+clean:  ## forget the virtual environment and the built environments; results stay
+	rm -rf $(VENV) .environments
