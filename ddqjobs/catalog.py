@@ -23,6 +23,7 @@ class Loaded:
     experiment: Experiment
     runs: tuple[Run, ...]
     path: Path
+    absent_configs: frozenset[str] = frozenset()  # named, but not below experiments/
 
 
 class Catalog:
@@ -75,8 +76,10 @@ class Catalog:
         if problems:
             raise InputError(problems)
         runs = matrix.expand(read.value)
-        digester = Digester(self._config(path), find_module, self.environment_digests(read.value))
-        return Loaded(read.value, digester.digest_all(read.value, runs), path)
+        find = self._config(path)
+        digester = Digester(find, find_module, self.environment_digests(read.value))
+        absent = frozenset(c for c in {run.config for run in runs} if c and find(c) is None)
+        return Loaded(read.value, digester.digest_all(read.value, runs), path, absent)
 
     def _config(self, experiment: Path) -> Callable[[str], Path | None]:
         beside = experiment.resolve().parent

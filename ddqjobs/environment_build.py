@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import json
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -26,6 +28,7 @@ import msgspec
 from ddqjobs import environments, process, uv_settings
 from ddqjobs.environments import Check, CheckResult, Environment, Ready
 from ddqjobs.errors import EnvironmentNotReadyError
+from ddqjobs.model import Owner
 from ddqjobs.process import Completed
 from ddqjobs.units import seconds
 
@@ -156,10 +159,13 @@ class _Tools:
         """
         done = self.uv(words, doing)
         fallbacks = self.environment.declaration.fallback_indexes
-        if done.code and fallbacks and uv_settings.NOT_IN_INDEX.search(done.stderr):
+        lacking = uv_settings.lacking(done.stderr) if done.code else ""
+        if fallbacks and lacking:
             indexes = [self.variables.get("UV_INDEX", ""), *fallbacks]
             extra = {"UV_INDEX": " ".join(filter(None, indexes)), "UV_INDEX_STRATEGY": "unsafe-best-match"}
-            done = self.uv(words, f"{doing}, also from {', '.join(fallbacks)}", extra)
+            also = ", ".join(fallbacks)
+            done = self.uv(words, f"{doing}, also from {also}", extra)
+            doing += f" (the configured indexes and wheel folders lack {lacking}; asked {also})"
         self.require(done, doing)
 
     def run(
@@ -192,9 +198,7 @@ class _Tools:
 
 def _build(tools: _Tools) -> Ready:
     environment, base_dir = tools.environment, tools.base_dir
-    unique = f"{socket.gethostname()}-{os.getpid()}-{time.time_ns():x}"
-    folder = base_dir / ".builds" / environment.name / unique
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder = _new_folder(base_dir / ".builds" / environment.name)
     started = time.monotonic()
     try:
         _install(tools, folder)
@@ -203,7 +207,7 @@ def _build(tools: _Tools) -> Ready:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     link = environments.location(base_dir, environment)
-    temporary = folder.parent / f"{unique}.link"
+    temporary = folder.with_name(f"{folder.name}.link")
     temporary.symlink_to(os.path.relpath(folder, link.parent))
     temporary.replace(link)
     tools.say(f"ready after {time.monotonic() - started:.1f} s: {link}")
@@ -278,7 +282,7 @@ def _check(tools: _Tools, folder: Path, name: str, check: Check) -> CheckResult:
     """Runs one check. It sees a copy of its declared files and nothing else of ddqjobs: so what its digest
     covers is all that it is.
 
-    What it imports is compiled to bytecode by the way: a fifth of the time that compiling everything takes.
+    What it imports is compiled to bytecode by the way: a quarter of the time that compiling everything takes.
     """
     doing = f"check '{name}'"
     with _temporary(tools.base_dir) as code:
@@ -358,6 +362,18 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
+def _new_folder(builds: Path) -> Path:
+    """An empty folder for a build. Its name says whose it is; it is there before anything is started, so
+    that whoever sweeps finds all that a killed build left."""
+    me = process.myself()
+    for number in itertools.count(1):
+        folder = builds / f"{me.host}-{me.pid}-{me.start}-{number}"
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError
+
+
 def _sweep(base_dir: Path, name: str) -> None:
     """Removes what broken builds left, and ends what they left running. Called with the lock held.
 
@@ -368,19 +384,29 @@ def _sweep(base_dir: Path, name: str) -> None:
     for folder in builds.iterdir() if builds.is_dir() else ():
         if folder.is_symlink():
             folder.unlink(missing_ok=True)
-        elif folder not in used and not (folder / "ready.json").exists() and _ours(folder):
-            for pid in process.with_environment({MARK: str(folder)}):
-                process.signal_group(pid, 9)
+        elif folder not in used and not (folder / "ready.json").exists() and _abandoned(folder):
+            _end_all({MARK: str(folder)})
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _ours(folder: Path) -> bool:
-    """Whether a broken build may be removed: made on this host, or long abandoned."""
-    if folder.name.startswith(f"{socket.gethostname()}-"):
-        return True
+def _abandoned(folder: Path) -> bool:
+    """Whether nobody builds in this folder any more. Of another host's builds we know only their age."""
+    host, *numbers = folder.name.rsplit("-", 3)
+    if host == socket.gethostname() and len(numbers) == 3 and "".join(numbers).isdigit():
+        pid, start, _ = map(int, numbers)
+        return not process.alive(Owner(host=host, pid=pid, start=start, boot=process.boot_id()))
     with contextlib.suppress(OSError):
         return time.time() - folder.stat().st_mtime > ABANDONED
     return False
+
+
+def _end_all(variables: dict[str, str]) -> None:
+    """Kills the processes that have these variables, and waits a moment for their end."""
+    end = time.monotonic() + 5
+    while (pids := process.with_environment(variables)) and time.monotonic() < end:
+        for pid in pids:
+            process.signal_group(pid, signal.SIGKILL)
+        time.sleep(0.02)
 
 
 @contextlib.contextmanager

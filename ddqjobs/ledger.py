@@ -107,6 +107,7 @@ class Ledger:
         self.folder = folder
         self._file: int | None = None
         self._parsed: dict[str, tuple[int, list[AnyRecord]]] = {}  # segment -> bytes read, records
+        self._sorted: list[AnyRecord] = []
         self.torn = 0
 
     def append(self, *records: AnyRecord) -> None:
@@ -140,7 +141,8 @@ class Ledger:
         return file
 
     def read(self) -> list[AnyRecord]:
-        """All whole records of all segments, by time. Only what is new since the last call is parsed."""
+        """All whole records of all segments, by time; the same list as long as nothing is new."""
+        grown = False
         for path in self._segments():
             start, records = self._parsed.get(path.name, (0, []))
             if path.stat().st_size > start:
@@ -150,7 +152,11 @@ class Ledger:
                 end = data.rfind(b"\n") + 1
                 records.extend(self._decode(data[:end].splitlines()))
                 self._parsed[path.name] = (start + end, records)
-        return sorted((r for _, records in self._parsed.values() for r in records), key=lambda r: r.at)
+                grown = grown or end > 0
+        if grown:
+            found = (r for _, records in self._parsed.values() for r in records)
+            self._sorted = sorted(found, key=lambda r: r.at)
+        return self._sorted
 
     def _segments(self) -> list[Path]:
         try:

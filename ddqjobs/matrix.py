@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import msgspec
+
 from ddqjobs.check import models_of
 from ddqjobs.errors import InputError
 from ddqjobs.experiment import (
@@ -24,6 +26,7 @@ from ddqjobs.model import Input, Resources, Run
 from ddqjobs.units import megabytes, seconds
 
 _DEFAULT_TIME_S = 3600
+Inputs = tuple[tuple[str, Input], ...]
 Key = tuple[str, str, int | None]  # model, variant, listed seed
 
 
@@ -75,10 +78,12 @@ def _runs_of(
             variant = e.variants.get(variant_name, Variant())
             if not _applies(variant, task, model):
                 continue
+            prototype = _prototype(e, name, entry, model, variant_name)
+            code = e.codes[entry.code]
             for seed in task.seeds or (None,):
                 key = (model, variant_name, seed)
                 inputs = _inputs(task, entry, key, made)
-                yield _run(e, name, entry, key, inputs, order), key
+                yield _seeded(prototype, code, seed, inputs, order), key
 
 
 def _applies(variant: Variant, task: Task, model: str) -> bool:
@@ -87,28 +92,12 @@ def _applies(variant: Variant, task: Task, model: str) -> bool:
     )
 
 
-def _run(
-    e: Experiment,
-    name: str,
-    entry: ModelCode,
-    key: Key,
-    inputs: tuple[tuple[str, Input], ...],
-    order: Mapping[str, Run],
-) -> Run:
+def _prototype(e: Experiment, name: str, entry: ModelCode, model: str, variant_name: str) -> Run:
+    """What all seeds of a task, model and variant have in common."""
     task, code = e.tasks[name], e.codes[entry.code]
-    model, variant_name, listed_seed = key
     variant = e.variants.get(variant_name, Variant())
-    seed = variant.seed if listed_seed is None else listed_seed
-    upstream = [order[i.run] for _, i in inputs if i.run]
-    parts = [
-        name,
-        model,
-        variant_name if variant_name != "default" else "",
-        f"s{listed_seed}" if task.seeds else "",
-    ]
-    flags = _flags(code, seed, variant.deterministic)
     return Run(
-        name=".".join(filter(None, parts)),
+        name=".".join(filter(None, (name, model, variant_name if variant_name != "default" else ""))),
         experiment=e.name,
         task=name,
         kind=task.kind,
@@ -116,33 +105,45 @@ def _run(
         model=model,
         implementation=task.implementation or "",
         variant=variant_name,
-        seed=seed,
+        seed=variant.seed,
         deterministic=variant.deterministic,
         code=entry.code,
         environment=code.environment or "",
         command=tuple(task.command if task.command is not None else code.commands[task.kind]),
-        options=_options(entry.options, task.options, variant.options, flags),
+        options=_options(entry.options, task.options, variant.options),
         config=task.config or entry.config,
         workdir=code.path,
         launcher=code.launcher,
         variables=tuple({**code.variables, **task.variables}.items()),
-        inputs=inputs,
         products=tuple(task.products.items()),
         tolerances=_tolerances(e, task),
         resources=_resources(e.resources, task.resources, variant),
-        optional=_optional(task, model) or any(run.optional for run in upstream),
-        comparable=variant.reference and all(run.comparable for run in upstream),
+        optional=_optional(task, model),
+        comparable=variant.reference,
         hours=_hours(e, name, model, entry),
     )
 
 
-def _flags(code: Code, seed: int | None, deterministic: bool) -> dict[str, Scalar]:
-    flags: dict[str, Scalar] = {}
-    if seed is not None and code.seed_option:
-        flags[code.seed_option] = seed
-    if deterministic and code.deterministic_option:
-        flags[code.deterministic_option] = True
-    return flags
+def _seeded(prototype: Run, code: Code, listed: int | None, inputs: Inputs, order: Mapping[str, Run]) -> Run:
+    """A run of its prototype: with its seed and its inputs."""
+    seed = prototype.seed if listed is None else listed
+    upstream = [order[i.run] for _, i in inputs if i.run]
+    return msgspec.structs.replace(
+        prototype,
+        name=prototype.name if listed is None else f"{prototype.name}.s{listed}",
+        seed=seed,
+        options=prototype.options + _flags(code, seed, prototype.deterministic),
+        inputs=inputs,
+        optional=prototype.optional or any(run.optional for run in upstream),
+        comparable=prototype.comparable and all(run.comparable for run in upstream),
+    )
+
+
+def _flags(code: Code, seed: int | None, deterministic: bool) -> tuple[str, ...]:
+    """The last options win, so that a variant's seed stands above what a task says."""
+    seeded = (f"{code.seed_option}={seed}",) if seed is not None and code.seed_option else ()
+    exact = (f"{code.deterministic_option}=True",) if deterministic and code.deterministic_option else ()
+    return seeded + exact
 
 
 def _options(*layers: Mapping[str, Scalar]) -> tuple[str, ...]:
@@ -152,9 +153,7 @@ def _options(*layers: Mapping[str, Scalar]) -> tuple[str, ...]:
     return tuple(f"{key}={value}" for key, value in merged.items())
 
 
-def _inputs(
-    task: Task, entry: ModelCode, key: Key, made: Mapping[str, Mapping[Key, Run]]
-) -> tuple[tuple[str, Input], ...]:
+def _inputs(task: Task, entry: ModelCode, key: Key, made: Mapping[str, Mapping[Key, Run]]) -> Inputs:
     found: list[tuple[str, Input]] = []
     for role, text in task.inputs.items():
         upstream, artifact = split_input(text)

@@ -209,6 +209,7 @@ class PlannedRun(Frozen, frozen=True, kw_only=True):
     node: str = ""
     attempts: int = 0
     failure: FailureClass | None = None
+    blocked: bool = False  # waits for something that no run of this plan brings
     stale: str = ""  # why the done result is no longer of this digest; empty if it is
     notes: tuple[str, ...] = ()
     since: float | None = None

@@ -24,7 +24,7 @@ def build(
     """The plan of an experiment.
 
     ``runs`` come upstream first. ``missing`` names done runs whose product is no longer on disk; ``blocked``
-    gives reasons why an otherwise eligible run cannot be submitted (an environment that is not ready).
+    gives reasons why a run waits although nothing that it needs is missing.
     """
     planned: dict[str, PlannedRun] = {}
     for run in runs:
@@ -47,12 +47,16 @@ def _plan_run(
     failed = _failed(run, story)
     if failed is not None and failed.status is Status.FAILED:
         return failed
-    waiting = _waiting(run, planned)
+    waiting = blocked.get(run.name) or _waiting(run, planned)
     if waiting:
-        return PlannedRun(run=run, status=Status.WAITING, reason=waiting, attempts=_attempts(story))
+        return PlannedRun(
+            run=run,
+            status=Status.WAITING,
+            reason=waiting,
+            blocked=run.name in blocked,
+            attempts=_attempts(story),
+        )
     reason = failed.reason if failed is not None else _eligible_reason(run)
-    if run.name in blocked:
-        reason = f"{reason}; {blocked[run.name]}"
     return PlannedRun(
         run=run,
         status=Status.ELIGIBLE,
@@ -183,7 +187,7 @@ def submittable(
     by_name = {p.run.name: p for p in plan.runs}
     for planned in plan.runs:
         name = planned.run.name
-        if name not in chosen:
+        if name not in chosen or planned.blocked:
             continue
         again = stale and planned.status is Status.DONE and bool(planned.stale)
         ready = planned.status is Status.ELIGIBLE

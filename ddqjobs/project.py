@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ddqjobs import adoption, evidence
+from ddqjobs import evidence
 from ddqjobs.catalog import Catalog, Loaded
-from ddqjobs.detect import logs
 from ddqjobs.errors import MissingError, StateError, nearest
 from ddqjobs.filters import Filters, select, with_upstream, without_states
 from ddqjobs.ledger import Cancelled, Retried
 from ddqjobs.model import Attempt, Frozen, JobState, Plan, PlannedRun, Product, Progress, Status, TaskKind
-from ddqjobs.stacks import Stacks
-from ddqjobs.submission import Outcome, Rendered, Submitter, Submitting
 from ddqjobs.workspace import Workspace
 
+# What only some commands need is imported where it is needed: looking at a plan must stay quick.
 if TYPE_CHECKING:
     import pandas as pd
 
     from ddqjobs.report import Report
+    from ddqjobs.stacks import Stacks
+    from ddqjobs.submission import Outcome, Rendered, Submitter, Submitting
 
 Say = Callable[[str], None]
 _TRAINS = (TaskKind.TRAIN, TaskKind.PREPARE, TaskKind.SMOKE)
@@ -111,6 +111,8 @@ class Project:
         """How far a running training is; None for anything else."""
         if planned.state is not JobState.RUNNING or planned.run.kind not in _TRAINS:
             return None
+        from ddqjobs.detect import logs
+
         attempts = evidence.attempts(workspace.run_dir(planned.run.name))
         if not attempts:
             return None
@@ -176,6 +178,8 @@ class Project:
 
     def submitting(self, plan: Plan, filters: Filters, options: SubmitOptions) -> Submitting:
         """What filters and options mean for this plan. Raises MissingError if a filter matches nothing."""
+        from ddqjobs.submission import Submitting
+
         runs = select(plan, filters)
         chosen = with_upstream(plan, runs) if options.upstream else frozenset(p.run.name for p in runs)
         named = chosen if filters.runs else frozenset[str]()
@@ -200,7 +204,7 @@ class Project:
         workspace = self.workspace(experiment, site)
         plan = workspace.plan()
         wanted = self.submitting(plan, filters or Filters(), options or SubmitOptions())
-        return Submitter(workspace, self.stacks(workspace)).submit(wanted, plan, say)
+        return self._submitter(workspace).submit(wanted, plan, say)
 
     def dry_run(
         self,
@@ -214,11 +218,18 @@ class Project:
         workspace = self.workspace(experiment, site)
         plan = workspace.plan(refresh=False)
         wanted = self.submitting(plan, filters or Filters(), options or SubmitOptions())
-        return Submitter(workspace, self.stacks(workspace)).dry_run(wanted, plan)
+        return self._submitter(workspace).dry_run(wanted, plan)
 
     def stacks(self, workspace: Workspace) -> Stacks:
         """The environments as they are on a site."""
+        from ddqjobs.stacks import Stacks
+
         return Stacks(self.catalog, workspace.site)
+
+    def _submitter(self, workspace: Workspace) -> Submitter:
+        from ddqjobs.submission import Submitter
+
+        return Submitter(workspace, self.stacks(workspace))
 
     def cancel(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> list[str]:
         """Cancels the active ones among runs; returns their names. Raises SchedulerError."""
@@ -245,6 +256,8 @@ class Project:
 
     def adopt(self, plan: Plan, run: str, path: Path, *, site: str | None = None) -> Product:
         """Takes in a result that exists already: a work_dir or a checkpoint."""
+        from ddqjobs import adoption
+
         return adoption.adopt(self._of(plan, site), one_run(plan, run), path)
 
     def advance(
@@ -256,8 +269,10 @@ class Project:
         plan = workspace.plan()
         asked = {name for name, story in workspace.history().runs.items() if story.tickets}
         chosen = frozenset(p.run.name for p in plan.runs if p.run.name in asked)
+        from ddqjobs.submission import Submitting
+
         wanted = Submitting(chosen=chosen, named=chosen)
-        return Submitter(workspace, self.stacks(workspace)).submit(wanted, plan, say)
+        return self._submitter(workspace).submit(wanted, plan, say)
 
     def wait(
         self,

@@ -25,6 +25,8 @@ from ddqjobs.site import Site
 from ddqjobs.units import seconds
 
 HEARTBEAT_S = 15
+# The elements of an array are sourced by the job script, which sets and reads their variables.
+_SOURCED = "# shellcheck shell=bash disable=SC2034,SC2153,SC2154\n"
 _DIRECTIVE = re.compile(r"[A-Za-z0-9@._:=;,/%+\[\]*!'\" -]*")
 _ROLE = re.compile(r"[^A-Za-z0-9_]")
 # Placeholders that only the job knows; always inside double quotes.
@@ -184,7 +186,7 @@ class Renderer:
             directives=directives(site, resources, name, len(runs), context),
         )
         manifest = b"".join(msgspec.json.encode(run) + b"\n" for run in runs).decode()
-        return Scripts(job=job, elements="" if len(runs) == 1 else elements, manifest=manifest)
+        return Scripts(job=job, elements="" if len(runs) == 1 else _SOURCED + elements, manifest=manifest)
 
     def element(self, index: int, run: Run, site: Site, context: Context) -> str:
         """The shell function that says what one run does."""

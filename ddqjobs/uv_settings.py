@@ -20,6 +20,8 @@ from ddqjobs import process
 # Of an interpreter around us: a build must not depend on the shell that started it.
 _NOT_INHERITED = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "UV_PYTHON")
 
+_NO_SOLUTION = "No solution found"
+_LACKING = re.compile(r"no version of (\S+)|Because (\S+) was not found")
 # What the output of uv or of a check says -> what it means and what to do. The first that fits is said.
 _FAILURES: tuple[tuple[str, str], ...] = (
     (
@@ -53,7 +55,7 @@ _FAILURES: tuple[tuple[str, str], ...] = (
         "uv, then build again (what was downloaded is kept)",
     ),
     (
-        r"No solution found|no version of|not found in the package registry",
+        rf"{_NO_SOLUTION}|{_LACKING.pattern}",
         "a package is in none of the configured indexes and wheel folders; the log names it",
     ),
     (r"libGL\.so", "OpenCV needs libGL, which this machine lacks: take opencv-python-headless"),
@@ -61,8 +63,6 @@ _FAILURES: tuple[tuple[str, str], ...] = (
     (r"GLIBC(XX)?_[0-9.]+'? not found", "this machine's glibc or libstdc++ is too old for a wheel"),
     (r"MemoryError|Cannot allocate memory", "the machine is out of memory"),
 )
-
-NOT_IN_INDEX = re.compile(r"No solution found|no version of|not found in the package registry")
 
 
 def explain(output: str) -> str:
@@ -72,6 +72,14 @@ def explain(output: str) -> str:
             return meaning
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     return lines[-1] if lines else "it said nothing"
+
+
+def lacking(output: str) -> str:
+    """The package that no source has, as uv's output names it; empty if the failure was another."""
+    named = _LACKING.search(" ".join(output.split()))
+    if named is not None:
+        return named[1] or named[2]
+    return "a package" if _NO_SOLUTION in output else ""
 
 
 def uv_environment(base_dir: Path, environ: Mapping[str, str], pip: Mapping[str, str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -143,13 +144,13 @@ class Checker:
             return self.wrong_type(node, kind, path)
         assert isinstance(value, (int, float))
         for limit, words, kept in (
-            (kind.ge, "at least", lambda bound: value >= bound),
-            (kind.gt, "more than", lambda bound: value > bound),
-            (kind.le, "at most", lambda bound: value <= bound),
-            (kind.lt, "less than", lambda bound: value < bound),
-            (kind.multiple_of, "a multiple of", lambda bound: value % bound == 0),
+            (kind.ge, "at least", operator.ge),
+            (kind.gt, "more than", operator.gt),
+            (kind.le, "at most", operator.le),
+            (kind.lt, "less than", operator.lt),
+            (kind.multiple_of, "a multiple of", lambda a, b: a % b == 0),
         ):
-            if limit is not None and not kept(limit):
+            if limit is not None and not kept(value, limit):
                 self.problem(node, f"{dotted(path)} must be {words} {limit}, not {node.raw}")
         return value
 

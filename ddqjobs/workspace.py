@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,6 +33,7 @@ class Workspace:
     results: Path
     warnings: list[str] = field(default_factory=list)
     _schedulers: dict[str, Scheduler] = field(default_factory=dict)
+    _history: tuple[list[AnyRecord], History] | None = None
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -56,7 +58,10 @@ class Workspace:
 
     def history(self) -> History:
         """What the ledger says now."""
-        return History(self.ledger.read())
+        records = self.ledger.read()
+        if self._history is None or self._history[0] is not records:
+            self._history = (records, History(records))
+        return self._history[1]
 
     def tickets_of(self, run: str) -> Tickets:
         """The ledger's tickets of one run, read afresh."""
@@ -75,7 +80,17 @@ class Workspace:
             experiment=self.loaded.experiment.name,
             site=self.site.name,
             missing=self._missing(history),
+            blocked=self.blocked(),
         )
+
+    def blocked(self) -> dict[str, str]:
+        """Run -> why it cannot run whatever is done: its configuration does not exist."""
+        absent = self.loaded.absent_configs
+        return {
+            run.name: f"configuration experiments/{run.config} does not exist"
+            for run in self.loaded.runs
+            if run.config in absent and not run.workdir
+        }
 
     def products(self) -> dict[str, Product]:
         """Run -> product of every done run, as the ledger recorded it."""
@@ -86,14 +101,10 @@ class Workspace:
         }
 
     def _missing(self, history: History) -> set[str]:
-        try:
-            there = {entry.name for entry in (self.results / "runs").iterdir()}
-        except FileNotFoundError:
-            there = set()
+        # Plain strings: ten thousand Path objects cost more than the questions to the disk.
+        runs = str(self.results / "runs")
         done = (name for name, story in history.runs.items() if story.done is not None)
-        return {
-            n for n in done if n not in there or not (self.results / "runs" / n / "product.json").exists()
-        }
+        return {name for name in done if not os.path.exists(f"{runs}/{name}/product.json")}  # noqa: PTH110
 
     def _check_ledger(self) -> None:
         runs = self.results / "runs"

@@ -107,7 +107,7 @@ class _Reader:
         """The node that begins with ``event``. ``line`` is its key's; without a key its own counts."""
         line = line or event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
-            return self.alias(event.anchor, line)
+            return self.alias(str(event.anchor), line)
         anchor: str | None = event.anchor
         if anchor is not None:
             self.anchors[anchor] = None
@@ -169,7 +169,7 @@ class _Reader:
         """The text of a key. Numbers keep their text; what YAML reads as true, false or null is refused."""
         if not isinstance(event, yaml.ScalarEvent):
             raise _Refused(line, "a key must be text")
-        text = cast("str", event.value)
+        text = event.value
         if event.implicit[0] and text in _CONSTANTS:
             meaning = {True: "true", False: "false", None: "null"}[_CONSTANTS[text]]
             self.problem(line, f"YAML reads the key '{text}' as {meaning}; put it in quotes")

@@ -167,8 +167,8 @@ def test_roi_align(seed: int, ratio: int, mode: int, aligned: bool, scale: float
     expected = slow_roi_align(features, rois, (2, 3), scale, ratio, mode, aligned, weight)
 
     out = torch.zeros(4, 2, 2, 3, dtype=torch.float64)
-    argmax = [torch.zeros_like(out), torch.zeros_like(out)] if mode == 0 else [torch.zeros(0)] * 2
-    settings_ = (2, 3, scale, ratio, mode, aligned)
+    argmax: Any = [torch.zeros_like(out), torch.zeros_like(out)] if mode == 0 else [torch.zeros(0)] * 2
+    settings_: Any = (2, 3, scale, ratio, mode, aligned)
     roi_align_forward(features, rois, out, *argmax, *settings_)
     torch.testing.assert_close(out, expected[0], atol=1e-9, rtol=1e-9)
     grad = torch.zeros_like(features)

@@ -29,6 +29,7 @@ The result is JSON; a number is null where a NaN or an infinity stands against a
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import struct
 import sys
@@ -91,15 +92,14 @@ class _Worst:
 
 
 def load_predictions(path: Path) -> dict[str, Any]:
-    """Arrays of a predictions.npz. Raises CannotCompare for a file that is torn or inconsistent."""
+    """Arrays of a predictions.npz, or of COCO results (the JSON that mmdet's evaluators write).
+
+    Raises CannotCompare for a file that is torn or inconsistent."""
     import numpy as np
 
-    try:
-        # An open file: np.load leaves a path's file open when the zip is torn.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in _ARRAYS}
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise CannotCompare(f"{path}: no predictions: {str(error).splitlines()[0][:200]}") from error
+    with path.open("rb") as stream:
+        first = stream.read(1)
+    arrays = _coco_results(path) if first == b"[" else _archive(path)
     count, images = len(arrays["boxes"]), len(arrays["image_ids"])
     offsets = arrays["offsets"]
     whole = arrays["boxes"].shape == (count, 4) and offsets.shape == (images + 1,)
@@ -111,6 +111,36 @@ def load_predictions(path: Path) -> dict[str, Any]:
     return arrays
 
 
+def _archive(path: Path) -> dict[str, Any]:
+    import numpy as np
+
+    try:
+        # An open file: np.load leaves a path's file open when the zip is torn.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            return {name: archive[name] for name in _ARRAYS}
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise CannotCompare(f"{path}: no predictions: {str(error).splitlines()[0][:200]}") from error
+
+
+def _coco_results(path: Path) -> dict[str, Any]:
+    """``[{"image_id", "bbox": [x, y, w, h], "score", "category_id"}, ...]`` as arrays, images by id."""
+    import numpy as np
+
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        ids = np.array([row["image_id"] for row in rows], np.int64)
+        boxes = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 4)
+        scores = np.array([row["score"] for row in rows], np.float64)
+        labels = np.array([row["category_id"] for row in rows], np.int64)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CannotCompare(f"{path}: no COCO results: {type(error).__name__}: {error}") from error
+    boxes[:, 2:] += boxes[:, :2]
+    order = np.lexsort((-scores, ids))
+    images, counts = np.unique(ids, return_counts=True)
+    arrays = {"image_ids": images, "offsets": np.concatenate([[0], np.cumsum(counts)])}
+    return {**arrays, "boxes": boxes[order], "scores": scores[order], "labels": labels[order]}
+
+
 def predictions(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     """Compare detections image by image; see the module. Raises CannotCompare if no image is common."""
     places = {int(image): i for i, image in enumerate(b["image_ids"])}
@@ -119,7 +149,7 @@ def predictions(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
         raise CannotCompare("the two predictions have no image in common")
     box, score = _Worst(), _Worst()
     matched = not_finite = 0
-    left: list[float] = []
+    left = _only(a, {i for i, _ in common}) + _only(b, {j for _, j in common})
     for i, j in common:
         one, two = _image(a, i), _image(b, j)
         pairs = match(one, two)
@@ -139,6 +169,12 @@ def predictions(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     sizes = [{"images": len(x["image_ids"]), "boxes": len(x["boxes"])} for x in (a, b)]
     result = {"kind": "predictions", "bit_equal": same, "metrics": metrics, "a": sizes[0], "b": sizes[1]}
     return {**result, "worst_box": box.where, "worst_score": score.where}
+
+
+def _only(side: dict[str, Any], common: set[int]) -> list[float]:
+    """Scores of all detections in images that the other side has not got (no detection there, no row)."""
+    rest = [i for i in range(len(side["image_ids"])) if i not in common]
+    return [float(score) for i in rest for score in _image(side, i)[1]]
 
 
 def match(a: tuple[Any, Any, Any], b: tuple[Any, Any, Any]) -> list[tuple[int, int]]:

@@ -1,0 +1,518 @@
+"""Environments: declarations, digests, states; and real builds by uv, from wheels made here, offline."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import fcntl
+import hashlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import zipfile
+from collections.abc import Callable
+from multiprocessing.context import ForkProcess
+from pathlib import Path
+
+import pytest
+
+from ddqjobs import environment_build, environments, process, uv_settings
+from ddqjobs.environment_build import build, lock, verify
+from ddqjobs.environments import Environment, digest, identity, load, location, require, state
+from ddqjobs.errors import EnvironmentNotReadyError, InputError, MissingError
+from ddqjobs.shipped import Files, shipped_root
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+ENV = f"""
+name: tiny
+python: "{PYTHON}"
+variables: {{GREETING: hello}}
+checks:
+  answer:
+    command: [-c, "import os, tinypkg; print(os.environ['GREETING'], tinypkg.answer)"]
+"""
+
+
+def wheel(folder: Path, name: str = "tinypkg", version: str = "1.0", code: str = "answer = 42\n") -> Path:
+    """Makes a wheel of one module."""
+    info = f"{name}-{version}.dist-info"
+    content = {
+        f"{name}.py": code,
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = ""
+    for path, text in content.items():
+        data = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+        record += f"{path},sha256={data},{len(text)}\n"
+    target = folder / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(target, "w") as archive:
+        for path, text in content.items():
+            archive.writestr(path, text)
+        archive.writestr(f"{info}/RECORD", f"{record}{info}/RECORD,,\n")
+    return target
+
+
+def lock_of(path: Path) -> str:
+    name, version = path.name.split("-")[:2]
+    return f"{name}=={version} --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+
+
+class Place:
+    """A project with one environment, `tiny`, and a wheel folder that is uv's only source."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.base = root / "environments"
+        self.wheels = root / "wheels"
+        self.folder = root / "envs" / "tiny"
+        self.folder.mkdir(parents=True)
+        self.wheels.mkdir()
+        self.said: list[str] = []
+        (self.folder / "env.yaml").write_text(ENV)
+        (self.folder / "requirements.txt").write_text("tinypkg\n")
+        (self.folder / "lock.txt").write_text(lock_of(wheel(self.wheels)))
+
+    def load(self) -> Environment:
+        return load("tiny", Files(self.root))
+
+    def build(self, *, again: bool = False) -> environments.Ready:
+        return build(self.load(), self.base, progress=self.said.append, again=again)
+
+    def edit(self, old: str, new: str) -> None:
+        path = self.folder / "env.yaml"
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+
+    def builds(self) -> list[str]:
+        folder = self.base / ".builds" / "tiny"
+        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    place = Place(tmp_path)
+    for name in [name for name in os.environ if name.startswith(("UV_", "PIP_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("UV_FIND_LINKS", str(place.wheels))
+    monkeypatch.setenv("UV_NO_INDEX", "1")
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    monkeypatch.setattr(uv_settings, "pip_settings", lambda environ: {})
+    return place
+
+
+# Declarations
+
+
+@pytest.mark.parametrize("name", ["mini-legacy", "mini-new"])
+def test_shipped_environments(name: str, tmp_path: Path) -> None:
+    environment = load(name, Files(tmp_path))
+    assert name in environments.declared(Files(tmp_path))
+    assert environment.path == shipped_root() / "envs" / name / "env.yaml"
+    pins = environments.pins(environment.lock)
+    assert pins["torch"] == "2.13.0+cpu"
+    assert (pins["mmdet"], pins["mmengine"]) == {
+        "mini-legacy": ("3.2.0", "0.8.5"),
+        "mini-new": ("3.3.0", "0.10.7"),
+    }[name]
+    assert "opencv-python" not in pins  # the headless one needs no libGL
+    assert "://" not in environment.lock
+    assert environment.lock.count("--hash=sha256:") >= len(pins)
+    assert ("ddqjobs/detect/verify.py") in dict(environment.check_files)
+
+
+def test_unknown_name(place: Place) -> None:
+    with pytest.raises(MissingError, match=r"no environment 'tini'; did you mean 'tiny'\?"):
+        load("tini", Files(place.root))
+
+
+def test_all_problems_of_a_declaration(place: Place) -> None:
+    (place.folder / "env.yaml").write_text(
+        textwrap.dedent(
+            """\
+            name: other
+            python: "3.11"
+            requirements: none.txt
+            checks:
+              a: {command: [x], timeout: soon, files: [ddqjobs/model.py, nowhere.py, ../x, /etc/passwd]}
+            """
+        )
+    )
+    with pytest.raises(InputError) as caught:
+        place.load()
+    assert [(p.line, p.message) for p in caught.value.problems] == [
+        (1, "name must be 'tiny', like its folder"),
+        (3, "no file 'none.txt' in envs/tiny"),
+        (5, "'soon' is no duration; write 90s, 45m, 24h, 2d or 1h30m"),
+        (5, "no file or folder '../x' of ddqjobs"),
+        (5, "no file or folder '/etc/passwd' of ddqjobs"),
+        (5, "no file or folder 'nowhere.py' of ddqjobs"),
+    ]
+
+
+def test_a_version_that_yaml_reads_as_a_number(place: Place) -> None:
+    place.edit(f'"{PYTHON}"', "3.11")
+    with pytest.raises(InputError, match=r":3: python must be text, not the number 3.11; put it in quotes"):
+        place.load()
+
+
+def test_a_project_overrides_single_files(tmp_path: Path) -> None:
+    folder = tmp_path / "envs" / "mini-new"
+    folder.mkdir(parents=True)
+    (folder / "lock.txt").write_text("torch==1\n")
+    environment = load("mini-new", Files(tmp_path))
+    assert environment.lock == "torch==1\n"
+    assert environment.requirements == shipped_root() / "envs" / "mini-new" / "requirements.txt"
+
+
+def test_what_the_digests_cover(place: Place) -> None:
+    first = place.load()
+    place.edit("name: tiny", "name: tiny\ntitle: another title")
+    (place.folder / "lock.txt").write_text("# a comment\n" + first.lock)
+    assert (identity(place.load()), digest(place.load())) == (identity(first), digest(first))
+    place.edit("tinypkg.answer", "tinypkg")
+    assert identity(place.load()) == identity(first)
+    assert digest(place.load()) != digest(first)
+    other = dataclasses.replace(first, check_files=(("a.py", place.folder / "env.yaml"),))
+    assert identity(other) == identity(first)
+    assert digest(other) != digest(first)
+    place.edit("hello", "bye")
+    assert identity(place.load()) != identity(first)
+    assert identity(dataclasses.replace(first, lock=first.lock.replace("1.0", "1.1"))) != identity(first)
+
+
+def test_pins() -> None:
+    text = "# c\nTorch_X==1+cpu \\\n    --hash=sha256:aa\nb.c==2 --hash=sha256:bb\n"
+    assert environments.pins(text) == {"torch-x": "1+cpu", "b-c": "2"}
+
+
+# Builds
+
+
+def test_build_verify_ready(place: Place) -> None:
+    environment = place.load()
+    assert environments.ready(place.base, environment) is None
+    with pytest.raises(
+        EnvironmentNotReadyError, match="tiny is not ready: it is not built; run: ddqjobs env build tiny"
+    ):
+        require(place.base, environment)
+    ready = place.build()
+    assert ready == require(place.base, environment) == environments.ready(place.base, environment)
+    assert ready.packages == {"tinypkg": "1.0"}
+    assert ready.python.startswith(PYTHON)
+    assert ready.checks["answer"].output == "hello 42"
+    assert place.said[-1].startswith("tiny: ready after ")
+    python = location(place.base, environment) / "bin" / "python"
+    answer = subprocess.run(
+        [python, "-c", "import tinypkg; print(tinypkg.answer)"], capture_output=True, check=True
+    )
+    assert answer.stdout == b"42\n"
+    # A second build has nothing to do, one with `again` replaces the first and keeps it for jobs in it.
+    place.said.clear()
+    assert place.build() == ready
+    assert place.said == []
+    assert place.build(again=True).verified_at > ready.verified_at
+    assert len(place.builds()) == 2
+    assert verify(environment, place.base, progress=place.said.append).packages == ready.packages
+
+
+def test_changed_checks_are_verified_and_nothing_is_built(place: Place) -> None:
+    place.build()
+    builds = place.builds()
+    place.edit("tinypkg.answer", "tinypkg.answer + 1")
+    found = state(place.base, place.load())
+    assert (found.built, found.reason) == (True, "its checks changed since it was verified")
+    assert place.build().checks["answer"].output == "hello 43"
+    assert place.builds() == builds
+
+
+def test_changed_lock_is_another_environment(place: Place) -> None:
+    place.build()
+    (place.folder / "lock.txt").write_text(lock_of(wheel(place.wheels, version="1.1")))
+    assert (
+        state(place.base, place.load()).reason
+        == "it is not built for the present lock (an older build is there)"
+    )
+    assert place.build().packages == {"tinypkg": "1.1"}
+
+
+def test_damaged_environments_are_not_ready(place: Place) -> None:
+    ready = place.build()
+    environment = place.load()
+    proof = location(place.base, environment) / "ready.json"
+    text = proof.read_text()
+    proof.write_text(text.replace(ready.identity, "0" * 64))
+    assert state(place.base, environment).reason == "it was built from another lock"
+    proof.write_text(text[:100])
+    assert "cannot be read" in state(place.base, environment).reason
+    proof.write_text(text)
+    module = next(location(place.base, environment).glob("lib/*/site-packages/tinypkg.py"))
+    module.unlink()
+    with pytest.raises(
+        EnvironmentNotReadyError, match=r"check 'answer' failed: .*No module named 'tinypkg'; log: "
+    ):
+        verify(environment, place.base, progress=place.said.append)
+    assert state(place.base, environment).reason == "it is not built"
+    place.build()
+    (location(place.base, environment) / "bin" / "python").unlink()
+    assert state(place.base, environment).reason == "its Python interpreter is gone from this machine"
+
+
+def test_installed_packages_must_be_those_of_the_lock(place: Place) -> None:
+    place.build()
+    environment = place.load()
+    info = next(location(place.base, environment).glob("lib/*/site-packages/tinypkg-1.0.dist-info"))
+    metadata = (info / "METADATA").read_text()
+    (info / "METADATA").unlink()  # uv hard-links files from its cache: never write into one
+    (info / "METADATA").write_text(metadata.replace("1.0", "2.0"))
+    with pytest.raises(
+        EnvironmentNotReadyError, match=r"not those of the lock: tinypkg 2\.0 instead of 1\.0; log"
+    ):
+        verify(environment, place.base, progress=place.said.append)
+
+
+def fails(place: Place, match: str) -> None:
+    """A build that fails says why, where its log is, and leaves what was there before."""
+    before = state(place.base, place.load())
+    with pytest.raises(EnvironmentNotReadyError, match=match) as caught:
+        place.build(again=True)
+    assert str(caught.value).endswith(f"log: {place.base / '.logs' / 'tiny.log'}")
+    assert "\n" not in str(caught.value)
+    assert state(place.base, place.load()) == before
+    assert len(place.builds()) == (1 if before.ready else 0)
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_failures(place: Place, built: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if built:
+        place.build()
+    wheel(place.wheels, code="answer = 43\n")
+    monkeypatch.setenv("UV_NO_CACHE", "1")
+    fails(place, "environment tiny: installing 1 packages failed: a file is not the one that the lock names")
+    broken = place.wheels / "tinypkg-1.0-py3-none-any.whl"
+    broken.write_bytes(broken.read_bytes()[:200])
+    fails(place, "environment tiny: installing 1 packages failed: ")
+    broken.unlink()
+    fails(
+        place,
+        "installing 1 packages failed: a package is in none of the configured indexes and wheel folders",
+    )
+    monkeypatch.delenv("UV_NO_INDEX")
+    monkeypatch.delenv("UV_OFFLINE")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
+    fails(place, "installing 1 packages failed: a package index cannot be reached")
+
+
+def test_no_such_python(place: Place) -> None:
+    place.edit(f'"{PYTHON}"', '"3.99"')
+    fails(
+        place, r"making a virtual environment with Python 3\.99 failed: that Python is neither installed nor"
+    )
+
+
+def test_failing_and_endless_checks(place: Place) -> None:
+    place.edit("tinypkg.answer)", "1/0)")
+    fails(place, "check 'answer' failed: ZeroDivisionError: division by zero")
+    place.edit("import os", "import time; time.sleep(60); import os")
+    place.edit("  answer:", "  answer:\n    timeout: 1s")
+    fails(place, "check 'answer' did not end in time")
+
+
+def test_a_check_sees_its_declared_files_only(place: Place) -> None:
+    place.edit("    command: [-c,", "    files: [ddqjobs/units.py]\n    command: [-c,")
+    place.edit("import os, tinypkg;", "import os, tinypkg, ddqjobs.units;")
+    place.build()
+    place.edit("ddqjobs.units;", "ddqjobs.units, ddqjobs.errors;")
+    with pytest.raises(EnvironmentNotReadyError, match=r"No module named 'ddqjobs.errors'"):
+        place.build()
+
+
+def test_full_disk(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(environment_build, "_replace", full)
+        fails(place, "environment tiny: the disk is full: free space")
+    place.build()
+
+
+def test_a_folder_that_cannot_be_written(place: Place) -> None:
+    place.base.write_text("a file")
+    with pytest.raises(EnvironmentNotReadyError, match=r"environment tiny: .*Not a directory|File exists"):
+        place.build()
+
+
+def test_fallback_indexes_are_asked_last(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = place.root / "index" / "tinypkg"
+    index.mkdir(parents=True)
+    file = next(place.wheels.iterdir()).rename(index / "tinypkg-1.0-py3-none-any.whl")
+    (index / "index.html").write_text(f'<html><body><a href="{file.name}">{file.name}</a></body></html>')
+    monkeypatch.delenv("UV_NO_INDEX")
+    monkeypatch.delenv("UV_OFFLINE")
+    monkeypatch.setenv("UV_DEFAULT_INDEX", f"file://{place.wheels}")
+    fails(place, "installing 1 packages failed: ")
+    place.edit("name: tiny", "name: tiny\nfallback_indexes: ['http://127.0.0.1:9/simple']")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    fails(
+        place, r"wheel folders lack tinypkg.*; asked http://127.* failed: a package index cannot be reached"
+    )
+    place.edit("http://127.0.0.1:9/simple", f"file://{index.parent}")
+    place.build()
+    assert f"tiny: installing 1 packages, also from file://{index.parent}" in place.said
+
+
+def test_declared_wheel_folders(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.edit("name: tiny", f"name: tiny\nwheels: ['{place.wheels}']")
+    monkeypatch.delenv("UV_FIND_LINKS")
+    place.build()
+    (place.root / "empty").mkdir()
+    monkeypatch.setenv("UV_FIND_LINKS", str(place.root / "empty"))
+    place.build(again=True)
+
+
+# Locks
+
+
+def test_lock(place: Place) -> None:
+    wheel(place.wheels, version="1.1")
+    old = (place.folder / "lock.txt").read_text()
+    assert lock(place.load(), place.base, progress=place.said.append) == place.folder / "lock.txt"
+    text = (place.folder / "lock.txt").read_text()
+    assert environments.pins(text) == {"tinypkg": "1.0"}
+    assert old.split("sha256:")[1].strip() in text
+    assert text.startswith("# Made by `ddqjobs env lock tiny` from requirements.txt; Python ")
+    assert str(place.root) not in text
+    place.build()
+    lock(place.load(), place.base, progress=place.said.append, upgrade=True)
+    assert environments.pins((place.folder / "lock.txt").read_text()) == {"tinypkg": "1.1"}
+    assert place.said[-1].startswith("tiny: 1 packages in ")
+
+
+def test_lock_with_overrides(place: Place) -> None:
+    (place.folder / "requirements.txt").write_text("tinypkg\nabsent\n")
+    (place.folder / "overrides.txt").write_text("absent; sys_platform == 'never'\n")
+    place.edit("name: tiny", "name: tiny\noverrides: overrides.txt")
+    lock(place.load(), place.base, progress=place.said.append)
+    assert environments.pins((place.folder / "lock.txt").read_text()) == {"tinypkg": "1.0"}
+
+
+def test_lock_that_cannot_be_made_changes_nothing(place: Place) -> None:
+    (place.folder / "requirements.txt").write_text("nowhere==3\n")
+    before = (place.folder / "lock.txt").read_text()
+    with pytest.raises(
+        EnvironmentNotReadyError, match=r"resolving requirements\.txt failed: a package is in none"
+    ):
+        lock(place.load(), place.base, progress=place.said.append)
+    assert (place.folder / "lock.txt").read_text() == before
+    (place.folder / "requirements.txt").write_text(
+        f"tinypkg @ file://{place.wheels}/tinypkg-1.0-py3-none-any.whl\n"
+    )
+    with pytest.raises(EnvironmentNotReadyError, match=r"line 1 of the lock names a place: tinypkg @ file:"):
+        lock(place.load(), place.base, progress=place.said.append)
+    assert (place.folder / "lock.txt").read_text() == before
+
+
+def test_without_lock(place: Place) -> None:
+    (place.folder / "lock.txt").unlink()
+    for command in (build, verify):
+        with pytest.raises(EnvironmentNotReadyError, match="it is not locked; run: ddqjobs env lock tiny"):
+            command(place.load(), place.base, progress=place.said.append)
+    lock(place.load(), place.base, progress=place.said.append)
+    place.build()
+
+
+# Killed and simultaneous builds
+
+
+def in_process(target: Callable[..., None], *args: object) -> ForkProcess:
+    builder = multiprocessing.get_context("fork").Process(target=target, args=args)
+    builder.start()
+    return builder
+
+
+def build_into(place: Place, log: Path) -> None:
+    with log.open("a", buffering=1) as file:
+        build(place.load(), place.base, progress=lambda text: print(text, file=file), again=False)
+
+
+def wait_for(log: Path, text: str) -> None:
+    end = time.monotonic() + 30
+    while not (log.exists() and text in log.read_text()):
+        assert time.monotonic() < end, f"{text!r} was never said"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("moment", ["making", "installing", "comparing", "check"])
+def test_kill_during_a_build(place: Place, moment: str) -> None:
+    place.edit("import os", "import time; time.sleep(1); import os")
+    log = place.root / "said"
+    builder = in_process(build_into, place, log)
+    wait_for(log, f"tiny: {moment}")
+    assert builder.pid is not None
+    os.kill(builder.pid, signal.SIGKILL)
+    builder.join()
+    assert state(place.base, place.load()).reason == "it is not built"
+    left = place.builds()
+    place.build()
+    assert len(place.builds()) == 1
+    assert place.builds() != left
+    orphans = process.with_environment(
+        {environment_build.MARK: str(place.base / ".builds" / "tiny" / (left or ["none"])[0])}
+    )
+    assert orphans == []
+
+
+def test_two_builds_at_once(place: Place) -> None:
+    place.edit("import os", "import time; time.sleep(1); import os")
+    log = place.root / "said"
+    builder = in_process(build_into, place, log)
+    wait_for(log, "tiny: check")
+    place.build()
+    builder.join()
+    assert builder.exitcode == 0
+    assert place.said[0] == f"tiny: waiting for the build of pid {builder.pid} on {os.uname().nodename}"
+    assert len(place.said) == 1
+    assert len(place.builds()) == 1
+
+
+def test_without_locks_of_files(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(descriptor: int, operation: int) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    place.build()
+
+
+def test_builds_of_other_hosts_and_ready_ones_stay(place: Place) -> None:
+    builds = place.base / ".builds" / "tiny"
+    for name in ("elsewhere-1-a", "elsewhere-2-b", f"{os.uname().nodename}-1-2-3"):
+        (builds / name).mkdir(parents=True)
+    (builds / f"{os.uname().nodename}-1-d.link").symlink_to("nowhere")
+    os.utime(builds / "elsewhere-2-b", (0, 0))
+    (builds / "kept").mkdir()
+    (builds / "kept" / "ready.json").touch()
+    place.build()
+    assert len(place.builds()) == 3
+    assert {"elsewhere-1-a", "kept"} < set(place.builds())
+
+
+def test_long_steps_show_that_they_go_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment_build, "TICK", 0.1)
+    place.edit("import os", "import time; time.sleep(1); import os")
+    place.build()
+    assert any(line.startswith("tiny: check 'answer' (") for line in place.said)
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("name", ["mini-legacy", "mini-new"])
+def test_shipped_environments_build(name: str, tmp_path: Path) -> None:
+    environment = load(name, Files(tmp_path))
+    ready = build(environment, tmp_path / "environments", progress=print)
+    assert ready.packages == environments.pins(environment.lock)
+    assert '"ok": true' in ready.checks["ops"].output

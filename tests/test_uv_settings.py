@@ -1,0 +1,134 @@
+"""pip's settings in uv's words, and uv's complaints in ours."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from ddqjobs import process
+from ddqjobs.process import Completed
+from ddqjobs.uv_settings import explain, from_pip, lacking, parse_pip_config, pip_settings, uv_environment
+
+
+def test_settings_in_uv_s_words(tmp_path: Path) -> None:
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "ca.pem").touch()
+    found = from_pip(
+        {
+            "find-links": f"{tmp_path}/wheels\n{tmp_path}/nowhere https://example.org/wheels",
+            "index-url": "https://example.org/simple",
+            "extra-index-url": f"file://{tmp_path}/wheels file://{tmp_path}/nowhere https://example.org/b",
+            "trusted-host": "example.org",
+            "default-timeout": "180",
+            "cert": f"{tmp_path}/ca.pem",
+            "proxy": "http://proxy:3128",
+            "no-index": "true",
+        }
+    )
+    assert found == {
+        "UV_FIND_LINKS": f"{tmp_path}/wheels,https://example.org/wheels",
+        "UV_DEFAULT_INDEX": "https://example.org/simple",
+        "UV_INDEX": f"file://{tmp_path}/wheels https://example.org/b",
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+        "UV_INSECURE_HOST": "example.org",
+        "UV_HTTP_TIMEOUT": "180",
+        "UV_NO_INDEX": "true",
+        "SSL_CERT_FILE": f"{tmp_path}/ca.pem",
+        "HTTP_PROXY": "http://proxy:3128",
+        "HTTPS_PROXY": "http://proxy:3128",
+    }
+
+
+def test_what_is_not_there_is_left_out(tmp_path: Path) -> None:
+    missing = str(tmp_path / "nowhere")
+    assert from_pip({"find-links": missing, "extra-index-url": f"file://{missing}", "cert": missing}) == {}
+    assert from_pip({}) == {}
+
+
+def test_the_user_s_own_uv_settings_win_and_our_interpreter_s_stay_out(tmp_path: Path) -> None:
+    environ = {"UV_FIND_LINKS": "mine", "PATH": "/bin", "VIRTUAL_ENV": "/x", "PYTHONPATH": "/y"}
+    found = uv_environment(tmp_path, environ, {"find-links": str(tmp_path)})
+    assert found["UV_FIND_LINKS"] == "mine"
+    assert found["UV_CACHE_DIR"] == str(tmp_path / ".uv-cache")
+    assert found["PATH"] == "/bin"
+    assert not {"VIRTUAL_ENV", "PYTHONPATH"} & found.keys()
+
+
+def test_pip_config() -> None:
+    text = (
+        "global.index-url='https://a'\n"
+        "global.find-links='x\\ny'\n"
+        "global.cert=not quoted\n"
+        "install.index-url='https://b'\n"
+        "download.index-url='https://never'\n"
+        ":env:.find-links='z'\n"
+        "nonsense\n"
+    )
+    assert parse_pip_config(text) == {"index-url": "https://b", "find-links": "z", "cert": "not quoted"}
+
+
+def test_pip_is_asked_here_then_on_path_then_its_variables_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    answers = {sys.executable: 1, str(tmp_path / "pip"): 0}
+
+    def run(argv: list[str], **_: object) -> Completed:
+        asked.append(argv[0])
+        return Completed(tuple(argv), answers[argv[0]], "global.cert='/c'\n", "No module named pip")
+
+    monkeypatch.setattr(process, "run", run)
+    environ = {"PATH": str(tmp_path), "PIP_FIND_LINKS": "w", "PIP_EXTRA_INDEX_URL": "https://e", "PIP_X": ""}
+    assert pip_settings(environ) == {"find-links": "w", "extra-index-url": "https://e"}
+    (tmp_path / "pip").touch(mode=0o755)
+    assert pip_settings(environ) == {"cert": "/c"}
+    answers[sys.executable] = 0
+    asked.clear()
+    assert pip_settings(environ) == {"cert": "/c"}
+    assert asked == [sys.executable]
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ("failed to write to file `/x`: No space left on device (os error 28)", "the disk is full"),
+        (
+            "error: Failed to download `a`\n  cause: Hash mismatch for `a`",
+            "a file is not the one that the lock",
+        ),
+        ("client error (Connect)\ninvalid peer certificate: UnknownIssuer", "the index's certificate"),
+        ("Failed to fetch: https://x\nfailed to verify certificate", "the index's certificate"),
+        ("error: No interpreter found for Python 3.6 in managed installations", "that Python is neither"),
+        ("error: Failed to inspect Python interpreter from first executable", "that Python is neither"),
+        ("Failed to download `https://x/python-build-standalone/y`\n dns error", "that Python is neither"),
+        ("Because a==1 has no usable wheels and you require a==1", "a package has no wheel for this machine"),
+        ("Failed to extract archive: a.whl\n unexpected BufError", "a wheel is broken"),
+        ("error sending request for url (https://x)\n dns error", "a package index cannot be reached"),
+        ("No solution found\nthere is no version of torch==1+cpu", "a package is in none of the configured"),
+        ("ImportError: libGL.so.1: cannot open shared object file", "OpenCV needs libGL"),
+        ("ImportError: _ext.so: undefined symbol: _ZN", "a compiled package was made for another torch"),
+        ("version `GLIBC_2.34' not found", "this machine's glibc or libstdc++ is too old"),
+        ("one\n  two  \n\n", "two"),
+        ("", "it said nothing"),
+    ],
+)
+def test_known_failures(output: str, expected: str) -> None:
+    assert explain(output).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (
+            "error: No solution found\n  cause: Because there is no version of\n torch==1+cpu and",
+            "torch==1+cpu",
+        ),
+        ("error: No solution found\n  cause: Because tinypkg was not found in the registry", "tinypkg"),
+        ("error: No solution found when resolving dependencies\n  cause: whatever", "a package"),
+        ("error sending request for url (https://x): dns error", ""),
+    ],
+)
+def test_what_no_index_has(output: str, expected: str) -> None:
+    assert lacking(output) == expected
