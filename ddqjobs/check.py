@@ -57,6 +57,8 @@ def _codes(e: Experiment, environments: frozenset[str] | None) -> Found:
             yield from _reference((*at, "environment"), "environment", code.environment, sorted(environments))
         for kind, words in code.commands.items():
             yield from _command((*at, "commands", kind.value), words, None)
+        for variable, value in code.variables.items():
+            yield from _variable((*at, "variables", variable), value, None)
 
 
 def _models(e: Experiment) -> Found:
@@ -112,6 +114,9 @@ def _tasks(e: Experiment) -> Found:
         yield from _resources((*at, "resources"), task.resources)
         if task.command is not None:
             yield from _command((*at, "command"), task.command, task)
+        for variable, value in task.variables.items():
+            yield from _variable((*at, "variables", variable), value, task)
+        yield from _unused_options(e, at, task)
         if task.kind is TaskKind.PREPARE and not task.products:
             yield at, "a prepare task must declare its products (artifact: glob below the work_dir)"
 
@@ -236,6 +241,37 @@ def _command(at: Path, words: list[str], task: Task | None) -> Found:
     for word in words:
         if "{options}" in word and word != "{options}":
             yield at, "{options} stands for any number of words and must be a word of its own"
+
+
+def _variable(at: Path, value: str, task: Task | None) -> Found:
+    if "{options}" in value:
+        yield at, "{options} stands for any number of words; a variable has one"
+    else:
+        yield from _command(at, [value], task)
+
+
+def _unused_options(e: Experiment, at: Path, task: Task) -> Found:
+    """Options would be dropped in silence by a command that does not pass them on."""
+    entries = models_of(e, task) if not task.once else [("", ModelCode(code=task.code or ""))]
+    for model, entry in entries:
+        code = e.codes.get(entry.code)
+        words = task.command or (code.commands.get(task.kind) if code else None) or ["{options}"]
+        if "{options}" in words:
+            continue
+        if task.options:
+            yield (*at, "options"), "the command does not pass options on: it has no word {options}"
+            return
+        for name in task.variants:
+            variant = e.variants.get(name)
+            if variant is not None and variant.options:
+                yield (
+                    (*at, "variants"),
+                    f"variant '{name}' has options, and the command has no word {{options}}",
+                )
+                return
+        if entry.options and task.kind in (TaskKind.TRAIN, TaskKind.TEST):
+            yield at, f"model '{model}' has options, but the command no word {{options}}"
+            return
 
 
 def _cycles(e: Experiment) -> Found:

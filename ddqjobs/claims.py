@@ -34,6 +34,7 @@ class Tickets(NamedTuple):
 
 
 TicketsOf = Callable[[str], Tickets]
+SUBMITTED_MEANWHILE = "another terminal submitted it meanwhile"
 
 
 class Reservation(Frozen, frozen=True, kw_only=True):
@@ -85,34 +86,44 @@ class Claims:
             return True
         return self.holder(ticket) == "void"
 
-    def reserve(self, run: str, ticket: str, slot: int, tickets_of: TicketsOf, patience_s: float) -> str:
+    def reserve(
+        self, run: str, ticket: str, past: frozenset[str], tickets_of: TicketsOf, patience_s: float
+    ) -> str:
         """Reserves ``run`` for ``ticket``. Returns an empty string on success, else why not.
 
-        ``slot`` is the number of the run's tickets that have certainly ended: each had one slot, so the
-        slots below are past. ``tickets_of`` reads the ledger afresh. A ticket found in a slot but not in the
-        ledger belongs to a submission in the making: if its process lives, the run is left to it; if not,
-        nobody can write its intent any more, so the ticket is voided and the next slot is tried. A process
-        on another host counts as alive for ``patience_s`` seconds.
+        ``past`` are the run's tickets that had ended when it was decided to submit it again: each had one
+        slot, so as many slots are past. ``tickets_of`` reads the ledger afresh. A ticket found in a slot but
+        not in the ledger belongs to a submission in the making: if its process lives, the run is left to it;
+        if not, nobody can write its intent any more, so the ticket is voided and the next slot is tried. A
+        process on another host counts as alive for ``patience_s`` seconds.
         """
         reservation = msgspec.json.encode(Reservation(ticket=ticket, owner=myself()))
+        slot = len(past)
         while True:
             path = self.reservations / f"{run}~{slot}"
             if create_exclusively(path, reservation):
                 return ""
-            refusal = self._refusal(path, tickets_of, run, patience_s)
+            refusal = self._refusal(path, past, tickets_of, run, patience_s)
             if refusal:
                 return refusal
             slot += 1
 
-    def _refusal(self, path: Path, tickets_of: TicketsOf, run: str, patience_s: float) -> str:
+    def _refusal(
+        self, path: Path, past: frozenset[str], tickets_of: TicketsOf, run: str, patience_s: float
+    ) -> str:
         """Why the slot after ``path`` may not be taken; empty if its ticket will never run (again)."""
         taken = self._read(path)
         if taken is None:
-            return f"its reservation {path.name} cannot be read"
+            return (
+                f"its reservation {path} cannot be read; remove it if nobody else is submitting this experiment"
+            )
+        if taken.ticket in past:
+            return ""
         living = alive(taken.owner) and (taken.owner.host == myself().host or _age_s(path) < patience_s)
         tickets = tickets_of(run)  # after looking at the process: what it wrote before it died is seen
         if taken.ticket in tickets.ended:
-            return ""
+            # It ended after the decision that is being carried out here: that one is out of date.
+            return "" if self.holder(taken.ticket) == "void" else SUBMITTED_MEANWHILE
         if taken.ticket in tickets.known:
             return "another terminal submitted it a moment ago"
         if living:

@@ -35,6 +35,9 @@ from ddqjobs.shipped import Files
 from ddqjobs.units import seconds
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+Variable = Annotated[
+    str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="a name of an environment variable")
+]
 FileName = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", description="a file name without folder")
 ]
@@ -66,7 +69,7 @@ class Declaration(Table, frozen=True, kw_only=True):
     lock: FileName = "lock.txt"
     wheels: list[str] = []  # folders or pages with wheels, on top of the configured ones
     fallback_indexes: list[str] = []
-    variables: dict[str, str] = {}  # for whatever runs in the environment
+    variables: dict[Variable, str] = {}  # for whatever runs in the environment
     checks: dict[Name, Check] = {}
 
 

@@ -15,6 +15,9 @@ from msgspec import Meta
 from ddqjobs.model import TaskKind
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+Variable = Annotated[
+    str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="a name of an environment variable")
+]
 Positive = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
 Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
@@ -81,7 +84,7 @@ class Code(Table, frozen=True, kw_only=True):
     environment: Name | None = None
     path: str = ""  # where the tree lies; empty: commands run in the snapshot of the task code
     revision: str = ""
-    variables: dict[str, str] = {}
+    variables: dict[Variable, str] = {}
     commands: dict[TaskKind, list[str]] = {}
     launcher: Literal["plain", "torchrun", "torch.distributed.launch"] = "plain"
     option_flag: str = "--cfg-options"
@@ -148,7 +151,7 @@ class Task(Table, frozen=True, kw_only=True):
     command: list[str] | None = None
     config: str = ""
     options: dict[str, Scalar] = {}
-    variables: dict[str, str] = {}
+    variables: dict[Variable, str] = {}
     products: dict[Name, str] = {}  # artifact -> glob below the work_dir
     resources: ResourceRequest = ResourceRequest()
     tolerance: Tolerance = Tolerance()

@@ -130,6 +130,8 @@ class History:
     def _finished(self, r: Finished) -> None:
         ticket = self.tickets.get(r.ticket)
         if ticket is not None and (ticket.finished is None or ticket.finished.product is None):
-            ticket.finished = r
+            # Two terminals may find the same failure; the later record must not undo a retry in between.
+            if ticket.finished is None or r.product is not None:
+                ticket.finished = r
         if r.product is not None:
             self.runs.setdefault(r.run, RunHistory()).done = r

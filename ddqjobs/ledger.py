@@ -1,9 +1,10 @@
 """The ledger: append-only JSON lines, the only memory of what was submitted.
 
 Every process that writes has a segment of its own (``ledger/<host>-<pid>-<start>.jsonl``), so no lock is
-needed. Records are facts that stay true in any order: reading sorts them by time, but nothing depends on
-clocks of two hosts agreeing. A line that was torn by a crash is skipped; the intent that must not be lost
-is fsynced, with its folder, before the scheduler hears of it.
+needed. Reading sorts records by time. A writer's times never lie before what it has read, so that a record
+comes after whatever it answers to, however the clocks of two hosts differ or one is set back. A line that
+was torn by a crash is skipped; the intent that must not be lost is fsynced, with its folder, before the
+scheduler hears of it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ddqjobs.process import myself
 
 
 class Record(Frozen, frozen=True, kw_only=True, tag_field="record", tag=str.lower):
-    """Base of all records. ``at`` is seconds since the epoch on the writer's clock."""
+    """Base of all records. ``at`` is seconds since the epoch on the writer's clock, moved on where needed."""
 
     at: float = 0.0
 
@@ -93,6 +94,7 @@ class Retried(Record, frozen=True, kw_only=True):
 AnyRecord = Intent | Submitted | Voided | Observed | Finished | Cancelled | Retried
 _DECODER: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)
 _ENCODER = msgspec.json.Encoder()
+_TICK_S = 1e-6  # a float of seconds since the epoch can tell these apart
 
 
 def ticket_of(token: str, index: int) -> str:
@@ -108,12 +110,12 @@ class Ledger:
         self._file: int | None = None
         self._parsed: dict[str, tuple[int, list[AnyRecord]]] = {}  # segment -> bytes read, records
         self._sorted: list[AnyRecord] = []
+        self._latest = 0.0  # of all records read or written
         self.torn = 0
 
     def append(self, *records: AnyRecord) -> None:
         """Writes records as whole lines and syncs them. Raises StateError if the disk refuses."""
-        now = time.time()
-        text = b"".join(_ENCODER.encode(msgspec.structs.replace(r, at=r.at or now)) + b"\n" for r in records)
+        text = b"".join(_ENCODER.encode(self._timed(record)) + b"\n" for record in records)
         try:
             if self._file is None:
                 self._file = self._open()
@@ -124,9 +126,20 @@ class Ledger:
         except OSError as error:
             self._file = None  # the line may be torn: a later record belongs into a new segment
             raise StateError(
-                f"{self.folder}: the ledger cannot be written ({error.strerror}); nothing was submitted. "
-                "Free some space, then run the same command again"
+                f"{self.folder}: the ledger cannot be written ({error.strerror}). Nothing is lost: free some "
+                "space, then run the same command again; it finds whatever was submitted"
             ) from error
+
+    def begin(self) -> None:
+        """Makes the ledger exist. For what leaves files beside it before its first record."""
+        if not self.exists:
+            self.append()
+
+    def _timed(self, record: AnyRecord) -> AnyRecord:
+        if record.at:
+            return record
+        self._latest = max(time.time(), self._latest + _TICK_S)
+        return msgspec.structs.replace(record, at=self._latest)
 
     def _open(self) -> int:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -150,7 +163,9 @@ class Ledger:
                     file.seek(start)
                     data = file.read()
                 end = data.rfind(b"\n") + 1
-                records.extend(self._decode(data[:end].splitlines()))
+                fresh = list(self._decode(data[:end].splitlines()))
+                self._latest = max((self._latest, *(r.at for r in fresh)))
+                records.extend(fresh)
                 self._parsed[path.name] = (start + end, records)
                 grown = grown or end > 0
         if grown:

@@ -28,6 +28,7 @@ HEARTBEAT_S = 15
 # The elements of an array are sourced by the job script, which sets and reads their variables.
 _SOURCED = "# shellcheck shell=bash disable=SC2034,SC2153,SC2154\n"
 _DIRECTIVE = re.compile(r"[A-Za-z0-9@._:=;,/%+\[\]*!'\" -]*")
+_DIRECTIVE_PATH = re.compile(r"[A-Za-z0-9@._=,/+-]*")
 _ROLE = re.compile(r"[^A-Za-z0-9_]")
 # Placeholders that only the job knows; always inside double quotes.
 _RUNTIME = {
@@ -106,14 +107,7 @@ def role(name: str) -> str:
 
 def command(run: Run, option_flag: str) -> str:
     """The run's command as shell text."""
-    values = {
-        "config": run.config,
-        "gpus": str(run.resources.gpus),
-        "nodes": str(run.resources.nodes),
-        "seed": str(run.seed or 0),
-        "model": run.model,
-        "run": run.name,
-    }
+    values = _values(run)
     words: list[str] = []
     for text in run.command:
         if text == "{options}":
@@ -122,6 +116,18 @@ def command(run: Run, option_flag: str) -> str:
         else:
             words.append(word(text, values))
     return " ".join(words)
+
+
+def _values(run: Run) -> dict[str, str]:
+    """Placeholders whose text is known before the job starts."""
+    return {
+        "config": run.config,
+        "gpus": str(run.resources.gpus),
+        "nodes": str(run.resources.nodes),
+        "seed": str(run.seed or 0),
+        "model": run.model,
+        "run": run.name,
+    }
 
 
 def on_site(resources: Resources, site: Site) -> Resources:
@@ -194,7 +200,7 @@ class Renderer:
         variables = {
             **{k: quote(v) for k, v in site.variables.items()},
             **{k: quote(v) for k, v in context.variables.get(run.environment, {}).items()},
-            **{k: word(v, {"config": run.config, "model": run.model}) for k, v in run.variables},
+            **{k: word(v, _values(run)) for k, v in run.variables},
         }
         activate = context.activate.get(run.environment, "")
         return self._jinja.get_template("element.sh.j2").render(
@@ -224,6 +230,11 @@ def job_name(runs: Sequence[Run]) -> str:
 
 def directives(site: Site, resources: Resources, name: str, count: int, context: Context) -> list[str]:
     """The options of the script's directive lines. Raises InputError for what must not stand there."""
+    if site.scheduler != "local" and not _DIRECTIVE_PATH.fullmatch(context.results):
+        raise InputError(
+            f"site {site.name}: results folder {context.results!r} cannot stand in a directive line, which "
+            "knows no quoting; allowed are letters, digits and @._=,/+- (site key `results:` moves it)"
+        )
     if site.scheduler == "slurm":
         options = _slurm(site, resources, name, count, context)
     elif site.scheduler == "donau":

@@ -8,6 +8,9 @@ import msgspec
 from msgspec import Meta
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
+Variable = Annotated[
+    str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="a name of an environment variable")
+]
 # Values of #SBATCH and #DSUB lines are not shell and cannot be quoted: only what is listed here may pass.
 Directive = Annotated[str, Meta(pattern=r"^[A-Za-z0-9@._:=;,/%+\[\]*!'{} -]*$")]
 
@@ -71,7 +74,7 @@ class Site(Table, frozen=True, kw_only=True):
     limits: Limits = Limits()
     modules: list[str] = []  # `module load` of each, in order
     setup: list[str] = []  # shell lines of the site's owner, before anything else runs
-    variables: dict[str, str] = {}
+    variables: dict[Variable, str] = {}
     environments: str = ""  # where environments are built; empty: the project's .environments
     activate: dict[
         Name, str

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import re
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +26,7 @@ import msgspec
 from msgspec import field
 
 from ddqjobs import plan as planning
-from ddqjobs.errors import DdqjobsError, EnvironmentNotReadyError, InputError, SchedulerError, StateError
+from ddqjobs.errors import DdqjobsError, EnvironmentNotReadyError, SchedulerError, StateError
 from ddqjobs.estimate import Estimate, estimates
 from ddqjobs.ledger import Intent, Submitted, Voided, ticket_of
 from ddqjobs.model import Frozen, Plan, PlannedRun, Resources, Run, Status
@@ -40,7 +39,6 @@ from ddqjobs.stacks import Stacks
 from ddqjobs.units import seconds
 from ddqjobs.workspace import Workspace
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 Say = Callable[[str], None]
 
 
@@ -152,7 +150,6 @@ class Submitter:
         code = "snapshot-made-at-submission"
         out: list[Rendered] = []
         for _, runs in batches(picks, self._workspace, able):
-            check_names(runs)
             token = f"dry-run-{len(out) + 1:03d}"
             scripts = self._renderer.render(runs, self._workspace.site, self._context(token, code))
             out.append(Rendered(name=job_name(runs), runs=tuple(r.name for r in runs), scripts=scripts))
@@ -174,7 +171,6 @@ class Submitter:
         outcome = Outcome(left=left)
         jobs = {p.run.name: p.job for p in plan.runs if p.status is Status.ACTIVE and p.job}
         for resources, runs in batches(picks, workspace, able):
-            check_names(runs)
             outcome = self._submit_batch(resources, runs, code, jobs, outcome, say)
         return outcome
 
@@ -306,14 +302,6 @@ def write_scripts(folder: Path, scripts: Scripts) -> None:
     script = folder / "job.sh"
     script.write_text(scripts.job)
     script.chmod(0o755)
-
-
-def check_names(runs: Sequence[Run]) -> None:
-    """Raises InputError for a variable whose name is no name: it would become shell code."""
-    for run in runs:
-        for name, _ in run.variables:
-            if not _VARIABLE.fullmatch(name):
-                raise InputError(f"run {run.name}: {name!r} is no name of an environment variable")
 
 
 def new_token() -> str:
