@@ -35,6 +35,7 @@ def adopt(workspace: Workspace, planned: PlannedRun, path: Path) -> Product:
     if planned.status is Status.DONE and not planned.stale:
         raise StateError(f"{run.name} is done already; what it left stays")
     run_dir = workspace.run_dir(run.name)
+    workspace.ledger.begin()  # runs without a ledger would stop every later command
     number, folder = _attempt(run_dir)
     ticket = f"adopted-{run.name}-{number}"
     _link(path, folder / "work_dir")
@@ -79,7 +80,6 @@ def _product(
         "DDQJOBS_TICKET": ticket,
         "DDQJOBS_CLAIM": str(workspace.claims.path(ticket)),
         "DDQJOBS_STOP": str(folder / "stop"),
-        "DDQJOBS_ADOPTED_FROM": str(path),
         "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
     }
     argv = [sys.executable, "-m", "ddqjobs.detect.product"]
@@ -90,4 +90,4 @@ def _product(
         why = words[-1] if words else f"exit {done.code}"
         (folder / "exit.json").write_text('{"code":66,"product":3,"failure":"data","note":"not adopted"}\n')
         raise InputError(f"{path}: not adopted: {why}")
-    return product
+    return msgspec.structs.replace(product, adopted_from=str(path))

@@ -114,9 +114,7 @@ class Claims:
         """Why the slot after ``path`` may not be taken; empty if its ticket will never run (again)."""
         taken = self._read(path)
         if taken is None:
-            return (
-                f"its reservation {path} cannot be read; remove it if nobody else is submitting this experiment"
-            )
+            return f"its reservation {path} cannot be read; remove it if nobody else is submitting"
         if taken.ticket in past:
             return ""
         living = alive(taken.owner) and (taken.owner.host == myself().host or _age_s(path) < patience_s)

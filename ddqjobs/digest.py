@@ -36,6 +36,16 @@ def changed(old: str, new: str) -> tuple[str, ...]:
     return tuple(part for part, a, b in pairs if a != b) or (() if old == new else PARTS)
 
 
+def with_upstream(run: Run, digests: Mapping[str, str]) -> Run:
+    """The run as it will be with upstream results of these digests, whatever the experiment now says."""
+    own = run.digest.split("-")[:-1]
+    return msgspec.structs.replace(run, digest="-".join([*own, _upstream(run, digests)]))
+
+
+def _upstream(run: Run, digests: Mapping[str, str]) -> str:
+    return sha("\n".join(digests[name] for name in run.upstream).encode())
+
+
 class Digester:
     """Digests the runs of one experiment; every file is read once.
 
@@ -63,7 +73,7 @@ class Digester:
                 self._code(experiment, run, modules),
                 self._environments.get(run.environment, "") or "0" * 12,
                 data,
-                sha("\n".join(digests[name] for name in run.upstream).encode()),
+                _upstream(run, digests),
             )
             digests[run.name] = "-".join(parts)
             out.append(msgspec.structs.replace(run, digest=digests[run.name]))

@@ -54,7 +54,12 @@ def classify(exit_code: int, log_tail: str) -> tuple[FailureClass, str]:
     if exit_code == 137:
         return FailureClass.UNKNOWN, "killed (signal 9): out of memory, or ended by the system"
     if exit_code > 128:
-        return FailureClass.UNKNOWN, f"ended by signal {exit_code - 128}"
+        return FailureClass.UNKNOWN, signal_words(exit_code)
     lines = [line.strip() for line in log_tail.splitlines() if line.strip()]
     last = f": {lines[-1][:160]}" if lines else ""
     return FailureClass.CODE, f"exit {exit_code}{last}"
+
+
+def signal_words(exit_code: int) -> str:
+    """``"ended by signal 15"`` for an exit code above 128."""
+    return f"ended by signal {exit_code - 128}"

@@ -129,9 +129,9 @@ class History:
 
     def _finished(self, r: Finished) -> None:
         ticket = self.tickets.get(r.ticket)
-        if ticket is not None and (ticket.finished is None or ticket.finished.product is None):
-            # Two terminals may find the same failure; the later record must not undo a retry in between.
-            if ticket.finished is None or r.product is not None:
-                ticket.finished = r
+        before = ticket.finished if ticket is not None else None
+        # Two terminals may find the same failure; the later record must not undo a retry in between.
+        if ticket is not None and (before is None or (before.product is None and r.product is not None)):
+            ticket.finished = r
         if r.product is not None:
             self.runs.setdefault(r.run, RunHistory()).done = r

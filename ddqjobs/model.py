@@ -208,6 +208,7 @@ class PlannedRun(Frozen, frozen=True, kw_only=True):
     state: JobState | None = None
     node: str = ""
     attempts: int = 0
+    submissions: int = 0  # how often it was submitted
     failure: FailureClass | None = None
     blocked: bool = False  # waits for something that no run of this plan brings
     stale: str = ""  # why the done result is no longer of this digest; empty if it is

@@ -55,6 +55,7 @@ def _plan_run(
             reason=waiting,
             blocked=run.name in blocked,
             attempts=_attempts(story),
+            submissions=len(story.tickets),
         )
     reason = failed.reason if failed is not None else _eligible_reason(run)
     return PlannedRun(
@@ -62,6 +63,7 @@ def _plan_run(
         status=Status.ELIGIBLE,
         reason=reason,
         attempts=_attempts(story),
+        submissions=len(story.tickets),
         failure=failed.failure if failed else None,
     )
 
@@ -102,6 +104,7 @@ def _active(run: Run, story: RunHistory, ticket: Ticket) -> PlannedRun:
         state=ticket.state,
         node=ticket.node,
         attempts=_attempts(story),
+        submissions=len(story.tickets),
         since=ticket.since or ticket.at,
     )
 
@@ -131,6 +134,7 @@ def _done(run: Run, story: RunHistory, end: Finished, missing: Collection[str]) 
         reason=reason,
         ticket=end.ticket,
         attempts=max(end.attempts, _attempts(story)),
+        submissions=len(story.tickets),
         stale=stale,
         notes=tuple(notes),
         since=end.at,
@@ -157,7 +161,14 @@ def _failed(run: Run, story: RunHistory) -> PlannedRun | None:
         elif budget:
             why = f"; all {budget} retries are used up"
         status, reason = Status.FAILED, f"{words}{why}"
-    return PlannedRun(run=run, status=status, reason=reason, attempts=_attempts(story), failure=kind)
+    return PlannedRun(
+        run=run,
+        status=status,
+        reason=reason,
+        attempts=_attempts(story),
+        submissions=len(story.tickets),
+        failure=kind,
+    )
 
 
 def _waiting(run: Run, planned: Mapping[str, PlannedRun]) -> str:

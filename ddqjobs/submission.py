@@ -15,6 +15,7 @@ recording              nothing to do
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import secrets
@@ -26,10 +27,13 @@ import msgspec
 from msgspec import field
 
 from ddqjobs import plan as planning
+from ddqjobs.claims import SUBMITTED_MEANWHILE
+from ddqjobs.digest import with_upstream
 from ddqjobs.errors import DdqjobsError, EnvironmentNotReadyError, SchedulerError, StateError
 from ddqjobs.estimate import Estimate, estimates
+from ddqjobs.history import RunHistory
 from ddqjobs.ledger import Intent, Submitted, Voided, ticket_of
-from ddqjobs.model import Frozen, Plan, PlannedRun, Resources, Run, Status
+from ddqjobs.model import Frozen, JobState, Plan, PlannedRun, Resources, Run, Status
 from ddqjobs.process import myself
 from ddqjobs.render import Context, Renderer, Scripts, job_name, on_site, option_flags
 from ddqjobs.schedulers.base import Capabilities, Element, Submission, SubmitUnknownError
@@ -39,6 +43,7 @@ from ddqjobs.stacks import Stacks
 from ddqjobs.units import seconds
 from ddqjobs.workspace import Workspace
 
+_IN_QUEUE = (JobState.QUEUED, JobState.RUNNING, JobState.STOPPED)
 Say = Callable[[str], None]
 
 
@@ -142,6 +147,7 @@ class Submitter:
         self._workspace = workspace
         self._stacks = stacks
         self._renderer = Renderer([root / "templates" for root in workspace.catalog.files.roots])
+        self._planned: dict[str, PlannedRun] = {}  # of the plan that is carried out
 
     def dry_run(self, wanted: Submitting, plan: Plan) -> tuple[list[Rendered], dict[str, str]]:
         """The scripts that `submit` would submit on an otherwise empty site; writes nothing."""
@@ -169,10 +175,31 @@ class Submitter:
         except OSError as error:
             raise _disk(workspace.results, error) from error
         outcome = Outcome(left=left)
-        jobs = {p.run.name: p.job for p in plan.runs if p.status is Status.ACTIVE and p.job}
-        for resources, runs in batches(picks, workspace, able):
+        self._planned = {p.run.name: p for p in plan.runs}
+        # A dependency only onto a job that was seen a moment ago: nobody knows what else would mean.
+        jobs = {p.run.name: p.job for p in plan.runs if p.job and p.state in _IN_QUEUE}
+        for resources, runs in batches(self._as_they_will_be(picks, plan), workspace, able):
             outcome = self._submit_batch(resources, runs, code, jobs, outcome, say)
         return outcome
+
+    def _as_they_will_be(self, picks: Sequence[PlannedRun], plan: Plan) -> list[PlannedRun]:
+        """The picks, with digests that tell which upstream results they will really read: a done one may be
+        stale, and an active one may have been submitted before the experiment changed."""
+        history = self._workspace.history()
+        digests: dict[str, str] = {}
+        picked = {p.run.name for p in picks}
+        made: list[PlannedRun] = []
+        for planned in plan.runs:
+            run, end = planned.run, history.of(planned.run.name).done
+            if run.name in picked:
+                run = with_upstream(run, digests)
+                made.append(msgspec.structs.replace(planned, run=run))
+            digests[run.name] = run.digest
+            if run.name not in picked and planned.status is Status.ACTIVE:
+                digests[run.name] = history.tickets[planned.ticket].digest
+            elif run.name not in picked and end is not None and end.product is not None:
+                digests[run.name] = end.product.digest
+        return made
 
     def _costs(self, plan: Plan) -> dict[str, Estimate]:
         return estimates((p.run for p in plan.runs), self._workspace.history())
@@ -187,7 +214,7 @@ class Submitter:
         say: Say,
     ) -> Outcome:
         token = new_token()
-        reserved, refused = self._reserve(token, runs, outcome)
+        reserved, refused = self._reserve(token, runs, jobs, outcome)
         outcome = msgspec.structs.replace(outcome, left={**outcome.left, **refused})
         if not reserved:
             return outcome
@@ -231,27 +258,34 @@ class Submitter:
         return msgspec.structs.replace(outcome, submitted={**outcome.submitted, **done})
 
     def _refused(self, token: str, count: int, error: SchedulerError) -> None:
-        """The scheduler certainly did not take it: its tickets are void, so that the runs are free again."""
+        """The scheduler certainly did not take it: its tickets are void, so that the runs are free again.
+        On a full disk this is left to the next command, which does not find the token and voids them."""
         tickets = [ticket_of(token, i) for i in range(count)]
-        voided = [t for t in tickets if self._workspace.claims.void(t)]
-        self._workspace.ledger.append(Voided(tickets=voided, why=str(error)[:500]))
+        with contextlib.suppress(OSError, StateError):
+            voided = [t for t in tickets if self._workspace.claims.void(t)]
+            self._workspace.ledger.append(Voided(tickets=voided, why=str(error)[:500]))
 
-    def _reserve(self, token: str, runs: Sequence[Run], outcome: Outcome) -> tuple[list[Run], dict[str, str]]:
+    def _reserve(
+        self, token: str, runs: Sequence[Run], jobs: Mapping[str, str], outcome: Outcome
+    ) -> tuple[list[Run], dict[str, str]]:
         """(runs whose reservation is ours, run -> why another one has it)."""
         reserved: list[Run] = []
         refused: dict[str, str] = {}
         history, patience = self._workspace.history(), seconds(self._workspace.site.submit_timeout)
         for run in runs:
-            # A run whose upstream fell out of this very submission would start without its input.
-            lost = next((up for up in run.upstream if up in outcome.left or up in outcome.unconfirmed), None)
-            if lost is not None:
-                refused[run.name] = f"needs {lost}, which was not submitted"
+            why = self._lacks(run, jobs, outcome)
+            if why:
+                refused[run.name] = why
+                continue
+            story = history.of(run.name)
+            if moved_on(self._planned[run.name], story):
+                refused[run.name] = SUBMITTED_MEANWHILE
                 continue
             try:
-                ended = sum(t.ended for t in history.of(run.name).tickets)
+                past = frozenset(t.name for t in story.tickets if t.ended)
                 ticket = ticket_of(token, len(reserved))
                 why = self._workspace.claims.reserve(
-                    run.name, ticket, ended, self._workspace.tickets_of, patience
+                    run.name, ticket, past, self._workspace.tickets_of, patience
                 )
             except OSError as error:
                 raise _disk(self._workspace.results, error) from error
@@ -260,6 +294,15 @@ class Submitter:
             else:
                 reserved.append(run)
         return reserved, refused
+
+    def _lacks(self, run: Run, jobs: Mapping[str, str], outcome: Outcome) -> str:
+        """What would make the run start without its input; empty if nothing does."""
+        for up in run.upstream:
+            if up in outcome.left or up in outcome.unconfirmed:
+                return f"needs {up}, which was not submitted"
+            if up not in jobs and self._planned[up].status is not Status.DONE:
+                return f"needs {up}, whose job the scheduler does not show yet"
+        return ""
 
     def _write(self, token: str, runs: Sequence[Run], code: str) -> Path:
         folder = self._workspace.results / "submissions" / token
@@ -292,6 +335,14 @@ class Submitter:
         problems = [problem for name in ours if (problem := self._stacks.problem(name))]
         if problems:
             raise EnvironmentNotReadyError("\n".join(problems))
+
+
+def moved_on(planned: PlannedRun, story: RunHistory) -> bool:
+    """Whether a run was submitted or adopted since it was planned: that plan is out of date."""
+    ticket = story.done.ticket if story.done is not None else ""
+    return len(story.tickets) != planned.submissions or (
+        ticket != (planned.ticket if planned.status is Status.DONE else "")
+    )
 
 
 def write_scripts(folder: Path, scripts: Scripts) -> None:

@@ -153,11 +153,17 @@ class Workspace:
 
     def _in_the_making(self, ticket: Ticket) -> bool:
         if ticket.owner.host != myself().host:
-            return time.time() - ticket.at < seconds(self.site.submit_timeout)
+            return abs(time.time() - ticket.at) < seconds(self.site.submit_timeout)
         return ticket.owner != myself() and alive(ticket.owner)
 
     def _void(self, token: str, tickets: list[Ticket]) -> list[AnyRecord]:
-        voided = [t.name for t in tickets if self.claims.void(t.name)]
+        try:
+            voided = [t.name for t in tickets if self.claims.void(t.name)]
+        except OSError as error:
+            raise StateError(
+                f"{self.claims.claims}: {error.strerror}; whether submission {token} may still start cannot "
+                "be settled. Free some space or mend its permissions, then run the same command again"
+            ) from error
         started = {str(t.index): self._claimed_by(t.name) for t in tickets if t.name not in voided}
         records: list[AnyRecord] = []
         if voided:
@@ -234,7 +240,7 @@ class Workspace:
         if seen is None or seen.state is not JobState.ENDED:
             return False
         since = ticket.since if ticket.state is JobState.ENDED else now
-        return now - since >= seconds(self.site.grace)
+        return abs(now - since) >= seconds(self.site.grace)  # the clock may have been set back
 
     def _tail(self, ticket: Ticket, last: Attempt | None) -> str:
         if last is None or not last.exit_code:
@@ -267,6 +273,8 @@ def judge_failure(
         if last.failure is not None:
             _, words = failures.classify(last.exit_code, log_tail)
             return last.failure, words if last.exit_code in failures.EXIT_CODES else last.note or words
+        if last.stopped and last.exit_code > 128:
+            return FailureClass.TIMEOUT, f"asked to stop, and {failures.signal_words(last.exit_code)}"
         return failures.classify(last.exit_code, log_tail)
     if seen is None or seen.state is not JobState.ENDED:
         return None

@@ -168,11 +168,11 @@ def test_roi_align(seed: int, ratio: int, mode: int, aligned: bool, scale: float
 
     out = torch.zeros(4, 2, 2, 3, dtype=torch.float64)
     argmax: Any = [torch.zeros_like(out), torch.zeros_like(out)] if mode == 0 else [torch.zeros(0)] * 2
-    settings_: Any = (2, 3, scale, ratio, mode, aligned)
-    roi_align_forward(features, rois, out, *argmax, *settings_)
+    options: Any = (2, 3, scale, ratio, mode, aligned)
+    roi_align_forward(features, rois, out, argmax[0], argmax[1], *options)
     torch.testing.assert_close(out, expected[0], atol=1e-9, rtol=1e-9)
     grad = torch.zeros_like(features)
-    roi_align_backward(weight, rois, *argmax, grad, *settings_)
+    roi_align_backward(weight, rois, argmax[0], argmax[1], grad, *options)
     torch.testing.assert_close(grad, expected[1], atol=1e-9, rtol=1e-9)
 
 

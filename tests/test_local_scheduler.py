@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -21,7 +21,8 @@ from ddqjobs.model import JobState, Observation, Resources
 from ddqjobs.schedulers.base import Element, Scheduler, Submission
 from ddqjobs.schedulers.local import LocalScheduler
 from ddqjobs.schedulers.local.queue import Queue
-from ddqjobs.schedulers.local.records import End, Reason
+from ddqjobs.schedulers.local.records import Claim, End, Filed, Reason, Settings, Slots
+from ddqjobs.schedulers.local.supervisor import Supervisor
 
 HOSTILE = "a b'\"$(touch pwned)`id`; é\n*"
 
@@ -581,3 +582,32 @@ def test_the_first_record_of_an_end_counts(place: Place) -> None:
     assert place.details(job) == ["exit 0"]
     Queue(place.state).record([End(job="one.0", restart=0, reason=Reason.DIED)])
     assert place.seen(job[0]).detail == "exit 0"
+
+
+class Racing(Queue):
+    """A queue in which a job ends badly at the worst moment: while the supervisor records other ends."""
+
+    raced = False
+
+    def record(self, ends: Iterable[End]) -> None:
+        bad = [] if self.raced else [End(job="first.0", restart=0, reason=Reason.EXIT, code=1)]
+        self.raced = True
+        super().record([*ends, *bad])
+
+
+def test_an_end_that_comes_between_two_looks_starts_nobody_it_should_not(torn: Place) -> None:
+    queue = Racing(torn.state)
+    queue.create()
+    queue.put_settings(Settings(host="here", cpus=1))
+    queue.assign("first.0.0", Slots())
+    queue.take("first.0.0", Claim(owner=process.myself()))  # we are its launcher
+    for at, (token, after) in enumerate((("first", ()), ("second", ["first.0"]), ("third", ["second.0"]))):
+        made = torn.submission(token, "true", after=after)
+        queue.file(Filed(submission=made, at=at, environment="", warning_s=1, grace_s=1))
+    supervisor = Supervisor(queue)
+    assert not supervisor.step()
+    assert [o.detail.partition(":")[0] for o in torn.scheduler.query(["second.0", "third.0"]).values()] == [
+        "dependency",
+        "dependency",
+    ]
+    assert not list(queue.launch.iterdir())

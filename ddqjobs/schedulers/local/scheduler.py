@@ -13,13 +13,21 @@ from pathlib import Path
 
 from ddqjobs import process
 from ddqjobs.errors import SchedulerError
-from ddqjobs.model import JobState, Observation, Owner
+from ddqjobs.model import FailureClass, JobState, Observation, Owner
 from ddqjobs.schedulers.base import Capabilities, Submission, SubmitUnknownError
 from ddqjobs.schedulers.local import slots
 from ddqjobs.schedulers.local.disk import UnsettledError, acquire
 from ddqjobs.schedulers.local.queue import History, Queue, TornError
-from ddqjobs.schedulers.local.records import TOKEN, Filed, Settings, job_id, split_job, start_id
+from ddqjobs.schedulers.local.records import TOKEN, Filed, Reason, Settings, job_id, split_job, start_id
 
+# Where the queue is sure why a job ended; otherwise its evidence says.
+_FAILURES = {
+    Reason.LIMIT: FailureClass.TIMEOUT,
+    Reason.CANCELLED: FailureClass.CANCELLED,
+    Reason.DEPENDENCY: FailureClass.DEPENDENCY,
+    Reason.DIED: FailureClass.NODE,
+    Reason.NOT_STARTED: FailureClass.NODE,
+}
 _UNKNOWN = Observation(state=JobState.UNKNOWN, detail="the local site has no such job")
 
 
@@ -242,7 +250,7 @@ class View:
         """What is known of a job."""
         end = self._history.ends.get(job)
         if end is not None:
-            return Observation(state=JobState.ENDED, detail=end.detail)
+            return Observation(state=JobState.ENDED, detail=end.detail, failure=_FAILURES.get(end.reason))
         restart = self._history.restart(job)
         if start_id(job, restart) in self._starts:
             return Observation(state=JobState.RUNNING, node=self._host)

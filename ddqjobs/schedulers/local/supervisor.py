@@ -74,6 +74,7 @@ class Supervisor:
         self._settings_at = (0, 0)
         self._cancelled: set[str] = set()
         self._adopted = False
+        self._changed = False  # something happened that may end or start a queued job
 
     @property
     def linger_s(self) -> float:
@@ -84,12 +85,17 @@ class Supervisor:
         """Looks once at everything and acts; False if there is no work."""
         # Who is dead must be asked before the ends are read: an end recorded in between counts.
         dead = [r for r in self._running.values() if r.owner is not None and not _alive(r.owner)]
-        changed = self._take_ends() | self._take_in() | self._take_settings() | self._take_cancels()
+        self._take_ends()
+        self._take_in()
+        self._take_settings()
+        self._take_cancels()
         if not self._adopted:
             self._adopt()
-        changed |= self._bury([r for r in dead if self._running.get(r.job) is r])
-        if changed:
-            self._settle()
+        self._bury([r for r in dead if self._running.get(r.job) is r])
+        if self._changed:
+            while self._changed:  # what ends may end others, and a launcher may record an end meanwhile
+                self._changed = False
+                self._settle()
             self._schedule()
         self._follow()
         self._leaving = [start for start in self._leaving if not _gone(start)]
@@ -101,7 +107,7 @@ class Supervisor:
 
     # --- what changed
 
-    def _take_in(self) -> bool:
+    def _take_in(self) -> None:
         fresh = self._submissions.names() - self._known
         for name in fresh:
             self._known.add(name)
@@ -118,9 +124,9 @@ class Supervisor:
             # Two submitters may publish in another order than they read the clock in.
             in_order = sorted(self._open.values(), key=lambda j: (j.filed.at, j.filed.submission.token))
             self._open = {job.id: job for job in in_order}
-        return bool(fresh)
+        self._changed |= bool(fresh)
 
-    def _take_ends(self) -> bool:
+    def _take_ends(self) -> None:
         ends = self._history.refresh()
         for end in ends:
             final = end.reason is not Reason.REQUEUE
@@ -134,24 +140,24 @@ class Supervisor:
                 self._cancelled.discard(end.job)
             if self._adopted:
                 self._queue.forget(start_id(end.job, end.restart), end.job, final=final)
-        return bool(ends)
+        self._changed |= bool(ends)
 
-    def _take_settings(self) -> bool:
+    def _take_settings(self) -> None:
         try:
             status = self._queue.settings_path.stat()
         except FileNotFoundError:  # removed by hand; the next submission writes it again
-            return False
+            return
         if (status.st_ino, status.st_mtime_ns) == self._settings_at:
-            return False
+            return
         self._settings = self._queue.settings() or self._settings
         self._settings_at = (status.st_ino, status.st_mtime_ns)
-        return True
+        self._changed = True
 
-    def _take_cancels(self) -> bool:
+    def _take_cancels(self) -> None:
         names = self._cancels.names() & self._open.keys()
         fresh = names - self._cancelled
         self._cancelled |= fresh
-        return bool(fresh)
+        self._changed |= bool(fresh)
 
     def _adopt(self) -> None:
         """Takes over what a supervisor before us had given slots to, with these very slots: the launcher
@@ -168,11 +174,11 @@ class Supervisor:
 
     # --- what ends without a launcher
 
-    def _bury(self, dead: list[Running]) -> bool:
+    def _bury(self, dead: list[Running]) -> None:
         for running in dead:
             kill_orphans(running.job, running.restart, self._queue.script(running.id))
             self._queue.record([End(job=running.job, restart=running.restart, reason=Reason.DIED)])
-        return bool(dead) and self._take_ends()
+        self._take_ends()
 
     def _settle(self) -> None:
         """Ends queued jobs that are cancelled or can never start."""
@@ -217,7 +223,8 @@ class Supervisor:
                 return
 
     def _ready(self, job: Job) -> bool:
-        return all(before in self._history.ends for before in job.element.after)
+        ends = (self._history.ends.get(before) for before in job.element.after)
+        return all(end is not None and end.well for end in ends)
 
     def _start(self, job: Job, slots: Slots) -> None:
         running = Running(job.id, self._history.restart(job.id), slots)

@@ -5,7 +5,7 @@
 data_root = '{{$DDQJOBS_INPUT_DATA:data/shapes}}'
 metainfo = dict(classes=('rectangle_0', 'disc_0', 'triangle_0'))
 image_scale = (160, 128)
-max_epochs = 12
+max_epochs = 14
 embed_dims = 64
 ffn_channels = 128
 
@@ -149,6 +149,6 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(type='MultiStepLR', begin=0, end=max_epochs, by_epoch=True, milestones=[10], gamma=0.1)
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=20),
+    dict(type='MultiStepLR', begin=0, end=max_epochs, by_epoch=True, milestones=[12], gamma=0.1)
 ]

@@ -1,0 +1,5 @@
+"""``python -m ddqjobs``."""
+
+from ddqjobs.cli.main import main
+
+main()

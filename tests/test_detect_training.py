@@ -1,0 +1,106 @@
+"""A real training of the nano configuration, stopped and taken up again. Needs the environment mini-new."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("mmcv")
+
+ROOT = Path(__file__).parent.parent
+CONFIG = ROOT / "experiments" / "configs" / "nano" / "ddq-detr_r18_shapes.py"
+OPTIONS = ["--cfg-options", "randomness.seed=5", "train_cfg.max_epochs=3"]
+DATASET = ["--images-train", "8", "--images-val", "2", "--size", "96x64", "--classes", "3"]
+
+
+class Job:
+    """Runs programs of ddqjobs.detect as the launch script would."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        (root / "claim").write_text("run 1\n")
+
+    def start(self, attempt: int, *words: object) -> subprocess.Popen[str]:
+        variables = {
+            "PYTHONPATH": str(ROOT),
+            "DDQJOBS_INPUT_DATA": str(self.root / "data"),
+            "DDQJOBS_RUN_DIR": str(self.root / "run"),
+            "DDQJOBS_ATTEMPT": str(attempt),
+            "DDQJOBS_STOP": str(self.root / "run" / "attempts" / str(attempt) / "stop"),
+            "DDQJOBS_CLAIM": str(self.root / "claim"),
+            "OMP_NUM_THREADS": "1",
+        }
+        argv = [sys.executable, "-m", *map(str, words)]
+        output = subprocess.STDOUT
+        return subprocess.Popen(
+            argv, env={**os.environ, **variables}, text=True, stdout=subprocess.PIPE, stderr=output
+        )
+
+    def run(self, attempt: int, *words: object) -> tuple[int, str]:
+        process = self.start(attempt, *words)
+        text, _ = process.communicate(timeout=600)
+        return process.returncode, text
+
+    def work_dir(self, attempt: int) -> Path:
+        folder = self.root / "run" / "attempts" / str(attempt) / "work_dir"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    job = Job(tmp_path_factory.mktemp("job"))
+    words = ["ddqjobs.detect.prepare", "dataset", "--out", job.root / "data", *DATASET]
+    assert job.run(0, *words)[0] == 0
+    return job
+
+
+@pytest.mark.training
+def test_stopped_and_resumed_training_is_the_uninterrupted_one(job: Job) -> None:
+    full = job.root / "full"
+    train = ["ddqjobs.detect.train", CONFIG, "--work-dir"]
+    assert job.run(1, *train, full, *OPTIONS)[0] == 0
+
+    first = job.work_dir(1)
+    process = job.start(1, *train, first, *OPTIONS)
+    while process.poll() is None and not (first / "epoch_1.pth").exists():
+        time.sleep(0.1)
+    (first.parent / "stop").touch()
+    text, _ = process.communicate(timeout=300)
+    assert process.returncode == 75, text
+    assert "a stop was asked for" in text
+
+    second = job.work_dir(2)
+    assert job.run(2, *train, second, *OPTIONS)[0] == 0
+    for kind, a, b in [("losses", full, second), ("weights", full / "epoch_3.pth", second / "epoch_3.pth")]:
+        code, text = job.run(2, "ddqjobs.detect.align", kind, a, b, "--out", job.root / f"{kind}.json")
+        assert code == 0, text
+        assert "align: bit-equal" in text
+
+
+@pytest.mark.training
+def test_attempt_that_was_given_up_writes_no_checkpoint(job: Job) -> None:
+    third = job.work_dir(3)
+    job.work_dir(4)
+    longer = [*OPTIONS[:-1], "train_cfg.max_epochs=4"]
+    code, text = job.run(3, "ddqjobs.detect.train", CONFIG, "--work-dir", third, *longer)
+    assert code == 75, text
+    assert "attempt 4 is newer" in text
+    assert not list(third.glob("epoch_[!123]*.pth"))
+
+
+@pytest.mark.training
+def test_checkpoint_that_lacks_weights_is_not_tested(job: Job) -> None:
+    import torch
+
+    torch.save({"state_dict": {}}, job.root / "empty.pth")
+    words = ["ddqjobs.detect.test", CONFIG, job.root / "empty.pth", "--work-dir", job.root / "t"]
+    code, text = job.run(1, *words)
+    assert code == 2
+    assert "lacks 194 weights" in text
