@@ -71,11 +71,17 @@ class Catalog:
     def load(self, name: str | None) -> Loaded:
         """Reads, checks and expands an experiment. Raises InputError with all problems of its files."""
         path = self.find(name)
-        read = document.load(path, Experiment, self._resolve_experiment)
-        problems = check.check(read.value, read.line_of, self.environments())
-        if problems:
-            raise InputError(problems)
-        runs = matrix.expand(read.value)
+        known = self.environments()
+        read = document.load(
+            path,
+            Experiment,
+            self._resolve_experiment,
+            lambda found: check.check(found.value, found.line_of, known),
+        )
+        try:
+            runs = matrix.expand(read.value)
+        except matrix.UnmatchedError as error:
+            raise InputError([Problem(*read.line_of(error.path), str(error))]) from None
         find = self._config(path)
         digester = Digester(find, find_module, self.environment_digests(read.value))
         absent = frozenset(c for c in {run.config for run in runs} if c and find(c) is None)
@@ -102,21 +108,7 @@ class Catalog:
         path = known.get(name) or (Path(name) if is_file_name(name) and Path(name).is_file() else None)
         if path is None:
             raise MissingError(f"unknown site '{name}'{nearest(name, known)}; there are: {', '.join(known)}")
-        read = document.load(path, Site, self._resolve_site)
-        site = read.value
-        problems = []
-        for key, text in (
-            ("warning", site.warning),
-            ("grace", site.grace),
-            ("submit_timeout", site.submit_timeout),
-        ):
-            try:
-                seconds(text)
-            except ValueError as error:
-                problems.append(Problem(*read.line_of((key,)), str(error)))
-        if problems:
-            raise InputError(problems)
-        return site
+        return document.load(path, Site, self._resolve_site, _durations).value
 
     def _resolve_experiment(self, base: str, named_by: Path) -> Path:
         return self._resolve(base, named_by, self.experiments(), "experiment")
@@ -147,3 +139,13 @@ def find_module(relative: str) -> Path | None:
     """A file of the task code by its path from the package's parent (``ddqjobs/detect/train.py``)."""
     path = Path(__file__).resolve().parent.parent / relative
     return path if path.is_file() else None
+
+
+def _durations(read: document.Document[Site]) -> list[Problem]:
+    problems = []
+    for key in ("warning", "grace", "submit_timeout"):
+        try:
+            seconds(getattr(read.value, key))
+        except ValueError as error:
+            problems.append(Problem(*read.line_of((key,)), str(error)))
+    return problems

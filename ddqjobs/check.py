@@ -105,10 +105,10 @@ def _tasks(e: Experiment) -> Found:
         if task.phase is not None:
             yield from _reference((*at, "phase"), "phase", task.phase, e.phases)
         yield from _where(e, at, task)
-        for i, variant in enumerate(task.variants):
+        for i, variant in enumerate(task.variants or ()):
             if variant != "default":
                 yield from _reference((*at, "variants", i), "variant", variant, ["default", *e.variants])
-        if len(set(task.seeds)) != len(task.seeds):
+        if len(set(task.seeds or ())) != len(task.seeds or ()):
             yield (*at, "seeds"), "a seed is listed twice; each seed makes one run"
         yield from _inputs(e, at, task)
         yield from _resources((*at, "resources"), task.resources)
@@ -261,7 +261,7 @@ def _unused_options(e: Experiment, at: Path, task: Task) -> Found:
         if task.options:
             yield (*at, "options"), "the command does not pass options on: it has no word {options}"
             return
-        for name in task.variants:
+        for name in task.variants or ("default",):
             variant = e.variants.get(name)
             if variant is not None and variant.options:
                 yield (

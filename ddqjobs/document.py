@@ -47,8 +47,14 @@ class Document(Generic[T]):
         return node.file, node.line
 
 
-def load(path: Path, kind: type[T], resolve: Callable[[str, Path], Path]) -> Document[T]:
-    """Reads a file. ``resolve`` finds a base by its name and the path of the file that names it.
+def load(
+    path: Path,
+    kind: type[T],
+    resolve: Callable[[str, Path], Path],
+    examine: Callable[[Document[T]], list[Problem]] | None = None,
+) -> Document[T]:
+    """Reads a file. ``resolve`` finds a base by its name and the path of the file that names it; ``examine``
+    finds what is wrong beyond types, also in a file whose unknown keys are problems already.
 
     Raises :class:`InputError` with all problems; a base that cannot be found or read is one of them.
     """
@@ -63,11 +69,17 @@ def load(path: Path, kind: type[T], resolve: Callable[[str, Path], Path]) -> Doc
         return name_and_text(resolve(base, paths[named_by]))
 
     name, text = name_and_text(path)
-    document = parse(text, name, kind, read_base)
+    document = parse(text, name, kind, read_base, examine)
     return Document(document.value, tuple(paths[str(file)] for file in document.files), document.root)
 
 
-def parse(text: str, file_name: str, kind: type[T], read_base: ReadBase) -> Document[T]:
+def parse(
+    text: str,
+    file_name: str,
+    kind: type[T],
+    read_base: ReadBase,
+    examine: Callable[[Document[T]], list[Problem]] | None = None,
+) -> Document[T]:
     """The same for text. Pure but for ``read_base``, which a file without ``base:`` never calls."""
     inherits = "base" in {field.name for field in msgspec.structs.fields(kind)}
     trees, problems, whole = _chain(text, file_name, read_base if inherits else None)
@@ -77,13 +89,18 @@ def parse(text: str, file_name: str, kind: type[T], read_base: ReadBase) -> Docu
         root = merge(root, tree)
     data = checker.check(root, inspect.type_info(kind), ())
     problems += checker.problems
-    if problems:
-        raise InputError(sorted(set(problems)))
+    document: Document[T] | None = None
     try:
         value = msgspec.convert(data, kind, strict=True)
-    except msgspec.ValidationError as error:  # a __post_init__ refused: the walk above knows nothing of those
-        raise InputError([Problem(root.file, root.line, str(error))]) from error
-    return Document(value, tuple(Path(tree.file) for tree in trees), root)
+        document = Document(value, tuple(Path(tree.file) for tree in trees), root)
+    except msgspec.ValidationError as error:
+        if not problems:  # a __post_init__ refused: the walk above knows nothing of those
+            problems.append(Problem(root.file, root.line, str(error)))
+    if document is not None and whole and examine is not None:
+        problems += examine(document)
+    if document is None or problems:
+        raise InputError(sorted(set(problems)))
+    return document
 
 
 def merge(base: Node, child: Node) -> Node:

@@ -145,8 +145,8 @@ class Task(Table, frozen=True, kw_only=True):
     once: bool = False
     models: list[Name] = []  # empty: every model that has the implementation
     required: list[Name] | None = None  # the other models' runs are optional; None: all required
-    variants: list[Name] = msgspec.field(default_factory=lambda: ["default"])
-    seeds: list[Seed] = []  # one run per seed, on top of each variant
+    variants: list[Name] | None = None  # left out: those of the tasks that its inputs come from
+    seeds: list[Seed] | None = None  # one run per seed, on top of each variant; left out: likewise
     inputs: dict[Name, str] = {}  # TASK.ARTIFACT, `released`, or path:PATH
     command: list[str] | None = None
     config: str = ""

@@ -46,12 +46,12 @@ def select(plan: Plan, filters: Filters) -> tuple[PlannedRun, ...]:
     for field, (word, of) in _OF.items():
         patterns: tuple[str, ...] = getattr(filters, field)
         for pattern in patterns:
-            if not any(_matches(pattern, of(p)) for p in plan.runs):
+            if not any(matches(pattern, of(p)) for p in plan.runs):
                 raise MissingError(
                     _nothing(word, pattern, sorted({v for p in plan.runs for v in of(p) if v}))
                 )
         if patterns:
-            kept = [p for p in kept if any(_matches(pattern, of(p)) for pattern in patterns)]
+            kept = [p for p in kept if any(matches(pattern, of(p)) for pattern in patterns)]
     if filters.seeds:
         there = sorted({p.run.seed for p in plan.runs if p.run.seed is not None})
         for seed in filters.seeds:
@@ -83,7 +83,8 @@ def with_upstream(plan: Plan, chosen: Iterable[PlannedRun]) -> frozenset[str]:
     return frozenset(names)
 
 
-def _matches(pattern: str, values: tuple[str, ...]) -> bool:
+def matches(pattern: str, values: tuple[str, ...]) -> bool:
+    """Whether one of the values is the pattern, or passes it as a glob."""
     return any(value == pattern or (value and fnmatchcase(value, pattern)) for value in values)
 
 

@@ -2,6 +2,9 @@
 
 A run's name is its task, its model, its variant unless that is ``default``, and its seed where the task
 lists seeds: ``p3-train.ddq-detr-4scale.seed7``. Runs come out upstream first.
+
+A task that says neither variants nor seeds follows the tasks that its inputs come from: it has the variants
+and seeds that all of them have, so that a test follows its training.
 """
 
 from __future__ import annotations
@@ -28,6 +31,14 @@ from ddqjobs.units import megabytes, seconds
 _DEFAULT_TIME_S = 3600
 Inputs = tuple[tuple[str, Input], ...]
 Key = tuple[str, str, int | None]  # model, variant, listed seed
+
+
+class UnmatchedError(InputError):
+    """An input that could be any of several runs; ``path`` is its place in the experiment file."""
+
+    def __init__(self, path: tuple[str, ...], message: str) -> None:
+        self.path = path
+        super().__init__(message)
 
 
 def expand(experiment: Experiment) -> tuple[Run, ...]:
@@ -74,16 +85,30 @@ def _runs_of(
         [("", ModelCode(code=task.code or ""))] if task.once else models_of(e, task)
     )
     for model, entry in entries:
-        for variant_name in task.variants:
-            variant = e.variants.get(variant_name, Variant())
-            if not _applies(variant, task, model):
-                continue
-            prototype = _prototype(e, name, entry, model, variant_name)
-            code = e.codes[entry.code]
-            for seed in task.seeds or (None,):
-                key = (model, variant_name, seed)
-                inputs = _inputs(task, entry, key, made)
-                yield _seeded(prototype, code, seed, inputs, order), key
+        prototypes: dict[str, Run] = {}
+        for key in _keys(e, task, model, made):
+            _, variant, seed = key
+            if variant not in prototypes:
+                prototypes[variant] = _prototype(e, name, entry, model, variant)
+            inputs = _inputs(name, task, entry, key, made)
+            yield _seeded(prototypes[variant], e.codes[entry.code], seed, inputs, order), key
+
+
+def _keys(e: Experiment, task: Task, model: str, made: Mapping[str, Mapping[Key, Run]]) -> list[Key]:
+    """Model, variant and seed of the runs that a task makes for a model."""
+    if task.variants is None and task.seeds is None and not task.once:
+        sources = (made[up] for text in task.inputs.values() if (up := split_input(text)[0]))
+        followed = [dict.fromkeys(k for k in source if k[0] == model) for source in sources]
+        followed = [keys for keys in followed if keys]
+        if followed:
+            common = [k for k in followed[0] if all(k in keys for keys in followed[1:])]
+            return common or list(dict.fromkeys(k for keys in followed for k in keys))
+    return [
+        (model, variant, seed)
+        for variant in task.variants or ("default",)
+        if _applies(e.variants.get(variant, Variant()), task, model)
+        for seed in task.seeds or (None,)
+    ]
 
 
 def _applies(variant: Variant, task: Task, model: str) -> bool:
@@ -153,7 +178,9 @@ def _options(*layers: Mapping[str, Scalar]) -> tuple[str, ...]:
     return tuple(f"{key}={value}" for key, value in merged.items())
 
 
-def _inputs(task: Task, entry: ModelCode, key: Key, made: Mapping[str, Mapping[Key, Run]]) -> Inputs:
+def _inputs(
+    name: str, task: Task, entry: ModelCode, key: Key, made: Mapping[str, Mapping[Key, Run]]
+) -> Inputs:
     found: list[tuple[str, Input]] = []
     for role, text in task.inputs.items():
         upstream, artifact = split_input(text)
@@ -162,27 +189,38 @@ def _inputs(task: Task, entry: ModelCode, key: Key, made: Mapping[str, Mapping[K
         elif not upstream:
             found.append((role, Input(artifact=role, path=text.removeprefix("path:"))))
         else:
-            found.append((role, Input(artifact=artifact, run=_match(made[upstream], key, upstream).name)))
+            found.append(
+                (
+                    role,
+                    Input(
+                        artifact=artifact,
+                        run=_match(made[upstream], key, upstream, ("tasks", name, "inputs", role)).name,
+                    ),
+                )
+            )
     return tuple(found)
 
 
-def _match(candidates: Mapping[Key, Run], key: Key, task: str) -> Run:
+def _match(candidates: Mapping[Key, Run], key: Key, task: str, path: tuple[str, ...]) -> Run:
     """The upstream run that belongs to a run: same model, and the same variant and seed if it has them."""
     model, variant, seed = key
-    for wanted in (
+    for place in (
         (model, variant, seed),
         (model, variant, None),
         (model, "default", seed),
         (model, "default", None),
     ):
-        if wanted in candidates:
-            return candidates[wanted]
+        if place in candidates:
+            return candidates[place]
     rest = [run for (m, _, _), run in candidates.items() if m in (model, "")] or list(candidates.values())
     if len(rest) == 1:
         return rest[0]
-    raise InputError(
-        f"task '{task}' has {len(rest)} runs for model '{model}' and none of variant '{variant}'; "
-        f"add the variant to it: {', '.join(run.name for run in rest[:4])}"
+    _, variant, seed = key
+    wanted = f"variant '{variant}'" + ("" if seed is None else f" and seed {seed}")
+    raise UnmatchedError(
+        path,
+        f"task '{task}' has {len(rest)} runs that could be meant, and none of {wanted}: "
+        f"{', '.join(run.name for run in rest[:4])}{', ...' if len(rest) > 4 else ''}",
     )
 
 

@@ -17,7 +17,7 @@ import msgspec
 
 from ddqjobs import evidence
 from ddqjobs.catalog import Catalog, Loaded
-from ddqjobs.errors import MissingError, StateError, nearest
+from ddqjobs.errors import InputError, MissingError, StateError, nearest
 from ddqjobs.filters import Filters, select, with_upstream, without_states
 from ddqjobs.ledger import Cancelled, Retried
 from ddqjobs.model import Attempt, Frozen, JobState, Plan, PlannedRun, Product, Progress, Status, TaskKind
@@ -55,6 +55,10 @@ def open_project(path: str | os.PathLike[str] | None = None) -> Project:
     """The project that ``path`` (default: here) lies in: the nearest folder upwards with an ``experiments``
     or a ``results`` folder, else ``path`` itself, which then offers what ships with ddqjobs."""
     start = Path(path or os.environ.get("DDQJOBS_PROJECT") or ".").resolve()
+    try:
+        str(start).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{start}: the folder's name is not UTF-8 text; choose another folder") from error
     if not start.is_dir():
         raise MissingError(f"{start}: no such folder; make a project with `ddqjobs init {start}`")
     for folder in (start, *start.parents):

@@ -160,34 +160,22 @@ def trivial(tmp_path: Path) -> Iterator[TrivialProject]:
     project.close()
 
 
-@contextlib.contextmanager
-def in_child(action: Callable[[], object]) -> Iterator[int]:
-    """Another process that does something: as if started from a terminal, but at once. Yields its pid;
-    waits for its end afterwards."""
+def fork(action: Callable[[], object]) -> int:
+    """Another process that does something: as a command would, but without an interpreter's start. Its pid;
+    it must be waited for."""
     pid = os.fork()
-    if not pid:
-        try:
-            action()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
+    if pid:
+        return pid
     try:
-        yield pid
-    finally:
-        os.waitpid(pid, 0)
+        action()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
 
 
-def child(action: Callable[[], object]) -> int:
-    """Lets another process do something and waits for its end. Its exit code, or minus the signal."""
-    pid = os.fork()
-    if not pid:
-        try:
-            action()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
+def end_of(pid: int) -> int:
+    """Waits for the end of a forked process: its exit code, or minus the signal."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import os
@@ -46,7 +47,25 @@ class Selection:
             self._experiment = words.pop(0)
         elif words and len(project.catalog.own_experiments()) != 1:
             project.catalog.find(words[0])  # raises: no such experiment, and a run needs one
+        elif words:
+            self._require_run(project, words[0])
         self._runs = tuple(words)
+
+    @staticmethod
+    def _require_run(project: Project, word: str) -> None:
+        """A first word that is neither an experiment nor a run: said in terms of both."""
+        from ddqjobs.errors import MissingError, nearest
+        from ddqjobs.filters import matches
+
+        loaded = project.load()
+        names = [run.name for run in loaded.runs]
+        if not any(matches(word, (name,)) for name in names):
+            experiments = project.catalog.experiments()
+            raise MissingError(
+                f"'{word}' is neither an experiment nor a run of {loaded.experiment.name}"
+                f"{nearest(word, [*experiments, *names])}; experiments: {', '.join(experiments)}; "
+                f"`ddqjobs plan {loaded.experiment.name}` lists its runs"
+            )
 
     @property
     def experiment(self) -> str | None:
@@ -191,12 +210,32 @@ def reporting(function: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt:
             fail("interrupted; what was submitted so far is recorded, and runs go on: see `ddqjobs status`")
             raise typer.Exit(130) from None
+        except typer.Abort:  # at a question
+            fail("interrupted; nothing was done")
+            raise typer.Exit(130) from None
         except BrokenPipeError:
-            # Whoever read us has gone; there is nobody left to tell. A second write would complain at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            silence()  # whoever read us has gone; there is nobody left to tell
             raise typer.Exit(141) from None
+        except OSError as error:
+            refused(error)
+            raise typer.Exit(2) from None
 
     return command
+
+
+def refused(error: OSError) -> None:
+    """Says what the operating system refused where nothing closer to it did; without a file, it was what
+    we printed."""
+    what = os.fsdecode(error.filename) if error.filename else "the output cannot be written"
+    fail(f"{what}: {error.strerror or error}")
+    if not error.filename:
+        silence()
+
+
+def silence() -> None:
+    """Throws away what is left to print: a stream that refused it would complain once more at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fail(message: str) -> None:
@@ -215,8 +254,17 @@ def warn(message: str) -> None:
 
 
 def say(text: str) -> None:
-    """A line on stdout."""
-    sys.stdout.write(text + "\n")
+    """A line on stdout, with everything that a terminal might act upon spelled out."""
+    from ddqjobs.text_table import clean
+
+    put(clean(text))
+
+
+def put(text: str) -> None:
+    """Text on stdout as it is: what was made harmless already, or must reach a file unchanged."""
+    # Some locales cannot say everything that a name may hold; a path's undecodable bytes no locale can.
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     sys.stdout.flush()
 
 
@@ -225,8 +273,7 @@ def say_json(kind: str, **content: object) -> None:
     import msgspec
 
     document = {"version": JSON_VERSION, "kind": kind, **content}
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(document), indent=1).decode() + "\n")
-    sys.stdout.flush()
+    put(msgspec.json.format(msgspec.json.encode(document), indent=1).decode())
 
 
 def table(

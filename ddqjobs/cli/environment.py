@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddqjobs.cli.common import FOLDER, JSON, SITE, reporting, say, say_json, table
+from ddqjobs.cli.common import FOLDER, JSON, SITE, put, reporting, say, say_json, table
 
 if TYPE_CHECKING:
     from ddqjobs.environments import Environment
@@ -64,7 +64,7 @@ def list_(site: SITE = None, folder: FOLDER = None, as_json: JSON = False) -> No
         (n, "ready" if s.ready else "not ready", s.reason, declared[n].declaration.title)
         for n, s in states.items()
     ]
-    say(table(("ENVIRONMENT", "STATE", "WHY", "TITLE"), lines))
+    put(table(("ENVIRONMENT", "STATE", "WHY", "TITLE"), lines))
 
 
 @app.command()

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddqjobs.cli.common import JSON, Selection, filtered, say, say_json, table, warn
+from ddqjobs.cli.common import JSON, Selection, filtered, put, say, say_json, table, warn
 
 if TYPE_CHECKING:
     from ddqjobs.model import Plan, PlannedRun, Progress
     from ddqjobs.project import RunState
+
+_LINES_AT_ONCE = 10_000
 
 
 @filtered
@@ -41,7 +45,7 @@ def plan(selection: Selection, as_json: JSON = False) -> None:
         )
         return
     rows = [(p.run.name, p.run.phase, _state_word(p), p.stale or p.reason) for p in runs]
-    say(table(("RUN", "PHASE", "STATUS", "REASON"), rows, status=2))
+    put(table(("RUN", "PHASE", "STATUS", "REASON"), rows, status=2))
     say(summary(made, runs))
     todo = [
         costs[p.run.name] for p in runs if p.status.value not in ("done", "active") and not p.run.optional
@@ -122,6 +126,12 @@ def status(
 
     Examples: ddqjobs status; ddqjobs status mini --watch; ddqjobs status ddq --state active --json
     """
+    from ddqjobs.errors import InputError
+
+    if watch and as_json:
+        raise InputError(
+            "--watch and --json exclude each other; call `ddqjobs status --json` as often as you need"
+        )
     project = selection.project
     if watch and sys.stdout.isatty():
         _watch(selection, interval)
@@ -132,7 +142,7 @@ def status(
         runs = [{**_facts(s.planned), "progress": s.progress} for s in states]
         say_json("status", experiment=made.experiment, site=made.site, runs=runs, warnings=workspace.warnings)
         return
-    say(_status_text(made, states))
+    put(_status_text(made, states))
     _warn(workspace.warnings)
 
 
@@ -194,7 +204,7 @@ def _watch(selection: Selection, interval: float) -> None:
             if not any(s.planned.status.value == "active" for s in states):
                 break
             time.sleep(interval)
-    say(_status_text(made, states))
+    put(_status_text(made, states))
 
 
 @filtered
@@ -210,7 +220,7 @@ def logs(
 
     Examples: ddqjobs logs mini p3-train.ddq-detr-r18; ddqjobs logs mini p3-train.ddq-detr-r18 -f -n 20
     """
-    from ddqjobs.errors import InputError
+    from ddqjobs.errors import InputError, MissingError
     from ddqjobs.filters import select
 
     project = selection.project
@@ -221,15 +231,19 @@ def logs(
         raise InputError(f"logs shows one run at a time; name one of {names}")
     run = chosen[0].run.name
     path = project.log(made, run, attempt, site=selection.site)
-    position = _print_from(path, 0, lines)
+    if not follow and not path.exists():
+        raise MissingError(f"attempt {path.parent.name} of {run} has left no log")
+    log = _Log(path, lines)
+    log.show()
     while follow and _active(selection, run):
         time.sleep(0.5)
+        log.show()
         newest = project.log(made, run, attempt, site=selection.site)
-        if newest != path:
-            say(f"--- {newest.parent.name}. attempt ---")
-            path, position = newest, 0
-        position = _print_from(path, position, 0)
-    _print_from(path, position, 0)
+        if newest != log.path:
+            log.show(to_the_end=True)
+            say(f"--- attempt {newest.parent.name} ---")
+            log = _Log(newest)
+    log.show(to_the_end=True)
 
 
 def _active(selection: Selection, run: str) -> bool:
@@ -239,18 +253,37 @@ def _active(selection: Selection, run: str) -> bool:
     return one_run(made, run).status.value == "active"
 
 
-def _print_from(path: Path, position: int, lines: int) -> int:
-    """Prints a log from ``position`` on, control characters made harmless; returns the new end."""
-    from ddqjobs.text_table import clean
+class _Log:
+    """Prints a log line by line as it grows, control characters made harmless. ``last``: at first only so
+    many lines; 0: all."""
 
-    try:
-        with path.open("rb") as file:
-            file.seek(position)
-            data = file.read()
-    except FileNotFoundError:
-        return position
-    text = data.decode(errors="replace").replace("\r", "\n").splitlines()
-    for line in text[-lines:] if lines else text:
-        sys.stdout.write(clean(line) + "\n")
-    sys.stdout.flush()
-    return position + len(data)
+    def __init__(self, path: Path, last: int = 0) -> None:
+        self.path = path
+        self._last = last
+        self._position = 0
+
+    def show(self, *, to_the_end: bool = False) -> None:
+        """Prints what is new; a line that is still being written only ``to_the_end``."""
+        from ddqjobs.text_table import clean
+
+        lines: deque[bytes] = deque(maxlen=self._last or None)
+        with contextlib.suppress(FileNotFoundError), self.path.open("rb") as file:
+            file.seek(self._position)
+            for line in file:
+                if not line.endswith(b"\n") and not to_the_end:
+                    break
+                self._position += len(line)
+                lines.append(line)
+                if not self._last and len(lines) >= _LINES_AT_ONCE:
+                    self._print(lines, clean)
+        self._print(lines, clean)
+        self._last = 0
+
+    @staticmethod
+    def _print(lines: deque[bytes], clean: Callable[[str], str]) -> None:
+        # A progress bar draws over itself with carriage returns: here each of its states is a line.
+        texts = (line.decode(errors="replace").rstrip("\r\n").replace("\r", "\n") for line in lines)
+        shown = [clean(part) for text in texts for part in text.split("\n")]
+        lines.clear()
+        if shown:
+            put("\n".join(shown))

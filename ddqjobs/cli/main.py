@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ddqjobs.cli import acting, environment, looking, report, setting_up, submit
+from ddqjobs.cli import acting, common, environment, looking, report, setting_up, submit
 
 EPILOG = (
     "Exit codes: 0 all well; 1 a run failed or a verdict is short (--wait, --check); 2 bad input; "
@@ -59,4 +59,8 @@ def main() -> None:
     # A plan of 10,000 runs makes a million objects that live until the end: looking through them again and
     # again for cycles took a quarter of the time.
     gc.set_threshold(200_000, 50, 50)
-    app()
+    try:
+        app()
+    except OSError as error:  # of --help and --version; commands answer for themselves
+        common.refused(error)
+        raise SystemExit(2) from None

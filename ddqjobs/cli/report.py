@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ddqjobs.cli.common import Selection, filtered, say
+from ddqjobs.cli.common import Selection, filtered, put, say
 
 _COLOURS = {"reproduced": "green", "equal": "green", "short": "red", "unknown": "yellow"}
 
@@ -55,7 +55,7 @@ def report(
     width = shutil.get_terminal_size().columns if terminal else None
     text = report_formats.render(made, chosen, width=width, style=_style if terminal else None)
     if out is None:
-        say(text.rstrip("\n"))
+        put(text.rstrip("\n"))
     else:
         try:
             out.write_text(text)

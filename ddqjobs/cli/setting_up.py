@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from ddqjobs.cli.common import reporting, say
+from ddqjobs.cli.common import put, reporting, say
 
 
 @reporting
@@ -21,7 +22,8 @@ def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of t
     made = project.init(folder.expanduser())
     for path in made:
         say(f"made {path}")
-    say(f"{'a project is there already' if not made else 'next'}: cd {folder} && ddqjobs plan")
+    what = "next" if made else "a project is there already"
+    say(f"{what}: cd {shlex.quote(str(folder))} && ddqjobs plan")
 
 
 @reporting
@@ -44,4 +46,4 @@ def schema(
         "site": site.Site,
         "environment": environments.Declaration,
     }
-    say(json.dumps(document.schema(kinds[kind], f"ddqjobs {kind}"), indent=2))
+    put(json.dumps(document.schema(kinds[kind], f"ddqjobs {kind}"), indent=2))

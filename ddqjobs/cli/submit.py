@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddqjobs.cli.common import JSON, Selection, fail, filtered, say, say_json, table, warn
+from ddqjobs.cli.common import JSON, Selection, fail, filtered, put, say, say_json, table, warn
 
 if TYPE_CHECKING:
     from ddqjobs.model import Plan, PlannedRun
@@ -44,8 +45,13 @@ def submit(
     The same command twice submits nothing twice.
     Examples: ddqjobs submit mini --wait; ddqjobs submit ddq --phase 1 --site bscc --dry-run --out scripts
     """
+    from ddqjobs.errors import InputError
     from ddqjobs.project import SubmitOptions
 
+    if out is not None and not dry_run:
+        raise InputError("--out goes with --dry-run: it says where the scripts are written")
+    if dry_run and wait:
+        raise InputError("--dry-run submits nothing, so there is nothing to --wait for")
     options = SubmitOptions(optional=optional, upstream=upstream, stale=stale, max_gpu_hours=max_gpu_hours)
     if dry_run:
         _dry_run(selection, options, out, as_json)
@@ -74,7 +80,7 @@ def _submit(selection: Selection, options: SubmitOptions, as_json: bool) -> None
 def _say_left(left: dict[str, str]) -> None:
     if left:
         say(f"left out ({len(left)}):")
-        say(table((), [(f"  {run}", why) for run, why in list(left.items())[:20]]))
+        put(table((), [(f"  {run}", why) for run, why in list(left.items())[:20]]))
         if len(left) > 20:
             say(f"  and {len(left) - 20} more: `ddqjobs plan` lists them")
 
@@ -94,11 +100,20 @@ def _dry_run(selection: Selection, options: SubmitOptions, out: Path | None, as_
     for r in rendered:
         if out is None:
             say(f"# ===== {r.name}: {len(r.runs)} run{'s' * (len(r.runs) > 1)}: {', '.join(r.runs)}")
-            say(r.scripts.job + r.scripts.elements)
+            _show(r.scripts.job + r.scripts.elements)
     say(f"{'# ' if out is None else ''}{len(rendered)} scripts for {sum(len(r.runs) for r in rendered)} runs"
         + (f" written below {out}" if out else "") + "; nothing was submitted")  # fmt: skip
     if out is not None:
         _say_left(left)
+
+
+def _show(script: str) -> None:
+    """A script, exact where it goes to a file, harmless on a terminal."""
+    if sys.stdout.isatty():
+        for line in script.splitlines():
+            say(line)
+    else:
+        put(script)
 
 
 def _write(rendered: Sequence[Rendered], out: Path) -> None:
