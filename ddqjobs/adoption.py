@@ -80,6 +80,7 @@ def _product(
         "DDQJOBS_TICKET": ticket,
         "DDQJOBS_CLAIM": str(workspace.claims.path(ticket)),
         "DDQJOBS_STOP": str(folder / "stop"),
+        "DDQJOBS_ADOPTED_FROM": str(path),
         "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
     }
     argv = [sys.executable, "-m", "ddqjobs.detect.product"]
@@ -90,4 +91,4 @@ def _product(
         why = words[-1] if words else f"exit {done.code}"
         (folder / "exit.json").write_text('{"code":66,"product":3,"failure":"data","note":"not adopted"}\n')
         raise InputError(f"{path}: not adopted: {why}")
-    return msgspec.structs.replace(product, adopted_from=str(path))
+    return product

@@ -117,11 +117,14 @@ class Claims:
             return f"its reservation {path} cannot be read; remove it if nobody else is submitting"
         if taken.ticket in past:
             return ""
-        living = alive(taken.owner) and (taken.owner.host == myself().host or _age_s(path) < patience_s)
+        if self.holder(taken.ticket) == "void":
+            return ""
+        me = myself()  # our own are of a submission that failed on its way
+        living = taken.owner != me and alive(taken.owner)
+        living = living and (taken.owner.host == me.host or _age_s(path) < patience_s)
         tickets = tickets_of(run)  # after looking at the process: what it wrote before it died is seen
         if taken.ticket in tickets.ended:
-            # It ended after the decision that is being carried out here: that one is out of date.
-            return "" if self.holder(taken.ticket) == "void" else SUBMITTED_MEANWHILE
+            return SUBMITTED_MEANWHILE  # after the decision that is being carried out here: it is out of date
         if taken.ticket in tickets.known:
             return "another terminal submitted it a moment ago"
         if living:

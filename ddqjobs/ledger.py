@@ -124,11 +124,17 @@ class Ledger:
                 raise OSError(28, "No space left on device")
             os.fsync(self._file)
         except OSError as error:
-            self._file = None  # the line may be torn: a later record belongs into a new segment
+            self.close()  # the line may be torn: a later record belongs into a new segment
             raise StateError(
                 f"{self.folder}: the ledger cannot be written ({error.strerror}). Nothing is lost: free some "
                 "space, then run the same command again; it finds whatever was submitted"
             ) from error
+
+    def close(self) -> None:
+        """Closes this process's segment; a later record makes another."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
     def begin(self) -> None:
         """Makes the ledger exist. For what leaves files beside it before its first record."""

@@ -132,8 +132,9 @@ def _count(product: Product, key: str) -> int | None:
 def _convert(product: Product) -> tuple[str, Judgement]:
     """Every key is mapped or dropped for a reason (tied duplicates); a missing one makes it short.
     A conversion that counts nothing has still checked itself, key by key, before it ended well."""
-    counts = {key: _count(product, key) for key in ("mapped", "dropped", "missing", "unexpected")}
-    text = ", ".join(f"{count} {key}" for key, count in counts.items() if count is not None)
+    counts = {key: _count(product, key) for key in ("tensors", "dropped", "missing", "unexpected")}
+    said = {"tensors": "tensors mapped"}
+    text = ", ".join(f"{count} {said.get(key, key)}" for key, count in counts.items() if count is not None)
     rule = "every key of the target is mapped, none is missing or left over"
     if not text:
         return "converted", verdict.unjudged("done")

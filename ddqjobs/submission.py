@@ -214,25 +214,19 @@ class Submitter:
         say: Say,
     ) -> Outcome:
         token = new_token()
-        reserved, refused = self._reserve(token, runs, jobs, outcome)
-        outcome = msgspec.structs.replace(outcome, left={**outcome.left, **refused})
-        if not reserved:
-            return outcome
-        folder = self._write(token, reserved, code)
-        me = myself()
-        self._workspace.ledger.append(
-            Intent(
-                token=token,
-                site=self._workspace.site.name,
-                scheduler=self._workspace.site.scheduler,
-                runs=[r.name for r in reserved],
-                digests=[r.digest for r in reserved],
-                host=me.host,
-                pid=me.pid,
-                start=me.start,
-                boot=me.boot,
-            )
-        )
+        try:
+            reserved, refused = self._reserve(token, runs, jobs, outcome)
+            outcome = msgspec.structs.replace(outcome, left={**outcome.left, **refused})
+            if not reserved:
+                return outcome
+            folder = self._write(token, reserved, code)
+            self._intend(token, reserved)
+        except DdqjobsError:
+            # Nobody has to wait for our end to take these runs; on a full disk they do.
+            with contextlib.suppress(OSError):
+                for index in range(len(runs)):
+                    self._workspace.claims.void(ticket_of(token, index))
+            raise
         submission = Submission(
             token=token,
             name=job_name(reserved),
@@ -256,6 +250,22 @@ class Submitter:
         jobs.update(done)
         say(f"submitted {len(done)} {'run' if len(done) == 1 else 'runs'} as {submission.name}")
         return msgspec.structs.replace(outcome, submitted={**outcome.submitted, **done})
+
+    def _intend(self, token: str, runs: Sequence[Run]) -> None:
+        me = myself()
+        self._workspace.ledger.append(
+            Intent(
+                token=token,
+                site=self._workspace.site.name,
+                scheduler=self._workspace.site.scheduler,
+                runs=[r.name for r in runs],
+                digests=[r.digest for r in runs],
+                host=me.host,
+                pid=me.pid,
+                start=me.start,
+                boot=me.boot,
+            )
+        )
 
     def _refused(self, token: str, count: int, error: SchedulerError) -> None:
         """The scheduler certainly did not take it: its tickets are void, so that the runs are free again.

@@ -16,7 +16,7 @@ from typing import Any
 from typer.testing import CliRunner
 
 from ddqjobs.cli.main import app
-from tests.support import EXPERIMENT, TrivialProject
+from support import EXPERIMENT, TrivialProject
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT_S = 90.0
@@ -104,7 +104,12 @@ class Place(TrivialProject):
 
     def spawn(self, *words: str, **options: Any) -> subprocess.Popen[str]:
         """The same as a process of its own, in the project's folder."""
-        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        options = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            **options,
+        }
         return subprocess.Popen(ddqjobs(*words), cwd=self.root, env=environment(), text=True, **options)
 
     def call(self, *words: str, **options: Any) -> Ran:

@@ -47,6 +47,7 @@ class Attempt(NamedTuple):
     work_dir: Path
     number: int
     ticket: str
+    adopted_from: str
 
 
 def main(variables: Mapping[str, str] = os.environ) -> int:
@@ -57,7 +58,7 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
         print(f"product: cannot be looked for: {type(error).__name__}: {error}", file=sys.stderr)
         return UNUSABLE
     try:
-        found = look(attempt.run, attempt.work_dir)
+        found = look(attempt.run, attempt.work_dir, adopted=bool(attempt.adopted_from))
     except NotWhole as why:
         print(f"product: none: {why}")
         return NOT_WHOLE
@@ -75,11 +76,15 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
     return OK
 
 
-def look(run: Mapping[str, Any], work_dir: Path) -> Found:
-    """The product of a run of ``run['kind']`` in ``work_dir``. Raises NotWhole."""
+def look(run: Mapping[str, Any], work_dir: Path, *, adopted: bool = False) -> Found:
+    """The product of a run of ``run['kind']`` in ``work_dir``. Raises NotWhole.
+
+    Of an ``adopted`` training a checkpoint is enough: who takes it in says that the training was over.
+    """
     if not work_dir.is_dir():
         raise NotWhole(f"no folder {work_dir.name}")
-    found = _LOOK[run["kind"]](work_dir)
+    rule = _adopted_training if adopted and run["kind"] == "train" else _LOOK[run["kind"]]
+    found = rule(work_dir)
     for name, pattern in run.get("products", ()):
         found.artifacts[name] = _declared(work_dir, name, pattern)
     return found
@@ -103,13 +108,16 @@ def _attempt(variables: Mapping[str, str]) -> Attempt:
         Path(variables["DDQJOBS_WORK_DIR"]),
         int(variables["DDQJOBS_ATTEMPT"]),
         variables.get("DDQJOBS_TICKET", ""),
+        variables.get("DDQJOBS_ADOPTED_FROM", ""),
     )
 
 
 def _product(attempt: Attempt, found: Found) -> dict[str, Any]:
     """JSON of ``ddqjobs.model.Product``."""
     prefix = attempt.work_dir.relative_to(attempt.run_dir)
+    adopted = {"adopted_from": attempt.adopted_from} if attempt.adopted_from else {}
     return {
+        **adopted,
         "run": attempt.run["name"],
         "digest": attempt.run.get("digest", ""),
         "kind": attempt.run["kind"],
@@ -182,6 +190,17 @@ def _train(work_dir: Path) -> Found:
         raise NotWhole(f"the log has no validation of epoch {epochs}")
     found = Found({"checkpoint": Path(last.name)}, _metrics(log), {"epochs": epochs})
     return _with_log(work_dir, log, found)
+
+
+def _adopted_training(work_dir: Path) -> Found:
+    checkpoints = sorted(work_dir.glob("*.pth"), key=lambda p: _natural(p.name))
+    finals = [p for p in checkpoints if p.name.startswith("epoch_")] or checkpoints
+    if not finals:
+        raise NotWhole("no checkpoint (*.pth)")
+    _checkpoint(finals[-1])
+    log = logs.read(work_dir)
+    found = Found({"checkpoint": Path(finals[-1].name)}, _metrics(log), {})
+    return _with_log(work_dir, log, found) if log.train or log.val else found
 
 
 def _test(work_dir: Path) -> Found:
