@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from support import EXPERIMENT, TrivialProject
 from typer.testing import CliRunner
 
 from ddqjobs.cli.main import app
-from support import EXPERIMENT, TrivialProject
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT_S = 90.0
@@ -28,7 +28,7 @@ name: tiny
 title: trivial runs
 implementations: {only: the only one}
 codes:
-  shell: {title: bash}
+  shell: {title: bash, path: .}
 models:
   m1: {implementations: {only: {code: shell}}}
   m2: {implementations: {only: {code: shell}}}
@@ -61,7 +61,14 @@ tasks:
     once: true
     code: shell
     optional: true
-    command: [bash, -c, 'echo waiting; until [ -e go ] || [ -e "$DDQJOBS_STOP" ]; do sleep 0.05; done; echo ready; [ -e go ] && echo x > "$DDQJOBS_WORK_DIR/out.txt"']
+    command:
+      - bash
+      - -c
+      - |
+        echo waiting
+        until [ -e go ] || [ -e "$DDQJOBS_STOP" ]; do sleep 0.05; done
+        echo ready
+        [ -e go ] && echo x > "$DDQJOBS_WORK_DIR/out.txt"
     products: {out: out.txt}
 """
 

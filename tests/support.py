@@ -12,16 +12,18 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from ddqjobs import process
-from ddqjobs.ledger import AnyRecord, Ledger
-from ddqjobs.model import Plan, PlannedRun, Status, TaskKind
+from ddqjobs.ledger import AnyRecord, Finished, Intent, Ledger
+from ddqjobs.model import Input, Plan, PlannedRun, Product, Run, Status, TaskKind
 from ddqjobs.project import Project
 
 EXPERIMENT = "trivial"
+DIGEST = "-".join(["0" * 12] * 6)
 # What a trivial run does: a line in the trace for each execution, then its product.
 WORK = 'echo "$DDQJOBS_RUN" >> "$TRACE"; echo done > out.txt; cp out.txt "$DDQJOBS_WORK_DIR"'
 _LIMIT_S = 120.0
@@ -33,6 +35,28 @@ def until(condition: Callable[[], object], limit_s: float = _LIMIT_S) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.05)
+
+
+def a_run(name: str = "r", *upstream: str, digest: str = DIGEST, **keys: Any) -> Run:
+    """A run that reads artifacts of others."""
+    inputs = tuple((f"i{n}", Input(artifact="out", run=up)) for n, up in enumerate(upstream))
+    base: dict[str, Any] = {"experiment": "e", "task": "t", "kind": TaskKind.SMOKE}
+    return Run(**{**base, "name": name, "inputs": inputs, "digest": digest, **keys})
+
+
+def an_intent(token: str, *runs: str, at: float, digest: str = DIGEST, host: str = "h") -> Intent:
+    """A submission of runs."""
+    return Intent(
+        token=token, site="local", scheduler="local", runs=list(runs), digests=[digest] * len(runs),
+        host=host, pid=1, start=1, at=at,
+    )  # fmt: skip
+
+
+def an_end(run: str, ticket: str, at: float, *, digest: str = DIGEST, **keys: Any) -> Finished:
+    """A ticket's end: with a product, or as ``failure=`` says."""
+    product = Product(run=run, digest=digest, kind=TaskKind.SMOKE, attempt=1, ticket=ticket)
+    made = {} if "failure" in keys else {"product": product}
+    return Finished(**{"run": run, "ticket": ticket, "at": at, **made, **keys})
 
 
 def task(**keys: object) -> dict[str, object]:

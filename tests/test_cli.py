@@ -101,7 +101,7 @@ def test_schema_is_a_json_schema_that_knows_every_key_of_the_shipped_files(kind:
             part = schema["$defs"][str(part["$ref"]).rpartition("/")[2]]
         options = part.get("anyOf")
         if isinstance(options, list) and "properties" not in part:
-            wanted = {dict: "object", list: "array"}.get(type(node.value), "")
+            wanted = {"dict": "object", "list": "array"}.get(type(node.value).__name__, "")
             fitting = [o for o in options if "$ref" in o or o.get("type") == wanted]
             if fitting and wanted:
                 check(node, fitting[0], where)
@@ -256,8 +256,7 @@ def test_plan_says_status_reason_and_cost_of_every_run(place: Place) -> None:
     ran = place.invoke("plan")
     lines = ran.out.splitlines()
     assert lines[0].split() == ["RUN", "PHASE", "STATUS", "REASON"]
-    assert re.match(r"second.m1 +1 +waiting +needs first, which is eligible$", lines[3] if "second.m1" in lines[3] else
-                    next(line for line in lines if line.startswith("second.m1")))  # fmt: skip
+    assert any(re.match(r"second.m1 +1 +waiting +needs first, which is eligible$", line) for line in lines)
     assert "tiny on local: 5 runs: 3 eligible, 2 waiting" in ran.out
     assert (
         ran.out.endswith("still to do: 0 GPU hours, and 2 runs of unknown duration\n")

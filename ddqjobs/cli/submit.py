@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from ddqjobs.model import Plan, PlannedRun
     from ddqjobs.project import SubmitOptions
     from ddqjobs.submission import Rendered, Submitting
+
+PROGRESS_S = 20.0  # seconds between two words on how far running trainings are
 
 
 @filtered
@@ -134,29 +137,41 @@ def _write(rendered: Sequence[Rendered], out: Path) -> None:
 
 
 class Ticker:
-    """Says what changes while one waits: a line per run whose state has changed."""
+    """Says what changes while one waits: a line per run whose state has changed, and from time to time how
+    far the running ones are."""
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Callable[[Plan, PlannedRun], str], pause_s: float = PROGRESS_S) -> None:
+        self._progress, self._pause_s = progress, pause_s
         self._last: dict[str, str] = {}
+        self._said_at = time.monotonic()
 
-    def show(self, _plan: Plan, runs: Sequence[PlannedRun]) -> None:
+    def show(self, plan: Plan, runs: Sequence[PlannedRun]) -> None:
         """Prints the changes since the last call."""
-        done = sum(p.status.value == "done" for p in runs)
+        first = not self._last
+        head = f"[{sum(p.status.value == 'done' for p in runs)}/{len(runs)}]"
         for p in runs:
             state = p.state.value if p.status.value == "active" and p.state else p.status.value
-            if self._last.get(p.run.name, "waiting") != state and state not in ("eligible", "waiting"):
+            quiet = state in ("eligible", "waiting") or (first and state == "done")
+            if self._last.get(p.run.name, "waiting") != state and not quiet:
                 detail = f": {p.reason}" if state == "failed" else ""
-                say(f"[{done}/{len(runs)}] {p.run.name} {state}{detail}")
+                say(f"{head} {p.run.name} {state}{detail}")
+                self._said_at = time.monotonic()
             self._last[p.run.name] = state
+        if time.monotonic() - self._said_at >= self._pause_s:
+            self._said_at = time.monotonic()
+            running = ((p.run.name, self._progress(plan, p)) for p in runs if p.status.value == "active")
+            for name, words in running:
+                if words:
+                    say(f"{head} {name}: {words}")
 
 
 def _wait(selection: Selection, options: SubmitOptions, as_json: bool) -> None:
-    from ddqjobs.cli.looking import summary
+    from ddqjobs.cli.looking import progress_text, summary
     from ddqjobs.errors import RunsFailedError
     from ddqjobs.filters import without_states
 
     project = selection.project
-    ticker = Ticker()
+    ticker = Ticker(lambda plan, p: progress_text(project.status(plan, [p], site=selection.site)[0].progress))
     quiet = (lambda _: None) if as_json else say
     plan = project.wait(
         selection.experiment,

@@ -1,0 +1,52 @@
+"""Why an attempt failed, told from its exit code and the end of its log."""
+
+from __future__ import annotations
+
+import pytest
+
+from ddqjobs.failures import BUDGETS, EXIT_CODES, classify, signal_words
+from ddqjobs.model import FailureClass as F
+
+
+@pytest.mark.parametrize(
+    ("code", "log", "failure", "words"),
+    [
+        (66, "", F.DATA, "an input is missing"),
+        (69, "", F.ENVIRONMENT, "the environment's interpreter is missing"),
+        (70, "CUDA out of memory", F.NO_PRODUCT, "it exited 0 without leaving its product"),
+        (75, "", F.TIMEOUT, "stopped before its time limit or by preemption"),
+        (77, "", F.CANCELLED, "its ticket was voided before it started"),
+        (1, "x\nRuntimeError: CUDA out of memory. Tried\ny", F.OUT_OF_MEMORY, "exit 1: RuntimeError: CUDA out of memory. Tried"),
+        (1, "torch.cuda.OutOfMemoryError: CUDA", F.OUT_OF_MEMORY, "exit 1: torch.cuda.OutOfMemoryError: CUDA"),
+        (137, "Cannot allocate memory", F.OUT_OF_MEMORY, "exit 137: Cannot allocate memory"),
+        (1, "ModuleNotFoundError: No module named 'mmcv'", F.ENVIRONMENT, "exit 1: ModuleNotFoundError: No module named 'mmcv'"),
+        (1, "x.so: undefined symbol: _Z", F.ENVIRONMENT, "exit 1: x.so: undefined symbol: _Z"),
+        (2, "FileNotFoundError: a\nFileNotFoundError: b", F.DATA, "exit 2: FileNotFoundError: b"),
+        (1, "FloatingPointError: loss is nan", F.DIVERGED, "exit 1: FloatingPointError: loss is nan"),
+        (137, "", F.UNKNOWN, "killed (signal 9): out of memory, or ended by the system"),
+        (139, "", F.UNKNOWN, "ended by signal 11"),
+        (1, "Traceback\nValueError: no\n\n", F.CODE, "exit 1: ValueError: no"),
+        (3, "", F.CODE, "exit 3"),
+    ],
+)  # fmt: skip
+def test_exit_code_and_log_tell_the_class_and_the_reason(code: int, log: str, failure: F, words: str) -> None:
+    assert classify(code, log) == (failure, words)
+
+
+def test_what_stands_far_above_the_end_of_the_log_is_not_the_reason() -> None:
+    assert classify(1, "CUDA out of memory\n" + "epoch done\n" * 2000)[0] is F.CODE
+
+
+def test_a_reason_is_one_line_of_a_length_that_can_be_read() -> None:
+    _, words = classify(1, "ImportError: " + "x" * 500)
+    assert len(words) < 180
+    assert "\n" not in words
+
+
+def test_every_class_but_dependency_has_a_budget() -> None:
+    assert set(BUDGETS) == set(F) - {F.DEPENDENCY}
+    assert {failure for failure, _ in EXIT_CODES.values()} <= set(BUDGETS)
+
+
+def test_a_signal_is_named_by_its_number() -> None:
+    assert signal_words(143) == "ended by signal 15"
