@@ -57,7 +57,7 @@ class Digester:
         self._config, self._module, self._environments = config, module, environments
         self._texts: dict[Path, str] = {}
         self._configs: dict[str, tuple[str, frozenset[str]]] = {}
-        self._codes: dict[tuple[str, ...], str] = {}
+        self._codes: dict[tuple[str, tuple[str, ...], str], str] = {}
         self._imports: dict[str, tuple[str, ...]] = {}
 
     def digest_all(self, experiment: Experiment, runs: Iterable[Run]) -> tuple[Run, ...]:
@@ -80,10 +80,10 @@ class Digester:
         return tuple(out)
 
     def _code(self, experiment: Experiment, run: Run, from_config: frozenset[str]) -> str:
-        tree = experiment.codes[run.code]
-        entries = tuple(sorted(from_config | {m for word in run.command for m in _MODULE.findall(word)}))
-        key = (run.code, *entries)
+        key = (run.code, run.command, run.config)
         if key not in self._codes:
+            tree = experiment.codes[run.code]
+            entries = sorted(from_config | {m for word in run.command for m in _MODULE.findall(word)})
             texts = [f"{name}\n{text}" for name, text in sorted(self._module_closure(entries).items())]
             self._codes[key] = sha("\n".join([tree.revision, *texts]).encode())
         return self._codes[key]

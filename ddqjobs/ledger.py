@@ -182,7 +182,7 @@ class Ledger:
     def _segments(self) -> list[Path]:
         try:
             return sorted(p for p in self.folder.iterdir() if p.suffix == ".jsonl")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def _decode(self, lines: Iterable[bytes]) -> Iterable[AnyRecord]:

@@ -11,14 +11,22 @@ from __future__ import annotations
 
 import re
 import shlex
+import traceback
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import msgspec
-from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
+from jinja2 import (
+    ChoiceLoader,
+    Environment,
+    FileSystemLoader,
+    StrictUndefined,
+    TemplateNotFound,
+    TemplateSyntaxError,
+)
 from msgspec import field
 
-from ddqjobs.errors import InputError
+from ddqjobs.errors import InputError, Problem
 from ddqjobs.experiment import Code
 from ddqjobs.model import Frozen, Input, Resources, Run
 from ddqjobs.site import Site
@@ -177,8 +185,8 @@ class Renderer:
         elements = "".join(self.element(i, run, site, context) for i, run in enumerate(runs))
         resources = on_site(runs[0].resources, site)
         name = job_name(runs)
-        template = self._jinja.get_or_select_template([f"{site.name}/job.sh.j2", f"{site.scheduler}.sh.j2"])
-        job = template.render(
+        job = self._fill(
+            [f"{site.name}/job.sh.j2", f"{site.scheduler}.sh.j2"],
             title=runs[0].name if len(runs) == 1 else f"{runs[0].name} and {len(runs) - 1} more",
             site=site.name,
             token=context.token,
@@ -194,6 +202,24 @@ class Renderer:
         manifest = b"".join(msgspec.json.encode(run) + b"\n" for run in runs).decode()
         return Scripts(job=job, elements="" if len(runs) == 1 else _SOURCED + elements, manifest=manifest)
 
+    def _fill(self, names: Sequence[str], **values: object) -> str:
+        """The first of these templates that exists, filled. A site's owner writes templates, so whatever goes
+        wrong in one is an InputError with its place."""
+        try:
+            return self._jinja.get_or_select_template(list(names)).render(**values)
+        except TemplateSyntaxError as error:
+            where = error.filename or error.name or names[0]
+            raise InputError([Problem(where, error.lineno, error.message or "syntax error")]) from error
+        except Exception as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            places = [(f.filename, f.lineno or 0) for f in frames if f.filename.endswith(".j2")]
+            if not places and not isinstance(error, (TemplateNotFound, OSError, UnicodeDecodeError)):
+                raise
+            file, line = places[-1] if places else (names[0], 0)
+            missing = isinstance(error, TemplateNotFound)
+            message = f"there is no template {error}" if missing else f"{error}"
+            raise InputError([Problem(file, line, message)]) from error
+
     def element(self, index: int, run: Run, site: Site, context: Context) -> str:
         """The shell function that says what one run does."""
         resources = on_site(run.resources, site)
@@ -203,7 +229,8 @@ class Renderer:
             **{k: word(v, _values(run)) for k, v in run.variables},
         }
         activate = context.activate.get(run.environment, "")
-        return self._jinja.get_template("element.sh.j2").render(
+        return self._fill(
+            ["element.sh.j2"],
             index=index,
             run=run.name,
             kind=run.kind.value,

@@ -203,19 +203,20 @@ class Workspace:
         mine = [a for a in attempts if a.ticket == ticket.name]
         last = mine[-1] if mine else None
         product = evidence.product(run_dir)
-        if product is not None and product.ticket == ticket.name:
+        grace_over = self._grace_over(ticket, seen, now)
+        whole = product if product is not None and product.ticket == ticket.name else None
+        if whole is not None and said_all(last, seen, grace_over):
             return Finished(
                 run=ticket.run,
                 ticket=ticket.name,
-                product=product,
+                product=whole,
                 attempts=len(attempts),
-                note=last.note if last else "",
+                note=_note(last, seen),
                 started_at=mine[0].started_at if mine else None,
-                ended_at=product.finished_at or None,
+                ended_at=whole.finished_at or None,
             )
-        grace_over = self._grace_over(ticket, seen, now)
         failure = judge_failure(ticket, seen, last, grace_over, self._tail(ticket, last))
-        if failure is not None:
+        if failure is not None and whole is None:
             return Finished(
                 run=ticket.run,
                 ticket=ticket.name,
@@ -251,6 +252,20 @@ class Workspace:
         """Raises SchedulerError when something could not be asked."""
         if self.warnings:
             raise SchedulerError("; ".join(self.warnings))
+
+
+def said_all(last: Attempt | None, seen: Observation | None, grace_over: bool) -> bool:
+    """Whether nothing more is to be expected of an attempt that has left its product: its script puts the
+    product in place first and says how it went right after that."""
+    if last is None or last.exit_code is not None or seen is None or seen.state is JobState.UNKNOWN:
+        return True
+    return seen.state is JobState.ENDED and grace_over
+
+
+def _note(last: Attempt | None, seen: Observation | None) -> str:
+    if last is None or last.exit_code is not None or seen is None or seen.state is not JobState.ENDED:
+        return last.note if last is not None else ""
+    return "the product is whole although its script was ended before its last word"
 
 
 def judge_failure(

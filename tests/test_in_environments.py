@@ -1,0 +1,43 @@
+"""The tests that need torch, inside both built environments of the miniature."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from ddqjobs import environments, process
+from ddqjobs.shipped import Files
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = ("test_detect_ops.py", "test_detect_convert.py", "test_detect_training.py", "test_detect_align.py")
+_LIMIT_S = 1200.0
+
+
+@pytest.fixture(scope="module")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """pytest and hypothesis in a folder of their own: an environment is never changed once it is locked."""
+    folder = tmp_path_factory.mktemp("tools")
+    wanted = list((ROOT / "tests" / "requirements.txt").read_text().splitlines())
+    pins = [line for line in wanted if line.startswith(("pytest==", "hypothesis=="))]
+    argv = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), *pins]
+    done = process.run(argv, timeout=_LIMIT_S)
+    assert done.code == 0, done.stderr
+    return folder
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("name", ["mini-new", "mini-legacy"])
+def test_the_task_code_works_in_the_environment(name: str, tools: Path) -> None:
+    place = environments.location(ROOT / ".environments", environments.load(name, Files(ROOT)))
+    python = place / "bin" / "python"
+    if not python.exists():
+        pytest.fail(f"environment {name} is not built: make environments")
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(tools)])
+    argv = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/{file}" for file in FILES)]
+    done = process.run(argv, timeout=_LIMIT_S, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths})
+    assert done.code == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
+    assert " skipped" not in done.stdout
