@@ -13,6 +13,7 @@ from ddqjobs.experiment import Experiment
 from ddqjobs.model import Run
 from ddqjobs.shipped import Files, shipped_root
 from ddqjobs.site import Site
+from ddqjobs.text_table import clean
 from ddqjobs.units import seconds
 
 
@@ -63,9 +64,9 @@ class Catalog:
             path = Path(name)
             if path.is_file():
                 return path
-            raise MissingError(f"{name}: no such file")
+            raise MissingError(f"{clean(name)}: no such file")
         raise MissingError(
-            f"unknown experiment '{name}'{nearest(name, known)}; there are: {', '.join(known)}"
+            f"unknown experiment '{clean(name)}'{nearest(name, known)}; there are: {', '.join(known)}"
         )
 
     def load(self, name: str | None) -> Loaded:
@@ -107,7 +108,9 @@ class Catalog:
         known = self.sites()
         path = known.get(name) or (Path(name) if is_file_name(name) and Path(name).is_file() else None)
         if path is None:
-            raise MissingError(f"unknown site '{name}'{nearest(name, known)}; there are: {', '.join(known)}")
+            raise MissingError(
+                f"unknown site '{clean(name)}'{nearest(name, known)}; there are: {', '.join(known)}"
+            )
         return document.load(path, Site, self._resolve_site, _durations).value
 
     def _resolve_experiment(self, base: str, named_by: Path) -> Path:

@@ -85,9 +85,10 @@ def with_upstream(plan: Plan, chosen: Iterable[PlannedRun]) -> frozenset[str]:
 
 def matches(pattern: str, values: tuple[str, ...]) -> bool:
     """Whether one of the values is the pattern, or passes it as a glob."""
-    return any(value == pattern or (value and fnmatchcase(value, pattern)) for value in values)
+    return any(value and (value == pattern or fnmatchcase(value, pattern)) for value in values)
 
 
 def _nothing(word: str, pattern: str, valid: list[str]) -> str:
     shown = ", ".join(valid[:20]) + (f" and {len(valid) - 20} more" if len(valid) > 20 else "")
-    return f"no {word} matches '{pattern}'{nearest(pattern, valid)}; there are: {shown or 'none'}"
+    said = pattern if pattern.isprintable() else repr(pattern)[1:-1]  # one line, whatever was typed
+    return f"no {word} matches '{said}'{nearest(pattern, valid)}; there are: {shown or 'none'}"

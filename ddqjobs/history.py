@@ -17,6 +17,7 @@ from ddqjobs.ledger import (
     Retried,
     Submitted,
     Voided,
+    Wanted,
     ticket_of,
 )
 from ddqjobs.model import JobState, Owner
@@ -77,6 +78,7 @@ class History:
         self.runs: dict[str, RunHistory] = {}
         self.tickets: dict[str, Ticket] = {}
         self.tokens: dict[str, list[Ticket]] = {}
+        self.wanted: set[str] = set()  # runs that the user asked for, submitted yet or not
         late: list[AnyRecord] = []
         for record in records:
             if isinstance(record, Intent):
@@ -121,6 +123,8 @@ class History:
             for name in r.tickets:
                 if name in self.tickets:
                     self.tickets[name].cancelled = True
+        elif isinstance(r, Wanted):
+            self.wanted.update(r.runs)
         elif isinstance(r, Retried):
             for name in r.runs:
                 self.runs.setdefault(name, RunHistory()).retried_at = r.at

@@ -41,6 +41,12 @@ class Intent(Record, frozen=True, kw_only=True):
     boot: str = ""
 
 
+class Wanted(Record, frozen=True, kw_only=True):
+    """The user asked for these runs: `advance` submits them when they become eligible."""
+
+    runs: list[str]
+
+
 class Submitted(Record, frozen=True, kw_only=True):
     """The scheduler took it: element index (as text) -> job id."""
 
@@ -91,7 +97,7 @@ class Retried(Record, frozen=True, kw_only=True):
     runs: list[str]
 
 
-AnyRecord = Intent | Submitted | Voided | Observed | Finished | Cancelled | Retried
+AnyRecord = Intent | Wanted | Submitted | Voided | Observed | Finished | Cancelled | Retried
 _DECODER: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)
 _ENCODER = msgspec.json.Encoder()
 _TICK_S = 1e-6  # a float of seconds since the epoch can tell these apart

@@ -9,7 +9,7 @@ from ddqjobs import digest as digests
 from ddqjobs.failures import BUDGETS
 from ddqjobs.history import History, RunHistory, Ticket
 from ddqjobs.ledger import Finished
-from ddqjobs.model import FailureClass, JobState, Plan, PlannedRun, Run, Status
+from ddqjobs.model import FailureClass, JobState, Plan, PlannedRun, Run, Status, TaskKind
 
 
 def build(
@@ -150,7 +150,9 @@ def _failed(run: Run, story: RunHistory) -> PlannedRun | None:
     kind = last.failure or FailureClass.UNKNOWN
     same = [f for f in failures if f.failure is last.failure]
     budget = BUDGETS.get(kind, 0)
-    stuck = len(same) > 1 and same[-1].progress <= same[-2].progress
+    # Only trainings leave checkpoints by which progress can be told.
+    told = run.kind is TaskKind.TRAIN
+    stuck = told and len(same) > 1 and same[-1].progress <= same[-2].progress
     words = f"{kind.value}: {last.reason}"
     if len(same) <= budget and not stuck:
         status, reason = Status.ELIGIBLE, f"retry {len(same)} of {budget} after {words}"

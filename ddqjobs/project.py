@@ -21,6 +21,7 @@ from ddqjobs.errors import InputError, MissingError, StateError, nearest
 from ddqjobs.filters import Filters, select, with_upstream, without_states
 from ddqjobs.ledger import Cancelled, Retried
 from ddqjobs.model import Attempt, Frozen, JobState, Plan, PlannedRun, Product, Progress, Status, TaskKind
+from ddqjobs.text_table import clean
 from ddqjobs.workspace import Workspace
 
 # What only some commands need is imported where it is needed: looking at a plan must stay quick.
@@ -247,6 +248,8 @@ class Project:
         for planned in active:
             if planned.job:
                 by_site.setdefault(tickets[planned.ticket].site, []).append(planned.job)
+            else:  # nobody knows yet whether the scheduler has it: it must not start in any case
+                workspace.call_off(tickets[planned.ticket])
         for name, jobs in by_site.items():
             workspace.scheduler(name).cancel(jobs)
         return [p.run.name for p in active]
@@ -267,12 +270,11 @@ class Project:
     def advance(
         self, experiment: str | None = None, *, site: str | None = None, say: Say = lambda _: None
     ) -> Outcome:
-        """Collects, submits again what may be retried, submits what became eligible. Only runs that were
-        submitted before, and what needs them, are touched: cron must not start what nobody asked for."""
+        """Collects, submits again what may be retried, submits what became eligible. Only runs that somebody
+        asked for are touched: cron must not start what nobody wanted."""
         workspace = self.workspace(experiment, site)
         plan = workspace.plan()
-        asked = {name for name, story in workspace.history().runs.items() if story.tickets}
-        chosen = frozenset(p.run.name for p in plan.runs if p.run.name in asked)
+        chosen = frozenset(p.run.name for p in plan.runs) & workspace.history().wanted
         from ddqjobs.submission import Submitting
 
         wanted = Submitting(chosen=chosen, named=chosen)
@@ -319,7 +321,7 @@ def one_run(plan: Plan, name: str) -> PlannedRun:
     by_name = {p.run.name: p for p in plan.runs}
     if name not in by_name:
         raise MissingError(
-            f"experiment {plan.experiment} has no run '{name}'{nearest(name, by_name)}; "
+            f"experiment {plan.experiment} has no run '{clean(name)}'{nearest(name, by_name)}; "
             f"`ddqjobs plan {plan.experiment}` lists them"
         )
     return by_name[name]

@@ -32,7 +32,7 @@ from ddqjobs.digest import with_upstream
 from ddqjobs.errors import DdqjobsError, EnvironmentNotReadyError, SchedulerError, StateError
 from ddqjobs.estimate import Estimate, estimates
 from ddqjobs.history import RunHistory
-from ddqjobs.ledger import Intent, Submitted, Voided, ticket_of
+from ddqjobs.ledger import Intent, Submitted, Voided, Wanted, ticket_of
 from ddqjobs.model import Frozen, JobState, Plan, PlannedRun, Resources, Run, Status
 from ddqjobs.process import myself
 from ddqjobs.render import Context, Renderer, Scripts, job_name, on_site, option_flags
@@ -167,9 +167,10 @@ class Submitter:
         workspace = self._workspace
         able = workspace.scheduler(workspace.site.name).capabilities
         picks, left = pick(plan, wanted, graph=able.dependencies, costs=self._costs(plan))
+        self._require_environments([p.run for p in picks])
+        self._remember(wanted, plan)
         if not picks:
             return Outcome(left=left)
-        self._require_environments([p.run for p in picks])
         try:
             code = snapshot(workspace.results / "code", workspace.catalog.files, workspace.loaded.path)
         except OSError as error:
@@ -181,6 +182,14 @@ class Submitter:
         for resources, runs in batches(self._as_they_will_be(picks, plan), workspace, able):
             outcome = self._submit_batch(resources, runs, code, jobs, outcome, say)
         return outcome
+
+    def _remember(self, wanted: Submitting, plan: Plan) -> None:
+        """Records what the user asked for, so that `advance` goes on with it."""
+        known = self._workspace.history().wanted
+        asked = [p.run.name for p in plan.runs if wanted.wants(p.run) and p.status is not Status.DONE]
+        new = [name for name in asked if name not in known]
+        if new:
+            self._workspace.ledger.append(Wanted(runs=new))
 
     def _as_they_will_be(self, picks: Sequence[PlannedRun], plan: Plan) -> list[PlannedRun]:
         """The picks, with digests that tell which upstream results they will really read: a done one may be

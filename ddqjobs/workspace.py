@@ -12,7 +12,7 @@ from ddqjobs import evidence, failures
 from ddqjobs import plan as planning
 from ddqjobs.catalog import Catalog, Loaded
 from ddqjobs.claims import Claims, Tickets
-from ddqjobs.errors import DdqjobsError, SchedulerError, StateError
+from ddqjobs.errors import DdqjobsError, StateError
 from ddqjobs.history import History, Ticket
 from ddqjobs.ledger import AnyRecord, Finished, Ledger, Observed, Submitted, Voided
 from ddqjobs.model import Attempt, FailureClass, JobState, Observation, Plan, Product
@@ -248,10 +248,14 @@ class Workspace:
             return ""
         return evidence.log_tail(self.run_dir(ticket.run) / "attempts" / str(last.number))
 
-    def require_scheduler(self) -> None:
-        """Raises SchedulerError when something could not be asked."""
-        if self.warnings:
-            raise SchedulerError("; ".join(self.warnings))
+    def call_off(self, ticket: Ticket) -> None:
+        """Sees to it that a ticket whose submission is not confirmed never starts, and says that it was
+        cancelled. Nothing happens if its job has started: the next look finds it."""
+        if self.claims.void(ticket.name):
+            reason = "cancelled by the user before its submission was confirmed"
+            self.ledger.append(
+                Finished(run=ticket.run, ticket=ticket.name, failure=FailureClass.CANCELLED, reason=reason)
+            )
 
 
 def said_all(last: Attempt | None, seen: Observation | None, grace_over: bool) -> bool:
@@ -277,10 +281,13 @@ def judge_failure(
 ) -> tuple[FailureClass, str] | None:
     """(class, reason) if the ticket has certainly ended without a product; None while that is not certain.
 
-    The script's own last word counts at once; the scheduler's word that a job has ended counts only when
-    ``grace_over``, since file systems show files of other nodes late, except where no attempt ever started.
+    The script's last word counts as soon as the scheduler does not mean to start the job once more; the
+    scheduler's word that a job has ended counts only when ``grace_over``, since file systems show files of
+    other nodes late, except where no attempt ever started.
     """
     if last is not None and last.exit_code is not None and last.exit_code != 0:
+        if not _last_word(last, last.exit_code, seen):
+            return None
         if ticket.cancelled:
             return FailureClass.CANCELLED, "cancelled by the user"
         if seen is not None and seen.failure in (FailureClass.TIMEOUT, FailureClass.PREEMPTED):
@@ -310,3 +317,11 @@ def judge_failure(
     if never_started:
         return FailureClass.UNKNOWN, f"{detail}; its script left nothing"
     return FailureClass.NODE, f"{detail}; its script was ended before it could say why"
+
+
+def _last_word(last: Attempt, exit_code: int, seen: Observation | None) -> bool:
+    """Whether what the script said on leaving is the end of its job. While the scheduler has the job queued
+    or running it may start it once more (a requeue ends the script by a signal, or after a stop)."""
+    if seen is None or seen.state is JobState.ENDED:
+        return True
+    return seen.state is JobState.UNKNOWN and not last.stopped and exit_code < 128

@@ -209,7 +209,7 @@ def test_a_word_that_names_nothing_gets_the_nearest_name(place: Place) -> None:
     ("words", "message"),
     [
         (("--phase", "7"), "no phase matches '7'; there are: 1"),
-        (("--model", "m3"), "no model matches 'm3'; did you mean 'm"),
+        (("--model", "m3"), "no model matches 'm3'; there are: m1, m2"),
         (("--implementation", "new"), "no implementation matches 'new'; there are: only"),
         (("--task", "train"), "no task matches 'train'"),
         (("--variant", "x"), "no variant matches 'x'; there are: default"),
@@ -519,6 +519,13 @@ class Terminal:
         """Keys."""
         os.write(self._end, text.encode())
 
+    def insist_on_ctrl_c(self) -> None:
+        """Ctrl-C until it is heard: Python misses one that comes just before it blocks in a read."""
+        while self.process.poll() is None:
+            interrupt(self.process)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(5)
+
     def close(self) -> tuple[int, str]:
         """(exit code, all that was shown) once the command has ended."""
         while self._more():
@@ -527,7 +534,8 @@ class Terminal:
         return self.process.wait(LIMIT_S), self.output.decode()
 
     def _more(self) -> bool:
-        select.select([self._end], [], [], LIMIT_S)
+        ready, _, _ = select.select([self._end], [], [], LIMIT_S)
+        assert ready, self.output
         with contextlib.suppress(OSError):  # the other end is closed
             data = os.read(self._end, 65536)
             self.output += data
@@ -598,7 +606,7 @@ def test_cancel_asks_on_a_terminal(place: Place, answer: str, code: int, cancell
     terminal = Terminal(place, "cancel")
     terminal.read_until("cancel 1 runs? [y/N]")
     if answer == "\x03":
-        interrupt(terminal.process)
+        terminal.insist_on_ctrl_c()
     else:
         terminal.type(answer)
     ended, shown = terminal.close()
@@ -685,7 +693,7 @@ def test_report_check_exits_1_while_anything_is_missing(place: Place, finished: 
 
 
 def test_report_refuses_unknown_metrics_formats_and_places(finished: Place, tmp_path: Path) -> None:
-    refused(finished.invoke("report", "--metric", "AP5"), "unknown metric 'AP5'; did you mean 'AP50'?")
+    refused(finished.invoke("report", "--metric", "AP5"), "unknown metric 'AP5'; did you mean 'AP")
     refused(finished.invoke("report", "--out", str(tmp_path / "no" / "where")), "No such file or directory")
     assert finished.invoke("report", "--format", "html").code == 2
 

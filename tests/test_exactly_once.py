@@ -27,6 +27,7 @@ from ddqjobs.model import Status
 from ddqjobs.project import SubmitOptions
 from ddqjobs.schedulers.local import LocalScheduler
 from ddqjobs.schedulers.local.queue import Queue
+from ddqjobs.snapshot import snapshot
 from ddqjobs.submission import Submitter
 from ddqjobs.workspace import Workspace
 
@@ -120,7 +121,7 @@ def kill_supervisor(project: TrivialProject, chance: random.Random) -> bool:
 
 @pytest.mark.chaos
 def test_four_submitters_at_once_submit_each_run_once(trivial: TrivialProject, chance: random.Random) -> None:
-    rounds, each = 5, 2
+    rounds, each = 6, 1
     trivial.pairs(rounds * each)
     for number in range(rounds):
         chosen = names_of(range((number + 1) * each))  # also what is already running or done
@@ -144,7 +145,7 @@ def test_two_terminals_that_submit_and_wait_both_see_everything_done_once(tmp_pa
     for number in range(3):
         project = TrivialProject(tmp_path / str(number))
         try:
-            project.pairs(3)
+            project.pairs(2)
             with project.started("submit", "--wait") as one, project.started("submit", "--wait") as other:
                 assert (one.wait(120), other.wait(120)) == (0, 0)
             once_each(project)
@@ -290,7 +291,7 @@ def test_a_full_disk_at_any_moment_of_submission_is_one_clear_error_and_loses_no
     assert len(said.stderr.splitlines()) == 1
     fill(small_disk, 400)
     workspace = trivial.open().workspace(EXPERIMENT)
-    submission.snapshot(workspace.results / "code", workspace.catalog.files, workspace.loaded.path)
+    snapshot(workspace.results / "code", workspace.catalog.files, workspace.loaded.path)
     errors: list[str] = []
     for pages in range(100):
         fill(small_disk, pages)

@@ -9,7 +9,7 @@ from ddqjobs import plan as planning
 from ddqjobs.failures import BUDGETS
 from ddqjobs.history import History
 from ddqjobs.ledger import AnyRecord, Cancelled, Observed, Retried, Submitted
-from ddqjobs.model import FailureClass, JobState, Plan, PlannedRun, Run, Status
+from ddqjobs.model import FailureClass, JobState, Plan, PlannedRun, Run, Status, TaskKind
 
 RUNS = (a_run("up"), a_run("down", "up"))
 SUBMITTED: tuple[AnyRecord, ...] = (an_intent("a", "up", at=1), Submitted(token="a", jobs={"0": "7"}, at=2))
@@ -51,13 +51,20 @@ def test_a_run_whose_needs_are_done_is_eligible() -> None:
         ((*SUBMITTED, Observed(ticket="a.0", state=JobState.QUEUED, detail="waits", at=3)), "queued: waits"),
         ((*SUBMITTED, Observed(ticket="a.0", state=JobState.RUNNING, node="n1", at=3)), "running on n1"),
         ((*SUBMITTED, Observed(ticket="a.0", state=JobState.STOPPED, at=3)), "suspended by the scheduler"),
-        ((*SUBMITTED, Observed(ticket="a.0", state=JobState.ENDED, at=3)), "ended; waiting for its evidence to appear"),
         (
-            (*SUBMITTED, Observed(ticket="a.0", state=JobState.RUNNING, at=3), Cancelled(tickets=["a.0"], at=4)),
+            (*SUBMITTED, Observed(ticket="a.0", state=JobState.ENDED, at=3)),
+            "ended; waiting for its evidence to appear",
+        ),
+        (
+            (
+                *SUBMITTED,
+                Observed(ticket="a.0", state=JobState.RUNNING, at=3),
+                Cancelled(tickets=["a.0"], at=4),
+            ),
             "cancel requested; running",
         ),
     ],
-)  # fmt: skip
+)
 def test_an_active_run_says_where_it_is(records: tuple[AnyRecord, ...], reason: str) -> None:
     planned = first(*records)
     assert (planned.status, planned.reason) == (Status.ACTIVE, reason)
@@ -91,15 +98,30 @@ def test_an_unknown_answer_says_since_when_and_why() -> None:
             "node: why; all 3 retries are used up",
         ),
         ([(FailureClass.NODE, 1), (FailureClass.HANG, 1)], Status.ELIGIBLE, "retry 1 of 2 after hang: why"),
-        ([(FailureClass.PREEMPTED, n) for n in range(20)], Status.ELIGIBLE, "retry 20 of 20 after preempted: why"),
+        (
+            [(FailureClass.PREEMPTED, n) for n in range(20)],
+            Status.ELIGIBLE,
+            "retry 20 of 20 after preempted: why",
+        ),
+        (
+            [(FailureClass.PREEMPTED, 0), (FailureClass.PREEMPTED, 0)],
+            Status.FAILED,
+            "preempted: why; no progress since the failure before, so it is not retried",
+        ),
         ([(FailureClass.DEPENDENCY, 0)] * 5, Status.ELIGIBLE, "nothing it needs is missing"),
     ],
-)  # fmt: skip
+)
 def test_each_class_of_failure_has_its_budget_and_none_without_progress(
     ends: list[tuple[FailureClass, int]], status: Status, reason: str
 ) -> None:
-    planned = first(*failures(*ends))
+    training = a_run("up", kind=TaskKind.TRAIN)
+    planned = first(*failures(*ends), runs=(training,))
     assert (planned.status, planned.reason) == (status, reason)
+
+
+def test_what_leaves_no_checkpoints_is_retried_within_its_budget() -> None:
+    assert first(*failures(*[(FailureClass.NODE, 0)] * 3)).status is Status.ELIGIBLE
+    assert first(*failures(*[(FailureClass.NODE, 0)] * 4)).status is Status.FAILED
 
 
 @pytest.mark.parametrize("kind", [k for k in FailureClass if k is not FailureClass.DEPENDENCY])
@@ -141,7 +163,10 @@ def test_a_done_run_is_stale_when_something_that_decides_its_result_changed(part
 
 
 def test_a_repeat_that_failed_is_a_note_on_the_done_run() -> None:
-    again = [an_intent("b", "up", at=4), an_end("up", "b.0", 5, failure=FailureClass.CODE, reason="why")]
+    again: list[AnyRecord] = [
+        an_intent("b", "up", at=4),
+        an_end("up", "b.0", 5, failure=FailureClass.CODE, reason="why"),
+    ]
     planned = first(*SUBMITTED, an_end("up", "a.0", 3, note="the product is whole although it died"), *again)
     assert planned.status is Status.DONE
     assert planned.notes == ("the product is whole although it died", "a later repeat failed: why")
@@ -184,13 +209,23 @@ STALE = "-".join(["f" * 12] * 6)
         ((an_end("up", "x", 3, digest=STALE),), {"up"}, True, False, []),
         ((an_end("up", "x", 3, digest=STALE),), {"up"}, True, True, ["up"]),
         ((an_end("up", "x", 3), an_end("down", "y", 3)), {"up", "down"}, True, True, []),
-        ((an_end("up", "x", 3, digest=STALE), an_end("down", "y", 3, digest=STALE)), {"up", "down"}, True, True,
-         ["up", "down"]),
-        ((an_end("up", "x", 3, digest=STALE), an_end("down", "y", 3, digest=STALE)), {"up", "down"}, False, True,
-         ["up"]),
+        (
+            (an_end("up", "x", 3, digest=STALE), an_end("down", "y", 3, digest=STALE)),
+            {"up", "down"},
+            True,
+            True,
+            ["up", "down"],
+        ),
+        (
+            (an_end("up", "x", 3, digest=STALE), an_end("down", "y", 3, digest=STALE)),
+            {"up", "down"},
+            False,
+            True,
+            ["up"],
+        ),
         (tuple(failures((FailureClass.CODE, 0))), {"up", "down"}, True, False, []),
     ],
-)  # fmt: skip
+)
 def test_what_may_be_submitted(
     records: tuple[AnyRecord, ...], chosen: set[str], graph: bool, stale: bool, names: list[str]
 ) -> None:

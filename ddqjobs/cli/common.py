@@ -56,13 +56,14 @@ class Selection:
         """A first word that is neither an experiment nor a run: said in terms of both."""
         from ddqjobs.errors import MissingError, nearest
         from ddqjobs.filters import matches
+        from ddqjobs.text_table import clean
 
         loaded = project.load()
         names = [run.name for run in loaded.runs]
         if not any(matches(word, (name,)) for name in names):
             experiments = project.catalog.experiments()
             raise MissingError(
-                f"'{word}' is neither an experiment nor a run of {loaded.experiment.name}"
+                f"'{clean(word)}' is neither an experiment nor a run of {loaded.experiment.name}"
                 f"{nearest(word, [*experiments, *names])}; experiments: {', '.join(experiments)}; "
                 f"`ddqjobs plan {loaded.experiment.name}` lists its runs"
             )

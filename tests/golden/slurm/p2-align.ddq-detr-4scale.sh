@@ -43,6 +43,7 @@ leave() {  # leave CODE PRODUCT FAILURE NOTE AGAIN: the attempt's last word
 
 
 # What this start runs: one function per element, named by its index.
+# shellcheck disable=SC1003,SC2016,SC2329  # data in single quotes is meant so; called by its index
 element_0() {  # p2-align.ddq-detr-4scale
   export DDQJOBS_RUN=p2-align.ddq-detr-4scale DDQJOBS_KIND=align DDQJOBS_MODEL=ddq-detr-4scale
   export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=0
@@ -56,6 +57,7 @@ element_0() {  # p2-align.ddq-detr-4scale
   # shellcheck disable=SC2329  # called by the base script
   task() {
     cd -- "$HOME"/ddq/new/mmdetection || return 70
+    case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
     exec "$DDQJOBS_PYTHON" -m ddqjobs.detect.align predictions "$DDQJOBS_INPUT_LEGACY" "$DDQJOBS_INPUT_NEW" --out "$DDQJOBS_WORK_DIR"/align.json --logs "$DDQJOBS_INPUT_LEGACY_LOG" "$DDQJOBS_INPUT_NEW_LOG"
   }
 }

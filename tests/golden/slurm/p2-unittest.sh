@@ -44,6 +44,7 @@ leave() {  # leave CODE PRODUCT FAILURE NOTE AGAIN: the attempt's last word
 
 
 # What this start runs: one function per element, named by its index.
+# shellcheck disable=SC1003,SC2016,SC2329  # data in single quotes is meant so; called by its index
 element_0() {  # p2-unittest
   export DDQJOBS_RUN=p2-unittest DDQJOBS_KIND=unittest DDQJOBS_MODEL=''
   export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=1
@@ -53,6 +54,7 @@ element_0() {  # p2-unittest
   # shellcheck disable=SC2329  # called by the base script
   task() {
     cd -- "$HOME"/ddq/new/mmdetection || return 70
+    case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
     exec "$DDQJOBS_PYTHON" -m pytest -p no:cacheprovider --junitxml="$DDQJOBS_WORK_DIR"/junit.xml tests/test_models/test_dense_heads/test_ddq_detr_head.py tests/test_models/test_detectors/test_ddq_detr.py tests/test_models/test_layers/test_transformer.py tests/test_models/test_losses/test_loss.py tests/test_models/test_task_modules/test_assigners/test_topk_hungarian_assigner.py
   }
 }

@@ -43,6 +43,7 @@ leave() {  # leave CODE PRODUCT FAILURE NOTE AGAIN: the attempt's last word
 
 
 # What this start runs: one function per element, named by its index.
+# shellcheck disable=SC1003,SC2016,SC2329  # data in single quotes is meant so; called by its index
 element_0() {  # p4-smoke.ddq-detr-swinl
   export DDQJOBS_RUN=p4-smoke.ddq-detr-swinl DDQJOBS_KIND=smoke DDQJOBS_MODEL=ddq-detr-swinl
   export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=0
@@ -53,6 +54,7 @@ element_0() {  # p4-smoke.ddq-detr-swinl
   # shellcheck disable=SC2329  # called by the base script
   task() {
     cd -- "$HOME"/ddq/new/mmdetection || return 70
+    case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
     exec "$DDQJOBS_PYTHON" tools/train.py configs/ddq/ddq-detr-4scale_swinl_8xb2-30e_coco.py --work-dir "$DDQJOBS_WORK_DIR" --cfg-options model.backbone.init_cfg=None default_hooks.checkpoint.interval=1 default_hooks.checkpoint.by_epoch=False train_dataloader.dataset.indices=4 train_cfg.max_epochs=1 train_cfg.val_begin=2
   }
 }

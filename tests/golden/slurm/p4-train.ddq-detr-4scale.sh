@@ -44,6 +44,7 @@ leave() {  # leave CODE PRODUCT FAILURE NOTE AGAIN: the attempt's last word
 
 
 # What this start runs: one function per element, named by its index.
+# shellcheck disable=SC1003,SC2016,SC2329  # data in single quotes is meant so; called by its index
 element_0() {  # p4-train.ddq-detr-4scale
   export DDQJOBS_RUN=p4-train.ddq-detr-4scale DDQJOBS_KIND=train DDQJOBS_MODEL=ddq-detr-4scale
   export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=8
@@ -53,6 +54,7 @@ element_0() {  # p4-train.ddq-detr-4scale
   # shellcheck disable=SC2329  # called by the base script
   task() {
     cd -- "$HOME"/ddq/new/mmdetection || return 70
+    case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
     exec bash tools/dist_train.sh configs/ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py 8 --work-dir "$DDQJOBS_WORK_DIR"
   }
 }
