@@ -36,7 +36,16 @@ def test_the_task_code_works_in_the_environment(name: str, tools: Path) -> None:
     if not python.exists():
         pytest.fail(f"environment {name} is not built: make environments")
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(tools)])
-    argv = [str(python), "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", *(f"tests/{file}" for file in FILES)]
+    argv = [
+        str(python),
+        "-m",
+        "pytest",
+        "-q",
+        "--noconftest",
+        "-p",
+        "no:cacheprovider",
+        *(f"tests/{file}" for file in FILES),
+    ]
     done = process.run(argv, timeout=_LIMIT_S, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths})
     assert done.code == 0, done.stdout + done.stderr
     assert " passed" in done.stdout

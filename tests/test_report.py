@@ -350,7 +350,11 @@ def test_unit_tests_pass_only_if_some_ran_and_none_failed(
 @pytest.mark.parametrize(
     ("findings", "headline", "word"),
     [
-        ({"tensors": 684, "dropped": ["a", "b"], "missing": []}, "684 tensors mapped, 2 dropped, 0 missing", "passed"),
+        (
+            {"tensors": 684, "dropped": ["a", "b"], "missing": []},
+            "684 tensors mapped, 2 dropped, 0 missing",
+            "passed",
+        ),
         ({"tensors": 683, "missing": ["neck.0"]}, "683 tensors mapped, 1 missing", "failed: keys missing"),
         ({"source": "x.pth"}, "converted", "done"),
     ],

@@ -25,7 +25,8 @@ def experiment(models: int = MODELS, seeds: int = SEEDS) -> str:
         "models:",
     ]
     lines += [
-        f"  m{i:03d}: {{reference: {{ap: 51.3}}, implementations: {{new: {{code: shell}}}}}}" for i in range(models)
+        f"  m{i:03d}: {{reference: {{ap: 51.3}}, implementations: {{new: {{code: shell}}}}}}"
+        for i in range(models)
     ]
     listed = ", ".join(str(1000 * i) for i in range(seeds))
     lines += [
@@ -72,7 +73,9 @@ def _submission(ledger: Ledger, results: Path, runs: tuple[Run, ...], token: str
         attempt.mkdir(parents=True)
         (folder / "product.json").write_bytes(msgspec.json.encode(made))
         assert product(folder) == made
-        ends.append(Finished(run=run.name, ticket=made.ticket, product=made, attempts=1, started_at=1.0, ended_at=9.0))
+        ends.append(
+            Finished(run=run.name, ticket=made.ticket, product=made, attempts=1, started_at=1.0, ended_at=9.0)
+        )
     ledger.append(*ends)
 
 
