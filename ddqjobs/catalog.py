@@ -77,7 +77,7 @@ class Catalog:
             path,
             Experiment,
             self._resolve_experiment,
-            lambda found: check.check(found.value, found.line_of, known),
+            lambda found: [*check.check(found.value, found.line_of, known), *_file_name(found, path)],
         )
         try:
             runs = matrix.expand(read.value)
@@ -144,6 +144,15 @@ def find_module(relative: str) -> Path | None:
     return path if path.is_file() else None
 
 
+def _file_name(read: document.Document[Experiment], path: Path) -> list[Problem]:
+    """An experiment is found by its file's name, and its results lie under its own: they must agree."""
+    name = read.value.name
+    if path.parent.name != "experiments" or path.stem == name:
+        return []
+    message = f"name is '{name}', but the file is {path.name}: make them the same, or they share results"
+    return [Problem(*read.line_of(("name",)), message)]
+
+
 def _durations(read: document.Document[Site]) -> list[Problem]:
     problems = []
     for key in ("warning", "grace", "submit_timeout"):
@@ -151,4 +160,8 @@ def _durations(read: document.Document[Site]) -> list[Problem]:
             seconds(getattr(read.value, key))
         except ValueError as error:
             problems.append(Problem(*read.line_of((key,)), str(error)))
+    try:
+        seconds(read.value.limits.time or "0s")
+    except ValueError as error:
+        problems.append(Problem(*read.line_of(("limits", "time")), str(error)))
     return problems

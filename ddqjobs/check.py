@@ -18,6 +18,7 @@ from ddqjobs.experiment import (
     Task,
     placeholders,
     split_input,
+    variable,
 )
 from ddqjobs.model import TaskKind
 from ddqjobs.units import megabytes, seconds
@@ -57,8 +58,8 @@ def _codes(e: Experiment, environments: frozenset[str] | None) -> Found:
             yield from _reference((*at, "environment"), "environment", code.environment, sorted(environments))
         for kind, words in code.commands.items():
             yield from _command((*at, "commands", kind.value), words, None)
-        for variable, value in code.variables.items():
-            yield from _variable((*at, "variables", variable), value, None)
+        for key, value in code.variables.items():
+            yield from _variable((*at, "variables", key), value, None)
 
 
 def _models(e: Experiment) -> Found:
@@ -114,9 +115,10 @@ def _tasks(e: Experiment) -> Found:
         yield from _resources((*at, "resources"), task.resources)
         if task.command is not None:
             yield from _command((*at, "command"), task.command, task)
-        for variable, value in task.variables.items():
-            yield from _variable((*at, "variables", variable), value, task)
+        for key, value in task.variables.items():
+            yield from _variable((*at, "variables", key), value, task)
         yield from _unused_options(e, at, task)
+        yield from _unheard_seeds(e, at, task)
         if task.kind is TaskKind.PREPARE and not task.products:
             yield at, "a prepare task must declare its products (artifact: glob below the work_dir)"
 
@@ -174,8 +176,15 @@ def models_of(e: Experiment, task: Task) -> list[tuple[str, ModelCode]]:
 
 
 def _inputs(e: Experiment, at: Path, task: Task) -> Found:
+    variables: dict[str, str] = {}
     for role, text in task.inputs.items():
         here: Path = (*at, "inputs", role)
+        twin = variables.setdefault(variable(role), role)
+        if twin != role:
+            yield (
+                here,
+                f"inputs '{twin}' and '{role}' would share the variable DDQJOBS_INPUT_{variable(role)}",
+            )
         upstream, artifact = split_input(text)
         if text == "released":
             for name, entry in models_of(e, task):
@@ -272,6 +281,34 @@ def _unused_options(e: Experiment, at: Path, task: Task) -> Found:
         if entry.options and task.kind in (TaskKind.TRAIN, TaskKind.TEST):
             yield at, f"model '{model}' has options, but the command no word {{options}}"
             return
+
+
+def _unheard_seeds(e: Experiment, at: Path, task: Task) -> Found:
+    """Seeds and flags that no word of a training's command carries would make the same run several times."""
+    if task.kind is not TaskKind.TRAIN:
+        return
+    variants = [e.variants[v] for v in task.variants or ("default",) if v in e.variants]
+    seeded = bool(task.seeds) or any(v.seed is not None for v in variants)
+    codes = [task.code or ""] if task.once else [entry.code for _, entry in models_of(e, task)]
+    for name in dict.fromkeys(codes):
+        code = e.codes.get(name)
+        words = task.command or (code.commands.get(task.kind) if code else None)
+        if code is None or words is None:
+            continue
+        passed = "{options}" in words
+        heard = (passed and code.seed_option) or "seed" in placeholders(words)
+        if seeded and not heard and not any("DDQJOBS_SEED" in word for word in words):
+            yield (
+                (*at, "seeds") if task.seeds else at,
+                f"the seed does not reach the training: give code '{name}' a seed_option and the command "
+                "{options}, or the command {seed}",
+            )
+        if any(v.deterministic for v in variants) and not (passed and code.deterministic_option):
+            yield (
+                (*at, "variants"),
+                f"`deterministic` does not reach the training: code '{name}' needs a deterministic_option, "
+                "and the command {options}",
+            )
 
 
 def _cycles(e: Experiment) -> Found:

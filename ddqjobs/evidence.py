@@ -91,8 +91,13 @@ def progress(run_dir: Path) -> int:
 
 def log_tail(attempt_dir: Path) -> str:
     """The last 64 KiB of an attempt's ``stdout.log``; empty if there is none."""
+    return tail(attempt_dir / "stdout.log")
+
+
+def tail(path: Path) -> str:
+    """The last 64 KiB of a file; empty if there is none."""
     try:
-        with (attempt_dir / "stdout.log").open("rb") as file:
+        with path.open("rb") as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - _TAIL_BYTES))
             return file.read().decode(errors="replace")

@@ -204,6 +204,11 @@ def split_input(text: str) -> tuple[str, str]:
     return task, artifact
 
 
+def variable(role: str) -> str:
+    """An input's name as part of a variable's name: ``x-y`` becomes ``X_Y``."""
+    return re.sub(r"[^A-Za-z0-9_]", "_", role).upper()
+
+
 def placeholders(words: list[str]) -> list[str]:
     """All names in braces, in order, of a command's words."""
     return [name for word in words for name in re.findall(r"\{([^{}]*)\}", word)]

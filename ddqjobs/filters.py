@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 
-import msgspec
-
 from ddqjobs.errors import MissingError, nearest
-from ddqjobs.model import Frozen, Plan, PlannedRun
+from ddqjobs.model import Frozen, JobState, Plan, PlannedRun, Status
 
 
 class Filters(Frozen, frozen=True, kw_only=True):
@@ -35,40 +33,46 @@ _OF: dict[str, tuple[str, Callable[[PlannedRun], tuple[str, ...]]]] = {
     "implementations": ("implementation", lambda p: (p.run.implementation,)),
     "tasks": ("task", lambda p: (p.run.task, p.run.kind.value)),
     "variants": ("variant", lambda p: (p.run.variant,)),
-    "states": ("state", lambda p: (p.status.value, *(("stale",) if p.stale else ()))),
+    "states": ("state", lambda p: _states(p)),
     "runs": ("run", lambda p: (p.run.name,)),
 }
 
 
+_STATES = tuple(dict.fromkeys([*(s.value for s in Status), "stale", *(s.value for s in JobState)]))
+
+
+def _states(p: PlannedRun) -> tuple[str, ...]:
+    """A run's status, what the scheduler says of it, and whether it is stale."""
+    job = (p.state.value,) if p.state is not None and p.status is Status.ACTIVE else ()
+    return p.status.value, *job, *(("stale",) if p.stale else ())
+
+
 def select(plan: Plan, filters: Filters) -> tuple[PlannedRun, ...]:
-    """The runs that pass. Raises MissingError for a filter that matches nothing, listing what there is."""
+    """The runs that pass; none only where a state is asked for that no run is in.
+
+    Raises MissingError for any other filter that matches nothing, listing what there is.
+    """
     kept: Iterable[PlannedRun] = plan.runs
     for field, (word, of) in _OF.items():
         patterns: tuple[str, ...] = getattr(filters, field)
         for pattern in patterns:
-            if not any(matches(pattern, of(p)) for p in plan.runs):
-                raise MissingError(
-                    _nothing(word, pattern, sorted({v for p in plan.runs for v in of(p) if v}))
-                )
+            there = sorted({v for p in plan.runs for v in of(p) if v}) if field != "states" else _STATES
+            if not any(matches(pattern, (value,)) for value in there):
+                raise MissingError(_nothing(word, pattern, list(there)))
         if patterns:
             kept = [p for p in kept if any(matches(pattern, of(p)) for pattern in patterns)]
     if filters.seeds:
-        there = sorted({p.run.seed for p in plan.runs if p.run.seed is not None})
+        seeds = sorted({p.run.seed for p in plan.runs if p.run.seed is not None})
         for seed in filters.seeds:
-            if seed not in there:
-                raise MissingError(_nothing("seed", str(seed), [str(s) for s in there]))
+            if seed not in seeds:
+                raise MissingError(_nothing("seed", str(seed), [str(s) for s in seeds]))
         kept = [p for p in kept if p.run.seed in filters.seeds]
     kept = tuple(kept)
-    if not kept:
+    if not kept and not filters.states:
         raise MissingError(
             f"no run of experiment {plan.experiment} passes all filters together; leave one out"
         )
     return kept
-
-
-def without_states(filters: Filters) -> Filters:
-    """The same filters but for states: a run changes its state while one waits for it."""
-    return msgspec.structs.replace(filters, states=())
 
 
 def with_upstream(plan: Plan, chosen: Iterable[PlannedRun]) -> frozenset[str]:

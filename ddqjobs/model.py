@@ -48,7 +48,7 @@ class JobState(str, Enum):
 
 
 class FailureClass(str, Enum):
-    """Why a run failed. Each class has its own retry budget (:data:`ddqjobs.plan.BUDGETS`)."""
+    """Why a run failed. Each class has its own retry budget (:data:`ddqjobs.failures.BUDGETS`)."""
 
     PREEMPTED = "preempted"
     TIMEOUT = "timeout"
@@ -161,9 +161,8 @@ class Observation(Frozen, frozen=True, kw_only=True):
     state: JobState
     detail: str = ""
     node: str = ""
-    failure: FailureClass | None = (
-        None  # why it ended, where the scheduler is sure: time limit, cancelled, ...
-    )
+    failure: FailureClass | None = None  # why it ended, where the scheduler is sure of it
+    exit_code: int | None = None  # of the script, where the scheduler knows it
 
 
 class Product(Frozen, frozen=True, kw_only=True):
@@ -211,6 +210,7 @@ class PlannedRun(Frozen, frozen=True, kw_only=True):
     submissions: int = 0  # how often it was submitted
     failure: FailureClass | None = None
     blocked: bool = False  # waits for something that no run of this plan brings
+    gone: bool = False  # recorded done, but its product is no longer on disk
     stale: str = ""  # why the done result is no longer of this digest; empty if it is
     notes: tuple[str, ...] = ()
     since: float | None = None

@@ -119,13 +119,15 @@ def _done(run: Run, story: RunHistory, end: Finished, missing: Collection[str]) 
     reason = "product is there"
     if end.product.adopted_from:
         reason = f"adopted from {end.product.adopted_from}"
-    if run.name in missing:
+    gone, stale = run.name in missing, ""
+    if gone:
         reason = "product missing: it was recorded done, and its files have vanished since"
-    stale = ""
-    if end.product.digest != run.digest:
+        stale = f"{reason}; `ddqjobs submit --stale` makes it again"
+    elif end.product.digest != run.digest:
         parts = digests.changed(end.product.digest, run.digest)
         stale = f"stale: {' and '.join(parts)} changed since it ran"
     latest = story.failures[-1] if story.failures else None
+    ticket = next((t for t in story.tickets if t.name == end.ticket), None)
     if latest is not None:
         notes.append(f"a later repeat failed: {latest.reason}")
     return PlannedRun(
@@ -133,8 +135,11 @@ def _done(run: Run, story: RunHistory, end: Finished, missing: Collection[str]) 
         status=Status.DONE,
         reason=reason,
         ticket=end.ticket,
+        job=ticket.job if ticket else "",
+        node=ticket.node if ticket else "",
         attempts=max(end.attempts, _attempts(story)),
         submissions=len(story.tickets),
+        gone=gone,
         stale=stale,
         notes=tuple(notes),
         since=end.at,
@@ -177,6 +182,8 @@ def _waiting(run: Run, planned: Mapping[str, PlannedRun]) -> str:
     """What a run still waits for, or an empty string."""
     for name in run.upstream:
         upstream = planned[name]
+        if upstream.gone:
+            return f"needs {name}, whose product is gone"
         if upstream.status is Status.DONE:
             continue
         if upstream.status is Status.FAILED:
@@ -206,11 +213,12 @@ def submittable(
         ready = planned.status is Status.ELIGIBLE
         if graph and (planned.status is Status.WAITING or again):
             ready = all(
-                up in taken or by_name[up].status in (Status.DONE, Status.ACTIVE)
+                up in taken or (by_name[up].status in (Status.DONE, Status.ACTIVE) and not by_name[up].gone)
                 for up in planned.run.upstream
             )
         elif again:
-            ready = all(by_name[up].status is Status.DONE and up not in taken for up in planned.run.upstream)
+            upstream = [by_name[up] for up in planned.run.upstream]
+            ready = all(u.status is Status.DONE and not u.gone and u.run.name not in taken for u in upstream)
         if ready:
             taken[name] = planned
     return tuple(taken.values())

@@ -17,11 +17,12 @@ import msgspec
 
 from ddqjobs import evidence
 from ddqjobs.catalog import Catalog, Loaded
-from ddqjobs.errors import InputError, MissingError, StateError, nearest
-from ddqjobs.filters import Filters, select, with_upstream, without_states
+from ddqjobs.errors import InputError, MissingError, SchedulerError, StateError, nearest
+from ddqjobs.filters import Filters, select, with_upstream
 from ddqjobs.ledger import Cancelled, Retried
 from ddqjobs.model import Attempt, Frozen, JobState, Plan, PlannedRun, Product, Progress, Status, TaskKind
 from ddqjobs.text_table import clean
+from ddqjobs.units import seconds
 from ddqjobs.workspace import Workspace
 
 # What only some commands need is imported where it is needed: looking at a plan must stay quick.
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ddqjobs.submission import Outcome, Rendered, Submitter, Submitting
 
 Say = Callable[[str], None]
+_IDLE_LOOKS = 10  # how often one looks again at runs that were refused to us
 _TRAINS = (TaskKind.TRAIN, TaskKind.PREPARE, TaskKind.SMOKE)
 
 
@@ -63,7 +65,7 @@ def open_project(path: str | os.PathLike[str] | None = None) -> Project:
     if not start.is_dir():
         raise MissingError(f"{start}: no such folder; make a project with `ddqjobs init {start}`")
     for folder in (start, *start.parents):
-        if (folder / "experiments").is_dir():
+        if (folder / "experiments").is_dir() or any(folder.glob("results/*/ledger")):
             return Project(folder)
     return Project(start)
 
@@ -291,29 +293,64 @@ class Project:
         show: Callable[[Plan, Sequence[PlannedRun]], None] = lambda _plan, _runs: None,
         pause_s: float = 0.5,
     ) -> Plan:
-        """Submits until nothing chosen is active or submittable any more; returns the last plan."""
+        """Submits until nothing chosen is active or submittable any more; returns the plan of these runs.
+
+        The filters choose once, at the beginning; the budget of GPU hours is for all that is submitted
+        meanwhile. Raises SchedulerError when a scheduler could not be asked for the site's submit_timeout.
+        """
+        workspace = self.workspace(experiment, site)
+        plan = workspace.plan()
+        wanted = self.submitting(plan, filters, options)
+        submitter, patience = self._submitter(workspace), _Patience(seconds(workspace.site.submit_timeout))
+        said: set[str] = set()
+        idle = 0
         while True:
-            outcome = self.submit(experiment, filters, options, site=site, say=say)
-            options = msgspec.structs.replace(options, stale=False)  # once is enough
-            plan = self.plan(experiment, site=site)
-            wanted = self.submitting(plan, without_states(filters), options)
-            chosen = [p for p in plan.runs if p.run.name in wanted.chosen]
+            outcome = submitter.submit(wanted, plan, say)
+            wanted = _rest(wanted, outcome)
+            plan = workspace.plan()
+            # An optional run that nobody asked for counts only where it is done anyway.
+            there = (p for p in plan.runs if p.run.name in wanted.chosen)
+            chosen = [p for p in there if wanted.wants(p.run) or p.status is Status.DONE]
             show(plan, chosen)
-            active = any(p.status is Status.ACTIVE for p in chosen)
-            if not active and not outcome.submitted and not self._more(plan, wanted):
-                return plan
+            for words in (*workspace.warnings, *(f"{run}: {why}" for run, why in outcome.refused.items())):
+                if words not in said:
+                    say(f"warning: {words}")
+                    said.add(words)
+            patience.look(workspace.warnings)
+            idle = 0 if outcome.submitted or any(p.status is Status.ACTIVE for p in chosen) else idle + 1
+            # Another terminal may be about to submit what was refused to us: a few looks more.
+            if idle > (_IDLE_LOOKS if outcome.refused else 0):
+                return msgspec.structs.replace(plan, runs=tuple(chosen))
             time.sleep(pause_s)
-
-    def _more(self, plan: Plan, wanted: Submitting) -> bool:
-        from ddqjobs.submission import pick
-
-        return bool(pick(plan, wanted, graph=False)[0])
 
     def _of(self, plan: Plan, site: str | None) -> Workspace:
         for (name, site_name), workspace in self._workspaces.items():
             if name == plan.experiment and site in (None, site_name):
                 return workspace
         return self.workspace(plan.experiment, site)
+
+
+class _Patience:
+    """How long a scheduler may be silent while one waits for it."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._since: float | None = None
+
+    def look(self, warnings: Sequence[str]) -> None:
+        """Raises SchedulerError when there were warnings at every look for longer than the limit."""
+        now = time.monotonic()
+        self._since = (now if self._since is None else self._since) if warnings else None
+        if self._since is not None and now - self._since > self._limit_s:
+            raise SchedulerError(f"{warnings[0]}; waited {self._limit_s:.0f} s for it, runs go on without")
+
+
+def _rest(wanted: Submitting, outcome: Outcome) -> Submitting:
+    """What is still wanted after a round: stale runs go round once, the budget is spent once."""
+    left = wanted.max_gpu_hours
+    if left is not None:
+        left = max(0.0, left - outcome.gpu_hours)
+    return msgspec.structs.replace(wanted, stale=False, max_gpu_hours=left)
 
 
 def one_run(plan: Plan, name: str) -> PlannedRun:

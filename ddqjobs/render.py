@@ -27,7 +27,7 @@ from jinja2 import (
 from msgspec import field
 
 from ddqjobs.errors import InputError, Problem
-from ddqjobs.experiment import Code
+from ddqjobs.experiment import Code, variable
 from ddqjobs.model import Frozen, Input, Resources, Run
 from ddqjobs.site import Site
 from ddqjobs.units import seconds
@@ -37,7 +37,6 @@ HEARTBEAT_S = 15
 _SOURCED = "# shellcheck shell=bash disable=SC2034,SC2153,SC2154\n"
 _DIRECTIVE = re.compile(r"[A-Za-z0-9@._:=;,/%+\[\]*!'\" -]*")
 _DIRECTIVE_PATH = re.compile(r"[A-Za-z0-9@._=,/+-]*")
-_ROLE = re.compile(r"[^A-Za-z0-9_]")
 # Placeholders that only the job knows; always inside double quotes.
 _RUNTIME = {
     "python": "$DDQJOBS_PYTHON",
@@ -100,17 +99,12 @@ def word(text: str, values: dict[str, str]) -> str:
         elif name in _RUNTIME:
             out.append(f'"{_RUNTIME[name]}"')
         elif name.startswith("input."):
-            out.append(f'"$DDQJOBS_INPUT_{role(name[6:])}"')
+            out.append(f'"$DDQJOBS_INPUT_{variable(name[6:])}"')
         elif name.startswith("env."):
             out.append(f'"${{{name[4:]}:-}}"')
         else:
             raise InputError(f"unknown placeholder {{{name}}} in command word '{text}'")
     return "".join(out) or "''"
-
-
-def role(name: str) -> str:
-    """An input's name as part of a variable's name."""
-    return _ROLE.sub("_", name).upper()
 
 
 def command(run: Run, option_flag: str) -> str:
@@ -242,8 +236,8 @@ class Renderer:
             python=_python(run, site, context, activate),
             threads=max(1, resources.cpus // max(1, resources.gpus)),
             variables=variables.items(),
-            inputs=[(role(name), _input_path(value, context)) for name, value in run.inputs],
-            input_names=" ".join(role(name) for name, _ in run.inputs),
+            inputs=[(variable(name), _input_path(value, context)) for name, value in run.inputs],
+            input_names=" ".join(variable(name) for name, _ in run.inputs),
             workdir=shell_path(run.workdir, context.project) if run.workdir else '"$DDQJOBS_CODE"',
             activate=shell_path(activate, context.project) if activate else "",
             command=command(run, context.option_flags.get(run.code, "")),

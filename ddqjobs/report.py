@@ -433,12 +433,13 @@ def _outcomes(
     picked: Iterable[PlannedRun],
     says: Mapping[str, str],
 ) -> list[Outcome | None]:
-    """Outcomes of all that is required; a required run that is not done, or whose product is gone, is one."""
+    """Outcomes of all that is required; a required run that is not done, is stale, or whose product is gone,
+    is one: *unknown*."""
     cells = [c for row in models for c in row.cells if c is not None and c.required]
     found = [c.judgement.outcome for c in cells]
     found += [r.judgement.outcome for r in aligned if r.required]
     found += [r.judgement.outcome for r in checked if r.required]
-    undone = sum(not p.run.optional and says[p.run.name] != "done" for p in picked)
+    undone = sum(not p.run.optional and (says[p.run.name] != "done" or bool(p.stale)) for p in picked)
     return found + [Outcome.UNKNOWN] * undone
 
 

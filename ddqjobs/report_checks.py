@@ -201,9 +201,9 @@ _NOT_ASKED = (Status.ELIGIBLE, Status.WAITING)  # optional runs in these were si
 # group -> what is the matter, the command's words, whether it names the runs
 _REMEDIES: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "failed": ("failed", ("retry",), True),
-    "lost": ("done, but the product is gone", ("retry",), True),
+    "lost": ("done, but the product is gone", ("submit", "--stale"), True),
     "eligible": ("not submitted", ("submit",), True),
-    "waiting": ("waiting for other runs", ("advance",), False),
+    "waiting": ("waiting for other runs", ("submit", "--wait"), False),
     "active": ("under way", ("status", "--watch"), False),
     "stale": ("done but stale", ("submit", "--stale"), True),
 }

@@ -86,6 +86,8 @@ class Alignment(msgspec.Struct, frozen=True, kw_only=True):
     iterations: int | None = None  # loss iterations compared
     first_difference: int | None = None  # first iteration whose losses differ; None if all are bit-equal
     loss: float | None = None  # largest relative loss difference
+    left_over: int | None = None  # iterations and loss terms that only one side has
+    ap_nan: bool = False  # the AP difference was asked for, and one side has none
 
     @property
     def predictions(self) -> bool:
@@ -111,6 +113,8 @@ def alignment(product: Product) -> Alignment:
         iterations=_whole(product, "iterations"),
         first_difference=_whole(product, "first_difference"),
         loss=_number(product, "loss"),
+        left_over=_whole(product, "left_over"),
+        ap_nan=ap is not None and math.isinf(ap),
     )
 
 
@@ -132,8 +136,12 @@ def judge_alignment(found: Alignment, run: Run) -> Judgement:
             # Both sides of the comparison come from exact fractions, so that the very edge is inside.
             ap, allowed = to_points(Fraction(abs(found.ap_quanta))), to_points(from_points(limits["ap"]))
             measured.append(("AP", ap, allowed))
+        elif "ap" in limits and found.ap_nan:
+            measured.append(("AP", math.inf, limits["ap"]))
     if found.losses:
         measured.append(("loss", found.loss, limits.get("loss")))
+        if "loss" in limits:
+            measured.append(("iterations and terms on one side only", found.left_over, 0))
     return judge_limits(measured)
 
 

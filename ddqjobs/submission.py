@@ -36,7 +36,7 @@ from ddqjobs.ledger import Intent, Submitted, Voided, Wanted, ticket_of
 from ddqjobs.model import Frozen, JobState, Plan, PlannedRun, Resources, Run, Status
 from ddqjobs.process import myself
 from ddqjobs.render import Context, Renderer, Scripts, job_name, on_site, option_flags
-from ddqjobs.schedulers.base import Capabilities, Element, Submission, SubmitUnknownError
+from ddqjobs.schedulers.base import Capabilities, Element, RefusedError, Submission, SubmitUnknownError
 from ddqjobs.schedulers.registry import capabilities
 from ddqjobs.snapshot import snapshot
 from ddqjobs.stacks import Stacks
@@ -66,9 +66,9 @@ class Outcome(Frozen, frozen=True, kw_only=True):
 
     submitted: dict[str, str] = field(default_factory=dict)  # run -> job
     left: dict[str, str] = field(default_factory=dict)  # run -> reason
-    unconfirmed: dict[str, str] = field(
-        default_factory=dict
-    )  # run -> what the scheduler said instead of an answer
+    refused: dict[str, str] = field(default_factory=dict)  # of those left out: ready, and yet not submitted
+    unconfirmed: dict[str, str] = field(default_factory=dict)  # run -> what came instead of an answer
+    gpu_hours: float = 0.0  # estimated, of what was submitted
 
 
 class Rendered(Frozen, frozen=True, kw_only=True):
@@ -146,6 +146,7 @@ class Submitter:
     def __init__(self, workspace: Workspace, stacks: Stacks) -> None:
         self._workspace = workspace
         self._stacks = stacks
+        self._hours: dict[str, float | None] = {}
         self._renderer = Renderer([root / "templates" for root in workspace.catalog.files.roots])
         self._planned: dict[str, PlannedRun] = {}  # of the plan that is carried out
 
@@ -166,9 +167,11 @@ class Submitter:
         scheduler refuses: what was submitted until then is recorded and stays."""
         workspace = self._workspace
         able = workspace.scheduler(workspace.site.name).capabilities
-        picks, left = pick(plan, wanted, graph=able.dependencies, costs=self._costs(plan))
+        costs = self._costs(plan)
+        self._hours = {name: cost.gpu_hours for name, cost in costs.items()}
+        picks, left = pick(plan, wanted, graph=able.dependencies, costs=costs)
         self._require_environments([p.run for p in picks])
-        self._remember(wanted, plan)
+        self._remember(wanted, plan, left)
         if not picks:
             return Outcome(left=left)
         try:
@@ -183,10 +186,13 @@ class Submitter:
             outcome = self._submit_batch(resources, runs, code, jobs, outcome, say)
         return outcome
 
-    def _remember(self, wanted: Submitting, plan: Plan) -> None:
-        """Records what the user asked for, so that `advance` goes on with it."""
+    def _remember(self, wanted: Submitting, plan: Plan, left: Mapping[str, str]) -> None:
+        """Records what the user asked for, so that `advance` goes on with it. Where GPU hours are limited,
+        what was left out was not asked for."""
         known = self._workspace.history().wanted
         asked = [p.run.name for p in plan.runs if wanted.wants(p.run) and p.status is not Status.DONE]
+        if wanted.max_gpu_hours is not None:
+            asked = [name for name in asked if name not in left]
         new = [name for name in asked if name not in known]
         if new:
             self._workspace.ledger.append(Wanted(runs=new))
@@ -225,7 +231,7 @@ class Submitter:
         token = new_token()
         try:
             reserved, refused = self._reserve(token, runs, jobs, outcome)
-            outcome = msgspec.structs.replace(outcome, left={**outcome.left, **refused})
+            outcome = _without(outcome, refused)
             if not reserved:
                 return outcome
             folder = self._write(token, reserved, code)
@@ -253,12 +259,15 @@ class Submitter:
             return msgspec.structs.replace(outcome, unconfirmed={**outcome.unconfirmed, **unknown})
         except SchedulerError as error:
             self._refused(token, len(reserved), error)
-            raise
+            if not isinstance(error, RefusedError):
+                raise
+            return _without(outcome, {r.name: str(error) for r in reserved})
         self._workspace.ledger.append(Submitted(token=token, jobs={str(i): job for i, job in taken.items()}))
         done = {run.name: taken[i] for i, run in enumerate(reserved)}
         jobs.update(done)
+        hours = outcome.gpu_hours + sum(self._hours.get(name) or 0.0 for name in done)
         say(f"submitted {len(done)} {'run' if len(done) == 1 else 'runs'} as {submission.name}")
-        return msgspec.structs.replace(outcome, submitted={**outcome.submitted, **done})
+        return msgspec.structs.replace(outcome, submitted={**outcome.submitted, **done}, gpu_hours=hours)
 
     def _intend(self, token: str, runs: Sequence[Run]) -> None:
         me = myself()
@@ -361,6 +370,12 @@ def moved_on(planned: PlannedRun, story: RunHistory) -> bool:
     ticket = story.done.ticket if story.done is not None else ""
     return len(story.tickets) != planned.submissions or (
         ticket != (planned.ticket if planned.status is Status.DONE else "")
+    )
+
+
+def _without(outcome: Outcome, refused: Mapping[str, str]) -> Outcome:
+    return msgspec.structs.replace(
+        outcome, left={**outcome.left, **refused}, refused={**outcome.refused, **refused}
     )
 
 

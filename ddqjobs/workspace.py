@@ -71,8 +71,15 @@ class Workspace:
     def plan(self, *, refresh: bool = True) -> Plan:
         """The plan, after asking the schedulers and looking at the evidence unless ``refresh`` is off."""
         self._check_ledger()
+        self.warnings.clear()
         history = self.history()
-        if refresh and history.active() and self.refresh(history):
+        if refresh and history.active():
+            try:
+                self.refresh(history)
+            except (
+                StateError
+            ) as error:  # a full disk or a read-only one: what is known can be shown all the same
+                self.warnings.append(str(error))
             history = self.history()
         return planning.build(
             self.loaded.runs,
@@ -93,18 +100,26 @@ class Workspace:
         }
 
     def products(self) -> dict[str, Product]:
-        """Run -> product of every done run, as the ledger recorded it."""
+        """Run -> product of every done run, as the ledger recorded it, unless it has vanished since."""
+        history = self.history()
+        gone = self._missing(history)
         return {
             name: story.done.product
-            for name, story in self.history().runs.items()
-            if story.done is not None and story.done.product is not None
+            for name, story in history.runs.items()
+            if story.done is not None and story.done.product is not None and name not in gone
         }
 
     def _missing(self, history: History) -> set[str]:
         # Plain strings: ten thousand Path objects cost more than the questions to the disk.
         runs = str(self.results / "runs")
-        done = (name for name, story in history.runs.items() if story.done is not None)
-        return {name for name in done if not os.path.exists(f"{runs}/{name}/product.json")}  # noqa: PTH110
+        gone = set()
+        for name, story in history.runs.items():
+            if story.done is not None and story.done.product is not None:
+                first = next(iter(story.done.product.artifacts.values()), "product.json")
+                kept = ("product.json", first)
+                if not all(os.path.exists(f"{runs}/{name}/{path}") for path in kept):  # noqa: PTH110
+                    gone.add(name)
+        return gone
 
     def _check_ledger(self) -> None:
         runs = self.results / "runs"
@@ -215,7 +230,9 @@ class Workspace:
                 started_at=mine[0].started_at if mine else None,
                 ended_at=whole.finished_at or None,
             )
-        failure = judge_failure(ticket, seen, last, grace_over, self._tail(ticket, last))
+        failure = judge_failure(
+            ticket, seen, last, grace_over, self._tail(ticket, last), self._words(ticket, last)
+        )
         if failure is not None and whole is None:
             return Finished(
                 run=ticket.run,
@@ -242,6 +259,14 @@ class Workspace:
             return False
         since = ticket.since if ticket.state is JobState.ENDED else now
         return abs(now - since) >= seconds(self.site.grace)  # the clock may have been set back
+
+    def _words(self, ticket: Ticket, last: Attempt | None) -> str:
+        """What a script that never made its attempt's folder said last, in the scheduler's output."""
+        if last is not None:
+            return ""
+        output = self.results / "submissions" / ticket.token / "out" / f"{ticket.index}.log"
+        lines = [line.strip() for line in evidence.tail(output).splitlines() if line.strip()]
+        return f": {lines[-1][:200]}" if lines else ""
 
     def _tail(self, ticket: Ticket, last: Attempt | None) -> str:
         if last is None or not last.exit_code:
@@ -278,6 +303,7 @@ def judge_failure(
     last: Attempt | None,
     grace_over: bool,
     log_tail: str,
+    last_words: str = "",
 ) -> tuple[FailureClass, str] | None:
     """(class, reason) if the ticket has certainly ended without a product; None while that is not certain.
 
@@ -288,7 +314,7 @@ def judge_failure(
     if last is not None and last.exit_code is not None and last.exit_code != 0:
         if not _last_word(last, last.exit_code, seen):
             return None
-        if ticket.cancelled:
+        if ticket.cancelled and (last.stopped or last.exit_code > 128 or _says_cancelled(seen)):
             return FailureClass.CANCELLED, "cancelled by the user"
         if seen is not None and seen.failure in (FailureClass.TIMEOUT, FailureClass.PREEMPTED):
             return seen.failure, seen.detail
@@ -314,9 +340,15 @@ def judge_failure(
     detail = seen.detail or "the scheduler says that it ended"
     if last is not None and last.exit_code == 0:
         return FailureClass.NO_PRODUCT, "it ended well, but its product is not there"
+    if never_started and seen.exit_code in failures.EXIT_CODES:
+        return failures.EXIT_CODES[seen.exit_code]
     if never_started:
-        return FailureClass.UNKNOWN, f"{detail}; its script left nothing"
+        return FailureClass.UNKNOWN, f"{detail}; its script left nothing{last_words}"
     return FailureClass.NODE, f"{detail}; its script was ended before it could say why"
+
+
+def _says_cancelled(seen: Observation | None) -> bool:
+    return seen is not None and seen.failure is FailureClass.CANCELLED
 
 
 def _last_word(last: Attempt, exit_code: int, seen: Observation | None) -> bool:

@@ -91,10 +91,11 @@ class TrivialProject:
         content = {"name": EXPERIMENT, "implementations": {}, "codes": {"shell": shell}, "models": {}}
         self.write(f"experiments/{EXPERIMENT}.yaml", {**content, "tasks": tasks, **keys})
 
-    def pairs(self, count: int) -> None:
+    def pairs(self, count: int, work: str = WORK) -> None:
         """Makes the matrix ``first.s<n>`` and, after each of them, ``second.s<n>``."""
         seeds = list(range(count))
-        self.tasks({"first": task(seeds=seeds), "second": task(seeds=seeds, inputs={"b": "first.out"})})
+        tasks = {"first": task(seeds=seeds), "second": task(seeds=seeds, inputs={"b": "first.out"})}
+        self.tasks(tasks, work)
 
     def open(self) -> Project:
         """The project as a command finds it."""

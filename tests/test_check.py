@@ -14,7 +14,9 @@ from ddqjobs.experiment import Experiment
 GOOD: dict[str, Any] = {
     "name": "e",
     "implementations": {"legacy": "Old", "new": "New"},
-    "codes": {"c": {"environment": "env", "commands": {"train": ["train", "{config}"], "test": ["test"]}}},
+    "codes": {
+        "c": {"environment": "env", "commands": {"train": ["train", "{config}", "{seed}"], "test": ["test"]}}
+    },
     "models": {
         "m": {"implementations": {"new": {"code": "c", "checkpoint": "m.pth"}, "legacy": {"code": "c"}}},
         "n": {"implementations": {"new": {"code": "c"}}},

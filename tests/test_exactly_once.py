@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from support import EXPERIMENT, TrivialProject, end_of, fork, task, until
+from support import EXPERIMENT, WORK, TrivialProject, end_of, fork, task, until
 
 from ddqjobs import process, submission
 from ddqjobs.claims import Claims
@@ -62,22 +62,25 @@ def once_each(project: TrivialProject) -> None:
 def test_runs_are_executed_once_though_submitters_and_supervisors_are_killed(
     trivial: TrivialProject, chance: random.Random
 ) -> None:
-    trivial.pairs(PAIRS)
+    trivial.pairs(PAIRS, "sleep 0.5; " + WORK)  # long enough that there is a supervisor to kill
     kills: Counter[str] = Counter()
+    fresh = iter(range(PAIRS))
     while kills["submitter"] < SUBMITTER_KILLS or kills["supervisor"] < SUPERVISOR_KILLS:
-        done = (kills["submitter"] + kills["supervisor"]) / (SUBMITTER_KILLS + SUPERVISOR_KILLS)
+        behind = kills["supervisor"] * SUBMITTER_KILLS <= kills["submitter"] * SUPERVISOR_KILLS
+        if kills["supervisor"] < SUPERVISOR_KILLS and behind:
+            if kill_supervisor(trivial, chance):
+                kills["supervisor"] += 1
+                continue
+            pair = next(fresh, None)  # no work, no supervisor: here is some
+            if pair is None:
+                break
+            trivial.open().submit(EXPERIMENT, Filters(runs=names_of([pair])))
+            continue
+        done = kills["submitter"] / SUBMITTER_KILLS
         begun = range(2 + int((PAIRS - 2) * done))  # the matrix goes on as the killing does
         chosen = names_of([begun[-1], chance.choice(begun)])
-        wanted = chance.choice(
-            ["submitter"] * (SUBMITTER_KILLS - kills["submitter"])
-            + ["supervisor"] * (SUPERVISOR_KILLS - kills["supervisor"])
-        )
-        if wanted == "supervisor":
-            kills[wanted] += kill_supervisor(trivial, chance)
-        elif chance.random() < 0.1:
-            kills[wanted] += kill_command(trivial, chosen, chance)
-        else:
-            kills[wanted] += kill_call(trivial, chosen, chance)
+        kill = kill_command if chance.random() < 0.1 else kill_call
+        kills["submitter"] += kill(trivial, chosen, chance)
     trivial.submit_all()
     records = trivial.records()
     kinds = Counter(type(record).__name__ for record in records)

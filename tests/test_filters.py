@@ -8,7 +8,7 @@ import pytest
 from support import a_run
 
 from ddqjobs.errors import MissingError
-from ddqjobs.filters import Filters, select, with_upstream, without_states
+from ddqjobs.filters import Filters, select, with_upstream
 from ddqjobs.model import Plan, PlannedRun, Status, TaskKind
 
 RUNS = (
@@ -71,7 +71,7 @@ def test_filters_leave(filters: dict[str, Any], names: list[str]) -> None:
         ({"models": ("ddq-c",)}, "no model matches 'ddq-c'; did you mean 'ddq-b'?; there are: ddq-a, ddq-b"),
         ({"phases": ("1", "9")}, "no phase matches '9'; there are: 1, 3"),
         ({"seeds": (8,)}, "no seed matches '8'; there are: 7"),
-        ({"states": ("active",)}, "no state matches 'active'"),
+        ({"states": ("runing",)}, "no state matches 'runing'; did you mean 'running'?"),
         ({"runs": ("p9*",)}, "no run matches 'p9*'"),
         ({"phases": ("3",), "models": ("ddq-b",)}, "no run of experiment e passes all filters together"),
     ],
@@ -88,12 +88,10 @@ def test_a_long_list_is_cut_and_counted() -> None:
         select(Plan(experiment="e", site="s", runs=runs), Filters(runs=("x",)))
 
 
-def test_whoever_waits_forgets_states_but_nothing_else() -> None:
-    assert without_states(Filters(states=("failed",), phases=("1",))) == Filters(phases=("1",))
-    assert Filters(phases=("1",)).any
-    assert not Filters().any
-
-
 def test_upstream_is_followed_to_its_end() -> None:
     assert with_upstream(PLAN, [PLAN.runs[2]]) == {"p3.a", "p1.a"}
     assert with_upstream(PLAN, [PLAN.runs[3]]) == {"all", "p3.a", "p1.a", "p1.b"}
+
+
+def test_a_state_that_no_run_is_in_leaves_none_and_is_no_mistake() -> None:
+    assert select(PLAN, Filters(states=("queued",))) == ()

@@ -110,5 +110,12 @@ def test_a_changed_configuration_makes_what_it_decides_stale(disturbed: Project)
         assert one_run(plan, "data").stale == ""
         assert one_run(plan, TRAIN).stale.startswith("stale: config and upstream changed")
         assert one_run(plan, TRAIN).status is Status.DONE
+        # Run again on demand, from its beginning: not one checkpoint of the other configuration is used.
+        before = disturbed.products("mine")[TRAIN].sha256["checkpoint"]
+        slower = "\noptim_wrapper = dict(optimizer=dict(lr=0.0001))\n"
+        (configs / "ddq-detr_r18_shapes.py").write_text(shipped + slower)
+        again = ddqjobs(disturbed.root, "submit", "mine", TRAIN, "--stale", "--wait")
+        assert again.code == 0, again.stdout + again.stderr
+        assert open_project(disturbed.root).products("mine")[TRAIN].sha256["checkpoint"] != before
     finally:
         (configs / "ddq-detr_r18_shapes.py").unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any
 import pytest
 from support import EXPERIMENT, WORK, TrivialProject, task, until
 
+from ddqjobs import project
 from ddqjobs.errors import MissingError, SchedulerError, StateError
 from ddqjobs.filters import Filters, select
 from ddqjobs.model import FailureClass, JobState, Observation, PlannedRun, Status
 from ddqjobs.project import SubmitOptions, one_run
 from ddqjobs.schedulers.base import Capabilities, Submission
+from ddqjobs.submission import Outcome, Submitting
 
 # Fails until somebody makes the file `mended`.
 UNTIL_MENDED = (
@@ -111,14 +114,14 @@ def test_a_retry_of_what_has_not_failed_changes_nothing(trivial: TrivialProject)
     assert not (trivial.results / "ledger").exists()
 
 
-def test_a_failure_of_unknown_cause_is_retried_once_and_not_again_without_progress(
+def test_a_failure_of_unknown_cause_is_retried_once_and_not_again(
     trivial: TrivialProject,
 ) -> None:
     trivial.tasks({"first": task(command=sh('echo "$DDQJOBS_RUN" >> "$TRACE"; kill -11 $$'))})
     first = trivial.submit_all()["first"]
     assert summary(first) == (
         Status.FAILED,
-        "unknown: ended by signal 11; no progress since the failure before, so it is not retried",
+        "unknown: ended by signal 11; all 1 retries are used up",
     )
     assert trivial.executions() == {"first": 2}
 
@@ -246,7 +249,7 @@ def test_a_product_that_vanished_reads_product_missing_and_is_not_made_again(
     first = trivial.run("first")
     assert first.status is Status.DONE
     assert first.reason.startswith("product missing")
-    assert trivial.open().submit(EXPERIMENT, options=SubmitOptions(stale=True)).submitted == {}
+    assert trivial.open().submit(EXPERIMENT).submitted == {}
 
 
 class Silent:
@@ -280,7 +283,7 @@ def test_a_scheduler_that_does_not_answer_changes_nothing(trivial: TrivialProjec
             p.reason.startswith("unknown since") and p.reason.endswith(": no answer") for p in plan.runs
         )
     assert [p.since for p in plans[0].runs] == [p.since for p in plans[2].runs]
-    assert workspace.warnings == ["site local: no answer"] * 3
+    assert workspace.warnings == ["site local: no answer"]
     trivial.trace.with_suffix(".go").touch()
     assert {p.status for p in trivial.submit_all().values()} == {Status.DONE}
     assert trivial.executions() == {"first": 1, "second": 1}
@@ -343,3 +346,32 @@ def test_without_room_for_results_nothing_is_submitted(trivial: TrivialProject) 
     (trivial.root / "results").touch()
     with pytest.raises(StateError, match="run the same command again"):
         trivial.open().submit(EXPERIMENT)
+
+
+def test_a_product_that_has_vanished_is_made_again_only_when_asked_for(trivial: TrivialProject) -> None:
+    trivial.submit_all()
+    shutil.rmtree(trivial.results / "runs" / "first" / "attempts")
+    assert trivial.run("first").gone
+    assert trivial.run("first").status is Status.DONE
+    assert trivial.open().submit(EXPERIMENT).submitted == {}
+    assert "first" not in trivial.open().products(EXPERIMENT)
+    again = SubmitOptions(stale=True)
+    assert "first" in trivial.open().submit(EXPERIMENT, Filters(runs=("first",)), again).submitted
+    trivial.until_over()
+    assert trivial.executions()["first"] == 2
+    assert not trivial.run("first").gone
+
+
+def test_a_run_that_the_site_refuses_does_not_hold_up_the_others(trivial: TrivialProject) -> None:
+    trivial.tasks({"huge": task(resources={"gpus": 9999}), "small": task()})
+    outcome = trivial.open().submit(EXPERIMENT)
+    assert list(outcome.submitted) == ["small"]
+    assert "asks for 9999 GPUs" in outcome.refused["huge"]
+    assert trivial.until_over()["small"].status is Status.DONE
+
+
+def test_waiting_spends_the_budget_of_gpu_hours_once() -> None:
+    wanted = Submitting(chosen=frozenset("ab"), max_gpu_hours=3.0, stale=True)
+    rest = project._rest(wanted, Outcome(gpu_hours=2.0))
+    assert (rest.max_gpu_hours, rest.stale) == (1.0, False)
+    assert project._rest(rest, Outcome(gpu_hours=2.0)).max_gpu_hours == 0.0

@@ -301,7 +301,7 @@ def test_a_done_run_whose_product_is_gone_says_so() -> None:
     report = desk.report()
     assert cell(report, "3")[0] == "product missing"
     assert not report.ok
-    assert report.missing[0].command == "ddqjobs retry mini p3-test.detr"
+    assert report.missing[0].command == "ddqjobs submit mini --stale p3-test.detr"
 
 
 def test_what_is_missing_names_the_command_that_brings_it() -> None:
@@ -490,8 +490,8 @@ def align(metrics: dict[str, float | None], tolerances: Sequence[tuple[str, floa
 
 
 PREDICTIONS = {"box": 0.004, "score": 0.0, "unmatched": 0.0}
-LOSSES = {"iterations": 50.0, "loss": 0.0002, "first_difference": 7.0}
-BIT_EQUAL = {"iterations": 50.0, "loss": 0.0}
+LOSSES = {"iterations": 50.0, "loss": 0.0002, "first_difference": 7.0, "left_over": 0.0}
+BIT_EQUAL = {"iterations": 50.0, "loss": 0.0, "left_over": 0.0}
 
 
 @pytest.mark.parametrize(

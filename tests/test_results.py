@@ -91,7 +91,7 @@ def test_running_says_how_far(progress: Progress | None, text: str) -> None:
 
 
 PREDICTIONS = Alignment(box=0.0, score=0.0, unmatched=0)
-LOSSES = Alignment(iterations=50, loss=1e-6, first_difference=3)
+LOSSES = Alignment(iterations=50, loss=1e-6, first_difference=3, left_over=0)
 
 
 @pytest.mark.parametrize(

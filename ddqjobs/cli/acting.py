@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ddqjobs.cli.common import FOLDER, JSON, SITE, Selection, filtered, reporting, say, say_json, warn
+from ddqjobs.cli.common import FOLDER, JSON, SITE, Selection, filtered, reporting, say, say_json, settle
 
 
 @filtered
@@ -70,10 +70,8 @@ def advance(selection: Selection, as_json: JSON = False) -> None:
         say_json("advance", submitted=outcome.submitted, left=outcome.left, unconfirmed=outcome.unconfirmed)
     else:
         say(f"submitted {len(outcome.submitted)} runs" if outcome.submitted else "nothing to submit")
-        for run, why in outcome.unconfirmed.items():
-            warn(f"{run}: not confirmed: {why}")
-    if outcome.unconfirmed:
-        raise typer.Exit(3)
+    asked = selection.project.workspace(selection.experiment, selection.site)
+    settle([*asked.warnings, *(f"{run}: not confirmed: {why}" for run, why in outcome.unconfirmed.items())])
 
 
 @reporting

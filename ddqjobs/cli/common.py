@@ -145,7 +145,7 @@ FOLDER = Annotated[
         "-C",
         metavar="DIR",
         envvar="DDQJOBS_PROJECT",
-        help="The project's folder [default: here or above].",
+        help="The project's folder; if left out: here, or above.",
     ),
 ]
 SITE = Annotated[
@@ -154,7 +154,7 @@ SITE = Annotated[
         "--site",
         metavar="SITE",
         envvar="DDQJOBS_SITE",
-        help="Where jobs run [default: local].",
+        help="Where jobs run; local if left out.",
         autocompletion=complete_sites,
     ),
 ]
@@ -275,6 +275,14 @@ def say_json(kind: str, **content: object) -> None:
 
     document = {"version": JSON_VERSION, "kind": kind, **content}
     put(msgspec.json.format(msgspec.json.encode(document), indent=1).decode())
+
+
+def settle(warnings: Sequence[str]) -> None:
+    """The last thing that a command does: says on stderr what could not be asked, and then exits with 3."""
+    for warning in dict.fromkeys(warnings):
+        warn(warning)
+    if warnings:
+        raise typer.Exit(3)
 
 
 def table(

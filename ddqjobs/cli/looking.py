@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddqjobs.cli.common import JSON, Selection, filtered, put, say, say_json, table, warn
+from ddqjobs.cli.common import JSON, Selection, filtered, put, say, say_json, settle, table
 
 if TYPE_CHECKING:
     from ddqjobs.model import Plan, PlannedRun, Progress
@@ -43,6 +43,7 @@ def plan(selection: Selection, as_json: JSON = False) -> None:
             runs=[{**_facts(p), "gpu_hours": costs[p.run.name].gpu_hours} for p in runs],
             warnings=workspace.warnings,
         )
+        settle(workspace.warnings)
         return
     rows = [(p.run.name, p.run.phase, _state_word(p), p.stale or p.reason) for p in runs]
     put(table(("RUN", "PHASE", "STATUS", "REASON"), rows, status=2))
@@ -52,11 +53,10 @@ def plan(selection: Selection, as_json: JSON = False) -> None:
     ]
     known = [e.gpu_hours for e in todo if e.gpu_hours is not None]
     unknown = len(todo) - len(known)
-    say(
-        f"still to do: {sum(known):.4g} GPU hours"
-        + (f", and {unknown} runs of unknown duration" if unknown else "")
-    )
-    _warn(workspace.warnings)
+    if any(p.run.resources.gpus for p in runs):
+        words = f", and {unknown} runs of unknown duration" if unknown else ""
+        say(f"still to do: {sum(known):.4g} GPU hours{words}")
+    settle(workspace.warnings)
 
 
 def _state_word(p: PlannedRun) -> str:
@@ -106,13 +106,6 @@ def summary(made: Plan, runs: Sequence[PlannedRun]) -> str:
     return f"{made.experiment} on {made.site}: {len(runs)} runs: {', '.join(parts)}"
 
 
-def _warn(warnings: Sequence[str]) -> None:
-    for warning in dict.fromkeys(warnings):
-        warn(warning)
-    if warnings:
-        raise typer.Exit(3)
-
-
 @filtered
 def status(
     selection: Selection,
@@ -141,9 +134,10 @@ def status(
     if as_json:
         runs = [{**_facts(s.planned), "progress": s.progress} for s in states]
         say_json("status", experiment=made.experiment, site=made.site, runs=runs, warnings=workspace.warnings)
+        settle(workspace.warnings)
         return
     put(_status_text(made, states))
-    _warn(workspace.warnings)
+    settle(workspace.warnings)
 
 
 def _states(selection: Selection) -> tuple[Plan, list[RunState]]:
@@ -188,6 +182,16 @@ def progress_text(p: Progress | None) -> str:
 
 
 def _watch(selection: Selection, interval: float) -> None:
+    """Ctrl-C is how one leaves: the last table stays on the screen."""
+    last: list[str] = []
+    try:
+        _refresh(selection, interval, last)
+    except KeyboardInterrupt:
+        pass
+    put("".join(last[-1:]))
+
+
+def _refresh(selection: Selection, interval: float, last: list[str]) -> None:
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
@@ -196,15 +200,15 @@ def _watch(selection: Selection, interval: float) -> None:
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             made, states = _states(selection)
+            last[:] = [_status_text(made, states)]
             clock = time.strftime("%H:%M:%S")
             live.update(
-                Text.from_ansi(f"{clock}  Ctrl-C leaves; jobs go on\n{_status_text(made, states)}"),
+                Text.from_ansi(f"{clock}  Ctrl-C leaves; jobs go on\n{last[0]}"),
                 refresh=True,
             )
             if not any(s.planned.status.value == "active" for s in states):
                 break
             time.sleep(interval)
-    put(_status_text(made, states))
 
 
 @filtered
@@ -212,7 +216,7 @@ def logs(
     selection: Selection,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run is over.")] = False,
     attempt: Annotated[
-        int | None, typer.Option("--attempt", min=1, help="Which attempt [default: the newest].")
+        int | None, typer.Option("--attempt", min=1, help="Which attempt; the newest if left out.")
     ] = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Only the last N lines; 0: all.")] = 0,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ddqjobs.cli.common import Selection, filtered, put, say
+from ddqjobs.cli.common import Selection, filtered, put, say, settle
 
 _COLOURS = {"reproduced": "green", "equal": "green", "short": "red", "unknown": "yellow"}
 
@@ -62,5 +62,6 @@ def report(
         except OSError as error:
             raise StateError(f"{out}: {error.strerror}") from error
         say(f"wrote {out}")
+    settle(selection.project.workspace(selection.experiment, selection.site).warnings)
     if check and not made.ok:
         raise RunsFailedError(f"not every required verdict holds: {made.overall}")

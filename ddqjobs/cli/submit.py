@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddqjobs.cli.common import JSON, Selection, fail, filtered, put, say, say_json, table, warn
+from ddqjobs.cli.common import JSON, Selection, fail, filtered, put, say, say_json, settle, table
 
 if TYPE_CHECKING:
     from ddqjobs.model import Plan, PlannedRun
     from ddqjobs.project import SubmitOptions
-    from ddqjobs.submission import Rendered, Submitting
+    from ddqjobs.submission import Rendered
 
 PROGRESS_S = 20.0  # seconds between two words on how far running trainings are
 
@@ -74,10 +74,15 @@ def _submit(selection: Selection, options: SubmitOptions, as_json: bool) -> None
         if not outcome.submitted:
             say("nothing to submit")
         _say_left(outcome.left)
-        for run, why in outcome.unconfirmed.items():
-            warn(f"{run}: not confirmed: {why}")
-    if outcome.unconfirmed:
-        raise typer.Exit(3)
+    settle(
+        [*_warnings(selection), *(f"{run}: not confirmed: {why}" for run, why in outcome.unconfirmed.items())]
+    )
+    if outcome.refused:
+        raise typer.Exit(1)
+
+
+def _warnings(selection: Selection) -> list[str]:
+    return selection.project.workspace(selection.experiment, selection.site).warnings
 
 
 def _say_left(left: dict[str, str]) -> None:
@@ -168,7 +173,6 @@ class Ticker:
 def _wait(selection: Selection, options: SubmitOptions, as_json: bool) -> None:
     from ddqjobs.cli.looking import progress_text, summary
     from ddqjobs.errors import RunsFailedError
-    from ddqjobs.filters import without_states
 
     project = selection.project
     ticker = Ticker(lambda plan, p: progress_text(project.status(plan, [p], site=selection.site)[0].progress))
@@ -181,8 +185,7 @@ def _wait(selection: Selection, options: SubmitOptions, as_json: bool) -> None:
         say=quiet,
         show=(lambda _plan, _runs: None) if as_json else ticker.show,
     )
-    wanted = project.submitting(plan, without_states(selection.filters), options)
-    chosen = [p for p in plan.runs if wanted.wants(p.run) or _done(p, wanted)]
+    chosen = plan.runs
     failed = [p for p in chosen if p.status.value != "done"]
     if as_json:
         say_json(
@@ -200,8 +203,3 @@ def _wait(selection: Selection, options: SubmitOptions, as_json: bool) -> None:
         raise RunsFailedError(
             f"{len(failed)} of {len(chosen)} runs are not done; `ddqjobs logs RUN` shows why"
         )
-
-
-def _done(planned: PlannedRun, wanted: Submitting) -> bool:
-    """An optional run that nobody asked for counts only where it is done anyway."""
-    return planned.run.name in wanted.chosen and planned.status.value == "done"

@@ -18,7 +18,8 @@ The result is JSON; a number is null where a NaN or an infinity stands against a
                 with --logs also ap (difference of bbox_mAP, b - a, in AP points)
                 worst_box, worst_score: image_id, label
     losses      metrics: loss (largest relative difference of any loss term), total (of the loss itself),
-                grad_norm, iterations (common ones), first_difference (iteration, from 1; null: none),
+                grad_norm, iterations (common ones), left_over (iterations and loss terms
+                that only one side has), first_difference (iteration, from 1; null: none),
                 not_finite
                 terms: {term: {"relative": ..., "at": iteration}};  only_a, only_b: terms on one side
                 val: {epoch: difference of bbox_mAP, b - a, fraction}
@@ -258,6 +259,8 @@ def losses(a: logs.Log, b: logs.Log) -> dict[str, Any]:
     if not common:
         raise CannotCompare("the two logs have no training iteration in common")
     terms = [t for t in one.terms if t in two.terms]
+    if not any("loss" in t for t in terms):
+        raise CannotCompare("the two logs have no loss term in common")
     worst = {t: _term(one, two, t, common) for t in terms}
     not_finite = sum(w["not_finite"] for w in worst.values())
     first = [s for s in common if any(_bits(one, s, t) != _bits(two, s, t) for t in terms)][:1]
@@ -268,6 +271,7 @@ def losses(a: logs.Log, b: logs.Log) -> dict[str, Any]:
         "total": worst["loss"]["relative"] if "loss" in worst else None,
         "grad_norm": worst["grad_norm"]["relative"] if "grad_norm" in worst else None,
         "iterations": len(common),
+        "left_over": len(set(one.rows) ^ set(two.rows)) + sum("loss" in t for side in sides for t in side),
         "first_difference": first[0] if first else None,
         "not_finite": not_finite,
     }

@@ -10,6 +10,7 @@ over and the training goes on from there.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import re
@@ -65,7 +66,9 @@ def train(config: str, work_dir: Path, init: Path | None, options: Sequence[str]
 def take_over(job: claim.Job, work_dir: Path) -> Path | None:
     """Newest whole epoch checkpoint in ``work_dir``, brought there from an earlier attempt if need be.
 
-    The earlier attempts' logs come along, so that the work_dir tells of the whole training.
+    Only from attempts of the same digest: what another configuration, code or seed has trained would make
+    this run something else. The earlier attempts' logs come along, so that the work_dir tells of the whole
+    training.
     """
     found = _newest(work_dir)
     if found is not None or job.run_dir is None:
@@ -75,11 +78,23 @@ def take_over(job: claim.Job, work_dir: Path) -> Path | None:
         checkpoint = _newest(earlier)
         if checkpoint is None:
             continue
+        if _digest(job.run_dir, number) != _digest(job.run_dir, job.attempt):
+            print(f"train: attempt {number} had another digest: its checkpoints are not used", flush=True)
+            continue
         _copy_logs(earlier, work_dir)
         target = work_dir / checkpoint.name
         link_or_copy(checkpoint, target)
         return target
     return None
+
+
+def _digest(run_dir: Path, attempt: int) -> str:
+    """What decides an attempt's result, as its run.json says; empty where there is none (outside of jobs)."""
+    try:
+        run = json.loads((run_dir / "attempts" / str(attempt) / "run.json").read_text(encoding="utf-8"))
+        return str(run.get("digest", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def link_or_copy(source: Path, target: Path) -> None:

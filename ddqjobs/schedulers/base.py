@@ -22,6 +22,10 @@ class SubmitUnknownError(SchedulerError):
     """
 
 
+class RefusedError(SchedulerError):
+    """The scheduler answered, and will never take this submission as it is: other submissions may go on."""
+
+
 class Capabilities(Frozen, frozen=True, kw_only=True):
     """What a scheduler can express."""
 

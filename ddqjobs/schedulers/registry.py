@@ -34,5 +34,5 @@ def make_scheduler(site: Site, project: Path) -> Scheduler:
         )
     raise StateError(
         f"site {site.name}: this version renders scripts for {site.scheduler} (submit --dry-run --out DIR) "
-        "but cannot submit to it yet; submit to a local site, or start the scripts by hand"
+        "to look at, but cannot submit to it yet; submit to a local site"
     )

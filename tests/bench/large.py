@@ -20,7 +20,7 @@ def experiment(models: int = MODELS, seeds: int = SEEDS) -> str:
     lines = [
         "name: large",
         "implementations: {new: new code}",
-        "codes: {shell: {commands: {train: ['true'], test: ['true']}}}",
+        "codes: {shell: {commands: {train: ['true', '{seed}'], test: ['true']}}}",
         "phases: {1: {title: train, tolerance: {ap: 0.2}}}",
         "models:",
     ]

@@ -14,7 +14,7 @@ from pathlib import Path
 from ddqjobs import process
 from ddqjobs.errors import SchedulerError
 from ddqjobs.model import FailureClass, JobState, Observation, Owner
-from ddqjobs.schedulers.base import Capabilities, Submission, SubmitUnknownError
+from ddqjobs.schedulers.base import Capabilities, RefusedError, Submission, SubmitUnknownError
 from ddqjobs.schedulers.local import slots
 from ddqjobs.schedulers.local.disk import UnsettledError, acquire
 from ddqjobs.schedulers.local.queue import History, Queue, TornError
@@ -192,16 +192,16 @@ class LocalScheduler:
     def _check(self, submission: Submission, settings: Settings) -> None:
         resources = submission.resources
         if not TOKEN.fullmatch(submission.token):
-            raise SchedulerError(f"local site: {submission.token!r} cannot be a submission's token")
+            raise RefusedError(f"local site: {submission.token!r} cannot be a submission's token")
         if resources.nodes > 1:
-            raise SchedulerError(f"local site: {submission.name} wants {resources.nodes} nodes, there is 1")
+            raise RefusedError(f"local site: {submission.name} wants {resources.nodes} nodes, there is 1")
         if resources.gpus > len(settings.gpus):
-            raise SchedulerError(
+            raise RefusedError(
                 f"local site: {submission.name} asks for {resources.gpus} GPUs, "
                 f"{settings.host} has {len(settings.gpus)} for jobs"
             )
         if not submission.script.is_file():
-            raise SchedulerError(f"local site: {submission.script} is not there")
+            raise RefusedError(f"local site: {submission.script} is not there")
         self._check_dependencies(submission)
 
     def _check_dependencies(self, submission: Submission) -> None:
@@ -213,7 +213,7 @@ class LocalScheduler:
         for element in submission.elements:
             for before in element.after:
                 if before not in own and view.observe(before).state is JobState.UNKNOWN:
-                    raise SchedulerError(f"local site: {submission.name} waits for unknown job {before!r}")
+                    raise RefusedError(f"local site: {submission.name} waits for unknown job {before!r}")
             own.add(job_id(submission.token, element.index))
 
     def _ensure_supervisor(self) -> None:
@@ -250,7 +250,8 @@ class View:
         """What is known of a job."""
         end = self._history.ends.get(job)
         if end is not None:
-            return Observation(state=JobState.ENDED, detail=end.detail, failure=_FAILURES.get(end.reason))
+            failure = _FAILURES.get(end.reason)
+            return Observation(state=JobState.ENDED, detail=end.detail, failure=failure, exit_code=end.code)
         restart = self._history.restart(job)
         if start_id(job, restart) in self._starts:
             return Observation(state=JobState.RUNNING, node=self._host)

@@ -54,11 +54,11 @@ element_0() {  # p1-test.ddq-detr-swinl
   export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=8
   export DDQJOBS_ENVIRONMENT=legacy-detr DDQJOBS_PYTHON="$HOME"/ddq/legacy/detr_py38/bin/python
   export OMP_NUM_THREADS=6 MKL_NUM_THREADS=6 OPENBLAS_NUM_THREADS=6
-  export PYTHONPATH="${HOME:-}"/ddq/legacy/proj/ddq_detr:"${HOME:-}"/ddq/legacy/proj/ddq_detr/mmcv-2.0.0rc4:"${PYTHONPATH:-}"
   export DDQJOBS_INPUT_CHECKPOINT="$HOME"/data/pretrain_models/ddq_detr_swinl_30e.pth
   DDQJOBS_INPUTS=CHECKPOINT
   # shellcheck disable=SC2329  # called by the base script
   task() {
+    export PYTHONPATH="${HOME:-}"/ddq/legacy/proj/ddq_detr:"${HOME:-}"/ddq/legacy/proj/ddq_detr/mmcv-2.0.0rc4:"${PYTHONPATH:-}"
     cd -- "$HOME"/ddq/legacy/proj/ddq_detr || return 70
     case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
     set +u

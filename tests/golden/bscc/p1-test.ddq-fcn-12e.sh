@@ -54,11 +54,11 @@ element_0() {  # p1-test.ddq-fcn-12e
   export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=8
   export DDQJOBS_ENVIRONMENT=legacy DDQJOBS_PYTHON="$HOME"/ddq/legacy/py38/bin/python
   export OMP_NUM_THREADS=6 MKL_NUM_THREADS=6 OPENBLAS_NUM_THREADS=6
-  export PYTHONPATH="${HOME:-}"/ddq/legacy/proj/DDQ:"${HOME:-}"/ddq/legacy/proj/DDQ/mmcv-1.4.7:"${PYTHONPATH:-}"
   export DDQJOBS_INPUT_CHECKPOINT="$HOME"/data/pretrain_models/ddq_fcn_r50_1x.pth
   DDQJOBS_INPUTS=CHECKPOINT
   # shellcheck disable=SC2329  # called by the base script
   task() {
+    export PYTHONPATH="${HOME:-}"/ddq/legacy/proj/DDQ:"${HOME:-}"/ddq/legacy/proj/DDQ/mmcv-1.4.7:"${PYTHONPATH:-}"
     cd -- "$HOME"/ddq/legacy/proj/DDQ || return 70
     case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
     set +u

@@ -54,10 +54,10 @@ element_0() {  # p3-train-1gpu.ddq-detr-4scale.seed7-det
   export DDQJOBS_SEED=7 DDQJOBS_DETERMINISTIC=1 DDQJOBS_GPUS=1
   export DDQJOBS_ENVIRONMENT=legacy-detr DDQJOBS_PYTHON="$HOME"/ddq/legacy/detr_py38/bin/python
   export OMP_NUM_THREADS=6 MKL_NUM_THREADS=6 OPENBLAS_NUM_THREADS=6
-  export PYTHONPATH="${HOME:-}"/ddq/legacy/proj/ddq_detr:"${HOME:-}"/ddq/legacy/proj/ddq_detr/mmcv-2.0.0rc4:"${PYTHONPATH:-}"
   DDQJOBS_INPUTS=''
   # shellcheck disable=SC2329  # called by the base script
   task() {
+    export PYTHONPATH="${HOME:-}"/ddq/legacy/proj/ddq_detr:"${HOME:-}"/ddq/legacy/proj/ddq_detr/mmcv-2.0.0rc4:"${PYTHONPATH:-}"
     cd -- "$HOME"/ddq/legacy/proj/ddq_detr || return 70
     case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
     set +u
