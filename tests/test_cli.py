@@ -214,7 +214,10 @@ def test_a_word_that_names_nothing_gets_the_nearest_name(place: Place) -> None:
         (("--task", "train"), "no task matches 'train'"),
         (("--variant", "x"), "no variant matches 'x'; there are: default"),
         (("--seed", "7"), "no seed matches '7'; there are: none"),
-        (("--state", "done"), "no state matches 'done'; there are: eligible, waiting"),
+        (
+            ("--state", "runing"),
+            "no state matches 'runing'; did you mean 'running'?; there are: done, active",
+        ),
         (("--model", "m1", "--task", "first"), "no run of experiment tiny passes all filters together"),
         (("--site", "locl"), "unknown site 'locl'; did you mean 'local'?"),
     ],
@@ -252,16 +255,13 @@ def test_the_project_is_found_from_below(place: Place) -> None:
 # -- plan, submit -------------------------------------------------------------------------------------------
 
 
-def test_plan_says_status_reason_and_cost_of_every_run(place: Place) -> None:
+def test_plan_says_status_and_reason_of_every_run(place: Place) -> None:
     ran = place.invoke("plan")
     lines = ran.out.splitlines()
     assert lines[0].split() == ["RUN", "PHASE", "STATUS", "REASON"]
     assert any(re.match(r"second.m1 +1 +waiting +needs first, which is eligible$", line) for line in lines)
     assert "tiny on local: 5 runs: 3 eligible, 2 waiting" in ran.out
-    assert (
-        ran.out.endswith("still to do: 0 GPU hours, and 2 runs of unknown duration\n")
-        or "still to do:" in ran.out
-    )
+    assert "GPU hours" not in ran.out  # none of these runs asks for a GPU
     assert not (place.root / "results").exists()  # looking leaves nothing behind
 
 
@@ -327,7 +327,7 @@ def test_submit_returns_at_once_and_the_same_again_submits_nothing(place: Place)
     again = place.invoke("submit")
     assert again.code == 0
     assert "nothing to submit" in again.out
-    until(lambda: place.states()["second.m2"] in ENDS)
+    until(lambda: all(place.states()[run] in ENDS for run in first["submitted"]))
     assert [place.attempts(run) for run in first["submitted"]] == [1, 1, 1]
 
 
@@ -572,7 +572,7 @@ def test_ctrl_c_leaves_the_watch_and_gives_the_screen_back(place: Place) -> None
     terminal.read_until("running")
     interrupt(terminal.process)
     code, shown = terminal.close()
-    assert code == 130
+    assert code == 0  # it is how one leaves
     assert "\x1b[?1049l" in shown
     assert "Traceback" not in shown
     assert place.states()["wait"] == "active"
