@@ -36,7 +36,13 @@ from ddqjobs.ledger import Intent, Submitted, Voided, ticket_of
 from ddqjobs.model import Frozen, JobState, Plan, PlannedRun, Resources, Run, Status
 from ddqjobs.process import myself
 from ddqjobs.render import Context, Renderer, Scripts, job_name, on_site, option_flags
-from ddqjobs.schedulers.base import Capabilities, Element, Submission, SubmitUnknownError
+from ddqjobs.schedulers.base import (
+    Capabilities,
+    DependencyGoneError,
+    Element,
+    Submission,
+    SubmitUnknownError,
+)
 from ddqjobs.schedulers.registry import capabilities
 from ddqjobs.snapshot import snapshot
 from ddqjobs.stacks import Stacks
@@ -242,6 +248,10 @@ class Submitter:
         except SubmitUnknownError as error:
             unknown = {r.name: str(error) for r in reserved}
             return msgspec.structs.replace(outcome, unconfirmed={**outcome.unconfirmed, **unknown})
+        except DependencyGoneError as error:
+            self._refused(token, len(reserved), error)
+            left = {r.name: f"{error}: submitted by its evidence, next time" for r in reserved}
+            return msgspec.structs.replace(outcome, left={**outcome.left, **left})
         except SchedulerError as error:
             self._refused(token, len(reserved), error)
             raise

@@ -147,8 +147,10 @@ class Workspace:
                 continue
             if jobs is not None:
                 records.append(Submitted(token=token, jobs={str(k): v for k, v in jobs.items()}))
-            else:
-                records += self._void(token, tickets)
+            # What the scheduler does not show has ended or never came: the claims tell which.
+            missing = [t for t in tickets if jobs is None or t.index not in jobs]
+            if missing:
+                records += self._void(token, missing)
         return records
 
     def _in_the_making(self, ticket: Ticket) -> bool:
@@ -216,6 +218,7 @@ class Workspace:
         grace_over = self._grace_over(ticket, seen, now)
         failure = judge_failure(ticket, seen, last, grace_over, self._tail(ticket, last))
         if failure is not None:
+            self._revoke(ticket)
             return Finished(
                 run=ticket.run,
                 ticket=ticket.name,
@@ -236,6 +239,17 @@ class Workspace:
             return Observed(ticket=ticket.name, state=seen.state, detail=seen.detail, node=seen.node)
         return None
 
+    def _revoke(self, ticket: Ticket) -> None:
+        """Ends the right to run of a ticket that is written off: were its job started once more (by an operator,
+        or on a node that came back), it would run beside the job that follows it."""
+        try:
+            self.claims.revoke(ticket.name)
+        except OSError as error:
+            raise StateError(
+                f"{self.claims.claims}: {error.strerror}; free some space or mend its permissions, then run "
+                "the same command again"
+            ) from error
+
     def _grace_over(self, ticket: Ticket, seen: Observation | None, now: float) -> bool:
         if seen is None or seen.state is not JobState.ENDED:
             return False
@@ -253,6 +267,19 @@ class Workspace:
             raise SchedulerError("; ".join(self.warnings))
 
 
+# Ends that the scheduler itself brought about: what the script says of them is only their echo.
+_SURE = (FailureClass.TIMEOUT, FailureClass.PREEMPTED, FailureClass.OUT_OF_MEMORY, FailureClass.CANCELLED)
+
+
+def _may_start_again(seen: Observation, last: Attempt) -> bool:
+    """Whether an attempt's end may not be its job's: a scheduler requeues what it preempted, and a job whose
+    processes are just ending is still in its queue. A scheduler that does not answer may have requeued
+    whatever was asked to stop."""
+    if seen.state is JobState.UNKNOWN:
+        return last.stopped
+    return seen.state is not JobState.ENDED
+
+
 def judge_failure(
     ticket: Ticket,
     seen: Observation | None,
@@ -266,9 +293,11 @@ def judge_failure(
     ``grace_over``, since file systems show files of other nodes late, except where no attempt ever started.
     """
     if last is not None and last.exit_code is not None and last.exit_code != 0:
+        if seen is not None and _may_start_again(seen, last):
+            return None
         if ticket.cancelled:
             return FailureClass.CANCELLED, "cancelled by the user"
-        if seen is not None and seen.failure in (FailureClass.TIMEOUT, FailureClass.PREEMPTED):
+        if seen is not None and seen.failure in _SURE:
             return seen.failure, seen.detail
         if last.failure is not None:
             _, words = failures.classify(last.exit_code, log_tail)

@@ -22,6 +22,15 @@ class SubmitUnknownError(SchedulerError):
     """
 
 
+class DependencyGoneError(SchedulerError):
+    """Nothing was submitted: jobs to wait for are no longer known, so that waiting for them would mean
+    nothing. Whether they ended well is for their evidence to say."""
+
+    def __init__(self, message: str, jobs: tuple[str, ...]) -> None:
+        self.jobs = jobs
+        super().__init__(message)
+
+
 class Capabilities(Frozen, frozen=True, kw_only=True):
     """What a scheduler can express."""
 
@@ -63,7 +72,8 @@ class Scheduler(Protocol):
     def submit(self, submission: Submission) -> Mapping[int, str]:
         """Hands a submission over; returns index -> job id. The same token twice is one submission.
 
-        Raises SubmitUnknownError when it may have been taken, SchedulerError when it certainly was not.
+        Raises SubmitUnknownError when it may have been taken, SchedulerError when it certainly was not; among
+        these DependencyGoneError when a job to wait for is not known any more.
         """
 
     def find(self, token: str) -> Mapping[int, str] | None:

@@ -32,6 +32,10 @@ def make_scheduler(site: Site, project: Path) -> Scheduler:
             cpus=site.local.cpus,
             warning_s=seconds(site.warning),
         )
+    if site.scheduler == "slurm":
+        from ddqjobs.schedulers.slurm import SlurmScheduler
+
+        return SlurmScheduler(site.name, submit_s=seconds(site.submit_timeout))
     raise StateError(
         f"site {site.name}: this version renders scripts for {site.scheduler} (submit --dry-run --out DIR) "
         "but cannot submit to it yet; submit to a local site, or start the scripts by hand"

@@ -1,0 +1,238 @@
+"""What the rest of ddqjobs calls: builds command lines, runs them, says in the user's words what failed."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+from ddqjobs import process
+from ddqjobs.errors import SchedulerError
+from ddqjobs.model import JobState, Observation
+from ddqjobs.schedulers.base import Capabilities, DependencyGoneError, Submission, SubmitUnknownError
+from ddqjobs.schedulers.slurm import answers, dependencies, states
+
+# Of the user's shell, these would change what our options and the script's lines mean: SBATCH_PARTITION
+# overrides the script, SQUEUE_STATES hides jobs, and SLURM_* are of a job that we may be part of.
+_FOREIGN = ("SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SLURM_", "DDQJOBS_")
+_KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")
+# The controller answered, or was not reached at all: either way there is no job.
+_REFUSED = re.compile(
+    r"fatal:|Batch job submission failed:|Unable to contact|[Ii]nvalid|[Uu]nable to open file"
+)
+# The request was sent, and the answer was lost.
+_LOST = re.compile(
+    r"timed out|Zero Bytes|Unexpected message|[Cc]onnection reset|Broken pipe|send/recv|[Cc]ommunication"
+)
+_NO_ACCOUNTING = re.compile(r"accounting storage is disabled", re.IGNORECASE)
+_ENDED_ALREADY = re.compile(r"Invalid job id|already complet|Job/step already", re.IGNORECASE)
+_UNKNOWN_JOB = "neither squeue nor sacct knows it"
+_FRESH_S = 20.0  # a controller remembers ended jobs for longer (MinJobAge: 300 s unless set)
+_WORDS = 100_000  # bytes of job ids on one command line; a single argument may have 131,072
+_CANCEL_AT_ONCE = 500
+
+
+class SlurmScheduler:
+    """The scheduler of a Slurm site.
+
+    ``submit_s`` is how long ``sbatch`` may take before its answer counts as lost; ``ask_s`` the same for
+    questions, which clients of a controller that is down answer after about nine seconds by themselves.
+    """
+
+    def __init__(self, name: str = "slurm", *, submit_s: float = 120.0, ask_s: float = 60.0) -> None:
+        self._name = name
+        self._submit_s, self._ask_s = submit_s, ask_s
+        self._seen: dict[str, float] = {}  # job -> when the controller knew it
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Arrays and dependencies."""
+        return Capabilities(arrays=True, dependencies=True)
+
+    def submit(self, submission: Submission) -> Mapping[int, str]:
+        """One ``sbatch``; see :class:`~ddqjobs.schedulers.base.Scheduler`.
+
+        Raises DependencyGoneError when a job to wait for has left the controller's memory: Slurm would take
+        such a dependency for fulfilled, however the job ended.
+        """
+        before = dependencies.jobs_before(submission.elements)
+        self._require_known(before)
+        argv = ["sbatch", "--parsable", *dependencies.options(submission.elements), str(submission.script)]
+        done = process.run(argv, timeout=self._submit_s, env=_environment(), cwd=submission.folder)
+        job = answers.accepted(done.stdout) if done.code == 0 else None
+        if job is None:
+            raise self._submit_error(submission, done)
+        jobs = _elements(submission, job)
+        self._seen.update(dict.fromkeys(jobs.values(), time.monotonic()))
+        return jobs
+
+    def find(self, token: str) -> Mapping[int, str] | None:
+        """index -> job id of the elements that squeue or sacct show with this token.
+
+        None is not proof: a job may be forgotten, or still be on its way. Whoever gets it races with the job
+        for the claims, and so finds out for certain.
+        """
+        text = self._ask(["squeue", *_ALL_JOBS, f"--format={answers.TOKENS_FORMAT}"])
+        jobs = answers.with_comment(text, token, answers.TOKENS_HEADER, "squeue")
+        jobs += self._find_ended(token, found=bool(jobs))
+        found: dict[int, str] = {}
+        for job in jobs:
+            _, _, index = job.partition("_")
+            found[int(index or 0)] = job
+        self._seen.update(dict.fromkeys(found.values(), time.monotonic()))
+        return dict(sorted(found.items())) or None
+
+    def query(self, jobs: Sequence[str]) -> Mapping[str, Observation]:
+        """One ``squeue`` for all jobs, and one ``sacct`` for those that it does not show."""
+        if not jobs:
+            return {}
+        queue = self._queue()
+        seen = {job: states.in_queue(queue[job]) for job in jobs if job in queue}
+        left = [job for job in jobs if job not in queue]
+        if left:
+            seen.update(self._accounting(left))
+        return seen
+
+    def cancel(self, jobs: Sequence[str]) -> None:
+        """``scancel``, some hundred at a time."""
+        known = [job for job in jobs if answers.JOB.fullmatch(job)]
+        for chunk in _chunks(known, _CANCEL_AT_ONCE):
+            done = self._run(["scancel", *chunk])
+            lines = [line for line in done.stderr.splitlines() if line.strip()]
+            if done.code and not (lines and all(_ENDED_ALREADY.search(line) for line in lines)):
+                raise self._cannot("cancel jobs", done)
+
+    # --- below
+
+    def _require_known(self, jobs: Sequence[str]) -> None:
+        now = time.monotonic()
+        if all(now - self._seen.get(job, -_FRESH_S) < _FRESH_S for job in jobs):
+            return
+        queue = self._queue()
+        gone = [job for job in jobs if job not in queue]
+        if gone:
+            raise DependencyGoneError(
+                f"site {self._name}: job {gone[0]}, which it depends on, has left the queue", tuple(gone)
+            )
+
+    def _queue(self) -> dict[str, answers.Row]:
+        rows = answers.queue(self._ask(["squeue", *_ALL_JOBS, f"--format={answers.QUEUE_FORMAT}"]))
+        self._seen.update(dict.fromkeys(rows, time.monotonic()))
+        return rows
+
+    def _submit_error(self, submission: Submission, done: process.Completed) -> SchedulerError:
+        what = f"site {self._name}: sbatch for {submission.name}"
+        if done.timed_out:
+            return SubmitUnknownError(f"{what} gave no answer within {self._submit_s:g} s")
+        words = _first_line(done)
+        if done.code == process.NOT_STARTED and "cannot start" in done.stderr:
+            return SchedulerError(f"{what}: {words}; load Slurm's commands, or choose another --site")
+        if done.code > 0 and _REFUSED.search(done.stderr) and not _LOST.search(done.stderr):
+            return SchedulerError(f"{what} was refused: {words}")
+        if done.code:
+            return SubmitUnknownError(f"{what} ended with code {done.code}: {words}")
+        return SubmitUnknownError(f"{what} said {done.stdout.strip()[:80]!r} instead of a job id")
+
+    def _find_ended(self, token: str, *, found: bool) -> list[str]:
+        argv = ["sacct", *_ACCOUNTING, f"--user={os.getuid()}", f"--starttime={_day_before(token)}"]
+        done = self._run([*argv, f"--format={','.join(answers.COMMENT_FIELDS)}"])
+        if done.code:
+            # Those in the queue are known, and for the others the claims decide; but without accounting
+            # where there should be some, we can wait until it answers.
+            if found or _NO_ACCOUNTING.search(done.stderr):
+                return []
+            raise self._cannot("find a submission", done)
+        header = answers.SEPARATOR.join(answers.COMMENT_FIELDS)
+        return answers.with_comment(done.stdout, token, header, "sacct")
+
+    def _accounting(self, jobs: Sequence[str]) -> dict[str, Observation]:
+        """What has become of jobs that squeue does not show. Never raises: the others' answer stands."""
+        known = dict.fromkeys(job.partition("_")[0] for job in jobs if answers.JOB.fullmatch(job))
+        rows: dict[str, answers.Row] = {}
+        missing = Observation(state=JobState.UNKNOWN, detail=_UNKNOWN_JOB)
+        for ids in _by_length(list(known), _WORDS):
+            argv = ["sacct", *_ACCOUNTING, f"--format={','.join(answers.ACCOUNTING_FIELDS)}"]
+            done = self._run([*argv, f"--jobs={','.join(ids)}"])
+            try:
+                if done.code:
+                    raise self._cannot("ask accounting", done)
+                rows.update(answers.accounting(done.stdout))
+            except SchedulerError as error:
+                missing = _without_accounting(done, str(error))
+                break
+        return {job: states.left_queue(rows[job]) if job in rows else missing for job in jobs}
+
+    def _ask(self, argv: Sequence[str]) -> str:
+        done = self._run(argv)
+        if done.code or done.timed_out:
+            raise self._cannot("be asked", done)
+        return done.stdout
+
+    def _run(self, argv: Sequence[str]) -> process.Completed:
+        return process.run(argv, timeout=self._ask_s, env=_environment())
+
+    def _cannot(self, what: str, done: process.Completed) -> SchedulerError:
+        why = f"no answer within {self._ask_s:g} s" if done.timed_out else _first_line(done)
+        return SchedulerError(f"site {self._name}: cannot {what}: {done.argv[0]}: {why}")
+
+
+# Ended ones too, as long as the controller remembers them; an array's elements one by one.
+_ALL_JOBS = (f"--user={os.getuid()}", "--array", "--states=all")
+_ACCOUNTING = ("--allocations", "--parsable2", f"--delimiter={answers.SEPARATOR}")
+
+
+def _elements(submission: Submission, job: str) -> dict[int, str]:
+    """index -> job id; an only element is no array (templates/slurm.sh.j2)."""
+    if len(submission.elements) == 1:
+        return {submission.elements[0].index: job}
+    return {element.index: f"{job}_{element.index}" for element in submission.elements}
+
+
+def _without_accounting(done: process.Completed, words: str) -> Observation:
+    """A controller that answers has all jobs that may still run. So one that it does not show is over; where
+    accounting only failed to answer, it will tell more later."""
+    if _NO_ACCOUNTING.search(done.stderr):
+        return Observation(
+            state=JobState.ENDED, detail="it has left the queue (this site keeps no accounting)"
+        )
+    return Observation(state=JobState.UNKNOWN, detail=f"it has left the queue; {words}")
+
+
+def _environment() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if k in _KEPT or not k.startswith(_FOREIGN)}
+
+
+def _first_line(done: process.Completed) -> str:
+    """The most telling line of what a command said."""
+    lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+    failed = [line for line in lines if "failed" in line or "error" in line]
+    return (failed or lines or ["it said nothing"])[-1][:200]
+
+
+def _day_before(token: str) -> str:
+    """Since when accounting is searched: sacct's default is today, and clocks differ."""
+    try:
+        made = datetime.datetime.strptime(token[:8], "%Y%m%d")
+    except ValueError:
+        return "1970-01-02"
+    return (made - datetime.timedelta(days=1)).strftime("%Y-%m-%d")
+
+
+def _chunks(words: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (words[start : start + size] for start in range(0, len(words), size))
+
+
+def _by_length(words: Sequence[str], limit: int) -> Iterator[list[str]]:
+    """Words in lists of at most so many characters, commas included."""
+    chunk: list[str] = []
+    length = 0
+    for word in words:
+        if chunk and length + len(word) + 1 > limit:
+            yield chunk
+            chunk, length = [], 0
+        chunk.append(word)
+        length += len(word) + 1
+    if chunk:
+        yield chunk

@@ -1,0 +1,103 @@
+"""Slurm's words for the state of a job, and what each means here. Pure.
+
+A job that was preempted, timed out or lost its node may be requeued: then the queue shows it as pending, and
+that is what counts. The words below for ends are reached only when the job is really over.
+"""
+
+from __future__ import annotations
+
+from ddqjobs.model import FailureClass, JobState, Observation
+from ddqjobs.schedulers.slurm.answers import Row
+
+_QUEUED, _RUNNING, _STOPPED = JobState.QUEUED, JobState.RUNNING, JobState.STOPPED
+_ENDED, _UNKNOWN = JobState.ENDED, JobState.UNKNOWN
+
+# Every state that squeue(1) and sacct(1) list, of versions 20.11 to 25.05. An end without a class leaves it
+# to the evidence to say why.
+STATES: dict[str, tuple[JobState, FailureClass | None]] = {
+    "BOOT_FAIL": (_ENDED, FailureClass.NODE),
+    "CANCELLED": (_ENDED, FailureClass.CANCELLED),
+    "COMPLETED": (_ENDED, None),
+    "COMPLETING": (_RUNNING, None),  # on its way out, or back into the queue
+    "CONFIGURING": (_QUEUED, None),  # has nodes that are still booting
+    "DEADLINE": (_ENDED, FailureClass.TIMEOUT),
+    "EXPEDITING": (_QUEUED, None),
+    "FAILED": (_ENDED, None),
+    "LAUNCH_FAILED": (_ENDED, FailureClass.NODE),
+    "NODE_FAIL": (_ENDED, FailureClass.NODE),
+    "OUT_OF_MEMORY": (_ENDED, FailureClass.OUT_OF_MEMORY),
+    "PENDING": (_QUEUED, None),
+    "POWER_UP_NODE": (_QUEUED, None),
+    "PREEMPTED": (_ENDED, FailureClass.PREEMPTED),
+    "RECONFIG_FAIL": (_ENDED, FailureClass.NODE),
+    "REQUEUED": (_QUEUED, None),
+    "REQUEUE_FED": (_QUEUED, None),
+    "REQUEUE_HOLD": (_STOPPED, None),
+    "RESIZING": (_RUNNING, None),
+    "RESV_DEL_HOLD": (_STOPPED, None),
+    "REVOKED": (_UNKNOWN, None),  # another cluster of the federation has it
+    "RUNNING": (_RUNNING, None),
+    "SIGNALING": (_RUNNING, None),
+    "SPECIAL_EXIT": (_STOPPED, None),  # requeued and held
+    "STAGE_OUT": (_RUNNING, None),
+    "STOPPED": (_STOPPED, None),
+    "SUSPENDED": (_STOPPED, None),
+    "TIMEOUT": (_ENDED, FailureClass.TIMEOUT),
+    "UPDATE_DB": (_RUNNING, None),
+}
+_HELD = ("JobHeldUser", "JobHeldAdmin", "JobHoldMaxRequeue")
+_DEPENDENCY = "a run it depends on did not end well"
+_QUIET = ("", "None", "(null)", "Priority", "Resources", "NonZeroExitCode")
+_ALIVE = (_QUEUED, _RUNNING, _STOPPED)
+
+
+def in_queue(row: Row) -> Observation:
+    """What a row of squeue means."""
+    word, state, failure = _look_up(row)
+    if state is _UNKNOWN:
+        return _unknown(row, "squeue")
+    if word == "CANCELLED" and row.reason == "DependencyNeverSatisfied":
+        return Observation(state=_ENDED, detail=_DEPENDENCY, failure=FailureClass.DEPENDENCY)
+    if word == "PENDING" and row.reason in _HELD:
+        return Observation(state=_STOPPED, detail=f"held ({row.reason})")
+    if state is _ENDED:
+        return _ended(word, row, failure)
+    detail = "" if row.reason in _QUIET else row.reason
+    if word not in ("PENDING", "RUNNING"):
+        detail = f"{word}: {detail}" if detail else word
+    return Observation(state=state, detail=detail, node=row.node if state is _RUNNING else "")
+
+
+def left_queue(row: Row) -> Observation:
+    """What a row of sacct means, of a job that squeue does not show."""
+    word, state, failure = _look_up(row)
+    if state is _UNKNOWN:
+        return _unknown(row, "sacct")
+    if state in _ALIVE:  # accounting lags behind
+        return Observation(
+            state=_UNKNOWN, detail=f"it has left the queue, and accounting still says {row.state}"
+        )
+    # By itself the controller cancels only what waits for something that cannot come any more.
+    if row.state == "CANCELLED" and row.reason in ("Dependency", "DependencyNeverSatisfied"):
+        return Observation(state=_ENDED, detail=_DEPENDENCY, failure=FailureClass.DEPENDENCY)
+    return _ended(word, row, failure)
+
+
+def _look_up(row: Row) -> tuple[str, JobState, FailureClass | None]:
+    word = row.state.partition(" ")[0].rstrip("+")  # CANCELLED by UID; sacct cuts off with a +
+    return (word, *STATES.get(word, (_UNKNOWN, None)))
+
+
+def _unknown(row: Row, command: str) -> Observation:
+    return Observation(state=_UNKNOWN, detail=f"{command} says {row.state[:40]!r}, which means nothing here")
+
+
+def _ended(word: str, row: Row, failure: FailureClass | None) -> Observation:
+    detail = f"Slurm says {row.state}"
+    if row.reason not in (*_QUIET, "Dependency", "BeginTime", "Reservation"):
+        detail += f" ({row.reason})"
+    if row.exit not in ("", "0:0") and word == "FAILED":
+        detail += f", exit {row.exit}"
+    if row.exit == "0:53":
+        detail += ": its output folder was not there on the node"
+    return Observation(state=_ENDED, detail=detail, node=row.node, failure=failure)
