@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint check bench environments clean
+.PHONY: help demo test lint check bench environments slurmlab slurmlab-down clean
 
 help:  ## these targets
-	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 $(VENV)/.installed: pyproject.toml tests/requirements.txt tools/bootstrap
 	tools/bootstrap $(VENV)
@@ -31,6 +31,12 @@ check: lint demo test  ## everything that CI runs
 
 bench: $(VENV)/.installed  ## measurements, as a table with ratios to a bare reference
 	$(BIN)/python -m tests.bench
+
+slurmlab:  ## a real Slurm cluster on this machine to play with (root; Debian or Ubuntu); docs/slurm.md
+	tests/slurmlab/up.sh
+
+slurmlab-down:  ## stop it and forget it
+	tests/slurmlab/down.sh --wipe
 
 clean:  ## forget the virtual environment and the built environments; results stay
 	rm -rf $(VENV) .environments

@@ -240,8 +240,8 @@ class Workspace:
         return None
 
     def _revoke(self, ticket: Ticket) -> None:
-        """Ends the right to run of a ticket that is written off: were its job started once more (by an operator,
-        or on a node that came back), it would run beside the job that follows it."""
+        """Ends the right to run of a ticket that is written off: were its job started once more, by an
+        operator or on a node that came back, it would run beside the job that follows it."""
         try:
             self.claims.revoke(ticket.name)
         except OSError as error:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import EXPERIMENT, TrivialProject, until
+from support import TrivialProject, until
 
 from ddqjobs import process
 from ddqjobs.schedulers.slurm import answers
@@ -56,12 +56,12 @@ class Lab:
         assert done.code == 0, done
         return done.stdout
 
-    def accounted(self, experiment: str = EXPERIMENT) -> list[tuple[str, str, str]]:
-        """(job, name, state) of all jobs of an experiment, repeats of requeued ones included."""
-        argv = ["sacct", "-X", "-P", "-n", "--starttime=now-1day", "--format=JobID,JobName,State,Comment"]
+    def accounted(self, root: Path) -> list[tuple[str, str, str]]:
+        """(job, name, state) of all jobs that a project ever submitted."""
+        argv = ["sacct", "-X", "-P", "-n", "--starttime=now-1day", "--format=JobID,JobName,State,WorkDir"]
         rows = [line.split("|") for line in self.ask(*argv).splitlines()]
-        made = [(e, row[1], row[2]) for row in rows for e in answers.expand(row[0])]
-        return [row for row in made if row[1].startswith(experiment)]
+        rows = [row for row in rows if Path(row[3]).is_relative_to(root)]
+        return [(job, row[1], row[2]) for row in rows for job in answers.expand(row[0])]
 
 
 def _zombie(pid: int) -> bool:

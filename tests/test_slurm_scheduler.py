@@ -1,0 +1,218 @@
+"""What Slurm's commands print, and what it means: literal recorded output (tests/recorded/slurm)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ddqjobs.model import FailureClass, JobState, Observation
+from ddqjobs.schedulers.base import Element
+from ddqjobs.schedulers.slurm import answers, dependencies, states
+from ddqjobs.schedulers.slurm.answers import Row, UnreadableError
+from ddqjobs.schedulers.slurm.scheduler import _by_length, _day_before
+
+RECORDED = Path(__file__).parent / "recorded" / "slurm"
+VERSIONS = sorted(path.name for path in RECORDED.iterdir() if path.is_dir())
+
+
+def recorded(version: str, name: str) -> str:
+    return (RECORDED / version / name).read_text()
+
+
+# -- answers ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "job"),
+    [
+        ("123\n", "123"),
+        ("123;cluster-1\n", "123"),
+        ("123", "123"),
+        ("", None),
+        ("Submitted batch job 123\n", None),
+        ("123\n124\n", None),
+        ("<html>", None),
+    ],
+)
+def test_accepted(text: str, job: str | None) -> None:
+    assert answers.accepted(text) == job
+
+
+@pytest.mark.parametrize(
+    ("text", "jobs"),
+    [
+        ("20", ["20"]),
+        ("20_3", ["20_3"]),
+        ("20_[2-4]", ["20_2", "20_3", "20_4"]),
+        ("20_[2-3,7%4]", ["20_2", "20_3", "20_7"]),
+        ("20_[0-9:4]", ["20_0", "20_4", "20_8"]),
+        ("20_[5]", ["20_5"]),
+    ],
+)
+def test_expand(text: str, jobs: list[str]) -> None:
+    assert answers.expand(text) == jobs
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "20_", "20_[]", "20_[a-b]", "20_[1-2-3]", "20.batch", "20+1", "20_[1-2"]
+)
+def test_expand_refuses(text: str) -> None:
+    with pytest.raises(UnreadableError):
+        answers.expand(text)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_recorded_queue(version: str) -> None:
+    rows = answers.queue(recorded(version, "squeue.txt"))
+    by_state = {row.state: row for row in rows.values()}
+    assert by_state["RUNNING"].node
+    assert by_state["PENDING"] == Row("PENDING", "JobHeldUser", "")
+    assert by_state["OUT_OF_MEMORY"].reason == "OutOfMemory"
+    assert {job for job, row in rows.items() if row.state == "PENDING"} == {f"12_{i}" for i in range(4)}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_recorded_accounting(version: str) -> None:
+    rows = answers.accounting(recorded(version, "sacct.txt"))
+    assert len(rows) == 27
+    assert rows["10_9"].state == "CANCELLED by 0"
+    assert rows["1_1"].exit == "1:0"
+    assert states.left_queue(rows["2_1"]).failure is FailureClass.DEPENDENCY
+    assert states.left_queue(rows["4"]).failure is FailureClass.DEPENDENCY
+    assert states.left_queue(rows["5"]).failure is FailureClass.CANCELLED
+    assert states.left_queue(rows["14"]).failure is FailureClass.OUT_OF_MEMORY
+    assert "output folder was not there" in states.left_queue(rows["15"]).detail
+    assert states.left_queue(rows["12_0"]).state is JobState.UNKNOWN
+    assert states.left_queue(rows["3"]) == Observation(
+        state=JobState.ENDED, detail="Slurm says COMPLETED", node=rows["3"].node
+    )
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_recorded_tokens(version: str) -> None:
+    text = recorded(version, "squeue-tokens.txt")
+    found = answers.with_comment(text, "tok-array", answers.TOKENS_HEADER, "squeue")
+    assert found == ["12_0", "12_1", "12_2", "12_3"]
+    assert answers.with_comment(text, "tok", answers.TOKENS_HEADER, "squeue") == []
+    assert answers.with_comment(text, "a|b", answers.TOKENS_HEADER, "squeue") == ["13"]
+    text = recorded(version, "sacct-tokens.txt")
+    header = answers.SEPARATOR.join(answers.COMMENT_FIELDS)
+    assert answers.with_comment(text, "tok1", header, "sacct") == ["1_0", "1_1", "1_2"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n",
+        answers.QUEUE_HEADER,
+        "JOBID STATE REASON NODELIST\n",
+        "slurm_load_jobs error: Unable to contact slurm controller\n",
+        answers.QUEUE_HEADER + "\n1\x1fRUNNING\x1fNone\n",
+        answers.QUEUE_HEADER + "\n1\x1fRUNNING\x1fNone\x1fnode1\n2\x1fRUNN",
+        answers.QUEUE_HEADER + "\nx\x1fRUNNING\x1fNone\x1fnode1\n",
+    ],
+)
+def test_what_is_no_answer(text: str) -> None:
+    with pytest.raises(UnreadableError):
+        answers.queue(text)
+
+
+def test_an_empty_queue_is_an_answer() -> None:
+    assert answers.queue(answers.QUEUE_HEADER + "\n") == {}
+
+
+# -- states ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_state_of_the_manual_is_in_the_table(version: str) -> None:
+    words = recorded(version, "states.txt").split()
+    assert len(words) > 20
+    assert set(words) <= set(states.STATES)
+
+
+@pytest.mark.parametrize(
+    ("row", "state", "detail", "failure"),
+    [
+        (Row("RUNNING", "None", "n1"), JobState.RUNNING, "", None),
+        (Row("PENDING", "Priority", ""), JobState.QUEUED, "", None),
+        (Row("PENDING", "Dependency", ""), JobState.QUEUED, "Dependency", None),
+        (Row("PENDING", "JobHeldUser", ""), JobState.STOPPED, "held (JobHeldUser)", None),
+        (Row("COMPLETING", "None", "n1"), JobState.RUNNING, "COMPLETING", None),
+        (Row("SUSPENDED", "None", "n1"), JobState.STOPPED, "SUSPENDED", None),
+        (
+            Row("TIMEOUT", "TimeLimit", "n1"),
+            JobState.ENDED,
+            "Slurm says TIMEOUT (TimeLimit)",
+            FailureClass.TIMEOUT,
+        ),
+        (Row("CANCELLED", "None", ""), JobState.ENDED, "Slurm says CANCELLED", FailureClass.CANCELLED),
+        (
+            Row("CANCELLED", "DependencyNeverSatisfied", ""),
+            JobState.ENDED,
+            "a run it depends on did not end well",
+            FailureClass.DEPENDENCY,
+        ),
+        (
+            Row("TELEPORTED", "None", ""),
+            JobState.UNKNOWN,
+            "squeue says 'TELEPORTED', which means nothing here",
+            None,
+        ),
+        (Row("", "", ""), JobState.UNKNOWN, "squeue says '', which means nothing here", None),
+    ],
+)
+def test_in_queue(row: Row, state: JobState, detail: str, failure: FailureClass | None) -> None:
+    seen = states.in_queue(row)
+    assert (seen.state, seen.detail, seen.failure) == (state, detail, failure)
+
+
+@pytest.mark.parametrize("word", sorted(states.STATES))
+def test_every_state_says_something_in_both_answers(word: str) -> None:
+    assert states.in_queue(Row(word, "None", "n1")).state is states.STATES[word][0]
+    left = states.left_queue(Row(word, "None", "n1"))
+    assert left.state in (JobState.ENDED, JobState.UNKNOWN)
+    assert left.detail
+
+
+# -- dependencies ----------------------------------------------------------------------------------------
+
+
+def elements(*after: tuple[str, ...]) -> list[Element]:
+    return [Element(index=i, run=f"r{i}", after=jobs) for i, jobs in enumerate(after)]
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [
+        ([(), ()], []),
+        ([("7",)], ["afterok:7"]),
+        ([("7_0", "7_2")], ["afterok:7_0:7_2"]),
+        ([("7_0",), ("7_1",)], ["aftercorr:7"]),
+        ([("7_0", "5"), ("7_1", "5")], ["afterok:5,aftercorr:7"]),
+        ([("7_0",), ()], ["afterok:7_0"]),
+        ([("7_0",), ("7_0",)], ["afterok:7_0"]),
+        ([("7_1",), ("7_0",)], ["afterok:7_1:7_0"]),
+        ([("7_0", "9_0"), ("7_1", "9_1")], ["aftercorr:7,aftercorr:9"]),
+    ],
+)
+def test_dependencies(after: list[tuple[str, ...]], words: list[str]) -> None:
+    made = dependencies.options(elements(*after))
+    assert made == ([f"--dependency={words[0]}", "--kill-on-invalid-dep=yes"] if words else [])
+
+
+# -- command lines ---------------------------------------------------------------------------------------
+
+
+def test_long_lists_of_jobs_are_split() -> None:
+    assert list(_by_length(["12", "3", "45", "6"], 5)) == [["12", "3"], ["45", "6"]]
+    assert list(_by_length([], 5)) == []
+
+
+@pytest.mark.parametrize(
+    ("token", "day"), [("20261122-143015-1f2e3d4c", "2026-11-21"), ("nonsense", "1970-01-02")]
+)
+def test_accounting_is_searched_from_the_day_before(token: str, day: str) -> None:
+    assert _day_before(token) == day
