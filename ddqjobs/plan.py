@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Mapping
 
+import msgspec
+
 from ddqjobs import digest as digests
 from ddqjobs.failures import BUDGETS
 from ddqjobs.history import History, RunHistory, Ticket
@@ -183,6 +185,31 @@ def _waiting(run: Run, planned: Mapping[str, PlannedRun]) -> str:
             return f"needs {name}, which is optional and not submitted"
         return f"needs {name}, which is {upstream.status.value}"
     return ""
+
+
+def full(limit: int) -> str:
+    """Why a run is not submitted although nothing that it needs is missing: the site's queue is full."""
+    return f"site limit {limit} jobs in queue"
+
+
+def room(plan: Plan, limit: int) -> int | None:
+    """How many more jobs of this plan the site's queue takes; None without a limit."""
+    return max(0, limit - sum(p.status is Status.ACTIVE for p in plan.runs)) if limit else None
+
+
+def with_limit(plan: Plan, limit: int) -> Plan:
+    """The plan with the reason of those runs that only a full queue holds up."""
+    if room(plan, limit) != 0:
+        return plan
+    return msgspec.structs.replace(
+        plan,
+        runs=tuple(
+            msgspec.structs.replace(p, reason=full(limit))
+            if p.status is Status.ELIGIBLE and not p.run.optional
+            else p
+            for p in plan.runs
+        ),
+    )
 
 
 def submittable(

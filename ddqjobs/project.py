@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ddqjobs.submission import Outcome, Rendered, Submitter, Submitting
 
 Say = Callable[[str], None]
+CALLS_PER_LOOK = 4  # a look submits (squeue, sbatch) and plans (squeue, sacct)
 _TRAINS = (TaskKind.TRAIN, TaskKind.PREPARE, TaskKind.SMOKE)
 
 
@@ -289,7 +290,12 @@ class Project:
         show: Callable[[Plan, Sequence[PlannedRun]], None] = lambda _plan, _runs: None,
         pause_s: float = 0.5,
     ) -> Plan:
-        """Submits until nothing chosen is active or submittable any more; returns the last plan."""
+        """Submits until nothing chosen is active or submittable any more; returns the last plan.
+
+        Looks again after ``pause_s``, or as seldom as the site's calls per minute ask for.
+        """
+        calls = self.workspace(experiment, site).site.limits.calls_per_minute
+        pause_s = max(pause_s, 60 * CALLS_PER_LOOK / calls) if calls else pause_s
         while True:
             outcome = self.submit(experiment, filters, options, site=site, say=say)
             options = msgspec.structs.replace(options, stale=False)  # once is enough

@@ -131,6 +131,17 @@ def within_budget(
     return tuple(kept.values()), left
 
 
+def within_queue(
+    picks: Sequence[PlannedRun], left: dict[str, str], plan: Plan, limit: int
+) -> tuple[tuple[PlannedRun, ...], dict[str, str]]:
+    """Keeps as many runs, in order, as the site's queue takes beside those that are in it."""
+    room = planning.room(plan, limit)
+    if room is None:
+        return tuple(picks), left
+    over = {p.run.name: f"{p.status.value}: {planning.full(limit)}" for p in picks[room:]}
+    return tuple(picks[:room]), {**left, **over}
+
+
 def batches(
     picks: Sequence[PlannedRun], workspace: Workspace, able: Capabilities
 ) -> list[tuple[Resources, list[Run]]]:
@@ -173,6 +184,7 @@ class Submitter:
         workspace = self._workspace
         able = workspace.scheduler(workspace.site.name).capabilities
         picks, left = pick(plan, wanted, graph=able.dependencies, costs=self._costs(plan))
+        picks, left = within_queue(picks, left, plan, workspace.site.limits.jobs_in_queue)
         if not picks:
             return Outcome(left=left)
         self._require_environments([p.run for p in picks])

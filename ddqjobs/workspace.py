@@ -74,7 +74,7 @@ class Workspace:
         history = self.history()
         if refresh and history.active() and self.refresh(history):
             history = self.history()
-        return planning.build(
+        plan = planning.build(
             self.loaded.runs,
             history,
             experiment=self.loaded.experiment.name,
@@ -82,6 +82,7 @@ class Workspace:
             missing=self._missing(history),
             blocked=self.blocked(),
         )
+        return planning.with_limit(plan, self.site.limits.jobs_in_queue)
 
     def blocked(self) -> dict[str, str]:
         """Run -> why it cannot run whatever is done: its configuration does not exist."""

@@ -44,10 +44,10 @@ class Lab:
         """Name of a node, from 1."""
         return f"lab{(self.folder / 'slot').read_text().strip()}n{number}"
 
-    def kill(self, name: str) -> None:
-        """kill -9 of a daemon or of a whole node."""
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """kill -9 (or another signal) of a daemon or of a whole node; it is gone afterwards."""
         pid = int((self.folder / "pid" / name).read_text())
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
         until(lambda: not (Path("/proc") / str(pid)).exists() or _zombie(pid))
 
     def ask(self, *words: str) -> str:

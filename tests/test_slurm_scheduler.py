@@ -10,7 +10,7 @@ from ddqjobs.model import FailureClass, JobState, Observation
 from ddqjobs.schedulers.base import Element
 from ddqjobs.schedulers.slurm import answers, dependencies, states
 from ddqjobs.schedulers.slurm.answers import Row, UnreadableError
-from ddqjobs.schedulers.slurm.scheduler import _by_length, _day_before
+from ddqjobs.schedulers.slurm.scheduler import Pace, _by_length, _day_before
 
 RECORDED = Path(__file__).parent / "recorded" / "slurm"
 VERSIONS = sorted(path.name for path in RECORDED.iterdir() if path.is_dir())
@@ -216,3 +216,19 @@ def test_long_lists_of_jobs_are_split() -> None:
 )
 def test_accounting_is_searched_from_the_day_before(token: str, day: str) -> None:
     assert _day_before(token) == day
+
+
+def test_calls_per_minute_are_kept() -> None:
+    now, naps = [0.0], []
+
+    def sleep(nap_s: float) -> None:
+        naps.append(nap_s)
+        now[0] += nap_s
+
+    pace = Pace(3, clock=lambda: now[0], sleep=sleep)
+    for _ in range(7):
+        now[0] += 1
+        pace.wait()
+    assert naps == [57, 0, 0, 57]
+    Pace(0, sleep=sleep).wait()
+    assert len(naps) == 4

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import signal
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import pytest
 from slurm_support import Lab, SlurmProject
-from support import EXPERIMENT, task, until
+from support import EXPERIMENT, end_of, fork, task, until
+from test_exactly_once import die_after
 
-from ddqjobs.ledger import Submitted
-from ddqjobs.model import Status
+from ddqjobs import process, submission
+from ddqjobs.claims import Claims
+from ddqjobs.filters import Filters
+from ddqjobs.ledger import Ledger, Submitted
+from ddqjobs.model import JobState, Status
+from ddqjobs.project import Project, SubmitOptions, open_project
+from ddqjobs.schedulers.slurm import SlurmScheduler
+from ddqjobs.workspace import Workspace
 
 pytestmark = pytest.mark.slurm
+ROOT = Path(__file__).resolve().parent.parent
 
 # A line in the trace, then waits until the test lets it go; stops without a word when it is asked to.
 WAIT = (
@@ -43,7 +57,7 @@ def test_a_matrix_runs_as_arrays_with_dependencies(lab: Lab, on_slurm: SlurmProj
     on_slurm.until_over()
     once_each(on_slurm)
     assert sum(isinstance(r, Submitted) for r in on_slurm.records()) == 2  # two arrays
-    assert Counter(state for _, _, state in lab.accounted(on_slurm.root)) == {"COMPLETED": 8}
+    until(lambda: Counter(s for _, _, s in lab.accounted(on_slurm.root)) == {"COMPLETED": 8})  # it lags
     assert on_slurm.open().submit(EXPERIMENT).submitted == {}
 
 
@@ -133,3 +147,229 @@ def test_a_job_that_nears_its_time_limit_is_asked_to_stop_and_requeues_itself(
     assert plan["first"].attempts == 2
     assert on_slurm.executions() == {"first": 2}
     assert {job for job, _, _ in lab.accounted(on_slurm.root)} == {job}
+
+
+# -- lost answers ----------------------------------------------------------------------------------------
+
+
+def wrap_sbatch(project: SlurmProject, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Puts an ``sbatch`` before the real one, which is ``$SBATCH``."""
+    real = shutil.which("sbatch")
+    assert real
+    folder = project.root / "bin"
+    folder.mkdir()
+    wrapper = folder / "sbatch"
+    wrapper.write_text(f"#!/bin/bash\nSBATCH={real} ROOT={project.root}\n{script}\n")
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def unwrap(project: SlurmProject) -> None:
+    (project.root / "bin" / "sbatch").unlink()
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ('"$SBATCH" "$@" > /dev/null; sleep 1000', "gave no answer within 4 s"),
+        ('"$SBATCH" "$@" > /dev/null; echo "Welcome!"', "said 'Welcome!' instead of a job id"),
+        ('"$SBATCH" "$@" > /dev/null', "said '' instead of a job id"),
+        (
+            '"$SBATCH" "$@" > /dev/null; echo "sbatch: error: Batch job submission failed: '
+            'Socket timed out on send/recv operation" >&2; exit 1',
+            "ended with code 1: sbatch: error: Batch job submission failed: Socket timed out",
+        ),
+        ('"$SBATCH" "$@" > /dev/null; kill -9 $$', "ended with code -9"),
+        ("sleep 1000", "gave no answer within 4 s"),
+        ("echo", "said '' instead of a job id"),
+    ],
+    ids=["hangs", "garbage", "silent", "time-out", "killed", "hangs before", "garbage before"],
+)  # fmt: skip
+def test_an_sbatch_whose_answer_is_lost(
+    lab: Lab, on_slurm: SlurmProject, monkeypatch: pytest.MonkeyPatch, script: str, words: str
+) -> None:
+    on_slurm.site(submit_timeout="4s")
+    wrap_sbatch(on_slurm, monkeypatch, script)
+    said = on_slurm.cli("submit")
+    assert said.code == 3
+    assert [words in line for line in said.stderr.splitlines()] == [True]
+    unwrap(on_slurm)
+    on_slurm.submit_all()
+    once_each(on_slurm)
+    until(lambda: len(lab.accounted(on_slurm.root)) == 2)
+
+
+def test_an_sbatch_that_arrives_after_its_ticket_was_voided_starts_nothing(
+    lab: Lab, on_slurm: SlurmProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command is killed, its sbatch lives on and comes through minutes later."""
+    late = 'touch "$ROOT/sent"; until [ -e "$ROOT/go" ]; do sleep 0.1; done; "$SBATCH" "$@"'
+    wrap_sbatch(on_slurm, monkeypatch, late)
+    with on_slurm.started("submit") as command:
+        until((on_slurm.root / "sent").exists)
+        command.kill()
+    unwrap(on_slurm)
+    assert len(on_slurm.open().submit(EXPERIMENT).submitted) == 2
+    (on_slurm.root / "go").touch()
+    until(lambda: len(lab.accounted(on_slurm.root)) == 3)
+    on_slurm.until_over()
+    until(lambda: Counter(s for _, _, s in lab.accounted(on_slurm.root)) == {"COMPLETED": 2, "FAILED": 1})
+    once_each(on_slurm)
+
+
+# (the step after which it dies, how often that was done before)
+STEPS_OF_SUBMIT: list[tuple[str, Any, str, int]] = [
+    ("planned", Workspace, "plan", 1),
+    ("snapshot", submission, "snapshot", 1),
+    ("reserved", Claims, "reserve", 1),
+    ("folder", submission, "write_scripts", 1),
+    ("intent", Ledger, "append", 1),
+    ("accepted", process, "run", 1),
+    ("submitted", SlurmScheduler, "submit", 1),
+    ("recorded", Ledger, "append", 2),
+    ("second reserved", Claims, "reserve", 3),
+    ("second intent", Ledger, "append", 3),
+    ("second accepted", process, "run", 2),
+    ("second submitted", SlurmScheduler, "submit", 2),
+    ("second recorded", Ledger, "append", 4),
+]
+
+
+def test_the_next_command_goes_on_wherever_a_submission_was_killed(lab: Lab, tmp_path: Path) -> None:
+    projects = {}
+    for step, owner, name, times in STEPS_OF_SUBMIT:
+        project = projects[step] = SlurmProject(tmp_path / step.replace(" ", "-"))
+        project.pairs(2)
+
+        def submit(project: Any = project, owner: Any = owner, name: str = name, times: int = times) -> None:
+            die_after(owner, name, times)
+            project.open().submit(EXPERIMENT)
+
+        assert end_of(fork(submit)) == -signal.SIGKILL, step
+        project.open().submit(EXPERIMENT)
+    for project in projects.values():
+        project.submit_all()
+        once_each(project)
+        until(lambda project=project: len(lab.accounted(project.root)) == 4)  # type: ignore[misc]
+
+
+# -- daemons that are down -------------------------------------------------------------------------------
+
+
+def test_without_a_controller_every_command_says_so_and_nothing_is_lost(
+    lab: Lab, on_slurm: SlurmProject
+) -> None:
+    on_slurm.tasks({"first": task(), "second": task(inputs={"b": "first.out"}), "third": task()}, work=WAIT)
+    assert set(on_slurm.open().submit(EXPERIMENT, Filters(runs=("first", "second"))).submitted) == {
+        "first",
+        "second",
+    }
+    until(lambda: on_slurm.run("first").state is JobState.RUNNING)
+    lab.kill("slurmctld", signal.SIGTERM)
+    for words in (["status"], ["submit"], ["cancel", "first", "--yes"]):
+        said = on_slurm.cli(*words)
+        assert said.code == 3, (words, said)
+        assert len(said.stderr.splitlines()) == 1, (words, said)
+        assert "Unable to contact slurm controller" in said.stderr
+    assert lab.up().code == 0
+    until(lambda: on_slurm.run("first").state is JobState.RUNNING)
+    (on_slurm.root / "trace.go").touch()
+    on_slurm.submit_all()
+    once_each(on_slurm)
+
+
+def test_without_accounting_the_queue_and_the_evidence_suffice(lab: Lab, on_slurm: SlurmProject) -> None:
+    lab.kill("slurmdbd")
+    on_slurm.pairs(2)
+    assert len(on_slurm.open().submit(EXPERIMENT).submitted) == 4
+    on_slurm.until_over()
+    once_each(on_slurm)
+    assert lab.up().code == 0
+    until(lambda: Counter(s for _, _, s in lab.accounted(on_slurm.root)) == {"COMPLETED": 4})
+
+
+# -- limits ----------------------------------------------------------------------------------------------
+
+
+def test_no_more_jobs_than_the_site_allows_are_in_its_queue(lab: Lab, on_slurm: SlurmProject) -> None:
+    on_slurm.site(limits={"jobs_in_queue": 4, "array_size": 3})
+    on_slurm.tasks({"first": task(seeds=list(range(6)))}, work=WAIT)
+    outcome = on_slurm.open().submit(EXPERIMENT)
+    assert set(outcome.submitted) == {f"first.s{n}" for n in range(4)}
+    assert outcome.left == dict.fromkeys(("first.s4", "first.s5"), "eligible: site limit 4 jobs in queue")
+    assert on_slurm.run("first.s5").status is Status.ELIGIBLE
+    assert on_slurm.run("first.s5").reason == "site limit 4 jobs in queue"
+    assert on_slurm.open().submit(EXPERIMENT).submitted == {}
+    (on_slurm.root / "trace.go").touch()
+    assert on_slurm.cli("submit", "--wait").code == 0
+    once_each(on_slurm)
+
+
+def test_a_preempted_job_starts_again_by_itself(lab: Lab, on_slurm: SlurmProject) -> None:
+    on_slurm.site({"partition": "spot"})
+    on_slurm.tasks({"first": task()}, work=WAIT)
+    job = on_slurm.open().submit(EXPERIMENT).submitted["first"]
+    until(lambda: on_slurm.executions()["first"] == 1)
+    words = ["--parsable", "-p", "gpu", "-N4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 60"]
+    other = lab.ask("sbatch", *words)
+    until(lambda: on_slurm.run("first").state is JobState.QUEUED)
+    assert on_slurm.open().submit(EXPERIMENT).submitted == {}
+    lab.ask("scancel", other.strip())
+    until(lambda: on_slurm.executions()["first"] == 2)
+    (on_slurm.root / "trace.go").touch()
+    plan = on_slurm.until_over()
+    assert (plan["first"].status, plan["first"].attempts) == (Status.DONE, 2)
+    assert {job for job, _, _ in lab.accounted(on_slurm.root)} == {job}
+
+
+# -- real trainings --------------------------------------------------------------------------------------
+
+
+def losses(project: Project, run: str) -> list[tuple[int, int, float]]:
+    """(epoch, iteration, loss) of a training's whole curve, as its last attempt tells it."""
+    folder = project.workspace("nano").run_dir(run) / "attempts"
+    last = max(folder.iterdir(), key=lambda path: int(path.name))
+    curve: dict[tuple[int, int], float] = {}
+    for log in sorted(last.glob("work_dir/*/vis_data/scalars.json")):
+        for row in map(json.loads, log.read_text().splitlines()):
+            if "loss" in row:
+                curve[row["epoch"], row["iter"]] = row["loss"]
+    return [(*key, loss) for key, loss in sorted(curve.items())]
+
+
+@pytest.mark.training
+def test_real_trainings_on_slurm_equal_those_on_the_local_site(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of nano, with a training that is requeued in its second epoch: the same AP and the same losses."""
+    made = {}
+    for site in ("slurm", "local"):
+        root = tmp_path / site
+        (root / "experiments").mkdir(parents=True)
+        folder = root / "templates" / site
+        folder.mkdir(parents=True)
+        declared = {
+            "name": site,
+            "scheduler": site,
+            "environments": str(ROOT / ".environments"),
+            "grace": "2s",
+        }
+        (folder / "site.yaml").write_text(json.dumps(declared))
+        monkeypatch.setenv("DDQJOBS_SITE", site)
+        project = made[site] = open_project(root)
+        jobs = project.submit("nano").submitted
+        assert len(jobs) == 12
+        if site == "slurm":
+            run_dir = project.workspace("nano").run_dir("p4-train.ddq-detr-r18")
+            until((run_dir / "attempts" / "1" / "work_dir" / "epoch_1.pth").exists)
+            lab.ask("scontrol", "requeue", jobs["p4-train.ddq-detr-r18"])
+        plan = project.wait("nano", Filters(), SubmitOptions())
+        assert {p.run.name: p.reason for p in plan.runs if p.status is not Status.DONE} == {}
+        if site == "slurm":
+            assert [p.attempts for p in plan.runs if p.run.name == "p4-train.ddq-detr-r18"] == [2]
+    on_slurm, local = (made[site].products("nano") for site in ("slurm", "local"))
+    assert {name: p.metrics for name, p in on_slurm.items()} == {name: p.metrics for name, p in local.items()}
+    for run in ("release.s2023", "p3-train.ddq-detr-r18", "p4-train.ddq-detr-r18"):
+        curve = losses(made["slurm"], run)
+        assert len(curve) == 8
+        assert curve == losses(made["local"], run)

@@ -35,7 +35,9 @@ def make_scheduler(site: Site, project: Path) -> Scheduler:
     if site.scheduler == "slurm":
         from ddqjobs.schedulers.slurm import SlurmScheduler
 
-        return SlurmScheduler(site.name, submit_s=seconds(site.submit_timeout))
+        return SlurmScheduler(
+            site.name, submit_s=seconds(site.submit_timeout), calls_per_minute=site.limits.calls_per_minute
+        )
     raise StateError(
         f"site {site.name}: this version renders scripts for {site.scheduler} (submit --dry-run --out DIR) "
         "but cannot submit to it yet; submit to a local site, or start the scripts by hand"

@@ -6,7 +6,8 @@ import datetime
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ddqjobs import process
 from ddqjobs.errors import SchedulerError
@@ -39,10 +40,14 @@ class SlurmScheduler:
 
     ``submit_s`` is how long ``sbatch`` may take before its answer counts as lost; ``ask_s`` the same for
     questions, which clients of a controller that is down answer after about nine seconds by themselves.
+    What exceeds ``calls_per_minute`` waits for its turn; 0 is no limit.
     """
 
-    def __init__(self, name: str = "slurm", *, submit_s: float = 120.0, ask_s: float = 60.0) -> None:
+    def __init__(
+        self, name: str = "slurm", *, submit_s: float = 120.0, ask_s: float = 60.0, calls_per_minute: int = 0
+    ) -> None:
         self._name = name
+        self._calls = Pace(calls_per_minute)
         self._submit_s, self._ask_s = submit_s, ask_s
         self._seen: dict[str, float] = {}  # job -> when the controller knew it
 
@@ -60,6 +65,7 @@ class SlurmScheduler:
         before = dependencies.jobs_before(submission.elements)
         self._require_known(before)
         argv = ["sbatch", "--parsable", *dependencies.options(submission.elements), str(submission.script)]
+        self._calls.wait()
         done = process.run(argv, timeout=self._submit_s, env=_environment(), cwd=submission.folder)
         job = answers.accepted(done.stdout) if done.code == 0 else None
         if job is None:
@@ -171,11 +177,33 @@ class SlurmScheduler:
         return done.stdout
 
     def _run(self, argv: Sequence[str]) -> process.Completed:
+        self._calls.wait()
         return process.run(argv, timeout=self._ask_s, env=_environment())
 
     def _cannot(self, what: str, done: process.Completed) -> SchedulerError:
         why = f"no answer within {self._ask_s:g} s" if done.timed_out else _first_line(done)
         return SchedulerError(f"site {self._name}: cannot {what}: {done.argv[0]}: {why}")
+
+
+class Pace:
+    """Lets so many calls through in any minute, of this process."""
+
+    def __init__(
+        self,
+        per_minute: int,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._clock, self._sleep = clock, sleep
+        self._last: deque[float] | None = deque(maxlen=per_minute) if per_minute else None
+
+    def wait(self) -> None:
+        """Returns when one more call is allowed."""
+        if self._last is None:
+            return
+        if len(self._last) == self._last.maxlen:
+            self._sleep(max(0.0, self._last[0] + 60.0 - self._clock()))
+        self._last.append(self._clock())
 
 
 # Ended ones too, as long as the controller remembers them; an array's elements one by one.

@@ -40,12 +40,15 @@ leave() {  # leave CODE PRODUCT FAILURE NOTE AGAIN: the attempt's last word
     | put "$attempt_dir/exit.json"
 }
 
+set +u  # what a site brings along is seldom written for it
 command -v module > /dev/null || { printf 'ddqjobs: this site has no module command\n' >&2; exit 69; }
 module load gcc/9.3.0-gcc-4.8.5-bxl || exit 69
 module load cuda/11.1.0-gcc-4.8.5-67q || exit 69
 module load python/3.8.12-gcc-4.8.5-jbm || exit 69
+set -u
 
 # What this start runs: one function per element, named by its index.
+# shellcheck disable=SC2329  # called by its index
 element_0() {  # p2-convert.ddq-detr-4scale
   export DDQJOBS_RUN=p2-convert.ddq-detr-4scale DDQJOBS_KIND=convert DDQJOBS_MODEL=ddq-detr-4scale
   export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=0
@@ -56,8 +59,11 @@ element_0() {  # p2-convert.ddq-detr-4scale
   # shellcheck disable=SC2329  # called by the base script
   task() {
     cd -- "$HOME"/ddq/new/mmdetection || return 70
+    case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
+    set +u
     # shellcheck source=/dev/null
     . "$HOME"/ddq/new/detr_py38/bin/activate || return 69
+    set -u
     exec "$DDQJOBS_PYTHON" -m ddqjobs.detect.convert "$DDQJOBS_INPUT_CHECKPOINT" --out "$DDQJOBS_WORK_DIR"/checkpoint.pth --report "$DDQJOBS_WORK_DIR"/convert.json --config configs/ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py
   }
 }
@@ -115,10 +121,11 @@ export DDQJOBS_PORT PORT="$DDQJOBS_PORT"
 
 # 4. The work, in the background, so that this shell hears signals. USR1 comes before a time limit, TERM with
 #    preemption and cancellation: both only leave the stop file, which the task looks for.
-interrupted=0
+interrupted=0 asked=''
 # shellcheck disable=SC2329  # called by the trap
-ask_to_stop() { interrupted=1; : > "$DDQJOBS_STOP"; }
-trap ask_to_stop USR1 TERM
+ask_to_stop() { interrupted=1 asked="$asked $1"; : > "$DDQJOBS_STOP"; }
+trap 'ask_to_stop USR1' USR1
+trap 'ask_to_stop TERM' TERM
 
 (
   trap 'kill "$nap" 2> /dev/null; exit' TERM

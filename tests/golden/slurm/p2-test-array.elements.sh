@@ -1,3 +1,5 @@
+# shellcheck shell=bash disable=SC2034,SC2153,SC2154
+# shellcheck disable=SC2329  # called by its index
 element_0() {  # p2-test.ddq-detr-4scale
   export DDQJOBS_RUN=p2-test.ddq-detr-4scale DDQJOBS_KIND=test DDQJOBS_MODEL=ddq-detr-4scale
   export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=8
@@ -8,9 +10,11 @@ element_0() {  # p2-test.ddq-detr-4scale
   # shellcheck disable=SC2329  # called by the base script
   task() {
     cd -- "$HOME"/ddq/new/mmdetection || return 70
+    case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
     exec bash tools/dist_test.sh configs/ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py "$DDQJOBS_INPUT_CHECKPOINT" 8 --work-dir "$DDQJOBS_WORK_DIR" --cfg-options test_evaluator.outfile_prefix="$DDQJOBS_WORK_DIR"/results
   }
 }
+# shellcheck disable=SC2329  # called by its index
 element_1() {  # p2-test.ddq-detr-5scale
   export DDQJOBS_RUN=p2-test.ddq-detr-5scale DDQJOBS_KIND=test DDQJOBS_MODEL=ddq-detr-5scale
   export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=8
@@ -21,9 +25,11 @@ element_1() {  # p2-test.ddq-detr-5scale
   # shellcheck disable=SC2329  # called by the base script
   task() {
     cd -- "$HOME"/ddq/new/mmdetection || return 70
+    case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
     exec bash tools/dist_test.sh configs/ddq/ddq-detr-5scale_r50_8xb2-12e_coco.py "$DDQJOBS_INPUT_CHECKPOINT" 8 --work-dir "$DDQJOBS_WORK_DIR" --cfg-options test_evaluator.outfile_prefix="$DDQJOBS_WORK_DIR"/results
   }
 }
+# shellcheck disable=SC2329  # called by its index
 element_2() {  # p2-test.ddq-detr-swinl
   export DDQJOBS_RUN=p2-test.ddq-detr-swinl DDQJOBS_KIND=test DDQJOBS_MODEL=ddq-detr-swinl
   export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=8
@@ -34,6 +40,7 @@ element_2() {  # p2-test.ddq-detr-swinl
   # shellcheck disable=SC2329  # called by the base script
   task() {
     cd -- "$HOME"/ddq/new/mmdetection || return 70
+    case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
     exec bash tools/dist_test.sh configs/ddq/ddq-detr-4scale_swinl_8xb2-30e_coco.py "$DDQJOBS_INPUT_CHECKPOINT" 8 --work-dir "$DDQJOBS_WORK_DIR" --cfg-options test_evaluator.outfile_prefix="$DDQJOBS_WORK_DIR"/results
   }
 }
