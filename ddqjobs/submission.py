@@ -20,7 +20,7 @@ import getpass
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -143,9 +143,10 @@ def within_queue(
 
 
 def batches(
-    picks: Sequence[PlannedRun], workspace: Workspace, able: Capabilities
+    picks: Sequence[PlannedRun], workspace: Workspace, able: Capabilities, queued: Collection[str] = ()
 ) -> list[tuple[Resources, list[Run]]]:
-    """Runs of one submission each: same depth below the picks, same resources, at most an array's size."""
+    """Runs of one submission each: same depth below the picks, same resources, at most an array's size, and
+    dependencies that a scheduler can say of an array (:func:`alike`)."""
     depth: dict[str, int] = {}
     groups: dict[tuple[int, Resources], list[Run]] = {}
     for planned in picks:
@@ -153,8 +154,41 @@ def batches(
         depth[run.name] = 1 + max((depth[up] for up in run.upstream if up in depth), default=-1)
         groups.setdefault((depth[run.name], on_site(run.resources, workspace.site)), []).append(run)
     size = (workspace.site.limits.array_size or 1000) if able.arrays else 1
-    ordered = sorted(groups.items(), key=lambda item: item[0][0])
-    return [(r, runs[i : i + size]) for (_, r), runs in ordered for i in range(0, len(runs), size)]
+    places: dict[str, tuple[int, int]] = {}  # run -> (submission, index)
+    made: list[tuple[Resources, list[Run]]] = []
+    for (_, resources), runs in sorted(groups.items(), key=lambda item: item[0][0]):
+        for similar in alike(runs, places, queued):
+            for start in range(0, len(similar), size):
+                batch = similar[start : start + size]
+                places.update((run.name, (len(made), index)) for index, run in enumerate(batch))
+                made.append((resources, batch))
+    return made
+
+
+def alike(
+    runs: Sequence[Run], places: Mapping[str, tuple[int, int]], queued: Collection[str]
+) -> list[list[Run]]:
+    """Runs parted so that within a part either all wait for the same runs, or the n-th waits for the n-th of
+    another submission. A scheduler says dependencies of a whole array: one that mixes others would let each
+    element wait for all, and fail with any.
+
+    ``places`` says which runs are submitted just before, as (submission, index); ``queued`` are in the queue
+    already. Whatever else a run needs is done.
+    """
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        waits = tuple(up for up in run.upstream if up in places or up in queued)
+        groups.setdefault(waits, []).append(run)
+    parts: list[list[Run]] = []
+    corresponding: dict[tuple[int, ...], list[Run]] = {}
+    for waits, members in groups.items():
+        before = [places.get(up, (-1, -1)) for up in waits]
+        part = corresponding.get(submissions := tuple(number for number, _ in before), [])
+        if len(members) == 1 and before and {index for _, index in before} == {len(part)}:
+            corresponding[submissions] = [*part, *members]
+        else:
+            parts.append(members)
+    return [*corresponding.values(), *parts]
 
 
 class Submitter:
@@ -196,7 +230,7 @@ class Submitter:
         self._planned = {p.run.name: p for p in plan.runs}
         # A dependency only onto a job that was seen a moment ago: nobody knows what else would mean.
         jobs = {p.run.name: p.job for p in plan.runs if p.job and p.state in _IN_QUEUE}
-        for resources, runs in batches(self._as_they_will_be(picks, plan), workspace, able):
+        for resources, runs in batches(self._as_they_will_be(picks, plan), workspace, able, jobs):
             outcome = self._submit_batch(resources, runs, code, jobs, outcome, say)
         return outcome
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from support import a_run
 
 from ddqjobs.model import FailureClass, JobState, Observation
 from ddqjobs.schedulers.base import Element
 from ddqjobs.schedulers.slurm import answers, dependencies, states
 from ddqjobs.schedulers.slurm.answers import Row, UnreadableError
 from ddqjobs.schedulers.slurm.scheduler import Pace, _by_length, _day_before
+from ddqjobs.submission import alike
 
 RECORDED = Path(__file__).parent / "recorded" / "slurm"
 VERSIONS = sorted(path.name for path in RECORDED.iterdir() if path.is_dir())
@@ -201,6 +203,32 @@ def elements(*after: tuple[str, ...]) -> list[Element]:
 def test_dependencies(after: list[tuple[str, ...]], words: list[str]) -> None:
     made = dependencies.options(elements(*after))
     assert made == ([f"--dependency={words[0]}", "--kill-on-invalid-dep=yes"] if words else [])
+
+
+def test_runs_that_wait_alike_share_an_array() -> None:
+    places = {"a0": (1, 0), "a1": (1, 1), "a2": (1, 2), "b": (2, 0)}
+    runs = [
+        a_run("same-0", "b"),
+        a_run("pair-0", "a0"),
+        a_run("pair-1", "a1", "done"),
+        a_run("free-0"),
+        a_run("same-1", "b"),
+        a_run("free-1", "done"),
+        a_run("pair-2", "a2"),
+        a_run("both", "a0", "b"),
+        a_run("late", "elsewhere"),
+    ]
+    parts = alike(runs, places, {"elsewhere"})
+    assert sorted([run.name for run in part] for part in parts) == [
+        ["both"],
+        ["free-0", "free-1"],
+        ["late"],
+        ["pair-0", "pair-1", "pair-2"],
+        ["same-0", "same-1"],
+    ]
+    # An index that is missing would shift the others: each of those goes alone.
+    parts = alike([a_run("pair-1", "a1"), a_run("pair-2", "a2")], places, ())
+    assert [[run.name for run in part] for part in parts] == [["pair-1"], ["pair-2"]]
 
 
 # -- command lines ---------------------------------------------------------------------------------------
