@@ -25,15 +25,17 @@ class Lab:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._environment = {**os.environ, "SLURMLAB_DIR": str(folder)}
 
     def up(self) -> process.Completed:
         """Starts what does not run."""
-        return process.run([SCRIPTS / "up.sh"], timeout=300, env=self._environment)
+        return process.run([SCRIPTS / "up.sh"], timeout=300, env=self._environment())
 
     def down(self) -> None:
         """Stops everything and forgets it."""
-        process.run([SCRIPTS / "down.sh", "--wipe"], timeout=120, env=self._environment)
+        process.run([SCRIPTS / "down.sh", "--wipe"], timeout=120, env=self._environment())
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "SLURMLAB_DIR": str(self.folder)}
 
     @property
     def configuration(self) -> Path:

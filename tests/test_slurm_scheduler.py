@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from support import a_run
 
+from ddqjobs import process
 from ddqjobs.model import FailureClass, JobState, Observation
 from ddqjobs.schedulers.base import Element
 from ddqjobs.schedulers.slurm import answers, dependencies, states
@@ -260,3 +263,14 @@ def test_calls_per_minute_are_kept() -> None:
     assert naps == [57, 0, 0, 57]
     Pace(0, sleep=sleep).wait()
     assert len(naps) == 4
+
+
+def test_shellcheck_accepts_the_lab() -> None:
+    beside = Path(sys.executable).with_name("shellcheck")
+    shellcheck = str(beside) if beside.exists() else shutil.which("shellcheck")
+    assert shellcheck, "shellcheck is missing: install the group dev"
+    root = Path(__file__).parent
+    scripts = sorted((root / "slurmlab").glob("*.sh"))
+    assert len(scripts) == 3
+    done = process.run([shellcheck, "-x", *scripts], timeout=60, cwd=root.parent)
+    assert (done.code, done.stdout) == (0, "")

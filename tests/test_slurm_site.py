@@ -12,15 +12,16 @@ from typing import Any
 
 import pytest
 from slurm_support import Lab, SlurmProject
-from support import EXPERIMENT, end_of, fork, task, until
+from support import EXPERIMENT, WORK, end_of, fork, task, until
 from test_exactly_once import die_after
 
 from ddqjobs import process, submission
 from ddqjobs.claims import Claims
 from ddqjobs.filters import Filters
 from ddqjobs.ledger import Ledger, Submitted
-from ddqjobs.model import JobState, Status
+from ddqjobs.model import JobState, Resources, Status
 from ddqjobs.project import Project, SubmitOptions, open_project
+from ddqjobs.schedulers.base import DependencyGoneError, Element, Submission
 from ddqjobs.schedulers.slurm import SlurmScheduler
 from ddqjobs.workspace import Workspace
 
@@ -373,3 +374,40 @@ def test_real_trainings_on_slurm_equal_those_on_the_local_site(
         curve = losses(made["slurm"], run)
         assert len(curve) == 8
         assert curve == losses(made["local"], run)
+
+
+def test_jobs_that_the_controller_has_forgotten_are_found_in_accounting(
+    lab: Lab, on_slurm: SlurmProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing may depend on them: Slurm would take them for jobs that ended well (trap 1)."""
+    monkeypatch.setenv("MIN_JOB_AGE", "2")
+    lab.kill("slurmctld", signal.SIGTERM)
+    assert lab.up().code == 0
+    work = '[ "$DDQJOBS_RUN" != first.s1 ] || exit 1; ' + WORK
+    on_slurm.tasks({"first": task(seeds=[0, 1, 2])}, work=work)
+    jobs = on_slurm.open().submit(EXPERIMENT).submitted
+    until(lambda: not lab.ask("squeue", "--noheader", "--states=all"))
+    scheduler = SlurmScheduler("lab")
+    seen = scheduler.query([*jobs.values(), "99999", "nonsense"])
+    assert [seen[job].detail for job in jobs.values()] == [
+        "Slurm says COMPLETED",
+        "Slurm says FAILED, exit 1:0",
+        "Slurm says COMPLETED",
+    ]
+    assert seen["99999"].state is seen["nonsense"].state is JobState.UNKNOWN
+    token = next(r.token for r in on_slurm.records() if isinstance(r, Submitted))
+    until(lambda: scheduler.find(token) == dict(enumerate(jobs.values())))
+    assert scheduler.find(token[:-1]) is None
+    waits = Element(index=0, run="r", after=(jobs["first.s1"],))
+    made = Submission(
+        token="t", name="n", folder=str(on_slurm.root), resources=Resources(), elements=(waits,)
+    )
+    with pytest.raises(DependencyGoneError, match="has left the queue"):
+        scheduler.submit(made)
+    assert {name: p.status.value for name, p in on_slurm.until_over().items()} == {
+        "first.s0": "done",
+        "first.s1": "failed",
+        "first.s2": "done",
+    }
+    monkeypatch.delenv("MIN_JOB_AGE")
+    lab.kill("slurmctld", signal.SIGTERM)  # the fixture brings it back with the usual configuration

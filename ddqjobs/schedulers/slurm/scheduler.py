@@ -87,7 +87,6 @@ class SlurmScheduler:
         for job in jobs:
             _, _, index = job.partition("_")
             found[int(index or 0)] = job
-        self._seen.update(dict.fromkeys(found.values(), time.monotonic()))
         return dict(sorted(found.items())) or None
 
     def query(self, jobs: Sequence[str]) -> Mapping[str, Observation]:
