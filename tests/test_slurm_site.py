@@ -410,4 +410,5 @@ def test_jobs_that_the_controller_has_forgotten_are_found_in_accounting(
         "first.s2": "done",
     }
     monkeypatch.delenv("MIN_JOB_AGE")
-    lab.kill("slurmctld", signal.SIGTERM)  # the fixture brings it back with the usual configuration
+    lab.kill("slurmctld", signal.SIGTERM)
+    assert lab.up().code == 0  # with the usual configuration

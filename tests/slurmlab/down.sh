@@ -23,7 +23,9 @@ done
 stop mariadbd
 stop munged
 if [ -s "$LAB/slot" ]; then
-  find /sys/fs/cgroup/memory -maxdepth 1 -name "slurm_lab$(< "$LAB/slot")n*" -exec find {} -depth -type d -exec rmdir {} + \; 2> /dev/null
+  for folder in /sys/fs/cgroup/memory/slurm_lab"$(< "$LAB/slot")"n*; do
+    [ -d "$folder" ] && find "$folder" -depth -type d -exec rmdir {} + 2> /dev/null
+  done
 fi
 if [ "${1:-}" = --wipe ]; then
   rm -rf -- "${LAB:?}"/{etc,pid,run,log,state,spool,dev,mysql,env.sh,slot}
