@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddqjobs import check, document, environments, matrix
+from ddqjobs import check, document, environments, matrix, process
 from ddqjobs.digest import Digester
 from ddqjobs.errors import InputError, MissingError, Problem, nearest
 from ddqjobs.experiment import Experiment
@@ -15,6 +16,8 @@ from ddqjobs.shipped import Files, shipped_root
 from ddqjobs.site import Site
 from ddqjobs.text_table import clean
 from ddqjobs.units import seconds
+
+_GIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ class Catalog:
         except matrix.UnmatchedError as error:
             raise InputError([Problem(*read.line_of(error.path), str(error))]) from None
         find = self._config(path)
-        digester = Digester(find, find_module, self.environment_digests(read.value))
+        trees = {name: self.tree_state(code.path) for name, code in read.value.codes.items() if code.path}
+        digester = Digester(find, find_module, self.environment_digests(read.value), trees)
         absent = frozenset(c for c in {run.config for run in runs} if c and find(c) is None)
         return Loaded(read.value, digester.digest_all(read.value, runs), path, absent)
 
@@ -96,6 +100,17 @@ class Catalog:
             return path if path.is_file() else self.files.find(f"experiments/{relative}")
 
         return find
+
+    def tree_state(self, path: str) -> str:
+        """Commit and uncommitted changes of a code tree; empty where there is none, or no git."""
+        folder = self.project / Path(os.path.expandvars(path)).expanduser()
+        if not (folder / ".git").exists():
+            return ""
+        said = ""
+        for words in (("rev-parse", "HEAD"), ("diff", "HEAD"), ("status", "--porcelain")):
+            done = process.run(["git", "-C", str(folder), *words], timeout=_GIT_S)
+            said += done.stdout if done.code == 0 else ""
+        return said
 
     def environment_digests(self, experiment: Experiment) -> dict[str, str]:
         """Name -> identity (twelve digits) of each environment that the experiment's codes use."""

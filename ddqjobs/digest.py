@@ -50,11 +50,18 @@ class Digester:
     """Digests the runs of one experiment; every file is read once.
 
     ``config`` finds files below ``experiments/``, ``module`` finds ``ddqjobs/detect/...``; ``environments``
-    gives an environment's digest by name.
+    gives an environment's digest by name, ``trees`` the state of a code's own tree.
     """
 
-    def __init__(self, config: Find, module: Find, environments: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        config: Find,
+        module: Find,
+        environments: Mapping[str, str],
+        trees: Mapping[str, str] | None = None,
+    ) -> None:
         self._config, self._module, self._environments = config, module, environments
+        self._trees = trees or {}
         self._texts: dict[Path, str] = {}
         self._configs: dict[str, tuple[str, frozenset[str]]] = {}
         self._codes: dict[tuple[str, tuple[str, ...], str], str] = {}
@@ -85,7 +92,7 @@ class Digester:
             tree = experiment.codes[run.code]
             entries = sorted(from_config | {m for word in run.command for m in _MODULE.findall(word)})
             texts = [f"{name}\n{text}" for name, text in sorted(self._module_closure(entries).items())]
-            self._codes[key] = sha("\n".join([tree.revision, *texts]).encode())
+            self._codes[key] = sha("\n".join([tree.revision, self._trees.get(run.code, ""), *texts]).encode())
         return self._codes[key]
 
     def _config_closure(self, config: str) -> tuple[str, frozenset[str]]:

@@ -123,6 +123,7 @@ class Tolerance(Table, frozen=True, kw_only=True):
     box: float | None = None  # pixels
     score: float | None = None
     loss: float | None = None  # relative
+    weight: float | None = None
 
 
 class Phase(Table, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ import io
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from fractions import Fraction
 
 import msgspec
 
@@ -18,7 +19,7 @@ from ddqjobs.report import Cell, ModelRow, Report, label
 from ddqjobs.report_checks import AlignRow, CheckRow
 from ddqjobs.results import COLUMNS
 from ddqjobs.text_table import cells, clean, format_table
-from ddqjobs.verdict import Judgement, Outcome
+from ddqjobs.verdict import Judgement, Outcome, format_difference
 
 FORMATS = ("table", "markdown", "csv", "json", "latex")
 Style = Callable[[str, str], str]  # (outcome or "head", text) -> coloured text
@@ -131,7 +132,11 @@ def _number(value: float | None) -> str:
 
 def _alignment(found: Sequence[AlignRow]) -> Grid:
     predictions = ("box (px)", "score", "unmatched")
-    header = ("run", "phase", *predictions, "first loss difference", "loss (relative)", "verdict")
+    # Columns that only some comparisons fill stand there only if one does.
+    ap = any(row.found.ap_quanta is not None for row in found)
+    weights = any(row.found.weights for row in found)
+    more = (*(("AP",) if ap else ()), *(("weights",) if weights else ()))
+    header = ("run", "phase", *more, *predictions, "first loss difference", "loss (relative)", "verdict")
     rows, outcomes = [], {}
     for number, row in enumerate(found):
         f = row.found
@@ -141,10 +146,18 @@ def _alignment(found: Sequence[AlignRow]) -> Grid:
             first += f" of {f.iterations}" if f.iterations is not None else ""
         unmatched = "" if f.unmatched is None else str(f.unmatched)
         numbers = (_number(f.box), _number(f.score), unmatched, first, _number(f.loss))
-        rows.append((_marked(row.run, row), row.phase, *numbers, row.judgement.word))
+        points = "" if f.ap_quanta is None else format_difference(Fraction(f.ap_quanta))
+        first_columns = (*((points,) if ap else ()), *((_number(f.weight),) if weights else ()))
+        rows.append((_marked(row.run, row), row.phase, *first_columns, *numbers, row.judgement.word))
         if row.judgement.outcome:
             outcomes[number, len(header) - 1] = row.judgement.outcome.value
-    return Grid(title="Alignment", header=header, rows=tuple(rows), align="llrrrlrl", outcomes=outcomes)
+    return Grid(
+        title="Alignment",
+        header=header,
+        rows=tuple(rows),
+        align=f"ll{'r' * len(more)}rrrlrl",
+        outcomes=outcomes,
+    )
 
 
 def _checks(found: Sequence[CheckRow]) -> Grid:

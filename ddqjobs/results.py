@@ -87,12 +87,19 @@ class Alignment(msgspec.Struct, frozen=True, kw_only=True):
     first_difference: int | None = None  # first iteration whose losses differ; None if all are bit-equal
     loss: float | None = None  # largest relative loss difference
     left_over: int | None = None  # iterations and loss terms that only one side has
+    weight: float | None = None  # largest absolute difference of any weight
+    tensors: int | None = None  # weights compared
     ap_nan: bool = False  # the AP difference was asked for, and one side has none
 
     @property
     def predictions(self) -> bool:
         """Whether predictions were compared."""
         return self.unmatched is not None or self.box is not None or self.score is not None
+
+    @property
+    def weights(self) -> bool:
+        """Whether checkpoints were compared."""
+        return self.weight is not None
 
     @property
     def losses(self) -> bool:
@@ -114,6 +121,8 @@ def alignment(product: Product) -> Alignment:
         first_difference=_whole(product, "first_difference"),
         loss=_number(product, "loss"),
         left_over=_whole(product, "left_over"),
+        weight=_number(product, "weight"),
+        tensors=_whole(product, "tensors"),
         ap_nan=ap is not None and math.isinf(ap),
     )
 
@@ -124,8 +133,8 @@ def judge_alignment(found: Alignment, run: Run) -> Judgement:
     A box without a partner differs by more than any tolerance, so wherever boxes or scores are limited no
     box may be left over.
     """
-    if not found.predictions and not found.losses:
-        return unknown("nothing was compared", "an alignment compares predictions or losses")
+    if not (found.predictions or found.losses or found.weights):
+        return unknown("nothing was compared", "an alignment compares weights, predictions or losses")
     limits = dict(run.tolerances)
     measured: list[tuple[str, float | None, float | None]] = []
     if found.predictions:
@@ -138,6 +147,8 @@ def judge_alignment(found: Alignment, run: Run) -> Judgement:
             measured.append(("AP", ap, allowed))
         elif "ap" in limits and found.ap_nan:
             measured.append(("AP", math.inf, limits["ap"]))
+    if found.weights:
+        measured.append(("weights", found.weight, limits.get("weight")))
     if found.losses:
         measured.append(("loss", found.loss, limits.get("loss")))
         if "loss" in limits:

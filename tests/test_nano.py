@@ -81,6 +81,7 @@ def test_the_same_weights_predict_the_same_in_both_codes(disturbed: Project) -> 
     assert product.metrics["box"] == 0
     assert product.metrics["score"] == 0
     assert product.metrics["unmatched"] == 0
+    assert product.metrics["ap"] == 0
 
 
 def test_the_report_checks_and_says_reproduced(disturbed: Project) -> None:

@@ -98,6 +98,9 @@ LOSSES = Alignment(iterations=50, loss=1e-6, first_difference=3, left_over=0)
     ("found", "tolerances", "word"),
     [
         (PREDICTIONS, (("box", 0.01), ("loss", 0.1)), "equal"),
+        (Alignment(weight=0.0, tensors=206), (("weight", 1e-6),), "equal"),
+        (Alignment(weight=0.5, tensors=206), (("weight", 1e-6),), "outside: weights"),
+        (Alignment(box=0.0, unmatched=0, ap_nan=True), (("ap", 0.2),), "outside: AP"),
         (LOSSES, (("box", 0.01), ("loss", 0.1)), "within tolerance"),
         (LOSSES, (("loss", 1e-7),), "outside: loss"),
         (LOSSES, (), "no tolerance given"),
