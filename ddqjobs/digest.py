@@ -161,7 +161,7 @@ def _bases(text: str) -> list[str]:
     """The files that an mmengine-style configuration names in ``_base_``, without running it."""
     try:
         tree = ast.parse(text)
-    except SyntaxError:
+    except (SyntaxError, ValueError):  # ValueError: null bytes, before Python 3.11.4
         return []
     for node in tree.body:
         if isinstance(node, ast.Assign) and any(
@@ -189,7 +189,7 @@ def _imports(text: str, package: str) -> Iterable[str]:
     """Modules below ddqjobs.detect that a module imports, also relatively and inside functions."""
     try:
         tree = ast.parse(text)
-    except SyntaxError:
+    except (SyntaxError, ValueError):  # ValueError: null bytes, before Python 3.11.4
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

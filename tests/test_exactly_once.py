@@ -165,15 +165,16 @@ STEPS = [
     ("snapshot", submission, "snapshot", 1, Status.ELIGIBLE, 0),
     ("reserved", Claims, "reserve", 1, Status.ELIGIBLE, 0),
     ("folder", submission, "write_scripts", 1, Status.ELIGIBLE, 0),
-    ("intent", Ledger, "append", 1, Status.ELIGIBLE, 1),
+    ("wanted", Ledger, "append", 1, Status.ELIGIBLE, 0),
+    ("intent", Ledger, "append", 2, Status.ELIGIBLE, 1),
     ("environment", Queue, "keep_environment", 1, Status.ELIGIBLE, 1),
     ("queued", Queue, "file", 1, Status.ACTIVE, 0),
     ("submitted", LocalScheduler, "submit", 1, Status.ACTIVE, 0),
-    ("recorded", Ledger, "append", 2, Status.ACTIVE, 0),
+    ("recorded", Ledger, "append", 3, Status.ACTIVE, 0),
     ("second reserved", Claims, "reserve", 2, Status.ACTIVE, 0),
-    ("second intent", Ledger, "append", 3, Status.ACTIVE, 1),
+    ("second intent", Ledger, "append", 4, Status.ACTIVE, 1),
     ("second submitted", LocalScheduler, "submit", 2, Status.ACTIVE, 0),
-    ("second recorded", Ledger, "append", 4, Status.ACTIVE, 0),
+    ("second recorded", Ledger, "append", 5, Status.ACTIVE, 0),
 ]
 # fmt: on
 
