@@ -115,9 +115,9 @@ class Workspace:
         gone = set()
         for name, story in history.runs.items():
             if story.done is not None and story.done.product is not None:
-                first = next(iter(story.done.product.artifacts.values()), "product.json")
-                kept = ("product.json", first)
-                if not all(os.path.exists(f"{runs}/{name}/{path}") for path in kept):  # noqa: PTH110
+                # One question per run: the first artifact, which lies in the attempt that made it.
+                kept = next(iter(story.done.product.artifacts.values()), "product.json")
+                if not os.path.exists(f"{runs}/{name}/{kept}"):  # noqa: PTH110
                     gone.add(name)
         return gone
 

@@ -26,8 +26,9 @@ class Installed:
         site = Path(sysconfig.get_path("purelib", vars={"base": str(base / "venv")}))
         # The dependencies without any download: those of the tests, after our own site-packages. Path files
         # are not read there, so the editable checkout that the tests run from is not found.
-        (site / "sitecustomize.py").write_text(
-            f"import sys\nsys.path.append({sysconfig.get_path('purelib')!r})\n"
+        # A path file, not sitecustomize.py: Debian's Python has one of its own, which comes first.
+        (site / "dependencies.pth").write_text(
+            f"import sys; sys.path.append({sysconfig.get_path('purelib')!r})\n"
         )
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
