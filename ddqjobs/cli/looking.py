@@ -45,7 +45,7 @@ def plan(selection: Selection, as_json: JSON = False) -> None:
         )
         settle(workspace.warnings)
         return
-    rows = [(p.run.name, p.run.phase, _state_word(p), p.stale or p.reason) for p in runs]
+    rows = [(p.run.name, p.run.phase, p.status.value, p.stale or p.reason) for p in runs]
     put(table(("RUN", "PHASE", "STATUS", "REASON"), rows, status=2))
     say(summary(made, runs))
     todo = [
@@ -57,10 +57,6 @@ def plan(selection: Selection, as_json: JSON = False) -> None:
         words = f", and {unknown} runs of unknown duration" if unknown else ""
         say(f"still to do: {sum(known):.4g} GPU hours{words}")
     settle(workspace.warnings)
-
-
-def _state_word(p: PlannedRun) -> str:
-    return p.status.value
 
 
 def _facts(p: PlannedRun) -> dict[str, object]:
