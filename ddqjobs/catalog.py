@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ddqjobs import check, document, environments, matrix, process
+from ddqjobs import check, document, environments, matrix
 from ddqjobs.digest import Digester
 from ddqjobs.errors import InputError, MissingError, Problem, nearest
 from ddqjobs.experiment import Experiment
+from ddqjobs.fingerprint import Fingerprints
 from ddqjobs.model import Run
 from ddqjobs.shipped import Files, shipped_root
 from ddqjobs.site import Site
 from ddqjobs.text_table import clean
 from ddqjobs.units import seconds
-
-_GIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -28,6 +26,8 @@ class Loaded:
     runs: tuple[Run, ...]
     path: Path
     absent_configs: frozenset[str] = frozenset()  # named, but not below experiments/
+    trees: Mapping[str, str] = field(default_factory=dict)  # code -> state of its tree; jobs compare it
+    warnings: tuple[str, ...] = ()
 
 
 class Catalog:
@@ -87,10 +87,14 @@ class Catalog:
         except matrix.UnmatchedError as error:
             raise InputError([Problem(*read.line_of(error.path), str(error))]) from None
         find = self._config(path)
-        trees = {name: self.tree_state(code.path) for name, code in read.value.codes.items() if code.path}
-        digester = Digester(find, find_module, self.environment_digests(read.value), trees)
+        outside = Fingerprints(self.project)
+        trees = {name: outside.tree(code.path) for name, code in read.value.codes.items() if code.path}
+        digester = Digester(
+            find, find_module, self.environment_digests(read.value), trees=trees, file=outside.file
+        )
         absent = frozenset(c for c in {run.config for run in runs} if c and find(c) is None)
-        return Loaded(read.value, digester.digest_all(read.value, runs), path, absent)
+        runs = digester.digest_all(read.value, runs)
+        return Loaded(read.value, runs, path, absent, trees, tuple(outside.warnings))
 
     def _config(self, experiment: Path) -> Callable[[str], Path | None]:
         beside = experiment.resolve().parent
@@ -100,17 +104,6 @@ class Catalog:
             return path if path.is_file() else self.files.find(f"experiments/{relative}")
 
         return find
-
-    def tree_state(self, path: str) -> str:
-        """Commit and uncommitted changes of a code tree; empty where there is none, or no git."""
-        folder = self.project / Path(os.path.expandvars(path)).expanduser()
-        if not (folder / ".git").exists():
-            return ""
-        said = ""
-        for words in (("rev-parse", "HEAD"), ("diff", "HEAD"), ("status", "--porcelain")):
-            done = process.run(["git", "-C", str(folder), *words], timeout=_GIT_S)
-            said += done.stdout if done.code == 0 else ""
-        return said
 
     def environment_digests(self, experiment: Experiment) -> dict[str, str]:
         """Name -> identity (twelve digits) of each environment that the experiment's codes use."""

@@ -50,7 +50,8 @@ class Digester:
     """Digests the runs of one experiment; every file is read once.
 
     ``config`` finds files below ``experiments/``, ``module`` finds ``ddqjobs/detect/...``; ``environments``
-    gives an environment's digest by name, ``trees`` the state of a code's own tree.
+    gives an environment's digest by name, ``trees`` the state of a code's own tree, ``file`` the content's
+    digest of a file that an input names by path (empty if it is not there).
     """
 
     def __init__(
@@ -58,10 +59,13 @@ class Digester:
         config: Find,
         module: Find,
         environments: Mapping[str, str],
+        *,
         trees: Mapping[str, str] | None = None,
+        file: Callable[[str], str] = lambda _: "",
     ) -> None:
         self._config, self._module, self._environments = config, module, environments
-        self._trees = trees or {}
+        self._trees, self._file = trees or {}, file
+        self._files: dict[str, str] = {}
         self._texts: dict[Path, str] = {}
         self._configs: dict[str, tuple[str, frozenset[str]]] = {}
         self._codes: dict[tuple[str, tuple[str, ...], str], str] = {}
@@ -79,12 +83,22 @@ class Digester:
                 config,
                 self._code(experiment, run, modules),
                 self._environments.get(run.environment, "") or "0" * 12,
-                data,
+                self._data(run, data),
                 _upstream(run, digests),
             )
             digests[run.name] = "-".join(parts)
             out.append(msgspec.structs.replace(run, digest=digests[run.name]))
         return tuple(out)
+
+    def _data(self, run: Run, declared: str) -> str:
+        """The experiment's data version, with the contents of the files that the run's inputs name."""
+        contents = []
+        for _, value in run.inputs:
+            if value.path:
+                if value.path not in self._files:
+                    self._files[value.path] = self._file(value.path)
+                contents.append(self._files[value.path])
+        return sha("\n".join([declared, *contents]).encode()) if any(contents) else declared
 
     def _code(self, experiment: Experiment, run: Run, from_config: frozenset[str]) -> str:
         key = (run.code, run.command, run.config)

@@ -23,13 +23,16 @@ BUDGETS: dict[FailureClass, int] = {
     FailureClass.NO_PRODUCT: 0,
 }
 
+STOPPED = 75  # the task saved and ended because it was asked to
+
 # Exit codes of the launch script itself (templates/base.sh.j2; sysexits.h where it has one).
 EXIT_CODES: dict[int, tuple[FailureClass, str]] = {
     66: (FailureClass.DATA, "an input is missing"),
     69: (FailureClass.ENVIRONMENT, "the environment's interpreter is missing"),
     70: (FailureClass.NO_PRODUCT, "it exited 0 without leaving its product"),
-    75: (FailureClass.TIMEOUT, "stopped before its time limit or by preemption"),
+    STOPPED: (FailureClass.TIMEOUT, "stopped before its time limit or by preemption"),
     77: (FailureClass.CANCELLED, "its ticket was voided before it started"),
+    78: (FailureClass.CODE, "the code tree has changed since the run was submitted"),
 }
 
 _PATTERNS: tuple[tuple[FailureClass, str], ...] = (

@@ -62,6 +62,7 @@ class Context(Frozen, frozen=True, kw_only=True):
     activate: dict[str, str] = field(default_factory=dict)  # environment -> script that enters it
     variables: dict[str, dict[str, str]] = field(default_factory=dict)  # environment -> its variables
     option_flags: dict[str, str] = field(default_factory=dict)  # code -> flag before options
+    trees: dict[str, str] = field(default_factory=dict)  # code -> state of its tree, which the job compares
 
 
 class Scripts(Frozen, frozen=True, kw_only=True):
@@ -238,6 +239,7 @@ class Renderer:
             variables=variables.items(),
             inputs=[(variable(name), _input_path(value, context)) for name, value in run.inputs],
             input_names=" ".join(variable(name) for name, _ in run.inputs),
+            tree=context.trees.get(run.code, "") if run.workdir else "",
             workdir=shell_path(run.workdir, context.project) if run.workdir else '"$DDQJOBS_CODE"',
             activate=shell_path(activate, context.project) if activate else "",
             command=command(run, context.option_flags.get(run.code, "")),

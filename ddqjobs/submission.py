@@ -355,6 +355,7 @@ class Submitter:
             activate=dict(workspace.site.activate),
             variables={name: self._stacks.variables(name) for name in names},
             option_flags=option_flags(workspace.loaded.experiment.codes),
+            trees=dict(workspace.loaded.trees),
         )
 
     def _require_environments(self, runs: Sequence[Run]) -> None:

@@ -71,7 +71,7 @@ class Workspace:
     def plan(self, *, refresh: bool = True) -> Plan:
         """The plan, after asking the schedulers and looking at the evidence unless ``refresh`` is off."""
         self._check_ledger()
-        self.warnings.clear()
+        self.warnings[:] = self.loaded.warnings
         history = self.history()
         if refresh and history.active():
             try:
@@ -320,7 +320,7 @@ def judge_failure(
             return seen.failure, seen.detail
         if last.failure is not None:
             _, words = failures.classify(last.exit_code, log_tail)
-            return last.failure, words if last.exit_code in failures.EXIT_CODES else last.note or words
+            return last.failure, words if last.exit_code == failures.STOPPED else last.note or words
         if last.stopped and last.exit_code > 128:
             return FailureClass.TIMEOUT, f"asked to stop, and {failures.signal_words(last.exit_code)}"
         return failures.classify(last.exit_code, log_tail)

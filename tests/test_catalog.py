@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from support import EXPERIMENT, TrivialProject, task
 
-from ddqjobs import process
 from ddqjobs.catalog import Catalog, find_module, is_file_name
 from ddqjobs.errors import InputError, MissingError
 
@@ -88,19 +87,3 @@ def test_task_code_is_found_by_its_path_in_the_package() -> None:
     assert found is not None
     assert found.is_file()
     assert find_module("ddqjobs/detect/gone.py") is None
-
-
-def test_commits_and_changes_of_a_code_tree_are_seen(trivial: TrivialProject) -> None:
-    tree = trivial.root / "tree"
-    tree.mkdir()
-    git = ["git", "-c", "user.name=n", "-c", "user.email=e", "-C", str(tree)]
-    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "first"]):
-        assert process.run([*git, *words], timeout=60).code == 0
-    catalog = Catalog(trivial.root)
-    before = catalog.tree_state("tree")
-    assert before
-    (tree / "train.py").write_text("changed")
-    changed = catalog.tree_state("tree")
-    assert process.run([*git, "add", "-A"], timeout=60).code == 0
-    assert process.run([*git, "commit", "-q", "-m", "second"], timeout=60).code == 0
-    assert len({before, changed, catalog.tree_state("tree"), catalog.tree_state("nowhere")}) == 4

@@ -114,6 +114,10 @@ for name in $DDQJOBS_INPUTS; do
   [ -e "${!variable}" ] || die 66 data "input $name is missing"
 done
 export PYTHONPATH="$DDQJOBS_CODE${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
+if [ -n "${DDQJOBS_TREE:-}" ]; then  # a code tree is not copied beside the job: is it what was submitted?
+  "$DDQJOBS_PYTHON" -m ddqjobs.detect.tree "$DDQJOBS_TREE" "$DDQJOBS_TREE_STATE"
+  [ $? != 78 ] || die 78 code "the code tree has changed since this run was submitted: 'ddqjobs retry' takes it as it is"
+fi
 # A port of its own: from the ticket, then the first that nobody answers on.
 DDQJOBS_PORT=$((20000 + $(printf '%s' "$DDQJOBS_TICKET.$number" | cksum | cut -d ' ' -f 1) % 20000))
 while (exec 3<> "/dev/tcp/127.0.0.1/$DDQJOBS_PORT") 2> /dev/null; do DDQJOBS_PORT=$((DDQJOBS_PORT + 1)); done

@@ -1,0 +1,101 @@
+"""What a code tree holds, as one digest: asked at submission, and asked again by the job before it starts.
+
+    python -m ddqjobs.detect.tree FOLDER DIGEST     exit code 78 if the tree is another one now
+
+A tree is not copied beside the job: extensions are built in place in it, and data is linked into it.
+So a job that waited in the queue makes sure that it runs what was submitted. Standard library only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Iterator
+
+CHANGED = 78
+_GIT_S = 300.0  # a whole mmdetection on a slow file server
+_WHOLE = 4 << 20  # larger files count by their size: extensions built in place, checkpoints
+_SOURCES = (".py", ".sh", ".yaml", ".yml", ".json", ".cfg", ".toml")
+
+
+class UntoldError(Exception):
+    """The state of a code tree cannot be told; the message is one line."""
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 (hexadecimal) of a tree's commit, uncommitted changes and untracked files that git does not
+    ignore; without git, of its source files. Empty if there is no such folder. Raises UntoldError."""
+    if not folder.is_dir():
+        return ""
+    total = hashlib.sha256()
+    for part in _git(folder) if (folder / ".git").exists() else _sources(folder):
+        total.update(b"%d\0" % len(part))
+        total.update(part)
+    return total.hexdigest()
+
+
+def _git(folder: Path) -> Iterator[bytes]:
+    yield _ask(folder, "rev-parse", "HEAD")
+    yield _ask(folder, "diff", "--no-ext-diff", "--no-textconv", "--no-color", "--binary", "HEAD")
+    names = _ask(folder, "ls-files", "--others", "--exclude-standard", "-z")
+    for name in sorted(filter(None, names.split(b"\0"))):
+        yield name + b"\0" + _content(folder / os.fsdecode(name))
+
+
+def _ask(folder: Path, *words: str) -> bytes:
+    # No lock on the index: somebody may be working in the tree.
+    variables = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    argv: list[str] = ["git", "-C", str(folder), *words]
+    try:
+        done = subprocess.run(
+            argv, env=variables, stdin=subprocess.DEVNULL, capture_output=True, timeout=_GIT_S
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UntoldError(f"{folder}: git cannot be asked: {error}") from error
+    if done.returncode != 0:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise UntoldError(f"{folder}: git {words[0]}: {said[0] if said else f'exit code {done.returncode}'}")
+    return done.stdout
+
+
+def _sources(folder: Path) -> Iterator[bytes]:
+    for above, below, names in os.walk(str(folder)):
+        below[:] = sorted(name for name in below if not name.startswith(".") and name != "__pycache__")
+        for name in sorted(names):
+            if name.endswith(_SOURCES):
+                path = Path(above) / name
+                yield os.fsencode(str(path.relative_to(folder))) + b"\0" + _content(path)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if path.is_symlink():
+            return os.fsencode(os.readlink(str(path)))
+        if path.is_dir():  # a repository inside of this one: git names it and no more
+            return b"folder"
+        size = path.stat().st_size
+        return path.read_bytes() if size <= _WHOLE else b"%d bytes" % size
+    except OSError as error:
+        return (error.strerror or "unreadable").encode()
+
+
+def main(argv: list[str]) -> int:
+    """0 if the tree is as it was; 78 with one line if not. A tree that cannot be told is let pass, loudly."""
+    folder, expected = Path(argv[0]), argv[1]
+    try:
+        now = digest(folder)
+    except UntoldError as error:
+        print(
+            f"ddqjobs: warning: whether the code is what was submitted is not known: {error}", file=sys.stderr
+        )
+        return 0
+    if now != expected:
+        print(f"ddqjobs: {folder} has changed since this run was submitted", file=sys.stderr)
+    return CHANGED if now != expected else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
