@@ -228,6 +228,8 @@ def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
     if "\t" in source[: len(source) - len(source.lstrip())]:
         return Problem(file, line, "a tab in the indentation; YAML allows spaces only")
     what = getattr(error, "problem", None) or str(error)
+    if "maximum nesting depth" in what:  # libyaml has a limit of its own, and stops before ours is reached
+        return Problem(file, line, f"nested deeper than {MAX_DEPTH} levels")
     context = getattr(error, "context", None)
     where = getattr(error, "context_mark", None)
     if context and "next token" not in context:

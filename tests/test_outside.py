@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,6 +92,17 @@ def test_without_git_the_sources_count(tmp_path: Path) -> None:
     (tmp_path / "tools" / "train.py").write_text("2")
     assert tree.digest(tmp_path) != before
     assert tree.digest(tmp_path / "nowhere") == ""
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_what_runs_write_into_the_tree_does_not_count(checkout: Path, versioned: bool) -> None:
+    if not versioned:
+        shutil.rmtree(checkout / ".git")
+    before = tree.digest(checkout)
+    for folder in ("results/mini/runs/r", "work_dirs/x", "tools/__pycache__"):
+        (checkout / folder).mkdir(parents=True)
+        (checkout / folder / "run.json").write_text("{}")
+    assert tree.digest(checkout) == before
 
 
 def test_a_broken_repository_is_told_in_one_line(checkout: Path) -> None:

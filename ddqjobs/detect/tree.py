@@ -19,6 +19,8 @@ CHANGED = 78
 _GIT_S = 300.0  # a whole mmdetection on a slow file server
 _WHOLE = 4 << 20  # larger files count by their size: extensions built in place, checkpoints
 _SOURCES = (".py", ".sh", ".yaml", ".yml", ".json", ".cfg", ".toml")
+# What runs write, here and by the detectors' own defaults. A tree may be the project's folder itself.
+_OUTPUTS = frozenset({"results", "work_dirs", "__pycache__"})
 
 
 class UntoldError(Exception):
@@ -27,7 +29,8 @@ class UntoldError(Exception):
 
 def digest(folder: Path) -> str:
     """SHA-256 (hexadecimal) of a tree's commit, uncommitted changes and untracked files that git does not
-    ignore; without git, of its source files. Empty if there is no such folder. Raises UntoldError."""
+    ignore; without git, of its source files. Folders of results and work_dirs that git does not track do not
+    count. Empty if there is no such folder. Raises UntoldError."""
     if not folder.is_dir():
         return ""
     total = hashlib.sha256()
@@ -42,6 +45,8 @@ def _git(folder: Path) -> Iterator[bytes]:
     yield _ask(folder, "diff", "--no-ext-diff", "--no-textconv", "--no-color", "--binary", "HEAD")
     names = _ask(folder, "ls-files", "--others", "--exclude-standard", "-z")
     for name in sorted(filter(None, names.split(b"\0"))):
+        if _OUTPUTS.intersection(os.fsdecode(name).split("/")):
+            continue
         yield name + b"\0" + _content(folder / os.fsdecode(name))
 
 
@@ -63,7 +68,7 @@ def _ask(folder: Path, *words: str) -> bytes:
 
 def _sources(folder: Path) -> Iterator[bytes]:
     for above, below, names in os.walk(str(folder)):
-        below[:] = sorted(name for name in below if not name.startswith(".") and name != "__pycache__")
+        below[:] = sorted(name for name in below if not name.startswith(".") and name not in _OUTPUTS)
         for name in sorted(names):
             if name.endswith(_SOURCES):
                 path = Path(above) / name
