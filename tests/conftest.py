@@ -6,5 +6,5 @@ from support import trivial
 
 __all__ = ["trivial"]
 
-# A shell starts what it puts into the background with Ctrl-C ignored, and whatever we start would inherit that.
+# A shell starts background commands with Ctrl-C ignored, and whatever we start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
