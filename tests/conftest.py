@@ -2,9 +2,10 @@
 
 import signal
 
+from slurm_support import cluster, lab, on_slurm
 from support import trivial
 
-__all__ = ["trivial"]
+__all__ = ["cluster", "lab", "on_slurm", "trivial"]
 
 # A shell starts background commands with Ctrl-C ignored, and whatever we start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
