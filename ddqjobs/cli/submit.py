@@ -32,8 +32,8 @@ def submit(
         typer.Option(
             "--wait",
             "--follow",
-            help="Stay until all is over; submit what becomes eligible; exit 1 if a run failed. May be killed "
-            "and started again, or twice.",
+            help="Stay until all is over; submit what becomes eligible; exit 1 if a run failed. May "
+            "be killed and started again, or twice.",
         ),
     ] = False,
     optional: Annotated[bool, typer.Option("--optional", help="Optional runs too.")] = False,
