@@ -145,6 +145,12 @@ def on_site(resources: Resources, site: Site) -> Resources:
     )
 
 
+def _threads(declared: Resources) -> int:
+    """Threads of each process: of the experiment's CPUs, never of the site's. The count changes the eighth
+    digit, so it belongs to the run's definition. 1 if none are declared, as mmengine's own default."""
+    return max(1, declared.cpus // max(1, declared.gpus))
+
+
 def _input_path(value: Input, context: Context) -> str:
     if value.run:
         return f'"$results"/runs/{quote(value.run)}/artifacts/{quote(value.artifact)}'
@@ -235,7 +241,7 @@ class Renderer:
             gpus=resources.gpus,
             environment=run.environment,
             python=_python(run, site, context, activate),
-            threads=max(1, resources.cpus // max(1, resources.gpus)),
+            threads=_threads(run.resources),
             variables=variables.items(),
             inputs=[(variable(name), _input_path(value, context)) for name, value in run.inputs],
             input_names=" ".join(variable(name) for name, _ in run.inputs),
@@ -294,12 +300,17 @@ def _slurm(site: Site, r: Resources, name: str, count: int, context: Context) ->
         ("--signal", f"B:USR1@{seconds(site.warning)}"),
         ("--open-mode", "append"),
         ("--output", out + ("%a.log" if count > 1 else "0.log")),
-        ("--array", f"0-{count - 1}" if count > 1 else ""),
+        ("--array", _slurm_array(count, site.limits.array_running)),
         ("--mail-type", "END,FAIL" if s.mail else ""),
         ("--mail-user", s.mail),
     ]
     options = [f"{flag}={value}" for flag, value in pairs if value != ""]
     return [*options, "--requeue", *(["--exclusive"] if s.exclusive else []), *s.extra]
+
+
+def _slurm_array(count: int, running: int) -> str:
+    """The value of ``--array``; empty for an only element, which is no array."""
+    return "" if count == 1 else f"0-{count - 1}" + (f"%{running}" if running else "")
 
 
 def _slurm_time(time_s: int) -> str:

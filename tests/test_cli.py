@@ -390,7 +390,7 @@ def test_a_stale_run_is_named_and_only_stale_submits_it(place: Place) -> None:
 
 
 def test_a_site_that_cannot_submit_says_what_can_be_done(place: Place) -> None:
-    refused(place.invoke("submit", "--site", "slurm"), "site slurm", "--dry-run")
+    refused(place.invoke("submit", "--site", "bscc"), "site bscc", "--dry-run")
 
 
 def test_an_environment_that_is_not_ready_is_named_with_its_remedy(place: Place) -> None:
@@ -528,8 +528,9 @@ class Terminal:
 
     def close(self) -> tuple[int, str]:
         """(exit code, all that was shown) once the command has ended."""
+        end = time.monotonic() + LIMIT_S
         while self._more():
-            pass
+            assert time.monotonic() < end, self.output[-1000:]
         os.close(self._end)
         return self.process.wait(LIMIT_S), self.output.decode()
 

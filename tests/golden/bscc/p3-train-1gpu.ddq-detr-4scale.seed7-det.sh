@@ -53,7 +53,7 @@ element_0() {  # p3-train-1gpu.ddq-detr-4scale.seed7-det
   export DDQJOBS_RUN=p3-train-1gpu.ddq-detr-4scale.seed7-det DDQJOBS_KIND=train DDQJOBS_MODEL=ddq-detr-4scale
   export DDQJOBS_SEED=7 DDQJOBS_DETERMINISTIC=1 DDQJOBS_GPUS=1
   export DDQJOBS_ENVIRONMENT=legacy-detr DDQJOBS_PYTHON="$HOME"/ddq/legacy/detr_py38/bin/python
-  export OMP_NUM_THREADS=6 MKL_NUM_THREADS=6 OPENBLAS_NUM_THREADS=6
+  export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
   DDQJOBS_INPUTS=''
   # shellcheck disable=SC2329  # called by the base script
   task() {
@@ -125,10 +125,11 @@ export DDQJOBS_PORT PORT="$DDQJOBS_PORT"
 
 # 4. The work, in the background, so that this shell hears signals. USR1 comes before a time limit, TERM with
 #    preemption and cancellation: both only leave the stop file, which the task looks for.
-interrupted=0
+interrupted=0 asked=''
 # shellcheck disable=SC2329  # called by the trap
-ask_to_stop() { interrupted=1; : > "$DDQJOBS_STOP"; }
-trap ask_to_stop USR1 TERM
+ask_to_stop() { interrupted=1 asked="$asked $1"; : > "$DDQJOBS_STOP"; }
+trap 'ask_to_stop USR1' USR1
+trap 'ask_to_stop TERM' TERM
 
 (
   trap 'kill "$nap" 2> /dev/null; exit' TERM
