@@ -198,6 +198,7 @@ class Renderer:
             modules=site.modules,
             elements=elements if len(runs) == 1 else "",
             heartbeat_s=HEARTBEAT_S,
+            hang_s=seconds(site.hang),
             directives=directives(site, resources, name, len(runs), context),
         )
         manifest = b"".join(msgspec.json.encode(run) + b"\n" for run in runs).decode()

@@ -87,3 +87,4 @@ class Site(Table, frozen=True, kw_only=True):
     warning: str = "120s"  # how long before its time limit a job is asked to stop
     grace: str = "60s"  # absence of evidence counts only after this (file system caches)
     submit_timeout: str = "120s"
+    hang: str = "30m"  # a task that logs nothing for so long is ended; 0s: never

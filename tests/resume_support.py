@@ -1,8 +1,10 @@
-"""A training so small that it takes a blink, with everything that a resume can get wrong; run as real processes.
+"""A training so small that it takes a blink, with everything that a resume can get wrong; run as real
+processes.
 
-Images of two aspect ratios, augmentations that draw from Python, NumPy and torch, dropout, batch norm, momentum,
-schedulers by iteration and by epoch, a moving average of the weights, values smoothed over three iterations, a
-validation, a best checkpoint. Each attempt is a process of its own, forked from a parent that has torch loaded.
+Images of two aspect ratios, augmentations that draw from Python, NumPy and torch, dropout, batch norm,
+momentum, schedulers by iteration and by epoch, a moving average of the weights, values smoothed over three
+iterations, a validation, a best checkpoint. Each attempt is a process of its own, forked from a parent that
+has torch loaded.
 """
 
 from __future__ import annotations
@@ -39,13 +41,12 @@ NOISE = ("time", "data_time", "eta", "memory")
 
 
 @DATASETS.register_module(force=True)
-class Noise(torch.utils.data.Dataset):  # type: ignore[type-arg,misc]
+class Noise(torch.utils.data.Dataset):  # type: ignore[misc]
     """Images of noise, wide ones and tall ones; what a sample looks like is drawn anew each time."""
-
-    metainfo = {"classes": ("noise",)}
 
     def __init__(self, length: int = IMAGES) -> None:
         self.length = length
+        self.metainfo = {"classes": ("noise",)}
 
     def __len__(self) -> int:
         return self.length
@@ -96,8 +97,8 @@ class Error(BaseMetric):  # type: ignore[misc]
 
 @HOOKS.register_module(force=True)
 class Interrupt(Hook):  # type: ignore[misc]
-    """Does something to this very process after a training or validation iteration: asks it to ``stop``, lets it
-    ``kill`` itself, or gives the attempt up by a ``newer attempt`` or a ``void claim``."""
+    """Does something to this very process after a training or validation iteration: asks it to ``stop``,
+    lets it ``kill`` itself, or gives the attempt up by a ``newer attempt`` or a ``void claim``."""
 
     def __init__(self, what: str, at: int = 0, validation: int = 0) -> None:
         self.what, self.at, self.validation, self.validated = what, at, validation, 0
@@ -177,7 +178,8 @@ class Training:
         self.attempts += 1
         self.work_dir.mkdir(parents=True)
         pids = [fork(lambda rank=rank: self.train(rank, hooks)) for rank in range(self.processes)]  # type: ignore[misc]
-        return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids][0]
+        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+        return codes[0]
 
     def train(self, rank: int, hooks: tuple[dict[str, Any], ...]) -> None:
         """In the process of an attempt."""

@@ -118,7 +118,9 @@ def test_an_attempt_that_was_given_up_writes_no_checkpoint(how: str, tmp_path: P
     assert "saved" in json.loads((training.folder(1) / "stopped.json").read_text())
 
 
-def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_loss_that_is_no_number_ends_the_training(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     training = Training(tmp_path / "run", every=1, poison=4)
     assert training.attempt() == 1
     assert "Diverged: loss is NaN or Inf at epoch 1, iteration 4" in capfd.readouterr().err
@@ -126,7 +128,9 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path, capfd: pytes
 
 
 @pytest.mark.parametrize(("processes", "at"), [(2, (4,)), (4, (1, 2))])
-def test_several_processes_stop_together_and_go_on(processes: int, at: tuple[int, ...], tmp_path: Path) -> None:
+def test_several_processes_stop_together_and_go_on(
+    processes: int, at: tuple[int, ...], tmp_path: Path
+) -> None:
     # Wide enough for several buckets, whose order decides the last digits of sums over four processes.
     whole = outcome(Training(tmp_path / "full", processes=processes, width=600).until_done())
     training = Training(tmp_path / "run", processes=processes, width=600).until_done(*stops(*at))

@@ -14,7 +14,13 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from . import randomness
 
-_WORKER_OPTIONS = ("timeout", "worker_init_fn", "multiprocessing_context", "prefetch_factor", "persistent_workers")
+_WORKER_OPTIONS = (
+    "timeout",
+    "worker_init_fn",
+    "multiprocessing_context",
+    "prefetch_factor",
+    "persistent_workers",
+)
 
 
 class CannotPosition(ValueError):
@@ -28,7 +34,7 @@ class Sample(NamedTuple):
     seed: int
 
 
-class SeededDataset(Dataset):  # type: ignore[type-arg,misc]
+class SeededDataset(Dataset):  # type: ignore[misc]
     """The data set, asked for a :class:`Sample` instead of an index. Else it is the data set itself."""
 
     def __init__(self, dataset: Any) -> None:
@@ -42,7 +48,8 @@ class SeededDataset(Dataset):  # type: ignore[type-arg,misc]
             return self.dataset[sample.index]
 
     def __getattr__(self, name: str) -> Any:
-        # Not `__getitems__`, which would go round the seeds; not `dataset`, which is not there while unpickling.
+        # Not `__getitems__`, which would go round the seeds; not `dataset`, which is not there while
+        # unpickling.
         if name.startswith("__") or name == "dataset":
             raise AttributeError(name)
         return getattr(self.dataset, name)
@@ -57,12 +64,13 @@ class Batches:
         self.seed = self.epoch = self.done = 0
 
     def seek(self, seed: int, epoch: int, done: int) -> None:
-        """Let the next iteration be of this epoch, from its batch ``done`` (from 0) on; no image is loaded."""
+        """Let the next iteration be of this epoch, from its batch ``done`` (from 0) on; no image is
+        loaded."""
         self.seed, self.epoch, self.done = seed, epoch, done
 
     def begin(self, loader: Any) -> Iterator[Any]:
-        """An iterator of ``loader``, made without drawing: whether it is made anew in an epoch depends on how long
-        its workers have lived."""
+        """An iterator of ``loader``, made without drawing: whether it is made anew in an epoch depends on
+        how long its workers have lived."""
         with randomness.seeded(randomness.sample_seed(self.seed, self.epoch, self.rank, -1, 1)):
             return iter(loader)
 

@@ -1,4 +1,5 @@
-"""Checkpoints to go on from: their names, the newest whole one, those of earlier attempts. Standard library only.
+"""Checkpoints to go on from: their names, the newest whole one, those of earlier attempts. Standard library
+only.
 
 ``work_dir/resume_epoch_E_iter_B.pth`` was taken when E epochs and B batches of the next one were done. The
 ``epoch_N.pth`` of a detector's own hook is a result, not a place to go on from: it does not hold all that
@@ -56,14 +57,14 @@ def newest(work_dir: Path) -> Path | None:
 def earlier(job: claim.Job, say: Say = print) -> list[Path]:
     """Work_dirs of the run's earlier attempts, newest first.
 
-    Only of the same digest: what another configuration, code or seed has trained would make this run something
-    else.
+    Only of the same digest: what another configuration, code or seed has trained would make this run
+    something else.
     """
     if job.run_dir is None:
         return []
     found = []
     for number in reversed([n for n in claim.attempts(job.run_dir) if n < job.attempt]):
-        if _digest(job.run_dir, number) == _digest(job.run_dir, job.attempt):
+        if digest(job.run_dir, number) == digest(job.run_dir, job.attempt):
             found.append(job.run_dir / "attempts" / str(number) / "work_dir")
         else:
             say(f"attempt {number} had another digest: its checkpoints are not used")
@@ -73,8 +74,9 @@ def earlier(job: claim.Job, say: Say = print) -> list[Path]:
 def take_over(job: claim.Job, work_dir: Path, stamp: str, say: Say = print) -> Path | None:
     """The checkpoint to go on from in ``work_dir``, brought there from an earlier attempt if need be.
 
-    ``stamp`` is the time stamp (YYYYmmdd_HHMMSS) in the names of this attempt's own logs. The earlier attempt's logs and results come along, so that the work_dir tells of the whole training. The
-    checkpoint comes last: an attempt that dies on the way leaves nothing that looks like more than it is.
+    ``stamp`` is the time stamp (YYYYmmdd_HHMMSS) in the names of this attempt's own logs. The earlier
+    attempt's logs and results come along, so that the work_dir tells of the whole training. The checkpoint
+    comes last: an attempt that dies on the way leaves nothing that looks like more than it is.
     """
     own = newest(work_dir)
     if own is not None:
@@ -111,7 +113,8 @@ def prune(job: claim.Job, work_dir: Path, keep: int) -> None:
 
 
 def seed(job: claim.Job, work_dir: Path) -> int:
-    """The seed of a run that declares none: drawn by the first process of the first attempt, then recorded."""
+    """The seed of a run that declares none: drawn by the first process of the first attempt, then
+    recorded."""
     for folder in reversed([work_dir, *earlier(job, lambda _: None)]):
         recorded = _recorded(folder)
         if recorded is not None:
@@ -136,7 +139,7 @@ def link_or_copy(source: Path, target: Path) -> None:
     files.replace(target, write)
 
 
-def _digest(run_dir: Path, attempt: int) -> str:
+def digest(run_dir: Path, attempt: int) -> str:
     """What decides an attempt's result, as its run.json says; empty where there is none (outside of jobs)."""
     try:
         run = json.loads((run_dir / "attempts" / str(attempt) / "run.json").read_text(encoding="utf-8"))
@@ -148,8 +151,8 @@ def _digest(run_dir: Path, attempt: int) -> str:
 def _copy_logs(source: Path, target: Path, stamp: str) -> None:
     """Time-stamped logs, copied: the earlier attempt may still be writing.
 
-    Their order is the order of their names, so all stamps are made earlier than ``stamp``: attempts may begin in
-    the same second, and nodes have clocks of their own.
+    Their order is the order of their names, so all stamps are made earlier than ``stamp``: attempts may
+    begin in the same second, and nodes have clocks of their own.
     """
     names = sorted(entry.name for entry in source.iterdir() if _STAMP.match(entry.name))
     for old in sorted({name[:15] for name in names}, reverse=True):

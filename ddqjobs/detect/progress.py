@@ -1,8 +1,9 @@
-"""How far an attempt of a training is, to the iteration; and what interruptions have cost. Standard library only.
+"""How far an attempt of a training is, to the iteration; and what interruptions have cost. Standard library
+only.
 
-``work_dir/progress.json`` is rewritten in place after every iteration: ``start``, the iterations that were done
-when the attempt began, and ``iter``, those that are done now. It costs one small write and no flush, so a node
-that dies may take the last seconds with it; a process that dies takes nothing.
+``work_dir/progress.json`` is rewritten in place after every iteration: ``start``, the iterations that were
+done when the attempt began, and ``iter``, those that are done now. It costs one small write and no flush,
+so a node that dies may take the last seconds with it; a process that dies takes nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Iterable, NamedTuple
+from typing import Callable, Iterable, NamedTuple
+
+from . import claim
 
 NAME = "progress.json"
 _LINE = '{{"start":{:12d},"iter":{:12d}}}\n'
@@ -58,3 +61,11 @@ def repeated(stretches: Iterable[Stretch]) -> int:
         total += max(0, min(reached, stretch.end) - stretch.start)
         reached = max(reached, stretch.end)
     return total
+
+
+def account(run_dir: Path, attempt: int, digests: Callable[[int], str]) -> dict[str, int]:
+    """What a training has cost: its attempts up to this one, of the same digest, and
+    ``repeated_iterations``."""
+    numbers = [n for n in claim.attempts(run_dir) if n <= attempt and digests(n) == digests(attempt)]
+    found = [read(run_dir / "attempts" / str(n) / "work_dir") for n in numbers]
+    return {"attempts": len(numbers), "repeated_iterations": repeated(s for s in found if s)}

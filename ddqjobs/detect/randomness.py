@@ -1,4 +1,5 @@
-"""States of the random generators of one process: taken, put back, and set for one sample. torch 1.9 clean."""
+"""States of the random generators of one process: taken, put back, and set for one sample. torch 1.9
+clean."""
 
 from __future__ import annotations
 
@@ -13,12 +14,19 @@ def state() -> dict[str, Any]:
     import numpy as np
     import torch
 
-    kind, keys, place, has_gauss, gauss = np.random.get_state()
+    legacy: Any = np.random.get_state()
+    kind, keys, place, has_gauss, gauss = legacy
     cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
     return {
         "python": random.getstate(),
         # int64: torch has no uint32, and plain tensors need no permission to be loaded.
-        "numpy": [str(kind), torch.from_numpy(keys.astype("int64")), int(place), int(has_gauss), float(gauss)],
+        "numpy": [
+            str(kind),
+            torch.from_numpy(keys.astype("int64")),
+            int(place),
+            int(has_gauss),
+            float(gauss),
+        ],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if cuda else None,
     }

@@ -1,8 +1,9 @@
-"""When a training saves and when it ends: what each process sees, and what all of them then do. Standard library only.
+"""When a training saves and when it ends: what each process sees, and what all of them then do. Standard
+library only.
 
 Whatever framework trains, its hook asks here between two iterations. The interval between checkpoints is
-``$DDQJOBS_SAVE_EVERY``, a number of iterations (``500``) or a time (``90s``, ``15m``, ``1h``); how many are kept
-``$DDQJOBS_SAVE_KEEP``.
+``$DDQJOBS_SAVE_EVERY``, a number of iterations (``500``) or a time (``90s``, ``15m``, ``1h``); how many are
+kept ``$DDQJOBS_SAVE_KEEP``.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import json
 import os
 import re
 import time
+from pathlib import Path
 from typing import Mapping, NamedTuple
 
 from . import claim, files
 
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h
-MARKER = "stopped.json"  # in the attempt's folder: the launch script finds it, whatever a launcher made of the code
+MARKER = "stopped.json"  # in the attempt's folder, for the launch script: launchers swallow exit codes
 EVERY, KEEP = "15m", 2
 _EVERY = re.compile(r"^(\d{1,9})([smh]?)$")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
@@ -60,7 +62,9 @@ class Seen(NamedTuple):
     bad: float  # 1 if the loss is not finite
 
 
-def settings(every: str | None = None, keep: int | None = None, variables: Mapping[str, str] = os.environ) -> Settings:
+def settings(
+    every: str | None = None, keep: int | None = None, variables: Mapping[str, str] = os.environ
+) -> Settings:
     """As given, else as the environment says, else every 15 minutes, the last two kept. Raises ValueError."""
     text = every if every is not None else variables.get("DDQJOBS_SAVE_EVERY") or EVERY
     match = _EVERY.match(str(text))
@@ -107,6 +111,6 @@ def leave_marker(where: str, saved: bool, variables: Mapping[str, str] = os.envi
     if folder:
         text = json.dumps({"where": where, "saved": saved}) + "\n"
         try:
-            files.replace_text(files.Path(folder) / MARKER, text)
+            files.replace_text(Path(folder) / MARKER, text)
         except OSError:
             pass  # the exit code says the same, unless a launcher swallows it

@@ -2,9 +2,9 @@
 
     python -m ddqjobs.detect.train CONFIG --work-dir W [--init CKPT] [--cfg-options k=v ...]
 
-Exit code 0 when the training is over, 75 when it ended early because ``$DDQJOBS_STOP`` appeared or the claim
-was lost, 2 for inputs that cannot be used. The newest whole checkpoint of an earlier attempt of the same run is
-taken over, and the training goes on from there (docs/resume.md).
+Exit code 0 when the training is over, 75 when it ended early because ``$DDQJOBS_STOP`` appeared or the
+claim was lost, 2 for inputs that cannot be used. The newest whole checkpoint of an earlier attempt of the
+same run is taken over, and the training goes on from there (docs/resume.md).
 """
 
 from __future__ import annotations

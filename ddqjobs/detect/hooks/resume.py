@@ -58,7 +58,9 @@ class ResumeHook(Hook):  # type: ignore[misc]
         runner.save_checkpoint = Writer(runner, self.job)
         found: list[Any] = [None]
         if dist.is_main_process():
-            path = checkpoints.take_over(self.job, Path(runner.work_dir), runner.timestamp, runner.logger.info)
+            path = checkpoints.take_over(
+                self.job, Path(runner.work_dir), runner.timestamp, runner.logger.info
+            )
             found = [str(path) if path else None]
         dist.broadcast_object_list(found)
         if found[0] is not None:
@@ -70,7 +72,8 @@ class ResumeHook(Hook):  # type: ignore[misc]
             self.progress = progress.Progress(Path(runner.work_dir), runner.iter)
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
-        """Keep our part of a checkpoint that is resumed from; files that it names lie in this work_dir now."""
+        """Keep our part of a checkpoint that is resumed from; files that it names lie in this work_dir
+        now."""
         if not runner._resume or KEY not in checkpoint:
             return
         state = checkpoint[KEY]
@@ -133,7 +136,8 @@ class ResumeHook(Hook):  # type: ignore[misc]
     def _save(self, runner: Any, loop: EpochLoop, done: int, needed: bool) -> None:
         mine = {"generators": randomness.state(), "gradients": _gradients(runner)}
         if not dist.is_main_process():
-            # Statistics of batch norms differ between processes until the next forward pass: a validation sees it.
+            # Statistics of batch norms differ between processes until the next forward pass: a validation
+            # sees it.
             mine["buffers"] = {name: buffer.cpu().clone() for name, buffer in runner.model.named_buffers()}
         ranks = dist.all_gather_object(mine)
         place = checkpoints.Place(runner.epoch, done)
@@ -178,7 +182,11 @@ class EpochLoop(EpochBasedTrainLoop):  # type: ignore[misc]
     def validates_after(self, epoch: int) -> bool:
         """Whether a validation follows this epoch (from 1)."""
         last = epoch == self.max_epochs
-        return self.runner.val_loop is not None and epoch >= self.val_begin and (epoch % self.val_interval == 0 or last)
+        return (
+            self.runner.val_loop is not None
+            and epoch >= self.val_begin
+            and (epoch % self.val_interval == 0 or last)
+        )
 
     def run_epoch(self) -> None:
         """One epoch, or the rest of it."""
@@ -219,7 +227,8 @@ class EpochLoop(EpochBasedTrainLoop):  # type: ignore[misc]
                     parameter.grad.copy_(kept)
 
     def _settled(self, iterator: Iterator[Any]) -> Iterator[Any]:
-        """The same batches; before the first one of a process that goes on, its buckets are made as they were."""
+        """The same batches; before the first one of a process that goes on, its buckets are made as they
+        were."""
         model = self.runner.model
         if not self.unsettled or not isinstance(model, torch.nn.parallel.DistributedDataParallel):
             return iterator
@@ -269,8 +278,8 @@ class _Backward:
 
 
 def _settle_buckets(model: Any, batch: Any, optim_wrapper: Any) -> None:
-    """An iteration for nothing. DistributedDataParallel makes its buckets anew after the first one, and from three
-    processes on the sums of gradients depend on the buckets in their last digits."""
+    """An iteration for nothing. DistributedDataParallel makes its buckets anew after the first one, and
+    from three processes on the sums of gradients depend on the buckets in their last digits."""
     before = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
     gradients = [parameter.grad for parameter in model.parameters()]
     for parameter in model.parameters():
@@ -286,8 +295,8 @@ def _settle_buckets(model: Any, batch: Any, optim_wrapper: Any) -> None:
 def _gradients(runner: Any) -> dict[str, Any]:
     """Gradients by parameter: themselves while they are being accumulated, None where they are zeros.
 
-    torch before 2.0 leaves zeros after a step where later versions leave nothing, and that is not the same to an
-    optimizer with weight decay.
+    torch before 2.0 leaves zeros after a step where later versions leave nothing, and that is not the same
+    to an optimizer with weight decay.
     """
     wrapper = runner.optim_wrapper
     between = getattr(wrapper, "_inner_count", 0) % getattr(wrapper, "_accumulative_counts", 1)
