@@ -145,9 +145,8 @@ class ResumeHook(Hook):  # type: ignore[misc]
             count = len(state["ranks"])
             raise ValueError(f"{path} is of {count} processes, this training has {self.processes}")
         runner.resume(path, map_location="cpu")
-        if "fp16" in meta:
-            runner.meta["fp16"] = meta["fp16"]
-        for name, value in runner.meta["hook_msgs"].items():
+        runner.meta.pop(KEY, None)  # the logger writes the meta data into its file
+        for name, value in runner.meta.get("hook_msgs", {}).items():
             if name in ("last_ckpt", "best_ckpt"):
                 runner.meta["hook_msgs"][name] = str(Path(runner.work_dir) / Path(value).name)
         self.begun, self.seed, self.unsettled = state, state["seed"], True
