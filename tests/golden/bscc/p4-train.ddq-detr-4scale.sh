@@ -143,7 +143,11 @@ trap 'ask_to_stop TERM' TERM
 ) &
 heart=$!
 
-task &
+# TERM reaches every process of a job, not this script alone: a training shall see the stop file instead.
+(
+  [ "$DDQJOBS_KIND" != train ] || trap '' USR1 TERM
+  task
+) &
 child=$!
 "$DDQJOBS_PYTHON" -m ddqjobs.detect.watchdog --task "$child" --spare "$$" "$heart" --limit 1800 &
 dog=$!
