@@ -263,6 +263,9 @@ class Workspace:
                 started_at=mine[0].started_at if mine else None,
                 ended_at=last.ended_at if last else None,
             )
+        if seen is not None and seen.forgotten and not mine and self._given_up(ticket, now):
+            why = f"its scheduler has forgotten it before it started: {seen.detail}"
+            return Voided(tickets=[ticket.name], why=why)
         if seen is not None and (seen.state, seen.detail, seen.node) != (
             ticket.state,
             ticket.detail,
@@ -272,6 +275,19 @@ class Workspace:
                 return None  # keeps the time since when it is unknown
             return Observed(ticket=ticket.name, state=seen.state, detail=seen.detail, node=seen.node)
         return None
+
+    def _given_up(self, ticket: Ticket, now: float) -> bool:
+        """Whether a ticket that its scheduler does not know any more will never start: after the patience
+        for a scheduler that lags, and only if its claim can be had. (Slurm 24.11 keeps no account of an
+        element that it cancelled for its dependency.)"""
+        if ticket.state is not JobState.UNKNOWN or abs(now - ticket.since) < seconds(
+            self.site.submit_timeout
+        ):
+            return False
+        try:
+            return self.claims.void(ticket.name)
+        except OSError:
+            return False  # the next look tries again
 
     def _revoke(self, ticket: Ticket) -> None:
         """Ends the right to run of a ticket that is written off: were its job started once more, by an

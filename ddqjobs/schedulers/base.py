@@ -88,7 +88,8 @@ class Scheduler(Protocol):
         """How many jobs of this user are queued or running now, whoever submitted them."""
 
     def query(self, jobs: Sequence[str]) -> Mapping[str, Observation]:
-        """An observation for every job id asked for, in one query; UNKNOWN for those it does not know."""
+        """An observation for every job id asked for, in one query; UNKNOWN, and ``forgotten``, for those that
+        it says it does not know."""
 
     def cancel(self, jobs: Sequence[str]) -> None:
         """Asks for the end of jobs. Unknown and ended ones are no error. Returns before they have ended."""

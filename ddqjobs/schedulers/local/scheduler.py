@@ -28,7 +28,7 @@ _FAILURES = {
     Reason.DIED: FailureClass.NODE,
     Reason.NOT_STARTED: FailureClass.NODE,
 }
-_UNKNOWN = Observation(state=JobState.UNKNOWN, detail="the local site has no such job")
+_UNKNOWN = Observation(state=JobState.UNKNOWN, detail="the local site has no such job", forgotten=True)
 
 
 class LocalScheduler:

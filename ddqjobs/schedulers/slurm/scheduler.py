@@ -160,7 +160,7 @@ class SlurmScheduler:
         """What has become of jobs that squeue does not show. Never raises: the others' answer stands."""
         known = dict.fromkeys(job.partition("_")[0] for job in jobs if answers.JOB.fullmatch(job))
         rows: dict[str, answers.Row] = {}
-        missing = Observation(state=JobState.UNKNOWN, detail=_UNKNOWN_JOB)
+        missing = Observation(state=JobState.UNKNOWN, detail=_UNKNOWN_JOB, forgotten=True)
         for ids in _by_length(list(known), _WORDS):
             argv = ["sacct", *_ACCOUNTING, f"--format={','.join(answers.ACCOUNTING_FIELDS)}"]
             done = self._run([*argv, f"--jobs={','.join(ids)}"])
