@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ddqjobs.report import Report
+    from ddqjobs.schedulers.base import Scheduler
     from ddqjobs.stacks import Stacks
     from ddqjobs.submission import Outcome, Rendered, Submitter, Submitting
 
@@ -255,6 +256,37 @@ class Project:
         for name, jobs in by_site.items():
             workspace.scheduler(name).cancel(jobs)
         return [p.run.name for p in active]
+
+    def hold(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> Plan:
+        """Keeps the queued ones among runs from starting; returns these runs as they are afterwards. Raises
+        SchedulerError."""
+        return self._ask_of(plan, runs, JobState.QUEUED, site, lambda scheduler, jobs: scheduler.hold(jobs))
+
+    def release(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> Plan:
+        """Lets the held ones among runs start again; returns these runs as they are afterwards. Raises
+        SchedulerError."""
+        return self._ask_of(plan, runs, JobState.HELD, site, lambda scheduler, jobs: scheduler.release(jobs))
+
+    def _ask_of(
+        self,
+        plan: Plan,
+        runs: Sequence[PlannedRun],
+        state: JobState,
+        site: str | None,
+        ask: Callable[[Scheduler, Sequence[str]], None],
+    ) -> Plan:
+        """Asks something of the jobs in that state, site by site, and looks at them again."""
+        workspace = self._of(plan, site)
+        asked = [p for p in runs if p.status is Status.ACTIVE and p.state is state and p.job]
+        tickets = workspace.history().tickets
+        by_site: dict[str, list[str]] = {}
+        for planned in asked:
+            by_site.setdefault(tickets[planned.ticket].site, []).append(planned.job)
+        for name, jobs in by_site.items():
+            ask(workspace.scheduler(name), jobs)
+        names = {p.run.name for p in runs}
+        after = workspace.plan() if asked else plan
+        return msgspec.structs.replace(after, runs=tuple(p for p in after.runs if p.run.name in names))
 
     def retry(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> list[str]:
         """Makes failed runs eligible again; returns their names."""

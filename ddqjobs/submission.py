@@ -43,7 +43,7 @@ from ddqjobs.stacks import Stacks
 from ddqjobs.units import seconds
 from ddqjobs.workspace import Workspace
 
-_IN_QUEUE = (JobState.QUEUED, JobState.RUNNING, JobState.STOPPED)
+_IN_QUEUE = (JobState.QUEUED, JobState.HELD, JobState.RUNNING, JobState.STOPPED)
 Say = Callable[[str], None]
 
 

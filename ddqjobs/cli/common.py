@@ -169,7 +169,9 @@ _PARAMETERS: dict[str, Any] = {
     "seed": Annotated[
         list[int] | None, typer.Option("--seed", help="Runs with this seed.", rich_help_panel="Filters")
     ],
-    "state": _several("state", "done, active, eligible, waiting, failed or stale."),
+    "state": _several(
+        "state", "done, active, eligible, waiting, failed, stale; or of its job: queued, held, running, ..."
+    ),
     "site": SITE,
     "folder": FOLDER,
 }

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ddqjobs.cli import acting, common, environment, looking, report, setting_up, submit
+from ddqjobs.cli import acting, common, environment, holding, looking, report, setting_up, submit
 
 EPILOG = (
     "Exit codes: 0 all well; 1 a run failed or a verdict is short (--wait, --check); 2 bad input; "
@@ -46,6 +46,8 @@ app.command()(submit.submit)
 app.command()(looking.status)
 app.command()(looking.logs)
 app.command()(report.report)
+app.command()(holding.hold)
+app.command()(holding.release)
 app.command()(acting.cancel)
 app.command()(acting.retry)
 app.command()(acting.advance)

@@ -13,7 +13,7 @@ from ddqjobs import process
 from ddqjobs.errors import SchedulerError
 from ddqjobs.model import JobState, Observation
 from ddqjobs.schedulers.base import Capabilities, DependencyGoneError, Submission, SubmitUnknownError
-from ddqjobs.schedulers.slurm import answers, dependencies, states
+from ddqjobs.schedulers.slurm import answers, dependencies, holding, states
 
 # Of the user's shell, these would change what our options and the script's lines mean: SBATCH_PARTITION
 # overrides the script, SQUEUE_STATES hides jobs, and SLURM_* are of a job that we may be part of.
@@ -28,7 +28,7 @@ _LOST = re.compile(
     r"timed out|Zero Bytes|Unexpected message|[Cc]onnection reset|Broken pipe|send/recv|[Cc]ommunication"
 )
 _NO_ACCOUNTING = re.compile(r"accounting storage is disabled", re.IGNORECASE)
-_ENDED_ALREADY = re.compile(r"Invalid job id|already complet|Job/step already", re.IGNORECASE)
+_ENDED_ALREADY = re.compile(r"Invalid job id|already (complet|finished)|Job/step already", re.IGNORECASE)
 _UNKNOWN_JOB = "neither squeue nor sacct knows it"
 _FRESH_S = 20.0  # a controller remembers ended jobs for longer (MinJobAge: 300 s unless set)
 _WORDS = 100_000  # bytes of job ids on one command line; a single argument may have 131,072
@@ -99,6 +99,22 @@ class SlurmScheduler:
         if left:
             seen.update(self._accounting(left))
         return seen
+
+    def hold(self, jobs: Sequence[str]) -> None:
+        """``scontrol uhold``: what root holds with plain ``hold`` only an administrator can release."""
+        self._set_hold("uhold", jobs, JobState.QUEUED)
+
+    def release(self, jobs: Sequence[str]) -> None:
+        """``scontrol release``."""
+        self._set_hold("release", jobs, JobState.HELD)
+
+    def _set_hold(self, word: str, jobs: Sequence[str], now: JobState) -> None:
+        alike = {job for job, row in self._queue().items() if states.in_queue(row).state is now}
+        for page in holding.pages([job for job in jobs if job in alike], alike):
+            done = self._run(["scontrol", word, page])
+            lines = [line for line in done.stderr.splitlines() if line.strip()]
+            if done.code and not (lines and all(_ENDED_ALREADY.search(line) for line in lines)):
+                raise self._cannot(f"{word.removeprefix('u')} jobs", done)
 
     def cancel(self, jobs: Sequence[str]) -> None:
         """``scancel``, some hundred at a time."""
