@@ -116,6 +116,15 @@ class ResourceRequest(Table, frozen=True, kw_only=True):
     time: str | None = None
 
 
+class Checkpoints(Table, frozen=True, kw_only=True):
+    """Which checkpoints `ddqjobs clean` leaves, besides products and what inputs name: the ``last`` of each
+    series, the ``best``, and the ``final`` of trainings that went to their end. Left out: one, yes, yes."""
+
+    last: Positive | None = None
+    best: bool | None = None
+    final: bool | None = None
+
+
 class Tolerance(Table, frozen=True, kw_only=True):
     """What still counts as the same: ``ap`` in AP points, the others for align tasks."""
 
@@ -156,6 +165,7 @@ class Task(Table, frozen=True, kw_only=True):
     products: dict[Name, str] = {}  # artifact -> glob below the work_dir
     resources: ResourceRequest = ResourceRequest()
     tolerance: Tolerance = Tolerance()
+    checkpoints: Checkpoints = Checkpoints()
     hours: float | None = None
     optional: bool = False
 
@@ -183,6 +193,7 @@ class Experiment(Table, frozen=True, kw_only=True):
     variants: dict[Name, Variant] = {}
     tasks: dict[Name, Task]
     resources: ResourceRequest = ResourceRequest()  # defaults of all tasks
+    checkpoints: Checkpoints = Checkpoints()  # likewise
 
 
 # Artifacts that each kind of task leaves by itself (docs/job-contract.md); `products:` adds to them.

@@ -29,6 +29,7 @@ from ddqjobs.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ddqjobs.cleaning import Cleaning
     from ddqjobs.report import Report
     from ddqjobs.schedulers.base import Scheduler
     from ddqjobs.stacks import Stacks
@@ -294,6 +295,13 @@ class Project:
         if failed:
             self._of(plan, site).ledger.append(Retried(runs=failed))
         return failed
+
+    def cleaning(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> Cleaning:
+        """What `clean` would remove of these runs' checkpoints and what stays, with reasons."""
+        from ddqjobs import cleaning
+
+        workspace = self._of(plan, site)
+        return cleaning.look(workspace.results, self.root, workspace.loaded.experiment, plan, runs)
 
     def adopt(self, plan: Plan, run: str, path: Path, *, site: str | None = None) -> Product:
         """Takes in a result that exists already: a work_dir or a checkpoint."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ddqjobs.cli import acting, common, environment, holding, looking, report, setting_up, submit
+from ddqjobs.cli import acting, cleaning, common, environment, holding, looking, report, setting_up, submit
 
 EPILOG = (
     "Exit codes: 0 all well; 1 a run failed or a verdict is short (--wait, --check); 2 bad input; "
@@ -52,6 +52,7 @@ app.command()(acting.cancel)
 app.command()(acting.retry)
 app.command()(acting.advance)
 app.command()(acting.adopt)
+app.command()(cleaning.clean)
 app.add_typer(environment.app, name="env")
 app.command()(setting_up.schema)
 
