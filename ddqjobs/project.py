@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ddqjobs.submission import Outcome, Rendered, Submitter, Submitting
 
 Say = Callable[[str], None]
+_CALLS_PER_LOOK = 4  # a look plans (squeue, sacct) and submits (squeue, sbatch)
 _IDLE_LOOKS = 10  # how often one looks again at runs that were refused to us
 _TRAINS = (TaskKind.TRAIN, TaskKind.PREPARE, TaskKind.SMOKE)
 
@@ -336,9 +337,12 @@ class Project:
         """Submits until nothing chosen is active or submittable any more; returns the plan of these runs.
 
         The filters choose once, at the beginning; the budget of GPU hours is for all that is submitted
-        meanwhile. Raises SchedulerError when a scheduler could not be asked for the site's submit_timeout.
+        meanwhile. It looks again after ``pause_s``, or as seldom as the site's calls per minute ask for.
+        Raises SchedulerError when a scheduler could not be asked for the site's submit_timeout.
         """
         workspace = self.workspace(experiment, site)
+        calls = workspace.site.limits.calls_per_minute
+        pause_s = max(pause_s, 60 * _CALLS_PER_LOOK / calls) if calls else pause_s
         plan = workspace.plan()
         wanted = self.submitting(plan, filters, options)
         submitter, patience = self._submitter(workspace), _Patience(seconds(workspace.site.submit_timeout))

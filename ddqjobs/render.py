@@ -300,12 +300,17 @@ def _slurm(site: Site, r: Resources, name: str, count: int, context: Context) ->
         ("--signal", f"B:USR1@{seconds(site.warning)}"),
         ("--open-mode", "append"),
         ("--output", out + ("%a.log" if count > 1 else "0.log")),
-        ("--array", f"0-{count - 1}" if count > 1 else ""),
+        ("--array", _slurm_array(count, site.limits.array_running)),
         ("--mail-type", "END,FAIL" if s.mail else ""),
         ("--mail-user", s.mail),
     ]
     options = [f"{flag}={value}" for flag, value in pairs if value != ""]
     return [*options, "--requeue", *(["--exclusive"] if s.exclusive else []), *s.extra]
+
+
+def _slurm_array(count: int, running: int) -> str:
+    """The value of ``--array``; empty for an only element, which is no array."""
+    return "" if count == 1 else f"0-{count - 1}" + (f"%{running}" if running else "")
 
 
 def _slurm_time(time_s: int) -> str:

@@ -55,7 +55,8 @@ class Local(Table, frozen=True, kw_only=True):
 class Limits(Table, frozen=True, kw_only=True):
     """What the site allows. 0 means no limit."""
 
-    array_size: Annotated[int, Meta(ge=0)] = 0
+    array_size: Annotated[int, Meta(ge=0)] = 0  # elements of one array; Slurm's MaxArraySize less one
+    array_running: Annotated[int, Meta(ge=0)] = 0  # elements of one array that run at the same time
     jobs_in_queue: Annotated[int, Meta(ge=0)] = 0
     calls_per_minute: Annotated[int, Meta(ge=0)] = 0
     time: str = ""

@@ -81,7 +81,7 @@ class Workspace:
             ) as error:  # a full disk or a read-only one: what is known can be shown all the same
                 self.warnings.append(str(error))
             history = self.history()
-        return planning.build(
+        plan = planning.build(
             self.loaded.runs,
             history,
             experiment=self.loaded.experiment.name,
@@ -89,6 +89,22 @@ class Workspace:
             missing=self._missing(history),
             blocked=self.blocked(),
         )
+        full = self._room(self._active_here(history)) == 0
+        return planning.with_full_queue(plan, self.site.limits.jobs_in_queue) if full else plan
+
+    def room(self) -> int | None:
+        """How many more jobs the site's queue takes, after asking it; None without a limit. Raises
+        SchedulerError."""
+        if not self.site.limits.jobs_in_queue:
+            return None
+        return self._room(max(self.scheduler(self.site.name).in_queue(), self._active_here(self.history())))
+
+    def _room(self, there: int) -> int | None:
+        limit = self.site.limits.jobs_in_queue
+        return max(0, limit - there) if limit else None
+
+    def _active_here(self, history: History) -> int:
+        return sum(ticket.site == self.site.name for ticket in history.active())
 
     def blocked(self) -> dict[str, str]:
         """Run -> why it cannot run whatever is done: its configuration does not exist."""
@@ -162,8 +178,10 @@ class Workspace:
                 continue
             if jobs is not None:
                 records.append(Submitted(token=token, jobs={str(k): v for k, v in jobs.items()}))
-            else:
-                records += self._void(token, tickets)
+            # What the scheduler does not show has ended or never came: the claims tell which.
+            missing = [t for t in tickets if jobs is None or t.index not in jobs]
+            if missing:
+                records += self._void(token, missing)
         return records
 
     def _in_the_making(self, ticket: Ticket) -> bool:
@@ -234,6 +252,7 @@ class Workspace:
             ticket, seen, last, grace_over, self._tail(ticket, last), self._words(ticket, last)
         )
         if failure is not None and whole is None:
+            self._revoke(ticket)
             return Finished(
                 run=ticket.run,
                 ticket=ticket.name,
@@ -253,6 +272,17 @@ class Workspace:
                 return None  # keeps the time since when it is unknown
             return Observed(ticket=ticket.name, state=seen.state, detail=seen.detail, node=seen.node)
         return None
+
+    def _revoke(self, ticket: Ticket) -> None:
+        """Ends the right to run of a ticket that is written off: were its job started once more, by an
+        operator or on a node that came back, it would run beside the job that follows it."""
+        try:
+            self.claims.revoke(ticket.name)
+        except OSError as error:
+            raise StateError(
+                f"{self.claims.claims}: {error.strerror}; free some space or mend its permissions, then run "
+                "the same command again"
+            ) from error
 
     def _grace_over(self, ticket: Ticket, seen: Observation | None, now: float) -> bool:
         if seen is None or seen.state is not JobState.ENDED:
@@ -281,6 +311,10 @@ class Workspace:
             self.ledger.append(
                 Finished(run=ticket.run, ticket=ticket.name, failure=FailureClass.CANCELLED, reason=reason)
             )
+
+
+# Ends that the scheduler itself brought about: what the script says of them is only their echo.
+_SURE = (FailureClass.TIMEOUT, FailureClass.PREEMPTED, FailureClass.OUT_OF_MEMORY, FailureClass.CANCELLED)
 
 
 def said_all(last: Attempt | None, seen: Observation | None, grace_over: bool) -> bool:
@@ -316,7 +350,7 @@ def judge_failure(
             return None
         if ticket.cancelled and (last.stopped or last.exit_code > 128 or _says_cancelled(seen)):
             return FailureClass.CANCELLED, "cancelled by the user"
-        if seen is not None and seen.failure in (FailureClass.TIMEOUT, FailureClass.PREEMPTED):
+        if seen is not None and seen.failure in _SURE:
             return seen.failure, seen.detail
         if last.failure is not None:
             _, words = failures.classify(last.exit_code, log_tail)

@@ -390,7 +390,7 @@ def test_a_stale_run_is_named_and_only_stale_submits_it(place: Place) -> None:
 
 
 def test_a_site_that_cannot_submit_says_what_can_be_done(place: Place) -> None:
-    refused(place.invoke("submit", "--site", "slurm"), "site slurm", "--dry-run")
+    refused(place.invoke("submit", "--site", "bscc"), "site bscc", "--dry-run")
 
 
 def test_an_environment_that_is_not_ready_is_named_with_its_remedy(place: Place) -> None:

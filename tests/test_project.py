@@ -263,6 +263,9 @@ class Silent:
     def find(self, token: str) -> Mapping[int, str] | None:
         raise SchedulerError("no answer")
 
+    def in_queue(self) -> int:
+        raise SchedulerError("no answer")
+
     def query(self, jobs: Sequence[str]) -> Mapping[str, Observation]:
         raise SchedulerError("no answer")
 

@@ -40,6 +40,7 @@ class Capabilities(Frozen, frozen=True, kw_only=True):
 
     arrays: bool = False  # several elements in one submission
     dependencies: bool = False  # `after` is honoured
+    own_dependencies: bool = False  # by each element for itself, whatever the others of its array wait for
 
 
 class Element(Frozen, frozen=True, kw_only=True):
@@ -82,6 +83,9 @@ class Scheduler(Protocol):
 
     def find(self, token: str) -> Mapping[int, str] | None:
         """index -> job id of the submission with that token, or None if the scheduler has not got it now."""
+
+    def in_queue(self) -> int:
+        """How many jobs of this user are queued or running now, whoever submitted them."""
 
     def query(self, jobs: Sequence[str]) -> Mapping[str, Observation]:
         """An observation for every job id asked for, in one query; UNKNOWN for those it does not know."""

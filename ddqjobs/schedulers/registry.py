@@ -10,7 +10,7 @@ from ddqjobs.site import Site
 from ddqjobs.units import seconds
 
 _CAPABILITIES = {
-    "local": Capabilities(arrays=True, dependencies=True),
+    "local": Capabilities(arrays=True, dependencies=True, own_dependencies=True),
     "slurm": Capabilities(arrays=True, dependencies=True),
     "donau": Capabilities(),
 }
@@ -31,6 +31,12 @@ def make_scheduler(site: Site, project: Path) -> Scheduler:
             gpus=site.local.gpus,
             cpus=site.local.cpus,
             warning_s=seconds(site.warning),
+        )
+    if site.scheduler == "slurm":
+        from ddqjobs.schedulers.slurm import SlurmScheduler
+
+        return SlurmScheduler(
+            site.name, submit_s=seconds(site.submit_timeout), calls_per_minute=site.limits.calls_per_minute
         )
     raise StateError(
         f"site {site.name}: this version renders scripts for {site.scheduler} (submit --dry-run --out DIR) "

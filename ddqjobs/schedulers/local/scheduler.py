@@ -57,8 +57,8 @@ class LocalScheduler:
 
     @property
     def capabilities(self) -> Capabilities:
-        """Arrays and dependencies."""
-        return Capabilities(arrays=True, dependencies=True)
+        """Arrays and dependencies, element by element."""
+        return Capabilities(arrays=True, dependencies=True, own_dependencies=True)
 
     def submit(self, submission: Submission) -> Mapping[int, str]:
         """Files a submission and wakes the supervisor; see :class:`~ddqjobs.schedulers.base.Scheduler`."""
@@ -95,6 +95,15 @@ class LocalScheduler:
                 self._same_host()
                 self._ensure_supervisor()
             return jobs
+
+    def in_queue(self) -> int:
+        """How many jobs of this site have not ended."""
+        if not self._queue.exists:
+            return 0
+        with self._asked("count jobs"):
+            ended = self._history().ends
+            filed = (self._queue.load(token) for token in self._queue.tokens())
+            return sum(job not in ended for one in filed if one for job in one.jobs().values())
 
     def query(self, jobs: Sequence[str]) -> Mapping[str, Observation]:
         """What is known of each job; reads a log and a few folders, however many jobs there are."""

@@ -89,6 +89,10 @@ class SlurmScheduler:
             found[int(index or 0)] = job
         return dict(sorted(found.items())) or None
 
+    def in_queue(self) -> int:
+        """How many jobs of this user squeue shows that are not over; an array's elements one by one."""
+        return sum(states.in_queue(row).state in states.ALIVE for row in self._queue().values())
+
     def query(self, jobs: Sequence[str]) -> Mapping[str, Observation]:
         """One ``squeue`` for all jobs, and one ``sacct`` for those that it does not show."""
         if not jobs:

@@ -48,7 +48,7 @@ STATES: dict[str, tuple[JobState, FailureClass | None]] = {
 _HOLDS = ("JobHeldUser", "JobHeldAdmin", "JobHoldMaxRequeue")
 _DEPENDENCY = "a run it depends on did not end well"
 _QUIET = ("", "None", "(null)", "Priority", "Resources", "NonZeroExitCode")
-_ALIVE = (_QUEUED, _HELD, _RUNNING, _STOPPED)
+ALIVE = (_QUEUED, _HELD, _RUNNING, _STOPPED)
 
 
 def in_queue(row: Row) -> Observation:
@@ -74,7 +74,7 @@ def left_queue(row: Row) -> Observation:
     word, state, failure = _look_up(row)
     if state is _UNKNOWN:
         return _unknown(row, "sacct")
-    if state in _ALIVE:  # accounting lags behind
+    if state in ALIVE:  # accounting lags behind
         return Observation(
             state=_UNKNOWN, detail=f"it has left the queue, and accounting still says {row.state}"
         )

@@ -126,10 +126,11 @@ export DDQJOBS_PORT PORT="$DDQJOBS_PORT"
 
 # 4. The work, in the background, so that this shell hears signals. USR1 comes before a time limit, TERM with
 #    preemption and cancellation: both only leave the stop file, which the task looks for.
-interrupted=0
+interrupted=0 asked=''
 # shellcheck disable=SC2329  # called by the trap
-ask_to_stop() { interrupted=1; : > "$DDQJOBS_STOP"; }
-trap ask_to_stop USR1 TERM
+ask_to_stop() { interrupted=1 asked="$asked $1"; : > "$DDQJOBS_STOP"; }
+trap 'ask_to_stop USR1' USR1
+trap 'ask_to_stop TERM' TERM
 
 (
   trap 'kill "$nap" 2> /dev/null; exit' TERM

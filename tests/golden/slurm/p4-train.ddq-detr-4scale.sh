@@ -21,6 +21,7 @@ token=20260101-000000-0badcafe
 results=/data/results/ddq
 submission="$results"/submissions/20260101-000000-0badcafe
 export DDQJOBS_INDEX="${SLURM_ARRAY_TASK_ID:-0}"
+# An array's element is named as squeue and sacct name it.
 export DDQJOBS_JOB_ID="${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
 export DDQJOBS_CODE="$results"/code/0123456789abcdef
 
@@ -116,10 +117,11 @@ export DDQJOBS_PORT PORT="$DDQJOBS_PORT"
 
 # 4. The work, in the background, so that this shell hears signals. USR1 comes before a time limit, TERM with
 #    preemption and cancellation: both only leave the stop file, which the task looks for.
-interrupted=0
+interrupted=0 asked=''
 # shellcheck disable=SC2329  # called by the trap
-ask_to_stop() { interrupted=1; : > "$DDQJOBS_STOP"; }
-trap ask_to_stop USR1 TERM
+ask_to_stop() { interrupted=1 asked="$asked $1"; : > "$DDQJOBS_STOP"; }
+trap 'ask_to_stop USR1' USR1
+trap 'ask_to_stop TERM' TERM
 
 (
   trap 'kill "$nap" 2> /dev/null; exit' TERM
@@ -134,7 +136,11 @@ trap ask_to_stop USR1 TERM
 ) &
 heart=$!
 
-task &
+# Slurm sends TERM to every process of the job, not to this script alone: the task shall see the stop file.
+(
+  trap '' USR1 TERM
+  task
+) &
 child=$!
 code=0
 while :; do
@@ -157,11 +163,17 @@ if [ "$product" = 0 ]; then
   exit 0
 fi
 if [ "$code" = 75 ] && [ -n "$(find "$DDQJOBS_WORK_DIR" -name '*.pth' -newer "$attempt_dir/started.json" -print -quit)" ]; then
-  # Stopped with progress: back into the queue under the same job id.
-  leave "$code" "$product" timeout "stopped; requeued" true
-  scontrol requeue "$DDQJOBS_JOB_ID" && exit 75
-  leave "$code" "$product" timeout "stopped; could not be requeued" false
-  exit 75
+  case $asked in
+    *TERM*)  # preempted, requeued or cancelled: what happens to the job is decided already
+      leave 71 "$product" timeout "stopped by TERM" true
+      exit 71
+      ;;
+  esac
+  # Stopped before the time limit, with progress: back into the queue under the same job id.
+  leave 71 "$product" timeout "stopped; requeued" true
+  scontrol requeue "$DDQJOBS_JOB_ID" && exit 71
+  leave 71 "$product" timeout "stopped; could not be requeued" false
+  exit 71
 fi
 case $code in
   0) code=70; failure="no product" ;;
