@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ddqjobs.cleaning import Cleaning
     from ddqjobs.report import Report
     from ddqjobs.schedulers.base import Scheduler
+    from ddqjobs.shell import Shell
     from ddqjobs.stacks import Stacks
     from ddqjobs.submission import Outcome, Rendered, Submitter, Submitting
 
@@ -296,6 +297,24 @@ class Project:
         if failed:
             self._of(plan, site).ledger.append(Retried(runs=failed))
         return failed
+
+    def shell(
+        self,
+        plan: Plan,
+        run: str,
+        *,
+        site: str | None = None,
+        typed: str = "",
+        time_s: int = 3600,
+        gpus: int | None = None,
+    ) -> Shell:
+        """What enters a run's environment where the site's jobs run; ``typed`` is shell text to run there
+        instead of a shell. Raises MissingError, EnvironmentNotReadyError, StateError."""
+        from ddqjobs import shell
+
+        workspace = self._of(plan, site)
+        asked = shell.Asked(run=one_run(plan, run).run, typed=typed, time_s=time_s, gpus=gpus)
+        return shell.prepare(workspace, self.stacks(workspace), asked)
 
     def cleaning(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> Cleaning:
         """What `clean` would remove of these runs' checkpoints and what stays, with reasons."""

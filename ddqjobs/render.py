@@ -203,6 +203,22 @@ class Renderer:
         manifest = b"".join(msgspec.json.encode(run) + b"\n" for run in runs).decode()
         return Scripts(job=job, elements="" if len(runs) == 1 else _SOURCED + elements, manifest=manifest)
 
+    def shell(self, run: Run, site: Site, context: Context, typed: str) -> str:
+        """A script that enters a run's environment: for ``typed`` shell text, or a terminal without any."""
+        words = ("bash", "-c", "{env.DDQJOBS_TYPED}") if typed else ("bash", "--noprofile", "--norc", "-i")
+        return self._fill(
+            ["shell.sh.j2"],
+            run=run.name,
+            site=site.name,
+            results=context.results,
+            code=context.code,
+            setup=site.setup,
+            modules=site.modules,
+            element=self.element(0, msgspec.structs.replace(run, command=words), site, context),
+            command=command(run, context.option_flags.get(run.code, "")),
+            typed=typed,
+        )
+
     def _fill(self, names: Sequence[str], **values: object) -> str:
         """The first of these templates that exists, filled. A site's owner writes templates, so whatever goes
         wrong in one is an InputError with its place."""

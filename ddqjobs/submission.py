@@ -247,6 +247,18 @@ class Submitter:
             outcome = self._submit_batch(resources, runs, code, jobs, outcome, say)
         return outcome
 
+    def shell(self, run: Run, typed: str) -> str:
+        """A script that enters a run's environment with the code as it is now. Raises
+        EnvironmentNotReadyError."""
+        self._require_environments([run])
+        workspace = self._workspace
+        workspace.ledger.begin()
+        try:
+            code = snapshot(workspace.results / "code", workspace.catalog.files, workspace.loaded.path)
+        except OSError as error:
+            raise _disk(workspace.results, error) from error
+        return self._renderer.shell(run, workspace.site, self._context("shell", code), typed)
+
     def _remember(self, wanted: Submitting, plan: Plan, left: Mapping[str, str]) -> None:
         """Records what the user asked for, so that `advance` goes on with it. Where GPU hours are limited,
         what was left out was not asked for."""
@@ -414,7 +426,7 @@ class Submitter:
             project=str(workspace.catalog.project),
             code=code,
             token=token,
-            user=_user(),
+            user=user(),
             pythons={name: str(self._stacks.python(name)) for name in names},
             activate=dict(workspace.site.activate),
             variables={name: self._stacks.variables(name) for name in names},
@@ -459,7 +471,8 @@ def new_token() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
 
 
-def _user() -> str:
+def user() -> str:
+    """The user's name; the number where it has none."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

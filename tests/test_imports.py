@@ -29,7 +29,7 @@ PURE = {
 }  # fmt: skip
 DATA = {*PURE, "ddqjobs.errors", "ddqjobs.digest", "ddqjobs.ledger"}  # the ledger's records are data
 OUTSIDE = {"ddqjobs", "ddqjobs.__main__"}  # what `import ddqjobs` and `python -m ddqjobs` mean
-FRONT = {"ddqjobs.project", "ddqjobs.submission", "ddqjobs.adoption", "ddqjobs.workspace"}
+FRONT = {"ddqjobs.project", "ddqjobs.submission", "ddqjobs.adoption", "ddqjobs.workspace", "ddqjobs.shell"}
 
 
 class Import(NamedTuple):

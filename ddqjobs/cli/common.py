@@ -14,6 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from ddqjobs.filters import Filters
+    from ddqjobs.model import Plan, PlannedRun
     from ddqjobs.project import Project
 
 JSON_VERSION = 1
@@ -96,6 +97,20 @@ class Selection:
             states=tuple(words["state"] or ()),
             runs=self._runs,
         )
+
+
+def one_selected(selection: Selection, does: str) -> tuple[Plan, PlannedRun]:
+    """The only run that the filters leave, for a command that ``does`` something with one. Raises
+    InputError."""
+    from ddqjobs.errors import InputError
+    from ddqjobs.filters import select
+
+    made = selection.project.plan(selection.experiment, site=selection.site)
+    chosen = select(made, selection.filters)
+    if len(chosen) != 1:
+        names = ", ".join(p.run.name for p in chosen[:6]) + (", ..." if len(chosen) > 6 else "")
+        raise InputError(f"{does} one run at a time; name one of {names}")
+    return made, chosen[0]
 
 
 def complete_words(incomplete: str) -> list[str]:

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from ddqjobs.cli import acting, cleaning, common, environment, holding, looking, report, setting_up, submit
+from ddqjobs.cli import (
+    acting,
+    cleaning,
+    common,
+    environment,
+    holding,
+    looking,
+    report,
+    setting_up,
+    shell,
+    submit,
+)
 
 EPILOG = (
     "Exit codes: 0 all well; 1 a run failed or a verdict is short (--wait, --check); 2 bad input; "
@@ -45,6 +56,7 @@ app.command()(looking.plan)
 app.command()(submit.submit)
 app.command()(looking.status)
 app.command()(looking.logs)
+app.command()(shell.shell)
 app.command()(report.report)
 app.command()(holding.hold)
 app.command()(holding.release)
