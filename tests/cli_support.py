@@ -213,8 +213,9 @@ class Terminal:
 
     def close(self) -> tuple[int, str]:
         """(exit code, all that was shown) once the command has ended."""
+        end = time.monotonic() + LIMIT_S
         while self._more():
-            pass
+            assert time.monotonic() < end, self.output[-1000:]
         os.close(self._end)
         return self.process.wait(LIMIT_S), self.output.decode()
 

@@ -1,6 +1,11 @@
 """Fixtures of several test files."""
 
+import signal
+
 from slurm_support import cluster, lab, on_slurm
 from support import trivial
 
 __all__ = ["cluster", "lab", "on_slurm", "trivial"]
+
+# A shell starts background commands with Ctrl-C ignored, and whatever we start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
