@@ -39,7 +39,8 @@ class Cleaning(Frozen, frozen=True, kw_only=True):
 
 def rule_of(experiment: Experiment, task: str) -> Rule:
     """What is declared for a task's checkpoints."""
-    declared = (experiment.tasks[task].checkpoints, experiment.checkpoints)
+    declared = [t.checkpoints for name, t in experiment.tasks.items() if name == task]
+    declared.append(experiment.checkpoints)
 
     def pick(key: str, default: object) -> object:
         return next((v for d in declared if (v := getattr(d, key)) is not None), default)

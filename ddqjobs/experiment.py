@@ -77,6 +77,15 @@ class Model(Table, frozen=True, kw_only=True):
     notes: str = ""
 
 
+class Canary(Table, frozen=True, kw_only=True):
+    """How the trainings of a code are tried before many start (`submit --canary`): what differs from one of
+    them. Not needed where they run ddqjobs.detect.train, which ends after some iterations when told so."""
+
+    command: list[str] | None = None  # left out: the training's
+    options: dict[str, Scalar] = {}  # on top of the training's: what makes it end after some iterations
+    products: dict[Name, str] = {}  # artifact -> glob below the work_dir: what proves that it came so far
+
+
 class Code(Table, frozen=True, kw_only=True):
     """A code tree with its environment, and how each kind of task is run in it."""
 
@@ -90,6 +99,7 @@ class Code(Table, frozen=True, kw_only=True):
     option_flag: str = "--cfg-options"
     seed_option: str = ""  # e.g. randomness.seed; empty: the code takes no seed
     deterministic_option: str = ""
+    canary: Canary | None = None
 
 
 class Variant(Table, frozen=True, kw_only=True):
@@ -195,6 +205,8 @@ class Experiment(Table, frozen=True, kw_only=True):
     resources: ResourceRequest = ResourceRequest()  # defaults of all tasks
     checkpoints: Checkpoints = Checkpoints()  # likewise
 
+
+CANARY = "canary"  # task of the runs that `submit --canary` adds
 
 # Artifacts that each kind of task leaves by itself (docs/job-contract.md); `products:` adds to them.
 ARTIFACTS: dict[TaskKind, tuple[str, ...]] = {

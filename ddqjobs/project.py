@@ -360,10 +360,55 @@ class Project:
         Raises SchedulerError when a scheduler could not be asked for the site's submit_timeout.
         """
         workspace = self.workspace(experiment, site)
-        calls = workspace.site.limits.calls_per_minute
-        pause_s = max(pause_s, 60 * _CALLS_PER_LOOK / calls) if calls else pause_s
         plan = workspace.plan()
         wanted = self.submitting(plan, filters, options)
+        return self._follow(workspace, plan, wanted, say, show, pause_s)
+
+    def try_canaries(
+        self,
+        experiment: str | None,
+        filters: Filters,
+        options: SubmitOptions,
+        *,
+        site: str | None = None,
+        say: Say = lambda _: None,
+        show: Callable[[Plan, Sequence[PlannedRun]], None] = lambda _plan, _runs: None,
+        pause_s: float = 0.5,
+    ) -> tuple[PlannedRun, ...]:
+        """Runs the canaries of the trainings that `submit` would start, with what they need, unless they are
+        done with today's code; returns them as they ended. Raises as ``wait``, and InputError for a code
+        without one."""
+        from ddqjobs import canary
+        from ddqjobs.submission import Submitting
+
+        workspace = self.workspace(experiment, site)
+        workspace.trying = True
+        try:
+            plan = workspace.plan()
+            wanted = self.submitting(plan, filters, options)
+            chosen = canary.needed(plan, [p.run for p in plan.runs if wanted.wants(p.run)])
+            names = frozenset(p.run.name for p in chosen)
+            done = {p.run.name for p in plan.runs if p.status is Status.DONE and not p.gone}
+            needed = (with_upstream(plan, chosen) - done) | names
+            if any(p.status is not Status.DONE or p.stale for p in chosen):
+                trying = Submitting(chosen=needed, named=needed, stale=True)
+                plan = self._follow(workspace, plan, trying, say, show, pause_s)
+            return tuple(p for p in plan.runs if p.run.name in names)
+        finally:
+            workspace.trying = False
+
+    def _follow(
+        self,
+        workspace: Workspace,
+        plan: Plan,
+        wanted: Submitting,
+        say: Say,
+        show: Callable[[Plan, Sequence[PlannedRun]], None],
+        pause_s: float,
+    ) -> Plan:
+        """Submits what is wanted, again and again; see :meth:`wait`."""
+        calls = workspace.site.limits.calls_per_minute
+        pause_s = max(pause_s, 60 * _CALLS_PER_LOOK / calls) if calls else pause_s
         submitter, patience = self._submitter(workspace), _Patience(seconds(workspace.site.submit_timeout))
         said: set[str] = set()
         idle = 0

@@ -60,7 +60,7 @@ class Selection:
         from ddqjobs.text_table import clean
 
         loaded = project.load()
-        names = [run.name for run in loaded.runs]
+        names = [run.name for run in (*loaded.runs, *loaded.canaries)]
         if not any(matches(word, (name,)) for name in names):
             experiments = project.catalog.experiments()
             raise MissingError(
