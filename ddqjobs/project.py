@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ddqjobs.cleaning import Cleaning
+    from ddqjobs.doctor import Options as DoctorOptions
+    from ddqjobs.examination import Line
     from ddqjobs.report import Report
     from ddqjobs.schedulers.base import Scheduler
     from ddqjobs.shell import Shell
@@ -315,6 +317,21 @@ class Project:
         workspace = self._of(plan, site)
         asked = shell.Asked(run=one_run(plan, run).run, typed=typed, time_s=time_s, gpus=gpus)
         return shell.prepare(workspace, self.stacks(workspace), asked)
+
+    def examine(
+        self,
+        plan: Plan,
+        runs: Sequence[PlannedRun],
+        options: DoctorOptions | None = None,
+        *,
+        site: str | None = None,
+        say: Callable[[Line], None] = lambda _: None,
+    ) -> list[Line]:
+        """What would keep these runs from starting or ending well on their site, line by line."""
+        from ddqjobs import doctor
+
+        workspace = self._of(plan, site)
+        return doctor.examine(workspace, self.stacks(workspace), runs, options or doctor.Options(), say)
 
     def cleaning(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> Cleaning:
         """What `clean` would remove of these runs' checkpoints and what stays, with reasons."""

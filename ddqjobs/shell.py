@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from ddqjobs import process
 from ddqjobs.errors import StateError
 from ddqjobs.model import Frozen, Run
 from ddqjobs.render import Context, directives, on_site
+from ddqjobs.schedulers.slurm.scheduler import environment
 from ddqjobs.site import Site
 from ddqjobs.stacks import Stacks
 from ddqjobs.submission import Submitter, user
@@ -50,7 +50,7 @@ class Shell(Frozen, frozen=True, kw_only=True):
         except OSError as error:
             raise StateError(f"{path}: {error.strerror}") from error
         try:
-            return process.attach([*self.argv, path], env=_environment())
+            return process.attach([*self.argv, path], env=environment())
         except OSError as error:
             why = f"{self.argv[0]} cannot be started ({error.strerror})"
             raise StateError(f"{why}: load Slurm's commands, or choose another --site") from error
@@ -85,10 +85,3 @@ def srun(site: Site, asked: Asked, *, pty: bool) -> tuple[str, ...]:
     options = directives(site, on_site(resources, site), name, 1, context)
     kept = [option for option in options if not option.startswith(_BATCH_ONLY)]
     return ("srun", "--nodes=1", "--ntasks=1", *kept, *(["--pty"] if pty else []), "bash")
-
-
-def _environment() -> dict[str, str]:
-    """Ours, without what would make it part of a job that we may be in."""
-    private = ("SLURM_", "DDQJOBS_")
-    kept = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")
-    return {k: v for k, v in os.environ.items() if k in kept or not k.startswith(private)}

@@ -35,7 +35,7 @@ from ddqjobs.history import RunHistory
 from ddqjobs.ledger import Intent, Submitted, Voided, Wanted, ticket_of
 from ddqjobs.model import Frozen, JobState, Plan, PlannedRun, Resources, Run, Status
 from ddqjobs.process import myself
-from ddqjobs.render import Context, Renderer, Scripts, job_name, on_site, option_flags
+from ddqjobs.render import Context, Renderer, Scripts, directives, job_name, on_site, option_flags
 from ddqjobs.schedulers.base import (
     Capabilities,
     DependencyGoneError,
@@ -258,6 +258,15 @@ class Submitter:
         except OSError as error:
             raise _disk(workspace.results, error) from error
         return self._renderer.shell(run, workspace.site, self._context("shell", code), typed)
+
+    def directives(self, resources: Resources, token: str, name: str = "ddqjobs.doctor") -> list[str]:
+        """The options of a job's script. Raises InputError for what must not stand in a directive line."""
+        return directives(self._workspace.site, resources, name, 1, self._context(token, ""))
+
+    def doctor_script(self, token: str, environments: Sequence[str], paths: Sequence[str], gpus: int) -> str:
+        """The script that looks around on a node (:mod:`ddqjobs.probe`)."""
+        context = self._context(token, "")
+        return self._renderer.doctor(self._workspace.site, context, environments, paths, gpus)
 
     def _remember(self, wanted: Submitting, plan: Plan, left: Mapping[str, str]) -> None:
         """Records what the user asked for, so that `advance` goes on with it. Where GPU hours are limited,

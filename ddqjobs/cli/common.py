@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from ddqjobs.project import Project
 
 JSON_VERSION = 1
-COLOURS = {"done": "green", "active": "cyan", "eligible": "yellow", "waiting": None, "failed": "red"}
+COLOURS = {
+    "done": "green",
+    "active": "cyan",
+    "eligible": "yellow",
+    "waiting": None,
+    "failed": "red",
+    "ok": "green",
+    "warning": "yellow",
+    "error": "red",
+}
 
 
 class Selection:

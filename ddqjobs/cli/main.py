@@ -11,6 +11,7 @@ from ddqjobs.cli import (
     acting,
     cleaning,
     common,
+    doctor,
     environment,
     holding,
     looking,
@@ -65,6 +66,7 @@ app.command()(acting.retry)
 app.command()(acting.advance)
 app.command()(acting.adopt)
 app.command()(cleaning.clean)
+app.command()(doctor.doctor)
 app.add_typer(environment.app, name="env")
 app.command()(setting_up.schema)
 

@@ -66,7 +66,7 @@ class SlurmScheduler:
         self._require_known(before)
         argv = ["sbatch", "--parsable", *dependencies.options(submission.elements), str(submission.script)]
         self._calls.wait()
-        done = process.run(argv, timeout=self._submit_s, env=_environment(), cwd=submission.folder)
+        done = process.run(argv, timeout=self._submit_s, env=environment(), cwd=submission.folder)
         job = answers.accepted(done.stdout) if done.code == 0 else None
         if job is None:
             raise self._submit_error(submission, done)
@@ -197,7 +197,7 @@ class SlurmScheduler:
 
     def _run(self, argv: Sequence[str]) -> process.Completed:
         self._calls.wait()
-        return process.run(argv, timeout=self._ask_s, env=_environment())
+        return process.run(argv, timeout=self._ask_s, env=environment())
 
     def _cannot(self, what: str, done: process.Completed) -> SchedulerError:
         why = f"no answer within {self._ask_s:g} s" if done.timed_out else _first_line(done)
@@ -247,7 +247,8 @@ def _without_accounting(done: process.Completed, words: str) -> Observation:
     return Observation(state=JobState.UNKNOWN, detail=f"it has left the queue; {words}")
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Ours, without what would change what our options and the script's lines mean."""
     return {k: v for k, v in os.environ.items() if k in _KEPT or not k.startswith(_FOREIGN)}
 
 
