@@ -260,6 +260,9 @@ class Project:
                 workspace.call_off(tickets[planned.ticket])
         for name, jobs in by_site.items():
             workspace.scheduler(name).cancel(jobs)
+        for planned in active:  # the scheduler answered, and does not know the job: nothing else would end it
+            if planned.job and planned.state is JobState.UNKNOWN:
+                workspace.write_off(tickets[planned.ticket])
         return [p.run.name for p in active]
 
     def hold(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> Plan:

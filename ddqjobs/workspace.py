@@ -314,9 +314,19 @@ class Workspace:
         cancelled. Nothing happens if its job has started: the next look finds it."""
         if self.claims.void(ticket.name):
             reason = "cancelled by the user before its submission was confirmed"
-            self.ledger.append(
-                Finished(run=ticket.run, ticket=ticket.name, failure=FailureClass.CANCELLED, reason=reason)
-            )
+            self._cancelled(ticket, reason)
+
+    def write_off(self, ticket: Ticket) -> None:
+        """Ends a ticket whose job the scheduler does not know any more, as the user wishes. Should the job
+        turn up all the same, it has no right to run and leaves nothing."""
+        if not self.claims.void(ticket.name):
+            self._revoke(ticket)
+        self._cancelled(ticket, "cancelled by the user; its scheduler does not know the job any more")
+
+    def _cancelled(self, ticket: Ticket, reason: str) -> None:
+        self.ledger.append(
+            Finished(run=ticket.run, ticket=ticket.name, failure=FailureClass.CANCELLED, reason=reason)
+        )
 
 
 # Ends that the scheduler itself brought about: what the script says of them is only their echo.

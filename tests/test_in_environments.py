@@ -18,10 +18,10 @@ _LIMIT_S = 1200.0
 
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """pytest and hypothesis in a folder of their own: an environment is never changed once it is locked."""
+    """What tests need, in a folder of its own: an environment is never changed once it is locked."""
     folder = tmp_path_factory.mktemp("tools")
     wanted = list((ROOT / "tests" / "requirements.txt").read_text().splitlines())
-    pins = [line for line in wanted if line.startswith(("pytest==", "hypothesis=="))]
+    pins = [line for line in wanted if line.startswith(("pytest==", "pytest-timeout==", "hypothesis=="))]
     argv = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), *pins]
     done = process.run(argv, timeout=_LIMIT_S)
     assert done.code == 0, done.stderr

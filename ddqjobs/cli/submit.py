@@ -30,7 +30,10 @@ def submit(
     wait: Annotated[
         bool,
         typer.Option(
-            "--wait", help="Stay until all is over; submit what becomes eligible; exit 1 if a run failed."
+            "--wait",
+            "--follow",
+            help="Stay until all is over; submit what becomes eligible; exit 1 if a run failed. May "
+            "be killed and started again, or twice.",
         ),
     ] = False,
     optional: Annotated[bool, typer.Option("--optional", help="Optional runs too.")] = False,
