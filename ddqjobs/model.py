@@ -42,7 +42,8 @@ class JobState(str, Enum):
 
     QUEUED = "queued"
     RUNNING = "running"
-    STOPPED = "stopped"  # suspended or held: alive, not advancing
+    HELD = "held"  # in the queue, and not to be started until it is released
+    STOPPED = "stopped"  # suspended: alive, not advancing
     ENDED = "ended"  # over, however it went: evidence decides how
     UNKNOWN = "unknown"
 

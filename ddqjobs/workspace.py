@@ -15,7 +15,7 @@ from ddqjobs.claims import Claims, Tickets
 from ddqjobs.errors import DdqjobsError, StateError
 from ddqjobs.history import History, Ticket
 from ddqjobs.ledger import AnyRecord, Finished, Ledger, Observed, Submitted, Voided
-from ddqjobs.model import Attempt, FailureClass, JobState, Observation, Plan, Product
+from ddqjobs.model import Attempt, FailureClass, JobState, Observation, Plan, Product, Run
 from ddqjobs.process import alive, myself
 from ddqjobs.schedulers.base import Scheduler
 from ddqjobs.schedulers.registry import make_scheduler
@@ -32,6 +32,7 @@ class Workspace:
     site: Site
     results: Path
     warnings: list[str] = field(default_factory=list)
+    trying: bool = False  # canaries are to be submitted: they belong to the plan
     _schedulers: dict[str, Scheduler] = field(default_factory=dict)
     _history: tuple[list[AnyRecord], History] | None = None
 
@@ -82,7 +83,7 @@ class Workspace:
                 self.warnings.append(str(error))
             history = self.history()
         plan = planning.build(
-            self.loaded.runs,
+            self._runs(history),
             history,
             experiment=self.loaded.experiment.name,
             site=self.site.name,
@@ -106,12 +107,17 @@ class Workspace:
     def _active_here(self, history: History) -> int:
         return sum(ticket.site == self.site.name for ticket in history.active())
 
+    def _runs(self, history: History) -> tuple[Run, ...]:
+        """The experiment's runs, and the canaries that are about to be submitted or ever were."""
+        tried = (c for c in self.loaded.canaries if self.trying or c.name in history.runs)
+        return (*self.loaded.runs, *tried)
+
     def blocked(self) -> dict[str, str]:
         """Run -> why it cannot run whatever is done: its configuration does not exist."""
         absent = self.loaded.absent_configs
         return {
             run.name: f"configuration experiments/{run.config} does not exist"
-            for run in self.loaded.runs
+            for run in (*self.loaded.runs, *self.loaded.canaries)
             if run.config in absent and not run.workdir
         }
 

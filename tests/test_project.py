@@ -307,6 +307,12 @@ class Silent:
     def query(self, jobs: Sequence[str]) -> Mapping[str, Observation]:
         raise SchedulerError("no answer")
 
+    def hold(self, jobs: Sequence[str]) -> None:
+        raise SchedulerError("no answer")
+
+    def release(self, jobs: Sequence[str]) -> None:
+        raise SchedulerError("no answer")
+
     def cancel(self, jobs: Sequence[str]) -> None:
         raise SchedulerError("no answer")
 

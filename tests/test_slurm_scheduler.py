@@ -11,7 +11,7 @@ import pytest
 from ddqjobs import process
 from ddqjobs.model import FailureClass, JobState, Observation
 from ddqjobs.schedulers.base import Element
-from ddqjobs.schedulers.slurm import answers, dependencies, states
+from ddqjobs.schedulers.slurm import answers, dependencies, holding, states
 from ddqjobs.schedulers.slurm.answers import Row, UnreadableError
 from ddqjobs.schedulers.slurm.scheduler import Pace, _by_length, _day_before
 
@@ -147,7 +147,8 @@ def test_every_state_of_the_manual_is_in_the_table(version: str) -> None:
         (Row("RUNNING", "None", "n1"), JobState.RUNNING, "", None),
         (Row("PENDING", "Priority", ""), JobState.QUEUED, "", None),
         (Row("PENDING", "Dependency", ""), JobState.QUEUED, "Dependency", None),
-        (Row("PENDING", "JobHeldUser", ""), JobState.STOPPED, "held (JobHeldUser)", None),
+        (Row("PENDING", "JobHeldUser", ""), JobState.HELD, "", None),
+        (Row("PENDING", "JobHeldAdmin", ""), JobState.HELD, "JobHeldAdmin", None),
         (Row("COMPLETING", "None", "n1"), JobState.RUNNING, "COMPLETING", None),
         (Row("SUSPENDED", "None", "n1"), JobState.STOPPED, "SUSPENDED", None),
         (
@@ -251,3 +252,29 @@ def test_shellcheck_accepts_the_lab() -> None:
     assert len(scripts) == 5
     done = process.run([shellcheck, "-x", *scripts], timeout=60, cwd=root.parent)
     assert (done.code, done.stdout) == (0, "")
+
+
+# -- holding ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("jobs", "alike", "words"),
+    [
+        ([], ["3"], []),
+        (["3"], ["3"], ["3"]),
+        (["3", "20_2", "20_0", "20_1"], ["20_0", "20_1", "20_2", "3"], ["3", "20_[0-2]"]),
+        (["20_1", "20_7", "20_3", "20_2"], ["20_1", "20_2", "20_3", "20_7", "20_9"], ["20_[1-3,7]"]),
+        ([f"20_{i}" for i in range(999)], [f"20_{i}" for i in range(999)], ["20_[0-998]"]),
+        (
+            [f"20_{i}" for i in range(0, 60, 2)],
+            [f"20_{i}" for i in range(60)],
+            [
+                "20_[" + ",".join(str(i) for i in range(0, 50, 2)) + "]",
+                "20_[" + ",".join(str(i) for i in range(50, 60, 2)) + "]",
+            ],
+        ),
+        ([str(i) for i in range(26)], [], [",".join(str(i) for i in range(25)), "25"]),
+    ],
+)
+def test_jobs_to_hold_are_named_array_by_array(jobs: list[str], alike: list[str], words: list[str]) -> None:
+    assert list(holding.pages(jobs, alike)) == words
