@@ -84,6 +84,7 @@ def _active(run: Run, story: RunHistory, ticket: Ticket) -> PlannedRun:
     words = {
         JobState.QUEUED: "queued",
         JobState.RUNNING: f"running on {ticket.node}" if ticket.node else "running",
+        JobState.HELD: "held; `ddqjobs release` lets it start",
         JobState.STOPPED: "suspended by the scheduler",
         JobState.ENDED: "ended; waiting for its evidence to appear",
     }

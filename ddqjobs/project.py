@@ -29,7 +29,12 @@ from ddqjobs.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ddqjobs.cleaning import Cleaning
+    from ddqjobs.doctor import Options as DoctorOptions
+    from ddqjobs.examination import Line
     from ddqjobs.report import Report
+    from ddqjobs.schedulers.base import Scheduler
+    from ddqjobs.shell import Shell
     from ddqjobs.stacks import Stacks
     from ddqjobs.submission import Outcome, Rendered, Submitter, Submitting
 
@@ -260,12 +265,83 @@ class Project:
                 workspace.write_off(tickets[planned.ticket])
         return [p.run.name for p in active]
 
+    def hold(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> Plan:
+        """Keeps the queued ones among runs from starting; returns these runs as they are afterwards. Raises
+        SchedulerError."""
+        return self._ask_of(plan, runs, JobState.QUEUED, site, lambda scheduler, jobs: scheduler.hold(jobs))
+
+    def release(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> Plan:
+        """Lets the held ones among runs start again; returns these runs as they are afterwards. Raises
+        SchedulerError."""
+        return self._ask_of(plan, runs, JobState.HELD, site, lambda scheduler, jobs: scheduler.release(jobs))
+
+    def _ask_of(
+        self,
+        plan: Plan,
+        runs: Sequence[PlannedRun],
+        state: JobState,
+        site: str | None,
+        ask: Callable[[Scheduler, Sequence[str]], None],
+    ) -> Plan:
+        """Asks something of the jobs in that state, site by site, and looks at them again."""
+        workspace = self._of(plan, site)
+        asked = [p for p in runs if p.status is Status.ACTIVE and p.state is state and p.job]
+        tickets = workspace.history().tickets
+        by_site: dict[str, list[str]] = {}
+        for planned in asked:
+            by_site.setdefault(tickets[planned.ticket].site, []).append(planned.job)
+        for name, jobs in by_site.items():
+            ask(workspace.scheduler(name), jobs)
+        names = {p.run.name for p in runs}
+        after = workspace.plan() if asked else plan
+        return msgspec.structs.replace(after, runs=tuple(p for p in after.runs if p.run.name in names))
+
     def retry(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> list[str]:
         """Makes failed runs eligible again; returns their names."""
         failed = [p.run.name for p in runs if p.status is Status.FAILED or p.failure is not None]
         if failed:
             self._of(plan, site).ledger.append(Retried(runs=failed))
         return failed
+
+    def shell(
+        self,
+        plan: Plan,
+        run: str,
+        *,
+        site: str | None = None,
+        typed: str = "",
+        time_s: int = 3600,
+        gpus: int | None = None,
+    ) -> Shell:
+        """What enters a run's environment where the site's jobs run; ``typed`` is shell text to run there
+        instead of a shell. Raises MissingError, EnvironmentNotReadyError, StateError."""
+        from ddqjobs import shell
+
+        workspace = self._of(plan, site)
+        asked = shell.Asked(run=one_run(plan, run).run, typed=typed, time_s=time_s, gpus=gpus)
+        return shell.prepare(workspace, self.stacks(workspace), asked)
+
+    def examine(
+        self,
+        plan: Plan,
+        runs: Sequence[PlannedRun],
+        options: DoctorOptions | None = None,
+        *,
+        site: str | None = None,
+        say: Callable[[Line], None] = lambda _: None,
+    ) -> list[Line]:
+        """What would keep these runs from starting or ending well on their site, line by line."""
+        from ddqjobs import doctor
+
+        workspace = self._of(plan, site)
+        return doctor.examine(workspace, self.stacks(workspace), runs, options or doctor.Options(), say)
+
+    def cleaning(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> Cleaning:
+        """What `clean` would remove of these runs' checkpoints and what stays, with reasons."""
+        from ddqjobs import cleaning
+
+        workspace = self._of(plan, site)
+        return cleaning.look(workspace.results, self.root, workspace.loaded.experiment, plan, runs)
 
     def adopt(self, plan: Plan, run: str, path: Path, *, site: str | None = None) -> Product:
         """Takes in a result that exists already: a work_dir or a checkpoint."""
@@ -304,10 +380,55 @@ class Project:
         Raises SchedulerError when a scheduler could not be asked for the site's submit_timeout.
         """
         workspace = self.workspace(experiment, site)
-        calls = workspace.site.limits.calls_per_minute
-        pause_s = max(pause_s, 60 * _CALLS_PER_LOOK / calls) if calls else pause_s
         plan = workspace.plan()
         wanted = self.submitting(plan, filters, options)
+        return self._follow(workspace, plan, wanted, say, show, pause_s)
+
+    def try_canaries(
+        self,
+        experiment: str | None,
+        filters: Filters,
+        options: SubmitOptions,
+        *,
+        site: str | None = None,
+        say: Say = lambda _: None,
+        show: Callable[[Plan, Sequence[PlannedRun]], None] = lambda _plan, _runs: None,
+        pause_s: float = 0.5,
+    ) -> tuple[PlannedRun, ...]:
+        """Runs the canaries of the trainings that `submit` would start, with what they need, unless they are
+        done with today's code; returns them as they ended. Raises as ``wait``, and InputError for a code
+        without one."""
+        from ddqjobs import canary
+        from ddqjobs.submission import Submitting
+
+        workspace = self.workspace(experiment, site)
+        workspace.trying = True
+        try:
+            plan = workspace.plan()
+            wanted = self.submitting(plan, filters, options)
+            chosen = canary.needed(plan, [p.run for p in plan.runs if wanted.wants(p.run)])
+            names = frozenset(p.run.name for p in chosen)
+            done = {p.run.name for p in plan.runs if p.status is Status.DONE and not p.gone}
+            needed = (with_upstream(plan, chosen) - done) | names
+            if any(p.status is not Status.DONE or p.stale for p in chosen):
+                trying = Submitting(chosen=needed, named=needed, stale=True)
+                plan = self._follow(workspace, plan, trying, say, show, pause_s)
+            return tuple(p for p in plan.runs if p.run.name in names)
+        finally:
+            workspace.trying = False
+
+    def _follow(
+        self,
+        workspace: Workspace,
+        plan: Plan,
+        wanted: Submitting,
+        say: Say,
+        show: Callable[[Plan, Sequence[PlannedRun]], None],
+        pause_s: float,
+    ) -> Plan:
+        """Submits what is wanted, again and again; see :meth:`wait`."""
+        calls = workspace.site.limits.calls_per_minute
+        pause_s = max(pause_s, 60 * _CALLS_PER_LOOK / calls) if calls else pause_s
         submitter, patience = self._submitter(workspace), _Patience(seconds(workspace.site.submit_timeout))
         said: set[str] = set()
         idle = 0

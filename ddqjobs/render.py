@@ -33,6 +33,15 @@ from ddqjobs.site import Site
 from ddqjobs.units import seconds
 
 HEARTBEAT_S = 15
+# What an environment must be able to do on a node: load the largest of what it has.
+_LOOK_AROUND = (
+    "import importlib.util as u, sys; "
+    "found = [n for n in ('torch', 'mmengine', 'mmcv') if u.find_spec(n)]; "
+    "mods = [__import__(n) for n in found]; "
+    "gpu = 'torch' in found and mods[0].cuda.is_available() and mods[0].cuda.device_count() or 0; "
+    "print('Python %d.%d' % sys.version_info[:2], "
+    "*('%s %s' % (m.__name__, m.__version__) for m in mods), '%d GPUs' % gpu)"
+)
 # The elements of an array are sourced by the job script, which sets and reads their variables.
 _SOURCED = "# shellcheck shell=bash disable=SC2034,SC2153,SC2154\n"
 _DIRECTIVE = re.compile(r"[A-Za-z0-9@._:=;,/%+\[\]*!'\" -]*")
@@ -203,6 +212,47 @@ class Renderer:
         )
         manifest = b"".join(msgspec.json.encode(run) + b"\n" for run in runs).decode()
         return Scripts(job=job, elements="" if len(runs) == 1 else _SOURCED + elements, manifest=manifest)
+
+    def shell(self, run: Run, site: Site, context: Context, typed: str) -> str:
+        """A script that enters a run's environment: for ``typed`` shell text, or a terminal without any."""
+        words = ("bash", "-c", "{env.DDQJOBS_TYPED}") if typed else ("bash", "--noprofile", "--norc", "-i")
+        return self._fill(
+            ["shell.sh.j2"],
+            run=run.name,
+            site=site.name,
+            results=context.results,
+            code=context.code,
+            setup=site.setup,
+            modules=site.modules,
+            element=self.element(0, msgspec.structs.replace(run, command=words), site, context),
+            command=command(run, context.option_flags.get(run.code, "")),
+            typed=typed,
+        )
+
+    def doctor(
+        self, site: Site, context: Context, environments: Sequence[str], paths: Sequence[str], gpus: int
+    ) -> str:
+        """A script that looks around on a node: shared folder, clock, modules, environments, paths."""
+        resources = on_site(Resources(gpus=gpus, time_s=300), site)
+        entered = [(name, context.activate.get(name, "")) for name in environments]
+        return self._fill(
+            ["doctor.sh.j2"],
+            site=site.name,
+            directives=directives(site, resources, "ddqjobs.doctor", 1, context),
+            folder=str(PurePosixPath(context.results) / "submissions" / context.token),
+            setup=site.setup,
+            modules=site.modules,
+            program=_LOOK_AROUND,
+            environments=[
+                (
+                    name,
+                    "python" if activate else quote(context.pythons[name]),
+                    shell_path(activate, context.project) if activate else "",
+                )
+                for name, activate in entered
+            ],
+            paths=[(path, shell_path(path, context.project)) for path in paths],
+        )
 
     def _fill(self, names: Sequence[str], **values: object) -> str:
         """The first of these templates that exists, filled. A site's owner writes templates, so whatever goes

@@ -178,7 +178,12 @@ def say(planned: PlannedRun, progress: Progress | None = None) -> str:
     if planned.status is Status.ACTIVE:
         if planned.state is JobState.RUNNING:
             return f"running{_how_far(progress)}"
-        words = {JobState.QUEUED: "queued", JobState.STOPPED: "held", JobState.ENDED: "ending"}
+        words = {
+            JobState.QUEUED: "queued",
+            JobState.HELD: "held",
+            JobState.STOPPED: "suspended",
+            JobState.ENDED: "ending",
+        }
         return "submitted" if planned.state is None else words.get(planned.state, "state unknown")
     return OPTIONAL if planned.run.optional else planned.status.value
 

@@ -35,7 +35,7 @@ from ddqjobs.history import RunHistory
 from ddqjobs.ledger import Intent, Submitted, Voided, Wanted, ticket_of
 from ddqjobs.model import Frozen, JobState, Plan, PlannedRun, Resources, Run, Status
 from ddqjobs.process import myself
-from ddqjobs.render import Context, Renderer, Scripts, job_name, on_site, option_flags
+from ddqjobs.render import Context, Renderer, Scripts, directives, job_name, on_site, option_flags
 from ddqjobs.schedulers.base import (
     Capabilities,
     DependencyGoneError,
@@ -50,7 +50,7 @@ from ddqjobs.stacks import Stacks
 from ddqjobs.units import seconds
 from ddqjobs.workspace import Workspace
 
-_IN_QUEUE = (JobState.QUEUED, JobState.RUNNING, JobState.STOPPED)
+_IN_QUEUE = (JobState.QUEUED, JobState.HELD, JobState.RUNNING, JobState.STOPPED)
 Say = Callable[[str], None]
 
 
@@ -247,6 +247,27 @@ class Submitter:
             outcome = self._submit_batch(resources, runs, code, jobs, outcome, say)
         return outcome
 
+    def shell(self, run: Run, typed: str) -> str:
+        """A script that enters a run's environment with the code as it is now. Raises
+        EnvironmentNotReadyError."""
+        self._require_environments([run])
+        workspace = self._workspace
+        workspace.ledger.begin()
+        try:
+            code = snapshot(workspace.results / "code", workspace.catalog.files, workspace.loaded.path)
+        except OSError as error:
+            raise _disk(workspace.results, error) from error
+        return self._renderer.shell(run, workspace.site, self._context("shell", code), typed)
+
+    def directives(self, resources: Resources, token: str, name: str = "ddqjobs.doctor") -> list[str]:
+        """The options of a job's script. Raises InputError for what must not stand in a directive line."""
+        return directives(self._workspace.site, resources, name, 1, self._context(token, ""))
+
+    def doctor_script(self, token: str, environments: Sequence[str], paths: Sequence[str], gpus: int) -> str:
+        """The script that looks around on a node (:mod:`ddqjobs.probe`)."""
+        context = self._context(token, "")
+        return self._renderer.doctor(self._workspace.site, context, environments, paths, gpus)
+
     def _remember(self, wanted: Submitting, plan: Plan, left: Mapping[str, str]) -> None:
         """Records what the user asked for, so that `advance` goes on with it. Where GPU hours are limited,
         what was left out was not asked for."""
@@ -414,7 +435,7 @@ class Submitter:
             project=str(workspace.catalog.project),
             code=code,
             token=token,
-            user=_user(),
+            user=user(),
             pythons={name: str(self._stacks.python(name)) for name in names},
             activate=dict(workspace.site.activate),
             variables={name: self._stacks.variables(name) for name in names},
@@ -459,7 +480,8 @@ def new_token() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
 
 
-def _user() -> str:
+def user() -> str:
+    """The user's name; the number where it has none."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -15,7 +15,7 @@ from ddqjobs.claims import Claims, Tickets
 from ddqjobs.errors import DdqjobsError, StateError
 from ddqjobs.history import History, Ticket
 from ddqjobs.ledger import AnyRecord, Finished, Ledger, Observed, Submitted, Voided
-from ddqjobs.model import Attempt, FailureClass, JobState, Observation, Plan, Product
+from ddqjobs.model import Attempt, FailureClass, JobState, Observation, Plan, Product, Run
 from ddqjobs.process import alive, myself
 from ddqjobs.schedulers.base import Scheduler
 from ddqjobs.schedulers.registry import make_scheduler
@@ -32,6 +32,7 @@ class Workspace:
     site: Site
     results: Path
     warnings: list[str] = field(default_factory=list)
+    trying: bool = False  # canaries are to be submitted: they belong to the plan
     _schedulers: dict[str, Scheduler] = field(default_factory=dict)
     _history: tuple[list[AnyRecord], History] | None = None
 
@@ -82,7 +83,7 @@ class Workspace:
                 self.warnings.append(str(error))
             history = self.history()
         plan = planning.build(
-            self.loaded.runs,
+            self._runs(history),
             history,
             experiment=self.loaded.experiment.name,
             site=self.site.name,
@@ -106,12 +107,17 @@ class Workspace:
     def _active_here(self, history: History) -> int:
         return sum(ticket.site == self.site.name for ticket in history.active())
 
+    def _runs(self, history: History) -> tuple[Run, ...]:
+        """The experiment's runs, and the canaries that are about to be submitted or ever were."""
+        tried = (c for c in self.loaded.canaries if self.trying or c.name in history.runs)
+        return (*self.loaded.runs, *tried)
+
     def blocked(self) -> dict[str, str]:
         """Run -> why it cannot run whatever is done: its configuration does not exist."""
         absent = self.loaded.absent_configs
         return {
             run.name: f"configuration experiments/{run.config} does not exist"
-            for run in self.loaded.runs
+            for run in (*self.loaded.runs, *self.loaded.canaries)
             if run.config in absent and not run.workdir
         }
 
@@ -263,6 +269,9 @@ class Workspace:
                 started_at=mine[0].started_at if mine else None,
                 ended_at=last.ended_at if last else None,
             )
+        if seen is not None and seen.forgotten and not mine and self._given_up(ticket, now):
+            why = f"its scheduler has forgotten it before it started: {seen.detail}"
+            return Voided(tickets=[ticket.name], why=why)
         if seen is not None and (seen.state, seen.detail, seen.node) != (
             ticket.state,
             ticket.detail,
@@ -272,6 +281,19 @@ class Workspace:
                 return None  # keeps the time since when it is unknown
             return Observed(ticket=ticket.name, state=seen.state, detail=seen.detail, node=seen.node)
         return None
+
+    def _given_up(self, ticket: Ticket, now: float) -> bool:
+        """Whether a ticket that its scheduler does not know any more will never start: after the patience
+        for a scheduler that lags, and only if its claim can be had. (Slurm 24.11 keeps no account of an
+        element that it cancelled for its dependency.)"""
+        if ticket.state is not JobState.UNKNOWN or abs(now - ticket.since) < seconds(
+            self.site.submit_timeout
+        ):
+            return False
+        try:
+            return self.claims.void(ticket.name)
+        except OSError:
+            return False  # the next look tries again
 
     def _revoke(self, ticket: Ticket) -> None:
         """Ends the right to run of a ticket that is written off: were its job started once more, by an

@@ -1,4 +1,4 @@
-"""A tiny training with the runner of mmcv 1.x, as mmdet 2.x makes one: a program of tests/test_resume_mmcv1.py.
+"""A tiny training with mmcv 1.x's runner, as mmdet 2.x makes one: a program of tests/test_resume_mmcv1.py.
 
     python mmcv1_training.py WORK_DIR WORKERS WHAT AT
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
-import pty
 import re
-import select
-import struct
 import subprocess
 import sys
-import termios
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_support import LIMIT_S, TINY, Place, Ran, ddqjobs, environment, finish, interrupt, opened
+from cli_support import TINY, Place, Ran, Terminal, ddqjobs, environment, finish, interrupt, opened
 from support import until
 
 import ddqjobs as package
@@ -496,52 +489,6 @@ def test_a_line_that_is_half_written_is_not_torn_apart(
 
 
 # -- terminals ----------------------------------------------------------------------------------------------
-
-
-class Terminal:
-    """A pseudo-terminal of a given size with a command in it."""
-
-    def __init__(self, place: Place, *words: str, columns: int = 70, rows: int = 20) -> None:
-        self.output = b""
-        self._end, inside = pty.openpty()
-        fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        self.process = place.spawn(*words, stdin=inside, stdout=inside, stderr=inside, start_new_session=True)
-        os.close(inside)
-
-    def read_until(self, text: str) -> None:
-        """Waits for a text on the screen."""
-        end = time.monotonic() + LIMIT_S
-        while text.encode() not in self.output:
-            assert time.monotonic() < end, self.output
-            assert self._more(), self.output
-
-    def type(self, text: str) -> None:
-        """Keys."""
-        os.write(self._end, text.encode())
-
-    def insist_on_ctrl_c(self) -> None:
-        """Ctrl-C until it is heard: Python misses one that comes just before it blocks in a read."""
-        while self.process.poll() is None:
-            interrupt(self.process)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(5)
-
-    def close(self) -> tuple[int, str]:
-        """(exit code, all that was shown) once the command has ended."""
-        end = time.monotonic() + LIMIT_S
-        while self._more():
-            assert time.monotonic() < end, self.output[-1000:]
-        os.close(self._end)
-        return self.process.wait(LIMIT_S), self.output.decode()
-
-    def _more(self) -> bool:
-        ready, _, _ = select.select([self._end], [], [], LIMIT_S)
-        assert ready, self.output
-        with contextlib.suppress(OSError):  # the other end is closed
-            data = os.read(self._end, 65536)
-            self.output += data
-            return bool(data)
-        return False
 
 
 def test_a_table_on_a_terminal_is_as_wide_as_it_and_coloured(finished: Place) -> None:

@@ -78,7 +78,8 @@ def test_a_requeued_training_goes_on_and_ends_as_if_nothing_had_happened(disturb
     runs = disturbed.root / "results" / "mine" / "runs"
     assert len(disturbed.attempts(disturbed.plan("mine"), TRAIN)) == 2
     stretches = [progress.read(runs / TRAIN / "attempts" / n / "work_dir") for n in "12"]
-    assert stretches[0] and stretches[1]
+    assert stretches[0] is not None
+    assert stretches[1] is not None
     assert 0 < stretches[0].end == stretches[1].start < 8
     report = disturbed.products("mine")[TRAIN].report
     assert (report["attempts"], report["repeated_iterations"]) == (2, 0)

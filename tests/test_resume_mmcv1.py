@@ -1,7 +1,7 @@
 """The hook for mmcv 1.x in real trainings with mmcv 1.4.7's runner, without its compiled ops.
 
-mmcv comes from its source, put before the newer one of a built environment. Where it cannot be had the tests are
-skipped, and say why.
+mmcv comes from its source, put before the newer one of a built environment. Where it cannot be had the tests
+are skipped, and say why.
 """
 
 from __future__ import annotations

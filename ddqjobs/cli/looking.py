@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddqjobs.cli.common import JSON, Selection, filtered, put, say, say_json, settle, table
+from ddqjobs.cli.common import JSON, Selection, filtered, one_selected, put, say, say_json, settle, table
 
 if TYPE_CHECKING:
     from ddqjobs.model import Plan, PlannedRun, Progress
@@ -220,16 +220,11 @@ def logs(
 
     Examples: ddqjobs logs mini p3-train.ddq-detr-r18; ddqjobs logs mini p3-train.ddq-detr-r18 -f -n 20
     """
-    from ddqjobs.errors import InputError, MissingError
-    from ddqjobs.filters import select
+    from ddqjobs.errors import MissingError
 
     project = selection.project
-    made = project.plan(selection.experiment, site=selection.site)
-    chosen = select(made, selection.filters)
-    if len(chosen) != 1:
-        names = ", ".join(p.run.name for p in chosen[:6]) + (", ..." if len(chosen) > 6 else "")
-        raise InputError(f"logs shows one run at a time; name one of {names}")
-    run = chosen[0].run.name
+    made, planned = one_selected(selection, "logs shows")
+    run = planned.run.name
     path = project.log(made, run, attempt, site=selection.site)
     if not follow and not path.exists():
         raise MissingError(f"attempt {path.parent.name} of {run} has left no log")

@@ -25,29 +25,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("config")
     parser.add_argument("--work-dir", type=Path, required=True)
     parser.add_argument("--init", type=Path, help="initial state for every weight of the model")
+    parser.add_argument("--iterations", type=int, help="end after so many, leaving canary.json")
     parser.add_argument("--cfg-options", nargs="*", default=[], metavar="key=value")
     args = parser.parse_args(argv)
     runtime.set_up()
     try:
-        return train(args.config, args.work_dir, args.init, args.cfg_options)
+        return train(args.config, args.work_dir, args.init, args.cfg_options, args.iterations)
     except (runtime.CannotLoad, FileNotFoundError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 2
 
 
-def train(config: str, work_dir: Path, init: Path | None, options: Sequence[str]) -> int:
-    """Train to the end of the schedule; 0, or 75 if stopped."""
-    from .hooks import epoch_seed, initial_state, resume  # noqa: F401  (registers them)
+def train(
+    config: str, work_dir: Path, init: Path | None, options: Sequence[str], iterations: int | None = None
+) -> int:
+    """Train to the end of the schedule, or for some ``iterations``; 0, or 75 if stopped."""
+    from .hooks import canary, epoch_seed, initial_state, resume  # noqa: F401  (registers them)
 
     cfg = runtime.load_config(config, options)
     work_dir.mkdir(parents=True, exist_ok=True)
     _adapt(cfg, work_dir)
     if init is not None:
         cfg.custom_hooks.append({"type": "InitialStateHook", "path": str(init)})
+    if iterations is not None:
+        cfg.custom_hooks.append({"type": "CanaryHook", "iterations": iterations})
     from mmengine.runner import Runner
 
     try:
         Runner.from_cfg(cfg).train()
+    except canary.Enough as enough:
+        print(f"train: {enough}", flush=True)
     except stopping.Stopped as stopped:
         print(f"train: stopped: {stopped}", flush=True)
         return stopping.EXIT_CODE

@@ -1,4 +1,4 @@
-"""The boundary to a scheduler: submit, find, query, cancel, and what it is capable of. Nothing more.
+"""The boundary to a scheduler: submit, find, query, hold, release, cancel, and what it is capable of.
 
 A scheduler knows nothing of experiments. It gets a rendered script with a number of elements (array
 indices), hands back one job id per element, and later says of each job id what it sees. What it sees is
@@ -88,7 +88,15 @@ class Scheduler(Protocol):
         """How many jobs of this user are queued or running now, whoever submitted them."""
 
     def query(self, jobs: Sequence[str]) -> Mapping[str, Observation]:
-        """An observation for every job id asked for, in one query; UNKNOWN for those it does not know."""
+        """An observation for every job id asked for, in one query; UNKNOWN, and ``forgotten``, for those that
+        it says it does not know."""
+
+    def hold(self, jobs: Sequence[str]) -> None:
+        """Keeps queued jobs from starting until they are released. Running, ended and unknown ones are no
+        error and stay as they are; one that starts meanwhile runs on."""
+
+    def release(self, jobs: Sequence[str]) -> None:
+        """Lets held jobs start again. Any others are no error and stay as they are."""
 
     def cancel(self, jobs: Sequence[str]) -> None:
         """Asks for the end of jobs. Unknown and ended ones are no error. Returns before they have ended."""

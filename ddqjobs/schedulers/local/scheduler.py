@@ -28,7 +28,8 @@ _FAILURES = {
     Reason.DIED: FailureClass.NODE,
     Reason.NOT_STARTED: FailureClass.NODE,
 }
-_UNKNOWN = Observation(state=JobState.UNKNOWN, detail="the local site has no such job")
+_OPEN = (JobState.QUEUED, JobState.HELD, JobState.RUNNING)
+_UNKNOWN = Observation(state=JobState.UNKNOWN, detail="the local site has no such job", forgotten=True)
 
 
 class LocalScheduler:
@@ -112,10 +113,28 @@ class LocalScheduler:
         with self._asked("query jobs"):
             view = View(self._queue, self._history(), self.complaints)
             answer = {job: view.observe(job) for job in jobs}
-            if any(seen.state in (JobState.QUEUED, JobState.RUNNING) for seen in answer.values()):
+            if any(seen.state in _OPEN for seen in answer.values()):
                 self._same_host()
                 self._ensure_supervisor()
             return answer
+
+    def hold(self, jobs: Sequence[str]) -> None:
+        """Keeps queued jobs from being given slots; it outlasts whoever supervises."""
+        seen = self.query(jobs)
+        queued = [job for job in jobs if seen[job].state is JobState.QUEUED]
+        if queued:
+            with self._asked("hold jobs"):
+                self._queue.create()
+                self._queue.ask_hold(queued)
+
+    def release(self, jobs: Sequence[str]) -> None:
+        """Lets held jobs have slots again."""
+        seen = self.query(jobs)
+        held = [job for job in jobs if seen[job].state is JobState.HELD]
+        if held:
+            with self._asked("release jobs"):
+                self._queue.ask_release(held)
+                self._ensure_supervisor()
 
     def cancel(self, jobs: Sequence[str]) -> None:
         """Asks for the end of jobs: a queued one is not started, a running one gets TERM, then KILL."""
@@ -160,7 +179,7 @@ class LocalScheduler:
 
     def _not_ended(self, jobs: Sequence[str]) -> list[str]:
         seen = self.query(jobs)
-        return [job for job in jobs if seen[job].state in (JobState.QUEUED, JobState.RUNNING)]
+        return [job for job in jobs if seen[job].state in _OPEN]
 
     def _same_host(self) -> None:
         settings, here = self._queue.settings(), socket.gethostname()
@@ -252,6 +271,7 @@ class View:
         self._starts = queue.starts()
         history.refresh()
         self._tokens = queue.tokens()
+        self._held = queue.holds()
         self._orders: dict[str, dict[int, tuple[str, ...]] | str] = {}
         self._host = socket.gethostname()
 
@@ -275,6 +295,8 @@ class View:
             return Observation(state=JobState.UNKNOWN, detail=after)
         if index not in after:
             return _UNKNOWN
+        if job_id(token, index) in self._held:
+            return Observation(state=JobState.HELD, detail=f"restart {restart}" if restart else "")
         waits = [job for job in after[index] if job not in self._history.ends]
         detail = "waits for slots"
         if waits:

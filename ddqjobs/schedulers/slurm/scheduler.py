@@ -13,7 +13,7 @@ from ddqjobs import process
 from ddqjobs.errors import SchedulerError
 from ddqjobs.model import JobState, Observation
 from ddqjobs.schedulers.base import Capabilities, DependencyGoneError, Submission, SubmitUnknownError
-from ddqjobs.schedulers.slurm import answers, dependencies, states
+from ddqjobs.schedulers.slurm import answers, dependencies, holding, states
 
 # Of the user's shell, these would change what our options and the script's lines mean: SBATCH_PARTITION
 # overrides the script, SQUEUE_STATES hides jobs, and SLURM_* are of a job that we may be part of.
@@ -28,7 +28,7 @@ _LOST = re.compile(
     r"timed out|Zero Bytes|Unexpected message|[Cc]onnection reset|Broken pipe|send/recv|[Cc]ommunication"
 )
 _NO_ACCOUNTING = re.compile(r"accounting storage is disabled", re.IGNORECASE)
-_ENDED_ALREADY = re.compile(r"Invalid job id|already complet|Job/step already", re.IGNORECASE)
+_ENDED_ALREADY = re.compile(r"Invalid job id|already (complet|finished)|Job/step already", re.IGNORECASE)
 _UNKNOWN_JOB = "neither squeue nor sacct knows it"
 _FRESH_S = 20.0  # a controller remembers ended jobs for longer (MinJobAge: 300 s unless set)
 _WORDS = 100_000  # bytes of job ids on one command line; a single argument may have 131,072
@@ -66,7 +66,7 @@ class SlurmScheduler:
         self._require_known(before)
         argv = ["sbatch", "--parsable", *dependencies.options(submission.elements), str(submission.script)]
         self._calls.wait()
-        done = process.run(argv, timeout=self._submit_s, env=_environment(), cwd=submission.folder)
+        done = process.run(argv, timeout=self._submit_s, env=environment(), cwd=submission.folder)
         job = answers.accepted(done.stdout) if done.code == 0 else None
         if job is None:
             raise self._submit_error(submission, done)
@@ -103,6 +103,22 @@ class SlurmScheduler:
         if left:
             seen.update(self._accounting(left))
         return seen
+
+    def hold(self, jobs: Sequence[str]) -> None:
+        """``scontrol uhold``: what root holds with plain ``hold`` only an administrator can release."""
+        self._set_hold("uhold", jobs, JobState.QUEUED)
+
+    def release(self, jobs: Sequence[str]) -> None:
+        """``scontrol release``."""
+        self._set_hold("release", jobs, JobState.HELD)
+
+    def _set_hold(self, word: str, jobs: Sequence[str], now: JobState) -> None:
+        alike = {job for job, row in self._queue().items() if states.in_queue(row).state is now}
+        for page in holding.pages([job for job in jobs if job in alike], alike):
+            done = self._run(["scontrol", word, page])
+            lines = [line for line in done.stderr.splitlines() if line.strip()]
+            if done.code and not (lines and all(_ENDED_ALREADY.search(line) for line in lines)):
+                raise self._cannot(f"{word.removeprefix('u')} jobs", done)
 
     def cancel(self, jobs: Sequence[str]) -> None:
         """``scancel``, some hundred at a time."""
@@ -160,7 +176,7 @@ class SlurmScheduler:
         """What has become of jobs that squeue does not show. Never raises: the others' answer stands."""
         known = dict.fromkeys(job.partition("_")[0] for job in jobs if answers.JOB.fullmatch(job))
         rows: dict[str, answers.Row] = {}
-        missing = Observation(state=JobState.UNKNOWN, detail=_UNKNOWN_JOB)
+        missing = Observation(state=JobState.UNKNOWN, detail=_UNKNOWN_JOB, forgotten=True)
         for ids in _by_length(list(known), _WORDS):
             argv = ["sacct", *_ACCOUNTING, f"--format={','.join(answers.ACCOUNTING_FIELDS)}"]
             done = self._run([*argv, f"--jobs={','.join(ids)}"])
@@ -181,7 +197,7 @@ class SlurmScheduler:
 
     def _run(self, argv: Sequence[str]) -> process.Completed:
         self._calls.wait()
-        return process.run(argv, timeout=self._ask_s, env=_environment())
+        return process.run(argv, timeout=self._ask_s, env=environment())
 
     def _cannot(self, what: str, done: process.Completed) -> SchedulerError:
         why = f"no answer within {self._ask_s:g} s" if done.timed_out else _first_line(done)
@@ -231,7 +247,8 @@ def _without_accounting(done: process.Completed, words: str) -> Observation:
     return Observation(state=JobState.UNKNOWN, detail=f"it has left the queue; {words}")
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Ours, without what would change what our options and the script's lines mean."""
     return {k: v for k, v in os.environ.items() if k in _KEPT or not k.startswith(_FOREIGN)}
 
 
