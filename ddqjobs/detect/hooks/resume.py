@@ -18,7 +18,7 @@ import torch
 from mmengine import dist
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop
 
 from ddqjobs.detect import batches, checkpoints, claim, files, progress, randomness, runtime, stopping
 
@@ -44,17 +44,22 @@ class ResumeHook(Hook):  # type: ignore[misc]
         self.begun: dict[str, Any] | None = None  # what the checkpoint that was resumed from holds for us
         self.saving: dict[str, Any] | None = None  # what the one that is being written is to hold
         self.progress: progress.Progress | None = None
+        self.active = False  # whether the training can go on where it was interrupted
         self._finite: Any = True
         self._bad = 0
 
     def before_run(self, runner: Any) -> None:
         """Take over the loop, the writing of checkpoints, and an earlier attempt's checkpoint."""
-        if type(runner.train_loop) is not EpochBasedTrainLoop:
-            name = type(runner.train_loop).__name__
+        loop = runner._train_loop
+        if not isinstance(loop, BaseLoop):
+            return  # a test or a validation alone: the training's loop is not even built
+        if type(loop) is not EpochBasedTrainLoop:
+            name = type(loop).__name__
             runner.logger.warning(f"{name}: only trainings by epochs go on where they were interrupted")
             return
+        self.active = True
         runtime.allow_checkpoints()
-        runner._train_loop = EpochLoop(runner.train_loop, self)
+        runner._train_loop = EpochLoop(loop, self)
         runner.save_checkpoint = Writer(runner, self.job)
         found: list[Any] = [None]
         if dist.is_main_process():
@@ -68,7 +73,7 @@ class ResumeHook(Hook):  # type: ignore[misc]
 
     def before_train(self, runner: Any) -> None:
         """Begin to count."""
-        if dist.is_main_process():
+        if self.active and dist.is_main_process():
             self.progress = progress.Progress(Path(runner.work_dir), runner.iter)
 
     def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
@@ -93,14 +98,21 @@ class ResumeHook(Hook):  # type: ignore[misc]
             checkpoint["meta"].update(epoch=runner.epoch, iter=runner.iter)
             checkpoint[KEY] = self.saving
 
-    def after_train_iter(self, _runner: Any, outputs: Any = None, **_: Any) -> None:
-        """Remember whether the loss is finite, without waiting for it."""
+    def after_train_iter(self, runner: Any, outputs: Any = None, **_: Any) -> None:
+        """Remember whether the loss is finite, without waiting for it. A training that cannot go on just ends."""
+        if not self.active:
+            seen = self._agree(runner, self.watch.look(runner.iter, True)._replace(due=0.0))
+            if seen.stop or seen.lost:
+                self._end(runner, f"at iteration {runner.iter + 1}", saved=False)
         loss = outputs.get("loss") if isinstance(outputs, dict) else None
         self._finite = torch.isfinite(torch.as_tensor(loss)).all() if loss is not None else True
 
     def after_val_iter(self, runner: Any, **_: Any) -> None:
         """End in the middle of a validation: the checkpoint before it is there already."""
         self._sign_of_life(runner)
+        uneven = not getattr(runner.val_loop.dataloader.sampler, "round_up", True)
+        if not self.active or (uneven and dist.is_distributed()):
+            return  # processes with different numbers of batches would wait for each other
         seen = self._agree(runner, self.watch.look(0, True)._replace(due=0.0))
         if seen.stop or seen.lost:
             self._end(runner, "in a validation", saved=True)
