@@ -32,7 +32,7 @@ from mmengine.runner import Runner
 from ddqjobs.detect import logs, runtime, stopping
 from ddqjobs.detect.hooks import epoch_seed, resume  # noqa: F401  (registers them)
 
-IMAGES, BATCH, EPOCHS = 14, 2, 3
+IMAGES, BATCH, EPOCHS = 14, 2, 2
 PER_EPOCH = IMAGES // BATCH
 runtime.set_up()
 Config.pretty_text = property(lambda self: f"{dict(self)!r}\n")  # yapf takes longer than these trainings
@@ -133,7 +133,7 @@ def config(work_dir: Path, workers: int, **model: Any) -> Config:
     train = {"batch_size": BATCH, "sampler": shuffled, "dataset": {"type": "Noise"}}
     steps = [
         {"type": "LinearLR", "start_factor": 0.1, "by_epoch": False, "begin": 0, "end": 9},
-        {"type": "MultiStepLR", "by_epoch": True, "milestones": [1, 2], "gamma": 0.5},
+        {"type": "MultiStepLR", "by_epoch": True, "milestones": [1], "gamma": 0.5},
     ]
     sgd = {"type": "SGD", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.01}
     best = {"type": "CheckpointHook", "interval": 1, "save_best": "bbox_mAP", "rule": "less"}

@@ -17,8 +17,9 @@ FILES = (
     "test_detect_convert.py",
     "test_detect_training.py",
     "test_detect_align.py",
-    "test_resume.py",
 )
+# Tried with mini-legacy too; there test_detect_training.py goes on in the middle of an epoch as well.
+NEW_ONLY = ("test_resume.py",)
 _LIMIT_S = 1200.0
 
 
@@ -50,7 +51,7 @@ def test_the_task_code_works_in_the_environment(name: str, tools: Path) -> None:
         "--noconftest",
         "-p",
         "no:cacheprovider",
-        *(f"tests/{file}" for file in FILES),
+        *(f"tests/{file}" for file in (*FILES, *(NEW_ONLY if name == "mini-new" else ()))),
     ]
     done = process.run(argv, timeout=_LIMIT_S, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths})
     assert done.code == 0, done.stdout + done.stderr

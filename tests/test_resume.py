@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +57,11 @@ def repeated(training: Training) -> int:
 EVERY_STEP = list(range(1, EPOCHS * PER_EPOCH + 1))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("workers", "at"), [(0, range(PER_EPOCH, 2 * PER_EPOCH + 1)), (2, (3, 8, 9))])
 def test_stopped_after_every_iteration_of_an_epoch_in_turn(
-    workers: int, tmp_path: Path, undisturbed: Undisturbed
+    workers: int, at: Iterable[int], tmp_path: Path, undisturbed: Undisturbed
 ) -> None:
-    training = Training(tmp_path / "run", workers).until_done(*stops(*range(PER_EPOCH, 2 * PER_EPOCH + 1)))
+    training = Training(tmp_path / "run", workers).until_done(*stops(*at))
     assert_same(outcome(training), undisturbed())  # by the way: the number of workers changes nothing
     assert steps(training) == EVERY_STEP
     assert repeated(training) == 0
@@ -82,12 +82,9 @@ def test_killed_where_it_hurts_and_stopped_in_between(tmp_path: Path, undisturbe
     assert_same(again, whole)
 
 
-@pytest.mark.parametrize("iteration", [1, 2])
-def test_a_validation_that_was_stopped_is_done_again(
-    iteration: int, tmp_path: Path, undisturbed: Undisturbed
-) -> None:
-    last = {"what": "stop", "validation": iteration}
-    training = Training(tmp_path / "run").until_done(last, *stops(EPOCHS * PER_EPOCH), last)
+def test_a_validation_that_was_stopped_is_done_again(tmp_path: Path, undisturbed: Undisturbed) -> None:
+    first, later = ({"what": "stop", "validation": iteration} for iteration in (1, 2))
+    training = Training(tmp_path / "run").until_done(first, *stops(EPOCHS * PER_EPOCH), later)
     assert_same(outcome(training), undisturbed())
     assert steps(training) == EVERY_STEP
 
