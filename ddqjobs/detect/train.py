@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any, Sequence
 
-from . import claim, files, runtime
+from . import claim, distributed, files, runtime
 
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h
 HOOKS = ("EpochSeedHook", "MissedValidationHook", "StopFileHook")
@@ -51,6 +51,7 @@ def train(
     from .hooks import canary, epoch_seed, initial_state, stop, validate  # noqa: F401  (registers them)
 
     cfg = runtime.load_config(config, options)
+    distributed.adapt(cfg)
     work_dir.mkdir(parents=True, exist_ok=True)
     resume = take_over(claim.from_environment(), work_dir)
     _adapt(cfg, work_dir, resume)
