@@ -414,6 +414,23 @@ def test_jobs_that_the_controller_has_forgotten_are_found_in_accounting(
     assert lab.up().code == 0  # with the usual configuration
 
 
+def test_a_node_where_two_runs_were_lost_is_avoided(lab: Lab, on_slurm: SlurmProject) -> None:
+    bad = lab.node(1)
+    broken = 'echo "CUDA error: uncorrectable ECC error encountered"; exit 1'
+    lost = task(command=["bash", "-c", broken])
+    on_slurm.tasks({"first": lost, "second": lost, "third": task()})
+    on_slurm.site({"extra": [f"--nodelist={bad}"]})
+    on_slurm.open().submit(EXPERIMENT, Filters(runs=("first", "second")))
+    until(lambda: on_slurm.statuses()[Status.ACTIVE] == 0)
+    assert "node: exit 1: CUDA error: uncorrectable ECC" in on_slurm.run("first").reason
+    on_slurm.site()
+    said: list[str] = []
+    on_slurm.open().submit(EXPERIMENT, Filters(runs=("third",)), say=said.append)
+    assert said[0] == f"warning: node {bad} is avoided: first, second failed there"
+    assert on_slurm.until_over()["third"].status is Status.DONE
+    assert on_slurm.run("third").node not in ("", bad)
+
+
 PROCESSES = """
 name: processes
 base: nano
