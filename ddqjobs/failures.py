@@ -59,7 +59,7 @@ _PATTERNS: tuple[tuple[FailureClass, str, str], ...] = (
         r"ModuleNotFoundError|ImportError|undefined symbol|cannot open shared object",
     ),
     (FailureClass.DATA, "", r"FileNotFoundError|json\.decoder\.JSONDecodeError|No such file or directory"),
-    (FailureClass.DIVERGED, "", r"loss is (?:nan|inf)|Loss is (?:nan|inf)|FloatingPointError|NaN or Inf"),
+    (FailureClass.DIVERGED, "", r"[Ll]oss is (?:nan|inf)|loss become infinite|FloatingPointError|NaN or Inf"),
 )
 
 

@@ -215,6 +215,7 @@ class Renderer:
             elements=elements if len(runs) == 1 else "",
             heartbeat_s=HEARTBEAT_S,
             nodes=resources.nodes,
+            hang_s=seconds(site.hang),
             directives=directives(site, resources, name, len(runs), context),
         )
         manifest = b"".join(msgspec.json.encode(run) + b"\n" for run in runs).decode()

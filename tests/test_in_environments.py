@@ -12,7 +12,13 @@ from ddqjobs import environments, process
 from ddqjobs.shipped import Files
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ("test_detect_ops.py", "test_detect_convert.py", "test_detect_training.py", "test_detect_align.py")
+FILES = (
+    "test_detect_ops.py",
+    "test_detect_convert.py",
+    "test_detect_training.py",
+    "test_detect_align.py",
+    "test_resume.py",
+)
 _LIMIT_S = 1200.0
 
 

@@ -137,14 +137,20 @@ trap 'ask_to_stop TERM' TERM
   while :; do
     beat=$((beat + 1))
     printf '%d\n' "$beat" | put "$attempt_dir/heartbeat"
-    sleep 15 & nap=$!
+    DDQJOBS_ATTEMPT_DIR='' sleep 15 & nap=$!  # no part of what the watchdog ends
     wait "$nap"
   done
 ) &
 heart=$!
 
-task &
+# TERM reaches every process of a job, not this script alone: a training shall see the stop file instead.
+(
+  [ "$DDQJOBS_KIND" != train ] || trap '' USR1 TERM
+  task
+) &
 child=$!
+"$DDQJOBS_PYTHON" -m ddqjobs.detect.watchdog --task "$child" --spare "$$" "$heart" --limit 1800 &
+dog=$!
 code=0
 while :; do
   interrupted=0
@@ -155,6 +161,10 @@ while :; do
   [ "$interrupted" = 1 ] || break
 done
 
+if [ -e "$attempt_dir/hang.json" ]; then wait "$dog"; else kill "$dog" 2> /dev/null; fi
+# A launcher of several processes makes its own code of theirs; the task itself leaves word when it stops.
+if [ "$code" != 0 ] && [ -e "$attempt_dir/stopped.json" ]; then code=75; fi
+
 # 5. The product: looked for whatever the exit code was, since a task may die after its work was done.
 "$DDQJOBS_PYTHON" -m ddqjobs.detect.product
 product=$?
@@ -164,6 +174,10 @@ wait "$heart" 2> /dev/null
 if [ "$product" = 0 ]; then
   leave "$code" 0 "" "$([ "$code" = 0 ] || echo "the product is whole although the task ended with code $code")" false
   exit 0
+fi
+if [ -e "$attempt_dir/hang.json" ]; then
+  leave "$code" "$product" hang "no new log line and no progress for 1800 s" false
+  exit "$code"
 fi
 if [ "$code" = 75 ] && [ -n "$(find "$DDQJOBS_WORK_DIR" -name '*.pth' -newer "$attempt_dir/started.json" -print -quit)" ]; then
   # Stopped with progress: Donau does not requeue, so the planner submits the run again.
