@@ -25,7 +25,7 @@ OURS = {name: path for name, path in MODULES.items() if name not in DETECT}
 PURE = {
     "ddqjobs.model", "ddqjobs.units", "ddqjobs.experiment", "ddqjobs.site", "ddqjobs.check", "ddqjobs.matrix",
     "ddqjobs.history", "ddqjobs.plan", "ddqjobs.filters", "ddqjobs.estimate", "ddqjobs.failures",
-    "ddqjobs.verdict", "ddqjobs.retention", "ddqjobs.examination", "ddqjobs.canary",
+    "ddqjobs.verdict", "ddqjobs.retention", "ddqjobs.examination", "ddqjobs.canary", "ddqjobs.nodes",
 }  # fmt: skip
 DATA = {*PURE, "ddqjobs.errors", "ddqjobs.digest", "ddqjobs.ledger"}  # the ledger's records are data
 OUTSIDE = {"ddqjobs", "ddqjobs.__main__"}  # what `import ddqjobs` and `python -m ddqjobs` mean

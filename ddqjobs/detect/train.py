@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, Sequence
 
-from . import checkpoints, claim, runtime, stopping
+from . import checkpoints, claim, distributed, runtime, stopping
 
 HOOKS = ("EpochSeedHook", "ResumeHook")
 
@@ -43,6 +43,7 @@ def train(
     from .hooks import canary, epoch_seed, initial_state, resume  # noqa: F401  (registers them)
 
     cfg = runtime.load_config(config, options)
+    distributed.adapt(cfg)
     work_dir.mkdir(parents=True, exist_ok=True)
     _adapt(cfg, work_dir)
     if init is not None:

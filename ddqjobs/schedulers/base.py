@@ -59,6 +59,7 @@ class Submission(Frozen, frozen=True, kw_only=True):
     folder: str  # existing absolute folder: job.sh lies here, the scheduler's own output goes to out/
     resources: Resources
     elements: tuple[Element, ...]
+    avoid: tuple[str, ...] = ()  # nodes that it shall not start on, where the scheduler can be told
 
     @property
     def script(self) -> Path:

@@ -99,7 +99,7 @@ class ResumeHook(Hook):  # type: ignore[misc]
             checkpoint[KEY] = self.saving
 
     def after_train_iter(self, runner: Any, outputs: Any = None, **_: Any) -> None:
-        """Remember whether the loss is finite, without waiting. A training that cannot go on just ends."""
+        """Note whether the loss is finite, without waiting for it; a training that cannot go on just ends."""
         if not self.active:
             seen = self._agree(runner, self.watch.look(runner.iter, True)._replace(due=0.0))
             if seen.stop or seen.lost:

@@ -64,7 +64,9 @@ class SlurmScheduler:
         """
         before = dependencies.jobs_before(submission.elements)
         self._require_known(before)
-        argv = ["sbatch", "--parsable", *dependencies.options(submission.elements), str(submission.script)]
+        options = dependencies.options(submission.elements)
+        options += [f"--exclude={','.join(submission.avoid)}"] if submission.avoid else []
+        argv = ["sbatch", "--parsable", *options, str(submission.script)]
         self._calls.wait()
         done = process.run(argv, timeout=self._submit_s, env=environment(), cwd=submission.folder)
         job = answers.accepted(done.stdout) if done.code == 0 else None
