@@ -76,7 +76,7 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
             print(f"product: whole, but not put in place: {why_lost}")
             return LOST
         step()
-    if attempt.run["kind"] == "train":
+    if attempt.run["kind"] == "train" and not attempt.adopted_from:  # adopted files are not ours to remove
         checkpoints.prune(job, attempt.work_dir, keep=0)
     print(f"product: {', '.join(sorted(found.artifacts)) or 'nothing to keep'}")
     return OK
