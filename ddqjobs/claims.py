@@ -44,8 +44,9 @@ class Reservation(Frozen, frozen=True, kw_only=True):
     owner: Owner
 
 
-def create_exclusively(path: Path, content: bytes) -> bool:
-    """Creates ``path`` with ``content``, whole, unless it exists. True if this call created it.
+def create_exclusively(path: Path, content: bytes, *, durable: bool = False) -> bool:
+    """Creates ``path`` with ``content``, whole, unless it exists. True if this call created it; with
+    ``durable`` only after it is certain to outlast a power failure.
 
     Raises OSError when the file system refuses (disk full, read-only).
     """
@@ -53,13 +54,25 @@ def create_exclusively(path: Path, content: bytes) -> bool:
     temporary = path.parent / f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}"
     try:
         temporary.write_bytes(content)
+        if durable:
+            _sync(temporary)
         try:
             os.link(temporary, path)
         except FileExistsError:
             return False
+        if durable:
+            _sync(path.parent)
         return True
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class Claims:
@@ -82,7 +95,8 @@ class Claims:
 
     def void(self, ticket: str) -> bool:
         """Makes sure that the ticket never starts. False if its job has started already."""
-        if create_exclusively(self.path(ticket), b"void\n"):
+        # On disk before anybody is told: the run is submitted again next, and this job may come any time.
+        if create_exclusively(self.path(ticket), b"void\n", durable=True):
             return True
         return self.holder(ticket) == "void"
 

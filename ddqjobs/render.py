@@ -145,6 +145,12 @@ def on_site(resources: Resources, site: Site) -> Resources:
     )
 
 
+def _threads(declared: Resources) -> int:
+    """Threads of each process: of the experiment's CPUs, never of the site's. The count changes the eighth
+    digit, so it belongs to the run's definition. 1 if none are declared, as mmengine's own default."""
+    return max(1, declared.cpus // max(1, declared.gpus))
+
+
 def _input_path(value: Input, context: Context) -> str:
     if value.run:
         return f'"$results"/runs/{quote(value.run)}/artifacts/{quote(value.artifact)}'
@@ -235,7 +241,7 @@ class Renderer:
             gpus=resources.gpus,
             environment=run.environment,
             python=_python(run, site, context, activate),
-            threads=max(1, resources.cpus // max(1, resources.gpus)),
+            threads=_threads(run.resources),
             variables=variables.items(),
             inputs=[(variable(name), _input_path(value, context)) for name, value in run.inputs],
             input_names=" ".join(variable(name) for name, _ in run.inputs),

@@ -387,6 +387,15 @@ def test_a_task_that_stopped_with_progress_asks_for_another_start(tmp_path: Path
     assert (job.exit()["failure"], job.exit()["again"]) == ("timeout", True)
 
 
+@pytest.mark.parametrize(
+    ("gpus", "cpus", "threads"), [(0, 0, 1), (8, 0, 1), (8, 16, 2), (0, 4, 4), (8, 4, 1)]
+)
+@pytest.mark.parametrize("site", SITES)
+def test_threads_are_the_run_s_whatever_a_site_gives(site: str, gpus: int, cpus: int, threads: int) -> None:
+    script = render(SITES[site], a_run(resources=Resources(time_s=60, gpus=gpus, cpus=cpus))).job
+    assert f"OMP_NUM_THREADS={threads} " in script
+
+
 def test_a_missing_module_command_is_said(tmp_path: Path) -> None:
     site = msgspec.structs.replace(SITES["local"], modules=["cuda/12.1"])
     code, err = Job(tmp_path, shell(GOOD), site=site).run()

@@ -53,7 +53,7 @@ element_0() {  # p1-test.ddq-detr-swinl
   export DDQJOBS_RUN=p1-test.ddq-detr-swinl DDQJOBS_KIND=test DDQJOBS_MODEL=ddq-detr-swinl
   export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=8
   export DDQJOBS_ENVIRONMENT=legacy-detr DDQJOBS_PYTHON="$HOME"/ddq/legacy/detr_py38/bin/python
-  export OMP_NUM_THREADS=6 MKL_NUM_THREADS=6 OPENBLAS_NUM_THREADS=6
+  export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
   export DDQJOBS_INPUT_CHECKPOINT="$HOME"/data/pretrain_models/ddq_detr_swinl_30e.pth
   DDQJOBS_INPUTS=CHECKPOINT
   # shellcheck disable=SC2329  # called by the base script

@@ -53,7 +53,7 @@ element_0() {  # p1-test.ddq-fcn-12e
   export DDQJOBS_RUN=p1-test.ddq-fcn-12e DDQJOBS_KIND=test DDQJOBS_MODEL=ddq-fcn-12e
   export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=8
   export DDQJOBS_ENVIRONMENT=legacy DDQJOBS_PYTHON="$HOME"/ddq/legacy/py38/bin/python
-  export OMP_NUM_THREADS=6 MKL_NUM_THREADS=6 OPENBLAS_NUM_THREADS=6
+  export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
   export DDQJOBS_INPUT_CHECKPOINT="$HOME"/data/pretrain_models/ddq_fcn_r50_1x.pth
   DDQJOBS_INPUTS=CHECKPOINT
   # shellcheck disable=SC2329  # called by the base script

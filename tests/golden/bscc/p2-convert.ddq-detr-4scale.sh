@@ -53,7 +53,7 @@ element_0() {  # p2-convert.ddq-detr-4scale
   export DDQJOBS_RUN=p2-convert.ddq-detr-4scale DDQJOBS_KIND=convert DDQJOBS_MODEL=ddq-detr-4scale
   export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=0
   export DDQJOBS_ENVIRONMENT=new-detr DDQJOBS_PYTHON="$HOME"/ddq/new/detr_py38/bin/python
-  export OMP_NUM_THREADS=6 MKL_NUM_THREADS=6 OPENBLAS_NUM_THREADS=6
+  export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
   export DDQJOBS_INPUT_CHECKPOINT="$HOME"/data/pretrain_models/ddq_detr_4scale_coco_1x.pth
   DDQJOBS_INPUTS=CHECKPOINT
   # shellcheck disable=SC2329  # called by the base script

@@ -53,7 +53,7 @@ element_0() {  # p3-train-1gpu.ddq-detr-4scale.seed7-det
   export DDQJOBS_RUN=p3-train-1gpu.ddq-detr-4scale.seed7-det DDQJOBS_KIND=train DDQJOBS_MODEL=ddq-detr-4scale
   export DDQJOBS_SEED=7 DDQJOBS_DETERMINISTIC=1 DDQJOBS_GPUS=1
   export DDQJOBS_ENVIRONMENT=legacy-detr DDQJOBS_PYTHON="$HOME"/ddq/legacy/detr_py38/bin/python
-  export OMP_NUM_THREADS=6 MKL_NUM_THREADS=6 OPENBLAS_NUM_THREADS=6
+  export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
   DDQJOBS_INPUTS=''
   # shellcheck disable=SC2329  # called by the base script
   task() {

@@ -53,7 +53,7 @@ element_0() {  # p3-train.ddq-fcn-12e.ddq_fcn_4gpu
   export DDQJOBS_RUN=p3-train.ddq-fcn-12e.ddq_fcn_4gpu DDQJOBS_KIND=train DDQJOBS_MODEL=ddq-fcn-12e
   export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=4
   export DDQJOBS_ENVIRONMENT=legacy DDQJOBS_PYTHON="$HOME"/ddq/legacy/py38/bin/python
-  export OMP_NUM_THREADS=6 MKL_NUM_THREADS=6 OPENBLAS_NUM_THREADS=6
+  export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
   DDQJOBS_INPUTS=''
   # shellcheck disable=SC2329  # called by the base script
   task() {

@@ -48,7 +48,7 @@ element_0() {  # p2-align.ddq-detr-4scale
   export DDQJOBS_RUN=p2-align.ddq-detr-4scale DDQJOBS_KIND=align DDQJOBS_MODEL=ddq-detr-4scale
   export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=0
   export DDQJOBS_ENVIRONMENT=new-detr DDQJOBS_PYTHON=/data/environments/new-detr/bin/python
-  export OMP_NUM_THREADS=6 MKL_NUM_THREADS=6 OPENBLAS_NUM_THREADS=6
+  export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
   export DDQJOBS_INPUT_LEGACY="$results"/runs/p1-test.ddq-detr-4scale/artifacts/predictions
   export DDQJOBS_INPUT_NEW="$results"/runs/p2-test.ddq-detr-4scale/artifacts/predictions
   export DDQJOBS_INPUT_LEGACY_LOG="$results"/runs/p1-test.ddq-detr-4scale/artifacts/log

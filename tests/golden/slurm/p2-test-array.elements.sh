@@ -4,7 +4,7 @@ element_0() {  # p2-test.ddq-detr-4scale
   export DDQJOBS_RUN=p2-test.ddq-detr-4scale DDQJOBS_KIND=test DDQJOBS_MODEL=ddq-detr-4scale
   export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=8
   export DDQJOBS_ENVIRONMENT=new-detr DDQJOBS_PYTHON=/data/environments/new-detr/bin/python
-  export OMP_NUM_THREADS=6 MKL_NUM_THREADS=6 OPENBLAS_NUM_THREADS=6
+  export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
   export DDQJOBS_INPUT_CHECKPOINT="$results"/runs/p2-convert.ddq-detr-4scale/artifacts/checkpoint
   DDQJOBS_INPUTS=CHECKPOINT
   # shellcheck disable=SC2329  # called by the base script
@@ -19,7 +19,7 @@ element_1() {  # p2-test.ddq-detr-5scale
   export DDQJOBS_RUN=p2-test.ddq-detr-5scale DDQJOBS_KIND=test DDQJOBS_MODEL=ddq-detr-5scale
   export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=8
   export DDQJOBS_ENVIRONMENT=new-detr DDQJOBS_PYTHON=/data/environments/new-detr/bin/python
-  export OMP_NUM_THREADS=6 MKL_NUM_THREADS=6 OPENBLAS_NUM_THREADS=6
+  export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
   export DDQJOBS_INPUT_CHECKPOINT="$results"/runs/p2-convert.ddq-detr-5scale/artifacts/checkpoint
   DDQJOBS_INPUTS=CHECKPOINT
   # shellcheck disable=SC2329  # called by the base script
@@ -34,7 +34,7 @@ element_2() {  # p2-test.ddq-detr-swinl
   export DDQJOBS_RUN=p2-test.ddq-detr-swinl DDQJOBS_KIND=test DDQJOBS_MODEL=ddq-detr-swinl
   export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=8
   export DDQJOBS_ENVIRONMENT=new-detr DDQJOBS_PYTHON=/data/environments/new-detr/bin/python
-  export OMP_NUM_THREADS=6 MKL_NUM_THREADS=6 OPENBLAS_NUM_THREADS=6
+  export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
   export DDQJOBS_INPUT_CHECKPOINT="$results"/runs/p2-convert.ddq-detr-swinl/artifacts/checkpoint
   DDQJOBS_INPUTS=CHECKPOINT
   # shellcheck disable=SC2329  # called by the base script

@@ -49,7 +49,7 @@ element_0() {  # p4-train.ddq-detr-4scale
   export DDQJOBS_RUN=p4-train.ddq-detr-4scale DDQJOBS_KIND=train DDQJOBS_MODEL=ddq-detr-4scale
   export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=8
   export DDQJOBS_ENVIRONMENT=new-detr DDQJOBS_PYTHON=/data/environments/new-detr/bin/python
-  export OMP_NUM_THREADS=6 MKL_NUM_THREADS=6 OPENBLAS_NUM_THREADS=6
+  export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
   DDQJOBS_INPUTS=''
   # shellcheck disable=SC2329  # called by the base script
   task() {
