@@ -1,8 +1,8 @@
-"""Which queries learn which object: one-to-many for dense queries, one-to-one for distinct ones (paper, Fig. 3).
+"""Which queries learn which object: one-to-many for dense queries, one-to-one for distinct ones (Fig. 3).
 
 The cost is DETR's. DDQ FCN predicts probabilities, the square root of two sigmoids' product, while mmdet's
-FocalLossCost takes logits and applies the sigmoid itself; so they are brought back to logits first. mmdet's own
-``TopkHungarianAssigner``, made for DDQ DETR, does not do that: there the cost sees a sigmoid of a sigmoid, and
+FocalLossCost takes logits and applies the sigmoid itself; so they are brought back to logits first. mmdet's
+own ``TopkHungarianAssigner``, made for DDQ DETR, does not do that: its cost sees a sigmoid of a sigmoid, and
 the released weights of DDQ DETR were trained so. Hence a name of its own for this one.
 """
 
@@ -31,9 +31,9 @@ class DDQTopkAssigner(TopkHungarianAssigner):  # type: ignore[misc]
     """Gives each object the ``topk`` queries that cost least in sum (Hungarian matching of an object repeated
     ``topk`` times), or fewer if there are not enough queries.
 
-    ``assign`` takes scores (queries, classes) as probabilities, boxes (queries, 4) xyxy in pixels, the objects'
-    boxes (objects, 4) and labels (objects,), and the image's meta data. The result has ``assign_metrics``
-    (score ** 1 * IoU ** 6 of each matched pair), which weigh the losses as in TOOD.
+    ``assign`` takes scores (queries, classes) as probabilities, boxes (queries, 4) xyxy in pixels, the
+    objects' boxes (objects, 4) and labels (objects,), and the image's meta data. The result has
+    ``assign_metrics`` (score * IoU ** 6 of each matched pair), which weigh the losses as in TOOD.
     """
 
     def __init__(self, *args: Any, cls_cost: Any = None, **kwargs: Any) -> None:

@@ -1,7 +1,7 @@
-"""The head of DDQ FCN (paper, Fig. 3a): an FCOS-like head whose queries are the points of the feature pyramid.
+"""The head of DDQ FCN (paper, Fig. 3a): FCOS-like, and its queries are the points of the feature pyramid.
 
-Dense queries are the best points of each level. Class-agnostic NMS, a selection before the assignment and not a
-clean-up after it, leaves the distinct ones. Distinct queries are trained one-to-one by the main predictors;
+Dense queries are the best points of each level. Class-agnostic NMS, a selection before the assignment and not
+a clean-up after it, leaves the distinct ones. Distinct queries are trained one-to-one by the main predictors;
 all dense ones are trained one-to-many by auxiliary predictors on the same features, which only training uses.
 
 Shapes: N images, C classes, levels of H x W points. Boxes are xyxy in pixels of the padded input.
@@ -9,7 +9,7 @@ Shapes: N images, C classes, levels of H x W points. Boxes are xyxy in pixels of
 
 from __future__ import annotations
 
-from typing import Any, List, NamedTuple, Sequence, Tuple
+from typing import Any, List, NamedTuple, Sequence
 
 import torch
 from mmcv.cnn import Scale
@@ -58,8 +58,8 @@ class DDQFCNHead(AnchorFreeHead):  # type: ignore[misc]
 
     Args beyond AnchorFreeHead's:
         num_distinct_queries: detections per image.
-        dqs_cfg: distinct queries selection: ``type`` and ``iou_threshold`` of the NMS, ``nms_pre`` dense queries
-            per level.
+        dqs_cfg: distinct queries selection: ``type`` and ``iou_threshold`` of the NMS, and ``nms_pre``, dense
+            queries per level.
         shuffle_channels: channels exchanged with each neighbouring level.
         main_topk, aux_topk: queries per object of the main and the auxiliary loss.
     """
@@ -136,7 +136,7 @@ class DDQFCNHead(AnchorFreeHead):  # type: ignore[misc]
 
     # ---------------------------------------------------------------------------------------------- forward
 
-    def forward(self, x: Sequence[Tensor]) -> Tuple[Dense]:
+    def forward(self, x: Sequence[Tensor]) -> tuple[Dense]:
         """Main predictions from pyramid features of (N, in_channels, H, W) each."""
         cls_feats = self._tower(list(x), self.cls_convs, SHUFFLED_CLS)
         reg_feats = self._tower(list(x), self.reg_convs, SHUFFLED_REG)
@@ -156,9 +156,9 @@ class DDQFCNHead(AnchorFreeHead):  # type: ignore[misc]
         return feats
 
     def shuffle(self, feats: Levels) -> Levels:
-        """Pyramid shuffle: each level gives its last two groups of ``shuffle_channels`` channels away and takes
-        as many from its neighbours, bilinearly resized: from above (coarser) the last group, from below the last
-        but one. The ends of the pyramid are their own neighbours."""
+        """Pyramid shuffle: each level gives its last two groups of ``shuffle_channels`` channels away and
+        takes as many from its neighbours, bilinearly resized: the last group from above (coarser), the last
+        but one from below. The ends of the pyramid are their own neighbours."""
         own, size = feats[0].shape[1] - 2 * self.shuffle_channels, self.shuffle_channels
         mixed = []
         for level, feat in enumerate(feats):
@@ -188,7 +188,7 @@ class DDQFCNHead(AnchorFreeHead):  # type: ignore[misc]
 
     # ---------------------------------------------------------------------------------------------- queries
 
-    def dense_queries(self, dense: Dense) -> List[Queries]:
+    def dense_queries(self, dense: Dense) -> list[Queries]:
         """The ``nms_pre`` best points of each level, for each image."""
         sizes = [score.shape[-2:] for score in dense.scores]
         like = dense.scores[0]
@@ -214,7 +214,7 @@ class DDQFCNHead(AnchorFreeHead):  # type: ignore[misc]
             start += len(scores)
         return Queries(*(torch.cat(parts) for parts in zip(*found)))
 
-    def distinct_queries(self, dense: Sequence[Queries]) -> List[Queries]:
+    def distinct_queries(self, dense: Sequence[Queries]) -> list[Queries]:
         """Those that class-agnostic NMS leaves, best first."""
         return [self._distinct(queries) for queries in dense]
 
@@ -260,8 +260,8 @@ class DDQFCNHead(AnchorFreeHead):  # type: ignore[misc]
         return found
 
     def predict_by_feat(
-        self, dense: Dense, batch_img_metas: Any, cfg: Any = None, rescale: bool = False
-    ) -> List[InstanceData]:
+        self, dense: Dense, batch_img_metas: Any, rescale: bool = False, **_: Any
+    ) -> list[InstanceData]:
         """At most ``num_distinct_queries`` detections per image, best first: bboxes (n, 4), clipped to the
         image and, with ``rescale``, in pixels of the original image; scores (n,); labels (n,)."""
         distinct = self.distinct_queries(self.dense_queries(dense))

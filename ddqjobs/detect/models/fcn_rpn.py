@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Sequence, Tuple
+from typing import Any, Sequence
 
 import torch
 from mmdet.models.utils import align_tensor, levels_to_images, unpack_gt_instances
@@ -26,8 +26,8 @@ class DDQFCNRPN(DDQFCNHead):
         self.compress = nn.Linear(2 * self.feat_channels, self.feat_channels)
 
     def loss_and_predict(
-        self, x: Sequence[Tensor], batch_data_samples: Any, proposal_cfg: Any = None
-    ) -> Tuple[Any, List[InstanceData]]:
+        self, x: Sequence[Tensor], batch_data_samples: Any, **_: Any
+    ) -> tuple[Any, list[InstanceData]]:
         """Losses, as DDQFCNHead's, and proposals, as predict_by_feat's."""
         instances, _, metas = unpack_gt_instances(batch_data_samples)
         (dense,) = self(x)
@@ -35,13 +35,14 @@ class DDQFCNRPN(DDQFCNHead):
         return self.losses(dense, distinct, instances, metas), self.proposals(dense, distinct, metas)
 
     def predict_by_feat(
-        self, dense: Dense, batch_img_metas: Any, cfg: Any = None, rescale: bool = False
-    ) -> List[InstanceData]:
-        """Proposals; not rescaled, since they refer to the feature maps."""
+        self, dense: Dense, batch_img_metas: Any, rescale: bool = False, **_: Any
+    ) -> list[InstanceData]:
+        """Proposals. They refer to the feature maps: ``rescale`` must be False."""
+        assert not rescale
         distinct = self.distinct_queries(self.dense_queries(dense))
         return self.proposals(dense, distinct, batch_img_metas)
 
-    def proposals(self, dense: Dense, distinct: Sequence[Queries], metas: Any) -> List[InstanceData]:
+    def proposals(self, dense: Dense, distinct: Sequence[Queries], metas: Any) -> list[InstanceData]:
         """The best ``num_distinct_queries`` queries of each image: ``bboxes`` (n, 4), ``features`` (n, F) and
         ``imgs_whwh`` (n, 4), the image's size in pixels.
 

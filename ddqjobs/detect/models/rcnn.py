@@ -1,8 +1,8 @@
-"""DDQ R-CNN (paper, Fig. 3b): DDQ FCN proposes distinct queries, two stages of Sparse R-CNN's head refine them."""
+"""DDQ R-CNN (paper, Fig. 3b): DDQ FCN proposes distinct queries, two stages as Sparse R-CNN's refine them."""
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any
 
 from mmdet.models.detectors.two_stage import TwoStageDetector
 from mmdet.registry import MODELS
@@ -27,8 +27,8 @@ class DDQRCNN(TwoStageDetector):  # type: ignore[misc]
         data_preprocessor: Any = None,
         init_cfg: Any = None,
     ) -> None:
-        # TwoStageDetector would set the proposal network's num_classes to 1. Both heads are built here, in the
-        # order of the release's parameters.
+        # TwoStageDetector would set the proposal network's num_classes to 1. Both heads are built here, in
+        # the order of the release's parameters.
         super().__init__(
             backbone,
             neck,
@@ -45,7 +45,7 @@ class DDQRCNN(TwoStageDetector):  # type: ignore[misc]
             {**roi_head, "train_cfg": training.get("rcnn"), "test_cfg": test_cfg.get("rcnn")}
         )
 
-    def loss(self, batch_inputs: Tensor, batch_data_samples: Any) -> Dict[str, Any]:
+    def loss(self, batch_inputs: Tensor, batch_data_samples: Any) -> dict[str, Any]:
         """Losses of the proposal network (``rpn_``) and of each stage (``s0.``, ``s1.``), which both see the
         objects' classes. ``batch_inputs``: (N, 3, H, W), normalised."""
         x = self.extract_feat(batch_inputs)

@@ -1,8 +1,5 @@
 # DDQ FCN, R-50, 12 epochs (arXiv:2303.12776, Fig. 3a).
-_base_ = [
-    'mmdet::_base_/datasets/coco_detection.py',
-    'mmdet::_base_/schedules/schedule_1x.py', 'mmdet::_base_/default_runtime.py'
-]
+_base_ = ['./coco.py', 'mmdet::_base_/schedules/schedule_1x.py', 'mmdet::_base_/default_runtime.py']
 custom_imports = dict(imports=['ddqjobs.detect.models'], allow_failed_imports=False)
 
 model = dict(
