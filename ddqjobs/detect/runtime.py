@@ -78,6 +78,8 @@ def load_config(path: str, options: Sequence[str] = ()) -> Any:
             raise ValueError(f"option {option!r}: expected key=value")
         merged[key] = DictAction._parse_iterable(value)
     cfg.merge_from_dict(merged)
+    if "LOCAL_RANK" in os.environ:  # started by torch.distributed.run
+        cfg.launcher = "pytorch"
     return cfg
 
 
