@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ddqjobs.report import Report
+    from ddqjobs.report_files import ReportFiles
     from ddqjobs.stacks import Stacks
     from ddqjobs.submission import Outcome, Rendered, Submitter, Submitting
 
@@ -164,22 +165,36 @@ class Project:
         *,
         site: str | None = None,
         metrics: Sequence[str] = ("AP",),
+        recompute: bool = False,
+        say: Say = lambda _: None,
     ) -> Report:
-        """The report as a document; :mod:`ddqjobs.report_formats` renders it."""
+        """The report as a document; :mod:`ddqjobs.report_formats` renders it. With ``recompute`` AP is
+        computed once more from the predictions of the done tests that are shown."""
         from ddqjobs import report
 
         workspace = self.workspace(experiment, site)
         plan = workspace.plan()
         only = {p.run.name for p in select(plan, filters)} if filters and filters.any else None
         running = {p.run.name: made for p in plan.runs if (made := self.progress(workspace, p)) is not None}
+        products = workspace.products()
+        files = self.report_files(workspace)
+        shown = [p for p in plan.runs if only is None or p.run.name in only]
         return report.build(
             workspace.loaded.experiment,
             plan,
-            workspace.products(),
+            products,
             progress=running,
+            recomputed=files.recompute(shown, products, say) if recompute else files.recomputed(products),
+            curves=files.curves(report.compared(workspace.loaded.experiment, plan), products, say),
             metrics=metrics,
             only=only,
         )
+
+    def report_files(self, workspace: Workspace) -> ReportFiles:
+        """What reports read beside the ledger."""
+        from ddqjobs.report_files import ReportFiles
+
+        return ReportFiles(workspace.results, self.stacks(workspace))
 
     # -- doing ------------------------------------------------------------------------------------------
 

@@ -15,8 +15,11 @@ from fractions import Fraction
 
 import msgspec
 
-from ddqjobs.report import Cell, ModelRow, Report, label
+from ddqjobs.report import Report, rules
+from ddqjobs.report_cells import Cell, ModelRow
 from ddqjobs.report_checks import AlignRow, CheckRow
+from ddqjobs.report_desk import label
+from ddqjobs.report_findings import CurveRow, RecomputedRow, points_text
 from ddqjobs.results import COLUMNS
 from ddqjobs.text_table import cells, clean, format_table
 from ddqjobs.verdict import Judgement, Outcome, format_difference
@@ -24,6 +27,7 @@ from ddqjobs.verdict import Judgement, Outcome, format_difference
 FORMATS = ("table", "markdown", "csv", "json", "latex")
 Style = Callable[[str, str], str]  # (outcome or "head", text) -> coloured text
 LISTED = 6  # names of missing runs that the text spells out
+RULES = 24  # verdicts whose rules the text spells out
 
 
 class Grid(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +56,10 @@ def grids(report: Report, *, tall: bool = False, brief: bool = False) -> list[Gr
     made = [_tall(report) if tall else _wide(report, brief)] if report.models else []
     if report.alignment:
         made.append(_alignment(report.alignment))
+    if report.curves:
+        made.append(_curves(report.curves))
+    if report.recomputed:
+        made.append(_recomputed(report.recomputed))
     if report.checks:
         made.append(_checks(report.checks))
     return made
@@ -160,6 +168,33 @@ def _alignment(found: Sequence[AlignRow]) -> Grid:
     )
 
 
+def _curves(found: Sequence[CurveRow]) -> Grid:
+    header = ("model", "variant", "phase", "apart", "seeds apart", "verdict")
+    rows = tuple(
+        (r.model, r.variant, r.phase, _number(r.distance), _number(r.spread), r.judgement.word) for r in found
+    )
+    outcomes = {(i, 5): r.judgement.outcome.value for i, r in enumerate(found) if r.judgement.outcome}
+    return Grid(title="Loss curves", header=header, rows=rows, align="lllrrl", outcomes=outcomes)
+
+
+def _recomputed(found: Sequence[RecomputedRow]) -> Grid:
+    header = ("run", "phase", "AP in the log", "recomputed", "verdict")
+    rows = tuple(
+        (
+            r.run,
+            r.phase,
+            "" if r.printed is None else f"{r.printed:.1f}",
+            points_text(r.recomputed),
+            r.judgement.word,
+        )
+        for r in found
+    )
+    outcomes = {(i, 4): r.judgement.outcome.value for i, r in enumerate(found) if r.judgement.outcome}
+    return Grid(
+        title="AP recomputed from the predictions", header=header, rows=rows, align="llrrl", outcomes=outcomes
+    )
+
+
 def _checks(found: Sequence[CheckRow]) -> Grid:
     header = ("run", "kind", "phase", "found", "verdict")
     rows = tuple((_marked(r.run, r), r.kind, r.phase, r.headline, _word(r.judgement, r.says)) for r in found)
@@ -179,6 +214,13 @@ def _lines_after(report: Report) -> Iterator[tuple[str, list[str]]]:
     stale = [f"{row.run}: {row.stale}" for row in report.runs if row.stale]
     if stale:
         yield "Stale", stale[:LISTED] + ([f"and {len(stale) - LISTED} more"] if len(stale) > LISTED else [])
+    by_rule: dict[str, list[str]] = {}
+    for what, rule in rules(report):
+        by_rule.setdefault(rule, []).append(what)
+    said = [f"{_names(whats)}: {rule}" for rule, whats in by_rule.items()]
+    if said:
+        more = f"and {len(said) - RULES} more: --format json has all of them"
+        yield "Rules", said[:RULES] + ([more] if len(said) > RULES else [])
     if report.footnotes:
         yield "Notes", list(report.footnotes)
 

@@ -25,9 +25,16 @@ OURS = {name: path for name, path in MODULES.items() if name not in DETECT}
 PURE = {
     "ddqjobs.model", "ddqjobs.units", "ddqjobs.experiment", "ddqjobs.site", "ddqjobs.check", "ddqjobs.matrix",
     "ddqjobs.history", "ddqjobs.plan", "ddqjobs.filters", "ddqjobs.estimate", "ddqjobs.failures",
-    "ddqjobs.verdict",
+    "ddqjobs.equivalence", "ddqjobs.verdict", "ddqjobs.report", "ddqjobs.report_cells",
+    "ddqjobs.report_checks", "ddqjobs.report_desk", "ddqjobs.report_findings",
 }  # fmt: skip
-DATA = {*PURE, "ddqjobs.errors", "ddqjobs.digest", "ddqjobs.ledger"}  # the ledger's records are data
+DATA = {
+    *PURE,
+    "ddqjobs.results",
+    "ddqjobs.errors",
+    "ddqjobs.digest",
+    "ddqjobs.ledger",
+}  # the ledger's records are data
 OUTSIDE = {"ddqjobs", "ddqjobs.__main__"}  # what `import ddqjobs` and `python -m ddqjobs` mean
 FRONT = {"ddqjobs.project", "ddqjobs.submission", "ddqjobs.adoption", "ddqjobs.workspace"}
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ddqjobs.cli.common import Selection, filtered, put, say, settle
+from ddqjobs.cli.common import Selection, filtered, note, put, say, settle
 
 _COLOURS = {"reproduced": "green", "equal": "green", "short": "red", "unknown": "yellow"}
 
@@ -30,6 +30,12 @@ def report(
     metric: Annotated[
         list[str] | None, typer.Option("--metric", help="Further metrics: AP50, AP75, APs, APm, APl.")
     ] = None,
+    recompute: Annotated[
+        bool,
+        typer.Option(
+            "--recompute", help="Compute AP once more from the predictions of tests (minutes each)."
+        ),
+    ] = False,
     check: Annotated[
         bool, typer.Option("--check", help="Exit 1 unless every required verdict holds.")
     ] = False,
@@ -48,7 +54,12 @@ def report(
                 f"there are: {', '.join(results.METRICS)}"
             )
     made = selection.project.report(
-        selection.experiment, selection.filters, site=selection.site, metrics=("AP", *(metric or ()))
+        selection.experiment,
+        selection.filters,
+        site=selection.site,
+        metrics=("AP", *(metric or ())),
+        recompute=recompute,
+        say=note,
     )
     chosen = "json" if as_json else form
     terminal = sys.stdout.isatty() and out is None
