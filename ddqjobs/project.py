@@ -190,6 +190,24 @@ class Project:
             only=only,
         )
 
+    def report_page(
+        self,
+        made: Report,
+        *,
+        site: str | None = None,
+        price: float | None = None,
+        say: Say = lambda _: None,
+    ) -> str:
+        """A report as one HTML page, with everything that its numbers stand on. ``price`` of a GPU hour."""
+        from ddqjobs.page import facts, render
+
+        workspace = self.workspace(made.experiment, site)
+        plan, products = workspace.plan(refresh=False), workspace.products()
+        curves = self.report_files(workspace).curves(plan, products, say)
+        behind = facts.read(workspace, self.stacks(workspace), plan, products, (row.run for row in made.runs))
+        experiment = workspace.loaded.experiment
+        return render.page(experiment, plan, made, behind, curves, products, price=price)
+
     def report_files(self, workspace: Workspace) -> ReportFiles:
         """What reports read beside the ledger."""
         from ddqjobs.report_files import ReportFiles

@@ -22,7 +22,7 @@ def _style(name: str, text: str) -> str:
 def report(
     selection: Selection,
     form: Annotated[
-        Literal["table", "markdown", "csv", "json", "latex"],
+        Literal["table", "markdown", "csv", "json", "latex", "html"],
         typer.Option("--format", "-f", help="How to print it."),
     ] = "table",
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
@@ -36,6 +36,9 @@ def report(
             "--recompute", help="Compute AP once more from the predictions of tests (minutes each)."
         ),
     ] = False,
+    price: Annotated[
+        float | None, typer.Option("--price", min=0, help="Of a GPU hour, for the cost on the HTML page.")
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Exit 1 unless every required verdict holds.")
     ] = False,
@@ -64,7 +67,10 @@ def report(
     chosen = "json" if as_json else form
     terminal = sys.stdout.isatty() and out is None
     width = shutil.get_terminal_size().columns if terminal else None
-    text = report_formats.render(made, chosen, width=width, style=_style if terminal else None)
+    if chosen == "html":
+        text = selection.project.report_page(made, site=selection.site, price=price, say=note)
+    else:
+        text = report_formats.render(made, chosen, width=width, style=_style if terminal else None)
     if out is None:
         put(text.rstrip("\n"))
     else:
