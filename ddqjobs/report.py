@@ -259,8 +259,15 @@ def _dependent(models: Sequence[ModelRow]) -> Iterator[str]:
                 break
 
 
-def rules(report: Report) -> Iterator[tuple[str, str]]:
-    """(what, the rule its verdict followed) of everything that was judged."""
+def rules(report: Report) -> dict[str, list[str]]:
+    """Rule -> what was judged by it, of everything that was judged."""
+    found: dict[str, list[str]] = {}
+    for what, rule in _rules(report):
+        found.setdefault(rule, []).append(what)
+    return found
+
+
+def _rules(report: Report) -> Iterator[tuple[str, str]]:
     for row in report.models:
         name = row.title if row.variant == "default" else f"{row.title}, {row.variant}"
         for column, cell in zip(report.columns, row.cells, strict=True):

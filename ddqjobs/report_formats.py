@@ -40,6 +40,14 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: dict[tuple[int, int], str] = {}
 
 
+class Text(msgspec.Struct, frozen=True, kw_only=True):
+    """What any format of text shows: tables, then titled lists."""
+
+    title: str
+    grids: tuple[Grid, ...]
+    lists: tuple[tuple[str, list[str]], ...] = ()
+
+
 def render(report: Report, form: str, *, width: int | None = None, style: Style | None = None) -> str:
     """The report in one of :data:`FORMATS`, ending in a newline. ``width`` and ``style`` are a terminal's."""
     if form == "table":
@@ -214,10 +222,7 @@ def _lines_after(report: Report) -> Iterator[tuple[str, list[str]]]:
     stale = [f"{row.run}: {row.stale}" for row in report.runs if row.stale]
     if stale:
         yield "Stale", stale[:LISTED] + ([f"and {len(stale) - LISTED} more"] if len(stale) > LISTED else [])
-    by_rule: dict[str, list[str]] = {}
-    for what, rule in rules(report):
-        by_rule.setdefault(rule, []).append(what)
-    said = [f"{_names(whats)}: {rule}" for rule, whats in by_rule.items()]
+    said = [f"{_names(whats)}: {rule}" for rule, whats in rules(report).items()]
     if said:
         more = f"and {len(said) - RULES} more: --format json has all of them"
         yield "Rules", said[:RULES] + ([more] if len(said) > RULES else [])
@@ -236,13 +241,20 @@ def _names(names: Sequence[str]) -> str:
 def table(report: Report, *, width: int | None = None, style: Style | None = None) -> str:
     """Terminal text. The AP table takes the fullest of three layouts that fits ``width``: whole verdict
     words, short ones, or a line per model and phase."""
-    blocks = [clean(f"{report.experiment}: {report.title}" if report.title else report.experiment)]
-    for grid in _fitting(report, width):
+    title = f"{report.experiment}: {report.title}" if report.title else report.experiment
+    made = Text(title=title, grids=tuple(_fitting(report, width)), lists=tuple(_lines_after(report)))
+    return text_table(made, width=width, style=style)
+
+
+def text_table(text_: Text, *, width: int | None = None, style: Style | None = None) -> str:
+    """Terminal text."""
+    blocks = [clean(text_.title)]
+    for grid in text_.grids:
         text = format_table(
             grid.header, grid.rows, align=grid.align, width=width, paint=_painter(grid, style), rule=True
         )
         blocks.append(f"{_styled(style, 'head', grid.title)}\n{text}")
-    for title, lines in _lines_after(report):
+    for title, lines in text_.lists:
         body = "\n".join(f"  {clean(line)}" for line in lines)
         blocks.append(f"{_styled(style, 'head', title)}\n{body}")
     return "\n\n".join(blocks) + "\n"
@@ -281,13 +293,19 @@ def _painter(grid: Grid, style: Style | None) -> Callable[[int, int, str], str] 
 
 def markdown(report: Report) -> str:
     """GitHub Markdown."""
-    blocks = [f"# {_md(report.title or report.experiment)}"]
-    for grid in grids(report):
+    title = report.title or report.experiment
+    return text_markdown(Text(title=title, grids=tuple(grids(report)), lists=tuple(_lines_after(report))))
+
+
+def text_markdown(text: Text) -> str:
+    """GitHub Markdown."""
+    blocks = [f"# {_md(text.title)}"]
+    for grid in text.grids:
         marks = ["---:" if side == "r" else "---" for side in grid.align]
         lines = [_md_row(map(_md, grid.header)), _md_row(marks)]
         lines += [_md_row(map(_md, row)) for row in grid.rows]
-        blocks.append(f"## {grid.title}\n\n" + "\n".join(lines))
-    for title, lines in _lines_after(report):
+        blocks.append(f"## {_md(grid.title)}\n\n" + "\n".join(lines))
+    for title, lines in text.lists:
         blocks.append(f"## {title}\n\n" + "\n".join(f"- {_md(line)}" for line in lines))
     return "\n\n".join(blocks) + "\n"
 
@@ -321,6 +339,15 @@ def to_csv(report: Report) -> str:
     return out.getvalue()
 
 
+def text_csv(grid: Grid) -> str:
+    """One table of texts."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(grid.header)
+    writer.writerows([[_csv(text) for text in row] for row in grid.rows])
+    return out.getvalue()
+
+
 def _csv(value: object) -> object:
     if isinstance(value, str):
         return f"'{clean(value)}" if value[:1] in ("=", "+", "-", "@", "\t", "\r") and value else clean(value)
@@ -329,9 +356,9 @@ def _csv(value: object) -> object:
     return "" if value is None else value
 
 
-def to_json(report: Report) -> str:
+def to_json(document: msgspec.Struct) -> str:
     """One versioned document; NaN and infinity are null."""
-    text = msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
+    text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
     # Legal in JSON, and yet what a terminal acts upon: DEL, C1 controls, bidirectional overrides.
     return re.sub("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]", _json_escape, text) + "\n"
 
@@ -368,15 +395,22 @@ _LATEX = {
 
 def latex(report: Report) -> str:
     """Tables for booktabs, verdicts in short words; summary and notes as comments and text below."""
+    title = report.title or report.experiment
+    made = tuple(grids(report, brief=True))
+    return text_latex(Text(title=title, grids=made, lists=tuple(_lines_after(report))))
+
+
+def text_latex(text: Text) -> str:
+    """Tables for booktabs."""
     blocks = ["% \\usepackage{booktabs,textcomp}\n% \\usepackage[T1]{fontenc}"]
-    for grid in grids(report, brief=True):
+    for grid in text.grids:
         lines = [_tex_row(grid.header), r"\midrule", *map(_tex_row, grid.rows)]
         body = "\n".join(lines)
         blocks.append(
-            f"\\begin{{table}}\n\\caption{{{_tex(report.title or report.experiment)}: {_tex(grid.title)}}}\n"
+            f"\\begin{{table}}\n\\caption{{{_tex(text.title)}: {_tex(grid.title)}}}\n"
             f"\\begin{{tabular}}{{{grid.align}}}\n\\toprule\n{body}\n\\bottomrule\n\\end{{tabular}}\n\\end{{table}}"
         )
-    for title, lines in _lines_after(report):
+    for title, lines in text.lists:
         items = "\n".join(f"\\item {{}}{_tex(line)}" for line in lines)
         blocks.append(f"\\paragraph{{{title}}}\n\\begin{{itemize}}\n{items}\n\\end{{itemize}}")
     return "\n\n".join(blocks) + "\n"

@@ -81,6 +81,9 @@ class Workspace:
             ) as error:  # a full disk or a read-only one: what is known can be shown all the same
                 self.warnings.append(str(error))
             history = self.history()
+        return self._built(history)
+
+    def _built(self, history: History) -> Plan:
         return planning.build(
             self.loaded.runs,
             history,
@@ -89,6 +92,13 @@ class Workspace:
             missing=self._missing(history),
             blocked=self.blocked(),
         )
+
+    def then(self, at: float) -> tuple[Plan, dict[str, Product]]:
+        """The plan and the products as the ledger knew them at a time (seconds since the epoch); the
+        experiment is today's."""
+        self._check_ledger()
+        history = History([record for record in self.ledger.read() if record.at <= at])
+        return self._built(history), self._products(history)
 
     def blocked(self) -> dict[str, str]:
         """Run -> why it cannot run whatever is done: its configuration does not exist."""
@@ -101,7 +111,9 @@ class Workspace:
 
     def products(self) -> dict[str, Product]:
         """Run -> product of every done run, as the ledger recorded it, unless it has vanished since."""
-        history = self.history()
+        return self._products(self.history())
+
+    def _products(self, history: History) -> dict[str, Product]:
         gone = self._missing(history)
         return {
             name: story.done.product

@@ -89,7 +89,7 @@ def page(
             for row in report.models
         ],
         anchor=lambda run: f"run-{numbers[run]}" if run in numbers else "",
-        rules=list(rules(report)),
+        rules=rules(report),
         grids=_other_grids(report),
         pictures=_draw(experiment, plan, curves, {m.model: m.title for m in report.models}, facts),
         no_plots="" if plots.available() else NO_PLOTS,

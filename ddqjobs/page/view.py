@@ -37,11 +37,12 @@ def strip(cell: Cell) -> Strip | None:
     value = cell.values["AP"]
     if cell.reference is None or cell.tolerance is None or value.mean is None or not value.quanta:
         return None
-    reference, tolerance = cell.reference, cell.tolerance
+    reference: float = cell.reference
+    tolerance: float = cell.tolerance
     seeds = [q / 10 for q in value.quanta]
     test = cell.judgement.test
     interval = None if test is None else (reference + test.low, reference + test.high)
-    reach = 1.25 * max(
+    reach: float = 1.25 * max(
         2 * tolerance,
         0.1,
         *(abs(x - reference) for x in (*seeds, value.mean, *(interval or ()))),
@@ -85,7 +86,8 @@ def groups(
     for (model, variant), runs in found.items():
         title = titles.get(model, model)
         made.append(_group(title if variant == "default" else f"{title}, {variant}", runs, curves, styles))
-    return _fewer(made)
+    # What can be compared comes first.
+    return _fewer(sorted(made, key=lambda g: len({style for _, style, _ in g.legend}) < 2))
 
 
 def _group(
@@ -258,7 +260,7 @@ def hours(experiment: Experiment, plan: Iterable[PlannedRun], facts: Facts) -> l
         if p.run.name in facts.runs and (not p.run.optional or facts.runs[p.run.name].attempts):
             by_phase.setdefault(p.run.phase, []).append(p)
     order = [phase for phase in (*experiment.phases, "") if phase in by_phase]
-    rows = [_hours(label(phase) if phase else "before", by_phase[phase], facts) for phase in order]
+    rows = [_hours(label(phase) if phase else "no phase", by_phase[phase], facts) for phase in order]
     everything = [p for runs in by_phase.values() for p in runs]
     return [*rows, _hours("all", everything, facts)] if rows else []
 
