@@ -16,6 +16,7 @@ import ast
 import contextlib
 import json
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any, Iterator, Sequence
 
@@ -23,6 +24,19 @@ from typing import Any, Iterator, Sequence
 MAX_DETECTIONS = (100, 300, 1000)
 METRICS = ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_75", "bbox_mAP_s", "bbox_mAP_m", "bbox_mAP_l")
 _FAR = 4 << 20  # bytes of a configuration
+
+
+# What files that are torn, or are something else, make NumPy, JSON and pycocotools raise.
+_TROUBLES = (
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    EOFError,
+    AssertionError,
+    zipfile.BadZipFile,
+)
 
 
 class CannotEvaluate(ValueError):
@@ -43,8 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImportError as error:
         print(f"recompute: {error}", file=sys.stderr)
         return 3
-    except (CannotEvaluate, OSError, ValueError, KeyError) as error:
-        print("recompute: " + str(error).split("\n")[0], file=sys.stderr)
+    except _TROUBLES as error:
+        print("recompute: " + (str(error) or type(error).__name__).split("\n")[0], file=sys.stderr)
         return 2
     print(json.dumps({"metrics": metrics, "annotations": str(annotations)}))
     return 0

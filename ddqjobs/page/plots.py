@@ -93,10 +93,10 @@ def _svg(panel: Panel) -> str:
     axes.set_xlabel(panel.x, labelpad=1)
     axes.tick_params(length=2, pad=2, width=0.5)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     if _tiny(panel):
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}".replace("e-0", "e-") if value else "0")
+        axes.yaxis.set_major_formatter(lambda value, _: tiny(value))
     out = io.StringIO()
     figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return out.getvalue()
@@ -105,6 +105,11 @@ def _svg(panel: Panel) -> str:
 def _tiny(panel: Panel) -> bool:
     values = [abs(y) for line in panel.lines for _, y in line.points if y is not None]
     return bool(values) and 0 < max(values) < 0.01
+
+
+def tiny(value: float) -> str:
+    """``1.5e-4``, ``5e-5``, ``0``."""
+    return f"{value:.1e}".replace(".0e", "e").replace("e-0", "e-") if value else "0"
 
 
 def _compact(svg: str, names: str) -> str:

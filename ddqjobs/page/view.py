@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -17,8 +18,11 @@ from ddqjobs.report_findings import Curve
 from ddqjobs.results import METRICS
 
 MOST_PANELS = 300  # a page with more is slow to make and to look at: terms of losses are left out first
+MOST_POINTS = 200_000  # of all lines together: eleven bytes each; more are thinned once more
 _SANE = (946684800.0, 7258118400.0)  # 2000 to 2200: a clock that says anything else is wrong
+_FEW = 40  # points: of a line of so few, each is shown
 _BEST = ("loss", "AP", "lr")
+_ORDER = (*_BEST, "grad_norm")
 
 
 class Strip(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,7 +118,7 @@ def _group(
         finals.append(
             (name, f"{curve.rows:,}", f"{curve.last:,}", _last(curve.terms.get("loss")), _last(ap, 1))
         )
-    keys = sorted(lines, key=lambda k: (_BEST.index(k[0]) if k[0] in _BEST else len(_BEST), k[0]))
+    keys = sorted(lines, key=lambda k: (_ORDER.index(k[0]) if k[0] in _ORDER else len(_ORDER), k[0]))
     panels = tuple(Panel(title=k[0], x=k[1], lines=tuple(lines[k])) for k in keys)
     return Group(title=title, legend=tuple(legend), panels=panels, finals=tuple(finals), notes=tuple(notes))
 
@@ -142,7 +146,30 @@ def _fewer(made: list[Group]) -> list[Group]:
         panels = g.panels[: max(0, left)]
         left -= len(panels)
         kept.append(msgspec.structs.replace(g, panels=panels))
-    return kept
+    total = sum(len(line.points) for g in kept for panel in g.panels for line in panel.lines)
+    factor = math.ceil(total / MOST_POINTS)
+    return kept if factor < 2 else [_thinner(g, 2 * factor) for g in kept]
+
+
+def _thinner(group: Group, size: int) -> Group:
+    panels = []
+    for panel in group.panels:
+        few = all(len(x.points) <= _FEW for x in panel.lines)
+        lines = [msgspec.structs.replace(x, points=extremes(x.points, size)) for x in panel.lines]
+        panels.append(panel if few else msgspec.structs.replace(panel, lines=tuple(lines)))
+    return msgspec.structs.replace(group, panels=tuple(panels))
+
+
+def extremes(points: Sequence[tuple[int, float | None]], size: int) -> list[tuple[int, float | None]]:
+    """Of each ``size`` points the smallest, the largest and the first that is not finite; the ends stay."""
+    kept = {0, len(points) - 1} if points else set()
+    for start in range(0, len(points), size):
+        places = range(start, min(start + size, len(points)))
+        finite = [(y, i) for i in places if (y := points[i][1]) is not None]
+        if finite:
+            kept.update((min(finite)[1], max(finite)[1]))
+        kept.update([i for i in places if points[i][1] is None][:1])
+    return [points[i] for i in sorted(kept)]
 
 
 # ----------------------------------------------------------------------------------------------- attempts

@@ -19,7 +19,8 @@ async function look(browser, width, scheme) {
   await tab.goto(address, { waitUntil: "load", timeout: 120000 });
   const overflow = await tab.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
   const file = path.join(pictures, `${width}-${scheme}.png`);
-  await tab.screenshot({ path: file, fullPage: true, captureBeyondViewport: true });
+  const height = await tab.evaluate(() => Math.min(9000, document.documentElement.scrollHeight));
+  await tab.screenshot({ path: file, clip: { x: 0, y: 0, width, height }, captureBeyondViewport: true });
   await tab.screenshot({ path: path.join(pictures, `${width}-${scheme}-top.png`) });
   // What is folded is looked at too.
   await tab.evaluate(() => document.querySelectorAll("details").forEach((d) => (d.open = true)));
