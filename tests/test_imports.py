@@ -26,8 +26,16 @@ PURE = {
     "ddqjobs.model", "ddqjobs.units", "ddqjobs.experiment", "ddqjobs.site", "ddqjobs.check", "ddqjobs.matrix",
     "ddqjobs.history", "ddqjobs.plan", "ddqjobs.filters", "ddqjobs.estimate", "ddqjobs.failures",
     "ddqjobs.verdict", "ddqjobs.retention", "ddqjobs.examination", "ddqjobs.canary", "ddqjobs.nodes",
+    "ddqjobs.equivalence", "ddqjobs.report", "ddqjobs.report_cells",
+    "ddqjobs.report_checks", "ddqjobs.report_desk", "ddqjobs.report_findings",
 }  # fmt: skip
-DATA = {*PURE, "ddqjobs.errors", "ddqjobs.digest", "ddqjobs.ledger"}  # the ledger's records are data
+DATA = {
+    *PURE,
+    "ddqjobs.results",
+    "ddqjobs.errors",
+    "ddqjobs.digest",
+    "ddqjobs.ledger",
+}  # the ledger's records are data
 OUTSIDE = {"ddqjobs", "ddqjobs.__main__"}  # what `import ddqjobs` and `python -m ddqjobs` mean
 FRONT = {
     "ddqjobs.project",
