@@ -77,7 +77,7 @@ def report(
         say(f"wrote {count} runs for {export} to {out}")
     elif chosen == "html":
         page = selection.project.report_page(made, site=selection.site, price=price, say=note)
-        _write(page, out)
+        _write(page, out or (_beside(selection, made) if sys.stdout.isatty() else None))
     else:
         _write(_text(made, chosen, out), out)
     settle(selection.project.workspace(selection.experiment, selection.site).warnings)
@@ -146,15 +146,26 @@ def _text(made: Report, form: str, out: Path | None) -> str:
     return report_formats.render(made, form, width=width, style=_style if terminal else None)
 
 
+def _beside(selection: Selection, made: Report) -> Path:
+    """Where a page goes that nobody gave a place: nobody wants to read HTML in a terminal."""
+    folder = selection.project.workspace(selection.experiment, selection.site).results / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{made.experiment}.html"
+
+
 def _write(text: str, out: Path | None) -> None:
-    """To a file, replaced as a whole, or to stdout. Raises StateError."""
+    """To a file, which is replaced as a whole, or to stdout. Raises StateError."""
+    from ddqjobs.detect import files
     from ddqjobs.errors import StateError
 
     if out is None:
         put(text.rstrip("\n"))
         return
     try:
-        out.write_text(text, encoding="utf-8")
+        if out.exists() and not out.is_file():  # a device or a pipe
+            out.write_text(text, encoding="utf-8")
+        else:
+            files.replace_text(out.resolve(), text)
     except OSError as error:
         raise StateError(f"{out}: {error.strerror}") from error
     say(f"wrote {out}")
