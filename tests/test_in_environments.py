@@ -14,7 +14,8 @@ from ddqjobs.shipped import Files
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("test_detect_ops.py", "test_detect_convert.py", "test_detect_training.py", "test_detect_align.py")
 # The new code is for mmdet 3.3.
-MORE = {"mini-new": ("test_detect_models.py", "test_detect_seven_models.py")}
+NEW = ("test_detect_models.py", "test_detect_seven_models.py", "test_detect_modules.py")
+MORE = {"mini-new": NEW}
 _LIMIT_S = 1200.0
 
 
