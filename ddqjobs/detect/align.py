@@ -6,8 +6,8 @@
     python -m ddqjobs.detect.align modules DUMP_A DUMP_B --out align.json [--tolerance 1e-5]
 
 Dumps are those of :mod:`ddqjobs.detect.capture`. Inputs of ``losses`` and ``--logs`` are a work_dir, a
-scalars.json or the artifact ``log`` of a run. NumPy for predictions and modules, torch for weights, nothing for
-losses. Exit code 2, one line, for inputs that cannot be compared.
+scalars.json or the artifact ``log`` of a run. NumPy for predictions and modules, torch for weights, nothing
+for losses. Exit code 2, one line, for inputs that cannot be compared.
 The result is JSON; a number is null where a NaN or an infinity stands against a number::
 
     kind        predictions, losses, weights or modules
