@@ -156,9 +156,15 @@ def identify(pid: int) -> Owner:
     return Owner(host=socket.gethostname(), pid=pid, start=start_time, boot=boot_id())
 
 
+_ME: dict[int, Owner] = {}  # by pid: a forked process is somebody else
+
+
 def myself() -> Owner:
     """Who this process is."""
-    return identify(os.getpid())
+    pid = os.getpid()
+    if pid not in _ME:
+        _ME[pid] = identify(pid)
+    return _ME[pid]
 
 
 def alive(owner: Owner) -> bool:

@@ -185,6 +185,7 @@ class Renderer:
 
     def __init__(self, template_roots: Sequence[Path]) -> None:
         self._jinja = Environment(
+            auto_reload=False,
             loader=ChoiceLoader([FileSystemLoader(root) for root in template_roots]),
             undefined=StrictUndefined,
             autoescape=False,
