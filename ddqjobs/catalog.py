@@ -166,7 +166,7 @@ def _file_name(read: document.Document[Experiment], path: Path) -> list[Problem]
 
 def _durations(read: document.Document[Site]) -> list[Problem]:
     problems = []
-    for key in ("warning", "grace", "submit_timeout"):
+    for key in ("warning", "grace", "submit_timeout", "avoid_bad_nodes", "hang"):
         try:
             seconds(getattr(read.value, key))
         except ValueError as error:

@@ -121,6 +121,8 @@ def command(run: Run, option_flag: str) -> str:
     """The run's command as shell text."""
     values = _values(run)
     words: list[str] = []
+    if launched(run):
+        words = [word(text, values) for text in ("{python}", "-m", "ddqjobs.detect.launch", run.launcher)]
     for text in run.command:
         if text == "{options}":
             words += [quote(w) for w in ([option_flag] if run.options and option_flag else [])]
@@ -128,6 +130,11 @@ def command(run: Run, option_flag: str) -> str:
         else:
             words.append(word(text, values))
     return " ".join(words)
+
+
+def launched(run: Run) -> bool:
+    """Whether a launcher starts the run's processes: where its code names one, and there are several."""
+    return run.launcher != "plain" and run.resources.nodes * max(1, run.resources.gpus) > 1
 
 
 def _values(run: Run) -> dict[str, str]:
@@ -207,6 +214,8 @@ class Renderer:
             modules=site.modules,
             elements=elements if len(runs) == 1 else "",
             heartbeat_s=HEARTBEAT_S,
+            nodes=resources.nodes,
+            hang_s=seconds(site.hang),
             directives=directives(site, resources, name, len(runs), context),
         )
         manifest = b"".join(msgspec.json.encode(run) + b"\n" for run in runs).decode()
@@ -289,6 +298,7 @@ class Renderer:
             seed="" if run.seed is None else run.seed,
             deterministic=int(run.deterministic),
             gpus=resources.gpus,
+            nodes=resources.nodes,
             environment=run.environment,
             python=_python(run, site, context, activate),
             threads=_threads(run.resources),

@@ -219,6 +219,7 @@ class Row(msgspec.Struct, kw_only=True):
     stale: str  # why the result is of another digest; empty if it is not
     attempts: int
     attempt: int | None  # the one that made the product
+    repeated_iterations: int | None  # of a training: done more than once, because an attempt was cut off
     AP: float | None = None  # points
     AP50: float | None = None
     AP75: float | None = None
@@ -246,7 +247,15 @@ class Row(msgspec.Struct, kw_only=True):
 
 
 COLUMNS: tuple[str, ...] = Row.__struct_fields__
-_INTEGERS = ("seed", "attempt", "ap_quanta", "unmatched", "loss_iterations", "loss_first_difference")
+_INTEGERS = (
+    "seed",
+    "attempt",
+    "repeated_iterations",
+    "ap_quanta",
+    "unmatched",
+    "loss_iterations",
+    "loss_first_difference",
+)
 _DIFFERENCES = ("box_difference", "score_difference", "loss_relative_difference")
 _FLOATS = (*METRICS, *_DIFFERENCES, "gpu_hours", "finished_at")
 
@@ -281,6 +290,7 @@ def _row(planned: PlannedRun, product: Product | None, progress: Progress | None
         stale=planned.stale,
         attempts=planned.attempts,
         attempt=None,
+        repeated_iterations=None,
         gpu_hours=run.gpu_hours,
         code=run.code,
         environment=run.environment,
@@ -298,6 +308,8 @@ def _fill(row: Row, product: Product) -> None:
     """Adds what a product says; only a done run's product speaks for it."""
     row.adopted, row.adopted_from = bool(product.adopted_from), product.adopted_from
     row.attempt, row.digest = product.attempt, product.digest or row.digest
+    repeated = product.report.get("repeated_iterations")
+    row.repeated_iterations = repeated if isinstance(repeated, int) else None
     row.finished_at = product.finished_at or None
     row.log = product.artifacts.get("log", "")
     row.checkpoint_sha256 = product.sha256.get("checkpoint", "")

@@ -87,3 +87,5 @@ class Site(Table, frozen=True, kw_only=True):
     warning: str = "120s"  # how long before its time limit a job is asked to stop
     grace: str = "60s"  # absence of evidence counts only after this (file system caches)
     submit_timeout: str = "120s"
+    avoid_bad_nodes: str = "2h"  # after two different runs were lost or hung on a node; 0s: never
+    hang: str = "30m"  # a task that logs nothing for so long is ended; 0s: never

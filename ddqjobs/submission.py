@@ -34,6 +34,7 @@ from ddqjobs.estimate import Estimate, estimates
 from ddqjobs.history import RunHistory
 from ddqjobs.ledger import Intent, Submitted, Voided, Wanted, ticket_of
 from ddqjobs.model import Frozen, JobState, Plan, PlannedRun, Resources, Run, Status
+from ddqjobs.nodes import bad_nodes
 from ddqjobs.process import myself
 from ddqjobs.render import Context, Renderer, Scripts, directives, job_name, on_site, option_flags
 from ddqjobs.schedulers.base import (
@@ -206,6 +207,7 @@ class Submitter:
         self._workspace = workspace
         self._stacks = stacks
         self._hours: dict[str, float | None] = {}
+        self._avoid: tuple[str, ...] = ()
         self._renderer = Renderer([root / "templates" for root in workspace.catalog.files.roots])
         self._planned: dict[str, PlannedRun] = {}  # of the plan that is carried out
 
@@ -240,12 +242,23 @@ class Submitter:
         except OSError as error:
             raise _disk(workspace.results, error) from error
         outcome = Outcome(left=left)
+        self._avoid = self._bad_nodes(say)
         self._planned = {p.run.name: p for p in plan.runs}
         # A dependency only onto a job that was seen a moment ago: nobody knows what else would mean.
         jobs = {p.run.name: p.job for p in plan.runs if p.job and p.state in _IN_QUEUE}
         for resources, runs in batches(self._as_they_will_be(picks, plan), workspace, able, jobs):
             outcome = self._submit_batch(resources, runs, code, jobs, outcome, say)
         return outcome
+
+    def _bad_nodes(self, say: Say) -> tuple[str, ...]:
+        """Nodes to keep away from for a while; said once for each submission."""
+        workspace = self._workspace
+        window_s, site = seconds(workspace.site.avoid_bad_nodes), workspace.site.name
+        tickets = (t for t in workspace.history().tickets.values() if t.site == site)
+        bad = bad_nodes(tickets, time.time(), window_s)
+        for node, runs in bad.items():
+            say(f"warning: node {node} is avoided: {', '.join(runs[:3])} failed there")
+        return tuple(bad)
 
     def shell(self, run: Run, typed: str) -> str:
         """A script that enters a run's environment with the code as it is now. Raises
@@ -329,6 +342,7 @@ class Submitter:
             name=job_name(reserved),
             folder=str(folder),
             resources=resources,
+            avoid=self._avoid,
             elements=tuple(
                 Element(index=i, run=r.name, after=tuple(jobs[up] for up in r.upstream if up in jobs))
                 for i, r in enumerate(reserved)

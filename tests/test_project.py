@@ -173,6 +173,24 @@ def test_a_job_that_its_scheduler_has_forgotten_can_be_cancelled(trivial: Trivia
     assert trivial.executions() == {"first": 2}
 
 
+def test_a_job_that_was_forgotten_before_it_started_is_submitted_again(trivial: TrivialProject) -> None:
+    site = {"base": "local", "grace": "0s", "submit_timeout": "0s", "local": {"cpus": 1}}
+    trivial.write("templates/local/site.yaml", site)
+    trivial.tasks({"first": task(command=sh(UNTIL_GO)), "second": task()})
+    trivial.open().submit(EXPERIMENT)
+    until(lambda: trivial.executions() == {"first": 1})
+    queue = trivial.root / "results" / ".local"
+    queue.rename(queue.with_name("lost"))
+    assert trivial.run("second").state is JobState.UNKNOWN
+    plan = {p.run.name: p for p in trivial.plan().runs}
+    assert plan["second"].status is Status.ELIGIBLE
+    assert plan["first"].status is Status.ACTIVE  # it had started: that it is forgotten proves nothing
+    trivial.trace.with_suffix(".go").touch()
+    trivial.submit_all()
+    assert trivial.statuses() == {Status.DONE: 2}
+    assert trivial.executions() == {"first": 1, "second": 1}
+
+
 def test_a_script_that_was_killed_with_all_it_started_is_found_and_retried(trivial: TrivialProject) -> None:
     trivial.tasks({"first": task(command=sh(UNTIL_GO))})
     trivial.open().submit(EXPERIMENT)

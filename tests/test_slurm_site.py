@@ -326,9 +326,9 @@ def test_a_preempted_job_starts_again_by_itself(lab: Lab, on_slurm: SlurmProject
 # -- real trainings --------------------------------------------------------------------------------------
 
 
-def losses(project: Project, run: str) -> list[tuple[int, int, float]]:
+def losses(project: Project, run: str, experiment: str = "nano") -> list[tuple[int, int, float]]:
     """(epoch, iteration, loss) of a training's whole curve, as its last attempt tells it."""
-    folder = project.workspace("nano").run_dir(run) / "attempts"
+    folder = project.workspace(experiment).run_dir(run) / "attempts"
     last = max(folder.iterdir(), key=lambda path: int(path.name))
     curve: dict[tuple[int, int], float] = {}
     for log in sorted(last.glob("work_dir/*/vis_data/scalars.json")):
@@ -412,3 +412,67 @@ def test_jobs_that_the_controller_has_forgotten_are_found_in_accounting(
     monkeypatch.delenv("MIN_JOB_AGE")
     lab.kill("slurmctld", signal.SIGTERM)
     assert lab.up().code == 0  # with the usual configuration
+
+
+def test_a_node_where_two_runs_were_lost_is_avoided(lab: Lab, on_slurm: SlurmProject) -> None:
+    bad = lab.node(1)
+    broken = 'echo "CUDA error: uncorrectable ECC error encountered"; exit 1'
+    lost = task(command=["bash", "-c", broken])
+    on_slurm.tasks({"first": lost, "second": lost, "third": task()})
+    on_slurm.site({"extra": [f"--nodelist={bad}"]})
+    on_slurm.open().submit(EXPERIMENT, Filters(runs=("first", "second")))
+    until(lambda: on_slurm.statuses()[Status.ACTIVE] == 0)
+    assert "node: exit 1: CUDA error: uncorrectable ECC" in on_slurm.run("first").reason
+    on_slurm.site()
+    said: list[str] = []
+    on_slurm.open().submit(EXPERIMENT, Filters(runs=("third",)), say=said.append)
+    assert said[0] == f"warning: node {bad} is avoided: first, second failed there"
+    assert on_slurm.until_over()["third"].status is Status.DONE
+    assert on_slurm.run("third").node not in ("", bad)
+
+
+PROCESSES = """
+name: processes
+base: nano
+codes:
+  mmdet-3.3: {launcher: torchrun}
+tasks:
+  data:
+    command: ["{python}", -m, ddqjobs.detect.prepare, dataset, --out, "{work_dir}/data", --images-train, "32",
+              --images-val, "4", --size, 96x64, --classes, "3", --seed, "1"]
+  together:
+    kind: train
+    implementation: new
+    command: ["{python}", -m, ddqjobs.detect.train, "{config}", --work-dir, "{work_dir}", "{options}"]
+    inputs: {init: initial.init, data: data.data}
+    resources: {nodes: 1, gpus: 4}
+  apart:
+    kind: train
+    implementation: new
+    command: ["{python}", -m, ddqjobs.detect.train, "{config}", --work-dir, "{work_dir}", "{options}"]
+    inputs: {init: initial.init, data: data.data}
+    resources: {nodes: 2, gpus: 2}
+"""
+
+
+@pytest.mark.training
+def test_two_nodes_with_two_processes_train_as_one_node_with_four(lab: Lab, tmp_path: Path) -> None:
+    root = tmp_path / "project"
+    (root / "experiments").mkdir(parents=True)
+    (root / "experiments" / "processes.yaml").write_text(PROCESSES)
+    site = {"base": "slurm", "environments": str(ROOT / ".environments"), "grace": "2s"}
+    (root / "templates" / "slurm").mkdir(parents=True)
+    (root / "templates" / "slurm" / "site.yaml").write_text(json.dumps(site))
+    project = open_project(root)
+    named = Filters(tasks=("together", "apart"))
+    plan = project.wait("processes", named, SubmitOptions(upstream=True))
+    assert {p.run.name: p.reason for p in plan.runs if p.status is not Status.DONE} == {}
+    nodes = {p.run.task: p.node for p in plan.runs}
+    assert len(lab.ask("scontrol", "show", "hostnames", nodes["apart"]).split()) == 2
+    assert len(lab.ask("scontrol", "show", "hostnames", nodes["together"]).split()) == 1
+    run = "apart.ddq-detr-r18"
+    curve = losses(project, run, "processes")
+    assert len(curve) == 8  # 32 images, 4 processes with 2 images each, 2 epochs
+    assert curve == losses(project, "together.ddq-detr-r18", "processes")
+    log = project.log(project.plan("processes"), run).read_text()
+    assert "GPU number: 4" in log  # mmengine's word for processes

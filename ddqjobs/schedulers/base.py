@@ -59,6 +59,7 @@ class Submission(Frozen, frozen=True, kw_only=True):
     folder: str  # existing absolute folder: job.sh lies here, the scheduler's own output goes to out/
     resources: Resources
     elements: tuple[Element, ...]
+    avoid: tuple[str, ...] = ()  # nodes that it shall not start on, where the scheduler can be told
 
     @property
     def script(self) -> Path:
@@ -88,7 +89,8 @@ class Scheduler(Protocol):
         """How many jobs of this user are queued or running now, whoever submitted them."""
 
     def query(self, jobs: Sequence[str]) -> Mapping[str, Observation]:
-        """An observation for every job id asked for, in one query; UNKNOWN for those it does not know."""
+        """An observation for every job id asked for, in one query; UNKNOWN, and ``forgotten``, for those that
+        it says it does not know."""
 
     def hold(self, jobs: Sequence[str]) -> None:
         """Keeps queued jobs from starting until they are released. Running, ended and unknown ones are no

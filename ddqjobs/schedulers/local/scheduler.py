@@ -29,7 +29,7 @@ _FAILURES = {
     Reason.NOT_STARTED: FailureClass.NODE,
 }
 _OPEN = (JobState.QUEUED, JobState.HELD, JobState.RUNNING)
-_UNKNOWN = Observation(state=JobState.UNKNOWN, detail="the local site has no such job")
+_UNKNOWN = Observation(state=JobState.UNKNOWN, detail="the local site has no such job", forgotten=True)
 
 
 class LocalScheduler:

@@ -64,7 +64,9 @@ class SlurmScheduler:
         """
         before = dependencies.jobs_before(submission.elements)
         self._require_known(before)
-        argv = ["sbatch", "--parsable", *dependencies.options(submission.elements), str(submission.script)]
+        options = dependencies.options(submission.elements)
+        options += [f"--exclude={','.join(submission.avoid)}"] if submission.avoid else []
+        argv = ["sbatch", "--parsable", *options, str(submission.script)]
         self._calls.wait()
         done = process.run(argv, timeout=self._submit_s, env=environment(), cwd=submission.folder)
         job = answers.accepted(done.stdout) if done.code == 0 else None
@@ -176,7 +178,7 @@ class SlurmScheduler:
         """What has become of jobs that squeue does not show. Never raises: the others' answer stands."""
         known = dict.fromkeys(job.partition("_")[0] for job in jobs if answers.JOB.fullmatch(job))
         rows: dict[str, answers.Row] = {}
-        missing = Observation(state=JobState.UNKNOWN, detail=_UNKNOWN_JOB)
+        missing = Observation(state=JobState.UNKNOWN, detail=_UNKNOWN_JOB, forgotten=True)
         for ids in _by_length(list(known), _WORDS):
             argv = ["sacct", *_ACCOUNTING, f"--format={','.join(answers.ACCOUNTING_FIELDS)}"]
             done = self._run([*argv, f"--jobs={','.join(ids)}"])

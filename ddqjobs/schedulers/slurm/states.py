@@ -78,10 +78,12 @@ def left_queue(row: Row) -> Observation:
         return Observation(
             state=_UNKNOWN, detail=f"it has left the queue, and accounting still says {row.state}"
         )
-    # By itself the controller cancels only what waits for something that cannot come any more.
-    if row.state == "CANCELLED" and row.reason in ("Dependency", "DependencyNeverSatisfied"):
+    # By itself (not "by UID") the controller cancels only what waits for something that cannot come any more.
+    # The reason is not always there: 24.11 says None.
+    if row.state == "CANCELLED" and not row.node:
         return Observation(state=_ENDED, detail=_DEPENDENCY, failure=FailureClass.DEPENDENCY)
-    return _ended(word, row, failure)
+    # Accounting keeps the reason for which the job last waited: it says nothing about the end.
+    return _ended(word, row._replace(reason=""), failure)
 
 
 def _look_up(row: Row) -> tuple[str, JobState, FailureClass | None]:
