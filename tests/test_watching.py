@@ -149,12 +149,12 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 def test_keys_scroll_filter_and_leave(place: Place) -> None:
     terminal = Terminal(place, "status", "tiny", "--watch", "--interval", "60", columns=80, rows=24)
-    terminal.read_until("1-16 of 222")
+    terminal.read_until("1-17 of 222")
     terminal.type("\x1b[F")
-    terminal.read_until("207-222 of 222")
+    terminal.read_until("206-222 of 222")
     assert "running" in terminal.read_until("wait")
     terminal.type("\x1b[5~")
-    terminal.read_until("191-206 of 222")
+    terminal.read_until("189-205 of 222")
     terminal.type("ff")
     terminal.read_until("1-1 of 1")
     terminal.resize(columns=120, rows=40)
