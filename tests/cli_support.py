@@ -204,6 +204,10 @@ class Terminal:
         """Keys."""
         os.write(self._end, text.encode())
 
+    def resize(self, columns: int, rows: int) -> None:
+        """Changes its size; the kernel tells the command."""
+        fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
     def insist_on_ctrl_c(self) -> None:
         """Ctrl-C until it is heard: Python misses one that comes just before it blocks in a read."""
         while self.process.poll() is None:

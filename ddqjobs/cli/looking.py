@@ -106,13 +106,16 @@ def summary(made: Plan, runs: Sequence[PlannedRun]) -> str:
 def status(
     selection: Selection,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Refresh until all is over; Ctrl-C leaves.")
+        bool,
+        typer.Option("--watch", "-w", help="Refresh until all is over; q leaves, arrows scroll, f filters."),
     ] = False,
     interval: Annotated[float, typer.Option(help="Seconds between refreshes.", min=0.2)] = 2.0,
     as_json: JSON = False,
 ) -> None:
     """State of each run: progress, job, node, attempt, reason.
 
+    Keys of --watch: q or Ctrl-C leave; arrows, PgUp, PgDn, Home, End scroll (also j, k, space, b, g, G);
+    f shows all, not done, active, failed; r asks now.
     Examples: ddqjobs status; ddqjobs status mini --watch; ddqjobs status ddq --state active --json
     """
     from ddqjobs.errors import InputError
@@ -178,33 +181,21 @@ def progress_text(p: Progress | None) -> str:
 
 
 def _watch(selection: Selection, interval: float) -> None:
-    """Ctrl-C is how one leaves: the last table stays on the screen."""
-    last: list[str] = []
-    try:
-        _refresh(selection, interval, last)
-    except KeyboardInterrupt:
-        pass
-    put("".join(last[-1:]))
+    """Until nothing is active or the user leaves: the last table stays on the screen."""
+    from ddqjobs.cli.watching import Seen, watch
 
+    last: list[Seen] = []
 
-def _refresh(selection: Selection, interval: float, last: list[str]) -> None:
-    from rich.console import Console
-    from rich.live import Live
-    from rich.text import Text
+    def ask() -> Seen:
+        made, states = _states(selection)
+        warnings = selection.project.workspace(selection.experiment, selection.site).warnings
+        last[:] = [Seen(made, states, "; ".join(warnings), time.time())]
+        return last[0]
 
-    console = Console()
-    with Live(console=console, screen=True, auto_refresh=False) as live:
-        while True:
-            made, states = _states(selection)
-            last[:] = [_status_text(made, states)]
-            clock = time.strftime("%H:%M:%S")
-            live.update(
-                Text.from_ansi(f"{clock}  Ctrl-C leaves; jobs go on\n{last[0]}"),
-                refresh=True,
-            )
-            if not any(s.planned.status.value == "active" for s in states):
-                break
-            time.sleep(interval)
+    with contextlib.suppress(KeyboardInterrupt):  # as good a way to leave as any
+        watch(ask, interval)
+    for seen in last:
+        put(_status_text(seen.made, seen.states))
 
 
 @filtered
