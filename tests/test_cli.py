@@ -643,7 +643,7 @@ def test_report_check_exits_1_while_anything_is_missing(place: Place, finished: 
 def test_report_refuses_unknown_metrics_formats_and_places(finished: Place, tmp_path: Path) -> None:
     refused(finished.invoke("report", "--metric", "AP5"), "unknown metric 'AP5'; did you mean 'AP")
     refused(finished.invoke("report", "--out", str(tmp_path / "no" / "where")), "No such file or directory")
-    assert finished.invoke("report", "--format", "html").code == 2
+    assert finished.invoke("report", "--format", "pdf").code == 2
 
 
 # -- outputs ------------------------------------------------------------------------------------------------
