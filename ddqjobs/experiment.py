@@ -50,9 +50,11 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class ReferenceAP(Table, frozen=True, kw_only=True):
-    """The published figure of a model: ``ap`` in AP points, or the metrics of a run of task ``task``."""
+    """The published figure of a model: ``ap`` in AP points, or the metrics of a run of task ``task``.
+    ``rounded_to`` is the figure's last digit: 0.1 for 51.3, 1 for a paper that only says 51."""
 
     ap: float | None = None
+    rounded_to: Annotated[float, Meta(gt=0)] = 0.1
     task: Name | None = None
     source: str = ""
 
@@ -212,7 +214,7 @@ CANARY = "canary"  # task of the runs that `submit --canary` adds
 ARTIFACTS: dict[TaskKind, tuple[str, ...]] = {
     TaskKind.PREPARE: (),
     TaskKind.CONVERT: ("checkpoint", "convert"),
-    TaskKind.TRAIN: ("checkpoint", "log"),
+    TaskKind.TRAIN: ("checkpoint", "log", "curve"),
     TaskKind.TEST: ("predictions", "log"),
     TaskKind.ALIGN: ("align",),
     TaskKind.UNITTEST: ("junit",),

@@ -23,6 +23,18 @@ BUDGETS: dict[FailureClass, int] = {
     FailureClass.NO_PRODUCT: 0,
 }
 
+# What a machine does to a run, whatever the run is: no statement about the method. Not among these: an
+# unknown reason and the user's own cancelling, which may both hide a result that nobody liked.
+INFRASTRUCTURE = frozenset(
+    {
+        FailureClass.PREEMPTED,
+        FailureClass.TIMEOUT,
+        FailureClass.NODE,
+        FailureClass.HANG,
+        FailureClass.OUT_OF_MEMORY,
+    }
+)
+
 STOPPED = 75  # the task saved and ended because it was asked to
 
 # Exit codes of the launch script itself (templates/base.sh.j2; sysexits.h where it has one).

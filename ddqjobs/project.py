@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ddqjobs.doctor import Options as DoctorOptions
     from ddqjobs.examination import Line
     from ddqjobs.report import Report
+    from ddqjobs.report_files import ReportFiles
     from ddqjobs.schedulers.base import Scheduler
     from ddqjobs.shell import Shell
     from ddqjobs.stacks import Stacks
@@ -170,22 +171,64 @@ class Project:
         *,
         site: str | None = None,
         metrics: Sequence[str] = ("AP",),
+        recompute: bool = False,
+        at: float | None = None,
+        say: Say = lambda _: None,
     ) -> Report:
-        """The report as a document; :mod:`ddqjobs.report_formats` renders it."""
+        """The report as a document; :mod:`ddqjobs.report_formats` renders it. With ``recompute`` AP is
+        computed once more from the predictions of the done tests that are shown; ``at`` (seconds since the
+        epoch) looks back at what was known then."""
         from ddqjobs import report
 
         workspace = self.workspace(experiment, site)
-        plan = workspace.plan()
+        plan, products = workspace.then(at) if at is not None else (workspace.plan(), workspace.products())
         only = {p.run.name for p in select(plan, filters)} if filters and filters.any else None
         running = {p.run.name: made for p in plan.runs if (made := self.progress(workspace, p)) is not None}
+        files = self.report_files(workspace)
+        shown = [p for p in plan.runs if only is None or p.run.name in only]
         return report.build(
             workspace.loaded.experiment,
             plan,
-            workspace.products(),
+            products,
             progress=running,
+            recomputed=files.recompute(shown, products, say) if recompute else files.recomputed(products),
+            curves=files.curves(report.compared(workspace.loaded.experiment, plan), products, say),
             metrics=metrics,
             only=only,
         )
+
+    def report_page(
+        self,
+        made: Report,
+        *,
+        site: str | None = None,
+        price: float | None = None,
+        say: Say = lambda _: None,
+    ) -> str:
+        """A report as one HTML page, with everything that its numbers stand on. ``price`` of a GPU hour."""
+        from ddqjobs.page import facts, render
+
+        workspace = self.workspace(made.experiment, site)
+        plan, products = workspace.plan(refresh=False), workspace.products()
+        curves = self.report_files(workspace).curves(plan, products, say)
+        behind = facts.read(workspace, self.stacks(workspace), plan, products, (row.run for row in made.runs))
+        experiment = workspace.loaded.experiment
+        return render.page(experiment, plan, made, behind, curves, products, price=price)
+
+    def export(self, made: Report, kind: str, folder: Path, *, site: str | None = None) -> int:
+        """The done runs of a report for another tool (:data:`ddqjobs.exports.KINDS`); returns how many."""
+        from ddqjobs import exports
+
+        workspace = self.workspace(made.experiment, site)
+        plan, products = workspace.plan(refresh=False), workspace.products()
+        runs = exports.collect(plan, products, workspace.results / "runs", (row.run for row in made.runs))
+        return exports.export(kind, folder, made.experiment, runs)
+
+    def report_files(self, workspace: Workspace) -> ReportFiles:
+        """What reports read beside the ledger."""
+        from ddqjobs.report_files import ReportFiles
+
+        return ReportFiles(workspace.results, self.stacks(workspace))
 
     # -- doing ------------------------------------------------------------------------------------------
 

@@ -82,7 +82,12 @@ class Workspace:
             ) as error:  # a full disk or a read-only one: what is known can be shown all the same
                 self.warnings.append(str(error))
             history = self.history()
-        plan = planning.build(
+        plan = self._built(history)
+        full = self._room(self._active_here(history)) == 0
+        return planning.with_full_queue(plan, self.site.limits.jobs_in_queue) if full else plan
+
+    def _built(self, history: History) -> Plan:
+        return planning.build(
             self._runs(history),
             history,
             experiment=self.loaded.experiment.name,
@@ -90,8 +95,6 @@ class Workspace:
             missing=self._missing(history),
             blocked=self.blocked(),
         )
-        full = self._room(self._active_here(history)) == 0
-        return planning.with_full_queue(plan, self.site.limits.jobs_in_queue) if full else plan
 
     def room(self) -> int | None:
         """How many more jobs the site's queue takes, after asking it; None without a limit. Raises
@@ -112,6 +115,13 @@ class Workspace:
         tried = (c for c in self.loaded.canaries if self.trying or c.name in history.runs)
         return (*self.loaded.runs, *tried)
 
+    def then(self, at: float) -> tuple[Plan, dict[str, Product]]:
+        """The plan and the products as the ledger knew them at a time (seconds since the epoch); the
+        experiment is today's."""
+        self._check_ledger()
+        history = History([record for record in self.ledger.read() if record.at <= at])
+        return self._built(history), self._products(history)
+
     def blocked(self) -> dict[str, str]:
         """Run -> why it cannot run whatever is done: its configuration does not exist."""
         absent = self.loaded.absent_configs
@@ -123,7 +133,9 @@ class Workspace:
 
     def products(self) -> dict[str, Product]:
         """Run -> product of every done run, as the ledger recorded it, unless it has vanished since."""
-        history = self.history()
+        return self._products(self.history())
+
+    def _products(self, history: History) -> dict[str, Product]:
         gone = self._missing(history)
         return {
             name: story.done.product

@@ -414,15 +414,16 @@ def test_the_json_document_keeps_its_keys() -> None:
     document = json.loads(render(four_phases().report(), "json"))
     assert list(document) == [
         *("version", "kind", "experiment", "title", "ok", "outcome", "overall", "metrics", "columns"),
-        *("models", "alignment", "checks", "summary", "missing", "footnotes", "runs"),
+        *("models", "alignment", "curves", "recomputed", "checks", "summary", "missing", "footnotes", "runs"),
     ]
     assert (document["version"], document["kind"], document["ok"]) == (1, "report", False)
     assert list(document["runs"][0]) == list(COLUMNS)
     assert list(document["models"][0]["cells"][0]) == [
         *("values", "reference", "difference", "difference_text", "tolerance", "judgement", "required"),
-        *("adopted", "stale", "runs"),
+        *("adopted", "stale", "runs", "seeds"),
     ]
-    assert list(document["models"][0]["cells"][0]["judgement"]) == ["outcome", "word", "brief", "rule", "n"]
+    judgement = document["models"][0]["cells"][0]["judgement"]
+    assert list(judgement) == ["outcome", "word", "brief", "rule", "n", "excluded", "test"]
     assert document["models"][0]["cells"][0]["values"]["AP"]["quanta"] == [513]
 
 

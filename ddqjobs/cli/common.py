@@ -280,6 +280,14 @@ def warn(message: str) -> None:
     typer.secho(f"warning: {clean(message)}", err=True, fg="yellow" if sys.stderr.isatty() else None)
 
 
+def note(text: str) -> None:
+    """A line on stderr for who waits at a terminal: what takes long just now."""
+    from ddqjobs.text_table import clean
+
+    if sys.stderr.isatty():
+        typer.secho(clean(text), err=True, dim=True)
+
+
 def say(text: str) -> None:
     """A line on stdout, with everything that a terminal might act upon spelled out."""
     from ddqjobs.text_table import clean

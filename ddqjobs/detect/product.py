@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Callable, Mapping, NamedTuple
 from xml.etree import ElementTree
 
-from . import checkpoints, claim, files, logs, progress
+from . import checkpoints, claim, curves, files, logs, progress
 
 OK, UNUSABLE, NOT_WHOLE, LOST = 0, 2, 3, 4
 _NUMBERS = re.compile(r"(\d+)")
@@ -250,9 +250,13 @@ _LOOK: dict[str, Callable[[Path], Found]] = {
 
 
 def _with_log(work_dir: Path, log: logs.Log, found: Found) -> Found:
-    """Add the artifact ``log``: the whole curve in one file, and where it comes from."""
+    """Add the artifact ``log``: the whole curve in one file, and where it comes from; of a training also
+    ``curve``, the same thinned for the report."""
     files.replace_text(work_dir / logs.MERGED, logs.to_lines(log))
     found.artifacts["log"] = Path(logs.MERGED)
+    if log.train:
+        files.replace_text(work_dir / curves.NAME, json.dumps(curves.thin(log)) + "\n")
+        found.artifacts["curve"] = Path(curves.NAME)
     sources = [Path(f).relative_to(work_dir).as_posix() for f in log.files]
     found.report.update(logs=sources, iterations=len(log.train), skipped_lines=log.skipped)
     return found
