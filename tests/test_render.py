@@ -327,6 +327,15 @@ def test_the_same_job_once_more_is_the_next_attempt(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "runs/one/product.json").read_text())["attempt"] == 2
 
 
+@pytest.mark.parametrize("given_up", ['mkdir "$DDQJOBS_RUN_DIR/attempts/2"', 'echo void > "$DDQJOBS_CLAIM"'])
+def test_a_start_that_was_given_up_does_not_ask_to_be_started_again(tmp_path: Path, given_up: str) -> None:
+    stopped = f'sleep 0.01; touch "$DDQJOBS_WORK_DIR/epoch_1.pth"; {given_up}; exit 75'
+    job = Job(tmp_path, shell(stopped))
+    assert job.run()[0] == 77
+    end = json.loads((job.attempt(1) / "exit.json").read_text())
+    assert (end["code"], end["again"]) == (77, False)
+
+
 def test_a_start_after_the_product_does_nothing(tmp_path: Path) -> None:
     job = Job(tmp_path, shell(GOOD))
     assert job.run()[0] == 0

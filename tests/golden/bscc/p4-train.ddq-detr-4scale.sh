@@ -179,6 +179,13 @@ if [ -e "$attempt_dir/hang.json" ]; then
   leave "$code" "$product" hang "no new log line and no progress for 1800 s" false
   exit "$code"
 fi
+# A node that was cut off and came back: its job goes on elsewhere, and is not this script's any more.
+word='' holder=''
+{ read -r word; read -r holder; } < "$DDQJOBS_CLAIM"
+if [ -d "$DDQJOBS_RUN_DIR/attempts/$((number + 1))" ] || [ "$word" != run ] || [ "$holder" != "$DDQJOBS_JOB_ID" ]; then
+  leave 77 "$product" cancelled "given up: another attempt of the run has begun, or its ticket is void" false
+  exit 77
+fi
 if [ "$code" = 75 ] && [ -n "$(find "$DDQJOBS_WORK_DIR" -name '*.pth' -newer "$attempt_dir/started.json" -print -quit)" ]; then
   # Stopped with progress: Donau does not requeue, so the planner submits the run again.
   leave 71 "$product" timeout "stopped; to be submitted again" false
