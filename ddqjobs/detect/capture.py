@@ -6,8 +6,8 @@
 
 Runs in the implementation's own environment; the comparison needs NumPy only. The dump begins with the data:
 the batch as the model gets it (``data.inputs``), boxes, labels, sizes of each image. With ``--batch`` the
-data are another dump's, so that what differs then is the model's. After that comes the output of every module in
-the order in which they end, inner ones before outer ones. ``--points`` adds functions that are no modules,
+data are another dump's, so that what differs then is the model's. After that comes the output of every module
+in the order in which they end, inner ones before outer ones. ``--points`` adds functions that are no modules,
 and names for what is called differently; JSON, ``{name: path}`` or ``{name: {side: path}}``, a path as
 ``bbox_head.conv_cls`` or, with brackets, a method: ``bbox_head.main_loss.assigner.assign()``.
 
