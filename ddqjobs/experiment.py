@@ -145,6 +145,7 @@ class Tolerance(Table, frozen=True, kw_only=True):
     score: float | None = None
     loss: float | None = None  # relative
     weight: float | None = None
+    module: float | None = None  # of a module's output, in parts of its largest value
 
 
 class Phase(Table, frozen=True, kw_only=True):

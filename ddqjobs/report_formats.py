@@ -151,7 +151,12 @@ def _alignment(found: Sequence[AlignRow]) -> Grid:
     # Columns that only some comparisons fill stand there only if one does.
     ap = any(row.found.ap_quanta is not None for row in found)
     weights = any(row.found.weights for row in found)
-    more = (*(("AP",) if ap else ()), *(("weights",) if weights else ()))
+    outputs = any(row.found.outputs for row in found)
+    more = (
+        *(("AP",) if ap else ()),
+        *(("weights",) if weights else ()),
+        *(("modules", "first module that differs") if outputs else ()),
+    )
     header = ("run", "phase", *more, *predictions, "first loss difference", "loss (relative)", "verdict")
     rows, outcomes = [], {}
     for number, row in enumerate(found):
@@ -163,7 +168,14 @@ def _alignment(found: Sequence[AlignRow]) -> Grid:
         unmatched = "" if f.unmatched is None else str(f.unmatched)
         numbers = (_number(f.box), _number(f.score), unmatched, first, _number(f.loss))
         points = "" if f.ap_quanta is None else format_difference(Fraction(f.ap_quanta))
-        first_columns = (*((points,) if ap else ()), *((_number(f.weight),) if weights else ()))
+        module = f.first_module or ("none" if f.outputs else "")
+        if f.outputs and f.modules is not None:
+            module += f" of {f.modules}"
+        first_columns = (
+            *((points,) if ap else ()),
+            *((_number(f.weight),) if weights else ()),
+            *((_number(f.module), module) if outputs else ()),
+        )
         rows.append((_marked(row.run, row), row.phase, *first_columns, *numbers, row.judgement.word))
         if row.judgement.outcome:
             outcomes[number, len(header) - 1] = row.judgement.outcome.value

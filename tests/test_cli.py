@@ -444,7 +444,8 @@ def test_the_status_document_has_these_keys(finished: Place) -> None:
 def test_status_is_a_line_per_run_and_a_summary(finished: Place) -> None:
     lines = finished.invoke("status").out.splitlines()
     assert lines[0].split() == ["RUN", "STATE", "PROGRESS", "JOB", "NODE", "TRY", "REASON"]
-    assert lines[-1] == "tiny on local: 5 runs: 3 done, 1 eligible, 1 failed"
+    assert lines[-2] == "tiny on local: 5 runs: 3 done, 1 eligible, 1 failed"
+    assert lines[-1] == "1 failed: ddqjobs retry tiny broken.m1"
     assert any(re.match(r"broken.m1 +failed .* 1 ", line) for line in lines)
 
 

@@ -521,6 +521,29 @@ def test_alignment_rows_show_the_differences_and_judge_by_the_run_s_tolerances(
     assert report.ok is ok
 
 
+MODULES = {"module": 0.25, "differing": 2.0, "modules": 40.0, "left_over": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "first", "tolerances", "line"),
+    [
+        (MODULES, "neck.convs.1", [("module", 1e-5)], "0.25 neck.convs.1 of 40 outside: modules"),
+        ({**MODULES, "module": 0.0}, None, [("module", 1e-5)], "0 none of 40 equal"),
+        (MODULES, "neck.convs.1", [], "0.25 neck.convs.1 of 40 no tolerance given"),
+    ],
+)
+def test_the_first_module_that_differs_is_named(
+    metrics: dict[str, float | None], first: str | None, tolerances: Sequence[tuple[str, float]], line: str
+) -> None:
+    desk = Desk({"detr": 51.3})
+    findings: dict[str, object] = {"first": {"name": first} if first else None}
+    aligned = run("2", "detr", TaskKind.ALIGN, tolerances=tuple(tolerances))
+    desk.done(aligned, metrics, report=findings)
+    text = render(desk.report(), "table")
+    row = next(text for text in text.splitlines() if text.startswith("p2-align.detr"))
+    assert row.split()[2:] == line.split()
+
+
 def test_ten_thousand_runs_take_seconds() -> None:
     models = {f"m{i}": 51.3 for i in range(2500)}
     desk = Desk(models)

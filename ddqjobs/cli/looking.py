@@ -136,6 +136,8 @@ def status(
         settle(workspace.warnings)
         return
     put(_status_text(made, states))
+    for line in _missing(made, states):
+        say(line)
     settle(workspace.warnings)
 
 
@@ -158,6 +160,17 @@ def _status_text(made: Plan, states: Sequence[RunState]) -> str:
         )
     header = ("RUN", "STATE", "PROGRESS", "JOB", "NODE", "TRY", "REASON")
     return table(header, rows, status=1) + "\n" + summary(made, [s.planned for s in states])
+
+
+def _missing(made: Plan, states: Sequence[RunState]) -> list[str]:
+    """What is missing, and the command that brings it; what merely goes on, and stale runs, which
+    the summary counts, are not worth a line here."""
+    from ddqjobs.report_checks import missing
+
+    runs = [s.planned for s in states if s.planned.status.value != "active"]
+    runs = [p for p in runs if p.gone or not p.stale]
+    says = {p.run.name: "product missing" if p.gone else p.status.value for p in runs}
+    return [f"{len(m.runs)} {m.what}: {m.command}" for m in missing(made.experiment, runs, says)]
 
 
 def progress_text(p: Progress | None) -> str:

@@ -71,10 +71,7 @@ def report(
         return
     made = _made(selection, metric or [], recompute)
     if export is not None:
-        if out is None:
-            raise InputError(f"--export {export} needs a new folder: --out DIR")
-        count = selection.project.export(made, export, out, site=selection.site)
-        say(f"wrote {count} runs for {export} to {out}")
+        _export(selection, made, export, out)
     elif chosen == "html":
         page = selection.project.report_page(made, site=selection.site, price=price, say=note)
         _write(page, out or (_beside(selection, made) if sys.stdout.isatty() else None))
@@ -144,6 +141,15 @@ def _text(made: Report, form: str, out: Path | None) -> str:
     terminal = sys.stdout.isatty() and out is None
     width = shutil.get_terminal_size().columns if terminal else None
     return report_formats.render(made, form, width=width, style=_style if terminal else None)
+
+
+def _export(selection: Selection, made: Report, kind: str, out: Path | None) -> None:
+    from ddqjobs.errors import InputError
+
+    if out is None:
+        raise InputError(f"--export {kind} needs a new folder: --out DIR")
+    count = selection.project.export(made, kind, out, site=selection.site)
+    say(f"wrote {count} runs for {kind} to {out}")
 
 
 def _beside(selection: Selection, made: Report) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,6 +19,9 @@ from ddqjobs.report_desk import Column, label
 from ddqjobs.report_findings import Curve
 from ddqjobs.report_formats import Grid, grids
 from ddqjobs.text_table import clean
+
+if TYPE_CHECKING:
+    import jinja2
 
 _FOLDER = Path(__file__).parent
 _SIGNS = {"reproduced": "✓", "equal": "✓", "short": "✗", "unknown": "?"}
@@ -51,8 +55,7 @@ def page(
     now: float | None = None,
 ) -> str:
     """The whole page. ``price`` is of a GPU hour, in whatever currency."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup, escape
+    from markupsafe import Markup
 
     at = time.time() if now is None else now
     shown = [p for p in plan.runs if p.run.name in facts.runs]
@@ -60,6 +63,40 @@ def page(
         Entry(planned=p, facts=facts.runs[p.run.name], product=products.get(p.run.name)) for p in shown
     ]
     numbers = {p.run.name: i for i, p in enumerate(shown)}
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            css=Markup((_FOLDER / "page.css").read_text()),
+            experiment=experiment,
+            report=report,
+            made=view.moment(at),
+            site=plan.site,
+            columns=[_head(c) for c in report.columns],
+            table=[
+                (row, [(c, None if c is None else view.strip(c), _says(c)) for c in row.cells])
+                for row in report.models
+            ],
+            anchor=lambda run: f"run-{numbers[run]}" if run in numbers else "",
+            rules=rules(report),
+            grids=_other_grids(report),
+            pictures=_draw(experiment, plan, curves, {m.model: m.title for m in report.models}, facts),
+            no_plots="" if plots.available() else NO_PLOTS,
+            line=view.time_line(shown, facts, at),
+            hours=view.hours(experiment, shown, facts),
+            price=price,
+            codes=[(name, code) for name, code in experiment.codes.items()],
+            facts=facts,
+            scripts={token: f"script-{i}" for i, token in enumerate(facts.scripts)},
+            entries=entries,
+        )
+    )
+
+
+def _environment() -> jinja2.Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup, escape
+
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -77,30 +114,7 @@ def page(
         sign=lambda outcome: _SIGNS.get(outcome.value if outcome else "", "–"),
         tone=lambda outcome: outcome.value if outcome else "none",
     )
-    return environment.get_template("page.html.j2").render(
-        css=Markup((_FOLDER / "page.css").read_text()),
-        experiment=experiment,
-        report=report,
-        made=view.moment(at),
-        site=plan.site,
-        columns=[_head(c) for c in report.columns],
-        table=[
-            (row, [(c, None if c is None else view.strip(c), _says(c)) for c in row.cells])
-            for row in report.models
-        ],
-        anchor=lambda run: f"run-{numbers[run]}" if run in numbers else "",
-        rules=rules(report),
-        grids=_other_grids(report),
-        pictures=_draw(experiment, plan, curves, {m.model: m.title for m in report.models}, facts),
-        no_plots="" if plots.available() else NO_PLOTS,
-        line=view.time_line(shown, facts, at),
-        hours=view.hours(experiment, shown, facts),
-        price=price,
-        codes=[(name, code) for name, code in experiment.codes.items()],
-        facts=facts,
-        scripts={token: f"script-{i}" for i, token in enumerate(facts.scripts)},
-        entries=entries,
-    )
+    return environment
 
 
 def _head(column: Column) -> tuple[str, str]:
