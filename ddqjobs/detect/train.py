@@ -48,6 +48,10 @@ def train(config: str, work_dir: Path, init: Path | None, options: Sequence[str]
     from .hooks import epoch_seed, initial_state, stop, validate  # noqa: F401  (registers them)
 
     cfg = runtime.load_config(config, options)
+    try:
+        runtime.prepare(cfg)
+    except ValueError as error:
+        raise runtime.CannotLoad(str(error)) from error
     work_dir.mkdir(parents=True, exist_ok=True)
     resume = take_over(claim.from_environment(), work_dir)
     _adapt(cfg, work_dir, resume)
