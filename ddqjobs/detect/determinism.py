@@ -1,7 +1,9 @@
 """What ``randomness.deterministic=True`` needs beside mmengine's own part, and flags that decide rounding.
 
-mmengine calls ``torch.use_deterministic_algorithms(True)``: an operator without a deterministic form stops the run
-with its name. That holds for torch's operators; deformable attention, nms and the focal loss of compiled mmcv are
+mmengine calls ``torch.use_deterministic_algorithms(True)``: an operator without a deterministic form stops
+the run
+with its name. That holds for torch's operators; deformable attention, nms and the focal loss of compiled
+mmcv are
 none of torch's, so a deterministic run refuses the one that adds atomically.
 """
 
@@ -54,10 +56,14 @@ def _refuse_atomics(cfg: Any) -> None:
 
     if not torch.cuda.is_available() or ops.install() or cfg.get("speed"):
         return
-    if "MultiScaleDeformableAttention" in str(cfg.model) or "Deformable" in str(cfg.model) or "DDQDETR" in str(cfg.model):
+    if (
+        "MultiScaleDeformableAttention" in str(cfg.model)
+        or "Deformable" in str(cfg.model)
+        or "DDQDETR" in str(cfg.model)
+    ):
         raise NotDeterministic(
-            "deterministic=True: the gradient of mmcv's compiled deformable attention adds atomically and differs "
-            "from run to run; set speed=True, or use an environment with mmcv-lite"
+            "deterministic=True: the gradient of mmcv's compiled deformable attention adds atomically and "
+            "differs from run to run; set speed=True, or use an environment with mmcv-lite"
         )
 
 

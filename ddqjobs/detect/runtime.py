@@ -84,7 +84,8 @@ def load_config(path: str, options: Sequence[str] = ()) -> Any:
 def prepare(cfg: Any) -> None:
     """What a configuration says for speed and for determinism, before anything is built from it.
 
-    Raises ValueError, in one line, for what cannot be had: no fast form of the model, no deterministic operator.
+    Raises ValueError, in one line, for what cannot be had: no fast form of the model, no deterministic
+    operator.
     """
     from . import determinism, speed
 

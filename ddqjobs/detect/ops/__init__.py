@@ -1,9 +1,11 @@
 """A stand-in for ``mmcv._ext``, mmcv's compiled operators, for environments that have mmcv-lite only.
 
 ``mmcv-lite`` ships all Python files of mmcv and lacks the compiled module. DDQ calls ``nms`` of it and
-two-stage detectors RoIAlign; both are here in torch, by the exact rule of mmcv's CPU operators. On a GPU DDQ also
+two-stage detectors RoIAlign; both are here in torch, by the exact rule of mmcv's CPU operators. On a GPU DDQ
+also
 calls deformable attention and the sigmoid focal loss; there these and ``nms`` are Triton kernels, all of them
-deterministic. Any other operator can be looked up (mmcv does so on import) but says where to get it when called.
+deterministic. Any other operator can be looked up (mmcv does so on import) but says where to get it when
+called.
 
 Call :func:`install` before anything of ``mmcv.ops`` or ``mmdet.models`` is imported.
 """
@@ -37,8 +39,8 @@ class _Ext(ModuleType):
 def _missing(name: str) -> Callable[..., Any]:
     def op(*_: object, **__: object) -> Any:
         raise MissingOp(
-            f"mmcv operator '{name}' is not in this environment: the stand-in for mmcv._ext has {', '.join(OPS)} "
-            "only; use an environment with compiled mmcv"
+            f"mmcv operator '{name}' is not in this environment: the stand-in for mmcv._ext has "
+            f"{', '.join(OPS)} only; use an environment with compiled mmcv"
         )
 
     op.__name__ = name
@@ -77,7 +79,8 @@ def install() -> bool:
 
 
 def _by_device(name: str, on_cpu: str, on_gpu: str) -> Callable[..., Any]:
-    """An operator that looks at its first tensor for the module to take it from. Triton is loaded on a GPU only."""
+    """An operator that looks at its first tensor for the module to take it from. Triton is loaded on a GPU
+    only."""
 
     def op(first: Any, *args: Any, **kwargs: Any) -> Any:
         module = on_gpu if first.is_cuda else on_cpu

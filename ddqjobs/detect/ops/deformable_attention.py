@@ -1,10 +1,13 @@
 """Multi-scale deformable attention (Zhu et al., "Deformable DETR", ICLR 2021, equation 3) in Triton.
 
-Forward and backward, float32, bfloat16, float16 and float64, any head size and any number of levels and points.
-Deterministic: the same inputs give the same bits, in every mode of torch; nothing is added atomically. Samples are
+Forward and backward, float32, bfloat16, float16 and float64, any head size and any number of levels and
+points.
+Deterministic: the same inputs give the same bits, in every mode of torch; nothing is added atomically.
+Samples are
 interpolated as by torch's ``grid_sample`` with ``align_corners=False`` and zeros outside.
 
-The backward pass sorts the samples by the cell of pixels that they fall into. Extra memory at its peak: 24 bytes a
+The backward pass sorts the samples by the cell of pixels that they fall into. Extra memory at its peak: 24
+bytes a
 sample and, per cell with its four corners, four rows of the accumulator's type.
 """
 
@@ -21,6 +24,7 @@ from . import deformable_kernels as kernels
 
 Shapes = Tuple[Tuple[int, int], ...]
 _KNOWN = "_ddqjobs_levels"
+_BACKWARD = (4, 1)  # cells per program, and warps
 
 
 class Levels:
@@ -80,9 +84,22 @@ def forward(value: Tensor, levels: Levels, location: Tensor, weight: Tensor) -> 
         return out
     block, warps = _forward_blocks(queries)
     kernels.forward_kernel[(triton.cdiv(queries, block), batch * heads)](
-        value, levels.table, location, weight, out, queries, pixels, heads, len(levels.shapes), location.shape[4],
-        size, triton.next_power_of_2(size), block, _real(value), num_warps=warps,
-    )  # fmt: skip
+        value,
+        levels.table,
+        location,
+        weight,
+        out,
+        queries,
+        pixels,
+        heads,
+        len(levels.shapes),
+        location.shape[4],
+        size,
+        triton.next_power_of_2(size),
+        block,
+        _real(value),
+        num_warps=warps,
+    )
     return out
 
 
@@ -102,27 +119,70 @@ def backward(
     all_cells = batch * heads * levels.cells
     cell = torch.empty(samples, dtype=torch.int32, device=value.device)
     kernels.cell_kernel[(triton.cdiv(samples, 512),)](
-        location, levels.table, cell, samples, queries, levels.cells, all_cells, heads, count, points, 512, real
+        location,
+        levels.table,
+        cell,
+        samples,
+        queries,
+        levels.cells,
+        all_cells,
+        heads,
+        count,
+        points,
+        512,
+        real,
     )
     cell, order = torch.sort(cell, stable=True)
     runs = torch.zeros(2, all_cells, dtype=torch.int32, device=value.device)
     kernels.bounds_kernel[(triton.cdiv(samples, 512),)](cell, runs[0], runs[1], samples, all_cells, 512)
     # Rows of cells without samples are neither written nor read.
     corners = torch.empty(all_cells, 4, size, dtype=_dtype(value), device=value.device)
-    together, block, warps = _backward_blocks(samples, all_cells)
-    kernels.samples_kernel[(triton.cdiv(all_cells, together),)](
-        grad_out, value, levels.table, location, weight, order, runs[0], runs[1], grad_location, grad_weight, corners,
-        all_cells, levels.cells, pixels, heads, count, points, size, padded, block, together, real, num_warps=warps,
-    )  # fmt: skip
+    block, warps = _BACKWARD
+    kernels.samples_kernel[(triton.cdiv(all_cells, block),)](
+        grad_out,
+        value,
+        levels.table,
+        location,
+        weight,
+        order,
+        runs[0],
+        runs[1],
+        grad_location,
+        grad_weight,
+        corners,
+        all_cells,
+        levels.cells,
+        pixels,
+        heads,
+        count,
+        points,
+        size,
+        padded,
+        block,
+        real,
+        num_warps=warps,
+    )
     rows = batch * pixels * heads
     kernels.pixels_kernel[(triton.cdiv(rows, 32),)](
-        corners, runs[0], runs[1], levels.table, grad_value, rows, levels.cells, pixels, heads, count, size, padded,
-        32, real,
-    )  # fmt: skip
+        corners,
+        runs[0],
+        runs[1],
+        levels.table,
+        grad_value,
+        rows,
+        levels.cells,
+        pixels,
+        heads,
+        count,
+        size,
+        padded,
+        32,
+        real,
+    )
     return grad_value, grad_location, grad_weight
 
 
-class DeformableAttention(torch.autograd.Function):
+class DeformableAttention(torch.autograd.Function):  # type: ignore[misc]
     """:func:`forward` and :func:`backward` for autograd: value, levels, location, weight."""
 
     @staticmethod
@@ -134,7 +194,7 @@ class DeformableAttention(torch.autograd.Function):
         return forward(value, levels, location, weight)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
         """See :func:`backward`."""
         value, location, weight = ctx.saved_tensors
@@ -157,7 +217,9 @@ def ms_deform_attn_forward(
     im2col_step: int,
 ) -> Tensor:
     """mmcv's signature of :func:`forward`; the step has no meaning here."""
-    return forward(value, levels_of(spatial_shapes), sampling_locations.contiguous(), attention_weights.contiguous())
+    return forward(
+        value, levels_of(spatial_shapes), sampling_locations.contiguous(), attention_weights.contiguous()
+    )
 
 
 def ms_deform_attn_backward(
@@ -181,12 +243,7 @@ def ms_deform_attn_backward(
 
 def _forward_blocks(queries: int) -> tuple[int, int]:
     """Queries per program, and warps."""
-    return (32, 4) if queries >= 4096 else (8, 2)
-
-
-def _backward_blocks(samples: int, cells: int) -> tuple[int, int, int]:
-    """Cells per program, samples at once, and warps."""
-    return (1, 16, 1) if samples >= 4 * cells else (4, 8, 1)
+    return (32, 8) if queries >= 1200 else (4, 1)
 
 
 def _dtype(value: Tensor) -> torch.dtype:

@@ -13,9 +13,17 @@ _BLOCK = 1024
 
 @triton.jit
 def loss_kernel(
-    logits, target, out, total, classes, alpha, gamma: tl.constexpr, smallest: tl.constexpr,
-    backward: tl.constexpr, block: tl.constexpr,
-):  # fmt: skip
+    logits,
+    target,
+    out,
+    total,
+    classes,
+    alpha,
+    gamma: tl.constexpr,
+    smallest: tl.constexpr,
+    backward: tl.constexpr,
+    block: tl.constexpr,
+):
     """The loss of each logit, or its derivative."""
     at = tl.program_id(0) * block + tl.arange(0, block)
     inside = at < total
@@ -59,5 +67,14 @@ def sigmoid_focal_loss_backward(
 def _launch(input: Tensor, target: Tensor, out: Tensor, gamma: float, alpha: float, backward: bool) -> None:
     if input.numel():
         loss_kernel[(triton.cdiv(input.numel(), _BLOCK),)](
-            input, target, out, input.numel(), input.shape[1], alpha, gamma, focal_loss._SMALLEST, backward, _BLOCK
+            input,
+            target,
+            out,
+            input.numel(),
+            input.shape[1],
+            alpha,
+            gamma,
+            focal_loss._SMALLEST,
+            backward,
+            _BLOCK,
         )

@@ -1,6 +1,7 @@
 """Greedy non-maximum suppression in Triton, by the rule of :mod:`.nms`, bit by bit. Modern torch only.
 
-Two kernels: which boxes each box would suppress, as bits; then one program per image goes through the boxes by
+Two kernels: which boxes each box would suppress, as bits; then one program per image goes through the boxes
+by
 falling score. Nothing waits for the host.
 """
 
@@ -21,7 +22,8 @@ def _or(a, b):
 
 @triton.jit
 def overlap_kernel(boxes, bits, threshold, offset, count, words, rows: tl.constexpr, columns: tl.constexpr):
-    """bits (images, count, words): bit j of word w of row i says that i suppresses box 32 w + j, a later one."""
+    """bits (images, count, words): bit j of word w of row i says that i suppresses box 32 w + j, a later
+    one."""
     word, image = tl.program_id(1), tl.program_id(2)
     row = tl.program_id(0) * rows + tl.arange(0, rows)
     if (word + 1) * columns > tl.program_id(0) * rows:
@@ -35,7 +37,9 @@ def overlap_kernel(boxes, bits, threshold, offset, count, words, rows: tl.conste
         right_2, low_2 = tl.load(to + 2, other, 0.0), tl.load(to + 3, other, 0.0)
         area = (right - left + offset) * (low - top + offset)
         area_2 = (right_2 - left_2 + offset) * (low_2 - top_2 + offset)
-        width = tl.minimum(right[:, None], right_2[None, :]) - tl.maximum(left[:, None], left_2[None, :]) + offset
+        width = (
+            tl.minimum(right[:, None], right_2[None, :]) - tl.maximum(left[:, None], left_2[None, :]) + offset
+        )
         height = tl.minimum(low[:, None], low_2[None, :]) - tl.maximum(top[:, None], top_2[None, :]) + offset
         inter = tl.maximum(width, 0.0) * tl.maximum(height, 0.0)
         union = area[:, None] + area_2[None, :] - inter
@@ -49,7 +53,8 @@ def overlap_kernel(boxes, bits, threshold, offset, count, words, rows: tl.conste
 def greedy_kernel(
     bits, gone, order, keep, first, alive, count, words, most, columns: tl.constexpr, wide: tl.constexpr
 ):
-    """Which of the first ``alive`` boxes stay, at most ``most``, by their numbers before sorting: ``keep`` (images,
+    """Which of the first ``alive`` boxes stay, at most ``most``, by their numbers before sorting: ``keep``
+    (images,
     count) and ``first`` (images, most), in order. One program per image."""
     image = tl.program_id(0).to(tl.int64)
     valid = tl.load(alive + image)
@@ -79,7 +84,9 @@ def greedy_kernel(
             for part in range(word // wide * wide, words, wide):
                 at = part + span
                 block = tl.load(
-                    here[:, None] + at[None, :], stays[:, None] & (at < words)[None, :] & (at > word)[None, :], 0
+                    here[:, None] + at[None, :],
+                    stays[:, None] & (at < words)[None, :] & (at > word)[None, :],
+                    0,
                 )
                 place = gone + image * words + at
                 tl.store(place, tl.load(place, at < words, 0) | tl.reduce(block, 0, _or), at < words)
@@ -100,7 +107,7 @@ def keep_sorted(
         most: stop when so many stay.
 
     Returns:
-        (images, n) bool, by number, and (images, most) int64, the numbers by falling score, filled up with -1.
+        (images, n) bool, by number, and (images, most) int64, the numbers by falling score, then -1.
     """
     images, count = boxes.shape[:2]
     keep = torch.zeros(images, count, dtype=torch.int8, device=boxes.device)

@@ -4,9 +4,9 @@
 
 :func:`configure` then puts these in place, all bit-equal to mmdet's own in float32:
 
-* ``FastDDQDETR`` for ``DDQDETR`` (:mod:`.detector`): losses of all layers at once (:mod:`.losses`), matching with
-  one copy to the host (:mod:`.matching`), selection of distinct queries (:mod:`.decoder`) and denoising queries
-  (:mod:`.queries`) that do not wait for the GPU, deformable attention in Triton (:mod:`.attention`);
+* ``FastDDQDETR`` for ``DDQDETR`` (:mod:`.detector`): losses of all layers at once (:mod:`.losses`), matching
+  with one copy to the host (:mod:`.matching`), selection of distinct queries (:mod:`.decoder`) and denoising
+  queries (:mod:`.queries`) that do not wait for the GPU, deformable attention in Triton (:mod:`.attention`);
 * ``MergedGroupsConstructor`` for mmengine's optimizer constructor (:mod:`.groups`).
 """
 
@@ -16,7 +16,8 @@ from typing import Any
 
 
 def configure(cfg: Any) -> None:
-    """Change a configuration that says ``speed`` in place. Raises ValueError for a model that has no fast form."""
+    """Change a configuration that says ``speed`` in place. Raises ValueError for a model that has no fast
+    form."""
     if not cfg.get("speed"):
         return
     if cfg.model.type not in ("DDQDETR", "FastDDQDETR"):

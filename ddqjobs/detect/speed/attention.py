@@ -11,7 +11,8 @@ from torch import Tensor
 
 
 class FastDeformableAttention(MultiScaleDeformableAttention):  # type: ignore[misc]
-    """The same module, weights and arithmetic. Under autocast locations and weights stay float32: eight bits of
+    """The same module, weights and arithmetic. Under autocast locations and weights stay float32: eight bits
+    of
     bfloat16 would move a sample by half a pixel."""
 
     def forward(
@@ -28,7 +29,8 @@ class FastDeformableAttention(MultiScaleDeformableAttention):  # type: ignore[mi
         **kwargs: Any,
     ) -> Tensor:
         """Arguments and result as of mmcv's module."""
-        assert reference_points is not None and spatial_shapes is not None
+        assert reference_points is not None
+        assert spatial_shapes is not None
         value = query if value is None else value
         identity = query if identity is None else identity
         query = query if query_pos is None else query + query_pos

@@ -13,10 +13,11 @@ from ddqjobs.detect.ops.distinct import distinct
 
 
 class FastDecoder(DDQTransformerDecoder):  # type: ignore[misc]
-    """mmdet's decoder; ``cache_dict['distinct_query_mask']`` holds of each mask its first row only, (b * heads, 1,
+    """mmdet's decoder; ``cache_dict['distinct_query_mask']`` holds of each mask its first row only, (b *
+    heads, 1,
     n): mmdet's head reads no other."""
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def select_distinct_queries(
         self, reference_points: Tensor, query: Tensor, self_attn_mask: Tensor, layer_index: int
     ) -> Tensor:

@@ -26,7 +26,9 @@ class FastEncoder(DeformableDetrTransformerEncoder):  # type: ignore[misc]
 
     levels: Sequence[tuple[int, int]] = ()
 
-    def get_encoder_reference_points(self, spatial_shapes: Tensor, valid_ratios: Tensor, device: Any) -> Tensor:
+    def get_encoder_reference_points(
+        self, spatial_shapes: Tensor, valid_ratios: Tensor, device: Any
+    ) -> Tensor:
         """(b, pixels, levels, 2)."""
         points: Tensor = DeformableDetrTransformerEncoder.get_encoder_reference_points(
             self.levels, valid_ratios, device
@@ -73,7 +75,8 @@ class FastDDQDETR(DDQDETR):  # type: ignore[misc]
     def pre_decoder(
         self, memory: Tensor, memory_mask: Any, spatial_shapes: Tensor, batch_data_samples: Any = None
     ) -> Any:
-        """Inputs of the decoder and of the head: distinct queries, and in training dense and denoising ones."""
+        """Inputs of the decoder and of the head: distinct queries, and in training dense and denoising
+        ones."""
         features, anchors = self.gen_encoder_output_proposals(memory, memory_mask, spatial_shapes)
         head, last = self.bbox_head, self.decoder.num_layers
         classes = head.cls_branches[last](features)
@@ -92,7 +95,10 @@ class FastDDQDETR(DDQDETR):  # type: ignore[misc]
         dense_coordinates = head.reg_branches[-1](features) + anchors
         dense = int(self.num_queries * self.dense_topk_ratio)
         order = dense_classes.detach().max(-1)[0].sigmoid().sort(dim=1, descending=True)[1][:, :dense]
-        top = [torch.stack([_rows(t, i) for t, i in zip(table, first)]) for table in (classes, coordinates, mapped)]
+        top = [
+            torch.stack([_rows(t, i) for t, i in zip(table, first)])
+            for table in (classes, coordinates, mapped)
+        ]
         rest = [
             torch.stack([t[i] for t, i in zip(table, order)])
             for table in (dense_classes, dense_coordinates, mapped)

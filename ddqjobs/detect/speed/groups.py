@@ -2,9 +2,12 @@
 
     optim_wrapper.constructor = MergedGroupsConstructor
 
-mmengine makes a group of every parameter as soon as any has a setting of its own, and an optimizer launches its
-kernels per group: 3,264 launches of AdamW per iteration of DDQ DETR instead of a dozen. Here parameters of equal
-settings share a group. What is clipped keeps the model's order of parameters, so the gradient's norm keeps its bits;
+mmengine makes a group of every parameter as soon as any has a setting of its own, and an optimizer launches
+its
+kernels per group: 3,264 launches of AdamW per iteration of DDQ DETR instead of a dozen. Here parameters of
+equal
+settings share a group. What is clipped keeps the model's order of parameters, so the gradient's norm keeps
+its bits;
 checkpoints keep mmengine's layout, one group per parameter, so that either layout loads the other's.
 """
 
@@ -50,7 +53,10 @@ class _Groups:
 def _in_model_order(base: type) -> type:
     """A wrapper's class that clips the parameters in the order of the model."""
 
-    class InModelOrder(base):  # type: ignore[misc,valid-type]
+    class InModelOrder(base):  # type: ignore[misc]
+        optimizer: Any
+        clip_groups: Any
+
         def _clip_grad(self) -> None:
             optimizer, self.optimizer = self.optimizer, _Groups(self.clip_groups)
             try:
@@ -86,23 +92,31 @@ class Layout:
         return {**state, "state": {number[k]: v for k, v in state["state"].items()}, "param_groups": groups}
 
     def join(self, state: dict[str, Any]) -> dict[str, Any]:
-        """The reverse of :meth:`split`. Raises ValueError for the state of another model or other settings."""
+        """The reverse of :meth:`split`. Raises ValueError for the state of another model or other
+        settings."""
         groups = state["param_groups"]
         if len(groups) != len(self.parameters) or any(len(g["params"]) != 1 for g in groups):
             raise ValueError(
-                f"the optimizer's state has {len(groups)} groups; expected one for each of {len(self.parameters)} parameters"
+                f"the optimizer's state has {len(groups)} groups; expected one for each of "
+                f"{len(self.parameters)} parameters"
             )
         first = [groups[members[0]] for members in self.members]
         for one, members in zip(first, self.members):
             if any(_settings(groups[n]) != _settings(one) for n in members):
-                raise ValueError("the optimizer's state has other settings per parameter than this configuration")
+                raise ValueError(
+                    "the optimizer's state has other settings per parameter than this configuration"
+                )
         key = {g["params"][0]: n for n, g in enumerate(groups)}
         number = {n: k for k, n in enumerate(n for members in self.members for n in members)}
         joined, at = [], 0
         for one, members in zip(first, self.members):
             joined.append({**one, "params": list(range(at, at + len(members)))})
             at += len(members)
-        return {**state, "state": {number[key[k]]: v for k, v in state["state"].items()}, "param_groups": joined}
+        return {
+            **state,
+            "state": {number[key[k]]: v for k, v in state["state"].items()},
+            "param_groups": joined,
+        }
 
 
 def _settings(group: Any) -> tuple[Any, ...]:

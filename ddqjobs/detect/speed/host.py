@@ -45,11 +45,11 @@ def sums(rows: Tensor, starts: Sequence[int], lengths: Sequence[int]) -> Tensor:
     return torch.stack(totals)
 
 
-class Take(torch.autograd.Function):
+class Take(torch.autograd.Function):  # type: ignore[misc]
     """``rows[index]`` where no row that has a gradient is taken twice.
 
-    ``inverse`` (one per row of ``rows``) is where each row went, or the length of the index if nowhere: so the
-    backward pass looks up too, instead of adding to memory in an order that the GPU chooses.
+    ``inverse`` (one per row of ``rows``) is where each row went, or the length of the index if nowhere: so
+    the backward pass looks up too, instead of adding to memory in an order that the GPU chooses.
     """
 
     @staticmethod
@@ -59,7 +59,7 @@ class Take(torch.autograd.Function):
         return rows.index_select(0, index)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         """The gradient of the rows."""
         (inverse,) = ctx.saved_tensors

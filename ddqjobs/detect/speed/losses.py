@@ -1,7 +1,10 @@
-"""The losses of DDQ DETR's head, computed for all decoder layers and images at once; equal to mmdet's bit by bit.
+"""The losses of DDQ DETR's head, computed for all decoder layers and images at once; equal to mmdet's bit by
+bit.
 
-What keeps the bits: element-wise arithmetic does not depend on what else is in a tensor; every sum is taken over
-the same numbers in a tensor of the same shape; numbers that mmdet fetches from the GPU to divide by stay there.
+What keeps the bits: element-wise arithmetic does not depend on what else is in a tensor; every sum is taken
+over
+the same numbers in a tensor of the same shape; numbers that mmdet fetches from the GPU to divide by stay
+there.
 """
 
 from __future__ import annotations
@@ -41,24 +44,41 @@ class FastHead(DDQDETRHead):  # type: ignore[misc]
         if not any(len(s.gt_instances.labels) for s in batch_data_samples):
             # No box in the batch: rare, and mmdet has branches of its own for it.
             losses: dict[str, Any] = super().loss(
-                hidden_states, references, enc_outputs_class, enc_outputs_coord, batch_data_samples, dn_meta,
-                aux_enc_outputs_class, aux_enc_outputs_coord,
-            )  # fmt: skip
+                hidden_states,
+                references,
+                enc_outputs_class,
+                enc_outputs_coord,
+                batch_data_samples,
+                dn_meta,
+                aux_enc_outputs_class,
+                aux_enc_outputs_coord,
+            )
             return losses
         device = hidden_states.device.type
         # Under autocast the head stays in float32, as binary cross entropy of probabilities must.
         with torch.autocast(device, enabled=False):
             return self._all_losses(
-                hidden_states.float(), [r.float() for r in references], enc_outputs_class.float(),
-                enc_outputs_coord.float(), batch_data_samples, dn_meta, aux_enc_outputs_class.float(),
+                hidden_states.float(),
+                [r.float() for r in references],
+                enc_outputs_class.float(),
+                enc_outputs_coord.float(),
+                batch_data_samples,
+                dn_meta,
+                aux_enc_outputs_class.float(),
                 aux_enc_outputs_coord.float(),
-            )  # fmt: skip
+            )
 
     def _all_losses(
-        self, hidden_states: Tensor, references: list[Tensor], enc_outputs_class: Tensor, enc_outputs_coord: Tensor,
-        batch_data_samples: Sequence[Any], dn_meta: dict[str, int], aux_enc_outputs_class: Tensor,
+        self,
+        hidden_states: Tensor,
+        references: list[Tensor],
+        enc_outputs_class: Tensor,
+        enc_outputs_coord: Tensor,
+        batch_data_samples: Sequence[Any],
+        dn_meta: dict[str, int],
+        aux_enc_outputs_class: Tensor,
         aux_enc_outputs_coord: Tensor,
-    ) -> dict[str, Any]:  # fmt: skip
+    ) -> dict[str, Any]:
         scores, boxes = self(hidden_states, references)
         truth = matching.truth_of(batch_data_samples, self.num_classes)
         first, dense = dn_meta["num_denoising_queries"], dn_meta["num_dense_queries"]
@@ -105,11 +125,14 @@ def _match(head: Any, one: _Queries, many: _Queries, truth: matching.Truth, mask
     ]
     pairs = [[matching.one_to_one(costs[i][g], chosen[g][i]) for i in range(images)] for g in range(layers)]
     most = auxiliary.assigner.topk
-    dense_pairs = [[matching.one_to_many(dense_costs[i][g], most) for i in range(images)] for g in range(layers)]
+    dense_pairs = [
+        [matching.one_to_many(dense_costs[i][g], most) for i in range(images)] for g in range(layers)
+    ]
     return pairs, dense_pairs, [d.metric for d in dense], chosen
 
 
-# --------------------------------------------------------------------------------- distinct queries, denoising
+# --------------------------------------------------------------------------------- distinct queries,
+# denoising
 
 
 class _Losses(NamedTuple):
@@ -163,22 +186,41 @@ def _denoising_losses(
     goal = np.full((images, groups, size), len(truth.labels) - 1)
     for i, count in enumerate(truth.counts):
         goal[i, :, :count] = truth.starts[i] + np.arange(count)
-    image = np.repeat(np.arange(images), queries)
-    packed = host.put(np.stack([np.tile(goal.ravel(), layers), np.tile(image, layers)]), torch.long, scores.device)
+    image: Any = np.repeat(np.arange(images), queries)
+    packed = host.put(
+        np.stack([np.tile(goal.ravel(), layers), np.tile(image, layers)]), torch.long, scores.device
+    )
     length = images * queries
     positive = groups * sum(truth.counts)
     starts = [length * layer for layer in range(layers)]
     return _sums(
-        head, truth, scores.reshape(-1, classes), boxes.reshape(-1, 4), packed[0], packed[1], starts,
-        [length] * layers, [positive] * layers, [positive] * layers,
-    )  # fmt: skip
+        head,
+        truth,
+        scores.reshape(-1, classes),
+        boxes.reshape(-1, 4),
+        packed[0],
+        packed[1],
+        starts,
+        [length] * layers,
+        [positive] * layers,
+        [positive] * layers,
+    )
 
 
 def _sums(
-    head: Any, truth: matching.Truth, scores: Tensor, boxes: Tensor, goals: Tensor, image: Tensor,
-    starts: list[int], lengths: list[int], positives: list[int], negatives: list[int],
-) -> _Losses:  # fmt: skip
-    """DETRHead.loss_by_feat_single for groups of rows: scores (n, classes), boxes (n, 4), goals and image (n,)."""
+    head: Any,
+    truth: matching.Truth,
+    scores: Tensor,
+    boxes: Tensor,
+    goals: Tensor,
+    image: Tensor,
+    starts: list[int],
+    lengths: list[int],
+    positives: list[int],
+    negatives: list[int],
+) -> _Losses:
+    """DETRHead.loss_by_feat_single for groups of rows: scores (n, classes), boxes (n, 4), goals and image
+    (n,)."""
     cls = _focal(head.loss_cls, scores, truth.labels[goals])
     share = (goals < len(truth.labels) - 1).to(boxes.dtype)
     targets, factors = truth.targets[goals], truth.factors[image]
@@ -200,7 +242,8 @@ def _sums(
 
 
 def _average(totals: Tensor, values: Sequence[float], on_device: bool) -> Tensor:
-    """totals / (values + eps), where mmdet divides by a tensor (``on_device``; below 1 it is the number 1) or by a
+    """totals / (values + eps), where mmdet divides by a tensor (``on_device``; below 1 it is the number 1)
+    or by a
     number: a GPU rounds the two differently."""
     if on_device and min(values) >= 1:
         return totals / (host.put(values, torch.float32, totals.device) + _EPS)
@@ -233,7 +276,9 @@ class _Dense(NamedTuple):
     box: Tensor
 
 
-def _dense_losses(loss: Any, many: _Queries, truth: matching.Truth, pairs: Any, metrics: list[Tensor]) -> _Dense:
+def _dense_losses(
+    loss: Any, many: _Queries, truth: matching.Truth, pairs: Any, metrics: list[Tensor]
+) -> _Dense:
     """DDQAuxLoss.loss for every group (layers and encoder) and image."""
     groups, images, queries, classes = many.scores.shape
     plan = _plan(truth, pairs, queries, images, groups)
@@ -250,7 +295,9 @@ def _dense_losses(loss: Any, many: _Queries, truth: matching.Truth, pairs: Any, 
         spread = torch.cat([norm, norm.new_zeros(1)])[inverse]  # (groups * images * queries,)
     cls = _quality_focal(many.scores.reshape(-1, classes), row, truth.labels[box], norm, loss.loss_cls.beta)
     if not all(truth.counts):
-        cls = cls * host.put([float(c > 0) for c in truth.counts], torch.float32, device).repeat_interleave(queries).repeat(groups)
+        cls = cls * host.put([float(c > 0) for c in truth.counts], torch.float32, device).repeat_interleave(
+            queries
+        ).repeat(groups)
     overlap = 1 - bbox_overlaps(predicted, goal, "giou", is_aligned=True, eps=loss.loss_bbox.eps)
     starts = [queries * n for n in range(groups * images)]
     totals = [
@@ -287,7 +334,9 @@ def _plan(truth: matching.Truth, pairs: Any, queries: int, images: int, groups: 
             rows, boxes = pairs[g][i]
             metric = before[i] + (g * queries + rows) * truth.counts[i] + boxes
             parts.append(
-                np.stack([rows + (g * images + i) * queries, boxes + truth.starts[i], boxes + len(owned), metric])
+                np.stack(
+                    [rows + (g * images + i) * queries, boxes + truth.starts[i], boxes + len(owned), metric]
+                )
             )
             owned += [(at + np.flatnonzero(boxes == box)).tolist() for box in range(truth.counts[i])]
             starts.append(at)

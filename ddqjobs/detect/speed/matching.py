@@ -1,6 +1,7 @@
 """Matching of predictions and boxes for all decoder layers and images at once: one copy to the host.
 
-Costs are mmdet's own functions, called once per image with the predictions of all layers; each of their numbers
+Costs are mmdet's own functions, called once per image with the predictions of all layers; each of their
+numbers
 depends on one prediction and one box only, so it is the same as in a call per layer.
 """
 
@@ -19,7 +20,8 @@ from . import host
 
 
 class Truth(NamedTuple):
-    """The boxes of a batch. *All* means those of all images, one after the other, and then one that stands for
+    """The boxes of a batch. *All* means those of all images, one after the other, and then one that stands
+    for
     background."""
 
     instances: list[Any]
@@ -45,9 +47,15 @@ def truth_of(samples: Sequence[Any], classes: int) -> Truth:
     targets = bbox_xyxy_to_cxcywh(boxes / factors[image])
     labels = torch.cat([t.labels for t in instances])
     return Truth(
-        instances, metas, counts, starts, factors, torch.cat([labels, labels.new_full((1,), classes)]),
-        torch.cat([targets, targets.new_zeros(1, 4)]), torch.cat([boxes, boxes.new_zeros(1, 4)]),
-    )  # fmt: skip
+        instances,
+        metas,
+        counts,
+        starts,
+        factors,
+        torch.cat([labels, labels.new_full((1,), classes)]),
+        torch.cat([targets, targets.new_zeros(1, 4)]),
+        torch.cat([boxes, boxes.new_zeros(1, 4)]),
+    )
 
 
 class Pairs(NamedTuple):
@@ -102,8 +110,11 @@ class Dense(NamedTuple):
     metric: Tensor
 
 
-def dense_costs(assigner: Any, scores: Tensor, boxes: Tensor, truth: Truth, alpha: float, beta: float) -> list[Dense]:
-    """mmdet's TopkHungarianAssigner: scores (layers, b, queries, classes) probabilities, boxes xyxy in pixels."""
+def dense_costs(
+    assigner: Any, scores: Tensor, boxes: Tensor, truth: Truth, alpha: float, beta: float
+) -> list[Dense]:
+    """mmdet's TopkHungarianAssigner: scores (layers, b, queries, classes) probabilities, boxes xyxy in
+    pixels."""
     layers, _, queries, classes = scores.shape
     found = []
     for image, (instances, meta) in enumerate(zip(truth.instances, truth.metas)):

@@ -15,7 +15,8 @@ class FastQueryGenerator(CdnQueryGenerator):  # type: ignore[misc]
     """mmdet's generator: the same random numbers in the same order, the same queries."""
 
     def __call__(self, batch_data_samples: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor, dict[str, int]]:
-        """Label queries (b, n, dims), box queries (b, n, 4), attention mask (queries, queries), n and groups."""
+        """Label queries (b, n, dims), box queries (b, n, 4), attention mask (queries, queries), n and
+        groups."""
         truth = [sample.gt_instances for sample in batch_data_samples]
         counts = [len(t.labels) for t in truth]
         labels, boxes = torch.cat([t.labels for t in truth]), torch.cat([t.bboxes for t in truth])
@@ -40,7 +41,8 @@ class FastQueryGenerator(CdnQueryGenerator):  # type: ignore[misc]
         return label_query, box_query, mask, {"num_denoising_queries": number, "num_denoising_groups": groups}
 
     def generate_dn_mask(self, max_num_target: int, num_groups: int, device: Any) -> Tensor:
-        """(queries, queries) bool, true is masked: groups do not see each other, matching queries see no group."""
+        """(queries, queries) bool, true is masked: groups do not see each other, matching queries see no
+        group."""
         number, size = max_num_target * 2 * num_groups, max_num_target * 2
         group = torch.arange(number + self.num_matching_queries, device=device)
         group = group.clamp(max=number) // max(size, 1)  # matching queries: one group more

@@ -2,8 +2,10 @@
 
     python -m tests.bench.gpu OUT [STEP ...]
 
-Needs one NVIDIA GPU, torch with Triton, mmengine 0.10.7, mmdet 3.3.0, mmcv-lite 2.1.0, pycocotools. No compiled mmcv:
-only the yardstick in the table of deformable attention is built from mmcv's source, if MMCV_SOURCE names it. Every
+Needs one NVIDIA GPU, torch with Triton, mmengine 0.10.7, mmdet 3.3.0, mmcv-lite 2.1.0, pycocotools. No
+compiled mmcv:
+only the yardstick in the table of deformable attention is built from mmcv's source, if MMCV_SOURCE names it.
+Every
 step writes its results into OUT when it is done; a step that fails or takes too long leaves the others alone.
 """
 
@@ -45,7 +47,11 @@ def run(argv: list[str], log: Path, **variables: str) -> tuple[int, float]:
     with log.open("w") as stream:
         try:
             done = subprocess.run(
-                argv, stdout=stream, stderr=subprocess.STDOUT, timeout=LIMIT_S, env={**os.environ, **variables}
+                argv,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                timeout=LIMIT_S,
+                env={**os.environ, **variables},
             )
             code = done.returncode
         except subprocess.TimeoutExpired:
@@ -70,9 +76,28 @@ def train(name: str, out: Path, scratch: Path) -> dict[str, Any]:
     if not (folder / "train.json").exists():
         data.write(folder, 2 * iterations)
     work = scratch / name
-    argv = [sys.executable, "-m", "ddqjobs.detect.train", str(CONFIG), "--work-dir", str(work), "--cfg-options"]
-    argv += ["randomness.seed=7", "default_hooks.checkpoint.interval=-1", "default_hooks.checkpoint.save_last=False", *options]
-    code, seconds = run(argv, scratch / f"{name}.log", BENCH_DATA=str(folder), BENCH_CONFIGS=configs(), BENCH_PROFILE=str(profile))
+    argv = [
+        sys.executable,
+        "-m",
+        "ddqjobs.detect.train",
+        str(CONFIG),
+        "--work-dir",
+        str(work),
+        "--cfg-options",
+    ]
+    argv += [
+        "randomness.seed=7",
+        "default_hooks.checkpoint.interval=-1",
+        "default_hooks.checkpoint.save_last=False",
+        *options,
+    ]
+    code, seconds = run(
+        argv,
+        scratch / f"{name}.log",
+        BENCH_DATA=str(folder),
+        BENCH_CONFIGS=configs(),
+        BENCH_PROFILE=str(profile),
+    )
     result: dict[str, Any] = {"code": code, "wall_s": seconds, "options": options}
     if code:
         result["tail"] = (scratch / f"{name}.log").read_text()[-3000:]
@@ -80,6 +105,7 @@ def train(name: str, out: Path, scratch: Path) -> dict[str, Any]:
     result.update(json.loads((work / "bench.json").read_text()))
     rows = [json.loads(line) for line in next(work.glob("*/vis_data/scalars.json")).read_text().splitlines()]
     result["rows"] = rows
+    result["peak_mib"] = max(row.get("memory", 0) for row in rows)  # mmengine starts a new peak at every log
     steady = sorted(result["seconds"][10:] if profile < 0 else result["seconds"][10 : profile - 1])
     result["median_s"] = steady[len(steady) // 2]
     return result
@@ -95,7 +121,11 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     pairs = list(zip(a.get("rows", []), b.get("rows", [])))
     differ = [n + 1 for n, (x, y) in enumerate(pairs) if values(x) != values(y)]
     gap = [abs(x["loss"] - y["loss"]) / abs(x["loss"]) for x, y in pairs]
-    return {"iterations": len(pairs), "first_difference": differ[0] if differ else None, "largest_loss_gap": max(gap, default=None)}
+    return {
+        "iterations": len(pairs),
+        "first_difference": differ[0] if differ else None,
+        "largest_loss_gap": max(gap, default=None),
+    }
 
 
 def main() -> None:
@@ -110,9 +140,21 @@ def main() -> None:
             results[step] = train(step, out, scratch)
             brief = {k: v for k, v in results[step].items() if k not in ("rows", "seconds", "profile")}
             print(step, json.dumps(brief), flush=True)
-            print(json.dumps({k: v for k, v in results[step].get("profile", {}).items() if k not in ("kernels", "operators")}), flush=True)
+            print(
+                json.dumps(
+                    {
+                        k: v
+                        for k, v in results[step].get("profile", {}).items()
+                        if k not in ("kernels", "operators")
+                    }
+                ),
+                flush=True,
+            )
         else:
-            code, seconds = run([sys.executable, "-m", f"tests.bench.gpu.{step}", str(out / f"{step}.json")], out / f"{step}.log")
+            code, seconds = run(
+                [sys.executable, "-m", f"tests.bench.gpu.{step}", str(out / f"{step}.json")],
+                out / f"{step}.log",
+            )
             print(step, code, f"{seconds:.0f} s", (out / f"{step}.log").read_text()[-2500:], flush=True)
         for one, two in (("upstream", "fast"), ("repeat-a", "repeat-b"), ("upstream-plain", "fast-plain")):
             if step == two and one in results:

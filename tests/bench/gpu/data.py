@@ -17,16 +17,21 @@ def write(folder: Path, images: int) -> None:
     random = np.random.default_rng(0)
     boxes = [_image(folder / f"{n}.jpg", random) for n in range(FILES)]
     entries = [
-        {"id": n + 1, "file_name": f"{n % FILES}.jpg", "height": SIZE[0], "width": SIZE[1]} for n in range(images)
+        {"id": n + 1, "file_name": f"{n % FILES}.jpg", "height": SIZE[0], "width": SIZE[1]}
+        for n in range(images)
     ]
     annotations = [
         {
-            "id": n * BOXES + k + 1, "image_id": n + 1, "category_id": category, "bbox": box, "iscrowd": 0,
+            "id": n * BOXES + k + 1,
+            "image_id": n + 1,
+            "category_id": category,
+            "bbox": box,
+            "iscrowd": 0,
             "area": box[2] * box[3],
         }
         for n in range(images)
         for k, (category, box) in enumerate(boxes[n % FILES])
-    ]  # fmt: skip
+    ]
     from ddqjobs.detect import ops
 
     ops.install()
@@ -46,7 +51,9 @@ def _image(path: Path, random: np.random.Generator) -> list[tuple[int, list[floa
         width, height = (int(v) for v in random.integers(30, 500, 2))
         x, y = int(random.integers(0, SIZE[1] - width)), int(random.integers(0, SIZE[0] - height))
         category = int(random.integers(CLASSES))
-        cv2.rectangle(image, (x, y), (x + width, y + height), [int(c) for c in random.integers(0, 255, 3)], -1)
+        cv2.rectangle(
+            image, (x, y), (x + width, y + height), [int(c) for c in random.integers(0, 255, 3)], -1
+        )
         found.append((category + 1, [float(v) for v in (x, y, width, height)]))
     cv2.imwrite(str(path), image)
     return found

@@ -18,7 +18,8 @@ PROFILED = 3
 
 @HOOKS.register_module(force=True)
 class BenchHook(Hook):  # type: ignore[misc]
-    """Writes ``bench.json`` in the work_dir. ``BENCH_PROFILE`` names the iteration at which a profile begins."""
+    """Writes ``bench.json`` in the work_dir. ``BENCH_PROFILE`` names the iteration at which a profile
+    begins."""
 
     priority = "VERY_LOW"
 
@@ -46,7 +47,11 @@ class BenchHook(Hook):  # type: ignore[misc]
     def after_train(self, runner: Any) -> None:
         _wait()
         steps = [b - a for a, b in zip(self.ends, self.ends[1:])]
-        found = {"seconds": steps, "peak_mib": torch.cuda.max_memory_allocated() / 2**20, "profile": self.summary}
+        found = {
+            "seconds": steps,
+            "peak_mib": torch.cuda.max_memory_allocated() / 2**20,
+            "profile": self.summary,
+        }
         (Path(runner.work_dir) / "bench.json").write_text(json.dumps(found))
 
 
@@ -56,7 +61,8 @@ def _wait() -> None:
 
 
 def summary(profiler: Any, iterations: int) -> dict[str, Any]:
-    """Per iteration: launches, waits, milliseconds in which a kernel runs, the longest kernels and operators."""
+    """Per iteration: launches, waits, milliseconds in which a kernel runs, the longest kernels and
+    operators."""
     spans, names, calls = [], collections.Counter(), collections.Counter()
     for event in profiler.events():
         if event.device_type == torch.autograd.DeviceType.CUDA:

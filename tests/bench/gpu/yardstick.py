@@ -1,6 +1,8 @@
-"""mmcv's compiled deformable attention, built from its source distribution, to measure against. Nothing else uses it.
+"""mmcv's compiled deformable attention, built from its source distribution, to measure against. Nothing else
+uses it.
 
-``MMCV_SOURCE`` is mmcv-2.1.0.tar.gz, ``MMCV_BUILD`` a folder for what is built (``python -m ...yardstick`` builds).
+``MMCV_SOURCE`` is mmcv-2.1.0.tar.gz, ``MMCV_BUILD`` a folder for what is built (``python -m ...yardstick``
+builds).
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ import torch
 _CSRC = "mmcv-2.1.0/mmcv/ops/csrc"
 _BINDING = """
 #include <torch/extension.h>
-at::Tensor ms_deform_attn_cuda_forward(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                                       const at::Tensor&, const int);
-void ms_deform_attn_cuda_backward(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                                  const at::Tensor&, const at::Tensor&, at::Tensor&, at::Tensor&, at::Tensor&,
+at::Tensor ms_deform_attn_cuda_forward(const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                                       const at::Tensor&, const at::Tensor&, const int);
+void ms_deform_attn_cuda_backward(const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                                  const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                                  at::Tensor&, at::Tensor&, at::Tensor&,
                                   const int);
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("forward", &ms_deform_attn_cuda_forward);
@@ -43,17 +46,22 @@ def load() -> Any:
         binding.write_text(_BINDING)
     include = [build / _CSRC / "common" / "cuda", build / _CSRC / "common"]
     return cpp_extension.load(
-        "mmcv_yardstick", [str(binding), str(build / _CSRC / "pytorch" / "cuda" / "ms_deform_attn_cuda.cu")],
-        extra_include_paths=[str(p) for p in include], build_directory=str(build), extra_cflags=["-w", "-DMMCV_WITH_CUDA"],
+        "mmcv_yardstick",
+        [str(binding), str(build / _CSRC / "pytorch" / "cuda" / "ms_deform_attn_cuda.cu")],
+        extra_include_paths=[str(p) for p in include],
+        build_directory=str(build),
+        extra_cflags=["-w", "-DMMCV_WITH_CUDA"],
         extra_cuda_cflags=["-w", "-DMMCV_WITH_CUDA"],
-    )  # fmt: skip
+    )
 
 
 class Function(torch.autograd.Function):
     """mmcv's, for the built module."""
 
     @staticmethod
-    def forward(ctx: Any, module: Any, value: Any, shapes: Any, start: Any, location: Any, weight: Any) -> Any:
+    def forward(
+        ctx: Any, module: Any, value: Any, shapes: Any, start: Any, location: Any, weight: Any
+    ) -> Any:
         ctx.module = module
         ctx.save_for_backward(value, shapes, start, location, weight)
         return module.forward(value, shapes, start, location, weight, 64)
