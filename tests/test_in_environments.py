@@ -13,6 +13,7 @@ from ddqjobs.shipped import Files
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("test_detect_ops.py", "test_detect_convert.py", "test_detect_training.py", "test_detect_align.py")
+NEW = ("test_detect_speed.py", "test_detect_repeat.py")  # of the new code's environment only
 _LIMIT_S = 1200.0
 
 
@@ -44,7 +45,7 @@ def test_the_task_code_works_in_the_environment(name: str, tools: Path) -> None:
         "--noconftest",
         "-p",
         "no:cacheprovider",
-        *(f"tests/{file}" for file in FILES),
+        *(f"tests/{file}" for file in (FILES + NEW if name == "mini-new" else FILES)),
     ]
     done = process.run(argv, timeout=_LIMIT_S, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths})
     assert done.code == 0, done.stdout + done.stderr
