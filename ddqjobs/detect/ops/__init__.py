@@ -2,10 +2,9 @@
 
 ``mmcv-lite`` ships all Python files of mmcv and lacks the compiled module. DDQ calls ``nms`` of it and
 two-stage detectors RoIAlign; both are here in torch, by the exact rule of mmcv's CPU operators. On a GPU DDQ
-also
-calls deformable attention and the sigmoid focal loss; there these and ``nms`` are Triton kernels, all of them
-deterministic. Any other operator can be looked up (mmcv does so on import) but says where to get it when
-called.
+also calls deformable attention and the sigmoid focal loss; there these and ``nms`` are Triton kernels, all
+of them deterministic. Any other operator can be looked up (mmcv does so on import) but says where to get it
+when called.
 
 Call :func:`install` before anything of ``mmcv.ops`` or ``mmdet.models`` is imported.
 """

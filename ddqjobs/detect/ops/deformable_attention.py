@@ -7,8 +7,7 @@ Samples are
 interpolated as by torch's ``grid_sample`` with ``align_corners=False`` and zeros outside.
 
 The backward pass sorts the samples by the cell of pixels that they fall into. Extra memory at its peak: 24
-bytes a
-sample and, per cell with its four corners, four rows of the accumulator's type.
+bytes a sample and, per cell with its four corners, four rows of the accumulator's type.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Greedy non-maximum suppression in Triton, by the rule of :mod:`.nms`, bit by bit. Modern torch only.
 
 Two kernels: which boxes each box would suppress, as bits; then one program per image goes through the boxes
-by
-falling score. Nothing waits for the host.
+by falling score. Nothing waits for the host.
 """
 
 from __future__ import annotations

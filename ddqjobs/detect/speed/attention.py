@@ -12,8 +12,7 @@ from torch import Tensor
 
 class FastDeformableAttention(MultiScaleDeformableAttention):  # type: ignore[misc]
     """The same module, weights and arithmetic. Under autocast locations and weights stay float32: eight bits
-    of
-    bfloat16 would move a sample by half a pixel."""
+    of bfloat16 would move a sample by half a pixel."""
 
     def forward(
         self,

@@ -3,12 +3,10 @@
     optim_wrapper.constructor = MergedGroupsConstructor
 
 mmengine makes a group of every parameter as soon as any has a setting of its own, and an optimizer launches
-its
-kernels per group: 3,264 launches of AdamW per iteration of DDQ DETR instead of a dozen. Here parameters of
-equal
-settings share a group. What is clipped keeps the model's order of parameters, so the gradient's norm keeps
-its bits;
-checkpoints keep mmengine's layout, one group per parameter, so that either layout loads the other's.
+its kernels per group: 3,264 launches of AdamW per iteration of DDQ DETR instead of a dozen. Here parameters
+of equal settings share a group. What is clipped keeps the model's order of parameters, so the gradient's
+norm keeps its bits; checkpoints keep mmengine's layout, one group per parameter, so that either layout
+loads the other's.
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 bit.
 
 What keeps the bits: element-wise arithmetic does not depend on what else is in a tensor; every sum is taken
-over
-the same numbers in a tensor of the same shape; numbers that mmdet fetches from the GPU to divide by stay
-there.
+over the same numbers in a tensor of the same shape; numbers that mmdet fetches from the GPU to divide by
+stay there.
 """
 
 from __future__ import annotations

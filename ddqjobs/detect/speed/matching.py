@@ -1,8 +1,7 @@
 """Matching of predictions and boxes for all decoder layers and images at once: one copy to the host.
 
 Costs are mmdet's own functions, called once per image with the predictions of all layers; each of their
-numbers
-depends on one prediction and one box only, so it is the same as in a call per layer.
+numbers depends on one prediction and one box only, so it is the same as in a call per layer.
 """
 
 from __future__ import annotations
@@ -21,8 +20,7 @@ from . import host
 
 class Truth(NamedTuple):
     """The boxes of a batch. *All* means those of all images, one after the other, and then one that stands
-    for
-    background."""
+    for background."""
 
     instances: list[Any]
     metas: list[Any]
