@@ -17,6 +17,7 @@ BOTH = ("test_detect_ops.py", "test_detect_convert.py", "test_detect_training.py
 MODELS = ("test_detect_models.py", "test_detect_seven_models.py", "test_detect_modules.py")
 # Tried with mini-legacy too, where test_detect_training.py goes on in the middle of an epoch as well.
 RESUME = ("test_resume.py",)
+SPEED = ("test_detect_speed.py", "test_detect_repeat.py")
 _LIMIT_S = 1200.0
 
 
@@ -36,8 +37,14 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(2 * _LIMIT_S)
 @pytest.mark.parametrize(
     ("name", "files"),
-    [("mini-new", BOTH), ("mini-legacy", BOTH), ("mini-new", MODELS), ("mini-new", RESUME)],
-    ids=["mini-new", "mini-legacy", "models", "resume"],
+    [
+        ("mini-new", BOTH),
+        ("mini-legacy", BOTH),
+        ("mini-new", MODELS),
+        ("mini-new", RESUME),
+        ("mini-new", SPEED),
+    ],
+    ids=["mini-new", "mini-legacy", "models", "resume", "speed"],
 )
 def test_the_task_code_works_in_the_environment(name: str, files: tuple[str, ...], tools: Path) -> None:
     place = environments.location(ROOT / ".environments", environments.load(name, Files(ROOT)))

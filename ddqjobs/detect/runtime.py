@@ -87,6 +87,20 @@ def load_config(path: str, options: Sequence[str] = ()) -> Any:
     return cfg
 
 
+def prepare(cfg: Any) -> None:
+    """What a configuration says for speed and for determinism, before anything is built from it.
+
+    Raises ValueError, in one line, for what cannot be had: no fast form of the model, no deterministic
+    operator.
+    """
+    from . import determinism, speed
+
+    speed.configure(cfg)
+    said = determinism.prepare(cfg)
+    if said:
+        print(f"numerics: {said}", flush=True)
+
+
 def build_model(cfg: Any) -> Any:
     """The model of a configuration, weights as constructed (call ``init_weights`` for initial ones)."""
     from mmdet.registry import MODELS

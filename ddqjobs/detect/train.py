@@ -44,6 +44,10 @@ def train(
 
     cfg = runtime.load_config(config, options)
     distributed.adapt(cfg)
+    try:
+        runtime.prepare(cfg)
+    except ValueError as error:
+        raise runtime.CannotLoad(str(error)) from error
     work_dir.mkdir(parents=True, exist_ok=True)
     _adapt(cfg, work_dir)
     if init is not None:
