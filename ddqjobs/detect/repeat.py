@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, Sequence
 
-from . import align, files, logs, train
+from . import align, files, logs, stopping
 
 OPTIONS = ("default_hooks.logger.interval=1", "log_processor.window_size=1")
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = subprocess.run(
             [sys.executable, "-c", _CHILD, args.config, str(args.iterations), *options]
         ).returncode
-        if code != train.STOPPED:
+        if code != stopping.EXIT_CODE:
             print(f"repeat: the training ended with exit code {code}: see its output above", file=sys.stderr)
             return 2 if code == 2 else 1
     result: dict[str, Any] = {**align.losses(*(logs.read(f) for f in folders)), "repeat": True}
@@ -60,7 +60,7 @@ def child(argv: Sequence[str]) -> int:
     from . import runtime
 
     runtime.set_up()
-    from .hooks import epoch_seed, stop, stop_after  # noqa: F401  (registers them)
+    from .hooks import epoch_seed, stop_after  # noqa: F401  (registers them)
 
     config, iterations, options = argv[0], int(argv[1]), argv[2:]
     try:
@@ -81,8 +81,8 @@ def child(argv: Sequence[str]) -> int:
 
     try:
         Runner.from_cfg(cfg).train()
-    except stop.Stopped:
-        return train.STOPPED
+    except stopping.Stopped:
+        return stopping.EXIT_CODE
     print(f"repeat: the schedule ended before iteration {iterations}", file=sys.stderr)
     return 2
 

@@ -7,12 +7,12 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from .stop import Stopped
+from .. import stopping
 
 
 @HOOKS.register_module(force=True)
 class StopAfterHook(Hook):  # type: ignore[misc]
-    """Raises :class:`.stop.Stopped` once ``iterations`` are done and logged; saves nothing."""
+    """Raises :class:`..stopping.Stopped` once ``iterations`` are done and logged; saves nothing."""
 
     priority = "LOWEST"
 
@@ -22,4 +22,4 @@ class StopAfterHook(Hook):  # type: ignore[misc]
     def after_train_iter(self, runner: Any, **_: Any) -> None:
         """Count."""
         if runner.iter + 1 >= self.iterations:
-            raise Stopped(f"{self.iterations} iterations are done")
+            raise stopping.Stopped(f"{self.iterations} iterations are done")
