@@ -62,7 +62,9 @@ def once_each(project: TrivialProject) -> None:
 def test_runs_are_executed_once_though_submitters_and_supervisors_are_killed(
     trivial: TrivialProject, chance: random.Random
 ) -> None:
-    trivial.pairs(PAIRS, "sleep 0.5; " + WORK)  # long enough that there is a supervisor to kill
+    trivial.pairs(
+        PAIRS, "sleep 2; " + WORK
+    )  # long enough that there is a supervisor to kill, on a fast machine too
     kills: Counter[str] = Counter()
     fresh = iter(range(PAIRS))
     while kills["submitter"] < SUBMITTER_KILLS or kills["supervisor"] < SUPERVISOR_KILLS:
