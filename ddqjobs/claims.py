@@ -103,12 +103,14 @@ class Claims:
     def revoke(self, ticket: str) -> None:
         """Takes the right to run away from a ticket whose job has ended without a product, in case it is
         ever started again. Raises OSError."""
-        path = self.path(ticket)
-        if self.holder(ticket) in ("", "void"):
+        if self.void(ticket):
             return
+        path = self.path(ticket)
         temporary = path.parent / f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}"
         temporary.write_bytes(b"void\n")
+        _sync(temporary)
         temporary.replace(path)
+        _sync(path.parent)
 
     def reserve(
         self, run: str, ticket: str, past: frozenset[str], tickets_of: TicketsOf, patience_s: float

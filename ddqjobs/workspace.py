@@ -347,8 +347,7 @@ class Workspace:
     def write_off(self, ticket: Ticket) -> None:
         """Ends a ticket whose job the scheduler does not know any more, as the user wishes. Should the job
         turn up all the same, it has no right to run and leaves nothing."""
-        if not self.claims.void(ticket.name):
-            self._revoke(ticket)
+        self._revoke(ticket)
         self._cancelled(ticket, "cancelled by the user; its scheduler does not know the job any more")
 
     def _cancelled(self, ticket: Ticket, reason: str) -> None:

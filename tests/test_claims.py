@@ -160,3 +160,15 @@ def test_a_file_is_created_whole_or_not_at_all_and_nothing_else_stays(tmp_path: 
     assert create_exclusively(tmp_path / "f" / "x", b"one")
     assert not create_exclusively(tmp_path / "f" / "x", b"two")
     assert [(p.name, p.read_bytes()) for p in (tmp_path / "f").iterdir()] == [("x", b"one")]
+
+
+@pytest.mark.parametrize("holder", ["", "run", "void"])
+def test_a_ticket_that_is_written_off_never_starts_again(tmp_path: Path, holder: str) -> None:
+    """Whether its job had started or not: its next start finds that it has no right to."""
+    claims = Claims(tmp_path)
+    if holder:
+        assert create_exclusively(claims.path("t.0"), f"{holder}\n17_0\n".encode())
+    claims.revoke("t.0")
+    assert claims.holder("t.0") == "void"
+    assert not create_exclusively(claims.path("t.0"), b"run\n17_0\n")
+    assert [path.name for path in claims.claims.iterdir()] == ["t.0"]
