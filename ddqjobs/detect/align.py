@@ -6,8 +6,8 @@
     python -m ddqjobs.detect.align modules DUMP_A DUMP_B --out align.json [--tolerance 1e-5]
 
 Dumps are those of :mod:`ddqjobs.detect.capture`. Inputs of ``losses`` and ``--logs`` are a work_dir, a
-scalars.json or the artifact ``log`` of a run. NumPy for predictions and modules, torch for weights, nothing for
-losses. Exit code 2, one line, for inputs that cannot be compared.
+scalars.json or the artifact ``log`` of a run. NumPy for predictions and modules, torch for weights, nothing
+for losses. Exit code 2, one line, for inputs that cannot be compared.
 The result is JSON; a number is null where a NaN or an infinity stands against a number::
 
     kind        predictions, losses, weights or modules
@@ -28,10 +28,10 @@ The result is JSON; a number is null where a NaN or an infinity stands against a
     weights     metrics: weight (largest absolute difference), differing, tensors, not_finite
                 worst: name;  only_a, only_b, shapes: names
     modules     metrics: module (largest difference, in parts of the largest value), differing, modules,
-                left_over (names on one side only)
+                left_over (names on one side only, or without a part that both have)
                 first: the first that differs: name (``data.*``: the data, before any module), call, part,
                 difference, and a, b: shape, type, min, max, mean, std, not_finite; null: none
-                differing: the first twenty names;  only_a, only_b: names
+                differing: the first twenty names;  only_a, only_b, apart (no common part): names
 """
 
 from __future__ import annotations

@@ -5,14 +5,14 @@
         [--points POINTS.json --side SIDE] [--iterations K --scalars scalars.json] [--cfg-options k=v ...]
 
 Runs in the implementation's own environment; the comparison needs NumPy only. The dump begins with the data:
-the batch as the model gets it (``data.inputs``), boxes, labels, sizes of each image. With ``--batch`` the data
-are another dump's, so that what differs then is the model's. After that comes the output of every module in
-the order in which they end, inner ones before outer ones. ``--points`` adds functions that are no modules, and
-names for what is called differently; JSON, ``{name: path}`` or ``{name: {side: path}}``, a path as
+the batch as the model gets it (``data.inputs``), boxes, labels, sizes of each image. With ``--batch`` the
+data are another dump's, so that what differs then is the model's. After that comes the output of every module
+in the order in which they end, inner ones before outer ones. ``--points`` adds functions that are no modules,
+and names for what is called differently; JSON, ``{name: path}`` or ``{name: {side: path}}``, a path as
 ``bbox_head.conv_cls`` or, with brackets, a method: ``bbox_head.main_loss.assigner.assign()``.
 
-With ``--iterations`` the model is trained that long with the configuration's optimizer, images in the order of
-the data set, random numbers from the seed: loss terms and gradient norms go to ``--scalars`` (JSON lines).
+With ``--iterations`` the model is trained that long with the configuration's optimizer, images in the order
+of the data set, random numbers from the seed: loss terms and gradient norms go to ``--scalars`` (JSON lines).
 """
 
 from __future__ import annotations
@@ -163,6 +163,8 @@ def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     elif isinstance(value, Mapping):
         for key in value:
             yield from leaves(value[key], f"{prefix}.{key}".lstrip("."))
+    elif hasattr(value, "_fields"):  # a named tuple
+        yield from leaves(dict(zip(value._fields, value)), prefix)
     elif isinstance(value, (list, tuple)):
         for number, item in enumerate(value):
             yield from leaves(item, f"{prefix}.{number}".lstrip("."))
