@@ -192,3 +192,13 @@ def test_not_a_number_on_one_side_differs() -> None:
     b = {"000000|m|0|value": np.array([1.0, 2.0])}
     assert modules.compare(a, a)["first"] is None
     assert modules.compare(a, b)["first"]["a"]["not_finite"] == 1
+
+
+def test_outputs_of_another_structure_are_left_over() -> None:
+    import numpy as np
+
+    a = {"000000|inner|0|value": np.ones(2), "000001|outer|0|0.scores": np.ones(2)}
+    b = {"000000|inner|0|value": np.ones(2), "000001|outer|0|0.0": np.ones(2)}
+    result = modules.compare(a, b)
+    assert (result["first"], result["apart"], result["metrics"]["left_over"]) == (None, ["outer"], 1)
+    assert result["bit_equal"] is False

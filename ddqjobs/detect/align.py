@@ -28,10 +28,10 @@ The result is JSON; a number is null where a NaN or an infinity stands against a
     weights     metrics: weight (largest absolute difference), differing, tensors, not_finite
                 worst: name;  only_a, only_b, shapes: names
     modules     metrics: module (largest difference, in parts of the largest value), differing, modules,
-                left_over (names on one side only)
+                left_over (names on one side only, or without a part that both have)
                 first: the first that differs: name (``data.*``: the data, before any module), call, part,
                 difference, and a, b: shape, type, min, max, mean, std, not_finite; null: none
-                differing: the first twenty names;  only_a, only_b: names
+                differing: the first twenty names;  only_a, only_b, apart (no common part): names
 """
 
 from __future__ import annotations

@@ -163,6 +163,8 @@ def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     elif isinstance(value, Mapping):
         for key in value:
             yield from leaves(value[key], f"{prefix}.{key}".lstrip("."))
+    elif hasattr(value, "_fields"):  # a named tuple
+        yield from leaves(dict(zip(value._fields, value)), prefix)
     elif isinstance(value, (list, tuple)):
         for number, item in enumerate(value):
             yield from leaves(item, f"{prefix}.{number}".lstrip("."))

@@ -15,9 +15,12 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any], tolerance: float = TOLER
     there, or not finite on one side only."""
     one, two = _outputs(a), _outputs(b)
     differing: list[str] = []
+    apart = [key for key in one if key in two and not set(one[key]) & set(two[key])]
     first: dict[str, Any] | None = None
     worst, bits = 0.0, True
     for key, parts in one.items():
+        if key in apart:  # each side's own structure: what it is made of has been compared before
+            continue
         gaps = _gaps(parts, two[key]) if key in two else {"": math.inf}
         largest = max(gaps.values(), default=0.0)
         bits = bits and all(_same(parts[p], two[key].get(p)) for p in parts) if key in two else False
@@ -29,17 +32,18 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any], tolerance: float = TOLER
     only = [sorted({k[0] for k in x if k not in y}) for x, y in ((one, two), (two, one))]
     return {
         "kind": "modules",
-        "bit_equal": bits and not any(only),
+        "bit_equal": bits and not any(only) and not apart,
         "metrics": {
             "module": worst,
             "differing": len(differing),
             "modules": len(one),
-            "left_over": sum(len(side) for side in only),
+            "left_over": sum(len(side) for side in only) + len(apart),
         },
         "first": first,
         "differing": list(dict.fromkeys(differing))[:20],
         "only_a": only[0],
         "only_b": only[1],
+        "apart": sorted({name for name, _ in apart}),
         "a": {"modules": len(one)},
         "b": {"modules": len(two)},
     }
