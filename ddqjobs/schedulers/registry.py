@@ -12,12 +12,15 @@ from ddqjobs.units import seconds
 _CAPABILITIES = {
     "local": Capabilities(arrays=True, dependencies=True),
     "slurm": Capabilities(arrays=True, dependencies=True),
-    "donau": Capabilities(),
 }
 
 
 def capabilities(site: Site) -> Capabilities:
     """What the site's scheduler can express, without asking it."""
+    if site.scheduler == "donau":
+        from ddqjobs.schedulers.donau.scheduler import capabilities as donau
+
+        return donau(site.donau)
     return _CAPABILITIES[site.scheduler]
 
 
@@ -31,6 +34,15 @@ def make_scheduler(site: Site, project: Path) -> Scheduler:
             gpus=site.local.gpus,
             cpus=site.local.cpus,
             warning_s=seconds(site.warning),
+        )
+    if site.scheduler == "donau":
+        from ddqjobs.schedulers.donau import DonauScheduler
+
+        return DonauScheduler(
+            site.name,
+            site.donau,
+            submit_s=seconds(site.submit_timeout),
+            calls_per_minute=site.limits.calls_per_minute,
         )
     raise StateError(
         f"site {site.name}: this version renders scripts for {site.scheduler} (submit --dry-run --out DIR) "
