@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint check bench environments slurmlab slurmlab-down clean
+.PHONY: help demo test lint check pictures bench environments slurmlab slurmlab-down clean
 
 help:  ## these targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -15,9 +15,10 @@ $(VENV)/.installed: pyproject.toml tests/requirements.txt tools/bootstrap
 environments: $(VENV)/.installed  ## build and verify the miniature's two environments
 	$(BIN)/ddqjobs env build mini-new mini-legacy
 
-demo: environments  ## the main job: four phases of the miniature, really trained and tested, then the AP table
+demo: environments  ## the main job: four phases of the miniature, really trained and tested, then the report
 	$(BIN)/ddqjobs submit mini --wait
-	$(BIN)/ddqjobs report mini
+	$(BIN)/ddqjobs report mini --recompute
+	$(BIN)/ddqjobs report mini --format html --out results/mini/report/mini.html
 
 test: environments  ## all tests, with real trainings
 	$(BIN)/pytest
@@ -29,8 +30,12 @@ lint: $(VENV)/.installed  ## ruff and mypy
 
 check: lint demo test  ## everything that CI runs
 
+pictures: demo  ## the demo's page as a browser shows it, for the README (needs node, npm, Chromium)
+	$(BIN)/python tests/browser/pictures.py results/mini/report/mini.html docs
+
 bench: $(VENV)/.installed  ## measurements, as a table with ratios to a bare reference
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench.slurm
 
 slurmlab:  ## a real Slurm cluster on this machine to play with (root; Debian or Ubuntu); docs/slurm.md
 	tests/slurmlab/up.sh

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ddqjobs import check, check_site, document, environments, matrix
+from ddqjobs import canary, check, check_site, document, environments, matrix
 from ddqjobs.digest import Digester
 from ddqjobs.errors import InputError, MissingError, Problem, nearest
 from ddqjobs.experiment import Experiment
@@ -27,6 +27,7 @@ class Loaded:
     absent_configs: frozenset[str] = frozenset()  # named, but not below experiments/
     trees: Mapping[str, str] = field(default_factory=dict)  # code -> state of its tree; jobs compare it
     warnings: tuple[str, ...] = ()
+    canaries: tuple[Run, ...] = ()  # runs of the plan once they were submitted (`submit --canary`)
 
 
 class Catalog:
@@ -92,8 +93,10 @@ class Catalog:
             find, find_module, self.environment_digests(read.value), trees=trees, file=outside.file
         )
         absent = frozenset(c for c in {run.config for run in runs} if c and find(c) is None)
-        runs = digester.digest_all(read.value, runs)
-        return Loaded(read.value, runs, path, absent, trees, tuple(outside.warnings))
+        canaries = canary.canaries(read.value, runs)
+        digested = digester.digest_all(read.value, (*runs, *canaries))
+        runs, canaries = digested[: len(runs)], digested[len(runs) :]
+        return Loaded(read.value, runs, path, absent, trees, tuple(outside.warnings), canaries)
 
     def _config(self, experiment: Path) -> Callable[[str], Path | None]:
         beside = experiment.resolve().parent

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from ddqjobs.errors import Problem, nearest
 from ddqjobs.experiment import (
     ARTIFACTS,
+    CANARY,
     PLACEHOLDERS,
     Experiment,
     ModelCode,
@@ -60,6 +61,8 @@ def _codes(e: Experiment, environments: frozenset[str] | None) -> Found:
             yield from _command((*at, "commands", kind.value), words, None)
         for key, value in code.variables.items():
             yield from _variable((*at, "variables", key), value, None)
+        if code.canary is not None and code.canary.command is not None:
+            yield from _command((*at, "canary", "command"), code.canary.command, None)
 
 
 def _models(e: Experiment) -> Found:
@@ -103,6 +106,8 @@ def _tasks(e: Experiment) -> Found:
     yield from _resources(("resources",), e.resources)
     for name, task in e.tasks.items():
         at: Path = ("tasks", name)
+        if name == CANARY:
+            yield at, f"'{CANARY}' is what `ddqjobs submit --canary` runs; give the task another name"
         if task.phase is not None:
             yield from _reference((*at, "phase"), "phase", task.phase, e.phases)
         yield from _where(e, at, task)

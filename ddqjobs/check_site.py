@@ -25,9 +25,8 @@ def check(read: Document[Site]) -> list[Problem]:
 
 
 def _durations(site: Site) -> Found:
-    values: dict[tuple[str | int, ...], str] = {
-        (key,): getattr(site, key) for key in ("warning", "grace", "submit_timeout")
-    }
+    keys = ("warning", "grace", "submit_timeout", "avoid_bad_nodes", "hang")
+    values: dict[tuple[str | int, ...], str] = {(key,): getattr(site, key) for key in keys}
     values["limits", "time"] = site.limits.time or "0s"
     values["donau", "launch", "meet"] = site.donau.launch.meet
     for path, value in values.items():
@@ -70,7 +69,10 @@ def _patterns(dialect: DonauDialect) -> Found:
 
 def _commands(dialect: DonauDialect) -> Found:
     yield from _needs(("submit",), dialect.submit, ("{script}",), ("{dependency}",))
-    yield from _needs(("cancel",), dialect.cancel, ("{job}",))
+    for name in ("cancel", "hold", "release"):
+        argv = getattr(dialect, name)
+        if argv or name == "cancel":
+            yield from _needs((name,), argv, ("{job}",))
     for number, question in enumerate(dialect.find):
         yield from _needs(("find", number), question.argv, ("{token}",))
     if not dialect.find or not dialect.ask or dialect.ask[0].about != "all":

@@ -100,6 +100,16 @@ class Claims:
             return True
         return self.holder(ticket) == "void"
 
+    def revoke(self, ticket: str) -> None:
+        """Takes the right to run away from a ticket whose job has ended without a product, in case it is
+        ever started again. Raises OSError."""
+        path = self.path(ticket)
+        if self.holder(ticket) in ("", "void"):
+            return
+        temporary = path.parent / f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}"
+        temporary.write_bytes(b"void\n")
+        temporary.replace(path)
+
     def reserve(
         self, run: str, ticket: str, past: frozenset[str], tickets_of: TicketsOf, patience_s: float
     ) -> str:

@@ -10,7 +10,8 @@ import msgspec
 
 from ddqjobs.model import Attempt, FailureClass, Frozen, Product
 
-_CHECKPOINT = re.compile(r"(?:epoch|iter)_(\d+)\.pth")
+_CHECKPOINT = re.compile(r"(?:resume_)?(epoch|iter)_(\d+)(?:_iter_(\d+))?\.pth")
+_EPOCH = 1_000_000  # more than the iterations of any epoch
 _TAIL_BYTES = 65536
 T = TypeVar("T")
 
@@ -84,9 +85,17 @@ def _failure(end: _Exit | None) -> FailureClass | None:
 
 
 def progress(run_dir: Path) -> int:
-    """The highest epoch or iteration that any attempt has a checkpoint of; 0 if there is none."""
+    """How far the newest checkpoint of any attempt is, as a number that grows; 0 if there is none.
+
+    Epochs count a million, iterations (of the epoch; of the training where it has no epochs) one.
+    """
     found = (_CHECKPOINT.fullmatch(p.name) for p in run_dir.glob("attempts/*/work_dir/*.pth"))
-    return max((int(match[1]) for match in found if match), default=0)
+    return max((_place(match) for match in found if match), default=0)
+
+
+def _place(match: re.Match[str]) -> int:
+    unit, number, rest = match.groups()
+    return int(number) * (_EPOCH if unit == "epoch" else 1) + int(rest or 0)
 
 
 def log_tail(attempt_dir: Path) -> str:

@@ -50,9 +50,11 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class ReferenceAP(Table, frozen=True, kw_only=True):
-    """The published figure of a model: ``ap`` in AP points, or the metrics of a run of task ``task``."""
+    """The published figure of a model: ``ap`` in AP points, or the metrics of a run of task ``task``.
+    ``rounded_to`` is the figure's last digit: 0.1 for 51.3, 1 for a paper that only says 51."""
 
     ap: float | None = None
+    rounded_to: Annotated[float, Meta(gt=0)] = 0.1
     task: Name | None = None
     source: str = ""
 
@@ -77,6 +79,15 @@ class Model(Table, frozen=True, kw_only=True):
     notes: str = ""
 
 
+class Canary(Table, frozen=True, kw_only=True):
+    """How the trainings of a code are tried before many start (`submit --canary`): what differs from one of
+    them. Not needed where they run ddqjobs.detect.train, which ends after some iterations when told so."""
+
+    command: list[str] | None = None  # left out: the training's
+    options: dict[str, Scalar] = {}  # on top of the training's: what makes it end after some iterations
+    products: dict[Name, str] = {}  # artifact -> glob below the work_dir: what proves that it came so far
+
+
 class Code(Table, frozen=True, kw_only=True):
     """A code tree with its environment, and how each kind of task is run in it."""
 
@@ -90,6 +101,7 @@ class Code(Table, frozen=True, kw_only=True):
     option_flag: str = "--cfg-options"
     seed_option: str = ""  # e.g. randomness.seed; empty: the code takes no seed
     deterministic_option: str = ""
+    canary: Canary | None = None
 
 
 class Variant(Table, frozen=True, kw_only=True):
@@ -116,6 +128,15 @@ class ResourceRequest(Table, frozen=True, kw_only=True):
     time: str | None = None
 
 
+class Checkpoints(Table, frozen=True, kw_only=True):
+    """Which checkpoints `ddqjobs clean` leaves, besides products and what inputs name: the ``last`` of each
+    series, the ``best``, and the ``final`` of trainings that went to their end. Left out: one, yes, yes."""
+
+    last: Positive | None = None
+    best: bool | None = None
+    final: bool | None = None
+
+
 class Tolerance(Table, frozen=True, kw_only=True):
     """What still counts as the same: ``ap`` in AP points, the others for align tasks."""
 
@@ -124,6 +145,7 @@ class Tolerance(Table, frozen=True, kw_only=True):
     score: float | None = None
     loss: float | None = None  # relative
     weight: float | None = None
+    module: float | None = None  # of a module's output, in parts of its largest value
 
 
 class Phase(Table, frozen=True, kw_only=True):
@@ -156,6 +178,7 @@ class Task(Table, frozen=True, kw_only=True):
     products: dict[Name, str] = {}  # artifact -> glob below the work_dir
     resources: ResourceRequest = ResourceRequest()
     tolerance: Tolerance = Tolerance()
+    checkpoints: Checkpoints = Checkpoints()
     hours: float | None = None
     optional: bool = False
 
@@ -183,13 +206,16 @@ class Experiment(Table, frozen=True, kw_only=True):
     variants: dict[Name, Variant] = {}
     tasks: dict[Name, Task]
     resources: ResourceRequest = ResourceRequest()  # defaults of all tasks
+    checkpoints: Checkpoints = Checkpoints()  # likewise
 
+
+CANARY = "canary"  # task of the runs that `submit --canary` adds
 
 # Artifacts that each kind of task leaves by itself (docs/job-contract.md); `products:` adds to them.
 ARTIFACTS: dict[TaskKind, tuple[str, ...]] = {
     TaskKind.PREPARE: (),
     TaskKind.CONVERT: ("checkpoint", "convert"),
-    TaskKind.TRAIN: ("checkpoint", "log"),
+    TaskKind.TRAIN: ("checkpoint", "log", "curve"),
     TaskKind.TEST: ("predictions", "log"),
     TaskKind.ALIGN: ("align",),
     TaskKind.UNITTEST: ("junit",),

@@ -23,6 +23,18 @@ BUDGETS: dict[FailureClass, int] = {
     FailureClass.NO_PRODUCT: 0,
 }
 
+# What a machine does to a run, whatever the run is: no statement about the method. Not among these: an
+# unknown reason and the user's own cancelling, which may both hide a result that nobody liked.
+INFRASTRUCTURE = frozenset(
+    {
+        FailureClass.PREEMPTED,
+        FailureClass.TIMEOUT,
+        FailureClass.NODE,
+        FailureClass.HANG,
+        FailureClass.OUT_OF_MEMORY,
+    }
+)
+
 STOPPED = 75  # the task saved and ended because it was asked to
 
 # Exit codes of the launch script itself (templates/base.sh.j2; sysexits.h where it has one).
@@ -35,11 +47,31 @@ EXIT_CODES: dict[int, tuple[FailureClass, str]] = {
     78: (FailureClass.CODE, "the code tree has changed since the run was submitted"),
 }
 
-_PATTERNS: tuple[tuple[FailureClass, str], ...] = (
-    (FailureClass.OUT_OF_MEMORY, r"CUDA out of memory|OutOfMemoryError|Cannot allocate memory|MemoryError"),
-    (FailureClass.ENVIRONMENT, r"ModuleNotFoundError|ImportError|undefined symbol|cannot open shared object"),
-    (FailureClass.DATA, r"FileNotFoundError|json\.decoder\.JSONDecodeError|No such file or directory"),
-    (FailureClass.DIVERGED, r"loss is (?:nan|inf)|Loss is (?:nan|inf)|FloatingPointError|NaN or Inf"),
+# Class, what the reason begins with, and what a line of the log holds; the first that fits.
+_PATTERNS: tuple[tuple[FailureClass, str, str], ...] = (
+    (
+        FailureClass.OUT_OF_MEMORY,
+        "GPU memory: ",
+        r"CUDA out of memory|CUDA error: out of memory|OutOfMemoryError",
+    ),
+    (
+        FailureClass.OUT_OF_MEMORY,
+        "host memory: ",
+        r"Cannot allocate memory|MemoryError|oom-kill|Out Of Memory",
+    ),
+    (
+        FailureClass.NODE,
+        "",
+        r"uncorrectable ECC|no CUDA-capable device|busy or unavailable|GPU is lost|fallen off the bus|"
+        r"Stale file handle|Input/output error|Transport endpoint is not connected",
+    ),
+    (
+        FailureClass.ENVIRONMENT,
+        "",
+        r"ModuleNotFoundError|ImportError|undefined symbol|cannot open shared object",
+    ),
+    (FailureClass.DATA, "", r"FileNotFoundError|json\.decoder\.JSONDecodeError|No such file or directory"),
+    (FailureClass.DIVERGED, "", r"[Ll]oss is (?:nan|inf)|loss become infinite|FloatingPointError|NaN or Inf"),
 )
 
 
@@ -50,10 +82,10 @@ def classify(exit_code: int, log_tail: str) -> tuple[FailureClass, str]:
     """
     if exit_code in EXIT_CODES:
         return EXIT_CODES[exit_code]
-    for failure, pattern in _PATTERNS:
+    for failure, begin, pattern in _PATTERNS:
         match = list(re.finditer(rf"^.*(?:{pattern}).*$", log_tail[-8192:], re.MULTILINE))
         if match:
-            return failure, f"exit {exit_code}: {match[-1][0].strip()[:160]}"
+            return failure, f"{begin}exit {exit_code}: {match[-1][0].strip()[:160]}"
     if exit_code == 137:
         return FailureClass.UNKNOWN, "killed (signal 9): out of memory, or ended by the system"
     if exit_code > 128:

@@ -79,7 +79,7 @@ class Finished(Record, frozen=True, kw_only=True):
     failure: FailureClass | None = None
     reason: str = ""
     attempts: int = 0
-    progress: int = 0  # epochs or iterations in the newest checkpoint
+    progress: int = 0  # how far the newest checkpoint is (evidence.progress)
     note: str = ""
     started_at: float | None = None
     ended_at: float | None = None

@@ -228,7 +228,7 @@ def _tolerances(e: Experiment, task: Task) -> tuple[tuple[str, float], ...]:
     phase = e.phases[task.phase].tolerance if task.phase else None
     values: dict[str, float] = {}
     for source in (phase, task.tolerance):
-        for key in ("ap", "box", "score", "loss", "weight"):
+        for key in ("ap", "box", "score", "loss", "weight", "module"):
             value = getattr(source, key, None)
             if value is not None:
                 values[key] = value

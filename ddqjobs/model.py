@@ -42,7 +42,8 @@ class JobState(str, Enum):
 
     QUEUED = "queued"
     RUNNING = "running"
-    STOPPED = "stopped"  # suspended or held: alive, not advancing
+    HELD = "held"  # in the queue, and not to be started until it is released
+    STOPPED = "stopped"  # suspended: alive, not advancing
     ENDED = "ended"  # over, however it went: evidence decides how
     UNKNOWN = "unknown"
 
@@ -163,6 +164,7 @@ class Observation(Frozen, frozen=True, kw_only=True):
     node: str = ""
     failure: FailureClass | None = None  # why it ended, where the scheduler is sure of it
     exit_code: int | None = None  # of the script, where the scheduler knows it
+    forgotten: bool = False  # UNKNOWN, and the scheduler did answer: it has no such job
 
 
 class Product(Frozen, frozen=True, kw_only=True):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Mapping
 
+import msgspec
+
 from ddqjobs import digest as digests
 from ddqjobs.failures import BUDGETS
 from ddqjobs.history import History, RunHistory, Ticket
@@ -82,6 +84,7 @@ def _active(run: Run, story: RunHistory, ticket: Ticket) -> PlannedRun:
     words = {
         JobState.QUEUED: "queued",
         JobState.RUNNING: f"running on {ticket.node}" if ticket.node else "running",
+        JobState.HELD: "held; `ddqjobs release` lets it start",
         JobState.STOPPED: "suspended by the scheduler",
         JobState.ENDED: "ended; waiting for its evidence to appear",
     }
@@ -192,6 +195,21 @@ def _waiting(run: Run, planned: Mapping[str, PlannedRun]) -> str:
             return f"needs {name}, which is optional and not submitted"
         return f"needs {name}, which is {upstream.status.value}"
     return ""
+
+
+def full(limit: int) -> str:
+    """Why a run is not submitted although nothing that it needs is missing: the site's queue is full."""
+    return f"site limit {limit} jobs in queue"
+
+
+def with_full_queue(plan: Plan, limit: int) -> Plan:
+    """The plan of a site whose queue takes no more jobs: those that only this holds up say so."""
+    held = (p.status is Status.ELIGIBLE and not p.run.optional for p in plan.runs)
+    runs = (
+        msgspec.structs.replace(p, reason=full(limit)) if only_this else p
+        for p, only_this in zip(plan.runs, held, strict=True)
+    )
+    return msgspec.structs.replace(plan, runs=tuple(runs))
 
 
 def submittable(

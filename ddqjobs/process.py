@@ -83,6 +83,18 @@ def run(
         return Completed(words, child.returncode, _text(out), _text(err), timed_out)
 
 
+def attach(argv: Sequence[Argument], *, env: Environment | None = None) -> int:
+    """Runs a command on our own terminal, or whatever our input and output are, to its end; its exit code, or
+    128 + its signal. A Ctrl-C is the command's: it gets it from the terminal. Raises OSError."""
+    # A handler, not SIG_IGN: what is ignored would stay ignored in the command.
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
+    try:
+        code = subprocess.call(_words(argv), env=env)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return code if code >= 0 else 128 - code
+
+
 def start(
     argv: Sequence[Argument], *, output: int, env: Environment, cwd: Argument
 ) -> subprocess.Popen[bytes]:
@@ -144,9 +156,15 @@ def identify(pid: int) -> Owner:
     return Owner(host=socket.gethostname(), pid=pid, start=start_time, boot=boot_id())
 
 
+_ME: dict[int, Owner] = {}  # by pid: a forked process is somebody else
+
+
 def myself() -> Owner:
     """Who this process is."""
-    return identify(os.getpid())
+    pid = os.getpid()
+    if pid not in _ME:
+        _ME[pid] = identify(pid)
+    return _ME[pid]
 
 
 def alive(owner: Owner) -> bool:

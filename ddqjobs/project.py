@@ -29,11 +29,18 @@ from ddqjobs.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ddqjobs.cleaning import Cleaning
+    from ddqjobs.doctor import Options as DoctorOptions
+    from ddqjobs.examination import Line
     from ddqjobs.report import Report
+    from ddqjobs.report_files import ReportFiles
+    from ddqjobs.schedulers.base import Scheduler
+    from ddqjobs.shell import Shell
     from ddqjobs.stacks import Stacks
     from ddqjobs.submission import Outcome, Rendered, Submitter, Submitting
 
 Say = Callable[[str], None]
+_CALLS_PER_LOOK = 4  # a look plans (squeue, sacct) and submits (squeue, sbatch)
 _IDLE_LOOKS = 10  # how often one looks again at runs that were refused to us
 _TRAINS = (TaskKind.TRAIN, TaskKind.PREPARE, TaskKind.SMOKE)
 
@@ -164,22 +171,64 @@ class Project:
         *,
         site: str | None = None,
         metrics: Sequence[str] = ("AP",),
+        recompute: bool = False,
+        at: float | None = None,
+        say: Say = lambda _: None,
     ) -> Report:
-        """The report as a document; :mod:`ddqjobs.report_formats` renders it."""
+        """The report as a document; :mod:`ddqjobs.report_formats` renders it. With ``recompute`` AP is
+        computed once more from the predictions of the done tests that are shown; ``at`` (seconds since the
+        epoch) looks back at what was known then."""
         from ddqjobs import report
 
         workspace = self.workspace(experiment, site)
-        plan = workspace.plan()
+        plan, products = workspace.then(at) if at is not None else (workspace.plan(), workspace.products())
         only = {p.run.name for p in select(plan, filters)} if filters and filters.any else None
         running = {p.run.name: made for p in plan.runs if (made := self.progress(workspace, p)) is not None}
+        files = self.report_files(workspace)
+        shown = [p for p in plan.runs if only is None or p.run.name in only]
         return report.build(
             workspace.loaded.experiment,
             plan,
-            workspace.products(),
+            products,
             progress=running,
+            recomputed=files.recompute(shown, products, say) if recompute else files.recomputed(products),
+            curves=files.curves(report.compared(workspace.loaded.experiment, plan), products, say),
             metrics=metrics,
             only=only,
         )
+
+    def report_page(
+        self,
+        made: Report,
+        *,
+        site: str | None = None,
+        price: float | None = None,
+        say: Say = lambda _: None,
+    ) -> str:
+        """A report as one HTML page, with everything that its numbers stand on. ``price`` of a GPU hour."""
+        from ddqjobs.page import facts, render
+
+        workspace = self.workspace(made.experiment, site)
+        plan, products = workspace.plan(refresh=False), workspace.products()
+        curves = self.report_files(workspace).curves(plan, products, say)
+        behind = facts.read(workspace, self.stacks(workspace), plan, products, (row.run for row in made.runs))
+        experiment = workspace.loaded.experiment
+        return render.page(experiment, plan, made, behind, curves, products, price=price)
+
+    def export(self, made: Report, kind: str, folder: Path, *, site: str | None = None) -> int:
+        """The done runs of a report for another tool (:data:`ddqjobs.exports.KINDS`); returns how many."""
+        from ddqjobs import exports
+
+        workspace = self.workspace(made.experiment, site)
+        plan, products = workspace.plan(refresh=False), workspace.products()
+        runs = exports.collect(plan, products, workspace.results / "runs", (row.run for row in made.runs))
+        return exports.export(kind, folder, made.experiment, runs)
+
+    def report_files(self, workspace: Workspace) -> ReportFiles:
+        """What reports read beside the ledger."""
+        from ddqjobs.report_files import ReportFiles
+
+        return ReportFiles(workspace.results, self.stacks(workspace))
 
     # -- doing ------------------------------------------------------------------------------------------
 
@@ -254,7 +303,41 @@ class Project:
                 workspace.call_off(tickets[planned.ticket])
         for name, jobs in by_site.items():
             workspace.scheduler(name).cancel(jobs)
+        for planned in active:  # the scheduler answered, and does not know the job: nothing else would end it
+            if planned.job and planned.state is JobState.UNKNOWN:
+                workspace.write_off(tickets[planned.ticket])
         return [p.run.name for p in active]
+
+    def hold(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> Plan:
+        """Keeps the queued ones among runs from starting; returns these runs as they are afterwards. Raises
+        SchedulerError."""
+        return self._ask_of(plan, runs, JobState.QUEUED, site, lambda scheduler, jobs: scheduler.hold(jobs))
+
+    def release(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> Plan:
+        """Lets the held ones among runs start again; returns these runs as they are afterwards. Raises
+        SchedulerError."""
+        return self._ask_of(plan, runs, JobState.HELD, site, lambda scheduler, jobs: scheduler.release(jobs))
+
+    def _ask_of(
+        self,
+        plan: Plan,
+        runs: Sequence[PlannedRun],
+        state: JobState,
+        site: str | None,
+        ask: Callable[[Scheduler, Sequence[str]], None],
+    ) -> Plan:
+        """Asks something of the jobs in that state, site by site, and looks at them again."""
+        workspace = self._of(plan, site)
+        asked = [p for p in runs if p.status is Status.ACTIVE and p.state is state and p.job]
+        tickets = workspace.history().tickets
+        by_site: dict[str, list[str]] = {}
+        for planned in asked:
+            by_site.setdefault(tickets[planned.ticket].site, []).append(planned.job)
+        for name, jobs in by_site.items():
+            ask(workspace.scheduler(name), jobs)
+        names = {p.run.name for p in runs}
+        after = workspace.plan() if asked else plan
+        return msgspec.structs.replace(after, runs=tuple(p for p in after.runs if p.run.name in names))
 
     def retry(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> list[str]:
         """Makes failed runs eligible again; returns their names."""
@@ -262,6 +345,46 @@ class Project:
         if failed:
             self._of(plan, site).ledger.append(Retried(runs=failed))
         return failed
+
+    def shell(
+        self,
+        plan: Plan,
+        run: str,
+        *,
+        site: str | None = None,
+        typed: str = "",
+        time_s: int = 3600,
+        gpus: int | None = None,
+    ) -> Shell:
+        """What enters a run's environment where the site's jobs run; ``typed`` is shell text to run there
+        instead of a shell. Raises MissingError, EnvironmentNotReadyError, StateError."""
+        from ddqjobs import shell
+
+        workspace = self._of(plan, site)
+        asked = shell.Asked(run=one_run(plan, run).run, typed=typed, time_s=time_s, gpus=gpus)
+        return shell.prepare(workspace, self.stacks(workspace), asked)
+
+    def examine(
+        self,
+        plan: Plan,
+        runs: Sequence[PlannedRun],
+        options: DoctorOptions | None = None,
+        *,
+        site: str | None = None,
+        say: Callable[[Line], None] = lambda _: None,
+    ) -> list[Line]:
+        """What would keep these runs from starting or ending well on their site, line by line."""
+        from ddqjobs import doctor
+
+        workspace = self._of(plan, site)
+        return doctor.examine(workspace, self.stacks(workspace), runs, options or doctor.Options(), say)
+
+    def cleaning(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> Cleaning:
+        """What `clean` would remove of these runs' checkpoints and what stays, with reasons."""
+        from ddqjobs import cleaning
+
+        workspace = self._of(plan, site)
+        return cleaning.look(workspace.results, self.root, workspace.loaded.experiment, plan, runs)
 
     def adopt(self, plan: Plan, run: str, path: Path, *, site: str | None = None) -> Product:
         """Takes in a result that exists already: a work_dir or a checkpoint."""
@@ -296,11 +419,59 @@ class Project:
         """Submits until nothing chosen is active or submittable any more; returns the plan of these runs.
 
         The filters choose once, at the beginning; the budget of GPU hours is for all that is submitted
-        meanwhile. Raises SchedulerError when a scheduler could not be asked for the site's submit_timeout.
+        meanwhile. It looks again after ``pause_s``, or as seldom as the site's calls per minute ask for.
+        Raises SchedulerError when a scheduler could not be asked for the site's submit_timeout.
         """
         workspace = self.workspace(experiment, site)
         plan = workspace.plan()
         wanted = self.submitting(plan, filters, options)
+        return self._follow(workspace, plan, wanted, say, show, pause_s)
+
+    def try_canaries(
+        self,
+        experiment: str | None,
+        filters: Filters,
+        options: SubmitOptions,
+        *,
+        site: str | None = None,
+        say: Say = lambda _: None,
+        show: Callable[[Plan, Sequence[PlannedRun]], None] = lambda _plan, _runs: None,
+        pause_s: float = 0.5,
+    ) -> tuple[PlannedRun, ...]:
+        """Runs the canaries of the trainings that `submit` would start, with what they need, unless they are
+        done with today's code; returns them as they ended. Raises as ``wait``, and InputError for a code
+        without one."""
+        from ddqjobs import canary
+        from ddqjobs.submission import Submitting
+
+        workspace = self.workspace(experiment, site)
+        workspace.trying = True
+        try:
+            plan = workspace.plan()
+            wanted = self.submitting(plan, filters, options)
+            chosen = canary.needed(plan, [p.run for p in plan.runs if wanted.wants(p.run)])
+            names = frozenset(p.run.name for p in chosen)
+            done = {p.run.name for p in plan.runs if p.status is Status.DONE and not p.gone}
+            needed = (with_upstream(plan, chosen) - done) | names
+            if any(p.status is not Status.DONE or p.stale for p in chosen):
+                trying = Submitting(chosen=needed, named=needed, stale=True)
+                plan = self._follow(workspace, plan, trying, say, show, pause_s)
+            return tuple(p for p in plan.runs if p.run.name in names)
+        finally:
+            workspace.trying = False
+
+    def _follow(
+        self,
+        workspace: Workspace,
+        plan: Plan,
+        wanted: Submitting,
+        say: Say,
+        show: Callable[[Plan, Sequence[PlannedRun]], None],
+        pause_s: float,
+    ) -> Plan:
+        """Submits what is wanted, again and again; see :meth:`wait`."""
+        calls = workspace.site.limits.calls_per_minute
+        pause_s = max(pause_s, 60 * _CALLS_PER_LOOK / calls) if calls else pause_s
         submitter, patience = self._submitter(workspace), _Patience(seconds(workspace.site.submit_timeout))
         said: set[str] = set()
         idle = 0

@@ -34,6 +34,15 @@ from ddqjobs.units import seconds
 
 HEARTBEAT_S = 15
 _DONAU_NAME = 100  # characters of a job's name before the token
+# What an environment must be able to do on a node: load the largest of what it has.
+_LOOK_AROUND = (
+    "import importlib.util as u, sys; "
+    "found = [n for n in ('torch', 'mmengine', 'mmcv') if u.find_spec(n)]; "
+    "mods = [__import__(n) for n in found]; "
+    "gpu = 'torch' in found and mods[0].cuda.is_available() and mods[0].cuda.device_count() or 0; "
+    "print('Python %d.%d' % sys.version_info[:2], "
+    "*('%s %s' % (m.__name__, m.__version__) for m in mods), '%d GPUs' % gpu)"
+)
 # The elements of an array are sourced by the job script, which sets and reads their variables.
 _SOURCED = "# shellcheck shell=bash disable=SC2034,SC2153,SC2154\n"
 _DIRECTIVE = re.compile(r"[A-Za-z0-9@._:=;,/%+\[\]()*!'\" -]*")
@@ -113,6 +122,8 @@ def command(run: Run, option_flag: str) -> str:
     """The run's command as shell text."""
     values = _values(run)
     words: list[str] = []
+    if launched(run):
+        words = [word(text, values) for text in ("{python}", "-m", "ddqjobs.detect.launch", run.launcher)]
     for text in run.command:
         if text == "{options}":
             words += [quote(w) for w in ([option_flag] if run.options and option_flag else [])]
@@ -120,6 +131,11 @@ def command(run: Run, option_flag: str) -> str:
         else:
             words.append(word(text, values))
     return " ".join(words)
+
+
+def launched(run: Run) -> bool:
+    """Whether a launcher starts the run's processes: where its code names one, and there are several."""
+    return run.launcher != "plain" and run.resources.nodes * max(1, run.resources.gpus) > 1
 
 
 def _values(run: Run) -> dict[str, str]:
@@ -170,6 +186,7 @@ class Renderer:
 
     def __init__(self, template_roots: Sequence[Path]) -> None:
         self._jinja = Environment(
+            auto_reload=False,
             loader=ChoiceLoader([FileSystemLoader(root) for root in template_roots]),
             undefined=StrictUndefined,
             autoescape=False,
@@ -199,11 +216,56 @@ class Renderer:
             modules=site.modules,
             elements=elements if len(runs) == 1 else "",
             heartbeat_s=HEARTBEAT_S,
+            nodes=resources.nodes,
+            hang_s=seconds(site.hang),
             directives=directives(site, resources, name, len(runs), context),
             donau=site.donau,
+            stop_after_s=max(resources.time_s - seconds(site.warning), resources.time_s // 2, 1),
+            meet_s=seconds(site.donau.launch.meet),
         )
         manifest = b"".join(msgspec.json.encode(run) + b"\n" for run in runs).decode()
         return Scripts(job=job, elements="" if len(runs) == 1 else _SOURCED + elements, manifest=manifest)
+
+    def shell(self, run: Run, site: Site, context: Context, typed: str) -> str:
+        """A script that enters a run's environment: for ``typed`` shell text, or a terminal without any."""
+        words = ("bash", "-c", "{env.DDQJOBS_TYPED}") if typed else ("bash", "--noprofile", "--norc", "-i")
+        return self._fill(
+            ["shell.sh.j2"],
+            run=run.name,
+            site=site.name,
+            results=context.results,
+            code=context.code,
+            setup=site.setup,
+            modules=site.modules,
+            element=self.element(0, msgspec.structs.replace(run, command=words), site, context),
+            command=command(run, context.option_flags.get(run.code, "")),
+            typed=typed,
+        )
+
+    def doctor(
+        self, site: Site, context: Context, environments: Sequence[str], paths: Sequence[str], gpus: int
+    ) -> str:
+        """A script that looks around on a node: shared folder, clock, modules, environments, paths."""
+        resources = on_site(Resources(gpus=gpus, time_s=300), site)
+        entered = [(name, context.activate.get(name, "")) for name in environments]
+        return self._fill(
+            ["doctor.sh.j2"],
+            site=site.name,
+            directives=directives(site, resources, "ddqjobs.doctor", 1, context),
+            folder=str(PurePosixPath(context.results) / "submissions" / context.token),
+            setup=site.setup,
+            modules=site.modules,
+            program=_LOOK_AROUND,
+            environments=[
+                (
+                    name,
+                    "python" if activate else quote(context.pythons[name]),
+                    shell_path(activate, context.project) if activate else "",
+                )
+                for name, activate in entered
+            ],
+            paths=[(path, shell_path(path, context.project)) for path in paths],
+        )
 
     def _fill(self, names: Sequence[str], **values: object) -> str:
         """The first of these templates that exists, filled. A site's owner writes templates, so whatever goes
@@ -241,6 +303,7 @@ class Renderer:
             seed="" if run.seed is None else run.seed,
             deterministic=int(run.deterministic),
             gpus=resources.gpus,
+            nodes=resources.nodes,
             environment=run.environment,
             python=_python(run, site, context, activate),
             threads=_threads(run.resources),
@@ -302,12 +365,17 @@ def _slurm(site: Site, r: Resources, name: str, count: int, context: Context) ->
         ("--signal", f"B:USR1@{seconds(site.warning)}"),
         ("--open-mode", "append"),
         ("--output", out + ("%a.log" if count > 1 else "0.log")),
-        ("--array", f"0-{count - 1}" if count > 1 else ""),
+        ("--array", _slurm_array(count, site.limits.array_running)),
         ("--mail-type", "END,FAIL" if s.mail else ""),
         ("--mail-user", s.mail),
     ]
     options = [f"{flag}={value}" for flag, value in pairs if value != ""]
     return [*options, "--requeue", *(["--exclusive"] if s.exclusive else []), *s.extra]
+
+
+def _slurm_array(count: int, running: int) -> str:
+    """The value of ``--array``; empty for an only element, which is no array."""
+    return "" if count == 1 else f"0-{count - 1}" + (f"%{running}" if running else "")
 
 
 def _slurm_time(time_s: int) -> str:

@@ -15,8 +15,11 @@ from fractions import Fraction
 
 import msgspec
 
-from ddqjobs.report import Cell, ModelRow, Report, label
+from ddqjobs.report import Report, rules
+from ddqjobs.report_cells import Cell, ModelRow
 from ddqjobs.report_checks import AlignRow, CheckRow
+from ddqjobs.report_desk import label
+from ddqjobs.report_findings import CurveRow, RecomputedRow, points_text
 from ddqjobs.results import COLUMNS
 from ddqjobs.text_table import cells, clean, format_table
 from ddqjobs.verdict import Judgement, Outcome, format_difference
@@ -24,6 +27,7 @@ from ddqjobs.verdict import Judgement, Outcome, format_difference
 FORMATS = ("table", "markdown", "csv", "json", "latex")
 Style = Callable[[str, str], str]  # (outcome or "head", text) -> coloured text
 LISTED = 6  # names of missing runs that the text spells out
+RULES = 24  # verdicts whose rules the text spells out
 
 
 class Grid(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +38,14 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[tuple[str, ...], ...]
     align: str
     outcomes: dict[tuple[int, int], str] = {}
+
+
+class Text(msgspec.Struct, frozen=True, kw_only=True):
+    """What any format of text shows: tables, then titled lists."""
+
+    title: str
+    grids: tuple[Grid, ...]
+    lists: tuple[tuple[str, list[str]], ...] = ()
 
 
 def render(report: Report, form: str, *, width: int | None = None, style: Style | None = None) -> str:
@@ -52,6 +64,10 @@ def grids(report: Report, *, tall: bool = False, brief: bool = False) -> list[Gr
     made = [_tall(report) if tall else _wide(report, brief)] if report.models else []
     if report.alignment:
         made.append(_alignment(report.alignment))
+    if report.curves:
+        made.append(_curves(report.curves))
+    if report.recomputed:
+        made.append(_recomputed(report.recomputed))
     if report.checks:
         made.append(_checks(report.checks))
     return made
@@ -135,7 +151,12 @@ def _alignment(found: Sequence[AlignRow]) -> Grid:
     # Columns that only some comparisons fill stand there only if one does.
     ap = any(row.found.ap_quanta is not None for row in found)
     weights = any(row.found.weights for row in found)
-    more = (*(("AP",) if ap else ()), *(("weights",) if weights else ()))
+    outputs = any(row.found.outputs for row in found)
+    more = (
+        *(("AP",) if ap else ()),
+        *(("weights",) if weights else ()),
+        *(("modules", "first module that differs") if outputs else ()),
+    )
     header = ("run", "phase", *more, *predictions, "first loss difference", "loss (relative)", "verdict")
     rows, outcomes = [], {}
     for number, row in enumerate(found):
@@ -147,7 +168,14 @@ def _alignment(found: Sequence[AlignRow]) -> Grid:
         unmatched = "" if f.unmatched is None else str(f.unmatched)
         numbers = (_number(f.box), _number(f.score), unmatched, first, _number(f.loss))
         points = "" if f.ap_quanta is None else format_difference(Fraction(f.ap_quanta))
-        first_columns = (*((points,) if ap else ()), *((_number(f.weight),) if weights else ()))
+        module = f.first_module or ("none" if f.outputs else "")
+        if f.outputs and f.modules is not None:
+            module += f" of {f.modules}"
+        first_columns = (
+            *((points,) if ap else ()),
+            *((_number(f.weight),) if weights else ()),
+            *((_number(f.module), module) if outputs else ()),
+        )
         rows.append((_marked(row.run, row), row.phase, *first_columns, *numbers, row.judgement.word))
         if row.judgement.outcome:
             outcomes[number, len(header) - 1] = row.judgement.outcome.value
@@ -157,6 +185,33 @@ def _alignment(found: Sequence[AlignRow]) -> Grid:
         rows=tuple(rows),
         align=f"ll{'r' * len(more)}rrrlrl",
         outcomes=outcomes,
+    )
+
+
+def _curves(found: Sequence[CurveRow]) -> Grid:
+    header = ("model", "variant", "phase", "apart", "seeds apart", "verdict")
+    rows = tuple(
+        (r.model, r.variant, r.phase, _number(r.distance), _number(r.spread), r.judgement.word) for r in found
+    )
+    outcomes = {(i, 5): r.judgement.outcome.value for i, r in enumerate(found) if r.judgement.outcome}
+    return Grid(title="Loss curves", header=header, rows=rows, align="lllrrl", outcomes=outcomes)
+
+
+def _recomputed(found: Sequence[RecomputedRow]) -> Grid:
+    header = ("run", "phase", "AP in the log", "recomputed", "verdict")
+    rows = tuple(
+        (
+            r.run,
+            r.phase,
+            "" if r.printed is None else f"{r.printed:.1f}",
+            points_text(r.recomputed),
+            r.judgement.word,
+        )
+        for r in found
+    )
+    outcomes = {(i, 4): r.judgement.outcome.value for i, r in enumerate(found) if r.judgement.outcome}
+    return Grid(
+        title="AP recomputed from the predictions", header=header, rows=rows, align="llrrl", outcomes=outcomes
     )
 
 
@@ -179,6 +234,10 @@ def _lines_after(report: Report) -> Iterator[tuple[str, list[str]]]:
     stale = [f"{row.run}: {row.stale}" for row in report.runs if row.stale]
     if stale:
         yield "Stale", stale[:LISTED] + ([f"and {len(stale) - LISTED} more"] if len(stale) > LISTED else [])
+    said = [f"{_names(whats)}: {rule}" for rule, whats in rules(report).items()]
+    if said:
+        more = f"and {len(said) - RULES} more: --format json has all of them"
+        yield "Rules", said[:RULES] + ([more] if len(said) > RULES else [])
     if report.footnotes:
         yield "Notes", list(report.footnotes)
 
@@ -194,13 +253,20 @@ def _names(names: Sequence[str]) -> str:
 def table(report: Report, *, width: int | None = None, style: Style | None = None) -> str:
     """Terminal text. The AP table takes the fullest of three layouts that fits ``width``: whole verdict
     words, short ones, or a line per model and phase."""
-    blocks = [clean(f"{report.experiment}: {report.title}" if report.title else report.experiment)]
-    for grid in _fitting(report, width):
+    title = f"{report.experiment}: {report.title}" if report.title else report.experiment
+    made = Text(title=title, grids=tuple(_fitting(report, width)), lists=tuple(_lines_after(report)))
+    return text_table(made, width=width, style=style)
+
+
+def text_table(text_: Text, *, width: int | None = None, style: Style | None = None) -> str:
+    """Terminal text."""
+    blocks = [clean(text_.title)]
+    for grid in text_.grids:
         text = format_table(
             grid.header, grid.rows, align=grid.align, width=width, paint=_painter(grid, style), rule=True
         )
         blocks.append(f"{_styled(style, 'head', grid.title)}\n{text}")
-    for title, lines in _lines_after(report):
+    for title, lines in text_.lists:
         body = "\n".join(f"  {clean(line)}" for line in lines)
         blocks.append(f"{_styled(style, 'head', title)}\n{body}")
     return "\n\n".join(blocks) + "\n"
@@ -239,13 +305,19 @@ def _painter(grid: Grid, style: Style | None) -> Callable[[int, int, str], str] 
 
 def markdown(report: Report) -> str:
     """GitHub Markdown."""
-    blocks = [f"# {_md(report.title or report.experiment)}"]
-    for grid in grids(report):
+    title = report.title or report.experiment
+    return text_markdown(Text(title=title, grids=tuple(grids(report)), lists=tuple(_lines_after(report))))
+
+
+def text_markdown(text: Text) -> str:
+    """GitHub Markdown."""
+    blocks = [f"# {_md(text.title)}"]
+    for grid in text.grids:
         marks = ["---:" if side == "r" else "---" for side in grid.align]
         lines = [_md_row(map(_md, grid.header)), _md_row(marks)]
         lines += [_md_row(map(_md, row)) for row in grid.rows]
-        blocks.append(f"## {grid.title}\n\n" + "\n".join(lines))
-    for title, lines in _lines_after(report):
+        blocks.append(f"## {_md(grid.title)}\n\n" + "\n".join(lines))
+    for title, lines in text.lists:
         blocks.append(f"## {title}\n\n" + "\n".join(f"- {_md(line)}" for line in lines))
     return "\n\n".join(blocks) + "\n"
 
@@ -279,6 +351,15 @@ def to_csv(report: Report) -> str:
     return out.getvalue()
 
 
+def text_csv(grid: Grid) -> str:
+    """One table of texts."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(grid.header)
+    writer.writerows([[_csv(text) for text in row] for row in grid.rows])
+    return out.getvalue()
+
+
 def _csv(value: object) -> object:
     if isinstance(value, str):
         return f"'{clean(value)}" if value[:1] in ("=", "+", "-", "@", "\t", "\r") and value else clean(value)
@@ -287,9 +368,9 @@ def _csv(value: object) -> object:
     return "" if value is None else value
 
 
-def to_json(report: Report) -> str:
+def to_json(document: msgspec.Struct) -> str:
     """One versioned document; NaN and infinity are null."""
-    text = msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
+    text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
     # Legal in JSON, and yet what a terminal acts upon: DEL, C1 controls, bidirectional overrides.
     return re.sub("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]", _json_escape, text) + "\n"
 
@@ -326,15 +407,22 @@ _LATEX = {
 
 def latex(report: Report) -> str:
     """Tables for booktabs, verdicts in short words; summary and notes as comments and text below."""
+    title = report.title or report.experiment
+    made = tuple(grids(report, brief=True))
+    return text_latex(Text(title=title, grids=made, lists=tuple(_lines_after(report))))
+
+
+def text_latex(text: Text) -> str:
+    """Tables for booktabs."""
     blocks = ["% \\usepackage{booktabs,textcomp}\n% \\usepackage[T1]{fontenc}"]
-    for grid in grids(report, brief=True):
+    for grid in text.grids:
         lines = [_tex_row(grid.header), r"\midrule", *map(_tex_row, grid.rows)]
         body = "\n".join(lines)
         blocks.append(
-            f"\\begin{{table}}\n\\caption{{{_tex(report.title or report.experiment)}: {_tex(grid.title)}}}\n"
+            f"\\begin{{table}}\n\\caption{{{_tex(text.title)}: {_tex(grid.title)}}}\n"
             f"\\begin{{tabular}}{{{grid.align}}}\n\\toprule\n{body}\n\\bottomrule\n\\end{{tabular}}\n\\end{{table}}"
         )
-    for title, lines in _lines_after(report):
+    for title, lines in text.lists:
         items = "\n".join(f"\\item {{}}{_tex(line)}" for line in lines)
         blocks.append(f"\\paragraph{{{title}}}\n\\begin{{itemize}}\n{items}\n\\end{{itemize}}")
     return "\n\n".join(blocks) + "\n"

@@ -89,6 +89,9 @@ class Alignment(msgspec.Struct, frozen=True, kw_only=True):
     left_over: int | None = None  # iterations and loss terms that only one side has
     weight: float | None = None  # largest absolute difference of any weight
     tensors: int | None = None  # weights compared
+    module: float | None = None  # largest difference of any module's output, in parts of its largest value
+    modules: int | None = None  # modules compared
+    first_module: str = ""  # the first whose output differs; empty if none does
     ap_nan: bool = False  # the AP difference was asked for, and one side has none
 
     @property
@@ -100,6 +103,11 @@ class Alignment(msgspec.Struct, frozen=True, kw_only=True):
     def weights(self) -> bool:
         """Whether checkpoints were compared."""
         return self.weight is not None
+
+    @property
+    def outputs(self) -> bool:
+        """Whether the outputs of modules were compared."""
+        return self.module is not None
 
     @property
     def losses(self) -> bool:
@@ -122,6 +130,9 @@ def alignment(product: Product) -> Alignment:
         loss=_number(product, "loss"),
         left_over=_whole(product, "left_over"),
         weight=_number(product, "weight"),
+        module=_number(product, "module"),
+        modules=_whole(product, "modules"),
+        first_module=_first_module(product),
         tensors=_whole(product, "tensors"),
         ap_nan=ap is not None and math.isinf(ap),
     )
@@ -133,8 +144,10 @@ def judge_alignment(found: Alignment, run: Run) -> Judgement:
     A box without a partner differs by more than any tolerance, so wherever boxes or scores are limited no
     box may be left over.
     """
-    if not (found.predictions or found.losses or found.weights):
-        return unknown("nothing was compared", "an alignment compares weights, predictions or losses")
+    if not (found.predictions or found.losses or found.weights or found.outputs):
+        return unknown(
+            "nothing was compared", "an alignment compares weights, modules, predictions or losses"
+        )
     limits = dict(run.tolerances)
     measured: list[tuple[str, float | None, float | None]] = []
     if found.predictions:
@@ -149,11 +162,21 @@ def judge_alignment(found: Alignment, run: Run) -> Judgement:
             measured.append(("AP", math.inf, limits["ap"]))
     if found.weights:
         measured.append(("weights", found.weight, limits.get("weight")))
+    if found.outputs:
+        measured.append(("modules", found.module, limits.get("module")))
+        if "module" in limits:
+            measured.append(("modules on one side only", found.left_over, 0))
     if found.losses:
         measured.append(("loss", found.loss, limits.get("loss")))
         if "loss" in limits:
             measured.append(("iterations and terms on one side only", found.left_over, 0))
     return judge_limits(measured)
+
+
+def _first_module(product: Product) -> str:
+    first = product.report.get("first")
+    name = first.get("name") if isinstance(first, dict) else None
+    return name if isinstance(name, str) else ""
 
 
 def _number(product: Product, key: str) -> float | None:
@@ -178,7 +201,12 @@ def say(planned: PlannedRun, progress: Progress | None = None) -> str:
     if planned.status is Status.ACTIVE:
         if planned.state is JobState.RUNNING:
             return f"running{_how_far(progress)}"
-        words = {JobState.QUEUED: "queued", JobState.STOPPED: "held", JobState.ENDED: "ending"}
+        words = {
+            JobState.QUEUED: "queued",
+            JobState.HELD: "held",
+            JobState.STOPPED: "suspended",
+            JobState.ENDED: "ending",
+        }
         return "submitted" if planned.state is None else words.get(planned.state, "state unknown")
     return OPTIONAL if planned.run.optional else planned.status.value
 
@@ -214,6 +242,7 @@ class Row(msgspec.Struct, kw_only=True):
     stale: str  # why the result is of another digest; empty if it is not
     attempts: int
     attempt: int | None  # the one that made the product
+    repeated_iterations: int | None  # of a training: done more than once, because an attempt was cut off
     AP: float | None = None  # points
     AP50: float | None = None
     AP75: float | None = None
@@ -241,7 +270,15 @@ class Row(msgspec.Struct, kw_only=True):
 
 
 COLUMNS: tuple[str, ...] = Row.__struct_fields__
-_INTEGERS = ("seed", "attempt", "ap_quanta", "unmatched", "loss_iterations", "loss_first_difference")
+_INTEGERS = (
+    "seed",
+    "attempt",
+    "repeated_iterations",
+    "ap_quanta",
+    "unmatched",
+    "loss_iterations",
+    "loss_first_difference",
+)
 _DIFFERENCES = ("box_difference", "score_difference", "loss_relative_difference")
 _FLOATS = (*METRICS, *_DIFFERENCES, "gpu_hours", "finished_at")
 
@@ -276,6 +313,7 @@ def _row(planned: PlannedRun, product: Product | None, progress: Progress | None
         stale=planned.stale,
         attempts=planned.attempts,
         attempt=None,
+        repeated_iterations=None,
         gpu_hours=run.gpu_hours,
         code=run.code,
         environment=run.environment,
@@ -293,6 +331,8 @@ def _fill(row: Row, product: Product) -> None:
     """Adds what a product says; only a done run's product speaks for it."""
     row.adopted, row.adopted_from = bool(product.adopted_from), product.adopted_from
     row.attempt, row.digest = product.attempt, product.digest or row.digest
+    repeated = product.report.get("repeated_iterations")
+    row.repeated_iterations = repeated if isinstance(repeated, int) else None
     row.finished_at = product.finished_at or None
     row.log = product.artifacts.get("log", "")
     row.checkpoint_sha256 = product.sha256.get("checkpoint", "")

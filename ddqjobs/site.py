@@ -90,10 +90,12 @@ class DonauDialect(Table, frozen=True, kw_only=True):
     ask: list[DonauQuestion]
     all: DonauQuestion  # every job of the user that has not ended
     cancel: list[str]  # {job}
+    hold: list[str] = []  # {job}; empty: it cannot be done
+    release: list[str] = []  # {job}
     help: list[list[str]] = []  # commands whose output tells what the command line knows
     columns: DonauColumns
     patterns: DonauPatterns
-    states: dict[str, Literal["queued", "running", "stopped", "ended", "failed"]]
+    states: dict[str, Literal["queued", "held", "running", "stopped", "ended", "failed"]]
     cancelled: list[int] = []  # exit codes of cancelled jobs
     page: Annotated[int, Meta(ge=1, le=1000)] = 200
     login: str = ""  # the command that gets a new token, for messages
@@ -140,7 +142,8 @@ class Local(Table, frozen=True, kw_only=True):
 class Limits(Table, frozen=True, kw_only=True):
     """What the site allows. 0 means no limit."""
 
-    array_size: Annotated[int, Meta(ge=0)] = 0
+    array_size: Annotated[int, Meta(ge=0)] = 0  # elements of one array; Slurm's MaxArraySize less one
+    array_running: Annotated[int, Meta(ge=0)] = 0  # elements of one array that run at the same time
     jobs_in_queue: Annotated[int, Meta(ge=0)] = 0
     calls_per_minute: Annotated[int, Meta(ge=0)] = 0
     time: str = ""
@@ -171,3 +174,5 @@ class Site(Table, frozen=True, kw_only=True):
     warning: str = "120s"  # how long before its time limit a job is asked to stop
     grace: str = "60s"  # absence of evidence counts only after this (file system caches)
     submit_timeout: str = "120s"
+    avoid_bad_nodes: str = "2h"  # after two different runs were lost or hung on a node; 0s: never
+    hang: str = "30m"  # a task that logs nothing for so long is ended; 0s: never

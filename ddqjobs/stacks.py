@@ -37,3 +37,11 @@ class Stacks:
         except DdqjobsError as error:
             return str(error)
         return ""
+
+    def state(self, name: str) -> environments.State:
+        """Whether the environment is ready on this site, and what its proof says."""
+        return environments.state(self.base, self._load(name))
+
+    def identity(self, name: str) -> str:
+        """The digest of what decides the results of runs in the environment."""
+        return environments.identity(self._load(name))

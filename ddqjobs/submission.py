@@ -34,16 +34,24 @@ from ddqjobs.estimate import Estimate, estimates
 from ddqjobs.history import RunHistory
 from ddqjobs.ledger import Intent, Submitted, Voided, Wanted, ticket_of
 from ddqjobs.model import Frozen, JobState, Plan, PlannedRun, Resources, Run, Status
+from ddqjobs.nodes import bad_nodes
 from ddqjobs.process import myself
-from ddqjobs.render import Context, Renderer, Scripts, job_name, on_site, option_flags
-from ddqjobs.schedulers.base import Capabilities, Element, RefusedError, Submission, SubmitUnknownError
+from ddqjobs.render import Context, Renderer, Scripts, directives, job_name, on_site, option_flags
+from ddqjobs.schedulers.base import (
+    Capabilities,
+    DependencyGoneError,
+    Element,
+    RefusedError,
+    Submission,
+    SubmitUnknownError,
+)
 from ddqjobs.schedulers.registry import capabilities
 from ddqjobs.snapshot import snapshot
 from ddqjobs.stacks import Stacks
 from ddqjobs.units import seconds
 from ddqjobs.workspace import Workspace
 
-_IN_QUEUE = (JobState.QUEUED, JobState.RUNNING, JobState.STOPPED)
+_IN_QUEUE = (JobState.QUEUED, JobState.HELD, JobState.RUNNING, JobState.STOPPED)
 Say = Callable[[str], None]
 
 
@@ -125,10 +133,27 @@ def within_budget(
     return tuple(kept.values()), left
 
 
+def within_queue(
+    picks: Sequence[PlannedRun], left: dict[str, str], limit: int, room: int | None
+) -> tuple[tuple[PlannedRun, ...], dict[str, str]]:
+    """Keeps as many runs, in order, as the site's queue still takes; None: all of them."""
+    if room is None:
+        return tuple(picks), left
+    over = {p.run.name: f"{p.status.value}: {planning.full(limit)}" for p in picks[room:]}
+    return tuple(picks[:room]), {**left, **over}
+
+
+Place = tuple[str, int]  # (array, index) of a run in the queue or about to be; -1 where it is no array
+
+
 def batches(
-    picks: Sequence[PlannedRun], workspace: Workspace, able: Capabilities
+    picks: Sequence[PlannedRun],
+    workspace: Workspace,
+    able: Capabilities,
+    jobs: Mapping[str, str] | None = None,
 ) -> list[tuple[Resources, list[Run]]]:
-    """Runs of one submission each: same depth below the picks, same resources, at most an array's size."""
+    """Runs of one submission each: same depth below the picks, same resources, at most an array's size, and
+    dependencies that the scheduler can say of an array (:func:`alike`). ``jobs`` are in the queue already."""
     depth: dict[str, int] = {}
     groups: dict[tuple[int, Resources], list[Run]] = {}
     for planned in picks:
@@ -136,8 +161,43 @@ def batches(
         depth[run.name] = 1 + max((depth[up] for up in run.upstream if up in depth), default=-1)
         groups.setdefault((depth[run.name], on_site(run.resources, workspace.site)), []).append(run)
     size = (workspace.site.limits.array_size or 1000) if able.arrays else 1
-    ordered = sorted(groups.items(), key=lambda item: item[0][0])
-    return [(r, runs[i : i + size]) for (_, r), runs in ordered for i in range(0, len(runs), size)]
+    places = {run: _place(job) for run, job in (jobs or {}).items()}
+    made: list[tuple[Resources, list[Run]]] = []
+    for (_, resources), runs in sorted(groups.items(), key=lambda item: item[0][0]):
+        for similar in [runs] if able.own_dependencies else alike(runs, places):
+            for start in range(0, len(similar), size):
+                batch = similar[start : start + size]
+                places.update((run.name, (f"new {len(made)}", i)) for i, run in enumerate(batch))
+                made.append((resources, batch))
+    return made
+
+
+def _place(job: str) -> Place:
+    array, _, index = job.rpartition("_")
+    return (array, int(index)) if array and index.isdecimal() else (job, -1)
+
+
+def alike(runs: Sequence[Run], places: Mapping[str, Place]) -> list[list[Run]]:
+    """Runs parted so that within a part either all wait for the same runs, or the n-th waits for the n-th of
+    another array. A scheduler says dependencies of a whole array: one that mixes others would let each
+    element wait for all, and fail with any.
+
+    ``places`` says where the runs are that are in the queue, or submitted just before. Whatever else a run
+    needs is done.
+    """
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        groups.setdefault(tuple(up for up in run.upstream if up in places), []).append(run)
+    parts: list[list[Run]] = []
+    corresponding: dict[tuple[str, ...], list[Run]] = {}
+    for waits, members in groups.items():
+        before = [places[up] for up in waits]
+        part = corresponding.get(arrays := tuple(array for array, _ in before), [])
+        if len(members) == 1 and before and {index for _, index in before} == {len(part)}:
+            corresponding[arrays] = [*part, *members]
+        else:
+            parts.append(members)
+    return [*corresponding.values(), *parts]
 
 
 class Submitter:
@@ -147,6 +207,7 @@ class Submitter:
         self._workspace = workspace
         self._stacks = stacks
         self._hours: dict[str, float | None] = {}
+        self._avoid: tuple[str, ...] = ()
         self._renderer = Renderer([root / "templates" for root in workspace.catalog.files.roots])
         self._planned: dict[str, PlannedRun] = {}  # of the plan that is carried out
 
@@ -170,6 +231,8 @@ class Submitter:
         costs = self._costs(plan)
         self._hours = {name: cost.gpu_hours for name, cost in costs.items()}
         picks, left = pick(plan, wanted, graph=able.dependencies, costs=costs)
+        limit = workspace.site.limits.jobs_in_queue
+        picks, left = within_queue(picks, left, limit, workspace.room() if picks else None)
         self._require_environments([p.run for p in picks])
         self._remember(wanted, plan, left)
         if not picks:
@@ -179,12 +242,44 @@ class Submitter:
         except OSError as error:
             raise _disk(workspace.results, error) from error
         outcome = Outcome(left=left)
+        self._avoid = self._bad_nodes(say)
         self._planned = {p.run.name: p for p in plan.runs}
         # A dependency only onto a job that was seen a moment ago: nobody knows what else would mean.
         jobs = {p.run.name: p.job for p in plan.runs if p.job and p.state in _IN_QUEUE}
-        for resources, runs in batches(self._as_they_will_be(picks, plan), workspace, able):
+        for resources, runs in batches(self._as_they_will_be(picks, plan), workspace, able, jobs):
             outcome = self._submit_batch(resources, runs, code, jobs, outcome, say)
         return outcome
+
+    def _bad_nodes(self, say: Say) -> tuple[str, ...]:
+        """Nodes to keep away from for a while; said once for each submission."""
+        workspace = self._workspace
+        window_s, site = seconds(workspace.site.avoid_bad_nodes), workspace.site.name
+        tickets = (t for t in workspace.history().tickets.values() if t.site == site)
+        bad = bad_nodes(tickets, time.time(), window_s)
+        for node, runs in bad.items():
+            say(f"warning: node {node} is avoided: {', '.join(runs[:3])} failed there")
+        return tuple(bad)
+
+    def shell(self, run: Run, typed: str) -> str:
+        """A script that enters a run's environment with the code as it is now. Raises
+        EnvironmentNotReadyError."""
+        self._require_environments([run])
+        workspace = self._workspace
+        workspace.ledger.begin()
+        try:
+            code = snapshot(workspace.results / "code", workspace.catalog.files, workspace.loaded.path)
+        except OSError as error:
+            raise _disk(workspace.results, error) from error
+        return self._renderer.shell(run, workspace.site, self._context("shell", code), typed)
+
+    def directives(self, resources: Resources, token: str, name: str = "ddqjobs.doctor") -> list[str]:
+        """The options of a job's script. Raises InputError for what must not stand in a directive line."""
+        return directives(self._workspace.site, resources, name, 1, self._context(token, ""))
+
+    def doctor_script(self, token: str, environments: Sequence[str], paths: Sequence[str], gpus: int) -> str:
+        """The script that looks around on a node (:mod:`ddqjobs.probe`)."""
+        context = self._context(token, "")
+        return self._renderer.doctor(self._workspace.site, context, environments, paths, gpus)
 
     def _remember(self, wanted: Submitting, plan: Plan, left: Mapping[str, str]) -> None:
         """Records what the user asked for, so that `advance` goes on with it. Where GPU hours are limited,
@@ -247,6 +342,7 @@ class Submitter:
             name=job_name(reserved),
             folder=str(folder),
             resources=resources,
+            avoid=self._avoid,
             elements=tuple(
                 Element(index=i, run=r.name, after=tuple(jobs[up] for up in r.upstream if up in jobs))
                 for i, r in enumerate(reserved)
@@ -257,6 +353,9 @@ class Submitter:
         except SubmitUnknownError as error:
             unknown = {r.name: str(error) for r in reserved}
             return msgspec.structs.replace(outcome, unconfirmed={**outcome.unconfirmed, **unknown})
+        except DependencyGoneError as error:
+            self._refused(token, len(reserved), error)
+            return _without(outcome, {r.name: f"{error}; its evidence decides" for r in reserved})
         except SchedulerError as error:
             self._refused(token, len(reserved), error)
             if not isinstance(error, RefusedError):
@@ -350,7 +449,7 @@ class Submitter:
             project=str(workspace.catalog.project),
             code=code,
             token=token,
-            user=_user(),
+            user=user(),
             pythons={name: str(self._stacks.python(name)) for name in names},
             activate=dict(workspace.site.activate),
             variables={name: self._stacks.variables(name) for name in names},
@@ -395,7 +494,8 @@ def new_token() -> str:
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
 
 
-def _user() -> str:
+def user() -> str:
+    """The user's name; the number where it has none."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

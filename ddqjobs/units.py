@@ -24,6 +24,15 @@ def megabytes(text: str) -> int:
     return round(float(match[1]) * _MEGABYTES[match[2]])
 
 
+def size(count: float) -> str:
+    """Bytes as people read them: ``0 B``, ``512 B``, ``1.5 kB``, ``38 MB``, ``1.25 TB`` (powers of ten)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}" if unit != "B" else f"{count:.0f} B"
+        count /= 1000
+    return f"{count:.3g} TB" if count < 1000 else f"{count:.0f} TB"
+
+
 def clock(seconds_: float) -> str:
     """Seconds as people read them: ``45s``, ``12m05s``, ``3h07m``, ``2d04h``."""
     total = max(0, round(seconds_))

@@ -14,12 +14,18 @@ exceeds: check     above the reference by more than the tolerance: better than  
                    published is a finding about the set-up, not a success       has looked
 equal              tolerance 0: the same to three decimals                      reproduced, or equal
 not equal          tolerance 0: any difference, whichever way                   short
-diverged           a metric is NaN                                              short
+diverged           a metric is NaN, or a training ended because its loss was     short
 unknown            a side of the comparison is not there (yet)                  unknown
 =================  ===========================================================  ======================
 
 *Reproduced* is said of a published figure, *equal* of another phase. Every word says how many seeds it
-stands on, ``(n=1)``; one seed never shows equivalence, so the word is not used.
+stands on, ``(n=1)``, and how many runs were left out because their machines failed them.
+
+These words speak of the mean that was measured. Whether the seeds *show* that the true difference keeps the
+tolerance is another question, answered by :mod:`ddqjobs.equivalence` from three independent seeds on and said
+beside the word: ``within tolerance, equivalent (n=3)`` or ``within tolerance, equivalence not shown (n=3)``.
+One seed never shows it. A published figure that is rounded more coarsely than detectors print is an interval,
+and where the verdict would hang on what was rounded away it is unknown.
 """
 
 from __future__ import annotations
@@ -32,6 +38,8 @@ from fractions import Fraction
 from functools import lru_cache
 
 import msgspec
+
+from ddqjobs.equivalence import Equivalence
 
 QUANTA_PER_POINT = 10  # one AP point is 0.01, one quantum 0.001
 EMPTY_CLASS = -1.0  # what COCO's evaluation says of an area class without objects
@@ -55,6 +63,8 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     brief: str  # the same for narrow tables
     rule: str  # one sentence: what was compared with what, and how much was allowed
     n: int = 0  # seeds, or pairs of seeds, that it stands on
+    excluded: int = 0  # runs left out because their machines failed them
+    test: Equivalence | None = None  # what three independent seeds or more show
 
     @property
     def good(self) -> bool:
@@ -131,31 +141,65 @@ def format_difference(difference: Fraction) -> str:
 
 
 def judge(
-    difference: Fraction, tolerance: Fraction, *, n: int, reference: str, published: bool, how: str = ""
+    difference: Fraction,
+    tolerance: Fraction,
+    *,
+    n: int,
+    reference: str,
+    published: bool,
+    how: str = "",
+    rounded_to: Fraction = Fraction(1),
+    excluded: int = 0,
+    test: Equivalence | None = None,
+    basis: str = "",
 ) -> Judgement:
-    """The verdict on a difference (ours - reference), both in quanta. ``reference`` names the other side in
-    the rule's sentence; ``published`` tells a reference figure from another phase; ``how`` says how the
-    difference was taken where that is not plain (means, pairs of seeds)."""
+    """The verdict on a difference (ours - reference), in quanta like ``tolerance``.
+
+    ``reference`` names the other side in the rule's sentence; ``published`` tells a reference figure from
+    another phase; ``how`` says how the difference was taken where that is not plain (means, pairs of seeds);
+    ``rounded_to`` is the last digit of the reference; ``excluded`` runs were left out; ``test`` is what the
+    seeds show, ``basis`` why there is none.
+    """
     passed = Outcome.REPRODUCED if published else Outcome.EQUAL
-    basis = f"n={n}, {how}" if how else f"n={n}"
-    distance = abs(difference)
+    outcome, word, brief = _point_rule(difference, tolerance, rounded_to, passed)
+    crashed = f"{excluded} crashed run{'s' if excluded > 1 else ''} left out" if excluded else ""
+    stands_on = ", ".join(filter(None, (f"n={n}", how, crashed)))
     if tolerance == 0:
-        rule = f"AP equal to three decimals to {reference}; {basis}"
-        if difference == 0:
-            return _judgement(passed, "equal", "equal", rule, n)
-        return _judgement(Outcome.SHORT, "not equal", "not equal", rule, n)
-    rule = f"AP within {format_points(tolerance)} points of {reference}; {basis}"
+        rule = f"AP equal to three decimals to {reference}; {stands_on}"
+    else:
+        rule = f"AP within {format_points(tolerance)} points of {reference}; {stands_on}"
+    rule = "; ".join(filter(None, (rule, test.text if test else basis)))
+    short = f"(n={n}, {excluded} left out)" if excluded else f"(n={n})"
+    shown = "" if test is None else ", equivalent" if test.shown else ", equivalence not shown"
+    return Judgement(
+        outcome=outcome,
+        word=f"{word}{shown} {short}",
+        brief=f"{brief}{', equivalent' if test is not None and test.shown else ''} {short}",
+        rule=rule,
+        n=n,
+        excluded=excluded,
+        test=test,
+    )
+
+
+def _point_rule(
+    difference: Fraction, tolerance: Fraction, rounded_to: Fraction, passed: Outcome
+) -> tuple[Outcome, str, str]:
+    """(outcome, word, short word) by the difference alone."""
+    distance = abs(difference)
+    if rounded_to > 1:  # the figure is anywhere within half its last digit
+        half = rounded_to / 2
+        if distance - half <= tolerance < distance + half:
+            return Outcome.UNKNOWN, "unknown: the reference is rounded too coarsely", "unknown"
+    if tolerance == 0:
+        return (passed, "equal", "equal") if difference == 0 else (Outcome.SHORT, "not equal", "not equal")
     if distance < tolerance:
-        return _judgement(passed, "within tolerance", "within", rule, n)
+        return passed, "within tolerance", "within"
     if distance == tolerance:
-        return _judgement(passed, "edge of tolerance", "edge", rule, n)
+        return passed, "edge of tolerance", "edge"
     if difference < 0:
-        return _judgement(Outcome.SHORT, "outside: short", "short", rule, n)
-    return _judgement(Outcome.UNKNOWN, "exceeds: check", "exceeds: check", rule, n)
-
-
-def _judgement(outcome: Outcome, word: str, brief: str, rule: str, n: int) -> Judgement:
-    return Judgement(outcome=outcome, word=f"{word} (n={n})", brief=f"{brief} (n={n})", rule=rule, n=n)
+        return Outcome.SHORT, "outside: short", "short"
+    return Outcome.UNKNOWN, "exceeds: check", "exceeds: check"
 
 
 def unknown(why: str, rule: str) -> Judgement:
@@ -163,9 +207,14 @@ def unknown(why: str, rule: str) -> Judgement:
     return Judgement(outcome=Outcome.UNKNOWN, word=f"unknown: {why}", brief="unknown", rule=rule)
 
 
-def diverged(rule: str, n: int) -> Judgement:
-    """A metric is NaN: whatever the tolerance, it is not the reference's."""
-    return Judgement(outcome=Outcome.SHORT, word="short: diverged", brief="diverged", rule=rule, n=n)
+def diverged(rule: str, diverged: int, of: int) -> Judgement:
+    """``diverged`` of ``of`` runs are NaN, or ended because their loss was: whatever the tolerance, and
+    whatever the others did, the method failed there."""
+    which = "" if of == 1 else f" ({diverged} of {of})"
+    rule = f"{rule}; a run that diverges is a failure, not a value to leave out"
+    return Judgement(
+        outcome=Outcome.SHORT, word=f"short: diverged{which}", brief=f"diverged{which}", rule=rule, n=of
+    )
 
 
 def unjudged(why: str) -> Judgement:

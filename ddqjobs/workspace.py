@@ -15,7 +15,7 @@ from ddqjobs.claims import Claims, Tickets
 from ddqjobs.errors import DdqjobsError, StateError
 from ddqjobs.history import History, Ticket
 from ddqjobs.ledger import AnyRecord, Finished, Ledger, Observed, Submitted, Voided
-from ddqjobs.model import Attempt, FailureClass, JobState, Observation, Plan, Product
+from ddqjobs.model import Attempt, FailureClass, JobState, Observation, Plan, Product, Run
 from ddqjobs.process import alive, myself
 from ddqjobs.schedulers.base import Scheduler
 from ddqjobs.schedulers.registry import make_scheduler
@@ -32,6 +32,7 @@ class Workspace:
     site: Site
     results: Path
     warnings: list[str] = field(default_factory=list)
+    trying: bool = False  # canaries are to be submitted: they belong to the plan
     _schedulers: dict[str, Scheduler] = field(default_factory=dict)
     _history: tuple[list[AnyRecord], History] | None = None
 
@@ -81,8 +82,13 @@ class Workspace:
             ) as error:  # a full disk or a read-only one: what is known can be shown all the same
                 self.warnings.append(str(error))
             history = self.history()
+        plan = self._built(history)
+        full = self._room(self._active_here(history)) == 0
+        return planning.with_full_queue(plan, self.site.limits.jobs_in_queue) if full else plan
+
+    def _built(self, history: History) -> Plan:
         return planning.build(
-            self.loaded.runs,
+            self._runs(history),
             history,
             experiment=self.loaded.experiment.name,
             site=self.site.name,
@@ -90,18 +96,46 @@ class Workspace:
             blocked=self.blocked(),
         )
 
+    def room(self) -> int | None:
+        """How many more jobs the site's queue takes, after asking it; None without a limit. Raises
+        SchedulerError."""
+        if not self.site.limits.jobs_in_queue:
+            return None
+        return self._room(max(self.scheduler(self.site.name).in_queue(), self._active_here(self.history())))
+
+    def _room(self, there: int) -> int | None:
+        limit = self.site.limits.jobs_in_queue
+        return max(0, limit - there) if limit else None
+
+    def _active_here(self, history: History) -> int:
+        return sum(ticket.site == self.site.name for ticket in history.active())
+
+    def _runs(self, history: History) -> tuple[Run, ...]:
+        """The experiment's runs, and the canaries that are about to be submitted or ever were."""
+        tried = (c for c in self.loaded.canaries if self.trying or c.name in history.runs)
+        return (*self.loaded.runs, *tried)
+
+    def then(self, at: float) -> tuple[Plan, dict[str, Product]]:
+        """The plan and the products as the ledger knew them at a time (seconds since the epoch); the
+        experiment is today's."""
+        self._check_ledger()
+        history = History([record for record in self.ledger.read() if record.at <= at])
+        return self._built(history), self._products(history)
+
     def blocked(self) -> dict[str, str]:
         """Run -> why it cannot run whatever is done: its configuration does not exist."""
         absent = self.loaded.absent_configs
         return {
             run.name: f"configuration experiments/{run.config} does not exist"
-            for run in self.loaded.runs
+            for run in (*self.loaded.runs, *self.loaded.canaries)
             if run.config in absent and not run.workdir
         }
 
     def products(self) -> dict[str, Product]:
         """Run -> product of every done run, as the ledger recorded it, unless it has vanished since."""
-        history = self.history()
+        return self._products(self.history())
+
+    def _products(self, history: History) -> dict[str, Product]:
         gone = self._missing(history)
         return {
             name: story.done.product
@@ -162,8 +196,10 @@ class Workspace:
                 continue
             if jobs is not None:
                 records.append(Submitted(token=token, jobs={str(k): v for k, v in jobs.items()}))
-            else:
-                records += self._void(token, tickets)
+            # What the scheduler does not show has ended or never came: the claims tell which.
+            missing = [t for t in tickets if jobs is None or t.index not in jobs]
+            if missing:
+                records += self._void(token, missing)
         return records
 
     def _in_the_making(self, ticket: Ticket) -> bool:
@@ -231,9 +267,15 @@ class Workspace:
                 ended_at=whole.finished_at or None,
             )
         failure = judge_failure(
-            ticket, seen, last, grace_over, self._tail(ticket, last), self._words(ticket, last)
+            ticket,
+            self._heard(ticket, seen, last),
+            last,
+            grace_over,
+            self._tail(ticket, last),
+            self._words(ticket, last),
         )
         if failure is not None and whole is None:
+            self._revoke(ticket)
             return Finished(
                 run=ticket.run,
                 ticket=ticket.name,
@@ -244,6 +286,9 @@ class Workspace:
                 started_at=mine[0].started_at if mine else None,
                 ended_at=last.ended_at if last else None,
             )
+        if seen is not None and seen.forgotten and not mine and self._given_up(ticket, now):
+            why = f"its scheduler has forgotten it before it started: {seen.detail}"
+            return Voided(tickets=[ticket.name], why=why)
         if seen is not None and (seen.state, seen.detail, seen.node) != (
             ticket.state,
             ticket.detail,
@@ -253,6 +298,37 @@ class Workspace:
                 return None  # keeps the time since when it is unknown
             return Observed(ticket=ticket.name, state=seen.state, detail=seen.detail, node=seen.node)
         return None
+
+    def _heard(self, ticket: Ticket, seen: Observation | None, last: Attempt | None) -> Observation | None:
+        """What counts of an observation. A scheduler that starts no job again by itself is not needed to know
+        that one is over whose script has said its last word: it may lag behind for long."""
+        if seen is None or last is None or last.exit_code is None or seen.state is JobState.ENDED:
+            return seen
+        return seen if self.scheduler(ticket.site).capabilities.restarts else None
+
+    def _given_up(self, ticket: Ticket, now: float) -> bool:
+        """Whether a ticket that its scheduler does not know any more will never start: after the patience
+        for a scheduler that lags, and only if its claim can be had. (Slurm 24.11 keeps no account of an
+        element that it cancelled for its dependency.)"""
+        if ticket.state is not JobState.UNKNOWN or abs(now - ticket.since) < seconds(
+            self.site.submit_timeout
+        ):
+            return False
+        try:
+            return self.claims.void(ticket.name)
+        except OSError:
+            return False  # the next look tries again
+
+    def _revoke(self, ticket: Ticket) -> None:
+        """Ends the right to run of a ticket that is written off: were its job started once more, by an
+        operator or on a node that came back, it would run beside the job that follows it."""
+        try:
+            self.claims.revoke(ticket.name)
+        except OSError as error:
+            raise StateError(
+                f"{self.claims.claims}: {error.strerror}; free some space or mend its permissions, then run "
+                "the same command again"
+            ) from error
 
     def _grace_over(self, ticket: Ticket, seen: Observation | None, now: float) -> bool:
         if seen is None or seen.state is not JobState.ENDED:
@@ -264,8 +340,9 @@ class Workspace:
         """What a script that never made its attempt's folder said last, in the scheduler's output."""
         if last is not None:
             return ""
-        output = self.results / "submissions" / ticket.token / "out" / f"{ticket.index}.log"
-        lines = [line.strip() for line in evidence.tail(output).splitlines() if line.strip()]
+        folder = self.results / "submissions" / ticket.token / "out"
+        text = evidence.tail(folder / f"{ticket.index}.log") or evidence.tail(folder / f"{ticket.job}.out")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
         return f": {lines[-1][:200]}" if lines else ""
 
     def _tail(self, ticket: Ticket, last: Attempt | None) -> str:
@@ -278,9 +355,23 @@ class Workspace:
         cancelled. Nothing happens if its job has started: the next look finds it."""
         if self.claims.void(ticket.name):
             reason = "cancelled by the user before its submission was confirmed"
-            self.ledger.append(
-                Finished(run=ticket.run, ticket=ticket.name, failure=FailureClass.CANCELLED, reason=reason)
-            )
+            self._cancelled(ticket, reason)
+
+    def write_off(self, ticket: Ticket) -> None:
+        """Ends a ticket whose job the scheduler does not know any more, as the user wishes. Should the job
+        turn up all the same, it has no right to run and leaves nothing."""
+        if not self.claims.void(ticket.name):
+            self._revoke(ticket)
+        self._cancelled(ticket, "cancelled by the user; its scheduler does not know the job any more")
+
+    def _cancelled(self, ticket: Ticket, reason: str) -> None:
+        self.ledger.append(
+            Finished(run=ticket.run, ticket=ticket.name, failure=FailureClass.CANCELLED, reason=reason)
+        )
+
+
+# Ends that the scheduler itself brought about: what the script says of them is only their echo.
+_SURE = (FailureClass.TIMEOUT, FailureClass.PREEMPTED, FailureClass.OUT_OF_MEMORY, FailureClass.CANCELLED)
 
 
 def said_all(last: Attempt | None, seen: Observation | None, grace_over: bool) -> bool:
@@ -316,7 +407,7 @@ def judge_failure(
             return None
         if ticket.cancelled and (last.stopped or last.exit_code > 128 or _says_cancelled(seen)):
             return FailureClass.CANCELLED, "cancelled by the user"
-        if seen is not None and seen.failure in (FailureClass.TIMEOUT, FailureClass.PREEMPTED):
+        if seen is not None and seen.failure in _SURE:
             return seen.failure, seen.detail
         if last.failure is not None:
             _, words = failures.classify(last.exit_code, log_tail)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import pty
+import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,3 +173,61 @@ def opened(root: Path, experiment: str = TINY) -> Iterator[Place]:
         yield place
     finally:
         place.close()
+
+
+class Terminal:
+    """A pseudo-terminal of a given size, the command in it, and its keyboard."""
+
+    def __init__(self, place: Place, *words: str, columns: int = 70, rows: int = 20) -> None:
+        self.output = b""
+        self._end, inside = pty.openpty()
+        fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        self.process = place.spawn(
+            *words,
+            stdin=inside,
+            stdout=inside,
+            stderr=inside,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(inside)
+
+    def read_until(self, text: str, times: int = 1) -> str:
+        """Waits until a text was shown so often; all that was shown until then."""
+        end = time.monotonic() + LIMIT_S
+        while self.output.count(text.encode()) < times:
+            assert time.monotonic() < end, self.output
+            assert self._more(), self.output
+        return self.output.decode(errors="replace")
+
+    def type(self, text: str) -> None:
+        """Keys."""
+        os.write(self._end, text.encode())
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Changes its size; the kernel tells the command."""
+        fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def insist_on_ctrl_c(self) -> None:
+        """Ctrl-C until it is heard: Python misses one that comes just before it blocks in a read."""
+        while self.process.poll() is None:
+            interrupt(self.process)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(5)
+
+    def close(self) -> tuple[int, str]:
+        """(exit code, all that was shown) once the command has ended."""
+        end = time.monotonic() + LIMIT_S
+        while self._more():
+            assert time.monotonic() < end, self.output[-1000:]
+        os.close(self._end)
+        return self.process.wait(LIMIT_S), self.output.decode()
+
+    def _more(self) -> bool:
+        ready, _, _ = select.select([self._end], [], [], LIMIT_S)
+        assert ready, self.output
+        with contextlib.suppress(OSError):  # the other end is closed
+            data = os.read(self._end, 65536)
+            self.output += data
+            return bool(data)
+        return False

@@ -103,10 +103,11 @@ def test_runs_per_task(runs: dict[str, Run]) -> None:
 
     assert {task: (total[task], required[task]) for task in total} == {
         "p1-test": (7, 7),
-        "p2-convert": (7, 3),
-        "p2-test": (7, 3),
-        "p2-align": (7, 3),
+        "p2-convert": (7, 7),
+        "p2-test": (7, 7),
+        "p2-align": (7, 7),
         "p2-unittest": (1, 1),
+        "p2-unittest-ours": (1, 1),
         "p3-train": (8, 3),
         "p3-test": (8, 3),
         "p3-train-1gpu": (3, 3),
@@ -126,7 +127,7 @@ def test_names(runs: dict[str, Run]) -> None:
     for task in ("p3-train-1gpu", "p4-train-1gpu"):
         expected |= {f"{task}.ddq-detr-4scale.{variant}" for variant in ("unseeded", "seed7", "seed7-det")}
     expected |= {f"p4-align-1gpu.ddq-detr-4scale.{variant}" for variant in ("seed7", "seed7-det")}
-    expected |= {"p2-unittest", "p4-smoke.ddq-detr-5scale", "p4-smoke.ddq-detr-swinl"}
+    expected |= {"p2-unittest", "p2-unittest-ours", "p4-smoke.ddq-detr-5scale", "p4-smoke.ddq-detr-swinl"}
 
     assert set(runs) == expected
 
@@ -140,16 +141,23 @@ def test_detr_4scale_is_trained_and_fcn_12e_in_the_legacy_code(
     assert {r.model for r in required if r.implementation == "legacy"} == {"ddq-detr-4scale", "ddq-fcn-12e"}
 
 
-def test_what_is_not_there_yet_is_optional(runs: dict[str, Run]) -> None:
-    """New code for FCN and R-CNN: listed, never submitted unasked, in an environment that cannot be had."""
-    later = [run for run in runs.values() if run.code == "ours"]
+def test_new_code_of_fcn_and_rcnn(runs: dict[str, Run]) -> None:
+    """Tested with the released weights in phase 2; trained, in phase 4, only when named."""
+    ours = [run for run in runs.values() if run.code == "ours" and run.model]
 
-    assert {run.model for run in later} == set(FCN_AND_RCNN)
-    assert all(run.optional and run.environment == "modern" for run in later)
-    assert all(not (ROOT / "experiments" / run.config).exists() for run in later)
-    assert all("modern" not in site(name).activate for name in SITES)
-    declaration = environments.load("modern", Files(ROOT))
-    assert environments.state(ROOT / "no-such-folder", declaration).ready is None
+    assert {run.model for run in ours} == set(FCN_AND_RCNN)
+    assert {run.optional for run in ours if run.phase == "2"} == {False}
+    assert {run.optional for run in ours if run.phase == "4"} == {True}
+    assert all(run.environment == "modern" for run in ours)
+    assert all((ROOT / "experiments" / run.config).is_file() for run in ours)
+    assert all(dict(run.variables)["DDQJOBS_COCO"] == "{env.HOME}/data/lvis" for run in ours)
+
+
+def test_files_that_the_unit_tests_name_are_there(plan: Document[Experiment], runs: dict[str, Run]) -> None:
+    named = [word for word in runs["p2-unittest-ours"].command if word.startswith("configs/")]
+
+    assert len(named) == 4
+    assert all((ROOT / "experiments" / word).is_file() for word in named)
 
 
 @pytest.mark.parametrize(
@@ -291,6 +299,13 @@ WORK_DIR = '"$DDQJOBS_WORK_DIR"'
             "tests/test_models/test_layers/test_transformer.py "
             "tests/test_models/test_losses/test_loss.py "
             "tests/test_models/test_task_modules/test_assigners/test_topk_hungarian_assigner.py",
+        ),
+        (
+            "p2-test.ddq-fcn-12e",
+            '"$DDQJOBS_PYTHON" -m torch.distributed.run --nproc_per_node=8 --master_port="$DDQJOBS_PORT" '
+            "-m ddqjobs.detect.test configs/ddq/ddq-fcn_r50_8xb2-12e_coco.py "
+            f"{CHECKPOINT} --work-dir {WORK_DIR} "
+            f"--cfg-options test_evaluator.outfile_prefix={WORK_DIR}/results",
         ),
         (
             "p3-train.ddq-fcn-12e",
@@ -444,7 +459,7 @@ def test_bscc_directives_are_those_of_the_known_script(
     out = f"/data/results/ddq/submissions/{TOKEN}/out/%J.out"
 
     assert lines == [
-        "-n ddq.p3-train.ddq-detr-4scale",
+        f"-n ddq.p3-train.ddq-detr-4scale.{TOKEN}",
         "-A root.bingxing2.alice",
         "-q root.default",
         "-l wuhanG5500",

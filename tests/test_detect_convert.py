@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from ddqjobs.detect import align, convert, files, runtime  # noqa: E402
+from ddqjobs.detect import align, convert, files, restricted, runtime  # noqa: E402
 
 
 def state() -> Any:
@@ -49,7 +49,7 @@ def test_every_key_is_accounted_for(tmp_path: Path) -> None:
     assert report["tensors"] == 2
     assert [d["key"] for d in report["dropped"]] == ["decoder.aux_reg_branches.0.weight"]
     assert "same storage" in report["dropped"][0]["reason"]
-    assert report["metadata"] is True
+    assert report["metadata"] == "kept"
     assert report["source"] == {"sha256": files.sha256(source), "bytes": source.stat().st_size}
     out = tmp_path / "out" / "checkpoint.pth"
     assert report["target"]["sha256"] == files.sha256(out)
@@ -138,3 +138,80 @@ def test_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found["worst"], found["only_b"]) == ("bbox_head.aux_reg_branches.0.weight", ["extra"])
     with pytest.raises(align.CannotCompare):
         align.weights(a, tmp_path / "missing.pth")
+
+
+def test_what_a_hostile_file_asks_for_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "evil.pth", {"state_dict": Evil()})
+    with pytest.raises(runtime.CannotLoad, match=r"evil\.pth: asks for (builtins\.)?print, which"):
+        runtime.load_checkpoint(tmp_path / "evil.pth")
+
+
+def test_old_torch_loads_as_safely(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before add_safe_globals: our own unpickler."""
+    good = write(tmp_path / "good.pth", {"meta": {"epoch": 1}, "state_dict": state()})
+    found = torch.load(good, pickle_module=restricted, weights_only=False)
+    assert list(found["state_dict"]) == list(state())
+    assert found["state_dict"]._metadata == state()._metadata
+    old = tmp_path / "old.pth"
+    torch.save({"w": torch.ones(2)}, old, _use_new_zipfile_serialization=False)
+    assert torch.load(old, pickle_module=restricted, weights_only=False)["w"].tolist() == [1.0, 1.0]
+    for name, value in (("evil", Evil()), ("again", torch.storage.TypedStorage)):
+        write(tmp_path / f"{name}.pth", {"x": value})
+        with pytest.raises(pickle.UnpicklingError, match="Unsupported global"):
+            torch.load(tmp_path / f"{name}.pth", pickle_module=restricted, weights_only=False)
+    assert "executed" not in capsys.readouterr().out
+
+
+def test_checkpoint_of_mmcv_1(tmp_path: Path) -> None:
+    """Meta data, optimizer, moving average and DistributedDataParallel's prefix."""
+    weights = OrderedDict((f"module.{key}", value) for key, value in state().items())
+    weights["module.ema_backbone_weight"] = torch.zeros(3)
+    weights._metadata = OrderedDict({"": {"version": 2}})  # type: ignore[attr-defined]
+    moments = {0: {"step": 5, "exp_avg": torch.zeros(3), "exp_avg_sq": torch.zeros(3)}}
+    groups = [{"lr": 1e-4, "betas": (0.9, 0.999), "params": [0, 1]}]
+    meta = {"CLASSES": ("a", "b"), "mmcv_version": "1.4.7", "epoch": 12, "config": "x", "hook_msgs": {}}
+    content = {"meta": meta, "state_dict": weights, "optimizer": {"state": moments, "param_groups": groups}}
+    source, out = write(tmp_path / "a.pth", content), tmp_path / "out.pth"
+    checkpoint = runtime.load_checkpoint(source)
+    report = convert.convert(checkpoint, target(), source, out, "identity", [(3,), (2, 3)])
+    assert report["tensors"] == 2
+    assert {d["key"] for d in report["dropped"]} == {
+        "decoder.aux_reg_branches.0.weight", "ema_backbone_weight", "optimizer"
+    }  # fmt: skip
+    assert report["optimizer"] == {"parameters": 2, "with_state": 1, "fits": True}
+    assert report["meta"] == ["dataset_meta", "epoch", "mmcv_version"]
+    assert runtime.load_checkpoint(out)["meta"]["dataset_meta"]["classes"] == ("a", "b")
+    other = convert.convert(checkpoint, target(), source, out, "identity", [(4,), (2, 3)])
+    assert other["optimizer"]["fits"] is False
+
+
+def test_versions_of_the_modules_are_repaired_aloud(tmp_path: Path) -> None:
+    weights = OrderedDict(state())  # a plain copy has no _metadata
+    model = OrderedDict(target())
+    model._metadata = OrderedDict({"": {"version": 2}, "bbox_head": {"version": 1}})  # type: ignore[attr-defined]
+    source, out = write(tmp_path / "a.pth", weights), tmp_path / "out.pth"
+    report = convert.convert(runtime.load_checkpoint(source), model, source, out, "identity")
+    assert report["metadata"] == "repaired"
+    assert runtime.load_checkpoint(out)["state_dict"]._metadata == model._metadata  # type: ignore[attr-defined]
+
+
+def test_seven_and_seven_heads_in_both_directions(tmp_path: Path) -> None:
+    names = [f"bbox_head.{kind}_branches.{i}.weight" for kind in ("cls", "reg") for i in range(8)]
+    names += [f"bbox_head.aux_{kind}_branches.{i}.weight" for kind in ("cls", "reg") for i in range(6)]
+    eight = OrderedDict((name, torch.rand(2)) for name in names)
+    source, seven = write(tmp_path / "eight.pth", eight), tmp_path / "seven.pth"
+    report = convert.convert(runtime.load_checkpoint(source), eight, source, seven, "8+6-to-7+7")
+    assert report["renamed"] == {
+        f"bbox_head.{kind}_branches.7.weight": f"bbox_head.aux_{kind}_branches.6.weight"
+        for kind in ("cls", "reg")
+    }
+    found = runtime.load_checkpoint(seven)["state_dict"]
+    assert not [key for key in found if "head.cls_branches.7" in key]
+    back = tmp_path / "back.pth"
+    convert.convert(runtime.load_checkpoint(seven), eight, seven, back, "7+7-to-8+6")
+    again = runtime.load_checkpoint(back)["state_dict"]
+    assert set(again) == set(eight)
+    assert all(torch.equal(again[key], eight[key]) for key in eight)
+    with pytest.raises(runtime.CannotLoad, match="does not fit the model"):
+        convert.convert(runtime.load_checkpoint(seven), eight, seven, tmp_path / "no.pth", "identity")
+    assert not (tmp_path / "no.pth").exists()

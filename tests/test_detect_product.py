@@ -257,16 +257,19 @@ def test_artifact_names_are_names(tmp_path: Path) -> None:
     assert product.main({}) == 2
 
 
-def test_must_stop(tmp_path: Path) -> None:
+def test_when_an_attempt_stops_and_when_it_may_not_speak(tmp_path: Path) -> None:
     paths = {"DDQJOBS_STOP": str(tmp_path / "stop"), "DDQJOBS_CLAIM": str(tmp_path / "claim")}
-    job = claim.from_environment(paths)
-    assert job.must_stop() == ""  # a claim that cannot be read is no reason
+    job = claim.from_environment({**paths, "DDQJOBS_RUN_DIR": str(tmp_path), "DDQJOBS_ATTEMPT": "1"})
+    assert job.given_up() == ""  # a claim that cannot be read is no reason to end, but nothing may be written
+    assert "cannot be read" in job.lost()
     (tmp_path / "claim").write_text("void\n")
-    assert "void" in job.must_stop()
+    assert "void" in job.given_up()
     (tmp_path / "claim").write_text("run 12\n")
-    assert job.must_stop() == ""
+    assert (job.given_up(), job.stop_asked()) == ("", False)
     (tmp_path / "stop").touch()
-    assert job.must_stop() == "a stop was asked for"
+    assert job.stop_asked()
+    (tmp_path / "attempts" / "2").mkdir(parents=True)
+    assert job.given_up() == job.lost() == "attempt 2 is newer than attempt 1"
     (tmp_path / "claim").write_text("")
     assert "nothing" in job.lost()
     assert claim.from_environment({}).lost() == ""

@@ -1,10 +1,10 @@
-"""The Donau site on the lab's Donau, in both generations: every run executed once, whatever the commands say."""
+"""The Donau site on the lab's Donau, in both generations: every run once, whatever the commands say."""
 
 from __future__ import annotations
 
 from collections import Counter
 
-from donau_support import DonauProject, Lab
+from donau_support import DonauProject
 from support import EXPERIMENT
 
 from ddqjobs.model import Status

@@ -74,12 +74,14 @@ def test_progress_is_the_newest_checkpoint_of_any_attempt(tmp_path: Path) -> Non
         ("1", "epoch_9.pth"),
         ("1", "epoch_10.pth"),
         ("2", "epoch_3.pth"),
+        ("2", "resume_epoch_10_iter_7.pth"),
+        ("2", "resume_epoch_9_iter_500.pth"),
         ("2", "best_99.pth"),
     ):
         path = tmp_path / "attempts" / attempt / "work_dir" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    assert evidence.progress(tmp_path) == 10
+    assert evidence.progress(tmp_path) == 10_000_007
 
 
 def test_a_product_is_read_with_all_that_it_says(tmp_path: Path) -> None:

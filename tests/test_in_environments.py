@@ -12,16 +12,21 @@ from ddqjobs import environments, process
 from ddqjobs.shipped import Files
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ("test_detect_ops.py", "test_detect_convert.py", "test_detect_training.py", "test_detect_align.py")
+BOTH = ("test_detect_ops.py", "test_detect_convert.py", "test_detect_training.py", "test_detect_align.py")
+# The new code is for mmdet 3.3.
+MODELS = ("test_detect_models.py", "test_detect_seven_models.py", "test_detect_modules.py")
+# Tried with mini-legacy too, where test_detect_training.py goes on in the middle of an epoch as well.
+RESUME = ("test_resume.py",)
+SPEED = ("test_detect_speed.py", "test_detect_repeat.py")
 _LIMIT_S = 1200.0
 
 
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """pytest and hypothesis in a folder of their own: an environment is never changed once it is locked."""
+    """What tests need, in a folder of its own: an environment is never changed once it is locked."""
     folder = tmp_path_factory.mktemp("tools")
     wanted = list((ROOT / "tests" / "requirements.txt").read_text().splitlines())
-    pins = [line for line in wanted if line.startswith(("pytest==", "hypothesis=="))]
+    pins = [line for line in wanted if line.startswith(("pytest==", "pytest-timeout==", "hypothesis=="))]
     argv = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), *pins]
     done = process.run(argv, timeout=_LIMIT_S)
     assert done.code == 0, done.stderr
@@ -29,8 +34,19 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.training
-@pytest.mark.parametrize("name", ["mini-new", "mini-legacy"])
-def test_the_task_code_works_in_the_environment(name: str, tools: Path) -> None:
+@pytest.mark.timeout(2 * _LIMIT_S)
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("mini-new", BOTH),
+        ("mini-legacy", BOTH),
+        ("mini-new", MODELS),
+        ("mini-new", RESUME),
+        ("mini-new", SPEED),
+    ],
+    ids=["mini-new", "mini-legacy", "models", "resume", "speed"],
+)
+def test_the_task_code_works_in_the_environment(name: str, files: tuple[str, ...], tools: Path) -> None:
     place = environments.location(ROOT / ".environments", environments.load(name, Files(ROOT)))
     python = place / "bin" / "python"
     if not python.exists():
@@ -44,7 +60,7 @@ def test_the_task_code_works_in_the_environment(name: str, tools: Path) -> None:
         "--noconftest",
         "-p",
         "no:cacheprovider",
-        *(f"tests/{file}" for file in FILES),
+        *(f"tests/{file}" for file in files),
     ]
     done = process.run(argv, timeout=_LIMIT_S, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths})
     assert done.code == 0, done.stdout + done.stderr

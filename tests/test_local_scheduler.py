@@ -14,12 +14,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from support import end_of, fork
 
 from ddqjobs import process
 from ddqjobs.errors import SchedulerError
 from ddqjobs.model import JobState, Observation, Resources
 from ddqjobs.schedulers.base import Element, Scheduler, Submission
-from ddqjobs.schedulers.local import LocalScheduler
+from ddqjobs.schedulers.local import LocalScheduler, launcher
 from ddqjobs.schedulers.local.queue import Queue
 from ddqjobs.schedulers.local.records import Claim, End, Filed, Reason, Settings, Slots
 from ddqjobs.schedulers.local.supervisor import Supervisor
@@ -344,7 +345,7 @@ SUBMITTER = """
 import msgspec, sys
 from pathlib import Path
 from ddqjobs.schedulers.base import Submission
-from ddqjobs.schedulers.local import LocalScheduler
+from ddqjobs.schedulers.local import LocalScheduler, launcher
 scheduler = LocalScheduler(Path(sys.argv[1]), cpus=4, grace_s=1, linger_s=0.5)
 for submission in msgspec.json.decode(sys.argv[2], type=list[Submission]):
     print(*scheduler.submit(submission).values(), flush=True)
@@ -504,7 +505,7 @@ import msgspec, resource, sys
 from pathlib import Path
 from ddqjobs.errors import SchedulerError
 from ddqjobs.schedulers.base import Submission
-from ddqjobs.schedulers.local import LocalScheduler
+from ddqjobs.schedulers.local import LocalScheduler, launcher
 submission = msgspec.json.decode(sys.argv[2], type=Submission)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))  # whatever is longer is not written: a full disk
 try:
@@ -611,3 +612,54 @@ def test_an_end_that_comes_between_two_looks_starts_nobody_it_should_not(torn: P
         "dependency",
     ]
     assert not list(queue.launch.iterdir())
+
+
+# -- holding ------------------------------------------------------------------------------------------------
+
+
+def test_a_held_job_starts_when_it_is_released_and_not_before(place: Place) -> None:
+    place.open(cpus=1)
+    blocker = place.submit("blocker", "until [ -e ../go ]; do sleep 0.05; done")
+    place.until_running(blocker[0])
+    held = place.submit("held", "echo held >> ../order", 2)
+    last = place.submit("last", "echo last >> ../order")
+    place.scheduler.hold([*blocker, *held, "nobody.0"])
+    assert place.seen(held[0]) == Observation(state=JobState.HELD)
+    assert place.seen(blocker[0]).state is JobState.RUNNING
+    supervisor = place.scheduler.supervisor()
+    assert supervisor
+    os.kill(supervisor.pid, signal.SIGKILL)
+    (place.folder / "go").touch()
+    assert place.details(blocker + last) == ["exit 0"] * 2  # under another supervisor, and past the held ones
+    assert [place.seen(job).state for job in held] == [JobState.HELD] * 2
+    place.scheduler.release([*held, *last])
+    assert place.details(held) == ["exit 0"] * 2
+    assert (place.folder / "order").read_text().split() == ["last", "held", "held"]
+    assert not list((place.state / "hold").iterdir())
+
+
+def test_a_job_that_is_held_while_its_launcher_comes_does_not_run(place: Place) -> None:
+    place.open(cpus=1)
+    blocker = place.submit("blocker", "until [ -e ../go ]; do sleep 0.05; done")
+    place.until_running(blocker[0])
+    held = place.submit("held", 'echo "$DDQJOBS_RESTART" >> ../order')[0]
+    place.scheduler.hold([held])
+    late = fork(lambda: launcher.launch(str(place.state), held, 0))
+    assert end_of(late) == 0
+    assert place.seen(held) == Observation(state=JobState.HELD, detail="restart 1")
+    (place.folder / "go").touch()
+    assert place.details(blocker) == ["exit 0"]
+    place.scheduler.release([held])
+    assert place.details([held]) == ["exit 0"]
+    assert (place.folder / "order").read_text().split() == ["1"]
+
+
+def test_a_held_job_can_be_cancelled(place: Place) -> None:
+    place.open(cpus=1)
+    blocker = place.submit("blocker", "until [ -e ../go ]; do sleep 0.05; done")
+    held = place.submit("held", "true")
+    place.scheduler.hold(held)
+    place.scheduler.cancel(held)
+    assert place.details(held) == ["cancelled"]
+    (place.folder / "go").touch()
+    assert place.details(blocker) == ["exit 0"]

@@ -11,6 +11,7 @@ import pytest
 from support import until
 
 from ddqjobs import process
+from ddqjobs.detect import progress
 from ddqjobs.model import JobState, Status
 from ddqjobs.project import Project, one_run, open_project
 
@@ -44,14 +45,20 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     ddqjobs(folder, "cancel", "mine", "--yes")
 
 
+def iterations(work_dir: Path) -> int:
+    """How many are done."""
+    stretch = progress.read(work_dir)
+    return stretch.end if stretch else 0
+
+
 @pytest.fixture(scope="module")
 def disturbed(project: Path) -> Project:
-    """The whole matrix, done, although one training was requeued after its first epoch."""
+    """The whole matrix, done, although one training was requeued in the middle of its first epoch."""
     opened = open_project(project)
     submitted = ddqjobs(project, "submit", "mine")
     assert submitted.code == 0, submitted.stderr
     work = project / "results" / "mine" / "runs" / TRAIN / "attempts" / "1" / "work_dir"
-    until(lambda: (work / "epoch_1.pth").exists() or (work.parent / "exit.json").exists(), 600)
+    until(lambda: iterations(work) > 0 or (work.parent / "exit.json").exists(), 600)
     planned = one_run(opened.plan("mine"), TRAIN)
     scheduler = opened.workspace("mine").scheduler("local")
     if planned.state is JobState.RUNNING:
@@ -70,6 +77,14 @@ def test_every_run_of_the_four_phases_is_done(disturbed: Project) -> None:
 def test_a_requeued_training_goes_on_and_ends_as_if_nothing_had_happened(disturbed: Project) -> None:
     runs = disturbed.root / "results" / "mine" / "runs"
     assert len(disturbed.attempts(disturbed.plan("mine"), TRAIN)) == 2
+    stretches = [progress.read(runs / TRAIN / "attempts" / n / "work_dir") for n in "12"]
+    assert stretches[0] is not None
+    assert stretches[1] is not None
+    assert 0 < stretches[0].end == stretches[1].start < 8
+    report = disturbed.products("mine")[TRAIN].report
+    assert (report["attempts"], report["repeated_iterations"]) == (2, 0)
+    assert disturbed.products("mine")[TWIN].report["attempts"] == 1
+    assert not list(runs.glob("*/attempts/*/work_dir/resume_*.pth"))  # of use no more
     align = json.loads((runs / "p4-align.ddq-detr-r18" / "product.json").read_text())
     assert align["metrics"]["first_difference"] is None
     assert align["metrics"]["iterations"] == 8

@@ -52,6 +52,10 @@ def test_a_run_whose_needs_are_done_is_eligible() -> None:
         ((*SUBMITTED, Observed(ticket="a.0", state=JobState.RUNNING, node="n1", at=3)), "running on n1"),
         ((*SUBMITTED, Observed(ticket="a.0", state=JobState.STOPPED, at=3)), "suspended by the scheduler"),
         (
+            (*SUBMITTED, Observed(ticket="a.0", state=JobState.HELD, detail="JobHeldAdmin", at=3)),
+            "held; `ddqjobs release` lets it start: JobHeldAdmin",
+        ),
+        (
             (*SUBMITTED, Observed(ticket="a.0", state=JobState.ENDED, at=3)),
             "ended; waiting for its evidence to appear",
         ),

@@ -153,6 +153,44 @@ def test_cancelled_runs_queued_or_running_fail_and_complete_after_retry(
     assert trivial.executions() == {"first": 2, "second": 1}
 
 
+def test_a_job_that_its_scheduler_has_forgotten_can_be_cancelled(trivial: TrivialProject) -> None:
+    trivial.tasks({"first": task(command=sh(UNTIL_GO))})
+    trivial.open().submit(EXPERIMENT)
+    until(lambda: trivial.executions() == {"first": 1})
+    queue = trivial.root / "results" / ".local"
+    queue.rename(queue.with_name("lost"))
+    assert trivial.run("first").state is JobState.UNKNOWN
+    assert cancel(trivial, "first") == ["first"]
+    assert trivial.run("first").status is Status.FAILED
+    assert "does not know the job any more" in trivial.run("first").reason
+    assert retry(trivial, "first") == ["first"]
+
+    trivial.trace.with_suffix(".go").touch()  # the forgotten one runs to its end, and has no right to
+    attempt = trivial.results / "runs" / "first" / "attempts" / "1"
+    until((attempt / "exit.json").exists)
+    assert not (trivial.results / "runs" / "first" / "product.json").exists()
+    assert trivial.submit_all()["first"].status is Status.DONE
+    assert trivial.executions() == {"first": 2}
+
+
+def test_a_job_that_was_forgotten_before_it_started_is_submitted_again(trivial: TrivialProject) -> None:
+    site = {"base": "local", "grace": "0s", "submit_timeout": "0s", "local": {"cpus": 1}}
+    trivial.write("templates/local/site.yaml", site)
+    trivial.tasks({"first": task(command=sh(UNTIL_GO)), "second": task()})
+    trivial.open().submit(EXPERIMENT)
+    until(lambda: trivial.executions() == {"first": 1})
+    queue = trivial.root / "results" / ".local"
+    queue.rename(queue.with_name("lost"))
+    assert trivial.run("second").state is JobState.UNKNOWN
+    plan = {p.run.name: p for p in trivial.plan().runs}
+    assert plan["second"].status is Status.ELIGIBLE
+    assert plan["first"].status is Status.ACTIVE  # it had started: that it is forgotten proves nothing
+    trivial.trace.with_suffix(".go").touch()
+    trivial.submit_all()
+    assert trivial.statuses() == {Status.DONE: 2}
+    assert trivial.executions() == {"first": 1, "second": 1}
+
+
 def test_a_script_that_was_killed_with_all_it_started_is_found_and_retried(trivial: TrivialProject) -> None:
     trivial.tasks({"first": task(command=sh(UNTIL_GO))})
     trivial.open().submit(EXPERIMENT)
@@ -263,7 +301,16 @@ class Silent:
     def find(self, token: str) -> Mapping[int, str] | None:
         raise SchedulerError("no answer")
 
+    def in_queue(self) -> int:
+        raise SchedulerError("no answer")
+
     def query(self, jobs: Sequence[str]) -> Mapping[str, Observation]:
+        raise SchedulerError("no answer")
+
+    def hold(self, jobs: Sequence[str]) -> None:
+        raise SchedulerError("no answer")
+
+    def release(self, jobs: Sequence[str]) -> None:
         raise SchedulerError("no answer")
 
     def cancel(self, jobs: Sequence[str]) -> None:

@@ -414,15 +414,16 @@ def test_the_json_document_keeps_its_keys() -> None:
     document = json.loads(render(four_phases().report(), "json"))
     assert list(document) == [
         *("version", "kind", "experiment", "title", "ok", "outcome", "overall", "metrics", "columns"),
-        *("models", "alignment", "checks", "summary", "missing", "footnotes", "runs"),
+        *("models", "alignment", "curves", "recomputed", "checks", "summary", "missing", "footnotes", "runs"),
     ]
     assert (document["version"], document["kind"], document["ok"]) == (1, "report", False)
     assert list(document["runs"][0]) == list(COLUMNS)
     assert list(document["models"][0]["cells"][0]) == [
         *("values", "reference", "difference", "difference_text", "tolerance", "judgement", "required"),
-        *("adopted", "stale", "runs"),
+        *("adopted", "stale", "runs", "seeds"),
     ]
-    assert list(document["models"][0]["cells"][0]["judgement"]) == ["outcome", "word", "brief", "rule", "n"]
+    judgement = document["models"][0]["cells"][0]["judgement"]
+    assert list(judgement) == ["outcome", "word", "brief", "rule", "n", "excluded", "test"]
     assert document["models"][0]["cells"][0]["values"]["AP"]["quanta"] == [513]
 
 
@@ -518,6 +519,29 @@ def test_alignment_rows_show_the_differences_and_judge_by_the_run_s_tolerances(
     row = next(text for text in render(report, "table").splitlines() if text.startswith("p2-align.detr"))
     assert row.split()[1:] == line.split()
     assert report.ok is ok
+
+
+MODULES = {"module": 0.25, "differing": 2.0, "modules": 40.0, "left_over": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "first", "tolerances", "line"),
+    [
+        (MODULES, "neck.convs.1", [("module", 1e-5)], "0.25 neck.convs.1 of 40 outside: modules"),
+        ({**MODULES, "module": 0.0}, None, [("module", 1e-5)], "0 none of 40 equal"),
+        (MODULES, "neck.convs.1", [], "0.25 neck.convs.1 of 40 no tolerance given"),
+    ],
+)
+def test_the_first_module_that_differs_is_named(
+    metrics: dict[str, float | None], first: str | None, tolerances: Sequence[tuple[str, float]], line: str
+) -> None:
+    desk = Desk({"detr": 51.3})
+    findings: dict[str, object] = {"first": {"name": first} if first else None}
+    aligned = run("2", "detr", TaskKind.ALIGN, tolerances=tuple(tolerances))
+    desk.done(aligned, metrics, report=findings)
+    text = render(desk.report(), "table")
+    row = next(text for text in text.splitlines() if text.startswith("p2-align.detr"))
+    assert row.split()[2:] == line.split()
 
 
 def test_ten_thousand_runs_take_seconds() -> None:

@@ -28,7 +28,7 @@ def make(folder: Path, experiment: Path) -> Path:
 def test_a_snapshot_holds_the_task_code_and_all_configurations(tmp_path: Path, experiment: Path) -> None:
     made = make(tmp_path / "code", experiment)
     files = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}
-    assert {"ddqjobs/detect/product.py", "ddqjobs/detect/hooks/stop.py", "configs/mine.py"} <= files
+    assert {"ddqjobs/detect/product.py", "ddqjobs/detect/hooks/resume.py", "configs/mine.py"} <= files
     assert any(name.startswith("configs/mini/") for name in files)
     assert not [name for name in files if "__pycache__" in name or name.startswith("ddqjobs/cli")]
 

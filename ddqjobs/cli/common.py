@@ -14,10 +14,20 @@ import typer
 
 if TYPE_CHECKING:
     from ddqjobs.filters import Filters
+    from ddqjobs.model import Plan, PlannedRun
     from ddqjobs.project import Project
 
 JSON_VERSION = 1
-COLOURS = {"done": "green", "active": "cyan", "eligible": "yellow", "waiting": None, "failed": "red"}
+COLOURS = {
+    "done": "green",
+    "active": "cyan",
+    "eligible": "yellow",
+    "waiting": None,
+    "failed": "red",
+    "ok": "green",
+    "warning": "yellow",
+    "error": "red",
+}
 
 
 class Selection:
@@ -59,7 +69,7 @@ class Selection:
         from ddqjobs.text_table import clean
 
         loaded = project.load()
-        names = [run.name for run in loaded.runs]
+        names = [run.name for run in (*loaded.runs, *loaded.canaries)]
         if not any(matches(word, (name,)) for name in names):
             experiments = project.catalog.experiments()
             raise MissingError(
@@ -96,6 +106,20 @@ class Selection:
             states=tuple(words["state"] or ()),
             runs=self._runs,
         )
+
+
+def one_selected(selection: Selection, does: str) -> tuple[Plan, PlannedRun]:
+    """The only run that the filters leave, for a command that ``does`` something with one. Raises
+    InputError."""
+    from ddqjobs.errors import InputError
+    from ddqjobs.filters import select
+
+    made = selection.project.plan(selection.experiment, site=selection.site)
+    chosen = select(made, selection.filters)
+    if len(chosen) != 1:
+        names = ", ".join(p.run.name for p in chosen[:6]) + (", ..." if len(chosen) > 6 else "")
+        raise InputError(f"{does} one run at a time; name one of {names}")
+    return made, chosen[0]
 
 
 def complete_words(incomplete: str) -> list[str]:
@@ -169,7 +193,9 @@ _PARAMETERS: dict[str, Any] = {
     "seed": Annotated[
         list[int] | None, typer.Option("--seed", help="Runs with this seed.", rich_help_panel="Filters")
     ],
-    "state": _several("state", "done, active, eligible, waiting, failed or stale."),
+    "state": _several(
+        "state", "done, active, eligible, waiting, failed, stale; or of its job: queued, held, running, ..."
+    ),
     "site": SITE,
     "folder": FOLDER,
 }
@@ -252,6 +278,14 @@ def warn(message: str) -> None:
     from ddqjobs.text_table import clean
 
     typer.secho(f"warning: {clean(message)}", err=True, fg="yellow" if sys.stderr.isatty() else None)
+
+
+def note(text: str) -> None:
+    """A line on stderr for who waits at a terminal: what takes long just now."""
+    from ddqjobs.text_table import clean
+
+    if sys.stderr.isatty():
+        typer.secho(clean(text), err=True, dim=True)
 
 
 def say(text: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddqjobs.cli.common import JSON, Selection, filtered, put, say, say_json, settle, table
+from ddqjobs.cli.common import JSON, Selection, filtered, one_selected, put, say, say_json, settle, table
 
 if TYPE_CHECKING:
     from ddqjobs.model import Plan, PlannedRun, Progress
@@ -106,13 +106,16 @@ def summary(made: Plan, runs: Sequence[PlannedRun]) -> str:
 def status(
     selection: Selection,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Refresh until all is over; Ctrl-C leaves.")
+        bool,
+        typer.Option("--watch", "-w", help="Refresh until all is over; q leaves, arrows scroll, f filters."),
     ] = False,
     interval: Annotated[float, typer.Option(help="Seconds between refreshes.", min=0.2)] = 2.0,
     as_json: JSON = False,
 ) -> None:
     """State of each run: progress, job, node, attempt, reason.
 
+    Keys of --watch: q or Ctrl-C leave; arrows, PgUp, PgDn, Home, End scroll (also j, k, space, b, g, G);
+    f shows all, not done, active, failed; r asks now.
     Examples: ddqjobs status; ddqjobs status mini --watch; ddqjobs status ddq --state active --json
     """
     from ddqjobs.errors import InputError
@@ -133,6 +136,8 @@ def status(
         settle(workspace.warnings)
         return
     put(_status_text(made, states))
+    for line in _missing(made, states):
+        say(line)
     settle(workspace.warnings)
 
 
@@ -157,6 +162,17 @@ def _status_text(made: Plan, states: Sequence[RunState]) -> str:
     return table(header, rows, status=1) + "\n" + summary(made, [s.planned for s in states])
 
 
+def _missing(made: Plan, states: Sequence[RunState]) -> list[str]:
+    """What is missing, and the command that brings it; what merely goes on, and stale runs, which
+    the summary counts, are not worth a line here."""
+    from ddqjobs.report_checks import missing
+
+    runs = [s.planned for s in states if s.planned.status.value != "active"]
+    runs = [p for p in runs if p.gone or not p.stale]
+    says = {p.run.name: "product missing" if p.gone else p.status.value for p in runs}
+    return [f"{len(m.runs)} {m.what}: {m.command}" for m in missing(made.experiment, runs, says)]
+
+
 def progress_text(p: Progress | None) -> str:
     """``epoch 3/12, 40/100, eta 1h02m, loss 12.3, AP 31.4``, as far as the log tells."""
     if p is None:
@@ -178,33 +194,21 @@ def progress_text(p: Progress | None) -> str:
 
 
 def _watch(selection: Selection, interval: float) -> None:
-    """Ctrl-C is how one leaves: the last table stays on the screen."""
-    last: list[str] = []
-    try:
-        _refresh(selection, interval, last)
-    except KeyboardInterrupt:
-        pass
-    put("".join(last[-1:]))
+    """Until nothing is active or the user leaves: the last table stays on the screen."""
+    from ddqjobs.cli.watching import Seen, watch
 
+    last: list[Seen] = []
 
-def _refresh(selection: Selection, interval: float, last: list[str]) -> None:
-    from rich.console import Console
-    from rich.live import Live
-    from rich.text import Text
+    def ask() -> Seen:
+        made, states = _states(selection)
+        warnings = selection.project.workspace(selection.experiment, selection.site).warnings
+        last[:] = [Seen(made, states, "; ".join(warnings), time.time())]
+        return last[0]
 
-    console = Console()
-    with Live(console=console, screen=True, auto_refresh=False) as live:
-        while True:
-            made, states = _states(selection)
-            last[:] = [_status_text(made, states)]
-            clock = time.strftime("%H:%M:%S")
-            live.update(
-                Text.from_ansi(f"{clock}  Ctrl-C leaves; jobs go on\n{last[0]}"),
-                refresh=True,
-            )
-            if not any(s.planned.status.value == "active" for s in states):
-                break
-            time.sleep(interval)
+    with contextlib.suppress(KeyboardInterrupt):  # as good a way to leave as any
+        watch(ask, interval)
+    for seen in last:
+        put(_status_text(seen.made, seen.states))
 
 
 @filtered
@@ -220,16 +224,11 @@ def logs(
 
     Examples: ddqjobs logs mini p3-train.ddq-detr-r18; ddqjobs logs mini p3-train.ddq-detr-r18 -f -n 20
     """
-    from ddqjobs.errors import InputError, MissingError
-    from ddqjobs.filters import select
+    from ddqjobs.errors import MissingError
 
     project = selection.project
-    made = project.plan(selection.experiment, site=selection.site)
-    chosen = select(made, selection.filters)
-    if len(chosen) != 1:
-        names = ", ".join(p.run.name for p in chosen[:6]) + (", ..." if len(chosen) > 6 else "")
-        raise InputError(f"logs shows one run at a time; name one of {names}")
-    run = chosen[0].run.name
+    made, planned = one_selected(selection, "logs shows")
+    run = planned.run.name
     path = project.log(made, run, attempt, site=selection.site)
     if not follow and not path.exists():
         raise MissingError(f"attempt {path.parent.name} of {run} has left no log")

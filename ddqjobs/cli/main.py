@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from ddqjobs.cli import acting, common, environment, looking, report, setting_up, submit
+from ddqjobs.cli import (
+    acting,
+    cleaning,
+    common,
+    doctor,
+    environment,
+    holding,
+    looking,
+    report,
+    setting_up,
+    shell,
+    submit,
+)
 
 EPILOG = (
     "Exit codes: 0 all well; 1 a run failed or a verdict is short (--wait, --check); 2 bad input; "
@@ -45,11 +57,16 @@ app.command()(looking.plan)
 app.command()(submit.submit)
 app.command()(looking.status)
 app.command()(looking.logs)
+app.command()(shell.shell)
 app.command()(report.report)
+app.command()(holding.hold)
+app.command()(holding.release)
 app.command()(acting.cancel)
 app.command()(acting.retry)
 app.command()(acting.advance)
 app.command()(acting.adopt)
+app.command()(cleaning.clean)
+app.command()(doctor.doctor)
 app.add_typer(environment.app, name="env")
 app.command()(setting_up.schema)
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ddqjobs.cli.common import Selection, filtered, put, say, settle
+from ddqjobs.cli.common import Selection, filtered, note, put, say, settle
+
+if TYPE_CHECKING:
+    from ddqjobs.report import Report
 
 _COLOURS = {"reproduced": "green", "equal": "green", "short": "red", "unknown": "yellow"}
 
@@ -22,7 +25,7 @@ def _style(name: str, text: str) -> str:
 def report(
     selection: Selection,
     form: Annotated[
-        Literal["table", "markdown", "csv", "json", "latex"],
+        Literal["table", "markdown", "csv", "json", "latex", "html"],
         typer.Option("--format", "-f", help="How to print it."),
     ] = "table",
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
@@ -30,38 +33,145 @@ def report(
     metric: Annotated[
         list[str] | None, typer.Option("--metric", help="Further metrics: AP50, AP75, APs, APm, APl.")
     ] = None,
+    recompute: Annotated[
+        bool,
+        typer.Option(
+            "--recompute", help="Compute AP once more from the predictions of tests (minutes each)."
+        ),
+    ] = False,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            "--compare", metavar="A B", help="Two experiments, or this one at two dates, side by side."
+        ),
+    ] = None,
+    export: Annotated[
+        Literal["mlflow", "wandb-offline", "tensorboard"] | None,
+        typer.Option("--export", help="Write curves and metrics for another tool into the new folder --out."),
+    ] = None,
+    price: Annotated[
+        float | None, typer.Option("--price", min=0, help="Of a GPU hour, for the cost on the HTML page.")
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Exit 1 unless every required verdict holds.")
     ] = False,
 ) -> None:
     """The AP table: reproduced or not, with the evidence.
 
-    Examples: ddqjobs report mini; ddqjobs report ddq -f latex --out table.tex; ddqjobs report ddq --check
+    Examples: ddqjobs report mini; ddqjobs report mini -f html -o mini.html; ddqjobs report ddq --check;
+    ddqjobs report mini --compare 2026-11-01 2026-11-24; ddqjobs report mini --export tensorboard -o board
     """
-    from ddqjobs import report_formats, results
-    from ddqjobs.errors import InputError, RunsFailedError, StateError, nearest
+    from ddqjobs.errors import InputError, RunsFailedError
 
-    for name in metric or ():
+    chosen = "json" if as_json else form
+    if compare is not None and (export or check or chosen == "html"):
+        raise InputError("--compare goes with the formats of text, not with html, --export or --check")
+    if compare is not None:
+        _compare(selection, compare, chosen, out, metric or [])
+        return
+    made = _made(selection, metric or [], recompute)
+    if export is not None:
+        _export(selection, made, export, out)
+    elif chosen == "html":
+        page = selection.project.report_page(made, site=selection.site, price=price, say=note)
+        _write(page, out or (_beside(selection, made) if sys.stdout.isatty() else None))
+    else:
+        _write(_text(made, chosen, out), out)
+    settle(selection.project.workspace(selection.experiment, selection.site).warnings)
+    if check and not made.ok:
+        raise RunsFailedError(f"not every required verdict holds: {made.overall}")
+
+
+def _made(
+    selection: Selection,
+    metrics: list[str],
+    recompute: bool = False,
+    *,
+    experiment: str | None = None,
+    at: float | None = None,
+) -> Report:
+    from ddqjobs import results
+    from ddqjobs.errors import InputError, nearest
+
+    for name in metrics:
         if name not in results.METRICS:
             raise InputError(
                 f"unknown metric '{name}'{nearest(name, results.METRICS)}; "
                 f"there are: {', '.join(results.METRICS)}"
             )
-    made = selection.project.report(
-        selection.experiment, selection.filters, site=selection.site, metrics=("AP", *(metric or ()))
+    return selection.project.report(
+        experiment or selection.experiment,
+        selection.filters,
+        site=selection.site,
+        metrics=("AP", *metrics),
+        recompute=recompute,
+        at=at,
+        say=note,
     )
-    chosen = "json" if as_json else form
+
+
+def _compare(
+    selection: Selection, pair: tuple[str, str], form: str, out: Path | None, metrics: list[str]
+) -> None:
+    from ddqjobs import report_compare, report_formats
+
+    times = report_compare.sides(*pair)
+    names = (None, None) if times[0] is not None else pair
+    a, b = (_made(selection, metrics, experiment=name, at=at) for name, at in zip(names, times, strict=True))
+    found = report_compare.compare(a, b, *pair)
+    lists = (("Summary", [f"A, {found.a}: {found.overall_a}", f"B, {found.b}: {found.overall_b}"]),)
+    title = a.experiment if times[0] is not None else f"{a.experiment} and {b.experiment}"
+    text = report_formats.Text(title=title, grids=(report_compare.grid(found),), lists=lists)
     terminal = sys.stdout.isatty() and out is None
     width = shutil.get_terminal_size().columns if terminal else None
-    text = report_formats.render(made, chosen, width=width, style=_style if terminal else None)
+    if form == "json":
+        _write(report_formats.to_json(found), out)
+    elif form == "csv":
+        _write(report_formats.text_csv(text.grids[0]), out)
+    elif form == "table":
+        _write(report_formats.text_table(text, width=width, style=_style if terminal else None), out)
+    else:
+        write = {"markdown": report_formats.text_markdown, "latex": report_formats.text_latex}[form]
+        _write(write(text), out)
+
+
+def _text(made: Report, form: str, out: Path | None) -> str:
+    from ddqjobs import report_formats
+
+    terminal = sys.stdout.isatty() and out is None
+    width = shutil.get_terminal_size().columns if terminal else None
+    return report_formats.render(made, form, width=width, style=_style if terminal else None)
+
+
+def _export(selection: Selection, made: Report, kind: str, out: Path | None) -> None:
+    from ddqjobs.errors import InputError
+
+    if out is None:
+        raise InputError(f"--export {kind} needs a new folder: --out DIR")
+    count = selection.project.export(made, kind, out, site=selection.site)
+    say(f"wrote {count} runs for {kind} to {out}")
+
+
+def _beside(selection: Selection, made: Report) -> Path:
+    """Where a page goes that nobody gave a place: nobody wants to read HTML in a terminal."""
+    folder = selection.project.workspace(selection.experiment, selection.site).results / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{made.experiment}.html"
+
+
+def _write(text: str, out: Path | None) -> None:
+    """To a file, which is replaced as a whole, or to stdout. Raises StateError."""
+    from ddqjobs.detect import files
+    from ddqjobs.errors import StateError
+
     if out is None:
         put(text.rstrip("\n"))
-    else:
-        try:
-            out.write_text(text)
-        except OSError as error:
-            raise StateError(f"{out}: {error.strerror}") from error
-        say(f"wrote {out}")
-    settle(selection.project.workspace(selection.experiment, selection.site).warnings)
-    if check and not made.ok:
-        raise RunsFailedError(f"not every required verdict holds: {made.overall}")
+        return
+    try:
+        if out.exists() and not out.is_file():  # a device or a pipe
+            out.write_text(text, encoding="utf-8")
+        else:
+            files.replace_text(out.resolve(), text)
+    except OSError as error:
+        raise StateError(f"{out}: {error.strerror}") from error
+    say(f"wrote {out}")

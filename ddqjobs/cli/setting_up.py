@@ -28,9 +28,12 @@ def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of t
 
 @reporting
 def schema(
-    kind: Annotated[Literal["experiment", "site", "environment"], typer.Argument(help="Kind of file.")],
+    kind: Annotated[
+        Literal["experiment", "site", "environment", "report"], typer.Argument(help="Kind of file.")
+    ],
 ) -> None:
-    """Print the JSON Schema of a kind of file, so that editors complete and check it.
+    """Print the JSON Schema of a kind of file, so that editors complete and check it; of `report`, what
+    `ddqjobs report --format json` prints.
 
     Example: ddqjobs schema experiment > experiment.schema.json, and as the first line of the YAML file:
     # yaml-language-server: $schema=experiment.schema.json
@@ -39,11 +42,12 @@ def schema(
 
     import msgspec
 
-    from ddqjobs import document, environments, experiment, site
+    from ddqjobs import document, environments, experiment, report, site
 
     kinds: dict[str, type[msgspec.Struct]] = {
         "experiment": experiment.Experiment,
         "site": site.Site,
         "environment": environments.Declaration,
+        "report": report.Report,
     }
     put(json.dumps(document.schema(kinds[kind], f"ddqjobs {kind}"), indent=2))

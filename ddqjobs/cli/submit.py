@@ -30,13 +30,23 @@ def submit(
     wait: Annotated[
         bool,
         typer.Option(
-            "--wait", help="Stay until all is over; submit what becomes eligible; exit 1 if a run failed."
+            "--wait",
+            "--follow",
+            help="Stay until all is over; submit what becomes eligible; exit 1 if a run failed. May "
+            "be killed and started again, or twice.",
         ),
     ] = False,
     optional: Annotated[bool, typer.Option("--optional", help="Optional runs too.")] = False,
     upstream: Annotated[bool, typer.Option("--upstream", help="Also what the chosen runs need.")] = False,
     stale: Annotated[
         bool, typer.Option("--stale", help="Also done runs whose inputs have changed since.")
+    ] = False,
+    canary: Annotated[
+        bool,
+        typer.Option(
+            "--canary",
+            help="First train 20 iterations on one GPU with each code; start nothing if that fails (exit 1).",
+        ),
     ] = False,
     max_gpu_hours: Annotated[
         float | None, typer.Option("--max-gpu-hours", min=0, help="Submit only as much as fits.")
@@ -46,7 +56,8 @@ def submit(
     """Submit what is eligible, and what comes after it where the scheduler knows dependencies.
 
     The same command twice submits nothing twice.
-    Examples: ddqjobs submit mini --wait; ddqjobs submit ddq --phase 1 --site bscc --dry-run --out scripts
+    Examples: ddqjobs submit mini --wait; ddqjobs submit mini --canary;
+    ddqjobs submit ddq --phase 1 --site bscc --dry-run --out scripts
     """
     from ddqjobs.errors import InputError
     from ddqjobs.project import SubmitOptions
@@ -56,12 +67,46 @@ def submit(
     if dry_run and wait:
         raise InputError("--dry-run submits nothing, so there is nothing to --wait for")
     options = SubmitOptions(optional=optional, upstream=upstream, stale=stale, max_gpu_hours=max_gpu_hours)
+    if dry_run and canary:
+        raise InputError("--dry-run submits nothing, so there is nothing for a --canary to try first")
+    if canary:
+        _try_canaries(selection, options, as_json)
     if dry_run:
         _dry_run(selection, options, out, as_json)
     elif wait:
         _wait(selection, options, as_json)
     else:
         _submit(selection, options, as_json)
+
+
+def _try_canaries(selection: Selection, options: SubmitOptions, as_json: bool) -> None:
+    """Returns if all canaries of the trainings to come are done."""
+    from ddqjobs.errors import RunsFailedError
+
+    project = selection.project
+    quiet = (lambda _: None) if as_json else say
+    ticker = Ticker(lambda _plan, _p: "")
+    canaries = project.try_canaries(
+        selection.experiment,
+        selection.filters,
+        options,
+        site=selection.site,
+        say=quiet,
+        show=(lambda _plan, _runs: None) if as_json else ticker.show,
+    )
+    failed = {p.run.name: p.reason for p in canaries if p.status.value != "done"}
+    if not failed:
+        quiet(f"canaries: {', '.join(p.run.name for p in canaries) or 'none needed'}: done")
+        return
+    if as_json:
+        say_json("canary", done=[p.run.name for p in canaries if p.run.name not in failed], failed=failed)
+        raise typer.Exit(1)
+    for run, why in failed.items():
+        fail(f"{run}: {why}")
+    name = next(iter(failed))
+    raise RunsFailedError(
+        f"nothing else was started; `ddqjobs logs {name}` shows why; after mending, `ddqjobs retry {name}`"
+    )
 
 
 def _submit(selection: Selection, options: SubmitOptions, as_json: bool) -> None:

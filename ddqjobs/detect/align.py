@@ -3,12 +3,14 @@
     python -m ddqjobs.detect.align predictions A B --out align.json [--logs LOG_A LOG_B]
     python -m ddqjobs.detect.align losses LOG_A LOG_B --out align.json
     python -m ddqjobs.detect.align weights CHECKPOINT_A CHECKPOINT_B --out align.json
+    python -m ddqjobs.detect.align modules DUMP_A DUMP_B --out align.json [--tolerance 1e-5]
 
-Inputs of ``losses`` and ``--logs`` are a work_dir, a scalars.json or the artifact ``log`` of a run. NumPy for
-predictions, torch for weights, nothing for losses. Exit code 2, one line, for inputs that cannot be compared.
+Dumps are those of :mod:`ddqjobs.detect.capture`. Inputs of ``losses`` and ``--logs`` are a work_dir, a
+scalars.json or the artifact ``log`` of a run. NumPy for predictions and modules, torch for weights, nothing
+for losses. Exit code 2, one line, for inputs that cannot be compared.
 The result is JSON; a number is null where a NaN or an infinity stands against a number::
 
-    kind        predictions, losses or weights
+    kind        predictions, losses, weights or modules
     bit_equal   whether everything compared is the same, bit by bit
     metrics     what tolerances are for, see below
     a, b        what each input holds (counts)
@@ -25,6 +27,11 @@ The result is JSON; a number is null where a NaN or an infinity stands against a
                 val: {epoch: difference of bbox_mAP, b - a, fraction}
     weights     metrics: weight (largest absolute difference), differing, tensors, not_finite
                 worst: name;  only_a, only_b, shapes: names
+    modules     metrics: module (largest difference, in parts of the largest value), differing, modules,
+                left_over (names on one side only)
+                first: the first that differs: name (``data.*``: the data, before any module), call, part,
+                difference, and a, b: shape, type, min, max, mean, std, not_finite; null: none
+                differing: the first twenty names;  only_a, only_b: names
 """
 
 from __future__ import annotations
@@ -38,7 +45,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
-from . import files, logs
+from . import files, logs, modules
 
 MIN_OVERLAP = 0.5  # boxes that overlap less are not the same detection
 _ARRAYS = ("image_ids", "offsets", "boxes", "scores", "labels")
@@ -52,29 +59,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module."""
     parser = argparse.ArgumentParser(prog="ddqjobs.detect.align", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("predictions", "losses", "weights"):
+    for name in ("predictions", "losses", "weights", "modules"):
         command = commands.add_parser(name)
         command.add_argument("a", type=Path)
         command.add_argument("b", type=Path)
         command.add_argument("--out", type=Path, required=True)
         if name == "predictions":
             command.add_argument("--logs", type=Path, nargs=2, metavar=("LOG_A", "LOG_B"))
+        if name == "modules":
+            command.add_argument("--tolerance", type=float, default=modules.TOLERANCE)
     args = parser.parse_args(argv)
     try:
-        if args.command == "predictions":
-            result = predictions(load_predictions(args.a), load_predictions(args.b))
-            if args.logs:
-                result["metrics"]["ap"] = _ap(*(_log(path) for path in args.logs))
-        elif args.command == "losses":
-            result = losses(_log(args.a), _log(args.b))
-        else:
-            result = weights(args.a, args.b)
+        result = _compare(args)
     except (CannotCompare, OSError) as error:
         print(f"align: {error}", file=sys.stderr)
         return 2
     files.replace_json(args.out, _plain(result))
+    if args.command == "modules":
+        print(f"align: {modules.sentence(result)}")
     print(f"align: {'bit-equal' if result['bit_equal'] else 'different'}: {_plain(result['metrics'])}")
     return 0
+
+
+def _compare(args: argparse.Namespace) -> dict[str, Any]:
+    if args.command == "losses":
+        return losses(_log(args.a), _log(args.b))
+    if args.command == "weights":
+        return weights(args.a, args.b)
+    if args.command == "modules":
+        return modules.compare(_dump(args.a), _dump(args.b), args.tolerance)
+    result = predictions(load_predictions(args.a), load_predictions(args.b))
+    if args.logs:
+        result["metrics"]["ap"] = _ap(*(_log(path) for path in args.logs))
+    return result
+
+
+def _dump(path: Path) -> dict[str, Any]:
+    from . import dumps
+
+    try:
+        return dumps.read(path)
+    except ValueError as error:
+        raise CannotCompare(str(error)) from error
 
 
 # ---------------------------------------------------------------------------------------------- predictions

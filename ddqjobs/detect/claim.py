@@ -23,14 +23,15 @@ class Job(NamedTuple):
         """Why this attempt may not speak for its run, in one line; empty while it may."""
         return self._claim_lost() or self._superseded()
 
-    def must_stop(self) -> str:
-        """Why the task has to end now, in one line; empty while it may go on.
+    def stop_asked(self) -> bool:
+        """Whether the stop file is there."""
+        return self.stop is not None and self.stop.exists()
 
-        A claim that cannot be read is no reason to end: file servers have their moments.
-        """
-        if self.stop is not None and self.stop.exists():
-            return "a stop was asked for"
-        return "" if self.claim is None or not self.claim.exists() else self._claim_lost()
+    def given_up(self) -> str:
+        """As :meth:`lost`, while the work goes on: a claim that cannot be read is no reason to end it. File
+        servers have their moments; before anything is written :meth:`lost` is asked."""
+        readable = self.claim is not None and self.claim.exists()
+        return (self._claim_lost() if readable else "") or self._superseded()
 
     def _claim_lost(self) -> str:
         if self.claim is None:

@@ -6,12 +6,18 @@
 Runs in the target's environment. Exit code 2, one line and nothing written, for a file that cannot be loaded
 safely or does not fit the model. The report is JSON::
 
-    mapping          name of the mapping
+    mapping          name of the mapping (:mod:`ddqjobs.detect.mappings`)
     source, target   {"sha256", "bytes"} of the two files
     tensors          number of tensors in the target, all bit-equal to the source's
-    dropped          [{"key", "reason"}]: tied duplicates, which are the same tensors under a second name
-    metadata         whether state_dict._metadata was there; it is kept, since mmdet takes a checkpoint
-                     without it for one of before version 1 and renames keys
+    renamed          {name in the source: name in the target}, where they differ
+    dropped          [{"key", "reason"}], keys of the state_dict and, as "optimizer", of the checkpoint
+    metadata         what became of state_dict._metadata, the versions of the modules: "kept", or "repaired"
+                     with the model's own. mmdet takes a checkpoint without it for one of before version 1,
+                     renames keys, and would run DDQ FCN and DDQ R-CNN with their auxiliary predictors
+    optimizer        null, or {"parameters", "with_state", "fits"}: whether its state is that of the model's
+                     parameters, in number and shapes. It is not taken over: a training begins anew
+    meta             names of the checkpoint's meta data that are kept; classes and palette of mmcv 1.x become
+                     dataset_meta
 """
 
 from __future__ import annotations
@@ -20,14 +26,21 @@ import argparse
 import sys
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any, NamedTuple, Sequence
 
 from . import files, runtime
+from .mappings import MAPPINGS, PARALLEL, TIED, Mapping, averaged
 
-# After a training step mmdet's DDQ DETR holds the head's branches in its decoder as well.
-TIED = (("decoder.aux_reg_branches.", "bbox_head.aux_reg_branches."),)
-MAPPINGS: dict[str, Callable[[str], str]] = {"identity": lambda key: key}
-_META = ("dataset_meta", "epoch", "iter", "experiment_name", "mmengine_version", "time")
+_META = ("dataset_meta", "epoch", "iter", "experiment_name", "mmengine_version", "mmcv_version", "time")
+
+
+class Fitted(NamedTuple):
+    """Weights under the target's names, and what became of every key of the source."""
+
+    state: Any
+    renamed: dict[str, str]
+    dropped: dict[str, str]
+    metadata: str
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("source", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--report", type=Path, required=True)
-    parser.add_argument("--config", required=True, help="configuration of the target model")
+    parser.add_argument("--config", required=True, help="configuration of mmdet's side")
     parser.add_argument("--mapping", choices=sorted(MAPPINGS), default="identity")
     parser.add_argument("--cfg-options", nargs="*", default=[], metavar="key=value")
     args = parser.parse_args(argv)
@@ -44,54 +57,92 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         checkpoint = runtime.load_checkpoint(args.source)
         model = runtime.build_model(runtime.load_config(args.config, args.cfg_options))
-        report = convert(checkpoint, model.state_dict(), args.source, args.out, args.mapping)
-    except (runtime.CannotLoad, FileNotFoundError) as error:
+        parameters = [tuple(p.shape) for p in model.parameters()]
+        report = convert(checkpoint, model.state_dict(), args.source, args.out, args.mapping, parameters)
+    except (ValueError, OSError) as error:
         print(f"convert: {error}", file=sys.stderr)
         return 2
     files.replace_json(args.report, report)
-    print(f"convert: {report['tensors']} tensors, {len(report['dropped'])} tied duplicates dropped")
+    if report["metadata"] == "repaired":
+        print("convert: warning: the checkpoint had no versions of its modules; they are the model's now")
+    print(f"convert: {report['tensors']} tensors, {len(report['dropped'])} dropped")
     return 0
 
 
-def convert(checkpoint: Any, target: Any, source: Path, out: Path, mapping: str) -> dict[str, Any]:
+def convert(
+    checkpoint: Any,
+    target: Any,
+    source: Path,
+    out: Path,
+    mapping: str,
+    parameters: Sequence[tuple[int, ...]] = (),
+) -> dict[str, Any]:
     """Write the checkpoint with the weights under the target's names; the report.
 
-    ``target`` is the state_dict of the target model. Raises CannotLoad if a weight is missing, left over,
-    or of another shape or type.
+    ``target`` is the state_dict of mmdet's model, ``parameters`` the shapes of its parameters in order.
+    Raises CannotLoad if a weight is missing, left over, or of another shape or type.
     """
-    state = checkpoint.get("state_dict", checkpoint)
-    renamed = _rename(state, MAPPINGS[mapping])
-    dropped = _tied(renamed, target)
-    kept = OrderedDict((key, value) for key, value in renamed.items() if key not in dropped)
-    _fit(kept, target, source)
-    metadata = getattr(state, "_metadata", None)
-    if metadata is not None:
-        kept._metadata = metadata  # type: ignore[attr-defined]
+    rules = MAPPINGS[mapping]
+    fitted = fit(checkpoint.get("state_dict", checkpoint), _named(target, rules), rules, source)
     digest = files.sha256(source)
-    meta = {k: v for k, v in (checkpoint.get("meta") or {}).items() if k in _META}
-    content = {"meta": {**meta, "converted_from": digest}, "state_dict": kept}
-    runtime.save(content, out, lambda written: _same(written, kept))
+    meta = _meta(checkpoint.get("meta"))
+    content = {"meta": {**meta, "converted_from": digest}, "state_dict": fitted.state}
+    dropped = [{"key": key, "reason": reason} for key, reason in sorted(fitted.dropped.items())]
+    optimizer = _optimizer(checkpoint.get("optimizer"), parameters)
+    if optimizer is not None:
+        dropped.append({"key": "optimizer", "reason": "a training in the new code begins anew"})
+    runtime.save(content, out, lambda written: _same(written, fitted.state))
     return {
         "mapping": mapping,
         "source": {"sha256": digest, "bytes": source.stat().st_size},
         "target": {"sha256": files.sha256(out), "bytes": out.stat().st_size},
-        "tensors": len(kept),
-        "dropped": [{"key": key, "reason": reason} for key, reason in sorted(dropped.items())],
-        "metadata": metadata is not None,
+        "tensors": len(fitted.state),
+        "renamed": fitted.renamed,
+        "dropped": dropped,
+        "metadata": fitted.metadata,
+        "optimizer": optimizer,
+        "meta": sorted(meta),
     }
 
 
-def _rename(state: Any, mapping: Callable[[str], str]) -> dict[str, Any]:
+def fit(state: Any, target: Any, mapping: Mapping, source: Path) -> Fitted:
+    """The weights of ``state`` under the names of ``target``. Raises CannotLoad; see :func:`convert`."""
+    named = _rename(state, mapping)
+    weights = {new: state[old] for new, old in named.items()}
+    dropped = {**_tied(weights, target), **_averages(weights, target)}
+    kept = OrderedDict((key, value) for key, value in weights.items() if key not in dropped)
+    _check(kept, target, source)
+    found, known = getattr(state, "_metadata", None), getattr(target, "_metadata", None)
+    repaired = known is not None and _lacks_versions(found, known)
+    kept._metadata = known if repaired else found  # type: ignore[attr-defined]
+    renamed = {old: new for new, old in named.items() if new != old}
+    return Fitted(kept, renamed, dropped, "repaired" if repaired else "kept")
+
+
+def _named(target: Any, mapping: Mapping) -> Any:
+    """The target's state under its own names, which are not mmdet's if the mapping leads away from there."""
+    if mapping.direction == 1:
+        return target
+    named = OrderedDict((mapping(key), value) for key, value in target.items())
+    named._metadata = getattr(target, "_metadata", None)  # type: ignore[attr-defined]
+    return named
+
+
+def _rename(state: Any, mapping: Mapping) -> dict[str, str]:
+    """Name in the target -> name in the source. Raises CannotLoad for what is no tensor, or met twice."""
     import torch
 
-    renamed: dict[str, Any] = {}
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
             raise runtime.CannotLoad(f"the state_dict holds {str(key)[:80]!r}, which is no tensor")
-        if mapping(key) in renamed:
-            raise runtime.CannotLoad(f"two weights become {mapping(key)}")
-        renamed[mapping(key)] = value
-    return renamed
+    skip = len(PARALLEL) if state and all(key.startswith(PARALLEL) for key in state) else 0
+    named: dict[str, str] = {}
+    for key in state:
+        new = mapping(key[skip:])
+        if new in named:
+            raise runtime.CannotLoad(f"two weights become {new}")
+        named[new] = key
+    return named
 
 
 def _tied(state: dict[str, Any], target: Any) -> dict[str, str]:
@@ -110,7 +161,17 @@ def _tied(state: dict[str, Any], target: Any) -> dict[str, str]:
     return found
 
 
-def _fit(state: dict[str, Any], target: Any, source: Path) -> None:
+def _averages(state: dict[str, Any], target: Any) -> dict[str, str]:
+    """Buffers of mmcv 1.x's moving average. It swaps them with the weights before it saves."""
+    beside = {averaged(key): key for key in target}
+    return {
+        key: f"not averaged; the average is {beside[key]}"
+        for key in state
+        if key in beside and key not in target and state[key].shape == target[beside[key]].shape
+    }
+
+
+def _check(state: dict[str, Any], target: Any, source: Path) -> None:
     """Raises CannotLoad unless keys, shapes and types are the target's."""
     problems: list[tuple[str, list[str]]] = [
         ("missing", [k for k in target if k not in state]),
@@ -121,6 +182,32 @@ def _fit(state: dict[str, Any], target: Any, source: Path) -> None:
     words = [f"{len(keys)} weights {what}, e.g. {keys[0]}" for what, keys in problems if keys]
     if words:
         raise runtime.CannotLoad(f"{source} does not fit the model: {'; '.join(words)}")
+
+
+def _lacks_versions(found: Any, known: Any) -> bool:
+    """Whether a module has a version in the model and none in the checkpoint."""
+    versions = {name: (found or {}).get(name, {}).get("version") for name in known}
+    return any(known[name].get("version") is not None and versions[name] is None for name in known)
+
+
+def _meta(meta: Any) -> dict[str, Any]:
+    """What is worth keeping of mmengine's or mmcv 1.x's meta data."""
+    meta = meta if isinstance(meta, dict) else {}
+    kept = {key: value for key, value in meta.items() if key in _META}
+    if "dataset_meta" not in kept and meta.get("CLASSES") is not None:
+        kept["dataset_meta"] = {"classes": meta["CLASSES"], "palette": meta.get("PALETTE")}
+    return kept
+
+
+def _optimizer(optimizer: Any, parameters: Sequence[tuple[int, ...]]) -> dict[str, Any] | None:
+    """What an optimizer's state is about; see the module."""
+    if not isinstance(optimizer, dict) or "param_groups" not in optimizer:
+        return None
+    numbers = [n for group in optimizer["param_groups"] for n in group["params"]]
+    state = optimizer.get("state", {})
+    moments = {n: tuple(state[n]["exp_avg"].shape) for n in numbers if "exp_avg" in state.get(n, {})}
+    fits = len(numbers) == len(parameters) and all(moments[n] == parameters[n] for n in moments)
+    return {"parameters": len(numbers), "with_state": len(moments), "fits": fits}
 
 
 def _same(written: Path, state: dict[str, Any]) -> None:

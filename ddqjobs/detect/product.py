@@ -10,6 +10,7 @@ speak for the run (its own ``attempts/<n>/product.json`` stays as a record). Eac
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, Callable, Mapping, NamedTuple
 from xml.etree import ElementTree
 
-from . import claim, files, logs
+from . import checkpoints, claim, curves, files, logs, progress
 
 OK, UNUSABLE, NOT_WHOLE, LOST = 0, 2, 3, 4
 _NUMBERS = re.compile(r"(\d+)")
@@ -62,6 +63,9 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
     except NotWhole as why:
         print(f"product: none: {why}")
         return NOT_WHOLE
+    if attempt.run["kind"] == "train" and not attempt.adopted_from:
+        digests = functools.partial(checkpoints.digest, attempt.run_dir)
+        found.report.update(progress.account(attempt.run_dir, attempt.number, digests))
     product = _product(attempt, found)
     files.replace_json(attempt.attempt_dir / "product.json", product)
     job = claim.from_environment(variables)
@@ -72,6 +76,8 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
             print(f"product: whole, but not put in place: {why_lost}")
             return LOST
         step()
+    if attempt.run["kind"] == "train" and not attempt.adopted_from:  # adopted files are not ours to remove
+        checkpoints.prune(job, attempt.work_dir, keep=0)
     print(f"product: {', '.join(sorted(found.artifacts)) or 'nothing to keep'}")
     return OK
 
@@ -244,9 +250,13 @@ _LOOK: dict[str, Callable[[Path], Found]] = {
 
 
 def _with_log(work_dir: Path, log: logs.Log, found: Found) -> Found:
-    """Add the artifact ``log``: the whole curve in one file, and where it comes from."""
+    """Add the artifact ``log``: the whole curve in one file, and where it comes from; of a training also
+    ``curve``, the same thinned for the report."""
     files.replace_text(work_dir / logs.MERGED, logs.to_lines(log))
     found.artifacts["log"] = Path(logs.MERGED)
+    if log.train:
+        files.replace_text(work_dir / curves.NAME, json.dumps(curves.thin(log)) + "\n")
+        found.artifacts["curve"] = Path(curves.NAME)
     sources = [Path(f).relative_to(work_dir).as_posix() for f in log.files]
     found.report.update(logs=sources, iterations=len(log.train), skipped_lines=log.skipped)
     return found

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from pathlib import Path
 from typing import Any, Callable, Sequence
 
-from . import files, ops
+from . import files, ops, restricted
+
+# What weights_only=True and our own unpickler call what they do not create.
+_GLOBAL = re.compile(r"(?:Unsupported|Trying to load unsupported) (?:global|GLOBAL):? (?:GLOBAL )?([\w.]+)")
 
 
 class CannotLoad(ValueError):
@@ -78,7 +82,23 @@ def load_config(path: str, options: Sequence[str] = ()) -> Any:
             raise ValueError(f"option {option!r}: expected key=value")
         merged[key] = DictAction._parse_iterable(value)
     cfg.merge_from_dict(merged)
+    if "LOCAL_RANK" in os.environ:  # started by torch.distributed.run
+        cfg.launcher = "pytorch"
     return cfg
+
+
+def prepare(cfg: Any) -> None:
+    """What a configuration says for speed and for determinism, before anything is built from it.
+
+    Raises ValueError, in one line, for what cannot be had: no fast form of the model, no deterministic
+    operator.
+    """
+    from . import determinism, speed
+
+    speed.configure(cfg)
+    said = determinism.prepare(cfg)
+    if said:
+        print(f"numerics: {said}", flush=True)
 
 
 def build_model(cfg: Any) -> Any:
@@ -99,12 +119,23 @@ def load_checkpoint(path: Path) -> Any:
     if why:
         raise CannotLoad(f"{path}: {why}")
     try:
-        value = torch.load(str(path), map_location="cpu", weights_only=True)
+        value = torch.load(str(path), map_location="cpu", **_only_weights())
     except Exception as error:  # pickle's and torch's own errors have no common base
-        raise CannotLoad(f"{path}: {_first_line(error)}") from error
+        asked = _GLOBAL.search(str(error))
+        why = f"asks for {asked.group(1)}, which is no part of a checkpoint" if asked else _first_line(error)
+        raise CannotLoad(f"{path}: {why}; not loaded") from error
     if not isinstance(value, dict):
         raise CannotLoad(f"{path}: holds a {type(value).__name__}, not a dictionary")
     return value
+
+
+def _only_weights() -> dict[str, Any]:
+    """What makes torch.load create nothing but weights and plain data, with this version of torch."""
+    import torch
+
+    if hasattr(torch.serialization, "add_safe_globals"):
+        return {"weights_only": True}
+    return {"pickle_module": restricted}
 
 
 def save(value: Any, path: Path, check: Callable[[Path], None] | None = None) -> None:

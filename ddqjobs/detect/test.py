@@ -41,6 +41,10 @@ def test(config: str, checkpoint: Path, work_dir: Path, options: Sequence[str]) 
     from .hooks import predictions  # noqa: F401  (registers PredictionsHook)
 
     cfg = runtime.load_config(config, options)
+    try:
+        runtime.prepare(cfg)
+    except ValueError as error:
+        raise runtime.CannotLoad(str(error)) from error
     cfg.work_dir, cfg.load_from, cfg.resume = str(work_dir), str(checkpoint), False
     hooks = list(cfg.get("custom_hooks") or [])
     cfg.custom_hooks = [*hooks, {"type": "PredictionsHook", "path": str(work_dir / "predictions.npz")}]

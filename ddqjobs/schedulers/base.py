@@ -1,4 +1,4 @@
-"""The boundary to a scheduler: submit, find, query, cancel, and what it is capable of. Nothing more.
+"""The boundary to a scheduler: submit, find, query, hold, release, cancel, and what it is capable of.
 
 A scheduler knows nothing of experiments. It gets a rendered script with a number of elements (array
 indices), hands back one job id per element, and later says of each job id what it sees. What it sees is
@@ -40,6 +40,8 @@ class Capabilities(Frozen, frozen=True, kw_only=True):
 
     arrays: bool = False  # several elements in one submission
     dependencies: bool = False  # `after` is honoured
+    own_dependencies: bool = False  # by each element for itself, whatever the others of its array wait for
+    restarts: bool = True  # may start a job again that its script did not ask for (requeue)
 
 
 class Element(Frozen, frozen=True, kw_only=True):
@@ -58,6 +60,7 @@ class Submission(Frozen, frozen=True, kw_only=True):
     folder: str  # existing absolute folder: job.sh lies here, the scheduler's own output goes to out/
     resources: Resources
     elements: tuple[Element, ...]
+    avoid: tuple[str, ...] = ()  # nodes that it shall not start on, where the scheduler can be told
 
     @property
     def script(self) -> Path:
@@ -83,8 +86,19 @@ class Scheduler(Protocol):
     def find(self, token: str) -> Mapping[int, str] | None:
         """index -> job id of the submission with that token, or None if the scheduler has not got it now."""
 
+    def in_queue(self) -> int:
+        """How many jobs of this user are queued or running now, whoever submitted them."""
+
     def query(self, jobs: Sequence[str]) -> Mapping[str, Observation]:
-        """An observation for every job id asked for, in one query; UNKNOWN for those it does not know."""
+        """An observation for every job id asked for, in one query; UNKNOWN, and ``forgotten``, for those that
+        it says it does not know."""
+
+    def hold(self, jobs: Sequence[str]) -> None:
+        """Keeps queued jobs from starting until they are released. Running, ended and unknown ones are no
+        error and stay as they are; one that starts meanwhile runs on."""
+
+    def release(self, jobs: Sequence[str]) -> None:
+        """Lets held jobs start again. Any others are no error and stay as they are."""
 
     def cancel(self, jobs: Sequence[str]) -> None:
         """Asks for the end of jobs. Unknown and ended ones are no error. Returns before they have ended."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ddqjobs.errors import StateError
 from ddqjobs.schedulers.base import Capabilities, Scheduler
 from ddqjobs.site import Site
 from ddqjobs.units import seconds
 
 _CAPABILITIES = {
-    "local": Capabilities(arrays=True, dependencies=True),
+    "local": Capabilities(arrays=True, dependencies=True, own_dependencies=True),
     "slurm": Capabilities(arrays=True, dependencies=True),
 }
 
@@ -25,7 +24,7 @@ def capabilities(site: Site) -> Capabilities:
 
 
 def make_scheduler(site: Site, project: Path) -> Scheduler:
-    """The scheduler of a site. Raises StateError where scripts can be rendered but not submitted."""
+    """The scheduler of a site."""
     if site.scheduler == "local":
         from ddqjobs.schedulers.local import LocalScheduler
 
@@ -44,7 +43,8 @@ def make_scheduler(site: Site, project: Path) -> Scheduler:
             submit_s=seconds(site.submit_timeout),
             calls_per_minute=site.limits.calls_per_minute,
         )
-    raise StateError(
-        f"site {site.name}: this version renders scripts for {site.scheduler} (submit --dry-run --out DIR) "
-        "to look at, but cannot submit to it yet; submit to a local site"
+    from ddqjobs.schedulers.slurm import SlurmScheduler
+
+    return SlurmScheduler(
+        site.name, submit_s=seconds(site.submit_timeout), calls_per_minute=site.limits.calls_per_minute
     )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddqjobs.text_table import format_table
-from tests.bench import large
+from tests.bench import large, trainings
 
 REPEATS = 9
 TYPER = """
@@ -66,6 +66,7 @@ def main() -> None:
         ):
             found = middle([*DDQJOBS, *words], project, repeats)
             rows.append((title, *found, f"{found[0] / bare[0]:.2f}", limit))
+        rows += trainings.measure(root, bare[0], middle)
         print_table(rows)
 
 

@@ -24,15 +24,17 @@ DSUB = {
     "old": {**BOTH, "-l": "label", "--job_type": "job_type", "-pn": "on", "-ex": "exclusive"},
     "new": {**BOTH, "--label": "label", "--mpi": "job_type", "-nl": "on", "-jr": "requeue", "--cwd": "cwd"},
 }
+# option of djob -> how many values follow
+ASK = {"-n": 1, "-s": 1, "-u": 1, "-q": 1, "-D": 0}
 DJOB = {
-    "old": {"-n": 1, "-s": 1, "-u": 1, "-q": 1, "-CO": 1, "-L": 1, "-T": 1, "-S": 1, "-R": 1, "-D": 0, "-x": 0},
-    "new": {"-n": 1, "-s": 1, "-u": 1, "-q": 1, "-D": 0, "-l": 0, "-ll": 0},
+    "old": {**ASK, "-CO": 1, "-L": 1, "-T": 1, "-S": 1, "-R": 1, "-x": 0},
+    "new": {**ASK, "-l": 0, "-ll": 0},
 }
 TOKEN = "error: access token does not exist, please execute command dconfig to get token"
 CHINESE = "系统繁忙，请稍后再试"
 
 
-class Said(Exception):  # noqa: N818  # an answer that ends a command, not an error
+class Said(Exception):  # an answer that ends a command, not an error
     """What a command prints and how it ends."""
 
     def __init__(self, out: str = "", err: str = "", code: int = 0) -> None:
@@ -79,7 +81,8 @@ def dsub(state: State, words: Sequence[str], fault: str) -> Said:
         return Said(help_of("dsub", state))
     options = options_of(state, words)
     if "script" not in options:
-        raise Said(err='invalid option or param. Unexpected argument "%s"' % " ".join(words), code=1)
+        typed = " ".join(words)
+        raise Said(err=f'invalid option or param. Unexpected argument "{typed}"', code=1)
     if fault in ("refuse", "hang", "silent"):
         return Said("JOBID      MESSAGE\n-          The queue is closed.\n", code=1)
     job = state.add(job_of(options))
@@ -277,9 +280,10 @@ def cancel(state: State, number: str, fault: str) -> Said:
 def suspend(state: State, number: str, fault: str, word: str = "STOPPED") -> Said:
     """Stops a running job's processes."""
     job = state.jobs[number]
-    if job["state"] == "RUNNING":
+    if job["state"] in ("RUNNING", "PENDING", "WAITING"):
+        if job["state"] == "RUNNING":
+            signal_replicas(job, signal.SIGSTOP)
         job["state"] = word
-        signal_replicas(job, signal.SIGSTOP)
     return Said(f"{number} suspended\n")
 
 
@@ -287,7 +291,7 @@ def resume(state: State, number: str, fault: str) -> Said:
     """Lets them go on."""
     job = state.jobs[number]
     if job["state"] in ("STOPPED", "SSTOPPED"):
-        job["state"] = "RUNNING"
+        job["state"] = "RUNNING" if job["runner"] else "PENDING"
         signal_replicas(job, signal.SIGCONT)
     return Said(f"{number} resumed\n")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import os
 import re
 import signal
@@ -60,7 +59,7 @@ def start(folder: Path, job: Job, data: dict[str, Any], replica: int) -> subproc
     out = output(job["stdout"] or os.devnull, job)
     err = output(job["stderr"], job) if job["stderr"] else out
     try:
-        with open(out, "ab") as o, open(err, "ab") as e:
+        with Path(out).open("ab") as o, Path(err).open("ab") as e:
             return subprocess.Popen(
                 [job["script"]], stdin=subprocess.DEVNULL, stdout=o, stderr=e, env=variables,
                 cwd=job["cwd"], start_new_session=True,
@@ -110,11 +109,11 @@ def send(children: list[subprocess.Popen[bytes]], number: int) -> None:
 def session(leader: int) -> list[int]:
     """Processes of a session."""
     found = []
-    for name in fnmatch.filter(os.listdir("/proc"), "[0-9]*"):
+    for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError, IndexError):
-            fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
             if int(fields[3]) == leader:
-                found.append(int(name))
+                found.append(int(entry.name))
     return found
 
 

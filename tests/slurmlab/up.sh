@@ -106,7 +106,7 @@ MinJobAge=${MIN_JOB_AGE:-60}
 JobRequeue=1
 ReturnToService=2
 SlurmdTimeout=10
-KillWait=5
+KillWait=30
 InactiveLimit=0
 BatchStartTimeout=10
 MessageTimeout=10
@@ -170,11 +170,13 @@ if ! alive mariadbd; then
   echo $! > "$LAB/pid/mariadbd"
   wait_for mariadb 30 mariadb --no-defaults -uroot -h127.0.0.1 -P$((PORT + 36)) -e 'select 1'
 fi
-if ! alive slurmdbd; then
+# Slurm 24.11 gives up at its very first question to a fresh MariaDB 11.8, and not at the second.
+accounting() { alive slurmdbd || start_accounting; answers $((PORT + 19)); }
+start_accounting() {
   setsid slurmdbd -D > "$LAB/log/slurmdbd.out" 2>&1 < /dev/null &
   echo $! > "$LAB/pid/slurmdbd"
-  wait_for slurmdbd 30 answers $((PORT + 19))
-fi
+}
+wait_for slurmdbd 30 accounting
 if ! alive slurmctld; then
   setsid slurmctld -D > "$LAB/log/slurmctld.out" 2>&1 < /dev/null &
   echo $! > "$LAB/pid/slurmctld"

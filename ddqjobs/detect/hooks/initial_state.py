@@ -14,7 +14,8 @@ from ddqjobs.detect import runtime
 
 @HOOKS.register_module(force=True)
 class InitialStateHook(Hook):  # type: ignore[misc]
-    """Loads every weight of the model from ``path`` after mmengine has initialised it its own way."""
+    """Loads every weight of the model from ``path`` after mmengine has initialised it its own way,
+    unless the training goes on from a checkpoint."""
 
     priority = "VERY_HIGH"
 
@@ -23,6 +24,8 @@ class InitialStateHook(Hook):  # type: ignore[misc]
 
     def before_train(self, runner: Any) -> None:
         """Raises CannotLoad if the file's keys or shapes are not exactly the model's."""
+        if runner.iter:
+            return  # it goes on from a checkpoint
         state = runtime.load_checkpoint(self.path)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         try:

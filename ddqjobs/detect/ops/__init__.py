@@ -1,14 +1,17 @@
 """A stand-in for ``mmcv._ext``, mmcv's compiled operators, for environments that have mmcv-lite only.
 
 ``mmcv-lite`` ships all Python files of mmcv and lacks the compiled module. DDQ calls ``nms`` of it and
-two-stage detectors RoIAlign; both are here in torch, by the exact rule of mmcv's CPU operators. Any other
-operator can be looked up (mmcv does so on import) but says where to get it when called.
+two-stage detectors RoIAlign; both are here in torch, by the exact rule of mmcv's CPU operators. On a GPU DDQ
+also calls deformable attention and the sigmoid focal loss; there these and ``nms`` are Triton kernels, all
+of them deterministic. Any other operator can be looked up (mmcv does so on import) but says where to get it
+when called.
 
 Call :func:`install` before anything of ``mmcv.ops`` or ``mmdet.models`` is imported.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from importlib.machinery import ModuleSpec
@@ -16,6 +19,7 @@ from types import ModuleType
 from typing import Any, Callable
 
 NAME = "mmcv._ext"
+OPS = ("nms", "roi_align", "ms_deform_attn (on a GPU)", "sigmoid_focal_loss")
 
 
 class MissingOp(NotImplementedError):
@@ -34,8 +38,8 @@ class _Ext(ModuleType):
 def _missing(name: str) -> Callable[..., Any]:
     def op(*_: object, **__: object) -> Any:
         raise MissingOp(
-            f"mmcv operator '{name}' is not in this environment: the stand-in for mmcv._ext has nms and "
-            "roi_align only; use an environment with compiled mmcv, e.g. 'modern'"
+            f"mmcv operator '{name}' is not in this environment: the stand-in for mmcv._ext has "
+            f"{', '.join(OPS)} only; use an environment with compiled mmcv"
         )
 
     op.__name__ = name
@@ -51,14 +55,37 @@ def install() -> bool:
         return isinstance(sys.modules[NAME], _Ext)
     if importlib.util.find_spec("mmcv") is None or importlib.util.find_spec(NAME) is not None:
         return False
-    from .nms import nms
-    from .roi_align import roi_align_backward, roi_align_forward
+    from . import roi_align
 
     module = _Ext(NAME, __doc__)
     # Without a spec importlib.util.find_spec raises ValueError, which mmengine does not expect. Without a
     # loader mmengine's mmcv_full_available() stays False, which is the truth.
     module.__spec__ = ModuleSpec(NAME, None)
-    vars(module).update(nms=nms, roi_align_forward=roi_align_forward, roi_align_backward=roi_align_backward)
+    for name, module_on_cpu, module_on_gpu in (
+        ("nms", "nms", "nms_kernels"),
+        ("sigmoid_focal_loss_forward", "focal_loss", "focal_kernels"),
+        ("sigmoid_focal_loss_backward", "focal_loss", "focal_kernels"),
+        ("ms_deform_attn_forward", "", "deformable_attention"),
+        ("ms_deform_attn_backward", "", "deformable_attention"),
+    ):
+        setattr(module, name, _by_device(name, module_on_cpu, module_on_gpu))
+    vars(module).update(
+        roi_align_forward=roi_align.roi_align_forward, roi_align_backward=roi_align.roi_align_backward
+    )
     sys.modules[NAME] = module
     sys.modules["mmcv"]._ext = module  # type: ignore[attr-defined]
     return True
+
+
+def _by_device(name: str, on_cpu: str, on_gpu: str) -> Callable[..., Any]:
+    """An operator that looks at its first tensor for the module to take it from. Triton is loaded on a GPU
+    only."""
+
+    def op(first: Any, *args: Any, **kwargs: Any) -> Any:
+        module = on_gpu if first.is_cuda else on_cpu
+        if not module:
+            return _missing(f"{name} on the CPU")()
+        return getattr(importlib.import_module(f"{__package__}.{module}"), name)(first, *args, **kwargs)
+
+    op.__name__ = name
+    return op

@@ -15,7 +15,7 @@ from ddqjobs.schedulers.base import Capabilities, RefusedError, Submission, Subm
 from ddqjobs.schedulers.donau import answers, states
 from ddqjobs.schedulers.donau.answers import Kind
 from ddqjobs.schedulers.donau.tables import Cells
-from ddqjobs.schedulers.slurm.scheduler import Pace
+from ddqjobs.schedulers.pace import Pace
 from ddqjobs.site import Donau, DonauDialect, DonauQuestion
 
 _FOREIGN = ("DDQJOBS_",)  # of a job that we may be part of
@@ -130,10 +130,17 @@ class DonauScheduler:
                 self._take(job, cells, seen, failed, question)
         return seen
 
-    def cancel(self, jobs: Sequence[str]) -> None:
-        """A call for each job, stdin closed (it may ask back); then djob is asked until all have ended.
+    def hold(self, jobs: Sequence[str]) -> None:
+        """Suspends queued jobs, where the command line can. Raises SchedulerError where it cannot."""
+        self._for_those(jobs, JobState.QUEUED, self._dialect.hold, "hold")
 
-        Raises SchedulerError when that could not be seen.
+    def release(self, jobs: Sequence[str]) -> None:
+        """Lets suspended jobs go on."""
+        self._for_those(jobs, JobState.HELD, self._dialect.release, "release")
+
+    def cancel(self, jobs: Sequence[str]) -> None:
+        """A call for each job, stdin closed (it may ask back); then djob is asked until none is left that it
+        shows as not ended. Raises SchedulerError when one stays.
         """
         left = [job for job in jobs if answers.JOB.fullmatch(job)]
         for job in left:
@@ -142,7 +149,10 @@ class DonauScheduler:
         while left:
             seen = self.query(left)
             left = [job for job in left if seen[job].state is not JobState.ENDED]
-            if left and waited >= self._confirm_s:
+            if waited >= self._confirm_s:
+                left = [job for job in left if seen[job] is not _NOT_SHOWN]
+                if not left:
+                    return
                 raise SchedulerError(
                     f"site {self._name}: the end of job {', '.join(left)} was asked for, but djob does not "
                     f"show it yet ({seen[left[0]].detail or seen[left[0]].state.value}); look again with "
@@ -153,6 +163,16 @@ class DonauScheduler:
                 waited, pause = waited + pause, min(2 * pause, 5.0)
 
     # --- below
+
+    def _for_those(self, jobs: Sequence[str], state: JobState, argv: Sequence[str], what: str) -> None:
+        if not argv:
+            raise SchedulerError(
+                f"site {self._name}: nothing is known that can {what} jobs in Donau's "
+                f"{self._dialect.generation} command line; see donau.dialect.{what} of the site file"
+            )
+        seen = self.query(jobs)
+        for job in (job for job in jobs if seen[job].state is state):
+            self._ask([_filled(word, job=job) for word in argv])
 
     def _take(
         self,
@@ -251,7 +271,7 @@ class DonauScheduler:
 def capabilities(site: Donau) -> Capabilities:
     """What a Donau site can express."""
     able = site.dependencies and site.dialect is not None and bool(site.dialect.dependency)
-    return Capabilities(dependencies=able)
+    return Capabilities(dependencies=able, restarts=False)
 
 
 def submit_words(dialect: DonauDialect, script: str, after: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from ddqjobs.site import Donau, DonauDialect
 
 _STATES = {
     "queued": JobState.QUEUED,
+    "held": JobState.HELD,
     "running": JobState.RUNNING,
     "stopped": JobState.STOPPED,
     "ended": JobState.ENDED,
@@ -28,7 +29,11 @@ def observe(cells: Cells, dialect: DonauDialect) -> Observation:
     node = cell(cells, dialect.columns.node) if state is JobState.RUNNING else ""
     if state is JobState.ENDED:
         return Observation(state=state, detail=f"Donau says {word}")
-    return Observation(state=state, detail="" if word in ("PENDING", "RUNNING") else word, node=node)
+    return Observation(
+        state=state,
+        detail="" if state in (JobState.RUNNING, JobState.HELD) or word == "PENDING" else word,
+        node=node,
+    )
 
 
 def failed(cells: Cells, dialect: DonauDialect) -> bool:

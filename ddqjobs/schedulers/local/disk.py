@@ -76,6 +76,13 @@ def mark(folder: Path, names: list[str]) -> None:
     _sync_folder(folder)
 
 
+def unmark(folder: Path, names: list[str]) -> None:
+    """Removes such files, whether or not they exist."""
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+    _sync_folder(folder)
+
+
 def names(folder: Path) -> set[str]:
     """What lies in a folder, drafts left out."""
     return {entry.name for entry in os.scandir(folder) if not entry.name.startswith(".")}

@@ -42,6 +42,11 @@ def launch(root: str, job: str, restart: int) -> None:
     claim = Claim(owner=process.myself())
     if not patiently(lambda: queue.take(start_id(job, restart), claim)):
         return
+    # After the claim: whoever holds a job and then sees no claim can be sure that it does not run.
+    if queue.held(job):
+        end = End(job=job, restart=restart, reason=Reason.REQUEUE, note="held before it began")
+        patiently(lambda: queue.record([end]))
+        return
     try:
         end = _run(queue, job, restart, bell)
     except Exception as error:  # an end must be recorded whatever happens; what happened is in its note

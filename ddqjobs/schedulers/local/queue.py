@@ -9,6 +9,7 @@
     started/<job>.<n>.json     made exclusively by the launcher that may run start n; kept for ever
     scripts/<job>.<n>.json     who the script's process is
     cancel/<job>               the job is to end
+    hold/<job>                 the job is not to start
     requeue/<job>.<n>          start n is to end and the job to wait for the next
     ended.jsonl                append-only: how each start ended
     launch/                    submitit's own files
@@ -34,7 +35,7 @@ from ddqjobs.schedulers.local.records import Claim, End, Filed, Reason, Settings
 Record = TypeVar("Record", bound=Frozen)
 
 _FOLDERS = (
-    "environments", "submissions", "assigned", "started", "scripts", "cancel", "requeue", "launch",
+    "environments", "submissions", "assigned", "started", "scripts", "cancel", "hold", "requeue", "launch",
 )  # fmt: skip
 _SUFFIX = ".json"
 # A job's own, and submitit's, must not leak from a job that submits into the jobs it submits.
@@ -55,6 +56,7 @@ class Queue:
         self.started = root / "started"
         self.assigned = root / "assigned"
         self.cancel = root / "cancel"
+        self.hold = root / "hold"
         self.launch = root / "launch"
         self.ended = root / "ended.jsonl"
         self.lock = root / "lock"
@@ -172,10 +174,11 @@ class Queue:
         (self.root / "requeue" / start).unlink(missing_ok=True)
         if final:
             (self.cancel / job).unlink(missing_ok=True)
+            (self.hold / job).unlink(missing_ok=True)
 
     def sweep(self, starts: set[str], jobs: set[str]) -> None:
         """Removes what is left of starts and jobs that are over."""
-        needs = {"assigned": starts, "scripts": starts, "requeue": starts, "cancel": jobs}
+        needs = {"assigned": starts, "scripts": starts, "requeue": starts, "cancel": jobs, "hold": jobs}
         for folder, needed in needs.items():
             for name in disk.names(self.root / folder):
                 if name.removesuffix(_SUFFIX) not in needed:
@@ -186,6 +189,25 @@ class Queue:
     def ask_cancel(self, jobs: list[str]) -> None:
         """Asks for the end of jobs."""
         disk.mark(self.cancel, jobs)
+
+    def ask_hold(self, jobs: list[str]) -> None:
+        """Asks that jobs do not start."""
+        disk.mark(self.hold, jobs)
+
+    def ask_release(self, jobs: list[str]) -> None:
+        """Takes that back."""
+        disk.unmark(self.hold, jobs)
+
+    def holds(self) -> set[str]:
+        """Jobs that are not to start."""
+        try:
+            return disk.names(self.hold)
+        except FileNotFoundError:  # nothing was ever held here
+            return set()
+
+    def held(self, job: str) -> bool:
+        """Whether a job is not to start."""
+        return (self.hold / job).exists()
 
     def ask_requeue(self, start: str) -> None:
         """Asks for the end of a start and for another."""

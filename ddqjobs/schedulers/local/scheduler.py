@@ -28,7 +28,8 @@ _FAILURES = {
     Reason.DIED: FailureClass.NODE,
     Reason.NOT_STARTED: FailureClass.NODE,
 }
-_UNKNOWN = Observation(state=JobState.UNKNOWN, detail="the local site has no such job")
+_OPEN = (JobState.QUEUED, JobState.HELD, JobState.RUNNING)
+_UNKNOWN = Observation(state=JobState.UNKNOWN, detail="the local site has no such job", forgotten=True)
 
 
 class LocalScheduler:
@@ -56,8 +57,8 @@ class LocalScheduler:
 
     @property
     def capabilities(self) -> Capabilities:
-        """Arrays and dependencies."""
-        return Capabilities(arrays=True, dependencies=True)
+        """Arrays and dependencies, element by element."""
+        return Capabilities(arrays=True, dependencies=True, own_dependencies=True)
 
     def submit(self, submission: Submission) -> Mapping[int, str]:
         """Files a submission and wakes the supervisor; see :class:`~ddqjobs.schedulers.base.Scheduler`."""
@@ -95,6 +96,15 @@ class LocalScheduler:
                 self._ensure_supervisor()
             return jobs
 
+    def in_queue(self) -> int:
+        """How many jobs of this site have not ended."""
+        if not self._queue.exists:
+            return 0
+        with self._asked("count jobs"):
+            ended = self._history().ends
+            filed = (self._queue.load(token) for token in self._queue.tokens())
+            return sum(job not in ended for one in filed if one for job in one.jobs().values())
+
     def query(self, jobs: Sequence[str]) -> Mapping[str, Observation]:
         """What is known of each job; reads a log and a few folders, however many jobs there are."""
         self.complaints = []
@@ -103,10 +113,28 @@ class LocalScheduler:
         with self._asked("query jobs"):
             view = View(self._queue, self._history(), self.complaints)
             answer = {job: view.observe(job) for job in jobs}
-            if any(seen.state in (JobState.QUEUED, JobState.RUNNING) for seen in answer.values()):
+            if any(seen.state in _OPEN for seen in answer.values()):
                 self._same_host()
                 self._ensure_supervisor()
             return answer
+
+    def hold(self, jobs: Sequence[str]) -> None:
+        """Keeps queued jobs from being given slots; it outlasts whoever supervises."""
+        seen = self.query(jobs)
+        queued = [job for job in jobs if seen[job].state is JobState.QUEUED]
+        if queued:
+            with self._asked("hold jobs"):
+                self._queue.create()
+                self._queue.ask_hold(queued)
+
+    def release(self, jobs: Sequence[str]) -> None:
+        """Lets held jobs have slots again."""
+        seen = self.query(jobs)
+        held = [job for job in jobs if seen[job].state is JobState.HELD]
+        if held:
+            with self._asked("release jobs"):
+                self._queue.ask_release(held)
+                self._ensure_supervisor()
 
     def cancel(self, jobs: Sequence[str]) -> None:
         """Asks for the end of jobs: a queued one is not started, a running one gets TERM, then KILL."""
@@ -151,7 +179,7 @@ class LocalScheduler:
 
     def _not_ended(self, jobs: Sequence[str]) -> list[str]:
         seen = self.query(jobs)
-        return [job for job in jobs if seen[job].state in (JobState.QUEUED, JobState.RUNNING)]
+        return [job for job in jobs if seen[job].state in _OPEN]
 
     def _same_host(self) -> None:
         settings, here = self._queue.settings(), socket.gethostname()
@@ -243,6 +271,7 @@ class View:
         self._starts = queue.starts()
         history.refresh()
         self._tokens = queue.tokens()
+        self._held = queue.holds()
         self._orders: dict[str, dict[int, tuple[str, ...]] | str] = {}
         self._host = socket.gethostname()
 
@@ -266,6 +295,8 @@ class View:
             return Observation(state=JobState.UNKNOWN, detail=after)
         if index not in after:
             return _UNKNOWN
+        if job_id(token, index) in self._held:
+            return Observation(state=JobState.HELD, detail=f"restart {restart}" if restart else "")
         waits = [job for job in after[index] if job not in self._history.ends]
         detail = "waits for slots"
         if waits:

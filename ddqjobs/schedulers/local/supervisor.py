@@ -66,6 +66,7 @@ class Supervisor:
         self._history = History(queue, complain)
         self._submissions = Watched(queue.submissions)
         self._cancels = Watched(queue.cancel)
+        self._holds = Watched(queue.hold)
         self._known: set[str] = set()
         self._open: dict[str, Job] = {}
         self._running: dict[str, Running] = {}  # by job
@@ -73,6 +74,7 @@ class Supervisor:
         self._settings = Settings(host="", cpus=1)
         self._settings_at = (0, 0)
         self._cancelled: set[str] = set()
+        self._held: set[str] = set()
         self._adopted = False
         self._changed = False  # something happened that may end or start a queued job
 
@@ -89,6 +91,7 @@ class Supervisor:
         self._take_in()
         self._take_settings()
         self._take_cancels()
+        self._take_holds()
         if not self._adopted:
             self._adopt()
         self._bury([r for r in dead if self._running.get(r.job) is r])
@@ -159,6 +162,13 @@ class Supervisor:
         self._cancelled |= fresh
         self._changed |= bool(fresh)
 
+    def _take_holds(self) -> None:
+        held = self._holds.names() & self._open.keys()
+        self._changed |= bool(self._held - held)  # a released one may start
+        self._held = held
+        for job in held:
+            self._open[job].waits_since = None  # it does not wait for slots
+
     def _adopt(self) -> None:
         """Takes over what a supervisor before us had given slots to, with these very slots: the launcher
         that it started may still come, and whichever of the two comes first runs on the same GPUs."""
@@ -212,7 +222,7 @@ class Supervisor:
         free = Free(self._settings, (r.slots for r in self._running.values()))
         now = time.monotonic()
         for job in self._open.values():
-            if job.id in self._running or not self._ready(job):
+            if job.id in self._running or job.id in self._held or not self._ready(job):
                 continue
             slots = free.take(job.filed.submission.resources)
             if slots is not None:
@@ -267,6 +277,7 @@ def complain(message: str) -> None:
 
 def supervise(queue: Queue, lock: int) -> None:
     """Works until there is nothing left to do. ``lock``: descriptor of the queue's lock, held by us."""
+    queue.create()
     queue.set_supervisor(process.myself())
     supervisor = Supervisor(queue)
     idle_since = time.monotonic()

@@ -6,14 +6,14 @@ import datetime
 import os
 import re
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ddqjobs import process
 from ddqjobs.errors import SchedulerError
 from ddqjobs.model import JobState, Observation
 from ddqjobs.schedulers.base import Capabilities, DependencyGoneError, Submission, SubmitUnknownError
-from ddqjobs.schedulers.slurm import answers, dependencies, states
+from ddqjobs.schedulers.pace import Pace
+from ddqjobs.schedulers.slurm import answers, dependencies, holding, states
 
 # Of the user's shell, these would change what our options and the script's lines mean: SBATCH_PARTITION
 # overrides the script, SQUEUE_STATES hides jobs, and SLURM_* are of a job that we may be part of.
@@ -28,7 +28,7 @@ _LOST = re.compile(
     r"timed out|Zero Bytes|Unexpected message|[Cc]onnection reset|Broken pipe|send/recv|[Cc]ommunication"
 )
 _NO_ACCOUNTING = re.compile(r"accounting storage is disabled", re.IGNORECASE)
-_ENDED_ALREADY = re.compile(r"Invalid job id|already complet|Job/step already", re.IGNORECASE)
+_ENDED_ALREADY = re.compile(r"Invalid job id|already (complet|finished)|Job/step already", re.IGNORECASE)
 _UNKNOWN_JOB = "neither squeue nor sacct knows it"
 _FRESH_S = 20.0  # a controller remembers ended jobs for longer (MinJobAge: 300 s unless set)
 _WORDS = 100_000  # bytes of job ids on one command line; a single argument may have 131,072
@@ -64,9 +64,11 @@ class SlurmScheduler:
         """
         before = dependencies.jobs_before(submission.elements)
         self._require_known(before)
-        argv = ["sbatch", "--parsable", *dependencies.options(submission.elements), str(submission.script)]
+        options = dependencies.options(submission.elements)
+        options += [f"--exclude={','.join(submission.avoid)}"] if submission.avoid else []
+        argv = ["sbatch", "--parsable", *options, str(submission.script)]
         self._calls.wait()
-        done = process.run(argv, timeout=self._submit_s, env=_environment(), cwd=submission.folder)
+        done = process.run(argv, timeout=self._submit_s, env=environment(), cwd=submission.folder)
         job = answers.accepted(done.stdout) if done.code == 0 else None
         if job is None:
             raise self._submit_error(submission, done)
@@ -89,6 +91,10 @@ class SlurmScheduler:
             found[int(index or 0)] = job
         return dict(sorted(found.items())) or None
 
+    def in_queue(self) -> int:
+        """How many jobs of this user squeue shows that are not over; an array's elements one by one."""
+        return sum(states.in_queue(row).state in states.ALIVE for row in self._queue().values())
+
     def query(self, jobs: Sequence[str]) -> Mapping[str, Observation]:
         """One ``squeue`` for all jobs, and one ``sacct`` for those that it does not show."""
         if not jobs:
@@ -99,6 +105,22 @@ class SlurmScheduler:
         if left:
             seen.update(self._accounting(left))
         return seen
+
+    def hold(self, jobs: Sequence[str]) -> None:
+        """``scontrol uhold``: what root holds with plain ``hold`` only an administrator can release."""
+        self._set_hold("uhold", jobs, JobState.QUEUED)
+
+    def release(self, jobs: Sequence[str]) -> None:
+        """``scontrol release``."""
+        self._set_hold("release", jobs, JobState.HELD)
+
+    def _set_hold(self, word: str, jobs: Sequence[str], now: JobState) -> None:
+        alike = {job for job, row in self._queue().items() if states.in_queue(row).state is now}
+        for page in holding.pages([job for job in jobs if job in alike], alike):
+            done = self._run(["scontrol", word, page])
+            lines = [line for line in done.stderr.splitlines() if line.strip()]
+            if done.code and not (lines and all(_ENDED_ALREADY.search(line) for line in lines)):
+                raise self._cannot(f"{word.removeprefix('u')} jobs", done)
 
     def cancel(self, jobs: Sequence[str]) -> None:
         """``scancel``, some hundred at a time."""
@@ -156,7 +178,7 @@ class SlurmScheduler:
         """What has become of jobs that squeue does not show. Never raises: the others' answer stands."""
         known = dict.fromkeys(job.partition("_")[0] for job in jobs if answers.JOB.fullmatch(job))
         rows: dict[str, answers.Row] = {}
-        missing = Observation(state=JobState.UNKNOWN, detail=_UNKNOWN_JOB)
+        missing = Observation(state=JobState.UNKNOWN, detail=_UNKNOWN_JOB, forgotten=True)
         for ids in _by_length(list(known), _WORDS):
             argv = ["sacct", *_ACCOUNTING, f"--format={','.join(answers.ACCOUNTING_FIELDS)}"]
             done = self._run([*argv, f"--jobs={','.join(ids)}"])
@@ -177,32 +199,11 @@ class SlurmScheduler:
 
     def _run(self, argv: Sequence[str]) -> process.Completed:
         self._calls.wait()
-        return process.run(argv, timeout=self._ask_s, env=_environment())
+        return process.run(argv, timeout=self._ask_s, env=environment())
 
     def _cannot(self, what: str, done: process.Completed) -> SchedulerError:
         why = f"no answer within {self._ask_s:g} s" if done.timed_out else _first_line(done)
         return SchedulerError(f"site {self._name}: cannot {what}: {done.argv[0]}: {why}")
-
-
-class Pace:
-    """Lets so many calls through in any minute, of this process."""
-
-    def __init__(
-        self,
-        per_minute: int,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._clock, self._sleep = clock, sleep
-        self._last: deque[float] | None = deque(maxlen=per_minute) if per_minute else None
-
-    def wait(self) -> None:
-        """Returns when one more call is allowed."""
-        if self._last is None:
-            return
-        if len(self._last) == self._last.maxlen:
-            self._sleep(max(0.0, self._last[0] + 60.0 - self._clock()))
-        self._last.append(self._clock())
 
 
 # Ended ones too, as long as the controller remembers them; an array's elements one by one.
@@ -227,7 +228,8 @@ def _without_accounting(done: process.Completed, words: str) -> Observation:
     return Observation(state=JobState.UNKNOWN, detail=f"it has left the queue; {words}")
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Ours, without what would change what our options and the script's lines mean."""
     return {k: v for k, v in os.environ.items() if k in _KEPT or not k.startswith(_FOREIGN)}
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from ddqjobs.model import FailureClass, JobState, Observation
 from ddqjobs.schedulers.slurm.answers import Row
 
-_QUEUED, _RUNNING, _STOPPED = JobState.QUEUED, JobState.RUNNING, JobState.STOPPED
-_ENDED, _UNKNOWN = JobState.ENDED, JobState.UNKNOWN
+_QUEUED, _HELD, _RUNNING = JobState.QUEUED, JobState.HELD, JobState.RUNNING
+_STOPPED, _ENDED, _UNKNOWN = JobState.STOPPED, JobState.ENDED, JobState.UNKNOWN
 
 # Every state that squeue(1) and sacct(1) list, of versions 20.11 to 25.05. An end without a class leaves it
 # to the evidence to say why.
@@ -32,23 +32,23 @@ STATES: dict[str, tuple[JobState, FailureClass | None]] = {
     "RECONFIG_FAIL": (_ENDED, FailureClass.NODE),
     "REQUEUED": (_QUEUED, None),
     "REQUEUE_FED": (_QUEUED, None),
-    "REQUEUE_HOLD": (_STOPPED, None),
+    "REQUEUE_HOLD": (_HELD, None),
     "RESIZING": (_RUNNING, None),
-    "RESV_DEL_HOLD": (_STOPPED, None),
+    "RESV_DEL_HOLD": (_HELD, None),
     "REVOKED": (_UNKNOWN, None),  # another cluster of the federation has it
     "RUNNING": (_RUNNING, None),
     "SIGNALING": (_RUNNING, None),
-    "SPECIAL_EXIT": (_STOPPED, None),  # requeued and held
+    "SPECIAL_EXIT": (_HELD, None),  # requeued and held
     "STAGE_OUT": (_RUNNING, None),
     "STOPPED": (_STOPPED, None),
     "SUSPENDED": (_STOPPED, None),
     "TIMEOUT": (_ENDED, FailureClass.TIMEOUT),
     "UPDATE_DB": (_RUNNING, None),
 }
-_HELD = ("JobHeldUser", "JobHeldAdmin", "JobHoldMaxRequeue")
+_HOLDS = ("JobHeldUser", "JobHeldAdmin", "JobHoldMaxRequeue")
 _DEPENDENCY = "a run it depends on did not end well"
 _QUIET = ("", "None", "(null)", "Priority", "Resources", "NonZeroExitCode")
-_ALIVE = (_QUEUED, _RUNNING, _STOPPED)
+ALIVE = (_QUEUED, _HELD, _RUNNING, _STOPPED)
 
 
 def in_queue(row: Row) -> Observation:
@@ -58,8 +58,9 @@ def in_queue(row: Row) -> Observation:
         return _unknown(row, "squeue")
     if word == "CANCELLED" and row.reason == "DependencyNeverSatisfied":
         return Observation(state=_ENDED, detail=_DEPENDENCY, failure=FailureClass.DEPENDENCY)
-    if word == "PENDING" and row.reason in _HELD:
-        return Observation(state=_STOPPED, detail=f"held ({row.reason})")
+    if word == "PENDING" and row.reason in _HOLDS:
+        # One that an administrator holds is not ours to release: then the reason is worth a word.
+        return Observation(state=_HELD, detail="" if row.reason == "JobHeldUser" else row.reason)
     if state is _ENDED:
         return _ended(word, row, failure)
     detail = "" if row.reason in _QUIET else row.reason
@@ -73,14 +74,16 @@ def left_queue(row: Row) -> Observation:
     word, state, failure = _look_up(row)
     if state is _UNKNOWN:
         return _unknown(row, "sacct")
-    if state in _ALIVE:  # accounting lags behind
+    if state in ALIVE:  # accounting lags behind
         return Observation(
             state=_UNKNOWN, detail=f"it has left the queue, and accounting still says {row.state}"
         )
-    # By itself the controller cancels only what waits for something that cannot come any more.
-    if row.state == "CANCELLED" and row.reason in ("Dependency", "DependencyNeverSatisfied"):
+    # By itself (not "by UID") the controller cancels only what waits for something that cannot come any more.
+    # The reason is not always there: 24.11 says None.
+    if row.state == "CANCELLED" and not row.node:
         return Observation(state=_ENDED, detail=_DEPENDENCY, failure=FailureClass.DEPENDENCY)
-    return _ended(word, row, failure)
+    # Accounting keeps the reason for which the job last waited: it says nothing about the end.
+    return _ended(word, row._replace(reason=""), failure)
 
 
 def _look_up(row: Row) -> tuple[str, JobState, FailureClass | None]:

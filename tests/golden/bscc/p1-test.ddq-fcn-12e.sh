@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-#DSUB -n ddq.p1-test.ddq-fcn-12e
+#DSUB -n ddq.p1-test.ddq-fcn-12e.20260101-000000-0badcafe
 #DSUB -A root.bingxing2.alice
 #DSUB -q root.default
 #DSUB -l wuhanG5500
@@ -17,9 +17,13 @@ set -uo pipefail
 token=20260101-000000-0badcafe
 results=/data/results/ddq
 submission="$results"/submissions/20260101-000000-0badcafe
-export DDQJOBS_INDEX=0  # one script per run: the old command line has no arrays
-export DDQJOBS_JOB_ID="${BATCH_JOB_ID:-${CCS_JOB_ID:-}}"
-[ -n "$DDQJOBS_JOB_ID" ] || { printf 'ddqjobs: neither BATCH_JOB_ID nor CCS_JOB_ID is set\n' >&2; exit 70; }
+export DDQJOBS_INDEX=0  # one script per run: no variable tells an array's element which it is
+DDQJOBS_JOB_ID=''
+for name in BATCH_JOB_ID CCS_JOB_ID; do
+  [ -n "$DDQJOBS_JOB_ID" ] || DDQJOBS_JOB_ID="${!name:-}"
+done
+export DDQJOBS_JOB_ID
+[ -n "$DDQJOBS_JOB_ID" ] || { printf 'ddqjobs: none of these is set: BATCH_JOB_ID, CCS_JOB_ID\n' >&2; exit 70; }
 export DDQJOBS_CODE="$results"/code/0123456789abcdef
 
 die() {  # die CODE FAILURE MESSAGE: ends an attempt that cannot go on, saying why
@@ -51,7 +55,7 @@ set -u
 # shellcheck disable=SC1003,SC2016,SC2329  # data in single quotes is meant so; called by its index
 element_0() {  # p1-test.ddq-fcn-12e
   export DDQJOBS_RUN=p1-test.ddq-fcn-12e DDQJOBS_KIND=test DDQJOBS_MODEL=ddq-fcn-12e
-  export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=8
+  export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=8 DDQJOBS_NODES=1
   export DDQJOBS_ENVIRONMENT=legacy DDQJOBS_PYTHON="$HOME"/ddq/legacy/py38/bin/python
   export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
   export DDQJOBS_INPUT_CHECKPOINT="$HOME"/data/pretrain_models/ddq_fcn_r50_1x.pth
@@ -119,17 +123,18 @@ if [ -n "${DDQJOBS_TREE:-}" ]; then  # a code tree is not copied beside the job:
   "$DDQJOBS_PYTHON" -m ddqjobs.detect.tree "$DDQJOBS_TREE" "$DDQJOBS_TREE_STATE"
   [ $? != 78 ] || die 78 code "the code tree has changed since this run was submitted: 'ddqjobs retry' takes it as it is"
 fi
-# A port of its own: from the ticket, then the first that nobody answers on.
-DDQJOBS_PORT=$((20000 + $(printf '%s' "$DDQJOBS_TICKET.$number" | cksum | cut -d ' ' -f 1) % 20000))
-while (exec 3<> "/dev/tcp/127.0.0.1/$DDQJOBS_PORT") 2> /dev/null; do DDQJOBS_PORT=$((DDQJOBS_PORT + 1)); done
+# A port of its own: from the ticket, then the first that can be bound here, where rank 0 will listen.
+DDQJOBS_PORT=$((20000 + $(printf '%s' "$DDQJOBS_TICKET.$number" | cksum | cut -d ' ' -f 1) % 11000))
+DDQJOBS_PORT=$("$DDQJOBS_PYTHON" -m ddqjobs.detect.launch --port "$DDQJOBS_PORT") || die 71 node "no port is free"
 export DDQJOBS_PORT PORT="$DDQJOBS_PORT"
 
 # 4. The work, in the background, so that this shell hears signals. USR1 comes before a time limit, TERM with
 #    preemption and cancellation: both only leave the stop file, which the task looks for.
-interrupted=0
+interrupted=0 asked=''
 # shellcheck disable=SC2329  # called by the trap
-ask_to_stop() { interrupted=1; : > "$DDQJOBS_STOP"; }
-trap ask_to_stop USR1 TERM
+ask_to_stop() { interrupted=1 asked="$asked $1"; : > "$DDQJOBS_STOP"; }
+trap 'ask_to_stop USR1' USR1
+trap 'ask_to_stop TERM' TERM
 
 (
   trap 'kill "$nap" 2> /dev/null; exit' TERM
@@ -138,14 +143,28 @@ trap ask_to_stop USR1 TERM
   while :; do
     beat=$((beat + 1))
     printf '%d\n' "$beat" | put "$attempt_dir/heartbeat"
-    sleep 15 & nap=$!
+    DDQJOBS_ATTEMPT_DIR='' sleep 15 & nap=$!  # no part of what the watchdog ends
     wait "$nap"
   done
 ) &
 heart=$!
 
-task &
+# Donau gives no warning before a time limit that anybody knows of: this script asks the task to stop in time.
+(
+  trap 'kill "$doze" 2> /dev/null; exit' TERM
+  DDQJOBS_ATTEMPT_DIR='' sleep $((7080 > SECONDS ? 7080 - SECONDS : 0)) & doze=$!
+  wait "$doze" && : > "$DDQJOBS_STOP"
+) &
+timer=$!
+trap 'kill "$timer" 2> /dev/null' EXIT
+# TERM reaches every process of a job, not this script alone: a training shall see the stop file instead.
+(
+  [ "$DDQJOBS_KIND" != train ] || trap '' USR1 TERM
+  task
+) &
 child=$!
+"$DDQJOBS_PYTHON" -m ddqjobs.detect.watchdog --task "$child" --spare "$$" "$heart" --limit 1800 &
+dog=$!
 code=0
 while :; do
   interrupted=0
@@ -156,6 +175,10 @@ while :; do
   [ "$interrupted" = 1 ] || break
 done
 
+if [ -e "$attempt_dir/hang.json" ]; then wait "$dog"; else kill "$dog" 2> /dev/null; fi
+# A launcher of several processes makes its own code of theirs; the task itself leaves word when it stops.
+if [ "$code" != 0 ] && [ -e "$attempt_dir/stopped.json" ]; then code=75; fi
+
 # 5. The product: looked for whatever the exit code was, since a task may die after its work was done.
 "$DDQJOBS_PYTHON" -m ddqjobs.detect.product
 product=$?
@@ -165,6 +188,17 @@ wait "$heart" 2> /dev/null
 if [ "$product" = 0 ]; then
   leave "$code" 0 "" "$([ "$code" = 0 ] || echo "the product is whole although the task ended with code $code")" false
   exit 0
+fi
+if [ -e "$attempt_dir/hang.json" ]; then
+  leave "$code" "$product" hang "no new log line and no progress for 1800 s" false
+  exit "$code"
+fi
+# A node that was cut off and came back: its job goes on elsewhere, and is not this script's any more.
+word='' holder=''
+{ read -r word; read -r holder; } < "$DDQJOBS_CLAIM"
+if [ -d "$DDQJOBS_RUN_DIR/attempts/$((number + 1))" ] || [ "$word" != run ] || [ "$holder" != "$DDQJOBS_JOB_ID" ]; then
+  leave 77 "$product" cancelled "given up: another attempt of the run has begun, or its ticket is void" false
+  exit 77
 fi
 if [ "$code" = 75 ] && [ -n "$(find "$DDQJOBS_WORK_DIR" -name '*.pth' -newer "$attempt_dir/started.json" -print -quit)" ]; then
   # Stopped with progress: Donau does not requeue, so the planner submits the run again.

@@ -2,7 +2,7 @@
 # shellcheck disable=SC1003,SC2016,SC2329  # data in single quotes is meant so; called by its index
 element_0() {  # p2-test.ddq-detr-4scale
   export DDQJOBS_RUN=p2-test.ddq-detr-4scale DDQJOBS_KIND=test DDQJOBS_MODEL=ddq-detr-4scale
-  export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=8
+  export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=8 DDQJOBS_NODES=1
   export DDQJOBS_ENVIRONMENT=new-detr DDQJOBS_PYTHON=/data/environments/new-detr/bin/python
   export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
   export DDQJOBS_INPUT_CHECKPOINT="$results"/runs/p2-convert.ddq-detr-4scale/artifacts/checkpoint
@@ -17,7 +17,7 @@ element_0() {  # p2-test.ddq-detr-4scale
 # shellcheck disable=SC1003,SC2016,SC2329  # data in single quotes is meant so; called by its index
 element_1() {  # p2-test.ddq-detr-5scale
   export DDQJOBS_RUN=p2-test.ddq-detr-5scale DDQJOBS_KIND=test DDQJOBS_MODEL=ddq-detr-5scale
-  export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=8
+  export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=8 DDQJOBS_NODES=1
   export DDQJOBS_ENVIRONMENT=new-detr DDQJOBS_PYTHON=/data/environments/new-detr/bin/python
   export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
   export DDQJOBS_INPUT_CHECKPOINT="$results"/runs/p2-convert.ddq-detr-5scale/artifacts/checkpoint
@@ -32,7 +32,7 @@ element_1() {  # p2-test.ddq-detr-5scale
 # shellcheck disable=SC1003,SC2016,SC2329  # data in single quotes is meant so; called by its index
 element_2() {  # p2-test.ddq-detr-swinl
   export DDQJOBS_RUN=p2-test.ddq-detr-swinl DDQJOBS_KIND=test DDQJOBS_MODEL=ddq-detr-swinl
-  export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=8
+  export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=8 DDQJOBS_NODES=1
   export DDQJOBS_ENVIRONMENT=new-detr DDQJOBS_PYTHON=/data/environments/new-detr/bin/python
   export OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
   export DDQJOBS_INPUT_CHECKPOINT="$results"/runs/p2-convert.ddq-detr-swinl/artifacts/checkpoint

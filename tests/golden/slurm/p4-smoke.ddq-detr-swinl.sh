@@ -20,6 +20,7 @@ token=20260101-000000-0badcafe
 results=/data/results/ddq
 submission="$results"/submissions/20260101-000000-0badcafe
 export DDQJOBS_INDEX="${SLURM_ARRAY_TASK_ID:-0}"
+# An array's element is named as squeue and sacct name it.
 export DDQJOBS_JOB_ID="${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
 export DDQJOBS_CODE="$results"/code/0123456789abcdef
 
@@ -46,7 +47,7 @@ leave() {  # leave CODE PRODUCT FAILURE NOTE AGAIN: the attempt's last word
 # shellcheck disable=SC1003,SC2016,SC2329  # data in single quotes is meant so; called by its index
 element_0() {  # p4-smoke.ddq-detr-swinl
   export DDQJOBS_RUN=p4-smoke.ddq-detr-swinl DDQJOBS_KIND=smoke DDQJOBS_MODEL=ddq-detr-swinl
-  export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=0
+  export DDQJOBS_SEED='' DDQJOBS_DETERMINISTIC=0 DDQJOBS_GPUS=0 DDQJOBS_NODES=1
   export DDQJOBS_ENVIRONMENT=new-detr DDQJOBS_PYTHON=/data/environments/new-detr/bin/python
   export OMP_NUM_THREADS=16 MKL_NUM_THREADS=16 OPENBLAS_NUM_THREADS=16
   DDQJOBS_INPUTS=''
@@ -109,17 +110,18 @@ if [ -n "${DDQJOBS_TREE:-}" ]; then  # a code tree is not copied beside the job:
   "$DDQJOBS_PYTHON" -m ddqjobs.detect.tree "$DDQJOBS_TREE" "$DDQJOBS_TREE_STATE"
   [ $? != 78 ] || die 78 code "the code tree has changed since this run was submitted: 'ddqjobs retry' takes it as it is"
 fi
-# A port of its own: from the ticket, then the first that nobody answers on.
-DDQJOBS_PORT=$((20000 + $(printf '%s' "$DDQJOBS_TICKET.$number" | cksum | cut -d ' ' -f 1) % 20000))
-while (exec 3<> "/dev/tcp/127.0.0.1/$DDQJOBS_PORT") 2> /dev/null; do DDQJOBS_PORT=$((DDQJOBS_PORT + 1)); done
+# A port of its own: from the ticket, then the first that can be bound here, where rank 0 will listen.
+DDQJOBS_PORT=$((20000 + $(printf '%s' "$DDQJOBS_TICKET.$number" | cksum | cut -d ' ' -f 1) % 11000))
+DDQJOBS_PORT=$("$DDQJOBS_PYTHON" -m ddqjobs.detect.launch --port "$DDQJOBS_PORT") || die 71 node "no port is free"
 export DDQJOBS_PORT PORT="$DDQJOBS_PORT"
 
 # 4. The work, in the background, so that this shell hears signals. USR1 comes before a time limit, TERM with
 #    preemption and cancellation: both only leave the stop file, which the task looks for.
-interrupted=0
+interrupted=0 asked=''
 # shellcheck disable=SC2329  # called by the trap
-ask_to_stop() { interrupted=1; : > "$DDQJOBS_STOP"; }
-trap ask_to_stop USR1 TERM
+ask_to_stop() { interrupted=1 asked="$asked $1"; : > "$DDQJOBS_STOP"; }
+trap 'ask_to_stop USR1' USR1
+trap 'ask_to_stop TERM' TERM
 
 (
   trap 'kill "$nap" 2> /dev/null; exit' TERM
@@ -128,14 +130,20 @@ trap ask_to_stop USR1 TERM
   while :; do
     beat=$((beat + 1))
     printf '%d\n' "$beat" | put "$attempt_dir/heartbeat"
-    sleep 15 & nap=$!
+    DDQJOBS_ATTEMPT_DIR='' sleep 15 & nap=$!  # no part of what the watchdog ends
     wait "$nap"
   done
 ) &
 heart=$!
 
-task &
+# Slurm sends TERM to every process of the job, not to this script alone: the task shall see the stop file.
+(
+  trap '' USR1 TERM
+  task
+) &
 child=$!
+"$DDQJOBS_PYTHON" -m ddqjobs.detect.watchdog --task "$child" --spare "$$" "$heart" --limit 1800 &
+dog=$!
 code=0
 while :; do
   interrupted=0
@@ -145,6 +153,10 @@ while :; do
   [ "$status" = 127 ] && [ "$code" -lt 128 ] && [ "$code" -gt 0 ] || code=$status
   [ "$interrupted" = 1 ] || break
 done
+
+if [ -e "$attempt_dir/hang.json" ]; then wait "$dog"; else kill "$dog" 2> /dev/null; fi
+# A launcher of several processes makes its own code of theirs; the task itself leaves word when it stops.
+if [ "$code" != 0 ] && [ -e "$attempt_dir/stopped.json" ]; then code=75; fi
 
 # 5. The product: looked for whatever the exit code was, since a task may die after its work was done.
 "$DDQJOBS_PYTHON" -m ddqjobs.detect.product
@@ -156,12 +168,29 @@ if [ "$product" = 0 ]; then
   leave "$code" 0 "" "$([ "$code" = 0 ] || echo "the product is whole although the task ended with code $code")" false
   exit 0
 fi
+if [ -e "$attempt_dir/hang.json" ]; then
+  leave "$code" "$product" hang "no new log line and no progress for 1800 s" false
+  exit "$code"
+fi
+# A node that was cut off and came back: its job goes on elsewhere, and is not this script's any more.
+word='' holder=''
+{ read -r word; read -r holder; } < "$DDQJOBS_CLAIM"
+if [ -d "$DDQJOBS_RUN_DIR/attempts/$((number + 1))" ] || [ "$word" != run ] || [ "$holder" != "$DDQJOBS_JOB_ID" ]; then
+  leave 77 "$product" cancelled "given up: another attempt of the run has begun, or its ticket is void" false
+  exit 77
+fi
 if [ "$code" = 75 ] && [ -n "$(find "$DDQJOBS_WORK_DIR" -name '*.pth' -newer "$attempt_dir/started.json" -print -quit)" ]; then
-  # Stopped with progress: back into the queue under the same job id.
-  leave "$code" "$product" timeout "stopped; requeued" true
-  scontrol requeue "$DDQJOBS_JOB_ID" && exit 75
-  leave "$code" "$product" timeout "stopped; could not be requeued" false
-  exit 75
+  case $asked in
+    *TERM*)  # preempted, requeued or cancelled: what happens to the job is decided already
+      leave 71 "$product" timeout "stopped by TERM" true
+      exit 71
+      ;;
+  esac
+  # Stopped before the time limit, with progress: back into the queue under the same job id.
+  leave 71 "$product" timeout "stopped; requeued" true
+  scontrol requeue "$DDQJOBS_JOB_ID" && exit 71
+  leave 71 "$product" timeout "stopped; could not be requeued" false
+  exit 71
 fi
 case $code in
   0) code=70; failure="no product" ;;

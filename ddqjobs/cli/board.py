@@ -1,0 +1,174 @@
+"""What `status --watch` shows: plan and progress -> the lines of one screen. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import typer
+
+from ddqjobs.cli.common import COLOURS
+from ddqjobs.text_table import clean, fit, format_table
+
+if TYPE_CHECKING:
+    from ddqjobs.model import Plan, Progress
+    from ddqjobs.project import RunState
+
+BAR = 10  # cells of a run's progress bar
+PHASE_BAR = 20
+WIDE = 100  # columns from which nodes are shown too
+_BLOCKS = ("█", "░")
+_PLAIN = ("#", "-")  # where the terminal's encoding has no blocks
+
+# What `f` goes through.
+SHOWN: tuple[tuple[str, Callable[[RunState], bool]], ...] = (
+    ("all", lambda _: True),
+    ("not done", lambda s: s.planned.status.value != "done"),
+    ("active", lambda s: s.planned.status.value == "active"),
+    ("failed", lambda s: s.planned.status.value == "failed"),
+)
+
+
+class View(NamedTuple):
+    """What the user looks at: an index into SHOWN, and the first row on the screen."""
+
+    shown: int = 0
+    top: int = 0
+
+
+class Size(NamedTuple):
+    """Of the terminal, in cells."""
+
+    columns: int
+    rows: int
+
+
+class Screen(NamedTuple):
+    """As many lines as the terminal has rows, the last one without an end; and what scrolling needs."""
+
+    lines: list[str]
+    view: View  # with a top that is not beyond the end
+    page: int  # runs on the screen
+    there: int  # runs to look at
+
+
+def draw(
+    made: Plan, states: Sequence[RunState], view: View, size: Size, *, head: str, note: str = "",
+    blocks: bool = True,
+) -> Screen:  # fmt: skip
+    """The screen. ``head`` stands at the right end of the first line, ``note`` is what went wrong."""
+    top = _summary(made, states, size, head, blocks)
+    chosen = [s for s in states if SHOWN[view.shown][1](s)]
+    table = _table(chosen, size, blocks)
+    page = max(1, size.rows - len(top) - 2 - bool(note))
+    first = max(0, min(view.top, len(chosen) - page))
+    body = [*table[:1], *table[1 + first : 1 + first + page]] or ["no run is " + SHOWN[view.shown][0]]
+    lines = [*top, *body][: size.rows - 1 - bool(note)]
+    lines += [""] * (size.rows - 1 - bool(note) - len(lines))
+    if note:
+        lines.append(typer.style(fit(clean(note), size.columns), fg="yellow"))
+    lines.append(_keys(view, first, page, len(chosen), size))
+    return Screen(lines[-size.rows :], view._replace(top=first), page, len(chosen))
+
+
+def fraction(p: Progress | None) -> float | None:
+    """How much of a training is done, 0 to 1; None if its log does not tell."""
+    if p is None or p.epoch is None or not p.epochs:
+        return None
+    within = (p.iteration or 0) / p.iterations if p.iterations else 0.0
+    return max(0.0, min(1.0, (p.epoch - 1 + within) / p.epochs))
+
+
+def bar(part: float, cells: int, blocks: bool = True) -> str:
+    """``█████░░░░░``; full only when all is done."""
+    full, empty = _BLOCKS if blocks else _PLAIN
+    filled = int(part * cells)
+    return full * filled + empty * (cells - filled)
+
+
+def _summary(made: Plan, states: Sequence[RunState], size: Size, head: str, blocks: bool) -> list[str]:
+    """One line for all, and one per phase, for at most a third of the screen."""
+    title = f"{made.experiment} on {made.site}"
+    title += " " * max(2, size.columns - len(title) - len(head)) + head
+    phases = sorted({s.planned.run.phase for s in states})
+    rows = []
+    if len(phases) > 1 and len(phases) + 1 <= size.rows // 3:
+        rows = [(f"phase {p or '-'}", *_counts([s for s in states if s.planned.run.phase == p], blocks))
+                for p in phases]  # fmt: skip
+    rows.append(("all", *_counts(states, blocks)))
+    return [
+        typer.style(fit(title, size.columns), bold=True),
+        *format_table((), rows, align="llrl", width=size.columns).split("\n"),
+        "",
+    ]
+
+
+def _counts(states: Sequence[RunState], blocks: bool) -> tuple[str, str, str]:
+    """(bar, done of all, what the others do, the most urgent first)."""
+    counts: dict[str, int] = {}
+    for s in states:
+        counts[_word(s)] = counts.get(_word(s), 0) + 1
+    done = counts.pop("done", 0)
+    order = (
+        "failed",
+        "running",
+        "unknown",
+        "stopped",
+        "held",
+        "queued",
+        "ended",
+        "active",
+        "eligible",
+        "waiting",
+    )
+    rest = ", ".join(f"{counts[word]} {word}" for word in order if word in counts)
+    return bar(done / max(1, len(states)), PHASE_BAR, blocks), f"{done}/{len(states)}", rest
+
+
+def _word(s: RunState) -> str:
+    """A run's state in one word: of its job while it is active."""
+    p = s.planned
+    return p.state.value if p.state is not None and p.status.value == "active" else p.status.value
+
+
+def _table(states: Sequence[RunState], size: Size, blocks: bool) -> list[str]:
+    """A header and a line per run."""
+    wide = size.columns >= WIDE
+    header = ("RUN", "STATE", *(("NODE",) if wide else ()), "PROGRESS, REASON")
+    rows = []
+    for s in states:
+        p = s.planned
+        rows.append((p.run.name, _word(s), *((p.node,) if wide else ()), _what(s, wide, blocks)))
+    if not rows:
+        return []
+
+    def paint(row: int, column: int, text: str) -> str:
+        if row < 0:
+            return typer.style(text, bold=True)
+        colour = COLOURS.get(text.strip(), COLOURS["active"]) if column == 1 else None
+        return typer.style(text, fg=colour) if colour else text
+
+    return format_table(header, rows, width=size.columns, paint=paint).split("\n")
+
+
+def _what(s: RunState, wide: bool, blocks: bool) -> str:
+    """A bar and figures of what runs, the reason of what does not."""
+    from ddqjobs.cli.looking import progress_text
+    from ddqjobs.units import clock
+
+    p, part = s.progress, fraction(s.progress)
+    if part is None:
+        words = progress_text(p)
+        return words or "; ".join(filter(None, [s.planned.stale or s.planned.reason, *s.planned.notes]))
+    figures = progress_text(p) if wide else f"eta {clock(p.eta_s)}" if p and p.eta_s is not None else ""
+    return f"{bar(part, BAR, blocks)} {int(100 * part):3d}% {figures}".rstrip()
+
+
+def _keys(view: View, first: int, page: int, count: int, size: Size) -> str:
+    there = f"{first + 1}-{min(count, first + page)} of {count}" if count else "none"
+    text = (
+        f"q leaves, jobs go on   arrows, PgUp, PgDn: {there}   f shows: {SHOWN[view.shown][0]}   r asks now"
+    )
+    if len(text) > size.columns:
+        text = f"q leaves  PgUp PgDn {there}  f: {SHOWN[view.shown][0]}  r: now"
+    return typer.style(fit(text.ljust(size.columns), size.columns), reverse=True)

@@ -1,0 +1,122 @@
+"""``ddqjobs clean``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ddqjobs.cli.common import JSON, Selection, filtered, put, say, say_json, settle, table
+
+if TYPE_CHECKING:
+    from ddqjobs.cleaning import Cleaning
+    from ddqjobs.model import PlannedRun
+    from ddqjobs.retention import Checkpoint
+
+_SHOWN = 40
+
+
+@filtered
+def clean(
+    selection: Selection,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go; remove nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """Remove checkpoints that nothing needs any more, as `checkpoints:` of the experiment declares.
+
+    Products, inputs and what a run will go on from always stay; so does what is no checkpoint.
+    Examples: ddqjobs clean ddq --dry-run; ddqjobs clean ddq --phase 3 --state done --yes
+    """
+    from ddqjobs.errors import InputError
+    from ddqjobs.units import size
+
+    found = _look(selection)
+    going, words = found.removed, f"{len(found.removed)} checkpoints ({size(found.freed)})"
+    if dry_run or not going:
+        _show(found, [], 0, as_json, dry_run=dry_run)
+    else:
+        if not yes:
+            if as_json or not sys.stdin.isatty():
+                raise InputError(f"this would remove {words}; --dry-run shows them, --yes removes them")
+            _list(found)
+            if not typer.confirm(f"remove {words}?"):
+                raise typer.Exit(0)
+            found = _again(selection, going)  # who was asked may have taken his time
+        from ddqjobs.cleaning import remove
+
+        gone, freed = remove(found.removed)
+        _show(found, gone, freed, as_json, dry_run=False)
+    settle(selection.project.workspace(selection.experiment, selection.site).warnings)
+
+
+def _look(selection: Selection) -> Cleaning:
+    from ddqjobs.filters import select
+
+    plan = selection.project.plan(selection.experiment, site=selection.site)
+    runs: tuple[PlannedRun, ...] = select(plan, selection.filters)
+    return selection.project.cleaning(plan, runs, site=selection.site)
+
+
+def _again(selection: Selection, shown: list[Checkpoint]) -> Cleaning:
+    """A second look, of which only what was shown before goes."""
+    import msgspec
+
+    known = {(c.path, c.inode) for c in shown}
+    fresh = _look(selection)
+    kept = (d for d in fresh.decisions if d.stays or (d.checkpoint.path, d.checkpoint.inode) in known)
+    return msgspec.structs.replace(fresh, decisions=tuple(kept))
+
+
+def _list(found: Cleaning) -> None:
+    from ddqjobs.retention import freed
+    from ddqjobs.units import size
+
+    going = [d for d in found.decisions if not d.stays]
+    frees = freed(d.checkpoint for d in going)
+    rows = [
+        (c.run, str(c.attempt), c.name, size(frees[c.path]), d.reason)
+        for d in going[:_SHOWN]
+        if (c := d.checkpoint)
+    ]
+    if rows:
+        put(table(("RUN", "TRY", "CHECKPOINT", "FREES", "WHY"), rows, align="lllrl"))
+    if len(going) > _SHOWN:
+        say(f"and {len(going) - _SHOWN} more: --dry-run --json lists them")
+
+
+def _show(found: Cleaning, gone: list[Checkpoint], freed: int, as_json: bool, *, dry_run: bool) -> None:
+    from ddqjobs.units import size
+
+    if as_json:
+        _show_json(found, gone, freed, dry_run)
+    elif not found.removed:
+        say(f"nothing to remove: all {len(found.decisions)} checkpoints stay")
+    elif dry_run:
+        _list(found)
+        stay = len(found.decisions) - len(found.removed)
+        say(f"{len(found.removed)} checkpoints would go, freeing {size(found.freed)}; {stay} stay")
+    else:
+        say(f"removed {len(gone)} checkpoints, freed {size(freed)}")
+
+
+def _show_json(found: Cleaning, gone: list[Checkpoint], freed: int, dry_run: bool) -> None:
+    from ddqjobs import retention
+
+    frees = retention.freed(found.removed)
+    rows = [
+        {
+            "run": d.checkpoint.run,
+            "attempt": d.checkpoint.attempt,
+            "path": d.checkpoint.path,
+            "stays": d.stays,
+            "frees": frees.get(d.checkpoint.path, 0),
+            "reason": d.reason,
+        }
+        for d in found.decisions
+    ]
+    if dry_run:
+        say_json("clean", dry_run=True, checkpoints=rows, freed=found.freed)
+    else:
+        say_json("clean", dry_run=False, checkpoints=rows, removed=[c.path for c in gone], freed=freed)

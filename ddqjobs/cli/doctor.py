@@ -1,0 +1,64 @@
+"""``ddqjobs doctor``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ddqjobs.cli.common import COLOURS, JSON, Selection, filtered, put, say_json
+
+if TYPE_CHECKING:
+    from ddqjobs.examination import Line
+
+
+@filtered
+def doctor(
+    selection: Selection,
+    job: Annotated[bool, typer.Option("--job/--no-job", help="Submit a small job that looks around.")] = True,
+    gpus: Annotated[int, typer.Option("--gpus", min=0, help="GPUs of that job.")] = 0,
+    patience: Annotated[str, typer.Option("--patience", help="How long to wait for that job.")] = "2m",
+    as_json: JSON = False,
+) -> None:
+    """What would keep runs from starting or ending well on a site: each line ok, warning or error.
+
+    Exit 1 if there is an error. On Slurm it uses up a few job ids (sbatch --test-only).
+    Examples: ddqjobs doctor mini; ddqjobs doctor ddq --site mycluster --phase 1; ddqjobs doctor ddq --no-job
+    """
+    from ddqjobs.doctor import Options
+    from ddqjobs.errors import InputError
+    from ddqjobs.filters import select
+    from ddqjobs.units import seconds
+
+    try:
+        patience_s = seconds(patience)
+    except ValueError as error:
+        raise InputError(f"--patience: {error}") from error
+    plan = selection.project.plan(selection.experiment, site=selection.site, refresh=False)
+    lines = selection.project.examine(
+        plan,
+        select(plan, selection.filters),
+        Options(job=job, gpus=gpus, patience_s=patience_s),
+        site=selection.site,
+        say=(lambda _: None) if as_json else _show,
+    )
+    errors = sum(line.level.value == "error" for line in lines)
+    if as_json:
+        say_json("doctor", site=plan.site, experiment=plan.experiment, errors=errors, lines=lines)
+    else:
+        put(f"{plan.experiment} on {plan.site}: {errors} {'error' if errors == 1 else 'errors'}, "
+            f"{sum(line.level.value == 'warning' for line in lines)} warnings")  # fmt: skip
+    if errors:
+        raise typer.Exit(1)
+
+
+def _show(line: Line) -> None:
+    from ddqjobs.text_table import clean
+
+    word = f"{line.level.value:7}"
+    if sys.stdout.isatty():
+        word = typer.style(word, fg=COLOURS[line.level.value])
+    put(f"{word}  {clean(line.what)}: {clean(line.found)}")
+    if line.remedy:
+        put(f"         -> {clean(line.remedy)}")

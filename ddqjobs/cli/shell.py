@@ -1,0 +1,66 @@
+"""``ddqjobs shell``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ddqjobs.cli.common import JSON, Selection, filtered, one_selected, put, say, say_json
+
+if TYPE_CHECKING:
+    from ddqjobs.model import Run
+
+
+@filtered
+def shell(
+    selection: Selection,
+    command: Annotated[
+        str,
+        typer.Option("--command", "-c", help="Run this shell command there instead, and exit as it does."),
+    ] = "",
+    time: Annotated[str, typer.Option("--time", help="How long the allocation lasts.")] = "1h",
+    gpus: Annotated[
+        int | None, typer.Option("--gpus", min=0, help="GPUs of the allocation; the run's if left out.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the script; start nothing.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """A shell in a run's environment: its modules, variables, code and inputs; in an allocation on a cluster.
+
+    Nothing of it counts as an attempt. $DDQJOBS_COMMAND is what the run does: eval "$DDQJOBS_COMMAND".
+    Examples: ddqjobs shell mini p3-train.ddq-detr-r18; ddqjobs shell ddq p2-unittest -c 'nvidia-smi'
+    """
+    from ddqjobs.errors import InputError
+    from ddqjobs.units import seconds
+
+    if as_json and not dry_run:
+        raise InputError("--json goes with --dry-run: a shell answers on the terminal")
+    if not command and not dry_run and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise InputError("a shell needs a terminal; --command 'COMMAND' runs one command without")
+    try:
+        time_s = seconds(time)
+    except ValueError as error:
+        raise InputError(f"--time: {error}") from error
+    made, planned = one_selected(selection, "shell enters")
+    entered = selection.project.shell(
+        made, planned.run.name, site=selection.site, typed=command, time_s=time_s, gpus=gpus
+    )
+    if as_json:
+        say_json("shell", run=planned.run.name, argv=entered.argv, script=entered.text)
+        return
+    if dry_run:
+        put(entered.text)
+        return
+    if not command:
+        _tell(planned.run, entered.where)
+    raise typer.Exit(entered.enter())
+
+
+def _tell(run: Run, where: str) -> None:
+    inputs = ", ".join(name for name, _ in run.inputs) or "none"
+    say(f"{run.name}, {where}")
+    say(f"  environment {run.environment or 'none'}, seed {run.seed}, inputs {inputs}: env | grep DDQJOBS_")
+    say('  eval "$DDQJOBS_COMMAND" does what the run does, into $DDQJOBS_WORK_DIR, a folder for this shell')
+    say("  nothing here counts as an attempt; exit leaves")

@@ -1,0 +1,107 @@
+"""A data loader whose batches depend on their place in the training only. torch 1.9 clean.
+
+Every sample is loaded with generators of its own, seeded from the run's seed and the sample's place: epoch,
+process, batch, place in the batch. So it does not matter how many workers there are, which of them loads a
+sample, how far they read ahead, or how long they have lived; and a training that goes on in the middle of an
+epoch needs no worker's state, only the place.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Iterator, NamedTuple
+
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from . import randomness
+
+_WORKER_OPTIONS = (
+    "timeout",
+    "worker_init_fn",
+    "multiprocessing_context",
+    "prefetch_factor",
+    "persistent_workers",
+)
+
+
+class CannotPosition(ValueError):
+    """A data loader that has no batches to count; the message says why."""
+
+
+class Sample(NamedTuple):
+    """What a worker is asked for."""
+
+    index: Any  # the data set's own
+    seed: int
+
+
+class SeededDataset(Dataset):  # type: ignore[misc]
+    """The data set, asked for a :class:`Sample` instead of an index. Else it is the data set itself."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, sample: Sample) -> Any:
+        with randomness.seeded(sample.seed):
+            return self.dataset[sample.index]
+
+    def __getattr__(self, name: str) -> Any:
+        # Not `__getitems__`, which would go round the seeds; not `dataset`, which is not there while
+        # unpickling.
+        if name.startswith("__") or name == "dataset":
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+
+class Batches:
+    """The batch sampler, whose batches know their place. Else it is the batch sampler itself."""
+
+    def __init__(self, inner: Any, rank: int) -> None:
+        self.inner = inner
+        self.rank = rank
+        self.seed = self.epoch = self.done = 0
+
+    def seek(self, seed: int, epoch: int, done: int) -> None:
+        """Let the next iteration be of this epoch, from its batch ``done`` (from 0) on; no image is
+        loaded."""
+        self.seed, self.epoch, self.done = seed, epoch, done
+
+    def begin(self, loader: Any) -> Iterator[Any]:
+        """An iterator of ``loader``, made without drawing: whether it is made anew in an epoch depends on
+        how long its workers have lived."""
+        with randomness.seeded(randomness.sample_seed(self.seed, self.epoch, self.rank, -1, 1)):
+            return iter(loader)
+
+    def __iter__(self) -> Iterator[list[Sample]]:
+        seed, epoch, done = self.seed, self.epoch, self.done
+        # The whole order at once: some samplers draw from the process's generators, all processes the same.
+        with randomness.seeded(randomness.sample_seed(seed, epoch, 0, -1, 0)):
+            order = list(self.inner)
+        for number, batch in enumerate(order[done:], done):
+            places = (randomness.sample_seed(seed, epoch, self.rank, number, i) for i in range(len(batch)))
+            yield [Sample(index, place) for index, place in zip(batch, places)]
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "inner":
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
+
+def positioned(loader: Any, rank: int) -> Any:
+    """The same loader over :class:`Batches` of a :class:`SeededDataset`. Raises CannotPosition."""
+    if isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is None:
+        raise CannotPosition("the data loader has no batch sampler")
+    options = {"collate_fn": loader.collate_fn, "pin_memory": loader.pin_memory}
+    if loader.generator is not None:
+        options["generator"] = loader.generator
+    if loader.num_workers:
+        options.update({name: getattr(loader, name) for name in _WORKER_OPTIONS})
+    batches = Batches(loader.batch_sampler, rank)
+    return DataLoader(
+        SeededDataset(loader.dataset), batch_sampler=batches, num_workers=loader.num_workers, **options
+    )

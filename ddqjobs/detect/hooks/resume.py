@@ -1,0 +1,316 @@
+"""An interrupted training goes on in the middle of its epoch as if nothing had happened (docs/resume.md).
+
+Works in any program that trains with mmengine's runner (0.6 to 0.10.7)::
+
+    custom_imports = dict(imports=['ddqjobs.detect.hooks.resume'])
+    custom_hooks = [dict(type='ResumeHook')]
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import sys
+from pathlib import Path
+from typing import Any, Iterator
+
+import torch
+from mmengine import dist
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop
+
+from ddqjobs.detect import batches, checkpoints, claim, files, progress, randomness, runtime, stopping
+
+KEY = "ddqjobs"  # of what a checkpoint holds beside mmengine's own
+_AMP_PATIENCE = 20  # iterations in a row without a finite loss, where a loss scaler may find its scale
+
+
+@HOOKS.register_module(force=True)
+class ResumeHook(Hook):  # type: ignore[misc]
+    """Finds the checkpoint to go on from, and takes new ones: every ``every`` (iterations, or minutes as
+    ``15m``), before a validation, and on the stop file; the last ``keep`` stay.
+
+    Raises stopping.Stopped (exit code 75) on the stop file or when the attempt was given up, and
+    stopping.Diverged when the loss is NaN.
+    """
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, every: str | None = None, keep: int | None = None) -> None:
+        self.settings = stopping.settings(every, keep)
+        self.job = claim.from_environment()
+        self.watch = stopping.Watch(self.job, self.settings.every)
+        self.begun: dict[str, Any] | None = None  # what the checkpoint that was resumed from holds for us
+        self.saving: dict[str, Any] | None = None  # what the one that is being written is to hold
+        self.progress: progress.Progress | None = None
+        self.active = False  # whether the training can go on where it was interrupted
+        self._finite: Any = True
+        self._bad = 0
+
+    def before_run(self, runner: Any) -> None:
+        """Take over the loop, the writing of checkpoints, and an earlier attempt's checkpoint."""
+        loop = runner._train_loop
+        if not isinstance(loop, BaseLoop):
+            return  # a test or a validation alone: the training's loop is not even built
+        if type(loop) is not EpochBasedTrainLoop:
+            name = type(loop).__name__
+            runner.logger.warning(f"{name}: only trainings by epochs go on where they were interrupted")
+            return
+        self.active = True
+        runtime.allow_checkpoints()
+        runner._train_loop = EpochLoop(loop, self)
+        runner.save_checkpoint = Writer(runner, self.job)
+        found: list[Any] = [None]
+        if dist.is_main_process():
+            path = checkpoints.take_over(
+                self.job, Path(runner.work_dir), runner.timestamp, runner.logger.info
+            )
+            found = [str(path) if path else None]
+        dist.broadcast_object_list(found)
+        if found[0] is not None:
+            runner._load_from, runner._resume = found[0], True
+
+    def before_train(self, runner: Any) -> None:
+        """Begin to count."""
+        if self.active and dist.is_main_process():
+            self.progress = progress.Progress(Path(runner.work_dir), runner.iter)
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Keep our part of a checkpoint that is resumed from; files that it names lie in this work_dir
+        now."""
+        if not runner._resume or KEY not in checkpoint:
+            return
+        state = checkpoint[KEY]
+        if len(state["ranks"]) != dist.get_world_size():
+            count, now = len(state["ranks"]), dist.get_world_size()
+            raise runtime.CannotLoad(f"{runner._load_from} is of {count} processes, this training has {now}")
+        self.begun = state
+        info = checkpoint["message_hub"]["runtime_info"]
+        for name, value in info.items():
+            moved = Path(runner.work_dir) / Path(value).name if isinstance(value, str) else None
+            if moved is not None and (name == "last_ckpt" or name.startswith("best_ckpt")):
+                info[name] = str(moved)
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Put our part into a checkpoint to go on from; those of other hooks stay as they are."""
+        if self.saving is not None:
+            checkpoint["meta"].update(epoch=runner.epoch, iter=runner.iter)
+            checkpoint[KEY] = self.saving
+
+    def after_train_iter(self, runner: Any, outputs: Any = None, **_: Any) -> None:
+        """Note whether the loss is finite, without waiting for it; a training that cannot go on just ends."""
+        if not self.active:
+            seen = self._agree(runner, self.watch.look(runner.iter, True)._replace(due=0.0))
+            if seen.stop or seen.lost:
+                self._end(runner, f"at iteration {runner.iter + 1}", saved=False)
+        loss = outputs.get("loss") if isinstance(outputs, dict) else None
+        self._finite = torch.isfinite(torch.as_tensor(loss)).all() if loss is not None else True
+
+    def after_val_iter(self, runner: Any, **_: Any) -> None:
+        """End in the middle of a validation: the checkpoint before it is there already."""
+        self._sign_of_life(runner)
+        uneven = not getattr(runner.val_loop.dataloader.sampler, "round_up", True)
+        if not self.active or (uneven and dist.is_distributed()):
+            return  # processes with different numbers of batches would wait for each other
+        seen = self._agree(runner, self.watch.look(0, True)._replace(due=0.0))
+        if seen.stop or seen.lost:
+            self._end(runner, "in a validation", saved=True)
+
+    def between(self, runner: Any, loop: EpochLoop, done: int) -> None:
+        """After iteration ``done`` (from 1) of an epoch, when all other hooks have had their turn."""
+        self._sign_of_life(runner)
+        seen = self._agree(runner, self.watch.look(runner.iter, bool(self._finite)))
+        self._bad = self._bad + 1 if seen.bad else 0
+        where = f"at epoch {runner.epoch + 1}, iteration {done}"
+        if self._bad >= (_AMP_PATIENCE if hasattr(runner.optim_wrapper, "loss_scaler") else 1):
+            raise stopping.Diverged(f"loss is NaN or Inf {where} (iteration {runner.iter} of the training)")
+        if seen.lost:
+            self._end(runner, where, saved=False)
+        validated = done == len(loop.dataloader) and loop.validates_after(runner.epoch + 1)
+        if seen.stop or seen.due or validated:
+            self._save(runner, loop, done, needed=bool(seen.stop))
+        if seen.stop:
+            self._end(runner, where, saved=True)
+
+    def _sign_of_life(self, runner: Any) -> None:
+        if self.progress is not None:
+            self.progress.done(runner.iter)
+
+    def _agree(self, runner: Any, seen: stopping.Seen) -> stopping.Seen:
+        """What any process has seen, all see."""
+        if not dist.is_distributed():
+            return seen
+        flags = torch.tensor(list(seen), device=next(runner.model.parameters()).device)
+        dist.all_reduce(flags, "max")
+        return stopping.Seen(*flags.tolist())
+
+    def _save(self, runner: Any, loop: EpochLoop, done: int, needed: bool) -> None:
+        mine = {"generators": randomness.state(), "gradients": _gradients(runner)}
+        if not dist.is_main_process():
+            # Statistics of batch norms differ between processes until the next forward pass: a validation
+            # sees it.
+            mine["buffers"] = {name: buffer.cpu().clone() for name, buffer in runner.model.named_buffers()}
+        ranks = dist.all_gather_object(mine)
+        place = checkpoints.Place(runner.epoch, done)
+        self.saving = {"batches": done, "sampler_seed": loop.sampler_seed, "ranks": ranks}
+        try:
+            runner.save_checkpoint(runner.work_dir, place.name, by_epoch=False)
+            self.watch.saved()
+            if dist.is_main_process():
+                checkpoints.prune(self.job, Path(runner.work_dir), self.settings.keep)
+        except OSError as error:
+            if needed:
+                raise
+            runner.logger.error(f"{place.name} could not be written: {error}; the training goes on")
+        finally:
+            self.saving = None
+
+    def _end(self, runner: Any, where: str, saved: bool) -> None:
+        why = self.watch.reason()
+        runner.logger.info(f"Stopped {where}: {why}")
+        if dist.is_main_process():
+            stopping.leave_marker(where, saved)
+        sys.stdout.flush()
+        raise stopping.Stopped(f"{why}, {where}")
+
+
+class EpochLoop(EpochBasedTrainLoop):  # type: ignore[misc]
+    """mmengine's loop, which can begin in the middle of an epoch."""
+
+    def __init__(self, loop: Any, hook: ResumeHook) -> None:
+        loader = batches.positioned(loop.dataloader, dist.get_rank())
+        super().__init__(loop.runner, loader, loop.max_epochs, loop.val_begin, loop.val_interval)
+        self.dynamic_milestones, self.dynamic_intervals = loop.dynamic_milestones, loop.dynamic_intervals
+        self.hook = hook
+        self.unsettled = False  # whether the first iteration of a process that goes on is still to come
+
+    @property
+    def sampler_seed(self) -> int | None:
+        """The sampler's own seed, which may be another than the run's; None if it has none."""
+        seed = getattr(self.dataloader.batch_sampler.sampler, "seed", None)
+        return seed if isinstance(seed, int) else None
+
+    def validates_after(self, epoch: int) -> bool:
+        """Whether a validation follows this epoch (from 1)."""
+        last = epoch == self.max_epochs
+        return (
+            self.runner.val_loop is not None
+            and epoch >= self.val_begin
+            and (epoch % self.val_interval == 0 or last)
+        )
+
+    def run_epoch(self) -> None:
+        """One epoch, or the rest of it."""
+        begun, self.hook.begun = self.hook.begun, None
+        mine = begun["ranks"][dist.get_rank()] if begun else None
+        if begun and begun["sampler_seed"] is not None:
+            self.dataloader.batch_sampler.sampler.seed = begun["sampler_seed"]
+        self.runner.call_hook("before_train_epoch")
+        self.runner.model.train()
+        done = begun["batches"] if begun else 0
+        order = self.dataloader.batch_sampler
+        order.seek(self.runner.seed, self.epoch, done)
+        # Nothing of the epoch may be left, but its end: then no worker is started.
+        iterator = order.begin(self.dataloader) if done < len(self.dataloader) else iter(())
+        if mine:
+            self._as_it_was(mine)
+        self._iterate(self._settled(iterator), done)
+        self.runner.call_hook("after_train_epoch")
+        self._epoch += 1
+
+    def _iterate(self, iterator: Any, done: int) -> None:
+        for idx, batch in enumerate(iterator, done):
+            self.run_iter(idx, batch)
+            self.hook.between(self.runner, self, idx + 1)
+
+    def _as_it_was(self, mine: dict[str, Any]) -> None:
+        """Everything as it was between the two iterations."""
+        self.unsettled = True
+        randomness.restore(mine["generators"])
+        for name, buffer in self.runner.model.named_buffers():
+            if name in mine.get("buffers", {}):
+                buffer.copy_(mine["buffers"][name])
+        for name, parameter in self.runner.model.named_parameters():
+            if name in mine["gradients"]:
+                kept = mine["gradients"][name]
+                parameter.grad = torch.zeros_like(parameter)
+                if kept is not None:
+                    parameter.grad.copy_(kept)
+
+    def _settled(self, iterator: Iterator[Any]) -> Iterator[Any]:
+        """The same batches; before the first one of a process that goes on, its buckets are made as they
+        were."""
+        model = self.runner.model
+        if not self.unsettled or not isinstance(model, torch.nn.parallel.DistributedDataParallel):
+            return iterator
+        first = list(itertools.islice(iterator, 1))
+        for batch in first:
+            drawn = randomness.state()
+            _settle_buckets(model, copy.deepcopy(batch), self.runner.optim_wrapper)
+            randomness.restore(drawn)
+            self.unsettled = False
+        return itertools.chain(first, iterator)
+
+
+class Writer:
+    """Stands for ``runner.save_checkpoint``: atomically, and only while this attempt speaks for the run."""
+
+    def __init__(self, runner: Any, job: claim.Job) -> None:
+        self.save = runner.save_checkpoint
+        self.job = job
+
+    def __call__(self, out_dir: str, filename: str, *args: Any, **keys: Any) -> None:
+        """As Runner.save_checkpoint. Raises stopping.Stopped if this attempt was given up."""
+        if not dist.is_main_process():
+            return
+
+        def write(temporary: Path) -> None:
+            self._speaks()
+            self.save(out_dir, temporary.name, *args, **keys)
+            self._speaks()  # a node may sleep for hours in between
+
+        files.replace(Path(out_dir) / filename, write)
+
+    def _speaks(self) -> None:
+        why = self.job.lost()
+        if why:
+            raise stopping.Stopped(f"no checkpoint is written: {why}")
+
+
+class _Backward:
+    """Stands for the optimizer's wrapper in an iteration that changes no weight."""
+
+    def __init__(self, real: Any) -> None:
+        self.optim_context = real.optim_context
+
+    def update_params(self, loss: Any, *_: Any, **__: Any) -> None:
+        """Backward only."""
+        loss.backward()
+
+
+def _settle_buckets(model: Any, batch: Any, optim_wrapper: Any) -> None:
+    """An iteration for nothing. DistributedDataParallel makes its buckets anew after the first one, and
+    from three processes on the sums of gradients depend on the buckets in their last digits."""
+    before = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+    gradients = [parameter.grad for parameter in model.parameters()]
+    for parameter in model.parameters():
+        parameter.grad = None
+    model.train_step(batch, optim_wrapper=_Backward(optim_wrapper))
+    for parameter, gradient in zip(model.parameters(), gradients):
+        parameter.grad = gradient
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            value.copy_(before[name])
+
+
+def _gradients(runner: Any) -> dict[str, Any]:
+    """Gradients by parameter: themselves while they are being accumulated, None where they are zeros.
+
+    torch before 2.0 leaves zeros after a step where later versions leave nothing, and that is not the same
+    to an optimizer with weight decay.
+    """
+    wrapper = runner.optim_wrapper
+    between = getattr(wrapper, "_inner_count", 0) % getattr(wrapper, "_accumulative_counts", 1)
+    named = [(name, p.grad) for name, p in runner.model.named_parameters() if p.grad is not None]
+    return {name: grad.detach().cpu() if between else None for name, grad in named}

@@ -1,0 +1,203 @@
+"""The same for mmcv 1.x: an interrupted training of an EpochBasedRunner goes on in the middle of its epoch.
+
+For mmdet 2.x (tried with mmcv 1.4.7)::
+
+    custom_imports = dict(imports=['ddqjobs.detect.hooks.resume_mmcv1'], allow_failed_imports=False)
+    custom_hooks = [dict(type='ResumeHook', priority='VERY_HIGH')]
+
+What differs from mmengine is said in docs/resume.md. Python 3.8 and torch 1.9 clean.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import sys
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, Iterator
+
+import torch
+from mmcv.runner import HOOKS, EpochBasedRunner, Hook, get_dist_info, save_checkpoint
+
+from ddqjobs.detect import batches, checkpoints, claim, files, progress, randomness, stopping
+
+KEY = "ddqjobs"  # of what the meta data of a checkpoint hold for us
+
+
+@HOOKS.register_module(force=True)
+class ResumeHook(Hook):  # type: ignore[misc]
+    """Finds the checkpoint to go on from, and takes new ones: every ``every`` (iterations, or minutes as
+    ``15m``), at the end of an epoch, and on the stop file; the last ``keep`` stay.
+
+    Raises stopping.Stopped (exit code 75) and stopping.Diverged as the hook for mmengine does.
+    """
+
+    def __init__(self, every: str | None = None, keep: int | None = None) -> None:
+        self.settings = stopping.settings(every, keep)
+        self.job = claim.from_environment()
+        self.watch = stopping.Watch(self.job, self.settings.every)
+        self.rank, self.processes = get_dist_info()
+        self.begun: dict[str, Any] | None = None
+        self.progress: progress.Progress | None = None
+        self.loaders: dict[int, Any] = {}
+        self.seed = 0
+        self.unsettled = False
+
+    def before_run(self, runner: Any) -> None:
+        """Take over the loop of an epoch, and an earlier attempt's checkpoint."""
+        if not isinstance(runner, EpochBasedRunner):
+            name = type(runner).__name__
+            runner.logger.warning(f"{name}: only trainings by epochs go on where they were interrupted")
+            return
+        work_dir = Path(runner.work_dir)
+        given = (runner.meta or {}).get("seed")
+        seed = given if given is not None or self.rank else checkpoints.seed(self.job, work_dir)
+        path = (
+            None
+            if self.rank
+            else checkpoints.take_over(self.job, work_dir, runner.timestamp, runner.logger.info)
+        )
+        self.seed, found = self._from_first([seed, str(path) if path else None])
+        if found is not None:
+            self._resume(runner, found)
+        if not self.rank:
+            self.progress = progress.Progress(work_dir, runner.iter)
+        runner.save_checkpoint = self._guarded(runner.save_checkpoint)
+        runner.train = lambda loader, **keys: self.epoch(runner, loader, keys)
+
+    def epoch(self, runner: Any, loader: Any, keys: dict[str, Any]) -> None:
+        """One epoch, or the rest of it: EpochBasedRunner.train, which can begin in the middle."""
+        begun, self.begun = self.begun, None
+        loader = self.loaders.setdefault(id(loader), batches.positioned(loader, self.rank))
+        order = loader.batch_sampler
+        runner.model.train()
+        runner.mode, runner.data_loader = "train", loader
+        runner._max_iters = runner._max_epochs * len(loader)
+        if begun and begun["sampler_seed"] is not None:
+            order.sampler.seed = begun["sampler_seed"]
+        runner.call_hook("before_train_epoch")
+        done = begun["batches"] if begun else 0
+        order.seek(self.seed, runner.epoch, done)
+        iterator = order.begin(loader) if done < len(loader) else iter(())
+        if begun:
+            self._as_it_was(runner, begun["ranks"][self.rank])
+        for index, batch in enumerate(self._settled(runner, iterator, keys), done):
+            runner._inner_iter = index
+            runner.call_hook("before_train_iter")
+            runner.run_iter(batch, train_mode=True, **keys)
+            runner.call_hook("after_train_iter")
+            runner._iter += 1
+            self.between(runner, index + 1)
+        runner.call_hook("after_train_epoch")
+        runner._epoch += 1
+
+    def between(self, runner: Any, done: int) -> None:
+        """After iteration ``done`` (from 1) of an epoch."""
+        if self.progress is not None:
+            self.progress.done(runner.iter)
+        loss = runner.outputs.get("loss") if isinstance(runner.outputs, dict) else None
+        finite = loss is None or bool(torch.isfinite(torch.as_tensor(loss)).all())
+        seen = self._agree(runner, self.watch.look(runner.iter, finite))
+        where = f"at epoch {runner.epoch + 1}, iteration {done}"
+        if seen.bad and "fp16" not in (runner.meta or {}):
+            raise stopping.Diverged(f"loss is NaN or Inf {where} (iteration {runner.iter} of the training)")
+        if not seen.lost and (seen.stop or seen.due or done == len(runner.data_loader)):
+            self._save(runner, done)
+        if seen.lost or seen.stop:
+            runner.logger.info(f"Stopped {where}: {self.watch.reason()}")
+            if not self.rank:
+                stopping.leave_marker(where, saved=not seen.lost)
+            sys.stdout.flush()
+            raise stopping.Stopped(f"{self.watch.reason()}, {where}")
+
+    def _save(self, runner: Any, done: int) -> None:
+        buffer = runner.log_buffer
+        mine = {
+            "generators": randomness.state(),
+            "buffers": {n: b.cpu().clone() for n, b in runner.model.named_buffers()} if self.rank else {},
+            "log": [dict(buffer.val_history), dict(buffer.n_history)],
+        }
+        ranks: list[Any] = [None] * self.processes
+        if self.processes > 1:
+            torch.distributed.all_gather_object(ranks, mine)
+        else:
+            ranks = [mine]
+        sampler_seed = getattr(runner.data_loader.batch_sampler.sampler, "seed", None)
+        state = {"batches": done, "sampler_seed": sampler_seed, "seed": self.seed, "ranks": ranks}
+        meta = {**(runner.meta or {}), "epoch": runner.epoch, "iter": runner.iter, KEY: state}
+
+        def write(temporary: Path) -> None:
+            self._speaks()
+            save_checkpoint(runner.model, str(temporary), optimizer=runner.optimizer, meta=meta)
+            self._speaks()
+
+        if not self.rank:
+            place = checkpoints.Place(runner.epoch, done)
+            files.replace(Path(runner.work_dir) / place.name, write)
+            checkpoints.prune(self.job, Path(runner.work_dir), self.settings.keep)
+        self.watch.saved()
+
+    def _resume(self, runner: Any, path: str) -> None:
+        meta = torch.load(path, map_location="cpu")["meta"]
+        state = meta[KEY]
+        if len(state["ranks"]) != self.processes:
+            count = len(state["ranks"])
+            raise ValueError(f"{path} is of {count} processes, this training has {self.processes}")
+        runner.resume(path, map_location="cpu")
+        runner.meta.pop(KEY, None)  # the logger writes the meta data into its file
+        for name, value in runner.meta.get("hook_msgs", {}).items():
+            if name in ("last_ckpt", "best_ckpt"):
+                runner.meta["hook_msgs"][name] = str(Path(runner.work_dir) / Path(value).name)
+        self.begun, self.seed, self.unsettled = state, state["seed"], True
+
+    def _as_it_was(self, runner: Any, mine: dict[str, Any]) -> None:
+        """Everything as it was between the two iterations."""
+        randomness.restore(mine["generators"])
+        for name, buffer in runner.model.named_buffers():
+            if name in mine["buffers"]:
+                buffer.copy_(mine["buffers"][name])
+        runner.log_buffer.val_history, runner.log_buffer.n_history = map(OrderedDict, mine["log"])
+
+    def _settled(self, runner: Any, iterator: Iterator[Any], keys: dict[str, Any]) -> Iterator[Any]:
+        """As in the hook for mmengine: the buckets of DistributedDataParallel as they were."""
+        model = runner.model
+        if not self.unsettled or not isinstance(model, torch.nn.parallel.DistributedDataParallel):
+            return iterator
+        first = list(itertools.islice(iterator, 1))
+        for batch in first:
+            drawn = randomness.state()
+            before = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+            model.train_step(copy.deepcopy(batch), runner.optimizer, **keys)["loss"].backward()
+            for parameter in model.parameters():
+                parameter.grad = None
+            with torch.no_grad():
+                for name, value in model.state_dict().items():
+                    value.copy_(before[name])
+            randomness.restore(drawn)
+            self.unsettled = False
+        return itertools.chain(first, iterator)
+
+    def _agree(self, runner: Any, seen: stopping.Seen) -> stopping.Seen:
+        if self.processes == 1:
+            return seen
+        flags = torch.tensor(list(seen), device=next(runner.model.parameters()).device)
+        torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
+        return stopping.Seen(*flags.tolist())
+
+    def _from_first(self, values: list[Any]) -> list[Any]:
+        if self.processes > 1:
+            torch.distributed.broadcast_object_list(values)
+        return values
+
+    def _guarded(self, save: Any) -> Any:
+        def guarded(*args: Any, **keys: Any) -> None:
+            self._speaks()
+            save(*args, **keys)
+
+        return guarded
+
+    def _speaks(self) -> None:
+        why = self.job.lost()
+        if why:
+            raise stopping.Stopped(f"no checkpoint is written: {why}")

@@ -1,0 +1,266 @@
+"""Multi-scale deformable attention (Zhu et al., "Deformable DETR", ICLR 2021, equation 3) in Triton.
+
+Forward and backward, float32, bfloat16, float16 and float64, any head size and any number of levels and
+points.
+Deterministic: the same inputs give the same bits, in every mode of torch; nothing is added atomically.
+Samples are
+interpolated as by torch's ``grid_sample`` with ``align_corners=False`` and zeros outside.
+
+The backward pass sorts the samples by the cell of pixels that they fall into. Extra memory at its peak: 24
+bytes a sample and, per cell with its four corners, four rows of the accumulator's type.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Sequence, Tuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from . import deformable_kernels as kernels
+
+Shapes = Tuple[Tuple[int, int], ...]
+_KNOWN = "_ddqjobs_levels"
+_BACKWARD = (4, 1)  # cells per program, and warps
+
+
+class Levels:
+    """Heights and widths of the levels, on the host and on a device."""
+
+    def __init__(self, shapes: Sequence[Sequence[int]], device: Any) -> None:
+        self.shapes: Shapes = tuple((int(h), int(w)) for h, w in shapes)
+        rows, pixel, cell = [], 0, 0
+        for height, width in self.shapes:
+            rows.append([height, width, pixel, cell])
+            pixel += height * width
+            cell += (height + 1) * (width + 1)
+        self.pixels, self.cells = pixel, cell
+        self.table = torch.tensor(rows, dtype=torch.int32).to(device, non_blocking=True)
+
+
+def levels_of(spatial_shapes: Tensor) -> Levels:
+    """The levels that a (levels, 2) tensor of heights and widths describes.
+
+    Reading a tensor on a GPU waits for the GPU, so what was read stays with the tensor: the layers of a model
+    share one. Whoever knows the shapes already calls :func:`remember`.
+    """
+    known = getattr(spatial_shapes, _KNOWN, None)
+    if known is None or known[0] != spatial_shapes._version:
+        return remember(spatial_shapes, spatial_shapes.tolist())
+    levels: Levels = known[1]
+    return levels
+
+
+def remember(spatial_shapes: Tensor, shapes: Sequence[Sequence[int]]) -> Levels:
+    """Note at the tensor what it holds."""
+    levels = Levels(shapes, spatial_shapes.device)
+    setattr(spatial_shapes, _KNOWN, (spatial_shapes._version, levels))
+    return levels
+
+
+def forward(value: Tensor, levels: Levels, location: Tensor, weight: Tensor) -> Tensor:
+    """Weighted sums of bilinear samples.
+
+    Args:
+        value: (b, pixels, heads, size), the levels' maps one after the other, each by rows.
+        levels: heights and widths of the maps.
+        location: (b, queries, heads, levels, points, 2): x, y; 0 and 1 are the outer edges of a map.
+        weight: (b, queries, heads, levels, points).
+
+    Returns:
+        (b, queries, heads * size), of the type of ``value``.
+
+    Raises:
+        ValueError: the shapes do not belong together, or a tensor is not contiguous.
+    """
+    _check(value, levels, location, weight)
+    batch, pixels, heads, size = value.shape
+    queries = location.shape[1]
+    out = value.new_empty(batch, queries, heads * size)
+    if out.numel() == 0:
+        return out
+    block, warps = _forward_blocks(queries)
+    kernels.forward_kernel[(triton.cdiv(queries, block), batch * heads)](
+        value,
+        levels.table,
+        location,
+        weight,
+        out,
+        queries,
+        pixels,
+        heads,
+        len(levels.shapes),
+        location.shape[4],
+        size,
+        triton.next_power_of_2(size),
+        block,
+        _real(value),
+        num_warps=warps,
+    )
+    return out
+
+
+def backward(
+    value: Tensor, levels: Levels, location: Tensor, weight: Tensor, grad_out: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of value, location and weight for the gradient of the output (b, queries, heads * size)."""
+    _check(value, levels, location, weight)
+    grad_out = grad_out.contiguous()
+    batch, pixels, heads, size = value.shape
+    queries, points, samples = location.shape[1], location.shape[4], weight.numel()
+    grad_value = torch.empty_like(value)
+    grad_location, grad_weight = torch.zeros_like(location), torch.zeros_like(weight)
+    if samples == 0:
+        return grad_value.zero_(), grad_location, grad_weight
+    real, padded, count = _real(value), triton.next_power_of_2(size), len(levels.shapes)
+    all_cells = batch * heads * levels.cells
+    cell = torch.empty(samples, dtype=torch.int32, device=value.device)
+    kernels.cell_kernel[(triton.cdiv(samples, 512),)](
+        location,
+        levels.table,
+        cell,
+        samples,
+        queries,
+        levels.cells,
+        all_cells,
+        heads,
+        count,
+        points,
+        512,
+        real,
+    )
+    cell, order = torch.sort(cell, stable=True)
+    runs = torch.zeros(2, all_cells, dtype=torch.int32, device=value.device)
+    kernels.bounds_kernel[(triton.cdiv(samples, 512),)](cell, runs[0], runs[1], samples, all_cells, 512)
+    # Rows of cells without samples are neither written nor read.
+    corners = torch.empty(all_cells, 4, size, dtype=_dtype(value), device=value.device)
+    block, warps = _BACKWARD
+    kernels.samples_kernel[(triton.cdiv(all_cells, block),)](
+        grad_out,
+        value,
+        levels.table,
+        location,
+        weight,
+        order,
+        runs[0],
+        runs[1],
+        grad_location,
+        grad_weight,
+        corners,
+        all_cells,
+        levels.cells,
+        pixels,
+        heads,
+        count,
+        points,
+        size,
+        padded,
+        block,
+        real,
+        num_warps=warps,
+    )
+    rows = batch * pixels * heads
+    kernels.pixels_kernel[(triton.cdiv(rows, 32),)](
+        corners,
+        runs[0],
+        runs[1],
+        levels.table,
+        grad_value,
+        rows,
+        levels.cells,
+        pixels,
+        heads,
+        count,
+        size,
+        padded,
+        32,
+        real,
+    )
+    return grad_value, grad_location, grad_weight
+
+
+class DeformableAttention(torch.autograd.Function):  # type: ignore[misc]
+    """:func:`forward` and :func:`backward` for autograd: value, levels, location, weight."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, levels: Levels, location: Tensor, weight: Tensor) -> Tensor:
+        """See :func:`forward`."""
+        value, location, weight = value.contiguous(), location.contiguous(), weight.contiguous()
+        ctx.levels = levels
+        ctx.save_for_backward(value, location, weight)
+        return forward(value, levels, location, weight)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
+        """See :func:`backward`."""
+        value, location, weight = ctx.saved_tensors
+        by_value, by_location, by_weight = backward(value, ctx.levels, location, weight, grad_out)
+        return by_value, None, by_location, by_weight
+
+
+def deformable_attention(value: Tensor, spatial_shapes: Tensor, location: Tensor, weight: Tensor) -> Tensor:
+    """Differentiable :func:`forward`; ``spatial_shapes`` is (levels, 2), heights and widths."""
+    out: Tensor = DeformableAttention.apply(value, levels_of(spatial_shapes), location, weight)
+    return out
+
+
+def ms_deform_attn_forward(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+    im2col_step: int,
+) -> Tensor:
+    """mmcv's signature of :func:`forward`; the step has no meaning here."""
+    return forward(
+        value, levels_of(spatial_shapes), sampling_locations.contiguous(), attention_weights.contiguous()
+    )
+
+
+def ms_deform_attn_backward(
+    value: Tensor,
+    spatial_shapes: Tensor,
+    level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+    grad_output: Tensor,
+    grad_value: Tensor,
+    grad_sampling_loc: Tensor,
+    grad_attn_weight: Tensor,
+    im2col_step: int,
+) -> None:
+    """mmcv's signature of :func:`backward`: fills the three gradients."""
+    location, weight = sampling_locations.contiguous(), attention_weights.contiguous()
+    found = backward(value, levels_of(spatial_shapes), location, weight, grad_output)
+    for target, gradient in zip((grad_value, grad_sampling_loc, grad_attn_weight), found):
+        target.copy_(gradient)
+
+
+def _forward_blocks(queries: int) -> tuple[int, int]:
+    """Queries per program, and warps."""
+    return (32, 8) if queries >= 1200 else (4, 1)
+
+
+def _dtype(value: Tensor) -> torch.dtype:
+    """What sums are kept in."""
+    return torch.float64 if value.dtype == torch.float64 else torch.float32
+
+
+def _real(value: Tensor) -> Any:
+    return tl.float64 if value.dtype == torch.float64 else tl.float32
+
+
+def _check(value: Tensor, levels: Levels, location: Tensor, weight: Tensor) -> None:
+    batch, pixels, heads, _ = value.shape
+    wanted = (batch, location.shape[1], heads, len(levels.shapes), location.shape[4])
+    if pixels != levels.pixels or tuple(weight.shape) != wanted or tuple(location.shape) != (*wanted, 2):
+        raise ValueError(
+            f"deformable attention: value {tuple(value.shape)}, levels {levels.shapes}, location "
+            f"{tuple(location.shape)} and weight {tuple(weight.shape)} do not belong together"
+        )
+    if not all(t.is_contiguous() for t in (value, location, weight)):
+        raise ValueError("deformable attention: value, location and weight must be contiguous")

@@ -1,0 +1,252 @@
+"""Triton kernels of multi-scale deformable attention; :mod:`.deformable_attention` calls them. Modern torch
+only.
+
+Words: an *item* is one (image, query, head), numbered in that order; a *sample* is one (item, level, point).
+A *cell* is the square between four pixel centres of one level of one head of one image; cells along the
+border lie half outside, so a level of h x w pixels has (h + 1) x (w + 1) of them. ``shapes`` holds, per
+level, height, width, first pixel and first cell.
+
+No kernel adds to memory: each element of each result is written by one program, which sums in a fixed order.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _level(shapes, level):
+    """Height, width, first pixel, first cell."""
+    at = shapes + level * 4
+    return tl.load(at), tl.load(at + 1), tl.load(at + 2), tl.load(at + 3)
+
+
+@triton.jit
+def forward_kernel(
+    value,
+    shapes,
+    location,
+    weight,
+    out,
+    queries,
+    pixels,
+    heads: tl.constexpr,
+    levels: tl.constexpr,
+    points: tl.constexpr,
+    size: tl.constexpr,
+    padded: tl.constexpr,
+    block: tl.constexpr,
+    real: tl.constexpr,
+):
+    """One program: ``block`` queries of one head of one image. Neighbouring queries look at the same
+    pixels."""
+    query = tl.program_id(0) * block + tl.arange(0, block)
+    image, head = tl.program_id(1) // heads, tl.program_id(1) % heads
+    inside = query < queries
+    item = (image.to(tl.int64) * queries + query) * heads + head
+    channel = tl.arange(0, padded)
+    row = heads * size
+    base = value + (image.to(tl.int64) * pixels * heads + head) * size + channel[None, :]
+    total = tl.zeros([block, padded], real)
+    for level in range(levels):
+        height, width, first, _ = _level(shapes, level)
+        for point in range(points):
+            sample = item * (levels * points) + level * points + point
+            x = tl.load(location + 2 * sample, inside, 0.0).to(real) * width - 0.5
+            y = tl.load(location + 2 * sample + 1, inside, 0.0).to(real) * height - 0.5
+            share = tl.load(weight + sample, inside, 0.0).to(real)
+            near = (x > -1) & (y > -1) & (x < width) & (y < height) & inside
+            x = tl.where(near, x, 0.0)
+            y = tl.where(near, y, 0.0)
+            left, top = tl.floor(x), tl.floor(y)
+            right_part, low_part = x - left, y - top
+            x0, y0 = left.to(tl.int32), top.to(tl.int32)
+            in_left, in_right = near & (x0 >= 0), near & (x0 + 1 < width)
+            in_top, in_low = y0 >= 0, y0 + 1 < height
+            pixel = base + ((first + y0 * width + x0) * row)[:, None]
+            use = channel[None, :] < size
+            a = tl.load(pixel, (in_left & in_top)[:, None] & use, 0.0).to(real)
+            b = tl.load(pixel + row, (in_right & in_top)[:, None] & use, 0.0).to(real)
+            c = tl.load(pixel + width * row, (in_left & in_low)[:, None] & use, 0.0).to(real)
+            d = tl.load(pixel + (width + 1) * row, (in_right & in_low)[:, None] & use, 0.0).to(real)
+            upper, lower = share * (1 - low_part), share * low_part
+            total += (upper * (1 - right_part))[:, None] * a + (upper * right_part)[:, None] * b
+            total += (lower * (1 - right_part))[:, None] * c + (lower * right_part)[:, None] * d
+    place = out + (item * size)[:, None] + channel[None, :]
+    tl.store(place, total, inside[:, None] & (channel[None, :] < size))
+
+
+@triton.jit
+def cell_kernel(
+    location,
+    shapes,
+    cell,
+    samples,
+    queries,
+    cells,
+    nowhere,
+    heads: tl.constexpr,
+    levels: tl.constexpr,
+    points: tl.constexpr,
+    block: tl.constexpr,
+    real: tl.constexpr,
+):
+    """The cell of each sample; ``nowhere`` (larger than all) for those that touch no pixel."""
+    sample = tl.program_id(0) * block + tl.arange(0, block)
+    inside = sample < samples
+    level = sample % (levels * points) // points
+    item = sample // (levels * points)
+    image, head = item // (heads * queries), item % heads
+    height, width, _, first = _level(shapes, level)
+    x = tl.load(location + 2 * sample.to(tl.int64), inside, 0.0).to(real) * width - 0.5
+    y = tl.load(location + 2 * sample.to(tl.int64) + 1, inside, 0.0).to(real) * height - 0.5
+    near = (x > -1) & (y > -1) & (x < width) & (y < height)
+    column = tl.floor(tl.where(near, x, 0.0)).to(tl.int32) + 1
+    line = tl.floor(tl.where(near, y, 0.0)).to(tl.int32) + 1
+    found = (image * heads + head) * cells + first + line * (width + 1) + column
+    tl.store(cell + sample, tl.where(near, found, nowhere), inside)
+
+
+@triton.jit
+def bounds_kernel(cell, begin, end, samples, nowhere, block: tl.constexpr):
+    """Where each cell's run begins and ends in the sorted list of cells; cells without samples are left as
+    they are."""
+    at = tl.program_id(0) * block + tl.arange(0, block)
+    inside = at < samples
+    here = tl.load(cell + at, inside, nowhere)
+    before = tl.load(cell + at - 1, inside & (at > 0), -1)
+    after = tl.load(cell + at + 1, inside & (at + 1 < samples), -1)
+    real = inside & (here < nowhere)
+    tl.store(begin + here, at, real & (before != here))
+    tl.store(end + here, at + 1, real & (after != here))
+
+
+@triton.jit
+def samples_kernel(
+    grad_out,
+    value,
+    shapes,
+    location,
+    weight,
+    order,
+    begin,
+    end,
+    grad_location,
+    grad_weight,
+    corners,
+    all_cells,
+    cells,
+    pixels,
+    heads: tl.constexpr,
+    levels: tl.constexpr,
+    points: tl.constexpr,
+    size: tl.constexpr,
+    padded: tl.constexpr,
+    block: tl.constexpr,
+    real: tl.constexpr,
+):
+    """One program: ``block`` cells side by side; each adds up its samples one by one in the order of their
+    numbers.
+
+    Writes the gradients of its samples' locations and weights, and what its samples give to each cell's four
+    pixels: ``corners`` (cell, 4, size), nothing for cells without samples.
+    """
+    channel = tl.arange(0, padded)[None, :]
+    use = channel < size
+    row = heads * size
+    cell = tl.program_id(0) * block + tl.arange(0, block)
+    start = tl.load(begin + cell, cell < all_cells, 0)
+    stop = tl.load(end + cell, cell < all_cells, 0)
+    longest = tl.max(stop - start, 0)
+    if longest > 0:
+        some = stop > start
+        within = cell % cells
+        level = cell * 0
+        for later in range(1, levels):
+            level += (within >= tl.load(shapes + later * 4 + 3)).to(tl.int32)
+        height, width, first, first_cell = _level(shapes, level)
+        y0 = (within - first_cell) // (width + 1) - 1
+        x0 = (within - first_cell) % (width + 1) - 1
+        image, head = (cell // cells // heads).to(tl.int64), cell // cells % heads
+        pixel = (
+            value + (((image * pixels + first + y0 * width + x0) * heads + head) * size)[:, None] + channel
+        )
+        in_left, in_right = some & (x0 >= 0), some & (x0 + 1 < width)
+        in_top, in_low = y0 >= 0, y0 + 1 < height
+        a = tl.load(pixel, (in_left & in_top)[:, None] & use, 0.0).to(real)
+        b = tl.load(pixel + row, (in_right & in_top)[:, None] & use, 0.0).to(real)
+        c = tl.load(pixel + (width * row)[:, None], (in_left & in_low)[:, None] & use, 0.0).to(real)
+        d = tl.load(pixel + (width * row + row)[:, None], (in_right & in_low)[:, None] & use, 0.0).to(real)
+        sum_a = tl.zeros([block, padded], real)
+        sum_b = tl.zeros([block, padded], real)
+        sum_c = tl.zeros([block, padded], real)
+        sum_d = tl.zeros([block, padded], real)
+        for step in range(0, longest):
+            mine = start + step < stop
+            sample = tl.load(order + start + step, mine, 0).to(tl.int64)
+            right = tl.load(location + 2 * sample, mine, 0.0).to(real) * width - 0.5 - x0
+            low = tl.load(location + 2 * sample + 1, mine, 0.0).to(real) * height - 0.5 - y0
+            share = tl.load(weight + sample, mine, 0.0).to(real)
+            item = sample // (levels * points)
+            grad = tl.load(grad_out + (item * size)[:, None] + channel, mine[:, None] & use, 0.0).to(real)
+            left, top = 1 - right, 1 - low
+            upper, lower = share * top, share * low
+            sum_a += grad * (upper * left)[:, None]
+            sum_b += grad * (upper * right)[:, None]
+            sum_c += grad * (lower * left)[:, None]
+            sum_d += grad * (lower * right)[:, None]
+            at_a, at_b = tl.sum(grad * a, 1), tl.sum(grad * b, 1)
+            at_c, at_d = tl.sum(grad * c, 1), tl.sum(grad * d, 1)
+            by_x = top * (at_b - at_a) + low * (at_d - at_c)
+            by_y = left * (at_c - at_a) + right * (at_d - at_b)
+            by_weight = top * (left * at_a + right * at_b) + low * (left * at_c + right * at_d)
+            tl.store(grad_weight + sample, by_weight, mine)
+            tl.store(grad_location + 2 * sample, share * width * by_x, mine)
+            tl.store(grad_location + 2 * sample + 1, share * height * by_y, mine)
+        corner = corners + (cell.to(tl.int64) * (4 * size))[:, None] + channel
+        filled = some[:, None] & use
+        tl.store(corner, sum_a, filled)
+        tl.store(corner + size, sum_b, filled)
+        tl.store(corner + 2 * size, sum_c, filled)
+        tl.store(corner + 3 * size, sum_d, filled)
+
+
+@triton.jit
+def pixels_kernel(
+    corners,
+    begin,
+    end,
+    shapes,
+    grad_value,
+    rows,
+    cells,
+    pixels,
+    heads: tl.constexpr,
+    levels: tl.constexpr,
+    size: tl.constexpr,
+    padded: tl.constexpr,
+    block: tl.constexpr,
+    real: tl.constexpr,
+):
+    """The gradient of each pixel: what the four cells around it give, in a fixed order."""
+    at = tl.program_id(0) * block + tl.arange(0, block)
+    inside = at < rows
+    head, pixel, image = at % heads, at // heads % pixels, at // (heads * pixels)
+    level = at * 0
+    for later in range(1, levels):
+        level += (pixel >= tl.load(shapes + later * 4 + 2)).to(tl.int32)
+    _, width, first, first_cell = _level(shapes, level)
+    y, x = (pixel - first) // width, (pixel - first) % width
+    cell = (
+        (image * heads + head) * cells + first_cell + (y + 1) * (width + 1) + x + 1
+    )  # the pixel is its upper left
+    channel = tl.arange(0, padded)[None, :]
+    use = channel < size
+    total = tl.zeros([block, padded], real)
+    for corner in tl.static_range(4):
+        near = cell - corner % 2 - corner // 2 * (width + 1)
+        some = inside & (tl.load(end + near, inside, 0) > tl.load(begin + near, inside, 0))
+        place = corners + ((near.to(tl.int64) * 4 + corner) * size)[:, None] + channel
+        total += tl.load(place, some[:, None] & use, 0.0)
+    tl.store(grad_value + (at.to(tl.int64) * size)[:, None] + channel, total, inside[:, None] & use)

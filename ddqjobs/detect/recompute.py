@@ -1,0 +1,156 @@
+"""Computes AP once more from the predictions that a test left, by COCO's own evaluation (pycocotools).
+
+    python recompute.py PREDICTIONS --config WORK_DIR [--annotations FILE] [--folder DIR]
+
+Stands alone: it imports nothing of ddqjobs, so that any interpreter with NumPy and pycocotools can run the
+file. PREDICTIONS is a predictions.npz (``ddqjobs.detect.hooks.predictions``) or COCO results (JSON); the
+annotations are those that the test's own dumped configuration names, relative to ``--folder``. Prints one
+JSON object: metrics in the detector's keys and scale, not rounded (-1: no such objects), and the annotation
+file. Exit code 2, one line, for what cannot be evaluated; 3 where pycocotools is not there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import json
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any, Iterator, Sequence
+
+# As mmdet 2.x and 3.x evaluate: at most so many detections per image; AP itself is taken at 100.
+MAX_DETECTIONS = (100, 300, 1000)
+METRICS = ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_75", "bbox_mAP_s", "bbox_mAP_m", "bbox_mAP_l")
+_FAR = 4 << 20  # bytes of a configuration
+
+
+# What files that are torn, or are something else, make NumPy, JSON and pycocotools raise.
+_TROUBLES = (
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    EOFError,
+    AssertionError,
+    zipfile.BadZipFile,
+)
+
+
+class CannotEvaluate(ValueError):
+    """What the evaluation needs is not there; the message is one line."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; see the module."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("predictions", type=Path)
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--annotations", type=Path)
+    parser.add_argument("--folder", type=Path, default=Path())
+    args = parser.parse_args(argv)
+    try:
+        annotations = args.annotations or args.folder / annotation_file(args.config)
+        metrics = evaluate(args.predictions, annotations)
+    except ImportError as error:
+        print(f"recompute: {error}", file=sys.stderr)
+        return 3
+    except _TROUBLES as error:
+        print("recompute: " + (str(error) or type(error).__name__).split("\n")[0], file=sys.stderr)
+        return 2
+    print(json.dumps({"metrics": metrics, "annotations": str(annotations)}))
+    return 0
+
+
+def evaluate(predictions: Path, annotations: Path) -> dict[str, float]:
+    """All six metrics of box AP. Raises CannotEvaluate, OSError, ImportError."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    if not annotations.is_file():
+        raise CannotEvaluate(f"the annotations are not there: {annotations}")
+    results, images, categories = load(predictions)
+    with contextlib.redirect_stdout(sys.stderr):
+        truth = COCO(str(annotations))
+        if not results:
+            return dict.fromkeys(METRICS, 0.0)
+        job = COCOeval(truth, truth.loadRes(results), "bbox")
+        job.params.maxDets = list(MAX_DETECTIONS)
+        job.params.imgIds = images or truth.getImgIds()
+        job.params.catIds = categories or truth.getCatIds()
+        for step in (job.evaluate, job.accumulate, job.summarize):
+            step()
+    return {name: float(value) for name, value in zip(METRICS, job.stats)}
+
+
+def load(path: Path) -> tuple[list[dict[str, Any]], list[int], list[int]]:
+    """(COCO results, image ids, category ids); of COCO results alone the ids are not known: empty."""
+    with path.open("rb") as stream:
+        first = stream.read(1)
+    if first == b"[":
+        return json.loads(path.read_text(encoding="utf-8")), [], []
+    import numpy as np
+
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        images, offsets, boxes, scores, labels, categories = (
+            archive[name].tolist()
+            for name in ("image_ids", "offsets", "boxes", "scores", "labels", "category_ids")
+        )
+    if not categories:
+        raise CannotEvaluate("the predictions do not tell the numbers of their categories")
+    results = []
+    for i, image in enumerate(images):
+        for j in range(offsets[i], offsets[i + 1]):
+            left, top, right, bottom = boxes[j]
+            box = [left, top, right - left, bottom - top]
+            found = {"image_id": image, "bbox": box, "score": scores[j], "category_id": categories[labels[j]]}
+            results.append(found)
+    return results, images, categories
+
+
+def annotation_file(work_dir: Path) -> Path:
+    """The annotation file that the configuration dumped into a test's work_dir evaluates with: mmengine's
+    ``test_evaluator``, mmcv 1.x's ``data.test``."""
+    stamped = sorted(work_dir.glob("*/vis_data/config.py"), reverse=True)
+    for config in [*stamped, *sorted(work_dir.glob("*.py"))]:
+        with config.open("rb") as stream:
+            text = stream.read(_FAR).decode("utf-8", "replace")
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError):
+            for path in _annotations(ast.parse(text)):
+                return Path(path)
+    raise CannotEvaluate(f"no configuration in {work_dir} names the annotations")
+
+
+def _annotations(tree: ast.Module) -> Iterator[str]:
+    for wanted in (("test_evaluator",), ("data", "test"), ("val_evaluator",)):
+        for statement in tree.body:
+            target = statement.targets[0] if isinstance(statement, ast.Assign) else None
+            if isinstance(statement, ast.Assign) and isinstance(target, ast.Name) and target.id == wanted[0]:
+                for call in _inside(statement.value, wanted[1:]):
+                    yield from _literal(call, "ann_file")
+
+
+def _inside(value: ast.expr, names: Sequence[str]) -> Iterator[ast.expr]:
+    """The calls of dict(...) at a place of nested ones; of a list all its elements."""
+    if isinstance(value, (ast.List, ast.Tuple)):
+        for element in value.elts:
+            yield from _inside(element, names)
+    elif not names:
+        yield value
+    elif isinstance(value, ast.Call):
+        for keyword in value.keywords:
+            if keyword.arg == names[0]:
+                yield from _inside(keyword.value, names[1:])
+
+
+def _literal(value: ast.expr, name: str) -> Iterator[str]:
+    for keyword in value.keywords if isinstance(value, ast.Call) else []:
+        text = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
+        if keyword.arg == name and isinstance(text, str):
+            yield text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

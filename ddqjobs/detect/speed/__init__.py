@@ -1,0 +1,29 @@
+"""Training with less waiting and the same numbers: chosen by a configuration, off by default.
+
+    speed = True                   (or --cfg-options speed=True)
+
+:func:`configure` then puts these in place, all bit-equal to mmdet's own in float32:
+
+* ``FastDDQDETR`` for ``DDQDETR`` (:mod:`.detector`): losses of all layers at once (:mod:`.losses`), matching
+  with one copy to the host (:mod:`.matching`), selection of distinct queries (:mod:`.decoder`) and denoising
+  queries (:mod:`.queries`) that do not wait for the GPU, deformable attention in Triton (:mod:`.attention`);
+* ``MergedGroupsConstructor`` for mmengine's optimizer constructor (:mod:`.groups`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def configure(cfg: Any) -> None:
+    """Change a configuration that says ``speed`` in place. Raises ValueError for a model that has no fast
+    form."""
+    if not cfg.get("speed"):
+        return
+    if cfg.model.type not in ("DDQDETR", "FastDDQDETR"):
+        raise ValueError(f"speed: there is no fast form of {cfg.model.type}, only of DDQDETR")
+    from . import detector, groups  # noqa: F401  (registers them)
+
+    cfg.model.type = "FastDDQDETR"
+    if cfg.get("optim_wrapper"):
+        cfg.optim_wrapper.constructor = "MergedGroupsConstructor"

@@ -1,0 +1,139 @@
+"""DDQ DETR that waits for the GPU a handful of times per iteration instead of a thousand; the same bits."""
+
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+import torch
+from mmcv.ops import MultiScaleDeformableAttention
+from mmdet.models.dense_heads import DDQDETRHead
+from mmdet.models.detectors import DDQDETR
+from mmdet.models.layers import CdnQueryGenerator, DDQTransformerDecoder, DeformableDetrTransformerEncoder
+from mmdet.registry import MODELS
+from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
+from torch import Tensor
+
+from ddqjobs.detect.ops.distinct import distinct
+
+from .attention import FastDeformableAttention
+from .decoder import FastDecoder
+from .losses import FastHead
+from .queries import FastQueryGenerator
+
+
+class FastEncoder(DeformableDetrTransformerEncoder):  # type: ignore[misc]
+    """mmdet's encoder; knows the levels' shapes from the host."""
+
+    levels: Sequence[tuple[int, int]] = ()
+
+    def get_encoder_reference_points(
+        self, spatial_shapes: Tensor, valid_ratios: Tensor, device: Any
+    ) -> Tensor:
+        """(b, pixels, levels, 2)."""
+        points: Tensor = DeformableDetrTransformerEncoder.get_encoder_reference_points(
+            self.levels, valid_ratios, device
+        )
+        return points
+
+
+_FAST = {
+    MultiScaleDeformableAttention: FastDeformableAttention,
+    DeformableDetrTransformerEncoder: FastEncoder,
+    DDQTransformerDecoder: FastDecoder,
+    CdnQueryGenerator: FastQueryGenerator,
+    DDQDETRHead: FastHead,
+}
+
+
+@MODELS.register_module(force=True)
+class FastDDQDETR(DDQDETR):  # type: ignore[misc]
+    """mmdet's DDQDETR: the same configuration, weights, random numbers, losses and predictions."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for module in self.modules():
+            module.__class__ = _FAST.get(type(module), type(module))
+        if self.dqs_cfg.get("type") != "nms" or set(self.dqs_cfg) - {"type", "iou_threshold"}:
+            raise ValueError(f"FastDDQDETR selects by plain nms; dqs_cfg is {dict(self.dqs_cfg)}")
+
+    def pre_transformer(self, mlvl_feats: Sequence[Tensor], batch_data_samples: Any = None) -> Any:
+        """As mmdet's; notes the levels' shapes."""
+        shapes = [(int(f.shape[2]), int(f.shape[3])) for f in mlvl_feats]
+        self.encoder.levels = shapes
+        encoder, decoder = super().pre_transformer(mlvl_feats, batch_data_samples)
+        if encoder["spatial_shapes"].is_cuda:
+            from ddqjobs.detect.ops.deformable_attention import remember
+
+            remember(encoder["spatial_shapes"], shapes)
+        return encoder, decoder
+
+    def gen_encoder_output_proposals(self, memory: Tensor, memory_mask: Any, spatial_shapes: Tensor) -> Any:
+        """As mmdet's, with the levels' shapes from the host."""
+        levels = self.encoder.levels
+        return super().gen_encoder_output_proposals(memory, memory_mask, levels)
+
+    def pre_decoder(
+        self, memory: Tensor, memory_mask: Any, spatial_shapes: Tensor, batch_data_samples: Any = None
+    ) -> Any:
+        """Inputs of the decoder and of the head: distinct queries, and in training dense and denoising
+        ones."""
+        features, anchors = self.gen_encoder_output_proposals(memory, memory_mask, spatial_shapes)
+        head, last = self.bbox_head, self.decoder.num_layers
+        classes = head.cls_branches[last](features)
+        coordinates = head.reg_branches[last](features) + anchors
+        with torch.no_grad():
+            places = bbox_cxcywh_to_xyxy(coordinates.sigmoid())
+            scores = classes.max(-1)[0].sigmoid()
+            _, first = distinct(places, scores, self.dqs_cfg["iou_threshold"], self.num_queries)
+        mapped = [self.query_map(image.detach()) for image in memory]
+        if not self.training:
+            self.cache_dict["dis_query_info"] = [0, self.num_queries]
+            query = torch.stack([_rows(m, i) for m, i in zip(mapped, first)])
+            points = torch.stack([_rows(c, i) for c, i in zip(coordinates, first)]).detach().sigmoid()
+            return {"query": query, "memory": memory, "reference_points": points, "dn_mask": None}, {}
+        dense_classes = head.cls_branches[-1](features)
+        dense_coordinates = head.reg_branches[-1](features) + anchors
+        dense = int(self.num_queries * self.dense_topk_ratio)
+        order = dense_classes.detach().max(-1)[0].sigmoid().sort(dim=1, descending=True)[1][:, :dense]
+        top = [
+            torch.stack([_rows(t, i) for t, i in zip(table, first)])
+            for table in (classes, coordinates, mapped)
+        ]
+        rest = [
+            torch.stack([t[i] for t, i in zip(table, order)])
+            for table in (dense_classes, dense_coordinates, mapped)
+        ]
+        return self._training_inputs(memory, top, rest, batch_data_samples)
+
+    def _training_inputs(
+        self, memory: Tensor, top: Sequence[Tensor], rest: Sequence[Tensor], samples: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """top, rest: scores, coordinates and content of distinct and of dense queries, each (b, n, ...)."""
+        dense = rest[0].shape[1]
+        query, unactivated = torch.cat([top[2], rest[2]], 1), torch.cat([top[1], rest[1]], 1)
+        activated = unactivated.sigmoid()
+        labels, boxes, mask, meta = self.dn_query_generator(samples)
+        query = torch.cat([labels, query], 1)
+        points = torch.cat([boxes, unactivated.detach()], 1).sigmoid()
+        others = mask.shape[-1]
+        whole = mask.new_ones(others + dense, others + dense)
+        whole[others:, others:] = False
+        whole[:others, :others] = mask
+        meta["num_dense_queries"] = self.cache_dict["num_dense_queries"] = dense
+        self.cache_dict["dis_query_info"] = [labels.shape[1], self.num_queries]
+        self.decoder.aux_reg_branches = self.bbox_head.aux_reg_branches
+        decoder = {"query": query, "memory": memory, "reference_points": points, "dn_mask": whole}
+        head = {
+            "enc_outputs_class": top[0],
+            "enc_outputs_coord": activated[:, :-dense],
+            "aux_enc_outputs_class": rest[0],
+            "aux_enc_outputs_coord": activated[:, -dense:],
+            "dn_meta": meta,
+        }
+        return decoder, head
+
+
+def _rows(table: Tensor, index: Tensor) -> Tensor:
+    """``table[index]``, zeros where the index is -1."""
+    rows = table[index.clamp(min=0)]
+    return torch.where((index >= 0)[:, None], rows, torch.zeros_like(rows))

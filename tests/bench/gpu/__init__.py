@@ -1,0 +1,1 @@
+"""What a GPU costs and keeps: ``python -m tests.bench.gpu OUT`` (see __main__)."""

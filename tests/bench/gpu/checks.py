@@ -1,0 +1,111 @@
+"""Operators on this GPU against the CPU and against float64. ``python -m tests.bench.gpu.checks OUT.json``"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from triton.testing import do_bench
+
+from ddqjobs.detect.ops import distinct, focal_kernels, focal_loss, nms, nms_kernels, roi_align
+
+
+def boxes(count: int, seed: int) -> tuple[Any, Any]:
+    g = torch.Generator().manual_seed(seed)
+    corner = torch.rand(count, 2, generator=g)
+    return torch.cat([corner, corner + torch.rand(count, 2, generator=g) * 0.2], 1), torch.randperm(
+        count, generator=g
+    ) / count  # no two alike
+
+
+def check_nms() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for count in (1, 33, 900, 2446, 22223):
+        box, score = boxes(count, count)
+        same = [
+            torch.equal(nms_kernels.nms(box.cuda(), score.cuda(), t).cpu(), nms.nms(box, score, t))
+            for t in (0.3, 0.8)
+        ]
+        on_gpu = (box.cuda(), score.cuda())
+        found[str(count)] = {
+            "same": same,
+            "ms": do_bench(lambda g=on_gpu: nms_kernels.nms(*g, 0.8), return_mode="median"),
+        }
+    import torchvision
+
+    box, score = (t.cuda() for t in boxes(22223, 1))
+    found["torchvision 22223 ms"] = do_bench(
+        lambda: torchvision.ops.nms(box, score, 0.8), return_mode="median"
+    )
+    two = box.expand(2, -1, -1).contiguous(), score.expand(2, -1).contiguous()
+    found["distinct 2x22223, 900 ms"] = do_bench(
+        lambda: distinct.distinct(*two, 0.8, 900), return_mode="median"
+    )
+    small = two[0][:, :900].contiguous(), two[1][:, :900].contiguous()
+    found["distinct 2x900 ms"] = do_bench(lambda: distinct.distinct(*small, 0.8, 900), return_mode="median")
+    a, b = distinct.distinct(*two, 0.8, 900), distinct.distinct(two[0].cpu(), two[1].cpu(), 0.8, 900)
+    found["distinct same"] = [torch.equal(x.cpu(), y) for x, y in zip(a, b)]
+    return found
+
+
+def check_focal() -> dict[str, Any]:
+    x = torch.randn(5000, 80, device="cuda") * 4
+    t = torch.randint(0, 81, (5000,), device="cuda")
+    none = x.new_empty(0)
+    out = [torch.empty_like(x) for _ in range(2)]
+    exact = [torch.empty_like(x, dtype=torch.float64) for _ in range(2)]
+    for module, target, logits in ((focal_kernels, out, x), (focal_loss, exact, x.double())):
+        module.sigmoid_focal_loss_forward(logits, t, none, target[0], 2.0, 0.25)
+        module.sigmoid_focal_loss_backward(logits, t, none, target[1], 2.0, 0.25)
+    run: Callable[[], Any] = lambda: focal_kernels.sigmoid_focal_loss_forward(x, t, none, out[0], 2.0, 0.25)
+    return {
+        "errors": [float((a - b).norm() / b.norm()) for a, b in zip(out, exact)],
+        "ms": do_bench(run, return_mode="median"),
+    }
+
+
+def check_roi_align() -> dict[str, Any]:
+    import torchvision
+
+    feature = torch.randn(2, 256, 100, 168, device="cuda")
+    box, _ = boxes(600, 3)
+    rois = torch.cat([torch.arange(600)[:, None] % 2, box * 1000], 1).float().cuda()
+    out = feature.new_empty(600, 256, 7, 7)
+    none = feature.new_empty(0)
+    run: Callable[[], Any] = lambda: roi_align.roi_align_forward(
+        feature, rois, out, none, none, 7, 7, 0.125, 2, 1, True
+    )
+    run()
+    want = torchvision.ops.roi_align(feature, rois, 7, 0.125, 2, True)
+    theirs: Callable[[], Any] = lambda: torchvision.ops.roi_align(feature, rois, 7, 0.125, 2, True)
+    grad = torch.zeros_like(feature)
+    back: Callable[[], Any] = lambda: roi_align.roi_align_backward(
+        out, rois, none, none, grad.zero_(), 7, 7, 0.125, 2, 1, True
+    )
+    return {
+        "largest difference": float((out - want).abs().max()),
+        "ms": do_bench(run, return_mode="median"),
+        "backward ms": do_bench(back, return_mode="median"),
+        "torchvision ms": do_bench(theirs, return_mode="median"),
+    }
+
+
+def main() -> None:
+    """Run all; an error is a result too."""
+    found: dict[str, Any] = {}
+    for check in (check_nms, check_focal, check_roi_align):
+        try:
+            found[check.__name__] = check()
+        except Exception:
+            found[check.__name__] = traceback.format_exc()[-2500:]
+        print(check.__name__, json.dumps(found[check.__name__]), flush=True)
+    Path(sys.argv[1]).write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""The first module that differs is found and named: dumps of a small DDQ FCN with planted defects."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("mmdet")
+
+import shrunken  # noqa: E402
+
+from ddqjobs.detect import align, capture, dumps, modules, prepare, runtime  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+POINTS = shrunken.CONFIGS / "ddq" / "points-fcn.json"
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small DDQ FCN with its data, as a file; the images' sizes are no multiples of 32."""
+    folder = tmp_path_factory.mktemp("config")
+    prepare.write_dataset(folder / "data", {"train": 4, "val": 1}, (120, 90), shrunken.CLASSES, 1)
+    runtime.set_up()
+    cfg = runtime.load_config(str(shrunken.MINI))
+    cfg.model = shrunken.model("ddq-fcn-12e")
+    cfg.custom_imports = {"imports": ["ddqjobs.detect.models"]}
+    for loader in (cfg.train_dataloader, cfg.test_dataloader):
+        loader.dataset.update(data_root=str(folder / "data"), ann_file="annotations/train.json")
+        loader.dataset.data_prefix = {"img": "train/"}
+    # The mini configuration's scale would keep the size a multiple of 32.
+    for pipeline in (cfg.train_dataloader.dataset.pipeline, cfg.test_dataloader.dataset.pipeline):
+        for step in pipeline:
+            if step.type == "Resize":
+                step.scale = (120, 90)
+    cfg.dump(str(folder / "config.py"))
+    return folder / "config.py"
+
+
+def dump(config: Path, out: Path, *words: str) -> Path:
+    argv = [str(config), "--out", str(out), "--points", str(POINTS), "--images", "0", "1", "2"]
+    assert capture.main([*argv, *([] if "--seed" in words else ["--seed", "3"]), *words]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def whole(config: Path) -> Path:
+    return dump(config, config.parent / "whole.npz")
+
+
+def first(a: Path, b: Path, tmp_path: Path) -> dict[str, Any]:
+    out = tmp_path / "align.json"
+    assert align.main(["modules", str(a), str(b), "--out", str(out)]) == 0
+    result: dict[str, Any] = json.loads(out.read_text())
+    return result
+
+
+def test_the_same_twice(config: Path, whole: Path, tmp_path: Path) -> None:
+    result = first(whole, dump(config, tmp_path / "b.npz"), tmp_path)
+    assert (result["first"], result["bit_equal"], result["metrics"]["left_over"]) == (None, True, 0)
+    assert result["metrics"]["modules"] > 100
+    names = {key.split("|")[1] for key in dumps.read(whole)}
+    assert {
+        "data",
+        "backbone.conv1",
+        "neck.0",
+        "bbox_head.dense_queries",
+        "bbox_head.distinct_queries",
+    } <= names
+    assert {"bbox_head.aux_loss.assigner", "bbox_head.main_loss.assigner", "bbox_head"} <= names
+
+
+def test_assigner_without_inverse_sigmoid(
+    config: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ddqjobs.detect.models import assigner
+
+    monkeypatch.setattr(assigner, "inverse_sigmoid", lambda x: x)
+    result = first(whole, dump(config, tmp_path / "b.npz"), tmp_path)
+    # Of the losses the auxiliary one is the first.
+    assert result["first"]["name"] == "bbox_head.aux_loss.assigner"
+    assert result["first"]["part"] == "gt_inds"
+    assert not [name for name in result["differing"] if name.startswith(("data", "backbone", "neck"))]
+
+
+def test_padding_to_1_instead_of_32(
+    config: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = dump(config, tmp_path / "b.npz", "--cfg-options", "model.data_preprocessor.pad_size_divisor=1")
+    result = first(whole, other, tmp_path)
+    assert result["first"]["name"] == "data.inputs"
+    assert (result["first"]["a"]["shape"], result["first"]["b"]["shape"]) == (
+        [3, 3, 96, 128],
+        [3, 3, 90, 120],
+    )
+    assert "first difference in data.inputs" in capsys.readouterr().out
+
+
+def test_boxes_whose_coordinates_are_swapped_in_the_data(
+    config: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmdet.datasets import CocoDataset
+
+    original = CocoDataset.parse_data_info
+
+    def swapped(self: Any, raw: Any) -> Any:
+        found = original(self, raw)
+        for instance in found["instances"]:
+            x1, y1, x2, y2 = instance["bbox"]
+            instance["bbox"] = [y1, x1, y2, x2]
+        return found
+
+    monkeypatch.setattr(CocoDataset, "parse_data_info", swapped)
+    result = first(whole, dump(config, tmp_path / "b.npz"), tmp_path)
+    assert result["first"]["name"] == "data.0.boxes"
+    # With the other side's batch it is gone.
+    again = first(whole, dump(config, tmp_path / "c.npz", "--batch", str(whole)), tmp_path)
+    assert again["first"] is None
+
+
+def test_boxes_whose_sides_are_swapped_in_the_model(
+    config: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ddqjobs.detect.models import fcn_head
+
+    original = vars(fcn_head)["distance2bbox"]
+    monkeypatch.setattr(
+        fcn_head, "distance2bbox", lambda points, sides: original(points, sides[:, [1, 0, 3, 2]])
+    )
+    result = first(whole, dump(config, tmp_path / "b.npz"), tmp_path)
+    assert result["first"]["name"] == "bbox_head.dense_queries"
+    statistics = result["first"]["a"]
+    assert statistics["shape"][1] == 4
+    assert statistics["min"] < statistics["mean"] < statistics["max"]
+
+
+def test_one_weight(config: Path, whole: Path, tmp_path: Path) -> None:
+    runtime.set_up()
+    model = runtime.build_model(runtime.load_config(str(config)))
+    from ddqjobs.detect import parity
+
+    parity.fill(model, 3)
+    state = model.state_dict()
+    state["bbox_head.reg_convs.2.conv.weight"][0, 0, 0, 0] += 0.5
+    torch.save({"state_dict": state}, tmp_path / "w.pth")
+    argv = [str(config), "--out", str(tmp_path / "b.npz"), "--points", str(POINTS), "--images", "0", "1", "2"]
+    assert capture.main([*argv, "--weights", str(tmp_path / "w.pth")]) == 0
+    assert first(whole, tmp_path / "b.npz", tmp_path)["first"]["name"] == "bbox_head.reg_convs.2.conv"
+
+
+def test_losses_of_a_few_iterations(config: Path, tmp_path: Path) -> None:
+    curves = []
+    for name, options in (("a", ()), ("b", ()), ("c", ("--cfg-options", "optim_wrapper.optimizer.lr=0.002"))):
+        scalars = tmp_path / f"{name}.json"
+        words = ("--split", "train", "--iterations", "3", "--scalars", str(scalars))
+        dump(config, tmp_path / f"{name}.npz", *words, *options)
+        curves.append(scalars)
+    same, other = (tmp_path / "same.json", tmp_path / "other.json")
+    assert align.main(["losses", str(curves[0]), str(curves[1]), "--out", str(same)]) == 0
+    assert json.loads(same.read_text())["bit_equal"] is True
+    assert align.main(["losses", str(curves[0]), str(curves[2]), "--out", str(other)]) == 0
+    found = json.loads(other.read_text())
+    assert found["metrics"]["first_difference"] == 2  # one step apart
+    assert {"loss", "loss_cls", "aux_loss_bbox", "grad_norm"} <= set(found["terms"])
+
+
+def test_what_is_no_dump(
+    config: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "torn.npz").write_bytes(whole.read_bytes()[:1000])
+    words = [str(whole), str(tmp_path / "torn.npz"), "--out", str(tmp_path / "o.json")]
+    assert align.main(["modules", *words]) == 2
+    (tmp_path / "points.json").write_text('{"x": "bbox_head.none()", "y": {"legacy": "z"}}')
+    argv = [str(config), "--out", str(tmp_path / "b.npz"), "--seed", "3", "--points"]
+    assert capture.main([*argv, str(tmp_path / "points.json")]) == 2
+    (tmp_path / "points.json").write_text('{"x": "bbox_head.none()"}')
+    assert capture.main([*argv, str(tmp_path / "points.json")]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in errors] == ["align", "capture", "capture"]
+    assert "the model has no bbox_head.none()" in errors[2]
+    assert not (tmp_path / "o.json").exists()
+    assert not (tmp_path / "b.npz").exists()
+
+
+def test_not_a_number_on_one_side_differs() -> None:
+    import numpy as np
+
+    a = {"000000|m|0|value": np.array([1.0, np.nan])}
+    b = {"000000|m|0|value": np.array([1.0, 2.0])}
+    assert modules.compare(a, a)["first"] is None
+    assert modules.compare(a, b)["first"]["a"]["not_finite"] == 1

@@ -1,0 +1,173 @@
+"""The Triton operators in Triton's interpreter, against float64 and against the CPU's rule. Needs torch and
+triton."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
+torch = pytest.importorskip("torch")
+pytest.importorskip("triton")
+torch.set_num_threads(1)
+
+from ddqjobs.detect.ops import deformable_attention as attention  # noqa: E402
+from ddqjobs.detect.ops import distinct, focal_kernels, focal_loss, nms, nms_kernels  # noqa: E402
+
+# The interpreter's own: it computes on masked elements, and turns arrays of one element into numbers.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning"),
+]
+# levels, heads, size of a head, points, queries: powers of two and others, a level of one pixel
+CASES: list[Any] = [
+    (((5, 7), (3, 4)), 2, 4, 2, 6),
+    (((6, 5), (3, 3), (2, 2), (1, 1)), 2, 8, 4, 5),
+    (((4, 3),), 3, 12, 3, 9),
+    (((3, 2), (2, 2), (2, 1), (1, 2), (1, 1)), 1, 5, 1, 4),
+]
+
+
+def inputs(case: Any, dtype: Any) -> tuple[Any, ...]:
+    shapes, heads, size, points, queries = case
+    g = torch.Generator().manual_seed(sum(map(sum, shapes)))
+    value = torch.randn(2, sum(h * w for h, w in shapes), heads, size, generator=g, dtype=torch.float64)
+    # Locations from far outside to far inside. Not on pixel centres: the gradient has two values there.
+    location = (
+        torch.rand(2, queries, heads, len(shapes), points, 2, generator=g, dtype=torch.float64) * 1.8 - 0.4
+    )
+    weight = torch.rand(2, queries, heads, len(shapes), points, generator=g, dtype=torch.float64)
+    grad = torch.randn(2, queries, heads * size, generator=g, dtype=torch.float64)
+    return tuple(t.to(dtype) for t in (value, location, weight, grad))
+
+
+def by_grid_sample(value: Any, shapes: Any, location: Any, weight: Any) -> Any:
+    """Equation 3 of Deformable DETR with torch's own interpolation."""
+    batch, _, heads, size = value.shape
+    queries = location.shape[1]
+    total: Any = 0
+    maps = value.split([h * w for h, w in shapes], dim=1)
+    for level, ((height, width), pixels) in enumerate(zip(shapes, maps, strict=True)):
+        image = pixels.permute(0, 2, 3, 1).reshape(batch * heads, size, height, width)
+        grid = 2 * location[:, :, :, level].transpose(1, 2).flatten(0, 1) - 1
+        sampled = torch.nn.functional.grid_sample(image, grid, "bilinear", "zeros", align_corners=False)
+        share = weight[:, :, :, level].transpose(1, 2).flatten(0, 1)[:, None]
+        total = total + (sampled * share).sum(-1)
+    return total.view(batch, heads * size, queries).transpose(1, 2)
+
+
+def run(function: Any, value: Any, location: Any, weight: Any, grad: Any) -> list[Any]:
+    leaves = [t.clone().requires_grad_() for t in (value, location, weight)]
+    out = function(*leaves)
+    return [out.detach(), *torch.autograd.grad(out, leaves, grad)]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_deformable_attention_and_its_gradients(case: Any) -> None:
+    shapes = torch.tensor(case[0])
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
+        given = inputs(case, dtype)
+        found = run(lambda v, p, w: attention.deformable_attention(v, shapes, p, w), *given)
+        wanted = run(lambda v, p, w: by_grid_sample(v, case[0], p, w), *(t.double() for t in given))
+        for a, b in zip(found, wanted, strict=True):
+            assert a.dtype == dtype
+            assert float((a.double() - b).norm()) <= tolerance * float(b.norm())
+
+
+def test_derivative_of_deformable_attention() -> None:
+    value, location, weight, _ = inputs(CASES[0], torch.float64)
+    location = location[:, 1:3] * 0.37 + 0.21  # away from pixel centres, where it has none
+    leaves = [t.clone().requires_grad_() for t in (value, location, weight[:, 1:3])]
+    shapes = torch.tensor(CASES[0][0])
+    assert torch.autograd.gradcheck(
+        lambda v, p, w: attention.deformable_attention(v, shapes, p, w), leaves, fast_mode=True
+    )
+
+
+def test_what_does_not_belong_together_is_refused() -> None:
+    value, location, weight, _ = inputs(CASES[0], torch.float32)
+    with pytest.raises(ValueError, match="do not belong together"):
+        attention.forward(value, attention.Levels([(5, 7)], "cpu"), location, weight)
+    turned = value.transpose(1, 2).contiguous().transpose(1, 2)
+    with pytest.raises(ValueError, match="contiguous"):
+        attention.forward(turned, attention.Levels(CASES[0][0], "cpu"), location, weight)
+
+
+def test_levels_are_read_again_when_their_tensor_changes() -> None:
+    shapes = torch.tensor([[5, 7], [3, 4]])
+    assert attention.levels_of(shapes) is attention.levels_of(shapes)
+    shapes[0, 0] = 2
+    assert attention.levels_of(shapes).shapes == ((2, 7), (3, 4))
+
+
+@pytest.mark.parametrize(
+    ("count", "threshold", "offset"), [(1, 0.5, 0), (40, 0.3, 0), (200, 0.8, 1), (300, 0.2, 0)]
+)
+def test_nms_is_the_one_of_the_cpu(count: int, threshold: float, offset: int) -> None:
+    g = torch.Generator().manual_seed(count)
+    corner = (
+        torch.rand(count, 2, generator=g) * 60
+    ).round()  # whole pixels: overlaps of exactly the threshold
+    boxes = torch.cat([corner, corner + (torch.rand(count, 2, generator=g) * 25).round()], 1)
+    scores = torch.randperm(count, generator=g).float()
+    found = nms_kernels.nms(boxes, scores, threshold, offset)
+    assert found.tolist() == nms.nms(boxes, scores, threshold, offset).tolist()
+
+
+def test_nms_of_equal_scores_keeps_the_order_of_the_boxes() -> None:
+    boxes = torch.tensor([[0, 0, 10, 10], [0, 0, 10, 10], [50, 50, 60, 60]], dtype=torch.float32)
+    assert nms_kernels.nms(boxes, torch.ones(3), 0.5).tolist() == [0, 2]
+    assert nms_kernels.nms(boxes[:0], torch.ones(0), 0.5).dtype == torch.int64
+
+
+@pytest.mark.parametrize("most", [7, 90])
+def test_distinct_boxes_of_a_batch(most: int) -> None:
+    g = torch.Generator().manual_seed(most)
+    corner = torch.rand(2, 90, 2, generator=g) * 50
+    boxes = torch.cat([corner, corner + torch.rand(2, 90, 2, generator=g) * 30], 2)
+    scores = torch.rand(2, 90, generator=g)
+    valid = torch.rand(2, 90, generator=g) > 0.3
+    keep, first = distinct.distinct(boxes, scores, 0.4, most, valid)
+    # The same through the kernels, as on a GPU.
+    ranked = torch.where(valid, scores, -torch.inf).sort(dim=1, descending=True, stable=True)[1]
+    image = torch.arange(2)[:, None]
+    highest = torch.where(valid[..., None], boxes, -torch.inf).amax((1, 2))
+    moved = boxes + (highest + 1)[:, None, None]
+    alive = valid.sum(1, dtype=torch.int32)
+    found = nms_kernels.keep_sorted(moved[image, ranked], ranked, alive, 0.4, 0, most)
+    assert torch.equal(found[0], keep)
+    assert torch.equal(found[1], first)
+    assert not keep[~valid].any()
+    assert keep.sum(1).tolist() == (first >= 0).sum(1).tolist()
+
+
+@pytest.mark.parametrize("gamma", [2.0, 1.5])
+def test_focal_loss_and_its_derivative(gamma: float) -> None:
+    g = torch.Generator().manual_seed(3)
+    logits = torch.randn(40, 7, generator=g) * 2
+    labels = torch.randint(0, 8, (40,), generator=g)  # 7 is background
+    exact = logits.double().requires_grad_()
+    positive = torch.nn.functional.one_hot(labels, 8)[:, :7].double()
+    p = exact.sigmoid()
+    log = torch.nn.functional.logsigmoid
+    loss = -(0.25 * positive * (1 - p) ** gamma * log(exact) + 0.75 * (1 - positive) * p**gamma * log(-exact))
+    loss.sum().backward()
+    for module in (focal_loss, focal_kernels):
+        out, grad = torch.empty_like(logits), torch.empty_like(logits)
+        module.sigmoid_focal_loss_forward(logits, labels, logits.new_empty(0), out, gamma, 0.25)
+        module.sigmoid_focal_loss_backward(logits, labels, logits.new_empty(0), grad, gamma, 0.25)
+        torch.testing.assert_close(out.double(), loss.detach(), atol=1e-5, rtol=1e-3)
+        torch.testing.assert_close(grad.double(), exact.grad, atol=1e-6, rtol=1e-4)
+
+
+def test_focal_loss_with_weights_per_class() -> None:
+    logits, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 3, 0, 3])
+    plain, weighted = torch.empty_like(logits), torch.empty_like(logits)
+    focal_kernels.sigmoid_focal_loss_forward(logits, labels, logits.new_empty(0), plain, 2.0, 0.25)
+    focal_kernels.sigmoid_focal_loss_forward(
+        logits, labels, torch.tensor([1.0, 2.0, 3.0]), weighted, 2.0, 0.25
+    )
+    factor = torch.tensor([1.0, 2.0, 3.0, 0.0, 1.0, 0.0])[:, None]
+    torch.testing.assert_close(weighted, plain * factor, atol=1e-5, rtol=1e-4)

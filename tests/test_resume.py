@@ -1,0 +1,135 @@
+"""Interrupted trainings, really trained: what they log, to the last bit, is what an undisturbed one logs.
+
+Needs torch, mmengine and mmdet: runs inside the built environments (tests/test_in_environments.py).
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("mmcv")
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # torch's and mmengine's own, while they are imported
+    from resume_support import EPOCHS, PER_EPOCH, Outcome, Training, assert_same, outcome
+
+from ddqjobs.detect import checkpoints, progress
+
+Undisturbed = Callable[..., Outcome]
+pytestmark = pytest.mark.training
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """What a training with these options comes to when nothing happens to it; trained once."""
+    known: dict[str, Outcome] = {}
+
+    def train(**options: Any) -> Outcome:
+        key = json.dumps(options, sort_keys=True)
+        if key not in known:
+            known[key] = outcome(Training(tmp_path_factory.mktemp("full") / "run", **options).until_done())
+        return known[key]
+
+    return train
+
+
+def stops(*iterations: int) -> list[dict[str, Any]]:
+    return [{"what": "stop", "at": iteration} for iteration in iterations]
+
+
+def steps(training: Training) -> list[int]:
+    """Iterations in the logs of all attempts together, in the order in which they were done."""
+    return [row["step"] for row in training.rows() if "epoch" in row]
+
+
+def repeated(training: Training) -> int:
+    found = [progress.read(training.folder(n) / "work_dir") for n in range(1, training.attempts + 1)]
+    return progress.repeated(s for s in found if s)
+
+
+EVERY_STEP = list(range(1, EPOCHS * PER_EPOCH + 1))
+
+
+@pytest.mark.parametrize(("workers", "at"), [(0, range(PER_EPOCH, 2 * PER_EPOCH + 1)), (2, (3, 8, 9))])
+def test_stopped_after_every_iteration_of_an_epoch_in_turn(
+    workers: int, at: Iterable[int], tmp_path: Path, undisturbed: Undisturbed
+) -> None:
+    training = Training(tmp_path / "run", workers).until_done(*stops(*at))
+    assert_same(outcome(training), undisturbed())  # by the way: the number of workers changes nothing
+    assert steps(training) == EVERY_STEP
+    assert repeated(training) == 0
+
+
+def test_killed_where_it_hurts_and_stopped_in_between(tmp_path: Path, undisturbed: Undisturbed) -> None:
+    training = Training(tmp_path / "run", 1, every=3)
+    training.until_done(
+        {"what": "kill", "at": 5}, *stops(6), {"what": "kill", "at": 11}, {"what": "kill", "validation": 2}
+    )
+    # Killed in the iterations 5 and 11: the finished ones since the checkpoints after 3 and 9.
+    assert repeated(training) == 1 + 1
+    whole = undisturbed()
+    merged = {row["step"]: row for row in training.rows() if "epoch" in row}
+    assert [merged[step] for step in EVERY_STEP] == [row for row in whole.rows if "epoch" in row]
+    assert outcome(training).best == whole.best
+    again = outcome(training)._replace(rows=whole.rows)
+    assert_same(again, whole)
+
+
+def test_a_validation_that_was_stopped_is_done_again(tmp_path: Path, undisturbed: Undisturbed) -> None:
+    first, later = ({"what": "stop", "validation": iteration} for iteration in (1, 2))
+    training = Training(tmp_path / "run").until_done(first, *stops(EPOCHS * PER_EPOCH), later)
+    assert_same(outcome(training), undisturbed())
+    assert steps(training) == EVERY_STEP
+
+
+def test_a_torn_checkpoint_is_not_resumed_from(tmp_path: Path, undisturbed: Undisturbed) -> None:
+    training = Training(tmp_path / "run", every=2)
+    training.until_done_but_for({"what": "kill", "at": 7})
+    (_, newest), (older, _) = checkpoints.places(training.work_dir)
+    newest.write_bytes(newest.read_bytes()[:-100])
+    training.until_done()
+    assert repeated(training) == 6 - older.batches
+    assert_same(outcome(training)._replace(rows=[]), undisturbed()._replace(rows=[]))
+
+
+def test_the_last_checkpoints_of_all_attempts_stay(tmp_path: Path) -> None:
+    training = Training(tmp_path / "run", every=1)
+    training.until_done_but_for(*stops(4, 6))
+    found = sorted(path.name for path in training.root.glob("attempts/*/work_dir/resume_*"))
+    assert found == ["resume_epoch_0_iter_5.pth", "resume_epoch_0_iter_6.pth"]
+    assert not list(training.root.glob("attempts/*/work_dir/.*"))
+
+
+@pytest.mark.parametrize("how", ["newer attempt", "void claim"])
+def test_an_attempt_that_was_given_up_writes_no_checkpoint(how: str, tmp_path: Path) -> None:
+    training = Training(tmp_path / "run", every=1)
+    assert training.attempt({"type": "Interrupt", "what": how, "at": 4}) == 75
+    assert [place.batches for place, _ in checkpoints.places(training.work_dir)] == [3, 2]
+    assert "saved" in json.loads((training.folder(1) / "stopped.json").read_text())
+
+
+def test_a_loss_that_is_no_number_ends_the_training(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    training = Training(tmp_path / "run", every=1, poison=4)
+    assert training.attempt() == 1
+    assert "Diverged: loss is NaN or Inf at epoch 1, iteration 4" in capfd.readouterr().err
+    assert [place.batches for place, _ in checkpoints.places(training.work_dir)] == [3, 2]
+
+
+@pytest.mark.parametrize(("processes", "at"), [(2, (4,)), (4, (1, 2))])
+def test_several_processes_stop_together_and_go_on(
+    processes: int, at: tuple[int, ...], tmp_path: Path
+) -> None:
+    # Wide enough for several buckets, whose order decides the last digits of sums over four processes.
+    whole = outcome(Training(tmp_path / "full", processes=processes, width=600).until_done())
+    training = Training(tmp_path / "run", processes=processes, width=600).until_done(*stops(*at))
+    assert_same(outcome(training), whole)
+    assert repeated(training) == 0

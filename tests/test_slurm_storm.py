@@ -1,0 +1,160 @@
+"""One training through all that a cluster does to it, beside one that is left alone: the same losses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from slurm_support import Lab
+from support import until
+
+from ddqjobs.detect import progress
+from ddqjobs.detect.logs import read
+from ddqjobs.filters import Filters
+from ddqjobs.model import Status
+from ddqjobs.project import Project, SubmitOptions, open_project
+
+pytestmark = [pytest.mark.slurm, pytest.mark.training, pytest.mark.chaos]
+ROOT = Path(__file__).resolve().parent.parent
+SAVE_EVERY = 5  # iterations, as the experiment says below
+ITERATIONS = 768  # 32 images, 2 at a time, 48 epochs: enough to be under way until the last stroke
+STORM = """
+name: storm
+base: nano
+tasks:
+  data:
+    command: ["{python}", -m, ddqjobs.detect.prepare, dataset, --out, "{work_dir}/data", --images-train, "32",
+              --images-val, "2", --size, 96x64, --classes, "3", --seed, "1"]
+  calm: &training
+    kind: train
+    implementation: new
+    command: ["{python}", -m, ddqjobs.detect.train, "{config}", --work-dir, "{work_dir}", "{options}"]
+    inputs: {init: initial.init, data: data.data}
+    options: {train_cfg.max_epochs: 48, train_cfg.val_interval: 12}
+    variables: {DDQJOBS_SAVE_EVERY: "5"}
+    resources: {time: 30m}
+  storm:
+    <<: *training
+    resources: {time: 2m}
+"""
+
+
+class Training:
+    """A training under way, seen from outside."""
+
+    def __init__(self, lab: Lab, project: Project, run: str) -> None:
+        self.lab, self.project, self.run = lab, project, run
+        self.attempts = project.workspace("storm").run_dir(run) / "attempts"
+
+    @property
+    def attempt(self) -> int:
+        """The newest attempt's number; 0 before the first."""
+        return max((int(p.name) for p in self.attempts.glob("[0-9]*")), default=0)
+
+    def done(self, attempt: int) -> int:
+        """Iterations that an attempt has done itself."""
+        found = progress.read(self.attempts / str(attempt) / "work_dir")
+        return found.end - found.start if found else 0
+
+    def until_under_way(self, attempt: int) -> str:
+        """Waits until that attempt has done three iterations; the node it runs on."""
+        until(lambda: self.attempt == attempt and self.done(attempt) >= 3, limit_s=180)
+        started = json.loads((self.attempts / str(attempt) / "started.json").read_text())
+        return str(started["host"]).partition(".")[0]
+
+
+def preempt(training: Training, node: str) -> None:
+    """Somebody with more priority takes the whole node for a moment."""
+    words = ["-p", "gpu", "-w", node, "--exclusive", "-t", "1", "-o", "/dev/null", "--wrap", "true"]
+    training.lab.ask("sbatch", *words)
+
+
+def crash(training: Training, node: str) -> None:
+    """kill -9 of the node."""
+    training.lab.kill(node)
+
+
+def requeue(training: Training, node: str) -> None:
+    """An operator requeues the job."""
+    job = training.project.workspace("storm").history().of(training.run).tickets[-1].job
+    training.lab.ask("scontrol", "requeue", job)
+
+
+def part(training: Training, node: str) -> None:
+    """The node is cut off: it answers nobody, and its job runs on; it comes back once the job has started
+    elsewhere."""
+    attempt, daemon = training.attempt, slurmd(node)
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        until(lambda: training.attempt == attempt + 1, limit_s=180)
+        training.until_under_way(attempt + 1)
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+
+
+def wait_for_the_limit(training: Training, node: str) -> None:
+    """Nothing: the script is warned before its time limit."""
+
+
+def slurmd(node: str) -> int:
+    """pid of a node's daemon."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        words = (entry / "cmdline").read_bytes().split(b"\0") if (entry / "cmdline").exists() else []
+        if words[:1] and words[0].endswith(b"slurmd") and node.encode() in words:
+            return int(entry.name)
+    raise AssertionError(f"no slurmd of {node}")
+
+
+STROKES = (preempt, crash, part, preempt, requeue, preempt, wait_for_the_limit)
+
+
+@pytest.mark.timeout(2400)
+def test_a_training_that_everything_happens_to_logs_the_losses_of_one_that_is_left_alone(
+    lab: Lab, tmp_path: Path
+) -> None:
+    project = storm_project(tmp_path / "project")
+    jobs = project.submit("storm", Filters(tasks=("calm", "storm")), SubmitOptions(upstream=True)).submitted
+    assert {"calm.ddq-detr-r18", "storm.ddq-detr-r18"} <= set(jobs)
+    training = Training(lab, project, "storm.ddq-detr-r18")
+    for number, stroke in enumerate(STROKES, start=1):
+        node = training.until_under_way(number)
+        stroke(training, node)
+        until(lambda after=number: training.attempt > after, limit_s=240)  # type: ignore[misc]
+        lab.up()  # a node that crashed comes back
+
+    plan = project.wait("storm", Filters(tasks=("calm", "storm")), SubmitOptions())
+    assert {p.run.name: p.reason for p in plan.runs if p.status is not Status.DONE} == {}
+    products = project.products("storm")
+    calm, storm = (products[f"{name}.ddq-detr-r18"] for name in ("calm", "storm"))
+    curves = [read(training.attempts.parent.parent / p.run / p.artifacts["log"]) for p in (calm, storm)]
+    assert [len(curve.train) for curve in curves] == [ITERATIONS, ITERATIONS]
+    same = [{(t.step, k): v for t in c.train for k, v in t.values.items() if "loss" in k} for c in curves]
+    assert same[0] == same[1]
+    assert calm.metrics == storm.metrics
+    assert (calm.report["attempts"], calm.report["repeated_iterations"]) == (1, 0)
+    attempts, repeated = storm.report["attempts"], storm.report["repeated_iterations"]
+    assert isinstance(attempts, int)
+    assert isinstance(repeated, int)
+    assert attempts > len(STROKES)  # more if the time limit came twice
+    # Only the crash and the cut-off were not announced: each costs one interval at most, and an iteration in
+    # which the attempt that was given up finds out.
+    assert repeated <= 2 * SAVE_EVERY + 1
+    assert {name for _, name, _ in lab.accounted(project.root) if "storm" in name}
+
+
+def storm_project(root: Path) -> Project:
+    (root / "experiments").mkdir(parents=True)
+    (root / "experiments" / "storm.yaml").write_text(STORM)
+    site = {
+        "base": "slurm",
+        "slurm": {"partition": "spot", "exclusive": True},  # a node each, so that only one is struck
+        "environments": str(ROOT / ".environments"),
+        "grace": "2s",
+        "warning": "60s",
+    }
+    (root / "templates" / "slurm").mkdir(parents=True)
+    (root / "templates" / "slurm" / "site.yaml").write_text(json.dumps(site))
+    return open_project(root)
