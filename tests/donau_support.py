@@ -6,11 +6,13 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from donaulab import commands
 from donaulab import state as lab_state
 from donaulab.state import ENDED, Job
 from support import TrivialProject, until
@@ -36,6 +38,10 @@ def dialect(generation: str) -> DonauDialect:
     return made
 
 
+def _doze(wanted_s: float) -> None:
+    time.sleep(min(wanted_s, 0.3))
+
+
 class Lab:
     """The lab's Donau: its jobs, its faults."""
 
@@ -54,6 +60,21 @@ class Lab:
             state.data.update(keys)
             state.start()
 
+    def calls(self, command: str) -> int:
+        """How often a command was called."""
+        data = json.loads((self.folder / "state.json").read_text())
+        return int(data["calls"].get(command, 0))
+
+    def suspend(self, job: str) -> None:
+        """The system suspends a running job."""
+        with lab_state.locked(self.folder) as state:
+            commands.suspend(state, job, "", "SSTOPPED")
+
+    def resume(self, job: str) -> None:
+        """And lets it go on."""
+        with lab_state.locked(self.folder) as state:
+            commands.resume(state, job, "")
+
     def fault(self, command: str, kind: str, times: int = 1) -> None:
         """The next calls of a command go wrong: dsub, djob, or cancel."""
         with lab_state.locked(self.folder) as state:
@@ -68,18 +89,16 @@ class Lab:
         until(lambda: all(job["state"] in ENDED for job in self.jobs().values()))
 
     def close(self) -> None:
-        """Kills what runs."""
+        """Kills what runs: the replicas, then those that wait for them."""
         self.set(closed=True)
         for job in self.jobs().values():
             if job["state"] not in ENDED and job["runner"]:
-                try:
-                    os.kill(job["runner"], signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
+                commands.signal_replicas(job, signal.SIGKILL)
+                commands.signal_runner(job, signal.SIGKILL)
 
     def scheduler(self, donau: Donau | None = None, **keys: Any) -> DonauScheduler:
         """One that does not wait long."""
-        quick = {"submit_s": 1.5, "ask_s": 1.5, "confirm_s": 8.0, **keys}
+        quick = {"submit_s": 1.5, "ask_s": 1.5, "confirm_s": 8.0, "sleep": _doze, **keys}
         return DonauScheduler("lab", donau or shipped(self.generation).donau, **quick)
 
 
@@ -123,6 +142,7 @@ def donau(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     """The lab as the environment's Donau."""
     lab = Lab(tmp_path / "donaulab", request.param)
     monkeypatch.setenv("DONAULAB", str(lab.folder))
+    monkeypatch.setenv("DONAULAB_PYTHON", sys.executable)
     monkeypatch.setenv("PATH", f"{LAB}:{os.environ['PATH']}")
     monkeypatch.setenv("DDQJOBS_SITE", SITES[lab.generation])
     yield lab

@@ -2,7 +2,7 @@
 scripts as processes. No daemon: whatever command is called starts what can start.
 
 =================  =============================================================================
-dsub, djob, dkill  executables; DONAULAB names the folder of the state
+dsub, djob, dkill  executables (all run main.py); DONAULAB names the folder of the state
 commands           what they understand and print, in the dialect of the lab; faults
 state              the jobs, under a lock; which of them may start
 runner             one process per running job: replicas, time limit, its end

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -79,17 +78,19 @@ def locked(folder: Path) -> Iterator[State]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         path = folder / "state.json"
         state = State(folder, json.loads(path.read_text()))
-        yield state
-        new = folder / "state.new"
-        new.write_text(json.dumps(state.data))
-        new.replace(path)
+        try:
+            yield state
+        finally:
+            new = folder / "state.new"
+            new.write_text(json.dumps(state.data))
+            new.replace(path)
 
 
 def create(folder: Path, generation: str, *, slots: int = 4, first: int = 1645534805) -> None:
     """An empty lab."""
     folder.mkdir(parents=True, exist_ok=True)
     data = {
-        "generation": generation, "next": first, "jobs": {}, "faults": [], "slots": slots, "closed": False,
-        "forget": False, "last_signal": "KILL", "hosts": [], "root": os.getpid(),
+        "generation": generation, "next": first, "jobs": {}, "faults": [], "calls": {}, "slots": slots,
+        "closed": False, "last_signal": "KILL", "hosts": [],
     }  # fmt: skip
     (folder / "state.json").write_text(json.dumps(data))

@@ -20,6 +20,7 @@ from ddqjobs.site import Donau, DonauDialect, DonauQuestion
 
 _FOREIGN = ("DDQJOBS_",)  # of a job that we may be part of
 _MOST_DETAILS = 5  # jobs that are asked for one by one in one look
+_LOOKS = 3  # at jobs that djob does not show, before a cancellation counts as done
 _MOST_UNREAD = 3  # answers of dsub in a row that could not be read: then somebody has to look at them
 _NOT_SHOWN = Observation(state=JobState.UNKNOWN, detail="djob does not show it")
 _OVER = (JobState.ENDED,)
@@ -145,14 +146,14 @@ class DonauScheduler:
         left = [job for job in jobs if answers.JOB.fullmatch(job)]
         for job in left:
             self._ask([_filled(word, job=job) for word in self._dialect.cancel])
-        waited, pause = 0.0, 0.5
+        waited, pause, looks = 0.0, 0.5, 0
         while left:
             seen = self.query(left)
             left = [job for job in left if seen[job].state is not JobState.ENDED]
-            if waited >= self._confirm_s:
+            looks += 1
+            if looks >= _LOOKS:  # a list may be late; a job that it goes on not to show cannot be waited for
                 left = [job for job in left if seen[job] is not _NOT_SHOWN]
-                if not left:
-                    return
+            if left and waited >= self._confirm_s:
                 raise SchedulerError(
                     f"site {self._name}: the end of job {', '.join(left)} was asked for, but djob does not "
                     f"show it yet ({seen[left[0]].detail or seen[left[0]].state.value}); look again with "
