@@ -15,9 +15,10 @@ import pytest
 from donaulab import commands
 from donaulab import state as lab_state
 from donaulab.state import ENDED, Job
-from support import TrivialProject, until
+from support import EXPERIMENT, TrivialProject, until
 
 from ddqjobs.catalog import Catalog
+from ddqjobs.model import PlannedRun
 from ddqjobs.project import Project
 from ddqjobs.schedulers.donau import DonauScheduler
 from ddqjobs.site import Donau, DonauDialect, Site
@@ -130,6 +131,14 @@ class DonauProject(TrivialProject):
     def open(self) -> Project:
         """The project as a command finds it."""
         return Project(self.root)
+
+    def submit_all(self) -> dict[str, PlannedRun]:
+        """Submits and waits until nothing is left to do: without dependencies a run follows when what it
+        needs is done."""
+        self.until_over()
+        while self.open().submit(EXPERIMENT).submitted:
+            self.until_over()
+        return self.until_over()
 
     def close(self) -> None:
         """Ends whatever still runs."""
