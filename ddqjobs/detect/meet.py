@@ -151,7 +151,7 @@ def _names(come: Mapping[int, str]) -> str:
 
 def _decide(folder: Path, words: str) -> None:
     """How the meeting has ended; whoever says it first is right."""
-    own = folder / f".verdict.{os.uname().nodename}.{os.getpid()}"
+    own = folder / f".verdict.{os.getpid()}.{os.urandom(8).hex()}"
     own.write_text(words + "\n")
     try:
         os.link(str(own), str(folder / "verdict"))

@@ -23,7 +23,8 @@ def main(folder: Path, number: str) -> None:
     """Runs the job to its end, and once more as often as it is requeued."""
     with locked(folder) as state:
         job, data = dict(state.jobs[number]), dict(state.data)
-    children = [start(folder, job, data, n) for n in range(1 if job["cosched"] else job["replicas"])]
+    count = 1 if job["cosched"] else job["replicas"] - data["missing"]
+    children = [start(folder, job, data, n) for n in range(count)]
     codes = wait(children, job["time"] or 10**9, data["last_signal"])
     code = max((128 - c if c < 0 else c for c in codes), default=0)
     with locked(folder) as state:

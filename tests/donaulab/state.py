@@ -91,6 +91,6 @@ def create(folder: Path, generation: str, *, slots: int = 4, first: int = 164553
     folder.mkdir(parents=True, exist_ok=True)
     data = {
         "generation": generation, "next": first, "jobs": {}, "faults": [], "calls": {}, "slots": slots,
-        "closed": False, "last_signal": "KILL", "hosts": [],
+        "closed": False, "last_signal": "KILL", "hosts": [], "missing": 0,
     }  # fmt: skip
     (folder / "state.json").write_text(json.dumps(data))
