@@ -66,6 +66,10 @@ class Lab:
         data = json.loads((self.folder / "state.json").read_text())
         return int(data["calls"].get(command, 0))
 
+    def kill(self, job: str) -> None:
+        """A job's node is lost: all of its processes are gone at once."""
+        commands.signal_replicas(self.jobs()[job], signal.SIGKILL)
+
     def suspend(self, job: str) -> None:
         """The system suspends a running job."""
         with lab_state.locked(self.folder) as state:

@@ -48,6 +48,8 @@ def main(command: str, words: Sequence[str]) -> int:
     try:
         with locked(folder) as state:
             asked = "cancel" if command == "dkill" or "-T" in words else command
+            if asked == "cancel" and sys.stdin.read(1):
+                raise Said(err="cancelled nothing: please answer y or n", code=1)
             calls = state.data["calls"]
             calls[command] = calls.get(command, 0) + 1
             fault = state.fault(asked)
@@ -264,8 +266,6 @@ def dkill(state: State, words: Sequence[str], fault: str) -> Said:
 
 def cancel(state: State, number: str, fault: str) -> Said:
     """Ends a job: TERM, then KILL."""
-    if sys.stdin.read(1):
-        raise Said(err="cancelled nothing: please answer y or n", code=1)
     job = state.jobs.get(number)
     if job is None:
         raise Said(err=f"{number} does not exist", code=1)
@@ -300,13 +300,14 @@ def resume(state: State, number: str, fault: str) -> Said:
 
 def signal_runner(job: Job, number: int) -> None:
     """Tells the process that runs a job."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(job["runner"], number)
+    if job["runner"]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(job["runner"], number)
 
 
 def signal_replicas(job: Job, number: int) -> None:
     """Signals all processes that a job has started."""
-    for child in children(job["runner"]):
+    for child in children(job["runner"]) if job["runner"] else ():
         for pid in session(child):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
