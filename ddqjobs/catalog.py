@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ddqjobs import canary, check, document, environments, matrix
+from ddqjobs import canary, check, check_site, document, environments, matrix
 from ddqjobs.digest import Digester
 from ddqjobs.errors import InputError, MissingError, Problem, nearest
 from ddqjobs.experiment import Experiment
@@ -15,7 +15,6 @@ from ddqjobs.model import Run
 from ddqjobs.shipped import Files, shipped_root
 from ddqjobs.site import Site
 from ddqjobs.text_table import clean
-from ddqjobs.units import seconds
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ class Catalog:
             raise MissingError(
                 f"unknown site '{clean(name)}'{nearest(name, known)}; there are: {', '.join(known)}"
             )
-        return document.load(path, Site, self._resolve_site, _durations).value
+        return document.load(path, Site, self._resolve_site, check_site.check).value
 
     def _resolve_experiment(self, base: str, named_by: Path) -> Path:
         return self._resolve(base, named_by, self.experiments(), "experiment")
@@ -162,17 +161,3 @@ def _file_name(read: document.Document[Experiment], path: Path) -> list[Problem]
         return []
     message = f"name is '{name}', but the file is {path.name}: make them the same, or they share results"
     return [Problem(*read.line_of(("name",)), message)]
-
-
-def _durations(read: document.Document[Site]) -> list[Problem]:
-    problems = []
-    for key in ("warning", "grace", "submit_timeout", "avoid_bad_nodes", "hang"):
-        try:
-            seconds(getattr(read.value, key))
-        except ValueError as error:
-            problems.append(Problem(*read.line_of((key,)), str(error)))
-    try:
-        seconds(read.value.limits.time or "0s")
-    except ValueError as error:
-        problems.append(Problem(*read.line_of(("limits", "time")), str(error)))
-    return problems

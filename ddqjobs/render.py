@@ -33,6 +33,7 @@ from ddqjobs.site import Site
 from ddqjobs.units import seconds
 
 HEARTBEAT_S = 15
+_DONAU_NAME = 100  # characters of a job's name before the token
 # What an environment must be able to do on a node: load the largest of what it has.
 _LOOK_AROUND = (
     "import importlib.util as u, sys; "
@@ -44,7 +45,7 @@ _LOOK_AROUND = (
 )
 # The elements of an array are sourced by the job script, which sets and reads their variables.
 _SOURCED = "# shellcheck shell=bash disable=SC2034,SC2153,SC2154\n"
-_DIRECTIVE = re.compile(r"[A-Za-z0-9@._:=;,/%+\[\]*!'\" -]*")
+_DIRECTIVE = re.compile(r"[A-Za-z0-9@._:=;,/%+\[\]()*!'\" -]*")
 _DIRECTIVE_PATH = re.compile(r"[A-Za-z0-9@._=,/+-]*")
 # Placeholders that only the job knows; always inside double quotes.
 _RUNTIME = {
@@ -218,6 +219,9 @@ class Renderer:
             nodes=resources.nodes,
             hang_s=seconds(site.hang),
             directives=directives(site, resources, name, len(runs), context),
+            donau=site.donau,
+            stop_after_s=max(resources.time_s - seconds(site.warning), resources.time_s // 2, 1),
+            meet_s=seconds(site.donau.launch.meet),
         )
         manifest = b"".join(msgspec.json.encode(run) + b"\n" for run in runs).decode()
         return Scripts(job=job, elements="" if len(runs) == 1 else _SOURCED + elements, manifest=manifest)
@@ -335,7 +339,7 @@ def directives(site: Site, resources: Resources, name: str, count: int, context:
         if not _DIRECTIVE.fullmatch(option):
             raise InputError(
                 f"site {site.name}: {option!r} cannot stand in a directive line, which knows no quoting; "
-                "allowed are letters, digits and @._:=;,/%+[]*!'- (a path: choose another results folder)"
+                "allowed are letters, digits and @._:=;,/%+[]()*!'- (a path: choose another results folder)"
             )
     return options
 
@@ -381,22 +385,26 @@ def _slurm_time(time_s: int) -> str:
 def _donau(site: Site, r: Resources, name: str, context: Context) -> list[str]:
     """The options of the one script known to have run at BSCC (docs/donau.md), plus a time limit."""
     d = site.donau
-    old = d.generation == "old"
+    assert d.dialect is not None, "checked when the site file was read"
+    option = d.dialect.options
     items = [f"cpu={r.cpus}", f"gpu={r.gpus}" if r.gpus else "", f"mem={r.memory_mb}" if r.memory_mb else ""]
     out = f"{context.results}/submissions/{context.token}/out/%J.out"
     pairs = [
-        ("-n", name),
-        ("-A", d.account.replace("{user}", context.user)),
-        ("-q", d.queue),
-        ("-l" if old else "--label", d.label),
-        ("--job_type" if old else "--mpi", d.job_type),
-        ("-R", "'" + ";".join(filter(None, items)) + "'"),
-        ("-N", str(r.nodes)),
-        ("-T", str(r.time_s)),
-        ("-e", out),
-        ("-o", out),
+        # djob knows no comment: by the end of its name a submission is found again.
+        (option.name, f"{name[:_DONAU_NAME]}.{context.token}"),
+        (option.account, d.account.replace("{user}", context.user)),
+        (option.queue, d.queue),
+        (option.label, d.label),
+        (option.job_type, d.job_type),
+        (option.resources, "'" + ";".join(filter(None, items)) + "'"),
+        (option.replicas, str(r.nodes)),
+        (option.nodes, str(r.nodes)),
+        (option.time, str(r.time_s)),
+        (option.requeue, f"'{d.requeue.value}'" if d.requeue else ""),
+        (option.stderr, out),
+        (option.stdout, out),
     ]
-    return [f"{flag} {value}" for flag, value in pairs if value] + list(d.extra)
+    return [f"{flag} {value}" for flag, value in pairs if flag and value] + list(d.extra)
 
 
 def option_flags(codes: dict[str, Code]) -> dict[str, str]:

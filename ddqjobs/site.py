@@ -12,7 +12,8 @@ Variable = Annotated[
     str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="a name of an environment variable")
 ]
 # Values of #SBATCH and #DSUB lines are not shell and cannot be quoted: only what is listed here may pass.
-Directive = Annotated[str, Meta(pattern=r"^[A-Za-z0-9@._:=;,/%+\[\]*!'{} -]*$")]
+Directive = Annotated[str, Meta(pattern=r"^[A-Za-z0-9@._:=;,/%+\[\]()*!'{} -]*$")]
+Pattern = Annotated[str, Meta(description="a regular expression, as Python's re knows them")]
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -33,16 +34,102 @@ class Slurm(Table, frozen=True, kw_only=True):
     extra: list[Directive] = []  # further #SBATCH options, e.g. --nodelist=n1
 
 
-class Donau(Table, frozen=True, kw_only=True):
-    """Options of Donau. ``generation`` selects the command line's dialect."""
+class DonauOptions(Table, frozen=True, kw_only=True):
+    """The option of a ``#DSUB`` line that says each thing. Empty: it is not said."""
 
-    generation: Literal["old", "new"] = "old"
+    name: Directive = ""
     account: Directive = ""
     queue: Directive = ""
     label: Directive = ""
     job_type: Directive = ""
-    memory_mb: Annotated[int, Meta(ge=0)] = 0  # for a whole node, in -R; 0: the run's
+    resources: Directive = ""
+    replicas: Directive = ""
+    nodes: Directive = ""
+    time: Directive = ""
+    requeue: Directive = ""
+    stderr: Directive = ""
+    stdout: Directive = ""
+
+
+class DonauQuestion(Table, frozen=True, kw_only=True):
+    """A command that says something of jobs. ``{jobs}`` is a word for each of up to ``page`` jobs, ``{job}``
+    one job (a call for each), ``{token}`` what a submission's name ends with."""
+
+    argv: list[str]
+    about: Literal["all", "missing", "failed"] = "all"  # missing: those whose state is not known by then
+    form: Literal["table", "details"] = "table"  # a header and rows; or lines of a key and a value
+
+
+class DonauColumns(Table, frozen=True, kw_only=True):
+    """Names of columns and keys of details, the first that is there counts."""
+
+    job: list[str]
+    name: list[str]
+    state: list[str]
+    node: list[str] = []
+    exit_code: list[str] = []
+    message: list[str] = []
+
+
+class DonauPatterns(Table, frozen=True, kw_only=True):
+    """What the commands say, line by line; upper and lower case are the same."""
+
+    accepted: Pattern  # its only group is the job's id
+    refused: list[Pattern] = []  # certainly not submitted
+    login: list[Pattern] = []  # the token is missing, expired or not accepted
+    nothing: list[Pattern] = []  # an answer without any job; says nothing of how a job ended
+
+
+class DonauDialect(Table, frozen=True, kw_only=True):
+    """One generation of Donau's command line, as data (docs/donau.md)."""
+
+    generation: str  # its name, for messages only
+    options: DonauOptions
+    submit: list[str]  # {script}; {dependency}: nothing, or the two words of `dependency`
+    find: list[DonauQuestion]
+    ask: list[DonauQuestion]
+    all: DonauQuestion  # every job of the user that has not ended
+    cancel: list[str]  # {job}
+    hold: list[str] = []  # {job}; empty: it cannot be done
+    release: list[str] = []  # {job}
+    help: list[list[str]] = []  # commands whose output tells what the command line knows
+    columns: DonauColumns
+    patterns: DonauPatterns
+    states: dict[str, Literal["queued", "held", "running", "stopped", "ended", "failed"]]
+    cancelled: list[int] = []  # exit codes of cancelled jobs
+    page: Annotated[int, Meta(ge=1, le=1000)] = 200
+    login: str = ""  # the command that gets a new token, for messages
+    dependency: list[str] = []  # e.g. [-D, "{job}=ENDED"]; {job} once per job, joined by `;`
+
+
+class DonauRequeue(Table, frozen=True, kw_only=True):
+    """How a script asks to be started once more: the option's value, and the exit code that it names."""
+
+    value: Directive
+    code: Annotated[int, Meta(ge=1, le=125)]
+
+
+class DonauLaunch(Table, frozen=True, kw_only=True):
+    """What a job finds on its nodes."""
+
+    job: list[Variable] = []  # variables with the job's id, the first that is set counts
+    allocation: list[Variable] = []  # variables with the file that lists the nodes
+    agent: str = ""  # AGENT HOST COMMAND... starts a command on a node; empty: each replica starts itself
+    meet: str = "300s"  # how long the replicas of a job wait for each other
+
+
+class Donau(Table, frozen=True, kw_only=True):
+    """Options of Donau. The dialect says how this Donau wants them said."""
+
+    account: Directive = ""
+    queue: Directive = ""
+    label: Directive = ""
+    job_type: Directive = ""
+    dependencies: bool = False  # whether the dialect's `dependency` is known to work here
+    requeue: DonauRequeue | None = None
     extra: list[Directive] = []
+    dialect: DonauDialect | None = None  # required for scheduler: donau
+    launch: DonauLaunch = DonauLaunch()
 
 
 class Local(Table, frozen=True, kw_only=True):

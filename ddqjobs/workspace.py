@@ -267,7 +267,12 @@ class Workspace:
                 ended_at=whole.finished_at or None,
             )
         failure = judge_failure(
-            ticket, seen, last, grace_over, self._tail(ticket, last), self._words(ticket, last)
+            ticket,
+            self._heard(ticket, seen, last),
+            last,
+            grace_over,
+            self._tail(ticket, last),
+            self._words(ticket, last),
         )
         if failure is not None and whole is None:
             self._revoke(ticket)
@@ -293,6 +298,13 @@ class Workspace:
                 return None  # keeps the time since when it is unknown
             return Observed(ticket=ticket.name, state=seen.state, detail=seen.detail, node=seen.node)
         return None
+
+    def _heard(self, ticket: Ticket, seen: Observation | None, last: Attempt | None) -> Observation | None:
+        """What counts of an observation. A scheduler that starts no job again by itself is not needed to know
+        that one is over whose script has said its last word: it may lag behind for long."""
+        if seen is None or last is None or last.exit_code is None or seen.state is JobState.ENDED:
+            return seen
+        return seen if self.scheduler(ticket.site).capabilities.restarts else None
 
     def _given_up(self, ticket: Ticket, now: float) -> bool:
         """Whether a ticket that its scheduler does not know any more will never start: after the patience
@@ -328,8 +340,9 @@ class Workspace:
         """What a script that never made its attempt's folder said last, in the scheduler's output."""
         if last is not None:
             return ""
-        output = self.results / "submissions" / ticket.token / "out" / f"{ticket.index}.log"
-        lines = [line.strip() for line in evidence.tail(output).splitlines() if line.strip()]
+        folder = self.results / "submissions" / ticket.token / "out"
+        text = evidence.tail(folder / f"{ticket.index}.log") or evidence.tail(folder / f"{ticket.job}.out")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
         return f": {lines[-1][:200]}" if lines else ""
 
     def _tail(self, ticket: Ticket, last: Attempt | None) -> str:

@@ -459,7 +459,7 @@ def test_bscc_directives_are_those_of_the_known_script(
     out = f"/data/results/ddq/submissions/{TOKEN}/out/%J.out"
 
     assert lines == [
-        "-n ddq.p3-train.ddq-detr-4scale",
+        f"-n ddq.p3-train.ddq-detr-4scale.{TOKEN}",
         "-A root.bingxing2.alice",
         "-q root.default",
         "-l wuhanG5500",

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from cli_support import ROOT, TINY, Place, opened
+from donau_support import shipped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import until
@@ -21,7 +22,7 @@ from ddqjobs.errors import InputError
 from ddqjobs.model import Input, Resources, Run, TaskKind
 from ddqjobs.render import Context, Renderer, Scripts, quote, word
 from ddqjobs.shipped import shipped_root
-from ddqjobs.site import Donau, Site, Slurm
+from ddqjobs.site import Site, Slurm
 from ddqjobs.submission import write_scripts
 
 HOSTILE = [
@@ -40,7 +41,8 @@ SITES = {
         setup=["export FROM_SITE=1"],
         cpus_per_gpu=4,
     ),
-    "bscc": Site(name="bscc", scheduler="donau", donau=Donau(account="root.{user}", queue="root.default")),
+    "bscc": shipped("old"),
+    "donau": msgspec.structs.replace(shipped("new"), modules=["cuda/12.1"]),
 }
 
 
@@ -77,13 +79,14 @@ def accepted(folder: Path, scripts: Scripts) -> None:
         assert checked.returncode == 0, checked.stdout
 
 
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(("count", "nodes"), [(1, 1), (3, 1), (1, 2)])
 @pytest.mark.parametrize("site", SITES)
-def test_shells_accept_every_rendered_script(tmp_path: Path, site: str, count: int) -> None:
+def test_shells_accept_every_rendered_script(tmp_path: Path, site: str, count: int, nodes: int) -> None:
     hostile = tuple(HOSTILE)
     runs = [
         a_run(
             f"one.{i}",
+            resources=Resources(time_s=60, nodes=nodes),
             command=("echo", *hostile, "{python}", "{work_dir}", "{input.before}", "{env.HOME}"),
             variables=tuple((f"V{n}", value) for n, value in enumerate(hostile)),
             inputs=(
@@ -177,8 +180,10 @@ def test_a_site_value_that_no_directive_can_hold_is_refused(value: str) -> None:
         value = "\\"
     with pytest.raises(InputError, match="cannot stand in a directive line"):
         render(site, a_run())
+    donau = msgspec.structs.replace(SITES["bscc"].donau, extra=[value])
+    site = msgspec.structs.replace(SITES["bscc"], donau=donau)
     with pytest.raises(InputError, match="cannot stand in a directive line"):
-        render(Site(name="d", scheduler="donau", donau=Donau(extra=[value])), a_run())
+        render(site, a_run())
 
 
 # -- templates of one's own ---------------------------------------------------------------------------------

@@ -11,9 +11,10 @@ import pytest
 from ddqjobs import process
 from ddqjobs.model import FailureClass, JobState, Observation
 from ddqjobs.schedulers.base import Element
+from ddqjobs.schedulers.pace import Pace
 from ddqjobs.schedulers.slurm import answers, dependencies, holding, states
 from ddqjobs.schedulers.slurm.answers import Row, UnreadableError
-from ddqjobs.schedulers.slurm.scheduler import Pace, _by_length, _day_before
+from ddqjobs.schedulers.slurm.scheduler import _by_length, _day_before
 
 RECORDED = Path(__file__).parent / "recorded" / "slurm"
 VERSIONS = sorted(path.name for path in RECORDED.iterdir() if path.is_dir())

@@ -41,6 +41,7 @@ class Capabilities(Frozen, frozen=True, kw_only=True):
     arrays: bool = False  # several elements in one submission
     dependencies: bool = False  # `after` is honoured
     own_dependencies: bool = False  # by each element for itself, whatever the others of its array wait for
+    restarts: bool = True  # may start a job again that its script did not ask for (requeue)
 
 
 class Element(Frozen, frozen=True, kw_only=True):

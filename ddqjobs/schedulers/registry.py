@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ddqjobs.errors import StateError
 from ddqjobs.schedulers.base import Capabilities, Scheduler
 from ddqjobs.site import Site
 from ddqjobs.units import seconds
@@ -12,17 +11,20 @@ from ddqjobs.units import seconds
 _CAPABILITIES = {
     "local": Capabilities(arrays=True, dependencies=True, own_dependencies=True),
     "slurm": Capabilities(arrays=True, dependencies=True),
-    "donau": Capabilities(),
 }
 
 
 def capabilities(site: Site) -> Capabilities:
     """What the site's scheduler can express, without asking it."""
+    if site.scheduler == "donau":
+        from ddqjobs.schedulers.donau.scheduler import capabilities as donau
+
+        return donau(site.donau)
     return _CAPABILITIES[site.scheduler]
 
 
 def make_scheduler(site: Site, project: Path) -> Scheduler:
-    """The scheduler of a site. Raises StateError where scripts can be rendered but not submitted."""
+    """The scheduler of a site."""
     if site.scheduler == "local":
         from ddqjobs.schedulers.local import LocalScheduler
 
@@ -32,13 +34,17 @@ def make_scheduler(site: Site, project: Path) -> Scheduler:
             cpus=site.local.cpus,
             warning_s=seconds(site.warning),
         )
-    if site.scheduler == "slurm":
-        from ddqjobs.schedulers.slurm import SlurmScheduler
+    if site.scheduler == "donau":
+        from ddqjobs.schedulers.donau import DonauScheduler
 
-        return SlurmScheduler(
-            site.name, submit_s=seconds(site.submit_timeout), calls_per_minute=site.limits.calls_per_minute
+        return DonauScheduler(
+            site.name,
+            site.donau,
+            submit_s=seconds(site.submit_timeout),
+            calls_per_minute=site.limits.calls_per_minute,
         )
-    raise StateError(
-        f"site {site.name}: this version renders scripts for {site.scheduler} (submit --dry-run --out DIR) "
-        "to look at, but cannot submit to it yet; submit to a local site"
+    from ddqjobs.schedulers.slurm import SlurmScheduler
+
+    return SlurmScheduler(
+        site.name, submit_s=seconds(site.submit_timeout), calls_per_minute=site.limits.calls_per_minute
     )

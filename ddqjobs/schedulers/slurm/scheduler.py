@@ -6,13 +6,13 @@ import datetime
 import os
 import re
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ddqjobs import process
 from ddqjobs.errors import SchedulerError
 from ddqjobs.model import JobState, Observation
 from ddqjobs.schedulers.base import Capabilities, DependencyGoneError, Submission, SubmitUnknownError
+from ddqjobs.schedulers.pace import Pace
 from ddqjobs.schedulers.slurm import answers, dependencies, holding, states
 
 # Of the user's shell, these would change what our options and the script's lines mean: SBATCH_PARTITION
@@ -204,27 +204,6 @@ class SlurmScheduler:
     def _cannot(self, what: str, done: process.Completed) -> SchedulerError:
         why = f"no answer within {self._ask_s:g} s" if done.timed_out else _first_line(done)
         return SchedulerError(f"site {self._name}: cannot {what}: {done.argv[0]}: {why}")
-
-
-class Pace:
-    """Lets so many calls through in any minute, of this process."""
-
-    def __init__(
-        self,
-        per_minute: int,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._clock, self._sleep = clock, sleep
-        self._last: deque[float] | None = deque(maxlen=per_minute) if per_minute else None
-
-    def wait(self) -> None:
-        """Returns when one more call is allowed."""
-        if self._last is None:
-            return
-        if len(self._last) == self._last.maxlen:
-            self._sleep(max(0.0, self._last[0] + 60.0 - self._clock()))
-        self._last.append(self._clock())
 
 
 # Ended ones too, as long as the controller remembers them; an array's elements one by one.

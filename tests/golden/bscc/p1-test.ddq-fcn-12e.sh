@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-#DSUB -n ddq.p1-test.ddq-fcn-12e
+#DSUB -n ddq.p1-test.ddq-fcn-12e.20260101-000000-0badcafe
 #DSUB -A root.bingxing2.alice
 #DSUB -q root.default
 #DSUB -l wuhanG5500
@@ -17,9 +17,13 @@ set -uo pipefail
 token=20260101-000000-0badcafe
 results=/data/results/ddq
 submission="$results"/submissions/20260101-000000-0badcafe
-export DDQJOBS_INDEX=0  # one script per run: the old command line has no arrays
-export DDQJOBS_JOB_ID="${BATCH_JOB_ID:-${CCS_JOB_ID:-}}"
-[ -n "$DDQJOBS_JOB_ID" ] || { printf 'ddqjobs: neither BATCH_JOB_ID nor CCS_JOB_ID is set\n' >&2; exit 70; }
+export DDQJOBS_INDEX=0  # one script per run: no variable tells an array's element which it is
+DDQJOBS_JOB_ID=''
+for name in BATCH_JOB_ID CCS_JOB_ID; do
+  [ -n "$DDQJOBS_JOB_ID" ] || DDQJOBS_JOB_ID="${!name:-}"
+done
+export DDQJOBS_JOB_ID
+[ -n "$DDQJOBS_JOB_ID" ] || { printf 'ddqjobs: none of these is set: BATCH_JOB_ID, CCS_JOB_ID\n' >&2; exit 70; }
 export DDQJOBS_CODE="$results"/code/0123456789abcdef
 
 die() {  # die CODE FAILURE MESSAGE: ends an attempt that cannot go on, saying why
@@ -145,6 +149,14 @@ trap 'ask_to_stop TERM' TERM
 ) &
 heart=$!
 
+# Donau gives no warning before a time limit that anybody knows of: this script asks the task to stop in time.
+(
+  trap 'kill "$doze" 2> /dev/null; exit' TERM
+  DDQJOBS_ATTEMPT_DIR='' sleep $((7080 > SECONDS ? 7080 - SECONDS : 0)) & doze=$!
+  wait "$doze" && : > "$DDQJOBS_STOP"
+) &
+timer=$!
+trap 'kill "$timer" 2> /dev/null' EXIT
 # TERM reaches every process of a job, not this script alone: a training shall see the stop file instead.
 (
   [ "$DDQJOBS_KIND" != train ] || trap '' USR1 TERM

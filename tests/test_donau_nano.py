@@ -1,0 +1,99 @@
+"""The miniature of the miniature through the lab's Donau, really trained, disturbed on its way: the AP is
+that of the local site. And a training of four replicas that find each other."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from donau_support import LAB, DonauProject
+from support import until
+
+from ddqjobs import process
+from ddqjobs.model import Status
+from ddqjobs.project import open_project
+
+ROOT = Path(__file__).resolve().parent.parent
+TRAIN = "p3-train.ddq-detr-r18"
+pytestmark = pytest.mark.training
+
+
+def figures(root: Path, site: str) -> dict[str, float]:
+    """Run -> AP of every run that has one; all runs are done."""
+    project = open_project(root)
+    plan = project.plan("mine", site=site)
+    assert {p.run.name: p.reason for p in plan.runs if p.status is not Status.DONE} == {}
+    found = {name: product.metrics.get("bbox_mAP") for name, product in project.products("mine").items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    """The figures of the local site."""
+    root = tmp_path_factory.mktemp("here")
+    site = {"name": "local", "scheduler": "local", "grace": "2s", "environments": str(ROOT / ".environments")}
+    for name, text in (("templates/local/site.yaml", json.dumps(site)),
+                       ("experiments/mine.yaml", "base: nano\nname: mine\n")):  # fmt: skip
+        (root / name).parent.mkdir(parents=True)
+        (root / name).write_text(text)
+    words = [sys.executable, "-m", "ddqjobs", "submit", "mine", "--wait"]
+    done = process.run(words, timeout=1200, cwd=root, env={**os.environ, "DDQJOBS_SITE": "local"})
+    assert done.code == 0, done
+    return figures(root, "local")
+
+
+def started(project: DonauProject, run: str, then: str) -> int:
+    """Waits until a file is in a run's first attempt; the pid of its script."""
+    attempt = project.root / "results" / "mine" / "runs" / run / "attempts" / "1"
+    until(lambda: (attempt / then).exists() or (attempt / "exit.json").exists(), 600)
+    assert not (attempt / "exit.json").exists(), "it was over before it could be disturbed"
+    return int(json.loads((attempt / "started.json").read_text())["pid"])
+
+
+def test_nano_has_the_same_ap_as_on_the_local_site(here: dict[str, float], on_donau: DonauProject) -> None:
+    on_donau.write("experiments/mine.yaml", {"base": "nano", "name": "mine"})
+    on_donau.site(environments=str(ROOT / ".environments"), grace="1s", submit_timeout="30s")
+    on_donau.lab.set(slots=2)
+    with on_donau.started("submit", "mine", "--wait") as command:
+        pid = started(on_donau, TRAIN, "work_dir/epoch_1.pth")
+        if on_donau.lab.generation == "old":  # its node is lost: the planner submits it again
+            commands = [job for job in on_donau.lab.jobs().values() if TRAIN in job["name"]]
+            on_donau.lab.kill(commands[0]["id"])
+        else:  # asked to stop: its script has Donau start it once more
+            os.kill(pid, signal.SIGUSR1)
+        assert command.wait(1200) == 0
+    assert figures(on_donau.root, on_donau.name) == here
+    attempts = on_donau.root / "results" / "mine" / "runs" / TRAIN / "attempts"
+    assert sorted(p.name for p in attempts.iterdir()) == ["1", "2"]
+    starts = [job["starts"] for job in on_donau.lab.jobs().values() if TRAIN in job["name"]]
+    assert starts == {"old": [1, 1], "new": [2]}[on_donau.lab.generation]
+
+
+def test_four_replicas_train_together(on_donau: DonauProject) -> None:
+    """Over gloo, each with its own processes, as on four nodes."""
+    four = {"nodes": 4, "cpus": 1, "time": "30m"}
+    on_donau.write(
+        "experiments/mine.yaml",
+        {
+            "base": "nano",
+            "name": "mine",
+            "codes": {"mmdet-3.3": {"launcher": "torchrun"}},
+            "tasks": {"p4-train": {"resources": four}},
+        },
+    )
+    launch: dict[str, object] = {"meet": "120s"}
+    if on_donau.lab.generation == "old":
+        launch["agent"] = str(LAB / "agent")
+    on_donau.site({"launch": launch}, environments=str(ROOT / ".environments"), submit_timeout="30s")
+    on_donau.lab.set(hosts=["localhost"])
+    done = on_donau.cli("submit", "mine", "p4-train.ddq-detr-r18", "--upstream", "--wait", timeout=1200)
+    attempt = on_donau.root / "results/mine/runs/p4-train.ddq-detr-r18/attempts/1"
+    assert done.code == 0, (done, (attempt / "stdout.log").read_text()[-3000:])
+    log = (attempt / "stdout.log").read_text()
+    assert "Distributed training: True" in log
+    assert "GPU number: 4" in log
+    assert (attempt / "stdout.rank3.log").exists()

@@ -1,0 +1,83 @@
+"""A run on several nodes: replicas that meet (new generation), one start that calls the others (old)."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from donau_support import LAB, DonauProject
+from support import EXPERIMENT, task, until
+
+from ddqjobs.model import Status
+
+HOSTS = ["n10", "n1", "n2", "n100"]
+# Each replica says who it is; the first leaves the product.
+SAY = (
+    'echo "$DDQJOBS_NODE_RANK $HOSTNAME $DDQJOBS_MASTER $DDQJOBS_PORT" >> "$TRACE"; '
+    'if [ "$DDQJOBS_NODE_RANK" = 0 ]; then until [ "$(wc -l < "$TRACE")" -ge 4 ]; do sleep 0.05; done; '
+    'echo done > "$DDQJOBS_WORK_DIR/out.txt"; fi'
+)
+
+
+@pytest.fixture
+def replicas(on_donau: DonauProject) -> DonauProject:
+    """One run of four nodes."""
+    launch: dict[str, object] = {"meet": "20s"}
+    if on_donau.lab.generation == "old":
+        launch["agent"] = str(LAB / "agent")
+    on_donau.site({"launch": launch})
+    on_donau.lab.set(hosts=HOSTS)
+    on_donau.tasks({"first": task(resources={"nodes": 4})}, work=SAY)
+    return on_donau
+
+
+def test_each_replica_knows_its_rank_and_the_first_one(replicas: DonauProject) -> None:
+    replicas.open().submit(EXPERIMENT)
+    plan = replicas.until_over()
+    assert plan["first"].status is Status.DONE, plan["first"].reason
+    rows = [line.split() for line in replicas.trace.read_text().splitlines()]
+    by_rank = {row[0]: row[1] for row in rows}
+    assert sorted(by_rank) == ["0", "1", "2", "3"]
+    assert {row[2] for row in rows} == {by_rank["0"]}
+    assert len({row[3] for row in rows}) == 1
+    assert sorted(by_rank.values()) == sorted(HOSTS)
+    if replicas.lab.generation == "old":  # as the allocation says
+        assert [by_rank[str(n)] for n in range(4)] == HOSTS
+    assert plan["first"].attempts == 1
+    logs = sorted(p.name for p in (replicas.results / "runs/first/attempts/1").glob("stdout*"))
+    assert logs == ["stdout.log", "stdout.rank1.log", "stdout.rank2.log", "stdout.rank3.log"]
+    replicas.lab.until_over()
+    assert [job["exit"] for job in replicas.lab.jobs().values()] == [0]
+
+
+def test_a_replica_that_never_comes_is_a_clear_error(replicas: DonauProject) -> None:
+    launch: dict[str, object] = {"meet": "1s"}
+    if replicas.lab.generation == "old":
+        launch["agent"] = "/bin/false"  # on the other nodes nothing starts
+    else:
+        replicas.lab.set(missing=1)
+    replicas.site({"launch": launch})
+    replicas.open().submit(EXPERIMENT)
+    replicas.lab.until_over()
+    planned = replicas.run("first")
+    assert planned.status in (Status.FAILED, Status.ELIGIBLE)
+    count = 1 if replicas.lab.generation == "old" else 3
+    assert f"{count} of 4 replicas came within 1 s" in planned.reason
+    assert not replicas.trace.exists()
+
+
+def test_a_replica_that_dies_ends_the_run_with_an_error(replicas: DonauProject) -> None:
+    crash = 'echo $$ > "$TRACE.$DDQJOBS_NODE_RANK"; until [ -e "$TRACE.go" ]; do sleep 0.05; done; exit 4'
+    replicas.tasks({"first": task(resources={"nodes": 4})}, work=crash)
+    replicas.open().submit(EXPERIMENT)
+    pids = [replicas.trace.with_name(f"trace.{rank}") for rank in range(4)]
+    until(lambda: all(path.exists() and path.read_text().strip() for path in pids))
+    os.kill(int(pids[2].read_text()), signal.SIGKILL)
+    Path(f"{replicas.trace}.go").touch()
+    replicas.lab.until_over()
+    assert replicas.run("first").reason.startswith("code: exit 4")
+    (meeting,) = (replicas.results / "submissions").glob("*/meet/*")
+    assert (meeting / "ended").exists()
+    assert len(list(meeting.glob("rank_*/exit"))) == 3  # all have ended before the job did
