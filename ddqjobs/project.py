@@ -490,9 +490,10 @@ class Project:
             patience.look(workspace.warnings)
             idle = 0 if outcome.submitted or any(p.status is Status.ACTIVE for p in chosen) else idle + 1
             # Another terminal may be about to submit what was refused to us: a few looks more.
-            if idle > (_IDLE_LOOKS if outcome.refused else 0):
+            if idle > (_IDLE_LOOKS if outcome.refused else 1):
                 return msgspec.structs.replace(plan, runs=tuple(chosen))
-            time.sleep(pause_s)
+            if idle != 1:  # this look may have made something eligible: one more, at once, before it is over
+                time.sleep(pause_s)
 
     def _of(self, plan: Plan, site: str | None) -> Workspace:
         for (name, site_name), workspace in self._workspaces.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -382,8 +383,13 @@ def test_a_stale_run_is_named_and_only_stale_submits_it(place: Place) -> None:
     assert place.invoke("plan", "tiny", "first", "--json").json["runs"][0]["stale"] is None
 
 
-def test_a_site_that_cannot_submit_says_what_can_be_done(place: Place) -> None:
-    refused(place.invoke("submit", "--site", "bscc"), "site bscc", "--dry-run")
+@pytest.mark.skipif(shutil.which("djob") is not None, reason="Donau is here")
+def test_a_scheduler_whose_commands_are_missing_is_one_line(place: Place) -> None:
+    ran = place.invoke("submit", "--site", "bscc")
+    assert (ran.code, ran.out) == (3, "")
+    assert ran.err == "error: site bscc: cannot start djob: " + ran.err.partition("cannot start djob: ")[2]
+    assert ran.err.endswith("load Donau's commands\n")
+    assert len(ran.err.splitlines()) == 1
 
 
 def test_an_environment_that_is_not_ready_is_named_with_its_remedy(place: Place) -> None:

@@ -132,7 +132,7 @@ def test_the_command_prints_the_rank(tmp_path: Path) -> None:
         "-m",
         "ddqjobs.detect.meet",
         "join",
-        tmp_path / "job",
+        str(tmp_path / "job"),
         "--host",
         "n",
         "--count",

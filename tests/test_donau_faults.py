@@ -33,7 +33,6 @@ from ddqjobs.model import Plan, Product, Run, Status, TaskKind
 from ddqjobs.process import Completed
 from ddqjobs.project import Project, SubmitOptions
 from ddqjobs.schedulers.donau import DonauScheduler
-from ddqjobs.schedulers.donau import scheduler as donau_scheduler
 from ddqjobs.submission import Submitter
 from ddqjobs.workspace import Workspace
 
@@ -198,8 +197,8 @@ class Faults(RuleBasedStateMachine):
         self.winners: dict[str, set[str]] = {}
         self.done: set[str] = set()
         self._patch = pytest.MonkeyPatch()
-        self._patch.setattr(donau_scheduler.process, "run", self.donau.run)
-        self._patch.setattr(donau_scheduler.shutil, "which", lambda _: "/bin/djob")
+        self._patch.setattr("ddqjobs.schedulers.donau.scheduler.process.run", self.donau.run)
+        self._patch.setattr("ddqjobs.schedulers.donau.scheduler.shutil.which", lambda _: "/bin/djob")
         self._patch.setattr(submission, "snapshot", lambda *_: "code")
 
     def _workspace(self) -> Workspace:
@@ -279,9 +278,7 @@ class Faults(RuleBasedStateMachine):
         if queued:
             self._start(queued[which % len(queued)])
 
-    @rule(
-        which=st.integers(0, 99), how=st.sampled_from(HOW)
-    )
+    @rule(which=st.integers(0, 99), how=st.sampled_from(HOW))
     def a_job_ends(self, which: int, how: str) -> None:
         running = self._in_state("RUNNING")
         if running:
