@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -114,6 +115,7 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._file: int | None = None
+        self._closing: weakref.finalize[[int], Ledger] | None = None  # also when the ledger is forgotten
         self._parsed: dict[str, tuple[int, list[AnyRecord]]] = {}  # segment -> bytes read, records
         self._sorted: list[AnyRecord] = []
         self._latest = 0.0  # of all records read or written
@@ -125,6 +127,7 @@ class Ledger:
         try:
             if self._file is None:
                 self._file = self._open()
+                self._closing = weakref.finalize(self, os.close, self._file)
             written = os.write(self._file, text)
             if written != len(text):
                 raise OSError(28, "No space left on device")
@@ -138,9 +141,9 @@ class Ledger:
 
     def close(self) -> None:
         """Closes this process's segment; a later record makes another."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        if self._closing is not None:
+            self._closing()
+        self._file = self._closing = None
 
     def begin(self) -> None:
         """Makes the ledger exist. For what leaves files beside it before its first record."""

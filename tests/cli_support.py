@@ -224,8 +224,9 @@ class Terminal:
         return self.process.wait(LIMIT_S), self.output.decode()
 
     def _more(self) -> bool:
-        ready, _, _ = select.select([self._end], [], [], LIMIT_S)
-        assert ready, self.output
+        screen = select.poll()
+        screen.register(self._end, select.POLLIN)
+        assert screen.poll(LIMIT_S * 1000), self.output
         with contextlib.suppress(OSError):  # the other end is closed
             data = os.read(self._end, 65536)
             self.output += data

@@ -72,6 +72,17 @@ def test_however_records_are_spread_over_segments_the_history_is_the_same(places
     assert (found.runs, found.tickets, found.tokens) == (expected.runs, expected.tickets, expected.tokens)
 
 
+def test_a_ledger_that_is_forgotten_keeps_no_file_open(tmp_path: Path) -> None:
+    def open_files() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    Ledger(tmp_path).append(Retried(runs=[]))
+    before = open_files()
+    for _ in range(10):
+        Ledger(tmp_path).append(Retried(runs=[]))
+    assert open_files() == before
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2000), st.binary(max_size=20).filter(lambda b: b"\n" not in b and b"\r" not in b))
 def test_a_segment_that_was_cut_anywhere_gives_all_its_whole_lines(cut: int, garbage: bytes) -> None:

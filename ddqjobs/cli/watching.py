@@ -223,8 +223,11 @@ class Bell:
 
     def wait(self) -> str:
         """Waits; what was typed meanwhile."""
-        sources = [self._read] if self._keyboard is None else [self._read, self._keyboard]
-        ready, _, _ = select.select(sources, [], [])
+        sources = select.poll()
+        for source in (self._read, self._keyboard):
+            if source is not None:
+                sources.register(source, select.POLLIN)
+        ready = {descriptor for descriptor, _ in sources.poll()}  # a terminal that is gone is "ready" too
         if self._read in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._read, 4096)
