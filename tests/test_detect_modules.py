@@ -16,7 +16,7 @@ import shrunken  # noqa: E402
 from ddqjobs.detect import align, capture, dumps, modules, prepare, runtime  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-POINTS = shrunken.CONFIGS / "ddq" / "points-fcn.json"
+POINTS = shrunken.CONFIGS / "ddq" / "points.json"
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,8 @@ def test_the_same_twice(config: Path, whole: Path, tmp_path: Path) -> None:
         "bbox_head.dense_queries",
         "bbox_head.distinct_queries",
     } <= names
-    assert {"bbox_head.aux_loss.assigner", "bbox_head.main_loss.assigner", "bbox_head"} <= names
+    assert {"bbox_head.aux_loss.assigner", "bbox_head.main_loss.assigner"} <= names
+    assert "bbox_head" not in names  # each side structures it in its own way
 
 
 def test_assigner_without_inverse_sigmoid(
@@ -173,14 +174,22 @@ def test_what_is_no_dump(
     (tmp_path / "torn.npz").write_bytes(whole.read_bytes()[:1000])
     words = [str(whole), str(tmp_path / "torn.npz"), "--out", str(tmp_path / "o.json")]
     assert align.main(["modules", *words]) == 2
-    (tmp_path / "points.json").write_text('{"x": "bbox_head.none()", "y": {"legacy": "z"}}')
+    (tmp_path / "points.json").write_text('{"DDQFCNHead": {"y": {"legacy": "z"}}, "Other": {"z": "none()"}}')
     argv = [str(config), "--out", str(tmp_path / "b.npz"), "--seed", "3", "--points"]
+    assert capture.main([*argv, str(tmp_path / "points.json")]) == 2
+    (tmp_path / "points.json").write_text('{"DDQFCNHead": {"x": "bbox_head.none()"}}')
     assert capture.main([*argv, str(tmp_path / "points.json")]) == 2
     (tmp_path / "points.json").write_text('{"x": "bbox_head.none()"}')
     assert capture.main([*argv, str(tmp_path / "points.json")]) == 2
+    assert (
+        capture.main([str(config), "--out", str(tmp_path / "b.npz"), "--seed", "3", "--imports", "nil"]) == 2
+    )
     errors = capsys.readouterr().err.splitlines()
-    assert [line.split(":")[0] for line in errors] == ["align", "capture", "capture"]
+    assert [line.split(":")[0] for line in errors] == ["align", *["capture"] * 4]
+    assert "point y: no path for side 'new'" in errors[1]
     assert "the model has no bbox_head.none()" in errors[2]
+    assert "expected {class: {name: point}}" in errors[3]
+    assert "No module named 'nil'" in errors[4]
     assert not (tmp_path / "o.json").exists()
     assert not (tmp_path / "b.npz").exists()
 
