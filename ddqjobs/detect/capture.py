@@ -6,10 +6,10 @@
         [--imports MODULE ...] [--cfg-options k=v ...]
 
 Runs in the implementation's own environment, with mmdet 3.x (:mod:`.capture_mmdet3`) or mmdet 2.x
-(:mod:`.capture_mmdet2`), on the CPU; the comparison needs NumPy only. The dump begins with the data: the batch
-as the model gets it (``data.inputs``), boxes, labels, sizes of each image. With ``--batch`` the data are
-another dump's, so that what differs then is the model's. After that comes the output of every module in the
-order in which they end, inner ones before outer ones.
+(:mod:`.capture_mmdet2`), on the CPU; the comparison needs NumPy only. The dump begins with the data: the
+batch as the model gets it (``data.inputs``), boxes, labels, sizes of each image. With ``--batch`` the data
+are another dump's, so that what differs then is the model's. After that comes the output of every module in
+the order in which they end, inner ones before outer ones.
 
 ``--points`` is JSON, ``{class: {name: point}}``; a class's points hold if the model has a module of that
 class. They add functions that are no modules, and names for what is called differently. A point is a path, or
@@ -32,7 +32,7 @@ import importlib
 import json
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
 
 from . import dumps, files, parity, runtime
 
@@ -47,7 +47,7 @@ class Batch(NamedTuple):
     annotations."""
 
     inputs: Any  # (N, 3, H, W) float32, normalised and padded
-    images: List[Dict[str, Any]]
+    images: list[dict[str, Any]]
 
 
 class Point(NamedTuple):
@@ -331,7 +331,7 @@ def _float(value: Any) -> float:
     return float(value.detach() if hasattr(value, "detach") else value)
 
 
-def _clip(model: Any, limit: Optional[Mapping[str, Any]]) -> None:
+def _clip(model: Any, limit: Mapping[str, Any] | None) -> None:
     import torch
 
     weights = [weight for weight in model.parameters() if weight.grad is not None]

@@ -1,4 +1,7 @@
-"""What ``ddqjobs.detect.capture`` asks of mmdet 2.x: a batch, predictions, losses, an optimizer. torch 1.9 clean."""
+"""What ``ddqjobs.detect.capture`` asks of mmdet 2.x: a batch, predictions, losses, an optimizer.
+
+torch 1.9 clean.
+"""
 
 from __future__ import annotations
 
