@@ -100,6 +100,16 @@ def test_padding_to_1_instead_of_32(
     assert "first difference in data.inputs" in capsys.readouterr().out
 
 
+def test_images_are_made_small(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = dumps.read(dump(config, tmp_path / "a.npz", "--scale", "60", "45"))
+    assert small["000000|data|0|inputs"].shape == (3, 3, 64, 64)  # 45x60, padded to multiples of 32
+    none = tmp_path / "none.py"
+    none.write_text(f"_base_ = {str(config)!r}\ntest_dataloader = dict(dataset=dict(pipeline=[]))\n")
+    words = ["--seed", "3", "--scale", "60", "45", "--out", str(tmp_path / "b.npz")]
+    assert capture.main([str(none), *words]) == 2
+    assert "no step of the pipeline has a scale" in capsys.readouterr().err
+
+
 def test_boxes_whose_coordinates_are_swapped_in_the_data(
     config: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,7 @@
 """Records what one implementation makes of a batch, for ``ddqjobs.detect.align modules`` and ``losses``.
 
     python -m ddqjobs.detect.capture CONFIG --out dump.npz (--weights CKPT | --seed S)
-        [--split train|test] [--images 0 1] [--batch OTHER.npz] [--mode predict|loss]
+        [--split train|test] [--images 0 1] [--scale W H] [--batch OTHER.npz] [--mode predict|loss]
         [--points POINTS.json --side SIDE] [--iterations K --scalars scalars.json]
         [--imports MODULE ...] [--cfg-options k=v ...]
 
@@ -10,6 +10,9 @@ Runs in the implementation's own environment, with mmdet 3.x (:mod:`.capture_mmd
 batch as the model gets it (``data.inputs``), boxes, labels, sizes of each image. With ``--batch`` the data
 are another dump's, so that what differs then is the model's. After that comes the output of every module in
 the order in which they end, inner ones before outer ones.
+
+``--scale`` is what the data set's pipeline resizes images to, in place of its own: outputs of all modules of
+large images fill the disk.
 
 ``--points`` is JSON, ``{class: {name: point}}``; a class's points hold if the model has a module of that
 class. They add functions that are no modules, and names for what is called differently. A point is a path, or
@@ -67,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     source.add_argument("--seed", type=int)
     parser.add_argument("--split", choices=("train", "test"), default="test")
     parser.add_argument("--images", type=int, nargs="+", default=[0, 1], help="indices in the data set")
+    parser.add_argument("--scale", type=int, nargs=2, metavar=("W", "H"), help="of the images, in pixels")
     parser.add_argument("--batch", type=Path, help="a dump whose data to use")
     parser.add_argument("--mode", choices=("predict", "loss"), default="loss")
     parser.add_argument("--points", type=Path)
@@ -95,6 +99,8 @@ def _capture(args: argparse.Namespace) -> tuple[dumps.Arrays, list[dict[str, flo
     side = _side()
     cfg = runtime.load_config(args.config, args.cfg_options)
     cfg.model.backbone.init_cfg = None
+    if args.scale is not None:
+        resize(side.pipeline(cfg, args.split), tuple(args.scale))
     model = runtime.build_model(cfg)
     if args.weights is not None:
         _load(model, args.weights)
@@ -114,8 +120,18 @@ def _capture(args: argparse.Namespace) -> tuple[dumps.Arrays, list[dict[str, flo
     return recorder.arrays, rows
 
 
+def resize(pipeline: Sequence[Any], scale: tuple[int, int]) -> None:
+    """Give every step of a data set's pipeline that has one scale another. Raises ValueError if none has."""
+    steps = [step for step in pipeline if "scale" in step or "img_scale" in step]
+    if not steps:
+        raise ValueError("--scale: no step of the pipeline has a scale")
+    for step in steps:
+        step["scale" if "scale" in step else "img_scale"] = scale
+
+
 def _side() -> Any:
-    """The functions that speak to the installed mmdet: ``load``, ``predict``, ``losses``, ``optimizer``."""
+    """The functions that speak to the installed mmdet: ``pipeline``, ``load``, ``predict``, ``losses``,
+    ``optimizer``."""
     return importlib.import_module(f".capture_mmdet{runtime.generation()}", __package__)
 
 

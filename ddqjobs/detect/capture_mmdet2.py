@@ -1,4 +1,4 @@
-"""What ``ddqjobs.detect.capture`` asks of mmdet 2.x: a batch, predictions, losses, an optimizer.
+"""What ``ddqjobs.detect.capture`` asks of mmdet 2.x: the data set, predictions, losses, an optimizer.
 
 torch 1.9 clean.
 """
@@ -12,6 +12,15 @@ from typing import Any, Sequence
 from .capture import META, Batch, objects, pair
 
 
+def pipeline(cfg: Any, split: str) -> Any:
+    """What the data set does to an image, step by step."""
+    return _dataset(cfg, split).pipeline
+
+
+def _dataset(cfg: Any, split: str) -> Any:
+    return cfg.data.train if split == "train" else cfg.data.test
+
+
 def load(cfg: Any, model: Any, split: str, images: Sequence[int], seed: int) -> Batch:
     """Images of the data set, through its pipeline, which augments with random numbers of the seed. Those of
     the test split have their annotations as the file has them: mmdet 3.x loads them so, after resizing."""
@@ -20,7 +29,7 @@ def load(cfg: Any, model: Any, split: str, images: Sequence[int], seed: int) -> 
     from mmdet.datasets import build_dataset
 
     del model  # mmdet 2.x normalises and pads in the pipeline
-    dataset = build_dataset(cfg.data.train if split == "train" else cfg.data.test)
+    dataset = build_dataset(_dataset(cfg, split))
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

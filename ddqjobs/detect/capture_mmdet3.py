@@ -1,4 +1,4 @@
-"""What ``ddqjobs.detect.capture`` asks of mmdet 3.x: a batch, predictions, losses, an optimizer."""
+"""What ``ddqjobs.detect.capture`` asks of mmdet 3.x: the data set, predictions, losses, an optimizer."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ import random
 from typing import Any, Sequence
 
 from .capture import META, Batch, objects, pair
+
+
+def pipeline(cfg: Any, split: str) -> Any:
+    """What the data set does to an image, step by step."""
+    return _dataset(cfg, split).pipeline
+
+
+def _dataset(cfg: Any, split: str) -> Any:
+    return (cfg.train_dataloader if split == "train" else cfg.test_dataloader).dataset
 
 
 def load(cfg: Any, model: Any, split: str, images: Sequence[int], seed: int) -> Batch:
@@ -16,8 +25,7 @@ def load(cfg: Any, model: Any, split: str, images: Sequence[int], seed: int) -> 
     from mmdet.registry import DATASETS
     from mmengine.dataset import pseudo_collate
 
-    settings = (cfg.train_dataloader if split == "train" else cfg.test_dataloader).dataset
-    dataset = DATASETS.build(settings)
+    dataset = DATASETS.build(_dataset(cfg, split))
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
