@@ -19,6 +19,7 @@ MODELS = (
     "test_detect_seven_models.py",
     "test_detect_modules.py",
     "test_detect_mask.py",
+    "test_detect_notes.py",
 )
 # Tried with mini-legacy too, where test_detect_training.py goes on in the middle of an epoch as well.
 RESUME = ("test_resume.py",)

@@ -18,7 +18,8 @@ large images fill the disk.
 class. They add functions that are no modules, and names for what is called differently. A point is a path, or
 ``{side: path}``. A path is a module, ``bbox_head.conv_cls``, or, with brackets, a method,
 ``bbox_head.dense_queries()``; ``{"path": ..., "fields": [...]}`` records these values of each image, named
-where the method returns a list of images per value. A point that is null is a module that is not recorded,
+where the method returns a list of images per value, and ``"by": FIELD`` orders them by one, so that two equal
+scores may change places. A point that is null is a module that is not recorded,
 because each side structures its output in its own way.
 
 ``--imports`` are modules that register what the configuration names and does not import itself. With
@@ -58,6 +59,7 @@ class Point(NamedTuple):
 
     path: str  # a module, or with brackets a method; empty: nothing is recorded under this name
     fields: Sequence[str] = ()
+    by: str = ""  # the field whose order the others are brought into
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -190,7 +192,7 @@ class Recorder:
 
         def recorded(*args: Any, **kwargs: Any) -> Any:
             output = original(*args, **kwargs)
-            self.add(name, arranged(output, point.fields))
+            self.add(name, arranged(output, point))
             return output
 
         # Past nn.Module's own __setattr__, which would register what it gets.
@@ -227,14 +229,18 @@ def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield from leaves({k: v for k, v in fields.items() if v is not None}, prefix)
 
 
-def arranged(output: Any, fields: Sequence[str]) -> Any:
+def arranged(output: Any, point: Point) -> Any:
     """The values of each image called ``fields``, or what was returned if there are none. ``output`` is a
     list with a named tuple for each image, or a list over the images for each field, in the fields' order."""
-    if not fields:
+    if not point.fields:
         return output
     if all(hasattr(image, "_fields") for image in output):
-        return [{field: getattr(image, field) for field in fields} for image in output]
-    return [dict(zip(fields, values)) for values in zip(*output)]
+        images = [{field: getattr(image, field) for field in point.fields} for image in output]
+    else:
+        images = [dict(zip(point.fields, values)) for values in zip(*output)]
+    if not point.by:
+        return images
+    return [{field: value[image[point.by].argsort()] for field, value in image.items()} for image in images]
 
 
 def points_of(declared: Mapping[str, Any], side: str, model: Any) -> dict[str, Point]:
@@ -258,7 +264,7 @@ def _point(name: str, declared: Any, side: str) -> Point:
         return Point(chosen)
     if not isinstance(chosen, dict) or not isinstance(chosen.get("path"), str):
         raise ValueError(f"point {name}: no path for side {side!r}")
-    return Point(chosen["path"], tuple(chosen.get("fields", ())))
+    return Point(chosen["path"], tuple(chosen.get("fields", ())), chosen.get("by", ""))
 
 
 def data(batch: Batch) -> dict[str, Any]:
