@@ -239,6 +239,9 @@ def _footnotes(
     if any(c.judgement.excluded for c in cells):
         notes.append("left out: its machine failed it, which says nothing about the method; it is counted")
     notes += _dependent(models)
+    notes += [
+        f"{r.run}: {r.found.first_module}, {r.found.first_values}" for r in aligned if r.found.first_values
+    ]
     return tuple(notes)
 
 

@@ -92,6 +92,7 @@ class Alignment(msgspec.Struct, frozen=True, kw_only=True):
     module: float | None = None  # largest difference of any module's output, in parts of its largest value
     modules: int | None = None  # modules compared
     first_module: str = ""  # the first whose output differs; empty if none does
+    first_values: str = ""  # how far its values are apart, and what they are on both sides
     ap_nan: bool = False  # the AP difference was asked for, and one side has none
 
     @property
@@ -133,6 +134,7 @@ def alignment(product: Product) -> Alignment:
         module=_number(product, "module"),
         modules=_whole(product, "modules"),
         first_module=_first_module(product),
+        first_values=_first_values(product),
         tensors=_whole(product, "tensors"),
         ap_nan=ap is not None and math.isinf(ap),
     )
@@ -177,6 +179,31 @@ def _first_module(product: Product) -> str:
     first = product.report.get("first")
     name = first.get("name") if isinstance(first, dict) else None
     return name if isinstance(name, str) else ""
+
+
+def _first_values(product: Product) -> str:
+    """``differs by 0.5: (2, 3) float32, -1 to 2, mean 0.5, deviation 1 against nothing``."""
+    first = product.report.get("first")
+    if not isinstance(first, dict) or "difference" not in first:
+        return ""
+    gap = first["difference"]
+    how = "cannot be compared" if gap is None else f"differs by {gap:.3g}"
+    part = f"{first.get('part')} of call {first.get('call')} {how}"
+    return f"{part}: {_statistics(first.get('a'))} against {_statistics(first.get('b'))}"
+
+
+def _statistics(found: object) -> str:
+    """What :func:`ddqjobs.detect.modules.statistics` says, in words."""
+    if not isinstance(found, dict):
+        return "nothing"
+    shape = f"({', '.join(str(side) for side in found.get('shape', ()))}) {found.get('type')}"
+    if found.get("min") is None:
+        return shape
+    numbers = {key: f"{found[key]:.6g}" for key in ("min", "max", "mean", "std")}
+    text = (
+        f"{shape}, {numbers['min']} to {numbers['max']}, mean {numbers['mean']}, deviation {numbers['std']}"
+    )
+    return f"{text}, {found['not_finite']} not finite" if found.get("not_finite") else text
 
 
 def _number(product: Product, key: str) -> float | None:

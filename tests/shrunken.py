@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ddqjobs.detect import runtime
+from ddqjobs.detect import prepare, runtime
 
 CONFIGS = Path(__file__).resolve().parent.parent / "experiments" / "configs"
 MINI = CONFIGS / "mini" / "ddq-detr_r18_shapes.py"
@@ -20,6 +20,7 @@ MODELS = {
     "ddq-detr-swinl": "ddq-detr-4scale_swinl_8xb2-30e_coco.py",
 }
 CLASSES, WIDTH, BASE = 3, 64, 16  # classes, channels of the pyramid, channels of the backbone's first stage
+EVERY = 5  # epochs between two tests
 GROUPS = {"type": "GN", "num_groups": 8, "requires_grad": True}
 
 
@@ -94,8 +95,9 @@ def _detr(cfg: Any) -> None:
     cfg.test_cfg.max_per_img = 20
 
 
-def overfit(name: str, data: Path, work_dir: Path, epochs: int) -> float:
-    """Train a small model on the first eight images and test it on the same ones: its box AP, 0 to 1."""
+def overfit(name: str, data: Path, work_dir: Path, epochs: int, enough: float = 1.0) -> tuple[float, int]:
+    """Train a small model on the first eight images, testing it on the same ones every EVERY epochs until its
+    box AP (0 to 1) is more than ``enough``: the AP and the epochs that it took."""
     from mmengine.runner import Runner
 
     runtime.set_up()
@@ -105,9 +107,12 @@ def overfit(name: str, data: Path, work_dir: Path, epochs: int) -> float:
         loader.dataset.update(data_root=str(data), ann_file="annotations/train.json")
         loader.dataset.data_prefix = {"img": "train/"}
         loader.dataset.indices = 8
+    cfg.train_dataloader.batch_size = 2
     cfg.test_dataloader = cfg.test_cfg = cfg.test_evaluator = None
     cfg.val_evaluator.ann_file = str(data / "annotations" / "train.json")
-    cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs)
+    cfg.train_cfg.update(max_epochs=epochs, val_interval=EVERY)
+    stopping = {"type": "EarlyStoppingHook", "monitor": "coco/bbox_mAP", "rule": "greater"}
+    cfg.custom_hooks = [{**stopping, "patience": epochs, "stopping_threshold": enough}]
     cfg.default_hooks.checkpoint = None
     cfg.default_hooks.logger.interval = 50
     cfg.optim_wrapper.clip_grad.max_norm = 0.1 if name.startswith("ddq-detr") else 10
@@ -116,20 +121,25 @@ def overfit(name: str, data: Path, work_dir: Path, epochs: int) -> float:
     runner = Runner.from_cfg(cfg)
     runner.train()
     found = runner.message_hub.get_scalar("val/coco/bbox_mAP").current()
-    return float(found)
+    return float(found), runner.epoch
 
 
-if __name__ == "__main__":
+def dataset(folder: Path) -> Path:
+    """Eight images of 160x128 pixels to train on."""
+    prepare.write_dataset(folder, {"train": 8, "val": 1}, (160, 128), CLASSES, 1)
+    return folder
+
+
+if __name__ == "__main__":  # python tests/shrunken.py EPOCHS ENOUGH [MODEL ...]
     import sys
     import tempfile
     import time
 
-    from ddqjobs.detect import prepare
-
-    with tempfile.TemporaryDirectory() as folder:
-        here = Path(folder)
-        prepare.write_dataset(here / "data", {"train": 8, "val": 1}, (160, 128), CLASSES, 1)
-        for chosen in sys.argv[2:] or MODELS:
+    with tempfile.TemporaryDirectory() as temporary:
+        here = Path(temporary)
+        images = dataset(here / "data")
+        for chosen in sys.argv[3:] or MODELS:
             start = time.monotonic()
-            ap = overfit(chosen, here / "data", here / chosen, int(sys.argv[1]))
-            print(f"OVERFIT {chosen} AP {ap:.3f} {time.monotonic() - start:.0f} s", flush=True)
+            found, taken = overfit(chosen, images, here / chosen, int(sys.argv[1]), float(sys.argv[2]))
+            seconds = time.monotonic() - start
+            print(f"OVERFIT {chosen} AP {found:.3f} after {taken} epochs, {seconds:.0f} s", flush=True)

@@ -106,6 +106,9 @@ def test_runs_per_task(runs: dict[str, Run]) -> None:
         "p2-convert": (7, 7),
         "p2-test": (7, 7),
         "p2-align": (7, 7),
+        "p2-capture-legacy": (7, 7),
+        "p2-capture-new": (7, 7),
+        "p2-modules": (7, 7),
         "p2-unittest": (1, 1),
         "p2-unittest-ours": (1, 1),
         "p3-train": (8, 3),
@@ -121,7 +124,8 @@ def test_runs_per_task(runs: dict[str, Run]) -> None:
 
 
 def test_names(runs: dict[str, Run]) -> None:
-    per_model = "p1-test p2-convert p2-test p2-align p3-train p3-test p4-train p4-test p4-align"
+    per_model = "p1-test p2-convert p2-test p2-align p2-capture-legacy p2-capture-new p2-modules "
+    per_model += "p3-train p3-test p4-train p4-test p4-align"
     expected = {f"{task}.{model}" for task in per_model.split() for model in MODELS}
     expected |= {f"{task}.ddq-fcn-12e.ddq_fcn_4gpu" for task in ("p3-train", "p3-test")}
     for task in ("p3-train-1gpu", "p4-train-1gpu"):
@@ -167,6 +171,8 @@ def test_files_that_the_unit_tests_name_are_there(plan: Document[Experiment], ru
         ("p2-convert.ddq-detr-swinl", ()),
         ("p2-test.ddq-detr-swinl", ("p2-convert.ddq-detr-swinl",)),
         ("p2-align.ddq-detr-5scale", ("p1-test.ddq-detr-5scale", "p2-test.ddq-detr-5scale")),
+        ("p2-capture-legacy.ddq-fcn-12e", ()),
+        ("p2-modules.ddq-fcn-12e", ("p2-capture-legacy.ddq-fcn-12e", "p2-capture-new.ddq-fcn-12e")),
         ("p3-test.ddq-fcn-12e", ("p3-train.ddq-fcn-12e",)),
         ("p3-test.ddq-fcn-12e.ddq_fcn_4gpu", ("p3-train.ddq-fcn-12e.ddq_fcn_4gpu",)),
         ("p4-test.ddq-detr-4scale", ("p4-train.ddq-detr-4scale",)),
@@ -179,6 +185,12 @@ def test_files_that_the_unit_tests_name_are_there(plan: Document[Experiment], ru
 )
 def test_upstream(runs: dict[str, Run], run: str, upstream: tuple[str, ...]) -> None:
     assert runs[run].upstream == upstream
+
+
+def test_modules_are_compared_by_the_tolerance_that_judges_them(runs: dict[str, Run]) -> None:
+    for name in (f"p2-modules.{model}" for model in MODELS):
+        said = runs[name].command[runs[name].command.index("--tolerance") + 1]
+        assert float(said) == dict(runs[name].tolerances)["module"]
 
 
 def test_reference(plan: Document[Experiment]) -> None:
@@ -290,6 +302,17 @@ WORK_DIR = '"$DDQJOBS_WORK_DIR"'
             '"$DDQJOBS_PYTHON" -m ddqjobs.detect.align predictions '
             '"$DDQJOBS_INPUT_LEGACY" "$DDQJOBS_INPUT_NEW" '
             f'--out {WORK_DIR}/align.json --logs "$DDQJOBS_INPUT_LEGACY_LOG" "$DDQJOBS_INPUT_NEW_LOG"',
+        ),
+        (
+            "p2-capture-legacy.ddq-rcnn-36e",
+            '"$DDQJOBS_PYTHON" -m ddqjobs.detect.capture projects/configs/ddq_rcnn/ddq_rcnn_r50_3x.py '
+            f"--weights {CHECKPOINT} --imports projects --images 0 1 2 --scale 333 200 --mode predict "
+            f'--points "$DDQJOBS_CODE"/configs/ddq/points.json --side legacy --out {WORK_DIR}/dump.npz',
+        ),
+        (
+            "p2-modules.ddq-detr-4scale",
+            '"$DDQJOBS_PYTHON" -m ddqjobs.detect.align modules "$DDQJOBS_INPUT_LEGACY" "$DDQJOBS_INPUT_NEW" '
+            f"--out {WORK_DIR}/align.json --tolerance 0.001",
         ),
         (
             "p2-unittest",

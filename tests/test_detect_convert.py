@@ -49,7 +49,7 @@ def test_every_key_is_accounted_for(tmp_path: Path) -> None:
     assert report["tensors"] == 2
     assert [d["key"] for d in report["dropped"]] == ["decoder.aux_reg_branches.0.weight"]
     assert "same storage" in report["dropped"][0]["reason"]
-    assert report["metadata"] == "kept"
+    assert (report["metadata"], report["averaged"]) == ("kept", False)
     assert report["source"] == {"sha256": files.sha256(source), "bytes": source.stat().st_size}
     out = tmp_path / "out" / "checkpoint.pth"
     assert report["target"]["sha256"] == files.sha256(out)
@@ -181,8 +181,38 @@ def test_checkpoint_of_mmcv_1(tmp_path: Path) -> None:
     assert report["optimizer"] == {"parameters": 2, "with_state": 1, "fits": True}
     assert report["meta"] == ["dataset_meta", "epoch", "mmcv_version"]
     assert runtime.load_checkpoint(out)["meta"]["dataset_meta"]["classes"] == ("a", "b")
+    assert report["averaged"] is True
     other = convert.convert(checkpoint, target(), source, out, "identity", [(4,), (2, 3)])
     assert other["optimizer"]["fits"] is False
+
+
+def test_average_of_mmengine_is_taken_and_told(tmp_path: Path) -> None:
+    """Saved by mmengine's own hook: the state_dict is the average, what was averaged lies beside it."""
+    hooks = pytest.importorskip("mmengine.hooks")
+    model = torch.nn.Linear(3, 2)
+    average = pytest.importorskip("mmengine.model").ExponentialMovingAverage(model, momentum=0.5)
+    runner = type("Runner", (), {"model": model})()
+    hook = hooks.EMAHook()
+    hook.ema_model, hook.src_model = average, model
+    hook.enabled_by_epoch = False
+    average.update_parameters(model)
+    with torch.no_grad():
+        model.weight.add_(1.0)
+    average.update_parameters(model)
+    trained, averaged = model.weight.clone(), average.module.weight.clone()
+    content = {"state_dict": OrderedDict(model.state_dict()), "message_hub": {}, "own": 1}
+    hook.before_save_checkpoint(runner, content)
+    source, out = write(tmp_path / "a.pth", content), tmp_path / "out.pth"
+    report = convert.convert(runtime.load_checkpoint(source), model.state_dict(), source, out, "identity")
+    assert report["averaged"] is True
+    assert {d["key"]: d["reason"] for d in report["dropped"]} == {
+        "ema_state_dict": "not averaged; the average is the state_dict",
+        "message_hub": "history of the training, not weights",
+        "own": "no weights of the model",
+    }
+    found = runtime.load_checkpoint(out)["state_dict"]["weight"]
+    assert torch.equal(found, averaged)
+    assert not torch.equal(found, trained)
 
 
 def test_versions_of_the_modules_are_repaired_aloud(tmp_path: Path) -> None:

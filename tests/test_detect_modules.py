@@ -16,7 +16,7 @@ import shrunken  # noqa: E402
 from ddqjobs.detect import align, capture, dumps, modules, prepare, runtime  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-POINTS = shrunken.CONFIGS / "ddq" / "points-fcn.json"
+POINTS = shrunken.CONFIGS / "ddq" / "points.json"
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,8 @@ def test_the_same_twice(config: Path, whole: Path, tmp_path: Path) -> None:
         "bbox_head.dense_queries",
         "bbox_head.distinct_queries",
     } <= names
-    assert {"bbox_head.aux_loss.assigner", "bbox_head.main_loss.assigner", "bbox_head"} <= names
+    assert {"bbox_head.aux_loss.assigner", "bbox_head.main_loss.assigner"} <= names
+    assert "bbox_head" not in names  # each side structures it in its own way
 
 
 def test_assigner_without_inverse_sigmoid(
@@ -97,6 +98,16 @@ def test_padding_to_1_instead_of_32(
         [3, 3, 90, 120],
     )
     assert "first difference in data.inputs" in capsys.readouterr().out
+
+
+def test_images_are_made_small(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = dumps.read(dump(config, tmp_path / "a.npz", "--scale", "60", "45"))
+    assert small["000000|data|0|inputs"].shape == (3, 3, 64, 64)  # 45x60, padded to multiples of 32
+    none = tmp_path / "none.py"
+    none.write_text(f"_base_ = {str(config)!r}\ntest_dataloader = dict(dataset=dict(pipeline=[]))\n")
+    words = ["--seed", "3", "--scale", "60", "45", "--out", str(tmp_path / "b.npz")]
+    assert capture.main([str(none), *words]) == 2
+    assert "no step of the pipeline has a scale" in capsys.readouterr().err
 
 
 def test_boxes_whose_coordinates_are_swapped_in_the_data(
@@ -173,14 +184,22 @@ def test_what_is_no_dump(
     (tmp_path / "torn.npz").write_bytes(whole.read_bytes()[:1000])
     words = [str(whole), str(tmp_path / "torn.npz"), "--out", str(tmp_path / "o.json")]
     assert align.main(["modules", *words]) == 2
-    (tmp_path / "points.json").write_text('{"x": "bbox_head.none()", "y": {"legacy": "z"}}')
+    (tmp_path / "points.json").write_text('{"DDQFCNHead": {"y": {"legacy": "z"}}, "Other": {"z": "none()"}}')
     argv = [str(config), "--out", str(tmp_path / "b.npz"), "--seed", "3", "--points"]
+    assert capture.main([*argv, str(tmp_path / "points.json")]) == 2
+    (tmp_path / "points.json").write_text('{"DDQFCNHead": {"x": "bbox_head.none()"}}')
     assert capture.main([*argv, str(tmp_path / "points.json")]) == 2
     (tmp_path / "points.json").write_text('{"x": "bbox_head.none()"}')
     assert capture.main([*argv, str(tmp_path / "points.json")]) == 2
+    assert (
+        capture.main([str(config), "--out", str(tmp_path / "b.npz"), "--seed", "3", "--imports", "nil"]) == 2
+    )
     errors = capsys.readouterr().err.splitlines()
-    assert [line.split(":")[0] for line in errors] == ["align", "capture", "capture"]
+    assert [line.split(":")[0] for line in errors] == ["align", *["capture"] * 4]
+    assert "point y: no path for side 'new'" in errors[1]
     assert "the model has no bbox_head.none()" in errors[2]
+    assert "expected {class: {name: point}}" in errors[3]
+    assert "No module named 'nil'" in errors[4]
     assert not (tmp_path / "o.json").exists()
     assert not (tmp_path / "b.npz").exists()
 

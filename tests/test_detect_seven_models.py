@@ -154,5 +154,6 @@ def test_report_is_json(tmp_path: Path) -> None:
     assert convert.main([str(tmp_path / "a.pth"), *words]) == 0
     report = json.loads((tmp_path / "r.json").read_text())
     assert set(report) == {
-        "mapping", "source", "target", "tensors", "renamed", "dropped", "metadata", "optimizer", "meta"
+        "mapping", "source", "target", "tensors", "renamed", "dropped", "metadata", "optimizer", "averaged",
+        "meta"
     }  # fmt: skip

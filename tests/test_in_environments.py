@@ -14,9 +14,16 @@ from ddqjobs.shipped import Files
 ROOT = Path(__file__).resolve().parent.parent
 BOTH = ("test_detect_ops.py", "test_detect_convert.py", "test_detect_training.py", "test_detect_align.py")
 # The new code is for mmdet 3.3.
-MODELS = ("test_detect_models.py", "test_detect_seven_models.py", "test_detect_modules.py")
+MODELS = (
+    "test_detect_models.py",
+    "test_detect_seven_models.py",
+    "test_detect_modules.py",
+    "test_detect_mask.py",
+    "test_detect_notes.py",
+)
 # Tried with mini-legacy too, where test_detect_training.py goes on in the middle of an epoch as well.
 RESUME = ("test_resume.py",)
+OVERFIT = ("test_detect_overfit.py",)
 SPEED = ("test_detect_speed.py", "test_detect_repeat.py")
 _LIMIT_S = 1200.0
 
@@ -41,10 +48,11 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("mini-new", BOTH),
         ("mini-legacy", BOTH),
         ("mini-new", MODELS),
+        ("mini-new", OVERFIT),
         ("mini-new", RESUME),
         ("mini-new", SPEED),
     ],
-    ids=["mini-new", "mini-legacy", "models", "resume", "speed"],
+    ids=["mini-new", "mini-legacy", "models", "overfit", "resume", "speed"],
 )
 def test_the_task_code_works_in_the_environment(name: str, files: tuple[str, ...], tools: Path) -> None:
     place = environments.location(ROOT / ".environments", environments.load(name, Files(ROOT)))

@@ -535,6 +535,8 @@ def test_alignment_rows_show_the_differences_and_judge_by_the_run_s_tolerances(
     assert report.ok is ok
 
 
+SIDE = {"shape": [2, 3], "type": "float32", "not_finite": 0, "min": -1.0, "max": 2.0, "mean": 0.5, "std": 1.0}
+NO_NUMBERS = dict.fromkeys(("min", "max", "mean", "std"))
 MODULES = {"module": 0.25, "differing": 2.0, "modules": 40.0, "left_over": 0.0}
 
 
@@ -556,6 +558,32 @@ def test_the_first_module_that_differs_is_named(
     text = render(desk.report(), "table")
     row = next(text for text in text.splitlines() if text.startswith("p2-align.detr"))
     assert row.split()[2:] == line.split()
+
+
+@pytest.mark.parametrize(
+    ("gap", "b", "note"),
+    [
+        (
+            0.5,
+            SIDE,
+            "value of call 0 differs by 0.5: (2, 3) float32, -1 to 2, mean 0.5, deviation 1 against ",
+        ),
+        (None, None, "against nothing"),
+        (None, {**SIDE, "not_finite": 6, **NO_NUMBERS}, "against (2, 3) float32"),
+        (
+            None,
+            {**SIDE, "not_finite": 1},
+            "against (2, 3) float32, -1 to 2, mean 0.5, deviation 1, 1 not finite",
+        ),
+    ],
+)
+def test_values_of_the_first_module_that_differs_are_told(gap: float | None, b: object, note: str) -> None:
+    desk = Desk({"detr": 51.3})
+    first = {"name": "neck", "call": 0, "part": "value", "difference": gap, "a": SIDE, "b": b}
+    desk.done(run("2", "detr", TaskKind.ALIGN), {**MODULES, "module": gap}, report={"first": first})
+    (said,) = [text for text in desk.report().footnotes if text.startswith("p2-align.detr")]
+    assert said.startswith("p2-align.detr: neck, value of call 0 ")
+    assert note in said
 
 
 def test_ten_thousand_runs_take_seconds() -> None:

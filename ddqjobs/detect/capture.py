@@ -1,18 +1,30 @@
 """Records what one implementation makes of a batch, for ``ddqjobs.detect.align modules`` and ``losses``.
 
     python -m ddqjobs.detect.capture CONFIG --out dump.npz (--weights CKPT | --seed S)
-        [--split train|test] [--images 0 1] [--batch OTHER.npz] [--mode predict|loss]
-        [--points POINTS.json --side SIDE] [--iterations K --scalars scalars.json] [--cfg-options k=v ...]
+        [--split train|test] [--images 0 1] [--scale W H] [--batch OTHER.npz] [--mode predict|loss]
+        [--points POINTS.json --side SIDE] [--iterations K --scalars scalars.json]
+        [--imports MODULE ...] [--cfg-options k=v ...]
 
-Runs in the implementation's own environment; the comparison needs NumPy only. The dump begins with the data:
-the batch as the model gets it (``data.inputs``), boxes, labels, sizes of each image. With ``--batch`` the
-data are another dump's, so that what differs then is the model's. After that comes the output of every module
-in the order in which they end, inner ones before outer ones. ``--points`` adds functions that are no modules,
-and names for what is called differently; JSON, ``{name: path}`` or ``{name: {side: path}}``, a path as
-``bbox_head.conv_cls`` or, with brackets, a method: ``bbox_head.main_loss.assigner.assign()``.
+Runs in the implementation's own environment, with mmdet 3.x (:mod:`.capture_mmdet3`) or mmdet 2.x
+(:mod:`.capture_mmdet2`), on the CPU; the comparison needs NumPy only. The dump begins with the data: the
+batch as the model gets it (``data.inputs``), boxes, labels, sizes of each image. With ``--batch`` the data
+are another dump's, so that what differs then is the model's. After that comes the output of every module in
+the order in which they end, inner ones before outer ones.
 
-With ``--iterations`` the model is trained that long with the configuration's optimizer, images in the order
-of the data set, random numbers from the seed: loss terms and gradient norms go to ``--scalars`` (JSON lines).
+``--scale`` is what the data set's pipeline resizes images to, in place of its own: outputs of all modules of
+large images fill the disk.
+
+``--points`` is JSON, ``{class: {name: point}}``; a class's points hold if the model has a module of that
+class. They add functions that are no modules, and names for what is called differently. A point is a path, or
+``{side: path}``. A path is a module, ``bbox_head.conv_cls``, or, with brackets, a method,
+``bbox_head.dense_queries()``; ``{"path": ..., "fields": [...]}`` records these values of each image, named
+where the method returns a list of images per value, and ``"by": FIELD`` orders them by one, so that two equal
+scores may change places. A point that is null is a module that is not recorded,
+because each side structures its output in its own way.
+
+``--imports`` are modules that register what the configuration names and does not import itself. With
+``--iterations`` the model is trained that long with the configuration's optimizer, images in the order of the
+data set, random numbers from the seed: loss terms and gradient norms go to ``--scalars`` (JSON lines).
 """
 
 from __future__ import annotations
@@ -20,16 +32,34 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import importlib
 import json
 import sys
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
 
 from . import dumps, files, parity, runtime
 
 # Of objects that are neither containers nor data elements: mmdet's AssignResult.
 _FIELDS = ("gt_inds", "labels", "max_overlaps", "assign_metrics")
-_META = ("img_shape", "ori_shape", "scale_factor", "flip")
+META = ("img_shape", "ori_shape", "scale_factor", "flip")
+
+
+class Batch(NamedTuple):
+    """What a model gets. Each image has (height, width) as ``img_shape`` and ``ori_shape``, (x, y) as
+    ``scale_factor``, ``flip`` if it was augmented, and ``boxes`` (n, 4) xyxy and ``labels`` (n,) if there are
+    annotations."""
+
+    inputs: Any  # (N, 3, H, W) float32, normalised and padded
+    images: list[dict[str, Any]]
+
+
+class Point(NamedTuple):
+    """Something to record under a name of its own."""
+
+    path: str  # a module, or with brackets a method; empty: nothing is recorded under this name
+    fields: Sequence[str] = ()
+    by: str = ""  # the field whose order the others are brought into
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,17 +72,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     source.add_argument("--seed", type=int)
     parser.add_argument("--split", choices=("train", "test"), default="test")
     parser.add_argument("--images", type=int, nargs="+", default=[0, 1], help="indices in the data set")
+    parser.add_argument("--scale", type=int, nargs=2, metavar=("W", "H"), help="of the images, in pixels")
     parser.add_argument("--batch", type=Path, help="a dump whose data to use")
     parser.add_argument("--mode", choices=("predict", "loss"), default="loss")
     parser.add_argument("--points", type=Path)
     parser.add_argument("--side", default="new")
     parser.add_argument("--iterations", type=int, default=0)
     parser.add_argument("--scalars", type=Path)
+    parser.add_argument("--imports", nargs="*", default=[], metavar="MODULE")
     parser.add_argument("--cfg-options", nargs="*", default=[], metavar="key=value")
     args = parser.parse_args(argv)
     try:
         dump, rows = _capture(args)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"capture: {error}", file=sys.stderr)
         return 2
     dumps.write(args.out, dump)
@@ -64,25 +96,45 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _capture(args: argparse.Namespace) -> tuple[dumps.Arrays, list[dict[str, float]]]:
     runtime.set_up()
+    for name in args.imports:
+        importlib.import_module(name)
+    side = _side()
     cfg = runtime.load_config(args.config, args.cfg_options)
     cfg.model.backbone.init_cfg = None
+    if args.scale is not None:
+        resize(side.pipeline(cfg, args.split), tuple(args.scale))
     model = runtime.build_model(cfg)
     if args.weights is not None:
         _load(model, args.weights)
     else:
         parity.fill(model, args.seed)
-    points = points_of(json.loads(args.points.read_text()) if args.points else {}, args.side)
+    points = points_of(json.loads(args.points.read_text()) if args.points else {}, args.side, model)
     recorder = Recorder()
     seed = args.seed or 0
     if args.batch is not None:
-        inputs, samples = from_dump(dumps.read(args.batch))
+        batch = from_dump(dumps.read(args.batch))
     else:
-        inputs, samples = load(cfg, model, args.split, args.images, seed)
-    recorder.add("data", data(inputs, samples))
+        batch = side.load(cfg, model, args.split, args.images, seed)
+    recorder.add("data", data(batch))
     with recorder.watch(model, points):
-        run(model, inputs, samples, args.mode, seed)
-    rows = train(cfg, model, args.split, len(args.images), args.iterations, seed)
+        run(side, model, batch, args.mode, seed)
+    rows = train(side, cfg, model, args.split, len(args.images), args.iterations, seed)
     return recorder.arrays, rows
+
+
+def resize(pipeline: Sequence[Any], scale: tuple[int, int]) -> None:
+    """Give every step of a data set's pipeline that has one scale another. Raises ValueError if none has."""
+    steps = [step for step in pipeline if "scale" in step or "img_scale" in step]
+    if not steps:
+        raise ValueError("--scale: no step of the pipeline has a scale")
+    for step in steps:
+        step["scale" if "scale" in step else "img_scale"] = scale
+
+
+def _side() -> Any:
+    """The functions that speak to the installed mmdet: ``pipeline``, ``load``, ``predict``, ``losses``,
+    ``optimizer``."""
+    return importlib.import_module(f".capture_mmdet{runtime.generation()}", __package__)
 
 
 def _load(model: Any, path: Path) -> None:
@@ -109,18 +161,19 @@ class Recorder:
         self._order += 1
 
     @contextlib.contextmanager
-    def watch(self, model: Any, points: Mapping[str, str]) -> Iterator[None]:
+    def watch(self, model: Any, points: Mapping[str, Point]) -> Iterator[None]:
         """Record the outputs of all modules and of the points while the block runs."""
-        known = {path: name for name, path in points.items()}
+        known = {point.path: name for name, point in points.items()}
         undo: list[Callable[[], Any]] = []
         try:
             for path, module in model.named_modules():
-                if path:
-                    hook = module.register_forward_hook(self._hook(known.get(path, path)))
+                name = known.get(path, path)
+                if path and points.get(name, Point(path)).path:
+                    hook = module.register_forward_hook(self._hook(name))
                     undo.append(hook.remove)
-            for name, path in points.items():
-                if path.endswith("()"):
-                    undo.append(self._wrap(model, name, path[:-2]))
+            for name, point in points.items():
+                if point.path.endswith("()"):
+                    undo.append(self._wrap(model, name, point))
             yield
         finally:
             for action in undo:
@@ -129,17 +182,17 @@ class Recorder:
     def _hook(self, name: str) -> Callable[..., None]:
         return lambda _module, _inputs, output: self.add(name, output)
 
-    def _wrap(self, model: Any, name: str, path: str) -> Callable[[], Any]:
-        owner_path, _, method = path.rpartition(".")
+    def _wrap(self, model: Any, name: str, point: Point) -> Callable[[], Any]:
+        owner_path, _, method = point.path[:-2].rpartition(".")
         try:
             owner = functools.reduce(_member, filter(None, owner_path.split(".")), model)
             original = getattr(owner, method)
         except (AttributeError, IndexError) as error:
-            raise ValueError(f"point {name}: the model has no {path}()") from error
+            raise ValueError(f"point {name}: the model has no {point.path}") from error
 
         def recorded(*args: Any, **kwargs: Any) -> Any:
             output = original(*args, **kwargs)
-            self.add(name, output)
+            self.add(name, arranged(output, point))
             return output
 
         # Past nn.Module's own __setattr__, which would register what it gets.
@@ -176,109 +229,136 @@ def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield from leaves({k: v for k, v in fields.items() if v is not None}, prefix)
 
 
-def points_of(declared: Mapping[str, Any], side: str) -> dict[str, str]:
-    """Name -> path of one side. Raises ValueError for a side that a point does not name."""
+def arranged(output: Any, point: Point) -> Any:
+    """The values of each image called ``fields``, or what was returned if there are none. ``output`` is a
+    list with a named tuple for each image, or a list over the images for each field, in the fields' order."""
+    if not point.fields:
+        return output
+    if all(hasattr(image, "_fields") for image in output):
+        images = [{field: getattr(image, field) for field in point.fields} for image in output]
+    else:
+        images = [dict(zip(point.fields, values)) for values in zip(*output)]
+    if not point.by:
+        return images
+    return [{field: value[image[point.by].argsort()] for field, value in image.items()} for image in images]
+
+
+def points_of(declared: Mapping[str, Any], side: str, model: Any) -> dict[str, Point]:
+    """Name -> point of one side, of the classes that the model has. Raises ValueError for a point that is
+    none, or does not name the side."""
+    classes = {type(module).__name__ for module in model.modules()}
     found = {}
-    for name, path in declared.items():
-        chosen = path if isinstance(path, str) else path.get(side)
-        if not isinstance(chosen, str):
-            raise ValueError(f"point {name}: no path for side {side!r}")
-        found[name] = chosen
+    for owner, points in declared.items():
+        if not isinstance(points, dict):
+            raise ValueError(f"points: {owner} holds no points: expected {{class: {{name: point}}}}")
+        if owner in classes:
+            found.update({name: _point(name, declared, side) for name, declared in points.items()})
     return found
 
 
-def data(inputs: Any, samples: Sequence[Any]) -> dict[str, Any]:
+def _point(name: str, declared: Any, side: str) -> Point:
+    chosen = declared.get(side) if isinstance(declared, dict) and "path" not in declared else declared
+    if chosen is None and declared is None:
+        return Point("")
+    if isinstance(chosen, str):
+        return Point(chosen)
+    if not isinstance(chosen, dict) or not isinstance(chosen.get("path"), str):
+        raise ValueError(f"point {name}: no path for side {side!r}")
+    return Point(chosen["path"], tuple(chosen.get("fields", ())), chosen.get("by", ""))
+
+
+def data(batch: Batch) -> dict[str, Any]:
     """A batch as it is dumped: inputs (N, 3, H, W), and per image boxes, labels and sizes."""
     import numpy as np
 
-    found: dict[str, Any] = {"inputs": inputs}
-    for number, sample in enumerate(samples):
-        meta = {key: np.array(sample.metainfo[key]) for key in _META if key in sample.metainfo}
-        instances = sample.gt_instances
-        objects = {"boxes": instances.bboxes, "labels": instances.labels} if "bboxes" in instances else {}
+    found: dict[str, Any] = {"inputs": batch.inputs}
+    for number, image in enumerate(batch.images):
+        meta = {key: np.array(image[key], np.float64) for key in META if key in image}
+        objects = {key: image[key] for key in ("boxes", "labels") if key in image}
         found[str(number)] = {**meta, **objects}
     return found
 
 
-def from_dump(dump: Mapping[str, Any]) -> tuple[Any, list[Any]]:
-    """(inputs, data samples) of the data in a dump. Raises ValueError if it has none."""
-    import numpy as np
+def from_dump(dump: Mapping[str, Any]) -> Batch:
+    """The data in a dump. Raises ValueError if it has none."""
     import torch
-    from mmdet.structures import DetDataSample
-    from mmengine.structures import InstanceData
 
     parts = {key.split("|")[3]: value for key, value in dump.items() if key.split("|")[1] == "data"}
     if "inputs" not in parts:
         raise ValueError("the dump holds no data")
-    inputs = torch.from_numpy(parts["inputs"])
-    samples = []
-    for number in range(len(inputs)):
-        meta = {k: tuple(parts[f"{number}.{k}"].tolist()) for k in _META[:3] if f"{number}.{k}" in parts}
-        shape = tuple(inputs.shape[2:])
-        sample = DetDataSample(metainfo={**meta, "batch_input_shape": shape, "pad_shape": shape})
-        boxes = torch.from_numpy(parts.get(f"{number}.boxes", np.zeros((0, 4), np.float32)))
-        labels = torch.from_numpy(parts.get(f"{number}.labels", np.zeros(len(boxes), np.int64)))
-        sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
-        samples.append(sample)
-    return inputs, samples
+    images = []
+    for number in range(len(parts["inputs"])):
+        mine = {key.partition(".")[2]: v for key, v in parts.items() if key.startswith(f"{number}.")}
+        image: dict[str, Any] = {k: torch.from_numpy(v) for k, v in mine.items() if k in ("boxes", "labels")}
+        image.update({key: pair(mine[key], key != "scale_factor") for key in META[:3] if key in mine})
+        if "flip" in mine:
+            image["flip"] = bool(mine["flip"])
+        images.append(image)
+    return Batch(torch.from_numpy(parts["inputs"]), images)
 
 
-def load(cfg: Any, model: Any, split: str, images: Sequence[int], seed: int) -> tuple[Any, list[Any]]:
-    """(inputs, data samples) of images of the data set, through pipeline and preprocessor, which augment with
-    random numbers of the seed."""
-    import random
+def pair(values: Any, whole: bool) -> tuple[Any, Any]:
+    """The first two of some numbers, as plain ones."""
+    first, second = (int(v) if whole else float(v) for v in list(values)[:2])
+    return first, second
 
-    import numpy as np
+
+def objects(image: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Boxes (n, 4) and labels (n,) of an image of a batch; none if it has no annotations."""
     import torch
-    from mmdet.registry import DATASETS
-    from mmengine.dataset import pseudo_collate
 
-    settings = (cfg.train_dataloader if split == "train" else cfg.test_dataloader).dataset
-    dataset = DATASETS.build(settings)
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-    batch = pseudo_collate([dataset[index % len(dataset)] for index in images])
-    done = model.data_preprocessor(batch, training=split == "train")
-    return done["inputs"], done["data_samples"]
+    boxes = image.get("boxes", torch.zeros(0, 4))
+    return boxes, image.get("labels", torch.zeros(len(boxes), dtype=torch.int64))
 
 
-def run(model: Any, inputs: Any, samples: Sequence[Any], mode: str, seed: int) -> None:
-    """Predict, or take the losses and their gradient."""
+def run(side: Any, model: Any, batch: Batch, mode: str, seed: int) -> None:
+    """Predict, or take the losses."""
     import torch
 
     torch.manual_seed(seed)
-    if mode == "predict":
-        model.eval()
-        with torch.no_grad():
-            model(inputs, samples, mode="predict")
+    model.train(mode == "loss")
+    if mode == "loss":
+        side.losses(model, batch)
         return
-    model.train()
-    model(inputs, samples, mode="loss")
+    with torch.no_grad():
+        side.predict(model, batch)
 
 
-def train(cfg: Any, model: Any, split: str, size: int, iterations: int, seed: int) -> list[dict[str, float]]:
+def train(
+    side: Any, cfg: Any, model: Any, split: str, size: int, iterations: int, seed: int
+) -> list[dict[str, float]]:
     """Train some iterations; a row of loss terms and the gradient's norm, before clipping, for each."""
     import torch
-    from mmengine.optim import build_optim_wrapper
 
     if not iterations:
         return []
     model.train()
-    wrapper, rows = build_optim_wrapper(model, cfg.optim_wrapper), []
+    optimizer, limit = side.optimizer(cfg, model)
+    rows = []
     for step in range(iterations):
         images = range(step * size, (step + 1) * size)
-        inputs, samples = load(cfg, model, split, images, seed + step)
+        batch = side.load(cfg, model, split, images, seed + step)
         torch.manual_seed(seed + step)
-        total, terms = model.parse_losses(model(inputs, samples, mode="loss"))
+        total, terms = side.losses(model, batch)
         model.zero_grad()
         total.backward()
-        row = {key: float(value.detach()) for key, value in terms.items()}
+        row = {key: _float(value) for key, value in terms.items()}
         rows.append({**row, "grad_norm": parity.gradient_norm(model), "epoch": 1, "step": step + 1})
-        if wrapper.clip_grad_kwargs:
-            wrapper._clip_grad()
-        wrapper.optimizer.step()
+        _clip(model, limit)
+        optimizer.step()
     return rows
+
+
+def _float(value: Any) -> float:
+    return float(value.detach() if hasattr(value, "detach") else value)
+
+
+def _clip(model: Any, limit: Mapping[str, Any] | None) -> None:
+    import torch
+
+    weights = [weight for weight in model.parameters() if weight.grad is not None]
+    if limit:
+        torch.nn.utils.clip_grad_norm_(weights, **limit)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,14 @@ safely or does not fit the model. The report is JSON::
     source, target   {"sha256", "bytes"} of the two files
     tensors          number of tensors in the target, all bit-equal to the source's
     renamed          {name in the source: name in the target}, where they differ
-    dropped          [{"key", "reason"}], keys of the state_dict and, as "optimizer", of the checkpoint
+    dropped          [{"key", "reason"}], keys of the state_dict, then those of the checkpoint beside it
     metadata         what became of state_dict._metadata, the versions of the modules: "kept", or "repaired"
                      with the model's own. mmdet takes a checkpoint without it for one of before version 1,
                      renames keys, and would run DDQ FCN and DDQ R-CNN with their auxiliary predictors
     optimizer        null, or {"parameters", "with_state", "fits"}: whether its state is that of the model's
                      parameters, in number and shapes. It is not taken over: a training begins anew
+    averaged         whether the weights are a moving average (mmengine's EMAHook, mmcv 1.x's): both put it in
+                     the place of the weights when they save; those that it was made of are dropped
     meta             names of the checkpoint's meta data that are kept; classes and palette of mmcv 1.x become
                      dataset_meta
 """
@@ -29,8 +31,16 @@ from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
 from . import files, runtime
-from .mappings import MAPPINGS, PARALLEL, TIED, Mapping, averaged
+from .mappings import EMA, MAPPINGS, PARALLEL, TIED, Mapping, averaged
 
+NOT_AVERAGED = "not averaged"
+# What checkpoints hold beside the weights and their meta data, and why it is not taken over.
+_BESIDE = {
+    "optimizer": "a training in the new code begins anew",
+    "param_schedulers": "a training in the new code begins anew",
+    "message_hub": "history of the training, not weights",
+    EMA: f"{NOT_AVERAGED}; the average is the state_dict",
+}
 _META = ("dataset_meta", "epoch", "iter", "experiment_name", "mmengine_version", "mmcv_version", "time")
 
 
@@ -89,8 +99,7 @@ def convert(
     content = {"meta": {**meta, "converted_from": digest}, "state_dict": fitted.state}
     dropped = [{"key": key, "reason": reason} for key, reason in sorted(fitted.dropped.items())]
     optimizer = _optimizer(checkpoint.get("optimizer"), parameters)
-    if optimizer is not None:
-        dropped.append({"key": "optimizer", "reason": "a training in the new code begins anew"})
+    dropped += _beside(checkpoint)
     runtime.save(content, out, lambda written: _same(written, fitted.state))
     return {
         "mapping": mapping,
@@ -101,8 +110,17 @@ def convert(
         "dropped": dropped,
         "metadata": fitted.metadata,
         "optimizer": optimizer,
+        "averaged": any(reason.startswith(NOT_AVERAGED) for reason in (d["reason"] for d in dropped)),
         "meta": sorted(meta),
     }
+
+
+def _beside(checkpoint: Any) -> list[dict[str, str]]:
+    """Keys of a checkpoint, other than the weights and their meta data, and why they are dropped."""
+    if "state_dict" not in checkpoint:  # bare weights
+        return []
+    rest = sorted(set(checkpoint) - {"state_dict", "meta"}, key=str)
+    return [{"key": str(key), "reason": _BESIDE.get(key, "no weights of the model")} for key in rest]
 
 
 def fit(state: Any, target: Any, mapping: Mapping, source: Path) -> Fitted:
@@ -165,7 +183,7 @@ def _averages(state: dict[str, Any], target: Any) -> dict[str, str]:
     """Buffers of mmcv 1.x's moving average. It swaps them with the weights before it saves."""
     beside = {averaged(key): key for key in target}
     return {
-        key: f"not averaged; the average is {beside[key]}"
+        key: f"{NOT_AVERAGED}; the average is {beside[key]}"
         for key in state
         if key in beside and key not in target and state[key].shape == target[beside[key]].shape
     }

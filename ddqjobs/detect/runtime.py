@@ -31,9 +31,19 @@ def set_up() -> None:
     for message in (".*pkgutil.find_loader.*", ".*pkg_resources.*", ".*torch.meshgrid.*", ".*__array__.*"):
         warnings.filterwarnings("ignore", message=message)
     import mmdet.models  # noqa: F401  (registers)
+
+    if generation() < 3:  # registers everything when it is imported
+        return
     from mmdet.utils import register_all_modules
 
     register_all_modules(init_default_scope=True)
+
+
+def generation() -> int:
+    """2 for mmdet 2.x with mmcv 1.x, 3 for mmdet 3.x with mmengine."""
+    import mmdet
+
+    return int(mmdet.__version__.split(".")[0])
 
 
 def allow_checkpoints() -> None:
@@ -68,11 +78,14 @@ def _history_method(owner: object, name: str) -> Any:
 
 
 def load_config(path: str, options: Sequence[str] = ()) -> Any:
-    """mmengine Config of a file, with ``key=value`` options merged.
+    """Config (mmengine's, or with mmdet 2.x mmcv's) of a file, with ``key=value`` options merged.
 
     Raises ValueError for an option without ``=`` and OSError for a missing file.
     """
-    from mmengine.config import Config, DictAction
+    if generation() < 3:
+        from mmcv import Config, DictAction
+    else:
+        from mmengine.config import Config, DictAction
 
     cfg = Config.fromfile(path)
     merged = {}
@@ -103,6 +116,10 @@ def prepare(cfg: Any) -> None:
 
 def build_model(cfg: Any) -> Any:
     """The model of a configuration, weights as constructed (call ``init_weights`` for initial ones)."""
+    if generation() < 3:
+        from mmdet.models import build_detector
+
+        return build_detector(cfg.model, train_cfg=cfg.get("train_cfg"), test_cfg=cfg.get("test_cfg"))
     from mmdet.registry import MODELS
 
     return MODELS.build(cfg.model)
