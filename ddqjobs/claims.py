@@ -1,12 +1,13 @@
 """Who may submit a run, and who may run it: exclusive creation of small files, nothing else.
 
-Two races are settled here. Neither needs a lock that works across hosts: a hard link onto a name that
-must not exist is atomic on local file systems, NFS and Lustre alike.
+Two races are settled here. Neither needs a lock that works across hosts: a link onto a name that must not
+exist, hard or symbolic, is atomic on local file systems, NFS and Lustre alike.
 
 *Reservations* (``reservations/<run>~<k>``) decide which command line submits a run. Slot ``k`` may be
 taken only when the ticket of slot ``k-1`` has ended or is void, and taking it is exclusive; so two terminals
 never both submit a run, and a command line that died between two lines leaves its ticket's name behind,
-by which the next one voids it.
+by which the next one voids it. A reservation is a symbolic link whose target is its content: whole as soon
+as it exists, in one call to the file system where a file takes five.
 
 *Claims* (``claims/<ticket>``) decide whether a ticket may run: the job that starts creates it (``run``),
 or a command line that voids the ticket (``void``). Whoever comes second stops.
@@ -123,11 +124,11 @@ class Claims:
         if not, nobody can write its intent any more, so the ticket is voided and the next slot is tried. A
         process on another host counts as alive for ``patience_s`` seconds.
         """
-        reservation = msgspec.json.encode(Reservation(ticket=ticket, owner=myself()))
+        reservation = Reservation(ticket=ticket, owner=myself())
         slot = len(past)
         while True:
             path = self.reservations / f"{run}~{slot}"
-            if create_exclusively(path, reservation):
+            if take(path, reservation):
                 return ""
             refusal = self._refusal(path, past, tickets_of, run, patience_s)
             if refusal:
@@ -138,7 +139,7 @@ class Claims:
         self, path: Path, past: frozenset[str], tickets_of: TicketsOf, run: str, patience_s: float
     ) -> str:
         """Why the slot after ``path`` may not be taken; empty if its ticket will never run (again)."""
-        taken = self._read(path)
+        taken = _read(path)
         if taken is None:
             return f"its reservation {path} cannot be read; remove it if nobody else is submitting"
         if taken.ticket in past:
@@ -159,16 +160,31 @@ class Claims:
             return "its job has started although its submission was not recorded"
         return ""
 
-    @staticmethod
-    def _read(path: Path) -> Reservation | None:
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=Reservation)
-        except (OSError, msgspec.MsgspecError):
-            return None
+
+def take(path: Path, reservation: Reservation) -> bool:
+    """Makes a reservation unless there is one. True if it is this one. Raises OSError."""
+    content = msgspec.json.encode(reservation).decode()
+    try:
+        path.symlink_to(content)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return take(path, reservation)
+    except FileExistsError:
+        # An NFS client whose first answer was lost asks again, and hears that its own link exists.
+        return _read(path) == reservation
+    return True
+
+
+def _read(path: Path) -> Reservation | None:
+    try:
+        # Path.readlink would tidy it up as a path.
+        return msgspec.json.decode(os.readlink(path), type=Reservation)  # noqa: PTH115
+    except (OSError, msgspec.MsgspecError):
+        return None
 
 
 def _age_s(path: Path) -> float:
     try:
-        return time.time() - path.stat().st_mtime
+        return time.time() - path.lstat().st_mtime
     except OSError:
         return 0.0

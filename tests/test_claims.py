@@ -7,13 +7,12 @@ import signal
 import time
 from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import end_of, fork
 
-from ddqjobs.claims import SUBMITTED_MEANWHILE, Claims, Reservation, Tickets, create_exclusively
+from ddqjobs.claims import SUBMITTED_MEANWHILE, Claims, Reservation, Tickets, create_exclusively, take
 from ddqjobs.model import Owner
 from ddqjobs.process import boot_id, myself
 
@@ -37,7 +36,7 @@ def reserve(
 
 def taken_by(claims: Claims, ticket: str, owner: Owner, slot: int = 0) -> Path:
     path = claims.reservations / f"r~{slot}"
-    assert create_exclusively(path, msgspec.json.encode(Reservation(ticket=ticket, owner=owner)))
+    assert take(path, Reservation(ticket=ticket, owner=owner))
     return path
 
 
@@ -118,7 +117,7 @@ def test_a_process_on_another_host_has_a_while_to_finish_its_submission(tmp_path
     claims = Claims(tmp_path)
     path = taken_by(claims, "a", REMOTE)
     assert reserve(claims, "b") == "being submitted by process 1 on elsewhere"
-    os.utime(path, (1, 1))
+    os.utime(path, (1, 1), follow_symlinks=False)
     assert reserve(claims, "b") == ""
 
 
@@ -132,9 +131,20 @@ def test_a_job_that_started_though_its_submission_was_not_recorded_keeps_its_run
 def test_a_reservation_that_cannot_be_read_stops_and_says_what_to_remove(tmp_path: Path) -> None:
     claims = Claims(tmp_path)
     path = claims.reservations / "r~0"
-    create_exclusively(path, b"")
+    path.parent.mkdir()
+    path.symlink_to("half a reserv")
     assert str(path) in reserve(claims, "b")
     assert "remove it" in reserve(claims, "b")
+
+
+def test_a_file_server_that_lost_its_answer_and_hears_the_question_again_gives_the_slot_once(
+    tmp_path: Path,
+) -> None:
+    claims = Claims(tmp_path)
+    mine = Reservation(ticket="a", owner=myself())
+    path = claims.reservations / "r~0"
+    assert [take(path, mine), take(path, mine)] == [True, True]
+    assert not take(path, Reservation(ticket="b", owner=myself()))
 
 
 def test_each_ended_ticket_had_a_slot_so_the_next_one_is_taken(tmp_path: Path) -> None:
