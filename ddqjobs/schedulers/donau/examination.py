@@ -43,10 +43,7 @@ class Context(NamedTuple):
 
 
 def examine(context: Context, folder: Path) -> Iterator[Line]:
-    """Asks, says what does not fit, and records the answers in a new folder below ``folder``.
-
-    Raises OSError when they cannot be written.
-    """
+    """Asks, says what does not fit, and records the answers in a new folder below ``folder``."""
     if not commands_are_here():
         yield error(
             "scheduler", "there is no djob here, so this is no login node of a Donau cluster",
@@ -68,8 +65,7 @@ def examine(context: Context, folder: Path) -> Iterator[Line]:
         "limits", "queue, limits and nodes cannot be asked of Donau",
         "compare the site file with docs/donau.md; `submit --dry-run` shows the scripts",
     )  # fmt: skip
-    place = record.write(folder, asked, context.dialect, context.names, _generation(context, belief).found)
-    yield _recorded(place, asked)
+    yield _record(context, folder, asked, _generation(context, belief).found)
 
 
 def _ask(context: Context) -> Iterator[Asked]:
@@ -87,11 +83,12 @@ def _questions(context: Context) -> Iterator[Asked]:
     for argv in (argv for argv in helps if "--help" in argv):
         pace.wait()
         yield Asked(" ".join(argv), None, "", process.run(argv, timeout=_ASK_S, env=environment()))
-    job = ""
+    job, before = "", set[str]()
     for question in (dialect.all, *dialect.find, *dialect.ask):
         text = " ".join(question.argv)
-        if not job and "{job" in text:
+        if text in before or (not job and "{job" in text):
             continue
+        before.add(text)
         values = {"{job}": job, "{jobs}": job, "{token}": context.jobs.get(job, _NO_TOKEN)}
         argv = tuple(_filled(word, values) for word in question.argv)
         pace.wait()
@@ -170,10 +167,11 @@ def _unread(context: Context, one: Asked) -> Iterator[Line]:
     """What of an answer about jobs would not be understood."""
     question, dialect, columns = one.question, context.dialect, context.dialect.columns
     assert question is not None
-    by_name, why = "{token}" in one.written, question.about == "failed"
+    details = question.form == "details"  # of a job that runs they need not have an exit code
+    by_name, why = "{token}" in one.written, question.about == "failed" and not details
     needed = columns.name if by_name else columns.exit_code if why else columns.state
     rows = answers.rows(one.done, dialect, needed)
-    if question.form == "details":
+    if details:
         cells = answers.details_of(one.done, one.job, dialect)
         rows = [cells] if cell(cells, needed) else [] if answers.nothing(one.done, dialect) else None
     if rows is None:
@@ -193,7 +191,12 @@ def _unread(context: Context, one: Asked) -> Iterator[Line]:
             yield warning("answers", found, "a lost submission cannot be found: see donau.dialect.find")
 
 
-def _recorded(place: Path, asked: Sequence[Asked]) -> Line:
+def _record(context: Context, folder: Path, asked: Sequence[Asked], belief: str) -> Line:
+    try:
+        place = record.write(folder, asked, context.dialect, context.names, belief)
+    except OSError as problem:
+        found = f"the answers cannot be recorded: {problem.filename or folder}: {problem.strerror}"
+        return error("facts", found, f"make room, or mend its permissions, {_AGAIN}")
     found = f"{len(asked)} answers are in {place}; names are masked, but read them before you pass them on"
     if any(one.job for one in asked):
         return ok("facts", found)
