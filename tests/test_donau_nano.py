@@ -1,8 +1,8 @@
 """The miniature of the miniature through the lab's Donau, really trained, disturbed on its way: the AP is
 that of the local site. And a training of four replicas that find each other.
 
-``DDQJOBS_TRAIN=mini pytest -s -o timeout=0 tests/test_donau_nano.py`` does the same with the miniature itself,
-for an hour (docs/donau.md).
+``DDQJOBS_TRAIN=mini pytest -s -o timeout=0 tests/test_donau_nano.py`` does the same with the miniature
+itself (docs/donau.md: how long, and what came out).
 """
 
 from __future__ import annotations
