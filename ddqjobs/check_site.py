@@ -43,8 +43,12 @@ def _donau(donau: Donau) -> Found:
         return
     if not donau.launch.job:
         yield ("donau", "launch"), "job: name the variables that hold a job's id"
-    if donau.dependencies and len(dialect.dependency) != 2:
-        yield (*_DIALECT, "dependency"), "needs two words, an option and its value, where dependencies are on"
+    for switch, name, thing in (("dependencies", "dependency", "{job}"), ("avoid", "avoid", "{node}")):
+        words = getattr(dialect, name)
+        if getattr(donau, switch) and not (len(words) == 2 and thing in words[1]):
+            yield (*_DIALECT, name), f"needs an option and its value with {thing}, where donau.{switch} is on"
+        if getattr(donau, switch) and f"{{{name}}}" not in dialect.submit:
+            yield (*_DIALECT, "submit"), f"needs the word {{{name}}}, where donau.{switch} is on"
     for name in ("name", "time"):
         if not getattr(dialect.options, name):
             yield (*_DIALECT, "options"), f"{name}: a job cannot be submitted without this option"
@@ -68,7 +72,7 @@ def _patterns(dialect: DonauDialect) -> Found:
 
 
 def _commands(dialect: DonauDialect) -> Found:
-    yield from _needs(("submit",), dialect.submit, ("{script}",), ("{dependency}",))
+    yield from _needs(("submit",), dialect.submit, ("{script}",), ("{dependency}", "{avoid}"))
     for name in ("cancel", "hold", "release"):
         argv = getattr(dialect, name)
         if argv or name == "cancel":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ from ddqjobs.model import Frozen, PlannedRun, Resources, Run, Status, TaskKind
 from ddqjobs.probe import Question, ask
 from ddqjobs.render import on_site
 from ddqjobs.stacks import Stacks
-from ddqjobs.submission import Submitter, new_token
+from ddqjobs.submission import Submitter, new_token, user
 from ddqjobs.units import size
 from ddqjobs.workspace import Workspace
 
@@ -89,9 +91,7 @@ class Doctor:
         """Whether it answers, and its limits."""
         kind = self._site.scheduler
         if kind == "donau":
-            found = "Donau: queue, limits, modules and nodes cannot be checked; nothing is submitted to it"
-            remedy = "compare the site file with docs/donau.md; `submit --dry-run` shows the scripts"
-            yield warning("scheduler", found, remedy)
+            yield from self._donau()
         elif kind == "local":
             yield from self._machine()
         else:
@@ -110,6 +110,23 @@ class Doctor:
             )  # fmt: skip
         else:
             yield ok("scheduler", f"this machine has {cpus} CPUs and {gpus} GPUs for jobs")
+
+    def _donau(self) -> Iterator[Line]:
+        from ddqjobs.schedulers.donau import examination as donau
+
+        catalog, site = self._workspace.catalog, self._site
+        dialects = {site.name: site.donau.dialect}
+        for name in catalog.sites():
+            with contextlib.suppress(DdqjobsError):  # a broken file of another site is for others to mend
+                dialects.setdefault(name, catalog.site(name).donau.dialect)
+        me, host = user(), socket.gethostname()
+        names = (me, host, host.partition(".")[0], site.donau.account.replace("{user}", me))
+        tickets = self._workspace.history().tickets.values()
+        context = donau.Context(
+            site, {name: made for name, made in dialects.items() if made is not None}, names,
+            {ticket.job: ticket.token for ticket in tickets if ticket.job and ticket.site == site.name},
+        )  # fmt: skip
+        yield from donau.examine(context, catalog.project / "site-facts" / site.name)
 
     def _slurm(self) -> Iterator[Line]:
         from ddqjobs.schedulers.slurm import examination as slurm

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from ddqjobs.history import Ticket
@@ -10,7 +11,7 @@ from ddqjobs.model import FailureClass
 # A hang or a lost node may be the node's fault; what the code, the data or a time limit did is not.
 _SUSPECT = (FailureClass.NODE, FailureClass.HANG)
 _RUNS = 2  # one run that fails twice on a node may be at fault itself
-_SEVERAL = set("[],")  # of a node list: which of them it was is not known
+_ONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # a node list does not tell which of them it was
 
 
 def bad_nodes(tickets: Iterable[Ticket], now: float, window_s: float) -> dict[str, tuple[str, ...]]:
@@ -20,6 +21,6 @@ def bad_nodes(tickets: Iterable[Ticket], now: float, window_s: float) -> dict[st
         end = ticket.finished
         if end is None or end.failure not in _SUSPECT or not ticket.node or now - end.at > window_s:
             continue
-        if not _SEVERAL & set(ticket.node):
+        if _ONE.fullmatch(ticket.node):
             failed.setdefault(ticket.node, {})[ticket.run] = None
     return {node: tuple(runs) for node, runs in sorted(failed.items()) if len(runs) >= _RUNS}

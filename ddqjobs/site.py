@@ -85,7 +85,7 @@ class DonauDialect(Table, frozen=True, kw_only=True):
 
     generation: str  # its name, for messages only
     options: DonauOptions
-    submit: list[str]  # {script}; {dependency}: nothing, or the two words of `dependency`
+    submit: list[str]  # {script}; {dependency}, {avoid}: nothing, or the two words of `dependency`, `avoid`
     find: list[DonauQuestion]
     ask: list[DonauQuestion]
     all: DonauQuestion  # every job of the user that has not ended
@@ -93,6 +93,8 @@ class DonauDialect(Table, frozen=True, kw_only=True):
     hold: list[str] = []  # {job}; empty: it cannot be done
     release: list[str] = []  # {job}
     help: list[list[str]] = []  # commands whose output tells what the command line knows
+    signs: dict[str, list[str]] = {}  # command line -> words in its answer that tell this generation from
+    # others; none: that it is there at all
     columns: DonauColumns
     patterns: DonauPatterns
     states: dict[str, Literal["queued", "held", "running", "stopped", "ended", "failed"]]
@@ -100,6 +102,7 @@ class DonauDialect(Table, frozen=True, kw_only=True):
     page: Annotated[int, Meta(ge=1, le=1000)] = 200
     login: str = ""  # the command that gets a new token, for messages
     dependency: list[str] = []  # e.g. [-D, "{job}=ENDED"]; {job} once per job, joined by `;`
+    avoid: list[str] = []  # e.g. [-pn, "!{node}"]; {node} once per node, joined by a space
 
 
 class DonauRequeue(Table, frozen=True, kw_only=True):
@@ -126,6 +129,7 @@ class Donau(Table, frozen=True, kw_only=True):
     label: Directive = ""
     job_type: Directive = ""
     dependencies: bool = False  # whether the dialect's `dependency` is known to work here
+    avoid: bool = False  # whether the dialect's `avoid` is
     requeue: DonauRequeue | None = None
     extra: list[Directive] = []
     dialect: DonauDialect | None = None  # required for scheduler: donau

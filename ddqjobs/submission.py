@@ -242,7 +242,7 @@ class Submitter:
         except OSError as error:
             raise _disk(workspace.results, error) from error
         outcome = Outcome(left=left)
-        self._avoid = self._bad_nodes(say)
+        self._avoid = self._bad_nodes(able, say)
         self._planned = {p.run.name: p for p in plan.runs}
         # A dependency only onto a job that was seen a moment ago: nobody knows what else would mean.
         jobs = {p.run.name: p.job for p in plan.runs if p.job and p.state in _IN_QUEUE}
@@ -250,15 +250,16 @@ class Submitter:
             outcome = self._submit_batch(resources, runs, code, jobs, outcome, say)
         return outcome
 
-    def _bad_nodes(self, say: Say) -> tuple[str, ...]:
-        """Nodes to keep away from for a while; said once for each submission."""
+    def _bad_nodes(self, able: Capabilities, say: Say) -> tuple[str, ...]:
+        """Nodes to avoid for a while, if the scheduler can be told; said once for each submission."""
         workspace = self._workspace
         window_s, site = seconds(workspace.site.avoid_bad_nodes), workspace.site.name
         tickets = (t for t in workspace.history().tickets.values() if t.site == site)
         bad = bad_nodes(tickets, time.time(), window_s)
         for node, runs in bad.items():
-            say(f"warning: node {node} is avoided: {', '.join(runs[:3])} failed there")
-        return tuple(bad)
+            what = "is avoided" if able.avoids else f"is not avoided, for site {site} is not told to"
+            say(f"warning: node {node} {what}: {', '.join(runs[:3])} failed there")
+        return tuple(bad) if able.avoids else ()
 
     def shell(self, run: Run, typed: str) -> str:
         """A script that enters a run's environment with the code as it is now. Raises

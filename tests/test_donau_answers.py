@@ -112,6 +112,9 @@ def test_the_words_of_a_submission(generation: str) -> None:
     made = dialect(generation)
     assert submit_words(made, "/a/job.sh", ()) == ["dsub", "-s", "/a/job.sh"]
     assert submit_words(made, "/a/job.sh", ("1", "2")) == ["dsub", "-D", "1=ENDED;2=ENDED", "-s", "/a/job.sh"]
+    if generation == "old":
+        words = ["dsub", "-pn", "!n1 !n10", "-s", "/a/job.sh"]
+        assert submit_words(made, "/a/job.sh", avoid=("n1", "n10")) == words
 
 
 # -- tables ----------------------------------------------------------------------------------------------

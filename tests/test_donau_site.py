@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 from donau_support import DonauProject, Lab
-from support import EXPERIMENT, end_of, fork, task, until
+from support import EXPERIMENT, WORK, end_of, fork, task, until
 from test_exactly_once import die_after
 
 from ddqjobs import submission
 from ddqjobs.claims import Claims
+from ddqjobs.filters import Filters
 from ddqjobs.ledger import Ledger, Submitted, Voided
 from ddqjobs.model import JobState, Status
 from ddqjobs.schedulers.donau import DonauScheduler
@@ -47,6 +48,7 @@ def test_a_matrix_is_done_once(on_donau: DonauProject) -> None:
     assert len(on_donau.open().submit(EXPERIMENT).submitted) == 2
     on_donau.submit_all()
     once_each(on_donau)
+    assert {str(job["after"]) for job in on_donau.lab.jobs().values()} == {"[]"}  # unless the site says so
     assert {job["state"] for job in on_donau.lab.jobs().values()} == {"SUCCEEDED"}
     assert on_donau.open().submit(EXPERIMENT).submitted == {}
 
@@ -54,7 +56,10 @@ def test_a_matrix_is_done_once(on_donau: DonauProject) -> None:
 def test_with_dependencies_the_whole_graph_is_submitted_at_once(on_donau: DonauProject) -> None:
     on_donau.site({"dependencies": True})
     on_donau.pairs(2)
-    assert len(on_donau.open().submit(EXPERIMENT).submitted) == 4
+    jobs = on_donau.open().submit(EXPERIMENT).submitted
+    assert len(jobs) == 4
+    after = {job["id"]: job["after"] for job in on_donau.lab.jobs().values()}
+    assert after[jobs["second.s0"]] == [[jobs["first.s0"], "ENDED"]]
     on_donau.until_over()
     once_each(on_donau)
 
@@ -200,6 +205,80 @@ def test_a_suspended_run_is_not_over(on_donau: DonauProject) -> None:
     on_donau.lab.resume(job)
     on_donau.until_over()
     once_each(on_donau)
+
+
+def test_a_job_that_djob_loses_for_ever_waits_for_its_user(on_donau: DonauProject) -> None:
+    """That djob does not know a job says nothing: it is not given up by itself, however long that lasts."""
+    on_donau.tasks({"first": task()})
+    on_donau.lab.set(closed=True)
+    lost = on_donau.open().submit(EXPERIMENT).submitted["first"]
+    on_donau.site(submit_timeout="0s")  # any patience is over at once
+    on_donau.lab.fault("djob", "lose", times=999)
+    for _ in range(3):
+        planned = on_donau.run("first")
+        assert (planned.status, planned.state) == (Status.ACTIVE, JobState.UNKNOWN)
+        assert "djob does not show it; if that lasts, `ddqjobs cancel` gives it up" in planned.reason
+    assert not any(isinstance(r, Voided) for r in on_donau.records())
+    on_donau.site()
+    assert on_donau.open().submit(EXPERIMENT).submitted == {}
+    on_donau.lab.fault("cancel", "ignore")
+    assert on_donau.cli("cancel", EXPERIMENT, "--yes").code == 0
+    on_donau.lab.mended()
+    assert on_donau.cli("retry", EXPERIMENT).code == 0
+    second = on_donau.open().submit(EXPERIMENT).submitted["first"]
+    on_donau.lab.set(closed=False)  # and now both of them start
+    on_donau.lab.until_over()
+    on_donau.until_over()
+    once_each(on_donau)
+    assert {job: on_donau.lab.jobs()[job]["exit"] for job in (lost, second)} == {lost: 77, second: 0}
+
+
+def lose_two_runs_on_a_node(project: DonauProject) -> None:
+    """``first`` and ``second`` are seen on n1 and fail there as on a broken node; ``third`` is still to come."""
+    broken = (
+        'echo "$DDQJOBS_RUN" >> "$TRACE"; until [ -e "$TRACE.go" ]; do sleep 0.05; done; '
+        'echo "CUDA error: uncorrectable ECC error encountered"; exit 1'
+    )
+    lost = task(command=["sh", "-c", broken])
+    project.lab.set(hosts=["n1", "n10"])
+    project.tasks(
+        {"first": lost, "second": lost, "third": task()}, work='echo "$HOSTNAME" > "$TRACE.third"; ' + WORK
+    )
+    project.open().submit(EXPERIMENT, Filters(runs=("first", "second")))
+    until(lambda: {project.run(name).node for name in ("first", "second")} == {"n1"})
+    project.trace.with_name("trace.go").touch()
+    project.until_over()
+    assert "node: exit 1: CUDA error: uncorrectable ECC" in project.run("first").reason
+
+
+def test_a_bad_node_is_avoided_only_where_the_site_says_how(on_donau: DonauProject) -> None:
+    lose_two_runs_on_a_node(on_donau)
+    old = on_donau.lab.generation == "old"
+    on_donau.site({"avoid": old})  # of the new one nobody knows how to say it
+    said: list[str] = []
+    on_donau.open().submit(EXPERIMENT, Filters(runs=("third",)), say=said.append)
+    what = "is avoided" if old else "is not avoided, for site donau is not told to"
+    assert said[0] == f"warning: node n1 {what}: first, second failed there"
+    assert on_donau.until_over()["third"].status is Status.DONE
+    assert on_donau.trace.with_name("trace.third").read_text() == ("n10\n" if old else "n1\n")
+
+
+def test_a_bad_node_is_not_said_to_be_avoided_unless_it_is(on_donau: DonauProject) -> None:
+    lose_two_runs_on_a_node(on_donau)
+    said = on_donau.cli("submit", EXPERIMENT, "third")
+    assert said.code == 0, said
+    assert f"node n1 is not avoided, for site {on_donau.name} is not told to" in said.stdout + said.stderr
+    assert {job["on"] for job in on_donau.lab.jobs().values()} == {""}
+
+
+@pytest.mark.parametrize("switch", ["avoid", "dependencies"])
+def test_a_switch_without_words_for_it_is_bad_input(on_donau: DonauProject, switch: str) -> None:
+    key = {"avoid": "avoid", "dependencies": "dependency"}[switch]
+    on_donau.site({switch: True, "dialect": {key: [], "submit": ["dsub", "-s", "{script}"]}})
+    said = on_donau.cli("plan", EXPERIMENT, "--site", on_donau.name)
+    assert said.code == 2, said
+    assert f"where donau.{switch} is on" in said.stderr
+    assert f"needs the word {{{key}}}" in said.stderr
 
 
 def test_what_a_script_said_that_never_began_is_shown(on_donau: DonauProject) -> None:

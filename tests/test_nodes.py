@@ -38,6 +38,7 @@ def test_two_runs_make_a_node_bad(failure: F) -> None:
         ("b", "n1", F.TIMEOUT, 995),
         ("b", "n1", F.NODE, 850),  # long ago
         ("b", "n[1-2]", F.NODE, 995),  # one of two nodes: who knows which
+        ("b", "n1(8)", F.NODE, 995),  # some scheduler's way to write something more
         ("b", "", F.NODE, 995),
     ],
 )

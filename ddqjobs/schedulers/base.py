@@ -41,6 +41,7 @@ class Capabilities(Frozen, frozen=True, kw_only=True):
     arrays: bool = False  # several elements in one submission
     dependencies: bool = False  # `after` is honoured
     own_dependencies: bool = False  # by each element for itself, whatever the others of its array wait for
+    avoids: bool = False  # can be told of nodes to keep away from
     restarts: bool = True  # may start a job again that its script did not ask for (requeue)
 
 
@@ -60,7 +61,7 @@ class Submission(Frozen, frozen=True, kw_only=True):
     folder: str  # existing absolute folder: job.sh lies here, the scheduler's own output goes to out/
     resources: Resources
     elements: tuple[Element, ...]
-    avoid: tuple[str, ...] = ()  # nodes that it shall not start on, where the scheduler can be told
+    avoid: tuple[str, ...] = ()  # nodes that it shall not start on, where `avoids` is true
 
     @property
     def script(self) -> Path:

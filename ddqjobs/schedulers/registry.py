@@ -10,7 +10,7 @@ from ddqjobs.units import seconds
 
 _CAPABILITIES = {
     "local": Capabilities(arrays=True, dependencies=True, own_dependencies=True),
-    "slurm": Capabilities(arrays=True, dependencies=True),
+    "slurm": Capabilities(arrays=True, dependencies=True, avoids=True),
 }
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from donaulab.runner import session
-from donaulab.state import CANCELLED, ENDED, Job, State, locked
+from donaulab.state import CANCELLED, ENDED, Job, State, hosts_of, locked
 
 PAGE = 200
 # option of dsub -> what it sets; the value is the next word
@@ -137,6 +137,7 @@ def job_of(options: dict[str, str]) -> Job:
         "stdout": options.get("stdout", ""),
         "stderr": options.get("stderr", ""),
         "requeue": options.get("requeue", ""),
+        "on": options.get("on", ""),
         "after": after,
         "cwd": options.get("cwd") or str(Path.cwd()),
     }
@@ -209,7 +210,7 @@ def listing(state: State, jobs: Sequence[Job], columns: str, fault: str) -> Said
 def cells(state: State, job: Job, fault: str) -> dict[str, str]:
     """What a row may show."""
     word = shown(job, fault)
-    host = (state.data["hosts"] or ["labhost"])[0]
+    host = hosts_of(job, state.data)[0]
     return {
         "JOB_ID": job["id"],
         "JOB_NAME": job["name"],

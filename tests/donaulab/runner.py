@@ -14,7 +14,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from donaulab.state import CANCELLED, Job, locked
+from donaulab.state import CANCELLED, Job, hosts_of, locked
 
 GRACE_S = 2.0  # between TERM and KILL of a cancellation
 
@@ -49,7 +49,7 @@ def requeued(job: Job, code: int) -> bool:
 
 def start(folder: Path, job: Job, data: dict[str, Any], replica: int) -> subprocess.Popen[bytes]:
     """One replica, in a session of its own."""
-    hosts = data["hosts"] or ["labhost"]
+    hosts = hosts_of(job, data)
     variables = {k: v for k, v in os.environ.items() if not k.startswith(("DDQJOBS_", "DONAULAB_JOB"))}
     variables.update(BATCH_JOB_ID=job["id"], CCS_JOB_ID=job["id"], HOSTNAME=hosts[replica % len(hosts)])
     if job["cosched"]:

@@ -71,6 +71,12 @@ class State:
         return child.pid
 
 
+def hosts_of(job: Job, data: dict[str, Any]) -> list[str]:
+    """Hosts that a job may start on: all but those of ``-pn '!HOST ...'``."""
+    avoided = {word[1:] for word in job["on"].split() if word.startswith("!")}
+    return [host for host in data["hosts"] or ["labhost"] if host not in avoided]
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[State]:
     """The state, which is written back at the end."""

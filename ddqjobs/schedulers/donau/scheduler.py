@@ -22,7 +22,11 @@ _FOREIGN = ("DDQJOBS_",)  # of a job that we may be part of
 _MOST_DETAILS = 5  # jobs that are asked for one by one in one look
 _LOOKS = 3  # at jobs that djob does not show, before a cancellation counts as done
 _MOST_UNREAD = 3  # answers of dsub in a row that could not be read: then somebody has to look at them
-_NOT_SHOWN = Observation(state=JobState.UNKNOWN, detail="djob does not show it")
+# Never `forgotten`: that djob does not show a job says nothing (docs/donau.md), so only its user gives it up.
+_NOT_SHOWN = Observation(
+    state=JobState.UNKNOWN,
+    detail="djob does not show it; if that lasts, `ddqjobs cancel` gives it up and `retry` brings it back",
+)
 _OVER = (JobState.ENDED,)
 
 
@@ -57,7 +61,8 @@ class DonauScheduler:
 
     @property
     def capabilities(self) -> Capabilities:
-        """No arrays: no variable tells a job its index. Dependencies where the site says they work."""
+        """No arrays: no variable tells a job its index. Dependencies, and nodes to avoid, where the site says
+        that they work."""
         return capabilities(self._site)
 
     def submit(self, submission: Submission) -> Mapping[int, str]:
@@ -71,9 +76,9 @@ class DonauScheduler:
                 "donau.dialect.patterns"
             )
         element = submission.elements[0]
-        argv = submit_words(self._dialect, str(submission.script), element.after)
+        argv = submit_words(self._dialect, str(submission.script), element.after, submission.avoid)
         self._calls.wait()
-        done = process.run(argv, timeout=self._submit_s, env=_environment(), cwd=submission.folder)
+        done = process.run(argv, timeout=self._submit_s, env=environment(), cwd=submission.folder)
         _keep(Path(submission.folder) / "out" / "dsub.txt", done)
         kind, words = answers.submitted(done, self._dialect)
         self._unread = self._unread + 1 if kind is Kind.UNKNOWN else 0
@@ -221,8 +226,7 @@ class DonauScheduler:
         return answers.by_job(found, jobs, self._dialect)
 
     def _require_donau(self) -> None:
-        """There is another program of the name dsub (Google's batch tools): it has neither of these."""
-        if not (shutil.which("djob") or os.environ.get("CCS_CLI_HOME")):
+        if not commands_are_here():
             raise SchedulerError(
                 f"site {self._name}: there is no djob here, so this is no login node of a Donau cluster; "
                 "load Donau's commands, or choose another --site"
@@ -245,7 +249,7 @@ class DonauScheduler:
     def _ask(self, argv: Sequence[str]) -> process.Completed:
         """Runs a command. Raises LoginError, and SchedulerError when it did not start or end."""
         self._calls.wait()
-        done = process.run(argv, timeout=self._ask_s, env=_environment())
+        done = process.run(argv, timeout=self._ask_s, env=environment())
         words = answers.login(done, self._dialect)
         if words:
             raise self._login(words)
@@ -271,18 +275,24 @@ class DonauScheduler:
 
 def capabilities(site: Donau) -> Capabilities:
     """What a Donau site can express."""
-    able = site.dependencies and site.dialect is not None and bool(site.dialect.dependency)
-    return Capabilities(dependencies=able, restarts=False)
+    return Capabilities(dependencies=site.dependencies, avoids=site.avoid, restarts=False)
 
 
-def submit_words(dialect: DonauDialect, script: str, after: Sequence[str]) -> list[str]:
-    """The command line that submits a script, which is to wait for some jobs."""
-    waits: list[str] = []
-    if after:
-        option, value = dialect.dependency
-        waits = [option, ";".join(value.replace("{job}", job) for job in after)]
-    words = (waits if word == "{dependency}" else [_filled(word, script=script)] for word in dialect.submit)
+def submit_words(
+    dialect: DonauDialect, script: str, after: Sequence[str] = (), avoid: Sequence[str] = ()
+) -> list[str]:
+    """The command line that submits a script, which is to wait for some jobs and avoid some nodes."""
+    several = {
+        "{dependency}": _joined(dialect.dependency, ";", [{"job": job} for job in after]),
+        "{avoid}": _joined(dialect.avoid, " ", [{"node": node} for node in avoid]),
+    }
+    words = (several.get(word, [_filled(word, script=script)]) for word in dialect.submit)
     return [word for some in words for word in some]
+
+
+def _joined(words: Sequence[str], between: str, values: Sequence[Mapping[str, str]]) -> list[str]:
+    """An option and its value, which names each of some things; nothing if there are none."""
+    return [words[0], between.join(_filled(words[1], **each) for each in values)] if values else []
 
 
 def _filled(word: str, **values: str) -> str:
@@ -302,7 +312,14 @@ def _about(
     return list(jobs)
 
 
-def _environment() -> dict[str, str]:
+def commands_are_here() -> bool:
+    """Whether this is Donau: there is another program of the name dsub (Google's batch tools), which has
+    neither of these."""
+    return bool(shutil.which("djob") or os.environ.get("CCS_CLI_HOME"))
+
+
+def environment() -> dict[str, str]:
+    """Variables for Donau's commands."""
     return {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
 
 

@@ -53,8 +53,8 @@ class SlurmScheduler:
 
     @property
     def capabilities(self) -> Capabilities:
-        """Arrays and dependencies."""
-        return Capabilities(arrays=True, dependencies=True)
+        """Arrays, dependencies, nodes to avoid."""
+        return Capabilities(arrays=True, dependencies=True, avoids=True)
 
     def submit(self, submission: Submission) -> Mapping[int, str]:
         """One ``sbatch``; see :class:`~ddqjobs.schedulers.base.Scheduler`.
