@@ -26,7 +26,8 @@ from pathlib import Path
 import msgspec
 
 from ddqjobs import environments, process, uv_settings
-from ddqjobs.environments import Check, CheckResult, Environment, Ready
+from ddqjobs.declaration import Check
+from ddqjobs.environments import CheckResult, Environment, Ready
 from ddqjobs.errors import EnvironmentNotReadyError
 from ddqjobs.model import Owner
 from ddqjobs.process import Completed
@@ -304,7 +305,7 @@ def _job_variables(environment: Environment, folder: Path) -> dict[str, str]:
     """Variables as a job in the environment has them, whatever shell we were started from."""
     kept = {n: v for n, v in os.environ.items() if not n.startswith(("PYTHON", "VIRTUAL_ENV", "CONDA_"))}
     path = f"{folder / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return {**kept, MARK: str(folder), "PATH": path, **environment.declaration.variables}
+    return {**kept, MARK: str(folder), "PATH": path, **environments.variables(environment, folder)}
 
 
 def _interpreter(version: str) -> str:

@@ -24,53 +24,13 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
-from msgspec import Meta
 
-from ddqjobs import document
+from ddqjobs import check_environment, document
+from ddqjobs.declaration import Declaration, fill
 from ddqjobs.errors import EnvironmentNotReadyError, InputError, MissingError, Problem, nearest
 from ddqjobs.shipped import Files
-from ddqjobs.units import seconds
-
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
-Variable = Annotated[
-    str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="a name of an environment variable")
-]
-FileName = Annotated[
-    str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", description="a file name without folder")
-]
-
-
-class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Base of all sections: an unknown key is an error."""
-
-
-class Check(Table, frozen=True, kw_only=True):
-    """A command for the environment's interpreter that must exit with 0. ``files`` are what it may import
-    of ddqjobs, as paths of files or folders from above the package: it sees no others."""
-
-    command: Annotated[list[str], Meta(min_length=1)]
-    files: list[str] = []
-    timeout: str = "10m"
-
-
-class Declaration(Table, frozen=True, kw_only=True):
-    """A whole env.yaml. ``fallback_indexes`` are asked only when the configured indexes and wheel folders
-    lack something; ``overrides`` names a file of requirements that replace what packages ask for."""
-
-    name: Name
-    title: str = ""
-    python: Annotated[str, Meta(pattern=r"^3\.\d+(\.\d+)?$", description="3.MINOR or 3.MINOR.PATCH")]
-    platform: str = "x86_64-manylinux_2_28"
-    requirements: FileName = "requirements.txt"
-    overrides: FileName | None = None
-    lock: FileName = "lock.txt"
-    wheels: list[str] = []  # folders or pages with wheels, on top of the configured ones
-    fallback_indexes: list[str] = []
-    variables: dict[Variable, str] = {}  # for whatever runs in the environment
-    checks: dict[Name, Check] = {}
 
 
 @dataclass(frozen=True)
@@ -144,26 +104,32 @@ def load(name: str, files: Files) -> Environment:
     ]
     if declaration.name != name:
         problems.append(Problem(*read.line_of(("name",)), f"name must be '{name}', like its folder"))
-    problems += _check_problems(read)
+    lock = found["lock"]
+    text = lock.read_text(encoding="utf-8") if lock else ""
+    problems += [*_absent_files(read), *check_environment.check(read, pins(text))]
     if problems:
         raise InputError(sorted(problems))
-    lock = found["lock"]
     return Environment(
         declaration=declaration,
         path=names[name],
         requirements=found["requirements"] or Path(),
         overrides=found.get("overrides"),
         lock_path=lock or names[name].parent / declaration.lock,
-        lock=lock.read_text(encoding="utf-8") if lock else "",
+        lock=text,
         check_files=tuple(_check_files(declaration)),
     )
 
 
 def identity(environment: Environment) -> str:
-    """Digest of what decides the results of runs in this environment: Python, lock, variables."""
+    """Digest of what decides the results of runs in this environment: Python, lock, variables, the revisions
+    of code trees, build steps."""
     pins = [line.strip() for line in environment.lock.splitlines() if not line.lstrip().startswith("#")]
     declaration = environment.declaration
-    return _sha256([declaration.python, declaration.platform, sorted(declaration.variables.items()), pins])
+    parts = [declaration.python, declaration.platform, sorted(declaration.variables.items()), pins]
+    if declaration.trees or declaration.steps or declaration.from_source:
+        trees = sorted((name, tree.revision) for name, tree in declaration.trees.items())
+        parts += [trees, [*declaration.steps.items()], sorted(declaration.from_source)]
+    return _sha256(parts)
 
 
 def digest(environment: Environment) -> str:
@@ -215,6 +181,12 @@ def require(base_dir: Path, environment: Environment) -> Ready:
     return found.ready
 
 
+def variables(environment: Environment, folder: Path) -> dict[str, str]:
+    """Variables for whatever runs in the environment that lies in ``folder``."""
+    values = {"environment": str(folder), "trees": str(folder / TREES)}
+    return {name: fill(value, values) for name, value in environment.declaration.variables.items()}
+
+
 def pins(lock: str) -> dict[str, str]:
     """Package -> version of a lock, names as PEP 503 writes them."""
     words = (line.split()[0] for line in lock.splitlines() if line[:1].isalnum())
@@ -234,12 +206,8 @@ def _parts(declaration: Declaration) -> Iterator[tuple[str, str]]:
         yield "overrides", declaration.overrides
 
 
-def _check_problems(read: document.Document[Declaration]) -> Iterator[Problem]:
+def _absent_files(read: document.Document[Declaration]) -> Iterator[Problem]:
     for name, check in read.value.checks.items():
-        try:
-            seconds(check.timeout)
-        except ValueError as error:
-            yield Problem(*read.line_of(("checks", name, "timeout")), str(error))
         for number, file in enumerate(check.files):
             if ".." in Path(file).parts or Path(file).is_absolute() or not (_CODE / file).exists():
                 where = read.line_of(("checks", name, "files", number))
@@ -271,4 +239,5 @@ def _sha256(content: object) -> str:
     return hashlib.sha256(msgspec.json.encode(content)).hexdigest()
 
 
+TREES = "trees"  # code trees lie here, in the environment's folder
 _CODE = Path(__file__).resolve().parent.parent  # the folder above the package
