@@ -25,7 +25,7 @@ from pathlib import Path
 
 import msgspec
 
-from ddqjobs import environments, process, uv_settings
+from ddqjobs import build_failures, environments, process, uv_settings
 from ddqjobs.declaration import Check
 from ddqjobs.environments import CheckResult, Environment, Ready
 from ddqjobs.errors import EnvironmentNotReadyError
@@ -133,7 +133,7 @@ class _Tools:
             yield
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            meaning = uv_settings.explain("No space left on device") if full else str(error)
+            meaning = build_failures.explain("No space left on device") if full else str(error)
             raise self.failure(meaning) from error
 
     def failure(self, meaning: str) -> EnvironmentNotReadyError:
@@ -190,7 +190,7 @@ class _Tools:
         if done.timed_out:
             raise self.failure(f"{doing} did not end in time")
         if done.code:
-            raise self.failure(f"{doing} failed: {uv_settings.explain(done.stderr or done.stdout)}")
+            raise self.failure(f"{doing} failed: {build_failures.explain(done.stderr or done.stdout)}")
 
     def _record(self, text: str) -> None:
         with self.log.open("a", encoding="utf-8") as log:
