@@ -7,15 +7,17 @@ the environment is verified again and not built again.
 On disk, below the site's folder for environments::
 
     <name>-<identity>              symbolic link to the build that is in use
-    .builds/<name>/<build>/        one build: the virtual environment, ready.json (written last)
-    .logs/<name>.log               what the last build or verification said
+    .builds/<name>/<build>/        one build: the virtual environment, its code trees (trees/), stamps of what
+                                   was done (.steps/), files.txt and built.json when all was done, ready.json
+                                   when it was verified
+    .logs/<name>/<step>.log        what each step of the last build or verification said
     .locks/<name>                  held while one process builds; others wait
     .uv-cache/  .uv-python/        uv's, shared by all environments
 
 A build is made where it stays, for compiled packages, editable installs and scripts hold absolute paths
 and break when moved; what is put in place by an atomic rename is the link to it. So a job that started in
-an older build keeps it, and a build that was broken or killed is never seen at all.
-:mod:`ddqjobs.environment_build` makes them.
+an older build keeps it, and a build that was broken or killed is never seen at all: the next one goes on
+with it. :mod:`ddqjobs.environment_build` makes them.
 """
 
 from __future__ import annotations
@@ -57,6 +59,17 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
     output: str
 
 
+class Built(msgspec.Struct, frozen=True, kw_only=True):
+    """That all steps of a build were done: its ``built.json``. ``files`` is the digest of its files.txt."""
+
+    name: str
+    identity: str
+    files: str
+    steps: dict[str, float]  # seconds
+    host: str
+    built_at: float  # seconds since the epoch
+
+
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
     """The proof that an environment works: its ``ready.json``."""
 
@@ -68,16 +81,25 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     checks: dict[str, CheckResult]
     host: str
     verified_at: float  # seconds since the epoch
+    files: str = ""  # digest of the files that were verified
 
 
 @dataclass(frozen=True)
 class State:
-    """Whether an environment is ready, and if not, why. ``built``: it only has to be verified again."""
+    """Whether an environment is ready, and if not, why. ``built``: it only has to be verified."""
 
     location: Path
     ready: Ready | None = None
     reason: str = ""
     built: bool = False
+    older: bool = False  # a build for another lock or declaration is there
+
+    @property
+    def word(self) -> str:
+        """ready; unverified: built for what is declared; stale: built for something else; missing."""
+        if self.ready is not None:
+            return "ready"
+        return "unverified" if self.built else "stale" if self.older else "missing"
 
 
 def declared(files: Files) -> dict[str, Path]:
@@ -123,9 +145,9 @@ def load(name: str, files: Files) -> Environment:
 def identity(environment: Environment) -> str:
     """Digest of what decides the results of runs in this environment: Python, lock, variables, the revisions
     of code trees, build steps."""
-    pins = [line.strip() for line in environment.lock.splitlines() if not line.lstrip().startswith("#")]
     declaration = environment.declaration
-    parts = [declaration.python, declaration.platform, sorted(declaration.variables.items()), pins]
+    variables = sorted(declaration.variables.items())
+    parts: list[object] = [declaration.python, declaration.platform, variables, pin_lines(environment.lock)]
     if declaration.trees or declaration.steps or declaration.from_source:
         trees = sorted((name, tree.revision) for name, tree in declaration.trees.items())
         parts += [trees, [*declaration.steps.items()], sorted(declaration.from_source)]
@@ -144,19 +166,34 @@ def location(base_dir: Path, environment: Environment) -> Path:
     return base_dir / f"{environment.name}-{identity(environment)[:12]}"
 
 
+def links(base_dir: Path, name: str) -> list[Path]:
+    """The links to builds of an environment, for whatever lock they were made."""
+    return sorted(link for link in base_dir.glob(f"{name}-" + "?" * 12) if link.is_symlink())
+
+
+def folder(base_dir: Path, environment: Environment) -> Path:
+    """The build that is in use, by the path by which it was made. Raises OSError if there is none."""
+    link = location(base_dir, environment)
+    return link.parent / link.readlink()
+
+
 def state(base_dir: Path, environment: Environment) -> State:
     """Whether the environment is ready. Reads two small files and starts nothing."""
     place = location(base_dir, environment)
+    older = any((link / READY).exists() for link in links(base_dir, environment.name) if link != place)
     if not environment.lock:
-        return State(place, reason="it is not locked")
+        return State(place, reason="it is not locked", older=older)
     try:
-        ready = msgspec.json.decode((place / "ready.json").read_bytes(), type=Ready)
+        ready = msgspec.json.decode((place / READY).read_bytes(), type=Ready)
     except FileNotFoundError:
-        return State(place, reason="it is not built" + _other_builds(place, environment.name))
+        if (place / BUILT).exists():
+            return State(place, reason="it is built but not verified", built=True, older=older)
+        also = " for the present lock (an older build is there)" if older else ""
+        return State(place, reason=f"it is not built{also}", older=older)
     except (OSError, msgspec.MsgspecError) as error:
-        return State(place, reason=f"{place / 'ready.json'} cannot be read ({error})")
+        return State(place, reason=f"{place / READY} cannot be read ({error})")
     if ready.identity != identity(environment):
-        return State(place, reason="it was built from another lock")
+        return State(place, reason="it was built from another lock", older=True)
     if not (place / "bin" / "python").exists():
         return State(place, reason="its Python interpreter is gone from this machine")
     if ready.digest != digest(environment):
@@ -185,6 +222,11 @@ def variables(environment: Environment, folder: Path) -> dict[str, str]:
     """Variables for whatever runs in the environment that lies in ``folder``."""
     values = {"environment": str(folder), "trees": str(folder / TREES)}
     return {name: fill(value, values) for name, value in environment.declaration.variables.items()}
+
+
+def pin_lines(lock: str) -> list[str]:
+    """The lines of a lock that mean something."""
+    return [line.strip() for line in lock.splitlines() if not line.lstrip().startswith("#")]
 
 
 def pins(lock: str) -> dict[str, str]:
@@ -225,12 +267,6 @@ def _check_files(declaration: Declaration) -> list[tuple[str, Path]]:
     return sorted(found.items())
 
 
-def _other_builds(place: Path, name: str) -> str:
-    """Says so when the environment was built from another lock or declaration before."""
-    others = [path for path in place.parent.glob(f"{name}-" + "?" * 12) if (path / "ready.json").exists()]
-    return " for the present lock (an older build is there)" if others else ""
-
-
 def _no_base(base: str, named_by: Path) -> Path:
     raise MissingError(f"{named_by}: an environment has no base, so not {base}")
 
@@ -239,5 +275,6 @@ def _sha256(content: object) -> str:
     return hashlib.sha256(msgspec.json.encode(content)).hexdigest()
 
 
+READY, BUILT, FILES = "ready.json", "built.json", "files.txt"  # of a build, the first written last
 TREES = "trees"  # code trees lie here, in the environment's folder
 _CODE = Path(__file__).resolve().parent.parent  # the folder above the package

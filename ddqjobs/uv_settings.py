@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -48,6 +48,28 @@ def uv_environment(base_dir: Path, environ: Mapping[str, str], pip: Mapping[str,
     }.items():
         variables.setdefault(name, value)
     return variables
+
+
+def offline(base_dir: Path, environ: Mapping[str, str], source: Path) -> dict[str, str]:
+    """Variables for uv where only what ``env fetch`` left in ``source`` may be used, whatever was set."""
+    kept = {n: v for n, v in environ.items() if not (n.startswith("UV_") and ("INDEX" in n or "LINKS" in n))}
+    only = {"UV_FIND_LINKS": str(source / "wheels"), "UV_NO_INDEX": "true", "UV_OFFLINE": "true"}
+    only["UV_PYTHON_DOWNLOADS"] = "never"
+    return uv_environment(base_dir, {**kept, **only}, {})
+
+
+def add(variables: dict[str, str], name: str, separator: str, values: Iterable[str]) -> None:
+    """Appends values to what a variable holds."""
+    joined = separator.join(filter(None, [variables.get(name, ""), *values]))
+    if joined:
+        variables[name] = joined
+
+
+def add_indexes(variables: dict[str, str], indexes: Sequence[str]) -> None:
+    """Further indexes. The best version of all counts; every file's hash is in the lock, so that is safe."""
+    if indexes:
+        add(variables, "UV_INDEX", " ", indexes)
+        variables["UV_INDEX_STRATEGY"] = "unsafe-best-match"
 
 
 def from_pip(pip: Mapping[str, str]) -> dict[str, str]:
