@@ -11,13 +11,6 @@ import os
 import time
 from pathlib import Path
 
-<<<<<<< HEAD
-import msgspec
-
-from ddqjobs import build_failures, environments, process, uv_settings
-from ddqjobs.declaration import Check
-from ddqjobs.environments import CheckResult, Environment, Ready
-=======
 from ddqjobs import environment_checks, environment_steps, environments
 from ddqjobs.environment_tools import How, Progress, Tools
 from ddqjobs.environment_turns import (
@@ -30,7 +23,6 @@ from ddqjobs.environment_turns import (
     write,
 )
 from ddqjobs.environments import READY, Environment, Ready
->>>>>>> e7d77cfd2f82c797e6b82f270f82f48cea1ca3fe
 from ddqjobs.errors import EnvironmentNotReadyError
 
 _ANYWHERE = How()
@@ -116,92 +108,6 @@ def lock(environment: Environment, base_dir: Path, *, progress: Progress, upgrad
     return environment.lock_path
 
 
-<<<<<<< HEAD
-class _Tools:
-    """What all steps of one build share: the log, uv and its variables, progress, and how errors are told."""
-
-    def __init__(self, environment: Environment, base_dir: Path, progress: Progress) -> None:
-        self.environment = environment
-        self.base_dir = base_dir
-        self.log = base_dir / ".logs" / f"{environment.name}.log"
-        self.variables: dict[str, str] = {}
-        self._progress = progress
-
-    def say(self, text: str) -> None:
-        self._progress(f"{self.environment.name}: {text}")
-
-    @contextlib.contextmanager
-    def translated(self) -> Iterator[None]:
-        """Prepares the folder for environments; what the operating system refuses becomes a clear error."""
-        try:
-            self.log.parent.mkdir(parents=True, exist_ok=True)
-            self.log.write_text("", encoding="utf-8")
-            yield
-        except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            meaning = build_failures.explain("No space left on device") if full else str(error)
-            raise self.failure(meaning) from error
-
-    def failure(self, meaning: str) -> EnvironmentNotReadyError:
-        return EnvironmentNotReadyError(f"environment {self.environment.name}: {meaning}; log: {self.log}")
-
-    def uv(self, words: Sequence[str], doing: str, extra: dict[str, str] | None = None) -> Completed:
-        """Runs uv with the user's settings and returns how it ended, well or not."""
-        from uv import find_uv_bin  # late: only builds need it
-
-        if not self.variables:
-            pip = uv_settings.pip_settings(os.environ)
-            self.variables = uv_settings.uv_environment(self.base_dir, os.environ, pip)
-            wheels = ",".join(self.environment.declaration.wheels)
-            if wheels:
-                given = self.variables.get("UV_FIND_LINKS")
-                self.variables["UV_FIND_LINKS"] = f"{given},{wheels}" if given else wheels
-        return self.run([find_uv_bin(), *words], doing, {**self.variables, **(extra or {})})
-
-    def uv_with_fallback(self, words: Sequence[str], doing: str) -> None:
-        """uv from the configured sources; only if one lacks something, with the fallback indexes as well.
-
-        Not at once with all: uv would ask the fallbacks for every package, and stop where a network is
-        closed to them.
-        """
-        done = self.uv(words, doing)
-        fallbacks = self.environment.declaration.fallback_indexes
-        lacking = uv_settings.lacking(done.stderr) if done.code else ""
-        if fallbacks and lacking:
-            indexes = [self.variables.get("UV_INDEX", ""), *fallbacks]
-            extra = {"UV_INDEX": " ".join(filter(None, indexes)), "UV_INDEX_STRATEGY": "unsafe-best-match"}
-            also = ", ".join(fallbacks)
-            done = self.uv(words, f"{doing}, also from {also}", extra)
-            doing += f" (the configured indexes and wheel folders lack {lacking}; asked {also})"
-        self.require(done, doing)
-
-    def run(
-        self,
-        argv: Sequence[str],
-        doing: str,
-        env: dict[str, str],
-        timeout: float = BUILD_TIMEOUT,
-        **where: Path,
-    ) -> Completed:
-        """Runs a command, with signs of life while it runs; argv and output go to the log."""
-        self._record(f"\n$ {' '.join(argv)}\n")
-        with _ticking(self.say, doing):
-            done = process.run(argv, timeout=timeout, env=env, cwd=where.get("cwd", self.base_dir))
-        ending = f"no end after {timeout:.0f} s" if done.timed_out else f"exit code {done.code}"
-        self._record(f"{done.stdout}{done.stderr}[{ending}]\n")
-        return done
-
-    def require(self, done: Completed, doing: str) -> None:
-        """Raises unless the command went well."""
-        if done.timed_out:
-            raise self.failure(f"{doing} did not end in time")
-        if done.code:
-            raise self.failure(f"{doing} failed: {build_failures.explain(done.stderr or done.stdout)}")
-
-    def _record(self, text: str) -> None:
-        with self.log.open("a", encoding="utf-8") as log:
-            log.write(text)
-=======
 def remove(environment: Environment, base_dir: Path, *, progress: Progress) -> int:
     """Removes all builds of the environment, for whatever lock, and its logs; how many builds there were.
     The link goes first: nothing half removed is ever found. Raises EnvironmentNotReadyError."""
@@ -215,7 +121,6 @@ def remove(environment: Environment, base_dir: Path, *, progress: Progress) -> i
         for folder in folders:
             remove_folder(folder)
         return len(folders)
->>>>>>> e7d77cfd2f82c797e6b82f270f82f48cea1ca3fe
 
 
 def _build(tools: Tools, *, alone: bool) -> Ready:

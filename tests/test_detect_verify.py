@@ -37,7 +37,7 @@ def test_all_is_well() -> None:
     ],
 )
 def test_what_is_not_as_it_should_be(changed: dict[str, Any], message: str) -> None:
-    with pytest.raises(verify.Wrong, match=message):
+    with pytest.raises(verify_ops.Wrong, match=message):
         verify.verify({}, arguments(**changed))
 
 
@@ -68,7 +68,7 @@ def test_wrong_operators(
 
     verify_ops.CHECKS[name]("cpu")
     monkeypatch.setattr(module, operator, wrong)
-    with pytest.raises(verify.Wrong, match=message):
+    with pytest.raises(verify_ops.Wrong, match=message):
         verify_ops.CHECKS[name]("cpu")
 
 
@@ -79,12 +79,12 @@ def test_wrong_attention_and_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     right = multi_scale_deform_attn.multi_scale_deformable_attn_pytorch
     shifted = lambda v, s, p, w: right(v, s, p + 0.01, w)  # noqa: E731
     monkeypatch.setattr(multi_scale_deform_attn, "multi_scale_deformable_attn_pytorch", shifted)
-    with pytest.raises(verify.Wrong, match="result of deformable attention"):
+    with pytest.raises(verify_ops.Wrong, match="result of deformable attention"):
         verify_ops.check_deformable_attention("cpu")
     formula = focal_loss.py_sigmoid_focal_loss
     halved = lambda *args, **kwargs: formula(*args, **kwargs) / 2  # noqa: E731
     monkeypatch.setattr(focal_loss, "py_sigmoid_focal_loss", halved)
-    with pytest.raises(verify.Wrong, match="result of sigmoid_focal_loss"):
+    with pytest.raises(verify_ops.Wrong, match="result of sigmoid_focal_loss"):
         verify_ops.check_focal_loss("cpu")
 
 

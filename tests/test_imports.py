@@ -24,11 +24,7 @@ OURS = {name: path for name, path in MODULES.items() if name not in DETECT}
 # Modules that read and write no state: text and data in, data out.
 PURE = {
     "ddqjobs.model", "ddqjobs.units", "ddqjobs.experiment", "ddqjobs.site", "ddqjobs.declaration",
-<<<<<<< HEAD
-    "ddqjobs.check", "ddqjobs.matrix",
-=======
     "ddqjobs.check", "ddqjobs.check_environment", "ddqjobs.matrix",
->>>>>>> e7d77cfd2f82c797e6b82f270f82f48cea1ca3fe
     "ddqjobs.history", "ddqjobs.plan", "ddqjobs.filters", "ddqjobs.estimate", "ddqjobs.failures",
     "ddqjobs.verdict", "ddqjobs.retention", "ddqjobs.examination", "ddqjobs.canary", "ddqjobs.nodes",
     "ddqjobs.build_failures",
