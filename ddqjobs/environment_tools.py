@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddqjobs import process, uv_settings
+from ddqjobs import build_failures, process, uv_settings
 from ddqjobs.declaration import fill
 from ddqjobs.environments import Environment, variables
 from ddqjobs.errors import EnvironmentNotReadyError
@@ -31,7 +31,7 @@ if ! command -v module > /dev/null; then
     [ ! -r "$init" ] || . "$init"
   done
 fi
-command -v module > /dev/null || { echo "there is no module command here" >&2; exit 69; }
+command -v module > /dev/null || { echo "module: command not found" >&2; exit 69; }
 for name; do module load "$name" >&2 || { echo "module load $name failed" >&2; exit 69; }; done
 env -0
 """
@@ -76,7 +76,7 @@ class Tools:
             yield
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            meaning = uv_settings.explain("No space left on device") if full else str(error)
+            meaning = build_failures.explain("No space left on device") if full else str(error)
             raise self.failure(meaning) from error
 
     def failure(self, meaning: str) -> EnvironmentNotReadyError:
@@ -96,8 +96,7 @@ class Tools:
         done = process.run(["bash", "-c", _MODULES, "modules", *names], timeout=300, env=dict(os.environ))
         self._record(f"$ module load {' '.join(names)}\n{done.stderr}")
         if done.code or done.timed_out:
-            lines = done.stderr.strip().splitlines()
-            raise self.failure(f"loading modules: {lines[-1] if lines else 'no answer'}")
+            raise self.failure(f"loading modules: {build_failures.explain(done.stderr)}")
         pairs = (entry.partition("=") for entry in done.stdout.split("\0") if "=" in entry)
         return {name: value for name, _, value in pairs}
 
@@ -177,7 +176,7 @@ class Tools:
         if done.timed_out:
             raise self.failure(f"{doing} did not end in time")
         if done.code:
-            raise self.failure(f"{doing} failed: {uv_settings.explain(done.stdout or done.stderr)}")
+            raise self.failure(f"{doing} failed: {build_failures.explain(done.stdout or done.stderr)}")
 
     def _record(self, text: str) -> None:
         with self.log.open("a", encoding="utf-8") as log:

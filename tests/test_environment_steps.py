@@ -178,7 +178,7 @@ def test_modules_are_loaded_before(tree: Place, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(EnvironmentNotReadyError, match="loading modules: module load none failed"):
         tree.build(again=True, how=How(modules=("none",)))
     monkeypatch.setenv("MODULESHOME", "/nowhere")
-    with pytest.raises(EnvironmentNotReadyError, match="loading modules: there is no module command here"):
+    with pytest.raises(EnvironmentNotReadyError, match="loading modules: this shell has no `module` command"):
         tree.build(again=True, how=How(modules=("gcc",)))
 
 

@@ -223,7 +223,7 @@ def test_failures(place: Place, built: bool, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("UV_OFFLINE")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
-    fails(place, "installing 1 packages failed: a package index cannot be reached")
+    fails(place, "installing 1 packages failed: a package index or code server cannot be reached")
 
 
 def test_no_such_python(place: Place) -> None:
@@ -278,7 +278,8 @@ def test_fallback_indexes_are_asked_last(place: Place, monkeypatch: pytest.Monke
     place.edit("name: tiny", "name: tiny\nfallback_indexes: ['http://127.0.0.1:9/simple']")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     fails(
-        place, r"wheel folders lack tinypkg.*; asked http://127.* failed: a package index cannot be reached"
+        place,
+        r"wheel folders lack tinypkg.*; asked http://127.* failed: a package index or code server cannot",
     )
     place.edit("http://127.0.0.1:9/simple", f"file://{index.parent}")
     place.build()

@@ -27,6 +27,7 @@ PURE = {
     "ddqjobs.check", "ddqjobs.check_environment", "ddqjobs.matrix",
     "ddqjobs.history", "ddqjobs.plan", "ddqjobs.filters", "ddqjobs.estimate", "ddqjobs.failures",
     "ddqjobs.verdict", "ddqjobs.retention", "ddqjobs.examination", "ddqjobs.canary", "ddqjobs.nodes",
+    "ddqjobs.build_failures",
     "ddqjobs.equivalence", "ddqjobs.report", "ddqjobs.report_cells",
     "ddqjobs.report_checks", "ddqjobs.report_desk", "ddqjobs.report_findings",
 }  # fmt: skip
