@@ -7,15 +7,17 @@ the environment is verified again and not built again.
 On disk, below the site's folder for environments::
 
     <name>-<identity>              symbolic link to the build that is in use
-    .builds/<name>/<build>/        one build: the virtual environment, ready.json (written last)
-    .logs/<name>.log               what the last build or verification said
+    .builds/<name>/<build>/        one build: the virtual environment, its code trees (trees/), stamps of what
+                                   was done (.steps/), files.txt and built.json when all was done, ready.json
+                                   when it was verified
+    .logs/<name>/<step>.log        what each step of the last build or verification said
     .locks/<name>                  held while one process builds; others wait
     .uv-cache/  .uv-python/        uv's, shared by all environments
 
 A build is made where it stays, for compiled packages, editable installs and scripts hold absolute paths
 and break when moved; what is put in place by an atomic rename is the link to it. So a job that started in
-an older build keeps it, and a build that was broken or killed is never seen at all.
-:mod:`ddqjobs.environment_build` makes them.
+an older build keeps it, and a build that was broken or killed is never seen at all: the next one goes on
+with it. :mod:`ddqjobs.environment_build` makes them.
 """
 
 from __future__ import annotations
@@ -24,53 +26,13 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
-from msgspec import Meta
 
-from ddqjobs import document
+from ddqjobs import check_environment, document
+from ddqjobs.declaration import Declaration, fill
 from ddqjobs.errors import EnvironmentNotReadyError, InputError, MissingError, Problem, nearest
 from ddqjobs.shipped import Files
-from ddqjobs.units import seconds
-
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
-Variable = Annotated[
-    str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="a name of an environment variable")
-]
-FileName = Annotated[
-    str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", description="a file name without folder")
-]
-
-
-class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Base of all sections: an unknown key is an error."""
-
-
-class Check(Table, frozen=True, kw_only=True):
-    """A command for the environment's interpreter that must exit with 0. ``files`` are what it may import
-    of ddqjobs, as paths of files or folders from above the package: it sees no others."""
-
-    command: Annotated[list[str], Meta(min_length=1)]
-    files: list[str] = []
-    timeout: str = "10m"
-
-
-class Declaration(Table, frozen=True, kw_only=True):
-    """A whole env.yaml. ``fallback_indexes`` are asked only when the configured indexes and wheel folders
-    lack something; ``overrides`` names a file of requirements that replace what packages ask for."""
-
-    name: Name
-    title: str = ""
-    python: Annotated[str, Meta(pattern=r"^3\.\d+(\.\d+)?$", description="3.MINOR or 3.MINOR.PATCH")]
-    platform: str = "x86_64-manylinux_2_28"
-    requirements: FileName = "requirements.txt"
-    overrides: FileName | None = None
-    lock: FileName = "lock.txt"
-    wheels: list[str] = []  # folders or pages with wheels, on top of the configured ones
-    fallback_indexes: list[str] = []
-    variables: dict[Variable, str] = {}  # for whatever runs in the environment
-    checks: dict[Name, Check] = {}
 
 
 @dataclass(frozen=True)
@@ -97,6 +59,17 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
     output: str
 
 
+class Built(msgspec.Struct, frozen=True, kw_only=True):
+    """That all steps of a build were done: its ``built.json``. ``files`` is the digest of its files.txt."""
+
+    name: str
+    identity: str
+    files: str
+    steps: dict[str, float]  # seconds
+    host: str
+    built_at: float  # seconds since the epoch
+
+
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
     """The proof that an environment works: its ``ready.json``."""
 
@@ -108,16 +81,25 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     checks: dict[str, CheckResult]
     host: str
     verified_at: float  # seconds since the epoch
+    files: str = ""  # digest of the files that were verified
 
 
 @dataclass(frozen=True)
 class State:
-    """Whether an environment is ready, and if not, why. ``built``: it only has to be verified again."""
+    """Whether an environment is ready, and if not, why. ``built``: it only has to be verified."""
 
     location: Path
     ready: Ready | None = None
     reason: str = ""
     built: bool = False
+    older: bool = False  # a build for another lock or declaration is there
+
+    @property
+    def word(self) -> str:
+        """ready; unverified: built for what is declared; stale: built for something else; missing."""
+        if self.ready is not None:
+            return "ready"
+        return "unverified" if self.built else "stale" if self.older else "missing"
 
 
 def declared(files: Files) -> dict[str, Path]:
@@ -144,26 +126,32 @@ def load(name: str, files: Files) -> Environment:
     ]
     if declaration.name != name:
         problems.append(Problem(*read.line_of(("name",)), f"name must be '{name}', like its folder"))
-    problems += _check_problems(read)
+    lock = found["lock"]
+    text = lock.read_text(encoding="utf-8") if lock else ""
+    problems += [*_absent_files(read), *check_environment.check(read, pins(text))]
     if problems:
         raise InputError(sorted(problems))
-    lock = found["lock"]
     return Environment(
         declaration=declaration,
         path=names[name],
         requirements=found["requirements"] or Path(),
         overrides=found.get("overrides"),
         lock_path=lock or names[name].parent / declaration.lock,
-        lock=lock.read_text(encoding="utf-8") if lock else "",
+        lock=text,
         check_files=tuple(_check_files(declaration)),
     )
 
 
 def identity(environment: Environment) -> str:
-    """Digest of what decides the results of runs in this environment: Python, lock, variables."""
-    pins = [line.strip() for line in environment.lock.splitlines() if not line.lstrip().startswith("#")]
+    """Digest of what decides the results of runs in this environment: Python, lock, variables, the revisions
+    of code trees, build steps."""
     declaration = environment.declaration
-    return _sha256([declaration.python, declaration.platform, sorted(declaration.variables.items()), pins])
+    variables = sorted(declaration.variables.items())
+    parts: list[object] = [declaration.python, declaration.platform, variables, pin_lines(environment.lock)]
+    if declaration.trees or declaration.steps or declaration.from_source:
+        trees = sorted((name, tree.revision) for name, tree in declaration.trees.items())
+        parts += [trees, [*declaration.steps.items()], sorted(declaration.from_source)]
+    return _sha256(parts)
 
 
 def digest(environment: Environment) -> str:
@@ -178,19 +166,34 @@ def location(base_dir: Path, environment: Environment) -> Path:
     return base_dir / f"{environment.name}-{identity(environment)[:12]}"
 
 
+def links(base_dir: Path, name: str) -> list[Path]:
+    """The links to builds of an environment, for whatever lock they were made."""
+    return sorted(link for link in base_dir.glob(f"{name}-" + "?" * 12) if link.is_symlink())
+
+
+def folder(base_dir: Path, environment: Environment) -> Path:
+    """The build that is in use, by the path by which it was made. Raises OSError if there is none."""
+    link = location(base_dir, environment)
+    return link.parent / link.readlink()
+
+
 def state(base_dir: Path, environment: Environment) -> State:
     """Whether the environment is ready. Reads two small files and starts nothing."""
     place = location(base_dir, environment)
+    older = any((link / READY).exists() for link in links(base_dir, environment.name) if link != place)
     if not environment.lock:
-        return State(place, reason="it is not locked")
+        return State(place, reason="it is not locked", older=older)
     try:
-        ready = msgspec.json.decode((place / "ready.json").read_bytes(), type=Ready)
+        ready = msgspec.json.decode((place / READY).read_bytes(), type=Ready)
     except FileNotFoundError:
-        return State(place, reason="it is not built" + _other_builds(place, environment.name))
+        if (place / BUILT).exists():
+            return State(place, reason="it is built but not verified", built=True, older=older)
+        also = " for the present lock (an older build is there)" if older else ""
+        return State(place, reason=f"it is not built{also}", older=older)
     except (OSError, msgspec.MsgspecError) as error:
-        return State(place, reason=f"{place / 'ready.json'} cannot be read ({error})")
+        return State(place, reason=f"{place / READY} cannot be read ({error})")
     if ready.identity != identity(environment):
-        return State(place, reason="it was built from another lock")
+        return State(place, reason="it was built from another lock", older=True)
     if not (place / "bin" / "python").exists():
         return State(place, reason="its Python interpreter is gone from this machine")
     if ready.digest != digest(environment):
@@ -215,6 +218,17 @@ def require(base_dir: Path, environment: Environment) -> Ready:
     return found.ready
 
 
+def variables(environment: Environment, folder: Path) -> dict[str, str]:
+    """Variables for whatever runs in the environment that lies in ``folder``."""
+    values = {"environment": str(folder), "trees": str(folder / TREES)}
+    return {name: fill(value, values) for name, value in environment.declaration.variables.items()}
+
+
+def pin_lines(lock: str) -> list[str]:
+    """The lines of a lock that mean something."""
+    return [line.strip() for line in lock.splitlines() if not line.lstrip().startswith("#")]
+
+
 def pins(lock: str) -> dict[str, str]:
     """Package -> version of a lock, names as PEP 503 writes them."""
     words = (line.split()[0] for line in lock.splitlines() if line[:1].isalnum())
@@ -234,12 +248,8 @@ def _parts(declaration: Declaration) -> Iterator[tuple[str, str]]:
         yield "overrides", declaration.overrides
 
 
-def _check_problems(read: document.Document[Declaration]) -> Iterator[Problem]:
+def _absent_files(read: document.Document[Declaration]) -> Iterator[Problem]:
     for name, check in read.value.checks.items():
-        try:
-            seconds(check.timeout)
-        except ValueError as error:
-            yield Problem(*read.line_of(("checks", name, "timeout")), str(error))
         for number, file in enumerate(check.files):
             if ".." in Path(file).parts or Path(file).is_absolute() or not (_CODE / file).exists():
                 where = read.line_of(("checks", name, "files", number))
@@ -257,12 +267,6 @@ def _check_files(declaration: Declaration) -> list[tuple[str, Path]]:
     return sorted(found.items())
 
 
-def _other_builds(place: Path, name: str) -> str:
-    """Says so when the environment was built from another lock or declaration before."""
-    others = [path for path in place.parent.glob(f"{name}-" + "?" * 12) if (path / "ready.json").exists()]
-    return " for the present lock (an older build is there)" if others else ""
-
-
 def _no_base(base: str, named_by: Path) -> Path:
     raise MissingError(f"{named_by}: an environment has no base, so not {base}")
 
@@ -271,4 +275,6 @@ def _sha256(content: object) -> str:
     return hashlib.sha256(msgspec.json.encode(content)).hexdigest()
 
 
+READY, BUILT, FILES = "ready.json", "built.json", "files.txt"  # of a build, the first written last
+TREES = "trees"  # code trees lie here, in the environment's folder
 _CODE = Path(__file__).resolve().parent.parent  # the folder above the package

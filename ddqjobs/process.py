@@ -22,6 +22,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ddqjobs.model import Owner
 
@@ -61,12 +62,17 @@ def run(
     stdin: str | None = None,
     env: Environment | None = None,
     cwd: Argument | None = None,
+    log: Path | None = None,
 ) -> Completed:
     """Runs a command to its end, or to the end of its time, when its whole process group is killed.
 
-    Without ``stdin`` it reads an end of file. Output is decoded as UTF-8, what cannot be is replaced.
+    Without ``stdin`` it reads an end of file. Output is decoded as UTF-8, what cannot be is replaced. With
+    ``log`` both outputs are appended to that file as they come, and ``stdout`` is what was appended. Raises
+    OSError if the log cannot be opened.
     """
     words = _words(argv)
+    if log is not None:
+        return _run_logged(words, timeout, log, env=env, cwd=cwd)
     # Memory files, not pipes: a child that stays behind and keeps a pipe open must not hold us up.
     with _memory() as out, _memory() as err, _memory((stdin or "").encode()) as source:
         try:
@@ -85,6 +91,18 @@ def run(
         return Completed(words, child.returncode, _text(out), _text(err), timed_out)
 
 
+def _run_logged(words: tuple[str, ...], timeout: float, log: Path, **where: Any) -> Completed:
+    with log.open("a+b") as file:
+        begin = file.seek(0, os.SEEK_END)
+        try:
+            child = start(words, output=file.fileno(), **where)
+        except OSError as error:
+            return Completed(words, NOT_STARTED, "", f"cannot start {words[0]}: {error}\n")
+        timed_out = _wait(child, timeout)
+        size = file.seek(0, os.SEEK_END) - begin
+        return Completed(words, child.returncode, _text(file.fileno(), begin, size), "", timed_out)
+
+
 def attach(argv: Sequence[Argument], *, env: Environment | None = None) -> int:
     """Runs a command on our own terminal, or whatever our input and output are, to its end; its exit code, or
     128 + its signal. A Ctrl-C is the command's: it gets it from the terminal. Raises OSError."""
@@ -98,11 +116,11 @@ def attach(argv: Sequence[Argument], *, env: Environment | None = None) -> int:
 
 
 def start(
-    argv: Sequence[Argument], *, output: int, env: Environment, cwd: Argument
+    argv: Sequence[Argument], *, output: int, env: Environment | None, cwd: Argument | None
 ) -> subprocess.Popen[bytes]:
     """Starts a command in a session of its own, both outputs to a descriptor, and does not wait.
 
-    For the local site's launcher, which watches over what it started. Raises OSError.
+    For whoever watches over what it started. Raises OSError.
     """
     return subprocess.Popen(
         _words(argv),
@@ -276,9 +294,9 @@ def _memory(content: bytes = b"") -> Iterator[int]:
         os.close(descriptor)
 
 
-def _text(descriptor: int) -> str:
-    size = os.fstat(descriptor).st_size
-    return os.pread(descriptor, size, 0).decode(errors="replace")
+def _text(descriptor: int, begin: int = 0, size: int | None = None) -> str:
+    size = os.fstat(descriptor).st_size if size is None else size
+    return os.pread(descriptor, size, begin).decode(errors="replace")
 
 
 def _processes() -> list[int]:

@@ -162,6 +162,9 @@ class Site(Table, frozen=True, kw_only=True):
     activate: dict[
         Name, str
     ] = {}  # environment -> path of an existing one (its bin/activate), not ours to build
+    # plain: by its interpreter; modules: what it declares is loaded before, to build it and in every job
+    enter: Literal["plain", "modules"] = "plain"
+    environment_modules: dict[Name, list[str]] = {}  # environment -> names here of the modules it declares
     results: str = ""  # empty: the project's results
     umask: Umask = ""  # of all that is written below results; empty: as it is found
     python: str = "python3"  # for tasks without an environment

@@ -28,7 +28,8 @@ class Stacks:
 
     def variables(self, name: str) -> dict[str, str]:
         """Variables for whatever runs in the environment."""
-        return dict(self._load(name).declaration.variables)
+        environment = self._load(name)
+        return environments.variables(environment, environments.location(self.base, environment))
 
     def problem(self, name: str) -> str:
         """Why the environment cannot be used, and the command that mends it; empty if it is ready."""

@@ -1,4 +1,4 @@
-"""How uv is called: the variables it gets, and what its complaints mean.
+"""How uv is called: the variables it gets, and which package it says nobody has.
 
 uv does not read pip's configuration, but a cluster's mirror, wheel folder and certificate are written down
 there and nowhere else. So pip is asked, and its settings are handed to uv, unless the user set uv's own.
@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -22,56 +22,6 @@ _NOT_INHERITED = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME", "PY
 
 _NO_SOLUTION = "No solution found"
 _LACKING = re.compile(r"no version of (\S+)|Because (\S+) was not found")
-# What the output of uv or of a check says -> what it means and what to do. The first that fits is said.
-_FAILURES: tuple[tuple[str, str], ...] = (
-    (
-        r"No space left on device|os error 28\b|Disk quota exceeded",
-        "the disk is full: free space, or name another folder as `environments` in the site file",
-    ),
-    (
-        r"Hash mismatch",
-        "a file is not the one that the lock names: it is broken, or was tampered with, or was rebuilt "
-        "upstream (only then: ddqjobs env lock)",
-    ),
-    (
-        r"[Cc]ertificate|UnknownIssuer|CERTIFICATE_VERIFY",
-        "the index's certificate is not trusted: set SSL_CERT_FILE, or pip's `cert`, to the site's CA file",
-    ),
-    (
-        r"python-build-standalone|No interpreter found|Failed to inspect Python interpreter",
-        "that Python is neither installed nor could it be downloaded: install it, or `module load` it",
-    ),
-    (
-        r"no usable wheels|no wheels with a matching|not compatible with the current platform",
-        "a package has no wheel for this machine (system, processor, glibc, Python); the log names it",
-    ),
-    (
-        r"Failed to extract archive|[Ii]nvalid [Zz]ip|corrupt",
-        "a wheel is broken: delete it if it lies in a wheel folder, then build again",
-    ),
-    (
-        r"error sending request|dns error|[Cc]onnection refused|[Tt]imed? ?out|Failed to fetch|HTTP status",
-        "a package index cannot be reached: check the network, the proxy and the index settings of pip or "
-        "uv, then build again (what was downloaded is kept)",
-    ),
-    (
-        rf"{_NO_SOLUTION}|{_LACKING.pattern}",
-        "a package is in none of the configured indexes and wheel folders; the log names it",
-    ),
-    (r"libGL\.so", "OpenCV needs libGL, which this machine lacks: take opencv-python-headless"),
-    (r"undefined symbol", "a compiled package was made for another torch: build again from the lock"),
-    (r"GLIBC(XX)?_[0-9.]+'? not found", "this machine's glibc or libstdc++ is too old for a wheel"),
-    (r"MemoryError|Cannot allocate memory", "the machine is out of memory"),
-)
-
-
-def explain(output: str) -> str:
-    """What the output of a failed command means and what to do, or its last line if nobody knows."""
-    for pattern, meaning in _FAILURES:
-        if re.search(pattern, output):
-            return meaning
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
 
 
 def lacking(output: str) -> str:
@@ -98,6 +48,28 @@ def uv_environment(base_dir: Path, environ: Mapping[str, str], pip: Mapping[str,
     }.items():
         variables.setdefault(name, value)
     return variables
+
+
+def offline(base_dir: Path, environ: Mapping[str, str], source: Path) -> dict[str, str]:
+    """Variables for uv where only what ``env fetch`` left in ``source`` may be used, whatever was set."""
+    kept = {n: v for n, v in environ.items() if not (n.startswith("UV_") and ("INDEX" in n or "LINKS" in n))}
+    only = {"UV_FIND_LINKS": str(source / "wheels"), "UV_NO_INDEX": "true", "UV_OFFLINE": "true"}
+    only["UV_PYTHON_DOWNLOADS"] = "never"
+    return uv_environment(base_dir, {**kept, **only}, {})
+
+
+def add(variables: dict[str, str], name: str, separator: str, values: Iterable[str]) -> None:
+    """Appends values to what a variable holds."""
+    joined = separator.join(filter(None, [variables.get(name, ""), *values]))
+    if joined:
+        variables[name] = joined
+
+
+def add_indexes(variables: dict[str, str], indexes: Sequence[str]) -> None:
+    """Further indexes. The best version of all counts; every file's hash is in the lock, so that is safe."""
+    if indexes:
+        add(variables, "UV_INDEX", " ", indexes)
+        variables["UV_INDEX_STRATEGY"] = "unsafe-best-match"
 
 
 def from_pip(pip: Mapping[str, str]) -> dict[str, str]:

@@ -2,108 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import fcntl
-import hashlib
-import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 import textwrap
-import time
-import zipfile
-from collections.abc import Callable
-from multiprocessing.context import ForkProcess
 from pathlib import Path
 
+import msgspec
 import pytest
+from environment_support import PYTHON, Place, build_into, in_process, lock_of, orphans, wait_for, wheel
 
-from ddqjobs import environment_build, environments, process, uv_settings
+from ddqjobs import environment_checks, environment_tools, environments, process
 from ddqjobs.environment_build import build, lock, verify
-from ddqjobs.environments import Environment, digest, identity, load, location, require, state
+from ddqjobs.environments import digest, identity, load, location, require, state
 from ddqjobs.errors import EnvironmentNotReadyError, InputError, MissingError
 from ddqjobs.shipped import Files, shipped_root
-
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-ENV = f"""
-name: tiny
-python: "{PYTHON}"
-variables: {{GREETING: hello}}
-checks:
-  answer:
-    command: [-c, "import os, tinypkg; print(os.environ['GREETING'], tinypkg.answer)"]
-"""
-
-
-def wheel(folder: Path, name: str = "tinypkg", version: str = "1.0", code: str = "answer = 42\n") -> Path:
-    """Makes a wheel of one module."""
-    info = f"{name}-{version}.dist-info"
-    content = {
-        f"{name}.py": code,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    record = ""
-    for path, text in content.items():
-        data = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-        record += f"{path},sha256={data},{len(text)}\n"
-    target = folder / f"{name}-{version}-py3-none-any.whl"
-    with zipfile.ZipFile(target, "w") as archive:
-        for path, text in content.items():
-            archive.writestr(path, text)
-        archive.writestr(f"{info}/RECORD", f"{record}{info}/RECORD,,\n")
-    return target
-
-
-def lock_of(path: Path) -> str:
-    name, version = path.name.split("-")[:2]
-    return f"{name}=={version} --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
-
-
-class Place:
-    """A project with one environment, `tiny`, and a wheel folder that is uv's only source."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.base = root / "environments"
-        self.wheels = root / "wheels"
-        self.folder = root / "envs" / "tiny"
-        self.folder.mkdir(parents=True)
-        self.wheels.mkdir()
-        self.said: list[str] = []
-        (self.folder / "env.yaml").write_text(ENV)
-        (self.folder / "requirements.txt").write_text("tinypkg\n")
-        (self.folder / "lock.txt").write_text(lock_of(wheel(self.wheels)))
-
-    def load(self) -> Environment:
-        return load("tiny", Files(self.root))
-
-    def build(self, *, again: bool = False) -> environments.Ready:
-        return build(self.load(), self.base, progress=self.said.append, again=again)
-
-    def edit(self, old: str, new: str) -> None:
-        path = self.folder / "env.yaml"
-        assert old in path.read_text()
-        path.write_text(path.read_text().replace(old, new))
-
-    def builds(self) -> list[str]:
-        folder = self.base / ".builds" / "tiny"
-        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    place = Place(tmp_path)
-    for name in [name for name in os.environ if name.startswith(("UV_", "PIP_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("UV_FIND_LINKS", str(place.wheels))
-    monkeypatch.setenv("UV_NO_INDEX", "1")
-    monkeypatch.setenv("UV_OFFLINE", "1")
-    monkeypatch.setattr(uv_settings, "pip_settings", lambda environ: {})
-    return place
-
 
 # Declarations
 
@@ -233,6 +148,7 @@ def test_changed_checks_are_verified_and_nothing_is_built(place: Place) -> None:
 def test_changed_lock_is_another_environment(place: Place) -> None:
     place.build()
     (place.folder / "lock.txt").write_text(lock_of(wheel(place.wheels, version="1.1")))
+    assert state(place.base, place.load()).word == "stale"
     assert (
         state(place.base, place.load()).reason
         == "it is not built for the present lock (an older build is there)"
@@ -253,37 +169,39 @@ def test_damaged_environments_are_not_ready(place: Place) -> None:
     module = next(location(place.base, environment).glob("lib/*/site-packages/tinypkg.py"))
     module.unlink()
     with pytest.raises(
-        EnvironmentNotReadyError, match=r"check 'answer' failed: .*No module named 'tinypkg'; log: "
+        EnvironmentNotReadyError, match=r"files are not those that were built: .*/tinypkg\.py gone; `ddqjobs"
     ):
         verify(environment, place.base, progress=place.said.append)
-    assert state(place.base, environment).reason == "it is not built"
-    place.build()
+    found = state(place.base, environment)
+    assert (found.word, found.reason) == ("unverified", "it is built but not verified")
+    place.build()  # anew, since what is there is not what was built
+    assert len(place.builds()) == 2
     (location(place.base, environment) / "bin" / "python").unlink()
     assert state(place.base, environment).reason == "its Python interpreter is gone from this machine"
 
 
 def test_installed_packages_must_be_those_of_the_lock(place: Place) -> None:
-    place.build()
-    environment = place.load()
-    info = next(location(place.base, environment).glob("lib/*/site-packages/tinypkg-1.0.dist-info"))
-    metadata = (info / "METADATA").read_text()
-    (info / "METADATA").unlink()  # uv hard-links files from its cache: never write into one
-    (info / "METADATA").write_text(metadata.replace("1.0", "2.0"))
+    wheel(place.wheels, version="1.1")
+    place.edit("checks:", "steps:\n  another: {command: [uv, pip, install, tinypkg==1.1]}\nchecks:")
     with pytest.raises(
-        EnvironmentNotReadyError, match=r"not those of the lock: tinypkg 2\.0 instead of 1\.0; log"
+        EnvironmentNotReadyError, match=r"not those of the lock: tinypkg 1\.1 instead of 1\.0; log"
     ):
-        verify(environment, place.base, progress=place.said.append)
+        place.build()
 
 
-def fails(place: Place, match: str) -> None:
-    """A build that fails says why, where its log is, and leaves what was there before."""
+def fails(place: Place, match: str, *, built: bool = False) -> None:
+    """A build that fails says why in one line, where its log is, and leaves what was there before. If it was
+    only its verification that failed (``built``), and nothing was there, it waits to be verified."""
     before = state(place.base, place.load())
     with pytest.raises(EnvironmentNotReadyError, match=match) as caught:
         place.build(again=True)
-    assert str(caught.value).endswith(f"log: {place.base / '.logs' / 'tiny.log'}")
+    log = Path(str(caught.value).rpartition("log: ")[2])
+    assert log.is_file()
+    assert log.parent == place.base / ".logs" / "tiny"
     assert "\n" not in str(caught.value)
-    assert state(place.base, place.load()) == before
-    assert len(place.builds()) == (1 if before.ready else 0)
+    after = state(place.base, place.load())
+    assert after.ready == before.ready
+    assert after.built is (built or before.built)
 
 
 @pytest.mark.parametrize("built", [False, True])
@@ -305,7 +223,7 @@ def test_failures(place: Place, built: bool, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("UV_OFFLINE")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
-    fails(place, "installing 1 packages failed: a package index cannot be reached")
+    fails(place, "installing 1 packages failed: a package index or code server cannot be reached")
 
 
 def test_no_such_python(place: Place) -> None:
@@ -317,10 +235,10 @@ def test_no_such_python(place: Place) -> None:
 
 def test_failing_and_endless_checks(place: Place) -> None:
     place.edit("tinypkg.answer)", "1/0)")
-    fails(place, "check 'answer' failed: ZeroDivisionError: division by zero")
+    fails(place, "check 'answer' failed: ZeroDivisionError: division by zero", built=True)
     place.edit("import os", "import time; time.sleep(60); import os")
     place.edit("  answer:", "  answer:\n    timeout: 1s")
-    fails(place, "check 'answer' did not end in time")
+    fails(place, "check 'answer' did not end in time", built=True)
 
 
 def test_a_check_sees_its_declared_files_only(place: Place) -> None:
@@ -337,7 +255,7 @@ def test_full_disk(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(environment_build, "_replace", full)
+        patch.setattr(environment_checks, "write", full)
         fails(place, "environment tiny: the disk is full: free space")
     place.build()
 
@@ -360,7 +278,8 @@ def test_fallback_indexes_are_asked_last(place: Place, monkeypatch: pytest.Monke
     place.edit("name: tiny", "name: tiny\nfallback_indexes: ['http://127.0.0.1:9/simple']")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     fails(
-        place, r"wheel folders lack tinypkg.*; asked http://127.* failed: a package index cannot be reached"
+        place,
+        r"wheel folders lack tinypkg.*; asked http://127.* failed: a package index or code server cannot",
     )
     place.edit("http://127.0.0.1:9/simple", f"file://{index.parent}")
     place.build()
@@ -430,24 +349,6 @@ def test_without_lock(place: Place) -> None:
 # Killed and simultaneous builds
 
 
-def in_process(target: Callable[..., None], *args: object) -> ForkProcess:
-    builder = multiprocessing.get_context("fork").Process(target=target, args=args)
-    builder.start()
-    return builder
-
-
-def build_into(place: Place, log: Path) -> None:
-    with log.open("a", buffering=1) as file:
-        build(place.load(), place.base, progress=lambda text: print(text, file=file), again=False)
-
-
-def wait_for(log: Path, text: str) -> None:
-    end = time.monotonic() + 30
-    while not (log.exists() and text in log.read_text()):
-        assert time.monotonic() < end, f"{text!r} was never said"
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize("moment", ["making", "installing", "comparing", "check"])
 def test_kill_during_a_build(place: Place, moment: str) -> None:
     place.edit("import os", "import time; time.sleep(1); import os")
@@ -457,15 +358,10 @@ def test_kill_during_a_build(place: Place, moment: str) -> None:
     assert builder.pid is not None
     os.kill(builder.pid, signal.SIGKILL)
     builder.join()
-    assert state(place.base, place.load()).reason == "it is not built"
-    left = place.builds()
+    assert state(place.base, place.load()).ready is None
     place.build()
     assert len(place.builds()) == 1
-    assert place.builds() != left
-    orphans = process.with_environment(
-        {environment_build.MARK: str(place.base / ".builds" / "tiny" / (left or ["none"])[0])}
-    )
-    assert orphans == []
+    assert orphans(place) == []
 
 
 def test_two_builds_at_once(place: Place) -> None:
@@ -491,19 +387,21 @@ def test_without_locks_of_files(place: Place, monkeypatch: pytest.MonkeyPatch) -
 
 def test_builds_of_other_hosts_and_ready_ones_stay(place: Place) -> None:
     builds = place.base / ".builds" / "tiny"
-    for name in ("elsewhere-1-a", "elsewhere-2-b", f"{os.uname().nodename}-1-2-3"):
+    for name in ("elsewhere-1", "elsewhere-2", "dead-1"):
         (builds / name).mkdir(parents=True)
+    gone = msgspec.structs.replace(process.myself(), start=1)
+    (builds / "dead-1" / ".owner").write_bytes(msgspec.json.encode(gone))
     (builds / f"{os.uname().nodename}-1-d.link").symlink_to("nowhere")
-    os.utime(builds / "elsewhere-2-b", (0, 0))
+    os.utime(builds / "elsewhere-2", (0, 0))
     (builds / "kept").mkdir()
     (builds / "kept" / "ready.json").touch()
     place.build()
     assert len(place.builds()) == 3
-    assert {"elsewhere-1-a", "kept"} < set(place.builds())
+    assert {"elsewhere-1", "kept"} < set(place.builds())
 
 
 def test_long_steps_show_that_they_go_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment_build, "TICK", 0.1)
+    monkeypatch.setattr(environment_tools, "TICK", 0.1)
     place.edit("import os", "import time; time.sleep(1); import os")
     place.build()
     assert any(line.startswith("tiny: check 'answer' (") for line in place.said)

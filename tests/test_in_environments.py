@@ -12,7 +12,13 @@ from ddqjobs import environments, process
 from ddqjobs.shipped import Files
 
 ROOT = Path(__file__).resolve().parent.parent
-BOTH = ("test_detect_ops.py", "test_detect_convert.py", "test_detect_training.py", "test_detect_align.py")
+BOTH = (
+    "test_detect_verify.py",
+    "test_detect_ops.py",
+    "test_detect_convert.py",
+    "test_detect_training.py",
+    "test_detect_align.py",
+)
 # The new code is for mmdet 3.3.
 MODELS = (
     "test_detect_models.py",

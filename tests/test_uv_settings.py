@@ -9,7 +9,7 @@ import pytest
 
 from ddqjobs import process
 from ddqjobs.process import Completed
-from ddqjobs.uv_settings import explain, from_pip, lacking, parse_pip_config, pip_settings, uv_environment
+from ddqjobs.uv_settings import from_pip, lacking, parse_pip_config, pip_settings, uv_environment
 
 
 def test_settings_in_uv_s_words(tmp_path: Path) -> None:
@@ -88,34 +88,6 @@ def test_pip_is_asked_here_then_on_path_then_its_variables_are_read(
     asked.clear()
     assert pip_settings(environ) == {"cert": "/c"}
     assert asked == [sys.executable]
-
-
-@pytest.mark.parametrize(
-    ("output", "expected"),
-    [
-        ("failed to write to file `/x`: No space left on device (os error 28)", "the disk is full"),
-        (
-            "error: Failed to download `a`\n  cause: Hash mismatch for `a`",
-            "a file is not the one that the lock",
-        ),
-        ("client error (Connect)\ninvalid peer certificate: UnknownIssuer", "the index's certificate"),
-        ("Failed to fetch: https://x\nfailed to verify certificate", "the index's certificate"),
-        ("error: No interpreter found for Python 3.6 in managed installations", "that Python is neither"),
-        ("error: Failed to inspect Python interpreter from first executable", "that Python is neither"),
-        ("Failed to download `https://x/python-build-standalone/y`\n dns error", "that Python is neither"),
-        ("Because a==1 has no usable wheels and you require a==1", "a package has no wheel for this machine"),
-        ("Failed to extract archive: a.whl\n unexpected BufError", "a wheel is broken"),
-        ("error sending request for url (https://x)\n dns error", "a package index cannot be reached"),
-        ("No solution found\nthere is no version of torch==1+cpu", "a package is in none of the configured"),
-        ("ImportError: libGL.so.1: cannot open shared object file", "OpenCV needs libGL"),
-        ("ImportError: _ext.so: undefined symbol: _ZN", "a compiled package was made for another torch"),
-        ("version `GLIBC_2.34' not found", "this machine's glibc or libstdc++ is too old"),
-        ("one\n  two  \n\n", "two"),
-        ("", "it said nothing"),
-    ],
-)
-def test_known_failures(output: str, expected: str) -> None:
-    assert explain(output).startswith(expected)
 
 
 @pytest.mark.parametrize(

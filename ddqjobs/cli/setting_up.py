@@ -42,12 +42,12 @@ def schema(
 
     import msgspec
 
-    from ddqjobs import document, environments, experiment, report, site
+    from ddqjobs import declaration, document, experiment, report, site
 
     kinds: dict[str, type[msgspec.Struct]] = {
         "experiment": experiment.Experiment,
         "site": site.Site,
-        "environment": environments.Declaration,
+        "environment": declaration.Declaration,
         "report": report.Report,
     }
     put(json.dumps(document.schema(kinds[kind], f"ddqjobs {kind}"), indent=2))

@@ -1,35 +1,47 @@
-"""Verifies an environment from inside: imports, operators, a configuration.
+"""Verifies an environment from inside: versions, GPU, operators, a configuration.
 
-    python -m ddqjobs.detect.verify [--config CONFIG]
+    python -m ddqjobs.detect.verify [--expect NAME=VERSION ...] [--compiled] [--gpu] [--ops NAME,...]
+                                    [--config CONFIG]
 
-Prints one JSON object on stdout, ``{"ok": ..., "python": ..., "torch": ..., "mmengine": ..., "mmdet": ...,
-"mmcv": ..., "numpy": ..., "ops": "stand-in" | "compiled", "error": ...}``; what the libraries print goes
-to stderr. Exit code 0, or 1 with the error, in one line, on stderr too.
+Prints one JSON object on stdout, ``{"ok": ..., "python": ..., "torch": ..., "mmcv": ..., "mmdet": ...,
+"ops": "stand-in" | "compiled", "checked": [...], "error": ...}`` and more; what the libraries print goes to
+stderr. Exit code 0, or 1 with the error, in one line, on stderr too.
+
+What is compared: versions with ``--expect`` (of code trees too, which no lock knows), the CUDA version that
+mmcv was compiled with against torch's, torch's GPU architectures against the GPU, operators against
+references (:mod:`.verify_ops`). Compilers are only recorded: torch's wheels and mmcv are hardly ever made by
+the same one, and what must fit, their binary interface, is tried by importing.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
+import importlib.util
 import json
 import platform
 import sys
 from typing import Any, Sequence
 
-
-class Wrong(Exception):
-    """An operator's result is not the known one."""
+from .verify_ops import CHECKS, Wrong
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module."""
     parser = argparse.ArgumentParser(prog="ddqjobs.detect.verify", description=__doc__.split("\n")[0])
+    parser.add_argument("--expect", action="append", default=[], metavar="NAME=VERSION")
+    parser.add_argument(
+        "--compiled", action="store_true", help="the stand-in for mmcv's operators will not do"
+    )
+    parser.add_argument("--gpu", action="store_true", help="there must be a GPU; the operators run on it")
+    parser.add_argument("--ops", default=",".join(CHECKS), help="which operators")
     parser.add_argument("--config", default="", help="also build this configuration's model")
     args = parser.parse_args(argv)
     found: dict[str, Any] = {"ok": False, "python": platform.python_version()}
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            verify(found, args.config)
+            verify(found, args)
         found["ok"] = True
     except Exception as error:  # whatever a broken environment raises is the answer
         found["error"] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
@@ -38,58 +50,109 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if found["ok"] else 1
 
 
-def verify(found: dict[str, Any], config: str = "") -> None:
-    """Fill ``found`` with versions and try everything; raises whatever goes wrong."""
+def verify(found: dict[str, Any], args: argparse.Namespace) -> None:
+    """Fill ``found`` and try everything; raises whatever goes wrong."""
+    _versions(found, args.expect)
+    _gpu(found, args.gpu)
+    from . import ops
+
+    found["ops"] = "stand-in" if ops.install() else "compiled"
+    if found["ops"] == "compiled":
+        _compiled(found)
+    elif args.compiled:
+        raise Wrong("mmcv has no compiled operators; build it with MMCV_WITH_OPS=1")
+    _set_up()
+    unknown = [name for name in args.ops.split(",") if name not in CHECKS]
+    if unknown:
+        raise Wrong(f"no check of operator {', '.join(unknown)}; there are: {', '.join(CHECKS)}")
+    found["checked"] = []
+    for name in args.ops.split(","):
+        CHECKS[name]("cuda" if args.gpu else "cpu")
+        found["checked"].append(name)
+    if args.config:
+        _build(args.config)
+
+
+def _versions(found: dict[str, Any], expected: Sequence[str]) -> None:
     import numpy
     import torch
 
-    found.update(torch=torch.__version__, numpy=numpy.__version__, gpus=torch.cuda.device_count())
-    from . import ops, runtime
+    found.update(torch=torch.__version__, numpy=numpy.__version__)
+    for name in ("torchvision", "mmcv", "mmengine", "mmdet", "pycocotools"):
+        if importlib.util.find_spec(name) is not None:
+            module = (
+                importlib.import_module(name) if name != "mmdet" else importlib.import_module("mmdet.version")
+            )
+            found[name] = str(getattr(module, "__version__", "there"))
+    for pair in expected:
+        name, _, version = pair.partition("=")
+        if found.get(name, "missing") != version:
+            raise Wrong(f"{name} is {found.get(name, 'missing')}, not {version}")
 
-    found["ops"] = "stand-in" if ops.install() else "compiled"
-    import mmcv
-    import mmdet
-    import mmengine
 
-    found.update(mmcv=mmcv.__version__, mmdet=mmdet.__version__, mmengine=mmengine.__version__)
+def _gpu(found: dict[str, Any], needed: bool) -> None:
+    """Driver, GPU and torch must fit together, if there is a GPU or one is needed."""
+    import torch
+
+    found.update(torch_cuda=torch.version.cuda or "", gpus=torch.cuda.device_count())
+    if needed and not torch.version.cuda:
+        raise Wrong("this torch was built without CUDA")
+    if needed:
+        torch.cuda.init()  # says itself that there is no driver, or one too old
+    if not found["gpus"] or not torch.version.cuda:
+        return
+    major, minor = torch.cuda.get_device_capability(0)
+    built = torch.cuda.get_arch_list()
+    found.update(gpu=torch.cuda.get_device_name(0), capability=f"{major}.{minor}", architectures=built)
+    if built and not any(_runs_on(name, 10 * major + minor) for name in built):
+        raise Wrong(f"torch was built for {', '.join(built)}, not for this GPU, sm_{major}{minor}")
+
+
+def _runs_on(built: str, capability: int) -> bool:
+    """Whether code for ``sm_86`` or ``compute_70`` runs on a GPU of this capability (10 x major + minor):
+    machine code within its major version, the intermediate language on everything later
+    (CUDA C++ Programming Guide, "Binary compatibility", "PTX compatibility")."""
+    kind, _, text = built.partition("_")
+    if not text.isdigit():  # sm_90a runs on just that
+        return text.rstrip("af") == str(capability)
+    number = int(text)
+    return number <= capability and (kind == "compute" or number // 10 == capability // 10)
+
+
+def _compiled(found: dict[str, Any]) -> None:
+    """Loads mmcv's compiled module, which fails if it was made for another torch; and compares CUDA."""
+    import torch
+
+    importlib.import_module("mmcv._ext")
+    from mmcv.ops import get_compiler_version, get_compiling_cuda_version
+
+    cuda = str(get_compiling_cuda_version())
+    found.update(mmcv_compiler=str(get_compiler_version()), mmcv_cuda=cuda)
+    if torch.version.cuda and cuda != torch.version.cuda:
+        raise Wrong(f"mmcv was compiled with CUDA '{cuda}', torch with {torch.version.cuda}")
+
+
+def _set_up() -> None:
+    """Registers mmdet's models, of whichever generation."""
+    if importlib.util.find_spec("mmengine") is None:
+        importlib.import_module("mmdet.models")  # mmcv 1.x and mmdet 2.x
+        return
+    from . import runtime
+
     runtime.set_up()
-    check_nms()
-    check_roi_align()
-    cfg = runtime.load_config(config) if config else None
-    if cfg is not None:
-        runtime.build_model(cfg)
-    import pycocotools
-
-    found["pycocotools"] = getattr(pycocotools, "__version__", "")
 
 
-def check_nms() -> None:
-    """An overlap of exactly the threshold stays, one above it goes. Raises Wrong."""
-    import torch
-    from mmcv.ops import nms
+def _build(config: str) -> None:
+    """Loads a configuration and constructs its model."""
+    if importlib.util.find_spec("mmengine") is None:
+        from mmcv import Config
+        from mmdet.models import build_detector
 
-    boxes = torch.tensor(
-        [[0, 0, 10, 10], [0, 0, 10, 5], [0, 0, 10, 9], [20, 20, 30, 30]], dtype=torch.float32
-    )
-    kept = nms(boxes, torch.tensor([0.9, 0.8, 0.7, 0.6]), 0.5)[1].tolist()
-    if kept != [0, 1, 3]:
-        raise Wrong(f"nms keeps {kept}, not [0, 1, 3]")
+        build_detector(Config.fromfile(config).model)
+        return
+    from . import runtime
 
-
-def check_roi_align() -> None:
-    """Two by two bins of a ramp, and the gradient of their sum. Raises Wrong."""
-    import torch
-    from mmcv.ops import roi_align
-
-    ramp = torch.arange(16, dtype=torch.float32).reshape(1, 1, 4, 4).requires_grad_()
-    box = torch.tensor([[0, 0.5, 0.5, 2.5, 2.5]])
-    pooled = roi_align(ramp, box, (2, 2), 1.0, 2, "avg", True)
-    if (pooled.flatten() - torch.tensor([2.5, 3.5, 6.5, 7.5])).abs().max() > 1e-5:
-        raise Wrong(f"roi_align gives {pooled.flatten().tolist()}, not [2.5, 3.5, 6.5, 7.5]")
-    pooled.sum().backward()
-    total = float(ramp.grad.sum())
-    if abs(total - 4.0) > 1e-5 or float(ramp.grad[0, 0, 3].abs().max()) != 0.0:
-        raise Wrong(f"the gradient of roi_align sums to {total}, not 4, or is where no bin is")
+    runtime.build_model(runtime.load_config(config))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# tests/bench/gpu/collect.sh CARRIED: what build_modern.sh needs on a machine without network, for Python 3.12:
+# CARRIED/tools (ddqjobs' own packages) and CARRIED/wheels (of `modern`, but for what is large there).
+set -euo pipefail
+carried=$1 python=${PYTHON:-python3}
+repository=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../../..")
+platforms=()
+for tag in 2_28 2_27 2_24 2_17 2_12 2_5; do platforms+=(--platform "manylinux_${tag}_x86_64"); done
+platforms+=(--platform manylinux2014_x86_64 --platform manylinux1_x86_64)
+get() {  # get FOLDER PACKAGE...: wheels for that machine
+  "$python" -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
+    "${platforms[@]}" -d "$@"
+}
+pin() { grep -oE "^$1==[^ ]+" "$repository/envs/modern/lock.txt"; }
+
+get "$carried/tools" uv msgspec typer submitit shellingham pyyaml cloudpickle
+pins=()
+for package in mmdet mmengine addict terminaltables termcolor yapf platformdirs shapely pycocotools setuptools ninja; do
+  pins+=("$(pin "$package")")
+done
+get "$carried/wheels" "${pins[@]}"
+# From source: pip asks its setup.py for the version, which needs setuptools below 81.
+constraint=$(mktemp)
+pin setuptools > "$constraint"
+PIP_CONSTRAINT=$constraint "$python" -m pip download --quiet --no-deps --no-binary mmcv -d "$carried/wheels" "$(pin mmcv)"
+rm "$constraint"
+du -sh "$carried"

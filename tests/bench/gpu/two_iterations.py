@@ -1,0 +1,47 @@
+"""Trains two iterations of DDQ DETR-4scale R-50 at full size, and prints one JSON object.
+
+    python -m tests.bench.gpu.two_iterations FOLDER
+
+In an environment with compiled mmcv its operators are used. On a machine without GPU the same runs on the
+CPU, a minute an iteration.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from tests.bench.gpu import __main__ as bench
+from tests.bench.gpu import data
+
+
+def main(folder: Path) -> int:
+    """Exit code of the training; its log goes to FOLDER/log."""
+    data.write(folder / "data", 4)
+    argv = [
+        sys.executable,
+        "-m",
+        "ddqjobs.detect.train",
+        str(bench.CONFIG),
+        "--work-dir",
+        str(folder / "work"),
+    ]
+    argv += ["--cfg-options", "randomness.seed=7", "default_hooks.checkpoint.interval=-1"]
+    argv += ["default_hooks.checkpoint.save_last=False"]
+    log = folder / "log"
+    variables = {"BENCH_DATA": str(folder / "data"), "BENCH_CONFIGS": bench.configs()}
+    code, seconds = bench.run(argv, log, **variables)
+    if code:
+        print(log.read_text()[-3000:], file=sys.stderr)
+        return code
+    rows = next((folder / "work").glob("*/vis_data/scalars.json")).read_text().splitlines()
+    keys = ("loss", "grad_norm", "memory", "time")
+    found = [{k: v for k, v in json.loads(row).items() if k in keys} for row in rows]
+    measured = json.loads((folder / "work" / "bench.json").read_text())
+    print(json.dumps({"wall_s": round(seconds, 1), "iterations": found, **measured}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

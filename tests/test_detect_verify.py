@@ -1,0 +1,106 @@
+"""Verification from inside, in an environment with torch: right operators pass, wrong ones are found."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from ddqjobs.detect import ops, verify, verify_ops  # noqa: E402  (after the skip)
+
+ops.install()
+pytestmark = pytest.mark.filterwarnings("ignore")  # mmdet's and mmcv's own
+
+
+def arguments(**changed: Any) -> argparse.Namespace:
+    given = {"expect": [], "compiled": False, "gpu": False, "ops": ",".join(verify_ops.CHECKS), "config": ""}
+    return argparse.Namespace(**{**given, **changed})
+
+
+def test_all_is_well() -> None:
+    found: dict[str, Any] = {"python": "3"}
+    verify.verify(found, arguments(expect=["torch=" + torch.__version__, "python=3"]))
+    assert found["checked"] == list(verify_ops.CHECKS)
+    assert found["ops"] == "stand-in"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"expect": ["mmdet=9.9"]}, r"mmdet is 3\.\d\.0, not 9\.9"),
+        ({"expect": ["apex=1"]}, "apex is missing, not 1"),
+        ({"compiled": True}, "mmcv has no compiled operators"),
+        ({"ops": "nms,carafe"}, "no check of operator carafe; there are: nms, roi_align"),
+    ],
+)
+def test_what_is_not_as_it_should_be(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(verify_ops.Wrong, match=message):
+        verify.verify({}, arguments(**changed))
+
+
+@pytest.mark.parametrize(
+    ("name", "operator", "spoilt", "message"),
+    [
+        ("nms", "nms", lambda kept: kept.flip(0), "nms keeps boxes"),
+        ("roi_align", "roi_align_forward", None, "the result of roi_align is wrong by up to"),
+        ("roi_align", "roi_align_backward", None, "the gradient of roi_align is wrong by up to"),
+    ],
+)
+def test_wrong_operators(
+    name: str, operator: str, spoilt: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmcv.utils import ext_loader
+
+    module = ext_loader.load_ext("_ext", [operator])
+    right = getattr(module, operator)
+
+    def wrong(*args: Any, **kwargs: Any) -> Any:
+        found = right(*args, **kwargs)
+        if spoilt is not None:
+            return spoilt(found)
+        # These fill a tensor that they are given: the output, and the gradient of the input.
+        target = kwargs.get("grad_input", args[2] if operator.endswith("forward") else args[-1])
+        target.mul_(1.001)
+        return found
+
+    verify_ops.CHECKS[name]("cpu")
+    monkeypatch.setattr(module, operator, wrong)
+    with pytest.raises(verify_ops.Wrong, match=message):
+        verify_ops.CHECKS[name]("cpu")
+
+
+def test_wrong_attention_and_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mmcv.ops import multi_scale_deform_attn
+    from mmdet.models.losses import focal_loss
+
+    right = multi_scale_deform_attn.multi_scale_deformable_attn_pytorch
+    shifted = lambda v, s, p, w: right(v, s, p + 0.01, w)  # noqa: E731
+    monkeypatch.setattr(multi_scale_deform_attn, "multi_scale_deformable_attn_pytorch", shifted)
+    with pytest.raises(verify_ops.Wrong, match="result of deformable attention"):
+        verify_ops.check_deformable_attention("cpu")
+    formula = focal_loss.py_sigmoid_focal_loss
+    halved = lambda *args, **kwargs: formula(*args, **kwargs) / 2  # noqa: E731
+    monkeypatch.setattr(focal_loss, "py_sigmoid_focal_loss", halved)
+    with pytest.raises(verify_ops.Wrong, match="result of sigmoid_focal_loss"):
+        verify_ops.check_focal_loss("cpu")
+
+
+@pytest.mark.parametrize(
+    ("built", "capability", "runs"),
+    [
+        ("sm_80", 80, True),
+        ("sm_80", 86, True),  # machine code of a lower minor version
+        ("sm_86", 80, False),
+        ("sm_80", 90, False),  # of another major version
+        ("compute_80", 90, True),  # the intermediate language, on what is later
+        ("compute_90", 80, False),
+        ("sm_90a", 90, True),
+        ("sm_90a", 100, False),
+        ("sm_37", 90, False),
+    ],
+)
+def test_architectures(built: str, capability: int, runs: bool) -> None:
+    assert verify._runs_on(built, capability) is runs
