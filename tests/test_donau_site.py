@@ -234,7 +234,7 @@ def test_a_job_that_djob_loses_for_ever_waits_for_its_user(on_donau: DonauProjec
 
 
 def lose_two_runs_on_a_node(project: DonauProject) -> None:
-    """``first`` and ``second`` are seen on n1 and fail there as on a broken node; ``third`` is still to come."""
+    """``first`` and ``second`` are seen on n1 and fail there; ``third`` is still to come."""
     broken = (
         'echo "$DDQJOBS_RUN" >> "$TRACE"; until [ -e "$TRACE.go" ]; do sleep 0.05; done; '
         'echo "CUDA error: uncorrectable ECC error encountered"; exit 1'
