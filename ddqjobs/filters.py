@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 
@@ -60,7 +61,8 @@ def select(plan: Plan, filters: Filters) -> tuple[PlannedRun, ...]:
             if not any(matches(pattern, (value,)) for value in there):
                 raise MissingError(_nothing(word, pattern, list(there)))
         if patterns:
-            kept = [p for p in kept if any(matches(pattern, of(p)) for pattern in patterns)]
+            passes = functools.cache(lambda values, patterns=patterns: any(matches(p, values) for p in patterns))
+            kept = [p for p in kept if passes(of(p))]
     if filters.seeds:
         seeds = sorted({p.run.seed for p in plan.runs if p.run.seed is not None})
         for seed in filters.seeds:
