@@ -188,7 +188,7 @@ class Workspace:
     def _run_folders(self) -> frozenset[str]:
         """Names of the runs that have a folder, by one question instead of several for each run."""
         try:
-            return frozenset(os.listdir(self.results / "runs"))
+            return frozenset(os.listdir(self.results / "runs"))  # noqa: PTH208
         except OSError:
             return frozenset()  # decides nothing: see _may_say_more
 
