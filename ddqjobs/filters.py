@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 
@@ -60,7 +61,8 @@ def select(plan: Plan, filters: Filters) -> tuple[PlannedRun, ...]:
             if not any(matches(pattern, (value,)) for value in there):
                 raise MissingError(_nothing(word, pattern, list(there)))
         if patterns:
-            kept = [p for p in kept if any(matches(pattern, of(p)) for pattern in patterns)]
+            passes = _passing(patterns)
+            kept = [p for p in kept if passes(of(p))]
     if filters.seeds:
         seeds = sorted({p.run.seed for p in plan.runs if p.run.seed is not None})
         for seed in filters.seeds:
@@ -85,6 +87,11 @@ def with_upstream(plan: Plan, chosen: Iterable[PlannedRun]) -> frozenset[str]:
             names.add(name)
             todo += by_name[name].run.upstream
     return frozenset(names)
+
+
+def _passing(patterns: tuple[str, ...]) -> Callable[[tuple[str, ...]], bool]:
+    """Whether values pass one of the patterns. Thousands of runs have the same ones: each is tried once."""
+    return functools.cache(lambda values: any(matches(pattern, values) for pattern in patterns))
 
 
 def matches(pattern: str, values: tuple[str, ...]) -> bool:

@@ -66,6 +66,8 @@ class RunHistory:
     @property
     def failures(self) -> list[Finished]:
         """Ends without a product since the last product or the user's ``retry``, oldest first."""
+        if not self.tickets:
+            return []
         since = max(self.retried_at, self.done.at if self.done else 0.0)
         ends = [t.finished for t in self.tickets if t.finished is not None]
         return [f for f in ends if f.product is None and f.at > since]

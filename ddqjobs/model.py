@@ -50,6 +50,9 @@ class JobState(str, Enum):
     UNKNOWN = "unknown"
 
 
+IN_QUEUE = (JobState.QUEUED, JobState.HELD, JobState.RUNNING, JobState.STOPPED)  # the scheduler has it
+
+
 class FailureClass(str, Enum):
     """Why a run failed. Each class has its own retry budget (:data:`ddqjobs.failures.BUDGETS`)."""
 
@@ -128,7 +131,7 @@ class Run(Frozen, frozen=True, kw_only=True):
     @property
     def upstream(self) -> tuple[str, ...]:
         """Names of the runs whose products this one reads, without repeats, in order."""
-        return tuple(dict.fromkeys(i.run for _, i in self.inputs if i.run))
+        return tuple(dict.fromkeys(i.run for _, i in self.inputs if i.run)) if self.inputs else ()
 
     @property
     def gpu_hours(self) -> float | None:

@@ -77,7 +77,7 @@ def _eligible_reason(run: Run) -> str:
 
 
 def _attempts(story: RunHistory) -> int:
-    return max((t.finished.attempts for t in story.tickets if t.finished), default=0)
+    return max((t.finished.attempts for t in story.tickets if t.finished), default=0) if story.tickets else 0
 
 
 def _active(run: Run, story: RunHistory, ticket: Ticket) -> PlannedRun:

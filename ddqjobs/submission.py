@@ -33,7 +33,7 @@ from ddqjobs.errors import DdqjobsError, EnvironmentNotReadyError, SchedulerErro
 from ddqjobs.estimate import Estimate, estimates
 from ddqjobs.history import RunHistory
 from ddqjobs.ledger import Intent, Submitted, Voided, Wanted, ticket_of
-from ddqjobs.model import Frozen, JobState, Plan, PlannedRun, Resources, Run, Status
+from ddqjobs.model import IN_QUEUE, Frozen, Plan, PlannedRun, Resources, Run, Status
 from ddqjobs.nodes import bad_nodes
 from ddqjobs.process import myself
 from ddqjobs.render import Context, Renderer, Scripts, directives, job_name, on_site, option_flags
@@ -51,7 +51,6 @@ from ddqjobs.stacks import Stacks
 from ddqjobs.units import seconds
 from ddqjobs.workspace import Workspace
 
-_IN_QUEUE = (JobState.QUEUED, JobState.HELD, JobState.RUNNING, JobState.STOPPED)
 Say = Callable[[str], None]
 
 
@@ -245,7 +244,7 @@ class Submitter:
         self._avoid = self._bad_nodes(able, say)
         self._planned = {p.run.name: p for p in plan.runs}
         # A dependency only onto a job that was seen a moment ago: nobody knows what else would mean.
-        jobs = {p.run.name: p.job for p in plan.runs if p.job and p.state in _IN_QUEUE}
+        jobs = {p.run.name: p.job for p in plan.runs if p.job and p.state in IN_QUEUE}
         for resources, runs in batches(self._as_they_will_be(picks, plan), workspace, able, jobs):
             outcome = self._submit_batch(resources, runs, code, jobs, outcome, say)
         return outcome

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from ddqjobs.claims import Claims, Tickets
 from ddqjobs.errors import DdqjobsError, StateError
 from ddqjobs.history import History, Ticket
 from ddqjobs.ledger import AnyRecord, Finished, Ledger, Observed, Submitted, Voided
-from ddqjobs.model import Attempt, FailureClass, JobState, Observation, Plan, Product, Run
+from ddqjobs.model import IN_QUEUE, Attempt, FailureClass, JobState, Observation, Plan, Product, Run
 from ddqjobs.process import alive, myself
 from ddqjobs.schedulers.base import Scheduler
 from ddqjobs.schedulers.registry import make_scheduler
@@ -173,10 +174,23 @@ class Workspace:
             history = self.history()
         now = time.time()
         observed = self._observe(history)
-        found = [r for t in history.active() if (r := self._judge(t, observed.get(t.name), now)) is not None]
+        started = self._run_folders()  # only now: what was there before the schedulers were asked is old
+        looked = ((t, observed.get(t.name)) for t in history.active())
+        found = [
+            r
+            for t, seen in looked
+            if (r := self._judge(t, seen, now) if _may_say_more(t, seen, started) else _news(t, seen))
+        ]
         if found:
             self.ledger.append(*found)
         return bool(records or found)
+
+    def _run_folders(self) -> frozenset[str]:
+        """Names of the runs that have a folder, by one question instead of several for each run."""
+        try:
+            return frozenset(os.listdir(self.results / "runs"))  # noqa: PTH208
+        except OSError:
+            return frozenset()  # decides nothing: see _may_say_more
 
     def _confirm(self, history: History) -> list[AnyRecord]:
         """Submissions whose answer was never recorded: found at the scheduler, or voided."""
@@ -289,15 +303,7 @@ class Workspace:
         if seen is not None and seen.forgotten and not mine and self._given_up(ticket, now):
             why = f"its scheduler has forgotten it before it started: {seen.detail}"
             return Voided(tickets=[ticket.name], why=why)
-        if seen is not None and (seen.state, seen.detail, seen.node) != (
-            ticket.state,
-            ticket.detail,
-            ticket.node,
-        ):
-            if seen.state is JobState.UNKNOWN and ticket.state is JobState.UNKNOWN:
-                return None  # keeps the time since when it is unknown
-            return Observed(ticket=ticket.name, state=seen.state, detail=seen.detail, node=seen.node)
-        return None
+        return _news(ticket, seen)
 
     def _heard(self, ticket: Ticket, seen: Observation | None, last: Attempt | None) -> Observation | None:
         """What counts of an observation. A scheduler that starts no job again by itself is not needed to know
@@ -367,6 +373,21 @@ class Workspace:
         self.ledger.append(
             Finished(run=ticket.run, ticket=ticket.name, failure=FailureClass.CANCELLED, reason=reason)
         )
+
+
+def _may_say_more(ticket: Ticket, seen: Observation | None, started: Collection[str]) -> bool:
+    """Whether the evidence of a ticket may say more than its scheduler: not while it is in the queue and its
+    run has no folder. Where absence would decide something, the folder itself is looked at."""
+    return seen is None or seen.state not in IN_QUEUE or ticket.run in started
+
+
+def _news(ticket: Ticket, seen: Observation | None) -> Observed | None:
+    """What a scheduler says, if it is new."""
+    if seen is None or (seen.state, seen.detail, seen.node) == (ticket.state, ticket.detail, ticket.node):
+        return None
+    if seen.state is JobState.UNKNOWN and ticket.state is JobState.UNKNOWN:
+        return None  # keeps the time since when it is unknown
+    return Observed(ticket=ticket.name, state=seen.state, detail=seen.detail, node=seen.node)
 
 
 # Ends that the scheduler itself brought about: what the script says of them is only their echo.
