@@ -76,6 +76,12 @@ def test_a_session_yields_the_facts_that_are_missing(on_donau: DonauProject) -> 
     assert f"generation: {speaks}" in recorded["about.txt"]
 
 
+@BOTH
+def test_the_user_is_told_what_each_file_settles(speaks: str) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "donau.md").read_text(encoding="utf-8")
+    assert [name for name in ALWAYS | JOB_FILES[speaks] if f"`{name}`" not in text] == []
+
+
 def test_it_submits_and_changes_nothing(on_donau: DonauProject) -> None:
     job = with_a_job(on_donau)
     before, records = on_donau.lab.jobs(), on_donau.records()

@@ -26,6 +26,7 @@ PURE = {
     "ddqjobs.model", "ddqjobs.units", "ddqjobs.experiment", "ddqjobs.site", "ddqjobs.check", "ddqjobs.matrix",
     "ddqjobs.history", "ddqjobs.plan", "ddqjobs.filters", "ddqjobs.estimate", "ddqjobs.failures",
     "ddqjobs.verdict", "ddqjobs.retention", "ddqjobs.examination", "ddqjobs.canary", "ddqjobs.nodes",
+    "ddqjobs.masking",
     "ddqjobs.equivalence", "ddqjobs.report", "ddqjobs.report_cells",
     "ddqjobs.report_checks", "ddqjobs.report_desk", "ddqjobs.report_findings",
 }  # fmt: skip
