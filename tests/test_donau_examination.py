@@ -305,6 +305,8 @@ def test_two_records_of_one_second_stand_side_by_side(tmp_path: Path) -> None:
         ("start 2022/02/22, y/n", "start 2022/02/22, y/n"),
         ("token=QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo0", None),
         ("-------------------------------------------", "-------------------------------------------"),
+        ("a" * 1_000_000, "a" * 1_000_000),  # and quickly
+        ("x-" * 100_000 + "1", None),
     ],
 )
 def test_texts(text: str, expected: str | None) -> None:
