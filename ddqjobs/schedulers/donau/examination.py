@@ -78,8 +78,8 @@ def _ask(context: Context) -> Iterator[Asked]:
 def _questions(context: Context) -> Iterator[Asked]:
     dialect, pace = context.dialect, Pace(context.site.limits.calls_per_minute)
     signs = [line.split() for other in context.dialects.values() for line in other.signs]
-    helps = dict.fromkeys(tuple(argv) for argv in [*dialect.help, *signs])
-    for argv in (argv for argv in helps if "--help" in argv):
+    helps = [*dialect.help, *(argv for argv in signs if "--help" in argv)]
+    for argv in dict.fromkeys(tuple(argv) for argv in helps):
         pace.wait()
         yield Asked(" ".join(argv), None, "", process.run(argv, timeout=_ASK_S, env=environment()))
     job, before = "", set[str]()
