@@ -79,6 +79,8 @@ def _commands(dialect: DonauDialect) -> Found:
         argv = getattr(dialect, name)
         if argv or name == "cancel":
             yield from _needs((name,), argv, ("{job}",))
+    for number, argv in enumerate(dialect.help):
+        yield from _needs(("help", number), argv, ())
     for number, question in enumerate(dialect.find):
         yield from _needs(("find", number), question.argv, ("{token}",))
     if not dialect.find or not dialect.ask or dialect.ask[0].about != "all":

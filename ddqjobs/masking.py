@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 
-# Paths of users, mail and network addresses, long words of letters and digits (access tokens).
+# Paths of users, mail and network addresses. Repetitions are bounded: what is masked may be of any length.
 _PRIVATE = re.compile(
     r"(?<![\w/.])~?/(?!(?:bin|dev|etc|opt|proc|tmp|usr|var)/)[\w.+@=,%-]+(?:/[\w.+@=,%-]*)+"
-    r"|[\w.+-]+@[\w-]+(?:\.[\w-]+)+"
+    r"|[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,9}"
     r"|\b\d{1,3}(?:\.\d{1,3}){3}\b"
-    r"|(?=[\w+=-]*\d)(?=[\w+=-]*[A-Za-z])[A-Za-z0-9+_=-]{32,}"
 )
+_OPAQUE = re.compile(r"[A-Za-z0-9+_=-]{32,}")  # with letters and digits: an access token
 _LONG = 4  # a name of so many characters is not part of another word by chance
 _OURS = re.compile(r"\S*\d{8}-\d{6}-[0-9a-f]{8}")  # a job's name that ends with a submission's token
 _SHOUTED = re.compile(r"[A-Z][A-Z_]{2,}")  # columns and states
@@ -28,7 +28,8 @@ def masked(text: str, names: Iterable[str]) -> str:
             re.escape(name) if len(name) >= _LONG else rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])"
         )
         text = re.sub(whole, lambda match: shape(match[0]), text)
-    return _PRIVATE.sub(lambda match: shape(match[0]), text)
+    text = _PRIVATE.sub(lambda match: shape(match[0]), text)
+    return _OPAQUE.sub(lambda match: shape(match[0]) if _mixed(match[0]) else match[0], text)
 
 
 def masked_row(line: str, names: Iterable[str], known: Collection[str]) -> str:
@@ -44,6 +45,10 @@ def shape(text: str) -> str:
     'xxxx.xxx0.xxxxx'
     """
     return re.sub(r"\d", "0", re.sub(r"[^\W\d_]", "x", text))
+
+
+def _mixed(word: str) -> bool:
+    return any(c.isdigit() for c in word) and any(c.isalpha() for c in word)
 
 
 def _word(word: str, known: Collection[str]) -> str:

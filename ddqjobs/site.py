@@ -84,8 +84,9 @@ class DonauDialect(Table, frozen=True, kw_only=True):
     hold: list[str] = []  # {job}; empty: it cannot be done
     release: list[str] = []  # {job}
     help: list[list[str]] = []  # commands whose output tells what the command line knows
-    signs: dict[str, list[str]] = {}  # command line -> words in its answer that tell this generation from
-    # others; none: that it is there at all
+    # Words of an answer that tell this generation from others, by command line: `COMMAND --help`, or the list
+    # `all`. No words: that the command is there at all.
+    signs: dict[str, list[str]] = {}
     columns: DonauColumns
     patterns: DonauPatterns
     states: dict[str, Literal["queued", "held", "running", "stopped", "ended", "failed"]]

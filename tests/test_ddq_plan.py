@@ -518,6 +518,37 @@ def test_each_directive_is_explained(plan: Document[Experiment], runs: dict[str,
         assert [line.split()[0] for line in lines] == explained
 
 
+def statements(text: str) -> dict[str, str]:
+    """Option -> how well it is known: the first word of the last cell of the first row that names it."""
+    found: dict[str, str] = {}
+    for row in re.findall(r"^\|(.*)\|$", text, re.MULTILINE):
+        cells = [cell.strip() for cell in row.split("|")]
+        for quoted in re.findall(r"`([^`]*)`", " ".join(cells[:-1])):
+            for option in re.findall(r"(?<!\S)--?[a-z][\w-]*|(?<!\S)-[A-Z](?!\S)", quoted):
+                found.setdefault(option, cells[-1].partition(" ")[0].strip(";*"))
+    return found
+
+
+def test_each_directive_of_the_golden_files_stands_on_known_inferred_or_assumed_ground() -> None:
+    said = statements((ROOT / "docs/donau.md").read_text(encoding="utf-8"))
+    for path in sorted((ROOT / "tests/golden/bscc").iterdir()):
+        for line in directives(path.read_text()):
+            assert said.get(line.split()[0]) in ("known", "inferred", "assumed"), f"{path.name}: {line}"
+
+
+@pytest.mark.parametrize("name", ["bscc", "donau"])
+def test_each_option_of_both_generations_is_explained(name: str) -> None:
+    said = statements((ROOT / "docs/donau.md").read_text(encoding="utf-8"))
+    dialect = site(name).donau.dialect
+    assert dialect is not None
+    used = [getattr(dialect.options, key) for key in dialect.options.__struct_fields__]
+    used += [*dialect.submit, *dialect.dependency[:1], *dialect.avoid[:1]]
+    options = [option for option in used if option.startswith("-")]
+    assert len(options) > 10
+    unexplained = {o: said.get(o) for o in options if said.get(o) not in ("known", "inferred", "assumed")}
+    assert unexplained == {}
+
+
 def test_environments_of_the_plan_are_entered_at_bscc(
     plan: Document[Experiment], runs: dict[str, Run]
 ) -> None:

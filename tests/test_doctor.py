@@ -93,12 +93,14 @@ def test_a_queue_that_is_full_is_a_warning(place: Place) -> None:
     assert "has not answered within 1 s: queued waits for slots" in words
 
 
-def test_what_cannot_be_checked_on_donau_is_said(place: Place) -> None:
+def test_donau_s_commands_are_missed_where_they_are_not(place: Place) -> None:
+    """With them: test_donau_examination.py."""
     ran = place.invoke("doctor", "tiny", "one", "--site", "bscc", "--json")
-    assert ran.code == 0
+    assert ran.code == 1
     [(level, words)] = lines(ran)["scheduler"]
-    assert level == "warning"
-    assert "cannot be checked" in words
+    assert level == "error"
+    assert words == "there is no djob here, so this is no login node of a Donau cluster"
+    assert {"inputs and code", "disk space"} <= set(lines(ran))  # what can be looked at here is
     assert "compute node" not in lines(ran)
 
 

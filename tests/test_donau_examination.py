@@ -76,6 +76,12 @@ def test_a_session_yields_the_facts_that_are_missing(on_donau: DonauProject) -> 
     assert f"generation: {speaks}" in recorded["about.txt"]
 
 
+@BOTH
+def test_the_user_is_told_what_each_file_settles(speaks: str) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "donau.md").read_text(encoding="utf-8")
+    assert [name for name in ALWAYS | JOB_FILES[speaks] if f"`{name}`" not in text] == []
+
+
 def test_it_submits_and_changes_nothing(on_donau: DonauProject) -> None:
     job = with_a_job(on_donau)
     before, records = on_donau.lab.jobs(), on_donau.records()
@@ -299,6 +305,8 @@ def test_two_records_of_one_second_stand_side_by_side(tmp_path: Path) -> None:
         ("start 2022/02/22, y/n", "start 2022/02/22, y/n"),
         ("token=QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo0", None),
         ("-------------------------------------------", "-------------------------------------------"),
+        ("a" * 1_000_000, "a" * 1_000_000),  # and quickly
+        ("x-" * 100_000 + "1", None),
     ],
 )
 def test_texts(text: str, expected: str | None) -> None:

@@ -1,7 +1,8 @@
 """Random sequences of commands, answers that go wrong, jobs that start late, crash or come back, and command
 lines that die between any two steps. Everything is real but Donau and the jobs, which are steps in here.
 
-``DDQJOBS_EXAMPLES=1000 pytest tests/test_donau_faults.py`` runs more of them (docs/donau.md).
+``DDQJOBS_EXAMPLES=1000 pytest tests/test_donau_faults.py`` runs more of them, ``DDQJOBS_STEPS=1000`` longer
+ones (docs/donau.md).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from ddqjobs.submission import Submitter
 from ddqjobs.workspace import Workspace
 
 EXAMPLES = int(os.environ.get("DDQJOBS_EXAMPLES") or 15)
-STEPS = 50
+STEPS = int(os.environ.get("DDQJOBS_STEPS") or 50)
 HOW = ["good", "good", "good", "silent", "crash", "killed"]  # how a job ends
 TASKS: dict[str, object] = {
     "a": task(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -65,6 +66,56 @@ def test_a_replica_that_never_comes_is_a_clear_error(replicas: DonauProject) -> 
     assert planned.status in (Status.FAILED, Status.ELIGIBLE)
     count = 1 if replicas.lab.generation == "old" else 3
     assert f"{count} of 4 replicas came within 1 s" in planned.reason
+    assert not replicas.trace.exists()
+
+
+# Two epochs. The first attempt saves one and waits until it is asked to stop; the second does the other, once
+# all of its replicas are there.
+AGAIN = (
+    'echo "$DDQJOBS_ATTEMPT $DDQJOBS_NODE_RANK" >> "$TRACE"; '
+    'if [ "$DDQJOBS_ATTEMPT" = 1 ]; then '
+    '[ "$DDQJOBS_NODE_RANK" != 0 ] || echo x > "$DDQJOBS_WORK_DIR/epoch_1.pth"; '
+    'until [ -e "$DDQJOBS_STOP" ]; do sleep 0.05; done; exit 75; fi; '
+    'if [ "$DDQJOBS_NODE_RANK" = 0 ]; then until [ "$(grep -c "^2" "$TRACE")" = 4 ]; do sleep 0.05; done; '
+    'echo done > "$DDQJOBS_WORK_DIR/out.txt"; fi'
+)
+
+
+def test_replicas_that_start_again_meet_afresh(replicas: DonauProject) -> None:
+    """In the new generation it is the same job (``-jr``), in the old one another."""
+    replicas.tasks({"first": task(resources={"nodes": 4})}, work=AGAIN)
+    replicas.open().submit(EXPERIMENT)
+    until(lambda: replicas.trace.exists() and len(replicas.trace.read_text().splitlines()) == 4)
+    attempt = replicas.results / "runs" / "first" / "attempts" / "1"
+    os.kill(json.loads((attempt / "started.json").read_text())["pid"], signal.SIGUSR1)
+    plan = replicas.submit_all()
+    assert (plan["first"].status, plan["first"].attempts) == (Status.DONE, 2), plan["first"].reason
+    seen = sorted(replicas.trace.read_text().splitlines())
+    assert seen == [f"{number} {rank}" for number in (1, 2) for rank in range(4)]
+    starts = [job["starts"] for job in replicas.lab.jobs().values()]
+    assert starts == {"old": [1, 1], "new": [2]}[replicas.lab.generation]
+    assert len(list((replicas.results / "submissions").glob("*/meet/*"))) == 2
+
+
+@pytest.mark.parametrize("donau", ["old"], indirect=True)
+def test_the_allocation_s_older_name_is_read_too(replicas: DonauProject) -> None:
+    replicas.lab.set(allocation="CCSCHEDULER_ALLOC_FILE")
+    replicas.open().submit(EXPERIMENT)
+    assert replicas.until_over()["first"].status is Status.DONE
+    rows = sorted(line.split()[:2] for line in replicas.trace.read_text().splitlines())
+    assert rows == [[str(rank), host] for rank, host in enumerate(HOSTS)]
+
+
+@pytest.mark.parametrize("donau", ["old"], indirect=True)
+def test_a_list_of_nodes_that_is_another_job_s_is_a_clear_error(replicas: DonauProject) -> None:
+    """It has n10 and n100, but not n1, where the script starts."""
+    stale = ["n10", "n11", "n100", "n12"]
+    replicas.lab.set(stale=stale, hosts=["n1", "n2", "n3", "n4"])
+    replicas.open().submit(EXPERIMENT)
+    replicas.lab.until_over()
+    planned = replicas.run("first")
+    assert planned.status in (Status.FAILED, Status.ELIGIBLE)
+    assert f"this host, n1, is not in the list of nodes: {' '.join(stale)}" in planned.reason
     assert not replicas.trace.exists()
 
 

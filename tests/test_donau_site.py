@@ -234,7 +234,7 @@ def test_a_job_that_djob_loses_for_ever_waits_for_its_user(on_donau: DonauProjec
 
 
 def lose_two_runs_on_a_node(project: DonauProject) -> None:
-    """``first`` and ``second`` are seen on n1 and fail there; ``third`` is still to come."""
+    """``first`` and ``second`` are seen on n1 and fail there as on a broken node; ``third`` comes later."""
     broken = (
         'echo "$DDQJOBS_RUN" >> "$TRACE"; until [ -e "$TRACE.go" ]; do sleep 0.05; done; '
         'echo "CUDA error: uncorrectable ECC error encountered"; exit 1'
@@ -358,7 +358,7 @@ def test_a_job_that_comes_after_it_was_given_up_does_nothing(donau: Lab, on_dona
     donau.fault("dsub", "accept-silent")
     donau.fault("djob", "lose", times=2)  # both questions of `find`
     assert list(on_donau.open().submit(EXPERIMENT).unconfirmed) == ["first"]
-    assert len(on_donau.open().submit(EXPERIMENT).submitted) == 1
+    assert len(on_donau.open().submit(EXPERIMENT).submitted) == 1, on_donau.records()
     donau.set(closed=False)
     on_donau.until_over()
     donau.until_over()

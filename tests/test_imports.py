@@ -28,6 +28,7 @@ PURE = {
     "ddqjobs.history", "ddqjobs.plan", "ddqjobs.filters", "ddqjobs.estimate", "ddqjobs.failures",
     "ddqjobs.verdict", "ddqjobs.retention", "ddqjobs.examination", "ddqjobs.canary", "ddqjobs.nodes",
     "ddqjobs.build_failures",
+    "ddqjobs.masking",
     "ddqjobs.equivalence", "ddqjobs.report", "ddqjobs.report_cells",
     "ddqjobs.report_checks", "ddqjobs.report_desk", "ddqjobs.report_findings",
 }  # fmt: skip

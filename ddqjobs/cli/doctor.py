@@ -23,7 +23,8 @@ def doctor(
 ) -> None:
     """What would keep runs from starting or ending well on a site: each line ok, warning or error.
 
-    Exit 1 if there is an error. On Slurm it uses up a few job ids (sbatch --test-only).
+    Exit 1 if there is an error. On Slurm it uses up a few job ids (sbatch --test-only). On Donau it submits
+    nothing; what its commands say is recorded in site-facts/, names masked.
     Examples: ddqjobs doctor mini; ddqjobs doctor ddq --site mycluster --phase 1; ddqjobs doctor ddq --no-job
     """
     from ddqjobs.doctor import Options

@@ -54,9 +54,10 @@ def start(folder: Path, job: Job, data: dict[str, Any], replica: int) -> subproc
     variables.update(BATCH_JOB_ID=job["id"], CCS_JOB_ID=job["id"], HOSTNAME=hosts[replica % len(hosts)])
     if job["cosched"]:
         allocation = folder / f"alloc.{job['id']}"
-        chosen = [hosts[n % len(hosts)] for n in range(job["replicas"])]
+        listed = data["stale"] or hosts
+        chosen = [listed[n % len(listed)] for n in range(job["replicas"])]
         allocation.write_text("".join(f"{host} 48 1\n" for host in chosen))
-        variables["CCS_ALLOC_FILE"] = str(allocation)
+        variables[data["allocation"]] = str(allocation)
     out = output(job["stdout"] or os.devnull, job)
     err = output(job["stderr"], job) if job["stderr"] else out
     try:

@@ -98,5 +98,6 @@ def create(folder: Path, generation: str, *, slots: int = 4, first: int = 164553
     data = {
         "generation": generation, "next": first, "jobs": {}, "faults": [], "calls": {}, "slots": slots,
         "closed": False, "last_signal": "KILL", "hosts": [], "missing": 0,
+        "allocation": "CCS_ALLOC_FILE", "stale": [],
     }  # fmt: skip
     (folder / "state.json").write_text(json.dumps(data))

@@ -6,7 +6,6 @@ without names (:mod:`~ddqjobs.schedulers.donau.record`), and compared with what 
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -78,9 +77,9 @@ def _ask(context: Context) -> Iterator[Asked]:
 
 def _questions(context: Context) -> Iterator[Asked]:
     dialect, pace = context.dialect, Pace(context.site.limits.calls_per_minute)
-    signs = [shlex.split(line) for other in context.dialects.values() for line in other.signs]
-    helps = dict.fromkeys(tuple(argv) for argv in [*dialect.help, *signs])
-    for argv in (argv for argv in helps if "--help" in argv):
+    signs = [line.split() for other in context.dialects.values() for line in other.signs]
+    helps = [*dialect.help, *(argv for argv in signs if "--help" in argv)]
+    for argv in dict.fromkeys(tuple(argv) for argv in helps):
         pace.wait()
         yield Asked(" ".join(argv), None, "", process.run(argv, timeout=_ASK_S, env=environment()))
     job, before = "", set[str]()

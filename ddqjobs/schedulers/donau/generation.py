@@ -83,7 +83,7 @@ def missing_options(dialect: DonauDialect, said: Mapping[str, Completed]) -> dic
     """Command -> options of the site file that its help does not name; None if no help can be read."""
     found: dict[str, list[str]] | None = None
     for command, options in options_of(dialect).items():
-        done = said.get(f"{command} --help")
+        done = said.get(f"{command} --help") or said.get(f"{command} -h")
         text = "" if done is None else done.stdout + "\n" + done.stderr
         if len(set(_OPTION.findall(text))) < _FEWEST:
             continue
