@@ -130,3 +130,18 @@ def test_fast_form_does_not_take_it_over() -> None:
     cfg.model.type = "DistinctMaskDDQDETR"
     with pytest.raises(ValueError, match="no fast form of DistinctMaskDDQDETR"):
         speed.configure(cfg)
+
+
+def test_configuration_of_the_experiment_builds_mmdets_model_with_a_mask() -> None:
+    """mmdet's own configuration but for the class, and COCO from where the variable says."""
+    name = shrunken.CONFIGS / "ddq" / "ddq-detr-4scale-mask_r50_8xb2-12e_coco.py"
+    runtime.set_up()
+    cfg, theirs = (runtime.load_config(p) for p in (str(name), shrunken.path("ddq-detr-4scale")))
+    assert cfg.model.pop("distinct_mask") == "rows-and-columns"
+    assert (cfg.model.pop("type"), theirs.model.pop("type")) == ("DistinctMaskDDQDETR", "DDQDETR")
+    assert cfg.model.to_dict() == theirs.model.to_dict()
+    for key in ("optim_wrapper", "param_scheduler", "train_cfg"):
+        assert cfg[key] == theirs[key]
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        assert loader.dataset.data_root == "data/coco/"
+    assert cfg.train_dataloader.dataset.pipeline == theirs.train_dataloader.dataset.pipeline
