@@ -23,15 +23,11 @@ def ddqjobs(folder: Path, *words: str) -> process.Completed:
 def test_each_mask_is_tested_and_trained_three_times(tmp_path: Path) -> None:
     runs = json.loads(ddqjobs(tmp_path, "plan", "ddq-mask", "--json").stdout)["runs"]
     model = "ddq-detr-4scale"
-    assert {run["name"] for run in runs} == {
+    seeded = [f"{mask}.s{seed}" for mask in MASKS for seed in (7, 8, 9)]
+    assert {run["run"] for run in runs} == {
         f"convert.{model}",
         *(f"test-released.{model}.{mask}" for mask in MASKS),
-        *(
-            f"{task}.{model}.{mask}.s{seed}"
-            for task in ("train", "test")
-            for mask in MASKS
-            for seed in (7, 8, 9)
-        ),
+        *(f"{task}.{model}.{variant}" for task in ("train", "test") for variant in seeded),
     }
 
 

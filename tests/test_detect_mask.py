@@ -137,7 +137,9 @@ def test_configuration_of_the_experiment_builds_mmdets_model_with_a_mask() -> No
     name = shrunken.CONFIGS / "ddq" / "ddq-detr-4scale-mask_r50_8xb2-12e_coco.py"
     runtime.set_up()
     cfg, theirs = (runtime.load_config(p) for p in (str(name), shrunken.path("ddq-detr-4scale")))
+    assert type(parity.build(str(name)).decoder).__name__ == "DistinctMaskDecoder"
     assert cfg.model.pop("distinct_mask") == "rows-and-columns"
+    cfg.model.pop("_scope_", None)  # of the base's package
     assert (cfg.model.pop("type"), theirs.model.pop("type")) == ("DistinctMaskDDQDETR", "DDQDETR")
     assert cfg.model.to_dict() == theirs.model.to_dict()
     for key in ("optim_wrapper", "param_scheduler", "train_cfg"):

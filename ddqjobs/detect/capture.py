@@ -41,7 +41,7 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
 
-from . import dumps, files, modules, parity, runtime
+from . import convert, dumps, files, mappings, modules, parity, runtime
 
 # Of objects that are neither containers nor data elements: mmdet's AssignResult.
 _FIELDS = ("gt_inds", "labels", "max_overlaps", "assign_metrics")
@@ -142,11 +142,12 @@ def _side() -> Any:
 
 
 def _load(model: Any, path: Path) -> None:
+    """Fill the model; raises CannotLoad unless the weights are the model's, but for copies and averages."""
     state = runtime.load_checkpoint(path)
-    try:
-        model.load_state_dict(state.get("state_dict", state), strict=True)
-    except RuntimeError as error:
-        raise runtime.CannotLoad(f"{path} does not fit: {' '.join(str(error).split())[:300]}") from error
+    fitted = convert.fit(
+        state.get("state_dict", state), model.state_dict(), mappings.MAPPINGS["identity"], path
+    )
+    model.load_state_dict(fitted.state, strict=True)
 
 
 class Recorder:
