@@ -57,7 +57,7 @@ def test_init_makes_a_project_that_plans(tmp_path: Path) -> None:
     assert f"next: cd '{made}' && ddqjobs plan" in first.stdout
     plan = subprocess.run(ddqjobs("plan"), cwd=made, env=environment(), capture_output=True, text=True)
     assert plan.returncode == 0
-    assert "my-mini on local: 12 runs: 2 eligible, 10 waiting" in plan.stdout
+    assert "my-mini on local: 15 runs: 2 eligible, 13 waiting" in plan.stdout
 
 
 def test_init_twice_changes_nothing(place: Place) -> None:

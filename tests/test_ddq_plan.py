@@ -306,7 +306,8 @@ WORK_DIR = '"$DDQJOBS_WORK_DIR"'
         (
             "p2-capture-legacy.ddq-rcnn-36e",
             '"$DDQJOBS_PYTHON" -m ddqjobs.detect.capture projects/configs/ddq_rcnn/ddq_rcnn_r50_3x.py '
-            f"--weights {CHECKPOINT} --imports projects --images 0 1 2 --scale 333 200 --mode predict "
+            f"--weights {CHECKPOINT} --imports projects "
+            "--images 0 1 2 --scale 333 200 --values 65536 --mode predict "
             f'--points "$DDQJOBS_CODE"/configs/ddq/points.json --side legacy --out {WORK_DIR}/dump.npz',
         ),
         (

@@ -130,3 +130,26 @@ def test_fast_form_does_not_take_it_over() -> None:
     cfg.model.type = "DistinctMaskDDQDETR"
     with pytest.raises(ValueError, match="no fast form of DistinctMaskDDQDETR"):
         speed.configure(cfg)
+
+
+def plain(cfg: Any) -> Any:
+    """A configuration without the notes of whose package its base is."""
+    if isinstance(cfg, dict):
+        return {key: plain(value) for key, value in cfg.items() if key != "_scope_"}
+    return [plain(value) for value in cfg] if isinstance(cfg, list | tuple) else cfg
+
+
+def test_configuration_of_the_experiment_is_mmdets_with_a_mask() -> None:
+    """But for the class nothing differs, and COCO is where it is by default."""
+    name = str(shrunken.CONFIGS / "ddq" / "ddq-detr-4scale-mask_r50_8xb2-12e_coco.py")
+    assert type(parity.build(name).decoder).__name__ == "DistinctMaskDecoder"
+    ours, theirs = (
+        plain(runtime.load_config(path).to_dict()) for path in (name, shrunken.path("ddq-detr-4scale"))
+    )
+    assert ours.pop("custom_imports")["imports"] == ["ddqjobs.detect.models"]
+    assert ours["model"].pop("distinct_mask") == "rows-and-columns"
+    assert (ours["model"].pop("type"), theirs["model"].pop("type")) == ("DistinctMaskDDQDETR", "DDQDETR")
+    for config in (ours, theirs):
+        for key in ("val_evaluator", "test_evaluator"):
+            config[key]["ann_file"] = config[key]["ann_file"].replace("//", "/")
+    assert {key: value for key, value in ours.items() if key in theirs} == theirs

@@ -110,6 +110,38 @@ def test_images_are_made_small(config: Path, tmp_path: Path, capsys: pytest.Capt
     assert "no step of the pipeline has a scale" in capsys.readouterr().err
 
 
+def test_a_sample_of_each_output(config: Path, whole: Path, tmp_path: Path) -> None:
+    """Few values, the data whole; the first module that differs is the same."""
+    small = dump(config, tmp_path / "a.npz", "--values", "100")
+    found = dumps.read(small)
+    sizes = {key: value.size for key, value in found.items()}
+    assert max(size for key, size in sizes.items() if "|data|" not in key) <= 100
+    assert any(size > 100 for key, size in sizes.items() if "|data|" in key)
+    assert first(small, dump(config, tmp_path / "b.npz", "--values", "100"), tmp_path)["bit_equal"] is True
+    assert small.stat().st_size < whole.stat().st_size / 10
+    option = "model.bbox_head.shuffle_channels=8"
+    other = dump(config, tmp_path / "c.npz", "--values", "100", "--cfg-options", option)
+    result = first(small, other, tmp_path)
+    assert result["first"]["name"] == "bbox_head.cls_convs.2.conv"  # the first that is shuffled
+
+
+def test_samples_reach_every_column() -> None:
+    import numpy as np
+
+    array = np.arange(64 * 64).reshape(64, 64)
+    sample = capture.thinned(array, 1000)
+    assert 500 < len(sample) <= 1000
+    assert len(set((sample % 64).tolist())) == len(set((sample // 64).tolist())) == 64
+
+
+def test_two_equal_scores_may_change_places() -> None:
+    lists = ([torch.tensor([0.5, 0.5])], [torch.tensor([[1.0] * 4, [2.0] * 4])], [torch.tensor([7, 3])])
+    point = capture.Point("head.pre()", ("scores", "boxes", "points"), "points")
+    (image,) = capture.arranged(lists, point)
+    assert image["points"].tolist() == [3, 7]
+    assert image["boxes"][:, 0].tolist() == [2.0, 1.0]
+
+
 def test_boxes_whose_coordinates_are_swapped_in_the_data(
     config: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +188,7 @@ def test_one_weight(config: Path, whole: Path, tmp_path: Path) -> None:
     parity.fill(model, 3)
     state = model.state_dict()
     state["bbox_head.reg_convs.2.conv.weight"][0, 0, 0, 0] += 0.5
+    state["ema_bbox_head_conv_cls_bias"] = state["bbox_head.conv_cls.bias"] + 1  # mmcv 1.x's, left out
     torch.save({"state_dict": state}, tmp_path / "w.pth")
     argv = [str(config), "--out", str(tmp_path / "b.npz"), "--points", str(POINTS), "--images", "0", "1", "2"]
     assert capture.main([*argv, "--weights", str(tmp_path / "w.pth")]) == 0

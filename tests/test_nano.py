@@ -99,10 +99,20 @@ def test_the_same_weights_predict_the_same_in_both_codes(disturbed: Project) -> 
     assert product.metrics["ap"] == 0
 
 
+def test_every_module_of_both_codes_says_the_same(disturbed: Project) -> None:
+    product = disturbed.products("mine")["p2-modules.ddq-detr-r18"]
+    assert product.metrics["module"] == 0
+    assert product.metrics["left_over"] == 0
+    assert (product.metrics["modules"] or 0) > 150
+    assert product.report["bit_equal"] is True
+    dump = disturbed.root / "results/mine/runs/p2-capture-new.ddq-detr-r18/artifacts/dump"
+    assert dump.stat().st_size < 50e6
+
+
 def test_the_report_checks_and_says_reproduced(disturbed: Project) -> None:
     done = ddqjobs(disturbed.root, "report", "mine", "--check")
     assert done.code == 0, done.stdout + done.stderr
-    assert "12 of 12 required runs done" in done.stdout
+    assert "15 of 15 required runs done" in done.stdout
 
 
 def test_the_same_command_twice_submits_nothing_twice(disturbed: Project) -> None:

@@ -359,7 +359,7 @@ def test_real_trainings_on_slurm_equal_those_on_the_local_site(
         monkeypatch.setenv("DDQJOBS_SITE", site)
         project = made[site] = open_project(root)
         jobs = project.submit("nano").submitted
-        assert len(jobs) == 12
+        assert len(jobs) == 15
         if site == "slurm":
             run_dir = project.workspace("nano").run_dir("p4-train.ddq-detr-r18")
             until((run_dir / "attempts" / "1" / "work_dir" / "epoch_1.pth").exists)

@@ -79,7 +79,7 @@ def test_the_code_is_the_wheel_s(installed: Installed) -> None:
 @pytest.mark.parametrize(
     ("words", "shown"),
     [
-        (("plan", "mini"), "mini on local: 12 runs"),
+        (("plan", "mini"), "mini on local: 15 runs"),
         (("plan", "ddq"), "GPU hours"),
         (("submit", "ddq", "--phase", "1", "--dry-run", "--site", "bscc"), "#DSUB -A root.bingxing2."),
         (("submit", "mini", "--dry-run"), "ddqjobs.detect.prepare"),
@@ -107,4 +107,4 @@ def test_a_project_s_own_file_overrides_a_shipped_one(installed: Installed, tmp_
     assert "export MINE=1" in installed.run("submit", "my-mini", "--dry-run", *place).stdout
     document = json.loads(installed.run("report", "nano", "--json", *place).stdout)
     assert "mine" in json.dumps(document)
-    assert len(json.loads(installed.run("plan", "nano", "--json", *place).stdout)["runs"]) == 12
+    assert len(json.loads(installed.run("plan", "nano", "--json", *place).stdout)["runs"]) == 15
