@@ -22,6 +22,7 @@ from ddqjobs.experiment import (
     variable,
 )
 from ddqjobs.model import TaskKind
+from ddqjobs.slurm_options import Slurm, problems
 from ddqjobs.units import megabytes, seconds
 
 Path = tuple[str | int, ...]
@@ -85,6 +86,7 @@ def _models(e: Experiment) -> Found:
 def _variants(e: Experiment) -> Found:
     for name, variant in e.variants.items():
         at: Path = ("variants", name)
+        yield from _slurm(at, variant.slurm)
         for i, model in enumerate(variant.models):
             yield from _reference((*at, "models", i), "model", model, e.models)
         for i, implementation in enumerate(variant.implementations):
@@ -104,6 +106,7 @@ def _phases(e: Experiment) -> Found:
 
 def _tasks(e: Experiment) -> Found:
     yield from _resources(("resources",), e.resources)
+    yield from _slurm((), e.slurm)
     for name, task in e.tasks.items():
         at: Path = ("tasks", name)
         if name == CANARY:
@@ -118,6 +121,7 @@ def _tasks(e: Experiment) -> Found:
             yield (*at, "seeds"), "a seed is listed twice; each seed makes one run"
         yield from _inputs(e, at, task)
         yield from _resources((*at, "resources"), task.resources)
+        yield from _slurm(at, task.slurm)
         if task.command is not None:
             yield from _command((*at, "command"), task.command, task)
         for key, value in task.variables.items():
@@ -233,6 +237,11 @@ def _resources(at: Path, request: ResourceRequest) -> Found:
                 parse(value)
             except ValueError as error:
                 yield (*at, key), str(error)
+
+
+def _slurm(at: Path, options: Slurm) -> Found:
+    for path, message in problems(options):
+        yield (*at, "slurm", *path), message
 
 
 def _command(at: Path, words: list[str], task: Task | None) -> Found:

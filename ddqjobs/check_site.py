@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from ddqjobs.document import Document
 from ddqjobs.errors import Problem
 from ddqjobs.site import Donau, DonauDialect, DonauQuestion, Site
+from ddqjobs.slurm_options import problems
 from ddqjobs.units import seconds
 
 Found = Iterator[tuple[tuple[str | int, ...], str]]
@@ -20,7 +21,8 @@ _DIALECT = ("donau", "dialect")
 def check(read: Document[Site]) -> list[Problem]:
     """All problems, by file and line."""
     site = read.value
-    found = [*_durations(site), *(_donau(site.donau) if site.scheduler == "donau" else ())]
+    slurm = [(("slurm", *path), message) for path, message in problems(site.slurm)]
+    found = [*_durations(site), *slurm, *(_donau(site.donau) if site.scheduler == "donau" else ())]
     return sorted({Problem(*read.line_of(path), message) for path, message in found})
 
 

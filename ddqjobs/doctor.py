@@ -160,7 +160,7 @@ class Doctor:
             what = f"{runs[0].task}: {resources.nodes} x {resources.gpus} GPUs, {resources.cpus} CPUs"
             why = slurm.refusal(submitter.directives(resources, "doctor"))
             if why:
-                remedy = "mend partition, account, qos, gpu_type or limits of the site file, or the resources"
+                remedy = "mend `slurm:` of the site or the experiment, the site's limits, or the resources"
                 yield error("jobs", f"{what}: {why}", remedy)
             else:
                 yield ok("jobs", f"{what}: would be taken")

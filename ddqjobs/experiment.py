@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from ddqjobs.model import TaskKind
+from ddqjobs.slurm_options import Slurm
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
 Variable = Annotated[
@@ -111,6 +112,7 @@ class Variant(Table, frozen=True, kw_only=True):
     seed: Seed | None = None
     deterministic: bool = False
     gpus: Natural | None = None
+    slurm: Slurm = Slurm()  # on top of the task's
     options: dict[str, Scalar] = {}
     models: list[Name] = []  # empty: all
     implementations: list[Name] = []  # empty: all
@@ -177,6 +179,7 @@ class Task(Table, frozen=True, kw_only=True):
     variables: dict[Variable, str] = {}
     products: dict[Name, str] = {}  # artifact -> glob below the work_dir
     resources: ResourceRequest = ResourceRequest()
+    slurm: Slurm = Slurm()  # on top of the experiment's
     tolerance: Tolerance = Tolerance()
     checkpoints: Checkpoints = Checkpoints()
     hours: float | None = None
@@ -206,6 +209,7 @@ class Experiment(Table, frozen=True, kw_only=True):
     variants: dict[Name, Variant] = {}
     tasks: dict[Name, Task]
     resources: ResourceRequest = ResourceRequest()  # defaults of all tasks
+    slurm: Slurm = Slurm()  # on top of the site's, on Slurm sites
     checkpoints: Checkpoints = Checkpoints()  # likewise
 
 

@@ -19,13 +19,13 @@ from ddqjobs.experiment import (
     Code,
     Experiment,
     ModelCode,
-    ResourceRequest,
     Scalar,
     Task,
     Variant,
     split_input,
 )
 from ddqjobs.model import Input, Resources, Run
+from ddqjobs.slurm_options import merged
 from ddqjobs.units import megabytes, seconds
 
 _DEFAULT_TIME_S = 3600
@@ -142,7 +142,7 @@ def _prototype(e: Experiment, name: str, entry: ModelCode, model: str, variant_n
         variables=tuple({**code.variables, **task.variables}.items()),
         products=tuple(task.products.items()),
         tolerances=_tolerances(e, task),
-        resources=_resources(e.resources, task.resources, variant),
+        resources=_resources(e, task, variant),
         optional=_optional(task, model),
         comparable=variant.reference,
         hours=_hours(e, name, model, entry),
@@ -235,7 +235,9 @@ def _tolerances(e: Experiment, task: Task) -> tuple[tuple[str, float], ...]:
     return tuple(values.items())
 
 
-def _resources(defaults: ResourceRequest, request: ResourceRequest, variant: Variant) -> Resources:
+def _resources(e: Experiment, task: Task, variant: Variant) -> Resources:
+    defaults, request = e.resources, task.resources
+
     def pick(key: str) -> object:
         value = getattr(request, key)
         return getattr(defaults, key) if value is None else value
@@ -248,6 +250,7 @@ def _resources(defaults: ResourceRequest, request: ResourceRequest, variant: Var
         cpus=_whole(pick("cpus"), 0),
         memory_mb=megabytes(memory) if isinstance(memory, str) else 0,
         time_s=seconds(time) if isinstance(time, str) else _DEFAULT_TIME_S,
+        slurm=merged(e.slurm, task.slurm, variant.slurm),
     )
 
 

@@ -10,6 +10,8 @@ from enum import Enum
 
 import msgspec
 
+from ddqjobs.slurm_options import Slurm
+
 
 class Frozen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of all data. Fields left at their default are not written, so that records stay small."""
@@ -74,6 +76,7 @@ class Resources(Frozen, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cpus: int = 0  # per node; 0 leaves it to the site
     memory_mb: int = 0  # per node; 0 leaves it to the site
     time_s: int = 3600  # wall clock
+    slurm: Slurm = Slurm()  # how it is asked, where Slurm is asked
 
 
 class Input(Frozen, frozen=True, kw_only=True):

@@ -30,6 +30,7 @@ from ddqjobs.errors import InputError, Problem
 from ddqjobs.experiment import Code, variable
 from ddqjobs.model import Frozen, Input, Resources, Run
 from ddqjobs.site import Site
+from ddqjobs.slurm_options import Slurm, lines, merged
 from ddqjobs.units import seconds
 
 HEARTBEAT_S = 15
@@ -45,7 +46,11 @@ _LOOK_AROUND = (
 )
 # The elements of an array are sourced by the job script, which sets and reads their variables.
 _SOURCED = "# shellcheck shell=bash disable=SC2034,SC2153,SC2154\n"
-_DIRECTIVE = re.compile(r"[A-Za-z0-9@._:=;,/%+\[\]()*!'\" -]*")
+# A value of #SBATCH ends at a space; then a further option begins.
+_DIRECTIVES = {
+    "slurm": re.compile(r"--[a-z][a-z0-9-]*(=[A-Za-z0-9@._:=,/%+\[\]()*!&|-]*)?"),
+    "donau": re.compile(r"[A-Za-z0-9@._:=;,/%+\[\]()*!'\" -]*"),
+}
 _DIRECTIVE_PATH = re.compile(r"[A-Za-z0-9@._=,/+-]*")
 # Placeholders that only the job knows; always inside double quotes.
 _RUNTIME = {
@@ -151,7 +156,8 @@ def _values(run: Run) -> dict[str, str]:
 
 
 def on_site(resources: Resources, site: Site) -> Resources:
-    """Resources with the site's defaults filled in: CPUs and memory per GPU, its longest time."""
+    """Resources with the site's defaults filled in: CPUs and memory per GPU, its longest time, what Slurm is
+    told. Other schedulers are told nothing of that."""
     gpus = max(1, resources.gpus)
     time_s = min(resources.time_s, seconds(site.limits.time)) if site.limits.time else resources.time_s
     return msgspec.structs.replace(
@@ -159,6 +165,7 @@ def on_site(resources: Resources, site: Site) -> Resources:
         cpus=resources.cpus or gpus * site.cpus_per_gpu or 1,
         memory_mb=resources.memory_mb or gpus * site.memory_mb_per_gpu,
         time_s=time_s,
+        slurm=merged(site.slurm, resources.slurm) if site.scheduler == "slurm" else Slurm(),
     )
 
 
@@ -336,26 +343,18 @@ def directives(site: Site, resources: Resources, name: str, count: int, context:
     else:
         return []
     for option in options:
-        if not _DIRECTIVE.fullmatch(option):
+        if not _DIRECTIVES[site.scheduler].fullmatch(option):
             raise InputError(
                 f"site {site.name}: {option!r} cannot stand in a directive line, which knows no quoting; "
-                "allowed are letters, digits and @._:=;,/%+[]()*!'- (a path: choose another results folder)"
+                "allowed are letters, digits and @._:=,/%+[]()*!- (a path: choose another results folder)"
             )
     return options
 
 
 def _slurm(site: Site, r: Resources, name: str, count: int, context: Context) -> list[str]:
-    s = site.slurm
-    gpu = f"gpu:{s.gpu_type}:{r.gpus}" if s.gpu_type else f"gpu:{r.gpus}"
+    gpu = f"gpu:{r.slurm.gpu_type}:{r.gpus}" if r.slurm.gpu_type else f"gpu:{r.gpus}"
     out = f"{context.results}/submissions/{context.token}/out/"
     pairs = [
-        ("--job-name", name),
-        ("--comment", context.token),
-        ("--account", s.account.replace("{user}", context.user)),
-        ("--partition", s.partition),
-        ("--qos", s.qos),
-        ("--constraint", s.constraint),
-        ("--reservation", s.reservation),
         ("--nodes", r.nodes),
         ("--ntasks-per-node", 1),
         ("--cpus-per-task", r.cpus),
@@ -366,11 +365,10 @@ def _slurm(site: Site, r: Resources, name: str, count: int, context: Context) ->
         ("--open-mode", "append"),
         ("--output", out + ("%a.log" if count > 1 else "0.log")),
         ("--array", _slurm_array(count, site.limits.array_running)),
-        ("--mail-type", "END,FAIL" if s.mail else ""),
-        ("--mail-user", s.mail),
     ]
-    options = [f"{flag}={value}" for flag, value in pairs if value != ""]
-    return [*options, "--requeue", *(["--exclusive"] if s.exclusive else []), *s.extra]
+    asked = [f"{flag}={value}" for flag, value in pairs if value != ""]
+    named = [f"--job-name={name}", f"--comment={context.token}", *lines(r.slurm, context.user)]
+    return [*named, *asked, "--requeue", *(r.slurm.extra or ())]
 
 
 def _slurm_array(count: int, running: int) -> str:

@@ -7,31 +7,19 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from ddqjobs.slurm_options import Slurm
+
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
 Variable = Annotated[
     str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="a name of an environment variable")
 ]
-# Values of #SBATCH and #DSUB lines are not shell and cannot be quoted: only what is listed here may pass.
+# Values of #DSUB lines are not shell and cannot be quoted: only what is listed here may pass.
 Directive = Annotated[str, Meta(pattern=r"^[A-Za-z0-9@._:=;,/%+\[\]()*!'{} -]*$")]
 Pattern = Annotated[str, Meta(description="a regular expression, as Python's re knows them")]
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Base of all sections: an unknown key is an error."""
-
-
-class Slurm(Table, frozen=True, kw_only=True):
-    """Options of Slurm. Empty ones are left out of the script."""
-
-    account: Directive = ""
-    partition: Directive = ""
-    qos: Directive = ""
-    constraint: Directive = ""
-    reservation: Directive = ""
-    gpu_type: Directive = ""  # gpu:TYPE:N
-    exclusive: bool = False
-    mail: Directive = ""
-    extra: list[Directive] = []  # further #SBATCH options, e.g. --nodelist=n1
 
 
 class DonauOptions(Table, frozen=True, kw_only=True):

@@ -22,7 +22,8 @@ from ddqjobs.errors import InputError
 from ddqjobs.model import Input, Resources, Run, TaskKind
 from ddqjobs.render import Context, Renderer, Scripts, quote, word
 from ddqjobs.shipped import shipped_root
-from ddqjobs.site import Site, Slurm
+from ddqjobs.site import Site
+from ddqjobs.slurm_options import Slurm
 from ddqjobs.submission import write_scripts
 
 HOSTILE = [

@@ -11,7 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from ddqjobs import process
 from ddqjobs.errors import SchedulerError
 from ddqjobs.model import JobState, Observation
-from ddqjobs.schedulers.base import Capabilities, DependencyGoneError, Submission, SubmitUnknownError
+from ddqjobs.schedulers.base import (
+    Capabilities,
+    DependencyGoneError,
+    RefusedError,
+    Submission,
+    SubmitUnknownError,
+)
 from ddqjobs.schedulers.pace import Pace
 from ddqjobs.schedulers.slurm import answers, dependencies, holding, states
 
@@ -27,6 +33,8 @@ _REFUSED = re.compile(
 _LOST = re.compile(
     r"timed out|Zero Bytes|Unexpected message|[Cc]onnection reset|Broken pipe|send/recv|[Cc]ommunication"
 )
+# What these options ask for will never be had; a submission that asks for something else may.
+_NEVER = re.compile(r"Batch job submission failed: (?:Invalid|Requested|User's group not permitted)")
 _NO_ACCOUNTING = re.compile(r"accounting storage is disabled", re.IGNORECASE)
 _ENDED_ALREADY = re.compile(r"Invalid job id|already (complet|finished)|Job/step already", re.IGNORECASE)
 _UNKNOWN_JOB = "neither squeue nor sacct knows it"
@@ -65,7 +73,7 @@ class SlurmScheduler:
         before = dependencies.jobs_before(submission.elements)
         self._require_known(before)
         options = dependencies.options(submission.elements)
-        options += [f"--exclude={','.join(submission.avoid)}"] if submission.avoid else []
+        options += _exclude(submission)
         argv = ["sbatch", "--parsable", *options, str(submission.script)]
         self._calls.wait()
         done = process.run(argv, timeout=self._submit_s, env=environment(), cwd=submission.folder)
@@ -157,7 +165,8 @@ class SlurmScheduler:
         if done.code == process.NOT_STARTED and "cannot start" in done.stderr:
             return SchedulerError(f"{what}: {words}; load Slurm's commands, or choose another --site")
         if done.code > 0 and _REFUSED.search(done.stderr) and not _LOST.search(done.stderr):
-            return SchedulerError(f"{what} was refused: {words}")
+            refusal = RefusedError if _NEVER.search(done.stderr) else SchedulerError
+            return refusal(f"{what} was refused: {words}")
         if done.code:
             return SubmitUnknownError(f"{what} ended with code {done.code}: {words}")
         return SubmitUnknownError(f"{what} said {done.stdout.strip()[:80]!r} instead of a job id")
@@ -209,6 +218,15 @@ class SlurmScheduler:
 # Ended ones too, as long as the controller remembers them; an array's elements one by one.
 _ALL_JOBS = (f"--user={os.getuid()}", "--array", "--states=all")
 _ACCOUNTING = ("--allocations", "--parsable2", f"--delimiter={answers.SEPARATOR}")
+
+
+def _exclude(submission: Submission) -> list[str]:
+    """Nodes to keep away from. What stands on the command line replaces the script's line; and who names his
+    nodes gets them."""
+    named = submission.resources.slurm
+    if not submission.avoid or named.nodelist:
+        return []
+    return [f"--exclude={','.join([*submission.avoid, *filter(None, [named.exclude])])}"]
 
 
 def _elements(submission: Submission, job: str) -> dict[int, str]:
