@@ -160,7 +160,7 @@ class Ledger:
         self.folder.mkdir(parents=True, exist_ok=True)
         me = myself()
         path = self.folder / f"{me.host}-{me.pid}-{me.start}-{os.urandom(3).hex()}.jsonl"
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o644)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o666)
         folder = os.open(self.folder, os.O_RDONLY)
         try:
             os.fsync(folder)

@@ -107,6 +107,8 @@ class Project:
             )
             results = self.root / base / loaded.experiment.name
             self._workspaces[key] = Workspace(self.catalog, loaded, declared, results)
+        if umask := self._workspaces[key].site.umask:
+            os.umask(int(umask, 8))  # of this process: whatever is written from here on is the group's too
         return self._workspaces[key]
 
     # -- looking ----------------------------------------------------------------------------------------

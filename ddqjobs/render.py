@@ -221,6 +221,7 @@ class Renderer:
             code=context.code,
             setup=site.setup,
             modules=site.modules,
+            umask=site.umask,
             elements=elements if len(runs) == 1 else "",
             heartbeat_s=HEARTBEAT_S,
             nodes=resources.nodes,
@@ -244,6 +245,7 @@ class Renderer:
             code=context.code,
             setup=site.setup,
             modules=site.modules,
+            umask=site.umask,
             element=self.element(0, msgspec.structs.replace(run, command=words), site, context),
             command=command(run, context.option_flags.get(run.code, "")),
             typed=typed,
@@ -262,6 +264,7 @@ class Renderer:
             folder=str(PurePosixPath(context.results) / "submissions" / context.token),
             setup=site.setup,
             modules=site.modules,
+            umask=site.umask,
             program=_LOOK_AROUND,
             environments=[
                 (

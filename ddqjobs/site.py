@@ -15,6 +15,9 @@ Variable = Annotated[
 ]
 # Values of #DSUB lines are not shell and cannot be quoted: only what is listed here may pass.
 Directive = Annotated[str, Meta(pattern=r"^[A-Za-z0-9@._:=;,/%+\[\]()*!'{} -]*$")]
+Umask = Annotated[
+    str, Meta(pattern=r"^(00[0-7]{2})?$", description='four octal digits in quotes, the first two 0: "0007"')
+]
 Pattern = Annotated[str, Meta(description="a regular expression, as Python's re knows them")]
 
 
@@ -156,6 +159,7 @@ class Site(Table, frozen=True, kw_only=True):
         Name, str
     ] = {}  # environment -> path of an existing one (its bin/activate), not ours to build
     results: str = ""  # empty: the project's results
+    umask: Umask = ""  # of all that is written below results; empty: as it is found
     python: str = "python3"  # for tasks without an environment
     cpus_per_gpu: Annotated[int, Meta(ge=0)] = 0
     memory_mb_per_gpu: Annotated[int, Meta(ge=0)] = 0

@@ -486,7 +486,8 @@ def write_scripts(folder: Path, scripts: Scripts) -> None:
         (folder / "elements.sh").write_text(scripts.elements)
     script = folder / "job.sh"
     script.write_text(scripts.job)
-    script.chmod(0o755)
+    mode = script.stat().st_mode
+    script.chmod(mode | (mode & 0o444) >> 2)  # whoever may read it may start it
 
 
 def new_token() -> str:

@@ -121,11 +121,10 @@ def test_what_cannot_be_said_is_refused_with_its_line(
     if place == "site":
         project.site(options)
     else:
-        first = task(variants=["big"], **({"slurm": options} if place == "task" else {}))
-        variants = {"big": {"slurm": options} if place == "variant" else {}}
-        project.tasks(
-            {"first": first}, variants=variants, **({"slurm": options} if place == "experiment" else {})
-        )
+        said_by = {name: {"slurm": options} if name == place else {} for name in at}
+        first = task(variants=["big"], **said_by["task"])
+        everywhere: dict[str, object] = {"variants": {"big": said_by["variant"]}, **said_by["experiment"]}
+        project.tasks({"first": first}, **everywhere)  # type: ignore[arg-type]
     said = project.cli("submit", "--site", "slurm", "--dry-run")
     assert (said.code, said.stdout, len(said.stderr.splitlines())) == (2, "", 1), said
     file = "templates/slurm/site.yaml" if place == "site" else f"experiments/{EXPERIMENT}.yaml"
