@@ -84,6 +84,7 @@ class Input(Frozen, frozen=True, kw_only=True):
 
     artifact: str
     run: str = ""  # name of the upstream run; empty for a path
+    stage: bool = False  # copied to the node's own disk first, where the site says where
     path: str = ""  # may begin with ~ and hold $VARIABLES of the job; otherwise data, never shell
 
 
