@@ -94,7 +94,8 @@ class Project:
         return self._loaded[key]
 
     def workspace(self, experiment: str | None = None, site: str | None = None) -> Workspace:
-        """An experiment on a site (default: $DDQJOBS_SITE, else ``local``)."""
+        """An experiment on a site (default: $DDQJOBS_SITE, else ``local``). Where the site has a umask, it
+        becomes this process's."""
         loaded = self.load(experiment)
         site_name = site or os.environ.get("DDQJOBS_SITE") or "local"
         key = (loaded.experiment.name, site_name)
@@ -108,7 +109,7 @@ class Project:
             results = self.root / base / loaded.experiment.name
             self._workspaces[key] = Workspace(self.catalog, loaded, declared, results)
         if umask := self._workspaces[key].site.umask:
-            os.umask(int(umask, 8))  # of this process: whatever is written from here on is the group's too
+            os.umask(int(umask, 8))
         return self._workspaces[key]
 
     # -- looking ----------------------------------------------------------------------------------------

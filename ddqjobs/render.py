@@ -276,7 +276,6 @@ class Renderer:
             folder=str(PurePosixPath(context.results) / "submissions" / context.token),
             setup=site.setup,
             modules=site.modules,
-            umask=site.umask,
             program=_LOOK_AROUND,
             environments=[
                 (
