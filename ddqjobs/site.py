@@ -160,7 +160,7 @@ class Site(Table, frozen=True, kw_only=True):
     ] = {}  # environment -> path of an existing one (its bin/activate), not ours to build
     results: str = ""  # empty: the project's results
     stage_to: str = ""  # folder on a node's own disk for inputs to be staged; ~ and $VARIABLES are the job's
-    umask: Umask = ""  # of all that is written below results; empty: as it is found
+    umask: Umask = ""  # of what is written below results/<experiment>; empty: as it is found
     python: str = "python3"  # for tasks without an environment
     cpus_per_gpu: Annotated[int, Meta(ge=0)] = 0
     memory_mb_per_gpu: Annotated[int, Meta(ge=0)] = 0

@@ -298,24 +298,13 @@ def where(project: TrivialProject, run: str, rank: str = "") -> Path:
     return Path(text.rstrip("\n"))
 
 
-def local_site(project: TrivialProject, stage_to: str) -> None:
-    site = {
-        "name": "local",
-        "scheduler": "local",
-        "grace": "0s",
-        "python": sys.executable,
-        "local": {"cpus": 3},
-    }
-    project.write("templates/local/site.yaml", {**site, "stage_to": stage_to})
-
-
 def test_runs_read_the_copy_where_the_site_has_a_place_for_it(
     trivial: TrivialProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = trivial.root / "a 'disk'"
     disk.mkdir()
     monkeypatch.setenv("SCRATCH", str(disk))
-    local_site(trivial, "$SCRATCH/$(id)")
+    trivial.local_site(stage_to="$SCRATCH/$(id)")
     declare(trivial, stage=["b"])
     digests = {p.run.name: p.run.digest for p in trivial.plan().runs}
     plan = trivial.submit_all()
@@ -333,7 +322,7 @@ def test_runs_read_the_copy_where_the_site_has_a_place_for_it(
 def test_without_a_place_for_it_runs_read_the_original(
     trivial: TrivialProject, stage_to: str, warnings: int
 ) -> None:
-    local_site(trivial, stage_to)
+    trivial.local_site(stage_to=stage_to)
     declare(trivial, stage=["b"])
     assert trivial.submit_all()["read.s1"].status.value == "done"
     assert where(trivial, "read.s1") == trivial.results / "runs" / "data" / "artifacts" / "data"
@@ -346,7 +335,7 @@ def test_what_cannot_be_staged_is_refused_with_its_line(trivial: TrivialProject)
     with pytest.raises(InputError, match=r"unknown input 'bb'; .*declared: b"):
         trivial.open().load(EXPERIMENT)
     declare(trivial, stage=["b"])
-    local_site(trivial, "scratch")
+    trivial.local_site(stage_to="scratch")
     with pytest.raises(InputError, match=r"site.yaml:\d+: 'scratch' is no folder of a node"):
         trivial.plan()
 
