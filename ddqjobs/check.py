@@ -120,6 +120,8 @@ def _tasks(e: Experiment) -> Found:
         if len(set(task.seeds or ())) != len(task.seeds or ()):
             yield (*at, "seeds"), "a seed is listed twice; each seed makes one run"
         yield from _inputs(e, at, task)
+        for i, name in enumerate(task.stage):
+            yield from _reference((*at, "stage", i), "input", name, task.inputs)
         yield from _resources((*at, "resources"), task.resources)
         yield from _slurm(at, task.slurm)
         if task.command is not None:

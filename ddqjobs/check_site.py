@@ -22,7 +22,12 @@ def check(read: Document[Site]) -> list[Problem]:
     """All problems, by file and line."""
     site = read.value
     slurm = [(("slurm", *path), message) for path, message in problems(site.slurm)]
-    found = [*_durations(site), *slurm, *(_donau(site.donau) if site.scheduler == "donau" else ())]
+    found = [
+        *_durations(site),
+        *_folders(site),
+        *slurm,
+        *(_donau(site.donau) if site.scheduler == "donau" else ()),
+    ]
     return sorted({Problem(*read.line_of(path), message) for path, message in found})
 
 
@@ -36,6 +41,11 @@ def _durations(site: Site) -> Found:
             seconds(value)
         except ValueError as error:
             yield path, str(error)
+
+
+def _folders(site: Site) -> Found:
+    if not re.match(r"[/~$]|$", site.stage_to):
+        yield ("stage_to",), f"{site.stage_to!r} is no folder of a node: begin with /, ~ or a $VARIABLE"
 
 
 def _donau(donau: Donau) -> Found:

@@ -70,13 +70,14 @@ def attempt(folder: Path, number: int) -> Attempt:
         exit_code=end.code if end and not end.again else None,
         stopped=bool(end and end.stopped) or (folder / "stop").exists(),
         heartbeat=beat,
-        failure=_failure(end),
+        failure=_failure(end) if end and not end.again else None,
+        marker=_failure(end) if end and end.again else None,
         note=end.note if end else "",
     )
 
 
-def _failure(end: _Exit | None) -> FailureClass | None:
-    if end is None or not end.failure or end.again:
+def _failure(end: _Exit) -> FailureClass | None:
+    if not end.failure:
         return None
     try:
         return FailureClass(end.failure)

@@ -173,6 +173,7 @@ class Task(Table, frozen=True, kw_only=True):
     variants: list[Name] | None = None  # left out: those of the tasks that its inputs come from
     seeds: list[Seed] | None = None  # one run per seed, on top of each variant; left out: likewise
     inputs: dict[Name, str] = {}  # TASK.ARTIFACT, `released`, or path:PATH
+    stage: list[Name] = []  # inputs that are copied to each node's own disk, where the site has stage_to
     command: list[str] | None = None
     config: str = ""
     options: dict[str, Scalar] = {}

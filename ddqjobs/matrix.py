@@ -184,20 +184,15 @@ def _inputs(
     found: list[tuple[str, Input]] = []
     for role, text in task.inputs.items():
         upstream, artifact = split_input(text)
+        staged = role in task.stage
         if text == "released":
-            found.append((role, Input(artifact=role, path=entry.checkpoint)))
+            made_of = Input(artifact=role, path=entry.checkpoint, stage=staged)
         elif not upstream:
-            found.append((role, Input(artifact=role, path=text.removeprefix("path:"))))
+            made_of = Input(artifact=role, path=text.removeprefix("path:"), stage=staged)
         else:
-            found.append(
-                (
-                    role,
-                    Input(
-                        artifact=artifact,
-                        run=_match(made[upstream], key, upstream, ("tasks", name, "inputs", role)).name,
-                    ),
-                )
-            )
+            run = _match(made[upstream], key, upstream, ("tasks", name, "inputs", role))
+            made_of = Input(artifact=artifact, run=run.name, stage=staged)
+        found.append((role, made_of))
     return tuple(found)
 
 

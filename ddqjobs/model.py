@@ -87,6 +87,7 @@ class Input(Frozen, frozen=True, kw_only=True):
 
     artifact: str
     run: str = ""  # name of the upstream run; empty for a path
+    stage: bool = False  # copied to the node's own disk first, where the site says where
     path: str = ""  # may begin with ~ and hold $VARIABLES of the job; otherwise data, never shell
 
 
@@ -201,6 +202,7 @@ class Attempt(Frozen, frozen=True, kw_only=True):
     stopped: bool = False  # a stop was asked for: time limit or preemption
     heartbeat: int | None = None
     failure: FailureClass | None = None
+    marker: FailureClass | None = None  # why it was stopped, where its script expects to be started once more
     note: str = ""
 
 

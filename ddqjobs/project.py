@@ -94,7 +94,8 @@ class Project:
         return self._loaded[key]
 
     def workspace(self, experiment: str | None = None, site: str | None = None) -> Workspace:
-        """An experiment on a site (default: $DDQJOBS_SITE, else ``local``)."""
+        """An experiment on a site (default: $DDQJOBS_SITE, else ``local``). Where the site has a umask, it
+        becomes this process's."""
         loaded = self.load(experiment)
         site_name = site or os.environ.get("DDQJOBS_SITE") or "local"
         key = (loaded.experiment.name, site_name)

@@ -104,6 +104,18 @@ def shell_path(path: str, project: str) -> str:
     return quote(path if PurePosixPath(path).is_absolute() else str(PurePosixPath(project) / path))
 
 
+def node_path(path: str) -> str:
+    """A folder of a node as a shell word: ``~`` and every ``$NAME`` are the job's, the rest is data."""
+    home, rest = ('"$HOME"', path[1:]) if path == "~" or path.startswith("~/") else ("", path)
+    texts = re.findall(
+        r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})|((?:(?!\$\{?[A-Za-z_]).)+|.)", rest, re.DOTALL
+    )
+    return (
+        home + "".join(quote(text) if text else f'"${{{one or other}:-}}"' for one, other, text in texts)
+        or "''"
+    )
+
+
 def word(text: str, values: dict[str, str]) -> str:
     """One word of a command: literal parts quoted, placeholders filled or left to the job."""
     out = []
@@ -320,6 +332,8 @@ class Renderer:
             variables=variables.items(),
             inputs=[(variable(name), _input_path(value, context)) for name, value in run.inputs],
             input_names=" ".join(variable(name) for name, _ in run.inputs),
+            staged=[variable(name) for name, value in run.inputs if value.stage and site.stage_to],
+            stage_to=node_path(site.stage_to),
             tree=context.trees.get(run.code, "") if run.workdir else "",
             workdir=shell_path(run.workdir, context.project) if run.workdir else '"$DDQJOBS_CODE"',
             activate=shell_path(activate, context.project) if activate else "",

@@ -167,7 +167,8 @@ class Site(Table, frozen=True, kw_only=True):
     enter: Literal["plain", "modules"] = "plain"
     environment_modules: dict[Name, list[str]] = {}  # environment -> names here of the modules it declares
     results: str = ""  # empty: the project's results
-    umask: Umask = ""  # of all that is written below results; empty: as it is found
+    stage_to: str = ""  # folder on a node's own disk for inputs to be staged; ~ and $VARIABLES are the job's
+    umask: Umask = ""  # of what is written below results/<experiment>; empty: as it is found
     python: str = "python3"  # for tasks without an environment
     cpus_per_gpu: Annotated[int, Meta(ge=0)] = 0
     memory_mb_per_gpu: Annotated[int, Meta(ge=0)] = 0

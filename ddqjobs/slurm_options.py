@@ -98,6 +98,8 @@ def lines(options: Slurm, user: str) -> list[str]:
     which goes with their number."""
     o = options
     types = o.mail_type if o.mail_type is not None else ("END", "FAIL") if o.mail else ()
+    if o.mail == "":  # unsaid: else Slurm would write to whoever submits
+        types = ()
     pairs = (
         ("account", (o.account or "").replace("{user}", user)),
         ("partition", o.partition),

@@ -448,6 +448,8 @@ def judge_failure(
         return FailureClass.CANCELLED, "cancelled by the user"
     if seen.failure is not None:
         return seen.failure, seen.detail
+    if last is not None and last.marker is not None:
+        return last.marker, f"{last.note.partition(';')[0]}, and its job was not started again"
     detail = seen.detail or "the scheduler says that it ended"
     if last is not None and last.exit_code == 0:
         return FailureClass.NO_PRODUCT, "it ended well, but its product is not there"

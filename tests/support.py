@@ -71,9 +71,7 @@ class TrivialProject:
         self.root = root
         self.trace = root / "trace"
         root.mkdir()
-        site = {"name": "local", "scheduler": "local", "grace": "0s", "warning": "1s",
-                "python": sys.executable, "local": {"cpus": 3}}  # fmt: skip
-        self.write("templates/local/site.yaml", site)
+        self.local_site()
         self.tasks({"first": task(), "second": task(inputs={"before": "first.out"})})
 
     def write(self, relative: str, content: object) -> None:
@@ -81,6 +79,12 @@ class TrivialProject:
         path = self.root / relative
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(msgspec.json.format(msgspec.json.encode(content)))
+
+    def local_site(self, **keys: object) -> None:
+        """Writes the local site's file."""
+        site = {"name": "local", "scheduler": "local", "grace": "0s", "warning": "1s",
+                "python": sys.executable, "local": {"cpus": 3}, **keys}  # fmt: skip
+        self.write("templates/local/site.yaml", site)
 
     def tasks(self, tasks: Mapping[str, object], work: str = WORK, **keys: object) -> None:
         """Makes these the experiment's tasks, and ``work`` the command of those that name none."""

@@ -57,6 +57,7 @@ def test_an_attempt_that_starts_again_has_not_ended(folder: Path) -> None:
     (folder / "exit.json").write_text('{"code":75,"failure":"timeout","again":true,"at":1}')
     made = evidence.attempt(folder, 1)
     assert (made.exit_code, made.ended_at, made.failure) == (None, None, None)
+    assert made.marker is FailureClass.TIMEOUT
 
 
 def test_a_failure_nobody_knows_is_of_unknown_class(folder: Path) -> None:

@@ -41,19 +41,8 @@ def modes(root: Path) -> dict[str, int]:
     return found
 
 
-def site(project: TrivialProject, **keys: object) -> None:
-    own = {
-        "name": "local",
-        "scheduler": "local",
-        "grace": "0s",
-        "python": sys.executable,
-        "local": {"cpus": 3},
-    }
-    project.write("templates/local/site.yaml", {**own, **keys})
-
-
 def test_what_a_real_run_leaves_is_the_group_s(trivial: TrivialProject) -> None:
-    site(trivial, umask="0007", setup=["umask 022"])
+    trivial.local_site(umask="0007", setup=["umask 022"])
     trivial.tasks({"first": task(), "second": task(seeds=[1, 2], inputs={"b": "first.out"})}, work=WORK)
     said = trivial.cli("submit", "--wait")
     assert said.code == 0, said
@@ -92,7 +81,7 @@ def test_the_script_sets_it_itself_whoever_starts_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["7", "007", "0700", "0o007", "0008", "rwx", "00077", "$(id)", 7, 77, 177])
 def test_anything_else_is_refused_with_its_line(trivial: TrivialProject, value: object) -> None:
-    site(trivial, umask=value)
+    trivial.local_site(umask=value)
     with pytest.raises(InputError, match=r"umask may not be '.*': four octal digits in quotes") as error:
         trivial.open().plan(EXPERIMENT)
     (problem,) = error.value.problems

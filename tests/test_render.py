@@ -40,6 +40,8 @@ SITES = {
         slurm=Slurm(account="me", partition="gpu", gpu_type="h200", exclusive=True, mail="me@example.org"),
         modules=["cuda/12.1"],
         setup=["export FROM_SITE=1"],
+        umask="0007",
+        stage_to="/local/$USER/it's $(touch canary)",
         cpus_per_gpu=4,
     ),
     "bscc": shipped("old"),
@@ -92,7 +94,7 @@ def test_shells_accept_every_rendered_script(tmp_path: Path, site: str, count: i
             variables=tuple((f"V{n}", value) for n, value in enumerate(hostile)),
             inputs=(
                 ("before", Input(artifact="out", run="zero")),
-                ("other", Input(artifact="x", path="~/a b")),
+                ("other", Input(artifact="x", path="~/a b", stage=True)),
             ),
         )
         for i in range(count)

@@ -175,6 +175,9 @@ def test_layers() -> None:
         account="{user}.x", partition="", qos="q", extra=("--nice=1",)
     )
     assert lines(merged(site, Slurm(partition="")), "me") == ["--account=me.x"]
+    mail = Slurm(mail_type=("ALL",))
+    assert lines(mail, "me") == ["--mail-type=ALL"]
+    assert lines(merged(mail, Slurm(mail="")), "me") == []
     assert list(problems(Slurm(extra=("--nice=1", "--qos=x")))) == [
         (("extra", 1), "--qos has a key of its own: write `qos`")
     ]

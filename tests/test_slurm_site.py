@@ -18,8 +18,8 @@ from test_exactly_once import die_after
 from ddqjobs import process, submission
 from ddqjobs.claims import Claims
 from ddqjobs.filters import Filters
-from ddqjobs.ledger import Ledger, Submitted
-from ddqjobs.model import JobState, Resources, Status
+from ddqjobs.ledger import Finished, Ledger, Submitted
+from ddqjobs.model import FailureClass, JobState, Resources, Status
 from ddqjobs.project import Project, SubmitOptions, open_project
 from ddqjobs.schedulers.base import DependencyGoneError, Element, Submission
 from ddqjobs.schedulers.slurm import SlurmScheduler
@@ -321,6 +321,78 @@ def test_a_preempted_job_starts_again_by_itself(lab: Lab, on_slurm: SlurmProject
     plan = on_slurm.until_over()
     assert (plan["first"].status, plan["first"].attempts) == (Status.DONE, 2)
     assert {job for job, _, _ in lab.accounted(on_slurm.root)} == {job}
+
+
+# Of ``first`` alone, as STEPS: one epoch, then it waits to be asked to stop; the next attempt does the other.
+INTERRUPTED = f'if [ "$DDQJOBS_RUN" = second ]; then {WORK}; else {STEPS}; fi'
+
+
+def test_a_job_that_preemption_cancels_is_submitted_again(lab: Lab, on_slurm: SlurmProject) -> None:
+    """PreemptMode=CANCEL: the job and what depends on it are gone, whatever `--requeue` says."""
+    lab.ask("scontrol", "update", "PartitionName=spot", "PreemptMode=CANCEL")
+    try:
+        on_slurm.site({"partition": "spot"})
+        tasks = {"first": task(), "second": task(inputs={"b": "first.out"})}
+        on_slurm.tasks(tasks, work=INTERRUPTED)
+        with on_slurm.started("submit", "--wait") as command:
+            until(lambda: on_slurm.executions()["first"] == 1)
+            words = ["--parsable", "-p", "gpu", "-N4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 60"]
+            other = lab.ask("sbatch", *words).strip()
+            until(lambda: sum(isinstance(r, Submitted) for r in on_slurm.records()) == 4)
+            lab.ask("scancel", other)
+            assert command.wait(60) == 0
+    finally:
+        lab.ask("scontrol", "update", "PartitionName=spot", "PreemptMode=REQUEUE")
+    assert on_slurm.executions() == {"first": 2, "second": 1}
+    said = json.loads((on_slurm.results / "runs" / "first" / "attempts" / "1" / "exit.json").read_text())
+    assert (said["failure"], said["note"], said["again"]) == ("preempted", "stopped by TERM", True)
+    failures = [(r.run, r.failure) for r in on_slurm.records() if isinstance(r, Finished) and r.failure]
+    assert ("first", FailureClass.PREEMPTED) in failures
+    until(lambda: ("trivial.first", "PREEMPTED") in [row[1:] for row in lab.accounted(on_slurm.root)])
+
+
+def test_a_job_that_may_not_be_requeued_leaves_word_and_is_submitted_again(
+    lab: Lab, on_slurm: SlurmProject
+) -> None:
+    on_slurm.site({"extra": ["--no-requeue"]}, warning="55s")
+    on_slurm.tasks({"first": task(resources={"time": "1m"})}, work=STEPS)
+    job = on_slurm.open().submit(EXPERIMENT).submitted["first"]
+    first = on_slurm.until_over()["first"]
+    assert (first.status, first.failure) == (Status.ELIGIBLE, FailureClass.TIMEOUT)
+    assert first.reason == "retry 1 of 10 after timeout: stopped; could not be requeued"
+    plan = on_slurm.submit_all()
+    assert (plan["first"].status, plan["first"].attempts) == (Status.DONE, 2)
+    assert on_slurm.executions() == {"first": 2}
+    assert job in {j for j, _, _ in lab.accounted(on_slurm.root)}
+    until(lambda: len(lab.accounted(on_slurm.root)) == 2)
+
+
+def test_held_jobs_wait_until_they_are_released(lab: Lab, on_slurm: SlurmProject) -> None:
+    """A part of an array is; what runs, runs on."""
+    on_slurm.tasks({"run": task(), "wait": task(seeds=[1, 2, 3], inputs={"b": "run.out"})}, work=WAIT)
+    jobs = on_slurm.open().submit(EXPERIMENT).submitted
+    until(lambda: on_slurm.executions()["run"] == 1)
+    said = on_slurm.cli("hold", "run", "wait.s1", "wait.s2", "--json")
+    assert said.code == 0, said
+    answer = json.loads(said.stdout)
+    assert answer["held"] == ["wait.s1", "wait.s2"]
+    assert list(answer["left"]) == ["run"]
+    (on_slurm.root / "trace.go").touch()
+    until(lambda: on_slurm.run("wait.s3").status is Status.DONE)
+    plan = {p.run.name: p for p in on_slurm.plan().runs}
+    assert {n: plan[n].state for n in ("wait.s1", "wait.s2")} == dict.fromkeys(
+        ("wait.s1", "wait.s2"), JobState.HELD
+    )
+    assert "`ddqjobs release` lets it start" in plan["wait.s1"].reason
+    assert on_slurm.executions() == {"run": 1, "wait.s3": 1}
+    reasons = lab.ask("squeue", "-h", "-r", "-t", "PD", "-o", "%i %r").splitlines()
+    assert sorted(reasons) == sorted(f"{jobs[n]} JobHeldUser" for n in ("wait.s1", "wait.s2"))
+    assert json.loads(on_slurm.cli("release", "wait.s2", "--json").stdout)["released"] == ["wait.s2"]
+    until(lambda: on_slurm.run("wait.s2").status is Status.DONE)
+    assert on_slurm.run("wait.s1").state is JobState.HELD
+    assert on_slurm.cli("release").stdout == "released 1 run\n"
+    on_slurm.until_over()
+    once_each(on_slurm)
 
 
 # -- real trainings --------------------------------------------------------------------------------------

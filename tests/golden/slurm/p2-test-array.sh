@@ -169,8 +169,8 @@ if [ -d "$DDQJOBS_RUN_DIR/attempts/$((number + 1))" ] || [ "$word" != run ] || [
 fi
 if [ "$code" = 75 ] && [ -n "$(find "$DDQJOBS_WORK_DIR" -name '*.pth' -newer "$attempt_dir/started.json" -print -quit)" ]; then
   case $asked in
-    *TERM*)  # preempted, requeued or cancelled: what happens to the job is decided already
-      leave 71 "$product" timeout "stopped by TERM" true
+    *TERM*)  # preempted, requeued or cancelled: whether this job starts again is decided already
+      leave 71 "$product" preempted "stopped by TERM" true
       exit 71
       ;;
   esac
