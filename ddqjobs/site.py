@@ -168,6 +168,7 @@ class Site(Table, frozen=True, kw_only=True):
         Name, str
     ] = {}  # environment -> path of an existing one (its bin/activate), not ours to build
     results: str = ""  # empty: the project's results
+    weights: str = ""  # TORCH_HOME of jobs whose experiment declares weights; empty: the project's .weights
     python: str = "python3"  # for tasks without an environment
     cpus_per_gpu: Annotated[int, Meta(ge=0)] = 0
     memory_mb_per_gpu: Annotated[int, Meta(ge=0)] = 0

@@ -47,6 +47,7 @@ FRONT = {
     "ddqjobs.page.view",
     "ddqjobs.page.render",
     "ddqjobs.doctor",
+    "ddqjobs.data",
 }
 
 
