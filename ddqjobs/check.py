@@ -6,13 +6,17 @@ a file are found at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import PurePosixPath
+from urllib.parse import urlparse
 
 from ddqjobs.errors import Problem, nearest
 from ddqjobs.experiment import (
     ARTIFACTS,
     CANARY,
     PLACEHOLDERS,
+    Code,
+    Dataset,
     Experiment,
     ModelCode,
     ResourceRequest,
@@ -42,6 +46,8 @@ def check(
         *_phases(experiment),
         *_tasks(experiment),
         *_cycles(experiment),
+        *_datasets(experiment),
+        *_weights(experiment),
     ]
     return sorted({Problem(*line_of(path), message) for path, message in found})
 
@@ -345,3 +351,55 @@ def _cycles(e: Experiment) -> Found:
 
     for name in e.tasks:
         yield from visit(name, ())
+
+
+def _below(at: Path, text: str) -> Found:
+    parts = PurePosixPath(text).parts
+    if not parts or PurePosixPath(text).is_absolute() or ".." in parts:
+        yield at, f"'{text}' must be a path below the folder it belongs to, without .."
+
+
+def _datasets(e: Experiment) -> Found:
+    for name, dataset in e.datasets.items():
+        at: Path = ("datasets", name)
+        if dataset.link:
+            yield from _below((*at, "link"), dataset.link)
+        for i, code in enumerate(dataset.codes or ()):
+            yield from _reference((*at, "codes", i), "code", code, e.codes)
+        for split, declared in dataset.splits.items():
+            yield from _below((*at, "splits", split, "annotations"), declared.annotations)
+            yield from _below((*at, "splits", split, "images"), declared.images)
+        for other, second in e.datasets.items():
+            if other == name:
+                break
+            if dataset.link and dataset.link == second.link and _share(e, dataset, second):
+                yield (*at, "link"), f"data sets '{other}' and '{name}' want the same link in one code tree"
+
+
+def _share(e: Experiment, one: Dataset, other: Dataset) -> bool:
+    codes = [n for n, c in e.codes.items() if c.path]
+    return any(d in (one.codes or codes) and d in (other.codes or codes) for d in codes)
+
+
+def _weights(e: Experiment) -> Found:
+    seen: dict[str, str] = {}
+    for name, weight in e.weights.items():
+        at: Path = ("weights", name)
+        file = PurePosixPath(urlparse(weight.url).path).name
+        if weight.url and (urlparse(weight.url).scheme not in ("http", "https") or not file):
+            yield (*at, "url"), f"'{weight.url}' is no http(s) URL of a file; others are brought by hand"
+        elif not weight.url and not weight.path:
+            yield at, "name a url, or the path where runs look for them, or both"
+        target = weight.path or file
+        if target in seen:
+            yield at, f"weights '{seen[target]}' and '{name}' are the same file {target}"
+        seen[target] = name
+        for i, model in enumerate(weight.models):
+            yield from _reference((*at, "models", i), "model", model, e.models)
+    if any(not w.path for w in e.weights.values()):
+        sections: tuple[tuple[str, Mapping[str, Code | Task]], ...] = (("codes", e.codes), ("tasks", e.tasks))
+        for kind, parts in sections:
+            for name, part in parts.items():
+                if "TORCH_HOME" in part.variables:
+                    words = "TORCH_HOME is the site's (key `weights:`) where an experiment declares weights"
+                    yield (kind, name, "variables", "TORCH_HOME"), words

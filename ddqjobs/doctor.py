@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ddqjobs import process, retention
+from ddqjobs import links, process, retention, weights
 from ddqjobs.environments import declared
 from ddqjobs.errors import DdqjobsError
 from ddqjobs.examination import Level, Line, error, ok, quotas, space, warning
 from ddqjobs.model import Frozen, PlannedRun, Resources, Run, Status, TaskKind
+from ddqjobs.places import expanded
 from ddqjobs.probe import Question, ask
 from ddqjobs.render import on_site
 from ddqjobs.stacks import Stacks
@@ -213,9 +214,40 @@ class Doctor:
             yield ok(
                 "inputs and code", f"all {len(self._paths())} inputs and code trees named by path are there"
             )
+        told = set()
+        for line, link in self._links():
+            told.add(link)
+            yield line
         for tree in dict.fromkeys(path for text, path in self._paths() if path.is_dir()):
-            for link in _dangling(tree):
-                yield error("data", f"{link} leads nowhere", "link the data set again")
+            for dangling in _dangling(tree):
+                if str(dangling) not in told:
+                    yield error("data", f"{dangling} leads nowhere", "link the data set again")
+        yield from self._weights()
+
+    def _links(self) -> Iterator[tuple[Line, str]]:
+        """The links that the experiment declares, as `ddqjobs data link` sees them."""
+        experiment, project = self._workspace.loaded.experiment, self._workspace.catalog.project
+        wanted = links.look(experiment, project, {r.code for r in self._runs})
+        wanted = [link for link in wanted if link.there is not links.There.NO_TREE]  # told above
+        for link in wanted:
+            if link.there is not links.There.RIGHT:
+                why = link.problem or f"{link.path} is not there"
+                yield error("data", why, f"ddqjobs data link {experiment.name}"), link.path
+        if wanted and all(link.there is links.There.RIGHT for link in wanted):
+            yield ok("data", f"linked in {len(wanted)} code trees"), ""
+
+    def _weights(self) -> Iterator[Line]:
+        """What trainings would download at their start."""
+        experiment, project = self._workspace.loaded.experiment, self._workspace.catalog.project
+        wanted = weights.wanted(experiment, project, self._site, self._runs)
+        cached = [w for w in wanted if not w.weight.path]
+        missing = weights.absent(wanted)
+        if missing:
+            words = f"{', '.join(w.file for w in missing)}: not here, so a run downloads them at its start"
+            remedy = f"ddqjobs data weights {experiment.name}, unless nodes have a network"
+            yield warning("weights", words, remedy)
+        elif cached:
+            yield ok("weights", f"all {len(cached)} that runs would download are here")
 
     def _names(self) -> set[str]:
         return {r.name for r in self._runs}
@@ -225,7 +257,7 @@ class Doctor:
         project = self._workspace.catalog.project
         texts = [i.path for r in self._runs for _, i in r.inputs if i.path] + [r.workdir for r in self._runs]
         named = dict.fromkeys(text for text in texts if text)
-        return [(t, project / Path(os.path.expandvars(t)).expanduser()) for t in named]
+        return [(t, expanded(project, t)) for t in named]
 
     def disk(self) -> Iterator[Line]:
         """Free space against checkpoints to come, inodes, quotas where the system tells."""

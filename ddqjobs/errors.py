@@ -7,6 +7,7 @@
     ├── MissingError                2      something named does not exist (a run, a log, a file)
     ├── StateError                  2      what is on disk forbids the command (no ledger beside runs, ...)
     ├── EnvironmentNotReadyError    2      an environment is not built or not verified
+    ├── TransferError               1      a file could not be brought, or is not what it must be
     ├── RunsFailedError             1      --wait or --check found a failed run or a verdict that is short
     └── SchedulerError              3      the scheduler could not be asked, or its answer could not be read
 
@@ -58,6 +59,12 @@ class StateError(DdqjobsError):
 
 class EnvironmentNotReadyError(DdqjobsError):
     """An environment that a run needs is not ready; the message names the command that mends it."""
+
+
+class TransferError(DdqjobsError):
+    """A file could not be brought, or what came is not what it must be. Nothing was put in its place."""
+
+    exit_code = 1
 
 
 class RunsFailedError(DdqjobsError):

@@ -23,6 +23,13 @@ Positive = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
 Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Scalar = bool | int | float | str | None
+Checksum = Annotated[
+    str,
+    Meta(
+        pattern=r"^([0-9a-f]{8,64})?$",
+        description="a SHA-256 in lower case, or its first 8 digits or more",
+    ),
+]
 
 # Words in a command that the script fills in; a whole word {options} may become any number of words.
 PLACEHOLDERS = {
@@ -195,6 +202,40 @@ class Data(Table, frozen=True, kw_only=True):
     source: str = ""
 
 
+class Split(Table, frozen=True, kw_only=True):
+    """A part of a data set: a file of annotations in COCO's format, and the folder of its images, both below
+    the data set's folder."""
+
+    annotations: str
+    images: str
+    count: Positive | None = None  # images, in the file and in the folder
+    sha256: Checksum = ""  # of the file of annotations
+
+
+class Dataset(Table, frozen=True, kw_only=True):
+    """A data set that was brought to ``path`` once, by hand. ``link`` is where each code tree looks for it,
+    e.g. ``data/coco``; empty: nothing is linked."""
+
+    title: str = ""
+    path: str
+    link: str = ""
+    codes: list[Name] | None = None  # that read it; left out: all, and those with a path get the link
+    categories: Positive | None = None  # how many there are
+    splits: dict[Name, Split] = {}
+
+
+class Weight(Table, frozen=True, kw_only=True):
+    """A file of weights that a run reads, or would download at its start. ``path`` is where runs look for it;
+    empty: in torch's cache, under the last part of ``url``, as a configuration's ``init_cfg`` wants it."""
+
+    title: str = ""
+    url: str = ""  # empty: somebody must bring it
+    page: str = ""  # where a person finds it
+    path: str = ""
+    sha256: Checksum = ""  # left out: the digits that end the file's name, else those of the first time
+    models: list[Name] = []  # empty: all
+
+
 class Experiment(Table, frozen=True, kw_only=True):
     """A whole experiment file."""
 
@@ -203,6 +244,8 @@ class Experiment(Table, frozen=True, kw_only=True):
     description: str = ""
     base: str | None = None
     data: Data = Data()
+    datasets: dict[Name, Dataset] = {}
+    weights: dict[Name, Weight] = {}
     implementations: dict[Name, str]  # name -> title, in the report's order
     codes: dict[Name, Code]
     models: dict[Name, Model]

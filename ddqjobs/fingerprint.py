@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from ddqjobs.detect import files, tree
+from ddqjobs.places import expanded
 
 Seen = tuple[int, int, int, str]  # size, time of change in ns, inode, SHA-256
 
@@ -52,7 +53,7 @@ class Fingerprints:
         return digest
 
     def _place(self, path: str) -> Path:
-        return self._project / Path(os.path.expandvars(path)).expanduser()
+        return expanded(self._project, path)
 
     def _known(self) -> dict[str, Seen]:
         if self._seen is None:

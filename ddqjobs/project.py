@@ -21,6 +21,7 @@ from ddqjobs.errors import InputError, MissingError, SchedulerError, StateError,
 from ddqjobs.filters import Filters, select, with_upstream
 from ddqjobs.ledger import Cancelled, Retried
 from ddqjobs.model import Attempt, Frozen, JobState, Plan, PlannedRun, Product, Progress, Status, TaskKind
+from ddqjobs.places import expanded
 from ddqjobs.text_table import clean
 from ddqjobs.units import seconds
 from ddqjobs.workspace import Workspace
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ddqjobs.cleaning import Cleaning
+    from ddqjobs.data import Data
     from ddqjobs.doctor import Options as DoctorOptions
     from ddqjobs.examination import Line
     from ddqjobs.report import Report
@@ -101,12 +103,7 @@ class Project:
         key = (loaded.experiment.name, site_name)
         if key not in self._workspaces:
             declared = self.catalog.site(site_name)
-            base = (
-                Path(os.path.expandvars(declared.results)).expanduser()
-                if declared.results
-                else Path("results")
-            )
-            results = self.root / base / loaded.experiment.name
+            results = expanded(self.root, declared.results or "results") / loaded.experiment.name
             self._workspaces[key] = Workspace(self.catalog, loaded, declared, results)
         if umask := self._workspaces[key].site.umask:
             os.umask(int(umask, 8))  # of this process: whatever is written from here on is the group's too
@@ -232,6 +229,18 @@ class Project:
         from ddqjobs.report_files import ReportFiles
 
         return ReportFiles(workspace.results, self.stacks(workspace))
+
+    def data(
+        self, experiment: str | None = None, filters: Filters | None = None, *, site: str | None = None
+    ) -> Data:
+        """Data sets and weights that the experiment declares, or those that the filtered runs need."""
+        from ddqjobs.data import Data
+
+        workspace = self.workspace(experiment, site)
+        runs = None
+        if filters and filters.any:
+            runs = [p.run for p in select(workspace.plan(refresh=False), filters)]
+        return Data(workspace.loaded.experiment, self.root, workspace.site, runs)
 
     # -- doing ------------------------------------------------------------------------------------------
 
@@ -544,7 +553,7 @@ def init(folder: Path) -> list[Path]:
     text = {
         "experiments/my-mini.yaml": MY_EXPERIMENT,
         "results/.gitignore": "*\n!.gitignore\n",
-        ".gitignore": ".environments/\n",
+        ".gitignore": ".environments/\n.weights/\n",
         "README.md": PROJECT_README,
     }
     made: list[Path] = []

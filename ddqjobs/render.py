@@ -77,6 +77,7 @@ class Context(Frozen, frozen=True, kw_only=True):
     activate: dict[str, str] = field(default_factory=dict)  # environment -> script that enters it
     variables: dict[str, dict[str, str]] = field(default_factory=dict)  # environment -> its variables
     option_flags: dict[str, str] = field(default_factory=dict)  # code -> flag before options
+    weights: str = ""  # TORCH_HOME of the jobs; empty: not said
     trees: dict[str, str] = field(default_factory=dict)  # code -> state of its tree, which the job compares
 
 
@@ -311,6 +312,7 @@ class Renderer:
         """The shell function that says what one run does."""
         resources = on_site(run.resources, site)
         variables = {
+            **({"TORCH_HOME": shell_path(context.weights, context.project)} if context.weights else {}),
             **{k: quote(v) for k, v in site.variables.items()},
             **{k: quote(v) for k, v in context.variables.get(run.environment, {}).items()},
             **{k: word(v, _values(run)) for k, v in run.variables},

@@ -169,6 +169,7 @@ class Site(Table, frozen=True, kw_only=True):
     results: str = ""  # empty: the project's results
     stage_to: str = ""  # folder on a node's own disk for inputs to be staged; ~ and $VARIABLES are the job's
     umask: Umask = ""  # of what is written below results/<experiment>; empty: as it is found
+    weights: str = ""  # TORCH_HOME of jobs whose experiment declares weights; empty: the project's .weights
     python: str = "python3"  # for tasks without an environment
     cpus_per_gpu: Annotated[int, Meta(ge=0)] = 0
     memory_mb_per_gpu: Annotated[int, Meta(ge=0)] = 0

@@ -49,6 +49,7 @@ from ddqjobs.schedulers.registry import capabilities
 from ddqjobs.snapshot import snapshot
 from ddqjobs.stacks import Stacks
 from ddqjobs.units import seconds
+from ddqjobs.weights import torch_home
 from ddqjobs.workspace import Workspace
 
 Say = Callable[[str], None]
@@ -454,6 +455,7 @@ class Submitter:
             activate=dict(workspace.site.activate),
             variables={name: self._stacks.variables(name) for name in names},
             option_flags=option_flags(workspace.loaded.experiment.codes),
+            weights=torch_home(workspace.loaded.experiment, workspace.site),
             trees=dict(workspace.loaded.trees),
         )
 

@@ -50,6 +50,7 @@ FRONT = {
     "ddqjobs.page.view",
     "ddqjobs.page.render",
     "ddqjobs.doctor",
+    "ddqjobs.data",
 }
 
 

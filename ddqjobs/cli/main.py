@@ -11,6 +11,7 @@ from ddqjobs.cli import (
     acting,
     cleaning,
     common,
+    data,
     doctor,
     environment,
     holding,
@@ -67,6 +68,7 @@ app.command()(acting.advance)
 app.command()(acting.adopt)
 app.command()(cleaning.clean)
 app.command()(doctor.doctor)
+app.add_typer(data.app, name="data")
 app.add_typer(environment.app, name="env")
 app.command()(setting_up.schema)
 

@@ -1,0 +1,250 @@
+"""``ddqjobs data``: link, weights, verify."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ddqjobs.cli.common import COLOURS, JSON, Selection, filtered, put, say, say_json, table
+
+if TYPE_CHECKING:
+    from ddqjobs.data import Data, Verified
+    from ddqjobs.links import Link
+    from ddqjobs.weights import Found, Wanted
+
+    Progress = Callable[[str, int, int | None], None]
+
+app = typer.Typer(help="Data sets and weights: linked, brought, verified.", no_args_is_help=True)
+DRY_RUN = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")]
+
+
+def _data(selection: Selection) -> Data:
+    return selection.project.data(selection.experiment, selection.filters, site=selection.site)
+
+
+@app.command()
+@filtered
+def link(
+    selection: Selection,
+    relink: Annotated[
+        bool, typer.Option("--relink", help="Replace links that lead elsewhere; never a real folder.")
+    ] = False,
+    dry_run: DRY_RUN = False,
+    as_json: JSON = False,
+) -> None:
+    """Make the links by which code trees find the data sets, as `datasets:` of the experiment declares.
+
+    All or none: what stands in a link's place is told, and then nothing is made.
+    Examples: ddqjobs data link ddq --dry-run; ddqjobs data link ddq --implementation new
+    """
+    from ddqjobs import links
+
+    found = _data(selection).links()
+    if dry_run:
+        _show_links(found, [], as_json, dry_run=True)
+        return
+    made = links.make(found, relink=relink)
+    _show_links(found, made, as_json, dry_run=False)
+
+
+def _show_links(found: list[Link], made: list[Link], as_json: bool, *, dry_run: bool) -> None:
+    from ddqjobs.links import There
+
+    if as_json:
+        rows = [
+            {
+                "dataset": f.dataset,
+                "code": f.code,
+                "path": f.path,
+                "target": f.target,
+                "there": f.there.value,
+                "made": f in made,
+                "problem": "" if f in made else f.problem,
+            }
+            for f in found
+        ]
+        say_json("data-link", dry_run=dry_run, links=rows)
+        return
+    if not found:
+        say("nothing to link: none of these runs has a code tree that wants a link")
+    for f in found:
+        would = "would be linked" if f.there is There.NOTHING else f.there.value
+        state = "linked" if f in made else would if dry_run else "is linked"
+        say(f"{f.code}: {f.path} -> {f.target}: {state}")
+        if dry_run and f.problem:
+            say(f"  {f.problem}")
+
+
+@app.command()
+@filtered
+def weights(
+    selection: Selection,
+    source: Annotated[
+        list[str] | None,
+        typer.Option("--from", metavar="DIR|URL", help="Look here first: a folder or a mirror; repeatable."),
+    ] = None,
+    tries: Annotated[int, typer.Option("--tries", min=1, help="Tries in a row without a new byte.")] = 4,
+    dry_run: DRY_RUN = False,
+    as_json: JSON = False,
+) -> None:
+    """Bring and check the weights that runs read, or would download at their start on a node without network.
+
+    Goes on where it was cut. Exit 1 if some are missing or wrong in the end; what is wrong is not replaced.
+    Examples: ddqjobs data weights ddq; ddqjobs data weights ddq --model 'ddq-detr-*' --from ~/usb
+    """
+    from ddqjobs.weights import There, bring, look
+
+    sources = list(source or ())
+    _check_sources(sources)
+    data = _data(selection)
+    found: list[Found] = []
+    with _bar() as progress:
+        for wanted in data.weights():
+            if dry_run:
+                found.append(look(wanted, progress))
+            else:
+                from ddqjobs.transfer import Limits
+
+                found.append(bring(wanted, data.project, sources, progress, Limits(tries=tries)))
+    if as_json:
+        say_json("data-weights", dry_run=dry_run, weights=[_weight_row(f) for f in found])
+    else:
+        _show_weights(found, sources, dry_run=dry_run)
+    bad = (There.WRONG,) if dry_run else (There.WRONG, There.MISSING)
+    if any(f.there in bad for f in found):
+        raise typer.Exit(1)
+
+
+def _check_sources(sources: list[str]) -> None:
+    from pathlib import Path
+
+    from ddqjobs.errors import MissingError
+    from ddqjobs.weights import is_url
+
+    for source in sources:
+        if not is_url(source) and not Path(source).expanduser().is_dir():
+            raise MissingError(f"--from {source}: no such folder, and no http(s) URL")
+
+
+def _weight_row(f: Found) -> dict[str, object]:
+    w = f.wanted
+    return {
+        "name": w.name,
+        "file": w.file,
+        "target": w.target,
+        "url": w.weight.url,
+        "there": f.there.value,
+        "why": f.why,
+        "sha256": f.sha256,
+        "checksum": w.known,
+        "brought": f.brought,
+    }
+
+
+def _show_weights(found: list[Found], sources: list[str], *, dry_run: bool) -> None:
+    if not found:
+        say("no weights: none of these runs reads any that are declared")
+        return
+    rows = [(f.wanted.name, _state(f), f.wanted.known, f.wanted.target) for f in found]
+    put(table(("WEIGHTS", "STATE", "CHECKSUM", "FILE"), rows))
+    for f in found:
+        if f.why:
+            say(f"{f.wanted.name}: {f.why}")
+        elif dry_run and f.there.value == "missing":
+            say(f"{f.wanted.name}: {_would(f.wanted, sources)}")
+
+
+def _state(f: Found) -> str:
+    return "brought" if f.brought else f.there.value
+
+
+def _would(wanted: Wanted, sources: list[str]) -> str:
+    tried = [*sources, *([wanted.weight.url] if wanted.weight.url else [])]
+    if tried:
+        return f"would be looked for in {', then '.join(tried)}"
+    page = f" ({wanted.weight.page})" if wanted.weight.page else ""
+    return f"has no URL that a program may use{page}: bring it by hand, or name a folder with --from"
+
+
+@app.command()
+@filtered
+def verify(
+    selection: Selection,
+    split: Annotated[
+        list[str] | None, typer.Option("--split", metavar="NAME", help="Only this split; repeatable.")
+    ] = None,
+    sample: Annotated[int, typer.Option("--sample", min=0, help="Images of each split to open.")] = 1000,
+    as_json: JSON = False,
+) -> None:
+    """Look whether the data sets are whole: annotations, counts, every annotated image, a sample of headers.
+
+    Exit 1 if something is wrong. Warnings (boxes without area, ...) are no mistake: COCO itself has some.
+    Examples: ddqjobs data verify ddq; ddqjobs data verify ddq --split val --sample 5000
+    """
+    data = _data(selection)
+    results: list[Verified] = []
+    with _bar() as progress:
+        for dataset, name in data.splits(split or ()):
+            results.append(data.verify(dataset, name, sample, progress))
+    errors = sum(f.level.value == "error" for r in results for f in r.findings)
+    if as_json:
+        say_json("data-verify", errors=errors, splits=results)
+    else:
+        for result in results:
+            _show_verified(result)
+    if errors:
+        raise typer.Exit(1)
+
+
+def _show_verified(result: Verified) -> None:
+    from ddqjobs.text_table import clean
+
+    name = f"{result.dataset} {result.split}"
+    if not result.findings:
+        put(f"{_coloured('ok')}  {clean(name)}: whole")
+    for f in result.findings:
+        words = f.what
+        if f.examples:
+            more = ", ..." if f.count > len(f.examples) else ""
+            words = f"{f.count} {f.what}: {', '.join(f.examples)}{more}"
+        put(f"{_coloured(f.level.value)}  {clean(name)}: {clean(f.where)}: {clean(words)}")
+
+
+def _coloured(level: str) -> str:
+    word = f"{level:7}"
+    return typer.style(word, fg=COLOURS[level]) if sys.stdout.isatty() else word
+
+
+@contextlib.contextmanager
+def _bar() -> Iterator[Progress]:
+    """A progress bar on stderr, on a terminal only; it is gone in the end."""
+    if not sys.stderr.isatty():
+        yield lambda _what, _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    from ddqjobs.text_table import clean
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        last = ""
+
+        def show(what: str, done: int, total: int | None) -> None:
+            nonlocal last
+            if what != last:
+                bar.reset(task, description=clean(what), total=total)
+                last = what
+            bar.update(task, completed=done, total=total)
+
+        yield show
