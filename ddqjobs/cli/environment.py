@@ -146,9 +146,9 @@ def build(
         options = ["--again"] * again + (["--offline", "--from", str(source.absolute())] if source else [])
         _on_node(opened, ["build", *names, *options], gpus, cpus, time)
         return
-    for environment in picked:
+    hows = [opened.how(name, source) for name in names]
+    for environment, how in zip(picked, hows, strict=True):
         if again or environments.ready(opened.base, environment) is None:
-            how = opened.how(environment.name, source)
             with _progress() as progress:
                 environment_build.build(environment, opened.base, progress=progress, again=again, how=how)
         say(f"{environment.name} is ready: {environments.location(opened.base, environment)}")
