@@ -113,7 +113,7 @@ def _packages(tools: Tools, folder: Path, _work: Work) -> None:
     tools.require(tools.uv([*words, str(folder)], doing), doing)
     later = {package for step in declaration.steps.values() for package in step.packages}
     lock = folder / "lock.txt"
-    lock.write_text(_part(environment.lock, later, inside=False), encoding="utf-8")
+    lock.write_text(part(environment.lock, later, inside=False), encoding="utf-8")
     words = ["pip", "sync", "--require-hashes", *only_binary(declaration.from_source)]
     words += ["--python", str(folder / "bin" / "python"), "--allow-empty-requirements", str(lock)]
     count = len(environments.pins(lock.read_text(encoding="utf-8")))
@@ -201,7 +201,7 @@ def _from_source(tools: Tools, folder: Path, work: Work, step: Step, variables: 
     """Builds packages of the lock from source with what is installed. uv's cache of what it built knows
     nothing of variables and of other packages, so each key has a cache of its own."""
     lock = folder / _STAMPS / f"{work.name}.txt"
-    lock.write_text(_part(tools.environment.lock, set(step.packages), inside=True), encoding="utf-8")
+    lock.write_text(part(tools.environment.lock, set(step.packages), inside=True), encoding="utf-8")
     words = ["pip", "install", "--no-deps", "--no-build-isolation", "--require-hashes", "--reinstall"]
     words += [word for package in step.packages for word in ("--no-binary", package)]
     words += ["--python", str(folder / "bin" / "python"), "--requirement", str(lock)]
@@ -209,7 +209,7 @@ def _from_source(tools: Tools, folder: Path, work: Work, step: Step, variables: 
     tools.uv_with_fallback(words, f"building {', '.join(step.packages)} from source", variables)
 
 
-def _part(lock: str, packages: set[str], *, inside: bool) -> str:
+def part(lock: str, packages: set[str], *, inside: bool) -> str:
     """The lines of a lock for these packages, or for all others."""
     kept, take = [], False
     for line in lock.splitlines(keepends=True):

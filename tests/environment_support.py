@@ -6,6 +6,7 @@ import base64
 import hashlib
 import multiprocessing
 import os
+import subprocess
 import sys
 import time
 import zipfile
@@ -123,3 +124,20 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setenv("UV_OFFLINE", "1")
     monkeypatch.setattr(uv_settings, "pip_settings", lambda environ: {})
     return place
+
+
+def git(folder: Path, *words: str) -> str:
+    who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    done = subprocess.run(["git", "-C", folder, *who, *words], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def repository(folder: Path, files: dict[str, str]) -> str:
+    """Makes a repository with one commit on branch `main`; its id."""
+    folder.mkdir()
+    git(folder, "init", "--quiet", "--initial-branch", "main")
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "--message", "first")
+    return git(folder, "rev-parse", "HEAD")

@@ -8,31 +8,23 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from environment_support import Place, build_into, in_process, lock_of, orphans, wait_for, wheel
+from environment_support import (
+    Place,
+    build_into,
+    git,
+    in_process,
+    lock_of,
+    orphans,
+    repository,
+    wait_for,
+    wheel,
+)
 
 from ddqjobs import environment_files, environments
 from ddqjobs.environment_build import remove, verify
 from ddqjobs.environment_tools import How
 from ddqjobs.environments import identity, location, state
 from ddqjobs.errors import EnvironmentNotReadyError
-
-
-def git(folder: Path, *words: str) -> str:
-    who = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-    done = subprocess.run(["git", "-C", folder, *who, *words], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
-
-
-def repository(folder: Path, files: dict[str, str]) -> str:
-    """Makes a repository with one commit on branch `main`; its id."""
-    folder.mkdir()
-    git(folder, "init", "--quiet", "--initial-branch", "main")
-    for name, text in files.items():
-        (folder / name).write_text(text)
-    git(folder, "add", ".")
-    git(folder, "commit", "--quiet", "--message", "first")
-    return git(folder, "rev-parse", "HEAD")
-
 
 COMPILE = (
     "import os, pathlib; pathlib.Path('out.o').write_text(os.environ['FLAG']); open('count', 'a').write('x')"
