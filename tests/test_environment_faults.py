@@ -98,7 +98,7 @@ def index(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
         ("silent", "cannot be reached"),
         ("error", "cannot be reached"),
         ("error in files", "cannot be reached"),
-        ("torn", ""),
+        ("torn", "is broken|cannot be reached"),
         ("lie", "is not the one that the lock names"),
     ],
 )
