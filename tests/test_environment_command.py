@@ -85,8 +85,8 @@ def test_modules_of_a_site(made: Place, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("MODULE_LOG", str(made.root / "loaded"))
     declaration = made.root / "envs" / "tiny" / "env.yaml"
     declaration.write_text(declaration.read_text().replace("checks:", "modules: [gcc/9.3.0, cuda]\nchecks:"))
-    site = {"name": "local", "scheduler": "local", "grace": "0s", "modules": ["site"], "enter": "modules"}
-    site |= {"setup": [f". {init}/bash"], "environment_modules": {"tiny": ["cuda/11.1"]}}
+    site: dict[str, object] = {"name": "local", "scheduler": "local", "grace": "0s", "modules": ["site"]}
+    site |= {"enter": "modules", "setup": [f". {init}/bash"], "environment_modules": {"tiny": ["cuda/11.1"]}}
     made.write("templates/local/site.yaml", site)
     assert made.invoke("env", "build", "tiny").code == 0
     assert (made.root / "loaded").read_text() == "load site\nload cuda/11.1\n"

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Environments: pinned, built once, verified.", no_args_is_help=True)
 NAMES = Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of environments.")]
 NAME = Annotated[str, typer.Argument(metavar="NAME", help="Name of an environment.")]
-ON_NODE = Annotated[bool, typer.Option("--on-node", help="As a job of the site's scheduler; waits for it.")]
+ON_NODE = Annotated[
+    bool, typer.Option("--on-node", help="As a job of the site's scheduler; Ctrl-C ends only the waiting.")
+]
 GPUS = Annotated[int, typer.Option("--gpus", min=0, help="With --on-node: GPUs of the job.")]
 CPUS = Annotated[int, typer.Option("--cpus", min=0, help="With --on-node: CPUs of the job.")]
 TIME = Annotated[str, typer.Option("--time", help="With --on-node: time limit of the job.")]
