@@ -5,7 +5,8 @@
 
 Prints one JSON object on stdout, ``{"ok": ..., "python": ..., "torch": ..., "mmcv": ..., "mmdet": ...,
 "ops": "stand-in" | "compiled", "checked": [...], "error": ...}`` and more; what the libraries print goes to
-stderr. Exit code 0, or 1 with the error, in one line, on stderr too.
+stderr. Exit code 0, or 1 with the error, in one line, on stderr too. CONFIG may begin with ``$VARIABLE``, or
+with ``mmdet::`` for a configuration that mmdet's wheel brings.
 
 What is compared: versions with ``--expect`` (of code trees too, which no lock knows), the CUDA version that
 mmcv was compiled with against torch's, torch's GPU architectures against the GPU, operators against
@@ -20,6 +21,7 @@ import contextlib
 import importlib
 import importlib.util
 import json
+import os
 import platform
 import sys
 from typing import Any, Sequence
@@ -36,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--gpu", action="store_true", help="there must be a GPU; the operators run on it")
     parser.add_argument("--ops", default=",".join(CHECKS), help="which operators")
-    parser.add_argument("--config", default="", help="also build this configuration's model")
+    parser.add_argument("--config", default="", help="also build this configuration's model; see above")
     args = parser.parse_args(argv)
     found: dict[str, Any] = {"ok": False, "python": platform.python_version()}
     try:
@@ -71,6 +73,7 @@ def verify(found: dict[str, Any], args: argparse.Namespace) -> None:
         found["checked"].append(name)
     if args.config:
         _build(args.config)
+        found["config"] = args.config
 
 
 def _versions(found: dict[str, Any], expected: Sequence[str]) -> None:
@@ -144,6 +147,11 @@ def _set_up() -> None:
 
 def _build(config: str) -> None:
     """Loads a configuration and constructs its model."""
+    config = os.path.expandvars(config)
+    if config.startswith("mmdet::"):
+        found = importlib.util.find_spec("mmdet")
+        root = os.path.dirname(str(found.origin)) if found else ""
+        config = os.path.join(root, ".mim", "configs", config[len("mmdet::") :])
     if importlib.util.find_spec("mmengine") is None:
         from mmcv import Config
         from mmdet.models import build_detector
