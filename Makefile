@@ -36,6 +36,7 @@ pictures: demo  ## the demo's page as a browser shows it, for the README (needs 
 bench: $(VENV)/.installed  ## measurements, as a table with ratios to a bare reference
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench.slurm
+	$(BIN)/python -m tests.bench.environments
 
 slurmlab:  ## a real Slurm cluster on this machine to play with (root; Debian or Ubuntu); docs/slurm.md
 	tests/slurmlab/up.sh

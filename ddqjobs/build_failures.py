@@ -213,6 +213,7 @@ _KNOWN: tuple[tuple[str, Remedy], ...] = (
         ),
     ),
     (
+        r"end of file before message length reached|"
         r"error sending request|dns error|error resolving DNS|[Cc]onnection refused|[Rr]ead timed out|"
         r"operation timed out|Failed to fetch|HTTP status (?:server|client) error|Could not resolve host|"
         r"Failed to connect to|Failed to establish a new connection|Name or service not known",

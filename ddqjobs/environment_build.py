@@ -59,6 +59,7 @@ def build(
         if found.built and not again:
             folder = environments.folder(base_dir, environment)
             tools.mark = str(folder)
+            tools.say("comparing its files with what was built")
             if environment_checks.intact(folder):
                 return environment_checks.verify(tools, folder, files=False)
         return _build(tools, alone=alone)
@@ -109,8 +110,8 @@ def lock(environment: Environment, base_dir: Path, *, progress: Progress, upgrad
 
 
 def remove(environment: Environment, base_dir: Path, *, progress: Progress) -> int:
-    """Removes all builds of the environment, for whatever lock, and its logs; how many builds there were.
-    The link goes first: nothing half removed is ever found. Raises EnvironmentNotReadyError."""
+    """Removes all builds of the environment, for whatever lock; how many there were. Logs stay. The link
+    goes first: nothing half removed is ever found. Raises EnvironmentNotReadyError."""
     base_dir = base_dir.absolute()
     tools = Tools(environment, base_dir, progress, _ANYWHERE)
     with tools.translated(), turn(base_dir, environment.name, progress):

@@ -20,7 +20,18 @@ from ddqjobs.catalog import Catalog, Loaded
 from ddqjobs.errors import InputError, MissingError, SchedulerError, StateError, nearest
 from ddqjobs.filters import Filters, select, with_upstream
 from ddqjobs.ledger import Cancelled, Retried
-from ddqjobs.model import Attempt, Frozen, JobState, Plan, PlannedRun, Product, Progress, Status, TaskKind
+from ddqjobs.model import (
+    Attempt,
+    Frozen,
+    JobState,
+    Plan,
+    PlannedRun,
+    Product,
+    Progress,
+    Resources,
+    Status,
+    TaskKind,
+)
 from ddqjobs.text_table import clean
 from ddqjobs.units import seconds
 from ddqjobs.workspace import Workspace
@@ -36,6 +47,7 @@ if TYPE_CHECKING:
     from ddqjobs.report_files import ReportFiles
     from ddqjobs.schedulers.base import Scheduler
     from ddqjobs.shell import Shell
+    from ddqjobs.site import Site
     from ddqjobs.stacks import Stacks
     from ddqjobs.submission import Outcome, Rendered, Submitter, Submitting
 
@@ -96,10 +108,9 @@ class Project:
     def workspace(self, experiment: str | None = None, site: str | None = None) -> Workspace:
         """An experiment on a site (default: $DDQJOBS_SITE, else ``local``)."""
         loaded = self.load(experiment)
-        site_name = site or os.environ.get("DDQJOBS_SITE") or "local"
-        key = (loaded.experiment.name, site_name)
+        key = (loaded.experiment.name, _site_name(site))
         if key not in self._workspaces:
-            declared = self.catalog.site(site_name)
+            declared = self.site(site)
             base = (
                 Path(os.path.expandvars(declared.results)).expanduser()
                 if declared.results
@@ -108,6 +119,10 @@ class Project:
             results = self.root / base / loaded.experiment.name
             self._workspaces[key] = Workspace(self.catalog, loaded, declared, results)
         return self._workspaces[key]
+
+    def site(self, name: str | None = None) -> Site:
+        """A site (default: $DDQJOBS_SITE, else ``local``). Raises InputError, MissingError."""
+        return self.catalog.site(_site_name(name))
 
     # -- looking ----------------------------------------------------------------------------------------
 
@@ -286,6 +301,43 @@ class Project:
         from ddqjobs.submission import Submitter
 
         return Submitter(workspace, self.stacks(workspace))
+
+    def using(self, environments: Sequence[str], site: str) -> dict[str, list[str]]:
+        """Environment -> runs, queued or running on the site, that use it: of all experiments with results.
+        Raises SchedulerError where that cannot be asked."""
+        found: dict[str, list[str]] = {}
+        for name in self.catalog.experiments():
+            workspace = self.workspace(name, site)
+            if not (workspace.results / "ledger").is_dir():
+                continue
+            active = [p.run for p in workspace.plan().runs if p.status is Status.ACTIVE]
+            for run in active:
+                if run.environment in environments:
+                    found.setdefault(run.environment, []).append(f"{name}: {run.name}")
+        return found
+
+    def on_node(
+        self, site: Site, base_dir: Path, argv: Sequence[str], asked: tuple[int, int, int], say: Say
+    ) -> int:
+        """Runs a command of ours as a job of a site and hands on its output; its exit code. ``asked``: GPUs,
+        CPUs, seconds. Raises SchedulerError, InputError."""
+        from ddqjobs import environment_node
+        from ddqjobs.render import Renderer
+        from ddqjobs.schedulers.registry import make_scheduler
+        from ddqjobs.submission import new_token, user
+
+        gpus, cpus, time_s = asked
+        job = environment_node.NodeJob(
+            argv=[*argv, "--project", str(self.root.absolute())],
+            title=" ".join(argv[2:]),
+            resources=Resources(gpus=gpus, cpus=cpus, time_s=time_s),
+            project=self.root.absolute(),
+            folder=base_dir.absolute() / ".jobs",
+            token=new_token(),
+            user=user(),
+        )
+        renderer = Renderer([root / "templates" for root in self.catalog.files.roots])
+        return environment_node.run(make_scheduler(site, self.root), site, renderer, job, say)
 
     def cancel(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> list[str]:
         """Cancels the active ones among runs; returns their names. Raises SchedulerError."""
@@ -500,6 +552,10 @@ class Project:
             if name == plan.experiment and site in (None, site_name):
                 return workspace
         return self.workspace(plan.experiment, site)
+
+
+def _site_name(named: str | None) -> str:
+    return named or os.environ.get("DDQJOBS_SITE") or "local"
 
 
 class _Patience:

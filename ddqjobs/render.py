@@ -71,6 +71,7 @@ class Context(Frozen, frozen=True, kw_only=True):
     pythons: dict[str, str] = field(default_factory=dict)  # environment -> its interpreter
     activate: dict[str, str] = field(default_factory=dict)  # environment -> script that enters it
     variables: dict[str, dict[str, str]] = field(default_factory=dict)  # environment -> its variables
+    modules: dict[str, tuple[str, ...]] = field(default_factory=dict)  # environment -> modules it needs
     option_flags: dict[str, str] = field(default_factory=dict)  # code -> flag before options
     trees: dict[str, str] = field(default_factory=dict)  # code -> state of its tree, which the job compares
 
@@ -267,6 +268,23 @@ class Renderer:
             paths=[(path, shell_path(path, context.project)) for path in paths],
         )
 
+    def node_command(
+        self, site: Site, context: Context, resources: Resources, title: str, argv: Sequence[str]
+    ) -> str:
+        """A script that runs one command on a node and leaves its exit code in the submission's folder."""
+        return self._fill(
+            ["environment.sh.j2"],
+            site=site.name,
+            scheduler=site.scheduler,
+            directives=directives(site, on_site(resources, site), "ddqjobs.env", 1, context),
+            title=title,
+            folder=str(PurePosixPath(context.results) / "submissions" / context.token),
+            setup=site.setup,
+            modules=site.modules,
+            project=context.project,
+            command=" ".join(quote(word) for word in argv),
+        )
+
     def _fill(self, names: Sequence[str], **values: object) -> str:
         """The first of these templates that exists, filled. A site's owner writes templates, so whatever goes
         wrong in one is an InputError with its place."""
@@ -305,6 +323,7 @@ class Renderer:
             gpus=resources.gpus,
             nodes=resources.nodes,
             environment=run.environment,
+            modules=context.modules.get(run.environment, ()),
             python=_python(run, site, context, activate),
             threads=_threads(run.resources),
             variables=variables.items(),

@@ -20,6 +20,7 @@ class Stacks:
         self._catalog = catalog
         folder = Path(site.environments).expanduser() if site.environments else Path(DEFAULT_FOLDER)
         self.base = catalog.project / folder
+        self._site = site
         self._load = cache(lambda name: environments.load(name, catalog.files))
 
     def python(self, name: str) -> Path:
@@ -30,6 +31,17 @@ class Stacks:
         """Variables for whatever runs in the environment."""
         environment = self._load(name)
         return environments.variables(environment, environments.location(self.base, environment))
+
+    def modules(self, name: str) -> tuple[str, ...]:
+        """Modules that the environment needs, by their names on this site, after the site's own."""
+        if self._site.enter != "modules":
+            return ()
+        own = self._site.environment_modules.get(name)
+        return tuple(self._load(name).declaration.modules if own is None else own)
+
+    def to_build(self, name: str) -> tuple[str, ...]:
+        """All modules that are loaded to build the environment on this site."""
+        return (*self._site.modules, *self.modules(name)) if self._site.enter == "modules" else ()
 
     def problem(self, name: str) -> str:
         """Why the environment cannot be used, and the command that mends it; empty if it is ready."""

@@ -453,6 +453,9 @@ class Submitter:
             pythons={name: str(self._stacks.python(name)) for name in names},
             activate=dict(workspace.site.activate),
             variables={name: self._stacks.variables(name) for name in names},
+            modules={
+                name: self._stacks.modules(name) for name in names if name not in workspace.site.activate
+            },
             option_flags=option_flags(workspace.loaded.experiment.codes),
             trees=dict(workspace.loaded.trees),
         )

@@ -126,10 +126,10 @@ def test_schema_is_a_json_schema_that_knows_every_key_of_the_shipped_files(kind:
 def test_env_list_tells_which_are_ready(place: Place) -> None:
     ran = place.invoke("env", "list")
     assert ran.code == 0
-    assert re.search(r"^mini-legacy +not ready +\S", ran.out, re.MULTILINE)
+    assert re.search(r"^mini-legacy +missing +it is not built ", ran.out, re.MULTILINE)
     document = place.invoke("env", "list", "--json").json
     assert (document["version"], document["kind"]) == (1, "environments")
-    assert set(document["environments"]["mini-new"]) == {"ready", "reason", "path"}
+    assert set(document["environments"]["mini-new"]) == {"state", "ready", "reason", "path"}
 
 
 @pytest.mark.parametrize("command", ["build", "verify", "lock"])

@@ -241,6 +241,23 @@ def test_failing_and_endless_checks(place: Place) -> None:
     fails(place, "check 'answer' did not end in time", built=True)
 
 
+def test_a_check_that_needs_a_gpu(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Built where there is none, verified where there is one; and that holds where there is none again."""
+    place.edit("  answer:", "  answer:\n    gpu: true")
+    monkeypatch.setattr(environment_checks, "has_gpu", lambda: False)
+    fails(place, "built, but check 'answer' needs a GPU, .*env verify tiny --on-node --gpus 1", built=True)
+    assert state(place.base, place.load()).word == "unverified"
+    monkeypatch.setattr(environment_checks, "has_gpu", lambda: True)
+    first = place.build()
+    assert len(place.builds()) == 1
+    monkeypatch.setattr(environment_checks, "has_gpu", lambda: False)
+    again = verify(place.load(), place.base, progress=place.said.append)
+    assert (again.checks, again.verified_at > first.verified_at) == (first.checks, True)
+    place.edit("tinypkg.answer)", "tinypkg)")
+    with pytest.raises(EnvironmentNotReadyError, match="needs a GPU"):
+        verify(place.load(), place.base, progress=place.said.append)
+
+
 def test_a_check_sees_its_declared_files_only(place: Place) -> None:
     place.edit("    command: [-c,", "    files: [ddqjobs/units.py]\n    command: [-c,")
     place.edit("import os, tinypkg;", "import os, tinypkg, ddqjobs.units;")

@@ -1,113 +1,313 @@
-"""``ddqjobs env``: list, build, verify, lock."""
+"""``ddqjobs env``: list, build, verify, lock, fetch, export, remove."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddqjobs.cli.common import FOLDER, JSON, SITE, put, reporting, say, say_json, table
+from ddqjobs.cli.common import FOLDER, JSON, SITE, note, put, reporting, say, say_json, table
 
 if TYPE_CHECKING:
-    from ddqjobs.environments import Environment
+    from ddqjobs.environment_tools import How, Progress
+    from ddqjobs.environments import Environment, State
+    from ddqjobs.project import Project
+    from ddqjobs.stacks import Stacks
 
 app = typer.Typer(help="Environments: pinned, built once, verified.", no_args_is_help=True)
 NAMES = Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of environments.")]
+NAME = Annotated[str, typer.Argument(metavar="NAME", help="Name of an environment.")]
+ON_NODE = Annotated[
+    bool, typer.Option("--on-node", help="As a job of the site's scheduler; Ctrl-C ends only the waiting.")
+]
+GPUS = Annotated[int, typer.Option("--gpus", min=0, help="With --on-node: GPUs of the job.")]
+CPUS = Annotated[int, typer.Option("--cpus", min=0, help="With --on-node: CPUs of the job.")]
+TIME = Annotated[str, typer.Option("--time", help="With --on-node: time limit of the job.")]
 
 
-def _open(folder: str | None, site: str | None) -> tuple[Path, dict[str, Environment]]:
-    from ddqjobs import environments
-    from ddqjobs.project import open_project
-    from ddqjobs.stacks import Stacks
+class _Opened:
+    """A project's environments on a site."""
 
-    project = open_project(folder)
-    stacks = Stacks(project.catalog, project.catalog.site(site or "local"))
-    names = environments.declared(project.catalog.files)
-    return stacks.base, {name: environments.load(name, project.catalog.files) for name in names}
+    def __init__(self, folder: str | None, site: str | None) -> None:
+        from ddqjobs import environments
+        from ddqjobs.project import open_project
+        from ddqjobs.stacks import Stacks
+
+        self.project: Project = open_project(folder)
+        self.site = self.project.site(site)
+        self.stacks: Stacks = Stacks(self.project.catalog, self.site)
+        self.base: Path = self.stacks.base
+        names = environments.declared(self.project.catalog.files)
+        self.declared = {n: environments.load(n, self.project.catalog.files) for n in names}
+
+    def pick(self, names: Sequence[str]) -> list[Environment]:
+        from ddqjobs.errors import MissingError, nearest
+
+        for name in names:
+            if name not in self.declared:
+                there = ", ".join(self.declared)
+                raise MissingError(
+                    f"unknown environment '{name}'{nearest(name, self.declared)}; there are: {there}"
+                )
+        return [self.declared[name] for name in names]
+
+    def how(self, name: str, source: Path | None = None) -> How:
+        from ddqjobs.environment_tools import How
+        from ddqjobs.errors import MissingError
+
+        if source is not None and not (source / "wheels").is_dir():
+            raise MissingError(f"{source}: no folder that `ddqjobs env fetch` filled (it has no wheels/)")
+        return How(modules=self.stacks.to_build(name), source=source.absolute() if source else None)
 
 
-def _pick(declared: dict[str, Environment], names: list[str]) -> list[Environment]:
-    from ddqjobs.errors import MissingError, nearest
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Plain lines; on a terminal the last one has a spinner and the time since it began."""
+    if not sys.stdout.isatty():
+        yield lambda line: typer.echo(line, err=True)
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    for name in names:
-        if name not in declared:
-            there = ", ".join(declared)
-            raise MissingError(f"unknown environment '{name}'{nearest(name, declared)}; there are: {there}")
-    return [declared[name] for name in names]
+    columns = (SpinnerColumn(finished_text="✓"), TextColumn("{task.description}", markup=False))
+    with Bar(*columns, TimeElapsedColumn(), console=Console()) as bar:
 
+        def show(line: str) -> None:
+            going = [task for task in bar.tasks if not task.finished]
+            again = going and line.startswith(f"{going[-1].description} (")  # a sign of life
+            if not again:
+                for task in going:
+                    bar.update(task.id, total=1, completed=1)
+                bar.add_task(line, total=None)
 
-def _progress(line: str) -> None:
-    typer.echo(line, err=not sys.stdout.isatty())
+        yield show
+        for task in bar.tasks:
+            bar.update(task.id, total=1, completed=1)
 
 
 @app.command("list")
 @reporting
 def list_(site: SITE = None, folder: FOLDER = None, as_json: JSON = False) -> None:
-    """Which environments there are, and which are ready.
+    """Which environments there are: ready, unverified, stale (built for another lock), missing; and why.
 
     Example: ddqjobs env list
     """
     from ddqjobs import environments
 
-    base, declared = _open(folder, site)
-    states = {name: environments.state(base, environment) for name, environment in declared.items()}
+    opened = _Opened(folder, site)
+    states = {n: environments.state(opened.base, e) for n, e in opened.declared.items()}
     if as_json:
         rows = {
-            n: {"ready": s.ready is not None, "reason": s.reason, "path": str(s.location)}
+            n: {"state": s.word, "ready": s.ready is not None, "reason": s.reason, "path": str(s.location)}
             for n, s in states.items()
         }
         say_json("environments", environments=rows)
         return
-    lines = [
-        (n, "ready" if s.ready else "not ready", s.reason, declared[n].declaration.title)
-        for n, s in states.items()
-    ]
-    put(table(("ENVIRONMENT", "STATE", "WHY", "TITLE"), lines))
+    lines = [(n, *_shown(n, s, opened), opened.declared[n].declaration.title) for n, s in states.items()]
+    put(table(("ENVIRONMENT", "STATE", "WHY", "TITLE"), lines, status=1))
+
+
+def _shown(name: str, state: State, opened: _Opened) -> tuple[str, str]:
+    entered = opened.site.activate.get(name)
+    return ("entered", f"the site names {entered}") if entered else (state.word, state.reason)
 
 
 @app.command()
 @reporting
-def build(names: NAMES, site: SITE = None, folder: FOLDER = None) -> None:
+def build(
+    names: NAMES,
+    again: Annotated[bool, typer.Option("--again", help="Also what is ready, beside it.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Without network, from --from DIR.")] = False,
+    source: Annotated[Path | None, typer.Option("--from", help="A folder that `env fetch` filled.")] = None,
+    on_node: ON_NODE = False,
+    gpus: GPUS = 0,
+    cpus: CPUS = 0,
+    time: TIME = "4h",
+    site: SITE = None,
+    folder: FOLDER = None,
+) -> None:
     """Build environments from their locks, verify them, and mark them ready last.
 
-    Example: ddqjobs env build mini-legacy mini-new
+    What was killed is gone on with. Examples: ddqjobs env build mini-legacy mini-new;
+    ddqjobs env build modern --on-node --gpus 1 --site mycluster;
+    ddqjobs env build modern --offline --from DIR
     """
     from ddqjobs import environment_build, environments
+    from ddqjobs.errors import InputError
 
-    base, declared = _open(folder, site)
-    for environment in _pick(declared, names):
-        if environments.ready(base, environment) is None:
-            environment_build.build(environment, base, progress=_progress)
-        say(f"{environment.name} is ready: {environments.location(base, environment)}")
+    if offline != (source is not None):
+        raise InputError("--offline needs --from DIR, which `ddqjobs env fetch NAME --to DIR` fills")
+    opened = _Opened(folder, site)
+    picked = opened.pick(names)
+    if on_node:
+        options = ["--again"] * again + (["--offline", "--from", str(source.absolute())] if source else [])
+        _on_node(opened, ["build", *names, *options], gpus, cpus, time)
+        return
+    hows = [opened.how(name, source) for name in names]
+    for environment, how in zip(picked, hows, strict=True):
+        if again or environments.ready(opened.base, environment) is None:
+            with _progress() as progress:
+                environment_build.build(environment, opened.base, progress=progress, again=again, how=how)
+        say(f"{environment.name} is ready: {environments.location(opened.base, environment)}")
 
 
 @app.command()
 @reporting
-def verify(names: NAMES, site: SITE = None, folder: FOLDER = None) -> None:
-    """Run the checks of built environments again.
+def verify(
+    names: NAMES,
+    on_node: ON_NODE = False,
+    gpus: GPUS = 0,
+    cpus: CPUS = 0,
+    time: TIME = "1h",
+    site: SITE = None,
+    folder: FOLDER = None,
+) -> None:
+    """Compare the files of built environments with what was built, and run their checks again.
 
-    Example: ddqjobs env verify mini-new
+    Example: ddqjobs env verify mini-new; ddqjobs env verify modern --on-node --gpus 1 --site mycluster
     """
     from ddqjobs import environment_build, environments
 
-    base, declared = _open(folder, site)
-    for environment in _pick(declared, names):
-        environment_build.verify(environment, base, progress=_progress)
-        say(f"{environment.name} is ready: {environments.location(base, environment)}")
+    opened = _Opened(folder, site)
+    picked = opened.pick(names)
+    if on_node:
+        _on_node(opened, ["verify", *names], gpus, cpus, time)
+        return
+    for environment in picked:
+        how = opened.how(environment.name)
+        with _progress() as progress:
+            environment_build.verify(environment, opened.base, progress=progress, how=how)
+        say(f"{environment.name} is ready: {environments.location(opened.base, environment)}")
 
 
 @app.command()
 @reporting
-def lock(names: NAMES, site: SITE = None, folder: FOLDER = None) -> None:
-    """Resolve requirements to a lock with hashes, anew.
+def lock(
+    names: NAMES,
+    upgrade: Annotated[bool, typer.Option("--upgrade", help="Newest versions, not those pinned.")] = False,
+    site: SITE = None,
+    folder: FOLDER = None,
+) -> None:
+    """Resolve requirements to a lock with hashes; pins that still fit stay.
 
     Example: ddqjobs env lock mini-new
     """
     from ddqjobs import environment_build
 
-    base, declared = _open(folder, site)
-    for environment in _pick(declared, names):
-        environment_build.lock(environment, base, progress=_progress)
+    opened = _Opened(folder, site)
+    for environment in opened.pick(names):
+        with _progress() as progress:
+            environment_build.lock(environment, opened.base, progress=progress, upgrade=upgrade)
         say(f"locked {environment.name}: {environment.lock_path}")
+
+
+@app.command()
+@reporting
+def fetch(
+    names: NAMES,
+    to: Annotated[Path, typer.Option("--to", help="The folder to fill; several environments may share it.")],
+    site: SITE = None,
+    folder: FOLDER = None,
+) -> None:
+    """Collect what a build needs where there is no network: wheels, sdists, code trees as bundles.
+
+    Example: ddqjobs env fetch modern --to wheels; there: ddqjobs env build modern --offline --from wheels
+    """
+    from ddqjobs import environment_fetch
+
+    opened = _Opened(folder, site)
+    for environment in opened.pick(names):
+        with _progress() as progress:
+            environment_fetch.fetch(environment, opened.base, to, progress=progress)
+        say(f"fetched {environment.name}: {to}")
+
+
+@app.command()
+@reporting
+def export(
+    name: NAME,
+    as_script: Annotated[bool, typer.Option("--script", help="One bash script.")] = False,
+    as_apptainer: Annotated[
+        bool, typer.Option("--apptainer", help="An Apptainer definition, and the script that it runs.")
+    ] = False,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write into.")] = Path(),
+    base: Annotated[str, typer.Option("--base", help="With --apptainer: the image to start from.")] = "",
+    site: SITE = None,
+    folder: FOLDER = None,
+) -> None:
+    """Write the build as NAME.sh, to run elsewhere with bash, uv and git; or as NAME.def for Apptainer.
+
+    Example: ddqjobs env export modern --apptainer --base nvidia/cuda:13.0.1-devel-ubuntu24.04
+    """
+    from importlib.metadata import version
+
+    from ddqjobs import environment_export, environments
+    from ddqjobs.errors import InputError
+
+    if as_script == as_apptainer:
+        raise InputError("say --script or --apptainer")
+    opened = _Opened(folder, site)
+    environment = opened.pick([name])[0]
+    if not environment.lock:
+        environments.require(opened.base, environment)
+    modules = opened.stacks.to_build(name) if as_script else ()
+    texts = {out / f"{name}.sh": environment_export.script(environment, modules)}
+    if as_apptainer:
+        texts[out / f"{name}.def"] = environment_export.apptainer(environment, version("uv"), base)
+    out.mkdir(parents=True, exist_ok=True)
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
+        say(f"wrote {path}")
+
+
+@app.command()
+@reporting
+def remove(
+    names: NAMES,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    site: SITE = None,
+    folder: FOLDER = None,
+) -> None:
+    """Remove all builds of environments. Refused while runs of the project are queued or running in them.
+
+    Example: ddqjobs env remove mini-new
+    """
+    from ddqjobs import environment_build
+    from ddqjobs.errors import InputError, StateError
+
+    opened = _Opened(folder, site)
+    picked = opened.pick(names)
+    using = opened.project.using(names, opened.site.name)
+    if using:
+        name, runs = next(iter(using.items()))
+        more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+        raise StateError(f"environment {name} is in use by {runs[0]}{more}: wait for them, or cancel them")
+    if not yes:
+        words = f"remove all builds of {', '.join(names)} below {opened.base}"
+        if not sys.stdin.isatty():
+            raise InputError(f"this would {words}; --yes does it")
+        if not typer.confirm(f"{words}?"):
+            raise typer.Exit(0)
+    for environment in picked:
+        count = environment_build.remove(environment, opened.base, progress=note)
+        say(f"removed {count} builds of {environment.name}")
+
+
+def _on_node(opened: _Opened, words: list[str], gpus: int, cpus: int, time: str) -> None:
+    """The same command as a job, its output handed on; ends with its exit code."""
+    from ddqjobs.errors import InputError
+    from ddqjobs.units import seconds
+
+    try:
+        limit = seconds(time)
+    except ValueError as error:
+        raise InputError(f"--time: {error}") from None
+    argv = [sys.executable, "-m", "ddqjobs", "env", *words, "--site", opened.site.name]
+    code = opened.project.on_node(opened.site, opened.base, argv, (gpus, cpus, limit), say)
+    if code:
+        raise typer.Exit(code)
