@@ -24,7 +24,7 @@ OURS = {name: path for name, path in MODULES.items() if name not in DETECT}
 # Modules that read and write no state: text and data in, data out.
 PURE = {
     "ddqjobs.model", "ddqjobs.slurm_options", "ddqjobs.units", "ddqjobs.experiment", "ddqjobs.site",
-    "ddqjobs.declaration", "ddqjobs.check", "ddqjobs.check_environment", "ddqjobs.matrix",
+    "ddqjobs.declaration", "ddqjobs.check", "ddqjobs.matrix",
     "ddqjobs.history", "ddqjobs.plan", "ddqjobs.filters", "ddqjobs.estimate", "ddqjobs.failures",
     "ddqjobs.verdict", "ddqjobs.retention", "ddqjobs.examination", "ddqjobs.canary", "ddqjobs.nodes",
     "ddqjobs.build_failures",
