@@ -158,7 +158,7 @@ def test_columns_are_found_wherever_they_are(donau: Lab, tmp_path: Path, fault: 
 )
 @pytest.mark.parametrize("alive", [True, False])
 def test_no_answer_ends_a_job(donau: Lab, tmp_path: Path, fault: str, alive: bool) -> None:
-    scheduler = donau.scheduler(ask_s=0.5)
+    scheduler = donau.scheduler(ask_s=0.5 if fault == "hang" else 30.0)
     submission = a_submission(tmp_path, WAITS)
     job = scheduler.submit(submission)[0]
     if not alive:

@@ -156,7 +156,8 @@ def test_a_refused_run_is_named_and_the_others_go_on(on_donau: DonauProject) -> 
 
 
 def test_a_run_is_asked_to_stop_before_its_limit_and_goes_on(on_donau: DonauProject) -> None:
-    limit = {"time": "6s"}  # asked to stop a second before: `warning`
+    on_donau.site(warning="6s")
+    limit = {"time": "12s"}  # asked to stop in the middle of it
     on_donau.tasks({"first": task(resources=limit)}, work=STEPS)
     on_donau.submit_all()
     assert on_donau.run("first").status is Status.DONE
