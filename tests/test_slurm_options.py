@@ -56,8 +56,9 @@ def test_what_is_said_closer_to_the_run_counts_and_an_empty_value_unsays_it(proj
             slurm={"qos": "long", "mail": "", "constraint": "ib&(a100|h100)", "exclude": "n[1-3],n7"},
         ),
     }
-    big = {"slurm": {"gpu_type": "h100", "exclusive": False, "extra": [], "mail_type": ["TIME_LIMIT_90"]}}
-    project.tasks(tasks, slurm={"reservation": "paper", "partition": "a,b"}, variants={"big": big})
+    big = {"gpu_type": "h100", "exclusive": False, "extra": [], "mail": "c@d", "mail_type": ["TIME_LIMIT_90"]}
+    slurm = {"reservation": "paper", "partition": "a,b"}
+    project.tasks(tasks, slurm=slurm, variants={"big": {"slurm": big}})
     plain, own, bigger = scripts(project)
     assert plain >= {"--partition=a,b", "--reservation=paper", "--gres=gpu:a100:8", "--exclusive", "--nice=5",
                      "--mail-user=a@b.org", "--mail-type=END,FAIL"}  # fmt: skip
@@ -65,7 +66,8 @@ def test_what_is_said_closer_to_the_run_counts_and_an_empty_value_unsays_it(proj
     theirs = {row for row in own if row.startswith(("--job-name", "--comment", "--output"))}
     assert own - plain - theirs == {"--qos=long", "--constraint=ib&(a100|h100)", "--exclude=n[1-3],n7"}
     assert not any(row.startswith("--mail") for row in own)
-    assert bigger >= {"--gres=gpu:h100:8", "--mail-type=TIME_LIMIT_90", "--qos=long", "--reservation=paper"}
+    assert bigger >= {"--gres=gpu:h100:8", "--mail-user=c@d", "--mail-type=TIME_LIMIT_90", "--qos=long",
+                      "--reservation=paper"}  # fmt: skip
     assert not {"--exclusive", "--nice=5"} & bigger
 
 

@@ -491,7 +491,7 @@ def test_a_node_where_two_runs_were_lost_is_avoided(lab: Lab, on_slurm: SlurmPro
     broken = 'echo "CUDA error: uncorrectable ECC error encountered"; exit 1'
     lost = task(command=["bash", "-c", broken])
     on_slurm.tasks({"first": lost, "second": lost, "third": task()})
-    on_slurm.site({"extra": [f"--nodelist={bad}"]})
+    on_slurm.site({"nodelist": bad})
     on_slurm.open().submit(EXPERIMENT, Filters(runs=("first", "second")))
     until(lambda: on_slurm.statuses()[Status.ACTIVE] == 0)
     assert "node: exit 1: CUDA error: uncorrectable ECC" in on_slurm.run("first").reason
