@@ -313,7 +313,7 @@ WORK_DIR = '"$DDQJOBS_WORK_DIR"'
         (
             "p2-modules.ddq-detr-4scale",
             '"$DDQJOBS_PYTHON" -m ddqjobs.detect.align modules "$DDQJOBS_INPUT_LEGACY" "$DDQJOBS_INPUT_NEW" '
-            f"--out {WORK_DIR}/align.json --tolerance 0.001",
+            f"--out {WORK_DIR}/align.json --tolerance 0.0001",
         ),
         (
             "p2-unittest",

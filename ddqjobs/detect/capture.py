@@ -2,8 +2,7 @@
 
     python -m ddqjobs.detect.capture CONFIG --out dump.npz (--weights CKPT | --seed S)
         [--split train|test] [--images 0 1] [--scale W H] [--values N] [--batch OTHER.npz]
-        [--mode predict|loss]
-        [--points POINTS.json --side SIDE] [--iterations K --scalars scalars.json]
+        [--mode predict|loss] [--points POINTS.json --side SIDE] [--iterations K --scalars scalars.json]
         [--imports MODULE ...] [--cfg-options k=v ...]
 
 Runs in the implementation's own environment, with mmdet 3.x (:mod:`.capture_mmdet3`) or mmdet 2.x
@@ -21,8 +20,8 @@ class. They add functions that are no modules, and names for what is called diff
 ``{side: path}``. A path is a module, ``bbox_head.conv_cls``, or, with brackets, a method,
 ``bbox_head.dense_queries()``; ``{"path": ..., "fields": [...]}`` records these values of each image, named
 where the method returns a list of images per value, and ``"by": FIELD`` orders them by one, so that two equal
-scores may change places. A point that is null is a module that is not recorded,
-because each side structures its output in its own way.
+scores may change places. A point that is null is a module that is not recorded, because each side structures
+its output in its own way.
 
 ``--imports`` are modules that register what the configuration names and does not import itself. With
 ``--iterations`` the model is trained that long with the configuration's optimizer, images in the order of the
@@ -279,9 +278,9 @@ def points_of(declared: Mapping[str, Any], side: str, model: Any) -> dict[str, P
 
 
 def _point(name: str, declared: Any, side: str) -> Point:
-    chosen = declared.get(side) if isinstance(declared, dict) and "path" not in declared else declared
-    if chosen is None and declared is None:
+    if declared is None:
         return Point("")
+    chosen = declared.get(side) if isinstance(declared, dict) and "path" not in declared else declared
     if isinstance(chosen, str):
         return Point(chosen)
     if not isinstance(chosen, dict) or not isinstance(chosen.get("path"), str):
