@@ -161,6 +161,9 @@ class Progress(Frozen, frozen=True, kw_only=True):
     loss: float | None = None
     ap: float | None = None  # last validation, in AP points
     epochs: int | None = None
+    gpu_busy: float | None = None  # share of the time, 0 to 1
+    gpu_hours: float | None = None  # so far, all attempts
+    gpu_hours_to_come: float | None = None
 
 
 class Observation(Frozen, frozen=True, kw_only=True):

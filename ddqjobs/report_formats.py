@@ -20,7 +20,7 @@ from ddqjobs.report_cells import Cell, ModelRow
 from ddqjobs.report_checks import AlignRow, CheckRow
 from ddqjobs.report_desk import label
 from ddqjobs.report_findings import CurveRow, RecomputedRow, points_text
-from ddqjobs.results import COLUMNS
+from ddqjobs.results import COLUMNS, Row
 from ddqjobs.text_table import cells, clean, format_table
 from ddqjobs.verdict import Judgement, Outcome, format_difference
 
@@ -68,6 +68,8 @@ def grids(report: Report, *, tall: bool = False, brief: bool = False) -> list[Gr
         made.append(_curves(report.curves))
     if report.recomputed:
         made.append(_recomputed(report.recomputed))
+    if trained := [row for row in report.runs if row.seconds_per_iteration or row.gpu_hours_used]:
+        made.append(_costs(trained))
     if report.checks:
         made.append(_checks(report.checks))
     return made
@@ -222,6 +224,23 @@ def _checks(found: Sequence[CheckRow]) -> Grid:
     return Grid(title="Checks", header=header, rows=rows, align="lllll", outcomes=outcomes)
 
 
+def _costs(found: Sequence[Row]) -> Grid:
+    """``none``: the training had no GPU, or its code does not say."""
+    header = ("training", "s/iteration", "GPU busy", "peak MB", "GPU hours", "to come")
+    rows = tuple(
+        (
+            row.run,
+            _number(row.seconds_per_iteration),
+            "none" if row.gpu_busy is None else f"{row.gpu_busy:.0%}",
+            f"{row.peak_memory_mb:.0f}" if row.peak_memory_mb else "none",
+            "none" if row.gpu_hours_used is None else f"{row.gpu_hours_used:.3g}",
+            _number(row.gpu_hours_to_come),
+        )
+        for row in found
+    )
+    return Grid(title="What trainings take", header=header, rows=rows, align="lrrrrr", outcomes={})
+
+
 def _word(judgement: Judgement, says: str) -> str:
     return says if judgement.outcome is None and says != "done" else judgement.word
 
@@ -234,6 +253,12 @@ def _lines_after(report: Report) -> Iterator[tuple[str, list[str]]]:
     stale = [f"{row.run}: {row.stale}" for row in report.runs if row.stale]
     if stale:
         yield "Stale", stale[:LISTED] + ([f"and {len(stale) - LISTED} more"] if len(stale) > LISTED else [])
+    repeats: dict[str, list[str]] = {}
+    for row in report.runs:
+        if row.repeats:
+            repeats.setdefault(row.repeats, []).append(row.run)
+    if repeats:
+        yield "Deterministic flag", [f"{_names(runs)}: {says}" for says, runs in repeats.items()]
     said = [f"{_names(whats)}: {rule}" for rule, whats in rules(report).items()]
     if said:
         more = f"and {len(said) - RULES} more: --format json has all of them"

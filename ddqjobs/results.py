@@ -93,6 +93,8 @@ class Alignment(msgspec.Struct, frozen=True, kw_only=True):
     modules: int | None = None  # modules compared
     first_module: str = ""  # the first whose output differs; empty if none does
     first_values: str = ""  # how far its values are apart, and what they are on both sides
+    repeat: bool = False  # the losses are those of one training's first iterations, run twice
+    bit_equal: bool = False  # everything that was compared
     ap_nan: bool = False  # the AP difference was asked for, and one side has none
 
     @property
@@ -136,6 +138,8 @@ def alignment(product: Product) -> Alignment:
         first_module=_first_module(product),
         first_values=_first_values(product),
         tensors=_whole(product, "tensors"),
+        repeat=product.report.get("kind") == "repeat",
+        bit_equal=product.report.get("bit_equal") is True,
         ap_nan=ap is not None and math.isinf(ap),
     )
 
@@ -144,13 +148,15 @@ def judge_alignment(found: Alignment, run: Run) -> Judgement:
     """The verdict on an align run by its tolerances, of which those apply that speak of what it compared.
 
     A box without a partner differs by more than any tolerance, so wherever boxes or scores are limited no
-    box may be left over.
+    box may be left over. A repeated training is equal, bit by bit, or is not: that has no tolerance.
     """
     if not (found.predictions or found.losses or found.weights or found.outputs):
         return unknown(
             "nothing was compared", "an alignment compares weights, modules, predictions or losses"
         )
     limits = dict(run.tolerances)
+    if found.repeat:
+        return judge_limits([("not bit-equal", 0.0 if found.bit_equal else math.inf, 0.0)])
     measured: list[tuple[str, float | None, float | None]] = []
     if found.predictions:
         measured += [("box", found.box, limits.get("box")), ("score", found.score, limits.get("score"))]
@@ -173,6 +179,10 @@ def judge_alignment(found: Alignment, run: Run) -> Judgement:
         if "loss" in limits:
             measured.append(("iterations and terms on one side only", found.left_over, 0))
     return judge_limits(measured)
+
+
+def _figure(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def _first_module(product: Product) -> str:
@@ -270,6 +280,12 @@ class Row(msgspec.Struct, kw_only=True):
     attempts: int
     attempt: int | None  # the one that made the product
     repeated_iterations: int | None  # of a training: done more than once, because an attempt was cut off
+    seconds_per_iteration: float | None = None  # of a training: the median that it logged
+    gpu_busy: float | None = None  # mean share of the time in which a kernel ran, 0 to 1
+    peak_memory_mb: float | None = None  # of a GPU
+    gpu_hours_used: float | None = None  # as the training counted them, so far where it runs
+    gpu_hours_to_come: float | None = None  # of a running training
+    repeats: str = ""  # of a training with the deterministic flag: what repeating it showed
     AP: float | None = None  # points
     AP50: float | None = None
     AP75: float | None = None
@@ -307,15 +323,21 @@ _INTEGERS = (
     "loss_first_difference",
 )
 _DIFFERENCES = ("box_difference", "score_difference", "loss_relative_difference")
-_FLOATS = (*METRICS, *_DIFFERENCES, "gpu_hours", "finished_at")
+_COSTS = ("seconds_per_iteration", "gpu_busy", "peak_memory_mb", "gpu_hours_used", "gpu_hours_to_come")
+_FLOATS = (*METRICS, *_DIFFERENCES, *_COSTS, "gpu_hours", "finished_at")
 
 
 def rows(
     plan: Plan, products: Mapping[str, Product], progress: Mapping[str, Progress] | None = None
 ) -> list[Row]:
     """One row per run of the plan, in its order. A done run without a product *says* ``product missing``."""
-    known = progress or {}
-    return [_row(p, products.get(p.run.name), known.get(p.run.name)) for p in plan.runs]
+    from ddqjobs import repeats  # which reads alignments as they are defined here
+
+    known, proven = progress or {}, repeats.proofs(plan, products)
+    made = [_row(p, products.get(p.run.name), known.get(p.run.name)) for p in plan.runs]
+    for row in made:
+        row.repeats = proven.get(row.run, "")
+    return made
 
 
 def _row(planned: PlannedRun, product: Product | None, progress: Progress | None) -> Row:
@@ -351,6 +373,9 @@ def _row(planned: PlannedRun, product: Product | None, progress: Progress | None
     )
     if product is not None and done:
         _fill(row, product)
+    elif progress is not None and planned.status is Status.ACTIVE:
+        row.gpu_busy, row.gpu_hours_used = progress.gpu_busy, progress.gpu_hours
+        row.gpu_hours_to_come = progress.gpu_hours_to_come
     return row
 
 
@@ -360,6 +385,14 @@ def _fill(row: Row, product: Product) -> None:
     row.attempt, row.digest = product.attempt, product.digest or row.digest
     repeated = product.report.get("repeated_iterations")
     row.repeated_iterations = repeated if isinstance(repeated, int) else None
+    costs = product.report.get("costs")
+    if isinstance(costs, dict):
+        row.seconds_per_iteration = _figure(costs.get("seconds_per_iteration"))
+        row.gpu_busy, row.peak_memory_mb = (
+            _figure(costs.get("gpu_busy")),
+            _figure(costs.get("peak_memory_mb")),
+        )
+        row.gpu_hours_used = _figure(costs.get("gpu_hours"))
     row.finished_at = product.finished_at or None
     row.log = product.artifacts.get("log", "")
     row.checkpoint_sha256 = product.sha256.get("checkpoint", "")

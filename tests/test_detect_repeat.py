@@ -1,4 +1,4 @@
-"""A real training repeated, with and without what makes it repeat. Needs the environment mini-new."""
+"""Real trainings repeated: one that repeats, one that does not. Needs the environment mini-new."""
 
 from __future__ import annotations
 
@@ -16,11 +16,55 @@ pytest.importorskip("mmcv")
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "experiments" / "configs" / "nano" / "ddq-detr_r18_shapes.py"
 DATASET = ["--images-train", "8", "--images-val", "2", "--size", "96x64", "--classes", "3"]
+SEEDED = ["--cfg-options", "randomness.seed=7", "randomness.deterministic=True"]
+# A training whose second iteration draws from the machine's own entropy, as an unordered sum on a GPU would.
+RESTLESS = """
+_base_ = {base!r}
+custom_imports = dict(imports=['restless'], allow_failed_imports=False)
+custom_hooks = [dict(type='Restless')]
+"""
+HOOK = """
+import os
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module(force=True)
+class Restless(Hook):
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == 1:
+            with torch.no_grad():
+                for parameter in runner.model.parameters():
+                    parameter *= 1 + int.from_bytes(os.urandom(2), "big") / 2**20
+"""
 
 
-def run(folder: Path, *words: object) -> tuple[int, str]:
-    variables = {"PYTHONPATH": str(ROOT), "DDQJOBS_INPUT_DATA": str(folder / "data"), "OMP_NUM_THREADS": "1"}
-    argv = [sys.executable, "-m", *map(str, words)]
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    words = [
+        sys.executable,
+        "-m",
+        "ddqjobs.detect.prepare",
+        "dataset",
+        "--out",
+        str(folder / "data"),
+        *DATASET,
+    ]
+    subprocess.run(words, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    return folder / "data"
+
+
+def repeat(
+    data: Path, folder: Path, config: Path, *words: str, start: tuple[str, ...] = ()
+) -> tuple[int, str]:
+    variables = {
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}",
+        "DDQJOBS_INPUT_DATA": str(data),
+        "OMP_NUM_THREADS": "1",
+    }
+    argv = [sys.executable, *start, "-m", "ddqjobs.detect.align", "repeat", str(config)]
+    argv += ["--work-dir", str(folder / "w"), "--out", str(folder / "align.json"), *words]
     output = subprocess.STDOUT
     done = subprocess.run(
         argv, env={**os.environ, **variables}, text=True, stdout=subprocess.PIPE, stderr=output
@@ -29,16 +73,39 @@ def run(folder: Path, *words: object) -> tuple[int, str]:
 
 
 @pytest.mark.training
-def test_first_iterations_twice(tmp_path: Path) -> None:
-    assert run(tmp_path, "ddqjobs.detect.prepare", "dataset", "--out", tmp_path / "data", *DATASET)[0] == 0
-    words = ["ddqjobs.detect.repeat", CONFIG, "--work-dir", tmp_path / "w", "--out", tmp_path / "align.json"]
-    seeded = ["--cfg-options", "randomness.seed=7", "randomness.deterministic=True"]
-    code, text = run(tmp_path, *words, "--iterations", 3, *seeded)
+def test_first_iterations_twice(data: Path, tmp_path: Path) -> None:
+    code, text = repeat(data, tmp_path, CONFIG, "--iterations", "3", *SEEDED)
     assert code == 0, text
-    assert "repeat: bit-equal over 3 iterations" in text
+    assert "align: bit-equal over 3 iterations" in text
     found = json.loads((tmp_path / "align.json").read_text())
-    assert (found["bit_equal"], found["repeat"], found["metrics"]["iterations"]) == (True, True, 3)
+    assert (found["bit_equal"], found["kind"], found["metrics"]["iterations"]) == (True, "repeat", 3)
+    assert "grad_norm" in found["terms"]
 
-    code, text = run(tmp_path, *words, "--iterations", 3)
-    assert code == 2
-    assert "only with a seed" in text
+
+@pytest.mark.training
+def test_two_processes_repeat_too(data: Path, tmp_path: Path) -> None:
+    start = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    code, text = repeat(data, tmp_path, CONFIG, "--iterations", "2", *SEEDED, start=start)
+    assert code == 0, text
+    assert text.count("align: bit-equal over 2 iterations") == 1
+
+
+@pytest.mark.training
+def test_a_training_that_does_not_repeat(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "restless.py").write_text(HOOK)
+    config = tmp_path / "config.py"
+    config.write_text(RESTLESS.format(base=str(CONFIG)))
+    code, text = repeat(data, tmp_path, config, "--iterations", "3", *SEEDED)
+    assert code == 0, text
+    assert "align: differs from iteration 2" in text
+    found = json.loads((tmp_path / "align.json").read_text())
+    assert (found["bit_equal"], found["metrics"]["first_difference"]) == (False, 2)
+
+
+@pytest.mark.training
+def test_what_cannot_be_repeated(data: Path, tmp_path: Path) -> None:
+    code, text = repeat(data, tmp_path, CONFIG, "--iterations", "3")
+    assert (code, "only with a seed" in text) == (2, True)
+    code, text = repeat(data, tmp_path, CONFIG, "--iterations", "0", *SEEDED)
+    assert (code, text) == (2, "align: --iterations: at least 1\n")
+    assert not (tmp_path / "align.json").exists()

@@ -190,6 +190,10 @@ def progress_text(p: Progress | None) -> str:
         parts.append(f"loss {p.loss:.4g}")
     if p.ap is not None:
         parts.append(f"AP {p.ap:.1f}")
+    if p.gpu_busy is not None:
+        parts.append(f"GPU {p.gpu_busy:.0%} busy")
+    if p.gpu_hours is not None and p.gpu_hours_to_come is not None:
+        parts.append(f"{p.gpu_hours:.3g} GPU h, {p.gpu_hours_to_come:.3g} to come")
     return ", ".join(parts)
 
 

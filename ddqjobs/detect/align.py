@@ -4,13 +4,16 @@
     python -m ddqjobs.detect.align losses LOG_A LOG_B --out align.json
     python -m ddqjobs.detect.align weights CHECKPOINT_A CHECKPOINT_B --out align.json
     python -m ddqjobs.detect.align modules DUMP_A DUMP_B --out align.json [--tolerance 1e-5]
+    python -m ddqjobs.detect.align repeat CONFIG --iterations N --work-dir W --out align.json
+                                          [--cfg-options key=value ...]
 
 Dumps are those of :mod:`ddqjobs.detect.capture`. Inputs of ``losses`` and ``--logs`` are a work_dir, a
 scalars.json or the artifact ``log`` of a run. NumPy for predictions and modules, torch for weights, nothing
-for losses. Exit code 2, one line, for inputs that cannot be compared.
+for losses. ``repeat`` trains CONFIG twice for its first N iterations and compares the two as ``losses`` does.
+Exit code 2, one line, for inputs that cannot be compared; 1 if a training of ``repeat`` fails.
 The result is JSON; a number is null where a NaN or an infinity stands against a number::
 
-    kind        predictions, losses, weights or modules
+    kind        predictions, losses, weights, modules or repeat (with the metrics of losses)
     bit_equal   whether everything compared is the same, bit by bit
     metrics     what tolerances are for, see below
     a, b        what each input holds (counts)
@@ -45,7 +48,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
-from . import files, logs, modules
+from . import distributed, files, logs, modules, repeat
 
 MIN_OVERLAP = 0.5  # boxes that overlap less are not the same detection
 _ARRAYS = ("image_ids", "offsets", "boxes", "scores", "labels")
@@ -68,20 +71,49 @@ def main(argv: Sequence[str] | None = None) -> int:
             command.add_argument("--logs", type=Path, nargs=2, metavar=("LOG_A", "LOG_B"))
         if name == "modules":
             command.add_argument("--tolerance", type=float, default=modules.TOLERANCE)
+    _add_repeat(commands.add_parser("repeat"))
     args = parser.parse_args(argv)
     try:
         result = _compare(args)
     except (CannotCompare, OSError) as error:
         print(f"align: {error}", file=sys.stderr)
         return 2
+    except repeat.CannotRepeat as error:
+        print(f"align: {error}", file=sys.stderr)
+        return error.code
+    if distributed.rank():
+        return 0  # the first process speaks for all
     files.replace_json(args.out, _plain(result))
     if args.command == "modules":
         print(f"align: {modules.sentence(result)}")
+    if args.command == "repeat":
+        print(f"align: {_repeats(result)}")
     print(f"align: {'bit-equal' if result['bit_equal'] else 'different'}: {_plain(result['metrics'])}")
     return 0
 
 
+def _add_repeat(command: argparse.ArgumentParser) -> None:
+    command.add_argument("config")
+    command.add_argument("--iterations", type=int, required=True)
+    command.add_argument("--work-dir", type=Path, required=True)
+    command.add_argument("--out", type=Path, required=True)
+    command.add_argument("--cfg-options", nargs="*", default=[], metavar="key=value")
+
+
+def _repeats(result: dict[str, Any]) -> str:
+    metrics = result["metrics"]
+    if result["bit_equal"]:
+        return f"bit-equal over {metrics['iterations']} iterations"
+    first = metrics["first_difference"]
+    return "differs" if first is None else f"differs from iteration {first}"
+
+
 def _compare(args: argparse.Namespace) -> dict[str, Any]:
+    if args.command == "repeat":
+        folders = repeat.twice(args.config, args.iterations, args.work_dir, args.cfg_options)
+        if distributed.rank():
+            return {}
+        return {**losses(*map(_log, folders)), "kind": "repeat"}
     if args.command == "losses":
         return losses(_log(args.a), _log(args.b))
     if args.command == "weights":

@@ -12,6 +12,12 @@ def world_size() -> int:
     return int(text) if text.isdigit() else 1
 
 
+def rank() -> int:
+    """This process's number among them; 0 without a launcher."""
+    text = os.environ.get("RANK", "")
+    return int(text) if world_size() > 1 and text.isdigit() else 0
+
+
 def adapt(cfg: Any) -> None:
     """Makes a configuration use its launcher's processes; on the CPU through gloo. No effect on a single one.
 

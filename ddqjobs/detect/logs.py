@@ -32,6 +32,7 @@ _FAR = 4 << 20  # bytes that progress() looks back for the last AP
 _TRAIN = re.compile(r"Epoch(?:\(train\))?\s*\[\s*(\d{1,9})\]\s*\[\s*(\d{1,9})/(\d{1,9})\]")
 _ETA = re.compile(r"\beta: (?:(\d{1,6}) days?, )?(\d{1,3}):(\d\d):(\d\d)")
 _LOSS = re.compile(r"\bloss: (\S+)")
+_GPU = re.compile(r"\b(gpu_busy|gpu_hours|gpu_hours_to_come): (\S+)")  # of our hook
 _AP = re.compile(r"Epoch\((?:val|test)\).*?\bbbox_mAP: ([-+.\w]+)")
 
 
@@ -102,6 +103,9 @@ class Progress(NamedTuple):
     loss: float | None = None
     ap: float | None = None  # last validation or test, in AP points
     epochs: int | None = None
+    gpu_busy: float | None = None  # share of the time, 0 to 1
+    gpu_hours: float | None = None  # so far, all attempts
+    gpu_hours_to_come: float | None = None
 
 
 START = State()
@@ -394,6 +398,7 @@ def _train_line(state: Progress, line: str) -> Progress:
         return state
     epoch, iteration, total = (int(g) for g in found.groups())
     eta, loss = _ETA.search(line), _LOSS.search(line)
+    gpu: dict[str, Any] = {name: _number(text) for name, text in _GPU.findall(line)}
     seconds = None
     if eta:
         days, hours, minutes, rest = (int(g or 0) for g in eta.groups())
@@ -404,6 +409,7 @@ def _train_line(state: Progress, line: str) -> Progress:
         iterations=total,
         eta_s=seconds,
         loss=_number(loss.group(1)) if loss else None,
+        **gpu,
     )
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Callable, Mapping, NamedTuple
 from xml.etree import ElementTree
 
-from . import checkpoints, claim, curves, files, logs, progress
+from . import checkpoints, claim, costs, curves, files, logs, progress
 
 OK, UNUSABLE, NOT_WHOLE, LOST = 0, 2, 3, 4
 _NUMBERS = re.compile(r"(\d+)")
@@ -258,6 +258,8 @@ def _with_log(work_dir: Path, log: logs.Log, found: Found) -> Found:
         files.replace_text(work_dir / curves.NAME, json.dumps(curves.thin(log)) + "\n")
         found.artifacts["curve"] = Path(curves.NAME)
     sources = [Path(f).relative_to(work_dir).as_posix() for f in log.files]
+    if log.train:
+        found.report["costs"] = costs.of(log)
     found.report.update(logs=sources, iterations=len(log.train), skipped_lines=log.skipped)
     return found
 

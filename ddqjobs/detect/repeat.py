@@ -1,55 +1,56 @@
-"""Whether a training repeats: its first iterations twice, each in a process of its own, compared bit by bit.
+"""Whether a training repeats: its first iterations twice, each in a process of its own.
 
-    python -m ddqjobs.detect.repeat CONFIG --iterations N --work-dir W --out align.json [--cfg-options k=v]
-
-Writes what ``ddqjobs.detect.align losses`` writes, of every loss and gradient norm, plus ``repeat: true``.
-Exit code 0 whether or not the two are equal, 2 for inputs that cannot be used, 1 if a training fails.
+:mod:`ddqjobs.detect.align` compares the two. Where a launcher has started several processes, each of them
+starts its part of the training, and the first one speaks for all.
 """
 
 from __future__ import annotations
 
-import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Sequence
 
-from . import align, files, logs, stopping
+from . import distributed, stopping
 
 OPTIONS = ("default_hooks.logger.interval=1", "log_processor.window_size=1")
+NAMES = ("first", "second")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; see the module."""
-    parser = argparse.ArgumentParser(prog="ddqjobs.detect.repeat", description=__doc__.split("\n")[0])
-    parser.add_argument("config")
-    parser.add_argument("--iterations", type=int, required=True)
-    parser.add_argument("--work-dir", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--cfg-options", nargs="*", default=[], metavar="key=value")
-    args = parser.parse_args(argv)
-    if args.iterations < 1:
-        print("repeat: --iterations: at least 1", file=sys.stderr)
-        return 2
-    folders = [args.work_dir / name for name in ("first", "second")]
-    for folder in folders:
-        options = [*args.cfg_options, *OPTIONS, f"work_dir={folder}"]
-        code = subprocess.run(
-            [sys.executable, "-c", _CHILD, args.config, str(args.iterations), *options]
-        ).returncode
+class CannotRepeat(ValueError):
+    """One of the two trainings was not had; one line, and the exit code that fits it."""
+
+    def __init__(self, why: str, code: int) -> None:
+        super().__init__(why)
+        self.code = code
+
+
+def twice(config: str, iterations: int, work_dir: Path, options: Sequence[str]) -> list[Path]:
+    """Train twice for some iterations; the two work_dirs, whose logs have every iteration.
+
+    Raises CannotRepeat.
+    """
+    if iterations < 1:
+        raise CannotRepeat("--iterations: at least 1", 2)
+    folders = [work_dir / name for name in NAMES]
+    for number, folder in enumerate(folders):
+        arguments = [config, str(iterations), *options, *OPTIONS, f"work_dir={folder}"]
+        code = subprocess.run([sys.executable, "-c", _CHILD, *arguments], env=_variables(number)).returncode
         if code != stopping.EXIT_CODE:
-            print(f"repeat: the training ended with exit code {code}: see its output above", file=sys.stderr)
-            return 2 if code == 2 else 1
-    result: dict[str, Any] = {**align.losses(*(logs.read(f) for f in folders)), "repeat": True}
-    files.replace_json(args.out, align._plain(result))
-    done = result["metrics"]["iterations"]
-    first = result["metrics"]["first_difference"]
-    print(
-        f"repeat: bit-equal over {done} iterations"
-        if result["bit_equal"]
-        else f"repeat: differs from {first} on"
-    )
-    return 0
+            why = f"the {NAMES[number]} training ended with exit code {code}: see its output above"
+            raise CannotRepeat(why, 2 if code == 2 else 1)
+    return folders
+
+
+def _variables(number: int) -> dict[str, str]:
+    """The environment of training ``number``. Its processes meet at a port of their own: the launcher's has
+    the launcher's keys, and the other training's."""
+    variables = dict(os.environ)
+    if distributed.world_size() > 1:
+        variables.pop("TORCHELASTIC_USE_AGENT_STORE", None)
+        variables["MASTER_PORT"] = str(int(variables["MASTER_PORT"]) + 1 + number)
+    return variables
 
 
 _CHILD = "import sys; from ddqjobs.detect import repeat; sys.exit(repeat.child(sys.argv[1:]))"
@@ -67,9 +68,10 @@ def child(argv: Sequence[str]) -> int:
         cfg = runtime.load_config(config, options)
         if (cfg.get("randomness") or {}).get("seed") is None:
             raise ValueError("a training repeats only with a seed: --cfg-options randomness.seed=7")
+        distributed.adapt(cfg)
         runtime.prepare(cfg)
     except (ValueError, FileNotFoundError) as error:
-        print(f"repeat: {error}", file=sys.stderr)
+        print(f"align: {error}", file=sys.stderr)
         return 2
     hooks: list[Any] = list(cfg.get("custom_hooks") or [])
     cfg.custom_hooks = [
@@ -83,9 +85,5 @@ def child(argv: Sequence[str]) -> int:
         Runner.from_cfg(cfg).train()
     except stopping.Stopped:
         return stopping.EXIT_CODE
-    print(f"repeat: the schedule ended before iteration {iterations}", file=sys.stderr)
+    print(f"align: the schedule ended before iteration {iterations}", file=sys.stderr)
     return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

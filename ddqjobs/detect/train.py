@@ -16,7 +16,7 @@ from typing import Any, Sequence
 
 from . import checkpoints, claim, distributed, runtime, stopping
 
-HOOKS = ("EpochSeedHook", "ResumeHook")
+HOOKS = ("EpochSeedHook", "ResumeHook", "UsageHook")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +40,7 @@ def train(
     config: str, work_dir: Path, init: Path | None, options: Sequence[str], iterations: int | None = None
 ) -> int:
     """Train to the end of the schedule, or for some ``iterations``; 0, or 75 if stopped."""
-    from .hooks import canary, epoch_seed, initial_state, resume  # noqa: F401  (registers them)
+    from .hooks import canary, epoch_seed, initial_state, resume, usage  # noqa: F401  (registers them)
 
     cfg = runtime.load_config(config, options)
     distributed.adapt(cfg)

@@ -34,6 +34,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     planned: PlannedRun
     facts: RunFacts
     product: Product | None
+    repeats: str  # what repeating showed of its deterministic flag; empty without one
 
 
 class Pictures(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,8 +60,15 @@ def page(
 
     at = time.time() if now is None else now
     shown = [p for p in plan.runs if p.run.name in facts.runs]
+    repeats = {row.run: row.repeats for row in report.runs}
     entries = [
-        Entry(planned=p, facts=facts.runs[p.run.name], product=products.get(p.run.name)) for p in shown
+        Entry(
+            planned=p,
+            facts=facts.runs[p.run.name],
+            product=products.get(p.run.name),
+            repeats=repeats.get(p.run.name, ""),
+        )
+        for p in shown
     ]
     numbers = {p.run.name: i for i, p in enumerate(shown)}
     return (

@@ -1,6 +1,6 @@
 """Deformable attention: ours, mmcv's CUDA operator (the yardstick, if built) and torch's grid_sample.
 
-    python -m tests.bench.gpu.attention OUT.json
+    python -m tests.bench.gpu.attention OUT.json [SHAPE ...]
 
 Times are medians of triton's do_bench (the cache is flushed between runs). The floor is the least time in
 which the
@@ -124,9 +124,10 @@ def measure(name: str, queries: int, rate: float, compiled: Any) -> dict[str, An
 
 def main() -> None:
     """Write all rows."""
+    wanted = sys.argv[2:] or list(SHAPES)
     compiled = yardstick.load()
     rate = bandwidth()
-    rows = [measure(name, queries, rate, compiled) for name, queries in SHAPES.items()]
+    rows = [measure(name, queries, rate, compiled) for name, queries in SHAPES.items() if name in wanted]
     result = {
         "device": torch.cuda.get_device_name(),
         "torch": torch.__version__,

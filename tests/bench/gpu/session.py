@@ -1,0 +1,299 @@
+"""What needs two GPUs, in one call of at most some 400 seconds, most worth first:
+
+    python -m tests.bench.gpu.session OUT [SECONDS]
+
+Trainings go through ``ddqjobs submit`` on the local site, by torchrun and NCCL: DDQ DETR-4scale R-50 at full
+size, ``speed=True``, deterministic, seed 7. (a) two trainings on two GPUs, compared bit by bit, and a third
+that is killed with SIGKILL in the middle and goes on; (b) two on one GPU each, at the same time, for images
+per second; (c) deformable attention at the decoder's shapes, beside mmcv's if MMCV_SOURCE names its source;
+(d) inference of one image. A part begins only if its share of the time is left. ``BENCH_TINY=1`` is the
+rehearsal on a machine without GPUs: a small model, gloo.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ddqjobs.detect import align, logs, progress
+from tests.bench.gpu import data
+from tests.bench.gpu.__main__ import configs
+
+CONFIG = Path(__file__).with_name("session_config.py")
+REPO = Path(__file__).resolve().parents[3]
+ITERATIONS, BATCH, EVERY = 64, 2, 15
+_TINY = (
+    "model.num_queries=30",
+    "model.encoder.num_layers=1",
+    "model.decoder.num_layers=2",
+    "model.bbox_head.num_pred_layer=3",
+    "train_dataloader.num_workers=0",
+    "train_dataloader.persistent_workers=False",
+    "train_dataloader.dataset.pipeline.3.scale=(200,120)",
+    "val_dataloader.dataset.pipeline.1.scale=(200,120)",
+    "default_hooks.checkpoint.save_optimizer=False",
+)
+
+
+def tiny() -> bool:
+    """Whether this is the rehearsal."""
+    return bool(os.environ.get("BENCH_TINY"))
+
+
+def tiny_options() -> list[str]:
+    """What makes the model small in the rehearsal."""
+    return list(_TINY) if tiny() else []
+
+
+class Session:
+    """The scratch project, the results so far, and the time."""
+
+    def __init__(self, out: Path, seconds: float) -> None:
+        self.out, self.until = out, time.monotonic() + seconds
+        self.root = Path(os.environ.get("BENCH_SCRATCH", str(out / "scratch"))).absolute()
+        self.iterations, self.every = (8, 2) if tiny() else (ITERATIONS, EVERY)
+        self.results: dict[str, Any] = {}
+
+    def left(self) -> float:
+        """Seconds."""
+        return self.until - time.monotonic()
+
+    def part(self, name: str, needs: float, work: Any, *args: Any) -> None:
+        """Do a part if there is time for it; whatever it raises is its result."""
+        if self.left() < needs:
+            self.results[name] = f"left out: {self.left():.0f} s left, it needs {needs:.0f}"
+        else:
+            began = time.monotonic()
+            try:
+                found = work(*args)
+            except Exception as error:  # the other parts are worth as much
+                found = {"error": f"{type(error).__name__}: {error}"[-3000:]}
+            self.results[name] = {"wall_s": round(time.monotonic() - began, 1), **found}
+        print(name, json.dumps(self.results[name]), flush=True)
+        (self.out / "session.json").write_text(json.dumps(self.results, indent=1))
+
+    def prepare(self) -> None:
+        """Data, configuration, experiment and site."""
+        for gpus in (1, 2):
+            folder = self.root / f"data-{gpus}"
+            data.write(folder, gpus * BATCH * self.iterations)
+            whole = json.loads((folder / "train.json").read_text())
+            whole["images"] = whole["images"][:4]
+            kept = {image["id"] for image in whole["images"]}
+            whole["annotations"] = [a for a in whole["annotations"] if a["image_id"] in kept]
+            (folder / "val.json").write_text(json.dumps(whole))
+        site = {
+            "name": "local",
+            "scheduler": "local",
+            "python": sys.executable,
+            "warning": "5s",
+            "grace": "1s",
+        }
+        if tiny():
+            site["local"] = {"gpus": 2, "cpus": 2}
+        for path, value in (
+            ("templates/local/site.yaml", site),
+            ("experiments/session.yaml", self._experiment()),
+        ):
+            (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.root / path).write_text(json.dumps(value))
+
+    def _experiment(self) -> dict[str, Any]:
+        options = dict(o.split("=", 1) for o in tiny_options())
+        options.update({"speed": "True", "randomness.seed": "7", "randomness.deterministic": "True"})
+        tasks = {}
+        for name, gpus in (("two-a", 2), ("two-b", 2), ("two-killed", 2), ("one-a", 1), ("one-b", 1)):
+            tasks[name] = {
+                "kind": "train",
+                "once": True,
+                "code": "ddq",
+                "options": options,
+                "resources": {"gpus": gpus, "cpus": 1 if tiny() else 8 * gpus, "time": "20m"},
+                "variables": {
+                    "BENCH_DATA": str(self.root / f"data-{gpus}"),
+                    "DDQJOBS_SAVE_EVERY": str(self.every),
+                },
+            }
+        words = [
+            "{python}",
+            "-m",
+            "ddqjobs.detect.train",
+            str(CONFIG),
+            "--work-dir",
+            "{work_dir}",
+            "{options}",
+        ]
+        return {
+            "name": "session",
+            "implementations": {},
+            "models": {},
+            "phases": {},
+            "codes": {
+                "ddq": {
+                    "launcher": "torchrun",
+                    "variables": {"BENCH_REPO": str(REPO), "BENCH_CONFIGS": configs()},
+                    "commands": {"train": words},
+                }
+            },
+            "tasks": tasks,
+        }
+
+    def command(self, *words: str) -> list[str]:
+        """A ddqjobs command in the scratch project."""
+        return [sys.executable, "-m", "ddqjobs", *words, "--site", "local"]
+
+    def submit(self, *runs: str) -> dict[str, Any]:
+        """``ddqjobs submit --wait``. Raises RuntimeError with the end of a log."""
+        argv = self.command("submit", "session", *runs, "--wait")
+        done = subprocess.run(
+            argv, cwd=self.root, env=variables(), timeout=max(5.0, self.left()), check=False
+        )
+        if done.returncode:
+            raise RuntimeError(f"exit {done.returncode}: " + " | ".join(self.tail(run) for run in runs))
+        return {run: self.speed(run) for run in runs}
+
+    def attempt(self, run: str, number: int = 1) -> Path:
+        """Folder of an attempt."""
+        return self.root / "results" / "session" / "runs" / run / "attempts" / str(number)
+
+    def tail(self, run: str) -> str:
+        """The end of the last attempt's log."""
+        found = sorted((self.attempt(run).parent).glob("*/stdout.log"))
+        return f"{run}: {found[-1].read_text()[-2500:]}" if found else f"{run}: no log"
+
+    def log(self, run: str) -> logs.Log:
+        """The curve of a done run."""
+        return logs.read(self.root / "results" / "session" / "runs" / run / "artifacts" / "log")
+
+    def speed(self, run: str) -> dict[str, Any]:
+        """Seconds per iteration (median of the second half), images per second, and the hook's figures."""
+        rows = self.log(run).train
+        seconds = statistics.median(row.values["time"] for row in rows[len(rows) // 2 :])
+        gpus = 2 if run.startswith("two") else 1
+        last = rows[-1].values
+        kept = {key: last.get(key) for key in ("memory", "gpu_busy", "gpu_hours", "gpu_hours_to_come")}
+        return {"iterations": len(rows), "s": seconds, "images/s": gpus * BATCH / seconds, **kept}
+
+    def equal(self, one: str, two: str) -> dict[str, Any]:
+        """Losses and gradient norms of two runs, bit by bit."""
+        found = align.losses(self.log(one), self.log(two))
+        return {"bit_equal": found["bit_equal"], **found["metrics"]}
+
+    # ------------------------------------------------------------------------------------------ the parts
+
+    def two(self) -> dict[str, Any]:
+        """(a) the same training twice."""
+        found = self.submit("two-a", "two-b")
+        return {**found, "two-a against two-b": self.equal("two-a", "two-b")}
+
+    def killed(self) -> dict[str, Any]:
+        """(a) killed in the middle, retried, compared with the one that was left alone."""
+        waiting = subprocess.Popen(
+            self.command("submit", "session", "two-killed", "--wait"), cwd=self.root, env=variables()
+        )
+        at = self._kill("two-killed", self.iterations // 2 + 1, waiting)
+        waiting.wait(max(5.0, self.left()))
+        if not (self.attempt("two-killed").parents[1] / "product.json").exists():
+            subprocess.run(
+                self.command("retry", "session", "two-killed"), cwd=self.root, env=variables(), check=True
+            )
+            self.submit("two-killed")
+        attempts = sorted(p.name for p in self.attempt("two-killed").parent.iterdir())
+        started = progress.read(self.attempt("two-killed", len(attempts)) / "work_dir")
+        return {
+            "killed at": at,
+            "went on from": started.start if started else None,
+            "attempts": attempts,
+            "against two-a": self.equal("two-a", "two-killed"),
+        }
+
+    def _kill(self, run: str, at: int, waiting: subprocess.Popen[bytes]) -> int:
+        """SIGKILL all processes of a training once so many iterations are done; the iterations then."""
+        while True:
+            seen = progress.read(self.attempt(run) / "work_dir")
+            if seen is not None and seen.end >= at:
+                break
+            if self.left() < 30 or waiting.poll() is not None:
+                raise RuntimeError(f"it did not come to iteration {at}: {self.tail(run)}")
+            time.sleep(0.05)
+        for pid in trainers(run):
+            os.kill(pid, signal.SIGKILL)
+        return seen.end
+
+    def one(self) -> dict[str, Any]:
+        """(b) the same training on each of the two GPUs at once."""
+        found = self.submit("one-a", "one-b")
+        result = {**found, "one-a against one-b": self.equal("one-a", "one-b")}
+        if isinstance(self.results.get("a two GPUs"), dict) and "two-a" in self.results["a two GPUs"]:
+            two = self.results["a two GPUs"]["two-a"]["images/s"]
+            result["two GPUs over one"] = two / found["one-a"]["images/s"]
+        return result
+
+    def module(self, name: str, *words: str) -> dict[str, Any]:
+        """(c), (d) another script of this folder."""
+        target = self.out / f"{name}.json"
+        argv = [sys.executable, "-m", f"tests.bench.gpu.{name}", str(target), *words]
+        done = subprocess.run(
+            argv,
+            cwd=REPO,
+            env=variables(),
+            text=True,
+            capture_output=True,
+            timeout=max(5.0, self.left()),
+            check=False,
+        )
+        if done.returncode:
+            raise RuntimeError(done.stderr[-2500:])
+        return {"found": json.loads(target.read_text())}
+
+
+def variables() -> dict[str, str]:
+    """The environment of everything that is started."""
+    paths = [str(REPO), *filter(None, [os.environ.get("PYTHONPATH")])]
+    threads = {"OMP_NUM_THREADS": "1"} if tiny() else {}
+    known = {"BENCH_REPO": str(REPO), "BENCH_CONFIGS": configs(), "PYTHONUNBUFFERED": "1", **threads}
+    return {**os.environ, **known, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def trainers(run: str) -> list[int]:
+    """Processes of a run's training that a launcher has given a rank."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        ours = any(
+            v.startswith(b"DDQJOBS_RUN_DIR=") and v.endswith(f"/runs/{run}".encode()) for v in environment
+        )
+        if ours and any(v.startswith(b"LOCAL_RANK=") for v in environment):
+            found.append(int(folder.name))
+    return found
+
+
+def main() -> None:
+    """Every part that there is time for."""
+    out, seconds = Path(sys.argv[1]).absolute(), float(sys.argv[2]) if len(sys.argv) > 2 else 390.0
+    out.mkdir(parents=True, exist_ok=True)
+    os.environ.update({k: v for k, v in variables().items() if k.startswith("BENCH_")})
+    session = Session(out, seconds)
+    session.prepare()
+    session.part("a two GPUs", 100, session.two)
+    session.part("a killed and resumed", 100, session.killed)
+    session.part("b one GPU", 60, session.one)
+    if tiny():
+        session.results["c attention"] = "needs a GPU"
+    else:
+        session.part("c attention", 30, session.module, "attention", "decoder 900", "decoder 1350")
+    session.part("d inference", 25, session.module, "inference")
+
+
+if __name__ == "__main__":
+    main()
