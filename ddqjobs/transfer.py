@@ -93,6 +93,8 @@ def tidy(target: Path) -> None:
     """Removes what processes that are no more left of this file beside its target."""
     for folder in _left_behind(target):
         _discard(folder)
+    for trash in target.parent.glob(f".{glob.escape(target.name)}.*.trash"):
+        shutil.rmtree(trash, ignore_errors=True)
 
 
 class _Part:

@@ -318,7 +318,11 @@ def test_a_proxy_is_asked(place: Place, server: Server) -> None:
             "sha256 may not be 'ABC': a SHA-256 in lower case",
         ),
         ("net: {url: 'https://x/a.pth', hash: x}", 10, "unknown key 'hash' in weights.net"),
-        ("net: {url: 'https://x/a.pth'}\n  two: {url: 'https://y/a.pth'}", 11, "are the same file a.pth"),
+        (
+            "net: {url: 'https://x/a.pth'}\n  two: {url: 'https://y/a.pth'}",
+            11,
+            "have files of the same name a.pth",
+        ),
     ],
 )
 def test_a_wrong_declaration(place: Place, entry: str, line: int, words: str) -> None:
@@ -343,6 +347,21 @@ def test_jobs_look_where_the_site_says(place: Place) -> None:
     assert rows(shown)["none"]["target"] == "/own/hub/checkpoints/none.pth"
     declare(place, "big: {path: released/big.pth}")
     assert home() == []  # nothing in torch's cache: nothing is said
+
+
+def test_doctor_warns_of_what_runs_would_download(place: Place, server: Server) -> None:
+    def line() -> tuple[str, str, str]:
+        ran = place.invoke("doctor", "tiny", "--task", "train", "--no-job", "--json")
+        [found] = [x for x in ran.json["lines"] if x["what"] == "weights"]
+        return found["level"], found["found"], found.get("remedy", "")
+
+    server.files[f"/{NAME}"] = Served(DATA)
+    declare(place, f"net: {{url: '{server.url}/{NAME}'}}")
+    level, words, remedy = line()
+    assert (level, words) == ("warning", f"{NAME}: not here, so a run downloads them at its start")
+    assert remedy.startswith("ddqjobs data weights tiny")
+    assert place.invoke("data", "weights", "tiny").code == 0
+    assert line() == ("ok", "all 1 that runs would download are here", "")
 
 
 def test_none_declared_is_told(place: Place) -> None:
