@@ -412,20 +412,38 @@ def latex(report: Report) -> str:
     return text_latex(Text(title=title, grids=made, lists=tuple(_lines_after(report))))
 
 
+_FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%" + "\n"
+
+
 def text_latex(text: Text) -> str:
-    """Tables for booktabs."""
-    blocks = ["% \\usepackage{booktabs,textcomp}\n% \\usepackage[T1]{fontenc}"]
+    """Tables for booktabs, shrunk to the line where they are wider."""
+    blocks = ["% \\usepackage{booktabs,graphicx,textcomp}\n% \\usepackage[T1]{fontenc}"]
     for grid in text.grids:
-        lines = [_tex_row(grid.header), r"\midrule", *map(_tex_row, grid.rows)]
-        body = "\n".join(lines)
+        body = "\n".join([*_tex_header(grid.header), r"\midrule", *map(_tex_row, grid.rows)])
         blocks.append(
-            f"\\begin{{table}}\n\\caption{{{_tex(text.title)}: {_tex(grid.title)}}}\n"
-            f"\\begin{{tabular}}{{{grid.align}}}\n\\toprule\n{body}\n\\bottomrule\n\\end{{tabular}}\n\\end{{table}}"
+            f"\\begin{{table}}\n\\centering\n\\caption{{{_tex(text.title)}: {_tex(grid.title)}}}\n{_FITTED}"
+            f"\\begin{{tabular}}{{{grid.align}}}\n\\toprule\n{body}\n\\bottomrule\n\\end{{tabular}}}}\n\\end{{table}}"
         )
     for title, lines in text.lists:
         items = "\n".join(f"\\item {{}}{_tex(line)}" for line in lines)
         blocks.append(f"\\paragraph{{{title}}}\n\\begin{{itemize}}\n{items}\n\\end{{itemize}}")
     return "\n\n".join(blocks) + "\n"
+
+
+def _tex_header(header: Sequence[str]) -> list[str]:
+    """The columns' names; those of one phase below the phase's name."""
+    starts = [i for i, name in enumerate(header) if name.startswith("phase ")]
+    if not starts or "diff" not in header:
+        return [_tex_row(header)]
+    ends = [*starts[1:], len(header)]
+    above = [*[""] * starts[0]]
+    above += [
+        rf"\multicolumn{{{end - at}}}{{c}}{{{_tex(header[at])}}}"
+        for at, end in zip(starts, ends, strict=True)
+    ]
+    rules = [rf"\cmidrule(lr){{{at + 1}-{end}}}" for at, end in zip(starts, ends, strict=True)]
+    below = ["AP" if i in starts else name for i, name in enumerate(header)]
+    return [" & ".join(above) + r" \\", " ".join(rules), _tex_row(below)]
 
 
 def _tex_row(texts: Iterable[str]) -> str:

@@ -472,6 +472,20 @@ def test_markdown_rows_keep_their_columns_and_latex_its_specials() -> None:
     assert "$-$0.2" in row
 
 
+def test_latex_names_each_phase_once_above_its_columns_and_fits_the_line() -> None:
+    desk = Desk({"detr": 51.3})
+    desk.done(run("1", "detr"), 0.513)
+    desk.done(run("3", "detr"), 0.511)
+    rows = render(desk.report(), "latex").splitlines()
+    above, rules, below = rows[rows.index(r"\toprule") + 1 :][:3]
+    assert above.count(r"\multicolumn{3}{c}{phase ") == 2
+    assert rules == r"\cmidrule(lr){3-5} \cmidrule(lr){6-8}"
+    assert below == r"{}model & reference & AP & diff & verdict & AP & diff & verdict \\"
+    assert rows.count(r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%") == sum(
+        row == r"\centering" for row in rows
+    )
+
+
 def test_json_round_trips_hostile_text() -> None:
     desk = Desk({"detr": 51.3})
     desk.done(run("3", "detr", name=HOSTILE), 0.513)

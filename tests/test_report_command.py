@@ -167,7 +167,7 @@ def libraries() -> str:
     """A folder with the libraries of the extras, kept in .cache/export: they are large, and nothing else of
     the project needs them."""
     folder = ROOT / ".cache" / "export"
-    wanted = "tensorboard==2.21.0 mlflow-skinny==3.17.2 sqlalchemy>=2 alembic>=1.13"
+    wanted = "tensorboard==2.21.0 mlflow-skinny==3.17.2 sqlalchemy>=2 alembic>=1.13 wandb==0.31.0"
     stamp = folder / ".installed"
     if not stamp.exists() or stamp.read_text() != wanted:
         uv = Path(sys.executable).with_name("uv")
@@ -250,6 +250,42 @@ def test_mlflow_has_parameters_metrics_and_history(project: Project, libraries: 
         "p3-test.m000.s0", "p3-train.m000.s0", "p4-test.m000.s0", "p4-train.m000.s0"
     ]  # fmt: skip
     assert lines[1] == "p3-train.m000.s0 0 legacy 0.512 2000 FINISHED"
+
+
+READ_WANDB = """
+import pathlib, struct, sys
+from wandb.proto.wandb_internal_pb2 import Record
+BLOCK, HEADER = 32768, 7  # LevelDB's log format: blocks of pieces, each with checksum, length and kind
+for path in sorted(pathlib.Path(sys.argv[1]).glob("wandb/offline-run-*/*.wandb")):
+    data, at, record, steps, summary, name, config = path.read_bytes(), HEADER, b"", 0, {}, "", {}
+    while at + HEADER <= len(data):
+        if BLOCK - at % BLOCK < HEADER:
+            at += BLOCK - at % BLOCK
+            continue
+        _, length, kind = struct.unpack("<IHB", data[at : at + HEADER])
+        record += data[at + HEADER : at + HEADER + length]
+        at += HEADER + length
+        if kind in (1, 4):  # whole, or the last piece
+            found, record = Record.FromString(record), b""
+            steps += sum("loss" in (i.key, *i.nested_key) for i in found.history.item)
+            summary.update({"".join(i.nested_key) or i.key: i.value_json for i in found.summary.update})
+            name = found.run.display_name or name
+            config.update({i.key: i.value_json for i in found.run.config.update})
+    print(name, config.get("seed"), summary.get("final/bbox_mAP"), steps)
+"""
+
+
+def test_wandb_offline_has_the_curve_and_the_summary(
+    project: Project, libraries: str, tmp_path: Path
+) -> None:
+    with_log(project, "p3-train.m000.s0")
+    out = tmp_path / "wandb"
+    done = python(project, libraries, MAIN, "report", "paper", "--export", "wandb-offline", "-o", out)
+    assert (done.code, done.stdout) == (0, f"wrote 4 runs for wandb-offline to {out}\n"), done.stderr
+    read = python(project, libraries, READ_WANDB, out)
+    lines = sorted(read.stdout.splitlines())
+    assert len(lines) == 4, read.stderr
+    assert lines[1] == """p3-train.m000.s0 "0" 0.512 2000"""
 
 
 def test_a_library_that_is_missing_names_its_extra(project: Project, tmp_path: Path) -> None:
