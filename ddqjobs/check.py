@@ -390,9 +390,9 @@ def _weights(e: Experiment) -> Found:
             yield (*at, "url"), f"'{weight.url}' is no http(s) URL of a file; others are brought by hand"
         elif not weight.url and not weight.path:
             yield at, "name a url, or the path where runs look for them, or both"
-        target = weight.path or file
-        if target in seen:
-            yield at, f"weights '{seen[target]}' and '{name}' are the same file {target}"
+        target = PurePosixPath(weight.path or file).name
+        if target in seen:  # their checksums are kept under this name
+            yield at, f"weights '{seen[target]}' and '{name}' have files of the same name {target}"
         seen[target] = name
         for i, model in enumerate(weight.models):
             yield from _reference((*at, "models", i), "model", model, e.models)

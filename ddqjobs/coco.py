@@ -22,7 +22,6 @@ from ddqjobs.model import Frozen
 
 Progress = Callable[[str, int, int | None], None]
 """(what, done, in all)"""
-SAMPLE = 1000  # image headers, unless said otherwise
 _EXAMPLES = 5
 _OUTSIDE = 1.0  # pixels that a box may reach out of its image: the released boxes are rounded
 _EVERY = 10_000  # annotations between two signs of progress

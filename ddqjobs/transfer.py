@@ -93,6 +93,8 @@ def tidy(target: Path) -> None:
     """Removes what processes that are no more left of this file beside its target."""
     for folder in _left_behind(target):
         _discard(folder)
+    for trash in target.parent.glob(f".{glob.escape(target.name)}.*.trash"):
+        shutil.rmtree(trash, ignore_errors=True)
 
 
 class _Part:
@@ -130,9 +132,12 @@ class _Part:
 
     def restart(self, origin: _From) -> None:
         """Empties it for another file. The note goes first, so that no byte ever has a wrong one."""
-        self._note.unlink(missing_ok=True)
-        self.body.write_bytes(b"")
-        files.replace_text(self._note, msgspec.json.encode(origin).decode())
+        try:
+            self._note.unlink(missing_ok=True)
+            self.body.write_bytes(b"")
+            files.replace_text(self._note, msgspec.json.encode(origin).decode())
+        except OSError as error:
+            raise self._refused(error) from error
 
     def append(self, block: bytes) -> None:
         """More bytes. Raises TransferError: no fault of the server's, and no other try will help."""
@@ -140,8 +145,11 @@ class _Part:
             with self.body.open("ab") as stream:
                 stream.write(block)
         except OSError as error:
-            kept = f"{size(self.length)} that have come stay for the next time"
-            raise TransferError(f"{self._folder.parent}: {error.strerror}; {kept}") from error
+            raise self._refused(error) from error
+
+    def _refused(self, error: OSError) -> TransferError:
+        kept = f"; {size(self.length)} that have come stay for the next time" if self.length else ""
+        return TransferError(f"{self._folder.parent}: {error.strerror}{kept}")
 
     def land(self, target: Path) -> None:
         """Puts the whole file in its place."""

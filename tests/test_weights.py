@@ -1,18 +1,16 @@
-"""`data weights`: a real server that is slow, cut, broken or lies; kills; two terminals; folders and mirrors."""
+"""`data weights`: a server that is slow, cut, broken or lies; kills; two terminals; folders and mirrors."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import resource
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_support import Place, Ran, environment, finish, opened
+from cli_support import Place, Ran, finish, opened
 from data_support import Served, Server, checkpoint, serving, sha256
 from support import until
 
@@ -142,7 +140,9 @@ def test_no_network(place: Place) -> None:
     assert ran.code == 1
     assert rows(ran)["none"]["why"] == "http://127.0.0.1:1/none.pth: Connection refused, 1 times in a row"
     declare(place, "none: {url: 'http://no-such-host.invalid/none.pth'}")
-    [why] = [r["why"] for r in rows(place.invoke("data", "weights", "tiny", "--tries", "1", "--json")).values()]
+    [why] = [
+        r["why"] for r in rows(place.invoke("data", "weights", "tiny", "--tries", "1", "--json")).values()
+    ]
     assert why.startswith("http://no-such-host.invalid/none.pth: ")
     assert "\n" not in why
 
@@ -284,7 +284,7 @@ def test_a_disk_without_room_is_told_before_anything_comes(place: Place, server:
         declare(place, f"net: {{url: '{server.url}/{NAME}'}}")
         ran = place.invoke("data", "weights", "tiny")
         assert ran.code == 1
-        assert f"{folder}: 300 kB to come, 102 kB free; make room there" in ran.out
+        assert f"{folder}: 300 kB to come, 98.3 kB free; make room there" in ran.out  # a page is the folder's
         assert left(place) == []
     finally:
         assert process.run(["umount", folder], timeout=30).code == 0
@@ -308,13 +308,21 @@ def test_a_proxy_is_asked(place: Place, server: Server) -> None:
 @pytest.mark.parametrize(
     ("entry", "line", "words"),
     [
-        ("net: {}", 11, "name a url, or the path where runs look for them, or both"),
-        ("net: {url: 'file:///etc/passwd'}", 11, "'file:///etc/passwd' is no http(s) URL of a file"),
-        ("net: {url: 'https://x/'}", 11, "'https://x/' is no http(s) URL of a file"),
-        ("net: {url: 'https://x/a.pth', models: [bigg]}", 11, "unknown model 'bigg'; did you mean 'big'?"),
-        ("net: {url: 'https://x/a.pth', sha256: ABC}", 11, "sha256 may not be 'ABC': a SHA-256 in lower case"),
-        ("net: {url: 'https://x/a.pth', hash: x}", 11, "unknown key 'hash' in weights.net"),
-        ("net: {url: 'https://x/a.pth'}\n  two: {url: 'https://y/a.pth'}", 12, "are the same file a.pth"),
+        ("net: {}", 10, "name a url, or the path where runs look for them, or both"),
+        ("net: {url: 'file:///etc/passwd'}", 10, "'file:///etc/passwd' is no http(s) URL of a file"),
+        ("net: {url: 'https://x/'}", 10, "'https://x/' is no http(s) URL of a file"),
+        ("net: {url: 'https://x/a.pth', models: [bigg]}", 10, "unknown model 'bigg'; did you mean 'big'?"),
+        (
+            "net: {url: 'https://x/a.pth', sha256: ABC}",
+            10,
+            "sha256 may not be 'ABC': a SHA-256 in lower case",
+        ),
+        ("net: {url: 'https://x/a.pth', hash: x}", 10, "unknown key 'hash' in weights.net"),
+        (
+            "net: {url: 'https://x/a.pth'}\n  two: {url: 'https://y/a.pth'}",
+            11,
+            "have files of the same name a.pth",
+        ),
     ],
 )
 def test_a_wrong_declaration(place: Place, entry: str, line: int, words: str) -> None:
@@ -323,6 +331,37 @@ def test_a_wrong_declaration(place: Place, entry: str, line: int, words: str) ->
     assert (ran.code, ran.out) == (2, "")
     assert f"experiments/tiny.yaml:{line}: " in ran.err
     assert words in ran.err
+
+
+def test_jobs_look_where_the_site_says(place: Place) -> None:
+    def home(**keys: object) -> list[str]:
+        place.write("templates/local/site.yaml", {"name": "local", "scheduler": "local", **keys})
+        ran = place.invoke("submit", "tiny", "--task", "train", "--dry-run")
+        assert ran.code == 0, ran
+        return [line.strip() for line in ran.out.splitlines() if "TORCH_HOME" in line]
+
+    assert home() == [f"export TORCH_HOME={place.root}/.weights"]
+    assert home(weights="~/shared weights") == ["export TORCH_HOME=\"$HOME\"'/shared weights'"]
+    assert home(variables={"TORCH_HOME": "/own"})[-1] == "export TORCH_HOME=/own"
+    shown = place.invoke("data", "weights", "tiny", "--dry-run", "--json")
+    assert rows(shown)["none"]["target"] == "/own/hub/checkpoints/none.pth"
+    declare(place, "big: {path: released/big.pth}")
+    assert home() == []  # nothing in torch's cache: nothing is said
+
+
+def test_doctor_warns_of_what_runs_would_download(place: Place, server: Server) -> None:
+    def line() -> tuple[str, str, str]:
+        ran = place.invoke("doctor", "tiny", "--task", "train", "--no-job", "--json")
+        [found] = [x for x in ran.json["lines"] if x["what"] == "weights"]
+        return found["level"], found["found"], found.get("remedy", "")
+
+    server.files[f"/{NAME}"] = Served(DATA)
+    declare(place, f"net: {{url: '{server.url}/{NAME}'}}")
+    level, words, remedy = line()
+    assert (level, words) == ("warning", f"{NAME}: not here, so a run downloads them at its start")
+    assert remedy.startswith("ddqjobs data weights tiny")
+    assert place.invoke("data", "weights", "tiny").code == 0
+    assert line() == ("ok", "all 1 that runs would download are here", "")
 
 
 def test_none_declared_is_told(place: Place) -> None:

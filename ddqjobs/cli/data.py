@@ -192,12 +192,26 @@ def verify(
             results.append(data.verify(dataset, name, sample, progress))
     errors = sum(f.level.value == "error" for r in results for f in r.findings)
     if as_json:
-        say_json("data-verify", errors=errors, splits=results)
+        say_json("data-verify", errors=errors, splits=[_verified_row(r) for r in results])
     else:
         for result in results:
             _show_verified(result)
     if errors:
         raise typer.Exit(1)
+
+
+def _verified_row(result: Verified) -> dict[str, object]:
+    found = [
+        {
+            "level": f.level.value,
+            "where": f.where,
+            "what": f.what,
+            "count": f.count,
+            "examples": list(f.examples),
+        }
+        for f in result.findings
+    ]
+    return {"dataset": result.dataset, "split": result.split, "findings": found}
 
 
 def _show_verified(result: Verified) -> None:
