@@ -4,7 +4,7 @@
 #
 # CARRIED is a folder made by tests/bench/gpu/collect.sh on a machine with an index. torch and what else is too
 # large to carry is packed from the machine's own python3, and the lock is made anew there, from the same
-# requirements. OUT gets figures.json, the build's log and the lock.
+# requirements. OUT gets laps.txt, ready.json, training.json, the lock and the logs.
 set -euo pipefail
 carried=$(realpath "$1") out=$(realpath -m "${2:-build-modern}")
 repository=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../../..")
@@ -19,7 +19,7 @@ lap() {  # lap WHAT: seconds since the last one
   last=$now
 }
 : > "$out/laps.txt"
-trap 'cp "$work"/project/.environments/.logs/*.log "$out"/ 2> /dev/null || true' EXIT
+trap 'tar -C "$work/project/.environments" -czf "$out/logs.tar.gz" .logs 2> /dev/null || true' EXIT
 
 if [ -z "${CUDA_HOME:-}" ]; then  # torch looks for it beside nvcc, which may be a script elsewhere
   for folder in /usr/local/cuda /usr/local/cuda-*; do
@@ -45,7 +45,7 @@ for wheel in "$work"/wheels/*.whl; do
 done
 diff "$environment/requirements.txt" "$project/envs/$name/requirements.txt" || true
 export UV_NO_INDEX=1 UV_OFFLINE=1 UV_FIND_LINKS=$carried/wheels,$work/wheels
-rm "$project/envs/$name/lock.txt"
+: > "$project/envs/$name/lock.txt"  # the shipped one would be found otherwise
 "$python" -m ddqjobs env lock "$name" -C "$project"
 cp "$project/envs/$name/lock.txt" "$out/lock.txt"
 lap "locked"
@@ -54,7 +54,8 @@ lap "built and verified"
 
 built=$(find "$project/.environments" -maxdepth 1 -name "$name-*" -type l)
 unset PYTHONPATH
-PYTHONPATH=$repository "$built/bin/python" -m tests.bench.gpu.two_iterations "$work/training" > "$out/training.json"
+PYTHONPATH=$repository "$built/bin/python" -m tests.bench.gpu.two_iterations "$work/training" \
+  ${OPTIONS:+"$OPTIONS"} > "$out/training.json"
 lap "two iterations"
 
 cp "$built/ready.json" "$out/"

@@ -8,17 +8,18 @@ platforms=()
 for tag in 2_28 2_27 2_24 2_17 2_12 2_5; do platforms+=(--platform "manylinux_${tag}_x86_64"); done
 platforms+=(--platform manylinux2014_x86_64 --platform manylinux1_x86_64)
 get() {  # get FOLDER PACKAGE...: wheels for that machine
-  "$python" -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
+  "$python" -m pip download --quiet --only-binary=:all: --python-version 3.12 --implementation cp \
     "${platforms[@]}" -d "$@"
 }
 pin() { grep -oE "^$1==[^ ]+" "$repository/envs/modern/lock.txt"; }
 
-get "$carried/tools" uv msgspec typer submitit shellingham pyyaml cloudpickle
+# With what these need; not pandas, which only results and reports use.
+get "$carried/tools" uv msgspec typer submitit pyyaml rich jinja2
 pins=()
 for package in mmdet mmengine addict terminaltables termcolor yapf platformdirs shapely pycocotools setuptools ninja; do
   pins+=("$(pin "$package")")
 done
-get "$carried/wheels" "${pins[@]}"
+get "$carried/wheels" --no-deps "${pins[@]}"
 # From source: pip asks its setup.py for the version, which needs setuptools below 81.
 constraint=$(mktemp)
 pin setuptools > "$constraint"
