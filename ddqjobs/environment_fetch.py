@@ -72,11 +72,13 @@ def platforms(platform: str) -> list[str]:
 
 def _download(tools: Tools, wheels: Path, words: Sequence[str], doing: str) -> None:
     """pip, as uv downloads nothing for others; from uv's sources, then from the fallback indexes as well."""
-    variables = {**tools.environ, "PIP_CONSTRAINT": str(tools.environment.requirements)}
+    # What sdists are built with, for their metadata: as the requirements pin it (an old setuptools).
+    pinned = str(tools.environment.requirements)
+    variables = {**tools.environ, "PIP_CONSTRAINT": pinned, "PIP_BUILD_CONSTRAINT": pinned}
     argv = [*_pip(tools), "download", "--no-deps", "--dest", str(wheels), "--disable-pip-version-check"]
     argv += [*_sources(tools.uv_variables), *words]
     if "--require-hashes" in words and "--only-binary" in words:
-        variables.pop("PIP_CONSTRAINT")  # for what sdists are built with alone
+        variables = tools.environ
     done = tools.run(argv, doing, variables)
     fallbacks = tools.environment.declaration.fallback_indexes
     if done.code and fallbacks:
