@@ -27,7 +27,7 @@ _MANYLINUX = {(2, 17): "manylinux2014", (2, 12): "manylinux2010", (2, 5): "manyl
 
 def fetch(environment: Environment, base_dir: Path, to: Path, *, progress: Progress) -> Path:
     """Fills the folder; returns it. Raises EnvironmentNotReadyError with what could not be had."""
-    if not environment.lock:
+    if not environment.locked:
         environments.require(base_dir, environment)
     to = to.absolute()
     declaration = environment.declaration

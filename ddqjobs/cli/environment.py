@@ -194,6 +194,9 @@ def verify(
 def lock(
     names: NAMES,
     upgrade: Annotated[bool, typer.Option("--upgrade", help="Newest versions, not those pinned.")] = False,
+    without: Annotated[
+        list[str], typer.Option("--without", metavar="PACKAGE", help="No index has it: an unverified lock.")
+    ] = [],  # noqa: B006  (typer copies it)
     site: SITE = None,
     folder: FOLDER = None,
 ) -> None:
@@ -206,7 +209,9 @@ def lock(
     opened = _Opened(folder, site)
     for environment in opened.pick(names):
         with _progress() as progress:
-            environment_build.lock(environment, opened.base, progress=progress, upgrade=upgrade)
+            environment_build.lock(
+                environment, opened.base, progress=progress, upgrade=upgrade, without=without
+            )
         say(f"locked {environment.name}: {environment.lock_path}")
 
 
@@ -257,7 +262,7 @@ def export(
         raise InputError("say --script or --apptainer")
     opened = _Opened(folder, site)
     environment = opened.pick([name])[0]
-    if not environment.lock:
+    if not environment.locked:
         environments.require(opened.base, environment)
     modules = opened.stacks.to_build(name) if as_script else ()
     texts = {out / f"{name}.sh": environment_export.script(environment, modules)}
