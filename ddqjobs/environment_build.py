@@ -7,9 +7,13 @@ happens before that last step, a verified environment that was there before stay
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
+
+import msgspec
 
 from ddqjobs import environment_checks, environment_steps, environments
 from ddqjobs.environment_tools import How, Progress, Tools
@@ -44,7 +48,7 @@ def build(
 
     Raises :class:`EnvironmentNotReadyError` with cause, remedy and the log's path.
     """
-    if not environment.lock:
+    if not environment.locked:
         environments.require(base_dir, environment)
     base_dir = base_dir.absolute()
     found = environments.state(base_dir, environment)
@@ -81,15 +85,27 @@ def verify(environment: Environment, base_dir: Path, *, progress: Progress, how:
         return environment_checks.verify(tools, folder, files=True)
 
 
-def lock(environment: Environment, base_dir: Path, *, progress: Progress, upgrade: bool = False) -> Path:
+def lock(
+    environment: Environment,
+    base_dir: Path,
+    *,
+    progress: Progress,
+    upgrade: bool = False,
+    without: Sequence[str] = (),
+) -> Path:
     """Resolves the requirements anew and writes the lock; pins that still fit stay, unless ``upgrade``.
 
-    The lock names files by hash alone: no index, no folder of the machine on which it was made.
+    The lock names files by hash alone: no index, no folder of the machine on which it was made. Packages
+    ``without`` which it is made, because no index at hand has them, are named in it: nothing is built from
+    it, but all other pins are known to fit together.
 
     Raises :class:`EnvironmentNotReadyError` if the requirements cannot be resolved.
     """
     base_dir = base_dir.absolute()
     declaration = environment.declaration
+    if without:  # the declared pages would have them; they are what cannot be reached
+        bare = msgspec.structs.replace(declaration, wheels=[], indexes=[], fallback_indexes=[])
+        environment = dataclasses.replace(environment, declaration=bare)
     tools = Tools(environment, base_dir, progress, _ANYWHERE)
     built_here = [*declaration.from_source, *(p for s in declaration.steps.values() for p in s.packages)]
     with tools.translated(), temporary(base_dir) as folder:
@@ -99,11 +115,16 @@ def lock(environment: Environment, base_dir: Path, *, progress: Progress, upgrad
         words = ["pip", "compile", "--quiet", "--generate-hashes", *environment_steps.only_binary(built_here)]
         words += ["--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links"]
         words += ["--python-version", declaration.python, "--python-platform", declaration.platform]
-        words += ["--output-file", str(out), str(environment.requirements)]
+        requirements = folder / environment.requirements.name
+        wanted = environment.requirements.read_text(encoding="utf-8")
+        text, left_out = _without(wanted, without)
+        requirements.write_text(text, encoding="utf-8")
+        words += [word for package in without for word in ("--no-emit-package", package)]
+        words += ["--output-file", str(out), str(requirements)]
         words += ["--override", str(environment.overrides)] if environment.overrides else []
-        words += ["--build-constraints", str(environment.requirements)] if built_here else []
+        words += ["--build-constraints", str(requirements)] if built_here else []
         tools.uv_with_fallback(words, f"resolving {environment.requirements.name}")
-        text = _lock_text(environment, out.read_text(encoding="utf-8"))
+        text = _lock_text(environment, out.read_text(encoding="utf-8"), left_out)
         write(environment.lock_path, text.encode())
     progress(f"{environment.name}: {len(environments.pins(text))} packages in {environment.lock_path}")
     return environment.lock_path
@@ -168,7 +189,22 @@ def _links_to_trees(tools: Tools, link: Path) -> None:
         draft.replace(path)
 
 
-def _lock_text(environment: Environment, text: str) -> str:
+def _without(requirements: str, packages: Sequence[str]) -> tuple[str, list[str]]:
+    """Requirements without what no index has, and these. A local version (1.9.0+cu111) becomes the public
+    one, for what it needs and what needs it; any other is just not there."""
+    kept, left_out = [], []
+    for line in requirements.splitlines():
+        name, _, version = line.partition("==")
+        if environments.normal(name.strip()) not in packages:
+            kept.append(line)
+            continue
+        left_out.append(line.strip())
+        if "+" in version:
+            kept.append(line.partition("+")[0])
+    return "\n".join([*kept, ""]), left_out
+
+
+def _lock_text(environment: Environment, text: str, left_out: Sequence[str]) -> str:
     """The lock as it is written. Raises if uv wrote a place into it, against its orders."""
     for number, line in enumerate(text.splitlines(), 1):
         if "://" in line or line.startswith(("-", "/", ".")) or " @ " in line:
@@ -178,4 +214,6 @@ def _lock_text(environment: Environment, text: str) -> str:
         f"# Made by `ddqjobs env lock {environment.name}` from {environment.requirements.name}; "
         f"Python {environment.declaration.python}, {environment.declaration.platform}.\n"
     )
+    if left_out:
+        header += f"{environments.LEFT_OUT}{', '.join(left_out)}\n"
     return header + "".join(f"{line}\n" for line in text.splitlines() if not line.startswith("#"))

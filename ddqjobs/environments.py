@@ -51,6 +51,17 @@ class Environment:
     def name(self) -> str:
         return self.declaration.name
 
+    @property
+    def left_out(self) -> str:
+        """What the lock lacks because it was made where no index has it; such a lock is unverified."""
+        marks = [line for line in self.lock.splitlines() if line.startswith(LEFT_OUT)]
+        return marks[0].removeprefix(LEFT_OUT).strip() if marks else ""
+
+    @property
+    def locked(self) -> bool:
+        """Whether there is a lock from which the environment can be built."""
+        return bool(self.lock) and not self.left_out
+
 
 class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
     """How a check went that passed."""
@@ -128,7 +139,7 @@ def load(name: str, files: Files) -> Environment:
         problems.append(Problem(*read.line_of(("name",)), f"name must be '{name}', like its folder"))
     lock = found["lock"]
     text = lock.read_text(encoding="utf-8") if lock else ""
-    problems += [*_absent_files(read), *check_environment.check(read, pins(text))]
+    problems += [*_absent_files(read), *check_environment.check(declaration, read.line_of, pins(text))]
     if problems:
         raise InputError(sorted(problems))
     return Environment(
@@ -181,8 +192,9 @@ def state(base_dir: Path, environment: Environment) -> State:
     """Whether the environment is ready. Reads two small files and starts nothing."""
     place = location(base_dir, environment)
     older = any((link / READY).exists() for link in links(base_dir, environment.name) if link != place)
-    if not environment.lock:
-        return State(place, reason="it is not locked", older=older)
+    if not environment.locked:
+        lacks = f"its lock is unverified, for it lacks {environment.left_out}"
+        return State(place, reason=lacks if environment.lock else "it is not locked", older=older)
     try:
         ready = msgspec.json.decode((place / READY).read_bytes(), type=Ready)
     except FileNotFoundError:
@@ -210,7 +222,7 @@ def require(base_dir: Path, environment: Environment) -> Ready:
     """The proof, or :class:`EnvironmentNotReadyError` with the reason and the command that mends it."""
     found = state(base_dir, environment)
     if found.ready is None:
-        verb = "build" if environment.lock else "lock"
+        verb = "build" if environment.locked else "lock"
         raise EnvironmentNotReadyError(
             f"environment {environment.name} is not ready: {found.reason}; "
             f"run: ddqjobs env {verb} {environment.name}"
@@ -276,5 +288,6 @@ def _sha256(content: object) -> str:
 
 
 READY, BUILT, FILES = "ready.json", "built.json", "files.txt"  # of a build, the first written last
+LEFT_OUT = "# Unverified, without: "  # a line of a lock
 TREES = "trees"  # code trees lie here, in the environment's folder
 _CODE = Path(__file__).resolve().parent.parent  # the folder above the package

@@ -24,6 +24,7 @@ import json
 import os
 import platform
 import sys
+from pathlib import Path
 from typing import Any, Sequence
 
 from .verify_ops import CHECKS, Wrong
@@ -150,8 +151,8 @@ def _build(config: str) -> None:
     config = os.path.expandvars(config)
     if config.startswith("mmdet::"):
         found = importlib.util.find_spec("mmdet")
-        root = os.path.dirname(str(found.origin)) if found else ""
-        config = os.path.join(root, ".mim", "configs", config[len("mmdet::") :])
+        root = Path(str(found.origin)).parent if found else Path()
+        config = str(root / ".mim" / "configs" / config[len("mmdet::") :])
     if importlib.util.find_spec("mmengine") is None:
         from mmcv import Config
         from mmdet.models import build_detector
