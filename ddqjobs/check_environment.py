@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import PurePosixPath
 
 from ddqjobs.declaration import PLACEHOLDERS, Declaration, Step, placeholders
-from ddqjobs.document import Document
 from ddqjobs.errors import Problem, nearest
 from ddqjobs.units import seconds
 
-Found = Iterator[tuple[tuple[str | int, ...], str]]
+Path = tuple[str | int, ...]
+Found = Iterator[tuple[Path, str]]
 _OF_STEPS = {*PLACEHOLDERS} - {"env.NAME"}
 _AT_RUN_TIME = _OF_STEPS - {"cpus"}
 
 
-def check(read: Document[Declaration], locked: Collection[str]) -> list[Problem]:
+def check(
+    declaration: Declaration, line_of: Callable[[Path], tuple[str, int]], locked: Collection[str]
+) -> list[Problem]:
     """All problems, by file and line. ``locked``: the packages of the lock, none if there is no lock yet."""
-    declaration = read.value
     found = [*_durations(declaration), *_interpreter(declaration), *_trees(declaration)]
     for name, step in declaration.steps.items():
         found += [(("steps", name, *path), message) for path, message in _step(step, declaration)]
     found += _packages(declaration, locked)
     for name, value in declaration.variables.items():
         found += [(("variables", name), message) for message in _unknown(value, _AT_RUN_TIME)]
-    return sorted({Problem(*read.line_of(path), message) for path, message in found})
+    return sorted({Problem(*line_of(path), message) for path, message in found})
 
 
 def _durations(declaration: Declaration) -> Found:

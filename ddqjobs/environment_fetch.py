@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ddqjobs import environment_steps, environments, process
+from ddqjobs import environment_steps, environments, process, uv_settings
 from ddqjobs.environment_tools import How, Progress, Tools, uv_program
 from ddqjobs.environment_turns import temporary
 from ddqjobs.environments import TREES, Environment
@@ -72,16 +72,24 @@ def platforms(platform: str) -> list[str]:
 
 def _download(tools: Tools, wheels: Path, words: Sequence[str], doing: str) -> None:
     """pip, as uv downloads nothing for others; from uv's sources, then from the fallback indexes as well."""
-    variables = {**tools.environ, "PIP_CONSTRAINT": str(tools.environment.requirements)}
-    argv = [*_pip(tools), "download", "--no-deps", "--dest", str(wheels), "--disable-pip-version-check"]
-    argv += [*_sources(tools.uv_variables), *words]
-    if "--require-hashes" in words and "--only-binary" in words:
-        variables.pop("PIP_CONSTRAINT")  # for what sdists are built with alone
+    variables = {**tools.environ, **_sources(tools.uv_variables)}
+    if "--only-binary" not in words:  # what sdists are asked for their metadata with (an old setuptools)
+        pinned = str(tools.environment.requirements)
+        variables |= {"PIP_CONSTRAINT": pinned, "PIP_BUILD_CONSTRAINT": pinned}
+    argv = [
+        *_pip(tools),
+        "download",
+        "--no-deps",
+        "--dest",
+        str(wheels),
+        "--disable-pip-version-check",
+        *words,
+    ]
     done = tools.run(argv, doing, variables)
     fallbacks = tools.environment.declaration.fallback_indexes
     if done.code and fallbacks:
-        more = [word for index in fallbacks for word in ("--extra-index-url", index)]
-        done = tools.run([*argv, *more], f"{doing}, also from {', '.join(fallbacks)}", variables)
+        uv_settings.add(variables, "PIP_EXTRA_INDEX_URL", " ", fallbacks)
+        done = tools.run(argv, f"{doing}, also from {', '.join(fallbacks)}", variables)
     tools.require(done, doing)
 
 
@@ -93,16 +101,19 @@ def _pip(tools: Tools) -> list[str]:
     return [found] if found else [uv_program(), "tool", "run", "pip"]
 
 
-def _sources(uv: dict[str, str]) -> Iterator[str]:
-    """uv's sources in pip's words."""
-    for link in filter(None, uv.get("UV_FIND_LINKS", "").split(",")):
-        yield from ("--find-links", link)
-    if uv.get("UV_NO_INDEX", "").lower() in ("1", "true"):
-        yield "--no-index"
-    elif uv.get("UV_DEFAULT_INDEX"):
-        yield from ("--index-url", uv["UV_DEFAULT_INDEX"])
-    for index in uv.get("UV_INDEX", "").split():
-        yield from ("--extra-index-url", index.rpartition("=")[2] if "=http" in index else index)
+def _sources(uv: dict[str, str]) -> dict[str, str]:
+    """uv's sources in pip's words; as variables, for they may hold passwords, and commands are logged."""
+    indexes = (
+        index.rpartition("=")[2] if "=http" in index else index for index in uv.get("UV_INDEX", "").split()
+    )
+    offline = uv.get("UV_NO_INDEX", "").lower() in ("1", "true")
+    found = {
+        "PIP_FIND_LINKS": uv.get("UV_FIND_LINKS", "").replace(",", " "),
+        "PIP_INDEX_URL": uv.get("UV_DEFAULT_INDEX", ""),
+        "PIP_EXTRA_INDEX_URL": " ".join(indexes),
+        "PIP_NO_INDEX": "1" if offline else "",
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def _build_requirements(wheels: Path, packages: Sequence[str]) -> Iterator[str]:

@@ -57,7 +57,7 @@ def run(
         elements=(Element(index=0, run="env"),),
     )
     name = _submit(scheduler, submission)
-    say(f"job {name} of site {site.name}; its output: {folder / 'out' / '0.log'}")
+    say(f"job {name} of site {site.name}; its output: {folder / 'out'}")
     return _follow(scheduler, folder, name, say)
 
 
@@ -72,12 +72,12 @@ def _submit(scheduler: Scheduler, submission: Submission) -> str:
 
 
 def _follow(scheduler: Scheduler, folder: Path, job: str, say: Callable[[str], None]) -> int:
-    log, at, asked, ended = folder / "out" / "0.log", 0, 0.0, 0.0
+    at, asked, ended = 0, 0.0, 0.0
     seen = Observation(state=JobState.QUEUED)
     while True:
-        at = _tell(log, at, say)
+        at = _tell(folder / "out", at, say)
         if (folder / "exit").exists():
-            _tell(log, at, say)
+            _tell(folder / "out", at, say)
             return int((folder / "exit").read_text())
         if time.monotonic() - asked > _ASK_EVERY_S:
             asked = time.monotonic()
@@ -87,7 +87,9 @@ def _follow(scheduler: Scheduler, folder: Path, job: str, say: Callable[[str], N
         if seen.state is JobState.ENDED:
             ended = ended or time.monotonic()
             if time.monotonic() - ended > _GRACE_S:
-                raise SchedulerError(f"job {job} ended without saying how ({seen.detail}); see {log}")
+                raise SchedulerError(
+                    f"job {job} ended without saying how ({seen.detail}); see {folder / 'out'}"
+                )
         time.sleep(_LOOK_S)
 
 
@@ -99,12 +101,11 @@ def _asked(scheduler: Scheduler, job: str, last: Observation) -> Observation:
         return last
 
 
-def _tell(log: Path, at: int, say: Callable[[str], None]) -> int:
-    """Hands on the whole lines that came; where they ended."""
+def _tell(out: Path, at: int, say: Callable[[str], None]) -> int:
+    """Hands on the whole lines that came; where they ended. Each scheduler names the file in its own way."""
+    logs = sorted(path for path in out.iterdir() if path.suffix in (".log", ".out"))
     try:
-        with log.open("rb") as file:
-            file.seek(at)
-            data = file.read()
+        data = logs[0].read_bytes()[at:] if logs else b""
     except OSError:
         return at
     whole = data[: data.rfind(b"\n") + 1]

@@ -9,10 +9,12 @@ out, and the steps in it are done again.
 from __future__ import annotations
 
 import hashlib
+import os
+import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,9 +25,14 @@ from ddqjobs.declaration import Step, Tree
 from ddqjobs.environment_tools import Tools, uv_program
 from ddqjobs.environment_turns import write
 from ddqjobs.environments import TREES, Environment
+from ddqjobs.process import Completed
 from ddqjobs.units import seconds
 
 _STAMPS = ".steps"
+_OF_REPOSITORIES = {
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"),
+    *("GIT_NAMESPACE", "GIT_PREFIX", "GIT_ALTERNATE_OBJECT_DIRECTORIES"),
+}
 
 
 @dataclass(frozen=True)
@@ -88,9 +95,10 @@ def _first(folder: Path, works: Sequence[Work]) -> int:
         spoilt |= {w.tree for w in works[first:] if w.tree and w.begun(folder).exists()}
     for work in works[first:]:
         work.stamp(folder).unlink(missing_ok=True)
-    for tree in sorted(spoilt):
-        for words in (["reset", "--hard", "--quiet"], ["clean", "-ffdxq"]):
-            process.run(["git", "-C", folder / TREES / tree, *words], timeout=600)
+    for tree in spoilt:
+        commands = (["reset", "--hard", "--quiet"], ["clean", "-ffdxq"])
+        if any(_quiet_git(folder / TREES / tree, words).code for words in commands):
+            first = min(first, [work.name for work in works].index(f"tree-{tree}"))  # from its source, anew
     return first
 
 
@@ -154,8 +162,8 @@ def checkout(tools: Tools, target: Path, name: str, tree: Tree) -> None:
         raise tools.failure(f"{doing} failed: {place} cannot be read, or has no such commit")
     git(tools, target, ["remote", "add", "origin", tree.url], doing)
     git(tools, target, ["checkout", "--quiet", "--detach", tree.revision], doing)
-    head = process.run(["git", "-C", target, "rev-parse", "HEAD"], timeout=60).stdout.strip()
-    changed = process.run(["git", "-C", target, "status", "--porcelain"], timeout=600).stdout.strip()
+    head = _quiet_git(target, ["rev-parse", "HEAD"]).stdout.strip()
+    changed = _quiet_git(target, ["status", "--porcelain"]).stdout.strip()
     if head != tree.revision or changed:
         raise tools.failure(
             f"{doing} failed: it is at {head or 'nothing'}, {len(changed.splitlines())} changes"
@@ -164,16 +172,29 @@ def checkout(tools: Tools, target: Path, name: str, tree: Tree) -> None:
 
 def git(tools: Tools, folder: Path, words: Sequence[str], doing: str, *, must: bool = True) -> bool:
     """git in a folder, asking for no password. Whether it went well; raises if it ``must``."""
-    variables = {**tools.environ, "GIT_TERMINAL_PROMPT": "0"}
-    done = tools.run(["git", *words], doing, variables, cwd=folder)
+    done = tools.run(_git_words(folder, words), doing, _git_variables(tools.environ), cwd=folder)
     if must or done.timed_out:
         tools.require(done, doing)
     return done.code == 0
 
 
+def _quiet_git(folder: Path, words: Sequence[str]) -> Completed:
+    return process.run(_git_words(folder, words), timeout=600, env=_git_variables(os.environ), cwd=folder)
+
+
+def _git_words(folder: Path, words: Sequence[str]) -> list[str]:
+    """This repository and no other: a damaged one must not be taken for part of the user's around it."""
+    return ["git", f"--git-dir={folder / '.git'}", f"--work-tree={folder}", *words]
+
+
+def _git_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Ours without those that name another repository, as hooks of git have them."""
+    kept = {name: value for name, value in environ.items() if name not in _OF_REPOSITORIES}
+    return {**kept, "GIT_TERMINAL_PROMPT": "0"}
+
+
 def _has(folder: Path, tree: Tree) -> bool:
-    words = ["git", "-C", str(folder), "cat-file", "-e", f"{tree.revision}^{{commit}}"]
-    return process.run(words, timeout=60).code == 0
+    return _quiet_git(folder, ["cat-file", "-e", f"{tree.revision}^{{commit}}"]).code == 0
 
 
 def _step(tools: Tools, folder: Path, work: Work) -> None:
@@ -185,7 +206,9 @@ def _step(tools: Tools, folder: Path, work: Work) -> None:
         raise tools.failure(f"{doing}: there is no folder {step.folder} in tree {step.tree}")
     uv = {n: v for n, v in tools.uv_variables.items() if n.startswith("UV_")}
     variables = {**tools.job_variables(folder), **uv, "VIRTUAL_ENV": str(folder)}
-    variables |= {n: tools.filled(value, folder) for n, value in step.variables.items()}
+    own = {name: tools.filled(value, folder) for name, value in step.variables.items()}
+    tools.record("".join(f"{name}={shlex.quote(value)}\n" for name, value in own.items()))
+    variables |= own
     if step.packages:
         _from_source(tools, folder, work, step, variables)
     else:
@@ -206,7 +229,8 @@ def _from_source(tools: Tools, folder: Path, work: Work, step: Step, variables: 
     words += [word for package in step.packages for word in ("--no-binary", package)]
     words += ["--python", str(folder / "bin" / "python"), "--requirement", str(lock)]
     variables["UV_CACHE_DIR"] = str(tools.base_dir / ".uv-cache" / f"step-{work.key[:16]}")
-    tools.uv_with_fallback(words, f"building {', '.join(step.packages)} from source", variables)
+    doing = f"building {', '.join(step.packages)} from source"
+    tools.uv_with_fallback(words, doing, variables, seconds(step.timeout))
 
 
 def part(lock: str, packages: set[str], *, inside: bool) -> str:

@@ -94,7 +94,7 @@ class Tools:
     def _load_modules(self) -> dict[str, str]:
         names = self.how.modules
         done = process.run(["bash", "-c", _MODULES, "modules", *names], timeout=300, env=dict(os.environ))
-        self._record(f"$ module load {' '.join(names)}\n{done.stderr}")
+        self.record(f"$ module load {' '.join(names)}\n{done.stderr}")
         if done.code or done.timed_out:
             raise self.failure(f"loading modules: {build_failures.explain(done.stderr)}")
         pairs = (entry.partition("=") for entry in done.stdout.split("\0") if "=" in entry)
@@ -134,24 +134,36 @@ class Tools:
             name = str(error.args[0]).removeprefix("env.")
             raise self.failure(f"the variable {name} is not set: load the module that sets it") from None
 
-    def uv(self, words: Sequence[str], doing: str, extra: dict[str, str] | None = None) -> Completed:
+    def uv(
+        self,
+        words: Sequence[str],
+        doing: str,
+        extra: dict[str, str] | None = None,
+        timeout: float = BUILD_TIMEOUT,
+    ) -> Completed:
         """Runs uv with the user's settings and returns how it ended, well or not."""
-        return self.run([uv_program(), *words], doing, {**self.uv_variables, **(extra or {})})
+        return self.run([uv_program(), *words], doing, {**self.uv_variables, **(extra or {})}, timeout)
 
-    def uv_with_fallback(self, words: Sequence[str], doing: str, extra: dict[str, str] | None = None) -> None:
+    def uv_with_fallback(
+        self,
+        words: Sequence[str],
+        doing: str,
+        extra: dict[str, str] | None = None,
+        timeout: float = BUILD_TIMEOUT,
+    ) -> None:
         """uv from the configured sources; only if one lacks something, with the fallback indexes as well.
 
         Not at once with all: uv would ask the fallbacks for every package, and stop where a network is
         closed to them.
         """
-        done = self.uv(words, doing, extra)
+        done = self.uv(words, doing, extra, timeout)
         fallbacks = [] if self.how.source else self.environment.declaration.fallback_indexes
         lacking = uv_settings.lacking(done.stdout) if done.code else ""
         if fallbacks and lacking:
             more = {**self.uv_variables, **(extra or {})}
             uv_settings.add_indexes(more, fallbacks)
             also = ", ".join(fallbacks)
-            done = self.uv(words, f"{doing}, also from {also}", more)
+            done = self.uv(words, f"{doing}, also from {also}", more, timeout)
             doing += f" (the configured indexes and wheel folders lack {lacking}; asked {also})"
         self.require(done, doing)
 
@@ -164,11 +176,11 @@ class Tools:
         cwd: Path | None = None,
     ) -> Completed:
         """Runs a command, with signs of life while it runs. Argv and output go to the log as they come."""
-        self._record(f"\n$ {shlex.join(argv)}\n")
+        self.record(f"\n$ {shlex.join(argv)}\n")
         with _ticking(self.say, doing):
             done = process.run(argv, timeout=timeout, env=env, cwd=cwd or self.base_dir, log=self.log)
         ending = f"no end after {timeout:.0f} s" if done.timed_out else f"exit code {done.code}"
-        self._record(f"{done.stderr}[{ending}]\n")
+        self.record(f"{done.stderr}[{ending}]\n")
         return done
 
     def require(self, done: Completed, doing: str) -> None:
@@ -178,7 +190,8 @@ class Tools:
         if done.code:
             raise self.failure(f"{doing} failed: {build_failures.explain(done.stdout or done.stderr)}")
 
-    def _record(self, text: str) -> None:
+    def record(self, text: str) -> None:
+        """Appends to the step's log."""
         with self.log.open("a", encoding="utf-8") as log:
             log.write(text)
 

@@ -139,7 +139,7 @@ def load(name: str, files: Files) -> Environment:
         problems.append(Problem(*read.line_of(("name",)), f"name must be '{name}', like its folder"))
     lock = found["lock"]
     text = lock.read_text(encoding="utf-8") if lock else ""
-    problems += [*_absent_files(read), *check_environment.check(read, pins(text))]
+    problems += [*_absent_files(read), *check_environment.check(declaration, read.line_of, pins(text))]
     if problems:
         raise InputError(sorted(problems))
     return Environment(

@@ -49,7 +49,7 @@ def problems(*changes: tuple[str, Any]) -> list[str]:
         at[last] = value
     text = msgspec.json.format(msgspec.json.encode(content)).decode()
     made = document.parse(text, "env.yaml", Declaration, lambda _base, _by: ("", ""))
-    found = check(made, PINS)
+    found = check(made.value, made.line_of, PINS)
     lines = text.splitlines()
     assert all(p.file == "env.yaml" and 0 < p.line <= len(lines) for p in found)
     return [p.message for p in found]

@@ -66,7 +66,7 @@ def test_on_a_node(made: Place) -> None:
     ran = made.invoke("env", "build", "tiny", "--on-node", "--time", "10m")
     assert ran.code == 0, ran.out + ran.err
     lines = ran.out.splitlines()
-    assert re.fullmatch(r"job \S+ of site local; its output: .*/out/0\.log", lines[0])
+    assert re.fullmatch(r"job \S+ of site local; its output: .*/out", lines[0])
     assert "tiny: check 'answer'" in lines
     assert lines[-1].startswith("tiny is ready: ")
     assert state(made) == "ready"

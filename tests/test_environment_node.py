@@ -72,8 +72,8 @@ def test_a_job_that_is_cancelled(project: TrivialProject, monkeypatch: pytest.Mo
     scheduler = make_scheduler(site, project.root)
 
     def say(line: str) -> None:
-        if line.endswith("0.log"):
+        if line.endswith("/out"):
             scheduler.cancel([line.split()[1]])
 
-    with pytest.raises(SchedulerError, match=r"job \S+ ended without saying how \(.+\); see .*/out/0\.log"):
+    with pytest.raises(SchedulerError, match=r"job \S+ ended without saying how \(.+\); see .*/out$"):
         run(scheduler, site, Renderer([shipped_root() / "templates"]), job(project, "sleep", "600"), say)

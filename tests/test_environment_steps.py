@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -69,7 +70,9 @@ def test_trees_and_steps(tree: Place) -> None:
     assert logs == {
         "packages.log", "tree-code.log", "step-compile.log", "step-link.log", "verify.log", "check-answer.log"
     }  # fmt: skip
-    assert "$ python -c" in (tree.base / ".logs" / "tiny" / "step-link.log").read_text()
+    said = (tree.base / ".logs" / "tiny" / "step-compile.log").read_text()
+    assert said.startswith("FLAG='word ")
+    assert "$ python -c" in said
 
 
 def test_what_decides_a_build(tree: Place) -> None:
@@ -151,6 +154,31 @@ def test_a_failed_step_is_not_built_from_the_start(tree: Place) -> None:
     finally:
         os.environ.pop("BROKEN", None)
     assert not any("installing" in line or "checking out" in line for line in tree.said)
+
+
+def test_a_damaged_tree_is_fetched_anew_and_no_other_repository_is_touched(
+    tree: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environments lie inside the user's own repository, and a hook of git runs the build."""
+    git(tree.root, "init", "--quiet")
+    (tree.root / "work").write_text("committed")
+    git(tree.root, "add", "work")
+    git(tree.root, "commit", "--quiet", "--message", "mine")
+    (tree.root / "work").write_text("hours of work")
+    good = (tree.folder / "env.yaml").read_text()
+    tree.edit('produces: ["out.*"]', "produces: [never]")
+    with pytest.raises(EnvironmentNotReadyError, match="left no never"):
+        tree.build()
+    build = tree.base / ".builds" / "tiny" / tree.builds()[0]
+    shutil.rmtree(build / "trees" / "code" / ".git")
+    monkeypatch.setenv("GIT_DIR", str(tree.root / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(tree.root))
+    with pytest.raises(EnvironmentNotReadyError, match="left no never"):
+        tree.build()
+    assert any("checking out code" in line for line in tree.said)
+    (tree.folder / "env.yaml").write_text(good)
+    tree.build()
+    assert (tree.root / "work").read_text() == "hours of work"
 
 
 def test_a_path_that_leads_to_a_tree(tree: Place) -> None:

@@ -103,18 +103,22 @@ def list_(site: SITE = None, folder: FOLDER = None, as_json: JSON = False) -> No
     states = {n: environments.state(opened.base, e) for n, e in opened.declared.items()}
     if as_json:
         rows = {
-            n: {"state": s.word, "ready": s.ready is not None, "reason": s.reason, "path": str(s.location)}
+            n: {**_shown(n, s, opened), "ready": s.ready is not None, "path": str(s.location)}
             for n, s in states.items()
         }
         say_json("environments", environments=rows)
         return
-    lines = [(n, *_shown(n, s, opened), opened.declared[n].declaration.title) for n, s in states.items()]
+    lines = [
+        (n, *_shown(n, s, opened).values(), opened.declared[n].declaration.title) for n, s in states.items()
+    ]
     put(table(("ENVIRONMENT", "STATE", "WHY", "TITLE"), lines, status=1))
 
 
-def _shown(name: str, state: State, opened: _Opened) -> tuple[str, str]:
+def _shown(name: str, state: State, opened: _Opened) -> dict[str, str]:
     entered = opened.site.activate.get(name)
-    return ("entered", f"the site names {entered}") if entered else (state.word, state.reason)
+    if entered:
+        return {"state": "entered", "reason": f"the site names {entered}"}
+    return {"state": state.word, "reason": state.reason}
 
 
 @app.command()

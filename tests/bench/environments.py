@@ -16,7 +16,7 @@ NAME = "modern-cpu"
 PIP = """
 import subprocess, sys, venv
 venv.create(sys.argv[1], with_pip=True, clear=True)
-pip = [sys.argv[1] + "/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+pip = [sys.argv[1] + "/bin/python", "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
 pip += ["--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", sys.argv[2]]
 subprocess.run(pip, check=True)
 """
