@@ -308,7 +308,7 @@ class Renderer:
         resources = on_site(run.resources, site)
         variables = {
             **{k: quote(v) for k, v in site.variables.items()},
-            **{k: quote(v) for k, v in context.variables.get(run.environment, {}).items()},
+            **{k: _exported(k, v) for k, v in context.variables.get(run.environment, {}).items()},
             **{k: word(v, _values(run)) for k, v in run.variables},
         }
         activate = context.activate.get(run.environment, "")
@@ -334,6 +334,11 @@ class Renderer:
             activate=shell_path(activate, context.project) if activate else "",
             command=command(run, context.option_flags.get(run.code, "")),
         )
+
+
+def _exported(name: str, value: str) -> str:
+    """A variable of an environment as a shell word. Its PYTHONPATH goes before that of the task's code."""
+    return quote(value) + ('"${PYTHONPATH:+:$PYTHONPATH}"' if name == "PYTHONPATH" else "")
 
 
 def job_name(runs: Sequence[Run]) -> str:

@@ -96,6 +96,22 @@ def test_modules_of_a_site(made: Place, monkeypatch: pytest.MonkeyPatch) -> None
     assert (made.root / "loaded").read_text() == "load site\nload cuda/11.1\n"
 
 
+def test_a_job_sees_the_environment_s_trees_and_its_own_code(made: Place) -> None:
+    declaration = made.root / "envs" / "tiny" / "env.yaml"
+    text = declaration.read_text()
+    declaration.write_text(text.replace("variables: {", 'variables: {PYTHONPATH: "{trees}/code", '))
+    assert made.invoke("env", "build", "tiny").code == 0
+    experiment = made.root / "experiments" / "tiny.yaml"
+    experiment.write_text(experiment.read_text().replace("echo hello from first;", 'echo "<$PYTHONPATH>";'))
+    made.invoke("submit", "tiny", "first")
+    until(lambda: made.states()["first"] == "done")
+    found = re.search(r"^<(.*)>$", made.log("first").read_text(), re.MULTILINE)
+    assert found is not None
+    first, second = found[1].split(":")[:2]
+    assert re.fullmatch(rf"{made.root}/\.environments/tiny-[0-9a-f]{{12}}/trees/code", first)
+    assert second.startswith(f"{made.root}/results/tiny/code/")
+
+
 def test_fetch_and_build_offline(made: Place, tmp_path: Path) -> None:
     carried = tmp_path / "carried"
     assert made.invoke("env", "fetch", "tiny", "--to", str(carried)).out == f"fetched tiny: {carried}\n"
