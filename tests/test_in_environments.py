@@ -17,7 +17,7 @@ BOTH = ("test_detect_ops.py", "test_detect_convert.py", "test_detect_training.py
 MODELS = ("test_detect_models.py", "test_detect_seven_models.py", "test_detect_modules.py")
 # Tried with mini-legacy too, where test_detect_training.py goes on in the middle of an epoch as well.
 RESUME = ("test_resume.py",)
-SPEED = ("test_detect_speed.py", "test_detect_repeat.py")
+SPEED = ("test_detect_speed.py", "test_detect_repeat.py", "test_detect_usage.py")
 _LIMIT_S = 1200.0
 
 
