@@ -570,7 +570,7 @@ def repeated(
     metrics = {"iterations": 50.0, "loss": 0.0 if bit_equal else 1e-6, "left_over": 0.0}
     if first is not None:
         metrics["first_difference"] = first
-    made = run("4", "detr", TaskKind.ALIGN, **{**EXACT, "tolerances": (), **more})
+    made = run("3", "detr", TaskKind.ALIGN, **{**EXACT, "tolerances": (), **more})
     desk.done(made, metrics, stale, report={"kind": "repeat", "bit_equal": bit_equal})
 
 
@@ -591,17 +591,17 @@ def test_the_deterministic_flag_stands_beside_its_proof(
     tried: dict[str, Any] | None, says: str, ok: bool
 ) -> None:
     desk = Desk({"detr": None})
-    desk.done(run("4", "detr", TaskKind.TRAIN, **EXACT), 0.5)
+    desk.done(run("3", "detr", TaskKind.TRAIN, **EXACT), 0.5)
     if tried is not None:
         repeated(desk, **tried)
     report = desk.report()
     assert report.ok is ok
     for form in ("table", "markdown"):
-        assert f"p4-train.detr: {says}" in render(report, form)
+        assert f"p3-train.detr: {says}" in render(report, form)
     rows = {row["run"]: row["repeats"] for row in json.loads(render(report, "json"))["runs"]}
-    assert rows["p4-train.detr"] == says
+    assert rows["p3-train.detr"] == says
     if tried is not None:
-        assert rows["p4-align.detr"] == ""
+        assert rows["p3-align.detr"] == ""
         verdict = next(r.judgement.word for r in report.alignment)
         assert verdict == ("equal" if tried["bit_equal"] else "outside: not bit-equal")
 
