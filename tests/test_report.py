@@ -556,7 +556,7 @@ def test_ten_thousand_runs_take_seconds() -> None:
     assert time.process_time() - start < 5
 
 
-EXACT: dict[str, object] = {
+EXACT: dict[str, Any] = {
     "seed": 7,
     "deterministic": True,
     "config": "a.py",
@@ -567,7 +567,11 @@ EXACT: dict[str, object] = {
 def repeated(
     desk: Desk, bit_equal: bool, first: float | None = None, stale: str = "", **more: object
 ) -> None:
-    metrics = {"iterations": 50.0, "loss": 0.0 if bit_equal else 1e-6, "left_over": 0.0}
+    metrics: dict[str, float | None] = {
+        "iterations": 50.0,
+        "loss": 0.0 if bit_equal else 1e-6,
+        "left_over": 0.0,
+    }
     if first is not None:
         metrics["first_difference"] = first
     made = run("3", "detr", TaskKind.ALIGN, **{**EXACT, "tolerances": (), **more})

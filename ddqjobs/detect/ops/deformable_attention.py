@@ -8,8 +8,8 @@ interpolated as by torch's ``grid_sample`` with ``align_corners=False`` and zero
 
 The backward pass sorts the samples by the cell of pixels that they fall into. Extra memory at its peak: 24
 bytes a sample and, with many queries, per cell with its four corners four rows of the accumulator's type.
-With few queries (a decoder's) it goes another way (:mod:`.deformable_few`): the same result but for the order
-of the sums, in fewer launches.
+With few queries (a decoder's) it goes another way (:mod:`.deformable_few_kernels`): the same result but for
+the order of the sums, in fewer launches.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from . import deformable_few as few
+from . import deformable_few_kernels as few
 from . import deformable_kernels as kernels
 
 Shapes = Tuple[Tuple[int, int], ...]
