@@ -30,7 +30,7 @@ MODELS = (
 # Tried with mini-legacy too, where test_detect_training.py goes on in the middle of an epoch as well.
 RESUME = ("test_resume.py",)
 OVERFIT = ("test_detect_overfit.py",)
-SPEED = ("test_detect_speed.py", "test_detect_repeat.py")
+SPEED = ("test_detect_speed.py", "test_detect_repeat.py", "test_detect_usage.py")
 _LIMIT_S = 1200.0
 
 

@@ -8,6 +8,7 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 
@@ -595,3 +596,73 @@ def test_ten_thousand_runs_take_seconds() -> None:
     start = time.process_time()
     render(desk.report(), "table", width=160)
     assert time.process_time() - start < 5
+
+
+EXACT: dict[str, Any] = {
+    "seed": 7,
+    "deterministic": True,
+    "config": "a.py",
+    "options": ("randomness.seed=7", "randomness.deterministic=True"),
+}
+
+
+def repeated(
+    desk: Desk, bit_equal: bool, first: float | None = None, stale: str = "", **more: object
+) -> None:
+    metrics: dict[str, float | None] = {
+        "iterations": 50.0,
+        "loss": 0.0 if bit_equal else 1e-6,
+        "left_over": 0.0,
+    }
+    if first is not None:
+        metrics["first_difference"] = first
+    made = run("3", "detr", TaskKind.ALIGN, **{**EXACT, "tolerances": (), **more})
+    desk.done(made, metrics, stale, report={"kind": "repeat", "bit_equal": bit_equal})
+
+
+@pytest.mark.parametrize(
+    ("tried", "says", "ok"),
+    [
+        (None, "not proven", True),
+        ({"bit_equal": True}, "bit-equal over 50 iterations", True),
+        ({"bit_equal": False, "first": 3.0}, "differs from iteration 3", False),
+        ({"bit_equal": True, "seed": 9, "options": ("randomness.seed=9", EXACT["options"][1])},
+         "bit-equal over 50 iterations (seed 9)", True),
+        ({"bit_equal": True, "config": "b.py"}, "not proven", True),
+        ({"bit_equal": True, "options": ("randomness.seed=7",), "deterministic": False}, "not proven", True),
+        ({"bit_equal": True, "stale": "its code has changed"}, "not proven", False),
+    ],
+)  # fmt: skip
+def test_the_deterministic_flag_stands_beside_its_proof(
+    tried: dict[str, Any] | None, says: str, ok: bool
+) -> None:
+    desk = Desk({"detr": None})
+    desk.done(run("3", "detr", TaskKind.TRAIN, **EXACT), 0.5)
+    if tried is not None:
+        repeated(desk, **tried)
+    report = desk.report()
+    assert report.ok is ok
+    for form in ("table", "markdown"):
+        assert f"p3-train.detr: {says}" in render(report, form)
+    rows = {row["run"]: row["repeats"] for row in json.loads(render(report, "json"))["runs"]}
+    assert rows["p3-train.detr"] == says
+    if tried is not None:
+        assert rows["p3-align.detr"] == ""
+        verdict = next(r.judgement.word for r in report.alignment)
+        assert verdict == ("equal" if tried["bit_equal"] else "outside: not bit-equal")
+
+
+def test_what_trainings_take_is_a_table() -> None:
+    desk = Desk({"detr": None})
+    costs = {"seconds_per_iteration": 0.319, "gpu_busy": 0.834, "peak_memory_mb": 11687.0, "gpu_hours": 12.25}
+    desk.done(run("4", "detr", TaskKind.TRAIN), 0.5, report={"costs": costs})
+    nothing = {"seconds_per_iteration": 2.5, "gpu_busy": None, "peak_memory_mb": None, "gpu_hours": None}
+    desk.done(run("4", "on-the-cpu", TaskKind.TRAIN), 0.5, report={"costs": nothing})
+    running = run("4", "running", TaskKind.TRAIN)
+    desk.undone(running, Status.ACTIVE, state=JobState.RUNNING)
+    desk.progress[running.name] = Progress(gpu_busy=0.5, gpu_hours=1.5, gpu_hours_to_come=3.0)
+    lines = render(desk.report(), "table").splitlines()
+    found = {words[0]: words[1:] for words in map(str.split, lines) if len(words) > 1}
+    assert found["p4-train.detr"] == ["0.319", "83%", "11687", "12.2"]
+    assert found["p4-train.on-the-cpu"] == ["2.5", "none", "none", "none"]
+    assert found["p4-train.running"] == ["50%", "none", "1.5", "3"]

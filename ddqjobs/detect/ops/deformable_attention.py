@@ -7,7 +7,9 @@ Samples are
 interpolated as by torch's ``grid_sample`` with ``align_corners=False`` and zeros outside.
 
 The backward pass sorts the samples by the cell of pixels that they fall into. Extra memory at its peak: 24
-bytes a sample and, per cell with its four corners, four rows of the accumulator's type.
+bytes a sample and, with many queries, per cell with its four corners four rows of the accumulator's type.
+With few queries (a decoder's) it goes another way (:mod:`.deformable_few_kernels`): the same result but for
+the order of the sums, in fewer launches.
 """
 
 from __future__ import annotations
@@ -19,11 +21,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from . import deformable_few_kernels as few
 from . import deformable_kernels as kernels
 
 Shapes = Tuple[Tuple[int, int], ...]
 _KNOWN = "_ddqjobs_levels"
 _BACKWARD = (4, 1)  # cells per program, and warps
+FEW = 2048  # queries; above, going by cells is faster
+_GATHER = (32, 4, 4)  # pixels per program, samples at a time, and warps
 
 
 class Levels:
@@ -107,31 +112,23 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of value, location and weight for the gradient of the output (b, queries, heads * size)."""
     _check(value, levels, location, weight)
-    grad_out = grad_out.contiguous()
+    way = by_pixels if location.shape[1] <= FEW else by_cells
+    return way(value, levels, location, weight, grad_out.contiguous())
+
+
+def by_cells(
+    value: Tensor, levels: Levels, location: Tensor, weight: Tensor, grad_out: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`backward` for many queries, contiguous tensors."""
     batch, pixels, heads, size = value.shape
-    queries, points, samples = location.shape[1], location.shape[4], weight.numel()
+    points, samples = location.shape[4], weight.numel()
     grad_value = torch.empty_like(value)
     grad_location, grad_weight = torch.zeros_like(location), torch.zeros_like(weight)
     if samples == 0:
         return grad_value.zero_(), grad_location, grad_weight
     real, padded, count = _real(value), triton.next_power_of_2(size), len(levels.shapes)
     all_cells = batch * heads * levels.cells
-    cell = torch.empty(samples, dtype=torch.int32, device=value.device)
-    kernels.cell_kernel[(triton.cdiv(samples, 512),)](
-        location,
-        levels.table,
-        cell,
-        samples,
-        queries,
-        levels.cells,
-        all_cells,
-        heads,
-        count,
-        points,
-        512,
-        real,
-    )
-    cell, order = torch.sort(cell, stable=True)
+    cell, order = _sorted(value, levels, location)
     runs = torch.zeros(2, all_cells, dtype=torch.int32, device=value.device)
     kernels.bounds_kernel[(triton.cdiv(samples, 512),)](cell, runs[0], runs[1], samples, all_cells, 512)
     # Rows of cells without samples are neither written nor read.
@@ -179,6 +176,89 @@ def backward(
         real,
     )
     return grad_value, grad_location, grad_weight
+
+
+def by_pixels(
+    value: Tensor, levels: Levels, location: Tensor, weight: Tensor, grad_out: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`backward` for few queries, contiguous tensors."""
+    batch, pixels, heads, size = value.shape
+    queries, points, samples = location.shape[1], location.shape[4], weight.numel()
+    grad_value = torch.empty_like(value)
+    grad_location, grad_weight = torch.empty_like(location), torch.empty_like(weight)
+    if samples == 0:
+        return grad_value.zero_(), grad_location, grad_weight
+    real, padded, count = _real(value), triton.next_power_of_2(size), len(levels.shapes)
+    cell, order = _sorted(value, levels, location)
+    block, warps = _forward_blocks(queries)
+    few.items_kernel[(triton.cdiv(queries, block), batch * heads)](
+        grad_out,
+        value,
+        levels.table,
+        location,
+        weight,
+        grad_location,
+        grad_weight,
+        queries,
+        pixels,
+        heads,
+        count,
+        points,
+        size,
+        padded,
+        block,
+        real,
+        num_warps=warps,
+    )
+    rows = batch * pixels * heads
+    block, wide, warps = _GATHER
+    few.gather_kernel[(triton.cdiv(rows, block),)](
+        cell,
+        order,
+        location,
+        weight,
+        grad_out,
+        levels.table,
+        grad_value,
+        samples,
+        rows,
+        levels.cells,
+        pixels,
+        samples.bit_length(),
+        heads,
+        count,
+        points,
+        size,
+        padded,
+        block,
+        wide,
+        real,
+        num_warps=warps,
+    )
+    return grad_value, grad_location, grad_weight
+
+
+def _sorted(value: Tensor, levels: Levels, location: Tensor) -> tuple[Tensor, Tensor]:
+    """The samples' cells in rising order, and the samples' numbers in that order."""
+    batch, queries, heads, count, points, _ = location.shape
+    samples = location.numel() // 2
+    cell = torch.empty(samples, dtype=torch.int32, device=value.device)
+    kernels.cell_kernel[(triton.cdiv(samples, 512),)](
+        location,
+        levels.table,
+        cell,
+        samples,
+        queries,
+        levels.cells,
+        batch * heads * levels.cells,
+        heads,
+        count,
+        points,
+        512,
+        _real(value),
+    )
+    ordered: tuple[Tensor, Tensor] = torch.sort(cell, stable=True)
+    return ordered[0], ordered[1]
 
 
 class DeformableAttention(torch.autograd.Function):  # type: ignore[misc]

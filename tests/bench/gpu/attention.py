@@ -107,6 +107,12 @@ def measure(name: str, queries: int, rate: float, compiled: Any) -> dict[str, An
         out = function(*leaves)
         run = lambda out=out, leaves=leaves: torch.autograd.grad(out, leaves, grad, retain_graph=True)
         row[f"{way} backward"] = do_bench(run, return_mode="median")
+    levels = ours.levels_of(shapes)
+    for alone in (ours.by_pixels, ours.by_cells):  # without autograd; the first is for few queries
+        if queries <= ours.FEW or alone is ours.by_cells:
+            row[f"{alone.__name__} alone"] = do_bench(
+                lambda f=alone: f(value, levels, location, weight, grad), return_mode="median"
+            )
     low, _, _, low_grad = inputs(queries, torch.bfloat16)
     row["ours bf16 error"] = error(both(ways["ours"], low, location, weight, low_grad), exact)
     with torch.no_grad():

@@ -33,12 +33,10 @@ _TINY = (
     "model.num_queries=30",
     "model.encoder.num_layers=1",
     "model.decoder.num_layers=2",
-    "model.bbox_head.num_pred_layer=3",
     "train_dataloader.num_workers=0",
     "train_dataloader.persistent_workers=False",
     "train_dataloader.dataset.pipeline.3.scale=(200,120)",
     "val_dataloader.dataset.pipeline.1.scale=(200,120)",
-    "default_hooks.checkpoint.save_optimizer=False",
 )
 
 
@@ -58,7 +56,7 @@ class Session:
     def __init__(self, out: Path, seconds: float) -> None:
         self.out, self.until = out, time.monotonic() + seconds
         self.root = Path(os.environ.get("BENCH_SCRATCH", str(out / "scratch"))).absolute()
-        self.iterations, self.every = (8, 2) if tiny() else (ITERATIONS, EVERY)
+        self.iterations, self.every = (6, 2) if tiny() else (ITERATIONS, EVERY)
         self.results: dict[str, Any] = {}
 
     def left(self) -> float:
@@ -97,13 +95,21 @@ class Session:
             "grace": "1s",
         }
         if tiny():
-            site["local"] = {"gpus": 2, "cpus": 2}
+            self._two_pretended_gpus()
         for path, value in (
             ("templates/local/site.yaml", site),
             ("experiments/session.yaml", self._experiment()),
         ):
             (self.root / path).parent.mkdir(parents=True, exist_ok=True)
             (self.root / path).write_text(json.dumps(value))
+
+    def _two_pretended_gpus(self) -> None:
+        """What the local site asks for GPUs, in the rehearsal."""
+        tool = self.root / "bin" / "nvidia-smi"
+        tool.parent.mkdir(parents=True, exist_ok=True)
+        tool.write_text("#!/bin/sh\nprintf '0\\n1\\n'\n")
+        tool.chmod(0o755)
+        os.environ["PATH"] = f"{tool.parent}{os.pathsep}{os.environ['PATH']}"
 
     def _experiment(self) -> dict[str, Any]:
         options = dict(o.split("=", 1) for o in tiny_options())
@@ -118,7 +124,7 @@ class Session:
                 "resources": {"gpus": gpus, "cpus": 1 if tiny() else 8 * gpus, "time": "20m"},
                 "variables": {
                     "BENCH_DATA": str(self.root / f"data-{gpus}"),
-                    "DDQJOBS_SAVE_EVERY": str(self.every),
+                    "DDQJOBS_SAVE_EVERY": str(self.every if name == "two-killed" else 10**6),
                 },
             }
         words = [
@@ -285,6 +291,9 @@ def main() -> None:
     os.environ.update({k: v for k, v in variables().items() if k.startswith("BENCH_")})
     session = Session(out, seconds)
     session.prepare()
+    if os.environ.get("MMCV_SOURCE"):  # built beside the trainings; the table waits for it
+        argv = [sys.executable, "-m", "tests.bench.gpu.yardstick"]
+        subprocess.Popen(argv, cwd=REPO, env=variables(), stdout=subprocess.DEVNULL)
     session.part("a two GPUs", 100, session.two)
     session.part("a killed and resumed", 100, session.killed)
     session.part("b one GPU", 60, session.one)
