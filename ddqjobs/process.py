@@ -276,7 +276,7 @@ def _told_of_the_end(pid: int, timeout: float) -> bool:
     try:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
-        poll.poll(min(math.ceil(timeout * 1000), 2**31 - 1))
+        poll.poll(min(max(0, math.ceil(timeout * 1000)), 2**31 - 1))  # a negative one would be for ever
     finally:
         os.close(descriptor)
     return True

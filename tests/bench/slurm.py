@@ -141,6 +141,7 @@ def main() -> None:
     root = Path(tempfile.mkdtemp(prefix="slurmlab-bench-"))
     root.chmod(0o755)  # munge wants its socket within everybody's reach
     os.environ["SLURMLAB_DIR"] = str(root / "lab")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its byte code
     try:
         subprocess.run([LAB / "up.sh"], check=True)
         os.environ["SLURM_CONF"] = str(root / "lab" / "etc" / "slurm.conf")
