@@ -6,7 +6,7 @@ Both do what :mod:`ddqjobs.environment_steps` does, in the same order, with uv, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from shlex import quote
 
 from ddqjobs import environments
@@ -16,7 +16,8 @@ from ddqjobs.environments import TREES, Environment
 
 BASE_IMAGE = "ubuntu:jammy-20240808"  # a dated tag: what it names does not move
 _PLACEHOLDER = re.compile(r"\{(environment|trees|cpus|env\.[A-Za-z_][A-Za-z0-9_]*)\}")
-_SHELL = {"environment": "$environment", "trees": f"$environment/{TREES}", "cpus": "$cpus"}
+_SHELL = {"environment": "${environment}", "trees": f"${{environment}}/{TREES}", "cpus": "${cpus}"}
+_SPECIAL = re.compile(r'["$`\\\\]')  # in double quotes
 _END = "END_OF_LOCK"
 
 # The tree at its revision; by the branch, or all there is, where a server gives no single commits.
@@ -68,7 +69,7 @@ def script(environment: Environment, modules: tuple[str, ...] = ()) -> str:
     if any(step.produces for step in declaration.steps.values()):
         lines += _PRODUCED.split("\n")
     steps = [line for name, step in declaration.steps.items() for line in _step(environment, name, step)]
-    lines += [*(["cpus=$(nproc)"] if any("$cpus" in line for line in steps) else []), *steps]
+    lines += [*(["cpus=$(nproc)"] if any("${cpus}" in line for line in steps) else []), *steps]
     lines.append('say "built: $environment/bin/python"')
     return "\n".join(lines) + "\n"
 
@@ -81,7 +82,7 @@ def apptainer(environment: Environment, uv: str, base: str = "") -> str:
     """
     name = environment.name
     runtime = {
-        variable: _word(value).replace("$environment", "/opt/environment")
+        variable: _word(value).replace("${environment}", "/opt/environment")
         for variable, value in environment.declaration.variables.items()
     }
     lines = [
@@ -185,12 +186,15 @@ def _options(words: list[str]) -> str:
     return " ".join(quote(word) for word in words)
 
 
-def _word(text: str, shell: Mapping[str, str] = _SHELL) -> str:
-    """A word of a command: literal parts quoted, placeholders as variables in double quotes."""
-    made, at = "", 0
+def _word(text: str) -> str:
+    """A word of a command: quoted, or in double quotes with its placeholders as variables."""
+    if not _PLACEHOLDER.search(text):
+        return quote(text)
+    parts, at = [], 0
     for found in _PLACEHOLDER.finditer(text):
         name = found[1]
-        value = f"${{{name.removeprefix('env.')}:?}}" if name.startswith("env.") else shell[name]
-        made += (quote(text[at : found.start()]) if found.start() > at else "") + f'"{value}"'
+        value = f"${{{name.removeprefix('env.')}:?}}" if name.startswith("env.") else _SHELL[name]
+        parts += [_SPECIAL.sub(r"\\\g<0>", text[at : found.start()]), value]
         at = found.end()
-    return made + (quote(text[at:]) if at < len(text) or not text else "")
+    parts.append(_SPECIAL.sub(r"\\\g<0>", text[at:]))
+    return f'"{"".join(parts)}"'
