@@ -6,7 +6,7 @@ Both do what :mod:`ddqjobs.environment_steps` does, in the same order, with uv, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from shlex import quote
 
 from ddqjobs import environments
@@ -17,7 +17,7 @@ from ddqjobs.environments import TREES, Environment
 BASE_IMAGE = "ubuntu:jammy-20240808"  # a dated tag: what it names does not move
 _PLACEHOLDER = re.compile(r"\{(environment|trees|cpus|env\.[A-Za-z_][A-Za-z0-9_]*)\}")
 _SHELL = {"environment": "${environment}", "trees": f"${{environment}}/{TREES}", "cpus": "${cpus}"}
-_SPECIAL = re.compile(r'["$`\\\\]')  # in double quotes
+_SPECIAL, _ESCAPED = re.compile(r'[\\"$`]'), r"\\\g<0>"  # within double quotes
 _END = "END_OF_LOCK"
 
 # The tree at its revision; by the branch, or all there is, where a server gives no single commits.
@@ -186,15 +186,15 @@ def _options(words: list[str]) -> str:
     return " ".join(quote(word) for word in words)
 
 
-def _word(text: str) -> str:
-    """A word of a command: quoted, or in double quotes with its placeholders as variables."""
+def _word(text: str, shell: Mapping[str, str] = _SHELL) -> str:
+    """A word of a command: a literal, or in double quotes, with placeholders as variables."""
     if not _PLACEHOLDER.search(text):
         return quote(text)
-    parts, at = [], 0
+    made, at = "", 0
     for found in _PLACEHOLDER.finditer(text):
         name = found[1]
-        value = f"${{{name.removeprefix('env.')}:?}}" if name.startswith("env.") else _SHELL[name]
-        parts += [_SPECIAL.sub(r"\\\g<0>", text[at : found.start()]), value]
+        value = f"${{{name.removeprefix('env.')}:?}}" if name.startswith("env.") else shell[name]
+        made += _SPECIAL.sub(_ESCAPED, text[at : found.start()]) + value
         at = found.end()
-    parts.append(_SPECIAL.sub(r"\\\g<0>", text[at:]))
-    return f'"{"".join(parts)}"'
+    made += _SPECIAL.sub(_ESCAPED, text[at:])
+    return f'"{made}"'

@@ -111,6 +111,63 @@ def test_the_exact_commands_on_a_cluster(rich: Place, tmp_path: Path) -> None:
     ]
 
 
+PLAN = {
+    "legacy": ("DDQ", "main", "mmcv-1.4.7"),
+    "legacy-detr": ("ddq_detr", "ddq_detr", "mmcv-2.0.0rc4"),
+}
+
+
+@pytest.mark.parametrize(("name", "expected"), PLAN.items())
+def test_the_exact_commands_of_the_release(name: str, expected: tuple[str, str, str], tmp_path: Path) -> None:
+    """What ships, on a site where modules, uv, git and the tree's Python only log how they were called."""
+    tree, branch, folder = expected
+    environment = load(name, Files(tmp_path))
+    revision = environment.declaration.trees[tree].revision
+    tools, built = tmp_path / "bin", tmp_path / "built"
+    tools.mkdir()
+    told = "${MMCV_WITH_OPS:+ in ${PWD##*/} with $MMCV_WITH_OPS $CUDA_HOME}"
+    log = f'echo "$(basename "$0") $*{told}" >> "$LOG"\n'
+    acts = {
+        "uv": "",
+        # A checkout leaves the folder that the step enters; its revision is known from then on.
+        "git": 'case "$*" in\n'
+        f'  *checkout*) mkdir -p "$2/{folder}/mmcv";;\n'
+        f'  *rev-parse*) [ ! -d "$2/{folder}" ] || echo {revision};;\nesac\n',
+        "python": 'case "$*" in *build_ext*) : > mmcv/_ext.so;; esac\n',
+    }
+    for program, act in acts.items():
+        (tools / program).write_text(f"#!/bin/bash\n{log}{act}")
+        (tools / program).chmod(0o755)
+    path = tmp_path / "build.sh"
+    path.write_text(script(environment, tuple(environment.declaration.modules)))
+    shellcheck(path)
+    environ = {
+        "PATH": f"{tools}:/usr/bin:/bin",
+        "LOG": str(tmp_path / "log"),
+        "HOME": str(tmp_path),
+        "CUDA_HOME": "/cuda",
+    }
+    module = 'module() { echo "module $*" >> "$LOG"; }; export -f module; bash "$0" "$1"'
+    subprocess.run(["bash", "-c", module, path, built], env=environ, check=True, capture_output=True)
+    place = f"git -C {built}/trees/{tree}"
+    url = "https://github.com/jshilong/DDQ.git"
+    sources = [word for package in environment.declaration.from_source for word in ("--no-binary", package)]
+    assert (tmp_path / "log").read_text().splitlines() == [
+        *(f"module load {module}" for module in environment.declaration.modules),
+        f"uv venv --quiet --allow-existing --prompt {name} --python 3.8.12 {built}",
+        f"uv pip sync --require-hashes --only-binary :all: {' '.join(sources)} --allow-empty-requirements "
+        f"--python {built}/bin/python {built}/lock.txt",
+        f"{place} rev-parse HEAD",
+        f"{place} init --quiet .",
+        f"{place} fetch --quiet --no-tags {url} {revision}",
+        f"{place} remote add origin {url}",
+        f"{place} checkout --quiet --detach {revision}",
+        f"{place} rev-parse HEAD",
+        f"python setup.py build_ext --inplace in {folder} with 1 /cuda",
+    ]
+    assert environment.declaration.trees[tree].branch == branch
+
+
 def test_apptainer(rich: Place) -> None:
     text = apptainer(rich.load(), "0.9.7")
     assert text.startswith(f"Bootstrap: docker\nFrom: {BASE_IMAGE}\n")

@@ -354,6 +354,28 @@ def test_lock_that_cannot_be_made_changes_nothing(place: Place) -> None:
     assert (place.folder / "lock.txt").read_text() == before
 
 
+def test_lock_without_what_no_index_has(place: Place) -> None:
+    """Nothing is built from it, every command says what it lacks, and a whole lock replaces it."""
+    (place.folder / "requirements.txt").write_text("tinypkg==1.0+cu111\nprivate==3\nother\n")
+    place.edit("name: tiny", "name: tiny\nwheels: ['http://127.0.0.1:9/wheels']")  # not asked either
+    wheel(place.wheels, "other")
+    lock(place.load(), place.base, progress=place.said.append, without=["tinypkg", "private"])
+    environment = place.load()
+    assert environments.pins(environment.lock) == {"other": "1.0"}
+    assert environment.left_out == "tinypkg==1.0+cu111, private==3"
+    message = (
+        r"its lock is unverified, for it lacks tinypkg==1\.0\+cu111, private==3; run: ddqjobs env lock tiny"
+    )
+    with pytest.raises(EnvironmentNotReadyError, match=message):
+        place.build()
+    assert place.builds() == []
+    (place.folder / "requirements.txt").write_text("tinypkg\n")
+    place.edit("wheels: ['http://127.0.0.1:9/wheels']", "")
+    lock(place.load(), place.base, progress=place.said.append)
+    assert place.load().locked
+    place.build()
+
+
 def test_without_lock(place: Place) -> None:
     (place.folder / "lock.txt").unlink()
     for command in (build, verify):
