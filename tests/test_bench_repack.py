@@ -15,18 +15,16 @@ def test_an_installed_package_with_a_script_comes_back_the_same(tmp_path: Path) 
     made = repack.pack(distribution("submitit"), tmp_path)
     again = repack.pack(distribution("ruff"), tmp_path)  # a program, no Python entry point
     assert made.name == f"submitit-{distribution('submitit').version}-py3-none-any.whl"
-    target = tmp_path / "target"
+    target, uv = tmp_path / "target", find_uv_bin()
     argv = [
-        find_uv_bin(),
+        uv,
         "pip",
         "install",
         "--quiet",
         "--offline",
         "--no-deps",
         "--target",
-        target,
-        made,
-        again,
+        *map(str, (target, made, again)),
     ]
     subprocess.run(argv, check=True)
     for name in ("submitit", "ruff"):

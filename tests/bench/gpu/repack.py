@@ -83,9 +83,9 @@ def pack(dist: Distribution, out: Path) -> Path:
             inside = _inside(entry.as_posix(), base, scripts)
             if inside.endswith(".dist-info/METADATA"):
                 info = inside.rpartition("/")[0]
-            if not inside:
-                continue
             path = Path(str(entry.locate()))
+            if not inside or not path.is_file():  # images are often stripped of files
+                continue
             archive.write(path, inside)
             digest = f"{entry.hash.mode}={entry.hash.value}" if entry.hash else _sha256(path)
             record.append(f'"{inside}",{digest},{path.stat().st_size}\n')
