@@ -16,7 +16,13 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # mmdet's and mmcv's own
 
 
 def arguments(**changed: Any) -> argparse.Namespace:
-    given = {"expect": [], "compiled": False, "gpu": False, "ops": ",".join(verify_ops.CHECKS), "config": ""}
+    given: dict[str, Any] = {
+        "expect": [],
+        "compiled": False,
+        "gpu": False,
+        "ops": ",".join(verify_ops.CHECKS),
+    }
+    given |= {"module": [], "config": ""}
     return argparse.Namespace(**{**given, **changed})
 
 
@@ -86,6 +92,15 @@ def test_wrong_attention_and_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(focal_loss, "py_sigmoid_focal_loss", halved)
     with pytest.raises(verify_ops.Wrong, match="result of sigmoid_focal_loss"):
         verify_ops.check_focal_loss("cpu")
+
+
+def test_configurations_that_mmdet_brings() -> None:
+    found: dict[str, Any] = {}
+    config = "mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py"
+    verify.verify(found, arguments(ops="nms", module=["mmdet.models"], config=config))
+    assert found["config"] == config
+    with pytest.raises(FileNotFoundError, match=r"mmdet/\.mim/configs/ddq/no\.py"):
+        verify.verify({}, arguments(ops="nms", config="mmdet::ddq/no.py"))
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Verifies an environment from inside: versions, GPU, operators, a configuration.
 
     python -m ddqjobs.detect.verify [--expect NAME=VERSION ...] [--compiled] [--gpu] [--ops NAME,...]
-                                    [--config CONFIG]
+                                    [--module NAME ...] [--config CONFIG]
 
 Prints one JSON object on stdout, ``{"ok": ..., "python": ..., "torch": ..., "mmcv": ..., "mmdet": ...,
 "ops": "stand-in" | "compiled", "checked": [...], "error": ...}`` and more; what the libraries print goes to
@@ -39,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--gpu", action="store_true", help="there must be a GPU; the operators run on it")
     parser.add_argument("--ops", default=",".join(CHECKS), help="which operators")
+    parser.add_argument(
+        "--module", action="append", default=[], help="import it before, for what it registers"
+    )
     parser.add_argument("--config", default="", help="also build this configuration's model; see above")
     args = parser.parse_args(argv)
     found: dict[str, Any] = {"ok": False, "python": platform.python_version()}
@@ -72,6 +75,8 @@ def verify(found: dict[str, Any], args: argparse.Namespace) -> None:
     for name in args.ops.split(","):
         CHECKS[name]("cuda" if args.gpu else "cpu")
         found["checked"].append(name)
+    for name in args.module:
+        importlib.import_module(name)
     if args.config:
         _build(args.config)
         found["config"] = args.config
@@ -157,7 +162,8 @@ def _build(config: str) -> None:
         from mmcv import Config
         from mmdet.models import build_detector
 
-        build_detector(Config.fromfile(config).model)
+        cfg = Config.fromfile(config)
+        build_detector(cfg.model, train_cfg=cfg.get("train_cfg"), test_cfg=cfg.get("test_cfg"))
         return
     from . import runtime
 
