@@ -20,9 +20,9 @@ def sentence(found: Alignment) -> str:
 def proofs(plan: Plan, products: Mapping[str, Product]) -> dict[str, str]:
     """Run -> sentence, of every training with the deterministic flag.
 
-    A repeat speaks for a training of the same code, environment, configuration, options,
-    launcher and number of GPUs, whatever its seed; one of another seed says which. A repeat that is not done
-    or stale says nothing; of several, one that differs counts first, then the longest.
+    A repeat speaks for a training of the same code, environment, configuration, options, launcher and number
+    of GPUs, whatever its seed; one of another seed says which. A repeat that is not done or stale says
+    nothing; of several, one that differs counts first, then one of the same seed, then the longest.
     """
     tried: dict[Hashable, list[tuple[Run, Alignment]]] = {}
     for planned, found in _repeats(plan.runs, products):
