@@ -75,6 +75,10 @@ _PATTERNS: tuple[tuple[FailureClass, str, str], ...] = (
 )
 
 
+# torchrun's table of failed processes, which itself exits with 1.
+_KILLED_RANK = re.compile(r"^ *exitcode +: -9 |Signal 9 \(SIGKILL\) received by PID", re.MULTILINE)
+
+
 def classify(exit_code: int, log_tail: str) -> tuple[FailureClass, str]:
     """(class, reason in words) of an attempt that ended with a non-zero ``exit_code``.
 
@@ -82,11 +86,13 @@ def classify(exit_code: int, log_tail: str) -> tuple[FailureClass, str]:
     """
     if exit_code in EXIT_CODES:
         return EXIT_CODES[exit_code]
+    # What the job says when it looks for the product of a task that failed is no reason.
+    log_tail = re.sub(r"^product: none: .*\n?", "", log_tail, flags=re.MULTILINE)
     for failure, begin, pattern in _PATTERNS:
         match = list(re.finditer(rf"^.*(?:{pattern}).*$", log_tail[-8192:], re.MULTILINE))
         if match:
             return failure, f"{begin}exit {exit_code}: {match[-1][0].strip()[:160]}"
-    if exit_code == 137:
+    if exit_code == 137 or _KILLED_RANK.search(log_tail[-8192:]):
         return FailureClass.UNKNOWN, "killed (signal 9): out of memory, or ended by the system"
     if exit_code > 128:
         return FailureClass.UNKNOWN, signal_words(exit_code)

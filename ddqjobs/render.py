@@ -304,6 +304,7 @@ class Renderer:
             folder=str(PurePosixPath(context.results) / "submissions" / context.token),
             setup=site.setup,
             modules=site.modules,
+            umask=site.umask,
             project=context.project,
             command=" ".join(quote(word) for word in argv),
         )

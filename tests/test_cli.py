@@ -195,7 +195,11 @@ def test_a_word_that_names_nothing_gets_the_nearest_name(place: Place) -> None:
     refused(
         place.invoke("plan", "tinny"), "'tinny' is neither an experiment nor a run", "did you mean 'tiny'?"
     )
-    refused(place.invoke("plan", "second.m3"), "did you mean 'second.m", "experiments: ddq, mini, nano, tiny")
+    refused(
+        place.invoke("plan", "second.m3"),
+        "did you mean 'second.m",
+        "experiments: ddq, ddq-mask, mini, nano, tiny",
+    )
     refused(place.invoke("plan", "tiny", "frist"), "no run matches 'frist'; did you mean 'first'?")
 
 

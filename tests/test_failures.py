@@ -42,6 +42,18 @@ from ddqjobs.model import FailureClass as F
         (2, "FileNotFoundError: a\nFileNotFoundError: b", F.DATA, "exit 2: FileNotFoundError: b"),
         (1, "FloatingPointError: loss is nan", F.DIVERGED, "exit 1: FloatingPointError: loss is nan"),
         (137, "", F.UNKNOWN, "killed (signal 9): out of memory, or ended by the system"),
+        (
+            1,
+            "  rank      : 0\n  exitcode  : -9 (pid: 7)\nproduct: none: epoch_1.pth: No such file or directory",
+            F.UNKNOWN,
+            "killed (signal 9): out of memory, or ended by the system",
+        ),
+        (
+            1,
+            "ValueError: no\nproduct: none: x.pth: No such file or directory\n",
+            F.CODE,
+            "exit 1: ValueError: no",
+        ),
         (139, "", F.UNKNOWN, "ended by signal 11"),
         (1, "Traceback\nValueError: no\n\n", F.CODE, "exit 1: ValueError: no"),
         (3, "", F.CODE, "exit 3"),
