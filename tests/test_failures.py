@@ -44,7 +44,7 @@ from ddqjobs.model import FailureClass as F
         (137, "", F.UNKNOWN, "killed (signal 9): out of memory, or ended by the system"),
         (
             1,
-            "  rank      : 0\n  exitcode  : -9 (pid: 7)\nproduct: none: epoch_1.pth: No such file or directory",
+            "  rank : 0\n  exitcode  : -9 (pid: 7)\nproduct: none: epoch_1.pth: No such file or directory",
             F.UNKNOWN,
             "killed (signal 9): out of memory, or ended by the system",
         ),

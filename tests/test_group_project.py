@@ -49,7 +49,7 @@ def test_what_a_real_run_leaves_is_the_group_s(trivial: TrivialProject) -> None:
     assert trivial.cli("report", "--format", "json").code == 0
     assert trivial.cli("clean", "--yes").code == 0
     found = modes(trivial.results)
-    for part in ("ledger", "reservations", "claims", "code", "submissions", "runs"):
+    for part in ("ledger", "claims", "code", "submissions", "runs"):
         assert any(name.startswith(f"{part}/") for name in found), part
     assert (trivial.results / "runs/first/artifacts/out").read_text() == "done\n"
     assert {name: oct(m) for name, m in found.items() if m & 0o007 or m & 0o660 != 0o660} == {}
