@@ -188,7 +188,10 @@ class Tools:
         if done.timed_out:
             raise self.failure(f"{doing} did not end in time")
         if done.code:
-            raise self.failure(f"{doing} failed: {build_failures.explain(done.stdout or done.stderr)}")
+            said = done.stdout or done.stderr
+            ending = f"signal {-done.code}" if done.code < 0 else f"exit code {done.code}"
+            ending = "" if said.strip() else f" ({ending})"
+            raise self.failure(f"{doing} failed: {build_failures.explain(said)}{ending}")
 
     def record(self, text: str) -> None:
         """Appends to the step's log."""

@@ -277,3 +277,11 @@ def test_remove(tree: Place) -> None:
     assert tree.builds() == []
     assert environments.links(tree.base, "tiny") == []
     tree.build()
+
+
+def test_a_check_that_dies_without_a_word_tells_its_signal(place: Place) -> None:
+    place.edit("import tinypkg;", "import os; os.kill(os.getpid(), 11);")
+    with pytest.raises(
+        EnvironmentNotReadyError, match=r"check 'answer' failed: it said nothing \(signal 11\)"
+    ):
+        place.build()
