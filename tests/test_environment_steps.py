@@ -280,7 +280,7 @@ def test_remove(tree: Place) -> None:
 
 
 def test_a_check_that_dies_without_a_word_tells_its_signal(place: Place) -> None:
-    place.edit("import tinypkg;", "import os; os.kill(os.getpid(), 11);")
+    place.edit("import os, tinypkg;", "import os, tinypkg; os.kill(os.getpid(), 11);")
     with pytest.raises(
         EnvironmentNotReadyError, match=r"check 'answer' failed: it said nothing \(signal 11\)"
     ):
