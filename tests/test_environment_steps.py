@@ -270,7 +270,7 @@ def test_differences_of_manifests() -> None:
 
 def test_remove(tree: Place) -> None:
     tree.build()
-    tree.edit("43", "42 + 1")
+    tree.edit("== 43", "== 42 + 1")
     tree.build(again=True)
     assert remove(tree.load(), tree.base, progress=tree.said.append) == 2
     assert state(tree.base, tree.load()).word == "missing"
