@@ -27,7 +27,7 @@ from . import deformable_kernels as kernels
 Shapes = Tuple[Tuple[int, int], ...]
 _KNOWN = "_ddqjobs_levels"
 _BACKWARD = (4, 1)  # cells per program, and warps
-FEW = 2048  # queries; above, going by cells is faster
+FEW = 1024  # queries; above, going by cells is faster (docs/performance.md)
 _GATHER = (32, 4, 4)  # pixels per program, samples at a time, and warps
 
 
