@@ -9,6 +9,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,9 +19,11 @@ pytest.importorskip("mmcv")
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # torch's and mmengine's own, while they are imported
+    import torch
     from resume_support import EPOCHS, PER_EPOCH, Outcome, Training, assert_same, outcome
 
 from ddqjobs.detect import checkpoints, progress
+from ddqjobs.detect.hooks import resume
 
 Undisturbed = Callable[..., Outcome]
 pytestmark = pytest.mark.training
@@ -133,3 +136,27 @@ def test_several_processes_stop_together_and_go_on(
     training = Training(tmp_path / "run", processes=processes, width=600).until_done(*stops(*at))
     assert_same(outcome(training), whole)
     assert repeated(training) == 0
+
+
+class Named(torch.nn.Module):  # type: ignore[misc]
+    """Its decoder gets a second name for a part of its head in the first iteration, as DDQ DETR's does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(2, 2)
+        self.decoder = torch.nn.Module()
+        self.seen = torch.nn.BatchNorm1d(2)
+
+    def train_step(self, batch: torch.Tensor, optim_wrapper: Any) -> None:
+        self.decoder.branches = self.head
+        optim_wrapper.update_params(self.seen(self.head(batch)).sum())
+
+
+def test_an_iteration_for_nothing_leaves_the_state_as_it_was() -> None:
+    model = Named()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    resume._settle_buckets(model, torch.ones(3, 2), SimpleNamespace(optim_context=None))
+    after = model.state_dict()
+    assert "decoder.branches.weight" in after
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert all(parameter.grad is None for parameter in model.parameters())
