@@ -25,6 +25,7 @@ from ddqjobs.model import Owner
 
 ABANDONED = 24 * 3600.0  # a build of another host that was not touched for so long is nobody's
 _OWNER = ".owner"  # in a build's folder: the process that builds
+_TO_START_S = 0.3  # from fork to exec, on a busy machine
 
 
 @contextlib.contextmanager
@@ -145,11 +146,15 @@ def _dead(folder: Path) -> bool:
 
 def end_all(marks: dict[str, str]) -> None:
     """Kills the processes that have these variables, and waits a moment for their end."""
-    end = time.monotonic() + 5
-    while (pids := process.with_environment(marks)) and time.monotonic() < end:
-        for pid in pids:
+    now = quiet = time.monotonic()
+    end = now + 5
+    # A process that was forked but is not yet the program that it will be still has its parent's variables.
+    while now < end and now - quiet < _TO_START_S:
+        for pid in process.with_environment(marks):
             process.signal_group(pid, signal.SIGKILL)
+            quiet = now
         time.sleep(0.02)
+        now = time.monotonic()
 
 
 @contextlib.contextmanager
