@@ -112,6 +112,8 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of value, location and weight for the gradient of the output (b, queries, heads * size)."""
     _check(value, levels, location, weight)
+    if weight.numel() == 0:
+        return torch.zeros_like(value), torch.zeros_like(location), torch.zeros_like(weight)
     way = by_pixels if location.shape[1] <= FEW else by_cells
     return way(value, levels, location, weight, grad_out.contiguous())
 
@@ -119,13 +121,11 @@ def backward(
 def by_cells(
     value: Tensor, levels: Levels, location: Tensor, weight: Tensor, grad_out: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """:func:`backward` for many queries, contiguous tensors."""
+    """:func:`backward` for many queries, at least one, contiguous tensors."""
     batch, pixels, heads, size = value.shape
     points, samples = location.shape[4], weight.numel()
     grad_value = torch.empty_like(value)
     grad_location, grad_weight = torch.zeros_like(location), torch.zeros_like(weight)
-    if samples == 0:
-        return grad_value.zero_(), grad_location, grad_weight
     real, padded, count = _real(value), triton.next_power_of_2(size), len(levels.shapes)
     all_cells = batch * heads * levels.cells
     cell, order = _sorted(value, levels, location)
@@ -181,13 +181,11 @@ def by_cells(
 def by_pixels(
     value: Tensor, levels: Levels, location: Tensor, weight: Tensor, grad_out: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """:func:`backward` for few queries, contiguous tensors."""
+    """:func:`backward` for few queries, at least one, contiguous tensors."""
     batch, pixels, heads, size = value.shape
     queries, points, samples = location.shape[1], location.shape[4], weight.numel()
     grad_value = torch.empty_like(value)
     grad_location, grad_weight = torch.empty_like(location), torch.empty_like(weight)
-    if samples == 0:
-        return grad_value.zero_(), grad_location, grad_weight
     real, padded, count = _real(value), triton.next_power_of_2(size), len(levels.shapes)
     cell, order = _sorted(value, levels, location)
     block, warps = _forward_blocks(queries)
