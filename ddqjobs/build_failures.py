@@ -232,6 +232,15 @@ _KNOWN: tuple[tuple[str, Remedy], ...] = (
             "add one that has it, or correct the requirements (pip says the same of an index that failed)",
         ),
     ),
+    (
+        r"Fatal Python error: (?:Segmentation fault|Bus error|Illegal instruction|Aborted|Floating)",
+        Remedy(
+            "crash",
+            "a compiled package crashed",
+            "the log names the line; build on the kind of node that runs it (--on-node), with the compiler "
+            "that its torch was made for",
+        ),
+    ),
 )
 _COMPILED = tuple((re.compile(pattern), remedy) for pattern, remedy in _KNOWN)
 

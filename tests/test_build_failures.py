@@ -46,6 +46,7 @@ KNOWN = {
     "pip-slow": "unreachable",
     "pkg-resources-mmcv-2.1.0": "pkg-resources",
     "undefined-symbol": "undefined-symbol",
+    "python-crash": "crash",
     "uv-503": "unreachable",
     "uv-broken-wheel": "broken-wheel",
     "uv-certificate": "certificate",

@@ -46,6 +46,40 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def triton(tmp_path: Path) -> Path:
+    """Triton, and a numpy that its interpreter can work with, for the environments' Python."""
+    pins = (ROOT / "tests" / "triton-requirements.txt").read_text().splitlines()
+    argv = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tmp_path)]
+    argv += ["--only-binary=:all:", "--python-version", "3.11", *(p for p in pins if not p.startswith("#"))]
+    done = process.run(argv, timeout=_LIMIT_S)
+    assert done.code == 0, done.stderr
+    return tmp_path
+
+
+def run_inside(name: str, files: tuple[str, ...], folders: list[Path]) -> None:
+    """The tests of these files, with the environment's Python; none may be skipped."""
+    place = environments.location(ROOT / ".environments", environments.load(name, Files(ROOT)))
+    python = place / "bin" / "python"
+    if not python.exists():
+        pytest.fail(f"environment {name} is not built: make environments")
+    paths = os.pathsep.join(str(folder) for folder in (ROOT, ROOT / "tests", *folders))
+    argv = [
+        str(python),
+        "-m",
+        "pytest",
+        "-q",
+        "--noconftest",
+        "-p",
+        "no:cacheprovider",
+        *(f"tests/{file}" for file in files),
+    ]
+    done = process.run(argv, timeout=_LIMIT_S, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths})
+    assert done.code == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
+    assert " skipped" not in done.stdout
+
+
 @pytest.mark.training
 @pytest.mark.timeout(2 * _LIMIT_S)
 @pytest.mark.parametrize(
@@ -61,22 +95,10 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids=["mini-new", "mini-legacy", "models", "overfit", "resume", "speed"],
 )
 def test_the_task_code_works_in_the_environment(name: str, files: tuple[str, ...], tools: Path) -> None:
-    place = environments.location(ROOT / ".environments", environments.load(name, Files(ROOT)))
-    python = place / "bin" / "python"
-    if not python.exists():
-        pytest.fail(f"environment {name} is not built: make environments")
-    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(tools)])
-    argv = [
-        str(python),
-        "-m",
-        "pytest",
-        "-q",
-        "--noconftest",
-        "-p",
-        "no:cacheprovider",
-        *(f"tests/{file}" for file in files),
-    ]
-    done = process.run(argv, timeout=_LIMIT_S, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths})
-    assert done.code == 0, done.stdout + done.stderr
-    assert " passed" in done.stdout
-    assert " skipped" not in done.stdout
+    run_inside(name, files, [tools])
+
+
+@pytest.mark.training
+@pytest.mark.timeout(2 * _LIMIT_S)
+def test_the_triton_operators_in_its_interpreter(tools: Path, triton: Path) -> None:
+    run_inside("mini-new", ("test_detect_triton.py",), [tools, triton])

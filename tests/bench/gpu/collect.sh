@@ -14,7 +14,7 @@ get() {  # get FOLDER PACKAGE...: wheels for that machine
 pin() { grep -oE "^$1==[^ ]+" "$repository/envs/modern/lock.txt"; }
 
 # With what these need; not pandas, which only results and reports use.
-get "$carried/tools" uv msgspec typer submitit pyyaml rich jinja2
+get "$carried/tools" uv msgspec "$(grep -oE 'typer[^"]*' "$repository/pyproject.toml")" submitit pyyaml rich jinja2
 pins=()
 for package in mmdet mmengine addict terminaltables termcolor yapf platformdirs shapely pycocotools setuptools ninja; do
   pins+=("$(pin "$package")")
