@@ -3,9 +3,9 @@
     python -m tests.bench.gpu.compiled OUT.json [PART ...]
 
 DDQ DETR-4scale R-50, ``speed=True``, two images of 1333x800 with seven boxes each, always the same ones,
-float32 without TF32. PART is ``none``, ``backbone``, ``neck``, ``encoder`` (its layers' feed-forward networks)
-or ``dynamic`` (the backbone, for sizes that vary). Each starts from the same weights; the losses of the first
-iteration say what compiling changes.
+float32 without TF32. PART is ``none``, ``backbone``, ``neck``, ``encoder`` (its layers' networks)
+or ``dynamic`` (the backbone, for sizes that vary). Each starts from the same weights; the losses of the
+first iteration say what compiling changes.
 """
 
 from __future__ import annotations
