@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,6 +95,7 @@ def lock(
     without: Sequence[str] = (),
 ) -> Path:
     """Resolves the requirements anew and writes the lock; pins that still fit stay, unless ``upgrade``.
+    Hashes are always those of the files that the indexes have now.
 
     The lock names files by hash alone: no index, no folder of the machine on which it was made. Packages
     ``without`` which it is made, because no index at hand has them, are named in it: nothing is built from
@@ -111,7 +113,7 @@ def lock(
     with tools.translated(), temporary(base_dir) as folder:
         tools.step_log("lock")
         out = folder / "lock.txt"
-        out.write_text("" if upgrade else environment.lock, encoding="utf-8")
+        out.write_text("" if upgrade else _without_hashes(environment.lock), encoding="utf-8")
         words = ["pip", "compile", "--quiet", "--generate-hashes", *environment_steps.only_binary(built_here)]
         words += ["--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links"]
         words += ["--python-version", declaration.python, "--python-platform", declaration.platform]
@@ -128,6 +130,12 @@ def lock(
         write(environment.lock_path, text.encode())
     progress(f"{environment.name}: {len(environments.pins(text))} packages in {environment.lock_path}")
     return environment.lock_path
+
+
+def _without_hashes(lock: str) -> str:
+    """The pins alone. uv would keep the hashes that it finds: only those of the index that was asked when the
+    lock was first made, also when that index has another file now."""
+    return re.sub(r"[ \t]*(?:\\\n)?[ \t]*--hash=\S+", "", lock)
 
 
 def remove(environment: Environment, base_dir: Path, *, progress: Progress) -> int:

@@ -330,6 +330,14 @@ def test_lock(place: Place) -> None:
     assert place.said[-1].startswith("tiny: 1 packages in ")
 
 
+def test_lock_takes_the_file_of_an_index_that_was_rebuilt(place: Place) -> None:
+    wheel(place.wheels, code="answer = 43  # the same version, another file\n")
+    with pytest.raises(EnvironmentNotReadyError, match="not the one that the lock names .* ddqjobs env lock"):
+        place.build()
+    lock(place.load(), place.base, progress=place.said.append)
+    place.build()
+
+
 def test_lock_with_overrides(place: Place) -> None:
     (place.folder / "requirements.txt").write_text("tinypkg\nabsent\n")
     (place.folder / "overrides.txt").write_text("absent; sys_platform == 'never'\n")
