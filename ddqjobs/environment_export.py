@@ -41,6 +41,29 @@ produced() {  # produced STEP PATTERN
 }
 """
 
+# Folders of a job that an image cannot know of; Apptainer itself binds the home, /tmp and the current folder.
+_ENTER = """#!/usr/bin/env bash
+# python inside the image; written by `ddqjobs env export NAME --apptainer`. APPTAINER_BIND adds folders.
+set -u
+here=$(readlink -f -- "${BASH_SOURCE[0]}")
+image=${here%/*/*/*}/NAME.sif
+run=$(command -v apptainer || command -v singularity) \\
+  || { echo "ddqjobs: neither apptainer nor singularity is on PATH; load its module" >&2; exit 69; }
+[ -e "$image" ] \\
+  || { echo "ddqjobs: $image is missing; apptainer build $image ${image%.sif}.def" >&2; exit 69; }
+options=()
+[ ! -e /dev/nvidiactl ] || options+=(--nv)
+bind() { [ ! -e "$1" ] || options+=(--bind "$1"); }
+[ -z "${DDQJOBS_RUN_DIR:-}" ] || bind "${DDQJOBS_RUN_DIR%/runs/*}"
+for name in TORCH_HOME DDQJOBS_TREE DDQJOBS_CODE "${!DDQJOBS_INPUT_@}"; do
+  [ -z "${!name:-}" ] || bind "${!name}"
+done
+exec "$run" exec "${options[@]}" "$image" /opt/environment/bin/python "$@"
+"""
+_ACTIVATE = """# Sourced by jobs of a site with `activate: {NAME: THIS FILE}`; its python enters the image.
+PATH="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd):$PATH"
+"""
+
 
 def script(environment: Environment, modules: tuple[str, ...] = ()) -> str:
     """One bash script that builds the environment in a folder, the lock in it. It may be run again."""
@@ -85,6 +108,8 @@ def apptainer(environment: Environment, uv: str, base: str = "") -> str:
         variable: _word(value).replace("${environment}", "/opt/environment")
         for variable, value in environment.declaration.variables.items()
     }
+    if "PYTHONPATH" in runtime:  # a job's own comes from outside, and before
+        runtime["PYTHONPATH"] = f'"${{PYTHONPATH:+$PYTHONPATH:}}"{runtime["PYTHONPATH"]}'
     lines = [
         "Bootstrap: docker",
         f"From: {base or BASE_IMAGE}",
@@ -114,6 +139,15 @@ def apptainer(environment: Environment, uv: str, base: str = "") -> str:
         '    exec python "$@"',
     ]
     return "\n".join(lines) + "\n"
+
+
+def entrance(name: str) -> dict[str, str]:
+    """What enters the image NAME.sif from outside: NAME/bin/python, a script to be made executable, and
+    NAME/bin/activate, which a site file names under ``activate:``. The image lies beside the folder NAME."""
+    return {
+        f"{name}/bin/python": _ENTER.replace("NAME", quote(name)),
+        f"{name}/bin/activate": _ACTIVATE.replace("NAME", name),
+    }
 
 
 def _modules(modules: tuple[str, ...]) -> Iterator[str]:

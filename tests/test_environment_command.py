@@ -145,7 +145,9 @@ def test_remove_asks_and_is_refused_while_runs_use_it(made: Place) -> None:
 
 def test_export(made: Place) -> None:
     ran = made.invoke("env", "export", "tiny", "--apptainer", "--out", str(made.root / "image"))
-    assert ran.out == f"wrote {made.root}/image/tiny.sh\nwrote {made.root}/image/tiny.def\n"
+    files = ("tiny.sh", "tiny.def", "tiny/bin/python", "tiny/bin/activate")
+    assert ran.out.splitlines()[:4] == [f"wrote {made.root}/image/{name}" for name in files]
+    assert ran.out.splitlines()[4].startswith("next: apptainer build tiny.sif tiny.def; in the site file: ")
     assert made.invoke("env", "export", "tiny").err == "error: say --script or --apptainer\n"
 
 

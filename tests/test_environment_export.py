@@ -174,7 +174,7 @@ def test_apptainer(rich: Place) -> None:
     sections = dict(part.split("\n", 1) for part in text.split("\n%")[1:])
     assert sections["files"].strip() == "tiny.sh /opt/tiny.sh"
     assert "pip install --quiet uv==0.9.7\n    bash /opt/tiny.sh /opt/environment\n" in sections["post"]
-    assert 'export PYTHONPATH="/opt/environment/trees/code"\n' in sections["environment"]
+    assert '"${PYTHONPATH:+$PYTHONPATH:}""/opt/environment/trees/code"\n' in sections["environment"]
     assert f"ddqjobs.identity {environments.identity(rich.load())}" in sections["labels"]
     assert "From: nvidia/cuda:1" in apptainer(rich.load(), "0.9.7", "nvidia/cuda:1")
 

@@ -242,7 +242,10 @@ def export(
     name: NAME,
     as_script: Annotated[bool, typer.Option("--script", help="One bash script.")] = False,
     as_apptainer: Annotated[
-        bool, typer.Option("--apptainer", help="An Apptainer definition, and the script that it runs.")
+        bool,
+        typer.Option(
+            "--apptainer", help="An Apptainer definition, the script that it runs, and what enters the image."
+        ),
     ] = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write into.")] = Path(),
     base: Annotated[str, typer.Option("--base", help="With --apptainer: the image to start from.")] = "",
@@ -268,10 +271,19 @@ def export(
     texts = {out / f"{name}.sh": environment_export.script(environment, modules)}
     if as_apptainer:
         texts[out / f"{name}.def"] = environment_export.apptainer(environment, version("uv"), base)
-    out.mkdir(parents=True, exist_ok=True)
+        texts |= {out / path: text for path, text in environment_export.entrance(name).items()}
     for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+        if path.name == "python":
+            path.chmod(0o755)
         say(f"wrote {path}")
+    if as_apptainer:
+        say(f"next: apptainer build {name}.sif {name}.def; in the site file: {_entered(name, out)}")
+
+
+def _entered(name: str, out: Path) -> str:
+    return f"activate: {{{name}: {(out / name / 'bin' / 'activate').absolute()}}}"
 
 
 @app.command()

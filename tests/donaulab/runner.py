@@ -21,11 +21,14 @@ GRACE_S = 2.0  # between TERM and KILL of a cancellation
 
 def main(folder: Path, number: str) -> None:
     """Runs the job to its end, and once more as often as it is requeued."""
+    cancelled: list[float] = []
+    signal.signal(signal.SIGTERM, lambda *_: cancelled.append(time.monotonic()))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # whoever started us has held it back
     with locked(folder) as state:
         job, data = dict(state.jobs[number]), dict(state.data)
     count = 1 if job["cosched"] else job["replicas"] - data["missing"]
     children = [start(folder, job, data, n) for n in range(count)]
-    codes = wait(children, job["time"] or 10**9, data["last_signal"])
+    codes = wait(children, job["time"] or 10**9, data["last_signal"], cancelled)
     code = max((128 - c if c < 0 else c for c in codes), default=0)
     with locked(folder) as state:
         ended = state.jobs[number]
@@ -77,10 +80,10 @@ def output(path: str, job: Job) -> str:
     return path.replace("%J", job["id"]).replace("%I", "0")
 
 
-def wait(children: list[subprocess.Popen[bytes]], limit_s: float, last_signal: str) -> list[int]:
-    """Exit codes of all replicas. TERM to this process cancels: TERM, then KILL to all."""
-    cancelled: list[float] = []
-    signal.signal(signal.SIGTERM, lambda *_: cancelled.append(time.monotonic()))
+def wait(
+    children: list[subprocess.Popen[bytes]], limit_s: float, last_signal: str, cancelled: list[float]
+) -> list[int]:
+    """Exit codes of all replicas. TERM to this process cancels (it fills the list): TERM, then KILL to all."""
     end = time.monotonic() + limit_s
     told = False
     while any(child.poll() is None for child in children):

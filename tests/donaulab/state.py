@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -65,8 +66,13 @@ class State:
         argv = [sys.executable, "-S", str(Path(__file__).with_name("runner.py")), str(self.folder), job]
         null = subprocess.DEVNULL
         log = (self.folder / "runner.log").open("ab")
-        with log:
-            child = subprocess.Popen(argv, stdin=null, stdout=log, stderr=log, start_new_session=True)
+        # A cancellation may come before the runner can hear it: it waits until the runner listens.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            with log:
+                child = subprocess.Popen(argv, stdin=null, stdout=log, stderr=log, start_new_session=True)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         child.returncode = 0  # not ours to wait for
         return child.pid
 

@@ -112,7 +112,12 @@ if [ -n "${DDQJOBS_TREE:-}" ]; then  # a code tree is not copied beside the job:
 fi
 # A port of its own: from the ticket, then the first that can be bound here, where rank 0 will listen.
 DDQJOBS_PORT=$((20000 + $(printf '%s' "$DDQJOBS_TICKET.$number" | cksum | cut -d ' ' -f 1) % 11000))
-DDQJOBS_PORT=$("$DDQJOBS_PYTHON" -m ddqjobs.detect.launch --port "$DDQJOBS_PORT") || die 71 node "no port is free"
+DDQJOBS_PORT=$("$DDQJOBS_PYTHON" -m ddqjobs.detect.launch --port "$DDQJOBS_PORT")
+case $? in
+  0) ;;
+  69) die 69 environment "environment ${DDQJOBS_ENVIRONMENT:-none} cannot be entered here" ;;  # its own word, above
+  *) die 71 node "no port is free" ;;
+esac
 export DDQJOBS_PORT PORT="$DDQJOBS_PORT"
 
 # 4. The work, in the background, so that this shell hears signals. USR1 comes before a time limit, TERM with
