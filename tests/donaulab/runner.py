@@ -83,7 +83,7 @@ def output(path: str, job: Job) -> str:
 def wait(
     children: list[subprocess.Popen[bytes]], limit_s: float, last_signal: str, cancelled: list[float]
 ) -> list[int]:
-    """Exit codes of all replicas. TERM to this process cancels (it fills the list): TERM, then KILL to all."""
+    """Exit codes of all replicas. TERM to this process fills the list: TERM, then KILL to all."""
     end = time.monotonic() + limit_s
     told = False
     while any(child.poll() is None for child in children):
