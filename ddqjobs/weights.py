@@ -210,8 +210,8 @@ def _wrong(wanted_: Wanted, path: Path, digest: str) -> str:
     """Why a file is not the one that is wanted. A login page that a proxy sends instead is no checkpoint."""
     why = wanted_.mismatch(digest)
     if not why and PurePosixPath(wanted_.target).suffix in (".pth", ".pt"):
-        torn = files.torn(path)
-        why = f"is no whole checkpoint: {torn}" if torn else ""
+        damage = files.damaged(path)
+        why = f"is no whole checkpoint: {damage}" if damage else ""
     return why
 
 

@@ -82,6 +82,8 @@ def test_copy_that_is_no_copy_is_not_dropped(tmp_path: Path) -> None:
         ("backbone.weight", torch.zeros(3, dtype=torch.float64), "of another type"),
         ("new.weight", torch.zeros(3), "unknown to the model"),
         ("new.weight", "text", "no tensor"),
+        ("backbone.weight", torch.zeros(3).to_sparse(), "no plain tensor"),
+        ("backbone.weight", torch.zeros(3, device="meta"), "no plain tensor"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path: Path, key: str, value: Any, words: str) -> None:
@@ -105,15 +107,46 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "torn.pth").write_bytes(good[: len(good) // 2])
     (tmp_path / "flipped.pth").write_bytes(good.replace(b"_rebuild_tensor_v2", b"_rebuild_tensor_v9"))
     (tmp_path / "pickle.pth").write_bytes(pickle.dumps(Evil()))
+    weight = state()["backbone.weight"].numpy().tobytes()
+    assert good.count(weight) == 1
+    (tmp_path / "rotten.pth").write_bytes(good.replace(weight, bytes(byte ^ 1 for byte in weight)))
+    write(tmp_path / "state.pth", {"state_dict": [1]})
     (tmp_path / "empty.pth").write_bytes(b"")
     write(tmp_path / "evil.pth", {"state_dict": Evil()})
     write(tmp_path / "list.pth", [1])
-    for name in ("torn", "flipped", "pickle", "empty", "evil", "list", "missing"):
+    for name in ("torn", "flipped", "rotten", "pickle", "empty", "evil", "list", "state", "missing"):
         with pytest.raises(runtime.CannotLoad) as caught:
             runtime.load_checkpoint(tmp_path / f"{name}.pth")
         assert "\n" not in str(caught.value)
         assert name in str(caught.value)
     assert "executed" not in capsys.readouterr().out
+
+
+def test_flipped_bits_of_a_weight_are_seen(tmp_path: Path) -> None:
+    """torch.load would take them for the weight."""
+    path = write(tmp_path / "a.pth", state())
+    weight = state()["backbone.weight"].numpy().tobytes()
+    path.write_bytes(path.read_bytes().replace(weight, bytes(byte ^ 1 for byte in weight)))
+    assert (files.torn(path), list(torch.load(path))) == (None, list(state()))
+    with pytest.raises(runtime.CannotLoad, match=r"a\.pth: damaged: the checksum of .*/data/\d+ is another"):
+        runtime.load_checkpoint(path)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_torchs_advice_is_not_passed_on(tmp_path: Path, protocol: int) -> None:
+    """It is to load the file with the code in it."""
+    (tmp_path / "bare.pth").write_bytes(pickle.dumps({"state_dict": Evil()}, protocol))
+    with pytest.raises(runtime.CannotLoad) as caught:
+        runtime.load_checkpoint(tmp_path / "bare.pth")
+    assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [5, {"param_groups": 5}, {"param_groups": [{"params": [0]}], "state": [1]}]
+)
+def test_what_is_no_optimizer_does_not_matter(tmp_path: Path, content: Any) -> None:
+    source = write(tmp_path / "a.pth", {"state_dict": state(), "optimizer": content})
+    assert run(tmp_path, source, target())["optimizer"] is None
 
 
 def test_nothing_stays_if_what_was_written_differs(tmp_path: Path) -> None:
@@ -215,8 +248,11 @@ def test_average_of_mmengine_is_taken_and_told(tmp_path: Path) -> None:
     assert not torch.equal(found, trained)
 
 
-def test_versions_of_the_modules_are_repaired_aloud(tmp_path: Path) -> None:
+@pytest.mark.parametrize("found", [None, "text", {"": 5}])
+def test_versions_of_the_modules_are_repaired_aloud(tmp_path: Path, found: Any) -> None:
     weights = OrderedDict(state())  # a plain copy has no _metadata
+    if found is not None:
+        weights._metadata = found  # type: ignore[attr-defined]
     model = OrderedDict(target())
     model._metadata = OrderedDict({"": {"version": 2}, "bbox_head": {"version": 1}})  # type: ignore[attr-defined]
     source, out = write(tmp_path / "a.pth", weights), tmp_path / "out.pth"
@@ -225,10 +261,24 @@ def test_versions_of_the_modules_are_repaired_aloud(tmp_path: Path) -> None:
     assert runtime.load_checkpoint(out)["state_dict"]._metadata == model._metadata  # type: ignore[attr-defined]
 
 
+def test_versions_of_a_wrapped_model_are_the_models(tmp_path: Path) -> None:
+    """DistributedDataParallel puts a word before each name, of weights and of modules."""
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+    wrapped = torch.nn.Module()
+    wrapped.module = model
+    source, out = write(tmp_path / "a.pth", wrapped.state_dict()), tmp_path / "out.pth"
+    report = convert.convert(runtime.load_checkpoint(source), model.state_dict(), source, out, "identity")
+    assert report["metadata"] == "kept"
+    found = runtime.load_checkpoint(out)
+    assert found["state_dict"]._metadata == model.state_dict()._metadata
+
+
 def test_seven_and_seven_heads_in_both_directions(tmp_path: Path) -> None:
     names = [f"bbox_head.{kind}_branches.{i}.weight" for kind in ("cls", "reg") for i in range(8)]
     names += [f"bbox_head.aux_{kind}_branches.{i}.weight" for kind in ("cls", "reg") for i in range(6)]
     eight = OrderedDict((name, torch.rand(2)) for name in names)
+    versions = OrderedDict((name[: -len(".weight")], {"version": 1}) for name in names)
+    eight._metadata = versions  # type: ignore[attr-defined]
     source, seven = write(tmp_path / "eight.pth", eight), tmp_path / "seven.pth"
     report = convert.convert(runtime.load_checkpoint(source), eight, source, seven, "8+6-to-7+7")
     assert report["renamed"] == {
@@ -237,9 +287,13 @@ def test_seven_and_seven_heads_in_both_directions(tmp_path: Path) -> None:
     }
     found = runtime.load_checkpoint(seven)["state_dict"]
     assert not [key for key in found if "head.cls_branches.7" in key]
+    # The modules' versions go with the weights, and nobody is told that they had been missing.
+    assert {f"{name}.weight" for name in found._metadata} == set(found)
     back = tmp_path / "back.pth"
-    convert.convert(runtime.load_checkpoint(seven), eight, seven, back, "7+7-to-8+6")
+    report = convert.convert(runtime.load_checkpoint(seven), eight, seven, back, "7+7-to-8+6")
+    assert report["metadata"] == "kept"
     again = runtime.load_checkpoint(back)["state_dict"]
+    assert again._metadata == versions
     assert set(again) == set(eight)
     assert all(torch.equal(again[key], eight[key]) for key in eight)
     with pytest.raises(runtime.CannotLoad, match="does not fit the model"):

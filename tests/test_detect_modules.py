@@ -211,6 +211,34 @@ def test_losses_of_a_few_iterations(config: Path, tmp_path: Path) -> None:
     assert {"loss", "loss_cls", "aux_loss_bbox", "grad_norm"} <= set(found["terms"])
 
 
+def test_losses_of_batches_that_both_sides_share(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pipelines that make other images of the same file: with one side's batches losses are the same."""
+    words = ("--split", "train", "--iterations", "2", "--scalars")
+    theirs = dump(config, tmp_path / "a.npz", *words, str(tmp_path / "a.json"))
+    calls = {key.split("|")[2] for key in dumps.read(theirs) if key.split("|")[1] == "data"}
+    assert calls == {"0", "1", "2"}
+    small = ("--scale", "60", "45")
+    own = dump(config, tmp_path / "b.npz", *words, str(tmp_path / "b.json"), *small)
+    found = first(theirs, own, tmp_path)["first"]
+    assert (found["name"], found["call"]) == ("data.inputs", 0)
+    shared = ("--batch", str(theirs))
+    same = dump(config, tmp_path / "c.npz", *words, str(tmp_path / "c.json"), *small, *shared)
+    assert first(theirs, same, tmp_path)["bit_equal"] is True
+    equal = {}
+    for name in ("b", "c"):
+        logs = [str(tmp_path / f"{side}.json") for side in ("a", name)]
+        assert align.main(["losses", *logs, "--out", str(tmp_path / "o.json")]) == 0
+        equal[name] = json.loads((tmp_path / "o.json").read_text())["bit_equal"]
+    assert equal == {"b": False, "c": True}
+    capsys.readouterr()
+    more = [str(config), "--out", str(tmp_path / "d.npz"), "--seed", "3", "--iterations", "3", *shared]
+    assert capture.main(more) == 2
+    assert capsys.readouterr().err == "capture: the dump holds no data of iteration 3\n"
+    assert not (tmp_path / "d.npz").exists()
+
+
 def test_what_is_no_dump(
     config: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

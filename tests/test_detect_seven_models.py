@@ -112,7 +112,9 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save({"state_dict": {"w": torch.zeros(1000)}}, folder / "wrong-model.pth")
     whole = (folder / "wrong-model.pth").read_bytes()
     (folder / "truncated.pth").write_bytes(whole[: len(whole) // 2])
-    (folder / "corrupted.pth").write_bytes(whole.replace(b"_rebuild_tensor_v2", b"_rebuild_tensor_v9"))
+    (folder / "corrupted.pth").write_bytes(whole.replace(bytes(64), bytes(63) + b"\1", 1))  # one weight's bit
+    (folder / "garbled.pth").write_bytes(whole.replace(b"_rebuild_tensor_v2", b"_rebuild_tensor_v9"))
+    torch.save({"state_dict": [1]}, folder / "list.pth")
     (folder / "text.pth").write_text("no checkpoint")
     (folder / "bare.pth").write_bytes(pickle.dumps(Evil()))
     torch.save({"state_dict": Evil()}, folder / "hostile.pth")
@@ -124,9 +126,11 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("wrong-model", "does not fit the model: "),
         ("truncated", "torn or no checkpoint"),
-        ("corrupted", "asks for torch._utils._rebuild_tensor_v9"),
+        ("corrupted", "damaged: the checksum of wrong-model/data/0 is another one"),
+        ("garbled", "damaged: the checksum of wrong-model/data.pkl is another one"),
+        ("list", "its state_dict is a list, not a dictionary"),
         ("text", "torn or no checkpoint"),
-        ("bare", "bare.pth: "),
+        ("bare", "bare.pth: is no checkpoint that can be read without running code from it"),
         ("hostile", "asks for posix.mkdir, which is no part of a checkpoint"),
         ("missing", "No such file"),
     ],

@@ -156,6 +156,17 @@ def test_a_page_instead_of_a_checkpoint_is_never_trusted(place: Place, server: S
     assert (target(place, "net.pth").exists(), (place.root / "checksums").exists()) == (False, False)
 
 
+def test_a_checkpoint_with_flipped_bits_is_never_trusted(place: Place, server: Server) -> None:
+    """It has no checksum but those inside it."""
+    middle = len(DATA) // 2
+    server.files["/net.pth"] = Served(DATA[:middle] + bytes([DATA[middle] ^ 1]) + DATA[middle + 1 :])
+    declare(place, f"net: {{url: '{server.url}/net.pth'}}")
+    ran = place.invoke("data", "weights", "tiny", "--json")
+    assert ran.code == 1
+    assert "damaged: the checksum of archive/data.pkl is another one" in rows(ran)["net"]["why"]
+    assert (target(place, "net.pth").exists(), (place.root / "checksums").exists()) == (False, False)
+
+
 def test_an_unknown_checksum_is_recorded_and_holds_from_then_on(place: Place, server: Server) -> None:
     server.files["/net.pth"] = Served(DATA)
     declare(place, f"net: {{url: '{server.url}/net.pth'}}")

@@ -8,8 +8,8 @@
 Runs in the implementation's own environment, with mmdet 3.x (:mod:`.capture_mmdet3`) or mmdet 2.x
 (:mod:`.capture_mmdet2`), on the CPU; the comparison needs NumPy only. The dump begins with the data: the
 batch as the model gets it (``data.inputs``), boxes, labels, sizes of each image. With ``--batch`` the data
-are another dump's, so that what differs then is the model's. After that comes the output of every module in
-the order in which they end, inner ones before outer ones.
+are another dump's, those of the iterations too, so that what differs then is the model's. After that comes
+the output of every module in the order in which they end, inner ones before outer ones.
 
 Of DDQ DETR and two images of 330x200 pixels that is 4 GB. ``--values`` keeps at most so many of each output,
 spread evenly over it, and its shape; what differs elsewhere is seen in the modules that follow. ``--scale``
@@ -25,7 +25,8 @@ its output in its own way.
 
 ``--imports`` are modules that register what the configuration names and does not import itself. With
 ``--iterations`` the model is trained that long with the configuration's optimizer, images in the order of the
-data set, random numbers from the seed: loss terms and gradient norms go to ``--scalars`` (JSON lines).
+data set, random numbers from the seed: loss terms and gradient norms go to ``--scalars`` (JSON lines). The
+dump holds the data of each iteration as well: ``data`` of call 1, 2, ...
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from . import convert, dumps, files, mappings, modules, parity, runtime
 
@@ -114,15 +115,27 @@ def _capture(args: argparse.Namespace) -> tuple[dumps.Arrays, list[dict[str, flo
     points = points_of(json.loads(args.points.read_text()) if args.points else {}, args.side, model)
     recorder = Recorder(args.values)
     seed = args.seed or 0
-    if args.batch is not None:
-        batch = from_dump(dumps.read(args.batch))
-    else:
-        batch = side.load(cfg, model, args.split, args.images, seed)
-    recorder.add(modules.DATA, data(batch))
+    batches = _batches(args, functools.partial(side.load, cfg, model, args.split), recorder, seed)
+    batch = next(batches)  # before anything is watched: the preprocessor is a module, too
     with recorder.watch(model, points):
         run(side, model, batch, args.mode, seed)
-    rows = train(side, cfg, model, args.split, len(args.images), args.iterations, seed)
-    return recorder.arrays, rows
+    return recorder.arrays, train(side, cfg, model, batches, seed)
+
+
+def _batches(
+    args: argparse.Namespace, load: Callable[[Sequence[int], int], Batch], recorder: Recorder, seed: int
+) -> Iterator[Batch]:
+    """The batch that is looked at, then those of the iterations, each recorded."""
+    other = dumps.read(args.batch) if args.batch is not None else None
+    size = len(args.images)
+    for iteration in range(args.iterations + 1):
+        images = range((iteration - 1) * size, iteration * size) if iteration else args.images
+        if other is not None:
+            batch = from_dump(other, iteration)
+        else:
+            batch = load(images, seed + max(iteration - 1, 0))
+        recorder.add(modules.DATA, data(batch))
+        yield batch
 
 
 def resize(pipeline: Sequence[Any], scale: tuple[int, int]) -> None:
@@ -300,13 +313,15 @@ def data(batch: Batch) -> dict[str, Any]:
     return found
 
 
-def from_dump(dump: Mapping[str, Any]) -> Batch:
-    """The data in a dump. Raises ValueError if it has none."""
+def from_dump(dump: Mapping[str, Any], iteration: int = 0) -> Batch:
+    """The data in a dump, those that were looked at (0) or of an iteration. Raises ValueError if it has
+    none."""
     import torch
 
-    parts = {key.split("|")[3]: value for key, value in dump.items() if key.split("|")[1] == modules.DATA}
+    place = [modules.DATA, str(iteration)]
+    parts = {key.split("|")[3]: value for key, value in dump.items() if key.split("|")[1:3] == place}
     if "inputs" not in parts:
-        raise ValueError("the dump holds no data")
+        raise ValueError("the dump holds no data" + (f" of iteration {iteration}" if iteration else ""))
     images = []
     for number in range(len(parts["inputs"])):
         mine = {key.partition(".")[2]: v for key, v in parts.items() if key.startswith(f"{number}.")}
@@ -345,20 +360,17 @@ def run(side: Any, model: Any, batch: Batch, mode: str, seed: int) -> None:
         side.predict(model, batch)
 
 
-def train(
-    side: Any, cfg: Any, model: Any, split: str, size: int, iterations: int, seed: int
-) -> list[dict[str, float]]:
-    """Train some iterations; a row of loss terms and the gradient's norm, before clipping, for each."""
+def train(side: Any, cfg: Any, model: Any, batches: Iterable[Batch], seed: int) -> list[dict[str, float]]:
+    """Train an iteration with each batch; a row of loss terms and the gradient's norm, before clipping, for
+    each."""
     import torch
 
-    if not iterations:
-        return []
-    model.train()
-    optimizer, limit = side.optimizer(cfg, model)
-    rows = []
-    for step in range(iterations):
-        images = range(step * size, (step + 1) * size)
-        batch = side.load(cfg, model, split, images, seed + step)
+    optimizer: Any = None
+    rows: list[dict[str, float]] = []
+    for step, batch in enumerate(batches):
+        if optimizer is None:
+            model.train()
+            optimizer, limit = side.optimizer(cfg, model)
         torch.manual_seed(seed + step)
         total, terms = side.losses(model, batch)
         model.zero_grad()

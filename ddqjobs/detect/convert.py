@@ -15,7 +15,8 @@ safely or does not fit the model. The report is JSON::
                      with the model's own. mmdet takes a checkpoint without it for one of before version 1,
                      renames keys, and would run DDQ FCN and DDQ R-CNN with their auxiliary predictors
     optimizer        null, or {"parameters", "with_state", "fits"}: whether its state is that of the model's
-                     parameters, in number and shapes. It is not taken over: a training begins anew
+                     parameters, in number and shapes. It is not taken over: a training begins anew. Null too
+                     where what is called optimizer is none
     averaged         whether the weights are a moving average (mmengine's EMAHook, mmcv 1.x's): both put it in
                      the place of the weights when they save; those that it was made of are dropped
     meta             names of the checkpoint's meta data that are kept; classes and palette of mmcv 1.x become
@@ -69,10 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         model = runtime.build_model(runtime.load_config(args.config, args.cfg_options))
         parameters = [tuple(p.shape) for p in model.parameters()]
         report = convert(checkpoint, model.state_dict(), args.source, args.out, args.mapping, parameters)
+        files.replace_json(args.report, report)
     except (ValueError, OSError) as error:
         print(f"convert: {error}", file=sys.stderr)
         return 2
-    files.replace_json(args.report, report)
     if report["metadata"] == "repaired":
         print("convert: warning: the checkpoint had no versions of its modules; they are the model's now")
     print(f"convert: {report['tensors']} tensors, {len(report['dropped'])} dropped")
@@ -130,7 +131,7 @@ def fit(state: Any, target: Any, mapping: Mapping, source: Path) -> Fitted:
     dropped = {**_tied(weights, target), **_averages(weights, target)}
     kept = OrderedDict((key, value) for key, value in weights.items() if key not in dropped)
     _check(kept, target, source)
-    found, known = getattr(state, "_metadata", None), getattr(target, "_metadata", None)
+    found, known = _versions(state, mapping, _prefix(state)), getattr(target, "_metadata", None)
     repaired = known is not None and _lacks_versions(found, known)
     kept._metadata = known if repaired else found  # type: ignore[attr-defined]
     renamed = {old: new for new, old in named.items() if new != old}
@@ -142,8 +143,23 @@ def _named(target: Any, mapping: Mapping) -> Any:
     if mapping.direction == 1:
         return target
     named = OrderedDict((mapping(key), value) for key, value in target.items())
-    named._metadata = getattr(target, "_metadata", None)  # type: ignore[attr-defined]
+    named._metadata = _versions(target, mapping, 0)  # type: ignore[attr-defined]
     return named
+
+
+def _versions(state: Any, mapping: Mapping, skip: int) -> Any:
+    """``_metadata`` of a state_dict, its modules called as their weights will be, the first ``skip`` letters
+    left out; None if it has none."""
+    metadata = getattr(state, "_metadata", None)
+    if not isinstance(metadata, dict):
+        return None
+    inner = [name for name in metadata if isinstance(name, str) and f"{name}."[:skip] == PARALLEL[:skip]]
+    return OrderedDict((mapping(f"{name}.x"[skip:])[:-2], metadata[name]) for name in inner)
+
+
+def _prefix(state: Any) -> int:
+    """How many letters DistributedDataParallel has put before each name."""
+    return len(PARALLEL) if state and all(key.startswith(PARALLEL) for key in state) else 0
 
 
 def _rename(state: Any, mapping: Mapping) -> dict[str, str]:
@@ -153,7 +169,9 @@ def _rename(state: Any, mapping: Mapping) -> dict[str, str]:
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
             raise runtime.CannotLoad(f"the state_dict holds {str(key)[:80]!r}, which is no tensor")
-    skip = len(PARALLEL) if state and all(key.startswith(PARALLEL) for key in state) else 0
+        if not _plain(value):
+            raise runtime.CannotLoad(f"the state_dict holds {key[:80]!r}, which is no plain tensor")
+    skip = _prefix(state)
     named: dict[str, str] = {}
     for key in state:
         new = mapping(key[skip:])
@@ -161,6 +179,13 @@ def _rename(state: Any, mapping: Mapping) -> dict[str, str]:
             raise runtime.CannotLoad(f"two weights become {new}")
         named[new] = key
     return named
+
+
+def _plain(value: Any) -> bool:
+    import torch
+
+    nested = getattr(value, "is_nested", False)  # torch 1.9 has none
+    return value.layout is torch.strided and not nested and value.device.type != "meta"
 
 
 def _tied(state: dict[str, Any], target: Any) -> dict[str, str]:
@@ -204,8 +229,12 @@ def _check(state: dict[str, Any], target: Any, source: Path) -> None:
 
 def _lacks_versions(found: Any, known: Any) -> bool:
     """Whether a module has a version in the model and none in the checkpoint."""
-    versions = {name: (found or {}).get(name, {}).get("version") for name in known}
-    return any(known[name].get("version") is not None and versions[name] is None for name in known)
+    return any(_version(known, name) is not None and _version(found, name) is None for name in known)
+
+
+def _version(metadata: Any, name: str) -> Any:
+    entry = (metadata or {}).get(name)
+    return entry.get("version") if isinstance(entry, dict) else None
 
 
 def _meta(meta: Any) -> dict[str, Any]:
@@ -218,12 +247,15 @@ def _meta(meta: Any) -> dict[str, Any]:
 
 
 def _optimizer(optimizer: Any, parameters: Sequence[tuple[int, ...]]) -> dict[str, Any] | None:
-    """What an optimizer's state is about; see the module."""
+    """What an optimizer's state is about; None for what is no state of an optimizer. See the module."""
     if not isinstance(optimizer, dict) or "param_groups" not in optimizer:
         return None
-    numbers = [n for group in optimizer["param_groups"] for n in group["params"]]
-    state = optimizer.get("state", {})
-    moments = {n: tuple(state[n]["exp_avg"].shape) for n in numbers if "exp_avg" in state.get(n, {})}
+    try:
+        numbers = [n for group in optimizer["param_groups"] for n in group["params"]]
+        state = optimizer.get("state", {})
+        moments = {n: tuple(state[n]["exp_avg"].shape) for n in numbers if "exp_avg" in state.get(n, {})}
+    except (AttributeError, KeyError, TypeError):
+        return None
     fits = len(numbers) == len(parameters) and all(moments[n] == parameters[n] for n in moments)
     return {"parameters": len(numbers), "with_state": len(moments), "fits": fits}
 

@@ -128,21 +128,23 @@ def build_model(cfg: Any) -> Any:
 def load_checkpoint(path: Path) -> Any:
     """The dictionary of a checkpoint on the CPU; nothing but tensors, plain data and training history.
 
-    Raises CannotLoad, in one line, for a file that is missing, torn, no checkpoint, or asks for code.
+    Raises CannotLoad, in one line, for a file that is missing, torn, damaged, no checkpoint, or asks for
+    code.
     """
     import torch
 
-    why = files.torn(path)
+    why = files.damaged(path)
     if why:
         raise CannotLoad(f"{path}: {why}")
     try:
         value = torch.load(str(path), map_location="cpu", **_only_weights())
     except Exception as error:  # pickle's and torch's own errors have no common base
-        asked = _GLOBAL.search(str(error))
-        why = f"asks for {asked.group(1)}, which is no part of a checkpoint" if asked else _first_line(error)
-        raise CannotLoad(f"{path}: {why}; not loaded") from error
+        raise CannotLoad(f"{path}: {_why(error)}; not loaded") from error
     if not isinstance(value, dict):
         raise CannotLoad(f"{path}: holds a {type(value).__name__}, not a dictionary")
+    state = value.get("state_dict", value)
+    if not isinstance(state, dict):
+        raise CannotLoad(f"{path}: its state_dict is a {type(state).__name__}, not a dictionary")
     return value
 
 
@@ -168,6 +170,15 @@ def save(value: Any, path: Path, check: Callable[[Path], None] | None = None) ->
 
     path.parent.mkdir(parents=True, exist_ok=True)
     files.replace(path, write)
+
+
+def _why(error: BaseException) -> str:
+    asked = _GLOBAL.search(str(error))
+    if asked:
+        return f"asks for {asked.group(1)}, which is no part of a checkpoint"
+    if "weights_only" in str(error):  # torch's advice is to load it all the same, or to ask its makers
+        return "is no checkpoint that can be read without running code from it"
+    return _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:
