@@ -107,3 +107,13 @@ def test_checkpoint_that_lacks_weights_is_not_tested(job: Job) -> None:
     code, text = job.run(1, *words)
     assert code == 2
     assert "lacks 194 weights" in text
+
+
+@pytest.mark.training
+def test_a_training_by_iterations_is_refused_in_one_line_before_it_begins(job: Job) -> None:
+    config = job.root / "iterations.py"
+    by_iterations = "dict(_delete_=True, type='IterBasedTrainLoop', max_iters=4)"
+    config.write_text(f"_base_ = {str(CONFIG)!r}\ntrain_cfg = {by_iterations}\n")
+    code, text = job.run(9, "ddqjobs.detect.train", config, "--work-dir", job.work_dir(9))
+    assert code == 2
+    assert text.splitlines()[-1].startswith("train: IterBasedTrainLoop: only a training by epochs goes on")
