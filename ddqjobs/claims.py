@@ -6,8 +6,8 @@ exist, hard or symbolic, is atomic on local file systems, NFS and Lustre alike.
 *Reservations* (``reservations/<run>~<k>``) decide which command line submits a run. Slot ``k`` may be
 taken only when the ticket of slot ``k-1`` has ended or is void, and taking it is exclusive; so two terminals
 never both submit a run, and a command line that died between two lines leaves its ticket's name behind,
-by which the next one voids it. A reservation is a symbolic link whose target is its content: whole as soon
-as it exists, in one call to the file system where a file takes five.
+by which the next one voids it. The reservations of one submission are hard links to one file that lists its
+runs: whole as soon as they exist, in one call to the file system each, and none of them takes an inode.
 
 *Claims* (``claims/<ticket>``) decide whether a ticket may run: the job that starts creates it (``run``),
 or a command line that voids the ticket (``void``). Whoever comes second stops.
@@ -15,14 +15,17 @@ or a command line that voids the ticket (``void``). Whoever comes second stops.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import NamedTuple
 
 import msgspec
 
+from ddqjobs.ledger import ticket_of
 from ddqjobs.model import Frozen, Owner
 from ddqjobs.process import alive, myself
 
@@ -39,10 +42,18 @@ SUBMITTED_MEANWHILE = "another terminal submitted it meanwhile"
 
 
 class Reservation(Frozen, frozen=True, kw_only=True):
-    """Content of a reservation: the ticket that will run, and the process that is submitting it."""
+    """What a reservation says: the ticket that will run, and the process that is submitting it."""
 
     ticket: str
     owner: Owner
+
+
+class _Content(Frozen, frozen=True, kw_only=True):
+    """What stands in a reservation: the runs of its submission, by element index."""
+
+    token: str
+    owner: Owner
+    runs: list[str]
 
 
 def create_exclusively(path: Path, content: bytes, *, durable: bool = False) -> bool:
@@ -113,10 +124,15 @@ class Claims:
         temporary.replace(path)
         _sync(path.parent)
 
+    def sheet(self, token: str, runs: Sequence[str]) -> Sheet:
+        """For the reservations of a submission of these runs, in this order."""
+        return Sheet(self.reservations, token, runs, myself())
+
     def reserve(
-        self, run: str, ticket: str, past: frozenset[str], tickets_of: TicketsOf, patience_s: float
+        self, run: str, sheet: Sheet, past: frozenset[str], tickets_of: TicketsOf, patience_s: float
     ) -> str:
-        """Reserves ``run`` for ``ticket``. Returns an empty string on success, else why not.
+        """Reserves ``run`` for its ticket of the sheet. Returns an empty string on success; else why not, and
+        the sheet is without it.
 
         ``past`` are the run's tickets that had ended when it was decided to submit it again: each had one
         slot, so as many slots are past. ``tickets_of`` reads the ledger afresh. A ticket found in a slot but
@@ -124,14 +140,14 @@ class Claims:
         if not, nobody can write its intent any more, so the ticket is voided and the next slot is tried. A
         process on another host counts as alive for ``patience_s`` seconds.
         """
-        reservation = Reservation(ticket=ticket, owner=myself())
         slot = len(past)
         while True:
             path = self.reservations / f"{run}~{slot}"
-            if take(path, reservation):
+            if sheet.take(path, run):
                 return ""
             refusal = self._refusal(path, past, tickets_of, run, patience_s)
             if refusal:
+                sheet.drop(run)
                 return refusal
             slot += 1
 
@@ -139,7 +155,7 @@ class Claims:
         self, path: Path, past: frozenset[str], tickets_of: TicketsOf, run: str, patience_s: float
     ) -> str:
         """Why the slot after ``path`` may not be taken; empty if its ticket will never run (again)."""
-        taken = _read(path)
+        taken = _read(path, run)
         if taken is None:
             return f"its reservation {path} cannot be read; remove it if nobody else is submitting"
         if taken.ticket in past:
@@ -161,26 +177,80 @@ class Claims:
         return ""
 
 
-def take(path: Path, reservation: Reservation) -> bool:
-    """Makes a reservation unless there is one. True if it is this one. Raises OSError."""
-    content = msgspec.json.encode(reservation).decode()
-    try:
-        path.symlink_to(content)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return take(path, reservation)
-    except FileExistsError:
-        # An NFS client whose first answer was lost asks again, and hears that its own link exists.
-        return _read(path) == reservation
-    return True
+class Sheet:
+    """The file that the reservations of one submission are links to, and the runs of it that are left.
+
+    A run's place in the list is its element's index. Where one is refused, those after it move up: they are
+    links to a new file, while those before it stay where they are in both.
+    """
+
+    def __init__(self, folder: Path, token: str, runs: Sequence[str], owner: Owner) -> None:
+        self._folder = folder
+        self._content = _Content(token=token, owner=owner, runs=list(runs))
+        self._file: Path | None = None  # made when it is needed, under a name of its own
+        self._links = 0
+
+    def __enter__(self) -> Sheet:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._leave()
+
+    @property
+    def runs(self) -> list[str]:
+        """By element index: those that were not refused."""
+        return self._content.runs
+
+    def take(self, path: Path, run: str) -> bool:
+        """Makes a run's reservation unless there is one. True if it is this one. Raises OSError."""
+        if self._file is None and os.path.lexists(path):
+            return False
+        file = self._file or self._write()
+        try:
+            # Bare os.link: Path.hardlink_to takes three times as long.
+            os.link(file, path)
+        except FileExistsError:
+            # An NFS client whose first answer was lost asks again, and hears that its own link exists.
+            return _read(path, run) == _reservation(self._content, run)
+        except OSError as full:
+            if full.errno != errno.EMLINK or not self._links:
+                raise
+            self._leave()  # a file has only so many links: the next ones are of another
+            return self.take(path, run)
+        self._links += 1
+        return True
+
+    def drop(self, run: str) -> None:
+        """It is another's."""
+        self._content.runs.remove(run)
+        self._leave()
+
+    def _write(self) -> Path:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f".{self._content.token}.{os.getpid()}.{os.urandom(4).hex()}"
+        self._file = path  # also half of one goes
+        path.write_bytes(msgspec.json.encode(self._content))
+        _sync(path)  # no power failure leaves links to an empty file
+        return path
+
+    def _leave(self) -> None:
+        """Takes the file's own name away; it lives as long as it has links."""
+        if self._file is not None:
+            self._file.unlink(missing_ok=True)
+        self._file, self._links = None, 0
 
 
-def _read(path: Path) -> Reservation | None:
+def _read(path: Path, run: str) -> Reservation | None:
     try:
-        # Path.readlink would tidy it up as a path.
-        return msgspec.json.decode(os.readlink(path), type=Reservation)  # noqa: PTH115
-    except (OSError, msgspec.MsgspecError):
+        return _reservation(msgspec.json.decode(path.read_bytes(), type=_Content), run)
+    except (OSError, msgspec.MsgspecError, ValueError):  # the last one: the run is not listed
         return None
+
+
+def _reservation(content: _Content, run: str) -> Reservation:
+    return Reservation(ticket=ticket_of(content.token, content.runs.index(run)), owner=content.owner)
 
 
 def _age_s(path: Path) -> float:

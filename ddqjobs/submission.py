@@ -31,7 +31,7 @@ from ddqjobs.claims import SUBMITTED_MEANWHILE
 from ddqjobs.digest import with_upstream
 from ddqjobs.errors import DdqjobsError, EnvironmentNotReadyError, SchedulerError, StateError
 from ddqjobs.estimate import Estimate, estimates
-from ddqjobs.history import RunHistory
+from ddqjobs.history import History, RunHistory
 from ddqjobs.ledger import Intent, Submitted, Voided, Wanted, ticket_of
 from ddqjobs.model import IN_QUEUE, Frozen, Plan, PlannedRun, Resources, Run, Status
 from ddqjobs.nodes import bad_nodes
@@ -397,31 +397,27 @@ class Submitter:
         self, token: str, runs: Sequence[Run], jobs: Mapping[str, str], outcome: Outcome
     ) -> tuple[list[Run], dict[str, str]]:
         """(runs whose reservation is ours, run -> why another one has it)."""
-        reserved: list[Run] = []
-        refused: dict[str, str] = {}
         history, patience = self._workspace.history(), seconds(self._workspace.site.submit_timeout)
-        for run in runs:
-            why = self._lacks(run, jobs, outcome)
-            if why:
-                refused[run.name] = why
-                continue
-            story = history.of(run.name)
-            if moved_on(self._planned[run.name], story):
-                refused[run.name] = SUBMITTED_MEANWHILE
-                continue
-            try:
-                past = frozenset(t.name for t in story.tickets if t.ended)
-                ticket = ticket_of(token, len(reserved))
-                why = self._workspace.claims.reserve(
-                    run.name, ticket, past, self._workspace.tickets_of, patience
-                )
-            except OSError as error:
-                raise _disk(self._workspace.results, error) from error
-            if why:
-                refused[run.name] = why
-            else:
-                reserved.append(run)
-        return reserved, refused
+        refused = {run.name: why for run in runs if (why := self._why_not(run, history, jobs, outcome))}
+        free = [run for run in runs if run.name not in refused]
+        claims, tickets_of = self._workspace.claims, self._workspace.tickets_of
+        try:
+            with claims.sheet(token, [run.name for run in free]) as sheet:
+                for run in free:
+                    past = frozenset(t.name for t in history.of(run.name).tickets if t.ended)
+                    why = claims.reserve(run.name, sheet, past, tickets_of, patience)
+                    if why:
+                        refused[run.name] = why
+        except OSError as error:
+            raise _disk(self._workspace.results, error) from error
+        return [run for run in free if run.name not in refused], refused
+
+    def _why_not(self, run: Run, history: History, jobs: Mapping[str, str], outcome: Outcome) -> str:
+        """Why a run of the plan must not be submitted now; empty if nothing speaks against it."""
+        why = self._lacks(run, jobs, outcome)
+        if not why and moved_on(self._planned[run.name], history.of(run.name)):
+            return SUBMITTED_MEANWHILE
+        return why
 
     def _lacks(self, run: Run, jobs: Mapping[str, str], outcome: Outcome) -> str:
         """What would make the run start without its input; empty if nothing does."""

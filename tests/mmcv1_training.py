@@ -2,7 +2,8 @@
 
     python mmcv1_training.py WORK_DIR WORKERS WHAT AT
 
-WHAT happens to the process after iteration AT: ``stop``, ``kill`` or ``nothing``.
+WHAT happens to the process after iteration AT: ``stop``, ``kill`` or ``nothing``; ``by iterations`` is a
+training that has AT of them and no epochs.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ stand_in: Any = types.ModuleType("torchvision")
 stand_in.__spec__ = importlib.machinery.ModuleSpec("torchvision", None)
 sys.modules["torchvision"] = stand_in
 
-from mmcv.runner import HOOKS, EpochBasedRunner, Hook  # noqa: E402
+from mmcv.runner import HOOKS, EpochBasedRunner, Hook, IterBasedRunner  # noqa: E402
 from mmcv.utils import get_logger, import_modules_from_strings  # noqa: E402
 
 IMAGES, BATCH, EPOCHS = 12, 2, 2
@@ -93,9 +94,10 @@ def main(work_dir: str, workers: int, what: str, at: int) -> None:
     model = Model()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
     logger = get_logger("mmcv1", log_level="INFO")
-    runner = EpochBasedRunner(
-        model, optimizer=optimizer, work_dir=work_dir, logger=logger, meta={"seed": 1}, max_epochs=EPOCHS
-    )
+    kind, length = EpochBasedRunner, {"max_epochs": EPOCHS}
+    if what == "by iterations":
+        kind, length = IterBasedRunner, {"max_iters": at}
+    runner = kind(model, optimizer=optimizer, work_dir=work_dir, logger=logger, meta={"seed": 1}, **length)
     runner.timestamp = time.strftime("%Y%m%d_%H%M%S", time.localtime())
     runner.register_training_hooks(
         lr_config={"policy": "step", "step": [1], "warmup": "linear", "warmup_iters": 5, "warmup_ratio": 0.1},

@@ -161,6 +161,7 @@ class Training:
     def __init__(self, root: Path, workers: int = 0, processes: int = 1, **options: Any) -> None:
         self.root, self.workers, self.processes = root, workers, processes
         self.every = str(options.pop("every", 1000))
+        self.train_cfg = options.pop("train_cfg", None)
         self.options = options
         self.attempts = 0
         root.mkdir()
@@ -186,6 +187,7 @@ class Training:
         warnings.simplefilter("ignore")  # torch's and mmengine's own
         self.environment(rank)
         cfg = config(self.work_dir, self.workers, **self.options)
+        cfg.train_cfg = self.train_cfg or cfg.train_cfg
         cfg.custom_hooks += [{"type": "ResumeHook", "every": self.every, "keep": 2}, *hooks]
         if self.processes > 1:
             cfg.launcher = "pytorch"

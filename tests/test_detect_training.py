@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -36,13 +38,24 @@ class Job:
             "DDQJOBS_ATTEMPT": str(attempt),
             "DDQJOBS_STOP": str(self.root / "run" / "attempts" / str(attempt) / "stop"),
             "DDQJOBS_CLAIM": str(self.root / "claim"),
+            "DDQJOBS_ATTEMPT_DIR": str(self.root / "run" / "attempts" / str(attempt)),
+            "DDQJOBS_GPUS": "2",  # processes, where a launcher starts them
             "OMP_NUM_THREADS": "1",
         }
         argv = [sys.executable, "-m", *map(str, words)]
         output = subprocess.STDOUT
-        return subprocess.Popen(
-            argv, env={**os.environ, **variables}, text=True, stdout=subprocess.PIPE, stderr=output
-        )
+        deaf = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as the launch script starts a training
+        try:
+            return subprocess.Popen(
+                argv,
+                env={**os.environ, **variables},
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                start_new_session=True,
+            )
+        finally:
+            signal.signal(signal.SIGTERM, deaf)
 
     def run(self, attempt: int, *words: object) -> tuple[int, str]:
         process = self.start(attempt, *words)
@@ -107,3 +120,40 @@ def test_checkpoint_that_lacks_weights_is_not_tested(job: Job) -> None:
     code, text = job.run(1, *words)
     assert code == 2
     assert "lacks 194 weights" in text
+
+
+@pytest.mark.training
+def test_a_training_by_iterations_is_refused_in_one_line_before_it_begins(job: Job) -> None:
+    config = job.root / "iterations.py"
+    by_iterations = "dict(_delete_=True, type='IterBasedTrainLoop', max_iters=4)"
+    config.write_text(f"_base_ = {str(CONFIG)!r}\ntrain_cfg = {by_iterations}\n")
+    code, text = job.run(9, "ddqjobs.detect.train", config, "--work-dir", job.work_dir(9))
+    assert code == 2
+    assert text.splitlines()[-1].startswith("train: IterBasedTrainLoop: only a training by epochs goes on")
+
+
+@pytest.mark.training
+def test_processes_of_a_launcher_save_when_everyone_is_told_to_terminate(
+    tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slurm sends TERM to every process of a job that it preempts, torch's launcher among them."""
+    run = Job(tmp_path)
+    (tmp_path / "data").symlink_to(job.root / "data")
+    port = run.run(0, "ddqjobs.detect.launch", "--port", 21000)[1].strip()
+    launch = ["ddqjobs.detect.launch", "torchrun", sys.executable, "-m", "ddqjobs.detect.train", CONFIG]
+    first = run.work_dir(1)
+    monkeypatch.setenv("DDQJOBS_PORT", port)
+    process = run.start(1, *launch, "--work-dir", first, *OPTIONS)
+    while process.poll() is None and (progress.read(first) or progress.Stretch(0, 0)).end < 2:
+        time.sleep(0.1)
+    assert process.poll() is None, process.communicate()[0]
+    os.killpg(process.pid, signal.SIGTERM)
+    (first.parent / "stop").touch()
+    text, _ = process.communicate(timeout=300)
+    assert json.loads((first.parent / "stopped.json").read_text())["saved"], text
+    second = run.work_dir(2)
+    code, text = run.run(2, *launch, "--work-dir", second, *OPTIONS)
+    assert code == 0, text
+    before, after = progress.read(first), progress.read(second)
+    assert before is not None
+    assert after == progress.Stretch(before.end, 6)  # 8 images, 2 processes, 2 at a time, 3 epochs

@@ -127,6 +127,19 @@ def test_a_loss_that_is_no_number_ends_the_training(
     assert [place.batches for place, _ in checkpoints.places(training.work_dir)] == [3, 2]
 
 
+def test_a_training_by_iterations_is_refused_in_one_line_before_it_begins(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    training = Training(tmp_path / "run", train_cfg={"by_epoch": False, "max_iters": 9})
+    assert training.attempt() == 1
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert last.endswith(
+        "IterBasedTrainLoop: only a training by epochs goes on where it was interrupted; say max_epochs, "
+        "or leave ResumeHook out"
+    )
+    assert training.rows() == []
+
+
 @pytest.mark.parametrize(("processes", "at"), [(2, (4,)), (4, (1, 2))])
 def test_several_processes_stop_together_and_go_on(
     processes: int, at: tuple[int, ...], tmp_path: Path

@@ -117,3 +117,14 @@ def test_a_killed_training_repeats_what_came_after_its_last_checkpoint(
     assert training.repeated() == 10 - 8
     last = {(row["epoch"], row["iter"]): row for row in training.rows()}
     assert list(last.values()) == undisturbed
+
+
+def test_a_training_by_iterations_is_refused_in_one_line_before_it_begins(mmcv: Path, tmp_path: Path) -> None:
+    training = Training(tmp_path / "run", mmcv, 0)
+    done = training.attempt("by iterations", 9)
+    assert done.code == 1
+    assert done.stderr.splitlines()[-1].endswith(
+        "IterBasedRunner: only a training by epochs goes on where it was interrupted; say max_epochs, "
+        "or leave ResumeHook out"
+    )
+    assert training.rows() == []

@@ -60,10 +60,14 @@ class Training:
         """As Slurm calls it."""
         return self.project.workspace("storm").history().of(self.run).tickets[-1].job
 
+    def stretch(self, attempt: int) -> progress.Stretch:
+        """Iterations that were done before an attempt and at its end; none before it has begun."""
+        return progress.read(self.attempts / str(attempt) / "work_dir") or progress.Stretch(0, 0)
+
     def done(self, attempt: int) -> int:
         """Iterations that an attempt has done itself."""
-        found = progress.read(self.attempts / str(attempt) / "work_dir")
-        return found.end - found.start if found else 0
+        found = self.stretch(attempt)
+        return found.end - found.start
 
     def until_under_way(self, attempt: int) -> str:
         """Waits until that attempt has done three iterations; the node it runs on."""
@@ -158,6 +162,9 @@ def test_a_training_that_everything_happens_to_logs_the_losses_of_one_that_is_le
     assert isinstance(attempts, int)
     assert isinstance(repeated, int)
     assert attempts == len(STROKES) + 1
+    seams = [(training.stretch(n).end, training.stretch(n + 1).start) for n in range(1, attempts)]
+    announced = [seam for stroke, seam in zip(STROKES, seams, strict=True) if stroke not in (crash, part)]
+    assert [start - end for end, start in announced] == [0] * 5
     # Only the crash and the cut-off were not announced: each costs one interval at most, and an iteration in
     # which the attempt that was given up finds out.
     assert repeated <= 2 * SAVE_EVERY + 1

@@ -23,8 +23,13 @@ _WORKER_OPTIONS = (
 )
 
 
+ONLY_EPOCHS = (
+    "only a training by epochs goes on where it was interrupted; say max_epochs, or leave ResumeHook out"
+)
+
+
 class CannotPosition(ValueError):
-    """A data loader that has no batches to count; the message says why."""
+    """A training that could not go on where it was interrupted; the message says why, in one line."""
 
 
 class Sample(NamedTuple):

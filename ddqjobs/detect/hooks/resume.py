@@ -31,8 +31,9 @@ class ResumeHook(Hook):  # type: ignore[misc]
     """Finds the checkpoint to go on from, and takes new ones: every ``every`` (iterations, or minutes as
     ``15m``), before a validation, and on the stop file; the last ``keep`` stay.
 
-    Raises stopping.Stopped (exit code 75) on the stop file or when the attempt was given up, and
-    stopping.Diverged when the loss is NaN.
+    Raises stopping.Stopped (exit code 75) on the stop file or when the attempt was given up,
+    stopping.Diverged when the loss is NaN, and batches.CannotPosition before the first iteration of a
+    training that is not by epochs.
     """
 
     priority = "VERY_HIGH"
@@ -44,7 +45,7 @@ class ResumeHook(Hook):  # type: ignore[misc]
         self.begun: dict[str, Any] | None = None  # what the checkpoint that was resumed from holds for us
         self.saving: dict[str, Any] | None = None  # what the one that is being written is to hold
         self.progress: progress.Progress | None = None
-        self.active = False  # whether the training can go on where it was interrupted
+        self.active = False  # whether this is a training
         self._finite: Any = True
         self._bad = 0
 
@@ -54,9 +55,7 @@ class ResumeHook(Hook):  # type: ignore[misc]
         if not isinstance(loop, BaseLoop):
             return  # a test or a validation alone: the training's loop is not even built
         if type(loop) is not EpochBasedTrainLoop:
-            name = type(loop).__name__
-            runner.logger.warning(f"{name}: only trainings by epochs go on where they were interrupted")
-            return
+            raise batches.CannotPosition(f"{type(loop).__name__}: {batches.ONLY_EPOCHS}")
         self.active = True
         runtime.allow_checkpoints()
         runner._train_loop = EpochLoop(loop, self)
@@ -98,12 +97,8 @@ class ResumeHook(Hook):  # type: ignore[misc]
             checkpoint["meta"].update(epoch=runner.epoch, iter=runner.iter)
             checkpoint[KEY] = self.saving
 
-    def after_train_iter(self, runner: Any, outputs: Any = None, **_: Any) -> None:
-        """Note whether the loss is finite, without waiting for it; a training that cannot go on just ends."""
-        if not self.active:
-            seen = self._agree(runner, self.watch.look(runner.iter, True)._replace(due=0.0))
-            if seen.stop or seen.lost:
-                self._end(runner, f"at iteration {runner.iter + 1}", saved=False)
+    def after_train_iter(self, _runner: Any, outputs: Any = None, **_: Any) -> None:
+        """Note whether the loss is finite, without waiting for it."""
         loss = outputs.get("loss") if isinstance(outputs, dict) else None
         self._finite = torch.isfinite(torch.as_tensor(loss)).all() if loss is not None else True
 

@@ -30,7 +30,8 @@ class ResumeHook(Hook):  # type: ignore[misc]
     """Finds the checkpoint to go on from, and takes new ones: every ``every`` (iterations, or minutes as
     ``15m``), at the end of an epoch, and on the stop file; the last ``keep`` stay.
 
-    Raises stopping.Stopped (exit code 75) and stopping.Diverged as the hook for mmengine does.
+    Raises stopping.Stopped (exit code 75), stopping.Diverged and batches.CannotPosition as the hook for
+    mmengine does.
     """
 
     def __init__(self, every: str | None = None, keep: int | None = None) -> None:
@@ -47,9 +48,7 @@ class ResumeHook(Hook):  # type: ignore[misc]
     def before_run(self, runner: Any) -> None:
         """Take over the loop of an epoch, and an earlier attempt's checkpoint."""
         if not isinstance(runner, EpochBasedRunner):
-            name = type(runner).__name__
-            runner.logger.warning(f"{name}: only trainings by epochs go on where they were interrupted")
-            return
+            raise batches.CannotPosition(f"{type(runner).__name__}: {batches.ONLY_EPOCHS}")
         work_dir = Path(runner.work_dir)
         given = (runner.meta or {}).get("seed")
         seed = given if given is not None or self.rank else checkpoints.seed(self.job, work_dir)
