@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,3 +121,19 @@ def test_configurations_that_mmdet_brings() -> None:
 )
 def test_architectures(built: str, capability: int, runs: bool) -> None:
     assert verify._runs_on(built, capability) is runs
+
+
+def test_what_mmcv_was_compiled_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package in its place, since the real function crashes only as some compilers link it."""
+    place = tmp_path / "mmcv" / "ops" / "__init__.py"
+    place.parent.mkdir(parents=True)
+    (place.parent.parent / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    known = "def get_compiler_version(): return 'GCC 12'\ndef get_compiling_cuda_version(): "
+    place.write_text(known + "return '13.0'\n")
+    assert verify._compiled_with() == {"mmcv_compiler": "GCC 12", "mmcv_cuda": "13.0"}
+    place.write_text(known + "import os; os.kill(os.getpid(), 11)\n")
+    assert verify._compiled_with()["mmcv_note"].endswith("(signal 11)")
+    place.write_text(known + "raise OSError('no word')\n")
+    with pytest.raises(verify_ops.Wrong, match="OSError: no word"):
+        verify._compiled_with()

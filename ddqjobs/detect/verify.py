@@ -151,9 +151,10 @@ def _compiled_with() -> dict[str, str]:
         "print(get_compiler_version(), cuda(), sep=chr(10))"
     )
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=False)
+    if done.returncode < 0:
+        return {"mmcv_note": f"mmcv crashed when asked what it was compiled with (signal {-done.returncode})"}
     if done.returncode:
-        ending = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-        return {"mmcv_note": f"asking mmcv what it was compiled with failed ({ending})"}
+        raise Wrong(f"mmcv does not say what it was compiled with: {done.stderr.strip().splitlines()[-1]}")
     compiler, cuda = done.stdout.splitlines()[-2:]
     return {"mmcv_compiler": compiler, "mmcv_cuda": cuda}
 
