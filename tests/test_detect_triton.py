@@ -76,9 +76,12 @@ def test_deformable_attention_and_its_gradients(case: Any) -> None:
             assert float((a.double() - b).norm()) <= tolerance * float(b.norm())
 
 
+@pytest.mark.parametrize("most", [2048, 4])
 @pytest.mark.parametrize("case", CASES)
-def test_both_ways_to_the_gradients(case: Any) -> None:
-    """By pixels, as for a decoder, and by cells, as for an encoder; each gives the same bits again."""
+def test_both_ways_to_the_gradients(case: Any, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By pixels, as for a decoder, sorted in one part or in several, and by cells, as for an encoder; each
+    gives the same bits again."""
+    monkeypatch.setattr(attention, "_MOST", most)
     levels = attention.Levels(case[0], "cpu")
     value, location, weight, grad = inputs(case, torch.float64)
     location[:, 1::2] = location[:, :1]  # many samples in one cell, and in cells beside each other

@@ -100,5 +100,10 @@ def test_the_task_code_works_in_the_environment(name: str, files: tuple[str, ...
 
 @pytest.mark.training
 @pytest.mark.timeout(2 * _LIMIT_S)
-def test_the_triton_operators_in_its_interpreter(tools: Path, triton: Path) -> None:
-    run_inside("mini-new", ("test_detect_triton.py",), [tools, triton])
+@pytest.mark.parametrize(
+    "file",
+    ["test_detect_triton.py", "test_detect_triton_compiled.py"],
+    ids=["in the interpreter", "compiled"],
+)
+def test_the_triton_operators(file: str, tools: Path, triton: Path) -> None:
+    run_inside("mini-new", (file,), [tools, triton])

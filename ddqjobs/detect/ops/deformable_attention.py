@@ -1,15 +1,15 @@
 """Multi-scale deformable attention (Zhu et al., "Deformable DETR", ICLR 2021, equation 3) in Triton.
 
 Forward and backward, float32, bfloat16, float16 and float64, any head size and any number of levels and
-points.
-Deterministic: the same inputs give the same bits, in every mode of torch; nothing is added atomically.
-Samples are
-interpolated as by torch's ``grid_sample`` with ``align_corners=False`` and zeros outside.
+points. Deterministic: the same inputs give the same bits, in every mode of torch; nothing is added
+atomically. Samples are interpolated as by torch's ``grid_sample`` with ``align_corners=False`` and zeros
+outside.
 
-The backward pass sorts the samples by the cell of pixels that they fall into. Extra memory at its peak: 24
-bytes a sample and, with many queries, per cell with its four corners four rows of the accumulator's type.
-With few queries (a decoder's) it goes another way (:mod:`.deformable_few_kernels`): the same result but for
-the order of the sums, in fewer launches.
+The backward pass sorts the samples by the cell of pixels that they fall into. With many queries, as an
+encoder has, it goes by cells; extra memory at its peak: 24 bytes a sample and, per cell with its four
+corners, four rows of the accumulator's type. With few, as a decoder has, it goes by pixels
+(:mod:`.deformable_few_kernels`): the same result but for the order of the sums, in two launches, with 8 bytes
+per sample and per cell and part.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ from . import deformable_kernels as kernels
 Shapes = Tuple[Tuple[int, int], ...]
 _KNOWN = "_ddqjobs_levels"
 _BACKWARD = (4, 1)  # cells per program, and warps
-FEW = 1024  # queries; above, going by cells is faster (docs/performance.md)
-_GATHER = (32, 4, 4)  # pixels per program, samples at a time, and warps
+_SAMPLES = 512  # samples per program
+FEW = 4096  # queries; above, going by cells is faster (docs/performance.md)
+# By pixels: samples that one program sorts, at most, and per warp; queries and pixels per program.
+_MOST, _SORT, _ITEMS, _PIXELS = 2048, 64, 4, 16
 
 
 class Levels:
@@ -112,10 +114,18 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of value, location and weight for the gradient of the output (b, queries, heads * size)."""
     _check(value, levels, location, weight)
+    return _backward(value, levels, location, weight, grad_out.contiguous())
+
+
+def _backward(
+    value: Tensor, levels: Levels, location: Tensor, weight: Tensor, grad_out: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     if weight.numel() == 0:
         return torch.zeros_like(value), torch.zeros_like(location), torch.zeros_like(weight)
-    way = by_pixels if location.shape[1] <= FEW else by_cells
-    return way(value, levels, location, weight, grad_out.contiguous())
+    # The cells of a level times the samples of a program are one 32-bit key.
+    few_enough = location.shape[1] <= FEW and levels.cells < 2**31 // max(_MOST, 2 * location.shape[4])
+    way = by_pixels if few_enough else by_cells
+    return way(value, levels, location, weight, grad_out)
 
 
 def by_cells(
@@ -123,14 +133,11 @@ def by_cells(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """:func:`backward` for many queries, at least one, contiguous tensors."""
     batch, pixels, heads, size = value.shape
-    points, samples = location.shape[4], weight.numel()
     grad_value = torch.empty_like(value)
-    grad_location, grad_weight = torch.zeros_like(location), torch.zeros_like(weight)
+    grad_location, grad_weight = torch.empty_like(location), torch.empty_like(weight)
+    order, runs = _sorted(value, levels, location, grad_location, grad_weight)
+    all_cells, rows = batch * heads * levels.cells, batch * pixels * heads
     real, padded, count = _real(value), triton.next_power_of_2(size), len(levels.shapes)
-    all_cells = batch * heads * levels.cells
-    cell, order = _sorted(value, levels, location)
-    runs = torch.zeros(2, all_cells, dtype=torch.int32, device=value.device)
-    kernels.bounds_kernel[(triton.cdiv(samples, 512),)](cell, runs[0], runs[1], samples, all_cells, 512)
     # Rows of cells without samples are neither written nor read.
     corners = torch.empty(all_cells, 4, size, dtype=_dtype(value), device=value.device)
     block, warps = _BACKWARD
@@ -141,8 +148,7 @@ def by_cells(
         location,
         weight,
         order,
-        runs[0],
-        runs[1],
+        runs,
         grad_location,
         grad_weight,
         corners,
@@ -151,22 +157,21 @@ def by_cells(
         pixels,
         heads,
         count,
-        points,
+        location.shape[4],
         size,
         padded,
         block,
         real,
         num_warps=warps,
     )
-    rows = batch * pixels * heads
     kernels.pixels_kernel[(triton.cdiv(rows, 32),)](
         corners,
-        runs[0],
-        runs[1],
+        runs,
         levels.table,
         grad_value,
         rows,
         levels.cells,
+        all_cells,
         pixels,
         heads,
         count,
@@ -183,80 +188,95 @@ def by_pixels(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """:func:`backward` for few queries, at least one, contiguous tensors."""
     batch, pixels, heads, size = value.shape
-    queries, points, samples = location.shape[1], location.shape[4], weight.numel()
+    queries, points, count = location.shape[1], location.shape[4], len(levels.shapes)
+    real, planes = _real(value), batch * heads
+    parts = triton.cdiv(queries * points, _MOST)
+    part = triton.cdiv(queries, parts)
+    listed, all_cells = planes * count * parts * part * points, planes * levels.cells
+    lists = torch.empty(2 * listed + 2 * parts * all_cells, dtype=torch.int32, device=value.device)
+    most = triton.next_power_of_2(part * points)
+    few.sort_kernel[(planes * count * parts,)](
+        location,
+        levels.table,
+        lists,
+        queries,
+        part,
+        levels.cells,
+        all_cells,
+        heads,
+        count,
+        points,
+        parts,
+        most,
+        real,
+        num_warps=min(max(most // _SORT, 1), 32),
+    )
     grad_value = torch.empty_like(value)
     grad_location, grad_weight = torch.empty_like(location), torch.empty_like(weight)
-    real, padded, count = _real(value), triton.next_power_of_2(size), len(levels.shapes)
-    cell, order = _sorted(value, levels, location)
-    block, warps = _forward_blocks(queries)
-    few.items_kernel[(triton.cdiv(queries, block), batch * heads)](
+    by_items, rows = triton.cdiv(queries, _ITEMS) * planes, planes * pixels
+    few.gradients_kernel[(by_items + triton.cdiv(rows, _PIXELS),)](
+        lists,
+        listed,
         grad_out,
         value,
         levels.table,
         location,
         weight,
+        grad_value,
         grad_location,
         grad_weight,
         queries,
         pixels,
-        heads,
-        count,
-        points,
-        size,
-        padded,
-        block,
-        real,
-        num_warps=warps,
-    )
-    rows = batch * pixels * heads
-    block, wide, warps = _GATHER
-    few.gather_kernel[(triton.cdiv(rows, block),)](
-        cell,
-        order,
-        location,
-        weight,
-        grad_out,
-        levels.table,
-        grad_value,
-        samples,
-        rows,
         levels.cells,
-        pixels,
-        samples.bit_length(),
+        all_cells,
+        rows,
+        by_items,
         heads,
         count,
         points,
+        parts,
         size,
-        padded,
-        block,
-        wide,
+        triton.next_power_of_2(size),
+        _ITEMS,
+        _PIXELS,
         real,
-        num_warps=warps,
+        num_warps=1,
     )
     return grad_value, grad_location, grad_weight
 
 
-def _sorted(value: Tensor, levels: Levels, location: Tensor) -> tuple[Tensor, Tensor]:
-    """The samples' cells in rising order, and the samples' numbers in that order."""
+def _sorted(
+    value: Tensor, levels: Levels, location: Tensor, grad_location: Tensor, grad_weight: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The samples' numbers by their cells, and where in this list each cell's run begins and ends.
+
+    Gradients of samples that touch no pixel are set to zero; the list holds them last.
+    """
     batch, queries, heads, count, points, _ = location.shape
-    samples = location.numel() // 2
+    samples, all_cells = location.numel() // 2, batch * heads * levels.cells
     cell = torch.empty(samples, dtype=torch.int32, device=value.device)
-    kernels.cell_kernel[(triton.cdiv(samples, 512),)](
+    runs = torch.empty(2, all_cells, dtype=torch.int32, device=value.device)
+    grid = (triton.cdiv(samples, _SAMPLES),)
+    kernels.cell_kernel[grid](
         location,
         levels.table,
         cell,
+        runs,
+        grad_location,
+        grad_weight,
         samples,
         queries,
         levels.cells,
-        batch * heads * levels.cells,
+        all_cells,
         heads,
         count,
         points,
-        512,
+        _SAMPLES,
         _real(value),
     )
-    ordered: tuple[Tensor, Tensor] = torch.sort(cell, stable=True)
-    return ordered[0], ordered[1]
+    cell, order = torch.sort(cell, stable=True)
+    kernels.bounds_kernel[grid](cell, runs, samples, all_cells, _SAMPLES)
+    return order, runs
 
 
 class DeformableAttention(torch.autograd.Function):  # type: ignore[misc]
@@ -275,7 +295,9 @@ class DeformableAttention(torch.autograd.Function):  # type: ignore[misc]
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
         """See :func:`backward`."""
         value, location, weight = ctx.saved_tensors
-        by_value, by_location, by_weight = backward(value, ctx.levels, location, weight, grad_out)
+        by_value, by_location, by_weight = _backward(
+            value, ctx.levels, location, weight, grad_out.contiguous()
+        )
         return by_value, None, by_location, by_weight
 
 

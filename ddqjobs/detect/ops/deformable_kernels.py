@@ -14,12 +14,66 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+COLUMNS = tl.constexpr(4)  # of ``shapes``
+
 
 @triton.jit
-def _level(shapes, level):
+def level_of(shapes, at, column: tl.constexpr, levels: tl.constexpr):
+    """The level that a pixel (column 2) or a cell (column 3) belongs to."""
+    level = at * 0
+    for later in range(1, levels):
+        level += (at >= tl.load(shapes + later * COLUMNS + column)).to(tl.int32)
+    return level
+
+
+@triton.jit
+def level_at(shapes, level):
     """Height, width, first pixel, first cell."""
-    at = shapes + level * 4
+    at = shapes + level * COLUMNS
     return tl.load(at), tl.load(at + 1), tl.load(at + 2), tl.load(at + 3)
+
+
+@triton.jit
+def place_of(location, sample, inside, width, height, real: tl.constexpr):
+    """Where samples lie, in pixels from the centre of the first one: x, y, and whether they touch any pixel;
+    those that touch none are put at 0, 0."""
+    x = tl.load(location + 2 * sample, inside, 0.0).to(real) * width - 0.5
+    y = tl.load(location + 2 * sample + 1, inside, 0.0).to(real) * height - 0.5
+    near = (x > -1) & (y > -1) & (x < width) & (y < height) & inside
+    return tl.where(near, x, 0.0), tl.where(near, y, 0.0), near
+
+
+@triton.jit
+def corners_of(pixel, x0, y0, near, width, height, use, row: tl.constexpr, real: tl.constexpr):
+    """The four pixels of cells: upper left and right, lower left and right; 0 beyond the border.
+
+    ``pixel`` (cells, channels) points at the upper left ones; ``row`` elements lie from pixel to pixel.
+    """
+    in_left, in_right = near & (x0 >= 0), near & (x0 + 1 < width)
+    in_top, in_low = y0 >= 0, y0 + 1 < height
+    below = pixel + (x0 * 0 + width * row)[:, None]
+    a = tl.load(pixel, (in_left & in_top)[:, None] & use, 0.0).to(real)
+    b = tl.load(pixel + row, (in_right & in_top)[:, None] & use, 0.0).to(real)
+    c = tl.load(below, (in_left & in_low)[:, None] & use, 0.0).to(real)
+    d = tl.load(below + row, (in_right & in_low)[:, None] & use, 0.0).to(real)
+    return a, b, c, d
+
+
+@triton.jit
+def store_gradients(
+    grad_location, grad_weight, sample, mine, grad, a, b, c, d, right, low, share, width, height
+):
+    """Gradients of samples' locations and weights: ``grad`` (samples, channels) is the output's, ``right``
+    and ``low`` are the samples' distances from the upper left of their four pixels."""
+    left, top = 1 - right, 1 - low
+    at_a, at_b = tl.sum(grad * a, 1), tl.sum(grad * b, 1)
+    at_c, at_d = tl.sum(grad * c, 1), tl.sum(grad * d, 1)
+    by_x = top * (at_b - at_a) + low * (at_d - at_c)
+    by_y = left * (at_c - at_a) + right * (at_d - at_b)
+    by_weight = top * (left * at_a + right * at_b) + low * (left * at_c + right * at_d)
+    tl.store(grad_weight + sample, by_weight, mine)
+    tl.store(grad_location + 2 * sample, share * width * by_x, mine)
+    tl.store(grad_location + 2 * sample + 1, share * height * by_y, mine)
 
 
 @triton.jit
@@ -45,36 +99,26 @@ def forward_kernel(
     image, head = tl.program_id(1) // heads, tl.program_id(1) % heads
     inside = query < queries
     item = (image.to(tl.int64) * queries + query) * heads + head
-    channel = tl.arange(0, padded)
-    row = heads * size
-    base = value + (image.to(tl.int64) * pixels * heads + head) * size + channel[None, :]
+    channel = tl.arange(0, padded)[None, :]
+    use = channel < size
+    row: tl.constexpr = heads * size
+    base = value + (image.to(tl.int64) * pixels * heads + head) * size + channel
     total = tl.zeros([block, padded], real)
     for level in range(levels):
-        height, width, first, _ = _level(shapes, level)
+        height, width, first, _ = level_at(shapes, level)
         for point in range(points):
             sample = item * (levels * points) + level * points + point
-            x = tl.load(location + 2 * sample, inside, 0.0).to(real) * width - 0.5
-            y = tl.load(location + 2 * sample + 1, inside, 0.0).to(real) * height - 0.5
+            x, y, near = place_of(location, sample, inside, width, height, real)
             share = tl.load(weight + sample, inside, 0.0).to(real)
-            near = (x > -1) & (y > -1) & (x < width) & (y < height) & inside
-            x = tl.where(near, x, 0.0)
-            y = tl.where(near, y, 0.0)
             left, top = tl.floor(x), tl.floor(y)
             right_part, low_part = x - left, y - top
             x0, y0 = left.to(tl.int32), top.to(tl.int32)
-            in_left, in_right = near & (x0 >= 0), near & (x0 + 1 < width)
-            in_top, in_low = y0 >= 0, y0 + 1 < height
             pixel = base + ((first + y0 * width + x0) * row)[:, None]
-            use = channel[None, :] < size
-            a = tl.load(pixel, (in_left & in_top)[:, None] & use, 0.0).to(real)
-            b = tl.load(pixel + row, (in_right & in_top)[:, None] & use, 0.0).to(real)
-            c = tl.load(pixel + width * row, (in_left & in_low)[:, None] & use, 0.0).to(real)
-            d = tl.load(pixel + (width + 1) * row, (in_right & in_low)[:, None] & use, 0.0).to(real)
+            a, b, c, d = corners_of(pixel, x0, y0, near, width, height, use, row, real)
             upper, lower = share * (1 - low_part), share * low_part
             total += (upper * (1 - right_part))[:, None] * a + (upper * right_part)[:, None] * b
             total += (lower * (1 - right_part))[:, None] * c + (lower * right_part)[:, None] * d
-    place = out + (item * size)[:, None] + channel[None, :]
-    tl.store(place, total, inside[:, None] & (channel[None, :] < size))
+    tl.store(out + (item * size)[:, None] + channel, total, inside[:, None] & use)
 
 
 @triton.jit
@@ -82,44 +126,51 @@ def cell_kernel(
     location,
     shapes,
     cell,
+    runs,
+    grad_location,
+    grad_weight,
     samples,
     queries,
     cells,
-    nowhere,
+    all_cells,
     heads: tl.constexpr,
     levels: tl.constexpr,
     points: tl.constexpr,
     block: tl.constexpr,
     real: tl.constexpr,
 ):
-    """The cell of each sample; ``nowhere`` (larger than all) for those that touch no pixel."""
+    """The cell of each sample, or the number of all cells for those that touch no pixel; their gradients are
+    zero. Clears ``runs`` (2, cells), for :func:`bounds_kernel`."""
+    for start in range(tl.program_id(0) * block, 2 * all_cells, tl.num_programs(0) * block):
+        entry = start + tl.arange(0, block)
+        tl.store(runs + entry, tl.zeros([block], tl.int32), entry < 2 * all_cells)
     sample = tl.program_id(0) * block + tl.arange(0, block)
     inside = sample < samples
     level = sample % (levels * points) // points
     item = sample // (levels * points)
     image, head = item // (heads * queries), item % heads
-    height, width, _, first = _level(shapes, level)
-    x = tl.load(location + 2 * sample.to(tl.int64), inside, 0.0).to(real) * width - 0.5
-    y = tl.load(location + 2 * sample.to(tl.int64) + 1, inside, 0.0).to(real) * height - 0.5
-    near = (x > -1) & (y > -1) & (x < width) & (y < height)
-    column = tl.floor(tl.where(near, x, 0.0)).to(tl.int32) + 1
-    line = tl.floor(tl.where(near, y, 0.0)).to(tl.int32) + 1
+    height, width, _, first = level_at(shapes, level)
+    x, y, near = place_of(location, sample.to(tl.int64), inside, width, height, real)
+    column, line = tl.floor(x).to(tl.int32) + 1, tl.floor(y).to(tl.int32) + 1
     found = (image * heads + head) * cells + first + line * (width + 1) + column
-    tl.store(cell + sample, tl.where(near, found, nowhere), inside)
+    tl.store(cell + sample, tl.where(near, found, all_cells), inside)
+    away = inside & ~near
+    tl.store(grad_weight + sample, tl.zeros([block], real), away)
+    tl.store(grad_location + 2 * sample.to(tl.int64), tl.zeros([block], real), away)
+    tl.store(grad_location + 2 * sample.to(tl.int64) + 1, tl.zeros([block], real), away)
 
 
 @triton.jit
-def bounds_kernel(cell, begin, end, samples, nowhere, block: tl.constexpr):
-    """Where each cell's run begins and ends in the sorted list of cells; cells without samples are left as
-    they are."""
+def bounds_kernel(cell, runs, samples, all_cells, block: tl.constexpr):
+    """Where each cell's run of samples begins and ends in the sorted list; 0 and 0 for cells without any."""
     at = tl.program_id(0) * block + tl.arange(0, block)
     inside = at < samples
-    here = tl.load(cell + at, inside, nowhere)
+    here = tl.load(cell + at, inside, all_cells)
     before = tl.load(cell + at - 1, inside & (at > 0), -1)
     after = tl.load(cell + at + 1, inside & (at + 1 < samples), -1)
-    real = inside & (here < nowhere)
-    tl.store(begin + here, at, real & (before != here))
-    tl.store(end + here, at + 1, real & (after != here))
+    real = inside & (here < all_cells)
+    tl.store(runs + here, at, real & (before != here))
+    tl.store(runs + all_cells + here, at + 1, real & (after != here))
 
 
 @triton.jit
@@ -130,8 +181,7 @@ def samples_kernel(
     location,
     weight,
     order,
-    begin,
-    end,
+    runs,
     grad_location,
     grad_weight,
     corners,
@@ -154,30 +204,20 @@ def samples_kernel(
     """
     channel = tl.arange(0, padded)[None, :]
     use = channel < size
-    row = heads * size
+    row: tl.constexpr = heads * size
     cell = tl.program_id(0) * block + tl.arange(0, block)
-    start = tl.load(begin + cell, cell < all_cells, 0)
-    stop = tl.load(end + cell, cell < all_cells, 0)
+    start = tl.load(runs + cell, cell < all_cells, 0)
+    stop = tl.load(runs + all_cells + cell, cell < all_cells, 0)
     longest = tl.max(stop - start, 0)
     if longest > 0:
         some = stop > start
         within = cell % cells
-        level = cell * 0
-        for later in range(1, levels):
-            level += (within >= tl.load(shapes + later * 4 + 3)).to(tl.int32)
-        height, width, first, first_cell = _level(shapes, level)
+        height, width, first, first_cell = level_at(shapes, level_of(shapes, within, 3, levels))
         y0 = (within - first_cell) // (width + 1) - 1
         x0 = (within - first_cell) % (width + 1) - 1
         image, head = (cell // cells // heads).to(tl.int64), cell // cells % heads
-        pixel = (
-            value + (((image * pixels + first + y0 * width + x0) * heads + head) * size)[:, None] + channel
-        )
-        in_left, in_right = some & (x0 >= 0), some & (x0 + 1 < width)
-        in_top, in_low = y0 >= 0, y0 + 1 < height
-        a = tl.load(pixel, (in_left & in_top)[:, None] & use, 0.0).to(real)
-        b = tl.load(pixel + row, (in_right & in_top)[:, None] & use, 0.0).to(real)
-        c = tl.load(pixel + (width * row)[:, None], (in_left & in_low)[:, None] & use, 0.0).to(real)
-        d = tl.load(pixel + (width * row + row)[:, None], (in_right & in_low)[:, None] & use, 0.0).to(real)
+        pixel = value + (((image * pixels + first + y0 * width + x0) * heads + head) * size)[:, None]
+        a, b, c, d = corners_of(pixel + channel, x0, y0, some, width, height, use, row, real)
         sum_a = tl.zeros([block, padded], real)
         sum_b = tl.zeros([block, padded], real)
         sum_c = tl.zeros([block, padded], real)
@@ -196,14 +236,9 @@ def samples_kernel(
             sum_b += grad * (upper * right)[:, None]
             sum_c += grad * (lower * left)[:, None]
             sum_d += grad * (lower * right)[:, None]
-            at_a, at_b = tl.sum(grad * a, 1), tl.sum(grad * b, 1)
-            at_c, at_d = tl.sum(grad * c, 1), tl.sum(grad * d, 1)
-            by_x = top * (at_b - at_a) + low * (at_d - at_c)
-            by_y = left * (at_c - at_a) + right * (at_d - at_b)
-            by_weight = top * (left * at_a + right * at_b) + low * (left * at_c + right * at_d)
-            tl.store(grad_weight + sample, by_weight, mine)
-            tl.store(grad_location + 2 * sample, share * width * by_x, mine)
-            tl.store(grad_location + 2 * sample + 1, share * height * by_y, mine)
+            store_gradients(
+                grad_location, grad_weight, sample, mine, grad, a, b, c, d, right, low, share, width, height
+            )
         corner = corners + (cell.to(tl.int64) * (4 * size))[:, None] + channel
         filled = some[:, None] & use
         tl.store(corner, sum_a, filled)
@@ -215,12 +250,12 @@ def samples_kernel(
 @triton.jit
 def pixels_kernel(
     corners,
-    begin,
-    end,
+    runs,
     shapes,
     grad_value,
     rows,
     cells,
+    all_cells,
     pixels,
     heads: tl.constexpr,
     levels: tl.constexpr,
@@ -233,10 +268,7 @@ def pixels_kernel(
     at = tl.program_id(0) * block + tl.arange(0, block)
     inside = at < rows
     head, pixel, image = at % heads, at // heads % pixels, at // (heads * pixels)
-    level = at * 0
-    for later in range(1, levels):
-        level += (pixel >= tl.load(shapes + later * 4 + 2)).to(tl.int32)
-    _, width, first, first_cell = _level(shapes, level)
+    _, width, first, first_cell = level_at(shapes, level_of(shapes, pixel, 2, levels))
     y, x = (pixel - first) // width, (pixel - first) % width
     cell = (
         (image * heads + head) * cells + first_cell + (y + 1) * (width + 1) + x + 1
@@ -246,7 +278,7 @@ def pixels_kernel(
     total = tl.zeros([block, padded], real)
     for corner in tl.static_range(4):
         near = cell - corner % 2 - corner // 2 * (width + 1)
-        some = inside & (tl.load(end + near, inside, 0) > tl.load(begin + near, inside, 0))
+        some = inside & (tl.load(runs + all_cells + near, inside, 0) > 0)
         place = corners + ((near.to(tl.int64) * 4 + corner) * size)[:, None] + channel
         total += tl.load(place, some[:, None] & use, 0.0)
     tl.store(grad_value + (at.to(tl.int64) * size)[:, None] + channel, total, inside[:, None] & use)
