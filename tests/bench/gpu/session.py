@@ -1,13 +1,13 @@
-"""What needs two GPUs, in one call of some 550 seconds, most worth first:
+"""What needs several GPUs, in one call of some 550 seconds, most worth first:
 
-    python -m tests.bench.gpu.session OUT [SECONDS]
+    python -m tests.bench.gpu.session OUT [SECONDS [GPUS]]
 
 Trainings go through ``ddqjobs submit`` on the local site, by torchrun and NCCL: DDQ DETR-4scale R-50 at full
-size, ``speed=True``, deterministic, seed 7. (a) two trainings on two GPUs, compared bit by bit, and a third
-that is killed with SIGKILL in the middle and goes on; (b) two on one GPU each, at the same time, for images
-per second; (c) deformable attention at the decoder's shapes, beside mmcv's if MMCV_SOURCE names its source;
-(d) inference of one image. A part begins only if its share of the time is left. ``BENCH_TINY=1`` is the
-rehearsal on a machine without GPUs: a small model, gloo.
+size, ``speed=True``, deterministic, seed 7. (a) two trainings on all GPUS (two, if not said), compared bit by
+bit, and a third that is killed with SIGKILL in the middle and goes on; (b) two on one GPU each, at the same
+time, for images per second; (c) deformable attention at the decoder's shapes, beside mmcv's if MMCV_SOURCE
+names its source; (d) inference of one image. A part begins only if its share of the time is left; with one
+GPU there is no (b). ``BENCH_TINY=1`` is the rehearsal on a machine without GPUs: a small model, gloo.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from tests.bench.gpu.__main__ import configs
 
 CONFIG = Path(__file__).with_name("session_config.py")
 REPO = Path(__file__).resolve().parents[3]
-# Of the trainings on two GPUs, and on one each; how often the one that is killed saves.
-TWO, ONE, BATCH, EVERY = 200, 80, 2, 45
+# Iterations of the trainings on all GPUs, and on one each; how often the one that is killed saves.
+ALL, ONE, BATCH, EVERY = 200, 80, 2, 45
 _TINY = (
     "model.num_queries=30",
     "model.encoder.num_layers=1",
@@ -54,10 +54,10 @@ def tiny_options() -> list[str]:
 class Session:
     """The scratch project, the results so far, and the time."""
 
-    def __init__(self, out: Path, seconds: float) -> None:
-        self.out, self.until = out, time.monotonic() + seconds
+    def __init__(self, out: Path, seconds: float, gpus: int) -> None:
+        self.out, self.until, self.gpus = out, time.monotonic() + seconds, gpus
         self.root = Path(os.environ.get("BENCH_SCRATCH", str(out / "scratch"))).absolute()
-        self.iterations, self.every = ({1: 6, 2: 6}, 2) if tiny() else ({1: ONE, 2: TWO}, EVERY)
+        self.iterations, self.every = ({1: 6, gpus: 6}, 2) if tiny() else ({1: ONE, gpus: ALL}, EVERY)
         self.results: dict[str, Any] = {}
 
     def left(self) -> float:
@@ -80,7 +80,7 @@ class Session:
 
     def prepare(self) -> None:
         """Data, configuration, experiment and site."""
-        for gpus in (1, 2):
+        for gpus in self.iterations:
             folder = self.root / f"data-{gpus}"
             data.write(folder, gpus * BATCH * self.iterations[gpus])
             whole = json.loads((folder / "train.json").read_text())
@@ -96,7 +96,7 @@ class Session:
             "grace": "1s",
         }
         if tiny():
-            self._two_pretended_gpus()
+            self._pretended_gpus()
         for path, value in (
             ("templates/local/site.yaml", site),
             ("experiments/session.yaml", self._experiment()),
@@ -104,11 +104,11 @@ class Session:
             (self.root / path).parent.mkdir(parents=True, exist_ok=True)
             (self.root / path).write_text(json.dumps(value))
 
-    def _two_pretended_gpus(self) -> None:
+    def _pretended_gpus(self) -> None:
         """What the local site asks for GPUs, in the rehearsal."""
         tool = self.root / "bin" / "nvidia-smi"
         tool.parent.mkdir(parents=True, exist_ok=True)
-        tool.write_text("#!/bin/sh\nprintf '0\\n1\\n'\n")
+        tool.write_text(f"#!/bin/sh\nseq 0 {self.gpus - 1}\n")
         tool.chmod(0o755)
         os.environ["PATH"] = f"{tool.parent}{os.pathsep}{os.environ['PATH']}"
 
@@ -116,7 +116,8 @@ class Session:
         options = dict(o.split("=", 1) for o in tiny_options())
         options.update({"speed": "True", "randomness.seed": "7", "randomness.deterministic": "True"})
         tasks = {}
-        for name, gpus in (("two-a", 2), ("two-b", 2), ("two-killed", 2), ("one-a", 1), ("one-b", 1)):
+        many = ((name, self.gpus) for name in ("all-a", "all-b", "all-killed"))
+        for name, gpus in (*many, ("one-a", 1), ("one-b", 1)):
             tasks[name] = {
                 "kind": "train",
                 "once": True,
@@ -125,7 +126,7 @@ class Session:
                 "resources": {"gpus": gpus, "cpus": 1 if tiny() else 8 * gpus, "time": "20m"},
                 "variables": {
                     "BENCH_DATA": str(self.root / f"data-{gpus}"),
-                    "DDQJOBS_SAVE_EVERY": str(self.every if name == "two-killed" else 10**6),
+                    "DDQJOBS_SAVE_EVERY": str(self.every if name == "all-killed" else 10**6),
                 },
             }
         words = [
@@ -183,7 +184,7 @@ class Session:
         """Seconds per iteration (median of the second half), images per second, and the hook's figures."""
         rows = self.log(run).train
         seconds = statistics.median(row.values["time"] for row in rows[len(rows) // 2 :])
-        gpus = 2 if run.startswith("two") else 1
+        gpus = self.gpus if run.startswith("all") else 1
         last = rows[-1].values
         kept = {key: last.get(key) for key in ("memory", "gpu_busy", "gpu_hours", "gpu_hours_to_come")}
         return {"iterations": len(rows), "s": seconds, "images/s": gpus * BATCH / seconds, **kept}
@@ -195,30 +196,30 @@ class Session:
 
     # ------------------------------------------------------------------------------------------ the parts
 
-    def two(self) -> dict[str, Any]:
+    def all(self) -> dict[str, Any]:
         """(a) the same training twice."""
-        found = self.submit("two-a", "two-b")
-        return {**found, "two-a against two-b": self.equal("two-a", "two-b")}
+        found = self.submit("all-a", "all-b")
+        return {**found, "all-a against all-b": self.equal("all-a", "all-b")}
 
     def killed(self) -> dict[str, Any]:
         """(a) killed in the middle, retried, compared with the one that was left alone."""
         waiting = subprocess.Popen(
-            self.command("submit", "session", "two-killed", "--wait"), cwd=self.root, env=variables()
+            self.command("submit", "session", "all-killed", "--wait"), cwd=self.root, env=variables()
         )
-        at = self._kill("two-killed", self.iterations[2] // 2 + 1, waiting)
+        at = self._kill("all-killed", self.iterations[self.gpus] // 2 + 1, waiting)
         waiting.wait(max(5.0, self.left()))
-        if not (self.attempt("two-killed").parents[1] / "product.json").exists():
+        if not (self.attempt("all-killed").parents[1] / "product.json").exists():
             subprocess.run(
-                self.command("retry", "session", "two-killed"), cwd=self.root, env=variables(), check=True
+                self.command("retry", "session", "all-killed"), cwd=self.root, env=variables(), check=True
             )
-            self.submit("two-killed")
-        attempts = sorted(p.name for p in self.attempt("two-killed").parent.iterdir())
-        started = progress.read(self.attempt("two-killed", len(attempts)) / "work_dir")
+            self.submit("all-killed")
+        attempts = sorted(p.name for p in self.attempt("all-killed").parent.iterdir())
+        started = progress.read(self.attempt("all-killed", len(attempts)) / "work_dir")
         return {
             "killed at": at,
             "went on from": started.start if started else None,
             "attempts": attempts,
-            "against two-a": self.equal("two-a", "two-killed"),
+            "against all-a": self.equal("all-a", "all-killed"),
         }
 
     def _kill(self, run: str, at: int, waiting: subprocess.Popen[bytes]) -> int:
@@ -235,12 +236,12 @@ class Session:
         return seen.end
 
     def one(self) -> dict[str, Any]:
-        """(b) the same training on each of the two GPUs at once."""
+        """(b) the same training on two GPUs at once."""
         found = self.submit("one-a", "one-b")
         result = {**found, "one-a against one-b": self.equal("one-a", "one-b")}
-        if isinstance(self.results.get("a two GPUs"), dict) and "two-a" in self.results["a two GPUs"]:
-            two = self.results["a two GPUs"]["two-a"]["images/s"]
-            result["two GPUs over one"] = two / found["one-a"]["images/s"]
+        if isinstance(self.results.get("a all GPUs"), dict) and "all-a" in self.results["a all GPUs"]:
+            together = self.results["a all GPUs"]["all-a"]["images/s"]
+            result["all GPUs over one"] = together / found["one-a"]["images/s"]
         return result
 
     def module(self, name: str, *words: str) -> dict[str, Any]:
@@ -287,17 +288,19 @@ def trainers(run: str) -> list[int]:
 
 def main() -> None:
     """Every part that there is time for."""
-    out, seconds = Path(sys.argv[1]).absolute(), float(sys.argv[2]) if len(sys.argv) > 2 else 560.0
+    given = dict(enumerate(sys.argv))
+    out, seconds, gpus = Path(given[1]).absolute(), float(given.get(2, 560)), int(given.get(3, 2))
     out.mkdir(parents=True, exist_ok=True)
     os.environ.update({k: v for k, v in variables().items() if k.startswith("BENCH_")})
-    session = Session(out, seconds)
+    session = Session(out, seconds, gpus)
     session.prepare()
     if os.environ.get("MMCV_SOURCE"):  # built beside the trainings; the table waits for it
         argv = [sys.executable, "-m", "tests.bench.gpu.yardstick"]
         subprocess.Popen(argv, cwd=REPO, env=variables(), stdout=subprocess.DEVNULL)
-    session.part("a two GPUs", 150, session.two)
+    session.part("a all GPUs", 150, session.all)
     session.part("a killed and resumed", 130, session.killed)
-    session.part("b one GPU", 60, session.one)
+    if gpus > 1:
+        session.part("b one GPU", 60, session.one)
     if tiny():
         session.results["c attention"] = "needs a GPU"
     else:
