@@ -126,6 +126,11 @@ def test_a_link_that_leads_elsewhere_is_replaced_only_when_asked(place: Place) -
     at(place, "old").symlink_to("/nowhere")
     ran = place.invoke("data", "link", "tiny")
     assert (ran.code, at(place, "new").exists()) == (2, False)
+    dry = place.invoke("data", "link", "tiny", "--dry-run")
+    assert (dry.code, dry.err) == (2, ran.err)
+    would = place.invoke("data", "link", "tiny", "--dry-run", "--relink")
+    assert (would.code, "would be linked (now a link to /nowhere)" in would.out) == (0, True)
+    assert (str(at(place, "old").readlink()), at(place, "new").exists()) == ("/nowhere", False)
     assert f"is a link to /nowhere, not to {place.root}/data/lvis: --relink replaces it" in ran.err
     assert place.invoke("data", "link", "tiny", "--relink").code == 0
     assert at(place, "old").readlink() == place.root / "data" / "lvis"

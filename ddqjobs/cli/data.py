@@ -14,7 +14,7 @@ from ddqjobs.cli.common import COLOURS, JSON, Selection, filtered, put, say, say
 if TYPE_CHECKING:
     from ddqjobs.data import Data, Verified
     from ddqjobs.links import Link
-    from ddqjobs.weights import Found, Wanted
+    from ddqjobs.weights import Found
 
     Progress = Callable[[str, int, int | None], None]
 
@@ -38,22 +38,22 @@ def link(
 ) -> None:
     """Make the links by which code trees find the data sets, as `datasets:` of the experiment declares.
 
-    All or none: what stands in a link's place is told, and then nothing is made.
+    All or none: what stands in a link's place is told, and then nothing is made (exit 2, with --dry-run too).
     Examples: ddqjobs data link ddq --dry-run; ddqjobs data link ddq --implementation new
     """
     from ddqjobs import links
 
     found = _data(selection).links()
+    todo = links.to_make(found, relink=relink)
     if dry_run:
-        _show_links(found, [], as_json, dry_run=True)
+        _show_links(found, todo, as_json, dry_run=True)
+        links.refuse(found, todo)
         return
-    made = links.make(found, relink=relink)
-    _show_links(found, made, as_json, dry_run=False)
+    links.make(found, todo)
+    _show_links(found, todo, as_json, dry_run=False)
 
 
-def _show_links(found: list[Link], made: list[Link], as_json: bool, *, dry_run: bool) -> None:
-    from ddqjobs.links import There
-
+def _show_links(found: list[Link], todo: list[Link], as_json: bool, *, dry_run: bool) -> None:
     if as_json:
         rows = [
             {
@@ -62,8 +62,8 @@ def _show_links(found: list[Link], made: list[Link], as_json: bool, *, dry_run: 
                 "path": f.path,
                 "target": f.target,
                 "there": f.there.value,
-                "made": f in made,
-                "problem": "" if f in made else f.problem,
+                "made": f in todo and not dry_run,
+                "problem": "" if f in todo else f.problem,
             }
             for f in found
         ]
@@ -72,11 +72,15 @@ def _show_links(found: list[Link], made: list[Link], as_json: bool, *, dry_run: 
     if not found:
         say("nothing to link: none of these runs has a code tree that wants a link")
     for f in found:
-        would = "would be linked" if f.there is There.NOTHING else f.there.value
-        state = "linked" if f in made else would if dry_run else "is linked"
-        say(f"{f.code}: {f.path} -> {f.target}: {state}")
-        if dry_run and f.problem:
-            say(f"  {f.problem}")
+        say(f"{f.code}: {f.path} -> {f.target}: {_link_state(f, todo, dry_run=dry_run)}")
+
+
+def _link_state(link: Link, todo: list[Link], *, dry_run: bool) -> str:
+    if link not in todo:
+        return link.there.value if link.problem else "is linked"
+    if not dry_run:
+        return "linked"
+    return f"would be linked (now a link to {link.leads})" if link.leads else "would be linked"
 
 
 @app.command()
@@ -94,9 +98,10 @@ def weights(
     """Bring and check the weights that runs read, or would download at their start on a node without network.
 
     Goes on where it was cut. Exit 1 if some are missing or wrong in the end; what is wrong is not replaced.
+    --dry-run asks no server: exit 1 if some are wrong, or missing and not to be had from anywhere.
     Examples: ddqjobs data weights ddq; ddqjobs data weights ddq --model 'ddq-detr-*' --from ~/usb
     """
-    from ddqjobs.weights import There, bring, look
+    from ddqjobs.weights import bring, foresee
 
     sources = list(source or ())
     _check_sources(sources)
@@ -105,7 +110,7 @@ def weights(
     with _bar() as progress:
         for wanted in data.weights():
             if dry_run:
-                found.append(look(wanted, progress))
+                found.append(foresee(wanted, sources, progress))
             else:
                 from ddqjobs.transfer import Limits
 
@@ -114,8 +119,7 @@ def weights(
         say_json("data-weights", dry_run=dry_run, weights=[_weight_row(f) for f in found])
     else:
         _show_weights(found, sources, dry_run=dry_run)
-    bad = (There.WRONG,) if dry_run else (There.WRONG, There.MISSING)
-    if any(f.there in bad for f in found):
+    if any(f.bad for f in found):
         raise typer.Exit(1)
 
 
@@ -146,6 +150,8 @@ def _weight_row(f: Found) -> dict[str, object]:
 
 
 def _show_weights(found: list[Found], sources: list[str], *, dry_run: bool) -> None:
+    from ddqjobs.weights import would_ask
+
     if not found:
         say("no weights: none of these runs reads any that are declared")
         return
@@ -155,19 +161,11 @@ def _show_weights(found: list[Found], sources: list[str], *, dry_run: bool) -> N
         if f.why:
             say(f"{f.wanted.name}: {f.why}")
         elif dry_run and f.there.value == "missing":
-            say(f"{f.wanted.name}: {_would(f.wanted, sources)}")
+            say(f"{f.wanted.name}: would be brought from {', else '.join(would_ask(f.wanted, sources))}")
 
 
 def _state(f: Found) -> str:
     return "brought" if f.brought else f.there.value
-
-
-def _would(wanted: Wanted, sources: list[str]) -> str:
-    tried = [*sources, *([wanted.weight.url] if wanted.weight.url else [])]
-    if tried:
-        return f"would be looked for in {', then '.join(tried)}"
-    page = f" ({wanted.weight.page})" if wanted.weight.page else ""
-    return f"has no URL that a program may use{page}: bring it by hand, or name a folder with --from"
 
 
 @app.command()
