@@ -267,25 +267,46 @@ def silence() -> None:
 
 def fail(message: str) -> None:
     """An error message on stderr, each line with what it is."""
-    from ddqjobs.text_table import clean
-
     for line in message.splitlines():
-        typer.secho(f"error: {clean(line)}", err=True, fg="red" if sys.stderr.isatty() else None)
+        _tell(f"error: {line}", fg="red")
 
 
 def warn(message: str) -> None:
     """A warning on stderr."""
-    from ddqjobs.text_table import clean
-
-    typer.secho(f"warning: {clean(message)}", err=True, fg="yellow" if sys.stderr.isatty() else None)
+    _tell(f"warning: {message}", fg="yellow")
 
 
 def note(text: str) -> None:
     """A line on stderr for who waits at a terminal: what takes long just now."""
+    if sys.stderr.isatty():
+        _tell(text, dim=True)
+
+
+def _tell(text: str, **look: Any) -> None:
+    """A line on stderr. Where that is closed or full there is nobody to tell, and the exit code still says
+    what it says."""
     from ddqjobs.text_table import clean
 
-    if sys.stderr.isatty():
-        typer.secho(clean(text), err=True, dim=True)
+    with contextlib.suppress(OSError):
+        typer.echo(style(clean(text), **look) if sys.stderr.isatty() else clean(text), err=True)
+
+
+def style(text: str, *, fg: str | None = None, **look: Any) -> str:
+    """Text with a colour or another look, as far as the terminal's user wants it (https://no-color.org)."""
+    if os.environ.get("TERM") == "dumb":
+        return text
+    colour = None if os.environ.get("NO_COLOR") else fg
+    return typer.style(text, fg=colour, **look) if colour or look else text
+
+
+def ensure_streams() -> None:
+    """Gives a process that was started with closed streams (`>&-`) others that lead nowhere: the next file
+    that is opened would get their number, and whatever a child prints."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # numbers 0, 1, 2: lowest first
+        if getattr(sys, name) is None:
+            stream = os.fdopen(os.open(os.devnull, os.O_RDWR), mode)
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
 
 
 def say(text: str) -> None:
@@ -332,8 +353,7 @@ def table(
 
     def paint(row: int, column: int, text: str) -> str:
         if row < 0:
-            return typer.style(text, bold=True)
-        colour = COLOURS.get(text.strip()) if column == status else None
-        return typer.style(text, fg=colour) if colour else text
+            return style(text, bold=True)
+        return style(text, fg=COLOURS.get(text.strip()) if column == status else None)
 
     return format_table(header, rows, align=align, width=width, paint=paint if terminal else None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddqjobs.cli.common import COLOURS, JSON, Selection, filtered, put, say, say_json, table
+from ddqjobs.cli.common import COLOURS, JSON, Selection, filtered, put, say, say_json, style, table
 
 if TYPE_CHECKING:
     from ddqjobs.data import Data, Verified
@@ -228,7 +228,7 @@ def _show_verified(result: Verified) -> None:
 
 def _coloured(level: str) -> str:
     word = f"{level:7}"
-    return typer.style(word, fg=COLOURS[level]) if sys.stdout.isatty() else word
+    return style(word, fg=COLOURS[level]) if sys.stdout.isatty() else word
 
 
 @contextlib.contextmanager

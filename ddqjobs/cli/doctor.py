@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddqjobs.cli.common import COLOURS, JSON, Selection, filtered, put, say_json
+from ddqjobs.cli.common import COLOURS, JSON, Selection, filtered, put, say_json, style
 
 if TYPE_CHECKING:
     from ddqjobs.examination import Line
@@ -59,7 +59,7 @@ def _show(line: Line) -> None:
 
     word = f"{line.level.value:7}"
     if sys.stdout.isatty():
-        word = typer.style(word, fg=COLOURS[line.level.value])
+        word = style(word, fg=COLOURS[line.level.value])
     put(f"{word}  {clean(line.what)}: {clean(line.found)}")
     if line.remedy:
         put(f"         -> {clean(line.remedy)}")

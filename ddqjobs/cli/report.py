@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ddqjobs.cli.common import Selection, filtered, note, put, say, settle
+from ddqjobs.cli.common import Selection, filtered, note, put, say, settle, style
 
 if TYPE_CHECKING:
     from ddqjobs.report import Report
@@ -18,7 +18,7 @@ _COLOURS = {"reproduced": "green", "equal": "green", "short": "red", "unknown": 
 
 
 def _style(name: str, text: str) -> str:
-    return typer.style(text, bold=True) if name == "head" else typer.style(text, fg=_COLOURS.get(name))
+    return style(text, bold=True) if name == "head" else style(text, fg=_COLOURS.get(name))
 
 
 @filtered
