@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_support import Place, Terminal, ddqjobs, environment, opened
+from cli_support import TINY, Place, Terminal, ddqjobs, environment, opened
 
 COLOUR = "\x1b[3"  # red, green, ...: 31, 32, ...
 LOOK = "\x1b[1m"
@@ -69,3 +69,70 @@ def test_no_color_is_heard_and_a_dumb_terminal_gets_text(
     assert "\x1b[" not in shown(place, *words, monkeypatch=monkeypatch, TERM="dumb")
     if words[1] == "tiny":
         assert LOOK in shown(place, *words, monkeypatch=monkeypatch, NO_COLOR="1")  # bold is no colour
+
+
+# -- options that would have no effect --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("report tiny --json -f csv", "--json and --format csv exclude each other"),
+        ("report tiny --price 2", "--price goes with --format html"),
+        ("report tiny --price 2 -o r.csv", "--price goes with --format html"),
+        ("report tiny --compare tiny tiny --recompute", "--compare goes with the formats of text, not with"),
+        ("report tiny --compare tiny tiny -o r.html", "--compare goes with the formats of text, not with"),
+        ("report tiny --export mlflow -o m --json", "--export writes files of its own: leave out --format"),
+        ("env build mini-new --gpus 1 --time 2h", "--gpus, --time: of the job that only --on-node makes"),
+        ("env verify mini-new --cpus 2", "--cpus: of the job that only --on-node makes"),
+        ("env build mini-new --from .", "--from goes with --offline"),
+        ("env export mini-new --script --apptainer", "say either --script or --apptainer"),
+        ("env export mini-new --script --base ubuntu", "--base goes with --apptainer"),
+        ("doctor tiny --no-job --gpus 1", "--gpus: of the job that --no-job leaves out"),
+        ("advance tiny --phase 9", "no phase matches '9'"),
+        ("advance tiny nope", "no run matches 'nope'"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused_before_anything_is_done(
+    place: Place, line: str, words: str
+) -> None:
+    before = sorted(place.root.rglob("*"))
+    ran = place.invoke(*line.split())
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(f"error: {words}")
+    assert ran.err.count("\n") == 1
+    assert sorted(place.root.rglob("*")) == before
+
+
+def test_advance_hears_filters(place: Place) -> None:
+    assert place.invoke("submit", "tiny", "first", "broken.m1", "--wait").code == 1
+    assert place.invoke("retry", "tiny", "broken.m1").code == 0
+    other = place.invoke("advance", "tiny", "--task", "first", "--json")
+    assert (other.code, other.json["submitted"]) == (0, {})
+    again = place.invoke("advance", "tiny", "--task", "broken", "--json")
+    assert (again.code, list(again.json["submitted"])) == (0, ["broken.m1"])
+
+
+def test_advance_tells_by_its_exit_code_of_runs_that_are_refused_for_good(place: Place) -> None:
+    place.text("experiments/tiny.yaml", TINY.replace("hours: 0.5", "resources: {gpus: 99}"))
+    assert place.invoke("submit", "tiny", "first").code == 1
+    advanced = place.invoke("advance", "tiny", "--json")
+    assert (advanced.code, "asks for 99 GPUs" in advanced.json["left"]["first"]) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    [
+        ("r.html", "<!DOCTYPE html>"),
+        ("r.json", "{"),
+        ("r.md", "# "),
+        ("r.csv", "run,phase,"),
+        ("r.tex", "%"),
+    ],
+)
+def test_a_report_is_written_as_its_file_is_called(place: Place, name: str, begins: str) -> None:
+    out = place.root / name
+    assert place.invoke("report", "tiny", "-o", str(out)).code == 0
+    assert out.read_text().startswith(begins)
+    assert place.invoke("report", "tiny", "-f", "table", "-o", str(out)).code == 0
+    assert out.read_text().startswith("tiny: trivial runs")

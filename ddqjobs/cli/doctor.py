@@ -36,6 +36,8 @@ def doctor(
         patience_s = seconds(patience)
     except ValueError as error:
         raise InputError(f"--patience: {error}") from error
+    if gpus and not job:
+        raise InputError("--gpus: of the job that --no-job leaves out")
     plan = selection.project.plan(selection.experiment, site=selection.site, refresh=False)
     lines = selection.project.examine(
         plan,

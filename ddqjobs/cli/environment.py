@@ -26,7 +26,10 @@ ON_NODE = Annotated[
 ]
 GPUS = Annotated[int, typer.Option("--gpus", min=0, help="With --on-node: GPUs of the job.")]
 CPUS = Annotated[int, typer.Option("--cpus", min=0, help="With --on-node: CPUs of the job.")]
-TIME = Annotated[str, typer.Option("--time", help="With --on-node: time limit of the job.")]
+TIME = Annotated[
+    str | None,
+    typer.Option("--time", help="With --on-node: time limit; left out: 4h to build, 1h to verify."),
+]
 
 
 class _Opened:
@@ -131,7 +134,7 @@ def build(
     on_node: ON_NODE = False,
     gpus: GPUS = 0,
     cpus: CPUS = 0,
-    time: TIME = "4h",
+    time: TIME = None,
     site: SITE = None,
     folder: FOLDER = None,
 ) -> None:
@@ -144,13 +147,16 @@ def build(
     from ddqjobs import environment_build, environments
     from ddqjobs.errors import InputError
 
-    if offline != (source is not None):
+    if offline and source is None:
         raise InputError("--offline needs --from DIR, which `ddqjobs env fetch NAME --to DIR` fills")
+    if source is not None and not offline:
+        raise InputError("--from goes with --offline: a build takes all from the folder, or nothing")
+    _only_on_node(on_node, gpus, cpus, time)
     opened = _Opened(folder, site)
     picked = opened.pick(names)
     if on_node:
         options = ["--again"] * again + (["--offline", "--from", str(source.absolute())] if source else [])
-        _on_node(opened, ["build", *names, *options], gpus, cpus, time)
+        _on_node(opened, ["build", *names, *options], gpus, cpus, time or "4h")
         return
     hows = [opened.how(name, source) for name in names]
     for environment, how in zip(picked, hows, strict=True):
@@ -167,7 +173,7 @@ def verify(
     on_node: ON_NODE = False,
     gpus: GPUS = 0,
     cpus: CPUS = 0,
-    time: TIME = "1h",
+    time: TIME = None,
     site: SITE = None,
     folder: FOLDER = None,
 ) -> None:
@@ -177,10 +183,11 @@ def verify(
     """
     from ddqjobs import environment_build, environments
 
+    _only_on_node(on_node, gpus, cpus, time)
     opened = _Opened(folder, site)
     picked = opened.pick(names)
     if on_node:
-        _on_node(opened, ["verify", *names], gpus, cpus, time)
+        _on_node(opened, ["verify", *names], gpus, cpus, time or "1h")
         return
     for environment in picked:
         how = opened.how(environment.name)
@@ -262,7 +269,9 @@ def export(
     from ddqjobs.errors import InputError
 
     if as_script == as_apptainer:
-        raise InputError("say --script or --apptainer")
+        raise InputError("say either --script or --apptainer")
+    if base and not as_apptainer:
+        raise InputError("--base goes with --apptainer: a script starts from no image")
     opened = _Opened(folder, site)
     environment = opened.pick([name])[0]
     if not environment.locked:
@@ -317,6 +326,14 @@ def remove(
     for environment in picked:
         count = environment_build.remove(environment, opened.base, progress=note)
         say(f"removed {count} builds of {environment.name}")
+
+
+def _only_on_node(on_node: bool, gpus: int, cpus: int, time: str | None) -> None:
+    from ddqjobs.errors import InputError
+
+    given = [name for name, value in (("--gpus", gpus), ("--cpus", cpus), ("--time", time)) if value]
+    if given and not on_node:
+        raise InputError(f"{', '.join(given)}: of the job that only --on-node makes")
 
 
 def _on_node(opened: _Opened, words: list[str], gpus: int, cpus: int, time: str) -> None:
