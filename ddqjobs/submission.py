@@ -100,7 +100,10 @@ def pick(
         name = planned.run.name
         if name not in wanted.chosen or name in taken or planned.status in (Status.DONE, Status.ACTIVE):
             continue
-        left[name] = planned.reason if name in chosen else "optional: name it, or add --optional"
+        if planned.status is Status.FAILED:  # named or not: that alone does not bring it back
+            left[name] = f"failed: {planned.reason}; `ddqjobs retry` makes it eligible again"
+        else:
+            left[name] = planned.reason if name in chosen else "optional: name it, or add --optional"
     return within_budget(picks, left, wanted.max_gpu_hours, costs or {})
 
 

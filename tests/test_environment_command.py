@@ -178,6 +178,7 @@ def test_ctrl_c_leaves_nothing_running_and_the_next_goes_on(made: Place) -> None
     log = made.root / ".environments" / ".logs" / "tiny" / "step-long.log"
     until(lambda: log.exists() and "sleep 600" in log.read_text())
     build.send_signal(signal.SIGINT)
-    build.communicate(timeout=60)
+    _, said = build.communicate(timeout=60)
     assert build.returncode == 130
+    assert "interrupted; what is whole by now stays, and the same command goes on from there" in said
     assert state(made) == "missing"

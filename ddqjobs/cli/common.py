@@ -201,7 +201,11 @@ _PARAMETERS: dict[str, Any] = {
 }
 
 
-def filtered(function: Callable[..., None]) -> Callable[..., None]:
+RUNS_GO_ON = "what was submitted so far is recorded, and runs go on: see `ddqjobs status`"
+SAME_AGAIN = "what is whole by now stays, and the same command goes on from there"
+
+
+def filtered(function: Callable[..., None], *, interrupted: str = RUNS_GO_ON) -> Callable[..., None]:
     """Gives a command the shared filters; it receives them as one ``selection: Selection``."""
     own = [
         p for name, p in inspect.signature(function, eval_str=True).parameters.items() if name != "selection"
@@ -219,11 +223,11 @@ def filtered(function: Callable[..., None]) -> Callable[..., None]:
     parameters = shared[:1] + [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + shared[1:]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
-    return reporting(command)
+    return reporting(command, interrupted=interrupted)
 
 
-def reporting(function: Callable[..., None]) -> Callable[..., None]:
-    """Turns our errors into one clear message and their exit code; Ctrl-C into 130."""
+def reporting(function: Callable[..., None], *, interrupted: str = RUNS_GO_ON) -> Callable[..., None]:
+    """Turns our errors into one clear message and their exit code; Ctrl-C into 130, saying what it means."""
 
     @functools.wraps(function)
     def command(*args: Any, **arguments: Any) -> None:
@@ -235,7 +239,7 @@ def reporting(function: Callable[..., None]) -> Callable[..., None]:
             fail(str(error))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            fail("interrupted; what was submitted so far is recorded, and runs go on: see `ddqjobs status`")
+            fail(f"interrupted; {interrupted}")
             raise typer.Exit(130) from None
         except typer.Abort:  # at a question
             fail("interrupted; nothing was done")

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddqjobs.cli.common import COLOURS, JSON, Selection, filtered, put, say, say_json, style, table
+from ddqjobs.cli.common import (
+    COLOURS,
+    JSON,
+    SAME_AGAIN,
+    Selection,
+    filtered,
+    put,
+    say,
+    say_json,
+    style,
+    table,
+)
 
 if TYPE_CHECKING:
     from ddqjobs.data import Data, Verified
@@ -19,6 +31,7 @@ if TYPE_CHECKING:
     Progress = Callable[[str, int, int | None], None]
 
 app = typer.Typer(help="Data sets and weights: linked, brought, verified.", no_args_is_help=True)
+_filtered = functools.partial(filtered, interrupted=SAME_AGAIN)
 DRY_RUN = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")]
 
 
@@ -27,7 +40,7 @@ def _data(selection: Selection) -> Data:
 
 
 @app.command()
-@filtered
+@_filtered
 def link(
     selection: Selection,
     relink: Annotated[
@@ -84,7 +97,7 @@ def _link_state(link: Link, todo: list[Link], *, dry_run: bool) -> str:
 
 
 @app.command()
-@filtered
+@_filtered
 def weights(
     selection: Selection,
     source: Annotated[
@@ -169,7 +182,7 @@ def _state(f: Found) -> str:
 
 
 @app.command()
-@filtered
+@_filtered
 def verify(
     selection: Selection,
     split: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddqjobs.cli.common import FOLDER, JSON, SITE, note, put, reporting, say, say_json, table
+from ddqjobs.cli.common import FOLDER, JSON, SAME_AGAIN, SITE, note, put, reporting, say, say_json, table
 
 if TYPE_CHECKING:
     from ddqjobs.environment_tools import How, Progress
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ddqjobs.stacks import Stacks
 
 app = typer.Typer(help="Environments: pinned, built once, verified.", no_args_is_help=True)
+_reporting = functools.partial(reporting, interrupted=SAME_AGAIN)
 NAMES = Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of environments.")]
 NAME = Annotated[str, typer.Argument(metavar="NAME", help="Name of an environment.")]
 ON_NODE = Annotated[
@@ -94,7 +96,7 @@ def _progress() -> Iterator[Progress]:
 
 
 @app.command("list")
-@reporting
+@_reporting
 def list_(site: SITE = None, folder: FOLDER = None, as_json: JSON = False) -> None:
     """Which environments there are: ready, unverified, stale (built for another lock), missing; and why.
 
@@ -125,7 +127,7 @@ def _shown(name: str, state: State, opened: _Opened) -> dict[str, str]:
 
 
 @app.command()
-@reporting
+@_reporting
 def build(
     names: NAMES,
     again: Annotated[bool, typer.Option("--again", help="Also what is ready, beside it.")] = False,
@@ -167,7 +169,7 @@ def build(
 
 
 @app.command()
-@reporting
+@_reporting
 def verify(
     names: NAMES,
     on_node: ON_NODE = False,
@@ -197,7 +199,7 @@ def verify(
 
 
 @app.command()
-@reporting
+@_reporting
 def lock(
     names: NAMES,
     upgrade: Annotated[bool, typer.Option("--upgrade", help="Newest versions, not those pinned.")] = False,
@@ -223,7 +225,7 @@ def lock(
 
 
 @app.command()
-@reporting
+@_reporting
 def fetch(
     names: NAMES,
     to: Annotated[Path, typer.Option("--to", help="The folder to fill; several environments may share it.")],
@@ -244,7 +246,7 @@ def fetch(
 
 
 @app.command()
-@reporting
+@_reporting
 def export(
     name: NAME,
     as_script: Annotated[bool, typer.Option("--script", help="One bash script.")] = False,
@@ -296,7 +298,7 @@ def _entered(name: str, out: Path) -> str:
 
 
 @app.command()
-@reporting
+@_reporting
 def remove(
     names: NAMES,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
