@@ -48,6 +48,14 @@ def test_what_is_printed_never_lands_in_a_file_that_took_a_closed_streams_number
     assert "hello from first" in place.log("first").read_text()
 
 
+@pytest.mark.parametrize("words", ["plan", "init x", "report -o r.txt", "env list"])
+def test_a_working_folder_that_is_gone_is_said(place: Place, words: str) -> None:
+    done = shell(place, f'mkdir gone; cd gone; rmdir "$PWD"; ddqjobs {words}')
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    gone = "the folder that this shell is in was removed: change to another, then run the command again"
+    assert done.stderr == f"error: {gone}\n" or done.stderr == "error: x: No such file or directory\n"
+
+
 # -- colours ------------------------------------------------------------------------------------------------
 
 

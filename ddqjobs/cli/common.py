@@ -8,6 +8,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -254,13 +255,31 @@ def reporting(function: Callable[..., None], *, interrupted: str = RUNS_GO_ON) -
     return command
 
 
+class OutputError(OSError):
+    """Standard output took no more."""
+
+
 def refused(error: OSError) -> None:
-    """Says what the operating system refused where nothing closer to it did; without a file, it was what
-    we printed."""
-    what = os.fsdecode(error.filename) if error.filename else "the output cannot be written"
-    fail(f"{what}: {error.strerror or error}")
-    if not error.filename:
+    """Says what the operating system refused where nothing closer to it did."""
+    why = error.strerror or str(error)
+    if isinstance(error, OutputError):
+        fail(f"the output cannot be written: {why}")
         silence()
+    elif error.filename:
+        fail(f"{os.fsdecode(error.filename)}: {why}")
+    elif not _here():
+        fail("the folder that this shell is in was removed: change to another, then run the command again")
+    else:
+        fail(why)
+
+
+def _here() -> bool:
+    """Whether the working folder is still there."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def silence() -> None:
@@ -324,8 +343,13 @@ def put(text: str) -> None:
     """Text on stdout as it is: what was made harmless already, or must reach a file unchanged."""
     # Some locales cannot say everything that a name may hold; a path's undecodable bytes no locale can.
     encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(error.errno, error.strerror) from error
 
 
 def say_json(kind: str, **content: object) -> None:

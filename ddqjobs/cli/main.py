@@ -82,5 +82,5 @@ def main() -> None:
     try:
         app()
     except OSError as error:  # of --help and --version; commands answer for themselves
-        common.refused(error)
+        common.refused(common.OutputError(error.errno, error.strerror))
         raise SystemExit(2) from None
