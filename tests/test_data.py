@@ -367,6 +367,16 @@ def test_bad_input_is_told(place: Place) -> None:
         assert (ran.code, ran.err.count("\n"), "declares no " in ran.err) == (2, 1, True)
 
 
+def test_filters_that_leave_nothing_to_verify_are_answered(place: Place) -> None:
+    place.text("experiments/tiny.yaml", EXPERIMENT.replace("categories: 2", "codes: [old]"))
+    for words in ((), ("--split", "val")):
+        ran = place.invoke("data", "verify", "tiny", "two", *words)
+        assert (ran.code, ran.err) == (0, "")
+        assert ran.out == "nothing to verify: none of these runs reads such a split\n"
+    assert place.invoke("data", "verify", "tiny", "two", "--json").json["splits"] == []
+    assert "coco val" in place.invoke("data", "verify", "tiny", "one").out
+
+
 def test_the_bar_is_for_terminals_only(place: Place) -> None:
     ran = place.call("data", "verify", "tiny")
     assert (ran.code, ran.err) == (0, "")

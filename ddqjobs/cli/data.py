@@ -205,6 +205,8 @@ def verify(
     if as_json:
         say_json("data-verify", errors=errors, splits=[_verified_row(r) for r in results])
     else:
+        if not results:
+            say("nothing to verify: none of these runs reads such a split")
         for result in results:
             _show_verified(result)
     if errors:
