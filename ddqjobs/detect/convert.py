@@ -72,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         model = runtime.build_model(runtime.load_config(args.config, args.cfg_options))
         parameters = [tuple(p.shape) for p in model.parameters()]
         report = convert(checkpoint, model.state_dict(), args.source, args.out, args.mapping, parameters)
+        args.report.parent.mkdir(parents=True, exist_ok=True)
         files.replace_json(args.report, report)
     except (ValueError, OSError) as error:
         print(f"convert: {error}", file=sys.stderr)
