@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ddqjobs import canary, check, check_site, document, environments, matrix
+from ddqjobs import canary, check, check_inherited, check_site, document, environments, matrix
 from ddqjobs.digest import Digester
 from ddqjobs.errors import InputError, MissingError, Problem, nearest
 from ddqjobs.experiment import Experiment
@@ -80,7 +80,11 @@ class Catalog:
             path,
             Experiment,
             self._resolve_experiment,
-            lambda found: [*check.check(found.value, found.line_of, known), *_file_name(found, path)],
+            lambda found: [
+                *check.check(found.value, found.line_of, known),
+                *check_inherited.check(found),
+                *_file_name(found, path),
+            ],
         )
         try:
             runs = matrix.expand(read.value)

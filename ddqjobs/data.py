@@ -46,16 +46,21 @@ class Data:
 
     def splits(self, names: Sequence[str] = ()) -> list[tuple[str, str]]:
         """(data set, split) to verify. Raises MissingError for a name of a split that there is not."""
-        found = [(name, split) for name, dataset in self._datasets().items() for split in dataset.splits]
-        if not found:
+        declared = self._experiment.datasets.values()
+        there = list(dict.fromkeys(split for dataset in declared for split in dataset.splits))
+        if not there:
             raise MissingError(self._nothing("splits of a data set", "datasets: NAME: splits"))
-        there = list(dict.fromkeys(split for _, split in found))
         for name in names:
             if name not in there:
                 raise MissingError(
                     f"unknown split '{name}'{nearest(name, there)}; there are: {', '.join(there)}"
                 )
-        return [(dataset, split) for dataset, split in found if not names or split in names]
+        return [
+            (name, split)
+            for name, dataset in self._datasets().items()
+            for split in dataset.splits
+            if not names or split in names
+        ]
 
     def verify(self, dataset: str, split: str, sample: int, progress: coco.Progress) -> Verified:
         """Looks at one split, opening so many of its images."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ddqjobs import links, process, retention, weights
 from ddqjobs.environments import declared
-from ddqjobs.errors import DdqjobsError
+from ddqjobs.errors import DdqjobsError, nearest
 from ddqjobs.examination import Level, Line, error, ok, quotas, space, warning
 from ddqjobs.model import Frozen, PlannedRun, Resources, Run, Status, TaskKind
 from ddqjobs.places import expanded
@@ -185,6 +185,7 @@ class Doctor:
 
     def environments(self) -> Iterator[Line]:
         """Whether they are ready, as far as can be seen from here."""
+        yield from self._misspelt()
         for name in dict.fromkeys(r.environment for r in self._runs if r.environment):
             if name in self._site.activate:
                 continue  # only a node can tell
@@ -195,6 +196,16 @@ class Doctor:
                 yield error(f"environment {name}", found, command or f"ddqjobs env build {name}")
             else:
                 yield ok(f"environment {name}", "is ready here")
+
+    def _misspelt(self) -> Iterator[Line]:
+        """Environments that the site file names nearly as one is called. Others may be of other projects."""
+        known = declared(self._workspace.catalog.files)
+        for key in ("activate", "environment_modules"):
+            for name in getattr(self._site, key):
+                meant = "" if name in known else nearest(name, known)
+                if meant:
+                    words = f"{key} names environment '{name}', which there is not{meant}"
+                    yield warning("site file", words, "mend the name; until then the entry has no effect")
 
     def files(self) -> Iterator[Line]:
         """Inputs, code trees and the data linked into them, configurations."""

@@ -10,8 +10,8 @@ the base set to null is removed. Every problem of all files is reported at once,
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -19,6 +19,7 @@ import msgspec
 from msgspec import inspect
 
 from ddqjobs.errors import DdqjobsError, InputError, Problem
+from ddqjobs.inheritance import merged
 from ddqjobs.validate import Checker, found_words
 from ddqjobs.yaml_nodes import Node, read
 
@@ -35,15 +36,16 @@ class Document(Generic[T]):
     value: T
     files: tuple[Path, ...]
     root: Node
+    bases: Mapping[str, Node] = field(default_factory=dict)  # file -> the tree of all that it inherits
 
     def line_of(self, path: tuple[str | int, ...]) -> tuple[str, int]:
         """File and line of the key (or list element) at ``path``, or of its nearest existing ancestor."""
         node = self.root
         for part in path:
-            below = _child(node, part)
-            if below is None:
+            found = node.child(part)
+            if found is None:
                 break
-            node = below
+            node = found
         return node.file, node.line
 
 
@@ -70,7 +72,7 @@ def load(
 
     name, text = name_and_text(path)
     document = parse(text, name, kind, read_base, examine)
-    return Document(document.value, tuple(paths[str(file)] for file in document.files), document.root)
+    return replace(document, files=tuple(paths[str(file)] for file in document.files))
 
 
 def parse(
@@ -83,16 +85,14 @@ def parse(
     """The same for text. Pure but for ``read_base``, which a file without ``base:`` never calls."""
     inherits = "base" in {field.name for field in msgspec.structs.fields(kind)}
     trees, problems, whole = _chain(text, file_name, read_base if inherits else None)
-    checker = Checker(partial=not whole)
-    root = trees[0]
-    for tree in trees[1:]:
-        root = merge(root, tree)
+    root, bases = merged(trees)
+    checker = Checker(partial=not whole, bases=bases)
     data = checker.check(root, inspect.type_info(kind), ())
     problems += checker.problems
     document: Document[T] | None = None
     try:
         value = msgspec.convert(data, kind, strict=True)
-        document = Document(value, tuple(Path(tree.file) for tree in trees), root)
+        document = Document(value, tuple(Path(tree.file) for tree in trees), root, bases)
     except msgspec.ValidationError as error:
         if not problems:  # a __post_init__ refused: the walk above knows nothing of those
             problems.append(Problem(root.file, root.line, str(error)))
@@ -101,21 +101,6 @@ def parse(
     if document is None or problems:
         raise InputError(sorted(set(problems)))
     return document
-
-
-def merge(base: Node, child: Node) -> Node:
-    """``child`` on top of ``base``; neither is changed. Each part keeps the place where it was written."""
-    if not (isinstance(base.value, dict) and isinstance(child.value, dict)):
-        return child
-    merged = dict(base.value)
-    for key, node in child.value.items():
-        if key not in merged:
-            merged[key] = node
-        elif node.value is None and not node.bad:
-            del merged[key]
-        else:
-            merged[key] = merge(merged[key], node)
-    return Node(merged, child.file, child.line)
 
 
 def schema(kind: type[msgspec.Struct], title: str = "") -> dict[str, Any]:
@@ -130,14 +115,6 @@ def schema(kind: type[msgspec.Struct], title: str = "") -> dict[str, Any]:
         root["anyOf"] = [{"required": ["base"]}, {"required": required}]
     header = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title or kind.__name__}
     return {**header, **document}
-
-
-def _child(node: Node, part: str | int) -> Node | None:
-    if isinstance(node.value, dict):
-        return node.value.get(str(part))
-    if isinstance(node.value, list) and isinstance(part, int) and 0 <= part < len(node.value):
-        return node.value[part]
-    return None
 
 
 def _chain(text: str, file_name: str, read_base: ReadBase | None) -> tuple[list[Node], list[Problem], bool]:

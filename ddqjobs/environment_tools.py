@@ -76,11 +76,15 @@ class Tools:
             yield
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            meaning = build_failures.explain("No space left on device") if full else str(error)
-            raise self.failure(meaning) from error
+            what = f"{os.fsdecode(error.filename)}: {error.strerror}" if error.filename else str(error)
+            raise self.failure(build_failures.explain("No space left on device") if full else what) from error
 
     def failure(self, meaning: str) -> EnvironmentNotReadyError:
-        return EnvironmentNotReadyError(f"environment {self.environment.name}: {meaning}; log: {self.log}")
+        """The error to raise, with the log if there is one: what fails at once has left none."""
+        log = ""
+        with contextlib.suppress(OSError):
+            log = f"; log: {self.log}" if self.log.stat().st_size else ""
+        return EnvironmentNotReadyError(f"environment {self.environment.name}: {meaning}{log}")
 
     @property
     def environ(self) -> dict[str, str]:

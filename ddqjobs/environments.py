@@ -206,8 +206,11 @@ def state(base_dir: Path, environment: Environment) -> State:
         return State(place, reason=f"{place / READY} cannot be read ({error})")
     if ready.identity != identity(environment):
         return State(place, reason="it was built from another lock", older=True)
-    if not (place / "bin" / "python").exists():
-        return State(place, reason="its Python interpreter is gone from this machine")
+    try:
+        if not (place / "bin" / "python").exists():
+            return State(place, reason="its Python interpreter is gone from this machine")
+    except OSError as error:  # it lies where this user may not look
+        return State(place, reason=f"its Python interpreter cannot be reached ({error.strerror})")
     if ready.digest != digest(environment):
         return State(place, reason="its checks changed since it was verified", built=True)
     return State(place, ready=ready, built=True)

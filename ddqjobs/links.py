@@ -80,17 +80,24 @@ def linked(experiment: Experiment, dataset: str) -> list[str]:
     return [n for n, c in experiment.codes.items() if c.path and (named is None or n in named)]
 
 
-def make(links: list[Link], *, relink: bool = False) -> list[Link]:
-    """Makes those that are absent, and with ``relink`` replaces those that lead elsewhere; returns what it
-    made. Raises StateError with all reasons, and then none is made."""
-    todo = (There.NOTHING, There.ELSEWHERE) if relink else (There.NOTHING,)
-    reasons = [link.problem for link in links if link.problem and link.there not in todo]
+def to_make(links: list[Link], *, relink: bool = False) -> list[Link]:
+    """Those that are absent, and with ``relink`` those that lead elsewhere."""
+    wanted = (There.NOTHING, There.ELSEWHERE) if relink else (There.NOTHING,)
+    return [link for link in links if link.there in wanted]
+
+
+def refuse(links: list[Link], todo: list[Link]) -> None:
+    """Raises StateError with all reasons why the others cannot be made, if there are any."""
+    reasons = [link.problem for link in links if link.problem and link not in todo]
     if reasons:
         raise StateError("\n".join(reasons))
-    made = [link for link in links if link.there in todo]
-    for link in made:
+
+
+def make(links: list[Link], todo: list[Link]) -> None:
+    """Makes those of :func:`to_make`; raises StateError as :func:`refuse` does, and then none is made."""
+    refuse(links, todo)
+    for link in todo:
         _make(Path(link.path), link.target, replace=link.there is There.ELSEWHERE)
-    return made
 
 
 def _there(tree: Path, path: Path, target: Path) -> There:

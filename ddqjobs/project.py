@@ -457,13 +457,19 @@ class Project:
         return adoption.adopt(self._of(plan, site), one_run(plan, run), path)
 
     def advance(
-        self, experiment: str | None = None, *, site: str | None = None, say: Say = lambda _: None
+        self,
+        experiment: str | None = None,
+        filters: Filters | None = None,
+        *,
+        site: str | None = None,
+        say: Say = lambda _: None,
     ) -> Outcome:
         """Collects, submits again what may be retried, submits what became eligible. Only runs that somebody
         asked for are touched: cron must not start what nobody wanted."""
         workspace = self.workspace(experiment, site)
         plan = workspace.plan()
-        chosen = frozenset(p.run.name for p in plan.runs) & workspace.history().wanted
+        passing = select(plan, filters or Filters())
+        chosen = frozenset(p.run.name for p in passing) & workspace.history().wanted
         from ddqjobs.submission import Submitting
 
         wanted = Submitting(chosen=chosen, named=chosen)

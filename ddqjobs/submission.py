@@ -20,7 +20,7 @@ import getpass
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -100,7 +100,10 @@ def pick(
         name = planned.run.name
         if name not in wanted.chosen or name in taken or planned.status in (Status.DONE, Status.ACTIVE):
             continue
-        left[name] = planned.reason if name in chosen else "optional: name it, or add --optional"
+        if planned.status is Status.FAILED:  # named or not: that alone does not bring it back
+            left[name] = f"failed: {planned.reason}; `ddqjobs retry` makes it eligible again"
+        else:
+            left[name] = planned.reason if name in chosen else "optional: name it, or add --optional"
     return within_budget(picks, left, wanted.max_gpu_hours, costs or {})
 
 
@@ -325,49 +328,67 @@ class Submitter:
         say: Say,
     ) -> Outcome:
         token = new_token()
-        try:
+        with self._freed_if_it_fails(token, len(runs)):
             reserved, refused = self._reserve(token, runs, jobs, outcome)
             outcome = _without(outcome, refused)
             if not reserved:
                 return outcome
             folder = self._write(token, reserved, code)
             self._intend(token, reserved)
-        except DdqjobsError:
-            # Nobody has to wait for our end to take these runs; on a full disk they do.
-            with contextlib.suppress(OSError):
-                for index in range(len(runs)):
-                    self._workspace.claims.void(ticket_of(token, index))
-            raise
-        submission = Submission(
-            token=token,
-            name=job_name(reserved),
-            folder=str(folder),
-            resources=resources,
-            avoid=self._avoid,
-            elements=tuple(
-                Element(index=i, run=r.name, after=tuple(jobs[up] for up in r.upstream if up in jobs))
-                for i, r in enumerate(reserved)
-            ),
-        )
-        try:
-            taken = self._workspace.scheduler(self._workspace.site.name).submit(submission)
-        except SubmitUnknownError as error:
-            unknown = {r.name: str(error) for r in reserved}
-            return msgspec.structs.replace(outcome, unconfirmed={**outcome.unconfirmed, **unknown})
-        except DependencyGoneError as error:
-            self._refused(token, len(reserved), error)
-            return _without(outcome, {r.name: f"{error}; its evidence decides" for r in reserved})
-        except SchedulerError as error:
-            self._refused(token, len(reserved), error)
-            if not isinstance(error, RefusedError):
-                raise
-            return _without(outcome, {r.name: str(error) for r in reserved})
+        submission = self._submission(token, folder, resources, reserved, jobs)
+        taken, outcome = self._hand_over(submission, outcome)
+        if not taken:
+            return outcome
         self._workspace.ledger.append(Submitted(token=token, jobs={str(i): job for i, job in taken.items()}))
         done = {run.name: taken[i] for i, run in enumerate(reserved)}
         jobs.update(done)
         hours = outcome.gpu_hours + sum(self._hours.get(name) or 0.0 for name in done)
         say(f"submitted {len(done)} {'run' if len(done) == 1 else 'runs'} as {submission.name}")
         return msgspec.structs.replace(outcome, submitted={**outcome.submitted, **done}, gpu_hours=hours)
+
+    @contextlib.contextmanager
+    def _freed_if_it_fails(self, token: str, count: int) -> Iterator[None]:
+        """What was reserved is given back if nothing was handed over: nobody has to wait for our end to take
+        these runs; on a full disk they do."""
+        try:
+            yield
+        except DdqjobsError:
+            with contextlib.suppress(OSError):
+                for index in range(count):
+                    self._workspace.claims.void(ticket_of(token, index))
+            raise
+
+    def _submission(
+        self, token: str, folder: Path, resources: Resources, runs: Sequence[Run], jobs: Mapping[str, str]
+    ) -> Submission:
+        return Submission(
+            token=token,
+            name=job_name(runs),
+            folder=str(folder),
+            resources=resources,
+            avoid=self._avoid,
+            elements=tuple(
+                Element(index=i, run=r.name, after=tuple(jobs[up] for up in r.upstream if up in jobs))
+                for i, r in enumerate(runs)
+            ),
+        )
+
+    def _hand_over(self, submission: Submission, outcome: Outcome) -> tuple[Mapping[int, str], Outcome]:
+        """(index -> job; empty if it was not taken, or nobody knows, and then the outcome says which)."""
+        runs = [element.run for element in submission.elements]
+        try:
+            return self._workspace.scheduler(self._workspace.site.name).submit(submission), outcome
+        except SubmitUnknownError as error:
+            unknown = {**outcome.unconfirmed, **dict.fromkeys(runs, str(error))}
+            return {}, msgspec.structs.replace(outcome, unconfirmed=unknown)
+        except DependencyGoneError as error:
+            self._refused(submission.token, len(runs), error)
+            return {}, _without(outcome, dict.fromkeys(runs, f"{error}; its evidence decides"))
+        except SchedulerError as error:
+            self._refused(submission.token, len(runs), error)
+            if not isinstance(error, RefusedError):
+                raise
+            return {}, _without(outcome, dict.fromkeys(runs, str(error)))
 
     def _intend(self, token: str, runs: Sequence[Run]) -> None:
         me = myself()

@@ -10,25 +10,26 @@ import dataclasses
 import functools
 import operator
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from msgspec import inspect
 
 from ddqjobs.errors import Problem, nearest
-from ddqjobs.yaml_nodes import Node
-
-Path = tuple[str | int, ...]
+from ddqjobs.inheritance import added_to, names_beside
+from ddqjobs.yaml_nodes import Node, Path
 
 
 class Checker:
     """One walk. ``problems`` collects what it finds.
 
     ``partial`` is for a file whose base could not be read: nothing can be said to be missing then.
+    ``bases`` has for each file that inherits the tree of all that it inherits.
     """
 
-    def __init__(self, *, partial: bool = False) -> None:
+    def __init__(self, *, partial: bool = False, bases: Mapping[str, Node] | None = None) -> None:
         self.partial = partial
+        self.bases = bases or {}
         self.problems: list[Problem] = []
 
     def check(self, node: Node, kind: inspect.Type, path: Path) -> object:
@@ -55,17 +56,25 @@ class Checker:
     def struct(self, node: Node, kind: inspect.StructType, path: Path) -> object:
         if not isinstance(node.value, dict):
             return self.wrong_type(node, kind, path)
+        for name in self.lacking(node, kind):
+            self.problem(node, f"missing key '{name}'{_within(path)}")
+        return self.known_keys(node.value, kind, path)
+
+    def lacking(self, node: Node, kind: inspect.StructType) -> list[str]:
+        """The keys that must be in a mapping and are not."""
+        if not isinstance(node.value, dict) or self.partial:
+            return []
+        return [n for n, field in _fields(kind.cls).items() if field.required and n not in node.value]
+
+    def known_keys(self, entries: dict[str, Node], kind: inspect.StructType, path: Path) -> dict[str, object]:
         fields = _fields(kind.cls)
         data = {}
-        for key, entry in node.value.items():
+        for key, entry in entries.items():
             field = fields.get(key)
             if field is None:
                 self.problem(entry, _unknown("key", key, fields, "valid keys", _within(path)))
             else:
                 data[key] = self.check(entry, field.type, (*path, key))
-        for name, field in fields.items():
-            if field.required and name not in node.value and not self.partial:
-                self.problem(node, f"missing key '{name}'{_within(path)}")
         return data
 
     def dictionary(self, node: Node, kind: inspect.DictType, path: Path) -> object:
@@ -74,9 +83,19 @@ class Checker:
         data = {}
         for key, entry in node.value.items():
             self.check_key(entry, key, kind.key_type, path)
-            data[key] = self.check(entry, kind.value_type, (*path, key))
+            data[key] = self.entry(entry, kind.value_type, (*path, key))
         self.check_length(node, kind.min_length, kind.max_length, "entries", path)
         return data
+
+    def entry(self, node: Node, kind: inspect.Type, path: Path) -> object:
+        """A value of a dictionary. One that cannot stand alone was meant to change one of the base's."""
+        if isinstance(kind, inspect.StructType) and not self.partial:
+            base = added_to(self.bases, node, path)
+            needed = self.lacking(node, kind)
+            if base is not None and (needed or (node.value is None and not node.bad)):
+                self.problem(node, _not_inherited(base, path, needed))
+                return self.known_keys(node.value, kind, path) if isinstance(node.value, dict) else None
+        return self.check(node, kind, path)
 
     def check_key(self, entry: Node, key: str, kind: inspect.Type, path: Path) -> None:
         description, kind = _described(kind)
@@ -175,6 +194,22 @@ class Checker:
 
     def anything(self, node: Node, _kind: inspect.AnyType, _path: Path) -> object:
         return plain(node)
+
+
+def no_such_entry(base: Node, path: Path) -> str:
+    """``b.yaml has no task 'p3-trian'; did you mean 'p3-train'?``; for what :func:`added_to` found."""
+    *above, section, name = path
+    names = names_beside(base, path)
+    hint = nearest(str(name), names) or f"; there are: {', '.join(names)};"
+    what = str(section).removesuffix("s")
+    return f"{base.file} has no {what} {show(str(name))}{_within(tuple(above))}{hint}"
+
+
+def _not_inherited(base: Node, path: Path, needed: list[str]) -> str:
+    if not needed:
+        return f"nothing to remove: {no_such_entry(base, path)}".removesuffix(";")
+    keys = " and ".join(f"'{key}'" for key in needed)
+    return f"{no_such_entry(base, path)} a new one needs {keys}"
 
 
 def _is_name(kind: inspect.Type) -> bool:

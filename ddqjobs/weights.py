@@ -81,6 +81,11 @@ class Found(Frozen, frozen=True, kw_only=True):
     sha256: str = ""
     brought: str = ""  # where it came from just now
 
+    @property
+    def bad(self) -> bool:
+        """Wrong, or missing with a reason: it could not be brought, or cannot be."""
+        return self.there is There.WRONG or (self.there is There.MISSING and bool(self.why))
+
 
 def torch_home(experiment: Experiment, site: Site) -> str:
     """TORCH_HOME of jobs, as the site writes it; empty where the experiment has nothing in torch's cache."""
@@ -146,6 +151,14 @@ def look(wanted_: Wanted, progress: Progress) -> Found:
     return Found(wanted=wanted_, there=there, sha256=digest)
 
 
+def foresee(wanted_: Wanted, sources: Sequence[str], progress: Progress) -> Found:
+    """What is there, and why :func:`bring` could not change that; no server is asked. Raises StateError."""
+    found = look(wanted_, progress)
+    if found.there is There.MISSING and not would_ask(wanted_, sources):
+        return Found(wanted=wanted_, there=There.MISSING, why=_by_hand(wanted_, sources))
+    return found
+
+
 def bring(
     wanted_: Wanted, project: Path, sources: Sequence[str], progress: Progress, limits: Limits | None = None
 ) -> Found:
@@ -181,6 +194,11 @@ def _bring(
             continue
         return Found(wanted=wanted_, there=There.RIGHT, sha256=digest, brought=str(source))
     return Found(wanted=wanted_, there=There.MISSING, why="; ".join(reasons) or _by_hand(wanted_, sources))
+
+
+def would_ask(wanted_: Wanted, sources: Sequence[str]) -> list[str]:
+    """What :func:`bring` would try, one after the other."""
+    return [str(source) for source in _sources(wanted_, sources)]
 
 
 def _sources(wanted_: Wanted, sources: Sequence[str]) -> Iterator[str | Path]:

@@ -19,6 +19,7 @@ import yaml
 from ddqjobs.errors import InputError, Problem
 
 Value: TypeAlias = "dict[str, Node] | list[Node] | str | int | float | bool | None"
+Path: TypeAlias = tuple[str | int, ...]  # keys and indices from the top
 
 MAX_DEPTH = 100
 MAX_NODES = 300_000  # after the expansion of aliases: nine lines of YAML can stand for 10**9 nodes
@@ -53,6 +54,21 @@ class Node:
     raw: str = ""
     size: int = 1
     bad: bool = False
+
+    def child(self, part: str | int) -> Node | None:
+        """The entry of a mapping or the element of a list, if there is one."""
+        if isinstance(self.value, dict):
+            return self.value.get(str(part))
+        if isinstance(self.value, list) and isinstance(part, int) and 0 <= part < len(self.value):
+            return self.value[part]
+        return None
+
+    def below(self, path: Path) -> Node | None:
+        """The node at ``path`` seen from here, if there is one."""
+        found: Node | None = self
+        for part in path:
+            found = found.child(part) if found is not None else None
+        return found
 
 
 class _Refused(Exception):

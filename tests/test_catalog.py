@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import EXPERIMENT, TrivialProject, task
@@ -48,6 +49,45 @@ def test_a_file_that_inherits_another_changes_only_what_it_says(trivial: Trivial
     loaded = Catalog(trivial.root).load("mine")
     assert loaded.experiment.name == "mine"
     assert [r.name for r in loaded.runs] == ["first", "second", "third"]
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "message"),
+    [
+        ("variants", "defualt", "no variant 'defualt'; did you mean 'default'? a new one needs a task that"),
+        ("codes", "tol", "no code 'tol'; did you mean 'tool'? a new one needs a model or a task that names"),
+        ("phases", "frist", "no phase 'frist'; did you mean 'first'? a new one needs a task that belongs to"),
+        ("implementations", "nwe", "no implementation 'nwe'; did you mean 'new'? a new one needs a model"),
+    ],
+)
+def test_a_misspelt_change_of_what_is_inherited_is_not_taken_for_something_new(
+    trivial: TrivialProject, section: str, name: str, message: str
+) -> None:
+    parts: dict[str, Any] = {
+        "variants": {"default": {}},
+        "codes": {"tool": {}},
+        "phases": {"first": {}},
+        "implementations": {"new": "New"},
+    }
+    trivial.write("experiments/parts.yaml", {"base": EXPERIMENT, "name": "parts", **parts})
+    changed = {section: {name: "Newest" if section == "implementations" else {"title": "changed"}}}
+    trivial.write("experiments/mine.yaml", {"base": "parts", "name": "mine", **changed})
+    with pytest.raises(InputError) as error:
+        Catalog(trivial.root).load("mine")
+    (problem,) = error.value.problems
+    assert problem.file.endswith("mine.yaml")
+    assert problem.line > 1
+    assert message in problem.message
+
+
+def test_a_new_variant_that_a_task_uses_may_have_nearly_an_inherited_name(trivial: TrivialProject) -> None:
+    trivial.write("experiments/parts.yaml", {"base": EXPERIMENT, "name": "parts", "variants": {"fast": {}}})
+    tasks = {"first": {"variants": ["fast2"]}}
+    trivial.write(
+        "experiments/mine.yaml",
+        {"base": "parts", "name": "mine", "variants": {"fast2": {}, "other": {}}, "tasks": tasks},
+    )
+    assert [r.variant for r in Catalog(trivial.root).load("mine").runs if r.task == "first"] == ["fast2"]
 
 
 def test_a_site_that_overrides_a_shipped_one_may_inherit_it(trivial: TrivialProject) -> None:

@@ -126,6 +126,11 @@ def test_a_link_that_leads_elsewhere_is_replaced_only_when_asked(place: Place) -
     at(place, "old").symlink_to("/nowhere")
     ran = place.invoke("data", "link", "tiny")
     assert (ran.code, at(place, "new").exists()) == (2, False)
+    dry = place.invoke("data", "link", "tiny", "--dry-run")
+    assert (dry.code, dry.err) == (2, ran.err)
+    would = place.invoke("data", "link", "tiny", "--dry-run", "--relink")
+    assert (would.code, "would be linked (now a link to /nowhere)" in would.out) == (0, True)
+    assert (str(at(place, "old").readlink()), at(place, "new").exists()) == ("/nowhere", False)
     assert f"is a link to /nowhere, not to {place.root}/data/lvis: --relink replaces it" in ran.err
     assert place.invoke("data", "link", "tiny", "--relink").code == 0
     assert at(place, "old").readlink() == place.root / "data" / "lvis"
@@ -360,6 +365,16 @@ def test_bad_input_is_told(place: Place) -> None:
     for command in ("verify", "link"):
         ran = place.invoke("data", command, "tiny")
         assert (ran.code, ran.err.count("\n"), "declares no " in ran.err) == (2, 1, True)
+
+
+def test_filters_that_leave_nothing_to_verify_are_answered(place: Place) -> None:
+    place.text("experiments/tiny.yaml", EXPERIMENT.replace("categories: 2", "codes: [old]"))
+    for words in ((), ("--split", "val")):
+        ran = place.invoke("data", "verify", "tiny", "two", *words)
+        assert (ran.code, ran.err) == (0, "")
+        assert ran.out == "nothing to verify: none of these runs reads such a split\n"
+    assert place.invoke("data", "verify", "tiny", "two", "--json").json["splits"] == []
+    assert "coco val" in place.invoke("data", "verify", "tiny", "one").out
 
 
 def test_the_bar_is_for_terminals_only(place: Place) -> None:

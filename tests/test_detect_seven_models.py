@@ -154,9 +154,16 @@ def test_report_is_json(tmp_path: Path) -> None:
     runtime.set_up()
     model = runtime.build_model(runtime.load_config(str(NANO)))
     torch.save({"state_dict": model.state_dict()}, tmp_path / "a.pth")
-    words = ["--config", str(NANO), "--out", str(tmp_path / "b.pth"), "--report", str(tmp_path / "r.json")]
+    words = [
+        "--config",
+        str(NANO),
+        "--out",
+        str(tmp_path / "b.pth"),
+        "--report",
+        str(tmp_path / "r" / "r.json"),
+    ]
     assert convert.main([str(tmp_path / "a.pth"), *words]) == 0
-    report = json.loads((tmp_path / "r.json").read_text())
+    report = json.loads((tmp_path / "r" / "r.json").read_text())
     assert set(report) == {
         "mapping", "source", "target", "tensors", "renamed", "dropped", "metadata", "optimizer", "averaged",
         "meta"

@@ -67,6 +67,15 @@ def test_what_is_missing_is_an_error_with_its_remedy(place: Place) -> None:
     assert ran.out.endswith("tiny on local: 4 errors, 0 warnings\n")
 
 
+def test_a_misspelt_environment_in_the_site_file_is_warned_of(place: Place) -> None:
+    named = {"mini-nwe": "envs/a/bin/activate", "of-another-project": "envs/b/bin/activate"}
+    site = {"name": "local", "scheduler": "local", "grace": "0s", "python": sys.executable}
+    place.write("templates/local/site.yaml", {**site, "activate": named})
+    ran = place.invoke("doctor", "tiny", "one", "--no-job", "--json")
+    words = "activate names environment 'mini-nwe', which there is not; did you mean 'mini-new'?"
+    assert (ran.code, lines(ran)["site file"]) == (0, [("warning", words)])
+
+
 def test_a_node_that_cannot_load_what_the_site_says(place: Place) -> None:
     site = {"name": "local", "scheduler": "local", "grace": "0s", "python": sys.executable}
     place.write("templates/local/site.yaml", {**site, "modules": ["cuda/11"]})

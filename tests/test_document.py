@@ -18,7 +18,7 @@ from ddqjobs.errors import InputError, MissingError
 from ddqjobs.experiment import Experiment
 from ddqjobs.site import Site
 
-Name = Annotated[str, Meta(pattern=r"^[a-z0-9]+$")]
+Name = Annotated[str, Meta(pattern=r"^[a-z0-9-]+$")]
 
 
 class Kind(str, Enum):
@@ -334,6 +334,40 @@ def test_inheritance() -> None:
     assert document.line_of(("tasks", "a", "seeds", 0)) == ("middle.yaml", 4)
     assert document.line_of(("tasks", "c")) == ("x.yaml", 6)
     assert document.line_of(("title",)) == ("x.yaml", 1)
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ("p3-trian: {seeds: [1]}", "b.yaml has no task 'p3-trian'; did you mean 'p3-train'? a new one needs"),
+        ("p3-trian: null", "nothing to remove: b.yaml has no task 'p3-trian'; did you mean 'p3-train'?"),
+        ("other: {}", "b.yaml has no task 'other'; there are: data, p3-train; a new one needs 'kind'"),
+        ("other: null", "nothing to remove: b.yaml has no task 'other'; there are: data, p3-train"),
+    ],
+)
+def test_a_change_of_something_that_the_base_does_not_have(entry: str, expected: str) -> None:
+    base = "name: b\ntasks: {data: {kind: test}, p3-train: {kind: train}}\n"
+    child = f"base: b\nname: x\ntasks:\n  {entry}\n"
+    (line,) = problems(child, {"b": base})
+    assert line.startswith(f"x.yaml:4: {expected}")
+    # The same in a file between the two: the place is where it was written.
+    (line,) = problems("base: m\nname: y\n", {"b": base, "m": child})
+    assert line.startswith(f"m.yaml:4: {expected}")
+
+
+def test_what_is_new_and_whole_is_no_mistake_and_what_is_wrong_inside_is_told_too() -> None:
+    base = "name: b\ntasks: {train: {kind: train}}\n"
+    document = read("base: b\nname: x\ntasks: {trainx: {kind: test}}\n", {"b": base})
+    assert list(document.value.tasks) == ["train", "trainx"]
+    assert problems("base: b\nname: x\ntasks:\n  trian:\n    seed: [1]\n", {"b": base}) == [
+        "x.yaml:4: b.yaml has no task 'trian'; did you mean 'train'? a new one needs 'kind'",
+        "x.yaml:5: unknown key 'seed' in tasks.trian; did you mean 'seeds'? valid keys: "
+        + ", ".join(Task.__struct_fields__),
+    ]
+    # Where the base has none at all, none can be misspelt.
+    assert problems("base: b\nname: x\ntasks:\n  trian: {}\n", {"b": "name: b\n"}) == [
+        "x.yaml:4: missing key 'kind' in tasks.trian"
+    ]
 
 
 def test_an_unreadable_value_removes_nothing() -> None:

@@ -148,7 +148,7 @@ def test_export(made: Place) -> None:
     files = ("tiny.sh", "tiny.def", "tiny/bin/python", "tiny/bin/activate")
     assert ran.out.splitlines()[:4] == [f"wrote {made.root}/image/{name}" for name in files]
     assert ran.out.splitlines()[4].startswith("next: apptainer build tiny.sif tiny.def; in the site file: ")
-    assert made.invoke("env", "export", "tiny").err == "error: say --script or --apptainer\n"
+    assert made.invoke("env", "export", "tiny").err == "error: say either --script or --apptainer\n"
 
 
 def test_two_terminals_build_once_and_the_second_says_for_whom_it_waits(made: Place) -> None:
@@ -178,6 +178,7 @@ def test_ctrl_c_leaves_nothing_running_and_the_next_goes_on(made: Place) -> None
     log = made.root / ".environments" / ".logs" / "tiny" / "step-long.log"
     until(lambda: log.exists() and "sleep 600" in log.read_text())
     build.send_signal(signal.SIGINT)
-    build.communicate(timeout=60)
+    _, said = build.communicate(timeout=60)
     assert build.returncode == 130
+    assert "interrupted; what is whole by now stays, and the same command goes on from there" in said
     assert state(made) == "missing"

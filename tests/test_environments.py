@@ -180,6 +180,26 @@ def test_damaged_environments_are_not_ready(place: Place) -> None:
     assert state(place.base, environment).reason == "its Python interpreter is gone from this machine"
 
 
+def test_an_interpreter_that_may_not_be_looked_at_is_a_reason_and_no_error(place: Place) -> None:
+    place.build()
+    environment = place.load()
+    python = location(place.base, environment) / "bin" / "python"
+    python.unlink()
+    python.symlink_to("/" + "x" * 300)  # refused by the system for everybody, root too
+    found = state(place.base, environment)
+    assert (found.ready, found.reason) == (
+        None,
+        "its Python interpreter cannot be reached (File name too long)",
+    )
+
+
+def test_what_fails_before_there_is_a_log_names_none(place: Place) -> None:
+    place.base.write_text("no folder")
+    with pytest.raises(EnvironmentNotReadyError) as caught:
+        place.build()
+    assert str(caught.value).endswith(f"{place.base}/.logs/tiny: Not a directory")
+
+
 def test_installed_packages_must_be_those_of_the_lock(place: Place) -> None:
     wheel(place.wheels, version="1.1")
     place.edit("checks:", "steps:\n  another: {command: [uv, pip, install, tinypkg==1.1]}\nchecks:")

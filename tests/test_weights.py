@@ -213,6 +213,40 @@ def test_by_hand_and_from_a_folder_and_from_a_mirror(place: Place, server: Serve
     assert (missing.code, missing.err.count("\n")) == (2, 1)
 
 
+def test_a_dry_run_ends_as_the_command_would(place: Place, tmp_path: Path) -> None:
+    declare(
+        place,
+        "big: {path: released/big.pth, page: 'https://example.org/big'}",
+        "net: {url: 'http://127.0.0.1:1/net.pth'}",
+    )
+
+    def dry(*words: str) -> Ran:
+        return place.invoke("data", "weights", "tiny", "--dry-run", *words)
+
+    # Nobody can bring one of the two, and it says so; the other may well be there when it is asked for.
+    by_hand = f"bring it from https://example.org/big to {place.root / 'released' / 'big.pth'}"
+    shown = dry()
+    assert shown.code == 1
+    assert f"big: has no URL that a program may use: {by_hand}" in shown.out
+    assert "net: would be brought from http://127.0.0.1:1/net.pth" in shown.out
+    assert place.invoke("data", "weights", "tiny", "--tries", "1").code == 1
+    found = rows(dry("--json"))
+    assert (by_hand in found["big"]["why"], found["net"]["why"]) == (True, "")
+    # A folder without it changes nothing.
+    usb = tmp_path / "usb"
+    usb.mkdir()
+    looked = dry("--from", str(usb))
+    assert looked.code == 1
+    assert f"big: is not in {usb}, and has no URL" in looked.out
+    # One that has it does: nothing is there yet, and nothing was done.
+    (usb / "big.pth").write_bytes(DATA)
+    would = dry("--from", str(usb))
+    assert (would.code, f"big: would be brought from {usb}/big.pth" in would.out) == (0, True)
+    assert not (place.root / "released").exists()
+    # With a filter that leaves only what can be had.
+    assert dry("--task", "train").code == 0
+
+
 def test_filters_choose_what_the_runs_need(place: Place, server: Server) -> None:
     declare(place, "big: {path: released/big.pth}", f"net: {{url: '{server.url}/{NAME}', models: [big]}}")
 

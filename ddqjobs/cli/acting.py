@@ -62,16 +62,18 @@ def retry(selection: Selection, as_json: JSON = False) -> None:
 def advance(selection: Selection, as_json: JSON = False) -> None:
     """Collect what has ended, submit again what may be retried, submit what became eligible: for cron.
 
-    Only what was submitted before is touched. Example, every ten minutes:
+    Only what was submitted before is touched, as far as filters leave it. Example, every ten minutes:
     */10 * * * * ddqjobs advance ddq -C ~/reproduction
     """
-    outcome = selection.project.advance(selection.experiment, site=selection.site)
+    outcome = selection.project.advance(selection.experiment, selection.filters, site=selection.site)
     if as_json:
         say_json("advance", submitted=outcome.submitted, left=outcome.left, unconfirmed=outcome.unconfirmed)
     else:
         say(f"submitted {len(outcome.submitted)} runs" if outcome.submitted else "nothing to submit")
     asked = selection.project.workspace(selection.experiment, selection.site)
     settle([*asked.warnings, *(f"{run}: not confirmed: {why}" for run, why in outcome.unconfirmed.items())])
+    if outcome.refused:
+        raise typer.Exit(1)
 
 
 @reporting

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import typer
-
-from ddqjobs.cli.common import COLOURS
+from ddqjobs.cli.common import COLOURS, style
 from ddqjobs.text_table import clean, fit, format_table
 
 if TYPE_CHECKING:
@@ -66,7 +64,7 @@ def draw(
     lines = [*top, *body][: size.rows - 1 - bool(note)]
     lines += [""] * (size.rows - 1 - bool(note) - len(lines))
     if note:
-        lines.append(typer.style(fit(clean(note), size.columns), fg="yellow"))
+        lines.append(style(fit(clean(note), size.columns), fg="yellow"))
     lines.append(_keys(view, first, page, len(chosen), size))
     return Screen(lines[-size.rows :], view._replace(top=first), page, len(chosen))
 
@@ -97,7 +95,7 @@ def _summary(made: Plan, states: Sequence[RunState], size: Size, head: str, bloc
                 for p in phases]  # fmt: skip
     rows.append(("all", *_counts(states, blocks)))
     return [
-        typer.style(fit(title, size.columns), bold=True),
+        style(fit(title, size.columns), bold=True),
         *format_table((), rows, align="llrl", width=size.columns).split("\n"),
         "",
     ]
@@ -144,9 +142,8 @@ def _table(states: Sequence[RunState], size: Size, blocks: bool) -> list[str]:
 
     def paint(row: int, column: int, text: str) -> str:
         if row < 0:
-            return typer.style(text, bold=True)
-        colour = COLOURS.get(text.strip(), COLOURS["active"]) if column == 1 else None
-        return typer.style(text, fg=colour) if colour else text
+            return style(text, bold=True)
+        return style(text, fg=COLOURS.get(text.strip(), COLOURS["active"]) if column == 1 else None)
 
     return format_table(header, rows, width=size.columns, paint=paint).split("\n")
 
@@ -171,4 +168,4 @@ def _keys(view: View, first: int, page: int, count: int, size: Size) -> str:
     )
     if len(text) > size.columns:
         text = f"q leaves  PgUp PgDn {there}  f: {SHOWN[view.shown][0]}  r: now"
-    return typer.style(fit(text.ljust(size.columns), size.columns), reverse=True)
+    return style(fit(text.ljust(size.columns), size.columns), reverse=True)

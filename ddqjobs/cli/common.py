@@ -8,6 +8,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -201,7 +202,11 @@ _PARAMETERS: dict[str, Any] = {
 }
 
 
-def filtered(function: Callable[..., None]) -> Callable[..., None]:
+RUNS_GO_ON = "what was submitted so far is recorded, and runs go on: see `ddqjobs status`"
+SAME_AGAIN = "what is whole by now stays, and the same command goes on from there"
+
+
+def filtered(function: Callable[..., None], *, interrupted: str = RUNS_GO_ON) -> Callable[..., None]:
     """Gives a command the shared filters; it receives them as one ``selection: Selection``."""
     own = [
         p for name, p in inspect.signature(function, eval_str=True).parameters.items() if name != "selection"
@@ -219,11 +224,11 @@ def filtered(function: Callable[..., None]) -> Callable[..., None]:
     parameters = shared[:1] + [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + shared[1:]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
-    return reporting(command)
+    return reporting(command, interrupted=interrupted)
 
 
-def reporting(function: Callable[..., None]) -> Callable[..., None]:
-    """Turns our errors into one clear message and their exit code; Ctrl-C into 130."""
+def reporting(function: Callable[..., None], *, interrupted: str = RUNS_GO_ON) -> Callable[..., None]:
+    """Turns our errors into one clear message and their exit code; Ctrl-C into 130, saying what it means."""
 
     @functools.wraps(function)
     def command(*args: Any, **arguments: Any) -> None:
@@ -235,7 +240,7 @@ def reporting(function: Callable[..., None]) -> Callable[..., None]:
             fail(str(error))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            fail("interrupted; what was submitted so far is recorded, and runs go on: see `ddqjobs status`")
+            fail(f"interrupted; {interrupted}")
             raise typer.Exit(130) from None
         except typer.Abort:  # at a question
             fail("interrupted; nothing was done")
@@ -250,13 +255,31 @@ def reporting(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+class OutputError(OSError):
+    """Standard output took no more."""
+
+
 def refused(error: OSError) -> None:
-    """Says what the operating system refused where nothing closer to it did; without a file, it was what
-    we printed."""
-    what = os.fsdecode(error.filename) if error.filename else "the output cannot be written"
-    fail(f"{what}: {error.strerror or error}")
-    if not error.filename:
+    """Says what the operating system refused where nothing closer to it did."""
+    why = error.strerror or str(error)
+    if isinstance(error, OutputError):
+        fail(f"the output cannot be written: {why}")
         silence()
+    elif error.filename:
+        fail(f"{os.fsdecode(error.filename)}: {why}")
+    elif not _here():
+        fail("the folder that this shell is in was removed: change to another, then run the command again")
+    else:
+        fail(why)
+
+
+def _here() -> bool:
+    """Whether the working folder is still there."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def silence() -> None:
@@ -267,25 +290,46 @@ def silence() -> None:
 
 def fail(message: str) -> None:
     """An error message on stderr, each line with what it is."""
-    from ddqjobs.text_table import clean
-
     for line in message.splitlines():
-        typer.secho(f"error: {clean(line)}", err=True, fg="red" if sys.stderr.isatty() else None)
+        _tell(f"error: {line}", fg="red")
 
 
 def warn(message: str) -> None:
     """A warning on stderr."""
-    from ddqjobs.text_table import clean
-
-    typer.secho(f"warning: {clean(message)}", err=True, fg="yellow" if sys.stderr.isatty() else None)
+    _tell(f"warning: {message}", fg="yellow")
 
 
 def note(text: str) -> None:
     """A line on stderr for who waits at a terminal: what takes long just now."""
+    if sys.stderr.isatty():
+        _tell(text, dim=True)
+
+
+def _tell(text: str, **look: Any) -> None:
+    """A line on stderr. Where that is closed or full there is nobody to tell, and the exit code still says
+    what it says."""
     from ddqjobs.text_table import clean
 
-    if sys.stderr.isatty():
-        typer.secho(clean(text), err=True, dim=True)
+    with contextlib.suppress(OSError):
+        typer.echo(style(clean(text), **look) if sys.stderr.isatty() else clean(text), err=True)
+
+
+def style(text: str, *, fg: str | None = None, **look: Any) -> str:
+    """Text with a colour or another look, as far as the terminal's user wants it (https://no-color.org)."""
+    if os.environ.get("TERM") == "dumb":
+        return text
+    colour = None if os.environ.get("NO_COLOR") else fg
+    return typer.style(text, fg=colour, **look) if colour or look else text
+
+
+def ensure_streams() -> None:
+    """Gives a process that was started with closed streams (`>&-`) others that lead nowhere: the next file
+    that is opened would get their number, and whatever a child prints."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # numbers 0, 1, 2: lowest first
+        if getattr(sys, name) is None:
+            stream = os.fdopen(os.open(os.devnull, os.O_RDWR), mode)
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
 
 
 def say(text: str) -> None:
@@ -299,8 +343,13 @@ def put(text: str) -> None:
     """Text on stdout as it is: what was made harmless already, or must reach a file unchanged."""
     # Some locales cannot say everything that a name may hold; a path's undecodable bytes no locale can.
     encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(error.errno, error.strerror) from error
 
 
 def say_json(kind: str, **content: object) -> None:
@@ -332,8 +381,7 @@ def table(
 
     def paint(row: int, column: int, text: str) -> str:
         if row < 0:
-            return typer.style(text, bold=True)
-        colour = COLOURS.get(text.strip()) if column == status else None
-        return typer.style(text, fg=colour) if colour else text
+            return style(text, bold=True)
+        return style(text, fg=COLOURS.get(text.strip()) if column == status else None)
 
     return format_table(header, rows, align=align, width=width, paint=paint if terminal else None)

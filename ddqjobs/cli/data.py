@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddqjobs.cli.common import COLOURS, JSON, Selection, filtered, put, say, say_json, table
+from ddqjobs.cli.common import (
+    COLOURS,
+    JSON,
+    SAME_AGAIN,
+    Selection,
+    filtered,
+    put,
+    say,
+    say_json,
+    style,
+    table,
+)
 
 if TYPE_CHECKING:
     from ddqjobs.data import Data, Verified
     from ddqjobs.links import Link
-    from ddqjobs.weights import Found, Wanted
+    from ddqjobs.weights import Found
 
     Progress = Callable[[str, int, int | None], None]
 
 app = typer.Typer(help="Data sets and weights: linked, brought, verified.", no_args_is_help=True)
+_filtered = functools.partial(filtered, interrupted=SAME_AGAIN)
 DRY_RUN = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")]
 
 
@@ -27,7 +40,7 @@ def _data(selection: Selection) -> Data:
 
 
 @app.command()
-@filtered
+@_filtered
 def link(
     selection: Selection,
     relink: Annotated[
@@ -38,22 +51,22 @@ def link(
 ) -> None:
     """Make the links by which code trees find the data sets, as `datasets:` of the experiment declares.
 
-    All or none: what stands in a link's place is told, and then nothing is made.
+    All or none: what stands in a link's place is told, and then nothing is made (exit 2, with --dry-run too).
     Examples: ddqjobs data link ddq --dry-run; ddqjobs data link ddq --implementation new
     """
     from ddqjobs import links
 
     found = _data(selection).links()
+    todo = links.to_make(found, relink=relink)
     if dry_run:
-        _show_links(found, [], as_json, dry_run=True)
+        _show_links(found, todo, as_json, dry_run=True)
+        links.refuse(found, todo)
         return
-    made = links.make(found, relink=relink)
-    _show_links(found, made, as_json, dry_run=False)
+    links.make(found, todo)
+    _show_links(found, todo, as_json, dry_run=False)
 
 
-def _show_links(found: list[Link], made: list[Link], as_json: bool, *, dry_run: bool) -> None:
-    from ddqjobs.links import There
-
+def _show_links(found: list[Link], todo: list[Link], as_json: bool, *, dry_run: bool) -> None:
     if as_json:
         rows = [
             {
@@ -62,8 +75,8 @@ def _show_links(found: list[Link], made: list[Link], as_json: bool, *, dry_run: 
                 "path": f.path,
                 "target": f.target,
                 "there": f.there.value,
-                "made": f in made,
-                "problem": "" if f in made else f.problem,
+                "made": f in todo and not dry_run,
+                "problem": "" if f in todo else f.problem,
             }
             for f in found
         ]
@@ -72,15 +85,19 @@ def _show_links(found: list[Link], made: list[Link], as_json: bool, *, dry_run: 
     if not found:
         say("nothing to link: none of these runs has a code tree that wants a link")
     for f in found:
-        would = "would be linked" if f.there is There.NOTHING else f.there.value
-        state = "linked" if f in made else would if dry_run else "is linked"
-        say(f"{f.code}: {f.path} -> {f.target}: {state}")
-        if dry_run and f.problem:
-            say(f"  {f.problem}")
+        say(f"{f.code}: {f.path} -> {f.target}: {_link_state(f, todo, dry_run=dry_run)}")
+
+
+def _link_state(link: Link, todo: list[Link], *, dry_run: bool) -> str:
+    if link not in todo:
+        return link.there.value if link.problem else "is linked"
+    if not dry_run:
+        return "linked"
+    return f"would be linked (now a link to {link.leads})" if link.leads else "would be linked"
 
 
 @app.command()
-@filtered
+@_filtered
 def weights(
     selection: Selection,
     source: Annotated[
@@ -94,9 +111,10 @@ def weights(
     """Bring and check the weights that runs read, or would download at their start on a node without network.
 
     Goes on where it was cut. Exit 1 if some are missing or wrong in the end; what is wrong is not replaced.
+    --dry-run asks no server: exit 1 if some are wrong, or missing and not to be had from anywhere.
     Examples: ddqjobs data weights ddq; ddqjobs data weights ddq --model 'ddq-detr-*' --from ~/usb
     """
-    from ddqjobs.weights import There, bring, look
+    from ddqjobs.weights import bring, foresee
 
     sources = list(source or ())
     _check_sources(sources)
@@ -105,7 +123,7 @@ def weights(
     with _bar() as progress:
         for wanted in data.weights():
             if dry_run:
-                found.append(look(wanted, progress))
+                found.append(foresee(wanted, sources, progress))
             else:
                 from ddqjobs.transfer import Limits
 
@@ -114,8 +132,7 @@ def weights(
         say_json("data-weights", dry_run=dry_run, weights=[_weight_row(f) for f in found])
     else:
         _show_weights(found, sources, dry_run=dry_run)
-    bad = (There.WRONG,) if dry_run else (There.WRONG, There.MISSING)
-    if any(f.there in bad for f in found):
+    if any(f.bad for f in found):
         raise typer.Exit(1)
 
 
@@ -146,6 +163,8 @@ def _weight_row(f: Found) -> dict[str, object]:
 
 
 def _show_weights(found: list[Found], sources: list[str], *, dry_run: bool) -> None:
+    from ddqjobs.weights import would_ask
+
     if not found:
         say("no weights: none of these runs reads any that are declared")
         return
@@ -155,23 +174,15 @@ def _show_weights(found: list[Found], sources: list[str], *, dry_run: bool) -> N
         if f.why:
             say(f"{f.wanted.name}: {f.why}")
         elif dry_run and f.there.value == "missing":
-            say(f"{f.wanted.name}: {_would(f.wanted, sources)}")
+            say(f"{f.wanted.name}: would be brought from {', else '.join(would_ask(f.wanted, sources))}")
 
 
 def _state(f: Found) -> str:
     return "brought" if f.brought else f.there.value
 
 
-def _would(wanted: Wanted, sources: list[str]) -> str:
-    tried = [*sources, *([wanted.weight.url] if wanted.weight.url else [])]
-    if tried:
-        return f"would be looked for in {', then '.join(tried)}"
-    page = f" ({wanted.weight.page})" if wanted.weight.page else ""
-    return f"has no URL that a program may use{page}: bring it by hand, or name a folder with --from"
-
-
 @app.command()
-@filtered
+@_filtered
 def verify(
     selection: Selection,
     split: Annotated[
@@ -194,6 +205,8 @@ def verify(
     if as_json:
         say_json("data-verify", errors=errors, splits=[_verified_row(r) for r in results])
     else:
+        if not results:
+            say("nothing to verify: none of these runs reads such a split")
         for result in results:
             _show_verified(result)
     if errors:
@@ -230,7 +243,7 @@ def _show_verified(result: Verified) -> None:
 
 def _coloured(level: str) -> str:
     word = f"{level:7}"
-    return typer.style(word, fg=COLOURS[level]) if sys.stdout.isatty() else word
+    return style(word, fg=COLOURS[level]) if sys.stdout.isatty() else word
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddqjobs.cli.common import COLOURS, JSON, Selection, filtered, put, say_json
+from ddqjobs.cli.common import COLOURS, JSON, Selection, filtered, put, say_json, style
 
 if TYPE_CHECKING:
     from ddqjobs.examination import Line
@@ -36,6 +36,8 @@ def doctor(
         patience_s = seconds(patience)
     except ValueError as error:
         raise InputError(f"--patience: {error}") from error
+    if gpus and not job:
+        raise InputError("--gpus: of the job that --no-job leaves out")
     plan = selection.project.plan(selection.experiment, site=selection.site, refresh=False)
     lines = selection.project.examine(
         plan,
@@ -59,7 +61,7 @@ def _show(line: Line) -> None:
 
     word = f"{line.level.value:7}"
     if sys.stdout.isatty():
-        word = typer.style(word, fg=COLOURS[line.level.value])
+        word = style(word, fg=COLOURS[line.level.value])
     put(f"{word}  {clean(line.what)}: {clean(line.found)}")
     if line.remedy:
         put(f"         -> {clean(line.remedy)}")

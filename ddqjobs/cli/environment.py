@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddqjobs.cli.common import FOLDER, JSON, SITE, note, put, reporting, say, say_json, table
+from ddqjobs.cli.common import FOLDER, JSON, SAME_AGAIN, SITE, note, put, reporting, say, say_json, table
 
 if TYPE_CHECKING:
     from ddqjobs.environment_tools import How, Progress
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ddqjobs.stacks import Stacks
 
 app = typer.Typer(help="Environments: pinned, built once, verified.", no_args_is_help=True)
+_reporting = functools.partial(reporting, interrupted=SAME_AGAIN)
 NAMES = Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of environments.")]
 NAME = Annotated[str, typer.Argument(metavar="NAME", help="Name of an environment.")]
 ON_NODE = Annotated[
@@ -26,7 +28,10 @@ ON_NODE = Annotated[
 ]
 GPUS = Annotated[int, typer.Option("--gpus", min=0, help="With --on-node: GPUs of the job.")]
 CPUS = Annotated[int, typer.Option("--cpus", min=0, help="With --on-node: CPUs of the job.")]
-TIME = Annotated[str, typer.Option("--time", help="With --on-node: time limit of the job.")]
+TIME = Annotated[
+    str | None,
+    typer.Option("--time", help="With --on-node: time limit; left out: 4h to build, 1h to verify."),
+]
 
 
 class _Opened:
@@ -91,7 +96,7 @@ def _progress() -> Iterator[Progress]:
 
 
 @app.command("list")
-@reporting
+@_reporting
 def list_(site: SITE = None, folder: FOLDER = None, as_json: JSON = False) -> None:
     """Which environments there are: ready, unverified, stale (built for another lock), missing; and why.
 
@@ -122,7 +127,7 @@ def _shown(name: str, state: State, opened: _Opened) -> dict[str, str]:
 
 
 @app.command()
-@reporting
+@_reporting
 def build(
     names: NAMES,
     again: Annotated[bool, typer.Option("--again", help="Also what is ready, beside it.")] = False,
@@ -131,7 +136,7 @@ def build(
     on_node: ON_NODE = False,
     gpus: GPUS = 0,
     cpus: CPUS = 0,
-    time: TIME = "4h",
+    time: TIME = None,
     site: SITE = None,
     folder: FOLDER = None,
 ) -> None:
@@ -144,13 +149,16 @@ def build(
     from ddqjobs import environment_build, environments
     from ddqjobs.errors import InputError
 
-    if offline != (source is not None):
+    if offline and source is None:
         raise InputError("--offline needs --from DIR, which `ddqjobs env fetch NAME --to DIR` fills")
+    if source is not None and not offline:
+        raise InputError("--from goes with --offline: a build takes all from the folder, or nothing")
+    _only_on_node(on_node, gpus, cpus, time)
     opened = _Opened(folder, site)
     picked = opened.pick(names)
     if on_node:
         options = ["--again"] * again + (["--offline", "--from", str(source.absolute())] if source else [])
-        _on_node(opened, ["build", *names, *options], gpus, cpus, time)
+        _on_node(opened, ["build", *names, *options], gpus, cpus, time or "4h")
         return
     hows = [opened.how(name, source) for name in names]
     for environment, how in zip(picked, hows, strict=True):
@@ -161,13 +169,13 @@ def build(
 
 
 @app.command()
-@reporting
+@_reporting
 def verify(
     names: NAMES,
     on_node: ON_NODE = False,
     gpus: GPUS = 0,
     cpus: CPUS = 0,
-    time: TIME = "1h",
+    time: TIME = None,
     site: SITE = None,
     folder: FOLDER = None,
 ) -> None:
@@ -177,10 +185,11 @@ def verify(
     """
     from ddqjobs import environment_build, environments
 
+    _only_on_node(on_node, gpus, cpus, time)
     opened = _Opened(folder, site)
     picked = opened.pick(names)
     if on_node:
-        _on_node(opened, ["verify", *names], gpus, cpus, time)
+        _on_node(opened, ["verify", *names], gpus, cpus, time or "1h")
         return
     for environment in picked:
         how = opened.how(environment.name)
@@ -190,7 +199,7 @@ def verify(
 
 
 @app.command()
-@reporting
+@_reporting
 def lock(
     names: NAMES,
     upgrade: Annotated[bool, typer.Option("--upgrade", help="Newest versions, not those pinned.")] = False,
@@ -216,7 +225,7 @@ def lock(
 
 
 @app.command()
-@reporting
+@_reporting
 def fetch(
     names: NAMES,
     to: Annotated[Path, typer.Option("--to", help="The folder to fill; several environments may share it.")],
@@ -237,7 +246,7 @@ def fetch(
 
 
 @app.command()
-@reporting
+@_reporting
 def export(
     name: NAME,
     as_script: Annotated[bool, typer.Option("--script", help="One bash script.")] = False,
@@ -262,7 +271,9 @@ def export(
     from ddqjobs.errors import InputError
 
     if as_script == as_apptainer:
-        raise InputError("say --script or --apptainer")
+        raise InputError("say either --script or --apptainer")
+    if base and not as_apptainer:
+        raise InputError("--base goes with --apptainer: a script starts from no image")
     opened = _Opened(folder, site)
     environment = opened.pick([name])[0]
     if not environment.locked:
@@ -287,7 +298,7 @@ def _entered(name: str, out: Path) -> str:
 
 
 @app.command()
-@reporting
+@_reporting
 def remove(
     names: NAMES,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -317,6 +328,14 @@ def remove(
     for environment in picked:
         count = environment_build.remove(environment, opened.base, progress=note)
         say(f"removed {count} builds of {environment.name}")
+
+
+def _only_on_node(on_node: bool, gpus: int, cpus: int, time: str | None) -> None:
+    from ddqjobs.errors import InputError
+
+    given = [name for name, value in (("--gpus", gpus), ("--cpus", cpus), ("--time", time)) if value]
+    if given and not on_node:
+        raise InputError(f"{', '.join(given)}: of the job that only --on-node makes")
 
 
 def _on_node(opened: _Opened, words: list[str], gpus: int, cpus: int, time: str) -> None:

@@ -75,11 +75,12 @@ app.command()(setting_up.schema)
 
 def main() -> None:
     """Entry point of the ``ddqjobs`` script."""
+    common.ensure_streams()
     # A plan of 10,000 runs makes a million objects that live until the end: looking through them again and
     # again for cycles took a quarter of the time.
     gc.set_threshold(5_000_000, 50, 50)
     try:
         app()
     except OSError as error:  # of --help and --version; commands answer for themselves
-        common.refused(error)
+        common.refused(common.OutputError(error.errno, error.strerror))
         raise SystemExit(2) from None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ddqjobs.cli.common import Selection, filtered, note, put, say, settle
+from ddqjobs.cli.common import Selection, filtered, note, put, say, settle, style
 
 if TYPE_CHECKING:
     from ddqjobs.report import Report
@@ -18,54 +18,68 @@ _COLOURS = {"reproduced": "green", "equal": "green", "short": "red", "unknown": 
 
 
 def _style(name: str, text: str) -> str:
-    return typer.style(text, bold=True) if name == "head" else typer.style(text, fg=_COLOURS.get(name))
+    return style(text, bold=True) if name == "head" else style(text, fg=_COLOURS.get(name))
+
+
+FORM = Annotated[
+    Literal["table", "markdown", "csv", "json", "latex", "html"] | None,
+    typer.Option("--format", "-f", help="How to print it; left out: as --out ends, or a table."),
+]
+AS_JSON = Annotated[bool, typer.Option("--json", help="The same as --format json.")]
+OUT = Annotated[Path | None, typer.Option("--out", "-o", help="Write it to this file.")]
+METRIC = Annotated[
+    list[str] | None, typer.Option("--metric", help="Further metrics: AP50, AP75, APs, APm, APl.")
+]
+RECOMPUTE = Annotated[
+    bool,
+    typer.Option("--recompute", help="Compute AP once more from the predictions of tests (minutes each)."),
+]
+COMPARE = Annotated[
+    tuple[str, str] | None,
+    typer.Option("--compare", metavar="A B", help="Two experiments, or this one at two dates, side by side."),
+]
+EXPORT = Annotated[
+    Literal["mlflow", "wandb-offline", "tensorboard"] | None,
+    typer.Option("--export", help="Write curves and metrics for another tool into the new folder --out."),
+]
+PRICE = Annotated[
+    float | None, typer.Option("--price", min=0, help="Of a GPU hour, for the cost on the HTML page.")
+]
+CHECK = Annotated[bool, typer.Option("--check", help="Exit 1 unless every required verdict holds.")]
+_BY_ENDING = {".html": "html", ".md": "markdown", ".csv": "csv", ".json": "json", ".tex": "latex"}
 
 
 @filtered
 def report(
     selection: Selection,
-    form: Annotated[
-        Literal["table", "markdown", "csv", "json", "latex", "html"],
-        typer.Option("--format", "-f", help="How to print it."),
-    ] = "table",
-    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write it to this file.")] = None,
-    metric: Annotated[
-        list[str] | None, typer.Option("--metric", help="Further metrics: AP50, AP75, APs, APm, APl.")
-    ] = None,
-    recompute: Annotated[
-        bool,
-        typer.Option(
-            "--recompute", help="Compute AP once more from the predictions of tests (minutes each)."
-        ),
-    ] = False,
-    compare: Annotated[
-        tuple[str, str] | None,
-        typer.Option(
-            "--compare", metavar="A B", help="Two experiments, or this one at two dates, side by side."
-        ),
-    ] = None,
-    export: Annotated[
-        Literal["mlflow", "wandb-offline", "tensorboard"] | None,
-        typer.Option("--export", help="Write curves and metrics for another tool into the new folder --out."),
-    ] = None,
-    price: Annotated[
-        float | None, typer.Option("--price", min=0, help="Of a GPU hour, for the cost on the HTML page.")
-    ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Exit 1 unless every required verdict holds.")
-    ] = False,
+    form: FORM = None,
+    as_json: AS_JSON = False,
+    out: OUT = None,
+    metric: METRIC = None,
+    recompute: RECOMPUTE = False,
+    compare: COMPARE = None,
+    export: EXPORT = None,
+    price: PRICE = None,
+    check: CHECK = False,
 ) -> None:
     """The AP table: reproduced or not, with the evidence.
 
     Examples: ddqjobs report mini; ddqjobs report mini -f html -o mini.html; ddqjobs report ddq --check;
     ddqjobs report mini --compare 2026-11-01 2026-11-24; ddqjobs report mini --export tensorboard -o board
     """
-    from ddqjobs.errors import InputError, RunsFailedError
+    from ddqjobs.errors import RunsFailedError
 
-    chosen = "json" if as_json else form
-    if compare is not None and (export or check or chosen == "html"):
-        raise InputError("--compare goes with the formats of text, not with html, --export or --check")
+    said = _said(form, as_json)
+    chosen = said or _BY_ENDING.get(out.suffix if out and not export else "", "table")
+    _refuse_idle(
+        said,
+        chosen,
+        compare=compare is not None,
+        export=export is not None,
+        check=check,
+        recompute=recompute,
+        price=price is not None,
+    )
     if compare is not None:
         _compare(selection, compare, chosen, out, metric or [])
         return
@@ -80,6 +94,29 @@ def report(
     settle(selection.project.workspace(selection.experiment, selection.site).warnings)
     if check and not made.ok:
         raise RunsFailedError(f"not every required verdict holds: {made.overall}")
+
+
+def _said(form: str | None, as_json: bool) -> str | None:
+    from ddqjobs.errors import InputError
+
+    if as_json and form not in (None, "json"):
+        raise InputError(f"--json and --format {form} exclude each other")
+    return "json" if as_json else form
+
+
+def _refuse_idle(
+    said: str | None, chosen: str, *, compare: bool, export: bool, check: bool, recompute: bool, price: bool
+) -> None:
+    """Raises InputError for what would have no effect: nobody shall take it for heard."""
+    from ddqjobs.errors import InputError
+
+    if compare and (export or check or recompute or chosen == "html"):
+        others = "html, --export, --check or --recompute"
+        raise InputError(f"--compare goes with the formats of text, not with {others}")
+    if export and said is not None:
+        raise InputError("--export writes files of its own: leave out --format and --json")
+    if price and (export or chosen != "html"):
+        raise InputError("--price goes with --format html: that page says what the runs cost")
 
 
 def _made(

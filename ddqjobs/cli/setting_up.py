@@ -29,7 +29,8 @@ def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of t
 @reporting
 def schema(
     kind: Annotated[
-        Literal["experiment", "site", "environment", "report"], typer.Argument(help="Kind of file.")
+        Literal["experiment", "site", "environment", "report"],
+        typer.Argument(metavar="KIND", help="Of file: experiment, site, environment or report."),
     ],
 ) -> None:
     """Print the JSON Schema of a kind of file, so that editors complete and check it; of `report`, what

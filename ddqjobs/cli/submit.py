@@ -20,37 +20,45 @@ if TYPE_CHECKING:
 PROGRESS_S = 20.0  # seconds between two words on how far running trainings are
 
 
+DRY_RUN = Annotated[bool, typer.Option("--dry-run", help="Show the scripts; submit nothing.")]
+OUT = Annotated[
+    Path | None, typer.Option("--out", help="With --dry-run: write the scripts below this folder.")
+]
+WAIT = Annotated[
+    bool,
+    typer.Option(
+        "--wait",
+        "--follow",
+        help="Stay until all is over; submit what becomes eligible; exit 1 if a run failed. May "
+        "be killed and started again, or twice.",
+    ),
+]
+OPTIONAL = Annotated[bool, typer.Option("--optional", help="Optional runs too.")]
+UPSTREAM = Annotated[bool, typer.Option("--upstream", help="Also what the chosen runs need.")]
+STALE = Annotated[bool, typer.Option("--stale", help="Also done runs whose inputs have changed since.")]
+CANARY = Annotated[
+    bool,
+    typer.Option(
+        "--canary",
+        help="First train 20 iterations on one GPU with each code; start nothing if that fails (exit 1).",
+    ),
+]
+MAX_GPU_HOURS = Annotated[
+    float | None, typer.Option("--max-gpu-hours", min=0, help="Submit only as much as fits.")
+]
+
+
 @filtered
 def submit(
     selection: Selection,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the scripts; submit nothing.")] = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="With --dry-run: write the scripts below this folder.")
-    ] = None,
-    wait: Annotated[
-        bool,
-        typer.Option(
-            "--wait",
-            "--follow",
-            help="Stay until all is over; submit what becomes eligible; exit 1 if a run failed. May "
-            "be killed and started again, or twice.",
-        ),
-    ] = False,
-    optional: Annotated[bool, typer.Option("--optional", help="Optional runs too.")] = False,
-    upstream: Annotated[bool, typer.Option("--upstream", help="Also what the chosen runs need.")] = False,
-    stale: Annotated[
-        bool, typer.Option("--stale", help="Also done runs whose inputs have changed since.")
-    ] = False,
-    canary: Annotated[
-        bool,
-        typer.Option(
-            "--canary",
-            help="First train 20 iterations on one GPU with each code; start nothing if that fails (exit 1).",
-        ),
-    ] = False,
-    max_gpu_hours: Annotated[
-        float | None, typer.Option("--max-gpu-hours", min=0, help="Submit only as much as fits.")
-    ] = None,
+    dry_run: DRY_RUN = False,
+    out: OUT = None,
+    wait: WAIT = False,
+    optional: OPTIONAL = False,
+    upstream: UPSTREAM = False,
+    stale: STALE = False,
+    canary: CANARY = False,
+    max_gpu_hours: MAX_GPU_HOURS = None,
     as_json: JSON = False,
 ) -> None:
     """Submit what is eligible, and what comes after it where the scheduler knows dependencies.
@@ -59,16 +67,10 @@ def submit(
     Examples: ddqjobs submit mini --wait; ddqjobs submit mini --canary;
     ddqjobs submit ddq --phase 1 --site bscc --dry-run --out scripts
     """
-    from ddqjobs.errors import InputError
     from ddqjobs.project import SubmitOptions
 
-    if out is not None and not dry_run:
-        raise InputError("--out goes with --dry-run: it says where the scripts are written")
-    if dry_run and wait:
-        raise InputError("--dry-run submits nothing, so there is nothing to --wait for")
+    _refuse_idle(dry_run=dry_run, out=out, wait=wait, canary=canary)
     options = SubmitOptions(optional=optional, upstream=upstream, stale=stale, max_gpu_hours=max_gpu_hours)
-    if dry_run and canary:
-        raise InputError("--dry-run submits nothing, so there is nothing for a --canary to try first")
     if canary:
         _try_canaries(selection, options, as_json)
     if dry_run:
@@ -77,6 +79,18 @@ def submit(
         _wait(selection, options, as_json)
     else:
         _submit(selection, options, as_json)
+
+
+def _refuse_idle(*, dry_run: bool, out: Path | None, wait: bool, canary: bool) -> None:
+    """Raises InputError for what would have no effect."""
+    from ddqjobs.errors import InputError
+
+    if out is not None and not dry_run:
+        raise InputError("--out goes with --dry-run: it says where the scripts are written")
+    if dry_run and wait:
+        raise InputError("--dry-run submits nothing, so there is nothing to --wait for")
+    if dry_run and canary:
+        raise InputError("--dry-run submits nothing, so there is nothing for a --canary to try first")
 
 
 def _try_canaries(selection: Selection, options: SubmitOptions, as_json: bool) -> None:

@@ -10,7 +10,8 @@
 Dumps are those of :mod:`ddqjobs.detect.capture`. Inputs of ``losses`` and ``--logs`` are a work_dir, a
 scalars.json or the artifact ``log`` of a run. NumPy for predictions and modules, torch for weights, nothing
 for losses. ``repeat`` trains CONFIG twice for its first N iterations and compares the two as ``losses`` does.
-Exit code 2, one line, for inputs that cannot be compared; 1 if a training of ``repeat`` fails.
+Exit code 2, one line, for inputs that cannot be compared and an --out that is one of them; 1 if a training
+of ``repeat`` fails.
 The result is JSON; a number is null where a NaN or an infinity stands against a number::
 
     kind        predictions, losses, weights, modules or repeat (with the metrics of losses)
@@ -74,22 +75,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_repeat(commands.add_parser("repeat"))
     args = parser.parse_args(argv)
     try:
+        files.keep_apart({"--out": args.out}, _inputs(args))
+        args.out.parent.mkdir(parents=True, exist_ok=True)
         result = _compare(args)
-    except (CannotCompare, OSError) as error:
+        if distributed.rank():
+            return 0  # the first process speaks for all
+        files.replace_json(args.out, _plain(result))
+    except (CannotCompare, files.SameFile, OSError) as error:
         print(f"align: {error}", file=sys.stderr)
         return 2
     except repeat.CannotRepeat as error:
         print(f"align: {error}", file=sys.stderr)
         return error.code
-    if distributed.rank():
-        return 0  # the first process speaks for all
-    files.replace_json(args.out, _plain(result))
     if args.command == "modules":
         print(f"align: {modules.sentence(result)}")
     if args.command == "repeat":
         print(f"align: {_repeats(result)}")
     print(f"align: {'bit-equal' if result['bit_equal'] else 'different'}: {_plain(result['metrics'])}")
     return 0
+
+
+def _inputs(args: argparse.Namespace) -> list[Path]:
+    if args.command == "repeat":
+        return [Path(args.config)]
+    return [args.a, args.b, *(getattr(args, "logs", None) or ())]
 
 
 def _add_repeat(command: argparse.ArgumentParser) -> None:

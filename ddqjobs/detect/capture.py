@@ -87,13 +87,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--cfg-options", nargs="*", default=[], metavar="key=value")
     args = parser.parse_args(argv)
     try:
+        inputs = (Path(args.config), args.weights, args.batch, args.points)
+        files.keep_apart({"--out": args.out, "--scalars": args.scalars}, inputs)
+        args.out.parent.mkdir(parents=True, exist_ok=True)
         dump, rows = _capture(args)
+        dumps.write(args.out, dump)
+        if args.scalars is not None:
+            files.replace_text(args.scalars, "".join(json.dumps(row) + "\n" for row in rows))
     except (ValueError, OSError, ImportError) as error:
         print(f"capture: {error}", file=sys.stderr)
         return 2
-    dumps.write(args.out, dump)
-    if args.scalars is not None:
-        files.replace_text(args.scalars, "".join(json.dumps(row) + "\n" for row in rows))
     print(f"capture: {len(dump)} arrays, {len(rows)} iterations")
     return 0
 

@@ -4,7 +4,7 @@
         [--mapping identity] [--cfg-options k=v ...]
 
 Runs in the target's environment. Exit code 2, one line and nothing written, for a file that cannot be loaded
-safely or does not fit the model. The report is JSON::
+safely or does not fit the model, and for an output that is an input. The report is JSON::
 
     mapping          name of the mapping (:mod:`ddqjobs.detect.mappings`)
     source, target   {"sha256", "bytes"} of the two files
@@ -64,12 +64,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--mapping", choices=sorted(MAPPINGS), default="identity")
     parser.add_argument("--cfg-options", nargs="*", default=[], metavar="key=value")
     args = parser.parse_args(argv)
-    runtime.set_up()
     try:
+        outputs = {"--out": args.out, "--report": args.report}
+        files.keep_apart(outputs, (args.source, Path(args.config)))
+        runtime.set_up()
         checkpoint = runtime.load_checkpoint(args.source)
         model = runtime.build_model(runtime.load_config(args.config, args.cfg_options))
         parameters = [tuple(p.shape) for p in model.parameters()]
         report = convert(checkpoint, model.state_dict(), args.source, args.out, args.mapping, parameters)
+        args.report.parent.mkdir(parents=True, exist_ok=True)
         files.replace_json(args.report, report)
     except (ValueError, OSError) as error:
         print(f"convert: {error}", file=sys.stderr)

@@ -8,9 +8,37 @@ import os
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterable, Mapping
 
 _BLOCK = 1 << 20
+
+
+class SameFile(ValueError):
+    """What would be written is what is read, or would be written twice; the message is one line."""
+
+
+def keep_apart(outputs: Mapping[str, Path | None], inputs: Iterable[Path | None]) -> None:
+    """Raises SameFile if an output (option -> path) is one of the inputs or another output, whatever it is
+    called: by another spelling, a symbolic or a hard link. None stands for what was left out."""
+    read = [path for path in inputs if path is not None]
+    written: list[tuple[str, Path]] = []
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        for other in read:
+            if _same(path, other):
+                raise SameFile(f"{option} {path} is the input {other}: choose another; nothing was written")
+        for earlier, other in written:
+            if _same(path, other):
+                raise SameFile(f"{option} {path} is {earlier}, too: choose another; nothing was written")
+        written.append((option, path))
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # not there yet
+        return os.path.realpath(str(one)) == os.path.realpath(str(other))
 
 
 def replace(path: Path, write: Callable[[Path], None]) -> None:

@@ -22,6 +22,8 @@ import zlib
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
+from . import files
+
 # Shape and colour tell the classes apart; further ones repeat the shapes in other colours.
 SHAPES = ("rectangle", "disc", "triangle", "cross", "ring")
 COLOURS = ((214, 40, 40), (38, 120, 214), (40, 160, 70), (235, 180, 30), (150, 60, 190), (240, 110, 30))
@@ -39,7 +41,7 @@ class Shape(NamedTuple):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; 0, or 2 for impossible arguments."""
+    """Command line; 0, or 2 for impossible arguments and what cannot be written."""
     parser = argparse.ArgumentParser(prog="ddqjobs.detect.prepare", description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     data = commands.add_parser("dataset", help="a COCO-format data set of coloured shapes")
@@ -57,12 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         if args.command == "initial":
+            files.keep_apart({"--out": args.out}, (Path(args.config),))
             write_initial(args.config, args.out, args.seed, args.cfg_options)
         else:
             size = _size(args.size)
             counts = {"train": args.images_train, "val": args.images_val}
             write_dataset(args.out, counts, size, args.classes, args.seed)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"prepare: {error}", file=sys.stderr)
         return 2
     return 0

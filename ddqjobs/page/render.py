@@ -14,7 +14,7 @@ from ddqjobs.model import Plan, PlannedRun, Product
 from ddqjobs.page import plots, view
 from ddqjobs.page.facts import Facts, RunFacts
 from ddqjobs.report import Report, rules
-from ddqjobs.report_cells import Cell
+from ddqjobs.report_cells import Cell, ModelRow
 from ddqjobs.report_desk import Column, label
 from ddqjobs.report_findings import Curve
 from ddqjobs.report_formats import Grid, grids
@@ -60,16 +60,6 @@ def page(
 
     at = time.time() if now is None else now
     shown = [p for p in plan.runs if p.run.name in facts.runs]
-    repeats = {row.run: row.repeats for row in report.runs}
-    entries = [
-        Entry(
-            planned=p,
-            facts=facts.runs[p.run.name],
-            product=products.get(p.run.name),
-            repeats=repeats.get(p.run.name, ""),
-        )
-        for p in shown
-    ]
     numbers = {p.run.name: i for i, p in enumerate(shown)}
     return (
         _environment()
@@ -81,10 +71,7 @@ def page(
             made=view.moment(at),
             site=plan.site,
             columns=[_head(c) for c in report.columns],
-            table=[
-                (row, [(c, None if c is None else view.strip(c), _says(c)) for c in row.cells])
-                for row in report.models
-            ],
+            table=_table(report),
             anchor=lambda run: f"run-{numbers[run]}" if run in numbers else "",
             rules=rules(report),
             grids=_other_grids(report),
@@ -96,9 +83,32 @@ def page(
             codes=[(name, code) for name, code in experiment.codes.items()],
             facts=facts,
             scripts={token: f"script-{i}" for i, token in enumerate(facts.scripts)},
-            entries=entries,
+            entries=_entries(shown, report, facts, products),
         )
     )
+
+
+def _entries(
+    shown: Sequence[PlannedRun], report: Report, facts: Facts, products: Mapping[str, Product]
+) -> list[Entry]:
+    repeats = {row.run: row.repeats for row in report.runs}
+    return [
+        Entry(
+            planned=p,
+            facts=facts.runs[p.run.name],
+            product=products.get(p.run.name),
+            repeats=repeats.get(p.run.name, ""),
+        )
+        for p in shown
+    ]
+
+
+def _table(report: Report) -> list[tuple[ModelRow, list[tuple[Cell | None, view.Strip | None, str]]]]:
+    """Rows of the AP table; of each cell also its strip, and what a screen reader hears of that."""
+    return [
+        (row, [(c, None if c is None else view.strip(c), _says(c)) for c in row.cells])
+        for row in report.models
+    ]
 
 
 def _environment() -> jinja2.Environment:
