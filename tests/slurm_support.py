@@ -59,11 +59,11 @@ class Lab:
         return done.stdout
 
     def accounted(self, root: Path) -> list[tuple[str, str, str]]:
-        """(job, name, state) of all jobs that a project ever submitted."""
+        """(job, name without its token, state) of all jobs that a project ever submitted."""
         argv = ["sacct", "-X", "-P", "-n", "--starttime=now-1day", "--format=JobID,JobName,State,WorkDir"]
         rows = [line.split("|") for line in self.ask(*argv).splitlines()]
         rows = [row for row in rows if Path(row[3]).is_relative_to(root)]
-        return [(job, row[1], row[2]) for row in rows for job in answers.expand(row[0])]
+        return [(job, row[1].rpartition(".")[0], row[2]) for row in rows for job in answers.expand(row[0])]
 
 
 def _zombie(pid: int) -> bool:

@@ -101,13 +101,16 @@ def test_recorded_accounting(version: str) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_recorded_tokens(version: str) -> None:
     text = recorded(version, "squeue-tokens.txt")
-    found = answers.with_comment(text, "tok-array", answers.TOKENS_HEADER, "squeue")
+    found = answers.with_token(text, "tok-array", answers.TOKENS_HEADER, "squeue")
     assert found == ["12_0", "12_1", "12_2", "12_3"]
-    assert answers.with_comment(text, "tok", answers.TOKENS_HEADER, "squeue") == []
-    assert answers.with_comment(text, "a|b", answers.TOKENS_HEADER, "squeue") == ["13"]
+    by_name = answers.with_token(text, "tok-name", answers.TOKENS_HEADER, "squeue")
+    assert by_name == [f"10_{i}" for i in range(10)]
+    assert answers.with_token(text, "tok", answers.TOKENS_HEADER, "squeue") == []
+    assert answers.with_token(text, "a|b", answers.TOKENS_HEADER, "squeue") == ["13"]
     text = recorded(version, "sacct-tokens.txt")
-    header = answers.SEPARATOR.join(answers.COMMENT_FIELDS)
-    assert answers.with_comment(text, "tok1", header, "sacct") == ["1_0", "1_1", "1_2"]
+    header = answers.SEPARATOR.join(answers.TOKEN_FIELDS)
+    assert answers.with_token(text, "tok1", header, "sacct") == ["1_0", "1_1", "1_2"]
+    assert answers.with_token(text, "tok-name", header, "sacct") == by_name
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from test_exactly_once import die_after
 from ddqjobs import process, submission
 from ddqjobs.claims import Claims
 from ddqjobs.filters import Filters
-from ddqjobs.ledger import Finished, Ledger, Submitted
+from ddqjobs.ledger import Finished, Intent, Ledger, Submitted
 from ddqjobs.model import FailureClass, JobState, Resources, Status
 from ddqjobs.project import Project, SubmitOptions, open_project
 from ddqjobs.schedulers.base import DependencyGoneError, Element, Submission
@@ -104,7 +104,7 @@ def test_a_job_that_is_requeued_goes_on_in_a_second_attempt(lab: Lab, on_slurm: 
     assert {p.status for p in plan.values()} == {Status.DONE}
     assert plan["first"].attempts == 2
     assert on_slurm.executions() == {"first": 2, "second": 1}
-    assert {job for job, name, _ in lab.accounted(on_slurm.root) if name.endswith("first")} == {job}
+    assert {job for job, name, _ in lab.accounted(on_slurm.root) if name == "trivial.first"} == {job}
 
 
 def test_a_node_that_crashes_costs_an_attempt(lab: Lab, on_slurm: SlurmProject) -> None:
@@ -482,6 +482,38 @@ def test_jobs_that_the_controller_has_forgotten_are_found_in_accounting(
         "first.s2": "done",
     }
     monkeypatch.delenv("MIN_JOB_AGE")
+    lab.kill("slurmctld", signal.SIGTERM)
+    assert lab.up().code == 0  # with the usual configuration
+
+
+def test_a_submission_is_found_by_its_name_where_accounting_keeps_no_comments(
+    lab: Lab, on_slurm: SlurmProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command dies before it hears of its jobs, and they leave the queue before anybody asks."""
+    monkeypatch.setenv("MIN_JOB_AGE", "2")
+    monkeypatch.setenv("STORE_FLAGS", "job_script")
+    lab.kill("slurmctld", signal.SIGTERM)
+    assert lab.up().code == 0
+    on_slurm.tasks({"first": task(seeds=[0, 1])})
+
+    def submit() -> None:
+        die_after(SlurmScheduler, "submit", 1)
+        on_slurm.open().submit(EXPERIMENT)
+
+    assert end_of(fork(submit)) == -signal.SIGKILL
+    until(lambda: lab.accounted(on_slurm.root) and not lab.ask("squeue", "--noheader", "--states=all"))
+    jobs = [job for job, name, _ in lab.accounted(on_slurm.root) if name == "trivial.first"]
+    asked = ["sacct", "-X", "-P", "-n", f"--jobs={','.join(jobs)}", "--format=Comment,JobName"]
+    token = next(r.token for r in on_slurm.records() if isinstance(r, Intent))
+    assert lab.ask(*asked).splitlines() == [f"|trivial.first.{token}"] * 2
+    assert SlurmScheduler("lab").find(token) == dict(enumerate(jobs))
+    assert on_slurm.open().submit(EXPERIMENT).submitted == {}
+    once_each(on_slurm)
+    assert [r.jobs for r in on_slurm.records() if isinstance(r, Submitted)] == [
+        {str(i): job for i, job in enumerate(jobs)}
+    ]
+    monkeypatch.delenv("MIN_JOB_AGE")
+    monkeypatch.delenv("STORE_FLAGS")
     lab.kill("slurmctld", signal.SIGTERM)
     assert lab.up().code == 0  # with the usual configuration
 
