@@ -574,6 +574,16 @@ def losses(project: Project, run: str, experiment: str = "nano") -> list[tuple[i
     return [(*key, loss) for key, loss in sorted(curve.items())]
 
 
+def a_project(root: Path, name: str, experiment: str) -> Project:
+    """A project with one experiment, for real trainings on the cluster."""
+    (root / "experiments").mkdir(parents=True)
+    (root / "experiments" / f"{name}.yaml").write_text(experiment)
+    site = {"base": "slurm", "environments": str(ROOT / ".environments"), "grace": "2s"}
+    (root / "templates" / "slurm").mkdir(parents=True)
+    (root / "templates" / "slurm" / "site.yaml").write_text(json.dumps(site))
+    return open_project(root)
+
+
 @pytest.mark.training
 def test_real_trainings_on_slurm_equal_those_on_the_local_site(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -730,15 +740,29 @@ tasks:
 )
 
 
+DIVERGES = """
+name: diverges
+base: nano
+tasks:
+  p4-train: {options: {optim_wrapper.optimizer.lr: 1.0e+30, optim_wrapper.clip_grad: null}}
+"""
+
+
+@pytest.mark.training
+def test_a_training_whose_loss_is_no_number_ends_as_diverged_and_is_not_retried(
+    lab: Lab, tmp_path: Path
+) -> None:
+    project = a_project(tmp_path / "project", "diverges", DIVERGES)
+    plan = project.wait("diverges", Filters(tasks=("p4-train",)), SubmitOptions(upstream=True))
+    (run,) = (p for p in plan.runs if p.run.task == "p4-train")
+    assert (run.status, run.failure, run.submissions) == (Status.FAILED, FailureClass.DIVERGED, 1), run.reason
+    # The matching of queries and objects is the first to notice, before there is a loss.
+    assert run.reason == "diverged: exit 1: ValueError: matrix contains invalid numeric entries"
+
+
 @pytest.mark.training
 def test_two_nodes_with_two_processes_train_as_one_node_with_four(lab: Lab, tmp_path: Path) -> None:
-    root = tmp_path / "project"
-    (root / "experiments").mkdir(parents=True)
-    (root / "experiments" / "processes.yaml").write_text(PROCESSES)
-    site = {"base": "slurm", "environments": str(ROOT / ".environments"), "grace": "2s"}
-    (root / "templates" / "slurm").mkdir(parents=True)
-    (root / "templates" / "slurm" / "site.yaml").write_text(json.dumps(site))
-    project = open_project(root)
+    project = a_project(tmp_path / "project", "processes", PROCESSES)
     named = Filters(tasks=("together", "apart"))
     plan = project.wait("processes", named, SubmitOptions(upstream=True))
     assert {p.run.name: p.reason for p in plan.runs if p.status is not Status.DONE} == {}
