@@ -153,6 +153,13 @@ def test_every_state_of_the_manual_is_in_the_table(version: str) -> None:
         (Row("PENDING", "Dependency", ""), JobState.QUEUED, "Dependency", None),
         (Row("PENDING", "JobHeldUser", ""), JobState.HELD, "", None),
         (Row("PENDING", "JobHeldAdmin", ""), JobState.HELD, "JobHeldAdmin", None),
+        (
+            Row("PENDING", "launch failed requeued held", ""),
+            JobState.HELD,
+            "launch failed requeued held",
+            None,
+        ),
+        (Row("PENDING", "job_requeued_in_held_state", ""), JobState.HELD, "job_requeued_in_held_state", None),
         (Row("COMPLETING", "None", "n1"), JobState.RUNNING, "COMPLETING", None),
         (Row("SUSPENDED", "None", "n1"), JobState.STOPPED, "SUSPENDED", None),
         (

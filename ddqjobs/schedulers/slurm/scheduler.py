@@ -212,7 +212,9 @@ class SlurmScheduler:
 
     def _cannot(self, what: str, done: process.Completed) -> SchedulerError:
         why = f"no answer within {self._ask_s:g} s" if done.timed_out else _first_line(done)
-        return SchedulerError(f"site {self._name}: cannot {what}: {done.argv[0]}: {why}")
+        command = str(done.argv[0])
+        why = why.removeprefix(f"{command}: error: ")
+        return SchedulerError(f"site {self._name}: cannot {what}: {command}: {why}")
 
 
 # Ended ones too, as long as the controller remembers them; an array's elements one by one.
