@@ -71,7 +71,13 @@ _PATTERNS: tuple[tuple[FailureClass, str, str], ...] = (
         r"ModuleNotFoundError|ImportError|undefined symbol|cannot open shared object",
     ),
     (FailureClass.DATA, "", r"FileNotFoundError|json\.decoder\.JSONDecodeError|No such file or directory"),
-    (FailureClass.DIVERGED, "", r"[Ll]oss is (?:nan|inf)|loss become infinite|FloatingPointError|NaN or Inf"),
+    (
+        FailureClass.DIVERGED,
+        "",
+        r"[Ll]oss is (?:nan|inf)|loss become infinite|FloatingPointError|NaN or Inf|"
+        # SciPy, asked to match queries and objects by costs that are no numbers: before there is a loss.
+        r"matrix contains invalid numeric entries|cost matrix is infeasible",
+    ),
 )
 
 

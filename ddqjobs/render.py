@@ -34,7 +34,7 @@ from ddqjobs.slurm_options import Slurm, lines, merged
 from ddqjobs.units import seconds
 
 HEARTBEAT_S = 15
-_DONAU_NAME = 100  # characters of a job's name before the token
+_NAME = 100  # characters of a job's name before its token: Slurm's accounting keeps 255 in all
 # What an environment must be able to do on a node: load the largest of what it has.
 _LOOK_AROUND = (
     "import importlib.util as u, sys; "
@@ -373,6 +373,13 @@ def job_name(runs: Sequence[Run]) -> str:
     return f"{runs[0].experiment}.{runs[0].name if len(runs) == 1 else runs[0].task}"
 
 
+def _with_token(name: str, context: Context) -> str:
+    """The name that the scheduler is told: by its end a submission is found again. ``djob`` knows no comment,
+    and Slurm's accounting keeps comments only where it was told to.
+    """
+    return f"{name[:_NAME]}.{context.token}"
+
+
 def directives(site: Site, resources: Resources, name: str, count: int, context: Context) -> list[str]:
     """The options of the script's directive lines. Raises InputError for what must not stand there."""
     if site.scheduler != "local" and not _DIRECTIVE_PATH.fullmatch(context.results):
@@ -411,7 +418,8 @@ def _slurm(site: Site, r: Resources, name: str, count: int, context: Context) ->
         ("--array", _slurm_array(count, site.limits.array_running)),
     ]
     asked = [f"{flag}={value}" for flag, value in pairs if value != ""]
-    named = [f"--job-name={name}", f"--comment={context.token}", *lines(r.slurm, context.user)]
+    both = [f"--job-name={_with_token(name, context)}", f"--comment={context.token}"]
+    named = [*both, *lines(r.slurm, context.user)]
     return [*named, *asked, "--requeue", *(r.slurm.extra or ())]
 
 
@@ -432,8 +440,7 @@ def _donau(site: Site, r: Resources, name: str, context: Context) -> list[str]:
     items = [f"cpu={r.cpus}", f"gpu={r.gpus}" if r.gpus else "", f"mem={r.memory_mb}" if r.memory_mb else ""]
     out = f"{context.results}/submissions/{context.token}/out/%J.out"
     pairs = [
-        # djob knows no comment: by the end of its name a submission is found again.
-        (option.name, f"{name[:_DONAU_NAME]}.{context.token}"),
+        (option.name, _with_token(name, context)),
         (option.account, d.account.replace("{user}", context.user)),
         (option.queue, d.queue),
         (option.label, d.label),

@@ -81,7 +81,6 @@ def srun(site: Site, asked: Asked, *, pty: bool) -> tuple[str, ...]:
     if asked.gpus is not None:
         resources = msgspec.structs.replace(resources, gpus=asked.gpus)
     context = Context(results="/", project="", code="", token="shell", user=user())
-    name = f"{asked.run.experiment}.shell"
-    options = directives(site, on_site(resources, site), name, 1, context)
+    options = directives(site, on_site(resources, site), asked.run.experiment, 1, context)
     kept = [option for option in options if not option.startswith(_BATCH_ONLY)]
     return ("srun", "--nodes=1", "--ntasks=1", *kept, *(["--pty"] if pty else []), "bash")

@@ -254,7 +254,7 @@ class Workspace:
             try:
                 seen = self.scheduler(site).query(list(jobs))
             except DdqjobsError as error:
-                self.warnings.append(f"site {site}: {error}")
+                self.warnings.append(f"site {site}: {str(error).removeprefix(f'site {site}: ')}")
                 seen = {job: Observation(state=JobState.UNKNOWN, detail=str(error)) for job in jobs}
             for job, names in jobs.items():
                 for name in names:

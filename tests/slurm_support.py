@@ -52,6 +52,16 @@ class Lab:
         os.kill(pid, number)
         until(lambda: not (Path("/proc") / str(pid)).exists() or _zombie(pid))
 
+    @contextlib.contextmanager
+    def cut_off(self, node: str) -> Iterator[None]:
+        """A node that answers nobody for a while; its jobs run on."""
+        daemon = _slurmd(node)
+        os.kill(daemon, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(daemon, signal.SIGCONT)
+
     def ask(self, *words: str) -> str:
         """What a command of Slurm prints; it must succeed."""
         done = process.run(words, timeout=60)
@@ -59,11 +69,21 @@ class Lab:
         return done.stdout
 
     def accounted(self, root: Path) -> list[tuple[str, str, str]]:
-        """(job, name, state) of all jobs that a project ever submitted."""
+        """(job, name without its token, state) of all jobs that a project ever submitted."""
         argv = ["sacct", "-X", "-P", "-n", "--starttime=now-1day", "--format=JobID,JobName,State,WorkDir"]
         rows = [line.split("|") for line in self.ask(*argv).splitlines()]
         rows = [row for row in rows if Path(row[3]).is_relative_to(root)]
-        return [(job, row[1], row[2]) for row in rows for job in answers.expand(row[0])]
+        return [(job, row[1].rpartition(".")[0], row[2]) for row in rows for job in answers.expand(row[0])]
+
+
+def _slurmd(node: str) -> int:
+    """pid of a node's daemon."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            if words[0].endswith(b"slurmd") and node.encode() in words:
+                return int(entry.name)
+    raise AssertionError(f"no slurmd of {node}")
 
 
 def _zombie(pid: int) -> bool:

@@ -41,6 +41,18 @@ from ddqjobs.model import FailureClass as F
         (1, "x.so: undefined symbol: _Z", F.ENVIRONMENT, "exit 1: x.so: undefined symbol: _Z"),
         (2, "FileNotFoundError: a\nFileNotFoundError: b", F.DATA, "exit 2: FileNotFoundError: b"),
         (1, "FloatingPointError: loss is nan", F.DIVERGED, "exit 1: FloatingPointError: loss is nan"),
+        (
+            1,
+            "ValueError: matrix contains invalid numeric entries",
+            F.DIVERGED,
+            "exit 1: ValueError: matrix contains invalid numeric entries",
+        ),
+        (
+            1,
+            "ValueError: cost matrix is infeasible",
+            F.DIVERGED,
+            "exit 1: ValueError: cost matrix is infeasible",
+        ),
         (137, "", F.UNKNOWN, "killed (signal 9): out of memory, or ended by the system"),
         (
             1,

@@ -71,6 +71,17 @@ def test_what_is_said_closer_to_the_run_counts_and_an_empty_value_unsays_it(proj
     assert not {"--exclusive", "--nice=5"} & bigger
 
 
+def test_a_job_has_its_token_as_comment_and_at_the_end_of_its_name(project: SlurmProject) -> None:
+    """However long the run's name is: Slurm's accounting keeps 255 characters."""
+    long = "x" * 80
+    project.tasks({"first": task(), long: task(variants=["default", long])}, variants={long: {}})
+    for rows in scripts(project):
+        said = {row.partition("=")[0]: row.partition("=")[2] for row in rows}
+        token = said["--comment"]
+        shown = said["--job-name"].removesuffix(f".{token}")
+        assert shown in ("trivial.first", f"trivial.{long}", f"trivial.{long}.{long}"[:100])
+
+
 def test_runs_with_other_options_are_not_in_one_array(project: SlurmProject) -> None:
     same = {"slurm": {"partition": "gpu"}}  # what the site says anyway
     variants: dict[str, Any] = {

@@ -101,13 +101,16 @@ def test_recorded_accounting(version: str) -> None:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_recorded_tokens(version: str) -> None:
     text = recorded(version, "squeue-tokens.txt")
-    found = answers.with_comment(text, "tok-array", answers.TOKENS_HEADER, "squeue")
+    found = answers.with_token(text, "tok-array", answers.TOKENS_HEADER, "squeue")
     assert found == ["12_0", "12_1", "12_2", "12_3"]
-    assert answers.with_comment(text, "tok", answers.TOKENS_HEADER, "squeue") == []
-    assert answers.with_comment(text, "a|b", answers.TOKENS_HEADER, "squeue") == ["13"]
+    by_name = answers.with_token(text, "tok-name", answers.TOKENS_HEADER, "squeue")
+    assert by_name == [f"10_{i}" for i in range(10)]
+    assert answers.with_token(text, "tok", answers.TOKENS_HEADER, "squeue") == []
+    assert answers.with_token(text, "a|b", answers.TOKENS_HEADER, "squeue") == ["13"]
     text = recorded(version, "sacct-tokens.txt")
-    header = answers.SEPARATOR.join(answers.COMMENT_FIELDS)
-    assert answers.with_comment(text, "tok1", header, "sacct") == ["1_0", "1_1", "1_2"]
+    header = answers.SEPARATOR.join(answers.TOKEN_FIELDS)
+    assert answers.with_token(text, "tok1", header, "sacct") == ["1_0", "1_1", "1_2"]
+    assert answers.with_token(text, "tok-name", header, "sacct") == by_name
 
 
 @pytest.mark.parametrize(
@@ -150,6 +153,13 @@ def test_every_state_of_the_manual_is_in_the_table(version: str) -> None:
         (Row("PENDING", "Dependency", ""), JobState.QUEUED, "Dependency", None),
         (Row("PENDING", "JobHeldUser", ""), JobState.HELD, "", None),
         (Row("PENDING", "JobHeldAdmin", ""), JobState.HELD, "JobHeldAdmin", None),
+        (
+            Row("PENDING", "launch failed requeued held", ""),
+            JobState.HELD,
+            "launch failed requeued held",
+            None,
+        ),
+        (Row("PENDING", "job_requeued_in_held_state", ""), JobState.HELD, "job_requeued_in_held_state", None),
         (Row("COMPLETING", "None", "n1"), JobState.RUNNING, "COMPLETING", None),
         (Row("SUSPENDED", "None", "n1"), JobState.STOPPED, "SUSPENDED", None),
         (

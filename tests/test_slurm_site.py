@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from test_exactly_once import die_after
 from ddqjobs import process, submission
 from ddqjobs.claims import Claims
 from ddqjobs.filters import Filters
-from ddqjobs.ledger import Finished, Ledger, Submitted
+from ddqjobs.ledger import Finished, Intent, Ledger, Submitted
 from ddqjobs.model import FailureClass, JobState, Resources, Status
 from ddqjobs.project import Project, SubmitOptions, open_project
 from ddqjobs.schedulers.base import DependencyGoneError, Element, Submission
@@ -104,7 +106,7 @@ def test_a_job_that_is_requeued_goes_on_in_a_second_attempt(lab: Lab, on_slurm: 
     assert {p.status for p in plan.values()} == {Status.DONE}
     assert plan["first"].attempts == 2
     assert on_slurm.executions() == {"first": 2, "second": 1}
-    assert {job for job, name, _ in lab.accounted(on_slurm.root) if name.endswith("first")} == {job}
+    assert {job for job, name, _ in lab.accounted(on_slurm.root) if name == "trivial.first"} == {job}
 
 
 def test_a_node_that_crashes_costs_an_attempt(lab: Lab, on_slurm: SlurmProject) -> None:
@@ -117,6 +119,45 @@ def test_a_node_that_crashes_costs_an_attempt(lab: Lab, on_slurm: SlurmProject) 
     assert plan["first"].status is Status.DONE
     assert plan["first"].attempts == 2
     assert on_slurm.executions() == {"first": 2}
+    assert {job for job, _, _ in lab.accounted(on_slurm.root)} == {job}
+
+
+# Each attempt says that it has begun, and ends when it is let go.
+TWICE = (
+    'echo "$DDQJOBS_RUN" >> "$TRACE"; until [ -e "$TRACE.go$DDQJOBS_ATTEMPT" ]; do sleep 0.1; done; '
+    'echo "attempt $DDQJOBS_ATTEMPT" > "$DDQJOBS_WORK_DIR/out.txt"'
+)
+
+
+def test_of_a_job_that_runs_twice_because_its_node_was_cut_off_only_the_second_counts(
+    lab: Lab, on_slurm: SlurmProject
+) -> None:
+    """Nobody tells Slurm: it finds that the node does not answer, and starts the job elsewhere while it still
+    runs there. The first to end is the one that was given up."""
+    on_slurm.tasks({"first": task()}, work=TWICE)
+    job = on_slurm.open().submit(EXPERIMENT).submitted["first"]
+    until(lambda: on_slurm.executions()["first"] == 1 and on_slurm.run("first").node)
+    node = on_slurm.run("first").node
+    run = on_slurm.results / "runs" / "first"
+
+    def node_is(word: str) -> bool:
+        return lab.ask("sinfo", "-h", "-N", "-p", "gpu", "-n", node, "-o", "%T") == f"{word}\n"
+
+    with lab.cut_off(node):
+        until(lambda: on_slurm.executions()["first"] == 2)
+        assert on_slurm.run("first").node not in ("", node)
+        assert node_is("down*")
+        (on_slurm.root / "trace.go1").touch()
+        until((run / "attempts" / "1" / "exit.json").exists)
+    said = json.loads((run / "attempts" / "1" / "exit.json").read_text())
+    assert (said["code"], said["note"].partition(":")[0]) == (77, "given up")
+    assert not (run / "product.json").exists()
+    until(lambda: node_is("idle"))
+    assert on_slurm.run("first").state is JobState.RUNNING
+    (on_slurm.root / "trace.go2").touch()
+    plan = on_slurm.until_over()
+    assert (plan["first"].status, plan["first"].attempts) == (Status.DONE, 2)
+    assert (run / "artifacts" / "out").read_text() == "attempt 2\n"
     assert {job for job, _, _ in lab.accounted(on_slurm.root)} == {job}
 
 
@@ -257,26 +298,52 @@ def test_the_next_command_goes_on_wherever_a_submission_was_killed(lab: Lab, tmp
 # -- daemons that are down -------------------------------------------------------------------------------
 
 
-def test_without_a_controller_every_command_says_so_and_nothing_is_lost(
-    lab: Lab, on_slurm: SlurmProject
+STRIKES_BEFORE_THE_SECOND = """
+mkdir "$ROOT/first" 2> /dev/null && exec "$SBATCH" "$@"
+until [ "$(sort -u "$ROOT/trace" | wc -l)" = 2 ]; do sleep 0.1; done
+scancel "$("$SBATCH" --parsable --hold -D / -o /dev/null --wrap true)"  # so that there is something to write
+until [ "$STATE" -nt "$ROOT/trace" ]; do sleep 0.1; done
+kill -"$SIGNAL" "$PID"
+until grep -q "State:.Z" "/proc/$PID/status" || ! kill -0 "$PID"; do sleep 0.1; done 2> /dev/null
+exec "$SBATCH" "$@"
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "crashed"])
+def test_a_controller_that_goes_down_in_the_middle_of_a_submission(
+    lab: Lab, on_slurm: SlurmProject, monkeypatch: pytest.MonkeyPatch, how: int
 ) -> None:
-    on_slurm.tasks({"first": task(), "second": task(inputs={"b": "first.out"}), "third": task()}, work=WAIT)
-    assert set(on_slurm.open().submit(EXPERIMENT, Filters(runs=("first", "second"))).submitted) == {
-        "first",
-        "second",
-    }
-    until(lambda: on_slurm.run("first").state is JobState.RUNNING)
-    lab.kill("slurmctld", signal.SIGTERM)
-    for words in (["status"], ["submit"], ["cancel", "first", "--yes"]):
-        said = on_slurm.cli(*words)
-        assert said.code == 3, (words, said)
-        assert len(said.stderr.splitlines()) == 1, (words, said)
-        assert "Unable to contact slurm controller" in said.stderr
+    """Between the first and the second of four `sbatch`. Two runs are under way then, and the controller has
+    written that down (what it has not, a crash takes away: docs/slurm.md); one ends meanwhile.
+
+    ``DDQJOBS_DOWN_S=60 pytest -s tests/test_slurm_site.py -k middle`` keeps it down for a minute.
+    """
+    on_slurm.site(limits={"array_size": 2})
+    on_slurm.pairs(4, WAIT.replace("[ -e", '[ -e "$TRACE.$DDQJOBS_RUN" ] || [ -e'))
+    pid = (lab.folder / "pid" / "slurmctld").read_text().strip()
+    values = f"PID={pid} SIGNAL={int(how)} STATE={lab.folder}/state/job_state\n"
+    wrap_sbatch(on_slurm, monkeypatch, values + STRIKES_BEFORE_THE_SECOND)
+    said = [on_slurm.cli("submit")]
+    unwrap(on_slurm)
+    down_since = time.monotonic()
+    (on_slurm.root / "trace.first.s0").touch()
+    until((on_slurm.results / "runs" / "first.s0" / "product.json").exists)
+    said += [on_slurm.cli(*words) for words in (["cancel", "first.s1", "--yes"], ["submit"], ["status"])]
+    while time.monotonic() - down_since < float(os.environ.get("DDQJOBS_DOWN_S", "0")):
+        said.append(on_slurm.cli("status"))
     assert lab.up().code == 0
-    until(lambda: on_slurm.run("first").state is JobState.RUNNING)
+    print(f"down for {time.monotonic() - down_since:.0f} s")
+    for done in said:
+        print(" ".join(done.argv[3:]), done.code, done.stdout, done.stderr, sep="\n")
+        assert done.code == 3, done
+        assert len(done.stderr.splitlines()) == 1, done
+        assert "Unable to contact slurm controller" in done.stderr
     (on_slurm.root / "trace.go").touch()
-    on_slurm.submit_all()
+    assert on_slurm.cli("submit", "--wait").code == 0
     once_each(on_slurm)
+    until(lambda: Counter(row[1:] for row in lab.accounted(on_slurm.root)) == {
+        ("trivial.first", "COMPLETED"): 4, ("trivial.second", "COMPLETED"): 4
+    })  # fmt: skip
 
 
 def test_without_accounting_the_queue_and_the_evidence_suffice(lab: Lab, on_slurm: SlurmProject) -> None:
@@ -304,6 +371,35 @@ def test_no_more_jobs_than_the_site_allows_are_in_its_queue(lab: Lab, on_slurm: 
     (on_slurm.root / "trace.go").touch()
     assert on_slurm.cli("submit", "--wait").code == 0
     once_each(on_slurm)
+
+
+def test_what_feeds_a_full_queue_may_be_killed_and_started_twice(lab: Lab, on_slurm: SlurmProject) -> None:
+    on_slurm.site(limits={"jobs_in_queue": 3})
+    on_slurm.tasks({"first": task(seeds=list(range(12)))}, work=WAIT)
+    in_queue: list[int] = []
+
+    def submitted() -> int:
+        in_queue.append(len(lab.ask("squeue", "-h", "-r", "-t", "PD,R").split("\n")) - 1)
+        return sum(len(r.jobs) for r in on_slurm.records() if isinstance(r, Submitted))
+
+    with on_slurm.started("submit", "--follow") as command:
+        until(lambda: on_slurm.executions().total() == 3)
+        assert submitted() == 3
+        (on_slurm.root / "trace.go").touch()
+        until(lambda: submitted() > 5)
+        assert max(in_queue) == 3
+        command.kill()
+    with on_slurm.started("submit", "--follow") as one, on_slurm.started("submit", "--follow") as other:
+        until(lambda: submitted() == 12)
+        assert (one.wait(120), other.wait(120)) == (0, 0)
+    once_each(on_slurm)
+    jobs = [job for r in on_slurm.records() if isinstance(r, Submitted) for job in r.jobs.values()]
+    assert len(set(jobs)) == 12
+    until(
+        lambda: (
+            sorted(lab.accounted(on_slurm.root)) == sorted((j, "trivial.first", "COMPLETED") for j in jobs)
+        )
+    )
 
 
 def test_a_preempted_job_starts_again_by_itself(lab: Lab, on_slurm: SlurmProject) -> None:
@@ -395,6 +491,74 @@ def test_held_jobs_wait_until_they_are_released(lab: Lab, on_slurm: SlurmProject
     once_each(on_slurm)
 
 
+# What a task does to fail (after its line in the trace), its class, and what its reason says.
+FAILS: dict[str, tuple[str, FailureClass, str]] = {
+    "gpu-memory": (
+        "echo 'torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB.' >&2; exit 1",
+        FailureClass.OUT_OF_MEMORY,
+        "GPU memory: exit 1: torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB.",
+    ),
+    "host-memory": (
+        f"{sys.executable} -c 'print(len(b\"x\" * (1 << 30)))'",
+        FailureClass.OUT_OF_MEMORY,
+        "Slurm says OUT_OF_MEMORY",
+    ),
+    "module": (
+        f"{sys.executable} -c 'import no_such_module'",
+        FailureClass.ENVIRONMENT,
+        "exit 1: ModuleNotFoundError: No module named 'no_such_module'",
+    ),
+    "file": ("cat /no/such/file", FailureClass.DATA, "exit 1: cat: /no/such/file: No such file or directory"),
+    "nan": (
+        f"{sys.executable} -c 'raise FloatingPointError(\"loss is NaN\")'",
+        FailureClass.DIVERGED,
+        "exit 1: FloatingPointError: loss is NaN",
+    ),
+    "wrong": ("echo no idea; exit 3", FailureClass.CODE, "exit 3: no idea"),
+    "nothing": ("exit 0", FailureClass.NO_PRODUCT, "it exited 0 without leaving its product"),
+    "stuck": (
+        "exec sleep 600",
+        FailureClass.HANG,
+        "no new log line and no progress for 3 s; all 2 retries are used up",
+    ),
+    "stuck-once": (
+        'if [ "$DDQJOBS_ATTEMPT" = 1 ]; then exec sleep 600; fi; echo done > "$DDQJOBS_WORK_DIR/out.txt"',
+        FailureClass.HANG,
+        "",
+    ),
+}
+
+
+def test_every_failure_ends_in_its_class_and_is_retried_as_often_as_that_allows(
+    lab: Lab, on_slurm: SlurmProject
+) -> None:
+    on_slurm.site(hang="3s")
+    limited = "task/cgroup" in lab.configuration.read_text()  # else no node of the lab knows of memory
+    fails = {name: what for name, what in FAILS.items() if limited or name != "host-memory"}
+    tasks = {
+        name: task(
+            command=["sh", "-c", f'echo "$DDQJOBS_RUN" >> "$TRACE"; {work}'], resources={"memory": "300MB"}
+        )
+        for name, (work, _, _) in fails.items()
+    }
+    on_slurm.tasks(tasks)
+    assert on_slurm.cli("submit", "--wait").code == 1
+    plan = {p.run.name: p for p in on_slurm.plan().runs}
+    failed = {name: what for name, what in fails.items() if name != "stuck-once"}
+    assert {name: p.failure for name, p in plan.items()} == {
+        **{name: failure for name, (_, failure, _) in failed.items()},
+        "stuck-once": None,
+    }
+    # squeue says why once more, sacct does not.
+    assert {name: plan[name].reason.removesuffix(" (OutOfMemory)") for name in failed} == {
+        name: f"{failure.value}: {words}" for name, (_, failure, words) in failed.items()
+    }
+    assert plan["stuck-once"].status is Status.DONE
+    assert on_slurm.executions() == {**dict.fromkeys(fails, 1), "stuck": 3, "stuck-once": 2}
+    hung = [r.run for r in on_slurm.records() if isinstance(r, Finished) and r.failure is FailureClass.HANG]
+    assert Counter(hung) == {"stuck": 3, "stuck-once": 1}
+
+
 # -- real trainings --------------------------------------------------------------------------------------
 
 
@@ -408,6 +572,16 @@ def losses(project: Project, run: str, experiment: str = "nano") -> list[tuple[i
             if "loss" in row:
                 curve[row["epoch"], row["iter"]] = row["loss"]
     return [(*key, loss) for key, loss in sorted(curve.items())]
+
+
+def a_project(root: Path, name: str, experiment: str) -> Project:
+    """A project with one experiment, for real trainings on the cluster."""
+    (root / "experiments").mkdir(parents=True)
+    (root / "experiments" / f"{name}.yaml").write_text(experiment)
+    site = {"base": "slurm", "environments": str(ROOT / ".environments"), "grace": "2s"}
+    (root / "templates" / "slurm").mkdir(parents=True)
+    (root / "templates" / "slurm" / "site.yaml").write_text(json.dumps(site))
+    return open_project(root)
 
 
 @pytest.mark.training
@@ -486,6 +660,38 @@ def test_jobs_that_the_controller_has_forgotten_are_found_in_accounting(
     assert lab.up().code == 0  # with the usual configuration
 
 
+def test_a_submission_is_found_by_its_name_where_accounting_keeps_no_comments(
+    lab: Lab, on_slurm: SlurmProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command dies before it hears of its jobs, and they leave the queue before anybody asks."""
+    monkeypatch.setenv("MIN_JOB_AGE", "2")
+    monkeypatch.setenv("STORE_FLAGS", "job_script")
+    lab.kill("slurmctld", signal.SIGTERM)
+    assert lab.up().code == 0
+    on_slurm.tasks({"first": task(seeds=[0, 1])})
+
+    def submit() -> None:
+        die_after(SlurmScheduler, "submit", 1)
+        on_slurm.open().submit(EXPERIMENT)
+
+    assert end_of(fork(submit)) == -signal.SIGKILL
+    until(lambda: lab.accounted(on_slurm.root) and not lab.ask("squeue", "--noheader", "--states=all"))
+    jobs = [job for job, name, _ in lab.accounted(on_slurm.root) if name == "trivial.first"]
+    asked = ["sacct", "-X", "-P", "-n", f"--jobs={','.join(jobs)}", "--format=Comment,JobName"]
+    token = next(r.token for r in on_slurm.records() if isinstance(r, Intent))
+    assert lab.ask(*asked).splitlines() == [f"|trivial.first.{token}"] * 2
+    assert SlurmScheduler("lab").find(token) == dict(enumerate(jobs))
+    assert on_slurm.open().submit(EXPERIMENT).submitted == {}
+    once_each(on_slurm)
+    assert [r.jobs for r in on_slurm.records() if isinstance(r, Submitted)] == [
+        {str(i): job for i, job in enumerate(jobs)}
+    ]
+    monkeypatch.delenv("MIN_JOB_AGE")
+    monkeypatch.delenv("STORE_FLAGS")
+    lab.kill("slurmctld", signal.SIGTERM)
+    assert lab.up().code == 0  # with the usual configuration
+
+
 def test_a_node_where_two_runs_were_lost_is_avoided(lab: Lab, on_slurm: SlurmProject) -> None:
     bad = lab.node(1)
     broken = 'echo "CUDA error: uncorrectable ECC error encountered"; exit 1'
@@ -503,15 +709,21 @@ def test_a_node_where_two_runs_were_lost_is_avoided(lab: Lab, on_slurm: SlurmPro
     assert on_slurm.run("third").node not in ("", bad)
 
 
-PROCESSES = """
-name: processes
-base: nano
-codes:
-  mmdet-3.3: {launcher: torchrun}
-tasks:
-  data:
+# DDQJOBS_TRAIN=mini: the miniature with its own images (docs/slurm.md: how long, and what came out).
+TRAINED = os.environ.get("DDQJOBS_TRAIN") or "nano"
+NANO_DATA = """  data:
     command: ["{python}", -m, ddqjobs.detect.prepare, dataset, --out, "{work_dir}/data", --images-train, "32",
               --images-val, "4", --size, 96x64, --classes, "3", --seed, "1"]
+"""
+PROCESSES = (
+    f"""
+name: processes
+base: {TRAINED}
+codes:
+  mmdet-3.3: {{launcher: torchrun}}
+tasks:
+{NANO_DATA if TRAINED == "nano" else ""}"""
+    + """
   together:
     kind: train
     implementation: new
@@ -525,17 +737,32 @@ tasks:
     inputs: {init: initial.init, data: data.data}
     resources: {nodes: 2, gpus: 2}
 """
+)
+
+
+DIVERGES = """
+name: diverges
+base: nano
+tasks:
+  p4-train: {options: {optim_wrapper.optimizer.lr: 1.0e+30, optim_wrapper.clip_grad: null}}
+"""
+
+
+@pytest.mark.training
+def test_a_training_whose_loss_is_no_number_ends_as_diverged_and_is_not_retried(
+    lab: Lab, tmp_path: Path
+) -> None:
+    project = a_project(tmp_path / "project", "diverges", DIVERGES)
+    plan = project.wait("diverges", Filters(tasks=("p4-train",)), SubmitOptions(upstream=True))
+    (run,) = (p for p in plan.runs if p.run.task == "p4-train")
+    assert (run.status, run.failure, run.submissions) == (Status.FAILED, FailureClass.DIVERGED, 1), run.reason
+    # The matching of queries and objects is the first to notice, before there is a loss.
+    assert run.reason == "diverged: exit 1: ValueError: matrix contains invalid numeric entries"
 
 
 @pytest.mark.training
 def test_two_nodes_with_two_processes_train_as_one_node_with_four(lab: Lab, tmp_path: Path) -> None:
-    root = tmp_path / "project"
-    (root / "experiments").mkdir(parents=True)
-    (root / "experiments" / "processes.yaml").write_text(PROCESSES)
-    site = {"base": "slurm", "environments": str(ROOT / ".environments"), "grace": "2s"}
-    (root / "templates" / "slurm").mkdir(parents=True)
-    (root / "templates" / "slurm" / "site.yaml").write_text(json.dumps(site))
-    project = open_project(root)
+    project = a_project(tmp_path / "project", "processes", PROCESSES)
     named = Filters(tasks=("together", "apart"))
     plan = project.wait("processes", named, SubmitOptions(upstream=True))
     assert {p.run.name: p.reason for p in plan.runs if p.status is not Status.DONE} == {}
@@ -544,7 +771,13 @@ def test_two_nodes_with_two_processes_train_as_one_node_with_four(lab: Lab, tmp_
     assert len(lab.ask("scontrol", "show", "hostnames", nodes["together"]).split()) == 1
     run = "apart.ddq-detr-r18"
     curve = losses(project, run, "processes")
-    assert len(curve) == 8  # 32 images, 4 processes with 2 images each, 2 epochs
+    # 32 images, 4 processes with 2 images each, 2 epochs; or 64, 4 with 4 each, 14 epochs.
+    assert len(curve) == (8 if TRAINED == "nano" else 56)
     assert curve == losses(project, "together.ddq-detr-r18", "processes")
+    apart, together = (
+        project.products("processes")[f"{name}.ddq-detr-r18"] for name in ("apart", "together")
+    )
+    assert apart.metrics == together.metrics
+    print(curve[0], curve[-1], apart.metrics, *(p.report for p in (apart, together)))
     log = project.log(project.plan("processes"), run).read_text()
     assert "GPU number: 4" in log  # mmengine's word for processes

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import time
 from pathlib import Path
 
@@ -102,16 +100,12 @@ def requeue(training: Training, node: str) -> None:
 
 
 def part(training: Training, node: str) -> None:
-    """The node is cut off: it answers nobody, and its job runs on. An operator takes it for dead, Slurm
-    starts the job elsewhere, and only then the node comes back."""
-    attempt, daemon = training.attempt, slurmd(node)
-    os.kill(daemon, signal.SIGSTOP)
-    try:
-        training.lab.ask("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=does not answer")
+    """The node is cut off: it answers nobody, and its job runs on. Slurm takes it for dead, starts the job
+    elsewhere, and only then the node comes back."""
+    attempt = training.attempt
+    with training.lab.cut_off(node):
         until(lambda: training.attempt == attempt + 1, limit_s=180)
         training.until_under_way(attempt + 1)
-    finally:
-        os.kill(daemon, signal.SIGCONT)
 
 
 def run_into_the_limit(training: Training, node: str) -> None:
@@ -121,15 +115,6 @@ def run_into_the_limit(training: Training, node: str) -> None:
     training.lab.ask("scontrol", "update", f"JobId={job}", f"TimeLimit={int(time.time() - since) // 60 + 2}")
     until(lambda: (training.attempts / str(attempt) / "stop").exists())
     training.lab.ask("scontrol", "update", f"JobId={job}", "TimeLimit=20")
-
-
-def slurmd(node: str) -> int:
-    """pid of a node's daemon."""
-    for entry in Path("/proc").glob("[0-9]*"):
-        words = (entry / "cmdline").read_bytes().split(b"\0") if (entry / "cmdline").exists() else []
-        if words[:1] and words[0].endswith(b"slurmd") and node.encode() in words:
-            return int(entry.name)
-    raise AssertionError(f"no slurmd of {node}")
 
 
 STROKES = (preempt, crash, part, preempt, requeue, preempt, run_into_the_limit)

@@ -57,7 +57,7 @@ class Submission(Frozen, frozen=True, kw_only=True):
     """A script to be started once per element, all with the same resources."""
 
     token: str  # unique; finds the submission again after a crash
-    name: str  # job name for display; allow-listed characters only
+    name: str  # for display, and the job's name with the token behind; allow-listed characters only
     folder: str  # existing absolute folder: job.sh lies here, the scheduler's own output goes to out/
     resources: Resources
     elements: tuple[Element, ...]

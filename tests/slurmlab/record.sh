@@ -2,7 +2,7 @@
 # record.sh FOLDER: what this lab's version of Slurm prints of one job of each kind, for tests/recorded/slurm.
 # On a lab that nobody has used yet: the jobs' numbers are part of what is recorded. Takes half a minute.
 set -euo pipefail
-OUT=$1
+OUT=$(realpath "$1")
 mkdir -p "$OUT"
 US=$'\x1f'
 work=$(mktemp -d)
@@ -24,7 +24,7 @@ submit --comment=tok3 --dependency=afterok:1_0 --wrap true
 submit --dependency=afterok:1_1 --kill-on-invalid-dep=yes --wrap true
 submit --begin=now+1hour --wrap true
 for _ in 6 7 8 9; do sbatch --test-only --wrap true 2> /dev/null; done  # each uses a number up
-submit --hold --array=0-9%2 --wrap true
+submit --job-name=exp.task.tok-name --hold --array=0-9%2 --wrap true
 scancel 5 10
 submit --wrap true
 submit --hold --comment=tok-array --array=0-3%2 --wrap true
@@ -42,9 +42,9 @@ wait_until accounted
 
 all=1,2,3,4,5,10,11,12,13,14,15
 squeue --user=0 --array --states=all --format="%i$US%T$US%r$US%N" > "$OUT/squeue.txt"
-squeue --user=0 --array --states=all --format="%i$US%k" > "$OUT/squeue-tokens.txt"
+squeue --user=0 --array --states=all --format="%i$US%j$US%k" > "$OUT/squeue-tokens.txt"
 sacct --allocations --parsable2 --delimiter="$US" --jobs="$all" --format=JobID,State,Reason,NodeList,ExitCode > "$OUT/sacct.txt"
-sacct --allocations --parsable2 --delimiter="$US" --jobs="$all" --format=JobID,Comment > "$OUT/sacct-tokens.txt"
+sacct --allocations --parsable2 --delimiter="$US" --jobs="$all" --format=JobID,JobName,Comment > "$OUT/sacct-tokens.txt"
 # All words that squeue knows: it lists them when it is asked for one that it does not know.
 { squeue --states=nonsense 2>&1 || true; } | sed -n 's/.*include: *//p' | tr 'a-z,' 'A-Z\n' | sort > "$OUT/states.txt"
 scancel --user=0

@@ -117,7 +117,7 @@ AccountingStorageHost=127.0.0.1
 AccountingStoragePort=$((PORT + 19))
 AccountingStoragePass=$LAB/run/munge.sock
 AccountingStorageTRES=gres/gpu,gres/gpu:h100
-AccountingStoreFlags=job_comment,job_env,job_script
+AccountingStoreFlags=${STORE_FLAGS:-job_comment,job_env,job_script}
 TrackWCKey=yes
 GresTypes=gpu
 NodeName=${PREFIX}[1-$NODES] NodeHostname=$HOST NodeAddr=127.0.1.[1-$NODES] Port=[$((PORT + 201))-$((PORT + 200 + NODES))] CPUs=$CPUS Boards=1 SocketsPerBoard=2 CoresPerSocket=$((CPUS / 2)) ThreadsPerCore=1 RealMemory=$MEM Gres=gpu:h100:$GPUS Feature=h100,ib State=UNKNOWN

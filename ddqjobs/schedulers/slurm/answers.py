@@ -15,10 +15,10 @@ SEPARATOR = "\x1f"
 # where there is no row, which silence does not.
 QUEUE_FORMAT = SEPARATOR.join(("%i", "%T", "%r", "%N"))
 QUEUE_HEADER = SEPARATOR.join(("JOBID", "STATE", "REASON", "NODELIST"))
-TOKENS_FORMAT = SEPARATOR.join(("%i", "%k"))
-TOKENS_HEADER = SEPARATOR.join(("JOBID", "COMMENT"))
+TOKENS_FORMAT = SEPARATOR.join(("%i", "%j", "%k"))
+TOKENS_HEADER = SEPARATOR.join(("JOBID", "NAME", "COMMENT"))
 ACCOUNTING_FIELDS = ("JobID", "State", "Reason", "NodeList", "ExitCode")
-COMMENT_FIELDS = ("JobID", "Comment")
+TOKEN_FIELDS = ("JobID", "JobName", "Comment")
 
 JOB = re.compile(r"(\d+)(?:_(\d+))?")
 _ARRAY = re.compile(r"(\d+)_\[([\d,:-]+)(?:%\d+)?\]")
@@ -63,12 +63,18 @@ def accounting(text: str) -> dict[str, Row]:
     return rows
 
 
-def with_comment(text: str, comment: str, header: str, command: str) -> list[str]:
-    """Jobs whose comment is exactly this. Other people's scripts may put anything into a comment, even line
-    ends, so that only the header is held to its form. Raises UnreadableError."""
-    lines = _lines(text, header, command)
-    wanted = SEPARATOR + comment
-    return [job for line in lines if line.endswith(wanted) for job in _ours(line[: -len(wanted)])]
+def with_token(text: str, token: str, header: str, command: str) -> list[str]:
+    """Jobs whose comment is exactly this token, or whose name ends with it: accounting keeps comments only
+    where it was told to (``AccountingStoreFlags=job_comment``), and what a site does at submission may change
+    either. Other people's scripts may put anything into both, even line ends, so that only the header is held
+    to its form. Raises UnreadableError."""
+    rows = (line.split(SEPARATOR, 2) for line in _lines(text, header, command))
+    return [job for row in rows if _has(row, token) for job in _ours(row[0])]
+
+
+def _has(row: list[str], token: str) -> bool:
+    """Whether a row of (job, name, comment) has the token."""
+    return len(row) == 3 and (row[2] == token or row[1].rpartition(".")[2] == token)
 
 
 def _ours(job: str) -> list[str]:

@@ -85,13 +85,13 @@ class SlurmScheduler:
         return jobs
 
     def find(self, token: str) -> Mapping[int, str] | None:
-        """index -> job id of the elements that squeue or sacct show with this token.
+        """index -> job id of the elements that squeue or sacct show with this token, by comment or by name.
 
         None is not proof: a job may be forgotten, or still be on its way. Whoever gets it races with the job
         for the claims, and so finds out for certain.
         """
         text = self._ask(["squeue", *_ALL_JOBS, f"--format={answers.TOKENS_FORMAT}"])
-        jobs = answers.with_comment(text, token, answers.TOKENS_HEADER, "squeue")
+        jobs = answers.with_token(text, token, answers.TOKENS_HEADER, "squeue")
         jobs += self._find_ended(token, found=bool(jobs))
         found: dict[int, str] = {}
         for job in jobs:
@@ -173,15 +173,15 @@ class SlurmScheduler:
 
     def _find_ended(self, token: str, *, found: bool) -> list[str]:
         argv = ["sacct", *_ACCOUNTING, f"--user={os.getuid()}", f"--starttime={_day_before(token)}"]
-        done = self._run([*argv, f"--format={','.join(answers.COMMENT_FIELDS)}"])
+        done = self._run([*argv, f"--format={','.join(answers.TOKEN_FIELDS)}"])
         if done.code:
             # Those in the queue are known, and for the others the claims decide; but without accounting
             # where there should be some, we can wait until it answers.
             if found or _NO_ACCOUNTING.search(done.stderr):
                 return []
             raise self._cannot("find a submission", done)
-        header = answers.SEPARATOR.join(answers.COMMENT_FIELDS)
-        return answers.with_comment(done.stdout, token, header, "sacct")
+        header = answers.SEPARATOR.join(answers.TOKEN_FIELDS)
+        return answers.with_token(done.stdout, token, header, "sacct")
 
     def _accounting(self, jobs: Sequence[str]) -> dict[str, Observation]:
         """What has become of jobs that squeue does not show. Never raises: the others' answer stands."""
@@ -212,7 +212,9 @@ class SlurmScheduler:
 
     def _cannot(self, what: str, done: process.Completed) -> SchedulerError:
         why = f"no answer within {self._ask_s:g} s" if done.timed_out else _first_line(done)
-        return SchedulerError(f"site {self._name}: cannot {what}: {done.argv[0]}: {why}")
+        command = str(done.argv[0])
+        why = why.removeprefix(f"{command}: error: ")
+        return SchedulerError(f"site {self._name}: cannot {what}: {command}: {why}")
 
 
 # Ended ones too, as long as the controller remembers them; an array's elements one by one.

@@ -6,6 +6,8 @@ that is what counts. The words below for ends are reached only when the job is r
 
 from __future__ import annotations
 
+import re
+
 from ddqjobs.model import FailureClass, JobState, Observation
 from ddqjobs.schedulers.slurm.answers import Row
 
@@ -45,7 +47,9 @@ STATES: dict[str, tuple[JobState, FailureClass | None]] = {
     "TIMEOUT": (_ENDED, FailureClass.TIMEOUT),
     "UPDATE_DB": (_RUNNING, None),
 }
-_HOLDS = ("JobHeldUser", "JobHeldAdmin", "JobHoldMaxRequeue")
+# JobHeldUser, JobHeldAdmin, JobHoldMaxRequeue; "launch failed requeued held", "job requeued in held state",
+# with spaces or underscores: what Slurm does to a job that a node could not start.
+_HELD_REASON = re.compile(r"JobHeld|JobHold|[ _]held")
 _DEPENDENCY = "a run it depends on did not end well"
 _QUIET = ("", "None", "(null)", "Priority", "Resources", "NonZeroExitCode")
 ALIVE = (_QUEUED, _HELD, _RUNNING, _STOPPED)
@@ -58,7 +62,7 @@ def in_queue(row: Row) -> Observation:
         return _unknown(row, "squeue")
     if word == "CANCELLED" and row.reason == "DependencyNeverSatisfied":
         return Observation(state=_ENDED, detail=_DEPENDENCY, failure=FailureClass.DEPENDENCY)
-    if word == "PENDING" and row.reason in _HOLDS:
+    if word == "PENDING" and _HELD_REASON.search(row.reason):
         # One that an administrator holds is not ours to release: then the reason is worth a word.
         return Observation(state=_HELD, detail="" if row.reason == "JobHeldUser" else row.reason)
     if state is _ENDED:

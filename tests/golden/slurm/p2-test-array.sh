@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-#SBATCH --job-name=ddq.p2-test
+#SBATCH --job-name=ddq.p2-test.20260101-000000-0badcafe
 #SBATCH --comment=20260101-000000-0badcafe
 #SBATCH --partition=gpu
 #SBATCH --nodes=1

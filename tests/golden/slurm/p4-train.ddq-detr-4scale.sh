@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-#SBATCH --job-name=ddq.p4-train.ddq-detr-4scale
+#SBATCH --job-name=ddq.p4-train.ddq-detr-4scale.20260101-000000-0badcafe
 #SBATCH --comment=20260101-000000-0badcafe
 #SBATCH --partition=gpu
 #SBATCH --nodes=1
