@@ -10,7 +10,7 @@ import pytest
 
 os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
 torch = pytest.importorskip("torch")
-pytest.importorskip("triton")
+triton = pytest.importorskip("triton")
 torch.set_num_threads(1)
 
 from ddqjobs.detect.ops import deformable_attention as attention  # noqa: E402
@@ -93,6 +93,30 @@ def test_both_ways_to_the_gradients(case: Any, most: int, monkeypatch: pytest.Mo
             assert torch.equal(a, c)
 
 
+@pytest.mark.parametrize("points", [1, 3, 4, 5, 12, 3000])
+def test_a_part_is_no_larger_than_its_key_allows(points: int) -> None:
+    """Cell and sample share 32 bits, and `backward` relies on so many for the sample."""
+    most = max(attention._MOST, triton.next_power_of_2(points))
+    for queries in range(1, attention.FEW + 1):
+        parts, part = attention._parts(queries, points)
+        assert (parts - 1) * part < queries <= parts * part
+        assert triton.next_power_of_2(part * points) <= most
+
+
+@pytest.mark.parametrize("what", ["gradient", "weight"])
+def test_a_sample_outside_has_no_gradient_even_where_it_overflowed(what: str) -> None:
+    """As under a gradient scaler that tries too large a scale."""
+    levels = attention.Levels(CASES[0][0], "cpu")
+    value, location, weight, grad = inputs(CASES[0], torch.float32)
+    location[:, 0] = 5.0
+    (grad if what == "gradient" else weight)[:, 0] = torch.inf
+    for way in (attention.by_pixels, attention.by_cells):
+        found = way(value, levels, location, weight, grad)
+        assert not found[1][:, 0].any()
+        assert not found[2][:, 0].any()
+        assert all(torch.isfinite(t).all() for t in found)
+
+
 def test_derivative_of_deformable_attention() -> None:
     value, location, weight, _ = inputs(CASES[0], torch.float64)
     location = location[:, 1:3] * 0.37 + 0.21  # away from pixel centres, where it has none
@@ -101,6 +125,16 @@ def test_derivative_of_deformable_attention() -> None:
     assert torch.autograd.gradcheck(
         lambda v, p, w: attention.deformable_attention(v, shapes, p, w), leaves, fast_mode=True
     )
+
+
+def test_in_inference_mode() -> None:
+    value, location, weight, _ = inputs(CASES[0], torch.float32)
+    shapes = torch.tensor(CASES[0][0])
+    wanted = attention.deformable_attention(value, shapes, location, weight)
+    with torch.inference_mode():
+        for shapes in (torch.tensor(CASES[0][0]), torch.tensor(CASES[0][0])):
+            assert torch.equal(attention.deformable_attention(value, shapes, location, weight), wanted)
+            attention.remember(shapes, CASES[0][0])
 
 
 def test_what_does_not_belong_together_is_refused() -> None:

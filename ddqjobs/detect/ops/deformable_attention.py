@@ -9,7 +9,7 @@ The backward pass sorts the samples by the cell of pixels that they fall into. W
 encoder has, it goes by cells; extra memory at its peak: 24 bytes a sample and, per cell with its four
 corners, four rows of the accumulator's type. With few, as a decoder has, it goes by pixels
 (:mod:`.deformable_few_kernels`): the same result but for the order of the sums, in two launches, with 8 bytes
-per sample and per cell and part.
+per sample, and 8 per cell and part.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Shapes = Tuple[Tuple[int, int], ...]
 _KNOWN = "_ddqjobs_levels"
 _BACKWARD = (4, 1)  # cells per program, and warps
 _SAMPLES = 512  # samples per program
-FEW = 4096  # queries; above, going by cells is faster (docs/performance.md)
+FEW = 4096  # queries; up to so many, going by pixels was seen to be faster (docs/performance.md)
 # By pixels: samples that one program sorts, at most, and per warp; queries and pixels per program.
 _MOST, _SORT, _ITEMS, _PIXELS = 2048, 64, 4, 16
 
@@ -53,6 +53,8 @@ def levels_of(spatial_shapes: Tensor) -> Levels:
     Reading a tensor on a GPU waits for the GPU, so what was read stays with the tensor: the layers of a model
     share one. Whoever knows the shapes already calls :func:`remember`.
     """
+    if spatial_shapes.is_inference():  # whether it changes cannot be seen
+        return Levels(spatial_shapes.tolist(), spatial_shapes.device)
     known = getattr(spatial_shapes, _KNOWN, None)
     if known is None or known[0] != spatial_shapes._version:
         return remember(spatial_shapes, spatial_shapes.tolist())
@@ -63,7 +65,8 @@ def levels_of(spatial_shapes: Tensor) -> Levels:
 def remember(spatial_shapes: Tensor, shapes: Sequence[Sequence[int]]) -> Levels:
     """Note at the tensor what it holds."""
     levels = Levels(shapes, spatial_shapes.device)
-    setattr(spatial_shapes, _KNOWN, (spatial_shapes._version, levels))
+    if not spatial_shapes.is_inference():
+        setattr(spatial_shapes, _KNOWN, (spatial_shapes._version, levels))
     return levels
 
 
@@ -122,9 +125,9 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     if weight.numel() == 0:
         return torch.zeros_like(value), torch.zeros_like(location), torch.zeros_like(weight)
-    # The cells of a level times the samples of a program are one 32-bit key.
-    few_enough = location.shape[1] <= FEW and levels.cells < 2**31 // max(_MOST, 2 * location.shape[4])
-    way = by_pixels if few_enough else by_cells
+    # A cell of a level and a sample of a program together are one 32-bit key.
+    most = max(_MOST, triton.next_power_of_2(location.shape[4]))
+    way = by_pixels if location.shape[1] <= FEW and levels.cells < 2**31 // most else by_cells
     return way(value, levels, location, weight, grad_out)
 
 
@@ -190,8 +193,7 @@ def by_pixels(
     batch, pixels, heads, size = value.shape
     queries, points, count = location.shape[1], location.shape[4], len(levels.shapes)
     real, planes = _real(value), batch * heads
-    parts = triton.cdiv(queries * points, _MOST)
-    part = triton.cdiv(queries, parts)
+    parts, part = _parts(queries, points)
     listed, all_cells = planes * count * parts * part * points, planes * levels.cells
     lists = torch.empty(2 * listed + 2 * parts * all_cells, dtype=torch.int32, device=value.device)
     most = triton.next_power_of_2(part * points)
@@ -243,6 +245,13 @@ def by_pixels(
         num_warps=1,
     )
     return grad_value, grad_location, grad_weight
+
+
+def _parts(queries: int, points: int) -> tuple[int, int]:
+    """In how many parts the queries are sorted, and queries per part: no more than ``_MOST`` samples of a
+    level, or those of one query."""
+    parts: int = triton.cdiv(queries, max(_MOST // points, 1))
+    return parts, triton.cdiv(queries, parts)
 
 
 def _sorted(

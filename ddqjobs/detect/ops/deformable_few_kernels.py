@@ -187,18 +187,20 @@ def _items(
             x0, y0 = tl.floor(x).to(tl.int32), tl.floor(y).to(tl.int32)
             pixel = base + ((first + y0 * width + x0) * row)[:, None]
             a, b, c, d = corners_of(pixel, x0, y0, near, width, height, use, row, real)
+            right, low = x - x0, y - y0
             store_gradients(
                 grad_location,
                 grad_weight,
                 sample,
                 inside,
+                near,
                 grad,
                 a,
                 b,
                 c,
                 d,
-                x - x0,
-                y - y0,
+                right,
+                low,
                 share,
                 width,
                 height,

@@ -61,19 +61,20 @@ def corners_of(pixel, x0, y0, near, width, height, use, row: tl.constexpr, real:
 
 @triton.jit
 def store_gradients(
-    grad_location, grad_weight, sample, mine, grad, a, b, c, d, right, low, share, width, height
+    grad_location, grad_weight, sample, mine, near, grad, a, b, c, d, right, low, share, width, height
 ):
     """Gradients of samples' locations and weights: ``grad`` (samples, channels) is the output's, ``right``
-    and ``low`` are the samples' distances from the upper left of their four pixels."""
+    and ``low`` are the samples' distances from the upper left of their four pixels. 0 where a sample is not
+    ``near`` a pixel, also for an infinite ``grad``."""
     left, top = 1 - right, 1 - low
     at_a, at_b = tl.sum(grad * a, 1), tl.sum(grad * b, 1)
     at_c, at_d = tl.sum(grad * c, 1), tl.sum(grad * d, 1)
-    by_x = top * (at_b - at_a) + low * (at_d - at_c)
-    by_y = left * (at_c - at_a) + right * (at_d - at_b)
+    by_x = share * width * (top * (at_b - at_a) + low * (at_d - at_c))
+    by_y = share * height * (left * (at_c - at_a) + right * (at_d - at_b))
     by_weight = top * (left * at_a + right * at_b) + low * (left * at_c + right * at_d)
-    tl.store(grad_weight + sample, by_weight, mine)
-    tl.store(grad_location + 2 * sample, share * width * by_x, mine)
-    tl.store(grad_location + 2 * sample + 1, share * height * by_y, mine)
+    tl.store(grad_weight + sample, tl.where(near, by_weight, 0.0), mine)
+    tl.store(grad_location + 2 * sample, tl.where(near, by_x, 0.0), mine)
+    tl.store(grad_location + 2 * sample + 1, tl.where(near, by_y, 0.0), mine)
 
 
 @triton.jit
@@ -237,7 +238,21 @@ def samples_kernel(
             sum_c += grad * (lower * left)[:, None]
             sum_d += grad * (lower * right)[:, None]
             store_gradients(
-                grad_location, grad_weight, sample, mine, grad, a, b, c, d, right, low, share, width, height
+                grad_location,
+                grad_weight,
+                sample,
+                mine,
+                mine,
+                grad,
+                a,
+                b,
+                c,
+                d,
+                right,
+                low,
+                share,
+                width,
+                height,
             )
         corner = corners + (cell.to(tl.int64) * (4 * size))[:, None] + channel
         filled = some[:, None] & use
