@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
 torch = pytest.importorskip("torch")
+os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined, Triton's own ones included
 triton = pytest.importorskip("triton")
 torch.set_num_threads(1)
 
