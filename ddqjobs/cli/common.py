@@ -133,7 +133,7 @@ def complete_words(incomplete: str) -> list[str]:
         if len(project.catalog.own_experiments()) == 1:
             names += [run.name for run in project.load().runs]
         return [name for name in names if name.startswith(incomplete)]
-    except Exception:
+    except Exception:  # whatever is wrong: who presses Tab gets no words, and no traceback between theirs
         return []
 
 
@@ -143,7 +143,7 @@ def complete_sites(incomplete: str) -> list[str]:
         from ddqjobs.project import open_project
 
         return [name for name in open_project().catalog.sites() if name.startswith(incomplete)]
-    except Exception:
+    except Exception:  # as above
         return []
 
 
