@@ -2,9 +2,10 @@
 
 Every process that writes has a segment of its own (``ledger/<host>-<pid>-<start>.jsonl``), so no lock is
 needed. Reading sorts records by time. A writer's times never lie before what it has read, so that a record
-comes after whatever it answers to, however the clocks of two hosts differ or one is set back. A line that
-was torn by a crash is skipped; the intent that must not be lost is fsynced, with its folder, before the
-scheduler hears of it.
+comes after whatever it answers to, however the clocks of two hosts differ or one is set back. The intent that
+must not be lost is fsynced, with its folder, before the scheduler hears of it. A last line that a crash tore
+is skipped without a word, for it was never acted upon; any other line that is no record is named
+(``unreadable``): a disk, an editor or a newer ddqjobs put it there.
 """
 
 from __future__ import annotations
@@ -116,10 +117,11 @@ class Ledger:
         self.folder = folder
         self._file: int | None = None
         self._closing: weakref.finalize[[int], Ledger] | None = None  # also when the ledger is forgotten
-        self._parsed: dict[str, tuple[int, list[AnyRecord]]] = {}  # segment -> bytes read, records
+        # segment -> bytes read, lines read, records
+        self._parsed: dict[str, tuple[int, int, list[AnyRecord]]] = {}
         self._sorted: list[AnyRecord] = []
         self._latest = 0.0  # of all records read or written
-        self.torn = 0
+        self.unreadable: list[str] = []  # whole lines that are no records: <segment>:<line>
 
     def append(self, *records: AnyRecord) -> None:
         """Writes records as whole lines and syncs them. Raises StateError if the disk refuses."""
@@ -172,19 +174,20 @@ class Ledger:
         """All whole records of all segments, by time; the same list as long as nothing is new."""
         grown = False
         for path in self._segments():
-            start, records = self._parsed.get(path.name, (0, []))
+            start, count, records = self._parsed.get(path.name, (0, 0, []))
             if path.stat().st_size > start:
                 with path.open("rb") as file:
                     file.seek(start)
                     data = file.read()
                 end = data.rfind(b"\n") + 1
-                fresh = list(self._decode(data[:end].splitlines()))
+                lines = data[:end].split(b"\n")[:-1]
+                fresh = list(self._decode(path.name, count, lines))
                 self._latest = max((self._latest, *(r.at for r in fresh)))
                 records.extend(fresh)
-                self._parsed[path.name] = (start + end, records)
+                self._parsed[path.name] = (start + end, count + len(lines), records)
                 grown = grown or end > 0
         if grown:
-            found = (r for _, records in self._parsed.values() for r in records)
+            found = (r for _, _, records in self._parsed.values() for r in records)
             self._sorted = sorted(found, key=lambda r: r.at)
         return self._sorted
 
@@ -194,12 +197,12 @@ class Ledger:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
-    def _decode(self, lines: Iterable[bytes]) -> Iterable[AnyRecord]:
-        for line in lines:
+    def _decode(self, segment: str, before: int, lines: Iterable[bytes]) -> Iterable[AnyRecord]:
+        for number, line in enumerate(lines, start=before + 1):
             try:
                 yield _DECODER.decode(line)
             except (msgspec.MsgspecError, UnicodeDecodeError):
-                self.torn += 1
+                self.unreadable.append(f"{segment}:{number}")
 
     @property
     def exists(self) -> bool:

@@ -557,7 +557,7 @@ class Project:
                 if words not in said:
                     say(f"warning: {words}")
                     said.add(words)
-            patience.look(workspace.warnings)
+            patience.look(workspace.warnings[workspace.standing :])
             idle = 0 if outcome.submitted or any(p.status is Status.ACTIVE for p in chosen) else idle + 1
             # Another terminal may be about to submit what was refused to us: a few looks more.
             if idle > (_IDLE_LOOKS if outcome.refused else 1):

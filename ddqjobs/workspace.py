@@ -33,6 +33,7 @@ class Workspace:
     site: Site
     results: Path
     warnings: list[str] = field(default_factory=list)
+    standing: int = 0  # how many of them, from the first, are of files and not of schedulers
     trying: bool = False  # canaries are to be submitted: they belong to the plan
     _schedulers: dict[str, Scheduler] = field(default_factory=dict)
     _history: tuple[list[AnyRecord], History] | None = None
@@ -73,8 +74,9 @@ class Workspace:
     def plan(self, *, refresh: bool = True) -> Plan:
         """The plan, after asking the schedulers and looking at the evidence unless ``refresh`` is off."""
         self._check_ledger()
-        self.warnings[:] = self.loaded.warnings
         history = self.history()
+        standing = [*self.loaded.warnings, *self._unreadable()]
+        self.warnings[:], self.standing = standing, len(standing)
         if refresh and history.active():
             try:
                 self.refresh(history)
@@ -163,6 +165,17 @@ class Workspace:
                 f"{self.results}: there are runs but no ledger, so what was submitted is not known. Restore "
                 f"{self.results / 'ledger'}, or move {runs} away and take results in with `ddqjobs adopt`"
             )
+
+    def _unreadable(self) -> list[str]:
+        """A warning, if lines of the ledger are no records."""
+        lines = self.ledger.unreadable
+        if not lines:
+            return []
+        more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
+        return [
+            f"{self.ledger.folder / lines[0]}{more}: no record of this version's ledger, so it is left out; "
+            "what it said of submissions is not known. If a disk or an editor damaged it, restore the file"
+        ]
 
     # -- what has become of the active tickets ----------------------------------------------------------
 

@@ -106,19 +106,23 @@ def test_a_line_that_was_half_written_is_read_once_it_is_whole(tmp_path: Path) -
     assert ledger.read() == []
     segment.write_bytes(line)
     assert ledger.read() == [STORY[0]]
-    assert ledger.torn == 0
+    assert ledger.unreadable == []
 
 
 @pytest.mark.parametrize(
     "line", [b"\0\xff", b"{}", b"[]", b'{"record":"new kind"}', b'{"record":"voided"}', b""]
 )
-def test_lines_that_are_no_records_are_counted_and_skipped(tmp_path: Path, line: bytes) -> None:
+def test_lines_that_are_no_records_are_named_and_skipped(tmp_path: Path, line: bytes) -> None:
     write(tmp_path, {"a": [STORY[0]]})
     with (tmp_path / "a.jsonl").open("ab") as file:
         file.write(line + b"\n" + msgspec.json.encode(STORY[1]) + b"\n")
     ledger = Ledger(tmp_path)
     assert tuple(ledger.read()) == STORY[:2]
-    assert ledger.torn == 1
+    assert ledger.unreadable == ["a.jsonl:2"]
+    with (tmp_path / "a.jsonl").open("ab") as file:
+        file.write(b"{}\n")
+    assert tuple(ledger.read()) == STORY[:2]
+    assert ledger.unreadable == ["a.jsonl:2", "a.jsonl:4"]
 
 
 def test_a_record_comes_after_what_its_writer_had_read_though_the_clock_was_set_back(tmp_path: Path) -> None:
@@ -142,7 +146,7 @@ def test_processes_that_append_at_once_lose_nothing(tmp_path: Path) -> None:
     pids = [fork(lambda n=n: append(n)) for n in range(4)]  # type: ignore[misc]
     assert [end_of(pid) for pid in pids] == [0] * 4
     ledger = Ledger(tmp_path)
-    assert (len(ledger.read()), ledger.torn, len(list(tmp_path.iterdir()))) == (80, 0, 4)
+    assert (len(ledger.read()), ledger.unreadable, len(list(tmp_path.iterdir()))) == (80, [], 4)
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:

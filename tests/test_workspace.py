@@ -161,3 +161,20 @@ def test_products_are_what_the_ledger_recorded(trivial: TrivialProject) -> None:
     assert {(name, *p.artifacts.items()) for name, p in products.items()} == {
         (name, ("out", "attempts/1/work_dir/out.txt")) for name in ("first", "second")
     }
+
+
+def test_a_line_of_the_ledger_that_is_no_record_is_named_and_keeps_nobody_from_waiting(
+    trivial: TrivialProject,
+) -> None:
+    trivial.local_site(submit_timeout="0s")  # the time for which a silent scheduler is waited for
+    trivial.cli("submit", EXPERIMENT, "first")
+    segment = next((trivial.results / "ledger").glob("*.jsonl"))
+    number = segment.read_bytes().count(b"\n") + 1
+    with segment.open("ab") as file:
+        file.write(b'{"record":"of a newer version"}\n')
+    said = f"{segment.name}:{number}: no record of this version's ledger"
+    waited = trivial.cli("submit", EXPERIMENT, "--wait")
+    assert (waited.code, waited.stdout.count(said)) == (0, 1), waited
+    assert trivial.executions() == {"first": 1, "second": 1}
+    looked = trivial.cli("status", EXPERIMENT)
+    assert (looked.code, looked.stderr.count(said)) == (3, 1), looked

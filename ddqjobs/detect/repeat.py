@@ -84,6 +84,7 @@ def child(argv: Sequence[str]) -> int:
     try:
         Runner.from_cfg(cfg).train()
     except stopping.Stopped:
+        distributed.leave()
         return stopping.EXIT_CODE
     print(f"align: the schedule ended before iteration {iterations}", file=sys.stderr)
     return 2

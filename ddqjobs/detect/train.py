@@ -30,10 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     runtime.set_up()
     try:
-        return train(args.config, args.work_dir, args.init, args.cfg_options, args.iterations)
+        code = train(args.config, args.work_dir, args.init, args.cfg_options, args.iterations)
     except (runtime.CannotLoad, FileNotFoundError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 2
+    distributed.leave()
+    return code
 
 
 def train(
