@@ -417,11 +417,12 @@ class Project:
         *,
         site: str | None = None,
         typed: str = "",
-        time_s: int = 3600,
+        time_s: int | None = None,
         gpus: int | None = None,
     ) -> Shell:
         """What enters a run's environment where the site's jobs run; ``typed`` is shell text to run there
-        instead of a shell. Raises MissingError, EnvironmentNotReadyError, StateError."""
+        instead of a shell. Raises MissingError, EnvironmentNotReadyError, StateError; InputError for what an
+        allocation lasts and has (an hour, the run's GPUs) where the site has no allocations."""
         from ddqjobs import shell
 
         workspace = self._of(plan, site)

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from ddqjobs import process
-from ddqjobs.errors import StateError
+from ddqjobs.errors import InputError, StateError
 from ddqjobs.model import Frozen, Run
 from ddqjobs.render import Context, directives, on_site
 from ddqjobs.schedulers.slurm.scheduler import environment
@@ -22,6 +22,7 @@ _BATCH_ONLY = (
     "--comment", "--ntasks-per-node", "--signal", "--open-mode", "--output", "--error", "--array", "--mail-",
     "--requeue", "--no-requeue", "--dependency", "--nodes",
 )  # fmt: skip
+_TIME_S = 3600
 
 
 class Asked(Frozen, frozen=True, kw_only=True):
@@ -29,7 +30,7 @@ class Asked(Frozen, frozen=True, kw_only=True):
 
     run: Run
     typed: str = ""
-    time_s: int = 3600
+    time_s: int | None = None  # None: _TIME_S
     gpus: int | None = None  # None: the run's
 
 
@@ -66,6 +67,9 @@ def prepare(workspace: Workspace, stacks: Stacks, asked: Asked) -> Shell:
             f"site {site.name}: nothing is known of interactive jobs in Donau (docs/donau.md); "
             "`ddqjobs submit --dry-run` shows the run's script"
         )
+    if site.scheduler == "local" and (asked.gpus is not None or asked.time_s is not None):
+        option = "--gpus" if asked.gpus is not None else "--time"
+        raise InputError(f"{option} is of an allocation, and site {site.name} has none: leave it out")
     argv: tuple[str, ...] = ("bash",)
     where = "here, in no slot of the local site"
     if site.scheduler == "slurm":
@@ -77,7 +81,7 @@ def prepare(workspace: Workspace, stacks: Stacks, asked: Asked) -> Shell:
 
 def srun(site: Site, asked: Asked, *, pty: bool) -> tuple[str, ...]:
     """``srun`` with the options that the run's own script would carry, on one node."""
-    resources = msgspec.structs.replace(asked.run.resources, time_s=asked.time_s, nodes=1)
+    resources = msgspec.structs.replace(asked.run.resources, time_s=asked.time_s or _TIME_S, nodes=1)
     if asked.gpus is not None:
         resources = msgspec.structs.replace(resources, gpus=asked.gpus)
     context = Context(results="/", project="", code="", token="shell", user=user())

@@ -13,7 +13,7 @@ __all__ = ["cluster", "donau", "lab", "on_donau", "on_slurm", "place", "trivial"
 # A shell starts background commands with Ctrl-C ignored, and whatever we start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What a worker runs from beginning to end, longest first: the one cluster, which mostly waits for its own
+# What one worker runs from beginning to end, longest first: the cluster's tests, which mostly wait for its
 # timers, and the trainings, which mostly compute. The other files keep the workers busy to the end.
 _GROUPS = ("slurm", "training")
 
@@ -24,10 +24,11 @@ def _group(item: pytest.Item) -> str:
     return "training" if item.get_closest_marker("training") else item.path.name
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Tells pytest-xdist which tests belong together."""
+    item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tells pytest-xdist which tests belong together, and begins with those that take longest."""
-    groups = {item: _group(item) for item in items}
-    for item, group in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: _GROUPS.index(groups[item]) if groups[item] in _GROUPS else len(_GROUPS))
+    """Begins with the groups that take longest."""
+    items.sort(key=lambda item: _GROUPS.index(g) if (g := _group(item)) in _GROUPS else len(_GROUPS))

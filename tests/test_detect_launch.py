@@ -80,3 +80,33 @@ def test_as_a_command_it_says_what_is_wrong(words: list[str]) -> None:
     assert (done.code, done.stdout) == (2, "")
     assert done.stderr.startswith("launch: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+# What is said or written last: by a thread, at the end, without flushing; and by what is taken down with the
+# interpreter, as the threads of a process group are.
+PROGRAM_OF_SEVERAL = """
+import atexit, threading
+from ddqjobs.detect import distributed
+
+class TakenDown:
+    def __init__(self):
+        self.say = print
+    def __del__(self):
+        self.say("taken down", flush=True)
+
+last = TakenDown()
+ready = threading.Event()
+threading.Thread(target=lambda: (ready.wait(), print("thread"))).start()
+atexit.register(print, "at the end")
+ready.set()
+distributed.finish(75)
+"""
+
+
+@pytest.mark.parametrize(
+    ("processes", "said"), [("1", ["thread", "at the end", "taken down"]), ("2", ["thread", "at the end"])]
+)
+def test_of_several_none_takes_its_interpreter_down(processes: str, said: list[str]) -> None:
+    variables = {**os.environ, "PYTHONPATH": str(ROOT), "WORLD_SIZE": processes, "RANK": "0"}
+    done = process.run([sys.executable, "-c", PROGRAM_OF_SEVERAL], timeout=60, env=variables)
+    assert (done.code, done.stdout.splitlines(), done.stderr) == (75, said, "")

@@ -132,16 +132,6 @@ def test_a_training_by_iterations_is_refused_in_one_line_before_it_begins(job: J
     assert text.splitlines()[-1].startswith("train: IterBasedTrainLoop: only a training by epochs goes on")
 
 
-# A process that exits with its group in place may be aborted on its way out, with all its work done.
-TRAIN = """
-import sys, torch
-from ddqjobs.detect import train
-code = train.main()
-assert not torch.distributed.is_initialized()
-sys.exit(code)
-"""
-
-
 @pytest.mark.training
 def test_processes_of_a_launcher_save_when_everyone_is_told_to_terminate(
     tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch
@@ -150,9 +140,7 @@ def test_processes_of_a_launcher_save_when_everyone_is_told_to_terminate(
     run = Job(tmp_path)
     (tmp_path / "data").symlink_to(job.root / "data")
     port = run.run(0, "ddqjobs.detect.launch", "--port", 21000)[1].strip()
-    program = tmp_path / "train.py"
-    program.write_text(TRAIN)
-    launch = ["ddqjobs.detect.launch", "torchrun", sys.executable, program, CONFIG]
+    launch = ["ddqjobs.detect.launch", "torchrun", sys.executable, "-m", "ddqjobs.detect.train", CONFIG]
     first = run.work_dir(1)
     monkeypatch.setenv("DDQJOBS_PORT", port)
     process = run.start(1, *launch, "--work-dir", first, *OPTIONS)

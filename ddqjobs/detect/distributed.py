@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
-from typing import Any
+import sys
+import threading
+from typing import Any, NoReturn
+
+from . import stopping
 
 
 def world_size() -> int:
@@ -37,14 +43,24 @@ def adapt(cfg: Any) -> None:
     torch.cuda.set_device = lambda *_: None
 
 
-def leave() -> None:
-    """Takes this process out of its group: to be called by all, at a good end, with nothing left to say.
+def finish(code: int) -> NoReturn:
+    """Ends the program with this exit code: the last thing that it calls.
 
-    A process that exits with its group in place can be aborted on its way out, with its work done
-    (``terminate called without an active exception``: torch's threads are still there), and its launcher
-    then says that the training failed. No effect without a group.
+    A process of several ends without taking its interpreter down. torch keeps the threads of a process group
+    until then (destroying it does not end them once a DDP model has used it), and one that still lets go of a
+    tensor aborts the process, with all its work done: ``terminate called without an active exception``; its
+    launcher then says that the training failed.
     """
-    import torch
-
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if world_size() < 2:
+        sys.exit(code)
+    torch = sys.modules.get("torch")
+    together = code in (0, stopping.EXIT_CODE)  # all of them come here
+    if together and torch is not None and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+    # What the interpreter would do before it takes itself down.
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads that must end by themselves
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # none, broken, closed
+            stream.flush()
+    os._exit(code)

@@ -53,7 +53,11 @@ def _variables(number: int) -> dict[str, str]:
     return variables
 
 
-_CHILD = "import sys; from ddqjobs.detect import repeat; sys.exit(repeat.child(sys.argv[1:]))"
+_CHILD = """
+import sys
+from ddqjobs.detect import distributed, repeat
+distributed.finish(repeat.child(sys.argv[1:]))
+"""
 
 
 def child(argv: Sequence[str]) -> int:
@@ -84,7 +88,6 @@ def child(argv: Sequence[str]) -> int:
     try:
         Runner.from_cfg(cfg).train()
     except stopping.Stopped:
-        distributed.leave()
         return stopping.EXIT_CODE
     print(f"align: the schedule ended before iteration {iterations}", file=sys.stderr)
     return 2

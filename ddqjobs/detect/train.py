@@ -30,12 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     runtime.set_up()
     try:
-        code = train(args.config, args.work_dir, args.init, args.cfg_options, args.iterations)
+        return train(args.config, args.work_dir, args.init, args.cfg_options, args.iterations)
     except (runtime.CannotLoad, FileNotFoundError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 2
-    distributed.leave()
-    return code
 
 
 def train(
@@ -84,4 +82,4 @@ def _adapt(cfg: Any, work_dir: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    distributed.finish(main())
