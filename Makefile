@@ -21,7 +21,7 @@ demo: environments  ## the main job: four phases of the miniature, really traine
 	$(BIN)/ddqjobs report mini --format html --out results/mini/report/mini.html
 
 test: environments  ## all tests, with real trainings
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest -n 2 --no-loadscope-reorder
 
 lint: $(VENV)/.installed  ## ruff and mypy
 	$(BIN)/ruff check .

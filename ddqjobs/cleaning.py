@@ -19,6 +19,7 @@ from ddqjobs.errors import StateError
 from ddqjobs.experiment import Experiment
 from ddqjobs.model import Frozen, Plan, PlannedRun, Product, Status
 from ddqjobs.retention import Checkpoint, Decision, Rule
+from ddqjobs.units import counted
 
 
 class Cleaning(Frozen, frozen=True, kw_only=True):
@@ -78,7 +79,9 @@ def remove(chosen: Iterable[Checkpoint]) -> tuple[list[Checkpoint], int]:
         gone.append(checkpoint)
         freed += now.st_blocks * 512 if now.st_nlink == 1 else 0
     if problems:
-        raise StateError("\n".join([*problems[:10], f"removed {len(gone)} checkpoints, not these"]))
+        raise StateError(
+            "\n".join([*problems[:10], f"removed {counted(len(gone), 'checkpoint')}, not these"])
+        )
     return gone, freed
 
 

@@ -20,7 +20,7 @@ from ddqjobs.probe import Question, ask
 from ddqjobs.render import on_site
 from ddqjobs.stacks import Stacks
 from ddqjobs.submission import Submitter, new_token, user
-from ddqjobs.units import size
+from ddqjobs.units import counted, size
 from ddqjobs.workspace import Workspace
 
 _KEPT = (
@@ -106,9 +106,10 @@ class Doctor:
         if wanted > gpus:
             names = [r.name for r in self._runs if r.resources.gpus > gpus]
             yield error(
-                "slots", f"{len(names)} runs ask for more GPUs than the {gpus} here, first {names[0]}",
+                "slots",
+                f"{counted(len(names), 'run')} with more GPUs than the {gpus} here, first {names[0]}",
                 "choose another --site, or leave these runs out",
-            )  # fmt: skip
+            )
         else:
             yield ok("scheduler", f"this machine has {cpus} CPUs and {gpus} GPUs for jobs")
 
@@ -213,7 +214,9 @@ class Doctor:
         if blocked:
             name, why = next(iter(blocked.items()))
             yield error(
-                "configurations", f"{len(blocked)} runs wait for ever: {name}: {why}", "write the file"
+                "configurations",
+                f"waiting for ever: {counted(len(blocked), 'run')}: {name}: {why}",
+                "write the file",
             )
         missing = [text for text, path in self._paths() if not path.exists()]
         if missing:

@@ -29,6 +29,7 @@ from ddqjobs.environment_turns import (
 )
 from ddqjobs.environments import READY, Environment, Ready
 from ddqjobs.errors import EnvironmentNotReadyError
+from ddqjobs.units import counted
 
 _ANYWHERE = How()
 
@@ -128,7 +129,9 @@ def lock(
         tools.uv_with_fallback(words, f"resolving {environment.requirements.name}")
         text = _lock_text(environment, out.read_text(encoding="utf-8"), left_out)
         write(environment.lock_path, text.encode())
-    progress(f"{environment.name}: {len(environments.pins(text))} packages in {environment.lock_path}")
+    progress(
+        f"{environment.name}: {counted(len(environments.pins(text)), 'package')} in {environment.lock_path}"
+    )
     return environment.lock_path
 
 

@@ -26,7 +26,7 @@ from ddqjobs.environment_tools import Tools, uv_program
 from ddqjobs.environment_turns import write
 from ddqjobs.environments import TREES, Environment
 from ddqjobs.process import Completed
-from ddqjobs.units import seconds
+from ddqjobs.units import counted, seconds
 
 _STAMPS = ".steps"
 _OF_REPOSITORIES = {
@@ -125,7 +125,7 @@ def _packages(tools: Tools, folder: Path, _work: Work) -> None:
     words = ["pip", "sync", "--require-hashes", *only_binary(declaration.from_source)]
     words += ["--python", str(folder / "bin" / "python"), "--allow-empty-requirements", str(lock)]
     count = len(environments.pins(lock.read_text(encoding="utf-8")))
-    tools.uv_with_fallback(words, f"installing {count} packages")
+    tools.uv_with_fallback(words, f"installing {counted(count, 'package')}")
 
 
 def only_binary(but: Sequence[str]) -> list[str]:

@@ -156,7 +156,7 @@ class Progress(Frozen, frozen=True, kw_only=True):
 
     epoch: int | None = None
     iteration: int | None = None
-    iterations: int | None = None  # per epoch
+    iterations: int | None = None  # per epoch; of all in a training by iterations, which has no epoch
     eta_s: int | None = None
     loss: float | None = None
     ap: float | None = None  # last validation, in AP points

@@ -254,7 +254,8 @@ def _how_far(progress: Progress | None) -> str:
     if progress.epoch is not None:
         total = f"/{progress.epochs}" if progress.epochs else ""
         return f" (epoch {progress.epoch}{total})"
-    return f" (iteration {progress.iteration})" if progress.iteration is not None else ""
+    total = f"/{progress.iterations}" if progress.iterations else ""
+    return f" (iteration {progress.iteration}{total})" if progress.iteration is not None else ""
 
 
 class Row(msgspec.Struct, kw_only=True):

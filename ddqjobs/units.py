@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them."""
+"""Durations, sizes and numbers of things as people write them."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ def megabytes(text: str) -> int:
     if not match:
         raise ValueError(f"'{text}' is no size; write 500MB, 300GB or 16GiB")
     return round(float(match[1]) * _MEGABYTES[match[2]])
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 run``, ``2 runs``, ``0 runs``."""
+    return f"{number} {noun}" + "s" * (number != 1)
 
 
 def size(count: float) -> str:

@@ -1,6 +1,7 @@
 """Fixtures of several test files."""
 
 import signal
+from typing import Any
 
 import pytest
 from donau_support import donau, on_donau
@@ -13,22 +14,42 @@ __all__ = ["cluster", "donau", "lab", "on_donau", "on_slurm", "place", "trivial"
 # A shell starts background commands with Ctrl-C ignored, and whatever we start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# What one worker runs from beginning to end, longest first: the cluster's tests, which mostly wait for its
-# timers, and the trainings, which mostly compute. The other files keep the workers busy to the end.
-_GROUPS = ("slurm", "training")
+# With pytest-xdist one worker runs the cluster's tests from beginning to end, which mostly wait for its
+# timers, another the trainings, which mostly compute; the other files keep both busy to the end.
+_TRAININGS = (
+    "test_canary.py",
+    "test_donau_nano.py",
+    "test_environments.py",
+    "test_in_environments.py",
+    "test_nano.py",
+    "test_resume_mmcv1.py",
+    "test_weights_in_job.py",
+)
 
 
-def _group(item: pytest.Item) -> str:
-    if "cluster" in getattr(item, "fixturenames", ()):
-        return "slurm"
-    return "training" if item.get_closest_marker("training") else item.path.name
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Tells pytest-xdist which tests belong together."""
-    item.add_marker(pytest.mark.xdist_group(_group(item)))
+def _group(nodeid: str) -> str:
+    """Tests of one group run in one worker; the controller knows nothing of a test but its name."""
+    file = nodeid.partition("::")[0].rpartition("/")[2]
+    return "slurm" if "slurm" in nodeid else "training" if file in _TRAININGS else file
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begins with the groups that take longest."""
-    items.sort(key=lambda item: _GROUPS.index(g) if (g := _group(item)) in _GROUPS else len(_GROUPS))
+    for item in items:
+        wanted = "slurm" if "cluster" in getattr(item, "fixturenames", ()) else "training"
+        if wanted == "slurm" or item.get_closest_marker("training"):
+            assert _group(item.nodeid) in ("slurm", wanted), f"{item.nodeid} is of group {wanted}"
+    first = {"slurm": 0, "training": 1}
+    items.sort(key=lambda item: first.get(_group(item.nodeid), 2))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """One worker per group. (``--dist loadgroup`` knows no groups with pytest 9.2.)"""
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid)
+
+    return ByGroup(config, log)

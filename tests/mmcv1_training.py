@@ -1,9 +1,9 @@
 """A tiny training with mmcv 1.x's runner, as mmdet 2.x makes one: a program of tests/test_resume_mmcv1.py.
 
-    python mmcv1_training.py WORK_DIR WORKERS WHAT AT
+    python mmcv1_training.py WORK_DIR WORKERS WHAT AT ITERATIONS
 
-WHAT happens to the process after iteration AT: ``stop``, ``kill`` or ``nothing``; ``by iterations`` is a
-training that has AT of them and no epochs.
+WHAT happens to the process after iteration AT: ``stop``, ``kill`` or ``nothing``. With ITERATIONS, if not 0,
+it has so many and no epochs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ stand_in: Any = types.ModuleType("torchvision")
 stand_in.__spec__ = importlib.machinery.ModuleSpec("torchvision", None)
 sys.modules["torchvision"] = stand_in
 
-from mmcv.runner import HOOKS, EpochBasedRunner, Hook, IterBasedRunner  # noqa: E402
+from mmcv.runner import HOOKS, BaseRunner, EpochBasedRunner, Hook, IterBasedRunner  # noqa: E402
 from mmcv.utils import get_logger, import_modules_from_strings  # noqa: E402
 
 IMAGES, BATCH, EPOCHS = 12, 2, 2
@@ -84,7 +84,16 @@ class Interrupt(Hook):  # type: ignore[misc]
             Path(os.environ["DDQJOBS_STOP"]).touch()
 
 
-def main(work_dir: str, workers: int, what: str, at: int) -> None:
+class OwnRunner(BaseRunner):  # type: ignore[misc]
+    """Trains as somebody thought fit."""
+
+    def run(self, *_: Any, **__: Any) -> None:
+        self.call_hook("before_run")
+
+    train = val = save_checkpoint = run
+
+
+def main(work_dir: str, workers: int, what: str, at: int, iterations: int) -> None:
     import_modules_from_strings(["ddqjobs.detect.hooks.resume_mmcv1"])
     torch.set_num_threads(1)
     random.seed(1)
@@ -95,15 +104,17 @@ def main(work_dir: str, workers: int, what: str, at: int) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
     logger = get_logger("mmcv1", log_level="INFO")
     kind, length = EpochBasedRunner, {"max_epochs": EPOCHS}
-    if what == "by iterations":
-        kind, length = IterBasedRunner, {"max_iters": at}
+    if iterations:
+        kind, length = IterBasedRunner, {"max_iters": iterations}
+    if what == "own runner":
+        kind = OwnRunner
     runner = kind(model, optimizer=optimizer, work_dir=work_dir, logger=logger, meta={"seed": 1}, **length)
     runner.timestamp = time.strftime("%Y%m%d_%H%M%S", time.localtime())
     runner.register_training_hooks(
         lr_config={"policy": "step", "step": [1], "warmup": "linear", "warmup_iters": 5, "warmup_ratio": 0.1},
         optimizer_config={"grad_clip": {"max_norm": 1.0}},
         checkpoint_config={"interval": 1},
-        log_config={"interval": 2, "hooks": [{"type": "TextLoggerHook"}]},
+        log_config={"interval": 2, "hooks": [{"type": "TextLoggerHook", "by_epoch": not iterations}]},
         custom_hooks_config=[
             {"type": "ResumeHook", "priority": "VERY_HIGH", "every": 4},
             {"type": "Interrupt", "what": what, "at": at, "priority": "VERY_LOW"},
@@ -113,4 +124,4 @@ def main(work_dir: str, workers: int, what: str, at: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))

@@ -34,6 +34,7 @@ from ddqjobs.detect.hooks import epoch_seed, resume  # noqa: F401  (registers th
 
 IMAGES, BATCH, EPOCHS = 14, 2, 2
 PER_EPOCH = IMAGES // BATCH
+ITERATIONS, BETWEEN_VALIDATIONS = 11, 5  # of a training by iterations
 runtime.set_up()
 Config.pretty_text = property(lambda self: f"{dict(self)!r}\n")  # yapf takes longer than these trainings
 torch.set_num_threads(1)  # and nothing may have used more: attempts are forked
@@ -155,12 +156,24 @@ def config(work_dir: Path, workers: int, **model: Any) -> Config:
     })  # fmt: skip
 
 
+def by_iterations(cfg: Config, sampler: str) -> Config:
+    """The same without epochs, with mmengine's sampler of this name."""
+    cfg.train_cfg = {"by_epoch": False, "max_iters": ITERATIONS, "val_interval": BETWEEN_VALIDATIONS}
+    cfg.train_dataloader.sampler = {"type": sampler, "shuffle": True}
+    cfg.param_scheduler[1].by_epoch, cfg.log_processor.by_epoch = False, False
+    cfg.param_scheduler[1].milestones = [8]
+    cfg.default_hooks.checkpoint.update(by_epoch=False, interval=4)
+    return cfg
+
+
 class Training:
-    """A run of this training in attempts, as the launch script would start them."""
+    """A run of this training in attempts, as the launch script would start them; ``sampler``, by iterations
+    with this one."""
 
     def __init__(self, root: Path, workers: int = 0, processes: int = 1, **options: Any) -> None:
         self.root, self.workers, self.processes = root, workers, processes
         self.every = str(options.pop("every", 1000))
+        self.sampler = str(options.pop("sampler", ""))
         self.train_cfg = options.pop("train_cfg", None)
         self.options = options
         self.attempts = 0
@@ -187,6 +200,8 @@ class Training:
         warnings.simplefilter("ignore")  # torch's and mmengine's own
         self.environment(rank)
         cfg = config(self.work_dir, self.workers, **self.options)
+        if self.sampler:
+            cfg = by_iterations(cfg, self.sampler)
         cfg.train_cfg = self.train_cfg or cfg.train_cfg
         cfg.custom_hooks += [{"type": "ResumeHook", "every": self.every, "keep": 2}, *hooks]
         if self.processes > 1:
@@ -235,7 +250,8 @@ class Outcome(NamedTuple):
 
 def outcome(training: Training) -> Outcome:
     """The logged lines, the last checkpoint's weights, and which epoch was the best."""
-    last = torch.load(training.work_dir / f"epoch_{EPOCHS}.pth", map_location="cpu", weights_only=False)
+    name = f"iter_{ITERATIONS}.pth" if training.sampler else f"epoch_{EPOCHS}.pth"
+    last = torch.load(training.work_dir / name, map_location="cpu", weights_only=False)
     weights = {**last["state_dict"], **{f"ema.{k}": v for k, v in last["ema_state_dict"].items()}}
     return Outcome(training.rows(), weights, sorted(p.name for p in training.work_dir.glob("best_*")))
 

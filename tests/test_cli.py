@@ -341,7 +341,7 @@ def test_submit_wait_exits_1_when_a_run_failed(finished: Place) -> None:
     ran = finished.invoke("submit", "tiny", "broken.m1", "--wait")
     assert ran.code == 1
     assert "error: broken.m1: failed: " in ran.err
-    assert "1 of 1 runs are not done; `ddqjobs logs RUN` shows why" in ran.err
+    assert "not done: 1 of 1 run; `ddqjobs logs RUN` shows why" in ran.err
     document = finished.invoke("submit", "tiny", "broken.m1", "first", "--wait", "--json")
     assert document.code == 1
     assert set(document.json) == {"version", "kind", "done", "failed"}
@@ -546,7 +546,7 @@ def test_watch_without_a_terminal_shows_once(finished: Place) -> None:
 
 def test_cancel_without_a_terminal_needs_yes(place: Place) -> None:
     place.invoke("submit", "tiny", "wait")
-    refused(place.call("cancel"), "this would cancel 1 runs; say --yes")
+    refused(place.call("cancel"), "this would cancel 1 run; say --yes")
     refused(place.call("cancel", "--json"), "say --yes")
     assert place.states()["wait"] == "active"
     ran = place.invoke("cancel", "--yes", "--json")
@@ -563,14 +563,14 @@ def test_cancel_asks_on_a_terminal(place: Place, answer: str, code: int, cancell
     place.invoke("submit", "tiny", "wait")
     until(lambda: place.attempts("wait"))
     terminal = Terminal(place, "cancel")
-    terminal.read_until("cancel 1 runs? [y/N]")
+    terminal.read_until("cancel 1 run? [y/N]")
     if answer == "\x03":
         terminal.insist_on_ctrl_c()
     else:
         terminal.type(answer)
     ended, shown = terminal.close()
     assert ended == code, shown
-    assert ("asked for the end of 1 runs" in shown) == cancelled
+    assert ("asked for the end of 1 run" in shown) == cancelled
     assert "Traceback" not in shown
     if cancelled:
         until(lambda: place.states()["wait"] == "failed")

@@ -286,18 +286,32 @@ def test_progress_finds_an_ap_far_back_and_reads_no_more_than_needed(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("text", "epochs"),
+    ("text", "epochs", "iterations"),
     [
-        ("train_cfg = dict(max_epochs=3, type='EpochBasedTrainLoop')", 3),
-        ("max_epochs = 9\ntrain_cfg = dict(type='X', max_epochs=4)", 4),
-        ("runner = dict(type='EpochBasedRunner', max_epochs=36)\ntotal_epochs = 12", 36),
-        ("total_epochs = 12", 12),
-        ("train_cfg = dict(type='IterBasedTrainLoop', max_iters=9)", None),
-        ("train_cfg = dict(max_epochs=True)", None),
-        ("this is no python", None),
-        ("import os; os.abort()", None),
+        ("train_cfg = dict(max_epochs=3, type='EpochBasedTrainLoop')", 3, None),
+        ("max_epochs = 9\ntrain_cfg = dict(type='X', max_epochs=4)", 4, None),
+        ("runner = dict(type='EpochBasedRunner', max_epochs=36)\ntotal_epochs = 12", 36, None),
+        ("total_epochs = 12", 12, None),
+        ("max_epochs = 9\ntrain_cfg = dict(type='IterBasedTrainLoop', max_iters=9)", None, 9),
+        ("runner = dict(type='IterBasedRunner', max_iters=90000)", None, 90000),
+        ("train_cfg = dict(max_epochs=True)", None, None),
+        ("this is no python", None, None),
+        ("import os; os.abort()", None, None),
     ],
 )
-def test_max_epochs(tmp_path: Path, text: str, epochs: int | None) -> None:
+def test_the_length_of_a_training(
+    tmp_path: Path, text: str, epochs: int | None, iterations: int | None
+) -> None:
     (tmp_path / "config.py").write_text(text)
-    assert logs.max_epochs(tmp_path) == epochs
+    assert logs.length(tmp_path) == (epochs, iterations)
+
+
+@pytest.mark.parametrize(
+    "line", ["mmengine - INFO - Iter(train) [ 40/9000]  lr: 1e-4", "mmdet - INFO - Iter [40/9000]\tlr: 1e-4"]
+)
+def test_progress_of_a_training_by_iterations(tmp_path: Path, line: str) -> None:
+    lines = ["x - mmengine - INFO - Iter(val) [2/2]    coco/bbox_mAP: 0.5000  coco/bbox_mAP_50: 0.6"]
+    (tmp_path / "20260101_000000.log").write_text(
+        "\n".join([*lines, f"x - {line}, eta: 0:00:09, loss: 1.5", ""])
+    )
+    assert logs.progress(tmp_path) == logs.Progress(None, 40, 9000, 9, 1.5, 50.0)

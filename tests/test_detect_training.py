@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("mmcv")
 
-from ddqjobs.detect import progress
+from ddqjobs.detect import product, progress
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "experiments" / "configs" / "nano" / "ddq-detr_r18_shapes.py"
@@ -122,14 +122,36 @@ def test_checkpoint_that_lacks_weights_is_not_tested(job: Job) -> None:
     assert "lacks 194 weights" in text
 
 
+BY_ITERATIONS = """
+_base_ = {base!r}
+train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=4, val_interval=3)
+default_hooks = dict(checkpoint=dict(by_epoch=False))
+log_processor = dict(by_epoch=False)
+"""
+
+
 @pytest.mark.training
-def test_a_training_by_iterations_is_refused_in_one_line_before_it_begins(job: Job) -> None:
-    config = job.root / "iterations.py"
-    by_iterations = "dict(_delete_=True, type='IterBasedTrainLoop', max_iters=4)"
-    config.write_text(f"_base_ = {str(CONFIG)!r}\ntrain_cfg = {by_iterations}\n")
-    code, text = job.run(9, "ddqjobs.detect.train", config, "--work-dir", job.work_dir(9))
-    assert code == 2
-    assert text.splitlines()[-1].startswith("train: IterBasedTrainLoop: only a training by epochs goes on")
+def test_a_training_by_iterations_is_stopped_goes_on_and_leaves_its_product(job: Job, tmp_path: Path) -> None:
+    run = Job(tmp_path)
+    (tmp_path / "data").symlink_to(job.root / "data")
+    config = tmp_path / "iterations.py"
+    config.write_text(BY_ITERATIONS.format(base=str(CONFIG)))
+    words = ("ddqjobs.detect.train", config, "--cfg-options", "randomness.seed=5", "--work-dir")
+    first = run.work_dir(1)
+    process = run.start(1, *words, first)
+    while process.poll() is None and (progress.read(first) or progress.Stretch(0, 0)).end < 1:
+        time.sleep(0.1)
+    (first.parent / "stop").touch()
+    text, _ = process.communicate(timeout=300)
+    assert (process.returncode, "a stop was asked for, at iteration" in text) == (75, True), text
+    with pytest.raises(product.NotWhole, match=r"iter_4\.pth"):
+        product.look({"kind": "train"}, first)
+    second = run.work_dir(2)
+    code, text = run.run(2, *words, second)
+    assert code == 0, text
+    found = product.look({"kind": "train"}, second)
+    assert found.artifacts["checkpoint"] == Path("iter_4.pth")
+    assert (set(found.metrics) >= {"bbox_mAP"}, found.report["iterations"]) == (True, 4)
 
 
 @pytest.mark.training

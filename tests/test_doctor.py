@@ -59,7 +59,7 @@ def test_what_is_missing_is_an_error_with_its_remedy(place: Place) -> None:
     (place.root / "tree" / "data" / "coco").symlink_to(place.root / "gone")
     ran = place.invoke("doctor", "tiny")
     assert ran.code == 1
-    assert "error    slots: 1 runs ask for more GPUs than the 0 here, first many" in ran.out
+    assert "error    slots: 1 run with more GPUs than the 0 here, first many" in ran.out
     assert "error    inputs and code: missing: weights.pth" in ran.out
     assert "         -> download or link them" in ran.out
     assert f"error    data: {place.root}/tree/data/coco leads nowhere" in ran.out
@@ -113,7 +113,7 @@ def test_donau_s_commands_are_missed_where_they_are_not(place: Place) -> None:
     assert "compute node" not in lines(ran)
 
 
-def test_a_real_cluster_well_and_broken(place: Place, lab: Lab) -> None:
+def test_a_real_slurm_cluster_well_and_broken(place: Place, lab: Lab) -> None:
     site = {"name": "slurm", "scheduler": "slurm", "slurm": {"partition": "gpu"}, "grace": "0s"}
     place.write("templates/slurm/site.yaml", {**site, "limits": {"array_size": 100}})
     well = place.invoke("doctor", "tiny", "--site", "slurm", "--gpus", "1", "--json")

@@ -166,7 +166,7 @@ def test_two_terminals_build_once_and_the_second_says_for_whom_it_waits(made: Pl
     code, shown = terminal.close()
     out, err = second.communicate(timeout=60)
     assert code == second.returncode == 0, shown
-    assert "✓ tiny: installing 1 packages" in shown
+    assert "✓ tiny: installing 1 package" in shown
     assert (out.count("is ready"), err) == (1, "")
 
 

@@ -108,7 +108,7 @@ def test_an_index_that(place: Place, index: Index, fault: str, message: str) -> 
     index.other = wheel(place.root / "other", code="answer = 'stolen'\n").read_bytes()
     with pytest.raises(EnvironmentNotReadyError, match=message) as caught:
         place.build()
-    assert str(caught.value).startswith("environment tiny: installing 1 packages failed: ")
+    assert str(caught.value).startswith("environment tiny: installing 1 package failed: ")
     assert "\n" not in str(caught.value)
     assert index.asked
     assert state(place.base, place.load()).word == "missing"

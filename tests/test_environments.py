@@ -230,20 +230,20 @@ def test_failures(place: Place, built: bool, monkeypatch: pytest.MonkeyPatch) ->
         place.build()
     wheel(place.wheels, code="answer = 43\n")
     monkeypatch.setenv("UV_NO_CACHE", "1")
-    fails(place, "environment tiny: installing 1 packages failed: a file is not the one that the lock names")
+    fails(place, "environment tiny: installing 1 package failed: a file is not the one that the lock names")
     broken = place.wheels / "tinypkg-1.0-py3-none-any.whl"
     broken.write_bytes(broken.read_bytes()[:200])
-    fails(place, "environment tiny: installing 1 packages failed: ")
+    fails(place, "environment tiny: installing 1 package failed: ")
     broken.unlink()
     fails(
         place,
-        "installing 1 packages failed: a package is in none of the configured indexes and wheel folders",
+        "installing 1 package failed: a package is in none of the configured indexes and wheel folders",
     )
     monkeypatch.delenv("UV_NO_INDEX")
     monkeypatch.delenv("UV_OFFLINE")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
-    fails(place, "installing 1 packages failed: a package index or code server cannot be reached")
+    fails(place, "installing 1 package failed: a package index or code server cannot be reached")
 
 
 def test_no_such_python(place: Place) -> None:
@@ -311,7 +311,7 @@ def test_fallback_indexes_are_asked_last(place: Place, monkeypatch: pytest.Monke
     monkeypatch.delenv("UV_NO_INDEX")
     monkeypatch.delenv("UV_OFFLINE")
     monkeypatch.setenv("UV_DEFAULT_INDEX", f"file://{place.wheels}")
-    fails(place, "installing 1 packages failed: ")
+    fails(place, "installing 1 package failed: ")
     place.edit("name: tiny", "name: tiny\nfallback_indexes: ['http://127.0.0.1:9/simple']")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     fails(
@@ -320,7 +320,7 @@ def test_fallback_indexes_are_asked_last(place: Place, monkeypatch: pytest.Monke
     )
     place.edit("http://127.0.0.1:9/simple", f"file://{index.parent}")
     place.build()
-    assert f"tiny: installing 1 packages, also from file://{index.parent}" in place.said
+    assert f"tiny: installing 1 package, also from file://{index.parent}" in place.said
 
 
 def test_declared_wheel_folders(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,7 +347,7 @@ def test_lock(place: Place) -> None:
     place.build()
     lock(place.load(), place.base, progress=place.said.append, upgrade=True)
     assert environments.pins((place.folder / "lock.txt").read_text()) == {"tinypkg": "1.1"}
-    assert place.said[-1].startswith("tiny: 1 packages in ")
+    assert place.said[-1].startswith("tiny: 1 package in ")
 
 
 def test_lock_takes_the_file_of_an_index_that_was_rebuilt(place: Place) -> None:

@@ -20,7 +20,9 @@ pytest.importorskip("mmcv")
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # torch's and mmengine's own, while they are imported
     import torch
-    from resume_support import EPOCHS, PER_EPOCH, Outcome, Training, assert_same, outcome
+    from mmengine.registry import LOOPS
+    from mmengine.runner import IterBasedTrainLoop
+    from resume_support import EPOCHS, ITERATIONS, PER_EPOCH, Outcome, Training, assert_same, outcome
 
 from ddqjobs.detect import checkpoints, progress
 from ddqjobs.detect.hooks import resume
@@ -127,15 +129,58 @@ def test_a_loss_that_is_no_number_ends_the_training(
     assert [place.batches for place, _ in checkpoints.places(training.work_dir)] == [3, 2]
 
 
-def test_a_training_by_iterations_is_refused_in_one_line_before_it_begins(
+FINITE, ENDLESS = "DefaultSampler", "InfiniteSampler"  # of which one must be begun again and again
+EVERY_ITERATION = list(range(1, ITERATIONS + 1))
+
+
+def logged(training: Training) -> list[int]:
+    """As steps(), where there are no epochs."""
+    return [row["step"] for row in training.rows() if "loss" in row]
+
+
+@pytest.mark.parametrize(
+    ("sampler", "workers", "processes"), [(FINITE, 2, 1), (ENDLESS, 2, 1), (ENDLESS, 0, 2)]
+)
+def test_a_training_by_iterations_goes_on_too(
+    sampler: str, workers: int, processes: int, tmp_path: Path
+) -> None:
+    whole = outcome(Training(tmp_path / "full", 0, processes, sampler=sampler).until_done())
+    training = Training(tmp_path / "run", workers, processes, sampler=sampler)
+    in_a_validation = {"what": "stop", "validation": 1}
+    # Before the validations that follow 5, 10 and the last one, at the end of a pass (7), and beside them.
+    training.until_done(*stops(4, 5, 7), in_a_validation, *stops(ITERATIONS))
+    assert_same(outcome(training), whole)
+    assert logged(training) == EVERY_ITERATION
+    assert [row["step"] for row in training.rows() if "bbox_mAP" in row] == [5, 10, ITERATIONS]
+    assert repeated(training) == 0
+    assert {p.name for p in training.work_dir.glob("iter_*")} == {"iter_4.pth", "iter_8.pth", "iter_11.pth"}
+
+
+def test_a_training_by_iterations_that_is_killed(tmp_path: Path) -> None:
+    whole = outcome(Training(tmp_path / "full", sampler=ENDLESS).until_done())
+    training = Training(tmp_path / "run", 1, sampler=ENDLESS, every=3)
+    training.until_done({"what": "kill", "at": 9}, {"what": "kill", "validation": 2})
+    # Killed in iteration 9, with checkpoints after 3, 5 (before the validation) and 6; then in a validation.
+    assert repeated(training) == 8 - 6
+    merged = {row["step"]: row for row in training.rows() if "loss" in row}
+    assert [merged[step] for step in EVERY_ITERATION] == [row for row in whole.rows if "loss" in row]
+    assert_same(outcome(training)._replace(rows=[]), whole._replace(rows=[]))
+
+
+class OwnLoop(IterBasedTrainLoop):  # type: ignore[misc]
+    """Trains as somebody thought fit."""
+
+
+def test_a_loop_of_its_own_is_refused_in_one_line_before_it_begins(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    training = Training(tmp_path / "run", train_cfg={"by_epoch": False, "max_iters": 9})
+    LOOPS.register_module(module=OwnLoop, force=True)
+    training = Training(tmp_path / "run", train_cfg={"type": "OwnLoop", "max_iters": 9})
     assert training.attempt() == 1
     last = capfd.readouterr().err.splitlines()[-1]
     assert last.endswith(
-        "IterBasedTrainLoop: only a training by epochs goes on where it was interrupted; say max_epochs, "
-        "or leave ResumeHook out"
+        "OwnLoop: no loop that goes on where it was interrupted; use mmengine's or mmcv's own, by epochs or "
+        "by iterations, or leave ResumeHook out"
     )
     assert training.rows() == []
 

@@ -44,8 +44,9 @@ def mmcv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Training:
     """A run of the program in attempts."""
 
-    def __init__(self, root: Path, mmcv: Path, workers: int) -> None:
+    def __init__(self, root: Path, mmcv: Path, workers: int, iterations: int = 0) -> None:
         self.root, self.mmcv, self.workers, self.attempts = root, mmcv, workers, 0
+        self.iterations = iterations  # where it has no epochs
         root.mkdir()
         (root / "claim").write_text("run 1\n")
         place = environments.location(ROOT / ".environments", environments.load("mini-new", Files(ROOT)))
@@ -71,6 +72,7 @@ class Training:
             "OMP_NUM_THREADS": "1",
         }
         words = [str(self.python), str(PROGRAM), str(self.work_dir), str(self.workers), what, str(at)]
+        words.append(str(self.iterations))
         return process.run(words, timeout=_LIMIT_S, env={**os.environ, **variables})
 
     def rows(self) -> list[dict[str, Any]]:
@@ -119,12 +121,27 @@ def test_a_killed_training_repeats_what_came_after_its_last_checkpoint(
     assert list(last.values()) == undisturbed
 
 
-def test_a_training_by_iterations_is_refused_in_one_line_before_it_begins(mmcv: Path, tmp_path: Path) -> None:
+def test_a_training_by_iterations_goes_on_too(mmcv: Path, tmp_path: Path) -> None:
+    whole = Training(tmp_path / "full", mmcv, 0, iterations=10)
+    done = whole.attempt()
+    assert done.code == 0, done.stderr
+    assert [row["iter"] for row in whole.rows()] == [2, 4, 6, 8, 10]
+    training = Training(tmp_path / "run", mmcv, 2, iterations=10)
+    for what, at, code in [("stop", 3, 75), ("stop", PER_EPOCH, 75), ("kill", 8, -9), ("nothing", 0, 0)]:
+        done = training.attempt(what, at)
+        assert done.code == code, done.stderr
+    assert training.repeated() == 7 - PER_EPOCH  # it was killed in its eighth iteration, after seven
+    last = {row["iter"]: row for row in training.rows()}
+    assert list(last.values()) == whole.rows()
+    assert (training.work_dir / "iter_10.pth").exists()
+
+
+def test_a_runner_of_its_own_is_refused_in_one_line_before_it_begins(mmcv: Path, tmp_path: Path) -> None:
     training = Training(tmp_path / "run", mmcv, 0)
-    done = training.attempt("by iterations", 9)
+    done = training.attempt("own runner")
     assert done.code == 1
     assert done.stderr.splitlines()[-1].endswith(
-        "IterBasedRunner: only a training by epochs goes on where it was interrupted; say max_epochs, "
-        "or leave ResumeHook out"
+        "OwnRunner: no loop that goes on where it was interrupted; use mmengine's or mmcv's own, by epochs "
+        "or by iterations, or leave ResumeHook out"
     )
     assert training.rows() == []

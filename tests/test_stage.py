@@ -341,7 +341,7 @@ def test_what_cannot_be_staged_is_refused_with_its_line(trivial: TrivialProject)
 
 
 @pytest.mark.slurm
-def test_each_node_of_a_cluster_has_its_own_copy(lab: Lab, on_slurm: SlurmProject, tmp_path: Path) -> None:
+def test_each_slurm_node_has_its_own_copy(lab: Lab, on_slurm: SlurmProject, tmp_path: Path) -> None:
     """Two arrays' elements of two nodes each, at the same time: one copy for each node."""
     disk = tmp_path / "disks"
     disk.mkdir()

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ddqjobs.cli.common import FOLDER, JSON, SITE, Selection, filtered, reporting, say, say_json, settle
+from ddqjobs.units import counted
 
 
 @filtered
@@ -29,16 +30,16 @@ def cancel(
     runs = [p for p in select(plan, selection.filters) if p.status.value == "active"]
     if runs and not yes:
         if as_json or not sys.stdin.isatty():
-            raise InputError(f"this would cancel {len(runs)} runs; say --yes")
+            raise InputError(f"this would cancel {counted(len(runs), 'run')}; say --yes")
         for p in runs[:20]:
             say(f"  {p.run.name}: {p.reason}")
-        if not typer.confirm(f"cancel {len(runs)} runs?"):
+        if not typer.confirm(f"cancel {counted(len(runs), 'run')}?"):
             raise typer.Exit(0)
     names = project.cancel(plan, runs, site=selection.site)
     if as_json:
         say_json("cancel", cancelled=names)
     else:
-        say(f"asked for the end of {len(names)} runs" if names else "none of these runs is active")
+        say(f"asked for the end of {counted(len(names), 'run')}" if names else "none of these runs is active")
 
 
 @filtered
@@ -69,7 +70,11 @@ def advance(selection: Selection, as_json: JSON = False) -> None:
     if as_json:
         say_json("advance", submitted=outcome.submitted, left=outcome.left, unconfirmed=outcome.unconfirmed)
     else:
-        say(f"submitted {len(outcome.submitted)} runs" if outcome.submitted else "nothing to submit")
+        say(
+            f"submitted {counted(len(outcome.submitted), 'run')}"
+            if outcome.submitted
+            else "nothing to submit"
+        )
     asked = selection.project.workspace(selection.experiment, selection.site)
     settle([*asked.warnings, *(f"{run}: not confirmed: {why}" for run, why in outcome.unconfirmed.items())])
     if outcome.refused:

@@ -71,9 +71,13 @@ def draw(
 
 def fraction(p: Progress | None) -> float | None:
     """How much of a training is done, 0 to 1; None if its log does not tell."""
-    if p is None or p.epoch is None or not p.epochs:
+    if p is None:
         return None
     within = (p.iteration or 0) / p.iterations if p.iterations else 0.0
+    if p.epoch is None and p.iterations:
+        return min(1.0, within)
+    if p.epoch is None or not p.epochs:
+        return None
     return max(0.0, min(1.0, (p.epoch - 1 + within) / p.epochs))
 
 

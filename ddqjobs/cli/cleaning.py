@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddqjobs.cli.common import JSON, Selection, filtered, put, say, say_json, settle, table
+from ddqjobs.units import counted
 
 if TYPE_CHECKING:
     from ddqjobs.cleaning import Cleaning
@@ -33,7 +34,7 @@ def clean(
     from ddqjobs.units import size
 
     found = _look(selection)
-    going, words = found.removed, f"{len(found.removed)} checkpoints ({size(found.freed)})"
+    going, words = found.removed, f"{counted(len(found.removed), 'checkpoint')} ({size(found.freed)})"
     if dry_run or not going:
         _show(found, [], 0, as_json, dry_run=dry_run)
     else:
@@ -92,13 +93,13 @@ def _show(found: Cleaning, gone: list[Checkpoint], freed: int, as_json: bool, *,
     if as_json:
         _show_json(found, gone, freed, dry_run)
     elif not found.removed:
-        say(f"nothing to remove: all {len(found.decisions)} checkpoints stay")
+        say(f"nothing to remove: {counted(len(found.decisions), 'checkpoint')} there, and kept")
     elif dry_run:
         _list(found)
         stay = len(found.decisions) - len(found.removed)
-        say(f"{len(found.removed)} checkpoints would go, freeing {size(found.freed)}; {stay} stay")
+        say(f"{counted(len(found.removed), 'checkpoint')} would go, freeing {size(found.freed)}; {stay} stay")
     else:
-        say(f"removed {len(gone)} checkpoints, freed {size(freed)}")
+        say(f"removed {counted(len(gone), 'checkpoint')}, freed {size(freed)}")
 
 
 def _show_json(found: Cleaning, gone: list[Checkpoint], freed: int, dry_run: bool) -> None:

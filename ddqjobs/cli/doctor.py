@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddqjobs.cli.common import COLOURS, JSON, Selection, filtered, put, say_json, style
+from ddqjobs.units import counted
 
 if TYPE_CHECKING:
     from ddqjobs.examination import Line
@@ -50,8 +51,9 @@ def doctor(
     if as_json:
         say_json("doctor", site=plan.site, experiment=plan.experiment, errors=errors, lines=lines)
     else:
-        put(f"{plan.experiment} on {plan.site}: {errors} {'error' if errors == 1 else 'errors'}, "
-            f"{sum(line.level.value == 'warning' for line in lines)} warnings")  # fmt: skip
+        warnings = sum(line.level.value == "warning" for line in lines)
+        found = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
+        put(f"{plan.experiment} on {plan.site}: {found}")
     if errors:
         raise typer.Exit(1)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddqjobs.cli.common import JSON, Selection, filtered, one_selected, put, say, say_json, settle, table
+from ddqjobs.units import counted
 
 if TYPE_CHECKING:
     from ddqjobs.model import Plan, PlannedRun, Progress
@@ -54,7 +55,7 @@ def plan(selection: Selection, as_json: JSON = False) -> None:
     known = [e.gpu_hours for e in todo if e.gpu_hours is not None]
     unknown = len(todo) - len(known)
     if any(p.run.resources.gpus for p in runs):
-        words = f", and {unknown} runs of unknown duration" if unknown else ""
+        words = f", and {counted(unknown, 'run')} of unknown duration" if unknown else ""
         say(f"still to do: {sum(known):.4g} GPU hours{words}")
     settle(workspace.warnings)
 
@@ -99,7 +100,7 @@ def summary(made: Plan, runs: Sequence[PlannedRun]) -> str:
     ]
     if stale:
         parts.append(f"{stale} stale (`ddqjobs submit --stale` runs them again)")
-    return f"{made.experiment} on {made.site}: {len(runs)} runs: {', '.join(parts)}"
+    return f"{made.experiment} on {made.site}: {counted(len(runs), 'run')}: {', '.join(parts)}"
 
 
 @filtered
@@ -174,7 +175,8 @@ def _missing(made: Plan, states: Sequence[RunState]) -> list[str]:
 
 
 def progress_text(p: Progress | None) -> str:
-    """``epoch 3/12, 40/100, eta 1h02m, loss 12.3, AP 31.4``, as far as the log tells."""
+    """``epoch 3/12, 40/100, eta 1h02m, loss 12.3, AP 31.4``, as far as the log tells; of a training by
+    iterations ``iteration 40/90000, ...``."""
     if p is None:
         return ""
     from ddqjobs.units import clock
@@ -183,7 +185,8 @@ def progress_text(p: Progress | None) -> str:
     if p.epoch is not None:
         parts.append(f"epoch {p.epoch}" + (f"/{p.epochs}" if p.epochs else ""))
     if p.iteration is not None:
-        parts.append(f"{p.iteration}" + (f"/{p.iterations}" if p.iterations else ""))
+        within = f"{p.iteration}" + (f"/{p.iterations}" if p.iterations else "")
+        parts.append(within if p.epoch is not None else f"iteration {within}")
     if p.eta_s is not None:
         parts.append(f"eta {clock(p.eta_s)}")
     if p.loss is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ddqjobs.cli.common import Selection, filtered, note, put, say, settle, style
+from ddqjobs.units import counted
 
 if TYPE_CHECKING:
     from ddqjobs.report import Report
@@ -186,7 +187,7 @@ def _export(selection: Selection, made: Report, kind: str, out: Path | None) -> 
     if out is None:
         raise InputError(f"--export {kind} needs a new folder: --out DIR")
     count = selection.project.export(made, kind, out, site=selection.site)
-    say(f"wrote {count} runs for {kind} to {out}")
+    say(f"wrote {counted(count, 'run')} for {kind} to {out}")
 
 
 def _beside(selection: Selection, made: Report) -> Path:

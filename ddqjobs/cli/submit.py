@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddqjobs.cli.common import JSON, Selection, fail, filtered, put, say, say_json, settle, table
+from ddqjobs.units import counted
 
 if TYPE_CHECKING:
     from ddqjobs.model import Plan, PlannedRun
@@ -166,9 +167,10 @@ def _dry_run(selection: Selection, options: SubmitOptions, out: Path | None, as_
         return
     for r in rendered:
         if out is None:
-            say(f"# ===== {r.name}: {len(r.runs)} run{'s' * (len(r.runs) > 1)}: {', '.join(r.runs)}")
+            say(f"# ===== {r.name}: {counted(len(r.runs), 'run')}: {', '.join(r.runs)}")
             _show(r.scripts.job + r.scripts.elements)
-    say(f"{'# ' if out is None else ''}{len(rendered)} scripts for {sum(len(r.runs) for r in rendered)} runs"
+    say(f"{'# ' if out is None else ''}{counted(len(rendered), 'script')} for "
+        f"{counted(sum(len(r.runs) for r in rendered), 'run')}"
         + (f" written below {out}" if out else "") + "; nothing was submitted")  # fmt: skip
     if out is not None:
         _say_left(left)
@@ -260,5 +262,5 @@ def _wait(selection: Selection, options: SubmitOptions, as_json: bool) -> None:
         fail(f"{p.run.name}: {p.status.value}: {p.reason}")
     if failed:
         raise RunsFailedError(
-            f"{len(failed)} of {len(chosen)} runs are not done; `ddqjobs logs RUN` shows why"
+            f"not done: {len(failed)} of {counted(len(chosen), 'run')}; `ddqjobs logs RUN` shows why"
         )

@@ -8,6 +8,7 @@ epoch needs no worker's state, only the place.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Iterator, NamedTuple
 
 from torch.utils.data import DataLoader, Dataset, IterableDataset
@@ -23,8 +24,9 @@ _WORKER_OPTIONS = (
 )
 
 
-ONLY_EPOCHS = (
-    "only a training by epochs goes on where it was interrupted; say max_epochs, or leave ResumeHook out"
+OTHER_LOOPS = (
+    "no loop that goes on where it was interrupted; use mmengine's or mmcv's own, by epochs or by "
+    "iterations, or leave ResumeHook out"
 )
 
 
@@ -97,8 +99,43 @@ class Batches:
         return getattr(self.inner, name)
 
 
-def positioned(loader: Any, rank: int) -> Any:
-    """The same loader over :class:`Batches` of a :class:`SeededDataset`. Raises CannotPosition."""
+class Endless(Batches):
+    """The batch sampler of a training by iterations: its passes one after the other, without end. A place in
+    it is the number of batches before it (epoch 0); the sampler may be endless itself."""
+
+    def __iter__(self) -> Iterator[list[Sample]]:
+        seed, epoch, done = self.seed, self.epoch, self.done
+        for number, batch in enumerate(itertools.islice(self._passes(seed), done, None), done):
+            places = (randomness.sample_seed(seed, epoch, self.rank, number, i) for i in range(len(batch)))
+            yield [Sample(index, place) for index, place in zip(batch, places)]
+
+    def _passes(self, seed: int) -> Iterator[Any]:
+        at_once = max(1, len(self.inner))  # as many as a pass has, if a pass has an end
+        for number in itertools.count():
+            for part in itertools.count():
+                # Some samplers draw from the process's generators, all processes the same.
+                with randomness.seeded(randomness.sample_seed(seed, number, 0, -2, part)):
+                    if not part:
+                        self._begin(number)
+                        batches = iter(self.inner)
+                    some = list(itertools.islice(batches, at_once))
+                if not some and not part:
+                    raise CannotPosition("the data loader's sampler has no batch")
+                yield from some
+                if len(some) < at_once:
+                    break
+
+    def _begin(self, number: int) -> None:
+        """As the runners do between two passes."""
+        samplers: list[Any] = [self.inner, getattr(self.inner, "sampler", None)]
+        for sampler in samplers:
+            if hasattr(sampler, "set_epoch"):
+                sampler.set_epoch(number)
+
+
+def positioned(loader: Any, rank: int, endless: bool = False) -> Any:
+    """The same loader over :class:`Batches` of a :class:`SeededDataset`; ``endless``, over :class:`Endless`.
+    Raises CannotPosition."""
     if isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is None:
         raise CannotPosition("the data loader has no batch sampler")
     options = {"collate_fn": loader.collate_fn, "pin_memory": loader.pin_memory}
@@ -106,7 +143,7 @@ def positioned(loader: Any, rank: int) -> Any:
         options["generator"] = loader.generator
     if loader.num_workers:
         options.update({name: getattr(loader, name) for name in _WORKER_OPTIONS})
-    batches = Batches(loader.batch_sampler, rank)
+    batches = (Endless if endless else Batches)(loader.batch_sampler, rank)
     return DataLoader(
         SeededDataset(loader.dataset), batch_sampler=batches, num_workers=loader.num_workers, **options
     )

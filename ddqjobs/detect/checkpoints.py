@@ -1,9 +1,10 @@
 """Checkpoints to go on from: their names, the newest whole one, those of earlier attempts. Standard library
 only.
 
-``work_dir/resume_epoch_E_iter_B.pth`` was taken when E epochs and B batches of the next one were done. The
-``epoch_N.pth`` of a detector's own hook is a result, not a place to go on from: it does not hold all that
-decides the rest, and is written before the validation of its epoch.
+``work_dir/resume_epoch_E_iter_B.pth`` was taken when E epochs and B batches of the next one were done; a
+training by iterations is in its first epoch until it ends. The ``epoch_N.pth`` or ``iter_N.pth`` of a
+detector's own hook is a result, not a place to go on from: it does not hold all that decides the rest, and is
+written before the validation that follows.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from . import claim, files
 
 SEED = "seed.json"
 _NAME = re.compile(r"^resume_epoch_(\d+)_iter_(\d+)\.pth$")
-_EPOCH = re.compile(r"^epoch_(\d+)\.pth$")
+_RESULT = re.compile(r"^(epoch|iter)_(\d+)\.pth$")
 _STAMP = re.compile(r"^\d{8}_\d{6}")
 _STAMP_FORMAT = "%Y%m%d_%H%M%S"
 Say = Callable[[str], object]
@@ -87,15 +88,23 @@ def take_over(job: claim.Job, work_dir: Path, stamp: str, say: Say = print) -> P
             continue
         _copy_logs(source, work_dir, stamp)
         match = _NAME.match(found.name)
-        epochs = int(match[1]) if match else 0
+        place = Place(int(match[1]), int(match[2])) if match else Place(0, 0)
         for path in source.glob("*.pth"):
-            epoch = _EPOCH.match(path.name)
-            whole = path.name.startswith("best_") or (epoch and int(epoch[1]) <= epochs)
-            if whole and files.torn(path) is None:
+            if _is_result(path.name, place) and files.torn(path) is None:
                 link_or_copy(path, work_dir / path.name)
         link_or_copy(found, work_dir / found.name)
         return work_dir / found.name
     return None
+
+
+def _is_result(name: str, place: Place) -> bool:
+    """Whether a file is a result of what was trained up to a place."""
+    match = _RESULT.match(name)
+    if match is None:
+        return name.startswith("best_")
+    if match[1] == "epoch":
+        return int(match[2]) <= place.epochs
+    return not place.epochs and int(match[2]) <= place.batches
 
 
 def prune(job: claim.Job, work_dir: Path, keep: int) -> None:

@@ -29,11 +29,13 @@ _PREFIX = re.compile(r"^(?:coco|train|val|test)/")
 _META = ("exp_name", "env_info", "hook_msgs", "config")
 _NO_VALUES = ("epoch", "iter", "step", "mode")
 _FAR = 4 << 20  # bytes that progress() looks back for the last AP
-_TRAIN = re.compile(r"Epoch(?:\(train\))?\s*\[\s*(\d{1,9})\]\s*\[\s*(\d{1,9})/(\d{1,9})\]")
+_TRAIN = re.compile(
+    r"(?:Epoch(?:\(train\))?\s*\[\s*(\d{1,9})\]|Iter(?:\(train\))?)\s*\[\s*(\d{1,9})/(\d{1,9})\]"
+)
 _ETA = re.compile(r"\beta: (?:(\d{1,6}) days?, )?(\d{1,3}):(\d\d):(\d\d)")
 _LOSS = re.compile(r"\bloss: (\S+)")
 _GPU = re.compile(r"\b(gpu_busy|gpu_hours|gpu_hours_to_come): (\S+)")  # of our hook
-_AP = re.compile(r"Epoch\((?:val|test)\).*?\bbbox_mAP: ([-+.\w]+)")
+_AP = re.compile(r"(?:Epoch|Iter)\((?:val|test)\).*?\bbbox_mAP: ([-+.\w]+)")
 
 
 class Train(NamedTuple):
@@ -96,9 +98,9 @@ class Log(NamedTuple):
 class Progress(NamedTuple):
     """How far a training is. Same fields as ``ddqjobs.model.Progress``; None where the log does not tell."""
 
-    epoch: int | None = None
+    epoch: int | None = None  # None in iteration-based trainings
     iteration: int | None = None
-    iterations: int | None = None  # per epoch
+    iterations: int | None = None  # per epoch; of all in iteration-based trainings
     eta_s: int | None = None
     loss: float | None = None
     ap: float | None = None  # last validation or test, in AP points
@@ -242,7 +244,7 @@ def progress(work_dir: str | Path) -> Progress:
     or is not there yet, is None.
     """
     try:
-        epochs = max_epochs(work_dir)
+        epochs = length(work_dir).epochs
         text = _newest_text(Path(work_dir))
         if text is not None:
             return _text_progress(text)._replace(epochs=epochs)
@@ -252,20 +254,27 @@ def progress(work_dir: str | Path) -> Progress:
         return Progress()
 
 
-def max_epochs(work_dir: str | Path) -> int | None:
-    """Number of epochs of the training, from the configuration that mmengine or mmcv dumped into its
-    work_dir (the newest one); None if there is none or it does not tell."""
+class Length(NamedTuple):
+    """How long a training is: epochs, or iterations where it has no epochs; None for what is not told."""
+
+    epochs: int | None = None
+    iterations: int | None = None
+
+
+def length(work_dir: str | Path) -> Length:
+    """How long the training is, from the configuration that mmengine or mmcv dumped into its work_dir (the
+    newest one that tells)."""
     folders = [p for p in Path(work_dir).iterdir() if _STAMP.match(p.name) and p.is_dir()]
     configs = [p / "vis_data" / "config.py" for p in sorted(folders, reverse=True)]
     for config in [*configs, *sorted(Path(work_dir).glob("*.py"))]:
         try:
             with config.open("rb") as stream:
-                epochs = _epochs_of(stream.read(_FAR).decode("utf-8", "replace"))
+                found = _length_of(stream.read(_FAR).decode("utf-8", "replace"))
         except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-        if epochs is not None:
-            return epochs
-    return None
+        if found != Length():
+            return found
+    return Length()
 
 
 def _row_of_line(line: bytes) -> tuple[Row | None, int]:
@@ -344,20 +353,24 @@ def _newest_text(work_dir: Path) -> Path | None:
     return max(found)[1] if found else None
 
 
-def _epochs_of(text: str) -> int | None:
-    """Number of epochs in a configuration as mmengine and mmcv dump it: assignments of literals."""
+def _length_of(text: str) -> Length:
+    """The length in a configuration as mmengine and mmcv dump it: assignments of literals."""
     found: dict[str, int] = {}
     for statement in ast.parse(text).body:
         if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
             continue
         name, value = statement.targets[0].id, statement.value
         words = value.keywords if isinstance(value, ast.Call) else []
-        for key, part in [(k.arg, k.value) for k in words if k.arg == "max_epochs"] or [("", value)]:
+        keys = ("max_epochs", "max_iters")
+        for key, part in [(k.arg, k.value) for k in words if k.arg in keys] or [("", value)]:
             if isinstance(part, ast.Constant) and type(part.value) is int:
                 found[f"{name}.{key}" if key else name] = part.value
     # What the loop was given decides: --cfg-options change it and leave helper variables as they were.
-    names = ("train_cfg.max_epochs", "runner.max_epochs", "total_epochs")
-    return next((found[n] for n in names if n in found), None)
+    for loop in ("train_cfg", "runner"):
+        for key, made in (("max_epochs", Length), ("max_iters", lambda n: Length(None, n))):
+            if f"{loop}.{key}" in found:
+                return made(found[f"{loop}.{key}"])
+    return Length(found.get("total_epochs"))
 
 
 def _text_progress(path: Path) -> Progress:
@@ -375,7 +388,7 @@ def _text_progress(path: Path) -> Progress:
             head, _, body = data.partition(b"\n") if start else (b"", b"", data)
             tail = head[:_BLOCK]
             state = _text_lines(state, body.decode("utf-8", "replace"))
-            if state.epoch is not None and state.ap is not None:
+            if state.iteration is not None and state.ap is not None:
                 break
     return state
 
@@ -387,7 +400,7 @@ def _text_lines(state: Progress, text: str) -> Progress:
             found = _AP.search(line)
             if found:
                 state = state._replace(ap=_points(found.group(1)))
-        if state.epoch is None:
+        if state.iteration is None:
             state = _train_line(state, line)
     return state
 
@@ -396,7 +409,7 @@ def _train_line(state: Progress, line: str) -> Progress:
     found = _TRAIN.search(line)
     if not found:
         return state
-    epoch, iteration, total = (int(g) for g in found.groups())
+    epoch, iteration, total = (int(g) if g else None for g in found.groups())
     eta, loss = _ETA.search(line), _LOSS.search(line)
     gpu: dict[str, Any] = {name: _number(text) for name, text in _GPU.findall(line)}
     seconds = None
@@ -424,8 +437,9 @@ def _json_progress(path: Path) -> Progress:
     ap = _points(repr(results[0])) if results else None
     if not train:
         return Progress(ap=ap)
-    loss = train[0].values.get("loss")
-    return Progress(epoch=train[0].epoch, iteration=train[0].iteration or None, loss=loss, ap=ap)
+    last = train[0]
+    iteration = last.iteration or (0 if last.epoch else last.step)
+    return Progress(last.epoch or None, iteration or None, loss=last.values.get("loss"), ap=ap)
 
 
 def _number(text: str) -> float | None:

@@ -187,14 +187,17 @@ def _convert(work_dir: Path) -> Found:
 
 
 def _train(work_dir: Path) -> Found:
-    log, epochs = logs.read(work_dir), logs.max_epochs(work_dir)
-    if epochs is None:
-        raise NotWhole("the configuration in the work_dir does not tell how many epochs there are")
-    last = work_dir / f"epoch_{epochs}.pth"
+    log, (epochs, iterations) = logs.read(work_dir), logs.length(work_dir)
+    end = epochs if epochs is not None else iterations
+    if end is None:
+        raise NotWhole("the configuration in the work_dir tells no number of epochs or iterations")
+    unit = "epoch" if epochs is not None else "iteration"
+    last = work_dir / (f"epoch_{end}.pth" if epochs is not None else f"iter_{end}.pth")
     _checkpoint(last)
-    if not log.val or log.val[-1].epoch != epochs or "bbox_mAP" not in log.val[-1].values:
-        raise NotWhole(f"the log has no validation of epoch {epochs}")
-    found = Found({"checkpoint": Path(last.name)}, _metrics(log), {"epochs": epochs})
+    if not log.val or log.val[-1].epoch != end or "bbox_mAP" not in log.val[-1].values:
+        raise NotWhole(f"the log has no validation of {unit} {end}")
+    report: dict[str, Any] = {"epochs": epochs} if epochs is not None else {}
+    found = Found({"checkpoint": Path(last.name)}, _metrics(log), report)
     return _with_log(work_dir, log, found)
 
 

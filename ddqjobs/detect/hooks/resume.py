@@ -1,4 +1,5 @@
-"""An interrupted training goes on in the middle of its epoch as if nothing had happened (docs/resume.md).
+"""An interrupted training goes on where it was, also in the middle of an epoch, as if nothing had happened
+(docs/resume.md).
 
 Works in any program that trains with mmengine's runner (0.6 to 0.10.7)::
 
@@ -16,9 +17,9 @@ from typing import Any, Iterator
 
 import torch
 from mmengine import dist
-from mmengine.hooks import Hook
+from mmengine.hooks import Hook, LoggerHook
 from mmengine.registry import HOOKS
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, loops
 
 from ddqjobs.detect import batches, checkpoints, claim, files, progress, randomness, runtime, stopping
 
@@ -33,7 +34,7 @@ class ResumeHook(Hook):  # type: ignore[misc]
 
     Raises stopping.Stopped (exit code 75) on the stop file or when the attempt was given up,
     stopping.Diverged when the loss is NaN, and batches.CannotPosition before the first iteration of a
-    training that is not by epochs.
+    training with a loop of its own.
     """
 
     priority = "VERY_HIGH"
@@ -54,11 +55,12 @@ class ResumeHook(Hook):  # type: ignore[misc]
         loop = runner._train_loop
         if not isinstance(loop, BaseLoop):
             return  # a test or a validation alone: the training's loop is not even built
-        if type(loop) is not EpochBasedTrainLoop:
-            raise batches.CannotPosition(f"{type(loop).__name__}: {batches.ONLY_EPOCHS}")
+        kind = _LOOPS.get(type(loop))
+        if kind is None:
+            raise batches.CannotPosition(f"{type(loop).__name__}: {batches.OTHER_LOOPS}")
         self.active = True
         runtime.allow_checkpoints()
-        runner._train_loop = EpochLoop(loop, self)
+        runner._train_loop = kind(loop, self)
         runner.save_checkpoint = Writer(runner, self.job)
         found: list[Any] = [None]
         if dist.is_main_process():
@@ -112,18 +114,18 @@ class ResumeHook(Hook):  # type: ignore[misc]
         if seen.stop or seen.lost:
             self._end(runner, "in a validation", saved=True)
 
-    def between(self, runner: Any, loop: EpochLoop, done: int) -> None:
-        """After iteration ``done`` (from 1) of an epoch, when all other hooks have had their turn."""
+    def between(self, runner: Any, loop: Loop, done: int) -> None:
+        """After iteration ``done`` (from 1) of an epoch, or of a training by iterations, when all other hooks
+        have had their turn."""
         self._sign_of_life(runner)
         seen = self._agree(runner, self.watch.look(runner.iter, bool(self._finite)))
         self._bad = self._bad + 1 if seen.bad else 0
-        where = f"at epoch {runner.epoch + 1}, iteration {done}"
+        where = loop.place(done)
         if self._bad >= (_AMP_PATIENCE if hasattr(runner.optim_wrapper, "loss_scaler") else 1):
             raise stopping.Diverged(f"loss is NaN or Inf {where} (iteration {runner.iter} of the training)")
         if seen.lost:
             self._end(runner, where, saved=False)
-        validated = done == len(loop.dataloader) and loop.validates_after(runner.epoch + 1)
-        if seen.stop or seen.due or validated:
+        if seen.stop or seen.due or loop.validates_after(done):
             self._save(runner, loop, done, needed=bool(seen.stop))
         if seen.stop:
             self._end(runner, where, saved=True)
@@ -140,7 +142,7 @@ class ResumeHook(Hook):  # type: ignore[misc]
         dist.all_reduce(flags, "max")
         return stopping.Seen(*flags.tolist())
 
-    def _save(self, runner: Any, loop: EpochLoop, done: int, needed: bool) -> None:
+    def _save(self, runner: Any, loop: Loop, done: int, needed: bool) -> None:
         mine = {"generators": randomness.state(), "gradients": _gradients(runner)}
         if not dist.is_main_process():
             # Statistics of batch norms differ between processes until the next forward pass: a validation
@@ -170,15 +172,21 @@ class ResumeHook(Hook):  # type: ignore[misc]
         raise stopping.Stopped(f"{why}, {where}")
 
 
-class EpochLoop(EpochBasedTrainLoop):  # type: ignore[misc]
-    """mmengine's loop, which can begin in the middle of an epoch."""
+class Loop:
+    """What mmengine's two loops have in common here: they begin at any batch."""
 
-    def __init__(self, loop: Any, hook: ResumeHook) -> None:
-        loader = batches.positioned(loop.dataloader, dist.get_rank())
-        super().__init__(loop.runner, loader, loop.max_epochs, loop.val_begin, loop.val_interval)
-        self.dynamic_milestones, self.dynamic_intervals = loop.dynamic_milestones, loop.dynamic_intervals
-        self.hook = hook
-        self.unsettled = False  # whether the first iteration of a process that goes on is still to come
+    runner: Any
+    dataloader: Any
+    hook: ResumeHook
+    unsettled = False  # whether the first iteration of a process that goes on is still to come
+
+    def place(self, done: int) -> str:
+        """Where the training is, in words."""
+        raise NotImplementedError
+
+    def validates_after(self, done: int) -> bool:
+        """Whether a validation follows batch ``done`` (from 1)."""
+        raise NotImplementedError
 
     @property
     def sampler_seed(self) -> int | None:
@@ -186,38 +194,21 @@ class EpochLoop(EpochBasedTrainLoop):  # type: ignore[misc]
         seed = getattr(self.dataloader.batch_sampler.sampler, "seed", None)
         return seed if isinstance(seed, int) else None
 
-    def validates_after(self, epoch: int) -> bool:
-        """Whether a validation follows this epoch (from 1)."""
-        last = epoch == self.max_epochs
-        return (
-            self.runner.val_loop is not None
-            and epoch >= self.val_begin
-            and (epoch % self.val_interval == 0 or last)
-        )
-
-    def run_epoch(self) -> None:
-        """One epoch, or the rest of it."""
+    def _begin(self, epoch: int, length: int) -> tuple[int, Iterator[Any]]:
+        """How many of ``length`` batches are done, and the others, with everything as it was before them."""
         begun, self.hook.begun = self.hook.begun, None
-        mine = begun["ranks"][dist.get_rank()] if begun else None
+        order = self.dataloader.batch_sampler
         if begun and begun["sampler_seed"] is not None:
-            self.dataloader.batch_sampler.sampler.seed = begun["sampler_seed"]
+            order.sampler.seed = begun["sampler_seed"]
         self.runner.call_hook("before_train_epoch")
         self.runner.model.train()
         done = begun["batches"] if begun else 0
-        order = self.dataloader.batch_sampler
-        order.seek(self.runner.seed, self.epoch, done)
-        # Nothing of the epoch may be left, but its end: then no worker is started.
-        iterator = order.begin(self.dataloader) if done < len(self.dataloader) else iter(())
-        if mine:
-            self._as_it_was(mine)
-        self._iterate(self._settled(iterator), done)
-        self.runner.call_hook("after_train_epoch")
-        self._epoch += 1
-
-    def _iterate(self, iterator: Any, done: int) -> None:
-        for idx, batch in enumerate(iterator, done):
-            self.run_iter(idx, batch)
-            self.hook.between(self.runner, self, idx + 1)
+        order.seek(self.runner.seed, epoch, done)
+        # Nothing may be left, but the end: then no worker is started.
+        iterator = order.begin(self.dataloader) if done < length else iter(())
+        if begun:
+            self._as_it_was(begun["ranks"][dist.get_rank()])
+        return done, self._settled(iterator)
 
     def _as_it_was(self, mine: dict[str, Any]) -> None:
         """Everything as it was between the two iterations."""
@@ -246,6 +237,102 @@ class EpochLoop(EpochBasedTrainLoop):  # type: ignore[misc]
             randomness.restore(drawn)
             self.unsettled = False
         return itertools.chain(first, iterator)
+
+
+class EpochLoop(Loop, EpochBasedTrainLoop):  # type: ignore[misc]
+    """mmengine's loop by epochs."""
+
+    def __init__(self, loop: Any, hook: ResumeHook) -> None:
+        loader = batches.positioned(loop.dataloader, dist.get_rank())
+        super().__init__(loop.runner, loader, loop.max_epochs, loop.val_begin, loop.val_interval)
+        self.dynamic_milestones, self.dynamic_intervals = loop.dynamic_milestones, loop.dynamic_intervals
+        self.hook = hook
+
+    def place(self, done: int) -> str:
+        """Where the training is, in words."""
+        return f"at epoch {self.epoch + 1}, iteration {done}"
+
+    def validates_after(self, done: int) -> bool:
+        """Whether a validation follows batch ``done`` (from 1) of this epoch."""
+        epoch = self.epoch + 1
+        return (
+            done == len(self.dataloader)
+            and self.runner.val_loop is not None
+            and epoch >= self.val_begin
+            and (epoch % self.val_interval == 0 or epoch == self.max_epochs)
+        )
+
+    def run_epoch(self) -> None:
+        """One epoch, or the rest of it."""
+        done, iterator = self._begin(self.epoch, len(self.dataloader))
+        for idx, batch in enumerate(iterator, done):
+            self.run_iter(idx, batch)
+            self.hook.between(self.runner, self, idx + 1)
+        self.runner.call_hook("after_train_epoch")
+        self._epoch += 1
+
+
+class _Unbegun(loops._InfiniteDataloaderIterator):  # type: ignore[misc]
+    """What mmengine's loop by iterations reads from, not begun before it is read from: workers that read
+    ahead would have used up what the samplers keep between two batches when the hook gets them."""
+
+    def __init__(self, dataloader: Any) -> None:
+        self._dataloader, self._iterator, self._epoch = dataloader, None, 0
+
+    def __next__(self) -> Any:
+        if self._iterator is None:
+            self._iterator = iter(self._dataloader)
+        return super().__next__()
+
+
+loops._InfiniteDataloaderIterator = _Unbegun
+
+
+class IterationLoop(Loop, IterBasedTrainLoop):  # type: ignore[misc]
+    """mmengine's loop by iterations."""
+
+    def __init__(self, loop: Any, hook: ResumeHook) -> None:
+        self.__dict__.update(loop.__dict__)
+        self.dataloader = batches.positioned(loop.dataloader, dist.get_rank(), endless=True)
+        self.hook = hook
+        for other in self.runner.hooks:
+            if isinstance(other, LoggerHook):
+                other.log_metric_by_epoch = False  # which would be 0 for every validation
+
+    def place(self, done: int) -> str:
+        """Where the training is, in words."""
+        return f"at iteration {done}"
+
+    def validates_after(self, done: int) -> bool:
+        """Whether a validation follows batch ``done`` (from 1)."""
+        return (
+            self.runner.val_loop is not None
+            and done >= self.val_begin
+            and (done % self.val_interval == 0 or done == self.max_iters)
+        )
+
+    def run(self) -> Any:
+        """The training, or the rest of it."""
+        self.runner.call_hook("before_train")
+        done, iterator = self._begin(0, self.max_iters)
+        self._decide_current_val_interval()
+        if done and self.validates_after(done):  # whoever was interrupted after it had begun left no place
+            self.runner.val_loop.run()
+        for batch in itertools.islice(iterator, self.max_iters - done):
+            self.runner.model.train()
+            self.run_iter(batch)
+            self._decide_current_val_interval()
+            self.hook.between(self.runner, self, self.iter)
+            if self.validates_after(self.iter):
+                self.runner.val_loop.run()
+            if getattr(self, "stop_training", False):
+                break
+        self.runner.call_hook("after_train_epoch")
+        self.runner.call_hook("after_train")
+        return self.runner.model
+
+
+_LOOPS: dict[type, Any] = {EpochBasedTrainLoop: EpochLoop, IterBasedTrainLoop: IterationLoop}
 
 
 class Writer:

@@ -1,4 +1,5 @@
-"""The same for mmcv 1.x: an interrupted training of an EpochBasedRunner goes on in the middle of its epoch.
+"""The same for mmcv 1.x: an interrupted training of an EpochBasedRunner goes on in the middle of its epoch,
+one of an IterBasedRunner after its last iteration.
 
 For mmdet 2.x (tried with mmcv 1.4.7)::
 
@@ -18,7 +19,15 @@ from pathlib import Path
 from typing import Any, Iterator
 
 import torch
-from mmcv.runner import HOOKS, EpochBasedRunner, Hook, get_dist_info, save_checkpoint
+from mmcv.runner import (
+    HOOKS,
+    EpochBasedRunner,
+    Hook,
+    IterBasedRunner,
+    get_dist_info,
+    iter_based_runner,
+    save_checkpoint,
+)
 
 from ddqjobs.detect import batches, checkpoints, claim, files, progress, randomness, stopping
 
@@ -42,13 +51,14 @@ class ResumeHook(Hook):  # type: ignore[misc]
         self.begun: dict[str, Any] | None = None
         self.progress: progress.Progress | None = None
         self.loaders: dict[int, Any] = {}
+        self.passes: Passes | None = None  # of a training by iterations
         self.seed = 0
         self.unsettled = False
 
     def before_run(self, runner: Any) -> None:
-        """Take over the loop of an epoch, and an earlier attempt's checkpoint."""
-        if not isinstance(runner, EpochBasedRunner):
-            raise batches.CannotPosition(f"{type(runner).__name__}: {batches.ONLY_EPOCHS}")
+        """Take over the loop, and an earlier attempt's checkpoint."""
+        if not isinstance(runner, (EpochBasedRunner, IterBasedRunner)):
+            raise batches.CannotPosition(f"{type(runner).__name__}: {batches.OTHER_LOOPS}")
         work_dir = Path(runner.work_dir)
         given = (runner.meta or {}).get("seed")
         seed = given if given is not None or self.rank else checkpoints.seed(self.job, work_dir)
@@ -63,46 +73,66 @@ class ResumeHook(Hook):  # type: ignore[misc]
         if not self.rank:
             self.progress = progress.Progress(work_dir, runner.iter)
         runner.save_checkpoint = self._guarded(runner.save_checkpoint)
-        runner.train = lambda loader, **keys: self.epoch(runner, loader, keys)
+        if isinstance(runner, EpochBasedRunner):
+            runner.train = lambda loader, **keys: self.epoch(runner, loader, keys)
+        else:
+            iteration = runner.train
+            runner.train = lambda loader, **keys: self.iteration(runner, iteration, loader, keys)
 
     def epoch(self, runner: Any, loader: Any, keys: dict[str, Any]) -> None:
         """One epoch, or the rest of it: EpochBasedRunner.train, which can begin in the middle."""
-        begun, self.begun = self.begun, None
         loader = self.loaders.setdefault(id(loader), batches.positioned(loader, self.rank))
-        order = loader.batch_sampler
         runner.model.train()
         runner.mode, runner.data_loader = "train", loader
         runner._max_iters = runner._max_epochs * len(loader)
-        if begun and begun["sampler_seed"] is not None:
-            order.sampler.seed = begun["sampler_seed"]
         runner.call_hook("before_train_epoch")
-        done = begun["batches"] if begun else 0
-        order.seek(self.seed, runner.epoch, done)
-        iterator = order.begin(loader) if done < len(loader) else iter(())
-        if begun:
-            self._as_it_was(runner, begun["ranks"][self.rank])
-        for index, batch in enumerate(self._settled(runner, iterator, keys), done):
+        done = self.begun["batches"] if self.begun else 0
+        iterator = self._batches(runner, checkpoints.Place(runner.epoch, done), keys, done < len(loader))
+        for index, batch in enumerate(iterator, done):
             runner._inner_iter = index
             runner.call_hook("before_train_iter")
             runner.run_iter(batch, train_mode=True, **keys)
             runner.call_hook("after_train_iter")
             runner._iter += 1
-            self.between(runner, index + 1)
+            where = f"at epoch {runner.epoch + 1}, iteration {index + 1}"
+            end = index + 1 == len(loader)
+            self.between(runner, checkpoints.Place(runner.epoch, index + 1), where, end)
         runner.call_hook("after_train_epoch")
         runner._epoch += 1
 
-    def between(self, runner: Any, done: int) -> None:
-        """After iteration ``done`` (from 1) of an epoch."""
+    def iteration(self, runner: Any, train: Any, loader: Any, keys: dict[str, Any]) -> None:
+        """One iteration of a training by iterations: IterBasedRunner.train, with our batches."""
+        if self.passes is None:
+            runner.data_loader = batches.positioned(loader._dataloader, self.rank, endless=True)
+            iterator = self._batches(runner, checkpoints.Place(0, runner.iter), keys, True)
+            self.passes = Passes(runner.data_loader, iterator)
+        self.passes.epoch = runner.iter // max(1, len(self.passes))
+        train(self.passes, **keys)
+        self.between(runner, checkpoints.Place(0, runner.iter), f"at iteration {runner.iter}", end=False)
+
+    def _batches(self, runner: Any, place: checkpoints.Place, keys: dict[str, Any], left: bool) -> Any:
+        """The batches after a place, if any are left, with everything as it was before them."""
+        begun, self.begun = self.begun, None
+        order = runner.data_loader.batch_sampler
+        if begun and begun["sampler_seed"] is not None:
+            order.sampler.seed = begun["sampler_seed"]
+        order.seek(self.seed, place.epochs, place.batches)
+        iterator = order.begin(runner.data_loader) if left else iter(())
+        if begun:
+            self._as_it_was(runner, begun["ranks"][self.rank])
+        return self._settled(runner, iterator, keys)
+
+    def between(self, runner: Any, place: checkpoints.Place, where: str, end: bool) -> None:
+        """After an iteration; ``end``, if it was the last one of an epoch."""
         if self.progress is not None:
             self.progress.done(runner.iter)
         loss = runner.outputs.get("loss") if isinstance(runner.outputs, dict) else None
         finite = loss is None or bool(torch.isfinite(torch.as_tensor(loss)).all())
         seen = self._agree(runner, self.watch.look(runner.iter, finite))
-        where = f"at epoch {runner.epoch + 1}, iteration {done}"
         if seen.bad and "fp16" not in (runner.meta or {}):
             raise stopping.Diverged(f"loss is NaN or Inf {where} (iteration {runner.iter} of the training)")
-        if not seen.lost and (seen.stop or seen.due or done == len(runner.data_loader)):
-            self._save(runner, done)
+        if not seen.lost and (seen.stop or seen.due or end):
+            self._save(runner, place)
         if seen.lost or seen.stop:
             runner.logger.info(f"Stopped {where}: {self.watch.reason()}")
             if not self.rank:
@@ -110,7 +140,7 @@ class ResumeHook(Hook):  # type: ignore[misc]
             sys.stdout.flush()
             raise stopping.Stopped(f"{self.watch.reason()}, {where}")
 
-    def _save(self, runner: Any, done: int) -> None:
+    def _save(self, runner: Any, place: checkpoints.Place) -> None:
         buffer = runner.log_buffer
         mine = {
             "generators": randomness.state(),
@@ -123,7 +153,7 @@ class ResumeHook(Hook):  # type: ignore[misc]
         else:
             ranks = [mine]
         sampler_seed = getattr(runner.data_loader.batch_sampler.sampler, "seed", None)
-        state = {"batches": done, "sampler_seed": sampler_seed, "seed": self.seed, "ranks": ranks}
+        state = {"batches": place.batches, "sampler_seed": sampler_seed, "seed": self.seed, "ranks": ranks}
         meta = {**(runner.meta or {}), "epoch": runner.epoch, "iter": runner.iter, KEY: state}
 
         def write(temporary: Path) -> None:
@@ -132,7 +162,6 @@ class ResumeHook(Hook):  # type: ignore[misc]
             self._speaks()
 
         if not self.rank:
-            place = checkpoints.Place(runner.epoch, done)
             files.replace(Path(runner.work_dir) / place.name, write)
             checkpoints.prune(self.job, Path(runner.work_dir), self.settings.keep)
         self.watch.saved()
@@ -200,3 +229,32 @@ class ResumeHook(Hook):  # type: ignore[misc]
         why = self.job.lost()
         if why:
             raise stopping.Stopped(f"no checkpoint is written: {why}")
+
+
+class _Unbegun(iter_based_runner.IterLoader):  # type: ignore[misc]
+    """An IterLoader that reads nothing ahead: our batches are taken in its place, and samplers may keep
+    something between two batches."""
+
+    def __init__(self, dataloader: Any) -> None:
+        self._dataloader, self._epoch = dataloader, 0
+
+
+iter_based_runner.IterLoader = _Unbegun
+
+
+class Passes:
+    """Stands for mmcv's IterLoader: what IterBasedRunner takes its batches from."""
+
+    def __init__(self, loader: Any, iterator: Iterator[Any]) -> None:
+        self.loader, self.iterator, self.epoch = loader, iterator, 0
+
+    def __next__(self) -> Any:
+        return next(self.iterator)
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "loader":
+            raise AttributeError(name)
+        return getattr(self.loader, name)
