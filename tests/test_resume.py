@@ -21,7 +21,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # torch's and mmengine's own, while they are imported
     import torch
     from mmengine.registry import LOOPS
-    from mmengine.runner import IterBasedTrainLoop
+    from mmengine.runner import IterBasedTrainLoop, loops
     from resume_support import EPOCHS, ITERATIONS, PER_EPOCH, Outcome, Training, assert_same, outcome
 
 from ddqjobs.detect import checkpoints, progress
@@ -165,6 +165,12 @@ def test_a_training_by_iterations_that_is_killed(tmp_path: Path) -> None:
     merged = {row["step"]: row for row in training.rows() if "loss" in row}
     assert [merged[step] for step in EVERY_ITERATION] == [row for row in whole.rows if "loss" in row]
     assert_same(outcome(training)._replace(rows=[]), whole._replace(rows=[]))
+
+
+def test_a_loop_by_iterations_without_the_hook_reads_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops.time, "sleep", lambda _: None)  # mmengine's pause between two passes
+    batches = loops._InfiniteDataloaderIterator(torch.utils.data.DataLoader([1, 2, 3]))
+    assert [int(next(batches)) for _ in range(7)] == [1, 2, 3, 1, 2, 3, 1]
 
 
 class OwnLoop(IterBasedTrainLoop):  # type: ignore[misc]

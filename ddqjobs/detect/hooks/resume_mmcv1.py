@@ -232,11 +232,17 @@ class ResumeHook(Hook):  # type: ignore[misc]
 
 
 class _Unbegun(iter_based_runner.IterLoader):  # type: ignore[misc]
-    """An IterLoader that reads nothing ahead: our batches are taken in its place, and samplers may keep
-    something between two batches."""
+    """An IterLoader that is not begun before it is read from: for a training our batches are taken in its
+    place, and workers that read ahead would have used up what samplers keep between two batches."""
 
     def __init__(self, dataloader: Any) -> None:
-        self._dataloader, self._epoch = dataloader, 0
+        self._dataloader, self.iter_loader, self._epoch = dataloader, None, 0
+
+    def __next__(self) -> Any:
+        if self.iter_loader is None:
+            with randomness.seeded(0):  # in which attempt it is begun must not be noticed
+                self.iter_loader = iter(self._dataloader)
+        return super().__next__()
 
 
 iter_based_runner.IterLoader = _Unbegun
