@@ -81,7 +81,8 @@ def prepare(workspace: Workspace, stacks: Stacks, asked: Asked) -> Shell:
 
 def srun(site: Site, asked: Asked, *, pty: bool) -> tuple[str, ...]:
     """``srun`` with the options that the run's own script would carry, on one node."""
-    resources = msgspec.structs.replace(asked.run.resources, time_s=asked.time_s or _TIME_S, nodes=1)
+    time_s = _TIME_S if asked.time_s is None else asked.time_s
+    resources = msgspec.structs.replace(asked.run.resources, time_s=time_s, nodes=1)
     if asked.gpus is not None:
         resources = msgspec.structs.replace(resources, gpus=asked.gpus)
     context = Context(results="/", project="", code="", token="shell", user=user())

@@ -173,8 +173,9 @@ class Workspace:
             return []
         more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
         return [
-            f"{self.ledger.folder / lines[0]}{more}: no record of this version's ledger, so it is left out; "
-            "what it said of submissions is not known. If a disk or an editor damaged it, restore the file"
+            f"{self.ledger.folder / lines[0]}{more}: this version cannot read it as a record, and leaves it "
+            "out; what it says of submissions is not known. Restore the file if a disk or an editor damaged "
+            "it; use the version of ddqjobs that wrote it if that was a newer one"
         ]
 
     # -- what has become of the active tickets ----------------------------------------------------------

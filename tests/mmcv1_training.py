@@ -9,6 +9,7 @@ it has so many and no epochs.
 from __future__ import annotations
 
 import importlib.machinery
+import itertools
 import os
 import random
 import signal
@@ -56,6 +57,30 @@ class Shuffled(torch.utils.data.Sampler):  # type: ignore[misc]
         return iter(np.random.permutation(IMAGES).tolist())
 
 
+class EndlessBatches:
+    """Draws by itself, as mmdet 2.x's InfiniteBatchSampler does."""
+
+    def __init__(self) -> None:
+        self.seed = random.randrange(1 << 31)
+        self.indices = self._endless()
+
+    def __len__(self) -> int:
+        return IMAGES
+
+    def __iter__(self) -> Iterator[list[int]]:
+        while True:
+            yield list(itertools.islice(self.indices, BATCH))
+
+    def set_epoch(self, epoch: int) -> None:
+        raise NotImplementedError
+
+    def _endless(self) -> Iterator[int]:
+        generator = torch.Generator()
+        generator.manual_seed(self.seed)
+        while True:
+            yield from torch.randperm(IMAGES, generator=generator).tolist()
+
+
 class Model(torch.nn.Module):  # type: ignore[misc]
     """Two layers and a dropout."""
 
@@ -78,6 +103,8 @@ class Interrupt(Hook):  # type: ignore[misc]
         self.what, self.at = what, at
 
     def after_train_iter(self, runner: Any) -> None:
+        messages = runner.meta.setdefault("hook_msgs", {})  # where mmcv's hooks keep the best score
+        messages["best"] = min(messages.get("best", 1e9), runner.outputs["log_vars"]["loss"])
         if runner.iter + 1 == self.at and self.what == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if runner.iter + 1 == self.at and self.what == "stop":
@@ -99,7 +126,10 @@ def main(work_dir: str, workers: int, what: str, at: int, iterations: int) -> No
     random.seed(1)
     np.random.seed(1)
     torch.manual_seed(1)
-    loader = torch.utils.data.DataLoader(Noise(), batch_size=BATCH, sampler=Shuffled(), num_workers=workers)
+    order: dict[str, Any] = {"batch_size": BATCH, "sampler": Shuffled()}
+    if iterations:
+        order = {"batch_sampler": EndlessBatches()}
+    loader = torch.utils.data.DataLoader(Noise(), num_workers=workers, **order)
     model = Model()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
     logger = get_logger("mmcv1", log_level="INFO")
@@ -121,6 +151,7 @@ def main(work_dir: str, workers: int, what: str, at: int, iterations: int) -> No
         ],
     )
     runner.run([loader], [("train", 1)])
+    print("best", runner.meta["hook_msgs"]["best"])
 
 
 if __name__ == "__main__":

@@ -160,7 +160,7 @@ def by_iterations(cfg: Config, sampler: str) -> Config:
     """The same without epochs, with mmengine's sampler of this name."""
     cfg.train_cfg = {"by_epoch": False, "max_iters": ITERATIONS, "val_interval": BETWEEN_VALIDATIONS}
     cfg.train_dataloader.sampler = {"type": sampler, "shuffle": True}
-    cfg.param_scheduler[1].by_epoch, cfg.log_processor.by_epoch = False, False
+    cfg.param_scheduler[1].by_epoch = False
     cfg.param_scheduler[1].milestones = [8]
     cfg.default_hooks.checkpoint.update(by_epoch=False, interval=4)
     return cfg

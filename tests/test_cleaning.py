@@ -96,7 +96,7 @@ def test_of_a_done_run_the_product_the_best_and_whatever_is_no_checkpoint_stay(p
     assert done["freed"] == seen["freed"]
     assert checkpoints(work) == {"epoch_4.pth", "best_bbox_mAP_epoch_2.pth", "init.pth"}
     assert place.states()["good"] == "done"
-    assert place.invoke("clean").out == "nothing to remove: 2 checkpoints there, and kept\n"
+    assert place.invoke("clean").out == "nothing to remove: 2 checkpoints there, all kept\n"
 
 
 def test_a_failed_run_keeps_what_it_goes_on_from_and_loses_what_is_torn(place: Place) -> None:

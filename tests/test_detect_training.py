@@ -126,7 +126,6 @@ BY_ITERATIONS = """
 _base_ = {base!r}
 train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=4, val_interval=3)
 default_hooks = dict(checkpoint=dict(by_epoch=False))
-log_processor = dict(by_epoch=False)
 """
 
 
@@ -152,6 +151,27 @@ def test_a_training_by_iterations_is_stopped_goes_on_and_leaves_its_product(job:
     found = product.look({"kind": "train"}, second)
     assert found.artifacts["checkpoint"] == Path("iter_4.pth")
     assert (set(found.metrics) >= {"bbox_mAP"}, found.report["iterations"]) == (True, 4)
+
+
+GROUP = """
+import atexit, torch, torch.distributed as dist
+from ddqjobs.detect import distributed
+
+dist.init_process_group("gloo")
+model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 2))
+model(torch.ones(1, 2)).sum().backward()
+atexit.register(lambda: print("in a group:", dist.is_initialized(), flush=True))
+distributed.finish(0)
+"""
+
+
+def test_processes_leave_their_group_before_they_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Job(tmp_path)
+    program = tmp_path / "group.py"
+    program.write_text(GROUP)
+    monkeypatch.setenv("DDQJOBS_PORT", run.run(0, "ddqjobs.detect.launch", "--port", 22000)[1].strip())
+    code, text = run.run(1, "ddqjobs.detect.launch", "torchrun", sys.executable, program)
+    assert (code, text.count("in a group: False")) == (0, 2), text
 
 
 @pytest.mark.training

@@ -126,6 +126,7 @@ def test_a_training_by_iterations_goes_on_too(mmcv: Path, tmp_path: Path) -> Non
     done = whole.attempt()
     assert done.code == 0, done.stderr
     assert [row["iter"] for row in whole.rows()] == [2, 4, 6, 8, 10]
+    best = done.stdout.splitlines()[-1]
     training = Training(tmp_path / "run", mmcv, 2, iterations=10)
     for what, at, code in [("stop", 3, 75), ("stop", PER_EPOCH, 75), ("kill", 8, -9), ("nothing", 0, 0)]:
         done = training.attempt(what, at)
@@ -133,6 +134,7 @@ def test_a_training_by_iterations_goes_on_too(mmcv: Path, tmp_path: Path) -> Non
     assert training.repeated() == 7 - PER_EPOCH  # it was killed in its eighth iteration, after seven
     last = {row["iter"]: row for row in training.rows()}
     assert list(last.values()) == whole.rows()
+    assert done.stdout.splitlines()[-1] == best
     assert (training.work_dir / "iter_10.pth").exists()
 
 

@@ -172,7 +172,7 @@ def test_a_line_of_the_ledger_that_is_no_record_is_named_and_keeps_nobody_from_w
     number = segment.read_bytes().count(b"\n") + 1
     with segment.open("ab") as file:
         file.write(b'{"record":"of a newer version"}\n')
-    said = f"{segment.name}:{number}: no record of this version's ledger"
+    said = f"{segment.name}:{number}: this version cannot read it as a record"
     waited = trivial.cli("submit", EXPERIMENT, "--wait")
     assert (waited.code, waited.stdout.count(said)) == (0, 1), waited
     assert trivial.executions() == {"first": 1, "second": 1}

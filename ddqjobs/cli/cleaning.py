@@ -93,7 +93,7 @@ def _show(found: Cleaning, gone: list[Checkpoint], freed: int, as_json: bool, *,
     if as_json:
         _show_json(found, gone, freed, dry_run)
     elif not found.removed:
-        say(f"nothing to remove: {counted(len(found.decisions), 'checkpoint')} there, and kept")
+        say(f"nothing to remove: {counted(len(found.decisions), 'checkpoint')} there, all kept")
     elif dry_run:
         _list(found)
         stay = len(found.decisions) - len(found.removed)

@@ -21,8 +21,8 @@ def shell(
         typer.Option("--command", "-c", help="Run this shell command there instead, and exit as it does."),
     ] = "",
     time: Annotated[
-        str, typer.Option("--time", help="How long the allocation lasts; 1h if left out.", show_default=False)
-    ] = "",
+        str | None, typer.Option("--time", help="How long the allocation lasts; 1h if left out.")
+    ] = None,
     gpus: Annotated[
         int | None, typer.Option("--gpus", min=0, help="GPUs of the allocation; the run's if left out.")
     ] = None,
@@ -42,7 +42,7 @@ def shell(
     if not command and not dry_run and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise InputError("a shell needs a terminal; --command 'COMMAND' runs one command without")
     try:
-        time_s = seconds(time) if time else None
+        time_s = seconds(time) if time is not None else None
     except ValueError as error:
         raise InputError(f"--time: {error}") from error
     made, planned = one_selected(selection, "shell enters")

@@ -24,6 +24,7 @@ _WORKER_OPTIONS = (
 )
 
 
+_AT_ONCE = 1024  # batches of a sampler that does not tell how many it has
 OTHER_LOOPS = (
     "no loop that goes on where it was interrupted; use mmengine's or mmcv's own, by epochs or by "
     "iterations, or leave ResumeHook out"
@@ -75,6 +76,21 @@ class Batches:
         loaded."""
         self.seed, self.epoch, self.done = seed, epoch, done
 
+    @property
+    def sampler_seed(self) -> int | None:
+        """The sampler's own seed, which may be another than the run's; None if it has none."""
+        seed = getattr(self._sampler(), "seed", None)
+        return seed if isinstance(seed, int) else None
+
+    def seed_sampler(self, seed: int | None) -> None:
+        """Give the sampler the seed that it had; None: it has none."""
+        if seed is not None:
+            self._sampler().seed = seed
+
+    def _sampler(self) -> Any:
+        """What the order is drawn by; mmdet 2.x has batch samplers that do it themselves."""
+        return getattr(self.inner, "sampler", self.inner)
+
     def begin(self, loader: Any) -> Iterator[Any]:
         """An iterator of ``loader``, made without drawing: whether it is made anew in an epoch depends on
         how long its workers have lived."""
@@ -110,13 +126,17 @@ class Endless(Batches):
             yield [Sample(index, place) for index, place in zip(batch, places)]
 
     def _passes(self, seed: int) -> Iterator[Any]:
-        at_once = max(1, len(self.inner))  # as many as a pass has, if a pass has an end
+        try:
+            at_once = max(1, len(self.inner))  # as many as a pass has, if a pass has an end
+        except TypeError:
+            at_once = _AT_ONCE
         for number in itertools.count():
             for part in itertools.count():
                 # Some samplers draw from the process's generators, all processes the same.
                 with randomness.seeded(randomness.sample_seed(seed, number, 0, -2, part)):
                     if not part:
-                        self._begin(number)
+                        if number and hasattr(self._sampler(), "set_epoch"):  # as the runners do
+                            self._sampler().set_epoch(number)
                         batches = iter(self.inner)
                     some = list(itertools.islice(batches, at_once))
                 if not some and not part:
@@ -124,13 +144,6 @@ class Endless(Batches):
                 yield from some
                 if len(some) < at_once:
                     break
-
-    def _begin(self, number: int) -> None:
-        """As the runners do between two passes."""
-        samplers: list[Any] = [self.inner, getattr(self.inner, "sampler", None)]
-        for sampler in samplers:
-            if hasattr(sampler, "set_epoch"):
-                sampler.set_epoch(number)
 
 
 def positioned(loader: Any, rank: int, endless: bool = False) -> Any:

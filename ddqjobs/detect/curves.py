@@ -20,7 +20,8 @@ _LAYER = re.compile(r"^(?:d\d+\.|\d+_)")  # d0.loss_cls, 0_aux_aux_loss_cls: one
 
 def thin(log: logs.Log) -> dict[str, Any]:
     """``rows`` logged iterations from ``first`` to ``last``; ``terms``: name -> [[iteration, value], ...];
-    ``means``: name -> one mean per part; ``val``: metric -> [[epoch, fraction], ...]; ``lost`` lines.
+    ``means``: name -> one mean per part; ``val``: metric -> [[epoch, fraction], ...] (by iterations:
+    [[iteration, ...]); ``lost`` lines.
 
     Terms are the losses, the learning rate and the gradient norm; a loss that each decoder layer has is
     there once, as the sum over layers. A value is null where it is not finite.

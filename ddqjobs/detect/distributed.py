@@ -7,9 +7,7 @@ import contextlib
 import os
 import sys
 import threading
-from typing import Any, NoReturn
-
-from . import stopping
+from typing import Any, Callable, NoReturn
 
 
 def world_size() -> int:
@@ -53,14 +51,22 @@ def finish(code: int) -> NoReturn:
     """
     if world_size() < 2:
         sys.exit(code)
-    torch = sys.modules.get("torch")
-    together = code in (0, stopping.EXIT_CODE)  # all of them come here
-    if together and torch is not None and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-    # What the interpreter would do before it takes itself down.
-    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads that must end by themselves
-    atexit._run_exitfuncs()
+    steps: list[Callable[[], object]] = [_leave_group] if code == 0 else []  # else others may not come here
+    # What the interpreter would do before it takes itself down; the first waits for threads that must end by
+    # themselves.
+    steps += [threading._shutdown, atexit._run_exitfuncs]  # type: ignore[attr-defined]
+    for step in steps:
+        try:
+            step()
+        except BaseException as error:  # the work is done all the same
+            print(f"{type(error).__name__} at the end: {error}", file=sys.stderr)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):  # none, broken, closed
             stream.flush()
     os._exit(code)
+
+
+def _leave_group() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -150,7 +150,8 @@ class ResumeHook(Hook):  # type: ignore[misc]
             mine["buffers"] = {name: buffer.cpu().clone() for name, buffer in runner.model.named_buffers()}
         ranks = dist.all_gather_object(mine)
         place = checkpoints.Place(runner.epoch, done)
-        self.saving = {"batches": done, "sampler_seed": loop.sampler_seed, "ranks": ranks}
+        sampler_seed = loop.dataloader.batch_sampler.sampler_seed
+        self.saving = {"batches": done, "sampler_seed": sampler_seed, "ranks": ranks}
         try:
             runner.save_checkpoint(runner.work_dir, place.name, by_epoch=False)
             self.watch.saved()
@@ -188,18 +189,12 @@ class Loop:
         """Whether a validation follows batch ``done`` (from 1)."""
         raise NotImplementedError
 
-    @property
-    def sampler_seed(self) -> int | None:
-        """The sampler's own seed, which may be another than the run's; None if it has none."""
-        seed = getattr(self.dataloader.batch_sampler.sampler, "seed", None)
-        return seed if isinstance(seed, int) else None
-
     def _begin(self, epoch: int, length: int) -> tuple[int, Iterator[Any]]:
         """How many of ``length`` batches are done, and the others, with everything as it was before them."""
         begun, self.hook.begun = self.hook.begun, None
         order = self.dataloader.batch_sampler
-        if begun and begun["sampler_seed"] is not None:
-            order.sampler.seed = begun["sampler_seed"]
+        if begun:
+            order.seed_sampler(begun["sampler_seed"])
         self.runner.call_hook("before_train_epoch")
         self.runner.model.train()
         done = begun["batches"] if begun else 0
@@ -297,7 +292,8 @@ class IterationLoop(Loop, IterBasedTrainLoop):  # type: ignore[misc]
         self.hook = hook
         for other in self.runner.hooks:
             if isinstance(other, LoggerHook):
-                other.log_metric_by_epoch = False  # which would be 0 for every validation
+                other.log_metric_by_epoch = False  # it would be 0 for every validation
+        self.runner.log_processor.by_epoch = False  # and all iterations would be of the first epoch
 
     def place(self, done: int) -> str:
         """Where the training is, in words."""
@@ -319,14 +315,14 @@ class IterationLoop(Loop, IterBasedTrainLoop):  # type: ignore[misc]
         if done and self.validates_after(done):  # whoever was interrupted after it had begun left no place
             self.runner.val_loop.run()
         for batch in itertools.islice(iterator, self.max_iters - done):
+            if getattr(self, "stop_training", False):
+                break
             self.runner.model.train()
             self.run_iter(batch)
             self._decide_current_val_interval()
             self.hook.between(self.runner, self, self.iter)
             if self.validates_after(self.iter):
                 self.runner.val_loop.run()
-            if getattr(self, "stop_training", False):
-                break
         self.runner.call_hook("after_train_epoch")
         self.runner.call_hook("after_train")
         return self.runner.model

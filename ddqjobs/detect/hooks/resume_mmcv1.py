@@ -57,7 +57,8 @@ class ResumeHook(Hook):  # type: ignore[misc]
 
     def before_run(self, runner: Any) -> None:
         """Take over the loop, and an earlier attempt's checkpoint."""
-        if not isinstance(runner, (EpochBasedRunner, IterBasedRunner)):
+        by_epochs = type(runner).train is EpochBasedRunner.train
+        if not by_epochs and type(runner).train is not IterBasedRunner.train:
             raise batches.CannotPosition(f"{type(runner).__name__}: {batches.OTHER_LOOPS}")
         work_dir = Path(runner.work_dir)
         given = (runner.meta or {}).get("seed")
@@ -73,7 +74,7 @@ class ResumeHook(Hook):  # type: ignore[misc]
         if not self.rank:
             self.progress = progress.Progress(work_dir, runner.iter)
         runner.save_checkpoint = self._guarded(runner.save_checkpoint)
-        if isinstance(runner, EpochBasedRunner):
+        if by_epochs:
             runner.train = lambda loader, **keys: self.epoch(runner, loader, keys)
         else:
             iteration = runner.train
@@ -102,10 +103,13 @@ class ResumeHook(Hook):  # type: ignore[misc]
 
     def iteration(self, runner: Any, train: Any, loader: Any, keys: dict[str, Any]) -> None:
         """One iteration of a training by iterations: IterBasedRunner.train, with our batches."""
+        other = self.passes is not None and self.passes.source is not loader
+        if other or not isinstance(loader, _Unbegun):
+            raise batches.CannotPosition(f"{type(runner).__name__} and its loaders: {batches.OTHER_LOOPS}")
         if self.passes is None:
             runner.data_loader = batches.positioned(loader._dataloader, self.rank, endless=True)
             iterator = self._batches(runner, checkpoints.Place(0, runner.iter), keys, True)
-            self.passes = Passes(runner.data_loader, iterator)
+            self.passes = Passes(loader, runner.data_loader, iterator)
         self.passes.epoch = runner.iter // max(1, len(self.passes))
         train(self.passes, **keys)
         self.between(runner, checkpoints.Place(0, runner.iter), f"at iteration {runner.iter}", end=False)
@@ -114,8 +118,8 @@ class ResumeHook(Hook):  # type: ignore[misc]
         """The batches after a place, if any are left, with everything as it was before them."""
         begun, self.begun = self.begun, None
         order = runner.data_loader.batch_sampler
-        if begun and begun["sampler_seed"] is not None:
-            order.sampler.seed = begun["sampler_seed"]
+        if begun:
+            order.seed_sampler(begun["sampler_seed"])
         order.seek(self.seed, place.epochs, place.batches)
         iterator = order.begin(runner.data_loader) if left else iter(())
         if begun:
@@ -152,7 +156,7 @@ class ResumeHook(Hook):  # type: ignore[misc]
             torch.distributed.all_gather_object(ranks, mine)
         else:
             ranks = [mine]
-        sampler_seed = getattr(runner.data_loader.batch_sampler.sampler, "seed", None)
+        sampler_seed = runner.data_loader.batch_sampler.sampler_seed
         state = {"batches": place.batches, "sampler_seed": sampler_seed, "seed": self.seed, "ranks": ranks}
         meta = {**(runner.meta or {}), "epoch": runner.epoch, "iter": runner.iter, KEY: state}
 
@@ -173,8 +177,10 @@ class ResumeHook(Hook):  # type: ignore[misc]
             count = len(state["ranks"])
             raise ValueError(f"{path} is of {count} processes, this training has {self.processes}")
         runner.resume(path, map_location="cpu")
+        # An IterBasedRunner does not take over what hooks keep there, the best score for one.
+        runner.meta = {**(runner.meta or {}), "hook_msgs": dict(meta.get("hook_msgs") or {})}
         runner.meta.pop(KEY, None)  # the logger writes the meta data into its file
-        for name, value in runner.meta.get("hook_msgs", {}).items():
+        for name, value in list(runner.meta["hook_msgs"].items()):
             if name in ("last_ckpt", "best_ckpt"):
                 runner.meta["hook_msgs"][name] = str(Path(runner.work_dir) / Path(value).name)
         self.begun, self.seed, self.unsettled = state, state["seed"], True
@@ -240,7 +246,9 @@ class _Unbegun(iter_based_runner.IterLoader):  # type: ignore[misc]
 
     def __next__(self) -> Any:
         if self.iter_loader is None:
-            with randomness.seeded(0):  # in which attempt it is begun must not be noticed
+            # In which attempt it is begun must not be noticed.
+            rank, _ = get_dist_info()
+            with randomness.seeded(randomness.sample_seed(torch.initial_seed(), 0, rank, -3, 0)):
                 self.iter_loader = iter(self._dataloader)
         return super().__next__()
 
@@ -251,8 +259,8 @@ iter_based_runner.IterLoader = _Unbegun
 class Passes:
     """Stands for mmcv's IterLoader: what IterBasedRunner takes its batches from."""
 
-    def __init__(self, loader: Any, iterator: Iterator[Any]) -> None:
-        self.loader, self.iterator, self.epoch = loader, iterator, 0
+    def __init__(self, source: Any, loader: Any, iterator: Iterator[Any]) -> None:
+        self.source, self.loader, self.iterator, self.epoch = source, loader, iterator, 0
 
     def __next__(self) -> Any:
         return next(self.iterator)
