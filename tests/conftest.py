@@ -1,5 +1,6 @@
 """Fixtures of several test files."""
 
+import os
 import signal
 from typing import Any
 
@@ -13,6 +14,9 @@ __all__ = ["cluster", "donau", "lab", "on_donau", "on_slurm", "place", "trivial"
 
 # A shell starts background commands with Ctrl-C ignored, and whatever we start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# A worker of pytest-xdist is told the size of a terminal that is not the one of our tests.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
 
 # With pytest-xdist one worker runs the cluster's tests from beginning to end, which mostly wait for its
 # timers, another the trainings, which mostly compute; the other files keep both busy to the end.

@@ -123,7 +123,7 @@ def test_train_without_last_validation(trained: Bench, capsys: pytest.CaptureFix
 
 def test_train_of_unknown_length(trained: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     trained.log(TRAIN, VAL, config="")
-    assert "how many epochs" in why(trained, capsys)
+    assert "no number of epochs" in why(trained, capsys)
 
 
 def test_void_claim(trained: Bench, capsys: pytest.CaptureFixture[str]) -> None:
