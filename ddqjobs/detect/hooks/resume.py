@@ -9,6 +9,7 @@ Works in any program that trains with mmengine's runner (0.6 to 0.10.7)::
 
 from __future__ import annotations
 
+import abc
 import copy
 import itertools
 import sys
@@ -173,7 +174,7 @@ class ResumeHook(Hook):  # type: ignore[misc]
         raise stopping.Stopped(f"{why}, {where}")
 
 
-class Loop:
+class Loop(abc.ABC):
     """What mmengine's two loops have in common here: they begin at any batch."""
 
     runner: Any
@@ -181,13 +182,13 @@ class Loop:
     hook: ResumeHook
     unsettled = False  # whether the first iteration of a process that goes on is still to come
 
+    @abc.abstractmethod
     def place(self, done: int) -> str:
         """Where the training is, in words."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def validates_after(self, done: int) -> bool:
         """Whether a validation follows batch ``done`` (from 1)."""
-        raise NotImplementedError
 
     def _begin(self, epoch: int, length: int) -> tuple[int, Iterator[Any]]:
         """How many of ``length`` batches are done, and the others, with everything as it was before them."""
