@@ -18,6 +18,7 @@ BOTH = (
     "test_detect_convert.py",
     "test_detect_training.py",
     "test_detect_align.py",
+    "test_detect_configuration.py",
 )
 # The new code is for mmdet 3.3.
 MODELS = (

@@ -15,7 +15,7 @@ _GLOBAL = re.compile(r"(?:Unsupported|Trying to load unsupported) (?:global|GLOB
 
 
 class CannotLoad(ValueError):
-    """A checkpoint could not be loaded; the message is one line."""
+    """A configuration, an option of it or a checkpoint could not be loaded; the message is one line."""
 
 
 def set_up() -> None:
@@ -80,24 +80,68 @@ def _history_method(owner: object, name: str) -> Any:
 def load_config(path: str, options: Sequence[str] = ()) -> Any:
     """Config (mmengine's, or with mmdet 2.x mmcv's) of a file, with ``key=value`` options merged.
 
-    Raises ValueError for an option without ``=`` and OSError for a missing file.
+    Raises CannotLoad for a file that is no Python and for an option that is none or that does not fit the
+    configuration, and OSError for a missing file.
     """
-    if generation() < 3:
-        from mmcv import Config, DictAction
-    else:
-        from mmengine.config import Config, DictAction
-
-    cfg = Config.fromfile(path)
-    merged = {}
-    for option in options:
-        key, equals, value = option.partition("=")
-        if not equals or not key:
-            raise ValueError(f"option {option!r}: expected key=value")
-        merged[key] = DictAction._parse_iterable(value)
-    cfg.merge_from_dict(merged)
+    cfg = _config(path)
+    merged = dict(_option(option) for option in options)
+    try:
+        cfg.merge_from_dict(merged)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise _misfit(path, options, error) from error
     if "LOCAL_RANK" in os.environ:  # started by torch.distributed.run
         cfg.launcher = "pytorch"
     return cfg
+
+
+def _config(path: str) -> Any:
+    if generation() < 3:
+        from mmcv import Config
+    else:
+        from mmengine.config import Config
+    try:
+        return Config.fromfile(path)
+    except SyntaxError as error:  # which names a file only in part of the cases
+        text = f" in {error.text.strip()!r}" if error.text else ""
+        where = f"{path}, or a configuration that it builds on, line {error.lineno}"
+        raise CannotLoad(f"{where}: {error.msg}{text}") from error
+
+
+def _option(option: str) -> tuple[str, Any]:
+    """Key and value of ``key=value``. Raises CannotLoad."""
+    if generation() < 3:
+        from mmcv import DictAction
+    else:
+        from mmengine.config import DictAction
+    key, equals, value = option.partition("=")
+    if not equals or not key:
+        raise CannotLoad(f"option {option!r}: expected key=value")
+    try:
+        # mmengine takes a dict for text, and one of several keys in a list for several texts.
+        if not value.lstrip("([").startswith(("{", "dict(")):
+            return key, DictAction._parse_iterable(value)
+    except (AssertionError, RecursionError):  # brackets that do not fit
+        pass
+    raise CannotLoad(
+        f"option {option!r}: a value is a number, a word, or a list like [1,2] or (1,[2,3]); set each key of "
+        "a dict by an option of its own, as model.neck.num_outs=4, or write a configuration file"
+    )
+
+
+def _misfit(path: str, options: Sequence[str], error: Exception) -> CannotLoad:
+    """What to say of options that could not be merged: the first one that cannot be merged alone."""
+    for option in options:
+        try:
+            _config(path).merge_from_dict(dict([_option(option)]))
+        except (AttributeError, KeyError, TypeError) as alone:
+            return CannotLoad(f"option {option!r} does not fit {path}: {_short(alone)}")
+    return CannotLoad(f"the options do not fit {path} together: {_short(error)}")
+
+
+def _short(error: Exception) -> str:
+    """The first sentence of an error, without the configuration that mmengine prints into it."""
+    text = str(error.args[0] if error.args else error).split(" You may set", 1)[0].splitlines()[0]
+    return text if len(text) <= 200 else text[:200] + "..."
 
 
 def prepare(cfg: Any) -> None:

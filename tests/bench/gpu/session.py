@@ -214,6 +214,8 @@ class Session:
             )
             self.submit("all-killed")
         attempts = sorted(p.name for p in self.attempt("all-killed").parent.iterdir())
+        if len(attempts) < 2:
+            raise RuntimeError("it was killed, and yet its first attempt is its only one")
         started = progress.read(self.attempt("all-killed", len(attempts)) / "work_dir")
         return {
             "killed at": at,
@@ -231,8 +233,11 @@ class Session:
             if self.left() < 30 or waiting.poll() is not None:
                 raise RuntimeError(f"it did not come to iteration {at}: {self.tail(run)}")
             time.sleep(0.05)
-        for pid in trainers(run):
+        found = trainers(run)
+        for pid in found:
             os.kill(pid, signal.SIGKILL)
+        if not found:
+            raise RuntimeError(f"no process of {run} was found to kill")
         return seen.end
 
     def one(self) -> dict[str, Any]:
@@ -271,17 +276,19 @@ def variables() -> dict[str, str]:
 
 
 def trainers(run: str) -> list[int]:
-    """Processes of a run's training that a launcher has given a rank."""
+    """Processes of a run's training: not the script that waits for them, nor the launcher of several."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             environment = (folder / "environ").read_bytes().split(b"\0")
+            words = (folder / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
         ours = any(
             v.startswith(b"DDQJOBS_RUN_DIR=") and v.endswith(f"/runs/{run}".encode()) for v in environment
         )
-        if ours and any(v.startswith(b"LOCAL_RANK=") for v in environment):
+        several = any(v.startswith(b"LOCAL_RANK=") for v in environment)
+        if ours and (several or words[1:3] == [b"-m", b"ddqjobs.detect.train"]):
             found.append(int(folder.name))
     return found
 

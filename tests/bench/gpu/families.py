@@ -1,0 +1,98 @@
+"""Whether each of DDQ's models repeats on this GPU, at full size, and what an iteration takes.
+
+    python -m tests.bench.gpu.families OUT.json [ITERATIONS [NAME ...]]
+
+``ddqjobs.detect.align repeat`` with ``randomness.deterministic=True``: an operator without a deterministic
+form stops a training, and its name is in the result. Two images of 1333x800 and seven boxes each, random
+weights, seed 7. ``BENCH_TINY=1`` is the rehearsal on a machine without a GPU.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from ddqjobs.detect import logs
+from tests.bench.gpu import __main__ as bench
+from tests.bench.gpu import data
+
+REPO = Path(__file__).resolve().parents[3]
+OURS = REPO / "experiments" / "configs" / "ddq"
+FAMILIES = {
+    "fcn": OURS / "ddq-fcn_r50_8xb2-12e_coco.py",
+    "rcnn": OURS / "ddq-rcnn_r50_8xb2-12e_coco.py",
+    "detr-5scale": Path(bench.configs()) / "ddq" / "ddq-detr-5scale_r50_8xb2-12e_coco.py",
+    "detr-swin": Path(bench.configs()) / "ddq" / "ddq-detr-4scale_swinl_8xb2-30e_coco.py",
+}
+SIZE = "(333,200)" if os.environ.get("BENCH_TINY") else "(1333,800)"
+
+
+_TRAINING = """
+_base_ = {base!r}
+pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="LoadAnnotations", with_bbox=True),
+    dict(type="Resize", scale={size}, keep_ratio=True),
+    dict(type="PackDetInputs"),
+]
+model = dict(backbone=dict(init_cfg=None))
+dataset = dict(
+    _delete_=True, type="CocoDataset", data_root={folder!r}, ann_file="train.json", data_prefix=dict(img="")
+)
+train_dataloader = dict(batch_size=2, num_workers=4, dataset=dict(pipeline=pipeline, **dataset))
+val_cfg = None
+val_dataloader = None
+val_evaluator = None
+default_hooks = dict(checkpoint=dict(interval=-1, save_last=False))
+randomness = dict(seed=7, deterministic=True)
+speed = {speed}
+"""
+
+
+def configuration(name: str, folder: Path) -> str:
+    """A model's own configuration, training on the data in ``folder``."""
+    speed = name.startswith("detr")
+    return _TRAINING.format(base=str(FAMILIES[name]), size=SIZE, folder=f"{folder}/", speed=speed)
+
+
+def repeat(name: str, iterations: int, scratch: Path) -> dict[str, Any]:
+    """Both trainings of a model: equal or not; seconds and MiB of the first."""
+    config, work = scratch / f"{name}.py", scratch / name
+    config.write_text(configuration(name, scratch / "data"))
+    argv = [sys.executable, "-m", "ddqjobs.detect.align", "repeat", str(config)]
+    argv += ["--iterations", str(iterations), "--work-dir", str(work), "--out", str(scratch / f"{name}.json")]
+    code, seconds = bench.run(argv, scratch / f"{name}.log")
+    result: dict[str, Any] = {"code": code, "wall_s": round(seconds, 1)}
+    text = (scratch / f"{name}.log").read_text()
+    try:
+        found = json.loads((scratch / f"{name}.json").read_text())
+        result.update(bit_equal=found["bit_equal"], terms=len(found["terms"]), **found["metrics"])
+        rows = logs.read(work / "first").train
+        steady = rows[len(rows) // 2 :]
+        result["s"] = statistics.median(row.values["time"] for row in steady)
+        result["peak MiB"] = max(row.values.get("memory", 0) for row in rows)
+    except (OSError, ValueError, KeyError, statistics.StatisticsError) as error:
+        result["error"], result["tail"] = str(error), text[-2500:]
+    return result
+
+
+def main() -> None:
+    """All models, or those that are named; a failure is a result too."""
+    out, words = Path(sys.argv[1]).absolute(), sys.argv[2:]
+    iterations, names = int(words[0]) if words else 50, words[1:] or list(FAMILIES)
+    scratch = Path(os.environ.get("BENCH_SCRATCH", str(out.parent / "scratch"))).absolute() / "families"
+    scratch.mkdir(parents=True, exist_ok=True)
+    data.write(scratch / "data", 2 * (iterations + 1))
+    found = {}
+    for name in names:
+        found[name] = repeat(name, iterations, scratch)
+        print(name, json.dumps(found[name]), flush=True)
+        out.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
