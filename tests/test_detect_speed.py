@@ -8,6 +8,10 @@ element-wise results not to depend on the tensor's length, that length has to be
 from __future__ import annotations
 
 import copy
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +120,58 @@ def test_predictions_have_the_bits_of_mmdet(models: tuple[Any, Any], batch: Any)
         assert all(torch.equal(a[key], b[key]) for key in ("bboxes", "scores", "labels"))
 
 
+_OF_SEVERAL = """
+import os, sys
+import torch
+import test_detect_speed as here
+here.runtime.set_up()
+rank = int(os.environ["RANK"])
+torch.distributed.init_process_group("gloo")
+batch = here.BATCHES[int(sys.argv[1 + rank])]
+logs = []
+for fast in (False, True):
+    torch.manual_seed(3)
+    one = here.model(fast)
+    torch.manual_seed(11)
+    logs.append(one.parse_losses(one.loss(here.images(batch), here.samples(batch)))[1])
+differ = [n for n in logs[0] if not torch.equal(logs[0][n].reshape(()), logs[1][n].reshape(()))]
+os.write(1, f"{rank} of {torch.distributed.get_world_size()} differ in {differ}\\n".encode())
+"""
+
+
+@pytest.mark.parametrize("batches", [(0, 4), (0, 3), (3, 3)])
+def test_processes_of_which_some_have_no_box_in_their_batch(batches: tuple[int, int]) -> None:
+    """Each of two processes has the losses of mmdet's two."""
+    paths = [str(Path(__file__).parent.parent), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    known = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    argv = [sys.executable, "-W", "ignore", "-c", _OF_SEVERAL, *map(str, batches)]
+    ranks = [
+        subprocess.Popen(
+            argv,
+            env={**os.environ, **known, "RANK": str(rank), "PYTHONPATH": os.pathsep.join(paths)},
+            text=True,
+            stdout=subprocess.PIPE,
+        )
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=240)[0] for process in ranks]
+    for rank, text in enumerate(said):
+        assert f"{rank} of 2 differ in []" in text
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_batch_without_boxes_under_autocast(models: tuple[Any, Any]) -> None:
+    """The head stays in float32 there too: on a GPU its cross entropy refuses anything else."""
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = models[1].loss(images(BATCHES[3]), samples(BATCHES[3]))
+    assert {
+        t.dtype for value in losses.values() for t in (value if isinstance(value, list) else [value])
+    } == {torch.float32}
+
+
 def optimizers() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     from mmengine.optim import build_optim_wrapper
 
@@ -164,6 +220,62 @@ def test_state_of_other_settings_is_refused() -> None:
     state["param_groups"][3]["weight_decay"] = 0.5
     with pytest.raises(ValueError, match="other settings"):
         merged[1].load_state_dict(state)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("first", [0, 1])
+def test_schedules_go_on_when_a_training_gets_or_loses_merged_groups(first: int) -> None:
+    """Cosine annealing computes from the first value of each group."""
+    from mmengine.optim.scheduler import CosineAnnealingLR
+
+    from ddqjobs.detect.speed import groups
+
+    rates = []
+    for second in (first, 1 - first):
+        pairs = optimizers()
+        schedules = [CosineAnnealingLR(wrapper, T_max=4, begin=0, end=100) for _, wrapper in pairs]
+        for _ in range(3):
+            pairs[first][1].optimizer.step()
+            schedules[first].step()
+        states = copy.deepcopy((pairs[first][1].state_dict(), schedules[first].state_dict()))
+        one, wrapper = pairs[second]
+        groups.fit_schedulers([states[1]], wrapper)
+        wrapper.load_state_dict(states[0])
+        schedules[second].load_state_dict(states[1])
+        for _ in range(6):
+            wrapper.optimizer.step()
+            schedules[second].step()
+        rate = {id(p): g["lr"] for g in wrapper.optimizer.param_groups for p in g["params"]}
+        rates.append([rate[id(p)] for p in one.parameters()])
+    assert rates[0] == rates[1]
+    assert len(set(rates[0])) == 2
+    with pytest.raises(ValueError, match="values of 7 groups of parameters, the optimizer has"):
+        groups.fit_schedulers([{"base_values": [0.1] * 8}], wrapper)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (
+            ["model.bbox_head.loss_bbox.type=SmoothL1Loss"],
+            "loss_bbox is SmoothL1Loss, the fast form .* L1Loss",
+        ),
+        (["model.bbox_head.loss_iou.type=CIoULoss"], "loss_iou is CIoULoss, the fast form .* GIoULoss"),
+        (
+            ["optim_wrapper.constructor=LearningRateDecayOptimizerConstructor"],
+            "no fast form of LearningRateDecayOptimizerConstructor",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_the_fast_form_does_not_compute_is_refused(options: list[str], why: str) -> None:
+    def build() -> None:
+        cfg = runtime.load_config(CONFIG, ["speed=True", *options])
+        speed.configure(cfg)
+        runtime.build_model(cfg)
+
+    with pytest.raises(speed.NoFastForm, match=why):
+        build()
 
 
 def test_model_without_a_fast_form_is_refused() -> None:

@@ -19,6 +19,7 @@ BOTH = (
     "test_detect_training.py",
     "test_detect_align.py",
     "test_detect_configuration.py",
+    "test_detect_determinism.py",
 )
 # The new code is for mmdet 3.3.
 MODELS = (

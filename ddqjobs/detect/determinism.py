@@ -1,22 +1,56 @@
 """What ``randomness.deterministic=True`` needs beside mmengine's own part, and flags that decide rounding.
 
 mmengine calls ``torch.use_deterministic_algorithms(True)``: an operator without a deterministic form stops
-the run
-with its name. That holds for torch's operators; deformable attention, nms and the focal loss of compiled
-mmcv are
-none of torch's, so a deterministic run refuses the one that adds atomically.
+the run with its name. That holds for torch's operators, and those of compiled mmcv are none: on a GPU a
+deterministic run takes this project's in place of those that it has, and the others whose gradients add
+atomically stop the run with their names too.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
+import importlib.util
 import os
-from typing import Any
+from typing import Any, Callable
 
 WORKSPACE = ":4096:8"  # cuBLAS: without it, sums over several streams vary
+# Of mmcv 2.1.0, whose gradients add atomically (its .cuh files below ops/csrc/common/cuda): here there are
+# deterministic ones,
+_OURS = {
+    "ms_deform_attn_forward": "deformable_attention",
+    "ms_deform_attn_backward": "deformable_attention",
+    "roi_align_forward": "roi_align",
+    "roi_align_backward": "roi_align",
+}
+# and here there are none.
+_ATOMIC = (
+    "assign_score_withk_backward",
+    "bezier_align_backward",
+    "border_align_backward",
+    "carafe_naive_backward",
+    "chamfer_distance_backward",
+    "deform_conv_backward_input",
+    "deform_roi_pool_backward",
+    "dynamic_point_to_voxel_backward",
+    "gather_points_backward",
+    "group_points_backward",
+    "indice_conv_backward",
+    "modulated_deform_conv_backward",
+    "prroi_pool_backward",
+    "prroi_pool_coor_backward",
+    "riroi_align_rotated_backward",
+    "roi_align_rotated_backward",
+    "roi_pool_backward",
+    "roiaware_pool3d_backward",
+    "rotated_feature_align_backward",
+    "stack_group_points_backward",
+    "three_interpolate_backward",
+)
 
 
-class NotDeterministic(ValueError):
-    """A deterministic run would use an operator that is not; the message is one line."""
+class NotDeterministic(RuntimeError):
+    """A deterministic run uses an operator that is not; the message is one line with its name."""
 
 
 def prepare(cfg: Any) -> str:
@@ -24,8 +58,6 @@ def prepare(cfg: Any) -> str:
 
     ``tf32 = dict(matmul=False, cudnn=True)`` (torch's defaults since 1.12; torch before has both on) is set
     explicitly in deterministic runs and wherever the configuration has it.
-
-    Raises NotDeterministic if the run would use mmcv's compiled deformable attention on a GPU.
     """
     deterministic = bool((cfg.get("randomness") or {}).get("deterministic"))
     if deterministic:
@@ -44,27 +76,62 @@ def prepare(cfg: Any) -> str:
         if utilities is not None:
             # Filling fresh memory costs time and hides nothing: operators write what they return.
             utilities.fill_uninitialized_memory = False
-        _refuse_atomics(cfg)
         said.append(f"deterministic, cuBLAS workspace {os.environ['CUBLAS_WORKSPACE_CONFIG']}")
+        if torch.cuda.is_available() and (replaced := _compiled_operators()):
+            said.append(f"in place of compiled mmcv's: {', '.join(replaced)}")
     return "; ".join(said)
 
 
-def _refuse_atomics(cfg: Any) -> None:
-    import torch
-
+def _compiled_operators() -> list[str]:
+    """See :func:`replace`, for compiled mmcv, if it is here."""
     from . import ops
 
-    if not torch.cuda.is_available() or ops.install() or cfg.get("speed"):
-        return
-    if (
-        "MultiScaleDeformableAttention" in str(cfg.model)
-        or "Deformable" in str(cfg.model)
-        or "DDQDETR" in str(cfg.model)
-    ):
-        raise NotDeterministic(
-            "deterministic=True: the gradient of mmcv's compiled deformable attention adds atomically and "
-            "differs from run to run; set speed=True, or use an environment with mmcv-lite"
-        )
+    if ops.install() or importlib.util.find_spec("mmcv") is None:
+        return []
+    return replace(importlib.import_module(ops.NAME))
+
+
+def replace(extension: Any) -> list[str]:
+    """Put deterministic operators in the place of those of ``extension`` (mmcv's compiled module) for tensors
+    on a GPU; their names. Others that add atomically raise NotDeterministic there."""
+    replaced = []
+    for name, module in _OURS.items():
+        if hasattr(extension, name):
+            setattr(
+                extension, name, _on_gpu(getattr(extension, name), functools.partial(_ours, name, module))
+            )
+            replaced.append(name)
+    for name in _ATOMIC:
+        if hasattr(extension, name):
+            setattr(extension, name, _on_gpu(getattr(extension, name), functools.partial(_refuse, name)))
+    return replaced
+
+
+def _on_gpu(compiled: Callable[..., Any], instead: Callable[..., Any]) -> Callable[..., Any]:
+    """``compiled``, but ``instead`` where a tensor is on a GPU."""
+    compiled = getattr(compiled, "compiled", compiled)  # replaced before
+
+    def operator(*args: Any, **kwargs: Any) -> Any:
+        way = instead if any(getattr(a, "is_cuda", False) for a in (*args, *kwargs.values())) else compiled
+        return way(*args, **kwargs)
+
+    operator.compiled = compiled  # type: ignore[attr-defined]
+    return operator
+
+
+def _ours(name: str, module: str, *args: Any, **kwargs: Any) -> Any:
+    try:
+        found = importlib.import_module(f".ops.{module}", __package__)
+    except ImportError:  # no Triton
+        return _refuse(name)
+    return getattr(found, name)(*args, **kwargs)
+
+
+def _refuse(name: str, *_: Any, **__: Any) -> Any:
+    raise NotDeterministic(
+        f"deterministic=True: {name} of compiled mmcv adds to its gradients atomically on a GPU and differs "
+        "from run to run; train without that operator, or without the flag"
+    )
 
 
 def _on(flag: bool) -> str:

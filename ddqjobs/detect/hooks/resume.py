@@ -23,6 +23,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, loops
 
 from ddqjobs.detect import batches, checkpoints, claim, files, progress, randomness, runtime, stopping
+from ddqjobs.detect.speed import groups
 
 KEY = "ddqjobs"  # of what a checkpoint holds beside mmengine's own
 _AMP_PATIENCE = 20  # iterations in a row without a finite loss, where a loss scaler may find its scale
@@ -93,6 +94,12 @@ class ResumeHook(Hook):  # type: ignore[misc]
             moved = Path(runner.work_dir) / Path(value).name if isinstance(value, str) else None
             if moved is not None and (name == "last_ckpt" or name.startswith("best_ckpt")):
                 info[name] = str(moved)
+        states = checkpoint.get("param_schedulers")
+        if isinstance(states, list):  # of one optimizer
+            try:
+                groups.fit_schedulers(states, runner.optim_wrapper)
+            except ValueError as error:
+                raise runtime.CannotLoad(f"{runner._load_from}: {error}") from error
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         """Put our part into a checkpoint to go on from; those of other hooks stay as they are."""

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from . import deformable_few_kernels as few
 from . import deformable_kernels as kernels
+from .device import on_its_device
 
 Shapes = Tuple[Tuple[int, int], ...]
 _KNOWN = "_ddqjobs_levels"
@@ -70,6 +71,7 @@ def remember(spatial_shapes: Tensor, shapes: Sequence[Sequence[int]]) -> Levels:
     return levels
 
 
+@on_its_device
 def forward(value: Tensor, levels: Levels, location: Tensor, weight: Tensor) -> Tensor:
     """Weighted sums of bilinear samples.
 
@@ -120,6 +122,7 @@ def backward(
     return _backward(value, levels, location, weight, grad_out.contiguous())
 
 
+@on_its_device
 def _backward(
     value: Tensor, levels: Levels, location: Tensor, weight: Tensor, grad_out: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,6 +7,7 @@ import triton.language as tl
 from torch import Tensor
 
 from . import focal_loss
+from .device import on_its_device
 
 _BLOCK = 1024
 
@@ -64,11 +65,12 @@ def sigmoid_focal_loss_backward(
     return _launch(input, target, grad_input, gamma, alpha, True)
 
 
+@on_its_device
 def _launch(input: Tensor, target: Tensor, out: Tensor, gamma: float, alpha: float, backward: bool) -> None:
     if input.numel():
         loss_kernel[(triton.cdiv(input.numel(), _BLOCK),)](
             input,
-            target,
+            target.contiguous(),
             out,
             input.numel(),
             input.shape[1],

@@ -11,6 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .device import on_its_device
+
 _BITS = 32
 
 
@@ -92,6 +94,7 @@ def greedy_kernel(
             tl.debug_barrier()
 
 
+@on_its_device
 def keep_sorted(
     boxes: Tensor, order: Tensor, alive: Tensor, threshold: float, offset: int, most: int
 ) -> tuple[Tensor, Tensor]:

@@ -14,16 +14,25 @@ from __future__ import annotations
 
 from typing import Any
 
+_CONSTRUCTORS = ("DefaultOptimWrapperConstructor", "MergedGroupsConstructor")
+
+
+class NoFastForm(ValueError):
+    """A configuration that says ``speed`` has a part without a fast form; the message is one line."""
+
 
 def configure(cfg: Any) -> None:
-    """Change a configuration that says ``speed`` in place. Raises ValueError for a model that has no fast
-    form."""
+    """Change a configuration that says ``speed`` in place. Raises NoFastForm for a model or an optimizer's
+    constructor."""
     if not cfg.get("speed"):
         return
     if cfg.model.type not in ("DDQDETR", "FastDDQDETR"):
-        raise ValueError(f"speed: there is no fast form of {cfg.model.type}, only of DDQDETR")
+        raise NoFastForm(f"speed: there is no fast form of {cfg.model.type}, only of DDQDETR")
     from . import detector, groups  # noqa: F401  (registers them)
 
     cfg.model.type = "FastDDQDETR"
     if cfg.get("optim_wrapper"):
-        cfg.optim_wrapper.constructor = "MergedGroupsConstructor"
+        constructor = cfg.optim_wrapper.get("constructor", _CONSTRUCTORS[0])
+        if constructor not in _CONSTRUCTORS:
+            raise NoFastForm(f"speed: there is no fast form of {constructor}, only of {_CONSTRUCTORS[0]}")
+        cfg.optim_wrapper.constructor = _CONSTRUCTORS[1]

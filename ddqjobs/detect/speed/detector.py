@@ -15,9 +15,10 @@ from torch import Tensor
 
 from ddqjobs.detect.ops.distinct import distinct
 
+from . import NoFastForm
 from .attention import FastDeformableAttention
 from .decoder import FastDecoder
-from .losses import FastHead
+from .losses import FastHead, check_losses
 from .queries import FastQueryGenerator
 
 
@@ -54,7 +55,8 @@ class FastDDQDETR(DDQDETR):  # type: ignore[misc]
         for module in self.modules():
             module.__class__ = _FAST.get(type(module), type(module))
         if self.dqs_cfg.get("type") != "nms" or set(self.dqs_cfg) - {"type", "iou_threshold"}:
-            raise ValueError(f"FastDDQDETR selects by plain nms; dqs_cfg is {dict(self.dqs_cfg)}")
+            raise NoFastForm(f"speed: FastDDQDETR selects by plain nms; dqs_cfg is {dict(self.dqs_cfg)}")
+        check_losses(self.bbox_head)
 
     def pre_transformer(self, mlvl_feats: Sequence[Tensor], batch_data_samples: Any = None) -> Any:
         """As mmdet's; notes the levels' shapes."""

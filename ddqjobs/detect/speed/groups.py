@@ -32,6 +32,7 @@ class MergedGroupsConstructor(DefaultOptimWrapperConstructor):  # type: ignore[m
         if len(single) < len(optimizer.param_groups) or len(single) < 3:
             return wrapper  # not mmengine's layout of one group per parameter, or nothing to merge
         layout = Layout(optimizer.param_groups)
+        optimizer.layout = layout
         optimizer.param_groups[:] = layout.merged(optimizer.param_groups)
         optimizer.register_state_dict_post_hook(lambda _, state: layout.split(state))
         optimizer.register_load_state_dict_pre_hook(lambda _, state: layout.join(state))
@@ -39,6 +40,36 @@ class MergedGroupsConstructor(DefaultOptimWrapperConstructor):  # type: ignore[m
         wrapper.__class__ = _in_model_order(type(wrapper))
         wrapper.clip_groups = in_order
         return wrapper
+
+
+def fit_schedulers(states: Sequence[Any], wrapper: Any) -> None:
+    """Change states of mmengine's schedulers to the groups of an optimizer's wrapper: those of a training
+    with merged groups to single ones, or the other way round.
+
+    A scheduler keeps the first value of each group, and takes one after the other. mmengine adds the
+    optimizer's own as one more group.
+
+    Raises ValueError for states of other groups.
+    """
+    optimizer = wrapper.optimizer
+    count, more = len(optimizer.param_groups), len(wrapper.param_groups) - len(optimizer.param_groups)
+    merged = getattr(optimizer, "layout", None)
+    layout = merged or Layout(optimizer.param_groups)
+    if merged:
+        other, places = len(layout.parameters), [members[0] for members in layout.members]
+    else:
+        at = {n: at for at, members in enumerate(layout.members) for n in members}
+        other, places = len(layout.members), [at[n] for n in range(count)]
+    for state in states:
+        values = state.get("base_values")
+        if values is None or len(values) == count + more:
+            continue
+        if len(values) != other + more:
+            raise ValueError(
+                f"a scheduler's state has the values of {len(values) - more} groups of parameters, the "
+                f"optimizer has {count}"
+            )
+        state["base_values"] = [values[n] for n in places] + values[other:]
 
 
 class _Groups:

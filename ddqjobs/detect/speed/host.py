@@ -23,6 +23,17 @@ def fetch(tensors: Sequence[Tensor]) -> list[Any]:
     return [part.view(t.shape).numpy() for part, t in zip(parts, tensors)]
 
 
+def everywhere(flag: bool, device: Any) -> bool:
+    """Whether ``flag`` holds in every process of the training."""
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return flag
+    if torch.distributed.get_world_size() == 1:
+        return flag
+    all_of_them = put([float(flag)], torch.float32, device)
+    torch.distributed.all_reduce(all_of_them, torch.distributed.ReduceOp.MIN)
+    return bool(all_of_them.item())
+
+
 def over(sums: Tensor, value: Tensor) -> Tensor:
     """``sums / value.item()`` to the last bit, without asking for the item.
 

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from mmdet.models.dense_heads import DDQDETRHead
+from mmdet.models.losses import FocalLoss, GIoULoss, L1Loss, QualityFocalLoss
 from mmdet.models.losses import focal_loss as mmdet_focal
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_overlaps
 from mmdet.utils import reduce_mean
 from torch import Tensor
 
-from . import host, matching
+from . import NoFastForm, host, matching
 
 _EPS = torch.finfo(torch.float32).eps  # as in mmdet's weight_reduce_loss
 _ALIGN = 4  # rows; a group of rows that begins at a multiple of four begins at a multiple of 16 bytes
@@ -40,23 +41,13 @@ class FastHead(DDQDETRHead):  # type: ignore[misc]
         aux_enc_outputs_coord: Tensor,
     ) -> dict[str, Any]:
         """Losses by mmdet's names and in its order (their sum depends on it)."""
-        if not any(len(s.gt_instances.labels) for s in batch_data_samples):
-            # No box in the batch: rare, and mmdet has branches of its own for it.
-            losses: dict[str, Any] = super().loss(
-                hidden_states,
-                references,
-                enc_outputs_class,
-                enc_outputs_coord,
-                batch_data_samples,
-                dn_meta,
-                aux_enc_outputs_class,
-                aux_enc_outputs_coord,
-            )
-            return losses
-        device = hidden_states.device.type
+        some = any(len(s.gt_instances.labels) for s in batch_data_samples)
+        # No box in the batch: rare, and mmdet has branches of its own for it. Processes sum in the order in
+        # which each way asks them to, so all go one way.
+        way = self._all_losses if host.everywhere(some, hidden_states.device) else super().loss
         # Under autocast the head stays in float32, as binary cross entropy of probabilities must.
-        with torch.autocast(device, enabled=False):
-            return self._all_losses(
+        with torch.autocast(hidden_states.device.type, enabled=False):
+            losses: dict[str, Any] = way(
                 hidden_states.float(),
                 [r.float() for r in references],
                 enc_outputs_class.float(),
@@ -66,6 +57,7 @@ class FastHead(DDQDETRHead):  # type: ignore[misc]
                 aux_enc_outputs_class.float(),
                 aux_enc_outputs_coord.float(),
             )
+            return losses
 
     def _all_losses(
         self,
@@ -97,6 +89,21 @@ class FastHead(DDQDETRHead):  # type: ignore[misc]
         noisy = _denoising_losses(self, scores[:, :, :first], boxes[:, :, :first], truth, dn_meta)
         auxiliary = _dense_losses(self.aux_loss_for_dense, many, truth, dense_pairs, metrics)
         return _named(plain, noisy, auxiliary)
+
+
+def check_losses(head: Any) -> None:
+    """Raise NoFastForm for a loss that is not the one of DDQ DETR, which this module computes."""
+    auxiliary = head.aux_loss_for_dense
+    for where, loss, wanted in (
+        ("loss_cls", head.loss_cls, FocalLoss),
+        ("loss_bbox", head.loss_bbox, L1Loss),
+        ("loss_iou", head.loss_iou, GIoULoss),
+        ("the dense queries' loss_cls", auxiliary.loss_cls, QualityFocalLoss),
+        ("the dense queries' loss_bbox", auxiliary.loss_bbox, GIoULoss),
+    ):
+        if type(loss) is not wanted:
+            name = type(loss).__name__
+            raise NoFastForm(f"speed: {where} is {name}, the fast form of DDQDETR has {wanted.__name__} only")
 
 
 class _Queries(NamedTuple):
