@@ -37,11 +37,13 @@ INFRASTRUCTURE = frozenset(
 
 STOPPED = 75  # the task saved and ended because it was asked to
 
-# Exit codes of the launch script itself (templates/base.sh.j2; sysexits.h where it has one).
+# Exit codes of the launch script itself (templates/base.sh.j2; sysexits.h where it has one). A task may end
+# with any of them and mean something else.
 EXIT_CODES: dict[int, tuple[FailureClass, str]] = {
     66: (FailureClass.DATA, "an input is missing"),
     69: (FailureClass.ENVIRONMENT, "the environment's interpreter is missing"),
     70: (FailureClass.NO_PRODUCT, "it exited 0 without leaving its product"),
+    71: (FailureClass.TIMEOUT, f"ended with code {STOPPED}, and without a new checkpoint"),
     STOPPED: (FailureClass.TIMEOUT, "stopped before its time limit or by preemption"),
     77: (FailureClass.CANCELLED, "its ticket was voided before it started"),
     78: (FailureClass.CODE, "the code tree has changed since the run was submitted"),
@@ -86,27 +88,31 @@ _KILLED_RANK = re.compile(r"^ *exitcode +: -9 |Signal 9 \(SIGKILL\) received by 
 
 
 def classify(exit_code: int, log_tail: str) -> tuple[FailureClass, str]:
-    """(class, reason in words) of an attempt that ended with a non-zero ``exit_code``.
+    """(class, reason in words) of a task that ended with a non-zero ``exit_code``.
 
-    Codes above 128 are signals (bash); 137 is the kernel's or a scheduler's KILL.
+    137 is the kernel's or a scheduler's KILL.
     """
-    if exit_code in EXIT_CODES:
-        return EXIT_CODES[exit_code]
-    # What the job says when it looks for the product of a task that failed is no reason.
-    log_tail = re.sub(r"^product: none: .*\n?", "", log_tail, flags=re.MULTILINE)
+    # What the job says when it looks for the product of a task that failed is no reason. The task may have
+    # left its last line open.
+    log_tail = re.sub(r"product: none: .*\n?", "\n", log_tail)
     for failure, begin, pattern in _PATTERNS:
         match = list(re.finditer(rf"^.*(?:{pattern}).*$", log_tail[-8192:], re.MULTILINE))
         if match:
             return failure, f"{begin}exit {exit_code}: {match[-1][0].strip()[:160]}"
     if exit_code == 137 or _KILLED_RANK.search(log_tail[-8192:]):
         return FailureClass.UNKNOWN, "killed (signal 9): out of memory, or ended by the system"
-    if exit_code > 128:
+    if by_signal(exit_code):
         return FailureClass.UNKNOWN, signal_words(exit_code)
     lines = [line.strip() for line in log_tail.splitlines() if line.strip()]
     last = f": {lines[-1][:160]}" if lines else ""
     return FailureClass.CODE, f"exit {exit_code}{last}"
 
 
+def by_signal(exit_code: int) -> bool:
+    """Whether bash means a signal by it: 129 to 159. ``sys.exit(-1)`` is 255."""
+    return 128 < exit_code <= 128 + 31
+
+
 def signal_words(exit_code: int) -> str:
-    """``"ended by signal 15"`` for an exit code above 128."""
+    """``"ended by signal 15"`` for an exit code that means a signal."""
     return f"ended by signal {exit_code - 128}"

@@ -139,5 +139,6 @@ class History:
         # Two terminals may find the same failure; the later record must not undo a retry in between.
         if ticket is not None and (before is None or (before.product is None and r.product is not None)):
             ticket.finished = r
+            ticket.node = ticket.node or r.node  # it may end before the scheduler was asked where it runs
         if r.product is not None:
             self.runs.setdefault(r.run, RunHistory()).done = r

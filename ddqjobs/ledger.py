@@ -83,6 +83,7 @@ class Finished(Record, frozen=True, kw_only=True):
     attempts: int = 0
     progress: int = 0  # how far the newest checkpoint is (evidence.progress)
     note: str = ""
+    node: str = ""  # where the last attempt ran, by its own word
     started_at: float | None = None
     ended_at: float | None = None
 
@@ -200,9 +201,14 @@ class Ledger:
     def _decode(self, segment: str, before: int, lines: Iterable[bytes]) -> Iterable[AnyRecord]:
         for number, line in enumerate(lines, start=before + 1):
             try:
-                yield _DECODER.decode(line)
+                record = _DECODER.decode(line)
             except (msgspec.MsgspecError, UnicodeDecodeError):
                 self.unreadable.append(f"{segment}:{number}")
+                continue
+            if isinstance(record, Intent) and len(record.runs) != len(record.digests):
+                self.unreadable.append(f"{segment}:{number}")
+            else:
+                yield record
 
     @property
     def exists(self) -> bool:

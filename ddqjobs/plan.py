@@ -112,6 +112,13 @@ def _active(run: Run, story: RunHistory, ticket: Ticket) -> PlannedRun:
     )
 
 
+def stray(ticket: Ticket, story: RunHistory, experiment: str) -> PlannedRun:
+    """A run that is active, and of which only the name is known: the experiment no longer has it."""
+    task = ticket.run.partition(".")[0]
+    run = Run(name=ticket.run, experiment=experiment, task=task, kind=TaskKind.SMOKE, optional=True)
+    return _active(run, story, ticket)
+
+
 def _clock(at: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
@@ -158,8 +165,9 @@ def _failed(run: Run, story: RunHistory) -> PlannedRun | None:
     kind = last.failure or FailureClass.UNKNOWN
     same = [f for f in failures if f.failure is last.failure]
     budget = BUDGETS.get(kind, 0)
-    # Only trainings leave checkpoints by which progress can be told.
-    told = run.kind is TaskKind.TRAIN
+    # Progress is told by checkpoints, which trainings leave. Others begin anew: what a time limit was too
+    # short for twice it is too short for.
+    told = run.kind is TaskKind.TRAIN or kind is FailureClass.TIMEOUT
     stuck = told and len(same) > 1 and same[-1].progress <= same[-2].progress
     words = f"{kind.value}: {last.reason}"
     if len(same) <= budget and not stuck:

@@ -351,6 +351,10 @@ class Project:
         renderer = Renderer([root / "templates" for root in self.catalog.files.roots])
         return environment_node.run(make_scheduler(site, self.root), site, renderer, job, say)
 
+    def with_strays(self, plan: Plan, *, site: str | None = None) -> Plan:
+        """A plan with the active runs that its experiment no longer has."""
+        return msgspec.structs.replace(plan, runs=(*plan.runs, *self._of(plan, site).strays()))
+
     def cancel(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> list[str]:
         """Cancels the active ones among runs; returns their names. Raises SchedulerError."""
         workspace = self._of(plan, site)

@@ -16,7 +16,17 @@ from ddqjobs.claims import Claims, Tickets
 from ddqjobs.errors import DdqjobsError, StateError
 from ddqjobs.history import History, Ticket
 from ddqjobs.ledger import AnyRecord, Finished, Ledger, Observed, Submitted, Voided
-from ddqjobs.model import IN_QUEUE, Attempt, FailureClass, JobState, Observation, Plan, Product, Run
+from ddqjobs.model import (
+    IN_QUEUE,
+    Attempt,
+    FailureClass,
+    JobState,
+    Observation,
+    Plan,
+    PlannedRun,
+    Product,
+    Run,
+)
 from ddqjobs.process import alive, myself
 from ddqjobs.schedulers.base import Scheduler
 from ddqjobs.schedulers.registry import make_scheduler
@@ -75,7 +85,7 @@ class Workspace:
         """The plan, after asking the schedulers and looking at the evidence unless ``refresh`` is off."""
         self._check_ledger()
         history = self.history()
-        standing = [*self.loaded.warnings, *self._unreadable()]
+        standing = [*self.loaded.warnings, *self._unreadable(), *self._left_over(history)]
         self.warnings[:], self.standing = standing, len(standing)
         if refresh and history.active():
             try:
@@ -157,6 +167,31 @@ class Workspace:
                 if not os.path.exists(f"{runs}/{name}/{kept}"):  # noqa: PTH110
                     gone.add(name)
         return gone
+
+    def strays(self) -> tuple[PlannedRun, ...]:
+        """Runs that the experiment file no longer has, and whose jobs have not ended."""
+        history = self.history()
+        return tuple(
+            planning.stray(ticket, history.of(ticket.run), self.loaded.experiment.name)
+            for ticket in self._unknown(history)
+        )
+
+    def _unknown(self, history: History) -> list[Ticket]:
+        active = history.active()
+        known = {run.name for run in self._runs(history)} if active else set()
+        return [ticket for ticket in active if ticket.run not in known]
+
+    def _left_over(self, history: History) -> list[str]:
+        """A warning, if jobs of runs that the experiment no longer has were not seen to end."""
+        names = sorted({ticket.run for ticket in self._unknown(history)})
+        if not names:
+            return []
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
+        has = "has a job that has" if len(names) == 1 else "have jobs that have"
+        return [
+            f"{shown}: no run of the experiment any more, and {has} not ended: `ddqjobs cancel "
+            f"{self.loaded.experiment.name} {names[0]}` ends it; undo the change of the file to see it"
+        ]
 
     def _check_ledger(self) -> None:
         runs = self.results / "runs"
@@ -291,6 +326,7 @@ class Workspace:
                 product=whole,
                 attempts=len(attempts),
                 note=_note(last, seen),
+                node=last.host if last else "",
                 started_at=mine[0].started_at if mine else None,
                 ended_at=whole.finished_at or None,
             )
@@ -311,6 +347,7 @@ class Workspace:
                 reason=failure[1],
                 attempts=len(attempts),
                 progress=evidence.progress(run_dir),
+                node=last.host if last else "",
                 started_at=mine[0].started_at if mine else None,
                 ended_at=last.ended_at if last else None,
             )
@@ -439,14 +476,15 @@ def judge_failure(
     if last is not None and last.exit_code is not None and last.exit_code != 0:
         if not _last_word(last, last.exit_code, seen):
             return None
-        if ticket.cancelled and (last.stopped or last.exit_code > 128 or _says_cancelled(seen)):
+        by_signal = failures.by_signal(last.exit_code)
+        if ticket.cancelled and (last.stopped or by_signal or _says_cancelled(seen)):
             return FailureClass.CANCELLED, "cancelled by the user"
         if seen is not None and seen.failure in _SURE:
             return seen.failure, seen.detail
-        if last.failure is not None:
-            _, words = failures.classify(last.exit_code, log_tail)
-            return last.failure, words if last.exit_code == failures.STOPPED else last.note or words
-        if last.stopped and last.exit_code > 128:
+        if last.failure is not None:  # the script's own word, and code
+            told = failures.EXIT_CODES.get(last.exit_code) or failures.classify(last.exit_code, log_tail)
+            return last.failure, told[1] if last.exit_code == failures.STOPPED else last.note or told[1]
+        if last.stopped and by_signal:
             return FailureClass.TIMEOUT, f"asked to stop, and {failures.signal_words(last.exit_code)}"
         return failures.classify(last.exit_code, log_tail)
     if seen is None or seen.state is not JobState.ENDED:

@@ -11,11 +11,7 @@ from ddqjobs.model import FailureClass as F
 @pytest.mark.parametrize(
     ("code", "log", "failure", "words"),
     [
-        (66, "", F.DATA, "an input is missing"),
-        (69, "", F.ENVIRONMENT, "the environment's interpreter is missing"),
-        (70, "CUDA out of memory", F.NO_PRODUCT, "it exited 0 without leaving its product"),
-        (75, "", F.TIMEOUT, "stopped before its time limit or by preemption"),
-        (77, "", F.CANCELLED, "its ticket was voided before it started"),
+        *((code, "x", F.CODE, f"exit {code}: x") for code in (66, 69, 70, 75, 77, 78, 160, 192, 200, 255)),
         (
             1,
             "x\nRuntimeError: CUDA out of memory. Tried\ny",
@@ -66,6 +62,7 @@ from ddqjobs.model import FailureClass as F
             F.CODE,
             "exit 1: ValueError: no",
         ),
+        (5, "boomproduct: none: out: nothing matches 'out.txt'\n", F.CODE, "exit 5: boom"),
         (139, "", F.UNKNOWN, "ended by signal 11"),
         (1, "Traceback\nValueError: no\n\n", F.CODE, "exit 1: ValueError: no"),
         (3, "", F.CODE, "exit 3"),

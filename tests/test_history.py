@@ -45,6 +45,12 @@ def test_the_last_observation_counts() -> None:
     assert (ticket.state, ticket.detail, ticket.node, ticket.since) == (JobState.RUNNING, "", "n1", 3)
 
 
+def test_a_run_that_ended_before_anybody_asked_has_its_node_from_its_own_word() -> None:
+    assert History([INTENT, an_end("r", "a.0", 2, node="n2")]).tickets["a.0"].node == "n2"
+    seen = Observed(ticket="a.0", state=JobState.RUNNING, node="n1", at=2)
+    assert History([INTENT, seen, an_end("r", "a.0", 3, node="n1.cluster")]).tickets["a.0"].node == "n1"
+
+
 def test_records_of_tickets_that_nobody_intended_change_nothing() -> None:
     strangers: list[AnyRecord] = [
         Submitted(token="x", jobs={"0": "1"}),

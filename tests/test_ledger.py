@@ -110,7 +110,11 @@ def test_a_line_that_was_half_written_is_read_once_it_is_whole(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "line", [b"\0\xff", b"{}", b"[]", b'{"record":"new kind"}', b'{"record":"voided"}', b""]
+    "line",
+    [
+        *(b"\0\xff", b"{}", b"[]", b'{"record":"new kind"}', b'{"record":"voided"}', b""),
+        msgspec.json.encode(an_intent("a", "one", "two", at=1.0)).replace(b'["one","two"]', b'["one"]'),
+    ],
 )
 def test_lines_that_are_no_records_are_named_and_skipped(tmp_path: Path, line: bytes) -> None:
     write(tmp_path, {"a": [STORY[0]]})

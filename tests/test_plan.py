@@ -128,6 +128,13 @@ def test_what_leaves_no_checkpoints_is_retried_within_its_budget() -> None:
     assert first(*failures(*[(FailureClass.NODE, 0)] * 4)).status is Status.FAILED
 
 
+def test_a_time_limit_that_was_too_short_twice_is_not_tried_a_third_time() -> None:
+    assert first(*failures((FailureClass.TIMEOUT, 0))).status is Status.ELIGIBLE
+    planned = first(*failures(*[(FailureClass.TIMEOUT, 0)] * 2))
+    assert planned.status is Status.FAILED
+    assert planned.reason == "timeout: why; no progress since the failure before, so it is not retried"
+
+
 @pytest.mark.parametrize("kind", [k for k in FailureClass if k is not FailureClass.DEPENDENCY])
 def test_no_class_is_retried_more_often_than_its_budget(kind: FailureClass) -> None:
     budget = BUDGETS[kind]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from support import EXPERIMENT, WORK, TrivialProject, task, until
 
-from ddqjobs import project
+from ddqjobs import process, project
 from ddqjobs.errors import MissingError, SchedulerError, StateError
 from ddqjobs.filters import Filters, select
 from ddqjobs.model import FailureClass, JobState, Observation, PlannedRun, Status
@@ -422,3 +423,48 @@ def test_waiting_spends_the_budget_of_gpu_hours_once() -> None:
     rest = project._rest(wanted, Outcome(gpu_hours=2.0))
     assert (rest.max_gpu_hours, rest.stale) == (1.0, False)
     assert project._rest(rest, Outcome(gpu_hours=2.0)).max_gpu_hours == 0.0
+
+
+def test_a_run_that_the_experiment_has_no_more_is_told_and_can_be_cancelled(trivial: TrivialProject) -> None:
+    trivial.tasks({"first": task(), "other": task()}, UNTIL_GO)
+    trivial.open().submit(EXPERIMENT)
+    until(lambda: trivial.executions() == {"first": 1, "other": 1})
+    trivial.tasks({"other": task()}, UNTIL_GO)
+    told = "first: no run of the experiment any more, and has a job that has not ended"
+    looked = trivial.cli("status", EXPERIMENT)
+    assert (looked.code, looked.stderr.count(told)) == (3, 1), looked
+    assert trivial.cli("cancel", EXPERIMENT, "fisrt", "--yes").code == 2
+    cancelled = trivial.cli("cancel", EXPERIMENT, "first", "--yes")
+    assert (cancelled.code, cancelled.stdout) == (0, "asked for the end of 1 run\n"), cancelled
+    until(lambda: told not in trivial.cli("status", EXPERIMENT).stderr)
+    trivial.trace.with_name("trace.go").touch()
+    assert trivial.until_over()["other"].status is Status.DONE
+    assert trivial.executions() == {"first": 1, "other": 1}
+
+
+def test_a_copy_of_a_project_leaves_the_jobs_of_the_other_alone(trivial: TrivialProject) -> None:
+    trivial.local_site(local={"cpus": 1})
+    trivial.tasks({"first": task(), "second": task()}, UNTIL_GO)
+    trivial.open().submit(EXPERIMENT)
+    until(lambda: sum(trivial.executions().values()) == 1)
+    copy = trivial.root.with_name("copy")
+    shutil.copytree(trivial.root, copy, symlinks=True)
+    for words in (["status"], ["cancel", "--yes"], ["submit"]):
+        ran = process.run([sys.executable, "-m", "ddqjobs", *words], timeout=120, cwd=copy)
+        assert ran.code == 3, ran
+        assert f"this is a copy, and its jobs are those of {trivial.root}" in ran.stderr
+        assert "Traceback" not in ran.stderr
+    trivial.trace.with_name("trace.go").touch()
+    assert {p.status for p in trivial.until_over().values()} == {Status.DONE}
+    assert trivial.executions() == {"first": 1, "second": 1}
+
+
+def test_a_project_that_was_moved_goes_on(trivial: TrivialProject) -> None:
+    trivial.submit_all()
+    moved = trivial.root.with_name("moved")
+    trivial.root.rename(moved)
+    try:
+        ran = process.run([sys.executable, "-m", "ddqjobs", "status"], timeout=120, cwd=moved)
+        assert (ran.code, ran.stdout.count("done")) == (0, 3), ran
+    finally:
+        moved.rename(trivial.root)

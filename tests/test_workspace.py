@@ -38,7 +38,12 @@ def attempt(code: int | None, **keys: object) -> Attempt:
         (UNKNOWN, attempt(143), True, False, None),
         (UNKNOWN, attempt(1, stopped=True), True, False, None),
         (UNKNOWN, attempt(1), False, False, (F.CODE, "exit 1")),
-        (None, attempt(66), False, False, (F.DATA, "an input is missing")),
+        (None, attempt(66, failure=F.DATA), False, False, (F.DATA, "an input is missing")),
+        (None, attempt(66), False, False, (F.CODE, "exit 66")),  # the task's own
+        (ENDED, attempt(77), False, False, (F.CODE, "exit 77")),
+        (ENDED, attempt(255, stopped=True), False, True, (F.CANCELLED, "cancelled by the user")),
+        (ENDED, attempt(71, failure=F.TIMEOUT), False, False,
+         (F.TIMEOUT, "ended with code 75, and without a new checkpoint")),
         (ENDED, attempt(70, failure=F.NO_PRODUCT), False, False,
          (F.NO_PRODUCT, "it exited 0 without leaving its product")),
         (ENDED, attempt(71, failure=F.TIMEOUT, note="to be submitted again"), False, False,

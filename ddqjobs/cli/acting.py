@@ -18,7 +18,8 @@ def cancel(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: JSON = False,
 ) -> None:
-    """Cancel active runs. They are marked failed (cancelled) and come back with `ddqjobs retry`.
+    """Cancel active runs, also such as the experiment no longer has. They are marked failed (cancelled) and
+    come back with `ddqjobs retry`.
 
     Examples: ddqjobs cancel mini --phase 3; ddqjobs cancel ddq --model 'ddq-detr-*' --yes
     """
@@ -27,6 +28,7 @@ def cancel(
 
     project = selection.project
     plan = project.plan(selection.experiment, site=selection.site)
+    plan = project.with_strays(plan, site=selection.site)
     runs = [p for p in select(plan, selection.filters) if p.status.value == "active"]
     if runs and not yes:
         if as_json or not sys.stdin.isatty():

@@ -49,6 +49,7 @@ class Settings(Frozen, frozen=True, kw_only=True):
 
     host: str
     cpus: int
+    root: str = ""  # where the queue lies: a copy of it elsewhere has the same jobs, which are not its own
     gpus: tuple[int, ...] = ()
     linger_s: float = 3.0  # the supervisor ends after so long without work
     patience_s: float = 600.0  # a job that waits for slots is overtaken for so long

@@ -69,7 +69,7 @@ class LocalScheduler:
                     "choose another folder for results"
                 )
             self._queue.create()
-            self._same_host()
+            self._is_here()
             taken = self._queue.load(submission.token) if TOKEN.fullmatch(submission.token) else None
             if taken is None:
                 taken = self._file(submission)
@@ -92,7 +92,7 @@ class LocalScheduler:
             jobs = filed.jobs()
             history = self._history()
             if any(job not in history.ends for job in jobs.values()):
-                self._same_host()
+                self._is_here()
                 self._ensure_supervisor()
             return jobs
 
@@ -114,7 +114,7 @@ class LocalScheduler:
             view = View(self._queue, self._history(), self.complaints)
             answer = {job: view.observe(job) for job in jobs}
             if any(seen.state in _OPEN for seen in answer.values()):
-                self._same_host()
+                self._is_here()
                 self._ensure_supervisor()
             return answer
 
@@ -181,12 +181,20 @@ class LocalScheduler:
         seen = self.query(jobs)
         return [job for job in jobs if seen[job].state in _OPEN]
 
-    def _same_host(self) -> None:
+    def _is_here(self) -> None:
+        """Raises SchedulerError on another machine, and in a copy of a project whose jobs are the other's."""
         settings, here = self._queue.settings(), socket.gethostname()
-        if settings is not None and settings.host != here:
+        if settings is None:
+            return
+        if settings.host != here:
             raise SchedulerError(
                 f"local site: these jobs run on host {settings.host}, this is {here}: go on there; if that "
                 f"machine is gone for good, remove {self._queue.settings_path}"
+            )
+        if settings.root and _another(Path(settings.root), self._queue.root):
+            raise SchedulerError(
+                f"local site: this is a copy, and its jobs are those of {settings.root}: go on there; to "
+                f"begin anew here, remove {self._queue.root}"
             )
 
     def _file(self, submission: Submission) -> Filed:
@@ -211,6 +219,7 @@ class LocalScheduler:
         gpus = before.gpus if before else ()
         return Settings(
             host=socket.gethostname(),
+            root=str(self._queue.root),
             cpus=slots.cpus(self._cpus),
             gpus=slots.gpus(self._gpus) if submission.resources.gpus else gpus,
             linger_s=self._linger_s,
@@ -260,6 +269,14 @@ class LocalScheduler:
                 )
         finally:
             os.close(lock)
+
+
+def _another(place: Path, here: Path) -> bool:
+    """Whether something else lies at ``place`` than what is here; not if it was moved away."""
+    try:
+        return not place.samefile(here)
+    except OSError:
+        return False
 
 
 class View:
