@@ -499,6 +499,19 @@ def test_a_line_that_is_half_written_is_not_torn_apart(
     assert capsys.readouterr().out == "thr\\x1b[2J\n"
 
 
+def test_a_line_without_end_is_shown_in_pieces_and_not_held(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ddqjobs.cli.looking import _LONGEST, _Log
+
+    path = place.text("a.log", "x" * (2 * _LONGEST + 5))
+    log = _Log(path)
+    log.show()
+    assert [len(line) for line in capsys.readouterr().out.splitlines()] == [_LONGEST] * 2
+    log.show(to_the_end=True)
+    assert capsys.readouterr().out == "x" * 5 + "\n"
+
+
 # -- terminals ----------------------------------------------------------------------------------------------
 
 

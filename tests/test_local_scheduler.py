@@ -561,6 +561,16 @@ def test_another_host_is_sent_away(place: Place) -> None:
     queue.put_settings(settings)
 
 
+def test_torn_settings_say_what_to_do_and_are_written_anew(place: Place) -> None:
+    place.details(place.submit("one", "true"))
+    path = Queue(place.state).settings_path
+    path.write_bytes(b"")
+    with pytest.raises(SchedulerError, match=r"settings.json cannot be read: .*; remove it, the next"):
+        place.submit("two", "true")
+    path.unlink()
+    assert place.details(place.submit("three", "true")) == ["exit 0"]
+
+
 def test_more_nodes_than_one_and_a_missing_script(place: Place) -> None:
     made = place.submission("one", "true")
     with pytest.raises(SchedulerError, match="2 nodes"):

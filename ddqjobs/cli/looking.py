@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ddqjobs.project import RunState
 
 _LINES_AT_ONCE = 10_000
+_LONGEST = 1 << 20  # bytes; a longer line is shown in pieces of a line each
 
 
 @filtered
@@ -273,15 +274,18 @@ class _Log:
         from ddqjobs.text_table import clean
 
         lines: deque[bytes] = deque(maxlen=self._last or None)
+        held = 0
         with contextlib.suppress(FileNotFoundError), self.path.open("rb") as file:
             file.seek(self._position)
-            for line in file:
-                if not line.endswith(b"\n") and not to_the_end:
+            while line := file.readline(_LONGEST):
+                if not line.endswith(b"\n") and len(line) < _LONGEST and not to_the_end:
                     break
                 self._position += len(line)
                 lines.append(line)
-                if not self._last and len(lines) >= _LINES_AT_ONCE:
+                held += len(line)
+                if not self._last and (len(lines) >= _LINES_AT_ONCE or held >= _LONGEST):
                     self._print(lines, clean)
+                    held = 0
         self._print(lines, clean)
         self._last = 0
 

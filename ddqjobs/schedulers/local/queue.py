@@ -115,8 +115,11 @@ class Queue:
         return self.root / "settings.json"
 
     def settings(self) -> Settings | None:
-        """What the last submission found."""
-        return _read(self.settings_path, Settings)
+        """What the last submission found. Raises TornError with what to do."""
+        try:
+            return _read(self.settings_path, Settings)
+        except TornError as error:
+            raise TornError(f"{error}; remove it, the next submission writes it anew") from error
 
     def put_settings(self, settings: Settings) -> None:
         """Replaces the settings."""
