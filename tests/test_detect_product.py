@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,12 @@ def test_declared_products(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_globs_stay_in_the_work_dir(tmp_path: Path, pattern: str, capsys: pytest.CaptureFixture[str]) -> None:
     bench = Bench(tmp_path, run(TaskKind.SMOKE, products=(("x", pattern),)))
     assert "leads out" in why(bench, capsys)
+
+
+def test_a_name_that_json_cannot_hold_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(tmp_path, run(TaskKind.SMOKE, products=(("x", "a*.txt"),)))
+    (bench.work / os.fsdecode(b"a\xff.txt")).write_text("x")
+    assert "x: the file's name b'a\\xff.txt' is not UTF-8" in why(bench, capsys)
 
 
 def test_smoke_may_leave_nothing(tmp_path: Path) -> None:

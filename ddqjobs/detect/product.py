@@ -167,8 +167,20 @@ def _declared(work_dir: Path, name: str, pattern: str) -> Path:
         if any(path.iterdir()) if path.is_dir() else path.stat().st_size:
             if path.suffix == ".pth" and files.torn(path):
                 raise NotWhole(f"{name}: {path.name} is {files.torn(path)}")
-            return path.relative_to(work_dir)
+            found = path.relative_to(work_dir)
+            if not _is_utf8(str(found)):
+                raise NotWhole(f"{name}: the file's name {os.fsencode(str(found))!r} is not UTF-8")
+            return found
     raise NotWhole(f"{name}: nothing matches {pattern!r}" if not matches else f"{name}: {pattern!r} is empty")
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether a file's name can be written into JSON. Python keeps other bytes as half a surrogate pair."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _natural(text: str) -> list[tuple[int, str]]:
