@@ -7,6 +7,8 @@ compiled mmcv:
 only the yardstick in the table of deformable attention is built from mmcv's source, if MMCV_SOURCE names it.
 Every
 step writes its results into OUT when it is done; a step that fails or takes too long leaves the others alone.
+Exit code 1, with a line on stderr for each, if a step failed or two trainings are not bit-equal that should
+be.
 """
 
 from __future__ import annotations
@@ -14,11 +16,15 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
+import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from tests.bench.gpu import verdict
 
 CONFIG = Path(__file__).with_name("config.py")
 LIMIT_S = int(os.environ.get("BENCH_LIMIT", "240"))
@@ -38,6 +44,12 @@ TRAININGS = {
     "fast-bf16": (40, FAST + TF32 + BF16, 25),
     "repeat-a": (200, DETERMINISTIC + FAST, -1),
     "repeat-b": (200, DETERMINISTIC + FAST, -1),
+}
+# Two trainings of one length, and whether they should be bit-equal.
+PAIRS = {
+    ("upstream", "fast"): True,
+    ("repeat-a", "repeat-b"): True,
+    ("upstream-plain", "fast-plain"): False,
 }
 
 
@@ -68,7 +80,7 @@ def configs() -> str:
 
 
 def train(name: str, out: Path, scratch: Path) -> dict[str, Any]:
-    """One training; its losses and times."""
+    """One training, in a fresh work folder; its losses and times. ``error`` says why it is none."""
     iterations, options, profile = TRAININGS[name]
     from tests.bench.gpu import data
 
@@ -76,6 +88,7 @@ def train(name: str, out: Path, scratch: Path) -> dict[str, Any]:
     if not (folder / "train.json").exists():
         data.write(folder, 2 * iterations)
     work = scratch / name
+    shutil.rmtree(work, ignore_errors=True)
     argv = [
         sys.executable,
         "-m",
@@ -101,14 +114,32 @@ def train(name: str, out: Path, scratch: Path) -> dict[str, Any]:
     result: dict[str, Any] = {"code": code, "wall_s": seconds, "options": options}
     if code:
         result["tail"] = (scratch / f"{name}.log").read_text()[-3000:]
+        result["error"] = f"exit code {code}: {result['tail']}"
         return result
-    result.update(json.loads((work / "bench.json").read_text()))
-    rows = [json.loads(line) for line in next(work.glob("*/vis_data/scalars.json")).read_text().splitlines()]
-    result["rows"] = rows
-    result["peak_mib"] = max(row.get("memory", 0) for row in rows)  # mmengine starts a new peak at every log
-    steady = sorted(result["seconds"][10:] if profile < 0 else result["seconds"][10 : profile - 1])
-    result["median_s"] = steady[len(steady) // 2]
+    try:
+        result.update(json.loads((work / "bench.json").read_text()))
+        result["rows"] = verdict.scalars(work)
+    except (OSError, ValueError) as error:
+        result["error"] = f"{type(error).__name__}: {error}"
+        return result
+    if wrong := incomplete(result, iterations, profile):
+        result["error"] = wrong
+        return result
+    # mmengine starts a new peak at every log
+    result["peak_mib"] = max(row.get("memory", 0) for row in result["rows"])
+    # ``seconds`` begins with iteration 2: from iteration 12 to the last, or to the last before a profile.
+    result["median_s"] = statistics.median(result["seconds"][10 : None if profile < 0 else profile - 1])
     return result
+
+
+def incomplete(result: dict[str, Any], iterations: int, profile: int) -> str:
+    """What a training that ended well has not got; nothing if it has all."""
+    rows, seconds = len(result["rows"]), len(result.get("seconds", []))
+    if rows != iterations or seconds != iterations - 1:
+        return f"{rows} iterations logged and {seconds} timed, of {iterations}"
+    if not all("loss" in row for row in result["rows"]):
+        return "an iteration without its loss"
+    return "no profile" if profile >= 0 and not result.get("profile") else ""
 
 
 def values(row: dict[str, Any]) -> dict[str, Any]:
@@ -116,28 +147,49 @@ def values(row: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in row.items() if "loss" in k or k == "grad_norm"}
 
 
-def compare(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
-    """First iteration that differs in any loss or gradient norm, to the last bit."""
-    pairs = list(zip(a.get("rows", []), b.get("rows", [])))
+def compare(a: dict[str, Any], b: dict[str, Any], expected: int) -> dict[str, Any]:
+    """First iteration that differs in any loss or gradient norm, to the last bit. ``bit_equal`` only if both
+    trainings ended well and have ``expected`` iterations; ``incomplete`` says why they are not compared."""
+    codes, rows = [x.get("code") for x in (a, b)], [x.get("rows", []) for x in (a, b)]
+    found: dict[str, Any] = {"codes": codes, "iterations": [len(r) for r in rows], "expected": expected}
+    missing = [f"exit codes {codes[0]} and {codes[1]}"] if codes != [0, 0] else []
+    if found["iterations"] != [expected, expected]:
+        missing.append(f"{len(rows[0])} and {len(rows[1])} iterations of {expected}")
+    if not all("loss" in row for side in rows for row in side):
+        missing.append("an iteration without its loss")
+    if missing or not expected:
+        return {**found, "bit_equal": False, "incomplete": "; ".join(missing) or "nothing to compare"}
+    pairs = list(zip(*rows))
     differ = [n + 1 for n, (x, y) in enumerate(pairs) if values(x) != values(y)]
-    gap = [abs(x["loss"] - y["loss"]) / abs(x["loss"]) for x, y in pairs]
     return {
-        "iterations": len(pairs),
+        **found,
+        "bit_equal": not differ,
         "first_difference": differ[0] if differ else None,
-        "largest_loss_gap": max(gap, default=None),
+        "largest_loss_gap": max(abs(x["loss"] - y["loss"]) / abs(x["loss"] or 1.0) for x, y in pairs),
     }
 
 
-def main() -> None:
-    """All steps, or those that are named."""
+def judge(compared: dict[str, Any], should: bool) -> str:
+    """What is wrong with a comparison of two trainings that should be bit-equal, or need not."""
+    if "incomplete" in compared:
+        return f"not compared: {compared['incomplete']}"
+    differs = should and not compared["bit_equal"]
+    return f"differ from iteration {compared['first_difference']}" if differs else ""
+
+
+def main() -> int:
+    """All steps, or those that are named; the exit code."""
     out, steps = Path(sys.argv[1]), sys.argv[2:]
     out.mkdir(parents=True, exist_ok=True)
     scratch = Path(os.environ.get("BENCH_SCRATCH", str(out / "scratch"))).absolute()
     scratch.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {}
+    problems: list[tuple[str, str]] = []
     for step in steps or ["checks", "attention", *TRAININGS]:
         if step in TRAININGS:
             results[step] = train(step, out, scratch)
+            if "error" in results[step]:
+                problems.append((step, results[step]["error"]))
             brief = {k: v for k, v in results[step].items() if k not in ("rows", "seconds", "profile")}
             print(step, json.dumps(brief), flush=True)
             print(
@@ -151,17 +203,25 @@ def main() -> None:
                 flush=True,
             )
         else:
+            (out / f"{step}.json").unlink(missing_ok=True)
             code, seconds = run(
                 [sys.executable, "-m", f"tests.bench.gpu.{step}", str(out / f"{step}.json")],
                 out / f"{step}.log",
             )
             print(step, code, f"{seconds:.0f} s", (out / f"{step}.log").read_text()[-2500:], flush=True)
-        for one, two in (("upstream", "fast"), ("repeat-a", "repeat-b"), ("upstream-plain", "fast-plain")):
-            if step == two and one in results:
-                results[f"{one} against {two}"] = compare(results[one], results[two])
-                print(one, two, json.dumps(results[f"{one} against {two}"]), flush=True)
+            if code or not (out / f"{step}.json").exists():
+                why = f"exit code {code}" if code else "no result"
+                problems.append((step, f"{why}: {(out / f'{step}.log').read_text()}"))
+        for (one, two), should in PAIRS.items():
+            if step in (one, two) and one in results and two in results:
+                compared = compare(results[one], results[two], TRAININGS[two][0])
+                results[f"{one} against {two}"] = compared
+                print(one, two, json.dumps(compared), flush=True)
+                if wrong := judge(compared, should):
+                    problems.append((f"{one} against {two}", wrong))
         (out / "trainings.json").write_text(json.dumps(results, indent=1))
+    return verdict.end(problems)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,7 +4,8 @@
 
 Times are medians of triton's do_bench (the cache is flushed between runs). The floor is the least time in
 which the
-memory could be read and written once, at the copy bandwidth that this GPU shows.
+memory could be read and written once, at the copy bandwidth that this GPU shows. Exit code 1, with a line on
+stderr for each, if a SHAPE is unknown or a repeated call of ours does not give the same bits.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from triton.testing import do_bench
 
 from ddqjobs.detect import ops
 from ddqjobs.detect.ops import deformable_attention as ours
-from tests.bench.gpu import yardstick
+from tests.bench.gpu import verdict, yardstick
 
 LEVELS = ((100, 167), (50, 84), (25, 42), (13, 21))  # strides 8 to 64 of 1333x800
 PIXELS = sum(h * w for h, w in LEVELS)
@@ -128,9 +129,11 @@ def measure(name: str, queries: int, rate: float, compiled: Any) -> dict[str, An
     return row
 
 
-def main() -> None:
-    """Write all rows."""
+def main() -> int:
+    """Write all rows; the exit code."""
+    Path(sys.argv[1]).unlink(missing_ok=True)
     wanted = sys.argv[2:] or list(SHAPES)
+    problems = [(name, "unknown shape") for name in wanted if name not in SHAPES]
     compiled = yardstick.load()
     rate = bandwidth()
     rows = [measure(name, queries, rate, compiled) for name, queries in SHAPES.items() if name in wanted]
@@ -143,7 +146,9 @@ def main() -> None:
     Path(sys.argv[1]).write_text(json.dumps(result, indent=1))
     for row in rows:
         print(json.dumps(row))
+    problems += [(row["shape"], "ours does not repeat") for row in rows if not all(row["ours repeats"])]
+    return verdict.end(problems)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

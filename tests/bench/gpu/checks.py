@@ -1,8 +1,13 @@
-"""Operators on this GPU against the CPU and against float64. ``python -m tests.bench.gpu.checks OUT.json``"""
+"""Operators on this GPU against the CPU and against float64. ``python -m tests.bench.gpu.checks OUT.json``
+
+Exit code 1, with a line on stderr for each, if a check failed, if nms or the distinct boxes are not the CPU's
+to the last bit, or if an error of the others is no rounding.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 import traceback
 from collections.abc import Callable
@@ -13,6 +18,10 @@ import torch
 from triton.testing import do_bench
 
 from ddqjobs.detect.ops import distinct, focal_kernels, focal_loss, nms, nms_kernels, roi_align
+from tests.bench.gpu import verdict
+
+# What is no rounding of float32 any more: focal loss (relative), RoIAlign (absolute, of features around 1).
+LARGEST = {"check_focal": 1e-4, "check_roi_align": 1e-2}
 
 
 def boxes(count: int, seed: int) -> tuple[Any, Any]:
@@ -95,8 +104,23 @@ def check_roi_align() -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Run all; an error is a result too."""
+def judge(name: str, found: Any) -> str:
+    """What is wrong with a check's result; nothing if it is as it should be."""
+    if isinstance(found, str):
+        return found
+    if name == "check_nms":
+        same = {count: row["same"] for count, row in found.items() if isinstance(row, dict)}
+        same["distinct"] = found["distinct same"]
+        differ = [count for count, each in same.items() if not all(each)]
+        return f"not the CPU's: {', '.join(differ)}" if differ else ""
+    errors = found["errors"] if name == "check_focal" else [found["largest difference"]]
+    right = all(math.isfinite(e) and e <= LARGEST[name] for e in errors)
+    return "" if right else f"errors {errors}, at most {LARGEST[name]} is rounding"
+
+
+def main() -> int:
+    """Run all; an error is a result too. The exit code."""
+    Path(sys.argv[1]).unlink(missing_ok=True)
     found: dict[str, Any] = {}
     for check in (check_nms, check_focal, check_roi_align):
         try:
@@ -105,7 +129,9 @@ def main() -> None:
             found[check.__name__] = traceback.format_exc()[-2500:]
         print(check.__name__, json.dumps(found[check.__name__]), flush=True)
     Path(sys.argv[1]).write_text(json.dumps(found, indent=1))
+    judged = {name: judge(name, result) for name, result in found.items()}
+    return verdict.end([(name, wrong) for name, wrong in judged.items() if wrong])
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,9 +2,12 @@
 
     python -m tests.bench.gpu.compiled OUT.json [PART ...]
 
+Exit code 1, with a line on stderr for each, if a part failed; compiled parts need not be bit-equal.
+
 DDQ DETR-4scale R-50, ``speed=True``, two images of 1333x800 with seven boxes each, always the same ones,
-float32 without TF32. PART is ``none``, ``backbone``, ``neck``, ``encoder`` (its layers' networks)
-or ``dynamic`` (the backbone, for sizes that vary). Each starts from the same weights; the losses of the
+float32 with torch's defaults (TF32 in cuDNN's convolutions, not in matrix products). PART is ``none``,
+``backbone``, ``neck``, ``encoder`` (its layers' networks) or ``dynamic`` (the backbone, for sizes that vary;
+the images are the same two there). Each starts from the same weights; the losses of the
 first iteration say what compiling changes.
 """
 
@@ -20,6 +23,7 @@ from typing import Any
 import torch
 
 from ddqjobs.detect import runtime
+from tests.bench.gpu import verdict
 from tests.bench.gpu.session import CONFIG, tiny_options
 
 WARM, REPEATS, BOXES = 4, 16, 7
@@ -88,9 +92,10 @@ def _wait() -> None:
         torch.cuda.synchronize()
 
 
-def main() -> None:
-    """All parts, or those that are named; one that fails leaves the others alone."""
+def main() -> int:
+    """All parts, or those that are named; one that fails leaves the others alone. The exit code."""
     runtime.set_up()
+    Path(sys.argv[1]).unlink(missing_ok=True)
     results: dict[str, Any] = {}
     for part in sys.argv[2:] or ["none", "backbone", "neck", "encoder", "dynamic"]:
         torch._dynamo.reset()
@@ -100,7 +105,8 @@ def main() -> None:
             results[part] = {"error": f"{type(error).__name__}: {error}"[-1500:]}
         print(part, json.dumps(results[part]), flush=True)
         Path(sys.argv[1]).write_text(json.dumps(results, indent=1))
+    return verdict.end([(part, row["error"]) for part, row in results.items() if "error" in row])
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

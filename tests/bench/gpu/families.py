@@ -4,13 +4,15 @@
 
 ``ddqjobs.detect.align repeat`` with ``randomness.deterministic=True``: an operator without a deterministic
 form stops a training, and its name is in the result. Two images of 1333x800 and seven boxes each, random
-weights, seed 7. ``BENCH_TINY=1`` is the rehearsal on a machine without a GPU.
+weights, seed 7. ``BENCH_TINY=1`` is the rehearsal on a machine without a GPU. Exit code 1, with a line on
+stderr for each, if a model's trainings failed, were too short or are not bit-equal.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import sys
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any
 
 from ddqjobs.detect import logs
 from tests.bench.gpu import __main__ as bench
-from tests.bench.gpu import data
+from tests.bench.gpu import data, verdict
 
 REPO = Path(__file__).resolve().parents[3]
 OURS = REPO / "experiments" / "configs" / "ddq"
@@ -60,39 +62,57 @@ def configuration(name: str, folder: Path) -> str:
 
 
 def repeat(name: str, iterations: int, scratch: Path) -> dict[str, Any]:
-    """Both trainings of a model: equal or not; seconds and MiB of the first."""
-    config, work = scratch / f"{name}.py", scratch / name
+    """Both trainings of a model: equal or not; seconds and MiB of the first. ``error`` says what is wrong."""
+    config, work, target = scratch / f"{name}.py", scratch / name, scratch / f"{name}.json"
+    shutil.rmtree(work, ignore_errors=True)
+    target.unlink(missing_ok=True)
     config.write_text(configuration(name, scratch / "data"))
     argv = [sys.executable, "-m", "ddqjobs.detect.align", "repeat", str(config)]
-    argv += ["--iterations", str(iterations), "--work-dir", str(work), "--out", str(scratch / f"{name}.json")]
+    argv += ["--iterations", str(iterations), "--work-dir", str(work), "--out", str(target)]
     code, seconds = bench.run(argv, scratch / f"{name}.log")
     result: dict[str, Any] = {"code": code, "wall_s": round(seconds, 1)}
     text = (scratch / f"{name}.log").read_text()
+    if code:
+        return {**result, "error": f"exit code {code}: {text}"[-2500:], "tail": text[-2500:]}
     try:
-        found = json.loads((scratch / f"{name}.json").read_text())
+        found = json.loads(target.read_text())
         result.update(bit_equal=found["bit_equal"], terms=len(found["terms"]), **found["metrics"])
         rows = logs.read(work / "first").train
         steady = rows[len(rows) // 2 :]
         result["s"] = statistics.median(row.values["time"] for row in steady)
         result["peak MiB"] = max(row.values.get("memory", 0) for row in rows)
     except (OSError, ValueError, KeyError, statistics.StatisticsError) as error:
-        result["error"], result["tail"] = str(error), text[-2500:]
+        result["error"], result["tail"] = f"{type(error).__name__}: {error}", text[-2500:]
+        return result
+    if wrong := judge(found, iterations):
+        result["error"] = wrong
     return result
 
 
-def main() -> None:
-    """All models, or those that are named; a failure is a result too."""
+def judge(found: dict[str, Any], iterations: int) -> str:
+    """What is wrong with what ``align repeat`` found; nothing if the trainings repeat over all iterations."""
+    counts = [found["metrics"]["iterations"], found["a"]["iterations"], found["b"]["iterations"]]
+    if counts != [iterations] * 3:
+        return f"{counts[0]} iterations compared of {counts[1]} and {counts[2]}, not {iterations}"
+    first = found["metrics"]["first_difference"]
+    return "" if found["bit_equal"] is True else f"not bit-equal, first difference at iteration {first}"
+
+
+def main() -> int:
+    """All models, or those that are named; a failure is a result too. The exit code."""
     out, words = Path(sys.argv[1]).absolute(), sys.argv[2:]
     iterations, names = int(words[0]) if words else 50, words[1:] or list(FAMILIES)
     scratch = Path(os.environ.get("BENCH_SCRATCH", str(out.parent / "scratch"))).absolute() / "families"
     scratch.mkdir(parents=True, exist_ok=True)
     data.write(scratch / "data", 2 * (iterations + 1))
-    found = {}
+    found: dict[str, Any] = {}
+    out.unlink(missing_ok=True)
     for name in names:
         found[name] = repeat(name, iterations, scratch)
         print(name, json.dumps(found[name]), flush=True)
         out.write_text(json.dumps(found, indent=1))
+    return verdict.end([(name, row["error"]) for name, row in found.items() if "error" in row])
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,4 +1,5 @@
-"""What a measured training notes: seconds per iteration with the GPU waited for, peak memory, a profile."""
+"""What a measured training notes: seconds from the end of each iteration to that of the next as the host sees
+them (so the first are those of iteration 2), peak memory, a profile."""
 
 from __future__ import annotations
 

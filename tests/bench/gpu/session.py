@@ -6,14 +6,19 @@ Trainings go through ``ddqjobs submit`` on the local site, by torchrun and NCCL:
 size, ``speed=True``, deterministic, seed 7. (a) two trainings on all GPUS (two, if not said), compared bit by
 bit, and a third that is killed with SIGKILL in the middle and goes on; (b) two on one GPU each, at the same
 time, for images per second; (c) deformable attention at the decoder's shapes, beside mmcv's if MMCV_SOURCE
-names its source; (d) inference of one image. A part begins only if its share of the time is left; with one
-GPU there is no (b). ``BENCH_TINY=1`` is the rehearsal on a machine without GPUs: a small model, gloo.
+names its source; (d) inference of one image. mmcv's operator is built right before (c), while nothing is
+timed, and not beside the trainings. A part begins only if its share of the time is left; with one GPU there
+is no (b). Trainings begin in a scratch project that is made anew.
+
+Exit code 1, with a line on stderr for each, if a part failed, was left out, or is not bit-equal where it
+should be. ``BENCH_TINY=1`` is the rehearsal on a machine without GPUs: a small model, gloo, without (c).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -23,11 +28,12 @@ from pathlib import Path
 from typing import Any
 
 from ddqjobs.detect import align, logs, progress
-from tests.bench.gpu import data
+from tests.bench.gpu import data, verdict
 from tests.bench.gpu.__main__ import configs
 
 CONFIG = Path(__file__).with_name("session_config.py")
 REPO = Path(__file__).resolve().parents[3]
+ATTENTION_S, INFERENCE_S = 30, 25  # the least that these parts need
 # Iterations of the trainings on all GPUs, and on one each; how often the one that is killed saves.
 ALL, ONE, BATCH, EVERY = 200, 80, 2, 45
 _TINY = (
@@ -56,9 +62,11 @@ class Session:
 
     def __init__(self, out: Path, seconds: float, gpus: int) -> None:
         self.out, self.until, self.gpus = out, time.monotonic() + seconds, gpus
-        self.root = Path(os.environ.get("BENCH_SCRATCH", str(out / "scratch"))).absolute()
+        scratch = Path(os.environ.get("BENCH_SCRATCH", str(out / "scratch"))).absolute()
+        self.root = scratch / "session"
         self.iterations, self.every = ({1: 6, gpus: 6}, 2) if tiny() else ({1: ONE, gpus: ALL}, EVERY)
         self.results: dict[str, Any] = {}
+        self.problems: list[tuple[str, str]] = []
 
     def left(self) -> float:
         """Seconds."""
@@ -67,7 +75,9 @@ class Session:
     def part(self, name: str, needs: float, work: Any, *args: Any) -> None:
         """Do a part if there is time for it; whatever it raises is its result."""
         if self.left() < needs:
-            self.results[name] = f"left out: {self.left():.0f} s left, it needs {needs:.0f}"
+            why = f"left out: {self.left():.0f} s left, it needs {needs:.0f}"
+            self.results[name] = why
+            self.problems.append((name, why))
         else:
             began = time.monotonic()
             try:
@@ -75,11 +85,15 @@ class Session:
             except Exception as error:  # the other parts are worth as much
                 found = {"error": f"{type(error).__name__}: {error}"[-3000:]}
             self.results[name] = {"wall_s": round(time.monotonic() - began, 1), **found}
+            self.problems += [(name, why) for why in judge(found)]
         print(name, json.dumps(self.results[name]), flush=True)
         (self.out / "session.json").write_text(json.dumps(self.results, indent=1))
 
     def prepare(self) -> None:
-        """Data, configuration, experiment and site."""
+        """Data, configuration, experiment and site, all new: a run of before would be taken for done."""
+        (self.out / "session.json").unlink(missing_ok=True)
+        if self.root.exists():
+            shutil.rmtree(self.root)
         for gpus in self.iterations:
             folder = self.root / f"data-{gpus}"
             data.write(folder, gpus * BATCH * self.iterations[gpus])
@@ -181,17 +195,34 @@ class Session:
         return logs.read(self.root / "results" / "session" / "runs" / run / "artifacts" / "log")
 
     def speed(self, run: str) -> dict[str, Any]:
-        """Seconds per iteration (median of the second half), images per second, and the hook's figures."""
+        """Seconds per iteration (median of the second half), images per second, and the hook's figures.
+        Raises RuntimeError for a training that is too short."""
         rows = self.log(run).train
+        if len(rows) != self.expected(run):
+            raise RuntimeError(f"{run}: {len(rows)} iterations, not {self.expected(run)}")
         seconds = statistics.median(row.values["time"] for row in rows[len(rows) // 2 :])
-        gpus = self.gpus if run.startswith("all") else 1
+        gpus = self.gpus_of(run)
         last = rows[-1].values
         kept = {key: last.get(key) for key in ("memory", "gpu_busy", "gpu_hours", "gpu_hours_to_come")}
         return {"iterations": len(rows), "s": seconds, "images/s": gpus * BATCH / seconds, **kept}
 
+    def gpus_of(self, run: str) -> int:
+        """On how many GPUs a run trains."""
+        return self.gpus if run.startswith("all") else 1
+
+    def expected(self, run: str) -> int:
+        """How many iterations it has."""
+        return self.iterations[self.gpus_of(run)]
+
     def equal(self, one: str, two: str) -> dict[str, Any]:
-        """Losses and gradient norms of two runs, bit by bit."""
+        """Losses and gradient norms of two runs, bit by bit. Raises RuntimeError if one is too short."""
         found = align.losses(self.log(one), self.log(two))
+        counts = [found["metrics"]["iterations"], found["a"]["iterations"], found["b"]["iterations"]]
+        if counts != [self.expected(one)] * 3:
+            raise RuntimeError(
+                f"{one} against {two}: {counts[0]} iterations compared of {counts[1]} and {counts[2]}, "
+                f"not {self.expected(one)}"
+            )
         return {"bit_equal": found["bit_equal"], **found["metrics"]}
 
     # ------------------------------------------------------------------------------------------ the parts
@@ -217,9 +248,11 @@ class Session:
         if len(attempts) < 2:
             raise RuntimeError("it was killed, and yet its first attempt is its only one")
         started = progress.read(self.attempt("all-killed", len(attempts)) / "work_dir")
+        if started is None or not 0 < started.start < self.expected("all-killed"):
+            raise RuntimeError(f"it was killed at {at} and did not go on: {started}")
         return {
             "killed at": at,
-            "went on from": started.start if started else None,
+            "went on from": started.start,
             "attempts": attempts,
             "against all-a": self.equal("all-a", "all-killed"),
         }
@@ -249,9 +282,28 @@ class Session:
             result["all GPUs over one"] = together / found["one-a"]["images/s"]
         return result
 
+    def build(self) -> dict[str, Any]:
+        """(c) mmcv's operator, with the time that (c) and (d) leave; its compilers end with it."""
+        argv = [sys.executable, "-m", "tests.bench.gpu.yardstick"]
+        log = self.out / "yardstick.log"
+        with log.open("w") as stream:
+            building = subprocess.Popen(
+                argv, cwd=REPO, env=variables(), stdout=stream, stderr=stream, start_new_session=True
+            )
+            try:
+                code = building.wait(max(5.0, self.left() - ATTENTION_S - INFERENCE_S))
+            except subprocess.TimeoutExpired:
+                os.killpg(building.pid, signal.SIGKILL)
+                building.wait()
+                raise
+        if code:
+            raise RuntimeError(f"exit {code}: {log.read_text()[-2500:]}")
+        return {"built": True}
+
     def module(self, name: str, *words: str) -> dict[str, Any]:
-        """(c), (d) another script of this folder."""
+        """(c), (d) another script of this folder; what it found also if it says that something is wrong."""
         target = self.out / f"{name}.json"
+        target.unlink(missing_ok=True)
         argv = [sys.executable, "-m", f"tests.bench.gpu.{name}", str(target), *words]
         done = subprocess.run(
             argv,
@@ -262,9 +314,21 @@ class Session:
             timeout=max(5.0, self.left()),
             check=False,
         )
-        if done.returncode:
-            raise RuntimeError(done.stderr[-2500:])
-        return {"found": json.loads(target.read_text())}
+        found = {"found": json.loads(target.read_text())} if target.exists() else {}
+        if done.returncode or not found:
+            return {**found, "error": f"exit {done.returncode}: {done.stderr[-2500:]}"}
+        return found
+
+
+def judge(found: dict[str, Any]) -> list[str]:
+    """What is wrong with a part's result: an error, comparisons that are not bit-equal."""
+    why = [found["error"]] if "error" in found else []
+    for name, value in found.items():
+        if isinstance(value, dict) and value.get("bit_equal", True) is not True:
+            why.append(
+                f"{name}: not bit-equal, first difference at iteration {value.get('first_difference')}"
+            )
+    return why
 
 
 def variables() -> dict[str, str]:
@@ -293,27 +357,30 @@ def trainers(run: str) -> list[int]:
     return found
 
 
-def main() -> None:
-    """Every part that there is time for."""
+def main() -> int:
+    """Every part that there is time for; the exit code."""
     given = dict(enumerate(sys.argv))
     out, seconds, gpus = Path(given[1]).absolute(), float(given.get(2, 560)), int(given.get(3, 2))
     out.mkdir(parents=True, exist_ok=True)
     os.environ.update({k: v for k, v in variables().items() if k.startswith("BENCH_")})
     session = Session(out, seconds, gpus)
     session.prepare()
-    if os.environ.get("MMCV_SOURCE"):  # built beside the trainings; the table waits for it
-        argv = [sys.executable, "-m", "tests.bench.gpu.yardstick"]
-        subprocess.Popen(argv, cwd=REPO, env=variables(), stdout=subprocess.DEVNULL)
     session.part("a all GPUs", 150, session.all)
     session.part("a killed and resumed", 130, session.killed)
     if gpus > 1:
         session.part("b one GPU", 60, session.one)
     if tiny():
-        session.results["c attention"] = "needs a GPU"
+        session.results["c attention"] = "not in the rehearsal: needs a GPU"
     else:
-        session.part("c attention", 30, session.module, "attention", "encoder", "decoder 900", "decoder 1350")
-    session.part("d inference", 25, session.module, "inference")
+        if os.environ.get("MMCV_SOURCE"):
+            session.part("c build of mmcv's", ATTENTION_S + INFERENCE_S + 5, session.build)
+            if not (isinstance(built := session.results["c build of mmcv's"], dict) and "built" in built):
+                del os.environ["MMCV_SOURCE"]  # ours can be measured all the same
+        shapes = ("encoder", "decoder 900", "decoder 1350")
+        session.part("c attention", ATTENTION_S, session.module, "attention", *shapes)
+    session.part("d inference", INFERENCE_S, session.module, "inference")
+    return verdict.end(session.problems)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,16 +9,19 @@ In an environment with compiled mmcv its operators are used. OPTIONs are those o
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 from tests.bench.gpu import __main__ as bench
-from tests.bench.gpu import data
+from tests.bench.gpu import data, verdict
 
 
 def main(folder: Path, options: list[str]) -> int:
-    """Exit code of the training; its log goes to FOLDER/log."""
+    """Exit code of the training, 1 if it is not whole; its log goes to FOLDER/log, FOLDER/work is made
+    anew."""
     data.write(folder / "data", 4)
+    shutil.rmtree(folder / "work", ignore_errors=True)
     argv = [
         sys.executable,
         "-m",
@@ -35,10 +38,15 @@ def main(folder: Path, options: list[str]) -> int:
     if code:
         print(log.read_text()[-3000:], file=sys.stderr)
         return code
-    rows = next((folder / "work").glob("*/vis_data/scalars.json")).read_text().splitlines()
     keys = ("loss", "grad_norm", "memory", "time")
-    found = [{k: v for k, v in json.loads(row).items() if k in keys} for row in rows]
-    measured = json.loads((folder / "work" / "bench.json").read_text())
+    try:
+        rows = verdict.scalars(folder / "work")
+        measured = json.loads((folder / "work" / "bench.json").read_text())
+    except (OSError, ValueError) as error:
+        return verdict.end([("two iterations", str(error))])
+    if wrong := bench.incomplete({"rows": rows, **measured}, 2, -1):
+        return verdict.end([("two iterations", wrong)])
+    found = [{k: v for k, v in row.items() if k in keys} for row in rows]
     print(json.dumps({"wall_s": round(seconds, 1), "iterations": found, **measured}))
     return 0
 
