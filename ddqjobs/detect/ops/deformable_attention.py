@@ -29,7 +29,9 @@ Shapes = Tuple[Tuple[int, int], ...]
 _KNOWN = "_ddqjobs_levels"
 _BACKWARD = (4, 1)  # cells per program, and warps
 _SAMPLES = 512  # samples per program
-FEW = 4096  # queries; up to so many, going by pixels was seen to be faster (docs/performance.md)
+# Queries up to which it goes by pixels. That was seen to be faster at 1,350 and 2,446; where the two meet was
+# not measured (docs/performance.md).
+FEW = 4096
 # By pixels: samples that one program sorts, at most, and per warp; queries and pixels per program.
 _MOST, _SORT, _ITEMS, _PIXELS = 2048, 64, 4, 16
 

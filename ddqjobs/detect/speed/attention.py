@@ -11,8 +11,9 @@ from torch import Tensor
 
 
 class FastDeformableAttention(MultiScaleDeformableAttention):  # type: ignore[misc]
-    """The same module, weights and arithmetic. Under autocast locations and weights stay float32: eight bits
-    of bfloat16 would move a sample by half a pixel."""
+    """The same module, weights and arithmetic. Under autocast the offsets come from their layer in bfloat16;
+    they are added to the points in float32, and the locations stay float32: eight bits of bfloat16 would move
+    a sample by half a pixel."""
 
     def forward(
         self,

@@ -45,7 +45,8 @@ class FastHead(DDQDETRHead):  # type: ignore[misc]
         # No box in the batch: rare, and mmdet has branches of its own for it. Processes sum in the order in
         # which each way asks them to, so all go one way.
         way = self._all_losses if host.everywhere(some, hidden_states.device) else super().loss
-        # Under autocast the head stays in float32, as binary cross entropy of probabilities must.
+        # Under autocast the losses, and the branches computed for them, are in float32, as binary cross
+        # entropy of probabilities must be.
         with torch.autocast(hidden_states.device.type, enabled=False):
             losses: dict[str, Any] = way(
                 hidden_states.float(),
