@@ -10,9 +10,9 @@ from typing import Any
 
 
 def one_line(text: str) -> str:
-    """The end of a text (what went wrong stands there), in one line."""
+    """A text in one line; of a long one its beginning, and its end, where a log says what went wrong."""
     words = " ".join(text.split())
-    return words if len(words) <= 400 else f"... {words[-400:]}"
+    return words if len(words) <= 400 else f"{words[:80]} ... {words[-300:]}"
 
 
 def end(problems: Sequence[tuple[str, str]]) -> int:
