@@ -278,6 +278,20 @@ def test_what_the_fast_form_does_not_compute_is_refused(options: list[str], why:
         build()
 
 
+@pytest.mark.parametrize("gpu", [True, False])
+def test_copies_overlap_on_a_gpu_unless_the_configuration_says_otherwise(
+    gpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    cfg = runtime.load_config(CONFIG, ["speed=True"])
+    speed.configure(cfg)
+    assert bool(cfg.train_dataloader.get("pin_memory")) == gpu
+    assert bool(cfg.model.data_preprocessor.get("non_blocking")) == gpu
+    cfg = runtime.load_config(CONFIG, ["speed=True", "train_dataloader.pin_memory=False"])
+    speed.configure(cfg)
+    assert cfg.train_dataloader.pin_memory is False
+
+
 def test_model_without_a_fast_form_is_refused() -> None:
     cfg = runtime.load_config(CONFIG, ["speed=True", "model.type=DINO"])
     with pytest.raises(ValueError, match="no fast form of DINO"):

@@ -7,7 +7,9 @@
 * ``FastDDQDETR`` for ``DDQDETR`` (:mod:`.detector`): losses of all layers at once (:mod:`.losses`), matching
   with one copy to the host (:mod:`.matching`), selection of distinct queries (:mod:`.decoder`) and denoising
   queries (:mod:`.queries`) that do not wait for the GPU, deformable attention in Triton (:mod:`.attention`);
-* ``MergedGroupsConstructor`` for mmengine's optimizer constructor (:mod:`.groups`).
+* ``MergedGroupsConstructor`` for mmengine's optimizer constructor (:mod:`.groups`);
+* on a GPU, unless the configuration says otherwise, batches in pinned memory, and copies of them that the host
+  does not wait for.
 """
 
 from __future__ import annotations
@@ -36,3 +38,15 @@ def configure(cfg: Any) -> None:
         if constructor not in _CONSTRUCTORS:
             raise NoFastForm(f"speed: there is no fast form of {constructor}, only of {_CONSTRUCTORS[0]}")
         cfg.optim_wrapper.constructor = _CONSTRUCTORS[1]
+    _overlap_copies(cfg)
+
+
+def _overlap_copies(cfg: Any) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        return
+    if cfg.get("train_dataloader"):
+        cfg.train_dataloader.setdefault("pin_memory", True)
+    if cfg.model.get("data_preprocessor"):
+        cfg.model.data_preprocessor.setdefault("non_blocking", True)
