@@ -8,8 +8,8 @@
   with one copy to the host (:mod:`.matching`), selection of distinct queries (:mod:`.decoder`) and denoising
   queries (:mod:`.queries`) that do not wait for the GPU, deformable attention in Triton (:mod:`.attention`);
 * ``MergedGroupsConstructor`` for mmengine's optimizer constructor (:mod:`.groups`);
-* on a GPU, unless the configuration says otherwise, batches in pinned memory, and copies of them that the host
-  does not wait for.
+* on a GPU, unless the configuration says otherwise, batches in pinned memory, and copies of them that the
+  host does not wait for.
 """
 
 from __future__ import annotations
