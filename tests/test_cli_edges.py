@@ -112,6 +112,23 @@ def test_what_would_have_no_effect_is_refused_before_anything_is_done(
     assert sorted(place.root.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("status tiny --watch --interval -1", "-1.0 is not in the range 0.2<=x<=86400"),
+        ("status tiny --watch --interval inf", "inf is not in the range 0.2<=x<=86400"),
+        ("status tiny --watch --interval 1e12", "1000000000000.0 is not in the range"),
+        ("status tiny --watch --interval nan", "nan is not a number"),
+        ("submit tiny --dry-run --max-gpu-hours nan", "nan is not a number"),
+        ("report tiny -f html --price nan", "nan is not a number"),
+    ],
+)
+def test_a_number_that_no_clock_or_budget_has_is_refused(place: Place, line: str, words: str) -> None:
+    ran = place.invoke(*line.split())
+    assert (ran.code, ran.out) == (2, "")
+    assert words in ran.err
+
+
 def test_advance_hears_filters(place: Place) -> None:
     assert place.invoke("submit", "tiny", "first", "broken.m1", "--wait").code == 1
     assert place.invoke("retry", "tiny", "broken.m1").code == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -225,6 +226,13 @@ def filtered(function: Callable[..., None], *, interrupted: str = RUNS_GO_ON) ->
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return reporting(command, interrupted=interrupted)
+
+
+def a_number(value: float | None) -> float | None:
+    """Refuses nan, which every comparison with a range lets through."""
+    if value is not None and math.isnan(value):
+        raise typer.BadParameter("nan is not a number.")
+    return value
 
 
 def reporting(function: Callable[..., None], *, interrupted: str = RUNS_GO_ON) -> Callable[..., None]:

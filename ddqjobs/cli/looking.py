@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddqjobs.cli.common import JSON, Selection, filtered, one_selected, put, say, say_json, settle, table
+from ddqjobs.cli.common import (
+    JSON,
+    Selection,
+    a_number,
+    filtered,
+    one_selected,
+    put,
+    say,
+    say_json,
+    settle,
+    table,
+)
 from ddqjobs.units import counted
 
 if TYPE_CHECKING:
@@ -111,7 +122,9 @@ def status(
         bool,
         typer.Option("--watch", "-w", help="Refresh until all is over; q leaves, arrows scroll, f filters."),
     ] = False,
-    interval: Annotated[float, typer.Option(help="Seconds between refreshes.", min=0.2)] = 2.0,
+    interval: Annotated[
+        float, typer.Option(help="Seconds between refreshes.", min=0.2, max=86400, callback=a_number)
+    ] = 2.0,
     as_json: JSON = False,
 ) -> None:
     """State of each run: progress, job, node, attempt, reason.

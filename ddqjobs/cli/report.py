@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ddqjobs.cli.common import Selection, filtered, note, put, say, settle, style
+from ddqjobs.cli.common import Selection, a_number, filtered, note, put, say, settle, style
 from ddqjobs.units import counted
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ EXPORT = Annotated[
     typer.Option("--export", help="Write curves and metrics for another tool into the new folder --out."),
 ]
 PRICE = Annotated[
-    float | None, typer.Option("--price", min=0, help="Of a GPU hour, for the cost on the HTML page.")
+    float | None,
+    typer.Option("--price", min=0, callback=a_number, help="Of a GPU hour, for the cost on the HTML page."),
 ]
 CHECK = Annotated[bool, typer.Option("--check", help="Exit 1 unless every required verdict holds.")]
 _BY_ENDING = {".html": "html", ".md": "markdown", ".csv": "csv", ".json": "json", ".tex": "latex"}

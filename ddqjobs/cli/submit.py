@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddqjobs.cli.common import JSON, Selection, fail, filtered, put, say, say_json, settle, table
+from ddqjobs.cli.common import JSON, Selection, a_number, fail, filtered, put, say, say_json, settle, table
 from ddqjobs.units import counted
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ CANARY = Annotated[
     ),
 ]
 MAX_GPU_HOURS = Annotated[
-    float | None, typer.Option("--max-gpu-hours", min=0, help="Submit only as much as fits.")
+    float | None,
+    typer.Option("--max-gpu-hours", min=0, callback=a_number, help="Submit only as much as fits."),
 ]
 
 
