@@ -15,6 +15,7 @@ from ddqjobs.experiment import (
     ARTIFACTS,
     CANARY,
     PLACEHOLDERS,
+    WITHOUT_AP,
     Code,
     Dataset,
     Experiment,
@@ -83,10 +84,18 @@ def _models(e: Experiment) -> Found:
                 yield from _reference((*here, "hours", task), "task", task, e.tasks)
         if model.reference.task:
             yield from _reference((*at, "reference", "task"), "task", model.reference.task, e.tasks)
+            yield from _gives_ap((*at, "reference", "task"), model.reference.task, e)
         if model.reference.task and model.reference.ap is not None:
             yield (*at, "reference"), "a reference is either a figure (ap) or a task, not both"
         for task in model.hours:
             yield from _reference((*at, "hours", task), "task", task, e.tasks)
+
+
+def _gives_ap(at: Path, name: str, e: Experiment) -> Found:
+    if name in e.tasks and e.tasks[name].kind in WITHOUT_AP:
+        able = [n for n, task in e.tasks.items() if task.kind in (TaskKind.TEST, TaskKind.TRAIN)]
+        words = f"; tasks that do: {', '.join(able)}" if able else ""
+        yield at, f"task '{name}' gives no AP: its kind is {e.tasks[name].kind.value}{words}"
 
 
 def _variants(e: Experiment) -> Found:
@@ -242,9 +251,12 @@ def _resources(at: Path, request: ResourceRequest) -> Found:
         value = getattr(request, key)
         if value is not None:
             try:
-                parse(value)
+                amount = parse(value)
             except ValueError as error:
                 yield (*at, key), str(error)
+                continue
+            if key == "time" and amount == 0:
+                yield (*at, key), f"'{value}' is no time to run in; write 90s, 45m, 24h, 2d or 1h30m"
 
 
 def _slurm(at: Path, options: Slurm) -> Found:

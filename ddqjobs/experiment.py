@@ -21,6 +21,7 @@ Variable = Annotated[
 ]
 Positive = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
+Amount = Annotated[float, Meta(ge=0)]
 Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Scalar = bool | int | float | str | None
 Checksum = Annotated[
@@ -74,7 +75,7 @@ class ModelCode(Table, frozen=True, kw_only=True):
     config: str = ""
     checkpoint: str = ""  # path of the released weights, for the input `released`
     options: dict[str, Scalar] = {}
-    hours: dict[Name, float] = {}  # task -> wall-clock hours
+    hours: dict[Name, Amount] = {}  # task -> wall-clock hours
 
 
 class Model(Table, frozen=True, kw_only=True):
@@ -83,7 +84,7 @@ class Model(Table, frozen=True, kw_only=True):
     title: str = ""
     reference: ReferenceAP = ReferenceAP()
     implementations: dict[Name, ModelCode]
-    hours: dict[Name, float] = {}  # task -> wall-clock hours
+    hours: dict[Name, Amount] = {}  # task -> wall-clock hours
     notes: str = ""
 
 
@@ -149,12 +150,12 @@ class Checkpoints(Table, frozen=True, kw_only=True):
 class Tolerance(Table, frozen=True, kw_only=True):
     """What still counts as the same: ``ap`` in AP points, the others for align tasks."""
 
-    ap: float | None = None
-    box: float | None = None  # pixels
-    score: float | None = None
-    loss: float | None = None  # relative
-    weight: float | None = None
-    module: float | None = None  # of a module's output, in parts of its largest value
+    ap: Amount | None = None
+    box: Amount | None = None  # pixels
+    score: Amount | None = None
+    loss: Amount | None = None  # relative
+    weight: Amount | None = None
+    module: Amount | None = None  # of a module's output, in parts of its largest value
 
 
 class Phase(Table, frozen=True, kw_only=True):
@@ -190,7 +191,7 @@ class Task(Table, frozen=True, kw_only=True):
     slurm: Slurm = Slurm()  # on top of the experiment's
     tolerance: Tolerance = Tolerance()
     checkpoints: Checkpoints = Checkpoints()
-    hours: float | None = None
+    hours: Amount | None = None
     optional: bool = False
 
 
@@ -269,6 +270,9 @@ ARTIFACTS: dict[TaskKind, tuple[str, ...]] = {
     TaskKind.UNITTEST: ("junit",),
     TaskKind.SMOKE: (),
 }
+
+# Kinds whose product never holds an AP; a task to prepare or smoke may run a detector whose log has one.
+WITHOUT_AP = frozenset({TaskKind.CONVERT, TaskKind.ALIGN, TaskKind.UNITTEST})
 
 
 def split_input(text: str) -> tuple[str, str]:

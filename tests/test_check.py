@@ -26,6 +26,7 @@ GOOD: dict[str, Any] = {
     "tasks": {
         "train": {"kind": "train", "implementation": "new", "phase": "1", "variants": ["default", "s7"]},
         "test": {"kind": "test", "implementation": "new", "inputs": {"checkpoint": "train.checkpoint"}},
+        "align": {"kind": "align", "once": True, "code": "c", "command": ["sh"]},
         "once": {"kind": "smoke", "once": True, "code": "c", "command": ["sh"]},
     },
 }
@@ -60,6 +61,11 @@ def test_a_good_file_has_no_problems() -> None:
         ("models/m/implementations/new/code", "x", "unknown code 'x'; declared: c"),
         ("models/m/hours", {"tran": 1}, "unknown task 'tran'; did you mean 'train'?"),
         ("models/m/reference", {"ap": 1, "task": "train"}, "a reference is either a figure (ap) or a task"),
+        (
+            "models/m/reference",
+            {"task": "align"},
+            "task 'align' gives no AP: its kind is align; tasks that do: train, test",
+        ),
         ("variants/s7/models", ["x"], "unknown model 'x'; declared: m, n"),
         ("variants/s7/implementations", ["nwe"], "unknown implementation 'nwe'; did you mean 'new'?"),
         ("phases/2/against", "3", "unknown phase '3'; declared: reference, 1, 2"),
@@ -74,6 +80,8 @@ def test_a_good_file_has_no_problems() -> None:
         ("tasks/train/resources", {"time": "1 day"}, "'1 day' is no duration; write 90s"),
         ("tasks/train/resources", {"memory": "lots"}, "'lots' is no size; write 500MB"),
         ("resources", {"time": "soon"}, "'soon' is no duration"),
+        ("resources", {"time": "0s"}, "'0s' is no time to run in; write 90s"),
+        ("tasks/train/resources", {"time": "0.4s"}, "'0.4s' is no time to run in; write 90s"),
         ("tasks/train/command", [], "a command needs at least one word"),
         ("tasks/train/command", ["{cfg}"], "unknown placeholder {cfg}"),
         ("tasks/train/command", ["{input.x}"], "unknown input 'x' in {input.x}; this task's inputs: none"),
@@ -115,6 +123,12 @@ def test_a_good_file_has_no_problems() -> None:
 def test_each_problem_is_told_with_what_is_allowed(path: str, value: object, message: str) -> None:
     found = problems((path, value))
     assert [m for m in found if m.startswith(message)], found
+
+
+@pytest.mark.parametrize("kind", ["train", "test", "prepare", "smoke"])
+def test_a_task_whose_log_may_hold_an_ap_is_a_reference(kind: str) -> None:
+    task = {"kind": kind, "once": True, "code": "c", "command": ["sh"], "products": {"out": "out"}}
+    assert problems(("tasks/source", task), ("models/m/reference", {"task": "source"})) == []
 
 
 def test_a_task_whose_upstream_lacks_a_model_is_told_which() -> None:

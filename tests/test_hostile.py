@@ -113,6 +113,34 @@ def test_an_account_is_checked_before_it_stands_in_a_directive(place: Place) -> 
     assert accepted == ["dash", "dots", "long", "empty"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"phases": {"1": {"tolerance": {"ap": -0.1}}}},
+            "phases.1.tolerance.ap must be at least 0, not -0.1",
+        ),
+        (
+            {"tasks": {"first": {"tolerance": {"box": -1}}}},
+            "tasks.first.tolerance.box must be at least 0, not -1",
+        ),
+        ({"tasks": {"first": {"hours": -2}}}, "tasks.first.hours must be at least 0, not -2"),
+        (
+            {"models": {"m1": {"hours": {"second": -2}}}},
+            "models.m1.hours.second must be at least 0, not -2",
+        ),
+        ({"tasks": {"first": {"resources": {"time": "0s"}}}}, "'0s' is no time to run in"),
+    ],
+)
+def test_a_value_that_nothing_can_have_is_refused_with_its_line(
+    place: Place, changes: dict[str, object], words: str
+) -> None:
+    variant(place, **changes)
+    for line in (("plan", "mine"), ("submit", "mine")):
+        refused(place.invoke(*line), "mine.yaml:1: ", words)
+    assert not (place.root / "results").exists()
+
+
 # -- values run as data -------------------------------------------------------------------------------------
 
 
