@@ -69,8 +69,10 @@ def _codes(e: Experiment, environments: frozenset[str] | None) -> Found:
             yield from _command((*at, "commands", kind.value), words, None)
         for key, value in code.variables.items():
             yield from _variable((*at, "variables", key), value, None)
-        if code.canary is not None and code.canary.command is not None:
-            yield from _command((*at, "canary", "command"), code.canary.command, None)
+        if code.canary is not None:
+            yield from _products((*at, "canary", "products"), code.canary.products)
+            if code.canary.command is not None:
+                yield from _command((*at, "canary", "command"), code.canary.command, None)
 
 
 def _models(e: Experiment) -> Found:
@@ -145,6 +147,7 @@ def _tasks(e: Experiment) -> Found:
             yield from _variable((*at, "variables", key), value, task)
         yield from _unused_options(e, at, task)
         yield from _unheard_seeds(e, at, task)
+        yield from _products((*at, "products"), task.products)
         if task.kind is TaskKind.PREPARE and not task.products:
             yield at, "a prepare task must declare its products (artifact: glob below the work_dir)"
 
@@ -342,6 +345,16 @@ def _unheard_seeds(e: Experiment, at: Path, task: Task) -> Found:
                 (*at, "variants"),
                 f"`deterministic` does not reach the training: code '{name}' needs a deterministic_option, "
                 "and the command {options}",
+            )
+
+
+def _products(at: Path, products: Mapping[str, str]) -> Found:
+    """The job would refuse them too (ddqjobs.detect.product), after all its work."""
+    for name, pattern in products.items():
+        if pattern.startswith("/") or ".." in PurePosixPath(pattern).parts:
+            yield (
+                (*at, name),
+                f"'{pattern}' leads out of the work_dir; a product is a glob below it, without ..",
             )
 
 

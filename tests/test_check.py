@@ -131,6 +131,19 @@ def test_a_task_whose_log_may_hold_an_ap_is_a_reference(kind: str) -> None:
     assert problems(("tasks/source", task), ("models/m/reference", {"task": "source"})) == []
 
 
+@pytest.mark.parametrize("at", ["tasks/once", "codes/c/canary"])
+@pytest.mark.parametrize("pattern", ["../../x", "a/../../x", "..", "/abs", "/"])
+def test_a_product_that_leads_out_of_the_work_dir_is_refused_before_any_job(at: str, pattern: str) -> None:
+    assert problems((f"{at}/products", {"data": pattern})) == [
+        f"'{pattern}' leads out of the work_dir; a product is a glob below it, without .."
+    ]
+
+
+@pytest.mark.parametrize("pattern", ["", ".", "*.pth", "**/x", "a..b", "...", "~", "a/b"])
+def test_any_other_glob_is_a_product(pattern: str) -> None:
+    assert problems(("tasks/once/products", {"data": pattern})) == []
+
+
 def test_a_task_whose_upstream_lacks_a_model_is_told_which() -> None:
     found = problems(("tasks/train/models", ["m"]))
     assert found == ["task 'train' makes no run for model 'n'"]

@@ -130,6 +130,7 @@ def test_an_account_is_checked_before_it_stands_in_a_directive(place: Place) -> 
             "models.m1.hours.second must be at least 0, not -2",
         ),
         ({"tasks": {"first": {"resources": {"time": "0s"}}}}, "'0s' is no time to run in"),
+        ({"tasks": {"first": {"products": {"out": "../x"}}}}, "'../x' leads out of the work_dir"),
     ],
 )
 def test_a_value_that_nothing_can_have_is_refused_with_its_line(
