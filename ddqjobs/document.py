@@ -10,7 +10,7 @@ the base set to null is removed. Every problem of all files is reported at once,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from msgspec import inspect
 
-from ddqjobs.errors import DdqjobsError, InputError, Problem
+from ddqjobs.errors import DdqjobsError, InputError, Problem, nearest_word
 from ddqjobs.inheritance import merged
 from ddqjobs.validate import Checker, found_words
 from ddqjobs.yaml_nodes import Node, read
@@ -83,8 +83,10 @@ def parse(
     examine: Callable[[Document[T]], list[Problem]] | None = None,
 ) -> Document[T]:
     """The same for text. Pure but for ``read_base``, which a file without ``base:`` never calls."""
-    inherits = "base" in {field.name for field in msgspec.structs.fields(kind)}
+    keys = {field.name for field in msgspec.structs.fields(kind)}
+    inherits = "base" in keys
     trees, problems, whole = _chain(text, file_name, read_base if inherits else None)
+    whole = whole and not (inherits and _misspells_base(trees[0], keys))
     root, bases = merged(trees)
     checker = Checker(partial=not whole, bases=bases)
     data = checker.check(root, inspect.type_info(kind), ())
@@ -142,6 +144,14 @@ def _base_of(tree: Node) -> Node | None:
     """The value of `base:` if it names one. A base that is not text is left to the check of types."""
     named = tree.value.get("base") if isinstance(tree.value, dict) else None
     return named if named is not None and isinstance(named.value, str) else None
+
+
+def _misspells_base(tree: Node, keys: Collection[str]) -> bool:
+    """Whether a file without base has an unknown key that was probably meant to be `base`: whatever else is
+    missing in it would come from there."""
+    if not isinstance(tree.value, dict) or "base" in tree.value:
+        return False
+    return any(nearest_word(key, keys) == "base" for key in tree.value.keys() - set(keys))
 
 
 def _read_mapping(text: str, name: str) -> tuple[Node, list[Problem]]:

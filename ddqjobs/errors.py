@@ -81,5 +81,12 @@ class SchedulerError(DdqjobsError):
 
 def nearest(word: str, valid: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for the valid word nearest to ``word``, or an empty string."""
-    match = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.6)
-    return f"; did you mean '{match[0]}'?" if match else ""
+    match = nearest_word(word, valid)
+    return f"; did you mean '{match}'?" if match else ""
+
+
+def nearest_word(word: str, valid: Iterable[str]) -> str:
+    """The valid word that ``word`` was probably meant to be, or an empty string."""
+    words = list(valid)
+    same = [other for other in words if other.lower() == word.lower()]
+    return next(iter(same or difflib.get_close_matches(word, words, n=1, cutoff=0.6)), "")

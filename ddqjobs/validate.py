@@ -23,7 +23,8 @@ from ddqjobs.yaml_nodes import Node, Path
 class Checker:
     """One walk. ``problems`` collects what it finds.
 
-    ``partial`` is for a file whose base could not be read: nothing can be said to be missing then.
+    ``partial`` is for a file whose base could not be read, or was probably meant to be named: nothing can be
+    said to be missing then, nor what is empty to remove nothing.
     ``bases`` has for each file that inherits the tree of all that it inherits.
     """
 
@@ -37,7 +38,7 @@ class Checker:
         rule = _RULES.get(type(kind))
         if rule is None:
             raise TypeError(f"{dotted(path)}: no rule for {kind}")
-        if node.bad:
+        if node.bad or (self.partial and node.value is None):
             return None
         return rule(self, node, kind, path)
 

@@ -113,6 +113,13 @@ def test_an_account_is_checked_before_it_stands_in_a_directive(place: Place) -> 
     assert accepted == ["dash", "dots", "long", "empty"]
 
 
+@pytest.mark.parametrize("key", ["bas", "Base", "bse"])
+def test_a_misspelt_base_is_one_line(place: Place, key: str) -> None:
+    place.text("experiments/mine.yaml", f"name: mine\n{key}: tiny\ntasks:\n  first: {{hours: 2}}\n")
+    words = f"mine.yaml:2: unknown key '{key}'; did you mean 'base'?"
+    refused(place.invoke("plan", "mine"), words)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
