@@ -11,15 +11,16 @@ def merge(base: Node, child: Node) -> Node:
     """``child`` on top of ``base``; neither is changed. Each part keeps the place where it was written."""
     if not (isinstance(base.value, dict) and isinstance(child.value, dict)):
         return child
-    both = dict(base.value)
+    both, removed = dict(base.value), dict(base.removed or {})
     for key, node in child.value.items():
         if key not in both:
             both[key] = node
         elif node.value is None and not node.bad:
             del both[key]
+            removed[key] = node
         else:
             both[key] = merge(both[key], node)
-    return Node(both, child.file, child.line)
+    return Node(both, child.file, child.line, removed=removed or None)
 
 
 def merged(trees: list[Node]) -> tuple[Node, dict[str, Node]]:

@@ -58,7 +58,12 @@ class Checker:
         if not isinstance(node.value, dict):
             return self.wrong_type(node, kind, path)
         for name in self.lacking(node, kind):
-            self.problem(node, f"missing key '{name}'{_within(path)}")
+            removed = (node.removed or {}).get(name)
+            if removed is None:
+                self.problem(node, f"missing key '{name}'{_within(path)}")
+            else:
+                words = "is empty, which takes it out of the base, and is needed: fill it, or leave it out"
+                self.problem(removed, f"{dotted((*path, name))} {words}")
         return self.known_keys(node.value, kind, path)
 
     def lacking(self, node: Node, kind: inspect.StructType) -> list[str]:

@@ -45,7 +45,8 @@ class Node:
     """A value and where it stands: the line of its key, or its own as an element of a list.
 
     ``raw`` is a scalar's text as written; ``size`` the number of nodes below and with this one; ``bad``
-    marks a scalar without a meaning, which is a reported problem already.
+    marks a scalar without a meaning, which is a reported problem already. ``removed`` has the keys of a base
+    that a mapping laid on it takes away, with where it says so.
     """
 
     value: Value
@@ -54,6 +55,7 @@ class Node:
     raw: str = ""
     size: int = 1
     bad: bool = False
+    removed: dict[str, Node] | None = None
 
     def child(self, part: str | int) -> Node | None:
         """The entry of a mapping or the element of a list, if there is one."""

@@ -370,6 +370,24 @@ def test_what_is_new_and_whole_is_no_mistake_and_what_is_wrong_inside_is_told_to
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "base: b\ntitle: x\nname:\n",
+            "x.yaml:3: name is empty, which takes it out of the base, and is needed",
+        ),
+        ("base: b\ntasks:\n  a:\n    kind: null\n", "x.yaml:4: tasks.a.kind is empty, which takes it out of"),
+        ("base: m\ntitle: x\n", "m.yaml:2: name is empty, which takes it out of the base, and is needed"),
+    ],
+)
+def test_what_is_needed_and_left_empty_is_told_where_it_stands(text: str, expected: str) -> None:
+    bases = {"b": "name: b\ntasks: {a: {kind: test}}\n", "m": "base: b\nname:\n"}
+    (line,) = problems(text, bases)
+    assert line.startswith(expected)
+    assert read("base: m\nname: again\n", bases).value.name == "again"
+
+
 def test_an_unreadable_value_removes_nothing() -> None:
     bases = {"b": "name: b\ntolerance: 1"}
     assert problems("base: b\ntolerance: 010", bases) == [

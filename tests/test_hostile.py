@@ -120,6 +120,12 @@ def test_a_misspelt_base_is_one_line(place: Place, key: str) -> None:
     refused(place.invoke("plan", "mine"), words)
 
 
+@pytest.mark.parametrize("section", ["tasks", "models", "codes", "implementations"])
+def test_a_section_left_empty_is_told_at_its_own_line(place: Place, section: str) -> None:
+    place.text("experiments/mine.yaml", f"base: tiny\nname: mine\n{section}:\n")
+    refused(place.invoke("plan", "mine"), f"mine.yaml:3: {section} is empty, which takes it out of the base")
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
