@@ -54,7 +54,7 @@ def check(
 
 
 def _reference(path: Path, what: str, name: str, valid: Iterable[str]) -> Found:
-    names = list(valid)
+    names = list(dict.fromkeys(valid))
     if name not in names:
         listed = ", ".join(names) or "none"
         yield path, f"unknown {what} '{name}'{nearest(name, names)}; declared: {listed}"

@@ -144,6 +144,11 @@ def test_any_other_glob_is_a_product(pattern: str) -> None:
     assert problems(("tasks/once/products", {"data": pattern})) == []
 
 
+def test_a_name_that_is_declared_and_built_in_is_listed_once() -> None:
+    found = problems(("variants/default", {"seed": 7}), ("tasks/train/variants", ["x"]))
+    assert found == ["unknown variant 'x'; declared: default, s7"]
+
+
 def test_a_task_whose_upstream_lacks_a_model_is_told_which() -> None:
     found = problems(("tasks/train/models", ["m"]))
     assert found == ["task 'train' makes no run for model 'n'"]

@@ -75,6 +75,18 @@ def test_init_where_a_file_is_says_so(place: Place) -> None:
     refused(ran, "experiments/tiny.yaml", "Not a directory")
 
 
+def test_init_without_a_name_makes_nothing(tmp_path: Path) -> None:
+    def init(word: str) -> subprocess.CompletedProcess[str]:
+        argv = ddqjobs("init", word)
+        return subprocess.run(argv, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+
+    ran = init("")
+    refused(Ran(ran.returncode, ran.stdout, ran.stderr), "the folder's name is empty")
+    assert list(tmp_path.iterdir()) == []
+    assert init(".").returncode == 0
+    assert (tmp_path / "experiments" / "my-mini.yaml").is_file()
+
+
 @pytest.mark.parametrize("kind", ["experiment", "site", "environment"])
 def test_schema_is_a_json_schema_that_knows_every_key_of_the_shipped_files(kind: str) -> None:
     from ddqjobs.shipped import shipped_root

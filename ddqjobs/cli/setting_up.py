@@ -12,13 +12,17 @@ from ddqjobs.cli.common import put, reporting, say
 
 
 @reporting
-def init(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the new project.")]) -> None:
+def init(name: Annotated[str, typer.Argument(metavar="DIR", help="Folder of the new project.")]) -> None:
     """Make a project folder with an experiment of your own to start from.
 
     Example: ddqjobs init ~/my-reproduction
     """
     from ddqjobs import project
+    from ddqjobs.errors import InputError
 
+    if not name:  # an empty variable; as a path it would be the folder that the shell is in
+        raise InputError("the folder's name is empty; name one, or `.` for the one that you are in")
+    folder = Path(name)
     made = project.init(folder.expanduser())
     for path in made:
         say(f"made {path}")
