@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ddqjobs import links, process, retention, weights
 from ddqjobs.environments import declared
-from ddqjobs.errors import DdqjobsError, nearest
+from ddqjobs.errors import DdqjobsError, mend, nearest
 from ddqjobs.examination import Level, Line, error, ok, quotas, space, warning
 from ddqjobs.model import Frozen, PlannedRun, Resources, Run, Status, TaskKind
 from ddqjobs.places import expanded
@@ -71,7 +71,7 @@ def _safely(what: str, part: Callable[[], Iterator[Line]]) -> Iterator[Line]:
         yield error(what, " ".join(str(problem).split()), "mend that first, then look again")
     except OSError as problem:
         where = f"{problem.filename}: " if problem.filename else ""
-        yield error(what, f"{where}{problem.strerror}", "mend its permissions, or make room")
+        yield error(what, f"{where}{problem.strerror}", mend(problem))
 
 
 def _dangling(tree: Path) -> Iterator[Path]:

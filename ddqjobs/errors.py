@@ -18,6 +18,7 @@ is, without a traceback.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -90,3 +91,12 @@ def nearest_word(word: str, valid: Iterable[str]) -> str:
     words = list(valid)
     same = [other for other in words if other.lower() == word.lower()]
     return next(iter(same or difflib.get_close_matches(word, words, n=1, cutoff=0.6)), "")
+
+
+def mend(error: OSError) -> str:
+    """What to do about a folder that could not be written, as the operating system says why."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space"
+    if error.errno == errno.EROFS:
+        return "have its file system mounted for writing, or go to a machine where it is"
+    return "mend its permissions" if error.errno in (errno.EACCES, errno.EPERM) else "mend that"

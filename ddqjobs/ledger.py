@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from ddqjobs.errors import StateError
+from ddqjobs.errors import StateError, mend
 from ddqjobs.model import FailureClass, Frozen, JobState, Product
 from ddqjobs.process import myself
 
@@ -138,8 +138,8 @@ class Ledger:
         except OSError as error:
             self.close()  # the line may be torn: a later record belongs into a new segment
             raise StateError(
-                f"{self.folder}: the ledger cannot be written ({error.strerror}). Nothing is lost: free some "
-                "space, then run the same command again; it finds whatever was submitted"
+                f"{self.folder}: the ledger cannot be written ({error.strerror}). Nothing is lost: "
+                f"{mend(error)}, then run the same command again; it finds whatever was submitted"
             ) from error
 
     def close(self) -> None:

@@ -29,7 +29,7 @@ from msgspec import field
 from ddqjobs import plan as planning
 from ddqjobs.claims import SUBMITTED_MEANWHILE
 from ddqjobs.digest import with_upstream
-from ddqjobs.errors import DdqjobsError, EnvironmentNotReadyError, SchedulerError, StateError
+from ddqjobs.errors import DdqjobsError, EnvironmentNotReadyError, SchedulerError, StateError, mend
 from ddqjobs.estimate import Estimate, estimates
 from ddqjobs.history import History, RunHistory
 from ddqjobs.ledger import Intent, Submitted, Voided, Wanted, ticket_of
@@ -527,6 +527,6 @@ def user() -> str:
 
 def _disk(path: Path, error: OSError) -> DdqjobsError:
     return StateError(
-        f"{path}: {error.strerror or error}; what was submitted before is recorded, nothing else was. "
-        "Free some space or mend the folder's permissions, then run the same command again"
+        f"{path}: {error.strerror or error}; what was submitted before is recorded, nothing else was: "
+        f"{mend(error)}, then run the same command again"
     )

@@ -13,7 +13,7 @@ from ddqjobs import evidence, failures
 from ddqjobs import plan as planning
 from ddqjobs.catalog import Catalog, Loaded
 from ddqjobs.claims import Claims, Tickets
-from ddqjobs.errors import DdqjobsError, StateError
+from ddqjobs.errors import DdqjobsError, StateError, mend
 from ddqjobs.history import History, Ticket
 from ddqjobs.ledger import AnyRecord, Finished, Ledger, Observed, Submitted, Voided
 from ddqjobs.model import (
@@ -276,7 +276,7 @@ class Workspace:
         except OSError as error:
             raise StateError(
                 f"{self.claims.claims}: {error.strerror}; whether submission {token} may still start cannot "
-                "be settled. Free some space or mend its permissions, then run the same command again"
+                f"be settled: {mend(error)}, then run the same command again"
             ) from error
         started = {str(t.index): self._claimed_by(t.name) for t in tickets if t.name not in voided}
         records: list[AnyRecord] = []
@@ -383,8 +383,7 @@ class Workspace:
             self.claims.revoke(ticket.name)
         except OSError as error:
             raise StateError(
-                f"{self.claims.claims}: {error.strerror}; free some space or mend its permissions, then run "
-                "the same command again"
+                f"{self.claims.claims}: {error.strerror}; {mend(error)}, then run the same command again"
             ) from error
 
     def _grace_over(self, ticket: Ticket, seen: Observation | None, now: float) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -306,6 +307,30 @@ def test_a_results_folder_that_is_a_file_is_one_line(place: Place) -> None:
     ran = place.invoke("submit")
     assert (ran.code, ran.out) == (2, "")
     assert len(ran.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EDQUOT, "free some space"),
+        (errno.EROFS, "have its file system mounted for writing, or go to a machine where it is"),
+        (errno.EACCES, "mend its permissions"),
+        (errno.ENOTDIR, "mend that"),
+    ],
+)
+@pytest.mark.parametrize(
+    "door", ["ddqjobs.ledger.Ledger._open", "ddqjobs.submission.snapshot", "ddqjobs.claims.Claims.reserve"]
+)
+def test_a_results_folder_that_cannot_be_written_is_told_with_what_helps(
+    place: Place, monkeypatch: pytest.MonkeyPatch, door: str, number: int, remedy: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(door, refuse)
+    words = f": {remedy}, then run the same command again"
+    refused(place.invoke("submit", "tiny", "first"), os.strerror(number), words)
 
 
 def test_a_folder_loop_below_the_configurations_ends(place: Place) -> None:
