@@ -36,6 +36,7 @@ INFRASTRUCTURE = frozenset(
 )
 
 STOPPED = 75  # the task saved and ended because it was asked to
+NOT_SAVED = f"ended with code {STOPPED}, and without a new checkpoint"
 
 # Exit codes of the launch script itself (templates/base.sh.j2; sysexits.h where it has one). A task may end
 # with any of them and mean something else.
@@ -43,7 +44,6 @@ EXIT_CODES: dict[int, tuple[FailureClass, str]] = {
     66: (FailureClass.DATA, "an input is missing"),
     69: (FailureClass.ENVIRONMENT, "the environment's interpreter is missing"),
     70: (FailureClass.NO_PRODUCT, "it exited 0 without leaving its product"),
-    71: (FailureClass.TIMEOUT, f"ended with code {STOPPED}, and without a new checkpoint"),
     STOPPED: (FailureClass.TIMEOUT, "stopped before its time limit or by preemption"),
     77: (FailureClass.CANCELLED, "its ticket was voided before it started"),
     78: (FailureClass.CODE, "the code tree has changed since the run was submitted"),

@@ -481,8 +481,7 @@ def judge_failure(
         if seen is not None and seen.failure in _SURE:
             return seen.failure, seen.detail
         if last.failure is not None:  # the script's own word, and code
-            told = failures.EXIT_CODES.get(last.exit_code) or failures.classify(last.exit_code, log_tail)
-            return last.failure, told[1] if last.exit_code == failures.STOPPED else last.note or told[1]
+            return last.failure, _script_words(last, last.exit_code, log_tail)
         if last.stopped and by_signal:
             return FailureClass.TIMEOUT, f"asked to stop, and {failures.signal_words(last.exit_code)}"
         return failures.classify(last.exit_code, log_tail)
@@ -509,6 +508,17 @@ def judge_failure(
     if never_started:
         return FailureClass.UNKNOWN, f"{detail}; its script left nothing{last_words}"
     return FailureClass.NODE, f"{detail}; its script was ended before it could say why"
+
+
+def _script_words(last: Attempt, code: int, log_tail: str) -> str:
+    """What the launch script's last word means."""
+    if code in failures.EXIT_CODES:
+        told = failures.EXIT_CODES[code][1]
+    elif last.failure is FailureClass.TIMEOUT:
+        told = failures.NOT_SAVED
+    else:
+        _, told = failures.classify(code, log_tail)
+    return told if code == failures.STOPPED else last.note or told
 
 
 def _says_cancelled(seen: Observation | None) -> bool:
