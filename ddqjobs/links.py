@@ -105,11 +105,12 @@ def _there(tree: Path, path: Path, target: Path) -> There:
         return There.NO_TREE
     if not target.is_dir():
         return There.NO_DATA
+    link = path.is_symlink()  # asked first: another terminal may make the right one between two questions
     if os.path.realpath(path) == os.path.realpath(target):
         return There.RIGHT
-    if path.is_symlink():
+    if link:
         return There.ELSEWHERE
-    return There.FOLDER if os.path.lexists(path) else There.NOTHING
+    return There.FOLDER if os.path.lexists(path) and not path.is_symlink() else There.NOTHING
 
 
 def _make(path: Path, target: str, *, replace: bool) -> None:

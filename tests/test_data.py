@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 from cli_support import Place, Ran, Terminal, finish, opened
+
+from ddqjobs import links
 
 EXPERIMENT = """
 name: tiny
@@ -153,6 +156,26 @@ def test_a_tree_or_a_data_set_that_is_not_there(place: Place) -> None:
     ran = place.invoke("data", "link", "tiny", "two")
     assert ran.code == 2
     assert f"{place.root}/data/lvis: data set coco is not there" in ran.err
+
+
+@pytest.mark.parametrize("question", ["realpath", "lexists"])
+def test_a_link_that_another_terminal_makes_between_two_questions_leads_nowhere_else(
+    tmp_path: Path, question: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree, path, target = tmp_path / "tree", tmp_path / "tree" / "coco", tmp_path / "coco"
+    tree.mkdir()
+    target.mkdir()
+    ask = getattr(os.path, question)
+
+    def after(asked: Path) -> object:
+        answer = ask(asked)
+        if asked == path and not path.is_symlink():
+            path.symlink_to(target)
+            return ask(asked) if question == "lexists" else answer
+        return answer
+
+    monkeypatch.setattr(os.path, question, after)
+    assert links._there(tree, path, target) is links.There.NOTHING
 
 
 def test_two_terminals_link_at_once(place: Place) -> None:
