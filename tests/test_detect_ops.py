@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import math
 import sys
 import types
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ torch = pytest.importorskip("torch")
 torch.set_num_threads(1)  # tiny tensors: threads only get in each other's way
 
 from ddqjobs.detect import ops  # noqa: E402
+from ddqjobs.detect.ops.device import on_its_device  # noqa: E402
 from ddqjobs.detect.ops.nms import nms  # noqa: E402
 from ddqjobs.detect.ops.roi_align import roi_align_backward, roi_align_forward  # noqa: E402
 
@@ -202,6 +205,25 @@ def test_stand_in_has_every_operator_and_says_where_to_get_it(monkeypatch: pytes
     with pytest.raises(AttributeError):
         extension._private  # noqa: B018
     monkeypatch.delitem(sys.modules, ops.NAME)
+
+
+def test_kernels_run_on_the_gpu_of_their_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no GPU here: two are pretended, of which the first is the current."""
+    current = [0]
+
+    @contextlib.contextmanager
+    def device(wanted: Any) -> Iterator[None]:
+        current.append(wanted.index)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current[-1])
+    monkeypatch.setattr(torch.cuda, "device", device)
+    launch = on_its_device(lambda first, more: (current[-1], more))
+    tensors = [types.SimpleNamespace(is_cuda=True, device=types.SimpleNamespace(index=n)) for n in (0, 1)]
+    assert [launch(tensor, more=7) for tensor in tensors] == [(0, 7), (1, 7)]
+    assert current == [0]
+    assert launch(torch.zeros(1), 7) == (0, 7)
 
 
 def test_compiled_operators_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
