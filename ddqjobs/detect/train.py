@@ -40,7 +40,7 @@ def train(
     config: str, work_dir: Path, init: Path | None, options: Sequence[str], iterations: int | None = None
 ) -> int:
     """Train to the end of the schedule, or for some ``iterations``; 0, or 75 if stopped."""
-    from . import batches, speed
+    from . import batches
     from .hooks import canary, epoch_seed, initial_state, resume, usage  # noqa: F401  (registers them)
 
     cfg = runtime.load_config(config, options)
@@ -64,7 +64,7 @@ def train(
     except stopping.Stopped as stopped:
         print(f"train: stopped: {stopped}", flush=True)
         return stopping.EXIT_CODE
-    except (batches.CannotPosition, speed.NoFastForm) as error:
+    except batches.CannotPosition as error:
         raise runtime.CannotLoad(str(error)) from error
     return 0
 

@@ -16,10 +16,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from ddqjobs.detect.runtime import CannotLoad
+
 _CONSTRUCTORS = ("DefaultOptimWrapperConstructor", "MergedGroupsConstructor")
 
 
-class NoFastForm(ValueError):
+class NoFastForm(CannotLoad):
     """A configuration that says ``speed`` has a part without a fast form; the message is one line."""
 
 
