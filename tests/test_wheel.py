@@ -62,6 +62,7 @@ def test_the_wheel_holds_what_ships_and_nothing_else(wheel: Path) -> None:
     shipped = {n.split("/")[2] for n in names if n.startswith("ddqjobs/shipped_files/")}
     assert shipped == {"experiments", "templates", "envs"}
     assert "ddqjobs/py.typed" in names
+    assert "ddqjobs-0.1.0.dist-info/licenses/LICENSE" in names
     assert "ddqjobs/shipped_files/experiments/configs/mini/ddq-detr_r18_shapes.py" in names
     strays = ("__pycache__", ".pyc", "results/", ".environments", "tests/")
     assert not [n for n in names if any(part in n for part in strays)]
