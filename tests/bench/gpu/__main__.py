@@ -27,6 +27,7 @@ from typing import Any
 from tests.bench.gpu import verdict
 
 CONFIG = Path(__file__).with_name("config.py")
+REPO = Path(__file__).resolve().parents[3]
 LIMIT_S = int(os.environ.get("BENCH_LIMIT", "240"))
 DETERMINISTIC = ["randomness.deterministic=True"]
 FAST = ["speed=True"]
@@ -207,6 +208,8 @@ def main() -> int:
             code, seconds = run(
                 [sys.executable, "-m", f"tests.bench.gpu.{step}", str(out / f"{step}.json")],
                 out / f"{step}.log",
+                BENCH_CONFIGS=configs(),
+                BENCH_REPO=str(REPO),
             )
             print(step, code, f"{seconds:.0f} s", (out / f"{step}.log").read_text()[-2500:], flush=True)
             if code or not (out / f"{step}.json").exists():
