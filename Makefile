@@ -39,10 +39,10 @@ bench: $(VENV)/.installed  ## measurements, as a table with ratios to a bare ref
 	$(BIN)/python -m tests.bench.environments
 
 slurmlab:  ## a real Slurm cluster on this machine to play with (root; Debian or Ubuntu); docs/slurm.md
-	tests/slurmlab/up.sh
+	tests/labs/slurm/up.sh
 
 slurmlab-down:  ## stop it and forget it
-	tests/slurmlab/down.sh --wipe
+	tests/labs/slurm/down.sh --wipe
 
 clean:  ## forget the virtual environment and the built environments; results stay
 	rm -rf $(VENV) .environments

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ddqjobs import evidence
-from ddqjobs.catalog import Catalog, Loaded
-from ddqjobs.errors import InputError, MissingError, SchedulerError, StateError, nearest
-from ddqjobs.filters import Filters, select, with_upstream
-from ddqjobs.ledger import Cancelled, Retried
-from ddqjobs.model import (
+from ddqjobs.base.errors import InputError, MissingError, SchedulerError, StateError, nearest
+from ddqjobs.base.paths import expanded
+from ddqjobs.base.text import clean
+from ddqjobs.base.units import seconds
+from ddqjobs.planning.catalog import Catalog, Loaded
+from ddqjobs.planning.filters import Filters, select, with_upstream
+from ddqjobs.spec.model import (
     Attempt,
     Frozen,
     JobState,
@@ -32,26 +33,25 @@ from ddqjobs.model import (
     Status,
     TaskKind,
 )
-from ddqjobs.places import expanded
-from ddqjobs.text_table import clean
-from ddqjobs.units import seconds
-from ddqjobs.workspace import Workspace
+from ddqjobs.store import evidence
+from ddqjobs.store.ledger import Cancelled, Retried
+from ddqjobs.submission.workspace import Workspace
 
 # What only some commands need is imported where it is needed: looking at a plan must stay quick.
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ddqjobs.cleaning import Cleaning
-    from ddqjobs.data import Data
-    from ddqjobs.doctor import Options as DoctorOptions
-    from ddqjobs.examination import Line
-    from ddqjobs.report import Report
-    from ddqjobs.report_files import ReportFiles
+    from ddqjobs.data.data import Data
+    from ddqjobs.doctor.examination import Line
+    from ddqjobs.doctor.examine import Options as DoctorOptions
+    from ddqjobs.environments.on_site import Stacks
+    from ddqjobs.report.cache import ReportFiles
+    from ddqjobs.report.document import Report
     from ddqjobs.schedulers.base import Scheduler
-    from ddqjobs.shell import Shell
-    from ddqjobs.site import Site
-    from ddqjobs.stacks import Stacks
-    from ddqjobs.submission import Outcome, Rendered, Submitter, Submitting
+    from ddqjobs.spec.site import Site
+    from ddqjobs.store.cleaning import Cleaning
+    from ddqjobs.submission.shell import Shell
+    from ddqjobs.submission.submit import Outcome, Rendered, Submitter, Submitting
 
 Say = Callable[[str], None]
 _CALLS_PER_LOOK = 4  # a look plans (squeue, sacct) and submits (squeue, sbatch)
@@ -140,7 +140,7 @@ class Project:
         """How far a running training is; None for anything else."""
         if planned.state is not JobState.RUNNING or planned.run.kind not in _TRAINS:
             return None
-        from ddqjobs.detect import logs
+        from ddqjobs.detect.job import logs
 
         attempts = evidence.attempts(workspace.run_dir(planned.run.name))
         if not attempts:
@@ -173,7 +173,7 @@ class Project:
 
     def results(self, experiment: str | None = None) -> pd.DataFrame:
         """One row per run as a pandas DataFrame: AP in points, status, seed, digest, ..."""
-        from ddqjobs import results
+        from ddqjobs.report import results
 
         workspace = self.workspace(experiment)
         plan = workspace.plan()
@@ -190,10 +190,10 @@ class Project:
         at: float | None = None,
         say: Say = lambda _: None,
     ) -> Report:
-        """The report as a document; :mod:`ddqjobs.report_formats` renders it. With ``recompute`` AP is
+        """The report as a document; :mod:`ddqjobs.report.formats` renders it. With ``recompute`` AP is
         computed once more from the predictions of the done tests that are shown; ``at`` (seconds since the
         epoch) looks back at what was known then."""
-        from ddqjobs import report
+        from ddqjobs.report import document
 
         workspace = self.workspace(experiment, site)
         plan, products = workspace.then(at) if at is not None else (workspace.plan(), workspace.products())
@@ -201,13 +201,13 @@ class Project:
         running = {p.run.name: made for p in plan.runs if (made := self.progress(workspace, p)) is not None}
         files = self.report_files(workspace)
         shown = [p for p in plan.runs if only is None or p.run.name in only]
-        return report.build(
+        return document.build(
             workspace.loaded.experiment,
             plan,
             products,
             progress=running,
             recomputed=files.recompute(shown, products, say) if recompute else files.recomputed(products),
-            curves=files.curves(report.compared(workspace.loaded.experiment, plan), products, say),
+            curves=files.curves(document.compared(workspace.loaded.experiment, plan), products, say),
             metrics=metrics,
             only=only,
         )
@@ -221,7 +221,7 @@ class Project:
         say: Say = lambda _: None,
     ) -> str:
         """A report as one HTML page, with everything that its numbers stand on. ``price`` of a GPU hour."""
-        from ddqjobs.page import facts, render
+        from ddqjobs.report.page import facts, render
 
         workspace = self.workspace(made.experiment, site)
         plan, products = workspace.plan(refresh=False), workspace.products()
@@ -231,8 +231,9 @@ class Project:
         return render.page(experiment, plan, made, behind, curves, products, price=price)
 
     def export(self, made: Report, kind: str, folder: Path, *, site: str | None = None) -> int:
-        """The done runs of a report for another tool (:data:`ddqjobs.exports.KINDS`); returns how many."""
-        from ddqjobs import exports
+        """The done runs of a report for another tool (:data:`ddqjobs.report.exports.KINDS`); returns
+        how many."""
+        from ddqjobs.report import exports
 
         workspace = self.workspace(made.experiment, site)
         plan, products = workspace.plan(refresh=False), workspace.products()
@@ -241,7 +242,7 @@ class Project:
 
     def report_files(self, workspace: Workspace) -> ReportFiles:
         """What reports read beside the ledger."""
-        from ddqjobs.report_files import ReportFiles
+        from ddqjobs.report.cache import ReportFiles
 
         return ReportFiles(workspace.results, self.stacks(workspace))
 
@@ -249,7 +250,7 @@ class Project:
         self, experiment: str | None = None, filters: Filters | None = None, *, site: str | None = None
     ) -> Data:
         """Data sets and weights that the experiment declares, or those that the filtered runs need."""
-        from ddqjobs.data import Data
+        from ddqjobs.data.data import Data
 
         workspace = self.workspace(experiment, site)
         runs = None
@@ -261,7 +262,7 @@ class Project:
 
     def submitting(self, plan: Plan, filters: Filters, options: SubmitOptions) -> Submitting:
         """What filters and options mean for this plan. Raises MissingError if a filter matches nothing."""
-        from ddqjobs.submission import Submitting
+        from ddqjobs.submission.submit import Submitting
 
         runs = select(plan, filters)
         chosen = with_upstream(plan, runs) if options.upstream else frozenset(p.run.name for p in runs)
@@ -305,12 +306,12 @@ class Project:
 
     def stacks(self, workspace: Workspace) -> Stacks:
         """The environments as they are on a site."""
-        from ddqjobs.stacks import Stacks
+        from ddqjobs.environments.on_site import Stacks
 
         return Stacks(self.catalog, workspace.site)
 
     def _submitter(self, workspace: Workspace) -> Submitter:
-        from ddqjobs.submission import Submitter
+        from ddqjobs.submission.submit import Submitter
 
         return Submitter(workspace, self.stacks(workspace))
 
@@ -333,10 +334,10 @@ class Project:
     ) -> int:
         """Runs a command of ours as a job of a site and hands on its output; its exit code. ``asked``: GPUs,
         CPUs, seconds. Raises SchedulerError, InputError."""
-        from ddqjobs import environment_node
-        from ddqjobs.render import Renderer
         from ddqjobs.schedulers.registry import make_scheduler
-        from ddqjobs.submission import new_token, user
+        from ddqjobs.submission import environment_node
+        from ddqjobs.submission.script import Renderer
+        from ddqjobs.submission.submit import new_token, user
 
         gpus, cpus, time_s = asked
         job = environment_node.NodeJob(
@@ -427,7 +428,7 @@ class Project:
         """What enters a run's environment where the site's jobs run; ``typed`` is shell text to run there
         instead of a shell. Raises MissingError, EnvironmentNotReadyError, StateError; InputError for what an
         allocation lasts and has (an hour, the run's GPUs) where the site has no allocations."""
-        from ddqjobs import shell
+        from ddqjobs.submission import shell
 
         workspace = self._of(plan, site)
         asked = shell.Asked(run=one_run(plan, run).run, typed=typed, time_s=time_s, gpus=gpus)
@@ -443,21 +444,21 @@ class Project:
         say: Callable[[Line], None] = lambda _: None,
     ) -> list[Line]:
         """What would keep these runs from starting or ending well on their site, line by line."""
-        from ddqjobs import doctor
+        from ddqjobs.doctor import examine as doctor
 
         workspace = self._of(plan, site)
         return doctor.examine(workspace, self.stacks(workspace), runs, options or doctor.Options(), say)
 
     def cleaning(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> Cleaning:
         """What `clean` would remove of these runs' checkpoints and what stays, with reasons."""
-        from ddqjobs import cleaning
+        from ddqjobs.store import cleaning
 
         workspace = self._of(plan, site)
         return cleaning.look(workspace.results, self.root, workspace.loaded.experiment, plan, runs)
 
     def adopt(self, plan: Plan, run: str, path: Path, *, site: str | None = None) -> Product:
         """Takes in a result that exists already: a work_dir or a checkpoint."""
-        from ddqjobs import adoption
+        from ddqjobs.submission import adoption
 
         return adoption.adopt(self._of(plan, site), one_run(plan, run), path)
 
@@ -475,7 +476,7 @@ class Project:
         plan = workspace.plan()
         passing = select(plan, filters or Filters())
         chosen = frozenset(p.run.name for p in passing) & workspace.history().wanted
-        from ddqjobs.submission import Submitting
+        from ddqjobs.submission.submit import Submitting
 
         wanted = Submitting(chosen=chosen, named=chosen)
         return self._submitter(workspace).submit(wanted, plan, say)
@@ -516,8 +517,8 @@ class Project:
         """Runs the canaries of the trainings that `submit` would start, with what they need, unless they are
         done with today's code; returns them as they ended. Raises as ``wait``, and InputError for a code
         without one."""
-        from ddqjobs import canary
-        from ddqjobs.submission import Submitting
+        from ddqjobs.planning import canary
+        from ddqjobs.submission.submit import Submitting
 
         workspace = self.workspace(experiment, site)
         workspace.trying = True

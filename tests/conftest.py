@@ -5,10 +5,11 @@ import signal
 from typing import Any
 
 import pytest
-from donau_support import donau, on_donau
-from environment_support import place
-from slurm_support import cluster, lab, on_slurm
-from support import trivial
+
+from tests.support.donau import donau, on_donau
+from tests.support.environments import place
+from tests.support.slurm import cluster, lab, on_slurm
+from tests.support.trivial import trivial
 
 __all__ = ["cluster", "donau", "lab", "on_donau", "on_slurm", "place", "trivial"]
 
@@ -18,23 +19,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in ("COLUMNS", "LINES"):
     os.environ.pop(name, None)
 
+
 # With pytest-xdist one worker runs the cluster's tests from beginning to end, which mostly wait for its
 # timers, another the trainings, which mostly compute; the other files keep both busy to the end.
-_TRAININGS = (
-    "test_canary.py",
-    "test_donau_nano.py",
-    "test_environments.py",
-    "test_in_environments.py",
-    "test_nano.py",
-    "test_resume_mmcv1.py",
-    "test_weights_in_job.py",
-)
-
-
 def _group(nodeid: str) -> str:
     """Tests of one group run in one worker; the controller knows nothing of a test but its name."""
-    file = nodeid.partition("::")[0].rpartition("/")[2]
-    return "slurm" if "slurm" in nodeid else "training" if file in _TRAININGS else file
+    file = nodeid.partition("::")[0]
+    return "slurm" if "slurm" in nodeid else "training" if "/training/" in file else file
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

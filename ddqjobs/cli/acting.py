@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from ddqjobs.base.units import counted
 from ddqjobs.cli.common import FOLDER, JSON, SITE, Selection, filtered, reporting, say, say_json, settle
-from ddqjobs.units import counted
 
 
 @filtered
@@ -23,8 +23,8 @@ def cancel(
 
     Examples: ddqjobs cancel mini --phase 3; ddqjobs cancel ddq --model 'ddq-detr-*' --yes
     """
-    from ddqjobs.errors import InputError
-    from ddqjobs.filters import select
+    from ddqjobs.base.errors import InputError
+    from ddqjobs.planning.filters import select
 
     project = selection.project
     plan = project.plan(selection.experiment, site=selection.site)
@@ -50,7 +50,7 @@ def retry(selection: Selection, as_json: JSON = False) -> None:
 
     Examples: ddqjobs retry mini; ddqjobs retry ddq p3-train.ddq-detr-4scale
     """
-    from ddqjobs.filters import select
+    from ddqjobs.planning.filters import select
 
     project = selection.project
     plan = project.plan(selection.experiment, site=selection.site)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from ddqjobs.base.text import clean, fit, format_table
 from ddqjobs.cli.common import COLOURS, style
-from ddqjobs.text_table import clean, fit, format_table
 
 if TYPE_CHECKING:
-    from ddqjobs.model import Plan, Progress
     from ddqjobs.project import RunState
+    from ddqjobs.spec.model import Plan, Progress
 
 BAR = 10  # cells of a run's progress bar
 PHASE_BAR = 20
@@ -154,8 +154,8 @@ def _table(states: Sequence[RunState], size: Size, blocks: bool) -> list[str]:
 
 def _what(s: RunState, wide: bool, blocks: bool) -> str:
     """A bar and figures of what runs, the reason of what does not."""
+    from ddqjobs.base.units import clock
     from ddqjobs.cli.looking import progress_text
-    from ddqjobs.units import clock
 
     p, part = s.progress, fraction(s.progress)
     if part is None:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ddqjobs.base.units import counted
 from ddqjobs.cli.common import JSON, Selection, filtered, put, say, say_json, settle, table
-from ddqjobs.units import counted
 
 if TYPE_CHECKING:
-    from ddqjobs.cleaning import Cleaning
-    from ddqjobs.model import PlannedRun
-    from ddqjobs.retention import Checkpoint
+    from ddqjobs.spec.model import PlannedRun
+    from ddqjobs.store.cleaning import Cleaning
+    from ddqjobs.store.retention import Checkpoint
 
 _SHOWN = 40
 
@@ -30,8 +30,8 @@ def clean(
     Products, inputs and what a run will go on from always stay; so does what is no checkpoint.
     Examples: ddqjobs clean ddq --dry-run; ddqjobs clean ddq --phase 3 --state done --yes
     """
-    from ddqjobs.errors import InputError
-    from ddqjobs.units import size
+    from ddqjobs.base.errors import InputError
+    from ddqjobs.base.units import size
 
     found = _look(selection)
     going, words = found.removed, f"{counted(len(found.removed), 'checkpoint')} ({size(found.freed)})"
@@ -45,7 +45,7 @@ def clean(
             if not typer.confirm(f"remove {words}?"):
                 raise typer.Exit(0)
             found = _again(selection, going)  # who was asked may have taken his time
-        from ddqjobs.cleaning import remove
+        from ddqjobs.store.cleaning import remove
 
         gone, freed = remove(found.removed)
         _show(found, gone, freed, as_json, dry_run=False)
@@ -53,7 +53,7 @@ def clean(
 
 
 def _look(selection: Selection) -> Cleaning:
-    from ddqjobs.filters import select
+    from ddqjobs.planning.filters import select
 
     plan = selection.project.plan(selection.experiment, site=selection.site)
     runs: tuple[PlannedRun, ...] = select(plan, selection.filters)
@@ -71,8 +71,8 @@ def _again(selection: Selection, shown: list[Checkpoint]) -> Cleaning:
 
 
 def _list(found: Cleaning) -> None:
-    from ddqjobs.retention import freed
-    from ddqjobs.units import size
+    from ddqjobs.base.units import size
+    from ddqjobs.store.retention import freed
 
     going = [d for d in found.decisions if not d.stays]
     frees = freed(d.checkpoint for d in going)
@@ -88,7 +88,7 @@ def _list(found: Cleaning) -> None:
 
 
 def _show(found: Cleaning, gone: list[Checkpoint], freed: int, as_json: bool, *, dry_run: bool) -> None:
-    from ddqjobs.units import size
+    from ddqjobs.base.units import size
 
     if as_json:
         _show_json(found, gone, freed, dry_run)
@@ -103,7 +103,7 @@ def _show(found: Cleaning, gone: list[Checkpoint], freed: int, as_json: bool, *,
 
 
 def _show_json(found: Cleaning, gone: list[Checkpoint], freed: int, dry_run: bool) -> None:
-    from ddqjobs import retention
+    from ddqjobs.store import retention
 
     frees = retention.freed(found.removed)
     rows = [

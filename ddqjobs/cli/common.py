@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from ddqjobs.filters import Filters
-    from ddqjobs.model import Plan, PlannedRun
+    from ddqjobs.planning.filters import Filters
     from ddqjobs.project import Project
+    from ddqjobs.spec.model import Plan, PlannedRun
 
 JSON_VERSION = 1
 COLOURS = {
@@ -53,7 +53,7 @@ class Selection:
 
     def _split(self, project: Project, words: list[str]) -> None:
         """The first word is an experiment if one has this name; the others are runs."""
-        from ddqjobs.catalog import is_file_name
+        from ddqjobs.planning.catalog import is_file_name
 
         if words and (words[0] in project.catalog.experiments() or is_file_name(words[0])):
             self._experiment = words.pop(0)
@@ -66,9 +66,9 @@ class Selection:
     @staticmethod
     def _require_run(project: Project, word: str) -> None:
         """A first word that is neither an experiment nor a run: said in terms of both."""
-        from ddqjobs.errors import MissingError, nearest
-        from ddqjobs.filters import matches
-        from ddqjobs.text_table import clean
+        from ddqjobs.base.errors import MissingError, nearest
+        from ddqjobs.base.text import clean
+        from ddqjobs.planning.filters import matches
 
         loaded = project.load()
         names = [run.name for run in (*loaded.runs, *loaded.canaries)]
@@ -94,7 +94,7 @@ class Selection:
     @property
     def filters(self) -> Filters:
         """All filters."""
-        from ddqjobs.filters import Filters
+        from ddqjobs.planning.filters import Filters
 
         assert self.project
         words = self._words
@@ -113,8 +113,8 @@ class Selection:
 def one_selected(selection: Selection, does: str) -> tuple[Plan, PlannedRun]:
     """The only run that the filters leave, for a command that ``does`` something with one. Raises
     InputError."""
-    from ddqjobs.errors import InputError
-    from ddqjobs.filters import select
+    from ddqjobs.base.errors import InputError
+    from ddqjobs.planning.filters import select
 
     made = selection.project.plan(selection.experiment, site=selection.site)
     chosen = select(made, selection.filters)
@@ -240,7 +240,7 @@ def reporting(function: Callable[..., None], *, interrupted: str = RUNS_GO_ON) -
 
     @functools.wraps(function)
     def command(*args: Any, **arguments: Any) -> None:
-        from ddqjobs.errors import DdqjobsError
+        from ddqjobs.base.errors import DdqjobsError
 
         try:
             function(*args, **arguments)
@@ -316,7 +316,7 @@ def note(text: str) -> None:
 def _tell(text: str, **look: Any) -> None:
     """A line on stderr. Where that is closed or full there is nobody to tell, and the exit code still says
     what it says."""
-    from ddqjobs.text_table import clean
+    from ddqjobs.base.text import clean
 
     with contextlib.suppress(OSError):
         typer.echo(style(clean(text), **look) if sys.stderr.isatty() else clean(text), err=True)
@@ -342,7 +342,7 @@ def ensure_streams() -> None:
 
 def say(text: str) -> None:
     """A line on stdout, with everything that a terminal might act upon spelled out."""
-    from ddqjobs.text_table import clean
+    from ddqjobs.base.text import clean
 
     put(clean(text))
 
@@ -382,7 +382,7 @@ def table(
     """A table as wide as the terminal (unlimited when piped); ``status`` is the column that gets colours."""
     import shutil
 
-    from ddqjobs.text_table import format_table
+    from ddqjobs.base.text import format_table
 
     terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if terminal else None

@@ -24,9 +24,9 @@ from ddqjobs.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from ddqjobs.data import Data, Verified
-    from ddqjobs.links import Link
-    from ddqjobs.weights import Found
+    from ddqjobs.data.data import Data, Verified
+    from ddqjobs.data.links import Link
+    from ddqjobs.data.weights import Found
 
     Progress = Callable[[str, int, int | None], None]
 
@@ -54,7 +54,7 @@ def link(
     All or none: what stands in a link's place is told, and then nothing is made (exit 2, with --dry-run too).
     Examples: ddqjobs data link ddq --dry-run; ddqjobs data link ddq --implementation new
     """
-    from ddqjobs import links
+    from ddqjobs.data import links
 
     found = _data(selection).links()
     todo = links.to_make(found, relink=relink)
@@ -114,7 +114,7 @@ def weights(
     --dry-run asks no server: exit 1 if some are wrong, or missing and not to be had from anywhere.
     Examples: ddqjobs data weights ddq; ddqjobs data weights ddq --model 'ddq-detr-*' --from ~/usb
     """
-    from ddqjobs.weights import bring, foresee
+    from ddqjobs.data.weights import bring, foresee
 
     sources = list(source or ())
     _check_sources(sources)
@@ -125,7 +125,7 @@ def weights(
             if dry_run:
                 found.append(foresee(wanted, sources, progress))
             else:
-                from ddqjobs.transfer import Limits
+                from ddqjobs.data.transfer import Limits
 
                 found.append(bring(wanted, data.project, sources, progress, Limits(tries=tries)))
     if as_json:
@@ -139,8 +139,8 @@ def weights(
 def _check_sources(sources: list[str]) -> None:
     from pathlib import Path
 
-    from ddqjobs.errors import MissingError
-    from ddqjobs.weights import is_url
+    from ddqjobs.base.errors import MissingError
+    from ddqjobs.data.weights import is_url
 
     for source in sources:
         if not is_url(source) and not Path(source).expanduser().is_dir():
@@ -163,7 +163,7 @@ def _weight_row(f: Found) -> dict[str, object]:
 
 
 def _show_weights(found: list[Found], sources: list[str], *, dry_run: bool) -> None:
-    from ddqjobs.weights import would_ask
+    from ddqjobs.data.weights import would_ask
 
     if not found:
         say("no weights: none of these runs reads any that are declared")
@@ -228,7 +228,7 @@ def _verified_row(result: Verified) -> dict[str, object]:
 
 
 def _show_verified(result: Verified) -> None:
-    from ddqjobs.text_table import clean
+    from ddqjobs.base.text import clean
 
     name = f"{result.dataset} {result.split}"
     if not result.findings:
@@ -255,7 +255,7 @@ def _bar() -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    from ddqjobs.text_table import clean
+    from ddqjobs.base.text import clean
 
     columns = (
         TextColumn("{task.description}", markup=False),

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ddqjobs.base.units import counted
 from ddqjobs.cli.common import COLOURS, JSON, Selection, filtered, put, say_json, style
-from ddqjobs.units import counted
 
 if TYPE_CHECKING:
-    from ddqjobs.examination import Line
+    from ddqjobs.doctor.examination import Line
 
 
 @filtered
@@ -28,10 +28,10 @@ def doctor(
     nothing; what its commands say is recorded in site-facts/, names masked.
     Examples: ddqjobs doctor mini; ddqjobs doctor ddq --site mycluster --phase 1; ddqjobs doctor ddq --no-job
     """
-    from ddqjobs.doctor import Options
-    from ddqjobs.errors import InputError
-    from ddqjobs.filters import select
-    from ddqjobs.units import seconds
+    from ddqjobs.base.errors import InputError
+    from ddqjobs.base.units import seconds
+    from ddqjobs.doctor.examine import Options
+    from ddqjobs.planning.filters import select
 
     try:
         patience_s = seconds(patience)
@@ -59,7 +59,7 @@ def doctor(
 
 
 def _show(line: Line) -> None:
-    from ddqjobs.text_table import clean
+    from ddqjobs.base.text import clean
 
     word = f"{line.level.value:7}"
     if sys.stdout.isatty():

@@ -14,10 +14,10 @@ import typer
 from ddqjobs.cli.common import FOLDER, JSON, SAME_AGAIN, SITE, note, put, reporting, say, say_json, table
 
 if TYPE_CHECKING:
-    from ddqjobs.environment_tools import How, Progress
-    from ddqjobs.environments import Environment, State
+    from ddqjobs.environments.environment import Environment, State
+    from ddqjobs.environments.on_site import Stacks
+    from ddqjobs.environments.tools import How, Progress
     from ddqjobs.project import Project
-    from ddqjobs.stacks import Stacks
 
 app = typer.Typer(help="Environments: pinned, built once, verified.", no_args_is_help=True)
 _reporting = functools.partial(reporting, interrupted=SAME_AGAIN)
@@ -38,9 +38,9 @@ class _Opened:
     """A project's environments on a site."""
 
     def __init__(self, folder: str | None, site: str | None) -> None:
-        from ddqjobs import environments
+        from ddqjobs.environments import environment as environments
+        from ddqjobs.environments.on_site import Stacks
         from ddqjobs.project import open_project
-        from ddqjobs.stacks import Stacks
 
         self.project: Project = open_project(folder)
         self.site = self.project.site(site)
@@ -50,7 +50,7 @@ class _Opened:
         self.declared = {n: environments.load(n, self.project.catalog.files) for n in names}
 
     def pick(self, names: Sequence[str]) -> list[Environment]:
-        from ddqjobs.errors import MissingError, nearest
+        from ddqjobs.base.errors import MissingError, nearest
 
         for name in names:
             if name not in self.declared:
@@ -61,8 +61,8 @@ class _Opened:
         return [self.declared[name] for name in names]
 
     def how(self, name: str, source: Path | None = None) -> How:
-        from ddqjobs.environment_tools import How
-        from ddqjobs.errors import MissingError
+        from ddqjobs.base.errors import MissingError
+        from ddqjobs.environments.tools import How
 
         if source is not None and not (source / "wheels").is_dir():
             raise MissingError(f"{source}: no folder that `ddqjobs env fetch` filled (it has no wheels/)")
@@ -102,7 +102,7 @@ def list_(site: SITE = None, folder: FOLDER = None, as_json: JSON = False) -> No
 
     Example: ddqjobs env list
     """
-    from ddqjobs import environments
+    from ddqjobs.environments import environment as environments
 
     opened = _Opened(folder, site)
     states = {n: environments.state(opened.base, e) for n, e in opened.declared.items()}
@@ -146,8 +146,9 @@ def build(
     ddqjobs env build modern --on-node --gpus 1 --site mycluster;
     ddqjobs env build modern --offline --from DIR
     """
-    from ddqjobs import environment_build, environments
-    from ddqjobs.errors import InputError
+    from ddqjobs.base.errors import InputError
+    from ddqjobs.environments import build as environment_build
+    from ddqjobs.environments import environment as environments
 
     if offline and source is None:
         raise InputError("--offline needs --from DIR, which `ddqjobs env fetch NAME --to DIR` fills")
@@ -183,7 +184,8 @@ def verify(
 
     Example: ddqjobs env verify mini-new; ddqjobs env verify modern --on-node --gpus 1 --site mycluster
     """
-    from ddqjobs import environment_build, environments
+    from ddqjobs.environments import build as environment_build
+    from ddqjobs.environments import environment as environments
 
     _only_on_node(on_node, gpus, cpus, time)
     opened = _Opened(folder, site)
@@ -213,7 +215,7 @@ def lock(
 
     Example: ddqjobs env lock mini-new
     """
-    from ddqjobs import environment_build
+    from ddqjobs.environments import build as environment_build
 
     opened = _Opened(folder, site)
     for environment in opened.pick(names):
@@ -236,7 +238,7 @@ def fetch(
 
     Example: ddqjobs env fetch modern --to wheels; there: ddqjobs env build modern --offline --from wheels
     """
-    from ddqjobs import environment_fetch
+    from ddqjobs.environments import fetch as environment_fetch
 
     opened = _Opened(folder, site)
     for environment in opened.pick(names):
@@ -267,8 +269,9 @@ def export(
     """
     from importlib.metadata import version
 
-    from ddqjobs import environment_export, environments
-    from ddqjobs.errors import InputError
+    from ddqjobs.base.errors import InputError
+    from ddqjobs.environments import environment as environments
+    from ddqjobs.environments import export as environment_export
 
     if as_script == as_apptainer:
         raise InputError("say either --script or --apptainer")
@@ -309,8 +312,8 @@ def remove(
 
     Example: ddqjobs env remove mini-new
     """
-    from ddqjobs import environment_build
-    from ddqjobs.errors import InputError, StateError
+    from ddqjobs.base.errors import InputError, StateError
+    from ddqjobs.environments import build as environment_build
 
     opened = _Opened(folder, site)
     picked = opened.pick(names)
@@ -331,7 +334,7 @@ def remove(
 
 
 def _only_on_node(on_node: bool, gpus: int, cpus: int, time: str | None) -> None:
-    from ddqjobs.errors import InputError
+    from ddqjobs.base.errors import InputError
 
     given = [name for name, value in (("--gpus", gpus), ("--cpus", cpus), ("--time", time)) if value]
     if given and not on_node:
@@ -340,8 +343,8 @@ def _only_on_node(on_node: bool, gpus: int, cpus: int, time: str | None) -> None
 
 def _on_node(opened: _Opened, words: list[str], gpus: int, cpus: int, time: str) -> None:
     """The same command as a job, its output handed on; ends with its exit code."""
-    from ddqjobs.errors import InputError
-    from ddqjobs.units import seconds
+    from ddqjobs.base.errors import InputError
+    from ddqjobs.base.units import seconds
 
     try:
         limit = seconds(time)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ddqjobs.cli.common import JSON, Selection, filtered, put, say, say_json, settle, table
 
 if TYPE_CHECKING:
-    from ddqjobs.model import Plan, PlannedRun
+    from ddqjobs.spec.model import Plan, PlannedRun
 
 
 @filtered
@@ -39,7 +39,7 @@ def release(selection: Selection, as_json: JSON = False) -> None:
 
 
 def _active(selection: Selection) -> tuple[Plan, Sequence[PlannedRun]]:
-    from ddqjobs.filters import select
+    from ddqjobs.planning.filters import select
 
     plan = selection.project.plan(selection.experiment, site=selection.site)
     return plan, [p for p in select(plan, selection.filters) if p.status.value == "active"]

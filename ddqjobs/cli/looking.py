@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ddqjobs.base.units import counted
 from ddqjobs.cli.common import (
     JSON,
     Selection,
@@ -24,11 +25,10 @@ from ddqjobs.cli.common import (
     settle,
     table,
 )
-from ddqjobs.units import counted
 
 if TYPE_CHECKING:
-    from ddqjobs.model import Plan, PlannedRun, Progress
     from ddqjobs.project import RunState
+    from ddqjobs.spec.model import Plan, PlannedRun, Progress
 
 _LINES_AT_ONCE = 10_000
 _LONGEST = 1 << 20  # bytes; a longer line is shown in pieces of a line each
@@ -40,8 +40,8 @@ def plan(selection: Selection, as_json: JSON = False) -> None:
 
     Examples: ddqjobs plan mini; ddqjobs plan ddq --phase 3; ddqjobs plan ddq --state failed --json
     """
-    from ddqjobs.estimate import estimates
-    from ddqjobs.filters import select
+    from ddqjobs.planning.estimate import estimates
+    from ddqjobs.planning.filters import select
 
     project = selection.project
     made = project.plan(selection.experiment, site=selection.site)
@@ -133,7 +133,7 @@ def status(
     f shows all, not done, active, failed; r asks now.
     Examples: ddqjobs status; ddqjobs status mini --watch; ddqjobs status ddq --state active --json
     """
-    from ddqjobs.errors import InputError
+    from ddqjobs.base.errors import InputError
 
     if watch and as_json:
         raise InputError(
@@ -157,7 +157,7 @@ def status(
 
 
 def _states(selection: Selection) -> tuple[Plan, list[RunState]]:
-    from ddqjobs.filters import select
+    from ddqjobs.planning.filters import select
 
     made = selection.project.plan(selection.experiment, site=selection.site)
     runs = select(made, selection.filters)
@@ -180,7 +180,7 @@ def _status_text(made: Plan, states: Sequence[RunState]) -> str:
 def _missing(made: Plan, states: Sequence[RunState]) -> list[str]:
     """What is missing, and the command that brings it; what merely goes on, and stale runs, which
     the summary counts, are not worth a line here."""
-    from ddqjobs.report_checks import missing
+    from ddqjobs.report.checks import missing
 
     runs = [s.planned for s in states if s.planned.status.value != "active"]
     runs = [p for p in runs if p.gone or not p.stale]
@@ -193,7 +193,7 @@ def progress_text(p: Progress | None) -> str:
     iterations ``iteration 40/90000, ...``."""
     if p is None:
         return ""
-    from ddqjobs.units import clock
+    from ddqjobs.base.units import clock
 
     parts = []
     if p.epoch is not None:
@@ -245,7 +245,7 @@ def logs(
 
     Examples: ddqjobs logs mini p3-train.ddq-detr-r18; ddqjobs logs mini p3-train.ddq-detr-r18 -f -n 20
     """
-    from ddqjobs.errors import MissingError
+    from ddqjobs.base.errors import MissingError
 
     project = selection.project
     made, planned = one_selected(selection, "logs shows")
@@ -284,7 +284,7 @@ class _Log:
 
     def show(self, *, to_the_end: bool = False) -> None:
         """Prints what is new; a line that is still being written only ``to_the_end``."""
-        from ddqjobs.text_table import clean
+        from ddqjobs.base.text import clean
 
         lines: deque[bytes] = deque(maxlen=self._last or None)
         held = 0

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ddqjobs.base.units import counted
 from ddqjobs.cli.common import Selection, a_number, filtered, note, put, say, settle, style
-from ddqjobs.units import counted
 
 if TYPE_CHECKING:
-    from ddqjobs.report import Report
+    from ddqjobs.report.document import Report
 
 _COLOURS = {"reproduced": "green", "equal": "green", "short": "red", "unknown": "yellow"}
 
@@ -69,7 +69,7 @@ def report(
     Examples: ddqjobs report mini; ddqjobs report mini -f html -o mini.html; ddqjobs report ddq --check;
     ddqjobs report mini --compare 2026-11-01 2026-11-24; ddqjobs report mini --export tensorboard -o board
     """
-    from ddqjobs.errors import RunsFailedError
+    from ddqjobs.base.errors import RunsFailedError
 
     said = _said(form, as_json)
     chosen = said or _BY_ENDING.get(out.suffix if out and not export else "", "table")
@@ -99,7 +99,7 @@ def report(
 
 
 def _said(form: str | None, as_json: bool) -> str | None:
-    from ddqjobs.errors import InputError
+    from ddqjobs.base.errors import InputError
 
     if as_json and form not in (None, "json"):
         raise InputError(f"--json and --format {form} exclude each other")
@@ -110,7 +110,7 @@ def _refuse_idle(
     said: str | None, chosen: str, *, compare: bool, export: bool, check: bool, recompute: bool, price: bool
 ) -> None:
     """Raises InputError for what would have no effect: nobody shall take it for heard."""
-    from ddqjobs.errors import InputError
+    from ddqjobs.base.errors import InputError
 
     if compare and (export or check or recompute or chosen == "html"):
         others = "html, --export, --check or --recompute"
@@ -129,8 +129,8 @@ def _made(
     experiment: str | None = None,
     at: float | None = None,
 ) -> Report:
-    from ddqjobs import results
-    from ddqjobs.errors import InputError, nearest
+    from ddqjobs.base.errors import InputError, nearest
+    from ddqjobs.report import results
 
     for name in metrics:
         if name not in results.METRICS:
@@ -152,7 +152,8 @@ def _made(
 def _compare(
     selection: Selection, pair: tuple[str, str], form: str, out: Path | None, metrics: list[str]
 ) -> None:
-    from ddqjobs import report_compare, report_formats
+    from ddqjobs.report import compare as report_compare
+    from ddqjobs.report import formats
 
     times = report_compare.sides(*pair)
     names = (None, None) if times[0] is not None else pair
@@ -160,30 +161,30 @@ def _compare(
     found = report_compare.compare(a, b, *pair)
     lists = (("Summary", [f"A, {found.a}: {found.overall_a}", f"B, {found.b}: {found.overall_b}"]),)
     title = a.experiment if times[0] is not None else f"{a.experiment} and {b.experiment}"
-    text = report_formats.Text(title=title, grids=(report_compare.grid(found),), lists=lists)
+    text = formats.Text(title=title, grids=(report_compare.grid(found),), lists=lists)
     terminal = sys.stdout.isatty() and out is None
     width = shutil.get_terminal_size().columns if terminal else None
     if form == "json":
-        _write(report_formats.to_json(found), out)
+        _write(formats.to_json(found), out)
     elif form == "csv":
-        _write(report_formats.text_csv(text.grids[0]), out)
+        _write(formats.text_csv(text.grids[0]), out)
     elif form == "table":
-        _write(report_formats.text_table(text, width=width, style=_style if terminal else None), out)
+        _write(formats.text_table(text, width=width, style=_style if terminal else None), out)
     else:
-        write = {"markdown": report_formats.text_markdown, "latex": report_formats.text_latex}[form]
+        write = {"markdown": formats.text_markdown, "latex": formats.text_latex}[form]
         _write(write(text), out)
 
 
 def _text(made: Report, form: str, out: Path | None) -> str:
-    from ddqjobs import report_formats
+    from ddqjobs.report import formats
 
     terminal = sys.stdout.isatty() and out is None
     width = shutil.get_terminal_size().columns if terminal else None
-    return report_formats.render(made, form, width=width, style=_style if terminal else None)
+    return formats.render(made, form, width=width, style=_style if terminal else None)
 
 
 def _export(selection: Selection, made: Report, kind: str, out: Path | None) -> None:
-    from ddqjobs.errors import InputError
+    from ddqjobs.base.errors import InputError
 
     if out is None:
         raise InputError(f"--export {kind} needs a new folder: --out DIR")
@@ -200,8 +201,8 @@ def _beside(selection: Selection, made: Report) -> Path:
 
 def _write(text: str, out: Path | None) -> None:
     """To a file, which is replaced as a whole, or to stdout. Raises StateError."""
+    from ddqjobs.base.errors import StateError
     from ddqjobs.detect import files
-    from ddqjobs.errors import StateError
 
     if out is None:
         put(text.rstrip("\n"))

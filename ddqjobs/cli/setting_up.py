@@ -18,7 +18,7 @@ def init(name: Annotated[str, typer.Argument(metavar="DIR", help="Folder of the 
     Example: ddqjobs init ~/my-reproduction
     """
     from ddqjobs import project
-    from ddqjobs.errors import InputError
+    from ddqjobs.base.errors import InputError
 
     if not name:  # an empty variable; as a path it would be the folder that the shell is in
         raise InputError("the folder's name is empty; name one, or `.` for the one that you are in")
@@ -47,12 +47,13 @@ def schema(
 
     import msgspec
 
-    from ddqjobs import declaration, document, experiment, report, site
+    from ddqjobs.report import document as report
+    from ddqjobs.spec import environment, experiment, reader, site
 
     kinds: dict[str, type[msgspec.Struct]] = {
         "experiment": experiment.Experiment,
         "site": site.Site,
-        "environment": declaration.Declaration,
+        "environment": environment.Declaration,
         "report": report.Report,
     }
-    put(json.dumps(document.schema(kinds[kind], f"ddqjobs {kind}"), indent=2))
+    put(json.dumps(reader.schema(kinds[kind], f"ddqjobs {kind}"), indent=2))

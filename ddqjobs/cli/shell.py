@@ -10,7 +10,7 @@ import typer
 from ddqjobs.cli.common import JSON, Selection, filtered, one_selected, put, say, say_json
 
 if TYPE_CHECKING:
-    from ddqjobs.model import Run
+    from ddqjobs.spec.model import Run
 
 
 @filtered
@@ -34,8 +34,8 @@ def shell(
     Nothing of it counts as an attempt. $DDQJOBS_COMMAND is what the run does: eval "$DDQJOBS_COMMAND".
     Examples: ddqjobs shell mini p3-train.ddq-detr-r18; ddqjobs shell ddq p2-unittest -c 'nvidia-smi'
     """
-    from ddqjobs.errors import InputError
-    from ddqjobs.units import seconds
+    from ddqjobs.base.errors import InputError
+    from ddqjobs.base.units import seconds
 
     if as_json and not dry_run:
         raise InputError("--json goes with --dry-run: a shell answers on the terminal")

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ddqjobs.base.units import counted
 from ddqjobs.cli.common import JSON, Selection, a_number, fail, filtered, put, say, say_json, settle, table
-from ddqjobs.units import counted
 
 if TYPE_CHECKING:
-    from ddqjobs.model import Plan, PlannedRun
     from ddqjobs.project import SubmitOptions
-    from ddqjobs.submission import Rendered
+    from ddqjobs.spec.model import Plan, PlannedRun
+    from ddqjobs.submission.submit import Rendered
 
 PROGRESS_S = 20.0  # seconds between two words on how far running trainings are
 
@@ -85,7 +85,7 @@ def submit(
 
 def _refuse_idle(*, dry_run: bool, out: Path | None, wait: bool, canary: bool) -> None:
     """Raises InputError for what would have no effect."""
-    from ddqjobs.errors import InputError
+    from ddqjobs.base.errors import InputError
 
     if out is not None and not dry_run:
         raise InputError("--out goes with --dry-run: it says where the scripts are written")
@@ -97,7 +97,7 @@ def _refuse_idle(*, dry_run: bool, out: Path | None, wait: bool, canary: bool) -
 
 def _try_canaries(selection: Selection, options: SubmitOptions, as_json: bool) -> None:
     """Returns if all canaries of the trainings to come are done."""
-    from ddqjobs.errors import RunsFailedError
+    from ddqjobs.base.errors import RunsFailedError
 
     project = selection.project
     quiet = (lambda _: None) if as_json else say
@@ -187,8 +187,8 @@ def _show(script: str) -> None:
 
 
 def _write(rendered: Sequence[Rendered], out: Path) -> None:
-    from ddqjobs.errors import StateError
-    from ddqjobs.submission import write_scripts
+    from ddqjobs.base.errors import StateError
+    from ddqjobs.submission.submit import write_scripts
 
     try:
         for r in rendered:
@@ -233,8 +233,8 @@ class Ticker:
 
 
 def _wait(selection: Selection, options: SubmitOptions, as_json: bool) -> None:
+    from ddqjobs.base.errors import RunsFailedError
     from ddqjobs.cli.looking import progress_text, summary
-    from ddqjobs.errors import RunsFailedError
 
     project = selection.project
     ticker = Ticker(lambda plan, p: progress_text(project.status(plan, [p], site=selection.site)[0].progress))

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from ddqjobs.cli.board import SHOWN, Screen, Size, View, draw
 
 if TYPE_CHECKING:
-    from ddqjobs.model import Plan
     from ddqjobs.project import RunState
+    from ddqjobs.spec.model import Plan
 
 # Alternate screen, no cursor, no wrapping; and back. 2026: terminals that know it show a frame at once.
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l", "\x1b[?7h\x1b[?25h\x1b[?1049l"
@@ -191,7 +191,7 @@ class Asker:
             self._ring()
 
     def _next(self) -> Seen:
-        from ddqjobs.errors import DdqjobsError
+        from ddqjobs.base.errors import DdqjobsError
 
         try:
             return self._ask()

@@ -49,7 +49,10 @@ import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
-from . import distributed, files, logs, modules, repeat
+from . import files, repeat
+from .compare import modules
+from .job import logs
+from .training import distributed
 
 MIN_OVERLAP = 0.5  # boxes that overlap less are not the same detection
 _ARRAYS = ("image_ids", "offsets", "boxes", "scores", "labels")
@@ -136,7 +139,7 @@ def _compare(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _dump(path: Path) -> dict[str, Any]:
-    from . import dumps
+    from .compare import dumps
 
     try:
         return dumps.read(path)

@@ -41,7 +41,8 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
-from . import convert, dumps, files, mappings, modules, parity, runtime
+from . import convert, files, parity, runtime
+from .compare import dumps, mappings, modules
 
 # Of objects that are neither containers nor data elements: mmdet's AssignResult.
 _FIELDS = ("gt_inds", "labels", "max_overlaps", "assign_metrics")

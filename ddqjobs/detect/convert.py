@@ -6,7 +6,7 @@
 Runs in the target's environment. Exit code 2, one line and nothing written, for a file that cannot be loaded
 safely or does not fit the model, and for an output that is an input. The report is JSON::
 
-    mapping          name of the mapping (:mod:`ddqjobs.detect.mappings`)
+    mapping          name of the mapping (:mod:`ddqjobs.detect.compare.mappings`)
     source, target   {"sha256", "bytes"} of the two files
     tensors          number of tensors in the target, all bit-equal to the source's
     renamed          {name in the source: name in the target}, where they differ
@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
 from . import files, runtime
-from .mappings import EMA, MAPPINGS, PARALLEL, TIED, Mapping, averaged
+from .compare.mappings import EMA, MAPPINGS, PARALLEL, TIED, Mapping, averaged
 
 NOT_AVERAGED = "not averaged"
 # What checkpoints hold beside the weights and their meta data, and why it is not taken over.

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, Callable, Mapping, NamedTuple
 from xml.etree import ElementTree
 
-from . import checkpoints, claim, costs, curves, files, logs, progress
+from . import files
+from .job import checkpoints, claim, costs, curves, logs, progress
 
 OK, UNUSABLE, NOT_WHOLE, LOST = 0, 2, 3, 4
 _NUMBERS = re.compile(r"(\d+)")
@@ -119,7 +120,7 @@ def _attempt(variables: Mapping[str, str]) -> Attempt:
 
 
 def _product(attempt: Attempt, found: Found) -> dict[str, Any]:
-    """JSON of ``ddqjobs.model.Product``."""
+    """JSON of ``ddqjobs.spec.model.Product``."""
     prefix = attempt.work_dir.relative_to(attempt.run_dir)
     adopted = {"adopted_from": attempt.adopted_from} if attempt.adopted_from else {}
     return {

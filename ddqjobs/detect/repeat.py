@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any, Sequence
 
-from . import distributed, stopping
+from .job import stopping
+from .training import distributed
 
 OPTIONS = ("default_hooks.logger.interval=1", "log_processor.window_size=1")
 NAMES = ("first", "second")
@@ -55,7 +56,7 @@ def _variables(number: int) -> dict[str, str]:
 
 _CHILD = """
 import sys
-from ddqjobs.detect import distributed, repeat
+from ddqjobs.detect import repeat; from ddqjobs.detect.training import distributed
 distributed.finish(repeat.child(sys.argv[1:]))
 """
 

@@ -150,7 +150,8 @@ def prepare(cfg: Any) -> None:
     Raises ValueError, in one line, for what cannot be had: no fast form of the model, no deterministic
     operator.
     """
-    from . import determinism, speed
+    from . import speed
+    from .training import determinism
 
     speed.configure(cfg)
     said = determinism.prepare(cfg)

@@ -14,7 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any, Sequence
 
-from . import checkpoints, claim, distributed, runtime, stopping
+from . import runtime
+from .job import checkpoints, claim, stopping
+from .training import distributed
 
 HOOKS = ("EpochSeedHook", "ResumeHook", "UsageHook")
 
@@ -40,8 +42,8 @@ def train(
     config: str, work_dir: Path, init: Path | None, options: Sequence[str], iterations: int | None = None
 ) -> int:
     """Train to the end of the schedule, or for some ``iterations``; 0, or 75 if stopped."""
-    from . import batches
     from .hooks import canary, epoch_seed, initial_state, resume, usage  # noqa: F401  (registers them)
+    from .training import batches
 
     cfg = runtime.load_config(config, options)
     distributed.adapt(cfg)

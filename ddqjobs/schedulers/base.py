@@ -2,7 +2,7 @@
 
 A scheduler knows nothing of experiments. It gets a rendered script with a number of elements (array
 indices), hands back one job id per element, and later says of each job id what it sees. What it sees is
-an :class:`~ddqjobs.model.Observation`; whether a run is done is decided by evidence, never here.
+an :class:`~ddqjobs.spec.model.Observation`; whether a run is done is decided by evidence, never here.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from ddqjobs.errors import SchedulerError
-from ddqjobs.model import Frozen, Observation, Resources
+from ddqjobs.base.errors import SchedulerError
+from ddqjobs.spec.model import Frozen, Observation, Resources
 
 
 class SubmitUnknownError(SchedulerError):

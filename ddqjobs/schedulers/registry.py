@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ddqjobs.base.units import seconds
 from ddqjobs.schedulers.base import Capabilities, Scheduler
-from ddqjobs.site import Site
-from ddqjobs.units import seconds
+from ddqjobs.spec.site import Site
 
 _CAPABILITIES = {
     "local": Capabilities(arrays=True, dependencies=True, own_dependencies=True),

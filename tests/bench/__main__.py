@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from ddqjobs.text_table import format_table
+from ddqjobs.base.text import format_table
 from tests.bench import large, trainings
 
 REPEATS = 9

@@ -16,8 +16,8 @@ import threading
 import time
 from pathlib import Path
 
-from ddqjobs import coco
-from ddqjobs.experiment import Dataset, Split
+from ddqjobs.data import coco
+from ddqjobs.spec.experiment import Dataset, Split
 
 IMAGES, BOXES, CATEGORIES = 118_287, 860_001, 80
 SAMPLE = 1000  # the command's default

@@ -8,8 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ddqjobs.environments import load
-from ddqjobs.shipped import Files
+from ddqjobs.environments.environment import load
+from ddqjobs.spec.shipped import Files
 from tests.bench.__main__ import DDQJOBS, cost, print_table
 
 NAME = "modern-cpu"

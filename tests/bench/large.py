@@ -6,10 +6,10 @@ from pathlib import Path
 
 import msgspec
 
-from ddqjobs.evidence import product
-from ddqjobs.ledger import Finished, Intent, Ledger, Submitted
-from ddqjobs.model import Product, Run, TaskKind
 from ddqjobs.project import open_project
+from ddqjobs.spec.model import Product, Run, TaskKind
+from ddqjobs.store.evidence import product
+from ddqjobs.store.ledger import Finished, Intent, Ledger, Submitted
 
 MODELS, SEEDS = 50, 100  # x 2 tasks = 10,000 runs
 _CHUNK = 500

@@ -18,10 +18,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ddqjobs.text_table import format_table
+from ddqjobs.base.text import format_table
 from tests.bench.large import experiment
 
-LAB = Path(__file__).resolve().parent.parent / "slurmlab"
+LAB = Path(__file__).resolve().parents[1] / "labs" / "slurm"
 RUNS, MANY = 1_000, 10_000
 SUBMITIT = """
 import submitit
@@ -136,7 +136,7 @@ def questions(root: Path) -> list[tuple[str, Cost, str]]:
 def main() -> None:
     """Measures and prints."""
     if os.geteuid() != 0:
-        print("SLURM IS NOT MEASURED: the virtual cluster of tests/slurmlab needs root")
+        print("SLURM IS NOT MEASURED: the virtual cluster of tests/labs/slurm needs root")
         return
     root = Path(tempfile.mkdtemp(prefix="slurmlab-bench-"))
     root.chmod(0o755)  # munge wants its socket within everybody's reach

@@ -6,17 +6,15 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from paper_support import a_log, make
-
-from ddqjobs.detect import logs
+from ddqjobs.detect.job import logs
+from tests.support.paper import a_log, make
 
 ITERATIONS = 90_000
 Row = tuple[str, float, float, float, str, str]
 Measure = Callable[[Sequence[str], Path, int], tuple[float, float, float]]
 THIN = """
 import json, sys
-from ddqjobs.detect import curves, logs
+from ddqjobs.detect.job import curves, logs
 json.dumps(curves.thin(logs.read(sys.argv[1])))
 """
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from ddqjobs import process
+from ddqjobs.base import process
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from test_page_browser import BROWSERS, CACHE, SOURCE
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from tests.browser.test_page import BROWSERS, CACHE, SOURCE
 
 # Width, scheme -> rows of pixels from the top that the picture shows.
 SHOWN = {

@@ -22,8 +22,10 @@ from mmengine.hooks import Hook, LoggerHook
 from mmengine.registry import HOOKS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, loops
 
-from ddqjobs.detect import batches, checkpoints, claim, files, progress, randomness, runtime, stopping
+from ddqjobs.detect import files, runtime
+from ddqjobs.detect.job import checkpoints, claim, progress, stopping
 from ddqjobs.detect.speed import groups
+from ddqjobs.detect.training import batches, randomness
 
 KEY = "ddqjobs"  # of what a checkpoint holds beside mmengine's own
 _AMP_PATIENCE = 20  # iterations in a row without a finite loss, where a loss scaler may find its scale

@@ -29,7 +29,9 @@ from mmcv.runner import (
     save_checkpoint,
 )
 
-from ddqjobs.detect import batches, checkpoints, claim, files, progress, randomness, stopping
+from ddqjobs.detect import files
+from ddqjobs.detect.job import checkpoints, claim, progress, stopping
+from ddqjobs.detect.training import batches, randomness
 
 KEY = "ddqjobs"  # of what the meta data of a checkpoint hold for us
 

@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from .. import stopping
+from ..job import stopping
 
 
 @HOOKS.register_module(force=True)

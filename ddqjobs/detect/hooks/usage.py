@@ -10,7 +10,7 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ddqjobs.detect import nvml
+from ddqjobs.detect.job import nvml
 
 SAMPLES = 60
 SAMPLE_S = 1.0  # NVML's figure is of the last sixth of a second to second

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from ddqjobs.process import Completed
-from ddqjobs.site import DonauDialect
+from ddqjobs.base.process import Completed
+from ddqjobs.spec.site import DonauDialect
 
 _NOT_THERE = 127  # what a shell says of a command that is not there
 _OPTION = re.compile(r"--?[A-Za-z][\w-]*")

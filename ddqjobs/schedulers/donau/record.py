@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import ddqjobs
-from ddqjobs.masking import masked, masked_row
-from ddqjobs.process import Completed
+from ddqjobs.base.masking import masked, masked_row
+from ddqjobs.base.process import Completed
 from ddqjobs.schedulers.donau.tables import cell, table
-from ddqjobs.site import DonauDialect, DonauQuestion
+from ddqjobs.spec.site import DonauDialect, DonauQuestion
 
 _HEADER = re.compile(r"\s*[A-Z][A-Z0-9_]*(?:\s+[A-Z][A-Z0-9_]*)+\s*")
 _NUMBER = re.compile(r"(?<!\S)\d+(?!\S)")

@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ddqjobs import process
-from ddqjobs.errors import SchedulerError
-from ddqjobs.model import JobState, Observation
+from ddqjobs.base import process
+from ddqjobs.base.errors import SchedulerError
 from ddqjobs.schedulers.base import Capabilities, RefusedError, Submission, SubmitUnknownError
 from ddqjobs.schedulers.donau import answers, states
 from ddqjobs.schedulers.donau.answers import Kind
 from ddqjobs.schedulers.donau.tables import Cells
 from ddqjobs.schedulers.pace import Pace
-from ddqjobs.site import Donau, DonauDialect, DonauQuestion
+from ddqjobs.spec.model import JobState, Observation
+from ddqjobs.spec.site import Donau, DonauDialect, DonauQuestion
 
 _FOREIGN = ("DDQJOBS_",)  # of a job that we may be part of
 _MOST_DETAILS = 5  # jobs that are asked for one by one in one look

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ddqjobs.model import FailureClass, JobState, Observation
 from ddqjobs.schedulers.donau.tables import Cells, cell
-from ddqjobs.site import Donau, DonauDialect
+from ddqjobs.spec.model import FailureClass, JobState, Observation
+from ddqjobs.spec.site import Donau, DonauDialect
 
 _STATES = {
     "queued": JobState.QUEUED,

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from ddqjobs import process
+from ddqjobs.base import process
 from ddqjobs.schedulers.local.disk import patiently
 from ddqjobs.schedulers.local.queue import Queue
 from ddqjobs.schedulers.local.records import (

@@ -11,14 +11,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ddqjobs import process
-from ddqjobs.errors import SchedulerError
-from ddqjobs.model import FailureClass, JobState, Observation, Owner
+from ddqjobs.base import process
+from ddqjobs.base.errors import SchedulerError
 from ddqjobs.schedulers.base import Capabilities, RefusedError, Submission, SubmitUnknownError
 from ddqjobs.schedulers.local import slots
 from ddqjobs.schedulers.local.disk import UnsettledError, acquire
 from ddqjobs.schedulers.local.queue import History, Queue, TornError
 from ddqjobs.schedulers.local.records import TOKEN, Filed, Reason, Settings, job_id, split_job, start_id
+from ddqjobs.spec.model import FailureClass, JobState, Observation, Owner
 
 # Where the queue is sure why a job ended; otherwise its evidence says.
 _FAILURES = {

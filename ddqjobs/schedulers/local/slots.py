@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from ddqjobs import process
-from ddqjobs.errors import SchedulerError
-from ddqjobs.model import Resources
+from ddqjobs.base import process
+from ddqjobs.base.errors import SchedulerError
 from ddqjobs.schedulers.local.records import Settings, Slots
+from ddqjobs.spec.model import Resources
 
 
 def cpus(declared: int) -> int:

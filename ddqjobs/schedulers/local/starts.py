@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ddqjobs import process
-from ddqjobs.model import Owner
+from ddqjobs.base import process
+from ddqjobs.spec.model import Owner
 
 _BACKSTOP_S = 600  # submitit's time limit lies so far beyond ours: it kills a second after its warning
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ddqjobs.errors import SchedulerError
+from ddqjobs.base.errors import SchedulerError
 
 # Between columns: it cannot occur in what we ask for, and `sacct -P` does not escape its own `|`.
 SEPARATOR = "\x1f"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ddqjobs import process
+from ddqjobs.base import process
 from ddqjobs.schedulers.slurm.scheduler import environment
 
 _ASK_S = 60.0

@@ -8,9 +8,8 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from ddqjobs import process
-from ddqjobs.errors import SchedulerError
-from ddqjobs.model import JobState, Observation
+from ddqjobs.base import process
+from ddqjobs.base.errors import SchedulerError
 from ddqjobs.schedulers.base import (
     Capabilities,
     DependencyGoneError,
@@ -20,6 +19,7 @@ from ddqjobs.schedulers.base import (
 )
 from ddqjobs.schedulers.pace import Pace
 from ddqjobs.schedulers.slurm import answers, dependencies, holding, states
+from ddqjobs.spec.model import JobState, Observation
 
 # Of the user's shell, these would change what our options and the script's lines mean: SBATCH_PARTITION
 # overrides the script, SQUEUE_STATES hides jobs, and SLURM_* are of a job that we may be part of.

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
-from ddqjobs.model import FailureClass, JobState, Observation
 from ddqjobs.schedulers.slurm.answers import Row
+from ddqjobs.spec.model import FailureClass, JobState, Observation
 
 _QUEUED, _HELD, _RUNNING = JobState.QUEUED, JobState.HELD, JobState.RUNNING
 _STOPPED, _ENDED, _UNKNOWN = JobState.STOPPED, JobState.ENDED, JobState.UNKNOWN

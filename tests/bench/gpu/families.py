@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ddqjobs.detect import logs
+from ddqjobs.detect.job import logs
 from tests.bench.gpu import __main__ as bench
 from tests.bench.gpu import data, verdict
 

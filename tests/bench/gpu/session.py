@@ -27,7 +27,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ddqjobs.detect import align, logs, progress
+from ddqjobs.detect import align
+from ddqjobs.detect.job import logs, progress
 from tests.bench.gpu import data, verdict
 from tests.bench.gpu.__main__ import configs
 

@@ -1,0 +1,13 @@
+"""Where this package lies, and paths as experiments and sites write them, as paths on this machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent  # the only place from which files of ours are found
+
+
+def expanded(project: Path, text: str) -> Path:
+    """``~`` and ``$VARIABLES`` are ours here; what is relative lies below the project."""
+    return project / Path(os.path.expandvars(text)).expanduser()

@@ -1,0 +1,314 @@
+"""The only door to :mod:`subprocess`: argv in, :class:`Completed` out, always with a time limit.
+
+A command is a list of words, never a shell string. What it does (fails, prints bytes that are no text,
+does not end, does not exist) comes back as data; only our own mistakes raise.
+
+Also here, because it needs ``/proc``: who a process is. A pid alone does not tell; a pid with its start
+time, boot and host does (:class:`~ddqjobs.spec.model.Owner`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ddqjobs.spec.model import Owner
+
+Argument = str | os.PathLike[str]
+Environment = Mapping[str, str] | Mapping[bytes, bytes]
+
+NOT_STARTED = 127  # as a shell says when a command cannot be started
+
+# Forks once more and becomes the daemon. A tiny interpreter of its own does it, because forking this one
+# is unsafe as soon as it has threads.
+_DETACH = """
+import os, sys
+pid = os.fork()
+if pid:
+    os.write(1, b"%d" % pid)
+    os._exit(0)
+os.dup2(2, 1)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@dataclass(frozen=True)
+class Completed:
+    """How a command ended."""
+
+    argv: tuple[str, ...]
+    code: int  # negative: ended by that signal; NOT_STARTED: see stderr
+    stdout: str
+    stderr: str
+    timed_out: bool = False
+
+
+def run(
+    argv: Sequence[Argument],
+    *,
+    timeout: float,
+    stdin: str | None = None,
+    env: Environment | None = None,
+    cwd: Argument | None = None,
+    log: Path | None = None,
+) -> Completed:
+    """Runs a command to its end, or to the end of its time, when its whole process group is killed.
+
+    Without ``stdin`` it reads an end of file. Output is decoded as UTF-8, what cannot be is replaced. With
+    ``log`` both outputs are appended to that file as they come, and ``stdout`` is what was appended. Raises
+    OSError if the log cannot be opened.
+    """
+    words = _words(argv)
+    if log is not None:
+        return _run_logged(words, timeout, log, env=env, cwd=cwd)
+    # Memory files, not pipes: a child that stays behind and keeps a pipe open must not hold us up.
+    with _memory() as out, _memory() as err, _memory((stdin or "").encode()) as source:
+        try:
+            child = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL if stdin is None else source,
+                stdout=out,
+                stderr=err,
+                env=env,
+                cwd=cwd,
+                start_new_session=True,
+            )
+        except OSError as error:
+            return Completed(words, NOT_STARTED, "", f"cannot start {words[0]}: {error}")
+        timed_out = _wait(child, timeout)
+        return Completed(words, child.returncode, _text(out), _text(err), timed_out)
+
+
+def _run_logged(words: tuple[str, ...], timeout: float, log: Path, **where: Any) -> Completed:
+    with log.open("a+b") as file:
+        begin = file.seek(0, os.SEEK_END)
+        try:
+            child = start(words, output=file.fileno(), **where)
+        except OSError as error:
+            return Completed(words, NOT_STARTED, "", f"cannot start {words[0]}: {error}\n")
+        timed_out = _wait(child, timeout)
+        size = file.seek(0, os.SEEK_END) - begin
+        return Completed(words, child.returncode, _text(file.fileno(), begin, size), "", timed_out)
+
+
+def attach(argv: Sequence[Argument], *, env: Environment | None = None) -> int:
+    """Runs a command on our own terminal, or whatever our input and output are, to its end; its exit code, or
+    128 + its signal. A Ctrl-C is the command's: it gets it from the terminal. Raises OSError."""
+    # A handler, not SIG_IGN: what is ignored would stay ignored in the command.
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
+    try:
+        code = subprocess.call(_words(argv), env=env)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return code if code >= 0 else 128 - code
+
+
+def start(
+    argv: Sequence[Argument], *, output: int, env: Environment | None, cwd: Argument | None
+) -> subprocess.Popen[bytes]:
+    """Starts a command in a session of its own, both outputs to a descriptor, and does not wait.
+
+    For whoever watches over what it started. Raises OSError.
+    """
+    return subprocess.Popen(
+        _words(argv),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        env=env,
+        cwd=cwd,
+        start_new_session=True,
+    )
+
+
+def spawn_detached(
+    argv: Sequence[Argument],
+    *,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Argument = "/",
+    keep: Sequence[int] = (),
+) -> int:
+    """Starts a daemon and returns its pid: a session of its own, no terminal, nobody's child.
+
+    It outlives us and our terminal. It inherits no descriptor but those in ``keep``; what it prints is
+    appended to ``log``. Raises OSError if it cannot be started.
+    """
+    words = _words(argv)
+    program = shutil.which(words[0])
+    if program is None:
+        raise FileNotFoundError(f"{words[0]}: no such program")
+    with log.open("ab") as sink:
+        child = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _DETACH, program, *words[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=sink,
+            env=env,
+            cwd=cwd,
+            pass_fds=keep,
+            start_new_session=True,
+        )
+        answer, _ = child.communicate()
+    if child.returncode or not answer:
+        raise ChildProcessError(f"{words[0]} could not be started: see {log}")
+    return int(answer)
+
+
+def identify(pid: int) -> Owner:
+    """Who the process with this pid is now. Raises ProcessLookupError if there is none."""
+    try:
+        start_time, _ = _stat(pid)
+    except (OSError, IndexError, ValueError) as error:
+        raise ProcessLookupError(f"no process {pid}") from error
+    return Owner(host=socket.gethostname(), pid=pid, start=start_time, boot=boot_id())
+
+
+_ME: dict[int, Owner] = {}  # by pid: a forked process is somebody else
+
+
+def myself() -> Owner:
+    """Who this process is."""
+    pid = os.getpid()
+    if pid not in _ME:
+        _ME[pid] = identify(pid)
+    return _ME[pid]
+
+
+def alive(owner: Owner) -> bool:
+    """Whether that very process still runs. A zombie does not.
+
+    One on another host counts as alive: from here nobody can say otherwise.
+    """
+    if owner.host != socket.gethostname():
+        return True
+    if owner.boot != boot_id():
+        return False
+    try:
+        start_time, state = _stat(owner.pid)
+    except (OSError, IndexError, ValueError):
+        return False
+    return start_time == owner.start and state not in "ZX"
+
+
+@functools.cache
+def boot_id() -> str:
+    """Changes with every boot of the machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def children(pid: int) -> list[int]:
+    """Pids whose parent is ``pid``, zombies included."""
+    found = []
+    for entry in _processes():
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            if int(_fields(entry)[1]) == pid:
+                found.append(entry)
+    return found
+
+
+def with_environment(wanted: Mapping[str, str]) -> list[int]:
+    """Pids of our processes that were started with all these variables: finds those of a job whose
+    launcher is gone, wherever they went."""
+    marks = {os.fsencode(f"{name}={value}") for name, value in wanted.items()}
+    found = []
+    for pid in _processes():
+        with contextlib.suppress(OSError):
+            if marks <= set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")):
+                found.append(pid)
+    return found
+
+
+def with_last_argument(word: str) -> list[int]:
+    """Pids of processes whose last argument is that word."""
+    end = b"\0" + os.fsencode(word) + b"\0"
+    found = []
+    for pid in _processes():
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/cmdline").read_bytes().endswith(end):
+                found.append(pid)
+    return found
+
+
+def signal_group(pid: int, number: int) -> None:
+    """Signals a process group; one that is gone is no error."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+def _words(argv: Sequence[Argument]) -> tuple[str, ...]:
+    return tuple(os.fspath(word) for word in argv)
+
+
+def _wait(child: subprocess.Popen[bytes], timeout: float) -> bool:
+    """Waits for the end; True if the time was over first. The group is dead whenever this is left early."""
+    try:
+        child.wait(0 if _told_of_the_end(child.pid, timeout) else timeout)
+    except subprocess.TimeoutExpired:
+        return True
+    else:
+        return False
+    finally:
+        if child.returncode is None:  # time-out, Ctrl-C
+            signal_group(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+def _told_of_the_end(pid: int, timeout: float) -> bool:
+    """Waits for the end of a child or of the time, whichever comes first, without looking again and again
+    (``Popen.wait`` looks every 50 ms); False where the kernel cannot tell (before Linux 5.3)."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        poll.poll(min(max(0, math.ceil(timeout * 1000)), 2**31 - 1))  # a negative one would be for ever
+    finally:
+        os.close(descriptor)
+    return True
+
+
+@contextlib.contextmanager
+def _memory(content: bytes = b"") -> Iterator[int]:
+    descriptor = os.memfd_create("ddqjobs")
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(content)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _text(descriptor: int, begin: int = 0, size: int | None = None) -> str:
+    size = os.fstat(descriptor).st_size if size is None else size
+    return os.pread(descriptor, size, begin).decode(errors="replace")
+
+
+def _processes() -> list[int]:
+    return [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]
+
+
+def _fields(pid: int) -> list[str]:
+    """Fields 3 and later of /proc/PID/stat; field 2, the name, may hold anything, even ``)``."""
+    line = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    return line.rpartition(")")[2].split()
+
+
+def _stat(pid: int) -> tuple[int, str]:
+    fields = _fields(pid)
+    return int(fields[19]), fields[0]

@@ -1,0 +1,81 @@
+"""Data sets and weights of an experiment on one site: what is declared, what is there, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ddqjobs.base.errors import MissingError, nearest
+from ddqjobs.base.paths import expanded
+from ddqjobs.data import coco, links, weights
+from ddqjobs.data.coco import Finding
+from ddqjobs.data.links import Link
+from ddqjobs.data.weights import Wanted
+from ddqjobs.spec.experiment import Dataset, Experiment
+from ddqjobs.spec.model import Frozen, Run
+from ddqjobs.spec.site import Site
+
+
+class Verified(Frozen, frozen=True, kw_only=True):
+    """What was found of a data set's split; nothing: it is whole."""
+
+    dataset: str
+    split: str
+    findings: tuple[Finding, ...] = ()
+
+
+class Data:
+    """The experiment's data, as far as ``runs`` need it (None: all of it)."""
+
+    def __init__(
+        self, experiment: Experiment, project: Path, site: Site, runs: Sequence[Run] | None = None
+    ) -> None:
+        self._experiment, self.project, self._site, self._runs = experiment, project, site, runs
+
+    def links(self) -> list[Link]:
+        """Links of data sets in code trees. Raises MissingError if the experiment declares none."""
+        if not any(d.link for d in self._experiment.datasets.values()):
+            raise MissingError(self._nothing("links of data sets", "datasets: NAME: link"))
+        return links.look(self._experiment, self.project, self._codes())
+
+    def weights(self) -> list[Wanted]:
+        """Weights with what is known of them. Raises MissingError if the experiment declares none."""
+        if not self._experiment.weights:
+            raise MissingError(self._nothing("weights", "weights"))
+        return weights.wanted(self._experiment, self.project, self._site, self._runs)
+
+    def splits(self, names: Sequence[str] = ()) -> list[tuple[str, str]]:
+        """(data set, split) to verify. Raises MissingError for a name of a split that there is not."""
+        declared = self._experiment.datasets.values()
+        there = list(dict.fromkeys(split for dataset in declared for split in dataset.splits))
+        if not there:
+            raise MissingError(self._nothing("splits of a data set", "datasets: NAME: splits"))
+        for name in names:
+            if name not in there:
+                raise MissingError(
+                    f"unknown split '{name}'{nearest(name, there)}; there are: {', '.join(there)}"
+                )
+        return [
+            (name, split)
+            for name, dataset in self._datasets().items()
+            for split in dataset.splits
+            if not names or split in names
+        ]
+
+    def verify(self, dataset: str, split: str, sample: int, progress: coco.Progress) -> Verified:
+        """Looks at one split, opening so many of its images."""
+        declared = self._experiment.datasets[dataset]
+        root = expanded(self.project, declared.path)
+        found = coco.examine(root, declared, declared.splits[split], sample, progress)
+        return Verified(dataset=dataset, split=split, findings=tuple(found))
+
+    def _codes(self) -> set[str] | None:
+        return None if self._runs is None else {run.code for run in self._runs}
+
+    def _datasets(self) -> dict[str, Dataset]:
+        codes = self._codes()
+        declared = self._experiment.datasets.items()
+        return {n: d for n, d in declared if codes is None or d.codes is None or codes & {*d.codes}}
+
+    def _nothing(self, what: str, key: str) -> str:
+        return f"experiment {self._experiment.name} declares no {what}; docs/data.md says how (key `{key}:`)"

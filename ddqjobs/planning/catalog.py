@@ -1,0 +1,173 @@
+"""Finds, reads and checks experiments and sites by name or by file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ddqjobs.base.errors import InputError, MissingError, Problem, nearest
+from ddqjobs.base.paths import PACKAGE
+from ddqjobs.base.text import clean
+from ddqjobs.environments import environment
+from ddqjobs.planning import canary, matrix
+from ddqjobs.planning.digest import Digester
+from ddqjobs.planning.fingerprint import Fingerprints
+from ddqjobs.spec import reader
+from ddqjobs.spec.check import experiment as check
+from ddqjobs.spec.check import inherited
+from ddqjobs.spec.check import site as check_site
+from ddqjobs.spec.experiment import Experiment
+from ddqjobs.spec.model import Run
+from ddqjobs.spec.shipped import Files, shipped_root
+from ddqjobs.spec.site import Site
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An experiment with its runs (digests included) and the folder that its configurations lie below."""
+
+    experiment: Experiment
+    runs: tuple[Run, ...]
+    path: Path
+    absent_configs: frozenset[str] = frozenset()  # named, but not below experiments/
+    trees: Mapping[str, str] = field(default_factory=dict)  # code -> state of its tree; jobs compare it
+    warnings: tuple[str, ...] = ()
+    canaries: tuple[Run, ...] = ()  # runs of the plan once they were submitted (`submit --canary`)
+
+
+class Catalog:
+    """What a project's folder and the shipped files offer."""
+
+    def __init__(self, project: Path) -> None:
+        self.project = project
+        self.files = Files(project)
+
+    def experiments(self) -> dict[str, Path]:
+        """Name -> file of all experiments, the project's own first."""
+        return self.files.names("experiments/*.yaml")
+
+    def own_experiments(self) -> dict[str, Path]:
+        """Those in the project's own folder."""
+        return {n: p for n, p in self.experiments().items() if p.is_relative_to(self.project)}
+
+    def sites(self) -> dict[str, Path]:
+        """Name -> file of all sites."""
+        return self.files.names("templates/*/site.yaml")
+
+    def environments(self) -> dict[str, Path]:
+        """Name -> declaration of all environments."""
+        return self.files.names("envs/*/env.yaml")
+
+    def find(self, name: str | None) -> Path:
+        """The experiment's file. ``None`` means the project's only one. Raises MissingError listing them."""
+        known = self.experiments()
+        if name is None:
+            own = self.own_experiments() or known
+            if len(own) == 1:
+                return next(iter(own.values()))
+            raise MissingError(f"name an experiment: {', '.join(own) or 'there is none in this project'}")
+        if name in known:
+            return known[name]
+        if is_file_name(name):
+            path = Path(name)
+            if path.is_file():
+                return path
+            raise MissingError(f"{clean(name)}: no such file")
+        raise MissingError(
+            f"unknown experiment '{clean(name)}'{nearest(name, known)}; there are: {', '.join(known)}"
+        )
+
+    def load(self, name: str | None) -> Loaded:
+        """Reads, checks and expands an experiment. Raises InputError with all problems of its files."""
+        path = self.find(name)
+        known = self.environments()
+        read = reader.load(
+            path,
+            Experiment,
+            self._resolve_experiment,
+            lambda found: [
+                *check.check(found.value, found.line_of, known),
+                *inherited.check(found),
+                *_file_name(found, path),
+            ],
+        )
+        try:
+            runs = matrix.expand(read.value)
+        except matrix.UnmatchedError as error:
+            raise InputError([Problem(*read.line_of(error.path), str(error))]) from None
+        find = self._config(path)
+        outside = Fingerprints(self.project)
+        trees = {name: outside.tree(code.path) for name, code in read.value.codes.items() if code.path}
+        digester = Digester(
+            find, find_module, self.environment_digests(read.value), trees=trees, file=outside.file
+        )
+        absent = frozenset(c for c in {run.config for run in runs} if c and find(c) is None)
+        canaries = canary.canaries(read.value, runs)
+        digested = digester.digest_all(read.value, (*runs, *canaries))
+        runs, canaries = digested[: len(runs)], digested[len(runs) :]
+        return Loaded(read.value, runs, path, absent, trees, tuple(outside.warnings), canaries)
+
+    def _config(self, experiment: Path) -> Callable[[str], Path | None]:
+        beside = experiment.resolve().parent
+
+        def find(relative: str) -> Path | None:
+            path = beside / relative
+            return path if path.is_file() else self.files.find(f"experiments/{relative}")
+
+        return find
+
+    def environment_digests(self, experiment: Experiment) -> dict[str, str]:
+        """Name -> identity (twelve digits) of each environment that the experiment's codes use."""
+        names = dict.fromkeys(code.environment for code in experiment.codes.values() if code.environment)
+        loaded = {name: environment.load(name, self.files) for name in names}
+        return {name: environment.identity(declaration)[:12] for name, declaration in loaded.items()}
+
+    def site(self, name: str) -> Site:
+        """Reads and checks a site. Raises MissingError or InputError."""
+        known = self.sites()
+        path = known.get(name) or (Path(name) if is_file_name(name) and Path(name).is_file() else None)
+        if path is None:
+            raise MissingError(
+                f"unknown site '{clean(name)}'{nearest(name, known)}; there are: {', '.join(known)}"
+            )
+        return reader.load(path, Site, self._resolve_site, check_site.check).value
+
+    def _resolve_experiment(self, base: str, named_by: Path) -> Path:
+        return self._resolve(base, named_by, self.experiments(), "experiment")
+
+    def _resolve_site(self, base: str, named_by: Path) -> Path:
+        return self._resolve(base, named_by, self.sites(), "site")
+
+    def _resolve(self, base: str, named_by: Path, known: dict[str, Path], what: str) -> Path:
+        if is_file_name(base):
+            return named_by.parent / base
+        if base not in known:
+            raise MissingError(
+                f"unknown {what} '{base}'{nearest(base, known)}; there are: {', '.join(known)}"
+            )
+        if known[base].resolve() == named_by.resolve():  # an override that inherits what it overrides
+            shipped = shipped_root() / known[base].relative_to(self.project)
+            if shipped.is_file():
+                return shipped
+        return known[base]
+
+
+def is_file_name(text: str) -> bool:
+    """Whether the user means a file rather than a name."""
+    return "/" in text or text.endswith((".yaml", ".yml"))
+
+
+def find_module(relative: str) -> Path | None:
+    """A file of the task code by its path from the package's parent (``ddqjobs/detect/train.py``)."""
+    path = PACKAGE.parent / relative
+    return path if path.is_file() else None
+
+
+def _file_name(read: reader.Document[Experiment], path: Path) -> list[Problem]:
+    """An experiment is found by its file's name, and its results lie under its own: they must agree."""
+    name = read.value.name
+    if path.parent.name != "experiments" or path.stem == name:
+        return []
+    message = f"name is '{name}', but the file is {path.name}: make them the same, or they share results"
+    return [Problem(*read.line_of(("name",)), message)]

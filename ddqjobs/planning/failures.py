@@ -1,0 +1,118 @@
+"""Why an attempt failed, from its exit code and the end of its log; and what is done about it. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from ddqjobs.spec.model import FailureClass
+
+# How often a run is started again after failures of a class, beyond its first start. A class that says
+# that the run itself is wrong (code, data, environment, ...) has none: a retry would only burn GPU hours.
+BUDGETS: dict[FailureClass, int] = {
+    FailureClass.PREEMPTED: 20,
+    FailureClass.TIMEOUT: 10,
+    FailureClass.NODE: 3,
+    FailureClass.HANG: 2,
+    FailureClass.UNKNOWN: 1,
+    FailureClass.OUT_OF_MEMORY: 0,
+    FailureClass.ENVIRONMENT: 0,
+    FailureClass.DATA: 0,
+    FailureClass.CODE: 0,
+    FailureClass.DIVERGED: 0,
+    FailureClass.CANCELLED: 0,
+    FailureClass.NO_PRODUCT: 0,
+}
+
+# What a machine does to a run, whatever the run is: no statement about the method. Not among these: an
+# unknown reason and the user's own cancelling, which may both hide a result that nobody liked.
+INFRASTRUCTURE = frozenset(
+    {
+        FailureClass.PREEMPTED,
+        FailureClass.TIMEOUT,
+        FailureClass.NODE,
+        FailureClass.HANG,
+        FailureClass.OUT_OF_MEMORY,
+    }
+)
+
+STOPPED = 75  # the task saved and ended because it was asked to
+NOT_SAVED = f"ended with code {STOPPED}, and without a new checkpoint"
+
+# Exit codes of the launch script itself (templates/base.sh.j2; sysexits.h where it has one). A task may end
+# with any of them and mean something else.
+EXIT_CODES: dict[int, tuple[FailureClass, str]] = {
+    66: (FailureClass.DATA, "an input is missing"),
+    69: (FailureClass.ENVIRONMENT, "the environment's interpreter is missing"),
+    70: (FailureClass.NO_PRODUCT, "it exited 0 without leaving its product"),
+    STOPPED: (FailureClass.TIMEOUT, "stopped before its time limit or by preemption"),
+    77: (FailureClass.CANCELLED, "its ticket was voided before it started"),
+    78: (FailureClass.CODE, "the code tree has changed since the run was submitted"),
+}
+
+# Class, what the reason begins with, and what a line of the log holds; the first that fits.
+_PATTERNS: tuple[tuple[FailureClass, str, str], ...] = (
+    (
+        FailureClass.OUT_OF_MEMORY,
+        "GPU memory: ",
+        r"CUDA out of memory|CUDA error: out of memory|OutOfMemoryError",
+    ),
+    (
+        FailureClass.OUT_OF_MEMORY,
+        "host memory: ",
+        r"Cannot allocate memory|MemoryError|oom-kill|Out Of Memory",
+    ),
+    (
+        FailureClass.NODE,
+        "",
+        r"uncorrectable ECC|no CUDA-capable device|busy or unavailable|GPU is lost|fallen off the bus|"
+        r"Stale file handle|Input/output error|Transport endpoint is not connected",
+    ),
+    (
+        FailureClass.ENVIRONMENT,
+        "",
+        r"ModuleNotFoundError|ImportError|undefined symbol|cannot open shared object",
+    ),
+    (FailureClass.DATA, "", r"FileNotFoundError|json\.decoder\.JSONDecodeError|No such file or directory"),
+    (
+        FailureClass.DIVERGED,
+        "",
+        r"[Ll]oss is (?:nan|inf)|loss become infinite|FloatingPointError|NaN or Inf|"
+        # SciPy, asked to match queries and objects by costs that are no numbers: before there is a loss.
+        r"matrix contains invalid numeric entries|cost matrix is infeasible",
+    ),
+)
+
+
+# torchrun's table of failed processes, which itself exits with 1.
+_KILLED_RANK = re.compile(r"^ *exitcode +: -9 |Signal 9 \(SIGKILL\) received by PID", re.MULTILINE)
+
+
+def classify(exit_code: int, log_tail: str) -> tuple[FailureClass, str]:
+    """(class, reason in words) of a task that ended with a non-zero ``exit_code``.
+
+    137 is the kernel's or a scheduler's KILL.
+    """
+    # What the job says when it looks for the product of a task that failed is no reason. The task may have
+    # left its last line open.
+    log_tail = re.sub(r"product: none: .*\n?", "\n", log_tail)
+    for failure, begin, pattern in _PATTERNS:
+        match = list(re.finditer(rf"^.*(?:{pattern}).*$", log_tail[-8192:], re.MULTILINE))
+        if match:
+            return failure, f"{begin}exit {exit_code}: {match[-1][0].strip()[:160]}"
+    if exit_code == 137 or _KILLED_RANK.search(log_tail[-8192:]):
+        return FailureClass.UNKNOWN, "killed (signal 9): out of memory, or ended by the system"
+    if by_signal(exit_code):
+        return FailureClass.UNKNOWN, signal_words(exit_code)
+    lines = [line.strip() for line in log_tail.splitlines() if line.strip()]
+    last = f": {lines[-1][:160]}" if lines else ""
+    return FailureClass.CODE, f"exit {exit_code}{last}"
+
+
+def by_signal(exit_code: int) -> bool:
+    """Whether bash means a signal by it: 129 to 159. ``sys.exit(-1)`` is 255."""
+    return 128 < exit_code <= 128 + 31
+
+
+def signal_words(exit_code: int) -> str:
+    """``"ended by signal 15"`` for an exit code that means a signal."""
+    return f"ended by signal {exit_code - 128}"

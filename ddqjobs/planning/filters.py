@@ -1,0 +1,105 @@
+"""The filters that every command shares. Pure."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+
+from ddqjobs.base.errors import MissingError, nearest
+from ddqjobs.spec.model import Frozen, JobState, Plan, PlannedRun, Status
+
+
+class Filters(Frozen, frozen=True, kw_only=True):
+    """Words of each kind are alternatives (globs are allowed); kinds narrow each other."""
+
+    phases: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    implementations: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()  # a task's name or its kind
+    variants: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    states: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is filtered at all."""
+        return self != Filters()
+
+
+_OF: dict[str, tuple[str, Callable[[PlannedRun], tuple[str, ...]]]] = {
+    "phases": ("phase", lambda p: (p.run.phase,)),
+    "models": ("model", lambda p: (p.run.model,)),
+    "implementations": ("implementation", lambda p: (p.run.implementation,)),
+    "tasks": ("task", lambda p: (p.run.task, p.run.kind.value)),
+    "variants": ("variant", lambda p: (p.run.variant,)),
+    "states": ("state", lambda p: _states(p)),
+    "runs": ("run", lambda p: (p.run.name,)),
+}
+
+
+_STATES = tuple(dict.fromkeys([*(s.value for s in Status), "stale", *(s.value for s in JobState)]))
+
+
+def _states(p: PlannedRun) -> tuple[str, ...]:
+    """A run's status, what the scheduler says of it, and whether it is stale."""
+    job = (p.state.value,) if p.state is not None and p.status is Status.ACTIVE else ()
+    return p.status.value, *job, *(("stale",) if p.stale else ())
+
+
+def select(plan: Plan, filters: Filters) -> tuple[PlannedRun, ...]:
+    """The runs that pass; none only where a state is asked for that no run is in.
+
+    Raises MissingError for any other filter that matches nothing, listing what there is.
+    """
+    kept: Iterable[PlannedRun] = plan.runs
+    for field, (word, of) in _OF.items():
+        patterns: tuple[str, ...] = getattr(filters, field)
+        for pattern in patterns:
+            there = sorted({v for p in plan.runs for v in of(p) if v}) if field != "states" else _STATES
+            if not any(matches(pattern, (value,)) for value in there):
+                raise MissingError(_nothing(word, pattern, list(there)))
+        if patterns:
+            passes = _passing(patterns)
+            kept = [p for p in kept if passes(of(p))]
+    if filters.seeds:
+        seeds = sorted({p.run.seed for p in plan.runs if p.run.seed is not None})
+        for seed in filters.seeds:
+            if seed not in seeds:
+                raise MissingError(_nothing("seed", str(seed), [str(s) for s in seeds]))
+        kept = [p for p in kept if p.run.seed in filters.seeds]
+    kept = tuple(kept)
+    if not kept and not filters.states:
+        raise MissingError(
+            f"no run of experiment {plan.experiment} passes all filters together; leave one out"
+        )
+    return kept
+
+
+def with_upstream(plan: Plan, chosen: Iterable[PlannedRun]) -> frozenset[str]:
+    """Names of the chosen runs and of everything that they need."""
+    by_name = {p.run.name: p for p in plan.runs}
+    todo, names = [p.run.name for p in chosen], set()
+    while todo:
+        name = todo.pop()
+        if name not in names:
+            names.add(name)
+            todo += by_name[name].run.upstream
+    return frozenset(names)
+
+
+def _passing(patterns: tuple[str, ...]) -> Callable[[tuple[str, ...]], bool]:
+    """Whether values pass one of the patterns. Thousands of runs have the same ones: each is tried once."""
+    return functools.cache(lambda values: any(matches(pattern, values) for pattern in patterns))
+
+
+def matches(pattern: str, values: tuple[str, ...]) -> bool:
+    """Whether one of the values is the pattern, or passes it as a glob."""
+    return any(value and (value == pattern or fnmatchcase(value, pattern)) for value in values)
+
+
+def _nothing(word: str, pattern: str, valid: list[str]) -> str:
+    shown = ", ".join(valid[:20]) + (f" and {len(valid) - 20} more" if len(valid) > 20 else "")
+    said = pattern if pattern.isprintable() else repr(pattern)[1:-1]  # one line, whatever was typed
+    return f"no {word} matches '{said}'{nearest(pattern, valid)}; there are: {shown or 'none'}"

@@ -1,0 +1,250 @@
+"""Runs, their history and what is on disk become a plan: each run's status **and the reason**. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Mapping
+
+import msgspec
+
+from ddqjobs.planning import digest as digests
+from ddqjobs.planning.failures import BUDGETS
+from ddqjobs.spec.model import FailureClass, JobState, Plan, PlannedRun, Run, Status, TaskKind
+from ddqjobs.store.history import History, RunHistory, Ticket
+from ddqjobs.store.ledger import Finished
+
+
+def build(
+    runs: Iterable[Run],
+    history: History,
+    *,
+    experiment: str,
+    site: str,
+    missing: Collection[str] = (),
+    blocked: Mapping[str, str] | None = None,
+) -> Plan:
+    """The plan of an experiment.
+
+    ``runs`` come upstream first. ``missing`` names done runs whose product is no longer on disk; ``blocked``
+    gives reasons why a run waits although nothing that it needs is missing.
+    """
+    planned: dict[str, PlannedRun] = {}
+    for run in runs:
+        planned[run.name] = _plan_run(run, history.of(run.name), planned, missing, blocked or {})
+    return Plan(experiment=experiment, site=site, runs=tuple(planned.values()))
+
+
+def _plan_run(
+    run: Run,
+    story: RunHistory,
+    planned: Mapping[str, PlannedRun],
+    missing: Collection[str],
+    blocked: Mapping[str, str],
+) -> PlannedRun:
+    active = story.active
+    if active is not None:
+        return _active(run, story, active)
+    if story.done is not None:
+        return _done(run, story, story.done, missing)
+    failed = _failed(run, story)
+    if failed is not None and failed.status is Status.FAILED:
+        return failed
+    waiting = blocked.get(run.name) or _waiting(run, planned)
+    if waiting:
+        return PlannedRun(
+            run=run,
+            status=Status.WAITING,
+            reason=waiting,
+            blocked=run.name in blocked,
+            attempts=_attempts(story),
+            submissions=len(story.tickets),
+        )
+    reason = failed.reason if failed is not None else _eligible_reason(run)
+    return PlannedRun(
+        run=run,
+        status=Status.ELIGIBLE,
+        reason=reason,
+        attempts=_attempts(story),
+        submissions=len(story.tickets),
+        failure=failed.failure if failed else None,
+    )
+
+
+def _eligible_reason(run: Run) -> str:
+    if run.optional:
+        return "optional: submitted only when named"
+    return "nothing it needs is missing" if not run.upstream else "everything it needs is done"
+
+
+def _attempts(story: RunHistory) -> int:
+    return max((t.finished.attempts for t in story.tickets if t.finished), default=0) if story.tickets else 0
+
+
+def _active(run: Run, story: RunHistory, ticket: Ticket) -> PlannedRun:
+    words = {
+        JobState.QUEUED: "queued",
+        JobState.RUNNING: f"running on {ticket.node}" if ticket.node else "running",
+        JobState.HELD: "held; `ddqjobs release` lets it start",
+        JobState.STOPPED: "suspended by the scheduler",
+        JobState.ENDED: "ended; waiting for its evidence to appear",
+    }
+    if not ticket.job:
+        reason = f"submission not confirmed: {ticket.detail or 'its process has not finished'}"
+    elif ticket.state is None:
+        reason = "submitted; the scheduler has not been asked yet"
+    elif ticket.state is JobState.UNKNOWN:
+        reason = f"unknown since {_clock(ticket.since)}: {ticket.detail or 'the scheduler does not show it'}"
+    else:
+        reason = words[ticket.state] + (f": {ticket.detail}" if ticket.detail else "")
+    if ticket.cancelled:
+        reason = f"cancel requested; {reason}"
+    return PlannedRun(
+        run=run,
+        status=Status.ACTIVE,
+        reason=reason,
+        ticket=ticket.name,
+        job=ticket.job,
+        state=ticket.state,
+        node=ticket.node,
+        attempts=_attempts(story),
+        submissions=len(story.tickets),
+        since=ticket.since or ticket.at,
+    )
+
+
+def stray(ticket: Ticket, story: RunHistory, experiment: str) -> PlannedRun:
+    """A run that is active, and of which only the name is known: the experiment no longer has it."""
+    task = ticket.run.partition(".")[0]
+    run = Run(name=ticket.run, experiment=experiment, task=task, kind=TaskKind.SMOKE, optional=True)
+    return _active(run, story, ticket)
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def _done(run: Run, story: RunHistory, end: Finished, missing: Collection[str]) -> PlannedRun:
+    assert end.product is not None
+    notes = [end.note] if end.note else []
+    reason = "product is there"
+    if end.product.adopted_from:
+        reason = f"adopted from {end.product.adopted_from}"
+    gone, stale = run.name in missing, ""
+    if gone:
+        reason = "product missing: it was recorded done, and its files have vanished since"
+        stale = f"{reason}; `ddqjobs submit --stale` makes it again"
+    elif end.product.digest != run.digest:
+        parts = digests.changed(end.product.digest, run.digest)
+        stale = f"stale: {' and '.join(parts)} changed since it ran"
+    latest = story.failures[-1] if story.failures else None
+    ticket = next((t for t in story.tickets if t.name == end.ticket), None)
+    if latest is not None:
+        notes.append(f"a later repeat failed: {latest.reason}")
+    return PlannedRun(
+        run=run,
+        status=Status.DONE,
+        reason=reason,
+        ticket=end.ticket,
+        job=ticket.job if ticket else "",
+        node=ticket.node if ticket else "",
+        attempts=max(end.attempts, _attempts(story)),
+        submissions=len(story.tickets),
+        gone=gone,
+        stale=stale,
+        notes=tuple(notes),
+        since=end.at,
+    )
+
+
+def _failed(run: Run, story: RunHistory) -> PlannedRun | None:
+    """How the last ticket failed: FAILED, or ELIGIBLE if its class has budget left and there was progress."""
+    failures = [f for f in story.failures if f.failure is not FailureClass.DEPENDENCY]
+    if not failures:
+        return None
+    last = failures[-1]
+    kind = last.failure or FailureClass.UNKNOWN
+    same = [f for f in failures if f.failure is last.failure]
+    budget = BUDGETS.get(kind, 0)
+    # Progress is told by checkpoints, which trainings leave. Others begin anew: what a time limit was too
+    # short for twice it is too short for.
+    told = run.kind is TaskKind.TRAIN or kind is FailureClass.TIMEOUT
+    stuck = told and len(same) > 1 and same[-1].progress <= same[-2].progress
+    words = f"{kind.value}: {last.reason}"
+    if len(same) <= budget and not stuck:
+        status, reason = Status.ELIGIBLE, f"retry {len(same)} of {budget} after {words}"
+    else:
+        why = ""
+        if stuck and budget:
+            why = "; no progress since the failure before, so it is not retried"
+        elif budget:
+            why = f"; all {budget} retries are used up"
+        status, reason = Status.FAILED, f"{words}{why}"
+    return PlannedRun(
+        run=run,
+        status=status,
+        reason=reason,
+        attempts=_attempts(story),
+        submissions=len(story.tickets),
+        failure=kind,
+    )
+
+
+def _waiting(run: Run, planned: Mapping[str, PlannedRun]) -> str:
+    """What a run still waits for, or an empty string."""
+    for name in run.upstream:
+        upstream = planned[name]
+        if upstream.gone:
+            return f"needs {name}, whose product is gone"
+        if upstream.status is Status.DONE:
+            continue
+        if upstream.status is Status.FAILED:
+            return f"needs {name}, which failed ({upstream.failure.value if upstream.failure else 'unknown'})"
+        if upstream.run.optional and upstream.status is not Status.ACTIVE:
+            return f"needs {name}, which is optional and not submitted"
+        return f"needs {name}, which is {upstream.status.value}"
+    return ""
+
+
+def full(limit: int) -> str:
+    """Why a run is not submitted although nothing that it needs is missing: the site's queue is full."""
+    return f"site limit {limit} jobs in queue"
+
+
+def with_full_queue(plan: Plan, limit: int) -> Plan:
+    """The plan of a site whose queue takes no more jobs: those that only this holds up say so."""
+    held = (p.status is Status.ELIGIBLE and not p.run.optional for p in plan.runs)
+    runs = (
+        msgspec.structs.replace(p, reason=full(limit)) if only_this else p
+        for p, only_this in zip(plan.runs, held, strict=True)
+    )
+    return msgspec.structs.replace(plan, runs=tuple(runs))
+
+
+def submittable(
+    plan: Plan, chosen: Collection[str], *, graph: bool, stale: bool = False
+) -> tuple[PlannedRun, ...]:
+    """The runs that may be submitted now, upstream first.
+
+    ``chosen`` are the names that the user's filters leave. With ``graph`` (the scheduler knows dependencies)
+    runs come along whose upstream runs are done, active, or among these. ``stale`` adds done runs that are
+    stale.
+    """
+    taken: dict[str, PlannedRun] = {}
+    by_name = {p.run.name: p for p in plan.runs}
+    for planned in plan.runs:
+        name = planned.run.name
+        if name not in chosen or planned.blocked:
+            continue
+        again = stale and planned.status is Status.DONE and bool(planned.stale)
+        ready = planned.status is Status.ELIGIBLE
+        if graph and (planned.status is Status.WAITING or again):
+            ready = all(
+                up in taken or (by_name[up].status in (Status.DONE, Status.ACTIVE) and not by_name[up].gone)
+                for up in planned.run.upstream
+            )
+        elif again:
+            upstream = [by_name[up] for up in planned.run.upstream]
+            ready = all(u.status is Status.DONE and not u.gone and u.run.name not in taken for u in upstream)
+        if ready:
+            taken[name] = planned
+    return tuple(taken.values())

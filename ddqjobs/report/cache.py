@@ -1,0 +1,200 @@
+"""What a report reads beside the ledger: loss curves, and AP recomputed from predictions.
+
+Nothing here changes a result. What takes long to make (a curve from a log, an AP from predictions) is kept
+below ``results/<experiment>/report/cache/`` and made again when its source has changed; the folder may be
+deleted at any time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from ddqjobs.base import process
+from ddqjobs.base.errors import DdqjobsError
+from ddqjobs.base.paths import PACKAGE
+from ddqjobs.base.text import clean
+from ddqjobs.environments.on_site import Stacks
+from ddqjobs.report.findings import Curve, Recomputed
+from ddqjobs.spec.model import Plan, PlannedRun, Product, Status, TaskKind
+
+LARGEST_LOG = 256 << 20  # bytes that are read for a curve; a log of DDQ DETR has 5 MB
+_EVALUATION_S = 3600.0
+_RECOMPUTE = PACKAGE / "detect" / "recompute.py"
+_NO_PYCOCOTOOLS = 3  # exit code of ddqjobs.detect.recompute
+T = TypeVar("T")
+Say = Callable[[str], None]
+
+
+class _Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """A curve in the cache. ``source`` names the log it was made from, as it was then."""
+
+    source: str
+    curve: Curve
+
+
+class ReportFiles:
+    """The files of one experiment's results folder that its report reads."""
+
+    def __init__(self, results: Path, stacks: Stacks) -> None:
+        self.runs = results / "runs"
+        self.cache = results / "report" / "cache"
+        self._stacks = stacks
+
+    # -- curves -----------------------------------------------------------------------------------------
+
+    def curves(
+        self, plan: Plan, products: Mapping[str, Product], say: Say = lambda _: None
+    ) -> dict[str, Curve]:
+        """Run -> loss curve of every training that has begun to log."""
+        found = {}
+        for p in plan.runs:
+            if p.run.kind is not TaskKind.TRAIN or (not p.attempts and p.status is not Status.ACTIVE):
+                continue
+            curve = self._curve(p, products.get(p.run.name), say)
+            if curve is not None:
+                found[p.run.name] = curve
+        return found
+
+    def _curve(self, p: PlannedRun, product: Product | None, say: Say) -> Curve | None:
+        folder = self.runs / p.run.name
+        if product is not None and "curve" in product.artifacts:
+            kept = _read(folder / product.artifacts["curve"], Curve)
+            if kept is not None:
+                return kept
+        log = folder / product.artifacts.get("log", "-") if product is not None else _newest(folder)
+        if log is None or not log.exists():
+            return None
+        return self._thinned(p.run.name, log, say)
+
+    def _thinned(self, run: str, log: Path, say: Say) -> Curve | None:
+        from ddqjobs.detect.job import curves, logs
+
+        try:
+            sources = logs.log_files(log) if log.is_dir() else [log]
+            stats = [path.stat() for path in sources]
+        except OSError as error:
+            return Curve(problem=f"{log.name}: {error.strerror}")
+        if not sources:
+            return None
+        size = sum(s.st_size for s in stats)
+        if size > LARGEST_LOG:
+            return Curve(
+                problem=f"its log has {size >> 20:,} MiB, more than the {LARGEST_LOG >> 20} MiB that are read"
+            )
+        source = "; ".join(f"{p}:{s.st_size}:{s.st_mtime_ns}" for p, s in zip(sources, stats, strict=True))
+        path = self.cache / "curves" / f"{run}.json"
+        kept = _read(path, _Kept)
+        if kept is not None and kept.source == source:
+            return kept.curve
+        say(f"reading the log of {run}")
+        try:
+            log_ = logs.read(log)
+        except OSError as error:
+            return Curve(problem=f"{log.name}: {error.strerror}")
+        curve = msgspec.convert(curves.thin(log_), Curve)
+        _write(path, _Kept(source=source, curve=curve))
+        return curve
+
+    # -- AP from predictions ----------------------------------------------------------------------------
+
+    def recomputed(self, products: Mapping[str, Product]) -> dict[str, Recomputed]:
+        """Run -> what was recomputed from the predictions that its product still has."""
+        folder = self.cache / "recomputed"
+        try:
+            there = {path.name.removesuffix(".json") for path in folder.iterdir()}
+        except OSError:
+            return {}
+        found = {}
+        for name in there & products.keys():
+            kept = _read(folder / f"{name}.json", Recomputed)
+            if kept is not None and kept.key == products[name].sha256.get("predictions"):
+                found[name] = kept
+        return found
+
+    def recompute(
+        self, runs: Iterable[PlannedRun], products: Mapping[str, Product], say: Say = lambda _: None
+    ) -> dict[str, Recomputed]:
+        """The same after recomputing those of the runs that are not recomputed yet."""
+        found = self.recomputed(products)
+        for p in runs:
+            name = p.run.name
+            if p.run.kind is not TaskKind.TEST or p.status is not Status.DONE or name not in products:
+                continue
+            if name in found and not found[name].problem:
+                continue
+            say(f"computing AP from the predictions of {name}")
+            found[name] = self._recompute(p, products[name])
+            _write(self.cache / "recomputed" / f"{name}.json", found[name])
+        return found
+
+    def _recompute(self, p: PlannedRun, product: Product) -> Recomputed:
+        name, key = p.run.name, product.sha256.get("predictions", "")
+        if "predictions" not in product.artifacts:
+            return Recomputed(run=name, key=key, problem="the test left no predictions")
+        folder = self.runs / name
+        work_dir = folder / "attempts" / str(product.attempt) / "work_dir"
+        tree = Path(os.path.expandvars(p.run.workdir)).expanduser() if p.run.workdir else work_dir
+        what = folder / product.artifacts["predictions"]
+        said = "no interpreter with pycocotools: pip install 'ddqjobs[coco]'"
+        for python in self._pythons(p.run.environment):
+            done = process.run(
+                [python, _RECOMPUTE, what, "--config", work_dir, "--folder", tree], timeout=_EVALUATION_S
+            )
+            if done.code == 0:
+                return _answer(name, key, done.stdout)
+            if done.code not in (_NO_PYCOCOTOOLS, process.NOT_STARTED):
+                last = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
+                said = clean(last[-1].removeprefix("recompute: "))
+                break
+        return Recomputed(run=name, key=key, problem=said)
+
+    def _pythons(self, environment: str) -> list[Path]:
+        """The interpreter of the test's environment, where it is built here; ours."""
+        import sys
+
+        ours = [Path(sys.executable)]
+        try:
+            return [self._stacks.python(environment), *ours] if environment else ours
+        except DdqjobsError:
+            return ours
+
+
+class _Answer(msgspec.Struct, frozen=True, kw_only=True):
+    metrics: dict[str, float | None]
+
+
+def _answer(run: str, key: str, text: str) -> Recomputed:
+    try:
+        answer = msgspec.json.decode(text.strip().splitlines()[-1], type=_Answer)
+    except (msgspec.MsgspecError, IndexError):
+        return Recomputed(run=run, key=key, problem="its answer cannot be read")
+    return Recomputed(run=run, key=key, metrics=answer.metrics)
+
+
+def _newest(folder: Path) -> Path | None:
+    """The work_dir of a run's newest attempt."""
+    numbers = [int(p.name) for p in folder.glob("attempts/*") if p.name.isdecimal()]
+    return folder / "attempts" / str(max(numbers)) / "work_dir" if numbers else None
+
+
+def _read(path: Path, kind: type[T]) -> T | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _write(path: Path, value: object) -> None:
+    """Keeps a value; a disk that is full or read-only costs only time."""
+    from ddqjobs.detect import files
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.replace_text(path, msgspec.json.encode(value).decode())
+    except OSError:
+        pass

@@ -1,0 +1,248 @@
+"""The AP table's cells: each with its value, its difference from what it is compared with, and the verdict.
+
+Which runs count: every seed of a cell must have come to an end. A training that *diverged* is a failure of
+the cell, whatever the others did. A run that its machine failed
+(:data:`ddqjobs.planning.failures.INFRASTRUCTURE`) says nothing about the method: it is left out and
+counted. Anything else that is not there leaves the verdict unknown. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from fractions import Fraction
+
+import msgspec
+
+from ddqjobs.report import equivalence, verdict
+from ddqjobs.report.equivalence import Equivalence
+from ddqjobs.report.lookup import REFERENCE, Column, Desk, Fate, Place, Side, order
+from ddqjobs.report.results import NAN, NO_OBJECTS, OPTIONAL, Score
+from ddqjobs.report.verdict import QUANTA_PER_POINT, Judgement
+from ddqjobs.spec.model import PlannedRun
+
+NO_TOLERANCE = "no tolerance given"
+_QUANTUM = 1 / QUANTA_PER_POINT  # points
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True):
+    """One metric of a cell, in AP points; ``text`` says it, or why there is none."""
+
+    text: str
+    mean: float | None = None
+    sd: float | None = None
+    n: int = 0
+    quanta: tuple[int, ...] = ()  # each seed's, in 0.1 points
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
+    """One model and variant in one column, with the evidence: ``runs`` names its runs."""
+
+    values: dict[str, Value]  # metric -> value
+    reference: float | None  # what AP is compared with, points
+    difference: float | None  # points
+    difference_text: str
+    tolerance: float | None  # points
+    judgement: Judgement
+    required: bool
+    adopted: bool
+    stale: bool
+    runs: tuple[str, ...]
+    seeds: tuple[int | None, ...] = ()
+
+
+class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A model and variant across all columns; None where the plan has no such run."""
+
+    model: str
+    title: str
+    variant: str
+    reference: float | None  # published or reference task's AP, points
+    reference_text: str
+    source: str
+    cells: tuple[Cell | None, ...]
+
+
+def model_rows(
+    desk: Desk, columns: Sequence[Column], metrics: Sequence[str], wanted: Collection[str]
+) -> Iterable[ModelRow]:
+    """Rows in the experiment's order of models, then in the plan's order of variants."""
+    found: dict[tuple[str, str], None] = {}
+    for (_, _, model, variant), runs in desk.places.items():
+        if any(p.run.name in wanted for p in runs):
+            found[model, variant] = None
+    names = order(desk.experiment.models)
+    variants = order(dict.fromkeys(["default", *desk.experiment.variants]))
+    last = len(names) + len(variants)
+    for model, variant in sorted(found, key=lambda k: (names.get(k[0], last), variants.get(k[1], last))):
+        section = desk.experiment.models.get(model)
+        side = desk.published(model)
+        value = None if side.problem or side.absent else verdict.mean(side.values.values())
+        places = [(c.phase, c.implementation, model, variant) for c in columns]
+        yield ModelRow(
+            model=model,
+            title=(section.title if section else "") or model,
+            variant=variant,
+            reference=None if value is None else verdict.to_points(value),
+            reference_text=verdict.format_points(value) if value is not None else side.problem or "none",
+            source=(section.reference.source or section.reference.task or "") if section else "",
+            cells=tuple(_cell(desk, c, p, metrics, wanted) for c, p in zip(columns, places, strict=True)),
+        )
+
+
+def _cell(
+    desk: Desk, column: Column, place: Place, metrics: Sequence[str], wanted: Collection[str]
+) -> Cell | None:
+    runs = [p for p in desk.places.get(place, []) if p.run.name in wanted and column.task in ("", p.run.task)]
+    if not runs:
+        return None
+    found = _measure(desk, column, place, runs)
+    difference = found.difference
+    return Cell(
+        values={metric: _value(desk, runs, metric) for metric in metrics},
+        reference=verdict.to_points(verdict.mean(found.side.values.values())) if found.side.values else None,
+        difference=None if difference is None else verdict.to_points(difference),
+        difference_text="" if difference is None else verdict.format_difference(difference),
+        tolerance=dict(runs[0].run.tolerances).get("ap"),
+        judgement=_judge(desk, column, found),
+        required=not all(p.run.optional for p in runs),
+        adopted=any(desk.products[p.run.name].adopted_from for p in runs if p.run.name in desk.products),
+        stale=any(p.stale for p in runs),
+        runs=tuple(p.run.name for p in runs),
+        seeds=tuple(p.run.seed for p in runs),
+    )
+
+
+class _Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """A cell before its verdict. ``kept`` are its runs without those that their machines failed."""
+
+    runs: list[PlannedRun]
+    kept: list[PlannedRun]
+    side: Side
+    ours: dict[int | None, Score]
+    difference: Fraction | None = None  # quanta
+    n: int = 0
+    how: str = ""
+
+    @property
+    def values(self) -> dict[int | None, int]:
+        """Quanta by seed."""
+        return {seed: s.quanta for seed, s in self.ours.items() if s.quanta is not None}
+
+
+def _measure(desk: Desk, column: Column, place: Place, runs: list[PlannedRun]) -> _Measured:
+    side = _other_side(desk, column, place, runs)
+    kept = [p for p in runs if desk.fate(p) is not Fate.CRASHED]
+    found = _Measured(runs=runs, kept=kept, side=side, ours=desk.scores(kept))
+    values = found.values
+    if not values or not side.values or len(values) < len(found.ours):
+        return found
+    if side.seeds:
+        difference, n, how = verdict.paired(values, side.values)
+    else:
+        difference = verdict.mean(values.values()) - verdict.mean(side.values.values())
+        n, how = len(values), "mean" if len(values) > 1 else ""
+    return msgspec.structs.replace(found, difference=difference, n=n, how=how)
+
+
+def _other_side(desk: Desk, column: Column, place: Place, runs: Sequence[PlannedRun]) -> Side:
+    if column.against != REFERENCE:
+        return desk.phase_side(place, column.against, column.task)
+    if not all(p.run.comparable for p in runs):
+        return Side(name="", absent="no reference for this variant")
+    return desk.published(place[2])
+
+
+def _judge(desk: Desk, column: Column, m: _Measured) -> Judgement:
+    rule = f"AP against {m.side.name}" if m.side.name else "AP"
+    allowed = dict(m.runs[0].run.tolerances).get("ap")
+    diverged = desk.with_fate(m.runs, Fate.DIVERGED)
+    if diverged:
+        return verdict.diverged(rule, len(diverged), len(m.runs))
+    if m.side.absent:
+        return verdict.unjudged(m.side.absent)
+    if allowed is None:
+        return verdict.unjudged(NO_TOLERANCE)
+    if all(desk.says[p.run.name] == OPTIONAL for p in m.runs):
+        return verdict.unjudged("not asked for")
+    if not m.kept or len(m.ours) < len(m.kept):
+        why = desk.state(m.runs) if not m.ours else f"{len(m.ours)} of {len(m.runs)} seeds done"
+        return verdict.unknown(why, rule)
+    notes = [s.note for s in m.ours.values() if s.note]
+    if notes:
+        return verdict.unknown(f"AP: {notes[0]}", rule)
+    if m.side.problem or m.difference is None:
+        return verdict.unknown(m.side.problem or "nothing to compare with", rule)
+    test, basis = _test(m, desk.exact_of(m.kept), allowed)
+    return verdict.judge(
+        m.difference,
+        verdict.from_points(allowed),
+        n=m.n,
+        reference=m.side.name,
+        published=column.against == REFERENCE,
+        how=m.how,
+        rounded_to=m.side.rounded_to,
+        excluded=len(m.runs) - len(m.kept),
+        test=test,
+        basis=basis,
+    )
+
+
+def _test(
+    m: _Measured, exact: Mapping[int | None, float], tolerance: float
+) -> tuple[Equivalence | None, str]:
+    """(equivalence test, or what keeps one from being made): only of independent seeds, at least three."""
+    if tolerance == 0 or m.side.rounded_to > 1 or len(m.ours) < equivalence.LEAST:
+        return None, ""
+    ours, ours_exact = _points(m.values, exact)
+    theirs, theirs_exact = _points(m.side.values, m.side.exact)
+    common = [seed for seed in ours if seed in theirs] if m.side.seeds else []
+    seeds = equivalence.independent(common or ours)
+    if len(seeds) < equivalence.LEAST:
+        near = f"seeds closer than {equivalence.APART:,} are not independent"
+        return None, f"no equivalence test: {len(seeds)} independent seeds of {len(common or ours)} ({near})"
+    quantum = 0.0 if ours_exact and (theirs_exact or not m.side.seeds) else _QUANTUM
+    if not m.side.seeds:
+        reference = sum(theirs.values()) / len(theirs)
+        values = [ours[seed] for seed in seeds]
+        return equivalence.one_sample(values, reference, tolerance, quantum=quantum), ""
+    if common:
+        return equivalence.paired([ours[s] - theirs[s] for s in seeds], tolerance, quantum=quantum), ""
+    others = equivalence.independent(theirs)
+    if len(others) < equivalence.LEAST:
+        return None, f"no equivalence test: {len(others)} independent seeds to compare with"
+    arms = ([ours[s] for s in seeds], [theirs[s] for s in others])
+    return equivalence.welch(*arms, tolerance, quantum=quantum), ""
+
+
+def _points(
+    rounded: Mapping[int | None, int] | Mapping[int | None, Fraction], exact: Mapping[int | None, float]
+) -> tuple[dict[int | None, float], bool]:
+    """(AP points by seed, whether they are exact): before rounding only if that is known of every seed."""
+    if rounded and all(seed in exact for seed in rounded):
+        return {seed: exact[seed] for seed in rounded}, True
+    return {seed: verdict.to_points(Fraction(value)) for seed, value in rounded.items()}, False
+
+
+def _value(desk: Desk, runs: Sequence[PlannedRun], metric: str) -> Value:
+    found = list(desk.scores(runs, metric).values())
+    if not found:
+        return Value(text=desk.state(runs))
+    n, of = len(found), len(runs)
+    for note, text in ((NAN, NAN), ("missing", "missing"), (NO_OBJECTS, "–")):
+        count = sum(s.note == note for s in found)
+        if count:
+            return Value(text=text if count == of else f"{text} ({count} of {of})", n=n - count)
+    quanta = tuple(s.quanta for s in found if s.quanta is not None)
+    mean, sd = verdict.mean(quanta), verdict.deviation(quanta)
+    text = verdict.format_points(mean)
+    if sd is not None:
+        text += f" ± {sd / verdict.QUANTA_PER_POINT:.2f}"
+    if of > 1:
+        text += f" (n={n})" if n == of else f" ({n} of {of})"
+    return Value(
+        text=text,
+        mean=verdict.to_points(mean),
+        sd=None if sd is None else sd / verdict.QUANTA_PER_POINT,
+        n=n,
+        quanta=quanta,
+    )

@@ -1,0 +1,215 @@
+"""The report's smaller tables: align runs, runs that merely check something, and what is missing."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
+
+from ddqjobs.report import verdict
+from ddqjobs.report.results import METRICS, Alignment, alignment, judge_alignment, score
+from ddqjobs.report.verdict import Judgement, Outcome
+from ddqjobs.spec.model import PlannedRun, Product, Status, TaskKind
+
+MANY = 12  # so many runs are not spelled out in a command: it names none and so takes all of their status
+
+
+class AlignRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An align run's findings with the verdict by its own tolerances."""
+
+    run: str
+    phase: str
+    model: str
+    variant: str
+    seed: int | None
+    says: str
+    found: Alignment
+    judgement: Judgement
+    required: bool
+    adopted: bool
+    stale: bool
+
+
+class CheckRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A convert, unit test, smoke or prepare run with its product's headline."""
+
+    run: str
+    kind: str
+    phase: str
+    model: str
+    implementation: str
+    says: str
+    headline: str
+    judgement: Judgement
+    required: bool
+    adopted: bool
+    stale: bool
+
+
+class Missing(msgspec.Struct, frozen=True, kw_only=True):
+    """Runs that lack the same thing, and the command that brings it. Optional runs never are missing."""
+
+    what: str
+    runs: tuple[str, ...]
+    command: str
+
+
+def align_rows(
+    picked: Iterable[PlannedRun], products: Mapping[str, Product], says: Mapping[str, str]
+) -> tuple[AlignRow, ...]:
+    """One row per align run, in the plan's order."""
+    made = []
+    for p in picked:
+        run = p.run
+        if run.kind is not TaskKind.ALIGN:
+            continue
+        product = _product(p, products)
+        found = Alignment() if product is None else alignment(product)
+        rule = "largest differences within the tolerances"
+        made.append(
+            AlignRow(
+                run=run.name,
+                phase=run.phase,
+                model=run.model,
+                variant=run.variant,
+                seed=run.seed,
+                says=says[run.name],
+                found=found,
+                judgement=judge_alignment(found, run) if product else verdict.unknown(says[run.name], rule),
+                required=not run.optional,
+                adopted=bool(product and product.adopted_from),
+                stale=bool(p.stale),
+            )
+        )
+    return tuple(made)
+
+
+def check_rows(
+    picked: Iterable[PlannedRun], products: Mapping[str, Product], says: Mapping[str, str]
+) -> tuple[CheckRow, ...]:
+    """One row per run of the kinds in :data:`_HEADLINES`, in the plan's order."""
+    made = []
+    for p in picked:
+        run, headline = p.run, _HEADLINES.get(p.run.kind)
+        if headline is None:
+            continue
+        product = _product(p, products)
+        text, judgement = headline(product) if product else ("", verdict.unjudged(says[run.name]))
+        made.append(
+            CheckRow(
+                run=run.name,
+                kind=run.kind.value,
+                phase=run.phase,
+                model=run.model,
+                implementation=run.implementation,
+                says=says[run.name],
+                headline=text,
+                judgement=judgement,
+                required=not run.optional,
+                adopted=bool(product and product.adopted_from),
+                stale=bool(p.stale),
+            )
+        )
+    return tuple(made)
+
+
+def _product(planned: PlannedRun, products: Mapping[str, Product]) -> Product | None:
+    return products.get(planned.run.name) if planned.status is Status.DONE else None
+
+
+def _count(product: Product, key: str) -> int | None:
+    """A count among the metrics, or in the product's report, where a list of names counts as its length."""
+    value: object = product.metrics.get(key, product.report.get(key))
+    if isinstance(value, (list, tuple, dict)):
+        return len(value)
+    if isinstance(value, (int, float)) and math.isfinite(value):
+        return int(value)
+    return None
+
+
+def _convert(product: Product) -> tuple[str, Judgement]:
+    """Every key is mapped or dropped for a reason (tied duplicates); a missing one makes it short.
+    A conversion that counts nothing has still checked itself, key by key, before it ended well."""
+    counts = {key: _count(product, key) for key in ("tensors", "dropped", "missing", "unexpected")}
+    said = {"tensors": "tensors mapped"}
+    text = ", ".join(f"{count} {said.get(key, key)}" for key, count in counts.items() if count is not None)
+    rule = "every key of the target is mapped, none is missing or left over"
+    if not text:
+        return "converted", verdict.unjudged("done")
+    bad = [key for key in ("missing", "unexpected") if counts[key]]
+    return text, _passed(not bad, f"keys {' and '.join(bad)}", rule)
+
+
+def _unittest(product: Product) -> tuple[str, Judgement]:
+    keys = ("tests", "passed", "failures", "failed", "errors", "skipped")
+    counts = {key: _count(product, key) for key in keys}
+    text = ", ".join(f"{count} {key}" for key, count in counts.items() if count is not None)
+    rule = "at least one test ran, none failed"
+    bad = sum(counts[key] or 0 for key in ("failures", "failed", "errors"))
+    ran = counts["passed"]
+    if ran is None and counts["tests"] is not None:
+        ran = counts["tests"] - bad - (counts["skipped"] or 0)
+    if bad:
+        return text, _passed(False, f"{bad} failed", rule)
+    return (text, _passed(True, "", rule)) if ran else (text, verdict.unknown("no test ran", rule))
+
+
+def _ran(product: Product) -> tuple[str, Judgement]:
+    """Prepare and smoke runs: an AP where they have one."""
+    found = score(product, "AP")
+    text = f"AP {found.points:.1f}" if found.points is not None else "ran"
+    if METRICS["AP"] in product.metrics and found.note:
+        text = f"AP {found.note}"
+    return text, verdict.unjudged("done")
+
+
+def _passed(good: bool, why: str, rule: str) -> Judgement:
+    if good:
+        return Judgement(outcome=None, word="passed", brief="passed", rule=rule, n=1)
+    return Judgement(outcome=Outcome.SHORT, word=f"failed: {why}", brief="failed", rule=rule, n=1)
+
+
+_HEADLINES: dict[TaskKind, Callable[[Product], tuple[str, Judgement]]] = {
+    TaskKind.PREPARE: _ran,
+    TaskKind.CONVERT: _convert,
+    TaskKind.UNITTEST: _unittest,
+    TaskKind.SMOKE: _ran,
+}
+
+
+def missing(experiment: str, picked: Sequence[PlannedRun], says: Mapping[str, str]) -> tuple[Missing, ...]:
+    """What stands between the plan and a whole report, most urgent first."""
+    groups: dict[str, list[str]] = {key: [] for key in _REMEDIES}
+    for p in picked:
+        if says[p.run.name] == "product missing":
+            groups["lost"].append(p.run.name)
+        elif p.stale:
+            groups["stale"].append(p.run.name)
+        elif p.status is not Status.DONE and not (p.run.optional and p.status in _NOT_ASKED):
+            groups[p.status.value].append(p.run.name)
+    return tuple(
+        Missing(what=what, runs=tuple(names), command=_command(words, experiment, names, naming))
+        for key, (what, words, naming) in _REMEDIES.items()
+        if (names := groups[key])
+    )
+
+
+_NOT_ASKED = (Status.ELIGIBLE, Status.WAITING)  # optional runs in these were simply not asked for
+
+# group -> what is the matter, the command's words, whether it names the runs
+_REMEDIES: dict[str, tuple[str, tuple[str, ...], bool]] = {
+    "failed": ("failed", ("retry",), True),
+    "lost": ("done, but the product is gone", ("submit", "--stale"), True),
+    "eligible": ("not submitted", ("submit",), True),
+    "waiting": ("waiting for other runs", ("submit", "--wait"), False),
+    "active": ("under way", ("status", "--watch"), False),
+    "stale": ("done but stale", ("submit", "--stale"), True),
+}
+
+
+def _command(words: Sequence[str], experiment: str, names: Sequence[str], naming: bool) -> str:
+    verb, *flags = words
+    named = names if naming and len(names) <= MANY else ()
+    return shlex.join(["ddqjobs", verb, experiment, *flags, *named])

@@ -1,0 +1,288 @@
+"""The report: results against their references, as one versioned document. Rendering it is another
+module's work (:mod:`ddqjobs.report.formats`); what both say is decided here, once.
+
+Tables: AP (a row per model and variant, a cell per phase and implementation), alignment (a row per align
+run), loss curves (a row per model of a phase that is compared with another), AP recomputed from predictions,
+checks (convert, unit test, smoke and prepare runs); then a summary line per phase, one overall, and what is
+missing together with the command that brings it.
+
+Rules:
+
+* A cell's AP is its test runs'; a phase that only trains shows the last validation of its trainings. A cell
+  with several test tasks becomes one column per task.
+* ``against: reference`` compares with the published AP, or with the AP of the reference task's run; a
+  variant for which the figure does not hold has no verdict. ``against: PHASE`` compares with that phase's
+  same model, same variant where it exists there (else ``default``), same implementation where it exists
+  there (else the experiment's first), seed by seed where both have them.
+* A verdict needs all seeds of its cell to have come to an end (:mod:`ddqjobs.report.cells` says which count),
+  and counts as required unless all of the cell's runs are optional.
+* ``ok`` is what ``report --check`` asks: every required run done, no required verdict short or unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+import msgspec
+
+from ddqjobs.report import checks as report_checks
+from ddqjobs.report import equivalence, findings, verdict
+from ddqjobs.report.cells import Cell, ModelRow, model_rows
+from ddqjobs.report.checks import AlignRow, CheckRow, Missing
+from ddqjobs.report.findings import Curve, CurveRow, Recomputed, RecomputedRow
+from ddqjobs.report.lookup import REFERENCE, Column, Desk, label
+from ddqjobs.report.results import METRICS, NAN, Row, rows
+from ddqjobs.report.verdict import Judgement, Outcome
+from ddqjobs.spec.experiment import Experiment
+from ddqjobs.spec.model import Plan, PlannedRun, Product, Progress, Status, TaskKind
+
+VERSION = 1
+
+
+class PhaseSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """One line per phase, and what it counts (required AP verdicts)."""
+
+    phase: str
+    text: str
+    good: int
+    short: int
+    unknown: int
+    judged: int
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """The document. ``version`` changes when a key changes its meaning or goes away."""
+
+    version: int = VERSION
+    kind: str = "report"
+    experiment: str
+    title: str
+    ok: bool
+    outcome: Outcome | None
+    overall: str
+    metrics: tuple[str, ...]
+    columns: tuple[Column, ...]
+    models: tuple[ModelRow, ...]
+    alignment: tuple[AlignRow, ...]
+    curves: tuple[CurveRow, ...]
+    recomputed: tuple[RecomputedRow, ...]
+    checks: tuple[CheckRow, ...]
+    summary: tuple[PhaseSummary, ...]
+    missing: tuple[Missing, ...]
+    footnotes: tuple[str, ...]
+    runs: tuple[Row, ...]
+
+
+def build(
+    experiment: Experiment,
+    plan: Plan,
+    products: Mapping[str, Product],
+    *,
+    progress: Mapping[str, Progress] | None = None,
+    recomputed: Mapping[str, Recomputed] | None = None,
+    curves: Mapping[str, Curve] | None = None,
+    metrics: Sequence[str] = ("AP",),
+    only: Collection[str] | None = None,
+) -> Report:
+    """The report of a plan. ``progress`` (run -> Progress) refines running cells; ``recomputed``
+    and ``curves`` (run -> what was found) add their tables; ``metrics`` are names of
+    :data:`ddqjobs.report.results.METRICS` (AP is always there); ``only`` shows these runs and judges by
+    all."""
+    shown = ("AP", *(m for m in METRICS if m in metrics and m != "AP"))
+    table = rows(plan, products, progress)
+    exact = findings.exact_points(recomputed or {}, products)
+    desk = Desk(experiment, plan, products, table, exact)
+    wanted = {row.run for row in table} if only is None else set(only)
+    columns = desk.columns(wanted)
+    models = tuple(model_rows(desk, columns, shown, wanted))
+    picked = [p for p in plan.runs if p.run.name in wanted]
+    says = {row.run: row.says for row in table}
+    aligned = report_checks.align_rows(picked, products, says)
+    checked = report_checks.check_rows(picked, products, says)
+    again = findings.recomputed_rows(picked, products, recomputed or {})
+    lines = findings.curve_rows(experiment, picked, curves or {})
+    outcomes = _outcomes(models, [*aligned, *checked, *again], picked, says)
+    return Report(
+        experiment=experiment.name,
+        title=experiment.title,
+        ok=bool(picked) and not {Outcome.SHORT, Outcome.UNKNOWN} & set(outcomes),
+        outcome=verdict.overall(outcomes),
+        overall=_overall(outcomes, picked),
+        metrics=shown,
+        columns=columns,
+        models=models,
+        alignment=aligned,
+        curves=lines,
+        recomputed=again,
+        checks=checked,
+        summary=tuple(_summaries(experiment, columns, models, aligned, picked)),
+        missing=report_checks.missing(experiment.name, picked, says),
+        footnotes=_footnotes(models, aligned, checked),
+        runs=tuple(row for row in table if row.run in wanted),
+    )
+
+
+def compared(experiment: Experiment, plan: Plan) -> Plan:
+    """The trainings of phases that are compared with each other: all that a verdict on curves looks at."""
+    against = {name: phase.against for name, phase in experiment.phases.items() if phase.against != REFERENCE}
+    phases = {*against, *against.values()}
+    trained = [p for p in plan.runs if p.run.kind is TaskKind.TRAIN and p.run.phase in phases]
+    sides = {(p.run.phase, p.run.model, p.run.variant) for p in trained}
+    both = {
+        place
+        for phase, model, variant in sides
+        if (against.get(phase, ""), model, variant) in sides
+        for place in ((phase, model, variant), (against[phase], model, variant))
+    }
+    runs = tuple(p for p in trained if (p.run.phase, p.run.model, p.run.variant) in both)
+    return msgspec.structs.replace(plan, runs=runs)
+
+
+def _outcomes(
+    models: Iterable[ModelRow],
+    others: Iterable[AlignRow | CheckRow | RecomputedRow],
+    picked: Iterable[PlannedRun],
+    says: Mapping[str, str],
+) -> list[Outcome | None]:
+    """Outcomes of all that is required; a required run that is not done, is stale, or whose product is gone,
+    is one: *unknown*."""
+    cells = [c for row in models for c in row.cells if c is not None and c.required]
+    found = [c.judgement.outcome for c in cells]
+    found += [r.judgement.outcome for r in others if r.required]
+    undone = sum(not p.run.optional and (says[p.run.name] != "done" or bool(p.stale)) for p in picked)
+    return found + [Outcome.UNKNOWN] * undone
+
+
+def _overall(outcomes: Sequence[Outcome | None], picked: Sequence[PlannedRun]) -> str:
+    required = [p for p in picked if not p.run.optional]
+    done = sum(p.status is Status.DONE for p in required)
+    outcome = verdict.overall(outcomes)
+    word = outcome.value if outcome else "nothing to judge"
+    return f"overall: {word}; {done} of {len(required)} required runs done"
+
+
+def _summaries(
+    experiment: Experiment,
+    columns: Sequence[Column],
+    models: Sequence[ModelRow],
+    aligned: Sequence[AlignRow],
+    picked: Sequence[PlannedRun],
+) -> Iterable[PhaseSummary]:
+    phases = dict.fromkeys([*experiment.phases, *(p.run.phase for p in picked if p.run.phase)])
+    for phase in phases:
+        runs = [p for p in picked if p.run.phase == phase]
+        if not runs:
+            continue
+        indices = [i for i, c in enumerate(columns) if c.phase == phase]
+        cells = [cell for row in models for i in indices if (cell := row.cells[i]) is not None]
+        judged = [c.judgement for c in cells if c.required and c.judgement.outcome]
+        extra = [c.judgement for c in cells if not c.required and c.judgement.outcome]
+        against = columns[indices[0]].against if indices else REFERENCE
+        alignments = [r.judgement for r in aligned if r.phase == phase and r.required and r.judgement.outcome]
+        counts = [sum(j.outcome is o for j in judged) for o in (Outcome.SHORT, Outcome.UNKNOWN)]
+        yield PhaseSummary(
+            phase=phase,
+            text=_summary_text(phase, against, judged, extra, alignments, runs),
+            good=len(judged) - sum(counts),
+            short=counts[0],
+            unknown=counts[1],
+            judged=len(judged),
+        )
+
+
+def _summary_text(
+    phase: str,
+    against: str,
+    judged: Sequence[Judgement],
+    extra: Sequence[Judgement],
+    alignments: Sequence[Judgement],
+    runs: Sequence[PlannedRun],
+) -> str:
+    """``phase 1: reproduced 6 of 7 (1 short); aligned 7 of 7``."""
+    parts = []
+    if judged:
+        word = "reproduced" if against == REFERENCE else "equal"
+        part = f"{word} {sum(j.good for j in judged)} of {len(judged)}"
+        bad = [(o, sum(j.outcome is o for j in judged)) for o in (Outcome.SHORT, Outcome.UNKNOWN)]
+        if any(count for _, count in bad):
+            part += f" ({', '.join(f'{count} {o.value}' for o, count in bad if count)})"
+        parts.append(part)
+    if alignments:
+        parts.append(f"aligned {sum(j.good for j in alignments)} of {len(alignments)}")
+    tests = [j.test for j in (*judged, *extra) if j.test is not None]
+    if tests:
+        parts.append(f"equivalence shown in {sum(t.shown for t in tests)} of {len(tests)}")
+    if extra:
+        parts.append(f"optional {sum(j.good for j in extra)} of {len(extra)}")
+    if not parts:
+        done = [p.status is Status.DONE for p in runs if not p.run.optional]
+        parts.append(f"nothing to judge, {sum(done)} of {len(done)} done")
+    return f"{label(phase)}: {'; '.join(parts)}"
+
+
+def _footnotes(
+    models: Sequence[ModelRow], aligned: Sequence[AlignRow], checked: Sequence[CheckRow]
+) -> tuple[str, ...]:
+    """What the marks in the tables mean; only those that are used."""
+    cells = [c for row in models for c in row.cells if c is not None]
+    everything: list[Cell | AlignRow | CheckRow] = [*cells, *aligned, *checked]
+    notes = []
+    if any(x.adopted for x in everything):
+        notes.append("† adopted: made elsewhere and taken in by `ddqjobs adopt`")
+    if any(x.stale for x in everything):
+        notes.append("‡ stale: made by an earlier configuration, environment or code (reasons below)")
+    values = [v for c in cells for v in c.values.values()]
+    if any(v.text.startswith("–") for v in values):
+        notes.append("– no such objects: the data set has no object of this size")
+    if any(v.text.startswith(NAN) for v in values):
+        notes.append("nan: the metric is no number, the training diverged")
+    if any(c.judgement.n == 1 for c in cells):
+        notes.append("n=1: one seed; being within the tolerance does not show that the codes are the same")
+    if any(c.judgement.excluded for c in cells):
+        notes.append("left out: its machine failed it, which says nothing about the method; it is counted")
+    notes += _dependent(models)
+    notes += [
+        f"{r.run}: {r.found.first_module}, {r.found.first_values}" for r in aligned if r.found.first_values
+    ]
+    return tuple(notes)
+
+
+def _dependent(models: Sequence[ModelRow]) -> Iterator[str]:
+    """Models whose variants repeat each other's seeds, with or without the deterministic flag."""
+    by_model: dict[str, list[ModelRow]] = {}
+    for row in models:
+        by_model.setdefault(row.model, []).append(row)
+    for rows_ in by_model.values():
+        for i in range(len(rows_[0].cells)):
+            cells = [c for row in rows_ if (c := row.cells[i]) is not None]
+            seeds = [seed for c in cells for seed in c.seeds if seed is not None]
+            if len(cells) > 1 and len(equivalence.independent(seeds)) < len(seeds):
+                yield (
+                    f"{rows_[0].title}: variants share seeds, or have seeds closer than "
+                    f"{equivalence.APART:,}; their results are not independent of each other"
+                )
+                break
+
+
+def rules(report: Report) -> dict[str, list[str]]:
+    """Rule -> what was judged by it, of everything that was judged."""
+    found: dict[str, list[str]] = {}
+    for what, rule in _rules(report):
+        found.setdefault(rule, []).append(what)
+    return found
+
+
+def _rules(report: Report) -> Iterator[tuple[str, str]]:
+    for row in report.models:
+        name = row.title if row.variant == "default" else f"{row.title}, {row.variant}"
+        for column, cell in zip(report.columns, row.cells, strict=True):
+            if cell is not None and cell.judgement.outcome is not None:
+                where = " ".join(filter(None, (label(column.phase), column.implementation, column.task)))
+                yield f"{name}, {where}", cell.judgement.rule
+    judged: list[AlignRow | CheckRow | RecomputedRow] = [*report.alignment, *report.recomputed]
+    for other in (*judged, *report.checks):
+        if other.judgement.outcome is not None:
+            yield other.run, other.judgement.rule
+    for line in report.curves:
+        if line.judgement.outcome is not None:
+            yield f"loss curves of {line.model}, {label(line.phase)}", line.judgement.rule

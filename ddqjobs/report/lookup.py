@@ -1,0 +1,213 @@
+"""What the AP table is made from, laid out for look-up: runs by place, their scores, and what they are
+compared with. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from enum import Enum
+from fractions import Fraction
+
+import msgspec
+
+from ddqjobs.planning.failures import INFRASTRUCTURE
+from ddqjobs.report import verdict
+from ddqjobs.report.results import NAN, Row, Score, score
+from ddqjobs.spec.experiment import Experiment
+from ddqjobs.spec.model import FailureClass, Plan, PlannedRun, Product, Status, TaskKind
+
+REFERENCE = "reference"
+Place = tuple[str, str, str, str]  # phase, implementation, model, variant
+
+
+class Fate(str, Enum):
+    """What a run is to a verdict."""
+
+    RESULT = "result"  # it has an AP, or a reason why that is no number
+    DIVERGED = "diverged"  # its training became NaN: a failure of the method
+    CRASHED = "crashed"  # its machine failed it: no statement about the method, so it is left out and counted
+    OPEN = "open"  # not there (yet), for any other reason
+
+
+class Column(msgspec.Struct, frozen=True, kw_only=True):
+    """A phase's results in one implementation. ``task`` is set only where a phase has several test tasks."""
+
+    phase: str
+    implementation: str
+    task: str
+    title: str  # of the phase
+    against: str
+
+
+class Side(msgspec.Struct, frozen=True, kw_only=True):
+    """What an AP is compared with: values by seed, or the problem that there are none."""
+
+    name: str  # for the rule's sentence
+    values: dict[int | None, Fraction] = {}
+    exact: dict[int | None, float] = {}  # AP points before rounding, of the seeds where they are known
+    seeds: bool = True  # False: one figure, whatever seeds it was made with
+    rounded_to: Fraction = Fraction(1)  # a published figure's last digit, quanta
+    problem: str = ""
+    absent: str = ""  # there is nothing to compare with by design: no verdict
+
+
+class Desk:
+    """Everything laid out for look-up: planned runs, scores, and the runs of each place of the AP table."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        plan: Plan,
+        products: Mapping[str, Product],
+        table: Sequence[Row],
+        exact: Mapping[str, float],
+    ) -> None:
+        self.experiment, self.products, self.exact = experiment, products, exact
+        self.planned: dict[str, PlannedRun] = {p.run.name: p for p in plan.runs}
+        self.says = {row.run: row.says for row in table}
+        self.by_task: dict[tuple[str, str], list[PlannedRun]] = {}  # task, model
+        found: dict[Place, list[PlannedRun]] = {}
+        for p in plan.runs:
+            run = p.run
+            self.by_task.setdefault((run.task, run.model), []).append(p)
+            if run.kind in (TaskKind.TEST, TaskKind.TRAIN) and run.phase and run.model:
+                found.setdefault((run.phase, run.implementation, run.model, run.variant), []).append(p)
+        self.places = {place: _tests_or_trainings(runs) for place, runs in found.items()}
+        # Phase, model, variant -> implementation -> runs: where the other side of a comparison is found.
+        self.sides: dict[tuple[str, str, str], dict[str, list[PlannedRun]]] = {}
+        self.split: set[tuple[str, str]] = set()  # phase, implementation: a cell would hold several tasks
+        for (phase, implementation, model, variant), runs in self.places.items():
+            self.sides.setdefault((phase, model, variant), {})[implementation] = runs
+            if len({p.run.task for p in runs}) > 1:
+                self.split.add((phase, implementation))
+        self._published: dict[str, Side] = {}
+
+    def columns(self, wanted: Collection[str]) -> tuple[Column, ...]:
+        """Columns in the experiment's order that hold at least one wanted run."""
+        found: dict[tuple[str, str, str], None] = {}
+        for (phase, implementation, _, _), runs in self.places.items():
+            for p in runs:
+                if p.run.name in wanted:
+                    task = p.run.task if (phase, implementation) in self.split else ""
+                    found[phase, implementation, task] = None
+        phases, implementations = order(self.experiment.phases), order(self.experiment.implementations)
+        last = len(found) + len(phases)
+        places = sorted(found, key=lambda k: (phases.get(k[0], last), implementations.get(k[1], last)))
+        sections = self.experiment.phases
+        return tuple(
+            Column(
+                phase=phase,
+                implementation=implementation,
+                task=task,
+                title=sections[phase].title if phase in sections else "",
+                against=sections[phase].against if phase in sections else REFERENCE,
+            )
+            for phase, implementation, task in places
+        )
+
+    def scores(self, runs: Iterable[PlannedRun], metric: str = "AP") -> dict[int | None, Score]:
+        """Scores of the done runs, by seed."""
+        return {
+            p.run.seed: score(self.products[p.run.name], metric)
+            for p in runs
+            if p.status is Status.DONE and p.run.name in self.products
+        }
+
+    def exact_of(self, runs: Iterable[PlannedRun]) -> dict[int | None, float]:
+        """AP before rounding, points, by seed, of the runs whose AP was recomputed."""
+        return {p.run.seed: self.exact[p.run.name] for p in runs if p.run.name in self.exact}
+
+    def fate(self, p: PlannedRun) -> Fate:
+        """What a run is to a verdict. One that waits for a training shares that training's fate."""
+        if p.status is Status.DONE and p.run.name in self.products:
+            note = score(self.products[p.run.name], "AP").note
+            return Fate.DIVERGED if note == NAN else Fate.RESULT
+        if p.status is Status.FAILED:
+            if p.failure is FailureClass.DIVERGED:
+                return Fate.DIVERGED
+            return Fate.CRASHED if p.failure in INFRASTRUCTURE else Fate.OPEN
+        if p.status is Status.WAITING:
+            upstream = [self.fate(self.planned[name]) for name in p.run.upstream if name in self.planned]
+            return next((f for f in (Fate.DIVERGED, Fate.CRASHED) if f in upstream), Fate.OPEN)
+        return Fate.OPEN
+
+    def with_fate(self, runs: Iterable[PlannedRun], *fates: Fate) -> list[PlannedRun]:
+        """Those of the runs that met one of these."""
+        return [p for p in runs if self.fate(p) in fates]
+
+    def state(self, runs: Sequence[PlannedRun]) -> str:
+        """What unfinished runs say together: ``waiting``, or ``1 running, 2 waiting``."""
+        words: dict[str, int] = {}
+        for p in runs:
+            words[self.says[p.run.name]] = words.get(self.says[p.run.name], 0) + 1
+        if len(words) == 1:
+            return next(iter(words))
+        return ", ".join(f"{count} {word}" for word, count in words.items())
+
+    def published(self, model: str) -> Side:
+        """The reference of a model: its figure, or the AP of its reference task's run."""
+        if model not in self._published:
+            self._published[model] = self._find_published(model)
+        return self._published[model]
+
+    def _find_published(self, model: str) -> Side:
+        section = self.experiment.models.get(model)
+        reference = section.reference if section else None
+        if reference is None or (reference.ap is None and reference.task is None):
+            return Side(name="", absent="no reference")
+        if reference.ap is not None:
+            value = verdict.from_points(reference.ap)
+            source = f" ({reference.source})" if reference.source else ""
+            name = f"the published {verdict.format_points(value)}{source}"
+            step = verdict.from_points(reference.rounded_to)
+            return Side(name=name, values={None: value}, seeds=False, rounded_to=step)
+        task = reference.task or ""
+        runs = self.by_task.get((task, model)) or self.by_task.get((task, ""), [])
+        runs = [p for p in runs if p.run.variant == "default"] or runs
+        side = self.side(runs, f"task {reference.task}")
+        if side.problem:
+            return side
+        return Side(name=side.name, values=side.values, exact=side.exact, seeds=False)
+
+    def phase_side(self, place: Place, phase: str, task: str) -> Side:
+        """The same model in another phase; see the module's rules for variant and implementation."""
+        _, implementation, model, variant = place
+        for wanted in (variant, "default"):
+            here = self.sides.get((phase, model, wanted))
+            if here:
+                sought = [implementation, *self.experiment.implementations, *here]
+                runs = here[next(i for i in sought if i in here)]
+                same = [p for p in runs if p.run.task == (task or runs[0].run.task)]
+                runs = same or [p for p in runs if p.run.task == runs[0].run.task]
+                return self.side(runs, label(phase))
+        return Side(name=label(phase), problem=f"no run in {label(phase)}")
+
+    def side(self, runs: Sequence[PlannedRun], name: str) -> Side:
+        """The AP of some runs as the other side of a comparison."""
+        if not runs:
+            return Side(name=name, problem=f"no run of {name}")
+        diverged = self.with_fate(runs, Fate.DIVERGED)
+        if diverged:
+            return Side(name=name, problem=f"{name} diverged in {len(diverged)} of {len(runs)} runs")
+        kept = [p for p in runs if self.fate(p) is not Fate.CRASHED]
+        found = self.scores(kept)
+        if not kept or len(found) < len(kept):
+            return Side(name=name, problem=f"{name} is {self.state(runs)}")
+        values = {seed: Fraction(s.quanta) for seed, s in found.items() if s.quanta is not None}
+        if len(values) < len(found):
+            notes = ", ".join(dict.fromkeys(s.note for s in found.values() if s.note))
+            return Side(name=name, problem=f"AP of {name}: {notes}")
+        mean = verdict.format_points(verdict.mean(values.values()))
+        return Side(name=f"the {mean} of {name}", values=values, exact=self.exact_of(kept))
+
+
+def _tests_or_trainings(runs: list[PlannedRun]) -> list[PlannedRun]:
+    return [p for p in runs if p.run.kind is TaskKind.TEST] or runs
+
+
+def order(words: Iterable[str]) -> dict[str, int]:
+    return {word: i for i, word in enumerate(words)}
+
+
+def label(phase: str) -> str:
+    """``phase 1`` for phases that are numbers, else the phase's own name."""
+    return f"phase {phase}" if phase[:1].isdigit() else phase

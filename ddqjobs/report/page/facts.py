@@ -1,0 +1,212 @@
+"""What lies behind each run, read from its folder: attempts, script, log, configuration, environment.
+
+A file that is not there, is binary, or is huge costs a line that says so, never the page.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from ddqjobs.base.errors import DdqjobsError
+from ddqjobs.environments import environment
+from ddqjobs.environments.on_site import Stacks
+from ddqjobs.planning import digest
+from ddqjobs.planning.estimate import Estimate, estimates
+from ddqjobs.spec.model import Attempt, Plan, PlannedRun, Product
+from ddqjobs.store import evidence
+from ddqjobs.submission.workspace import Workspace
+
+TAIL_LINES, LINE = 14, 220  # of a log, and characters of each line
+DIFFERENCES = 60  # lines of a configuration's difference
+_VALUE = 160  # characters of a configuration's value
+_CONFIG_BYTES = 2 << 20
+_ELEMENT = re.compile(r"^element_(\d+)\(\) *\{", re.MULTILINE)
+
+
+class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything about one run that its entry on the page shows."""
+
+    attempts: tuple[Attempt, ...]
+    log_tail: tuple[str, ...] = ()
+    submission: str = ""  # token; its script is shown once for all of its runs
+    element: str = ""  # what this run adds to the script
+    base: str = ""  # run whose configuration the difference is against; empty: this is such a base
+    differences: tuple[str, ...] = ()
+    digests: tuple[tuple[str, str], ...] = ()  # part -> digest
+    estimate: Estimate = Estimate(gpu_hours=None)
+
+
+class EnvironmentFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """An environment as its ready.json tells it; ``problem`` where it is not ready on this site."""
+
+    name: str
+    lock: str  # digest
+    python: str = ""
+    packages: tuple[tuple[str, str], ...] = ()
+    host: str = ""
+    verified_at: float | None = None
+    problem: str = ""
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """Of all runs that a page shows."""
+
+    runs: dict[str, RunFacts]
+    scripts: dict[str, str]  # token -> job.sh
+    environments: tuple[EnvironmentFacts, ...]
+
+
+def read(
+    workspace: Workspace, stacks: Stacks, plan: Plan, products: Mapping[str, Product], shown: Iterable[str]
+) -> Facts:
+    """Reads the folders of the ``shown`` runs."""
+    wanted = set(shown)
+    picked = [p for p in plan.runs if p.run.name in wanted]
+    costs = estimates((p.run for p in plan.runs), workspace.history())
+    elements: dict[str, dict[int, str]] = {}
+    scripts: dict[str, str] = {}
+    bases: dict[tuple[str, str], tuple[str, dict[str, str]]] = {}
+    runs = {}
+    for p in picked:
+        folder = workspace.run_dir(p.run.name)
+        attempts = evidence.attempts(folder)
+        token, _, index = (attempts[-1].ticket if attempts else p.ticket).rpartition(".")
+        if token and token not in scripts:
+            scripts[token] = _text(workspace.results / "submissions" / token / "job.sh")
+            elements[token] = _elements(_text(workspace.results / "submissions" / token / "elements.sh"))
+        base, differences = _configuration(p, folder, attempts, bases)
+        product = products.get(p.run.name)
+        runs[p.run.name] = RunFacts(
+            attempts=tuple(attempts),
+            log_tail=_tail(folder, attempts),
+            submission=token if scripts.get(token) else "",
+            element=elements.get(token, {}).get(int(index), "") if index.isdecimal() else "",
+            base=base,
+            differences=differences,
+            digests=tuple(zip(digest.PARTS, (product or p.run).digest.split("-"), strict=False)),
+            estimate=costs[p.run.name],
+        )
+    found = tuple(
+        _environment(stacks, name) for name in dict.fromkeys(p.run.environment for p in picked) if name
+    )
+    return Facts(runs=runs, scripts={t: s for t, s in scripts.items() if s}, environments=found)
+
+
+def _text(path: Path) -> str:
+    """A script; empty if there is none or it is none."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_CONFIG_BYTES).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _elements(text: str) -> dict[int, str]:
+    """Index -> the function of an array's element."""
+    places = [(int(m[1]), m.start()) for m in _ELEMENT.finditer(text)]
+    ends = [*(start for _, start in places[1:]), len(text)][: len(places)]
+    return {index: text[start:end].rstrip() for (index, start), end in zip(places, ends, strict=True)}
+
+
+def _tail(folder: Path, attempts: list[Attempt]) -> tuple[str, ...]:
+    if not attempts:
+        return ()
+    text = evidence.log_tail(folder / "attempts" / str(attempts[-1].number))
+    lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.replace("\r\n", "\n").split("\n")]
+    kept = [line for line in lines if line][-TAIL_LINES:]
+    return tuple(line if len(line) <= LINE else line[: LINE - 1] + "…" for line in kept)
+
+
+# --------------------------------------------------------------------------------------- configurations
+
+
+def _configuration(
+    p: PlannedRun,
+    folder: Path,
+    attempts: list[Attempt],
+    bases: dict[tuple[str, str], tuple[str, dict[str, str]]],
+) -> tuple[str, tuple[str, ...]]:
+    """(base run, how this run's resolved configuration differs from the base's). The base is the first run
+    of the same kind and model, in the plan's order, whose detector dumped its configuration."""
+    if not attempts or not p.run.config:
+        return "", ()
+    values = dumped(folder / "attempts" / str(attempts[-1].number) / "work_dir", str(folder))
+    if not values:
+        return "", ()
+    key = (p.run.kind.value, p.run.model)
+    if key not in bases:
+        bases[key] = (p.run.name, values)
+        return "", ()
+    name, base = bases[key]
+    return name, difference(base, values)
+
+
+def dumped(work_dir: Path, run_dir: str) -> dict[str, str]:
+    """The resolved configuration that a detector left in its work_dir, flat: ``model.backbone.depth`` ->
+    source text. The run's own folder reads ``{run_dir}``. Empty if there is none that can be read."""
+    try:
+        stamped = sorted(work_dir.glob("*/vis_data/config.py"), reverse=True)
+        candidates = [*stamped, *sorted(work_dir.glob("*.py"))]
+    except OSError:
+        return {}
+    for path in candidates[:1]:
+        try:
+            tree = ast.parse(_text(path))
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return {}
+        values: dict[str, str] = {}
+        for statement in tree.body:
+            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+                _flatten(statement.targets[0].id, statement.value, values)
+        return {key: text.replace(run_dir, "{run_dir}") for key, text in values.items()}
+    return {}
+
+
+def _flatten(name: str, value: ast.expr, into: dict[str, str], depth: int = 0) -> None:
+    if isinstance(value, ast.Call) and not value.args and value.keywords and depth < 12:
+        for keyword in value.keywords:
+            _flatten(f"{name}.{keyword.arg}", keyword.value, into, depth + 1)
+        return
+    try:
+        text = ast.unparse(value)
+    except RecursionError:
+        text = "..."
+    into[name] = text if len(text) <= _VALUE else text[: _VALUE - 1] + "…"
+
+
+def difference(base: Mapping[str, str], ours: Mapping[str, str]) -> tuple[str, ...]:
+    """Lines ``key: base -> ours``, ``+ key: ours``, ``- key: base``."""
+    lines = []
+    for key in sorted({*base, *ours}):
+        if key not in base:
+            lines.append(f"+ {key}: {ours[key]}")
+        elif key not in ours:
+            lines.append(f"- {key}: {base[key]}")
+        elif base[key] != ours[key]:
+            lines.append(f"  {key}: {base[key]} -> {ours[key]}")
+    more = len(lines) - DIFFERENCES
+    return tuple(lines[:DIFFERENCES] + ([f"  and {more} more"] if more > 0 else []))
+
+
+def _environment(stacks: Stacks, name: str) -> EnvironmentFacts:
+    try:
+        state = stacks.state(name)
+        lock = stacks.identity(name)
+    except DdqjobsError as error:
+        return EnvironmentFacts(name=name, lock="", problem=str(error))
+    ready: environment.Ready | None = state.ready
+    if ready is None:
+        return EnvironmentFacts(name=name, lock=lock, problem=state.reason)
+    return EnvironmentFacts(
+        name=name,
+        lock=lock,
+        python=ready.python,
+        packages=tuple(sorted(ready.packages.items())),
+        host=ready.host,
+        verified_at=ready.verified_at,
+    )

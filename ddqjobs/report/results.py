@@ -1,0 +1,447 @@
+"""Products become rows, rows become a pandas table: one row per run, finished or not.
+
+AP columns are in AP points (100 x the fraction that detectors print); ``ap_quanta`` is the same AP as an
+integer number of 0.1 points, the unit that verdicts compare (:mod:`ddqjobs.report.verdict`). A number
+that is not there has a reason that is: ``says`` for runs, ``metric_notes`` for metrics.
+
+Rows are plain Python throughout: 10,000 runs take a fraction of a second, and only :func:`frame` imports
+pandas, which alone takes longer than that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ddqjobs.report.verdict import (
+    EMPTY_CLASS,
+    QUANTA_PER_POINT,
+    Judgement,
+    from_points,
+    judge_limits,
+    quanta,
+    to_points,
+    unknown,
+)
+from ddqjobs.spec.experiment import Experiment
+from ddqjobs.spec.model import JobState, Plan, PlannedRun, Product, Progress, Run, Status, TaskKind
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Our names of the metrics and the detectors' (facts: mmengine after its prefix `coco/`, and mmcv 1.x).
+METRICS: dict[str, str] = {
+    "AP": "bbox_mAP",
+    "AP50": "bbox_mAP_50",
+    "AP75": "bbox_mAP_75",
+    "APs": "bbox_mAP_s",
+    "APm": "bbox_mAP_m",
+    "APl": "bbox_mAP_l",
+}
+NAN = "nan"  # the metric was printed, and is no number: the training diverged
+MISSING = "missing"  # the run is done and the metric is not in its product
+OPTIONAL = "optional"  # the run is not asked for, and was not submitted
+NO_OBJECTS = "no such objects"  # -1: the data set has no object of this class of size
+
+
+class Score(msgspec.Struct, frozen=True, kw_only=True):
+    """One metric of one product: quanta, or the word that stands in for them."""
+
+    quanta: int | None = None
+    note: str = ""
+
+    @property
+    def points(self) -> float | None:
+        """The metric in AP points; None if it is no number."""
+        return None if self.quanta is None else self.quanta / QUANTA_PER_POINT
+
+
+def score(product: Product, metric: str) -> Score:
+    """The metric ``AP``, ``AP50``, ... of a product. NaN is null in a product file (docs/job-contract.md)."""
+    key = METRICS[metric]
+    if key not in product.metrics:
+        return Score(note=MISSING)
+    value = product.metrics[key]
+    if value is None or not math.isfinite(value):
+        return Score(note=NAN)
+    if value == EMPTY_CLASS:
+        return Score(note=NO_OBJECTS)
+    try:
+        return Score(quanta=quanta(value))
+    except ValueError:  # a negative fraction is no AP, whoever wrote it
+        return Score(note=MISSING)
+
+
+class Alignment(msgspec.Struct, frozen=True, kw_only=True):
+    """What an align run found. None: not measured (a run compares predictions, or losses, or both)."""
+
+    box: float | None = None  # largest coordinate difference of matched boxes, pixels
+    score: float | None = None  # largest score difference of matched boxes
+    unmatched: int | None = None  # boxes of either side without a partner
+    ap_quanta: int | None = None  # AP difference
+    iterations: int | None = None  # loss iterations compared
+    first_difference: int | None = None  # first iteration whose losses differ; None if all are bit-equal
+    loss: float | None = None  # largest relative loss difference
+    left_over: int | None = None  # iterations and loss terms that only one side has
+    weight: float | None = None  # largest absolute difference of any weight
+    tensors: int | None = None  # weights compared
+    module: float | None = None  # largest difference of any module's output, in parts of its largest value
+    modules: int | None = None  # modules compared
+    first_module: str = ""  # the first whose output differs; empty if none does
+    first_values: str = ""  # how far its values are apart, and what they are on both sides
+    repeat: bool = False  # the losses are those of one training's first iterations, run twice
+    bit_equal: bool = False  # everything that was compared
+    ap_nan: bool = False  # the AP difference was asked for, and one side has none
+
+    @property
+    def predictions(self) -> bool:
+        """Whether predictions were compared."""
+        return self.unmatched is not None or self.box is not None or self.score is not None
+
+    @property
+    def weights(self) -> bool:
+        """Whether checkpoints were compared."""
+        return self.weight is not None
+
+    @property
+    def outputs(self) -> bool:
+        """Whether the outputs of modules were compared."""
+        return self.module is not None
+
+    @property
+    def losses(self) -> bool:
+        """Whether loss curves were compared."""
+        return self.iterations is not None or self.loss is not None
+
+
+def alignment(product: Product) -> Alignment:
+    """The findings of :mod:`ddqjobs.detect.align`. This function alone knows its keys."""
+    ap = _number(product, "ap")
+    return Alignment(
+        box=_number(product, "box"),
+        score=_number(product, "score"),
+        unmatched=_whole(product, "unmatched"),
+        ap_quanta=None
+        if ap is None or math.isinf(ap)
+        else round(ap * QUANTA_PER_POINT),  # in points, of two exact fractions
+        iterations=_whole(product, "iterations"),
+        first_difference=_whole(product, "first_difference"),
+        loss=_number(product, "loss"),
+        left_over=_whole(product, "left_over"),
+        weight=_number(product, "weight"),
+        module=_number(product, "module"),
+        modules=_whole(product, "modules"),
+        first_module=_first_module(product),
+        first_values=_first_values(product),
+        tensors=_whole(product, "tensors"),
+        repeat=product.report.get("kind") == "repeat",
+        bit_equal=product.report.get("bit_equal") is True,
+        ap_nan=ap is not None and math.isinf(ap),
+    )
+
+
+def judge_alignment(found: Alignment, run: Run) -> Judgement:
+    """The verdict on an align run by its tolerances, of which those apply that speak of what it compared.
+
+    A box without a partner differs by more than any tolerance, so wherever boxes or scores are limited no
+    box may be left over. A repeated training is equal, bit by bit, or is not: that has no tolerance.
+    """
+    if not (found.predictions or found.losses or found.weights or found.outputs):
+        return unknown(
+            "nothing was compared", "an alignment compares weights, modules, predictions or losses"
+        )
+    limits = dict(run.tolerances)
+    if found.repeat:
+        return judge_limits([("not bit-equal", 0.0 if found.bit_equal else math.inf, 0.0)])
+    measured: list[tuple[str, float | None, float | None]] = []
+    if found.predictions:
+        measured += [("box", found.box, limits.get("box")), ("score", found.score, limits.get("score"))]
+        if "box" in limits or "score" in limits:
+            measured.append(("unmatched boxes", found.unmatched, 0))
+        if "ap" in limits and found.ap_quanta is not None:
+            # Both sides of the comparison come from exact fractions, so that the very edge is inside.
+            ap, allowed = to_points(Fraction(abs(found.ap_quanta))), to_points(from_points(limits["ap"]))
+            measured.append(("AP", ap, allowed))
+        elif "ap" in limits and found.ap_nan:
+            measured.append(("AP", math.inf, limits["ap"]))
+    if found.weights:
+        measured.append(("weights", found.weight, limits.get("weight")))
+    if found.outputs:
+        measured.append(("modules", found.module, limits.get("module")))
+        if "module" in limits:
+            measured.append(("modules on one side only", found.left_over, 0))
+    if found.losses:
+        measured.append(("loss", found.loss, limits.get("loss")))
+        if "loss" in limits:
+            measured.append(("iterations and terms on one side only", found.left_over, 0))
+    return judge_limits(measured)
+
+
+def _figure(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def _first_module(product: Product) -> str:
+    first = product.report.get("first")
+    name = first.get("name") if isinstance(first, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def _first_values(product: Product) -> str:
+    """``differs by 0.5: (2, 3) float32, -1 to 2, mean 0.5, deviation 1 against nothing``."""
+    first = product.report.get("first")
+    if not isinstance(first, dict) or "difference" not in first:
+        return ""
+    gap = first["difference"]
+    how = "cannot be compared" if gap is None else f"differs by {gap:.3g}"
+    part = f"{first.get('part')} of call {first.get('call')} {how}"
+    return f"{part}: {_statistics(first.get('a'))} against {_statistics(first.get('b'))}"
+
+
+def _statistics(found: object) -> str:
+    """What :func:`ddqjobs.detect.compare.modules.statistics` says, in words."""
+    if not isinstance(found, dict):
+        return "nothing"
+    shape = f"({', '.join(str(side) for side in found.get('shape', ()))}) {found.get('type')}"
+    if found.get("min") is None:
+        return shape
+    numbers = {key: f"{found[key]:.6g}" for key in ("min", "max", "mean", "std")}
+    text = (
+        f"{shape}, {numbers['min']} to {numbers['max']}, mean {numbers['mean']}, deviation {numbers['std']}"
+    )
+    return f"{text}, {found['not_finite']} not finite" if found.get("not_finite") else text
+
+
+def _number(product: Product, key: str) -> float | None:
+    """A metric as it is; infinity for NaN (null), because a NaN difference keeps no tolerance."""
+    if key not in product.metrics:
+        return None
+    value = product.metrics[key]
+    return math.inf if value is None or math.isnan(value) else value
+
+
+def _whole(product: Product, key: str) -> int | None:
+    value = product.metrics.get(key)
+    return None if value is None or not math.isfinite(value) else int(value)
+
+
+def say(planned: PlannedRun, progress: Progress | None = None) -> str:
+    """What a run without a number says in its stead: ``running (epoch 3/12)``, ``failed: code``, ..."""
+    if planned.status is Status.DONE:
+        return "done"
+    if planned.status is Status.FAILED:
+        return f"failed: {planned.failure.value if planned.failure else 'unknown'}"
+    if planned.status is Status.ACTIVE:
+        if planned.state is JobState.RUNNING:
+            return f"running{_how_far(progress)}"
+        words = {
+            JobState.QUEUED: "queued",
+            JobState.HELD: "held",
+            JobState.STOPPED: "suspended",
+            JobState.ENDED: "ending",
+        }
+        return "submitted" if planned.state is None else words.get(planned.state, "state unknown")
+    return OPTIONAL if planned.run.optional else planned.status.value
+
+
+def _how_far(progress: Progress | None) -> str:
+    if progress is None:
+        return ""
+    if progress.epoch is not None:
+        total = f"/{progress.epochs}" if progress.epochs else ""
+        return f" (epoch {progress.epoch}{total})"
+    total = f"/{progress.iterations}" if progress.iterations else ""
+    return f" (iteration {progress.iteration}{total})" if progress.iteration is not None else ""
+
+
+class Row(msgspec.Struct, kw_only=True):
+    """One run, flat: the columns of :func:`frame` and of the CSV report, in this order."""
+
+    run: str
+    phase: str
+    task: str
+    kind: str
+    model: str
+    implementation: str
+    variant: str
+    seed: int | None
+    deterministic: bool
+    optional: bool
+    status: str
+    says: str  # the status in the report's words
+    reason: str
+    failure: str
+    adopted: bool
+    adopted_from: str
+    stale: str  # why the result is of another digest; empty if it is not
+    attempts: int
+    attempt: int | None  # the one that made the product
+    repeated_iterations: int | None  # of a training: done more than once, because an attempt was cut off
+    seconds_per_iteration: float | None = None  # of a training: the median that it logged
+    gpu_busy: float | None = None  # mean share of the time in which a kernel ran, 0 to 1
+    peak_memory_mb: float | None = None  # of a GPU
+    gpu_hours_used: float | None = None  # as the training counted them, so far where it runs
+    gpu_hours_to_come: float | None = None  # of a running training
+    repeats: str = ""  # of a training with the deterministic flag: what repeating it showed
+    AP: float | None = None  # points
+    AP50: float | None = None
+    AP75: float | None = None
+    APs: float | None = None
+    APm: float | None = None
+    APl: float | None = None
+    ap_quanta: int | None = None  # 0.1 points
+    metric_notes: str = ""  # why a metric is no number: "AP: nan; APs: no such objects"
+    box_difference: float | None = None  # pixels
+    score_difference: float | None = None
+    unmatched: int | None = None
+    loss_iterations: int | None = None
+    loss_first_difference: int | None = None
+    loss_relative_difference: float | None = None
+    gpu_hours: float | None = None  # as the experiment declares them
+    finished_at: float | None = None  # seconds since the epoch
+    code: str = ""
+    environment: str = ""
+    config: str = ""
+    log: str = ""  # below the run's folder
+    checkpoint_sha256: str = ""
+    job: str = ""
+    node: str = ""
+    digest: str = ""  # of what made the result, where there is one
+
+
+COLUMNS: tuple[str, ...] = Row.__struct_fields__
+_INTEGERS = (
+    "seed",
+    "attempt",
+    "repeated_iterations",
+    "ap_quanta",
+    "unmatched",
+    "loss_iterations",
+    "loss_first_difference",
+)
+_DIFFERENCES = ("box_difference", "score_difference", "loss_relative_difference")
+_COSTS = ("seconds_per_iteration", "gpu_busy", "peak_memory_mb", "gpu_hours_used", "gpu_hours_to_come")
+_FLOATS = (*METRICS, *_DIFFERENCES, *_COSTS, "gpu_hours", "finished_at")
+
+
+def rows(
+    plan: Plan, products: Mapping[str, Product], progress: Mapping[str, Progress] | None = None
+) -> list[Row]:
+    """One row per run of the plan, in its order. A done run without a product *says* ``product missing``."""
+    from ddqjobs.report import repeats  # which reads alignments as they are defined here
+
+    known, proven = progress or {}, repeats.proofs(plan, products)
+    made = [_row(p, products.get(p.run.name), known.get(p.run.name)) for p in plan.runs]
+    for row in made:
+        row.repeats = proven.get(row.run, "")
+    return made
+
+
+def _row(planned: PlannedRun, product: Product | None, progress: Progress | None) -> Row:
+    run, done = planned.run, planned.status is Status.DONE
+    row = Row(
+        run=run.name,
+        phase=run.phase,
+        task=run.task,
+        kind=run.kind.value,
+        model=run.model,
+        implementation=run.implementation,
+        variant=run.variant,
+        seed=run.seed,
+        deterministic=run.deterministic,
+        optional=run.optional,
+        status=planned.status.value,
+        says=say(planned, progress) if product or not done else "product missing",
+        reason=planned.reason,
+        failure=planned.failure.value if planned.failure else "",
+        adopted=False,
+        adopted_from="",
+        stale=planned.stale,
+        attempts=planned.attempts,
+        attempt=None,
+        repeated_iterations=None,
+        gpu_hours=run.gpu_hours,
+        code=run.code,
+        environment=run.environment,
+        config=run.config,
+        job=planned.job,
+        node=planned.node,
+        digest=run.digest,
+    )
+    if product is not None and done:
+        _fill(row, product)
+    elif progress is not None and planned.status is Status.ACTIVE:
+        row.gpu_busy, row.gpu_hours_used = progress.gpu_busy, progress.gpu_hours
+        row.gpu_hours_to_come = progress.gpu_hours_to_come
+    return row
+
+
+def _fill(row: Row, product: Product) -> None:
+    """Adds what a product says; only a done run's product speaks for it."""
+    row.adopted, row.adopted_from = bool(product.adopted_from), product.adopted_from
+    row.attempt, row.digest = product.attempt, product.digest or row.digest
+    repeated = product.report.get("repeated_iterations")
+    row.repeated_iterations = repeated if isinstance(repeated, int) else None
+    costs = product.report.get("costs")
+    if isinstance(costs, dict):
+        row.seconds_per_iteration = _figure(costs.get("seconds_per_iteration"))
+        row.gpu_busy, row.peak_memory_mb = (
+            _figure(costs.get("gpu_busy")),
+            _figure(costs.get("peak_memory_mb")),
+        )
+        row.gpu_hours_used = _figure(costs.get("gpu_hours"))
+    row.finished_at = product.finished_at or None
+    row.log = product.artifacts.get("log", "")
+    row.checkpoint_sha256 = product.sha256.get("checkpoint", "")
+    if product.kind is TaskKind.ALIGN:
+        found = alignment(product)
+        row.box_difference, row.score_difference = found.box, found.score
+        row.unmatched, row.loss_iterations = found.unmatched, found.iterations
+        row.loss_first_difference, row.loss_relative_difference = found.first_difference, found.loss
+    elif product.kind in (TaskKind.TEST, TaskKind.TRAIN) or METRICS["AP"] in product.metrics:
+        notes = []
+        for metric in METRICS:
+            found_score = score(product, metric)
+            setattr(row, metric, found_score.points)
+            if found_score.note:
+                notes.append(f"{metric}: {found_score.note}")
+            elif metric == "AP":
+                row.ap_quanta = found_score.quanta
+        row.metric_notes = "; ".join(notes)
+
+
+def frame(
+    experiment: Experiment,
+    plan: Plan,
+    products: Mapping[str, Product],
+    progress: Mapping[str, Progress] | None = None,
+) -> pd.DataFrame:
+    """The rows as a table with the columns :data:`COLUMNS`. Phase, model and implementation are ordered
+    categories in the experiment's order, so that sorting and grouping give the report's order; integers are
+    nullable; a number that is not there is NaN or <NA>."""
+    import pandas as pd
+
+    made = rows(plan, products, progress)
+    orders: dict[str, Mapping[str, object]] = {
+        "phase": experiment.phases,
+        "model": experiment.models,
+        "implementation": experiment.implementations,
+    }
+    data: dict[str, Any] = {}
+    for column in COLUMNS:
+        values: list[Any] = [getattr(row, column) for row in made]
+        if column in _INTEGERS:
+            data[column] = pd.array(values, dtype="Int64")
+        elif column in _FLOATS:
+            data[column] = pd.Series([math.nan if v is None else v for v in values], dtype="float64")
+        elif column in orders:
+            order = dict.fromkeys([*orders[column], *values])
+            data[column] = pd.Categorical(values, categories=list(order), ordered=True)
+        else:
+            data[column] = values
+    table: pd.DataFrame = pd.DataFrame(data, columns=list(COLUMNS))
+    return table

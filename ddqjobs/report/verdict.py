@@ -1,0 +1,255 @@
+"""Verdicts: is a result the reference's? Pure; everything is exact.
+
+Detectors print metrics as fractions with three decimals, so AP comes in *quanta* of 0.001, that is 0.1 AP
+point. Differences are compared as integers (means as fractions of integers): in floats
+``abs(0.511 - 0.513) <= 0.002`` is false, and a verdict would hang on the 17th digit.
+
+=================  ===========================================================  ======================
+word               rule                                                         outcome
+=================  ===========================================================  ======================
+within tolerance   the difference is smaller than the tolerance                 reproduced, or equal
+edge of tolerance  the difference is exactly the tolerance                      reproduced, or equal
+outside: short     below the reference by more than the tolerance               short
+exceeds: check     above the reference by more than the tolerance: better than  unknown, until someone
+                   published is a finding about the set-up, not a success       has looked
+equal              tolerance 0: the same to three decimals                      reproduced, or equal
+not equal          tolerance 0: any difference, whichever way                   short
+diverged           a metric is NaN, or a training ended because its loss was     short
+unknown            a side of the comparison is not there (yet)                  unknown
+=================  ===========================================================  ======================
+
+*Reproduced* is said of a published figure, *equal* of another phase. Every word says how many seeds it
+stands on, ``(n=1)``, and how many runs were left out because their machines failed them.
+
+These words speak of the mean that was measured. Whether the seeds *show* that the true difference keeps the
+tolerance is another question, answered by :mod:`ddqjobs.report.equivalence` from three independent seeds
+on and said beside the word: ``within tolerance, equivalent (n=3)`` or
+``within tolerance, equivalence not shown (n=3)``. One seed never shows it. A published figure that is
+rounded more coarsely than detectors print is an interval, and where the verdict would hang on what was
+rounded away it is unknown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from decimal import ROUND_HALF_EVEN, Decimal
+from enum import Enum
+from fractions import Fraction
+from functools import lru_cache
+
+import msgspec
+
+from ddqjobs.report.equivalence import Equivalence
+
+QUANTA_PER_POINT = 10  # one AP point is 0.01, one quantum 0.001
+EMPTY_CLASS = -1.0  # what COCO's evaluation says of an area class without objects
+_QUANTUM = Decimal("0.001")
+
+
+class Outcome(str, Enum):
+    """A result against its reference, in one word."""
+
+    REPRODUCED = "reproduced"
+    EQUAL = "equal"
+    SHORT = "short"
+    UNKNOWN = "unknown"
+
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+    """A verdict with the rule it followed. ``outcome`` None: nothing was to be judged (no reference)."""
+
+    outcome: Outcome | None
+    word: str  # as in the report's cells, with n
+    brief: str  # the same for narrow tables
+    rule: str  # one sentence: what was compared with what, and how much was allowed
+    n: int = 0  # seeds, or pairs of seeds, that it stands on
+    excluded: int = 0  # runs left out because their machines failed them
+    test: Equivalence | None = None  # what three independent seeds or more show
+
+    @property
+    def good(self) -> bool:
+        """Whether the result stands, or nothing was to be judged."""
+        return self.outcome not in (Outcome.SHORT, Outcome.UNKNOWN)
+
+
+@lru_cache(maxsize=4096)  # ten thousand runs share a few hundred values
+def quanta(fraction: float) -> int:
+    """A metric as printed (0.513) in quanta (513). More than three decimals are rounded as detectors do.
+    The caller has sorted out NaN and -1: they have no quanta (ValueError)."""
+    if not math.isfinite(fraction) or fraction < 0:
+        raise ValueError(f"{fraction} is no metric")
+    return int(Decimal(repr(float(fraction))).quantize(_QUANTUM, ROUND_HALF_EVEN) * 1000)
+
+
+@lru_cache(maxsize=4096)
+def from_points(points: float) -> Fraction:
+    """AP points as an experiment file writes them (51.3, a tolerance of 0.25), exactly, in quanta."""
+    return Fraction(repr(float(points))) * QUANTA_PER_POINT
+
+
+def to_points(value: Fraction) -> float:
+    """Quanta as AP points, for people and for JSON; nothing is computed with it."""
+    return value.numerator / (value.denominator * QUANTA_PER_POINT)
+
+
+def mean(values: Collection[int] | Collection[Fraction]) -> Fraction:
+    """Exact mean, in quanta."""
+    if len(values) == 1:
+        return Fraction(*values)
+    return Fraction(sum(values, Fraction(0))) / len(values)
+
+
+def deviation(values: Sequence[int]) -> float | None:
+    """Sample standard deviation (n - 1) in quanta; None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    centre = mean(values)
+    return math.sqrt(sum((v - centre) ** 2 for v in values) / (len(values) - 1))
+
+
+def paired(
+    ours: Mapping[int | None, int], theirs: Mapping[int | None, Fraction]
+) -> tuple[Fraction, int, str]:
+    """Difference ours - theirs in quanta, the number of values it stands on, and how it was taken.
+
+    Keys are seeds. Where both sides have a seed, only those seeds count, each against its like; otherwise
+    mean against mean, and n is the smaller side's. ``how`` is empty where both have a single value.
+    """
+    common = [seed for seed in ours if seed in theirs]
+    if common:
+        difference = mean([ours[seed] - theirs[seed] for seed in common])
+        return difference, len(common), "seed by seed" if len(ours) > 1 or len(theirs) > 1 else ""
+    difference = mean(list(ours.values())) - mean(list(theirs.values()))
+    n = min(len(ours), len(theirs))
+    return difference, n, "means" if max(len(ours), len(theirs)) > 1 else ""
+
+
+def format_points(value: Fraction, decimals: int = 1) -> str:
+    """Quanta as text in AP points, with ``decimals`` decimals, or more (three at most) where exact."""
+    if value.denominator == 1:
+        return f"{value.numerator / QUANTA_PER_POINT:.{decimals}f}"
+    points = value / QUANTA_PER_POINT
+    while decimals < 3 and (points * 10**decimals).denominator != 1:
+        decimals += 1
+    return f"{float(points):.{decimals}f}"
+
+
+def format_difference(difference: Fraction) -> str:
+    """The same with a sign; zero has none."""
+    text = format_points(abs(difference))
+    return text if difference == 0 else f"{'+' if difference > 0 else '-'}{text}"
+
+
+def judge(
+    difference: Fraction,
+    tolerance: Fraction,
+    *,
+    n: int,
+    reference: str,
+    published: bool,
+    how: str = "",
+    rounded_to: Fraction = Fraction(1),
+    excluded: int = 0,
+    test: Equivalence | None = None,
+    basis: str = "",
+) -> Judgement:
+    """The verdict on a difference (ours - reference), in quanta like ``tolerance``.
+
+    ``reference`` names the other side in the rule's sentence; ``published`` tells a reference figure from
+    another phase; ``how`` says how the difference was taken where that is not plain (means, pairs of seeds);
+    ``rounded_to`` is the last digit of the reference; ``excluded`` runs were left out; ``test`` is what the
+    seeds show, ``basis`` why there is none.
+    """
+    passed = Outcome.REPRODUCED if published else Outcome.EQUAL
+    outcome, word, brief = _point_rule(difference, tolerance, rounded_to, passed)
+    crashed = f"{excluded} crashed run{'s' if excluded > 1 else ''} left out" if excluded else ""
+    stands_on = ", ".join(filter(None, (f"n={n}", how, crashed)))
+    if tolerance == 0:
+        rule = f"AP equal to three decimals to {reference}; {stands_on}"
+    else:
+        rule = f"AP within {format_points(tolerance)} points of {reference}; {stands_on}"
+    rule = "; ".join(filter(None, (rule, test.text if test else basis)))
+    short = f"(n={n}, {excluded} left out)" if excluded else f"(n={n})"
+    shown = "" if test is None else ", equivalent" if test.shown else ", equivalence not shown"
+    return Judgement(
+        outcome=outcome,
+        word=f"{word}{shown} {short}",
+        brief=f"{brief}{', equivalent' if test is not None and test.shown else ''} {short}",
+        rule=rule,
+        n=n,
+        excluded=excluded,
+        test=test,
+    )
+
+
+def _point_rule(
+    difference: Fraction, tolerance: Fraction, rounded_to: Fraction, passed: Outcome
+) -> tuple[Outcome, str, str]:
+    """(outcome, word, short word) by the difference alone."""
+    distance = abs(difference)
+    if rounded_to > 1:  # the figure is anywhere within half its last digit
+        half = rounded_to / 2
+        if distance - half <= tolerance < distance + half:
+            return Outcome.UNKNOWN, "unknown: the reference is rounded too coarsely", "unknown"
+    if tolerance == 0:
+        return (passed, "equal", "equal") if difference == 0 else (Outcome.SHORT, "not equal", "not equal")
+    if distance < tolerance:
+        return passed, "within tolerance", "within"
+    if distance == tolerance:
+        return passed, "edge of tolerance", "edge"
+    if difference < 0:
+        return Outcome.SHORT, "outside: short", "short"
+    return Outcome.UNKNOWN, "exceeds: check", "exceeds: check"
+
+
+def unknown(why: str, rule: str) -> Judgement:
+    """A side is not there (yet): ``why`` in a few words."""
+    return Judgement(outcome=Outcome.UNKNOWN, word=f"unknown: {why}", brief="unknown", rule=rule)
+
+
+def diverged(rule: str, diverged: int, of: int) -> Judgement:
+    """``diverged`` of ``of`` runs are NaN, or ended because their loss was: whatever the tolerance, and
+    whatever the others did, the method failed there."""
+    which = "" if of == 1 else f" ({diverged} of {of})"
+    rule = f"{rule}; a run that diverges is a failure, not a value to leave out"
+    return Judgement(
+        outcome=Outcome.SHORT, word=f"short: diverged{which}", brief=f"diverged{which}", rule=rule, n=of
+    )
+
+
+def unjudged(why: str) -> Judgement:
+    """There is nothing to compare with, and nobody claims otherwise."""
+    return Judgement(outcome=None, word=why, brief="", rule=f"no verdict: {why}")
+
+
+def judge_limits(measured: Iterable[tuple[str, float | None, float | None]]) -> Judgement:
+    """The verdict on an alignment: triples (what, largest difference, allowed).
+
+    All must keep their limit, the limit itself included. What has no limit is shown and not judged; what
+    has one and was not measured leaves the verdict unknown. These are measured floats, not AP: no quanta.
+    """
+    limits = [(what, value, limit) for what, value, limit in measured if limit is not None]
+    if not limits:
+        return unjudged("no tolerance given")
+    rule = "largest differences at most: " + ", ".join(f"{what} {limit:g}" for what, _, limit in limits)
+    above = [what for what, value, limit in limits if value is not None and not value <= limit]
+    absent = [what for what, value, _ in limits if value is None]
+    if above:
+        word = f"outside: {', '.join(above)}"
+        return Judgement(outcome=Outcome.SHORT, word=word, brief="outside", rule=rule, n=1)
+    if absent:
+        return unknown(f"no {', '.join(absent)} measured", rule)
+    if all(value == 0 for _, value, _ in limits):
+        return Judgement(outcome=Outcome.EQUAL, word="equal", brief="equal", rule=rule, n=1)
+    return Judgement(outcome=Outcome.EQUAL, word="within tolerance", brief="within", rule=rule, n=1)
+
+
+def overall(outcomes: Iterable[Outcome | None]) -> Outcome | None:
+    """One word for several: the worst of them; None when nothing was judged. *Equal* is the weaker good
+    word: it is said only when nothing was held against a published figure."""
+    found = set(outcomes)
+    for outcome in (Outcome.SHORT, Outcome.UNKNOWN, Outcome.REPRODUCED, Outcome.EQUAL):
+        if outcome in found:
+            return outcome
+    return None

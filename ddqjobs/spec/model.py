@@ -1,0 +1,237 @@
+"""The words of the project as frozen data. Nothing here reads, writes or decides anything.
+
+Experiment and site files have their own types in :mod:`ddqjobs.spec.experiment` and :mod:`ddqjobs.spec.site`;
+what is here is what they become and what the ledger, the evidence and the plan speak of.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import msgspec
+
+from ddqjobs.spec.slurm_options import Slurm
+
+
+class Frozen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all data. Fields left at their default are not written, so that records stay small."""
+
+
+class TaskKind(str, Enum):
+    """What a run does; decides which product it must leave."""
+
+    PREPARE = "prepare"  # makes inputs of the experiment: a data set, a released checkpoint, an initial state
+    CONVERT = "convert"  # checkpoint of one code -> checkpoint of another, every key accounted for
+    TEST = "test"  # checkpoint -> metrics and predictions
+    TRAIN = "train"  # data -> checkpoint, metrics of its last validation, loss curve
+    ALIGN = "align"  # two artifacts -> their differences
+    UNITTEST = "unittest"  # the code's own tests -> counts
+    SMOKE = "smoke"  # anything that must merely run
+
+
+class Status(str, Enum):
+    """A run's place in the plan."""
+
+    DONE = "done"
+    ACTIVE = "active"
+    ELIGIBLE = "eligible"
+    WAITING = "waiting"
+    FAILED = "failed"
+
+
+class JobState(str, Enum):
+    """What a scheduler says of a job, in our words. ``UNKNOWN`` is an answer too, and changes nothing."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    HELD = "held"  # in the queue, and not to be started until it is released
+    STOPPED = "stopped"  # suspended: alive, not advancing
+    ENDED = "ended"  # over, however it went: evidence decides how
+    UNKNOWN = "unknown"
+
+
+IN_QUEUE = (JobState.QUEUED, JobState.HELD, JobState.RUNNING, JobState.STOPPED)  # the scheduler has it
+
+
+class FailureClass(str, Enum):
+    """Why a run failed. Each class has its own retry budget (:data:`ddqjobs.planning.failures.BUDGETS`)."""
+
+    PREEMPTED = "preempted"
+    TIMEOUT = "timeout"
+    NODE = "node"
+    OUT_OF_MEMORY = "out-of-memory"
+    ENVIRONMENT = "environment"
+    DATA = "data"
+    CODE = "code"
+    HANG = "hang"
+    DIVERGED = "diverged"
+    DEPENDENCY = "dependency"
+    CANCELLED = "cancelled"
+    NO_PRODUCT = "no product"
+    UNKNOWN = "unknown"
+
+
+class Resources(Frozen, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one run asks of its nodes."""
+
+    nodes: int = 1
+    gpus: int = 0  # per node
+    cpus: int = 0  # per node; 0 leaves it to the site
+    memory_mb: int = 0  # per node; 0 leaves it to the site
+    time_s: int = 3600  # wall clock
+    slurm: Slurm = Slurm()  # how it is asked, where Slurm is asked
+
+
+class Input(Frozen, frozen=True, kw_only=True):
+    """An artifact that a run reads: of an upstream run, or a path that the experiment names."""
+
+    artifact: str
+    run: str = ""  # name of the upstream run; empty for a path
+    stage: bool = False  # copied to the node's own disk first, where the site says where
+    path: str = ""  # may begin with ~ and hold $VARIABLES of the job; otherwise data, never shell
+
+
+class Reference(Frozen, frozen=True, kw_only=True):
+    """The figure a run's AP is compared with."""
+
+    ap: float  # in AP points, e.g. 51.3
+    source: str = ""
+
+
+class Run(Frozen, frozen=True, kw_only=True):
+    """One cell of the matrix. ``name`` is readable and unique in the experiment; ``digest`` covers
+    everything that decides the result."""
+
+    name: str
+    experiment: str
+    task: str  # the task's name in the experiment file
+    kind: TaskKind
+    phase: str = ""
+    model: str = ""
+    implementation: str = ""
+    variant: str = "default"
+    seed: int | None = None
+    deterministic: bool = False
+    code: str = ""
+    environment: str = ""
+    command: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()  # key=value words for the code's option flag
+    config: str = ""
+    workdir: str = ""  # where the command runs; empty means the code snapshot
+    launcher: str = "plain"
+    variables: tuple[tuple[str, str], ...] = ()
+    inputs: tuple[tuple[str, Input], ...] = ()
+    products: tuple[tuple[str, str], ...] = ()  # artifact -> glob below the work_dir
+    tolerances: tuple[tuple[str, float], ...] = ()
+    resources: Resources = Resources()
+    optional: bool = False
+    comparable: bool = True  # whether the model's reference AP holds for this variant
+    hours: float | None = None  # declared wall-clock estimate
+    digest: str = ""
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        """Names of the runs whose products this one reads, without repeats, in order."""
+        return tuple(dict.fromkeys(i.run for _, i in self.inputs if i.run)) if self.inputs else ()
+
+    @property
+    def gpu_hours(self) -> float | None:
+        """Declared cost in GPU hours; None if the experiment declares no duration."""
+        if self.hours is None:
+            return None
+        return self.hours * self.resources.gpus * self.resources.nodes
+
+
+class Owner(Frozen, frozen=True, kw_only=True):
+    """A process, told apart from every other that ever had its pid."""
+
+    host: str
+    pid: int
+    start: int  # clock ticks after boot, /proc/PID/stat field 22
+    boot: str = ""  # /proc/sys/kernel/random/boot_id
+
+
+class Progress(Frozen, frozen=True, kw_only=True):
+    """How far a training is, read from the newest line of its log."""
+
+    epoch: int | None = None
+    iteration: int | None = None
+    iterations: int | None = None  # per epoch; of all in a training by iterations, which has no epoch
+    eta_s: int | None = None
+    loss: float | None = None
+    ap: float | None = None  # last validation, in AP points
+    epochs: int | None = None
+    gpu_busy: float | None = None  # share of the time, 0 to 1
+    gpu_hours: float | None = None  # so far, all attempts
+    gpu_hours_to_come: float | None = None
+
+
+class Observation(Frozen, frozen=True, kw_only=True):
+    """What the scheduler says of one ticket now."""
+
+    state: JobState
+    detail: str = ""
+    node: str = ""
+    failure: FailureClass | None = None  # why it ended, where the scheduler is sure of it
+    exit_code: int | None = None  # of the script, where the scheduler knows it
+    forgotten: bool = False  # UNKNOWN, and the scheduler did answer: it has no such job
+
+
+class Product(Frozen, frozen=True, kw_only=True):
+    """What a finished attempt left, as its ``product.json`` says. Paths are below the run's folder."""
+
+    run: str
+    digest: str
+    kind: TaskKind
+    attempt: int
+    ticket: str = ""
+    finished_at: float = 0.0  # seconds since the epoch
+    metrics: dict[str, float | None] = {}  # detector's own keys and scale: bbox_mAP 0.513, or differences
+    artifacts: dict[str, str] = {}  # artifact -> path below the run's folder
+    sha256: dict[str, str] = {}  # artifact -> sha256, for single files
+    report: dict[str, object] = {}  # task-specific findings, shown and never computed with
+    adopted_from: str = ""  # set for results that came from elsewhere
+
+
+class Attempt(Frozen, frozen=True, kw_only=True):
+    """One start of a job on nodes, from ``attempts/<n>/``."""
+
+    number: int
+    ticket: str = ""
+    host: str = ""
+    started_at: float | None = None
+    ended_at: float | None = None
+    exit_code: int | None = None
+    stopped: bool = False  # a stop was asked for: time limit or preemption
+    heartbeat: int | None = None
+    failure: FailureClass | None = None
+    marker: FailureClass | None = None  # why it was stopped, where its script expects to be started once more
+    note: str = ""
+
+
+class PlannedRun(Frozen, frozen=True, kw_only=True):
+    """A run with its status **and the reason**, in words a user can act on."""
+
+    run: Run
+    status: Status
+    reason: str
+    ticket: str = ""
+    job: str = ""
+    state: JobState | None = None
+    node: str = ""
+    attempts: int = 0
+    submissions: int = 0  # how often it was submitted
+    failure: FailureClass | None = None
+    blocked: bool = False  # waits for something that no run of this plan brings
+    gone: bool = False  # recorded done, but its product is no longer on disk
+    stale: str = ""  # why the done result is no longer of this digest; empty if it is
+    notes: tuple[str, ...] = ()
+    since: float | None = None
+
+
+class Plan(Frozen, frozen=True, kw_only=True):
+    """Every run of an experiment, upstream first."""
+
+    experiment: str
+    site: str
+    runs: tuple[PlannedRun, ...]

@@ -1,0 +1,52 @@
+"""Where ``experiments/``, ``templates/`` and ``envs/`` come from: the project's folder, then what ships.
+
+A project may override any shipped file by a file with the same relative path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ddqjobs.base.paths import PACKAGE
+
+KINDS = ("experiments", "templates", "envs")
+
+
+def shipped_root() -> Path:
+    """The folder that holds what ships: beside the package in a checkout, inside it in a wheel."""
+    package = PACKAGE
+    inside = package / "shipped_files"
+    return inside if inside.is_dir() else package.parent
+
+
+class Files:
+    """Looks up relative paths in the project's folder first and in what ships second."""
+
+    def __init__(self, project: Path) -> None:
+        self.roots: tuple[Path, ...] = tuple(dict.fromkeys((project.resolve(), shipped_root())))
+
+    def find(self, relative: str) -> Path | None:
+        """The overriding path of ``relative``, or None if there is no such file or folder."""
+        for root in self.roots:
+            if (root / relative).exists():
+                return root / relative
+        return None
+
+    def names(self, pattern: str) -> dict[str, Path]:
+        """Stem (or folder name) -> path of everything that matches the glob, project first, sorted."""
+        found: dict[str, Path] = {}
+        for root in self.roots:
+            for path in sorted(root.glob(pattern)):
+                found.setdefault(path.parent.name if path.stem in ("site", "env") else path.stem, path)
+        return dict(sorted(found.items()))
+
+    def tree(self, relative: str) -> Iterator[tuple[str, Path]]:
+        """(path below ``relative``, file) of every file there, overridden ones once, sorted."""
+        seen: dict[str, Path] = {}
+        for root in self.roots:
+            base = root / relative
+            for path in base.rglob("*") if base.is_dir() else ():
+                if path.is_file() and "__pycache__" not in path.parts:
+                    seen.setdefault(path.relative_to(base).as_posix(), path)
+        yield from sorted(seen.items())

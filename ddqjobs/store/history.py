@@ -1,0 +1,144 @@
+"""Ledger records become, per run, the story of its tickets. Pure.
+
+A *ticket* is one element of one submission: the right to run once, until it ends or is voided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ddqjobs.spec.model import JobState, Owner
+from ddqjobs.store.ledger import (
+    AnyRecord,
+    Cancelled,
+    Finished,
+    Intent,
+    Observed,
+    Retried,
+    Submitted,
+    Voided,
+    Wanted,
+    ticket_of,
+)
+
+
+@dataclass
+class Ticket:
+    """What the ledger says of one ticket."""
+
+    name: str
+    token: str
+    index: int
+    run: str
+    digest: str
+    site: str
+    at: float  # when the submission was intended
+    owner: Owner
+    job: str = ""  # empty while it is not known whether the scheduler took it
+    state: JobState | None = None
+    detail: str = ""
+    node: str = ""
+    since: float = 0.0  # of the last observation
+    voided: bool = False
+    cancelled: bool = False
+    finished: Finished | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether this ticket will never run (again)."""
+        return self.voided or self.finished is not None
+
+
+@dataclass
+class RunHistory:
+    """All tickets of a run, oldest first, and its last product."""
+
+    tickets: list[Ticket] = field(default_factory=list)
+    done: Finished | None = None
+    retried_at: float = 0.0
+
+    @property
+    def active(self) -> Ticket | None:
+        """The newest ticket that has not ended."""
+        return next((t for t in reversed(self.tickets) if not t.ended), None)
+
+    @property
+    def failures(self) -> list[Finished]:
+        """Ends without a product since the last product or the user's ``retry``, oldest first."""
+        if not self.tickets:
+            return []
+        since = max(self.retried_at, self.done.at if self.done else 0.0)
+        ends = [t.finished for t in self.tickets if t.finished is not None]
+        return [f for f in ends if f.product is None and f.at > since]
+
+
+class History:
+    """The whole ledger by run and by ticket."""
+
+    def __init__(self, records: Iterable[AnyRecord]) -> None:
+        self.runs: dict[str, RunHistory] = {}
+        self.tickets: dict[str, Ticket] = {}
+        self.tokens: dict[str, list[Ticket]] = {}
+        self.wanted: set[str] = set()  # runs that the user asked for, submitted yet or not
+        late: list[AnyRecord] = []
+        for record in records:
+            if isinstance(record, Intent):
+                self._intent(record)
+            else:
+                late.append(record)
+        # Two hosts' clocks may disagree: an intent always comes before whatever is said of its tickets.
+        for record in late:
+            self._apply(record)
+
+    def of(self, run: str) -> RunHistory:
+        """The history of a run; an empty one if it was never submitted."""
+        return self.runs.get(run) or RunHistory()
+
+    def active(self) -> list[Ticket]:
+        """All tickets that have not ended."""
+        return [t for t in self.tickets.values() if not t.ended]
+
+    def _intent(self, r: Intent) -> None:
+        owner = Owner(host=r.host, pid=r.pid, start=r.start, boot=r.boot)
+        tickets = []
+        for index, (run, digest) in enumerate(zip(r.runs, r.digests, strict=True)):
+            ticket = Ticket(ticket_of(r.token, index), r.token, index, run, digest, r.site, r.at, owner)
+            tickets.append(ticket)
+            self.tickets[ticket.name] = ticket
+            self.runs.setdefault(run, RunHistory()).tickets.append(ticket)
+        self.tokens[r.token] = tickets
+
+    def _apply(self, r: AnyRecord) -> None:
+        if isinstance(r, Submitted):
+            for ticket in self.tokens.get(r.token, ()):
+                ticket.job = r.jobs.get(str(ticket.index), ticket.job)
+        elif isinstance(r, Voided):
+            for name in r.tickets:
+                if name in self.tickets:
+                    self.tickets[name].voided = True
+        elif isinstance(r, Observed):
+            seen = self.tickets.get(r.ticket)
+            if seen is not None:
+                seen.state, seen.detail, seen.node, seen.since = r.state, r.detail, r.node, r.at
+        elif isinstance(r, Cancelled):
+            for name in r.tickets:
+                if name in self.tickets:
+                    self.tickets[name].cancelled = True
+        elif isinstance(r, Wanted):
+            self.wanted.update(r.runs)
+        elif isinstance(r, Retried):
+            for name in r.runs:
+                self.runs.setdefault(name, RunHistory()).retried_at = r.at
+        elif isinstance(r, Finished):
+            self._finished(r)
+
+    def _finished(self, r: Finished) -> None:
+        ticket = self.tickets.get(r.ticket)
+        before = ticket.finished if ticket is not None else None
+        # Two terminals may find the same failure; the later record must not undo a retry in between.
+        if ticket is not None and (before is None or (before.product is None and r.product is not None)):
+            ticket.finished = r
+            ticket.node = ticket.node or r.node  # it may end before the scheduler was asked where it runs
+        if r.product is not None:
+            self.runs.setdefault(r.run, RunHistory()).done = r

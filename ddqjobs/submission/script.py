@@ -1,0 +1,461 @@
+"""Runs and a site become script text. The only importer of jinja2; the disk is touched only to read
+templates.
+
+Two kinds of places need two kinds of care. Shell words are quoted (:func:`quote`) or, where they come from
+the job, double-quoted variables; whatever the experiment says is data there, never code. Directive lines
+(``#SBATCH``, ``#DSUB``) are no shell and cannot be quoted: what goes there matches an allow-list, else
+it is refused.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import traceback
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import msgspec
+from jinja2 import (
+    ChoiceLoader,
+    Environment,
+    FileSystemLoader,
+    StrictUndefined,
+    TemplateNotFound,
+    TemplateSyntaxError,
+)
+from msgspec import field
+
+from ddqjobs.base.errors import InputError, Problem
+from ddqjobs.base.units import seconds
+from ddqjobs.spec.experiment import Code, variable
+from ddqjobs.spec.model import Frozen, Input, Resources, Run
+from ddqjobs.spec.site import Site
+from ddqjobs.spec.slurm_options import Slurm, lines, merged
+
+HEARTBEAT_S = 15
+_NAME = 100  # characters of a job's name before its token: Slurm's accounting keeps 255 in all
+# What an environment must be able to do on a node: load the largest of what it has.
+_LOOK_AROUND = (
+    "import importlib.util as u, sys; "
+    "found = [n for n in ('torch', 'mmengine', 'mmcv') if u.find_spec(n)]; "
+    "mods = [__import__(n) for n in found]; "
+    "gpu = 'torch' in found and mods[0].cuda.is_available() and mods[0].cuda.device_count() or 0; "
+    "print('Python %d.%d' % sys.version_info[:2], "
+    "*('%s %s' % (m.__name__, m.__version__) for m in mods), '%d GPUs' % gpu)"
+)
+# The elements of an array are sourced by the job script, which sets and reads their variables.
+_SOURCED = "# shellcheck shell=bash disable=SC2034,SC2153,SC2154\n"
+# A value of #SBATCH ends at a space; then a further option begins.
+_DIRECTIVES = {
+    "slurm": re.compile(r"--[a-z][a-z0-9-]*(=[A-Za-z0-9@._:=,/%+\[\]()*!&|-]*)?"),
+    "donau": re.compile(r"[A-Za-z0-9@._:=;,/%+\[\]()*!'\" -]*"),
+}
+_DIRECTIVE_PATH = re.compile(r"[A-Za-z0-9@._=,/+-]*")
+# Placeholders that only the job knows; always inside double quotes.
+_RUNTIME = {
+    "python": "$DDQJOBS_PYTHON",
+    "checkpoint": "$DDQJOBS_INPUT_CHECKPOINT",
+    "work_dir": "$DDQJOBS_WORK_DIR",
+    "run_dir": "$DDQJOBS_RUN_DIR",
+    "code": "$DDQJOBS_CODE",
+    "port": "$DDQJOBS_PORT",
+    "node_rank": "${DDQJOBS_NODE_RANK:-0}",
+    "master": "${DDQJOBS_MASTER:-127.0.0.1}",
+}
+
+
+class Context(Frozen, frozen=True, kw_only=True):
+    """What rendering needs to know besides the runs and the site."""
+
+    results: str  # absolute results folder of the experiment
+    project: str  # absolute project folder; relative paths of the experiment are below it
+    code: str  # name of the code snapshot
+    token: str
+    user: str = ""
+    pythons: dict[str, str] = field(default_factory=dict)  # environment -> its interpreter
+    activate: dict[str, str] = field(default_factory=dict)  # environment -> script that enters it
+    variables: dict[str, dict[str, str]] = field(default_factory=dict)  # environment -> its variables
+    modules: dict[str, tuple[str, ...]] = field(default_factory=dict)  # environment -> modules it needs
+    option_flags: dict[str, str] = field(default_factory=dict)  # code -> flag before options
+    weights: str = ""  # TORCH_HOME of the jobs; empty: not said
+    trees: dict[str, str] = field(default_factory=dict)  # code -> state of its tree, which the job compares
+
+
+class Scripts(Frozen, frozen=True, kw_only=True):
+    """The files of one submission."""
+
+    job: str
+    elements: str  # empty when the only element stands in the job script itself
+    manifest: str
+
+
+def quote(value: object) -> str:
+    """A shell word that stands for exactly this text."""
+    return shlex.quote(str(value))
+
+
+def shell_path(path: str, project: str) -> str:
+    """A path as a shell word: ``~`` and a leading ``$NAME`` are the job's, the rest is data."""
+    if path == "~" or path.startswith("~/"):
+        return '"$HOME"' + (quote(path[1:]) if path[1:] else "")
+    variable = re.match(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})", path)
+    if variable:
+        rest = path[variable.end() :]
+        return f'"${{{variable[1] or variable[2]}:?}}"' + (quote(rest) if rest else "")
+    return quote(path if PurePosixPath(path).is_absolute() else str(PurePosixPath(project) / path))
+
+
+def node_path(path: str) -> str:
+    """A folder of a node as a shell word: ``~`` and every ``$NAME`` are the job's, the rest is data."""
+    home, rest = ('"$HOME"', path[1:]) if path == "~" or path.startswith("~/") else ("", path)
+    texts = re.findall(
+        r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})|((?:(?!\$\{?[A-Za-z_]).)+|.)", rest, re.DOTALL
+    )
+    return (
+        home + "".join(quote(text) if text else f'"${{{one or other}:-}}"' for one, other, text in texts)
+        or "''"
+    )
+
+
+def word(text: str, values: dict[str, str]) -> str:
+    """One word of a command: literal parts quoted, placeholders filled or left to the job."""
+    out = []
+    for literal, name in re.findall(r"([^{]+|\{(?![^{}]*\}))|\{([^{}]*)\}", text):
+        if literal:
+            out.append(quote(literal))
+        elif name in values:
+            out.append(quote(values[name]))
+        elif name in _RUNTIME:
+            out.append(f'"{_RUNTIME[name]}"')
+        elif name.startswith("input."):
+            out.append(f'"$DDQJOBS_INPUT_{variable(name[6:])}"')
+        elif name.startswith("env."):
+            out.append(f'"${{{name[4:]}:-}}"')
+        else:
+            raise InputError(f"unknown placeholder {{{name}}} in command word '{text}'")
+    return "".join(out) or "''"
+
+
+def command(run: Run, option_flag: str) -> str:
+    """The run's command as shell text."""
+    values = _values(run)
+    words: list[str] = []
+    if launched(run):
+        words = [word(text, values) for text in ("{python}", "-m", "ddqjobs.detect.launch", run.launcher)]
+    for text in run.command:
+        if text == "{options}":
+            words += [quote(w) for w in ([option_flag] if run.options and option_flag else [])]
+            words += [quote(option) for option in run.options]
+        else:
+            words.append(word(text, values))
+    return " ".join(words)
+
+
+def launched(run: Run) -> bool:
+    """Whether a launcher starts the run's processes: where its code names one, and there are several."""
+    return run.launcher != "plain" and run.resources.nodes * max(1, run.resources.gpus) > 1
+
+
+def _values(run: Run) -> dict[str, str]:
+    """Placeholders whose text is known before the job starts."""
+    return {
+        "config": run.config,
+        "gpus": str(run.resources.gpus),
+        "nodes": str(run.resources.nodes),
+        "seed": str(run.seed or 0),
+        "model": run.model,
+        "run": run.name,
+    }
+
+
+def on_site(resources: Resources, site: Site) -> Resources:
+    """Resources with the site's defaults filled in: CPUs and memory per GPU, its longest time, what Slurm is
+    told. Other schedulers are told nothing of that."""
+    gpus = max(1, resources.gpus)
+    time_s = min(resources.time_s, seconds(site.limits.time)) if site.limits.time else resources.time_s
+    return msgspec.structs.replace(
+        resources,
+        cpus=resources.cpus or gpus * site.cpus_per_gpu or 1,
+        memory_mb=resources.memory_mb or gpus * site.memory_mb_per_gpu,
+        time_s=time_s,
+        slurm=merged(site.slurm, resources.slurm) if site.scheduler == "slurm" else Slurm(),
+    )
+
+
+def _threads(declared: Resources) -> int:
+    """Threads of each process: of the experiment's CPUs, never of the site's. The count changes the eighth
+    digit, so it belongs to the run's definition. 1 if none are declared, as mmengine's own default."""
+    return max(1, declared.cpus // max(1, declared.gpus))
+
+
+def _input_path(value: Input, context: Context) -> str:
+    if value.run:
+        return f'"$results"/runs/{quote(value.run)}/artifacts/{quote(value.artifact)}'
+    return shell_path(value.path, context.project)
+
+
+def _python(run: Run, site: Site, context: Context, activate: str) -> str:
+    """The interpreter as a shell word: of the environment that the site enters, ours, or the site's own."""
+    if activate:
+        return shell_path(str(PurePosixPath(activate).parent / "python"), context.project)
+    return quote(context.pythons.get(run.environment, site.python))
+
+
+class Renderer:
+    """Renders with the templates of a project (overriding) and those that ship."""
+
+    def __init__(self, template_roots: Sequence[Path]) -> None:
+        self._jinja = Environment(
+            auto_reload=False,
+            loader=ChoiceLoader([FileSystemLoader(root) for root in template_roots]),
+            undefined=StrictUndefined,
+            autoescape=False,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+        )
+        self._jinja.filters["q"] = quote
+
+    def render(self, runs: Sequence[Run], site: Site, context: Context) -> Scripts:
+        """The scripts of one submission; all runs ask for the same resources.
+
+        Raises InputError if a value cannot stand in a directive line.
+        """
+        elements = "".join(self.element(i, run, site, context) for i, run in enumerate(runs))
+        resources = on_site(runs[0].resources, site)
+        name = job_name(runs)
+        job = self._fill(
+            [f"{site.name}/job.sh.j2", f"{site.scheduler}.sh.j2"],
+            title=runs[0].name if len(runs) == 1 else f"{runs[0].name} and {len(runs) - 1} more",
+            site=site.name,
+            token=context.token,
+            count=len(runs),
+            results=context.results,
+            code=context.code,
+            setup=site.setup,
+            modules=site.modules,
+            umask=site.umask,
+            elements=elements if len(runs) == 1 else "",
+            heartbeat_s=HEARTBEAT_S,
+            nodes=resources.nodes,
+            hang_s=seconds(site.hang),
+            directives=directives(site, resources, name, len(runs), context),
+            donau=site.donau,
+            stop_after_s=max(resources.time_s - seconds(site.warning), resources.time_s // 2, 1),
+            meet_s=seconds(site.donau.launch.meet),
+        )
+        manifest = b"".join(msgspec.json.encode(run) + b"\n" for run in runs).decode()
+        return Scripts(job=job, elements="" if len(runs) == 1 else _SOURCED + elements, manifest=manifest)
+
+    def shell(self, run: Run, site: Site, context: Context, typed: str) -> str:
+        """A script that enters a run's environment: for ``typed`` shell text, or a terminal without any."""
+        words = ("bash", "-c", "{env.DDQJOBS_TYPED}") if typed else ("bash", "--noprofile", "--norc", "-i")
+        return self._fill(
+            ["shell.sh.j2"],
+            run=run.name,
+            site=site.name,
+            results=context.results,
+            code=context.code,
+            setup=site.setup,
+            modules=site.modules,
+            umask=site.umask,
+            element=self.element(0, msgspec.structs.replace(run, command=words), site, context),
+            command=command(run, context.option_flags.get(run.code, "")),
+            typed=typed,
+        )
+
+    def doctor(
+        self, site: Site, context: Context, environments: Sequence[str], paths: Sequence[str], gpus: int
+    ) -> str:
+        """A script that looks around on a node: shared folder, clock, modules, environments, paths."""
+        resources = on_site(Resources(gpus=gpus, time_s=300), site)
+        entered = [(name, context.activate.get(name, "")) for name in environments]
+        return self._fill(
+            ["doctor.sh.j2"],
+            site=site.name,
+            directives=directives(site, resources, "ddqjobs.doctor", 1, context),
+            folder=str(PurePosixPath(context.results) / "submissions" / context.token),
+            setup=site.setup,
+            modules=site.modules,
+            umask=site.umask,
+            program=_LOOK_AROUND,
+            environments=[
+                (
+                    name,
+                    "python" if activate else quote(context.pythons[name]),
+                    shell_path(activate, context.project) if activate else "",
+                )
+                for name, activate in entered
+            ],
+            paths=[(path, shell_path(path, context.project)) for path in paths],
+        )
+
+    def node_command(
+        self, site: Site, context: Context, resources: Resources, title: str, argv: Sequence[str]
+    ) -> str:
+        """A script that runs one command on a node and leaves its exit code in the submission's folder."""
+        return self._fill(
+            ["environment.sh.j2"],
+            site=site.name,
+            scheduler=site.scheduler,
+            directives=directives(site, on_site(resources, site), "ddqjobs.env", 1, context),
+            title=title,
+            folder=str(PurePosixPath(context.results) / "submissions" / context.token),
+            setup=site.setup,
+            modules=site.modules,
+            umask=site.umask,
+            project=context.project,
+            command=" ".join(quote(word) for word in argv),
+        )
+
+    def _fill(self, names: Sequence[str], **values: object) -> str:
+        """The first of these templates that exists, filled. A site's owner writes templates, so whatever goes
+        wrong in one is an InputError with its place."""
+        try:
+            return self._jinja.get_or_select_template(list(names)).render(**values)
+        except TemplateSyntaxError as error:
+            where = error.filename or error.name or names[0]
+            raise InputError([Problem(where, error.lineno, error.message or "syntax error")]) from error
+        except Exception as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            places = [(f.filename, f.lineno or 0) for f in frames if f.filename.endswith(".j2")]
+            if not places and not isinstance(error, (TemplateNotFound, OSError, UnicodeDecodeError)):
+                raise
+            file, line = places[-1] if places else (names[0], 0)
+            missing = isinstance(error, TemplateNotFound)
+            message = f"there is no template {error}" if missing else f"{error}"
+            raise InputError([Problem(file, line, message)]) from error
+
+    def element(self, index: int, run: Run, site: Site, context: Context) -> str:
+        """The shell function that says what one run does."""
+        resources = on_site(run.resources, site)
+        variables = {
+            **({"TORCH_HOME": shell_path(context.weights, context.project)} if context.weights else {}),
+            **{k: quote(v) for k, v in site.variables.items()},
+            **{k: _exported(k, v) for k, v in context.variables.get(run.environment, {}).items()},
+            **{k: word(v, _values(run)) for k, v in run.variables},
+        }
+        activate = context.activate.get(run.environment, "")
+        return self._fill(
+            ["element.sh.j2"],
+            index=index,
+            run=run.name,
+            kind=run.kind.value,
+            model=run.model,
+            seed="" if run.seed is None else run.seed,
+            deterministic=int(run.deterministic),
+            gpus=resources.gpus,
+            nodes=resources.nodes,
+            environment=run.environment,
+            modules=context.modules.get(run.environment, ()),
+            python=_python(run, site, context, activate),
+            threads=_threads(run.resources),
+            variables=variables.items(),
+            inputs=[(variable(name), _input_path(value, context)) for name, value in run.inputs],
+            input_names=" ".join(variable(name) for name, _ in run.inputs),
+            staged=[variable(name) for name, value in run.inputs if value.stage and site.stage_to],
+            stage_to=node_path(site.stage_to),
+            tree=context.trees.get(run.code, "") if run.workdir else "",
+            workdir=shell_path(run.workdir, context.project) if run.workdir else '"$DDQJOBS_CODE"',
+            activate=shell_path(activate, context.project) if activate else "",
+            command=command(run, context.option_flags.get(run.code, "")),
+        )
+
+
+def _exported(name: str, value: str) -> str:
+    """A variable of an environment as a shell word. Its PYTHONPATH goes before that of the task's code."""
+    return quote(value) + ('"${PYTHONPATH:+:$PYTHONPATH}"' if name == "PYTHONPATH" else "")
+
+
+def job_name(runs: Sequence[Run]) -> str:
+    """A job's display name: the experiment, and the run or the task."""
+    return f"{runs[0].experiment}.{runs[0].name if len(runs) == 1 else runs[0].task}"
+
+
+def _with_token(name: str, context: Context) -> str:
+    """The name that the scheduler is told: by its end a submission is found again. ``djob`` knows no comment,
+    and Slurm's accounting keeps comments only where it was told to.
+    """
+    return f"{name[:_NAME]}.{context.token}"
+
+
+def directives(site: Site, resources: Resources, name: str, count: int, context: Context) -> list[str]:
+    """The options of the script's directive lines. Raises InputError for what must not stand there."""
+    if site.scheduler != "local" and not _DIRECTIVE_PATH.fullmatch(context.results):
+        raise InputError(
+            f"site {site.name}: results folder {context.results!r} cannot stand in a directive line, which "
+            "knows no quoting; allowed are letters, digits and @._=,/+- (site key `results:` moves it)"
+        )
+    if site.scheduler == "slurm":
+        options = _slurm(site, resources, name, count, context)
+    elif site.scheduler == "donau":
+        options = _donau(site, resources, name, context)
+    else:
+        return []
+    for option in options:
+        if not _DIRECTIVES[site.scheduler].fullmatch(option):
+            raise InputError(
+                f"site {site.name}: {option!r} cannot stand in a directive line, which knows no quoting; "
+                "allowed are letters, digits and @._:=,/%+[]()*!- (a path: choose another results folder)"
+            )
+    return options
+
+
+def _slurm(site: Site, r: Resources, name: str, count: int, context: Context) -> list[str]:
+    gpu = f"gpu:{r.slurm.gpu_type}:{r.gpus}" if r.slurm.gpu_type else f"gpu:{r.gpus}"
+    out = f"{context.results}/submissions/{context.token}/out/"
+    pairs = [
+        ("--nodes", r.nodes),
+        ("--ntasks-per-node", 1),
+        ("--cpus-per-task", r.cpus),
+        ("--gres", gpu if r.gpus else ""),
+        ("--mem", f"{r.memory_mb}M" if r.memory_mb else ""),
+        ("--time", _slurm_time(r.time_s)),
+        ("--signal", f"B:USR1@{seconds(site.warning)}"),
+        ("--open-mode", "append"),
+        ("--output", out + ("%a.log" if count > 1 else "0.log")),
+        ("--array", _slurm_array(count, site.limits.array_running)),
+    ]
+    asked = [f"{flag}={value}" for flag, value in pairs if value != ""]
+    both = [f"--job-name={_with_token(name, context)}", f"--comment={context.token}"]
+    named = [*both, *lines(r.slurm, context.user)]
+    return [*named, *asked, "--requeue", *(r.slurm.extra or ())]
+
+
+def _slurm_array(count: int, running: int) -> str:
+    """The value of ``--array``; empty for an only element, which is no array."""
+    return "" if count == 1 else f"0-{count - 1}" + (f"%{running}" if running else "")
+
+
+def _slurm_time(time_s: int) -> str:
+    return f"{time_s // 86400}-{time_s // 3600 % 24:02d}:{time_s // 60 % 60:02d}:{time_s % 60:02d}"
+
+
+def _donau(site: Site, r: Resources, name: str, context: Context) -> list[str]:
+    """The options of the one script known to have run at BSCC (docs/donau.md), plus a time limit."""
+    d = site.donau
+    assert d.dialect is not None, "checked when the site file was read"
+    option = d.dialect.options
+    items = [f"cpu={r.cpus}", f"gpu={r.gpus}" if r.gpus else "", f"mem={r.memory_mb}" if r.memory_mb else ""]
+    out = f"{context.results}/submissions/{context.token}/out/%J.out"
+    pairs = [
+        (option.name, _with_token(name, context)),
+        (option.account, d.account.replace("{user}", context.user)),
+        (option.queue, d.queue),
+        (option.label, d.label),
+        (option.job_type, d.job_type),
+        (option.resources, "'" + ";".join(filter(None, items)) + "'"),
+        (option.replicas, str(r.nodes)),
+        (option.nodes, str(r.nodes)),
+        (option.time, str(r.time_s)),
+        (option.requeue, f"'{d.requeue.value}'" if d.requeue else ""),
+        (option.stderr, out),
+        (option.stdout, out),
+    ]
+    return [f"{flag} {value}" for flag, value in pairs if flag and value] + list(d.extra)
+
+
+def option_flags(codes: dict[str, Code]) -> dict[str, str]:
+    """code -> the flag that comes before its options."""
+    return {name: code.option_flag for name, code in codes.items()}

@@ -1,0 +1,60 @@
+"""The code that a job will run, copied at submission: a job runs what was submitted.
+
+Snapshots are named by their content and shared by all submissions that have the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from ddqjobs.base.paths import PACKAGE
+from ddqjobs.spec.shipped import Files
+
+_STUB = '"""The job\'s side of ddqjobs: only the task code."""\n'
+
+
+def snapshot(folder: Path, files: Files, experiment_file: Path) -> str:
+    """Makes ``folder/<digest>/`` with ``ddqjobs/detect`` and ``configs`` unless it is there; its name."""
+    content = _content(files, experiment_file)
+    total = hashlib.sha256()
+    for relative, data in sorted(content.items()):
+        total.update(f"{relative}\0{len(data)}\0".encode())
+        total.update(data)
+    name = total.hexdigest()[:16]
+    target = folder / name
+    if not target.is_dir():
+        _write(target, content)
+    return name
+
+
+def _content(files: Files, experiment_file: Path) -> dict[str, bytes]:
+    detect = PACKAGE / "detect"
+    content = {"ddqjobs/__init__.py": _STUB.encode()}
+    for path in sorted(detect.rglob("*.py")):
+        content[f"ddqjobs/detect/{path.relative_to(detect).as_posix()}"] = path.read_bytes()
+    for relative, path in files.tree("experiments/configs"):
+        content[f"configs/{relative}"] = path.read_bytes()
+    beside = experiment_file.resolve().parent / "configs"
+    for path in sorted(beside.rglob("*")) if beside.is_dir() else ():
+        if path.is_file() and "__pycache__" not in path.parts:
+            content[f"configs/{path.relative_to(beside).as_posix()}"] = path.read_bytes()
+    return content
+
+
+def _write(target: Path, content: dict[str, bytes]) -> None:
+    temporary = target.parent / f".{target.name}.{os.getpid()}.{os.urandom(3).hex()}"
+    try:
+        for relative, data in content.items():
+            path = temporary / relative
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        try:
+            temporary.rename(target)
+        except OSError:
+            if not target.is_dir():  # otherwise another terminal was faster: the content is the same
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

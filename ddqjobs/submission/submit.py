@@ -1,0 +1,532 @@
+"""Submits what the plan says is submittable: reserve, write, intend, submit, record, in this order.
+
+After each of these steps the process may die. What the next command then finds decides what happens:
+
+=====================  ========================================================================
+died after             the next command
+=====================  ========================================================================
+reserving              voids the tickets whose process is dead, takes the next slot
+writing the folder     the same; the folder is left without meaning
+the intent             asks the scheduler for the token: found -> recorded; not found -> voided
+the scheduler took it  the same: found
+recording              nothing to do
+=====================  ========================================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+from msgspec import field
+
+from ddqjobs.base.errors import DdqjobsError, EnvironmentNotReadyError, SchedulerError, StateError, mend
+from ddqjobs.base.process import myself
+from ddqjobs.base.units import seconds
+from ddqjobs.data.weights import torch_home
+from ddqjobs.environments.on_site import Stacks
+from ddqjobs.planning import plan as planning
+from ddqjobs.planning.bad_nodes import bad_nodes
+from ddqjobs.planning.digest import with_upstream
+from ddqjobs.planning.estimate import Estimate, estimates
+from ddqjobs.schedulers.base import (
+    Capabilities,
+    DependencyGoneError,
+    Element,
+    RefusedError,
+    Submission,
+    SubmitUnknownError,
+)
+from ddqjobs.schedulers.registry import capabilities
+from ddqjobs.spec.model import IN_QUEUE, Frozen, Plan, PlannedRun, Resources, Run, Status
+from ddqjobs.store.claims import SUBMITTED_MEANWHILE
+from ddqjobs.store.history import History, RunHistory
+from ddqjobs.store.ledger import Intent, Submitted, Voided, Wanted, ticket_of
+from ddqjobs.submission.script import Context, Renderer, Scripts, directives, job_name, on_site, option_flags
+from ddqjobs.submission.snapshot import snapshot
+from ddqjobs.submission.workspace import Workspace
+
+Say = Callable[[str], None]
+
+
+class Submitting(Frozen, frozen=True, kw_only=True):
+    """What is wanted: names left by the user's filters, and how far to go."""
+
+    chosen: frozenset[str]
+    named: frozenset[str] = frozenset()  # named one by one: optional runs among them are wanted
+    optional: bool = False
+    stale: bool = False
+    max_gpu_hours: float | None = None
+
+    def wants(self, run: Run) -> bool:
+        """Whether a run is meant: an optional one only if it was named or all are wanted."""
+        return run.name in self.chosen and (self.optional or not run.optional or run.name in self.named)
+
+
+class Outcome(Frozen, frozen=True, kw_only=True):
+    """What was submitted, and what was left out and why."""
+
+    submitted: dict[str, str] = field(default_factory=dict)  # run -> job
+    left: dict[str, str] = field(default_factory=dict)  # run -> reason
+    refused: dict[str, str] = field(default_factory=dict)  # of those left out: ready, and yet not submitted
+    unconfirmed: dict[str, str] = field(default_factory=dict)  # run -> what came instead of an answer
+    gpu_hours: float = 0.0  # estimated, of what was submitted
+
+
+class Rendered(Frozen, frozen=True, kw_only=True):
+    """A submission that was only rendered."""
+
+    name: str
+    runs: tuple[str, ...]
+    scripts: Scripts
+
+
+def pick(
+    plan: Plan, wanted: Submitting, *, graph: bool, costs: Mapping[str, Estimate] | None = None
+) -> tuple[tuple[PlannedRun, ...], dict[str, str]]:
+    """(runs to submit, upstream first; run -> why it is left out although it is chosen). ``costs`` are
+    needed where GPU hours are limited."""
+    left: dict[str, str] = {}
+    chosen = {p.run.name for p in plan.runs if wanted.wants(p.run)}
+    picks = planning.submittable(plan, chosen, graph=graph, stale=wanted.stale)
+    taken = {p.run.name for p in picks}
+    for planned in plan.runs:
+        name = planned.run.name
+        if name not in wanted.chosen or name in taken or planned.status in (Status.DONE, Status.ACTIVE):
+            continue
+        if planned.status is Status.FAILED:  # named or not: that alone does not bring it back
+            left[name] = f"failed: {planned.reason}; `ddqjobs retry` makes it eligible again"
+        else:
+            left[name] = planned.reason if name in chosen else "optional: name it, or add --optional"
+    return within_budget(picks, left, wanted.max_gpu_hours, costs or {})
+
+
+def within_budget(
+    picks: Sequence[PlannedRun], left: dict[str, str], budget: float | None, costs: Mapping[str, Estimate]
+) -> tuple[tuple[PlannedRun, ...], dict[str, str]]:
+    """Keeps runs, in order, while their estimated GPU hours fit into the budget. A run of unknown duration
+    that asks for GPUs cannot be budgeted and is left out."""
+    if budget is None:
+        return tuple(picks), left
+    kept: dict[str, PlannedRun] = {}
+    chosen = {p.run.name for p in picks}
+    used = 0.0
+    for planned in picks:
+        run = planned.run
+        cost = costs[run.name].gpu_hours if run.name in costs else run.gpu_hours
+        if any(up in chosen and up not in kept for up in run.upstream):
+            left[run.name] = "what it needs is left out"
+        elif cost is None:
+            left[run.name] = (
+                "it declares no duration, so --max-gpu-hours cannot keep the budget; add `hours:`"
+            )
+        elif used + cost > budget:
+            left[run.name] = (
+                f"{cost:g} GPU hours more than --max-gpu-hours {budget:g} leaves ({budget - used:g})"
+            )
+        else:
+            used += cost
+            kept[run.name] = planned
+    return tuple(kept.values()), left
+
+
+def within_queue(
+    picks: Sequence[PlannedRun], left: dict[str, str], limit: int, room: int | None
+) -> tuple[tuple[PlannedRun, ...], dict[str, str]]:
+    """Keeps as many runs, in order, as the site's queue still takes; None: all of them."""
+    if room is None:
+        return tuple(picks), left
+    over = {p.run.name: f"{p.status.value}: {planning.full(limit)}" for p in picks[room:]}
+    return tuple(picks[:room]), {**left, **over}
+
+
+Place = tuple[str, int]  # (array, index) of a run in the queue or about to be; -1 where it is no array
+
+
+def batches(
+    picks: Sequence[PlannedRun],
+    workspace: Workspace,
+    able: Capabilities,
+    jobs: Mapping[str, str] | None = None,
+) -> list[tuple[Resources, list[Run]]]:
+    """Runs of one submission each: same depth below the picks, same resources, at most an array's size, and
+    dependencies that the scheduler can say of an array (:func:`alike`). ``jobs`` are in the queue already."""
+    depth: dict[str, int] = {}
+    groups: dict[tuple[int, Resources], list[Run]] = {}
+    for planned in picks:
+        run = planned.run
+        depth[run.name] = 1 + max((depth[up] for up in run.upstream if up in depth), default=-1)
+        groups.setdefault((depth[run.name], on_site(run.resources, workspace.site)), []).append(run)
+    size = (workspace.site.limits.array_size or 1000) if able.arrays else 1
+    places = {run: _place(job) for run, job in (jobs or {}).items()}
+    made: list[tuple[Resources, list[Run]]] = []
+    for (_, resources), runs in sorted(groups.items(), key=lambda item: item[0][0]):
+        for similar in [runs] if able.own_dependencies else alike(runs, places):
+            for start in range(0, len(similar), size):
+                batch = similar[start : start + size]
+                places.update((run.name, (f"new {len(made)}", i)) for i, run in enumerate(batch))
+                made.append((resources, batch))
+    return made
+
+
+def _place(job: str) -> Place:
+    array, _, index = job.rpartition("_")
+    return (array, int(index)) if array and index.isdecimal() else (job, -1)
+
+
+def alike(runs: Sequence[Run], places: Mapping[str, Place]) -> list[list[Run]]:
+    """Runs parted so that within a part either all wait for the same runs, or the n-th waits for the n-th of
+    another array. A scheduler says dependencies of a whole array: one that mixes others would let each
+    element wait for all, and fail with any.
+
+    ``places`` says where the runs are that are in the queue, or submitted just before. Whatever else a run
+    needs is done.
+    """
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        groups.setdefault(tuple(up for up in run.upstream if up in places), []).append(run)
+    parts: list[list[Run]] = []
+    corresponding: dict[tuple[str, ...], list[Run]] = {}
+    for waits, members in groups.items():
+        before = [places[up] for up in waits]
+        part = corresponding.get(arrays := tuple(array for array, _ in before), [])
+        if len(members) == 1 and before and {index for _, index in before} == {len(part)}:
+            corresponding[arrays] = [*part, *members]
+        else:
+            parts.append(members)
+    return [*corresponding.values(), *parts]
+
+
+class Submitter:
+    """Renders and submits runs of one workspace."""
+
+    def __init__(self, workspace: Workspace, stacks: Stacks) -> None:
+        self._workspace = workspace
+        self._stacks = stacks
+        self._hours: dict[str, float | None] = {}
+        self._avoid: tuple[str, ...] = ()
+        self._renderer = Renderer([root / "templates" for root in workspace.catalog.files.roots])
+        self._planned: dict[str, PlannedRun] = {}  # of the plan that is carried out
+
+    def dry_run(self, wanted: Submitting, plan: Plan) -> tuple[list[Rendered], dict[str, str]]:
+        """The scripts that `submit` would submit on an otherwise empty site; writes nothing."""
+        able = capabilities(self._workspace.site)
+        picks, left = pick(plan, wanted, graph=True, costs=self._costs(plan))
+        code = "snapshot-made-at-submission"
+        out: list[Rendered] = []
+        for _, runs in batches(picks, self._workspace, able):
+            token = f"dry-run-{len(out) + 1:03d}"
+            scripts = self._renderer.render(runs, self._workspace.site, self._context(token, code))
+            out.append(Rendered(name=job_name(runs), runs=tuple(r.name for r in runs), scripts=scripts))
+        return out, left
+
+    def submit(self, wanted: Submitting, plan: Plan, say: Say = lambda _: None) -> Outcome:
+        """Submits. Raises EnvironmentNotReadyError before anything is submitted; SchedulerError when the
+        scheduler refuses: what was submitted until then is recorded and stays."""
+        workspace = self._workspace
+        able = workspace.scheduler(workspace.site.name).capabilities
+        costs = self._costs(plan)
+        self._hours = {name: cost.gpu_hours for name, cost in costs.items()}
+        picks, left = pick(plan, wanted, graph=able.dependencies, costs=costs)
+        limit = workspace.site.limits.jobs_in_queue
+        picks, left = within_queue(picks, left, limit, workspace.room() if picks else None)
+        self._require_environments([p.run for p in picks])
+        self._remember(wanted, plan, left)
+        if not picks:
+            return Outcome(left=left)
+        try:
+            code = snapshot(workspace.results / "code", workspace.catalog.files, workspace.loaded.path)
+        except OSError as error:
+            raise _disk(workspace.results, error) from error
+        outcome = Outcome(left=left)
+        self._avoid = self._bad_nodes(able, say)
+        self._planned = {p.run.name: p for p in plan.runs}
+        # A dependency only onto a job that was seen a moment ago: nobody knows what else would mean.
+        jobs = {p.run.name: p.job for p in plan.runs if p.job and p.state in IN_QUEUE}
+        for resources, runs in batches(self._as_they_will_be(picks, plan), workspace, able, jobs):
+            outcome = self._submit_batch(resources, runs, code, jobs, outcome, say)
+        return outcome
+
+    def _bad_nodes(self, able: Capabilities, say: Say) -> tuple[str, ...]:
+        """Nodes to avoid for a while, if the scheduler can be told; said once for each submission."""
+        workspace = self._workspace
+        window_s, site = seconds(workspace.site.avoid_bad_nodes), workspace.site.name
+        tickets = (t for t in workspace.history().tickets.values() if t.site == site)
+        bad = bad_nodes(tickets, time.time(), window_s)
+        for node, runs in bad.items():
+            what = "is avoided" if able.avoids else f"is not avoided, for site {site} is not told to"
+            say(f"warning: node {node} {what}: {', '.join(runs[:3])} failed there")
+        return tuple(bad) if able.avoids else ()
+
+    def shell(self, run: Run, typed: str) -> str:
+        """A script that enters a run's environment with the code as it is now. Raises
+        EnvironmentNotReadyError."""
+        self._require_environments([run])
+        workspace = self._workspace
+        workspace.ledger.begin()
+        try:
+            code = snapshot(workspace.results / "code", workspace.catalog.files, workspace.loaded.path)
+        except OSError as error:
+            raise _disk(workspace.results, error) from error
+        return self._renderer.shell(run, workspace.site, self._context("shell", code), typed)
+
+    def directives(self, resources: Resources, token: str, name: str = "ddqjobs.doctor") -> list[str]:
+        """The options of a job's script. Raises InputError for what must not stand in a directive line."""
+        return directives(self._workspace.site, resources, name, 1, self._context(token, ""))
+
+    def doctor_script(self, token: str, environments: Sequence[str], paths: Sequence[str], gpus: int) -> str:
+        """The script that looks around on a node (:mod:`ddqjobs.submission.probe`)."""
+        context = self._context(token, "")
+        return self._renderer.doctor(self._workspace.site, context, environments, paths, gpus)
+
+    def _remember(self, wanted: Submitting, plan: Plan, left: Mapping[str, str]) -> None:
+        """Records what the user asked for, so that `advance` goes on with it. Where GPU hours are limited,
+        what was left out was not asked for."""
+        known = self._workspace.history().wanted
+        asked = [p.run.name for p in plan.runs if wanted.wants(p.run) and p.status is not Status.DONE]
+        if wanted.max_gpu_hours is not None:
+            asked = [name for name in asked if name not in left]
+        new = [name for name in asked if name not in known]
+        if new:
+            self._workspace.ledger.append(Wanted(runs=new))
+
+    def _as_they_will_be(self, picks: Sequence[PlannedRun], plan: Plan) -> list[PlannedRun]:
+        """The picks, with digests that tell which upstream results they will really read: a done one may be
+        stale, and an active one may have been submitted before the experiment changed."""
+        history = self._workspace.history()
+        digests: dict[str, str] = {}
+        picked = {p.run.name for p in picks}
+        made: list[PlannedRun] = []
+        for planned in plan.runs:
+            run, end = planned.run, history.of(planned.run.name).done
+            if run.name in picked:
+                run = with_upstream(run, digests)
+                made.append(msgspec.structs.replace(planned, run=run))
+            digests[run.name] = run.digest
+            if run.name not in picked and planned.status is Status.ACTIVE:
+                digests[run.name] = history.tickets[planned.ticket].digest
+            elif run.name not in picked and end is not None and end.product is not None:
+                digests[run.name] = end.product.digest
+        return made
+
+    def _costs(self, plan: Plan) -> dict[str, Estimate]:
+        return estimates((p.run for p in plan.runs), self._workspace.history())
+
+    def _submit_batch(
+        self,
+        resources: Resources,
+        runs: Sequence[Run],
+        code: str,
+        jobs: dict[str, str],
+        outcome: Outcome,
+        say: Say,
+    ) -> Outcome:
+        token = new_token()
+        with self._freed_if_it_fails(token, len(runs)):
+            reserved, refused = self._reserve(token, runs, jobs, outcome)
+            outcome = _without(outcome, refused)
+            if not reserved:
+                return outcome
+            folder = self._write(token, reserved, code)
+            self._intend(token, reserved)
+        submission = self._submission(token, folder, resources, reserved, jobs)
+        taken, outcome = self._hand_over(submission, outcome)
+        if not taken:
+            return outcome
+        self._workspace.ledger.append(Submitted(token=token, jobs={str(i): job for i, job in taken.items()}))
+        done = {run.name: taken[i] for i, run in enumerate(reserved)}
+        jobs.update(done)
+        hours = outcome.gpu_hours + sum(self._hours.get(name) or 0.0 for name in done)
+        say(f"submitted {len(done)} {'run' if len(done) == 1 else 'runs'} as {submission.name}")
+        return msgspec.structs.replace(outcome, submitted={**outcome.submitted, **done}, gpu_hours=hours)
+
+    @contextlib.contextmanager
+    def _freed_if_it_fails(self, token: str, count: int) -> Iterator[None]:
+        """What was reserved is given back if nothing was handed over: nobody has to wait for our end to take
+        these runs; on a full disk they do."""
+        try:
+            yield
+        except DdqjobsError:
+            with contextlib.suppress(OSError):
+                for index in range(count):
+                    self._workspace.claims.void(ticket_of(token, index))
+            raise
+
+    def _submission(
+        self, token: str, folder: Path, resources: Resources, runs: Sequence[Run], jobs: Mapping[str, str]
+    ) -> Submission:
+        return Submission(
+            token=token,
+            name=job_name(runs),
+            folder=str(folder),
+            resources=resources,
+            avoid=self._avoid,
+            elements=tuple(
+                Element(index=i, run=r.name, after=tuple(jobs[up] for up in r.upstream if up in jobs))
+                for i, r in enumerate(runs)
+            ),
+        )
+
+    def _hand_over(self, submission: Submission, outcome: Outcome) -> tuple[Mapping[int, str], Outcome]:
+        """(index -> job; empty if it was not taken, or nobody knows, and then the outcome says which)."""
+        runs = [element.run for element in submission.elements]
+        try:
+            return self._workspace.scheduler(self._workspace.site.name).submit(submission), outcome
+        except SubmitUnknownError as error:
+            unknown = {**outcome.unconfirmed, **dict.fromkeys(runs, str(error))}
+            return {}, msgspec.structs.replace(outcome, unconfirmed=unknown)
+        except DependencyGoneError as error:
+            self._refused(submission.token, len(runs), error)
+            return {}, _without(outcome, dict.fromkeys(runs, f"{error}; its evidence decides"))
+        except SchedulerError as error:
+            self._refused(submission.token, len(runs), error)
+            if not isinstance(error, RefusedError):
+                raise
+            return {}, _without(outcome, dict.fromkeys(runs, str(error)))
+
+    def _intend(self, token: str, runs: Sequence[Run]) -> None:
+        me = myself()
+        self._workspace.ledger.append(
+            Intent(
+                token=token,
+                site=self._workspace.site.name,
+                scheduler=self._workspace.site.scheduler,
+                runs=[r.name for r in runs],
+                digests=[r.digest for r in runs],
+                host=me.host,
+                pid=me.pid,
+                start=me.start,
+                boot=me.boot,
+            )
+        )
+
+    def _refused(self, token: str, count: int, error: SchedulerError) -> None:
+        """The scheduler certainly did not take it: its tickets are void, so that the runs are free again.
+        On a full disk this is left to the next command, which does not find the token and voids them."""
+        tickets = [ticket_of(token, i) for i in range(count)]
+        with contextlib.suppress(OSError, StateError):
+            voided = [t for t in tickets if self._workspace.claims.void(t)]
+            self._workspace.ledger.append(Voided(tickets=voided, why=str(error)[:500]))
+
+    def _reserve(
+        self, token: str, runs: Sequence[Run], jobs: Mapping[str, str], outcome: Outcome
+    ) -> tuple[list[Run], dict[str, str]]:
+        """(runs whose reservation is ours, run -> why another one has it)."""
+        history, patience = self._workspace.history(), seconds(self._workspace.site.submit_timeout)
+        refused = {run.name: why for run in runs if (why := self._why_not(run, history, jobs, outcome))}
+        free = [run for run in runs if run.name not in refused]
+        claims, tickets_of = self._workspace.claims, self._workspace.tickets_of
+        try:
+            with claims.sheet(token, [run.name for run in free]) as sheet:
+                for run in free:
+                    past = frozenset(t.name for t in history.of(run.name).tickets if t.ended)
+                    why = claims.reserve(run.name, sheet, past, tickets_of, patience)
+                    if why:
+                        refused[run.name] = why
+        except OSError as error:
+            raise _disk(self._workspace.results, error) from error
+        return [run for run in free if run.name not in refused], refused
+
+    def _why_not(self, run: Run, history: History, jobs: Mapping[str, str], outcome: Outcome) -> str:
+        """Why a run of the plan must not be submitted now; empty if nothing speaks against it."""
+        why = self._lacks(run, jobs, outcome)
+        if not why and moved_on(self._planned[run.name], history.of(run.name)):
+            return SUBMITTED_MEANWHILE
+        return why
+
+    def _lacks(self, run: Run, jobs: Mapping[str, str], outcome: Outcome) -> str:
+        """What would make the run start without its input; empty if nothing does."""
+        for up in run.upstream:
+            if up in outcome.left or up in outcome.unconfirmed:
+                return f"needs {up}, which was not submitted"
+            if up not in jobs and self._planned[up].status is not Status.DONE:
+                return f"needs {up}, whose job the scheduler does not show yet"
+        return ""
+
+    def _write(self, token: str, runs: Sequence[Run], code: str) -> Path:
+        folder = self._workspace.results / "submissions" / token
+        scripts = self._renderer.render(runs, self._workspace.site, self._context(token, code))
+        try:
+            (folder / "out").mkdir(parents=True)
+            write_scripts(folder, scripts)
+        except OSError as error:
+            raise _disk(folder, error) from error
+        return folder
+
+    def _context(self, token: str, code: str) -> Context:
+        workspace = self._workspace
+        names = {code.environment for code in workspace.loaded.experiment.codes.values() if code.environment}
+        return Context(
+            results=str(workspace.results),
+            project=str(workspace.catalog.project),
+            code=code,
+            token=token,
+            user=user(),
+            pythons={name: str(self._stacks.python(name)) for name in names},
+            activate=dict(workspace.site.activate),
+            variables={name: self._stacks.variables(name) for name in names},
+            modules={
+                name: self._stacks.modules(name) for name in names if name not in workspace.site.activate
+            },
+            option_flags=option_flags(workspace.loaded.experiment.codes),
+            weights=torch_home(workspace.loaded.experiment, workspace.site),
+            trees=dict(workspace.loaded.trees),
+        )
+
+    def _require_environments(self, runs: Sequence[Run]) -> None:
+        names = dict.fromkeys(r.environment for r in runs if r.environment)
+        ours = (name for name in names if name not in self._workspace.site.activate)
+        problems = [problem for name in ours if (problem := self._stacks.problem(name))]
+        if problems:
+            raise EnvironmentNotReadyError("\n".join(problems))
+
+
+def moved_on(planned: PlannedRun, story: RunHistory) -> bool:
+    """Whether a run was submitted or adopted since it was planned: that plan is out of date."""
+    ticket = story.done.ticket if story.done is not None else ""
+    return len(story.tickets) != planned.submissions or (
+        ticket != (planned.ticket if planned.status is Status.DONE else "")
+    )
+
+
+def _without(outcome: Outcome, refused: Mapping[str, str]) -> Outcome:
+    return msgspec.structs.replace(
+        outcome, left={**outcome.left, **refused}, refused={**outcome.refused, **refused}
+    )
+
+
+def write_scripts(folder: Path, scripts: Scripts) -> None:
+    """Writes a submission's files below an existing folder."""
+    (folder / "manifest.jsonl").write_text(scripts.manifest)
+    if scripts.elements:
+        (folder / "elements.sh").write_text(scripts.elements)
+    script = folder / "job.sh"
+    script.write_text(scripts.job)
+    mode = script.stat().st_mode
+    script.chmod(mode | (mode & 0o444) >> 2)  # whoever may read it may start it
+
+
+def new_token() -> str:
+    """Unique for ever, readable, and sorts by time: ``20261122-143015-1f2e3d4c``."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
+
+
+def user() -> str:
+    """The user's name; the number where it has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _disk(path: Path, error: OSError) -> DdqjobsError:
+    return StateError(
+        f"{path}: {error.strerror or error}; what was submitted before is recorded, nothing else was: "
+        f"{mend(error)}, then run the same command again"
+    )

@@ -1,0 +1,76 @@
+"""The page in a real browser: headless Chromium at three widths, light and dark, with axe-core.
+
+Needs node with npm, Chromium, and once a package registry for what tests/browser/package.json names (it is
+kept in .cache/browser). Where one of them is not there the test is skipped, and says what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ddqjobs.base import process
+from tests.support import paper
+from tests.support.paths import ROOT
+
+SOURCE, CACHE = ROOT / "tests" / "browser", ROOT / ".cache" / "browser"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@pytest.fixture(scope="session")
+def browser() -> str:
+    """A Chromium; what drives it is installed."""
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None or shutil.which("npm") is None:
+        pytest.skip("NOT TESTED IN A BROWSER: chromium, node and npm are needed (Debian: apt install ...)")
+    wanted = (SOURCE / "package.json").read_text()
+    installed = CACHE / "node_modules" / ".installed"
+    if not installed.exists() or installed.read_text() != wanted:
+        CACHE.mkdir(parents=True, exist_ok=True)
+        (CACHE / "package.json").write_text(wanted)
+        words = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"]
+        done = process.run(words, timeout=300, cwd=CACHE)
+        if done.code != 0:
+            pytest.skip(f"NOT TESTED IN A BROWSER: npm install failed: {done.stderr[-300:]}")
+        installed.write_text(wanted)
+    return found
+
+
+def looks(page: Path, browser: str, pictures: Path) -> list[dict[str, Any]]:
+    words = ["node", str(SOURCE / "look.js"), str(page), browser, str(pictures)]
+    env = {**os.environ, "NODE_PATH": str(CACHE / "node_modules")}
+    done = process.run(words, timeout=400, env=env)
+    assert done.code == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert isinstance(found, list)
+    return found
+
+
+def test_a_browser_finds_nothing_to_complain_about(tmp_path: Path, browser: str) -> None:
+    project = paper.make(tmp_path / "project", models=2, seeds=3)
+    attempts = project.root / "results" / "paper" / "runs" / "p3-train.m000.s0" / "attempts"
+    (attempts / "1" / "stdout.log").write_text(
+        "<script>console.log('run')</script><img src='http://x/y.png'>\n"
+    )
+    failed = attempts / "2"
+    failed.mkdir()
+    started = {"ticket": "token.0", "host": "a", "at": paper.AT + 1e6}
+    (failed / "started.json").write_text(json.dumps(started))
+    (failed / "exit.json").write_text(json.dumps({"code": 1, "failure": "code", "at": paper.AT + 1e6 + 60}))
+    page = tmp_path / "report.html"
+    page.write_text(project.report_page(project.report("paper")))
+    found = looks(page, browser, tmp_path)
+    assert [(look["width"], look["scheme"]) for look in found] == [
+        (width, scheme) for width in (360, 768, 1280) for scheme in ("light", "dark")
+    ]
+    for look in found:
+        assert look["violations"] == []
+        assert look["messages"] == []
+        assert look["requests"] == []
+        assert look["overflow"] == 0
+        assert look["opened"] is True  # a cell's link opens the run that it leads to

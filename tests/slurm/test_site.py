@@ -1,0 +1,786 @@
+"""The Slurm site on a real cluster: everything that it does to jobs, and every run executed once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ddqjobs.base import process
+from ddqjobs.planning.filters import Filters
+from ddqjobs.project import Project, SubmitOptions, open_project
+from ddqjobs.schedulers.base import DependencyGoneError, Element, Submission
+from ddqjobs.schedulers.slurm import SlurmScheduler
+from ddqjobs.spec.model import FailureClass, JobState, Resources, Status
+from ddqjobs.store.claims import Claims
+from ddqjobs.store.ledger import Finished, Intent, Ledger, Submitted
+from ddqjobs.submission import submit as submission
+from ddqjobs.submission.workspace import Workspace
+from tests.local.test_exactly_once import die_after
+from tests.support.paths import ROOT
+from tests.support.slurm import Lab, SlurmProject
+from tests.support.trivial import EXPERIMENT, WORK, end_of, fork, task, until
+
+pytestmark = pytest.mark.slurm
+
+# A line in the trace, then waits until the test lets it go; stops without a word when it is asked to.
+WAIT = (
+    'echo "$DDQJOBS_RUN" >> "$TRACE"; '
+    'until [ -e "$TRACE.go" ] || [ -e "$DDQJOBS_STOP" ]; do sleep 0.1; done; '
+    '[ -e "$TRACE.go" ] || exit 75; echo done > "$DDQJOBS_WORK_DIR/out.txt"'
+)
+# Two epochs. The first attempt saves one, and then waits to be asked to stop; the next one does the other.
+STEPS = (
+    'echo "$DDQJOBS_RUN" >> "$TRACE"; '
+    'if [ "$DDQJOBS_ATTEMPT" = 1 ]; then echo x > "$DDQJOBS_WORK_DIR/epoch_1.pth"; '
+    'until [ -e "$DDQJOBS_STOP" ]; do sleep 0.1; done; exit 75; fi; echo done > "$DDQJOBS_WORK_DIR/out.txt"'
+)
+
+
+def once_each(project: SlurmProject) -> None:
+    """What must hold in the end: all done, each executed once, the ledger readable."""
+    plan = project.plan()
+    assert {p.run.name: (p.status.value, p.reason) for p in plan.runs if p.status is not Status.DONE} == {}
+    assert project.executions() == Counter(p.run.name for p in plan.runs)
+    assert project.records()
+
+
+def test_a_matrix_runs_as_arrays_with_dependencies(lab: Lab, on_slurm: SlurmProject) -> None:
+    on_slurm.pairs(4)
+    outcome = on_slurm.open().submit(EXPERIMENT)
+    assert len(outcome.submitted) == 8
+    assert outcome.left == {}
+    on_slurm.until_over()
+    once_each(on_slurm)
+    assert sum(isinstance(r, Submitted) for r in on_slurm.records()) == 2  # two arrays
+    until(lambda: Counter(s for _, _, s in lab.accounted(on_slurm.root)) == {"COMPLETED": 8})  # it lags
+    assert on_slurm.open().submit(EXPERIMENT).submitted == {}
+
+
+def test_what_depends_on_a_failed_run_is_waiting_and_comes_back(lab: Lab, on_slurm: SlurmProject) -> None:
+    work = (
+        'echo "$DDQJOBS_RUN" >> "$TRACE"; [ "$DDQJOBS_RUN" != first.s1 ] || [ -e "$TRACE.go" ] || exit 1; '
+        'echo done > "$DDQJOBS_WORK_DIR/out.txt"'
+    )
+    seeds = [0, 1, 2]
+    tasks = {"first": task(seeds=seeds), "second": task(seeds=seeds, inputs={"b": "first.out"})}
+    on_slurm.tasks(tasks, work=work)
+    assert len(on_slurm.open().submit(EXPERIMENT).submitted) == 6
+    plan = on_slurm.until_over()
+    assert {name: p.status.value for name, p in plan.items()} == {
+        "first.s0": "done", "first.s1": "failed", "first.s2": "done",
+        "second.s0": "done", "second.s1": "waiting", "second.s2": "done",
+    }  # fmt: skip
+    assert plan["second.s1"].reason == "needs first.s1, which failed (code)"
+    (on_slurm.root / "trace.go").touch()
+    assert on_slurm.cli("retry").stdout == "eligible again: first.s1\n"
+    assert set(on_slurm.open().submit(EXPERIMENT).submitted) == {"first.s1", "second.s1"}
+    on_slurm.until_over()
+    assert on_slurm.statuses() == {Status.DONE: 6}
+    assert on_slurm.executions() == {**dict.fromkeys(plan, 1), "first.s1": 2}
+
+
+def test_a_job_that_is_requeued_goes_on_in_a_second_attempt(lab: Lab, on_slurm: SlurmProject) -> None:
+    on_slurm.tasks({"first": task(), "second": task(inputs={"before": "first.out"})}, work=WAIT)
+    job = on_slurm.open().submit(EXPERIMENT).submitted["first"]
+    until(lambda: on_slurm.executions()["first"] == 1)
+    lab.ask("scontrol", "requeue", job)
+    seen = set()
+
+    def started_again() -> bool:
+        planned = on_slurm.run("first")
+        seen.add(planned.status)
+        return on_slurm.executions()["first"] == 2
+
+    until(started_again)
+    assert seen == {Status.ACTIVE}
+    (on_slurm.root / "trace.go").touch()
+    plan = on_slurm.until_over()
+    assert {p.status for p in plan.values()} == {Status.DONE}
+    assert plan["first"].attempts == 2
+    assert on_slurm.executions() == {"first": 2, "second": 1}
+    assert {job for job, name, _ in lab.accounted(on_slurm.root) if name == "trivial.first"} == {job}
+
+
+def test_a_node_that_crashes_costs_an_attempt(lab: Lab, on_slurm: SlurmProject) -> None:
+    on_slurm.tasks({"first": task()}, work=WAIT)
+    job = on_slurm.open().submit(EXPERIMENT).submitted["first"]
+    until(lambda: on_slurm.executions()["first"] == 1 and on_slurm.run("first").node)
+    lab.kill(on_slurm.run("first").node)
+    (on_slurm.root / "trace.go").touch()
+    plan = on_slurm.until_over()
+    assert plan["first"].status is Status.DONE
+    assert plan["first"].attempts == 2
+    assert on_slurm.executions() == {"first": 2}
+    assert {job for job, _, _ in lab.accounted(on_slurm.root)} == {job}
+
+
+# Each attempt says that it has begun, and ends when it is let go.
+TWICE = (
+    'echo "$DDQJOBS_RUN" >> "$TRACE"; until [ -e "$TRACE.go$DDQJOBS_ATTEMPT" ]; do sleep 0.1; done; '
+    'echo "attempt $DDQJOBS_ATTEMPT" > "$DDQJOBS_WORK_DIR/out.txt"'
+)
+
+
+def test_of_a_job_that_runs_twice_because_its_node_was_cut_off_only_the_second_counts(
+    lab: Lab, on_slurm: SlurmProject
+) -> None:
+    """Nobody tells Slurm: it finds that the node does not answer, and starts the job elsewhere while it still
+    runs there. The first to end is the one that was given up."""
+    on_slurm.tasks({"first": task()}, work=TWICE)
+    job = on_slurm.open().submit(EXPERIMENT).submitted["first"]
+    until(lambda: on_slurm.executions()["first"] == 1 and on_slurm.run("first").node)
+    node = on_slurm.run("first").node
+    run = on_slurm.results / "runs" / "first"
+
+    def node_is(word: str) -> bool:
+        return lab.ask("sinfo", "-h", "-N", "-p", "gpu", "-n", node, "-o", "%T") == f"{word}\n"
+
+    with lab.cut_off(node):
+        until(lambda: on_slurm.executions()["first"] == 2)
+        assert on_slurm.run("first").node not in ("", node)
+        assert node_is("down*")
+        (on_slurm.root / "trace.go1").touch()
+        until((run / "attempts" / "1" / "exit.json").exists)
+    said = json.loads((run / "attempts" / "1" / "exit.json").read_text())
+    assert (said["code"], said["note"].partition(":")[0]) == (77, "given up")
+    assert not (run / "product.json").exists()
+    until(lambda: node_is("idle"))
+    assert on_slurm.run("first").state is JobState.RUNNING
+    (on_slurm.root / "trace.go2").touch()
+    plan = on_slurm.until_over()
+    assert (plan["first"].status, plan["first"].attempts) == (Status.DONE, 2)
+    assert (run / "artifacts" / "out").read_text() == "attempt 2\n"
+    assert {job for job, _, _ in lab.accounted(on_slurm.root)} == {job}
+
+
+def test_cancel_and_retry(lab: Lab, on_slurm: SlurmProject) -> None:
+    on_slurm.tasks({"first": task(), "second": task(inputs={"before": "first.out"})}, work=WAIT)
+    on_slurm.open().submit(EXPERIMENT)
+    until(lambda: on_slurm.executions()["first"] == 1)
+    said = on_slurm.cli("cancel", "--yes")
+    assert (said.code, said.stdout) == (0, "asked for the end of 2 runs\n")
+    plan = on_slurm.until_over()
+    assert {name: p.reason for name, p in plan.items()} == {
+        "first": "cancelled: cancelled by the user",
+        "second": "cancelled: cancelled by the user before it started",
+    }
+    (on_slurm.root / "trace.go").touch()
+    assert on_slurm.cli("retry").code == 0
+    assert on_slurm.submit_all()["second"].status is Status.DONE
+    assert on_slurm.executions() == {"first": 2, "second": 1}
+
+
+def test_a_job_that_nears_its_time_limit_is_asked_to_stop_and_requeues_itself(
+    lab: Lab, on_slurm: SlurmProject
+) -> None:
+    on_slurm.site(warning="55s")
+    on_slurm.tasks({"first": task(resources={"time": "1m"})}, work=STEPS)
+    job = on_slurm.open().submit(EXPERIMENT).submitted["first"]
+    plan = on_slurm.until_over()
+    assert plan["first"].status is Status.DONE, plan["first"].reason
+    assert plan["first"].attempts == 2
+    assert on_slurm.executions() == {"first": 2}
+    assert {job for job, _, _ in lab.accounted(on_slurm.root)} == {job}
+
+
+# -- lost answers ----------------------------------------------------------------------------------------
+
+
+def wrap_sbatch(project: SlurmProject, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Puts an ``sbatch`` before the real one, which is ``$SBATCH``."""
+    real = shutil.which("sbatch")
+    assert real
+    folder = project.root / "bin"
+    folder.mkdir()
+    wrapper = folder / "sbatch"
+    wrapper.write_text(f"#!/bin/bash\nSBATCH={real} ROOT={project.root}\n{script}\n")
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def unwrap(project: SlurmProject) -> None:
+    (project.root / "bin" / "sbatch").unlink()
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ('"$SBATCH" "$@" > /dev/null; sleep 1000', "gave no answer within 4 s"),
+        ('"$SBATCH" "$@" > /dev/null; echo "Welcome!"', "said 'Welcome!' instead of a job id"),
+        ('"$SBATCH" "$@" > /dev/null', "said '' instead of a job id"),
+        (
+            '"$SBATCH" "$@" > /dev/null; echo "sbatch: error: Batch job submission failed: '
+            'Socket timed out on send/recv operation" >&2; exit 1',
+            "ended with code 1: sbatch: error: Batch job submission failed: Socket timed out",
+        ),
+        ('"$SBATCH" "$@" > /dev/null; kill -9 $$', "ended with code -9"),
+        ("sleep 1000", "gave no answer within 4 s"),
+        ("echo", "said '' instead of a job id"),
+    ],
+    ids=["hangs", "garbage", "silent", "time-out", "killed", "hangs before", "garbage before"],
+)  # fmt: skip
+def test_an_sbatch_whose_answer_is_lost(
+    lab: Lab, on_slurm: SlurmProject, monkeypatch: pytest.MonkeyPatch, script: str, words: str
+) -> None:
+    on_slurm.site(submit_timeout="4s")
+    wrap_sbatch(on_slurm, monkeypatch, script)
+    said = on_slurm.cli("submit")
+    assert said.code == 3
+    assert [words in line for line in said.stderr.splitlines()] == [True]
+    unwrap(on_slurm)
+    on_slurm.submit_all()
+    once_each(on_slurm)
+    until(lambda: len(lab.accounted(on_slurm.root)) == 2)
+
+
+def test_an_sbatch_that_arrives_after_its_ticket_was_voided_starts_nothing(
+    lab: Lab, on_slurm: SlurmProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command is killed, its sbatch lives on and comes through minutes later."""
+    late = 'touch "$ROOT/sent"; until [ -e "$ROOT/go" ]; do sleep 0.1; done; "$SBATCH" "$@"'
+    wrap_sbatch(on_slurm, monkeypatch, late)
+    with on_slurm.started("submit") as command:
+        until((on_slurm.root / "sent").exists)
+        command.kill()
+    unwrap(on_slurm)
+    assert len(on_slurm.open().submit(EXPERIMENT).submitted) == 2
+    (on_slurm.root / "go").touch()
+    until(lambda: len(lab.accounted(on_slurm.root)) == 3)
+    on_slurm.until_over()
+    until(lambda: Counter(s for _, _, s in lab.accounted(on_slurm.root)) == {"COMPLETED": 2, "FAILED": 1})
+    once_each(on_slurm)
+
+
+# (the step after which it dies, how often that was done before)
+STEPS_OF_SUBMIT: list[tuple[str, Any, str, int]] = [
+    ("planned", Workspace, "plan", 1),
+    ("snapshot", submission, "snapshot", 1),
+    ("reserved", Claims, "reserve", 1),
+    ("folder", submission, "write_scripts", 1),
+    ("intent", Ledger, "append", 1),
+    ("accepted", process, "run", 1),
+    ("submitted", SlurmScheduler, "submit", 1),
+    ("recorded", Ledger, "append", 2),
+    ("second reserved", Claims, "reserve", 3),
+    ("second intent", Ledger, "append", 3),
+    ("second accepted", process, "run", 2),
+    ("second submitted", SlurmScheduler, "submit", 2),
+    ("second recorded", Ledger, "append", 4),
+]
+
+
+def test_the_next_command_goes_on_wherever_a_submission_was_killed(lab: Lab, tmp_path: Path) -> None:
+    projects = {}
+    for step, owner, name, times in STEPS_OF_SUBMIT:
+        project = projects[step] = SlurmProject(tmp_path / step.replace(" ", "-"))
+        project.pairs(2)
+
+        def submit(project: Any = project, owner: Any = owner, name: str = name, times: int = times) -> None:
+            die_after(owner, name, times)
+            project.open().submit(EXPERIMENT)
+
+        assert end_of(fork(submit)) == -signal.SIGKILL, step
+        project.open().submit(EXPERIMENT)
+    for project in projects.values():
+        project.submit_all()
+        once_each(project)
+        until(lambda project=project: len(lab.accounted(project.root)) == 4)  # type: ignore[misc]
+
+
+# -- daemons that are down -------------------------------------------------------------------------------
+
+
+STRIKES_BEFORE_THE_SECOND = """
+mkdir "$ROOT/first" 2> /dev/null && exec "$SBATCH" "$@"
+until [ "$(sort -u "$ROOT/trace" | wc -l)" = 2 ]; do sleep 0.1; done
+scancel "$("$SBATCH" --parsable --hold -D / -o /dev/null --wrap true)"  # so that there is something to write
+until [ "$STATE" -nt "$ROOT/trace" ]; do sleep 0.1; done
+kill -"$SIGNAL" "$PID"
+until grep -q "State:.Z" "/proc/$PID/status" || ! kill -0 "$PID"; do sleep 0.1; done 2> /dev/null
+exec "$SBATCH" "$@"
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "crashed"])
+def test_a_controller_that_goes_down_in_the_middle_of_a_submission(
+    lab: Lab, on_slurm: SlurmProject, monkeypatch: pytest.MonkeyPatch, how: int
+) -> None:
+    """Between the first and the second of four `sbatch`. Two runs are under way then, and the controller has
+    written that down (what it has not, a crash takes away: docs/slurm.md); one ends meanwhile.
+
+    ``DDQJOBS_DOWN_S=60 pytest -s tests/slurm/test_site.py -k middle`` keeps it down for a minute.
+    """
+    on_slurm.site(limits={"array_size": 2})
+    on_slurm.pairs(4, WAIT.replace("[ -e", '[ -e "$TRACE.$DDQJOBS_RUN" ] || [ -e'))
+    pid = (lab.folder / "pid" / "slurmctld").read_text().strip()
+    values = f"PID={pid} SIGNAL={int(how)} STATE={lab.folder}/state/job_state\n"
+    wrap_sbatch(on_slurm, monkeypatch, values + STRIKES_BEFORE_THE_SECOND)
+    said = [on_slurm.cli("submit")]
+    unwrap(on_slurm)
+    down_since = time.monotonic()
+    (on_slurm.root / "trace.first.s0").touch()
+    until((on_slurm.results / "runs" / "first.s0" / "product.json").exists)
+    said += [on_slurm.cli(*words) for words in (["cancel", "first.s1", "--yes"], ["submit"], ["status"])]
+    while time.monotonic() - down_since < float(os.environ.get("DDQJOBS_DOWN_S", "0")):
+        said.append(on_slurm.cli("status"))
+    assert lab.up().code == 0
+    print(f"down for {time.monotonic() - down_since:.0f} s")
+    for done in said:
+        print(" ".join(done.argv[3:]), done.code, done.stdout, done.stderr, sep="\n")
+        assert done.code == 3, done
+        assert len(done.stderr.splitlines()) == 1, done
+        assert "Unable to contact slurm controller" in done.stderr
+    (on_slurm.root / "trace.go").touch()
+    assert on_slurm.cli("submit", "--wait").code == 0
+    once_each(on_slurm)
+    until(lambda: Counter(row[1:] for row in lab.accounted(on_slurm.root)) == {
+        ("trivial.first", "COMPLETED"): 4, ("trivial.second", "COMPLETED"): 4
+    })  # fmt: skip
+
+
+def test_without_accounting_the_queue_and_the_evidence_suffice(lab: Lab, on_slurm: SlurmProject) -> None:
+    lab.kill("slurmdbd")
+    on_slurm.pairs(2)
+    assert len(on_slurm.open().submit(EXPERIMENT).submitted) == 4
+    on_slurm.until_over()
+    once_each(on_slurm)
+    assert lab.up().code == 0
+    until(lambda: Counter(s for _, _, s in lab.accounted(on_slurm.root)) == {"COMPLETED": 4})
+
+
+# -- limits ----------------------------------------------------------------------------------------------
+
+
+def test_no_more_jobs_than_the_site_allows_are_in_its_queue(lab: Lab, on_slurm: SlurmProject) -> None:
+    on_slurm.site(limits={"jobs_in_queue": 4, "array_size": 3})
+    on_slurm.tasks({"first": task(seeds=list(range(6)))}, work=WAIT)
+    outcome = on_slurm.open().submit(EXPERIMENT)
+    assert set(outcome.submitted) == {f"first.s{n}" for n in range(4)}
+    assert outcome.left == dict.fromkeys(("first.s4", "first.s5"), "eligible: site limit 4 jobs in queue")
+    assert on_slurm.run("first.s5").status is Status.ELIGIBLE
+    assert on_slurm.run("first.s5").reason == "site limit 4 jobs in queue"
+    assert on_slurm.open().submit(EXPERIMENT).submitted == {}
+    (on_slurm.root / "trace.go").touch()
+    assert on_slurm.cli("submit", "--wait").code == 0
+    once_each(on_slurm)
+
+
+def test_what_feeds_a_full_queue_may_be_killed_and_started_twice(lab: Lab, on_slurm: SlurmProject) -> None:
+    on_slurm.site(limits={"jobs_in_queue": 3})
+    on_slurm.tasks({"first": task(seeds=list(range(12)))}, work=WAIT)
+    in_queue: list[int] = []
+
+    def submitted() -> int:
+        in_queue.append(len(lab.ask("squeue", "-h", "-r", "-t", "PD,R").split("\n")) - 1)
+        return sum(len(r.jobs) for r in on_slurm.records() if isinstance(r, Submitted))
+
+    with on_slurm.started("submit", "--follow") as command:
+        until(lambda: on_slurm.executions().total() == 3)
+        assert submitted() == 3
+        (on_slurm.root / "trace.go").touch()
+        until(lambda: submitted() > 5)
+        assert max(in_queue) == 3
+        command.kill()
+    with on_slurm.started("submit", "--follow") as one, on_slurm.started("submit", "--follow") as other:
+        until(lambda: submitted() == 12)
+        assert (one.wait(120), other.wait(120)) == (0, 0)
+    once_each(on_slurm)
+    jobs = [job for r in on_slurm.records() if isinstance(r, Submitted) for job in r.jobs.values()]
+    assert len(set(jobs)) == 12
+    # Names differ: of the run where it was submitted alone, else of the task; as places became free.
+    until(
+        lambda: (
+            sorted((job, state) for job, _, state in lab.accounted(on_slurm.root))
+            == sorted((job, "COMPLETED") for job in jobs)
+        )
+    )
+
+
+def test_a_preempted_job_starts_again_by_itself(lab: Lab, on_slurm: SlurmProject) -> None:
+    on_slurm.site({"partition": "spot"})
+    on_slurm.tasks({"first": task()}, work=WAIT)
+    job = on_slurm.open().submit(EXPERIMENT).submitted["first"]
+    until(lambda: on_slurm.executions()["first"] == 1)
+    words = ["--parsable", "-p", "gpu", "-N4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 60"]
+    other = lab.ask("sbatch", *words)
+    until(lambda: on_slurm.run("first").state is JobState.QUEUED)
+    assert on_slurm.open().submit(EXPERIMENT).submitted == {}
+    lab.ask("scancel", other.strip())
+    until(lambda: on_slurm.executions()["first"] == 2)
+    (on_slurm.root / "trace.go").touch()
+    plan = on_slurm.until_over()
+    assert (plan["first"].status, plan["first"].attempts) == (Status.DONE, 2)
+    assert {job for job, _, _ in lab.accounted(on_slurm.root)} == {job}
+
+
+# Of ``first`` alone, as STEPS: one epoch, then it waits to be asked to stop; the next attempt does the other.
+INTERRUPTED = f'if [ "$DDQJOBS_RUN" = second ]; then {WORK}; else {STEPS}; fi'
+
+
+def test_a_job_that_preemption_cancels_is_submitted_again(lab: Lab, on_slurm: SlurmProject) -> None:
+    """PreemptMode=CANCEL: the job and what depends on it are gone, whatever `--requeue` says."""
+    lab.ask("scontrol", "update", "PartitionName=spot", "PreemptMode=CANCEL")
+    try:
+        on_slurm.site({"partition": "spot"})
+        tasks = {"first": task(), "second": task(inputs={"b": "first.out"})}
+        on_slurm.tasks(tasks, work=INTERRUPTED)
+        with on_slurm.started("submit", "--wait") as command:
+            until(lambda: on_slurm.executions()["first"] == 1)
+            words = ["--parsable", "-p", "gpu", "-N4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 60"]
+            other = lab.ask("sbatch", *words).strip()
+            until(lambda: sum(isinstance(r, Submitted) for r in on_slurm.records()) == 4)
+            lab.ask("scancel", other)
+            assert command.wait(60) == 0
+    finally:
+        lab.ask("scontrol", "update", "PartitionName=spot", "PreemptMode=REQUEUE")
+    assert on_slurm.executions() == {"first": 2, "second": 1}
+    said = json.loads((on_slurm.results / "runs" / "first" / "attempts" / "1" / "exit.json").read_text())
+    assert (said["failure"], said["note"], said["again"]) == ("preempted", "stopped by TERM", True)
+    failures = [(r.run, r.failure) for r in on_slurm.records() if isinstance(r, Finished) and r.failure]
+    assert ("first", FailureClass.PREEMPTED) in failures
+    until(lambda: ("trivial.first", "PREEMPTED") in [row[1:] for row in lab.accounted(on_slurm.root)])
+
+
+def test_a_job_that_may_not_be_requeued_leaves_word_and_is_submitted_again(
+    lab: Lab, on_slurm: SlurmProject
+) -> None:
+    on_slurm.site({"extra": ["--no-requeue"]}, warning="55s")
+    on_slurm.tasks({"first": task(resources={"time": "1m"})}, work=STEPS)
+    job = on_slurm.open().submit(EXPERIMENT).submitted["first"]
+    first = on_slurm.until_over()["first"]
+    assert (first.status, first.failure) == (Status.ELIGIBLE, FailureClass.TIMEOUT)
+    assert first.reason == "retry 1 of 10 after timeout: stopped; could not be requeued"
+    plan = on_slurm.submit_all()
+    assert (plan["first"].status, plan["first"].attempts) == (Status.DONE, 2)
+    assert on_slurm.executions() == {"first": 2}
+    assert job in {j for j, _, _ in lab.accounted(on_slurm.root)}
+    until(lambda: len(lab.accounted(on_slurm.root)) == 2)
+
+
+def test_held_jobs_wait_until_they_are_released(lab: Lab, on_slurm: SlurmProject) -> None:
+    """A part of an array is; what runs, runs on."""
+    on_slurm.tasks({"run": task(), "wait": task(seeds=[1, 2, 3], inputs={"b": "run.out"})}, work=WAIT)
+    jobs = on_slurm.open().submit(EXPERIMENT).submitted
+    until(lambda: on_slurm.executions()["run"] == 1)
+    said = on_slurm.cli("hold", "run", "wait.s1", "wait.s2", "--json")
+    assert said.code == 0, said
+    answer = json.loads(said.stdout)
+    assert answer["held"] == ["wait.s1", "wait.s2"]
+    assert list(answer["left"]) == ["run"]
+    (on_slurm.root / "trace.go").touch()
+    until(lambda: on_slurm.run("wait.s3").status is Status.DONE)
+    plan = {p.run.name: p for p in on_slurm.plan().runs}
+    assert {n: plan[n].state for n in ("wait.s1", "wait.s2")} == dict.fromkeys(
+        ("wait.s1", "wait.s2"), JobState.HELD
+    )
+    assert "`ddqjobs release` lets it start" in plan["wait.s1"].reason
+    assert on_slurm.executions() == {"run": 1, "wait.s3": 1}
+    reasons = lab.ask("squeue", "-h", "-r", "-t", "PD", "-o", "%i %r").splitlines()
+    assert sorted(reasons) == sorted(f"{jobs[n]} JobHeldUser" for n in ("wait.s1", "wait.s2"))
+    assert json.loads(on_slurm.cli("release", "wait.s2", "--json").stdout)["released"] == ["wait.s2"]
+    until(lambda: on_slurm.run("wait.s2").status is Status.DONE)
+    assert on_slurm.run("wait.s1").state is JobState.HELD
+    assert on_slurm.cli("release").stdout == "released 1 run\n"
+    on_slurm.until_over()
+    once_each(on_slurm)
+
+
+# What a task does to fail (after its line in the trace), its class, and what its reason says.
+FAILS: dict[str, tuple[str, FailureClass, str]] = {
+    "gpu-memory": (
+        "echo 'torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB.' >&2; exit 1",
+        FailureClass.OUT_OF_MEMORY,
+        "GPU memory: exit 1: torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB.",
+    ),
+    "host-memory": (
+        f"{sys.executable} -c 'print(len(b\"x\" * (1 << 30)))'",
+        FailureClass.OUT_OF_MEMORY,
+        "Slurm says OUT_OF_MEMORY",
+    ),
+    "module": (
+        f"{sys.executable} -c 'import no_such_module'",
+        FailureClass.ENVIRONMENT,
+        "exit 1: ModuleNotFoundError: No module named 'no_such_module'",
+    ),
+    "file": ("cat /no/such/file", FailureClass.DATA, "exit 1: cat: /no/such/file: No such file or directory"),
+    "nan": (
+        f"{sys.executable} -c 'raise FloatingPointError(\"loss is NaN\")'",
+        FailureClass.DIVERGED,
+        "exit 1: FloatingPointError: loss is NaN",
+    ),
+    "wrong": ("echo no idea; exit 3", FailureClass.CODE, "exit 3: no idea"),
+    "nothing": ("exit 0", FailureClass.NO_PRODUCT, "it exited 0 without leaving its product"),
+    "stuck": (
+        "exec sleep 600",
+        FailureClass.HANG,
+        "no new log line and no progress for 3 s; all 2 retries are used up",
+    ),
+    "stuck-once": (
+        'if [ "$DDQJOBS_ATTEMPT" = 1 ]; then exec sleep 600; fi; echo done > "$DDQJOBS_WORK_DIR/out.txt"',
+        FailureClass.HANG,
+        "",
+    ),
+}
+
+
+def test_every_failure_ends_in_its_class_and_is_retried_as_often_as_that_allows(
+    lab: Lab, on_slurm: SlurmProject
+) -> None:
+    on_slurm.site(hang="3s")
+    limited = "task/cgroup" in lab.configuration.read_text()  # else no node of the lab knows of memory
+    fails = {name: what for name, what in FAILS.items() if limited or name != "host-memory"}
+    tasks = {
+        name: task(
+            command=["sh", "-c", f'echo "$DDQJOBS_RUN" >> "$TRACE"; {work}'], resources={"memory": "300MB"}
+        )
+        for name, (work, _, _) in fails.items()
+    }
+    on_slurm.tasks(tasks)
+    assert on_slurm.cli("submit", "--wait").code == 1
+    plan = {p.run.name: p for p in on_slurm.plan().runs}
+    failed = {name: what for name, what in fails.items() if name != "stuck-once"}
+    assert {name: p.failure for name, p in plan.items()} == {
+        **{name: failure for name, (_, failure, _) in failed.items()},
+        "stuck-once": None,
+    }
+    # squeue says why once more, sacct does not.
+    assert {name: plan[name].reason.removesuffix(" (OutOfMemory)") for name in failed} == {
+        name: f"{failure.value}: {words}" for name, (_, failure, words) in failed.items()
+    }
+    assert plan["stuck-once"].status is Status.DONE
+    assert on_slurm.executions() == {**dict.fromkeys(fails, 1), "stuck": 3, "stuck-once": 2}
+    hung = [r.run for r in on_slurm.records() if isinstance(r, Finished) and r.failure is FailureClass.HANG]
+    assert Counter(hung) == {"stuck": 3, "stuck-once": 1}
+
+
+# -- real trainings --------------------------------------------------------------------------------------
+
+
+def losses(project: Project, run: str, experiment: str = "nano") -> list[tuple[int, int, float]]:
+    """(epoch, iteration, loss) of a training's whole curve, as its last attempt tells it."""
+    folder = project.workspace(experiment).run_dir(run) / "attempts"
+    last = max(folder.iterdir(), key=lambda path: int(path.name))
+    curve: dict[tuple[int, int], float] = {}
+    for log in sorted(last.glob("work_dir/*/vis_data/scalars.json")):
+        for row in map(json.loads, log.read_text().splitlines()):
+            if "loss" in row:
+                curve[row["epoch"], row["iter"]] = row["loss"]
+    return [(*key, loss) for key, loss in sorted(curve.items())]
+
+
+def a_project(root: Path, name: str, experiment: str) -> Project:
+    """A project with one experiment, for real trainings on the cluster."""
+    (root / "experiments").mkdir(parents=True)
+    (root / "experiments" / f"{name}.yaml").write_text(experiment)
+    site = {"base": "slurm", "environments": str(ROOT / ".environments"), "grace": "2s"}
+    (root / "templates" / "slurm").mkdir(parents=True)
+    (root / "templates" / "slurm" / "site.yaml").write_text(json.dumps(site))
+    return open_project(root)
+
+
+@pytest.mark.training
+def test_real_trainings_on_slurm_equal_those_on_the_local_site(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of nano, with a training that is requeued in its second epoch: the same AP and the same losses."""
+    made = {}
+    for site in ("slurm", "local"):
+        root = tmp_path / site
+        (root / "experiments").mkdir(parents=True)
+        folder = root / "templates" / site
+        folder.mkdir(parents=True)
+        declared = {
+            "name": site,
+            "scheduler": site,
+            "environments": str(ROOT / ".environments"),
+            "grace": "2s",
+        }
+        (folder / "site.yaml").write_text(json.dumps(declared))
+        monkeypatch.setenv("DDQJOBS_SITE", site)
+        project = made[site] = open_project(root)
+        jobs = project.submit("nano").submitted
+        assert len(jobs) == 15
+        if site == "slurm":
+            run_dir = project.workspace("nano").run_dir("p4-train.ddq-detr-r18")
+            until((run_dir / "attempts" / "1" / "work_dir" / "epoch_1.pth").exists)
+            lab.ask("scontrol", "requeue", jobs["p4-train.ddq-detr-r18"])
+        plan = project.wait("nano", Filters(), SubmitOptions())
+        assert {p.run.name: p.reason for p in plan.runs if p.status is not Status.DONE} == {}
+        if site == "slurm":
+            assert [p.attempts for p in plan.runs if p.run.name == "p4-train.ddq-detr-r18"] == [2]
+    on_slurm, local = (made[site].products("nano") for site in ("slurm", "local"))
+    assert {name: p.metrics for name, p in on_slurm.items()} == {name: p.metrics for name, p in local.items()}
+    for run in ("release.s2023", "p3-train.ddq-detr-r18", "p4-train.ddq-detr-r18"):
+        curve = losses(made["slurm"], run)
+        assert len(curve) == 8
+        assert curve == losses(made["local"], run)
+
+
+def test_jobs_that_the_controller_has_forgotten_are_found_in_accounting(
+    lab: Lab, on_slurm: SlurmProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nothing may depend on them: Slurm would take them for jobs that ended well (trap 1)."""
+    monkeypatch.setenv("MIN_JOB_AGE", "2")
+    lab.kill("slurmctld", signal.SIGTERM)
+    assert lab.up().code == 0
+    work = '[ "$DDQJOBS_RUN" != first.s1 ] || exit 1; ' + WORK
+    on_slurm.tasks({"first": task(seeds=[0, 1, 2])}, work=work)
+    jobs = on_slurm.open().submit(EXPERIMENT).submitted
+    until(lambda: not lab.ask("squeue", "--noheader", "--states=all"))
+    scheduler = SlurmScheduler("lab")
+    seen = scheduler.query([*jobs.values(), "99999", "nonsense"])
+    assert [seen[job].detail for job in jobs.values()] == [
+        "Slurm says COMPLETED",
+        "Slurm says FAILED, exit 1:0",
+        "Slurm says COMPLETED",
+    ]
+    assert seen["99999"].state is seen["nonsense"].state is JobState.UNKNOWN
+    token = next(r.token for r in on_slurm.records() if isinstance(r, Submitted))
+    until(lambda: scheduler.find(token) == dict(enumerate(jobs.values())))
+    assert scheduler.find(token[:-1]) is None
+    waits = Element(index=0, run="r", after=(jobs["first.s1"],))
+    made = Submission(
+        token="t", name="n", folder=str(on_slurm.root), resources=Resources(), elements=(waits,)
+    )
+    with pytest.raises(DependencyGoneError, match="has left the queue"):
+        scheduler.submit(made)
+    assert {name: p.status.value for name, p in on_slurm.until_over().items()} == {
+        "first.s0": "done",
+        "first.s1": "failed",
+        "first.s2": "done",
+    }
+    monkeypatch.delenv("MIN_JOB_AGE")
+    lab.kill("slurmctld", signal.SIGTERM)
+    assert lab.up().code == 0  # with the usual configuration
+
+
+def test_a_submission_is_found_by_its_name_where_accounting_keeps_no_comments(
+    lab: Lab, on_slurm: SlurmProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command dies before it hears of its jobs, and they leave the queue before anybody asks."""
+    monkeypatch.setenv("MIN_JOB_AGE", "2")
+    monkeypatch.setenv("STORE_FLAGS", "job_script")
+    lab.kill("slurmctld", signal.SIGTERM)
+    assert lab.up().code == 0
+    on_slurm.tasks({"first": task(seeds=[0, 1])})
+
+    def submit() -> None:
+        die_after(SlurmScheduler, "submit", 1)
+        on_slurm.open().submit(EXPERIMENT)
+
+    assert end_of(fork(submit)) == -signal.SIGKILL
+    until(lambda: lab.accounted(on_slurm.root) and not lab.ask("squeue", "--noheader", "--states=all"))
+    jobs = [job for job, name, _ in lab.accounted(on_slurm.root) if name == "trivial.first"]
+    asked = ["sacct", "-X", "-P", "-n", f"--jobs={','.join(jobs)}", "--format=Comment,JobName"]
+    token = next(r.token for r in on_slurm.records() if isinstance(r, Intent))
+    assert lab.ask(*asked).splitlines() == [f"|trivial.first.{token}"] * 2
+    assert SlurmScheduler("lab").find(token) == dict(enumerate(jobs))
+    assert on_slurm.open().submit(EXPERIMENT).submitted == {}
+    once_each(on_slurm)
+    assert [r.jobs for r in on_slurm.records() if isinstance(r, Submitted)] == [
+        {str(i): job for i, job in enumerate(jobs)}
+    ]
+    monkeypatch.delenv("MIN_JOB_AGE")
+    monkeypatch.delenv("STORE_FLAGS")
+    lab.kill("slurmctld", signal.SIGTERM)
+    assert lab.up().code == 0  # with the usual configuration
+
+
+def test_a_node_where_two_runs_were_lost_is_avoided(lab: Lab, on_slurm: SlurmProject) -> None:
+    bad = lab.node(1)
+    broken = 'echo "CUDA error: uncorrectable ECC error encountered"; exit 1'
+    lost = task(command=["bash", "-c", broken])
+    on_slurm.tasks({"first": lost, "second": lost, "third": task()})
+    on_slurm.site({"nodelist": bad})
+    on_slurm.open().submit(EXPERIMENT, Filters(runs=("first", "second")))
+    until(lambda: on_slurm.statuses()[Status.ACTIVE] == 0)
+    assert "node: exit 1: CUDA error: uncorrectable ECC" in on_slurm.run("first").reason
+    on_slurm.site()
+    said: list[str] = []
+    on_slurm.open().submit(EXPERIMENT, Filters(runs=("third",)), say=said.append)
+    assert said[0] == f"warning: node {bad} is avoided: first, second failed there"
+    assert on_slurm.until_over()["third"].status is Status.DONE
+    assert on_slurm.run("third").node not in ("", bad)
+
+
+# DDQJOBS_TRAIN=mini: the miniature with its own images (docs/slurm.md: how long, and what came out).
+TRAINED = os.environ.get("DDQJOBS_TRAIN") or "nano"
+NANO_DATA = """  data:
+    command: ["{python}", -m, ddqjobs.detect.prepare, dataset, --out, "{work_dir}/data", --images-train, "32",
+              --images-val, "4", --size, 96x64, --classes, "3", --seed, "1"]
+"""
+PROCESSES = (
+    f"""
+name: processes
+base: {TRAINED}
+codes:
+  mmdet-3.3: {{launcher: torchrun}}
+tasks:
+{NANO_DATA if TRAINED == "nano" else ""}"""
+    + """
+  together:
+    kind: train
+    implementation: new
+    command: ["{python}", -m, ddqjobs.detect.train, "{config}", --work-dir, "{work_dir}", "{options}"]
+    inputs: {init: initial.init, data: data.data}
+    resources: {nodes: 1, gpus: 4}
+  apart:
+    kind: train
+    implementation: new
+    command: ["{python}", -m, ddqjobs.detect.train, "{config}", --work-dir, "{work_dir}", "{options}"]
+    inputs: {init: initial.init, data: data.data}
+    resources: {nodes: 2, gpus: 2}
+"""
+)
+
+
+DIVERGES = """
+name: diverges
+base: nano
+tasks:
+  p4-train: {options: {optim_wrapper.optimizer.lr: 1.0e+30, optim_wrapper.clip_grad: null}}
+"""
+
+
+@pytest.mark.training
+def test_a_training_whose_loss_is_no_number_ends_as_diverged_and_is_not_retried(
+    lab: Lab, tmp_path: Path
+) -> None:
+    project = a_project(tmp_path / "project", "diverges", DIVERGES)
+    plan = project.wait("diverges", Filters(tasks=("p4-train",)), SubmitOptions(upstream=True))
+    (run,) = (p for p in plan.runs if p.run.task == "p4-train")
+    assert (run.status, run.failure, run.submissions) == (Status.FAILED, FailureClass.DIVERGED, 1), run.reason
+    # The matching of queries and objects is the first to notice, before there is a loss.
+    assert run.reason == "diverged: exit 1: ValueError: matrix contains invalid numeric entries"
+
+
+@pytest.mark.training
+def test_two_nodes_with_two_processes_train_as_one_node_with_four(lab: Lab, tmp_path: Path) -> None:
+    project = a_project(tmp_path / "project", "processes", PROCESSES)
+    named = Filters(tasks=("together", "apart"))
+    plan = project.wait("processes", named, SubmitOptions(upstream=True))
+    assert {p.run.name: p.reason for p in plan.runs if p.status is not Status.DONE} == {}
+    nodes = {p.run.task: p.node for p in plan.runs}
+    assert len(lab.ask("scontrol", "show", "hostnames", nodes["apart"]).split()) == 2
+    assert len(lab.ask("scontrol", "show", "hostnames", nodes["together"]).split()) == 1
+    run = "apart.ddq-detr-r18"
+    curve = losses(project, run, "processes")
+    # 32 images, 4 processes with 2 images each, 2 epochs; or 64, 4 with 4 each, 14 epochs.
+    assert len(curve) == (8 if TRAINED == "nano" else 56)
+    assert curve == losses(project, "together.ddq-detr-r18", "processes")
+    apart, together = (
+        project.products("processes")[f"{name}.ddq-detr-r18"] for name in ("apart", "together")
+    )
+    assert apart.metrics == together.metrics
+    print(curve[0], curve[-1], apart.metrics, *(p.report for p in (apart, together)))
+    log = project.log(project.plan("processes"), run).read_text()
+    assert "GPU number: 4" in log  # mmengine's word for processes

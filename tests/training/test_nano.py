@@ -1,0 +1,147 @@
+"""The miniature of the miniature, really trained and tested through the command line on the local site."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ddqjobs.base import process
+from ddqjobs.detect.job import progress
+from ddqjobs.project import Project, one_run, open_project
+from ddqjobs.spec.model import JobState, Status
+from tests.support.paths import ROOT
+from tests.support.trivial import until
+
+TRAIN = "p3-train.ddq-detr-r18"
+TWIN = "p4-train.ddq-detr-r18"
+pytestmark = pytest.mark.training
+
+
+def ddqjobs(project: Path, *words: str) -> process.Completed:
+    """A command line in the project, to its end."""
+    return process.run([sys.executable, "-m", "ddqjobs", *words], timeout=1200, cwd=project)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A project outside of the checkout that uses the checkout's built environments."""
+    folder = tmp_path_factory.mktemp("nano project")
+    site = folder / "templates" / "local"
+    site.mkdir(parents=True)
+    declared = {
+        "name": "local",
+        "scheduler": "local",
+        "grace": "2s",
+        "environments": str(ROOT / ".environments"),
+    }
+    (site / "site.yaml").write_text(json.dumps(declared))
+    (folder / "experiments").mkdir()
+    (folder / "experiments" / "mine.yaml").write_text("base: nano\nname: mine\n")
+    yield folder
+    ddqjobs(folder, "cancel", "mine", "--yes")
+
+
+def iterations(work_dir: Path) -> int:
+    """How many are done."""
+    stretch = progress.read(work_dir)
+    return stretch.end if stretch else 0
+
+
+@pytest.fixture(scope="module")
+def disturbed(project: Path) -> Project:
+    """The whole matrix, done, although one training was requeued in the middle of its first epoch."""
+    opened = open_project(project)
+    submitted = ddqjobs(project, "submit", "mine")
+    assert submitted.code == 0, submitted.stderr
+    work = project / "results" / "mine" / "runs" / TRAIN / "attempts" / "1" / "work_dir"
+    until(lambda: iterations(work) > 0 or (work.parent / "exit.json").exists(), 600)
+    planned = one_run(opened.plan("mine"), TRAIN)
+    scheduler = opened.workspace("mine").scheduler("local")
+    if planned.state is JobState.RUNNING:
+        scheduler.requeue(planned.job)  # type: ignore[attr-defined]  # the local site's own
+    waited = ddqjobs(project, "submit", "mine", "--wait")
+    assert waited.code == 0, waited.stdout + waited.stderr
+    return open_project(project)
+
+
+def test_every_run_of_the_four_phases_is_done(disturbed: Project) -> None:
+    plan = disturbed.plan("mine")
+    assert {p.status for p in plan.runs} == {Status.DONE}
+    assert {p.run.phase for p in plan.runs} == {"", "1", "2", "3", "4"}
+
+
+def test_a_requeued_training_goes_on_and_ends_as_if_nothing_had_happened(disturbed: Project) -> None:
+    runs = disturbed.root / "results" / "mine" / "runs"
+    assert len(disturbed.attempts(disturbed.plan("mine"), TRAIN)) == 2
+    stretches = [progress.read(runs / TRAIN / "attempts" / n / "work_dir") for n in "12"]
+    assert stretches[0] is not None
+    assert stretches[1] is not None
+    assert 0 < stretches[0].end == stretches[1].start < 8
+    report = disturbed.products("mine")[TRAIN].report
+    assert (report["attempts"], report["repeated_iterations"]) == (2, 0)
+    assert disturbed.products("mine")[TWIN].report["attempts"] == 1
+    assert not list(runs.glob("*/attempts/*/work_dir/resume_*.pth"))  # of use no more
+    align = json.loads((runs / "p4-align.ddq-detr-r18" / "product.json").read_text())
+    assert align["metrics"]["first_difference"] is None
+    assert align["metrics"]["iterations"] == 8
+    assert align["report"]["bit_equal"] is True
+
+
+def test_the_same_weights_predict_the_same_in_both_codes(disturbed: Project) -> None:
+    product = disturbed.products("mine")["p2-align.ddq-detr-r18"]
+    assert product.metrics["box"] == 0
+    assert product.metrics["score"] == 0
+    assert product.metrics["unmatched"] == 0
+    assert product.metrics["ap"] == 0
+
+
+def test_every_module_of_both_codes_says_the_same(disturbed: Project) -> None:
+    product = disturbed.products("mine")["p2-modules.ddq-detr-r18"]
+    assert product.metrics["module"] == 0
+    assert product.metrics["left_over"] == 0
+    assert (product.metrics["modules"] or 0) > 150
+    assert product.report["bit_equal"] is True
+    dump = disturbed.root / "results/mine/runs/p2-capture-new.ddq-detr-r18/artifacts/dump"
+    assert dump.stat().st_size < 50e6
+
+
+def test_the_report_checks_and_says_reproduced(disturbed: Project) -> None:
+    done = ddqjobs(disturbed.root, "report", "mine", "--check")
+    assert done.code == 0, done.stdout + done.stderr
+    assert "15 of 15 required runs done" in done.stdout
+
+
+def test_the_same_command_twice_submits_nothing_twice(disturbed: Project) -> None:
+    again = ddqjobs(disturbed.root, "submit", "mine", "--json")
+    assert json.loads(again.stdout)["submitted"] == {}
+
+
+def test_results_are_a_data_frame_in_three_lines(disturbed: Project) -> None:
+    table = disturbed.results("mine")
+    assert set(table["status"]) == {"done"}
+    assert table.set_index("run").loc[TWIN, "AP"] == table.set_index("run").loc[TRAIN, "AP"]
+
+
+def test_a_changed_configuration_makes_what_it_decides_stale(disturbed: Project) -> None:
+    configs = disturbed.root / "experiments" / "configs" / "nano"
+    configs.mkdir(parents=True)
+    shipped = (ROOT / "experiments" / "configs" / "nano" / "ddq-detr_r18_shapes.py").read_text()
+    (configs / "ddq-detr_r18_shapes.py").write_text(shipped + "\n# changed\n")
+    try:
+        plan = open_project(disturbed.root).plan("mine")
+        assert one_run(plan, "data").stale == ""
+        assert one_run(plan, TRAIN).stale.startswith("stale: config and upstream changed")
+        assert one_run(plan, TRAIN).status is Status.DONE
+        # Run again on demand, from its beginning: not one checkpoint of the other configuration is used.
+        before = disturbed.products("mine")[TRAIN].sha256["checkpoint"]
+        slower = "\noptim_wrapper = dict(optimizer=dict(lr=0.0001))\n"
+        (configs / "ddq-detr_r18_shapes.py").write_text(shipped + slower)
+        again = ddqjobs(disturbed.root, "submit", "mine", TRAIN, "--stale", "--wait")
+        assert again.code == 0, again.stdout + again.stderr
+        assert open_project(disturbed.root).products("mine")[TRAIN].sha256["checkpoint"] != before
+    finally:
+        (configs / "ddq-detr_r18_shapes.py").unlink()

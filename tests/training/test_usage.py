@@ -1,0 +1,77 @@
+"""What a real training logs of its GPUs. There is none here: two are counted for it, half busy. Needs the
+environment mini-new."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("mmcv")
+
+from ddqjobs.detect.job import costs, logs
+from tests.support.paths import ROOT
+
+CONFIG = ROOT / "experiments" / "configs" / "nano" / "ddq-detr_r18_shapes.py"
+DATASET = ["--images-train", "8", "--images-val", "2", "--size", "96x64", "--classes", "3"]
+COUNTED = """
+_base_ = {base!r}
+custom_imports = dict(imports=['counted'], allow_failed_imports=False)
+custom_hooks = [dict(type='Counted')]
+"""
+HOOK = """
+from mmengine.registry import HOOKS
+from ddqjobs.detect.hooks import usage
+
+usage.SAMPLE_S = 0.0
+
+@HOOKS.register_module(force=True)
+class Counted(usage.UsageHook):
+    def before_train(self, runner):
+        if runner.iter == 0:
+            runner.message_hub.update_scalar("train/gpu_hours", 99.0)  # of no checkpoint: does not count
+        self.start(runner, 2, lambda: 0.5)
+"""
+
+
+def run(folder: Path, *words: object) -> None:
+    variables = {"PYTHONPATH": f"{ROOT}{os.pathsep}{folder}", "DDQJOBS_INPUT_DATA": str(folder / "data")}
+    argv = [sys.executable, "-m", *map(str, words)]
+    subprocess.run(argv, env={**os.environ, "OMP_NUM_THREADS": "1", **variables}, check=True)
+
+
+@pytest.mark.training
+def test_lines_of_a_training_say_what_its_gpus_do(tmp_path: Path) -> None:
+    (tmp_path / "counted.py").write_text(HOOK)
+    config = tmp_path / "config.py"
+    config.write_text(COUNTED.format(base=str(CONFIG)))
+    run(tmp_path, "ddqjobs.detect.prepare", "dataset", "--out", tmp_path / "data", *DATASET)
+    run(tmp_path, "ddqjobs.detect.train", config, "--work-dir", tmp_path / "w")
+
+    rows = [row.values for row in logs.read(tmp_path / "w").train]
+    hours = [row["gpu_hours"] for row in rows]
+    assert {row["gpu_busy"] for row in rows} == {0.5}
+    assert hours == sorted(hours)
+    assert hours[-1] * 3600 >= 2 * sum(row["time"] for row in rows[1:])  # two GPUs, validations too
+    assert hours[-1] < 1
+    assert rows[0]["gpu_hours_to_come"] > rows[-1]["gpu_hours_to_come"] == 0.0
+    found = logs.progress(tmp_path / "w")
+    assert (found.gpu_busy, found.gpu_hours_to_come) == (0.5, 0.0)
+    taken = costs.of(logs.read(tmp_path / "w"))
+    assert (taken["gpu_busy"], taken["peak_memory_mb"]) == (0.5, None)
+    assert taken["gpu_hours"] == float(f"{hours[-1]:.4g}")
+
+
+@pytest.mark.training
+def test_without_a_gpu_nothing_is_claimed(tmp_path: Path) -> None:
+    run(tmp_path, "ddqjobs.detect.prepare", "dataset", "--out", tmp_path / "data", *DATASET)
+    run(tmp_path, "ddqjobs.detect.train", CONFIG, "--work-dir", tmp_path / "w")
+    log = logs.read(tmp_path / "w")
+    assert not [key for row in log.train for key in row.values if key.startswith("gpu_")]
+    taken = costs.of(log)
+    assert taken["seconds_per_iteration"]
+    assert (taken["gpu_busy"], taken["gpu_hours"]) == (None, None)

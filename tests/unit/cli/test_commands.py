@@ -1,0 +1,737 @@
+"""The command line as a user meets it: what it prints and where, its exit codes, its documents."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import ddqjobs as package
+from tests.support.cli import TINY, Place, Ran, Terminal, ddqjobs, environment, finish, interrupt, opened
+from tests.support.trivial import until
+
+FACTS = {
+    "run", "phase", "task", "kind", "model", "implementation", "variant", "seed", "deterministic", "optional",
+    "status", "reason", "failure", "stale", "job", "state", "node", "attempts", "notes", "needs", "digest",
+}  # fmt: skip
+ENDS = ("done", "failed")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with opened(tmp_path / "project") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A project whose required runs are done and whose optional one failed. Nobody submits here again."""
+    with opened(tmp_path_factory.mktemp("finished") / "project") as made:
+        assert made.invoke("submit", "--wait").code == 0
+        assert made.invoke("submit", "tiny", "broken.m1", "--wait").code == 1
+        yield made
+
+
+def refused(ran: Ran, *words: str, code: int = 2) -> None:
+    """It ended with one clear message on stderr and nothing on stdout."""
+    assert (ran.code, ran.out) == (code, ""), ran
+    for word in words:
+        assert word in ran.err
+    assert "Traceback" not in ran.err
+
+
+# -- setting up ---------------------------------------------------------------------------------------------
+
+
+def test_init_makes_a_project_that_plans(tmp_path: Path) -> None:
+    made = tmp_path / "my project"
+    first = subprocess.run(ddqjobs("init", str(made)), env=environment(), capture_output=True, text=True)
+    assert first.returncode == 0
+    assert f"next: cd '{made}' && ddqjobs plan" in first.stdout
+    plan = subprocess.run(ddqjobs("plan"), cwd=made, env=environment(), capture_output=True, text=True)
+    assert plan.returncode == 0
+    assert "my-mini on local: 15 runs: 2 eligible, 13 waiting" in plan.stdout
+
+
+def test_init_twice_changes_nothing(place: Place) -> None:
+    again = place.root / "again"
+    words = ddqjobs("init", str(again))
+    subprocess.run(words, env=environment(), check=True, stdout=subprocess.DEVNULL)
+    (again / "README.md").write_text("mine\n")
+    second = subprocess.run(words, env=environment(), capture_output=True, text=True)
+    assert second.stdout == f"a project is there already: cd {again} && ddqjobs plan\n"
+    assert (again / "README.md").read_text() == "mine\n"
+
+
+def test_init_where_a_file_is_says_so(place: Place) -> None:
+    ran = place.call("init", "experiments/tiny.yaml")
+    refused(ran, "experiments/tiny.yaml", "Not a directory")
+
+
+def test_init_without_a_name_makes_nothing(tmp_path: Path) -> None:
+    def init(word: str) -> subprocess.CompletedProcess[str]:
+        argv = ddqjobs("init", word)
+        return subprocess.run(argv, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+
+    ran = init("")
+    refused(Ran(ran.returncode, ran.stdout, ran.stderr), "the folder's name is empty")
+    assert list(tmp_path.iterdir()) == []
+    assert init(".").returncode == 0
+    assert (tmp_path / "experiments" / "my-mini.yaml").is_file()
+
+
+@pytest.mark.parametrize("kind", ["experiment", "site", "environment"])
+def test_schema_is_a_json_schema_that_knows_every_key_of_the_shipped_files(kind: str) -> None:
+    from ddqjobs.spec.nodes import Node, read
+    from ddqjobs.spec.shipped import shipped_root
+
+    ran = subprocess.run(ddqjobs("schema", kind), env=environment(), capture_output=True, text=True)
+    schema = json.loads(ran.stdout)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    pattern = {
+        "experiment": "experiments/*.yaml",
+        "site": "templates/*/site.yaml",
+        "environment": "envs/*/env.yaml",
+    }
+
+    def check(node: Node, part: dict[str, object], where: str) -> None:
+        """Walks a file along the schema: an unknown key has no schema to go on with."""
+        while "$ref" in part:
+            part = schema["$defs"][str(part["$ref"]).rpartition("/")[2]]
+        options = part.get("anyOf")
+        if isinstance(options, list) and "properties" not in part:
+            wanted = {"dict": "object", "list": "array"}.get(type(node.value).__name__, "")
+            fitting = [o for o in options if "$ref" in o or o.get("type") == wanted]
+            if fitting and wanted:
+                check(node, fitting[0], where)
+            return
+        if isinstance(node.value, dict):
+            properties, more = part.get("properties", {}), part.get("additionalProperties")
+            assert isinstance(properties, dict)
+            for key, below in node.value.items():
+                assert key in properties or isinstance(more, dict), f"{where}.{key}"
+                if below.value is not None:
+                    check(below, properties.get(key, more), f"{where}.{key}")
+        elif isinstance(node.value, list):
+            items = part["items"]
+            assert isinstance(items, dict)
+            for i, below in enumerate(node.value):
+                check(below, items, f"{where}[{i}]")
+        else:
+            assert part.get("type") not in ("object", "array"), where
+
+    files = sorted(shipped_root().glob(pattern[kind]))
+    assert files
+    for path in files:
+        tree, problems = read(path.read_text(), path.name)
+        assert not problems
+        check(tree, schema, path.name)
+
+
+def test_env_list_tells_which_are_ready(place: Place) -> None:
+    ran = place.invoke("env", "list")
+    assert ran.code == 0
+    assert re.search(r"^mini-legacy +missing +it is not built ", ran.out, re.MULTILINE)
+    document = place.invoke("env", "list", "--json").json
+    assert (document["version"], document["kind"]) == (1, "environments")
+    assert set(document["environments"]["mini-new"]) == {"state", "ready", "reason", "path"}
+
+
+@pytest.mark.parametrize("command", ["build", "verify", "lock"])
+def test_an_unknown_environment_is_refused_with_the_nearest_name(place: Place, command: str) -> None:
+    refused(
+        place.invoke("env", command, "mini-nev"), "unknown environment 'mini-nev'; did you mean 'mini-new'?"
+    )
+
+
+def test_version() -> None:
+    ran = subprocess.run(ddqjobs("--version"), env=environment(), capture_output=True, text=True)
+    assert ran.stdout == f"ddqjobs {package.__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["", "plan", "submit", "env", "report"])
+def test_help_is_there_for_every_command(place: Place, command: str) -> None:
+    ran = place.call(*filter(None, [command]), "--help")
+    assert ran.code == 0
+    assert "Usage:" in ran.out
+
+
+def test_help_documents_the_exit_codes(place: Place) -> None:
+    text = " ".join(place.call("--help").out.split())
+    for words in ("0 all well", "1 a run failed", "2 bad input", "3 the scheduler", "130 Ctrl-C"):
+        assert words in text
+
+
+def test_completion_offers_experiments_and_runs(place: Place) -> None:
+    variables = {"_DDQJOBS_COMPLETE": "complete_bash", "COMP_WORDS": "ddqjobs plan ", "COMP_CWORD": "2"}
+    code = "from ddqjobs.cli.main import app; app(prog_name='ddqjobs')"
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=place.root,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+    )
+    assert {"tiny", "mini", "first", "second.m1"} <= set(ran.stdout.split())
+
+
+# -- naming experiments and runs ----------------------------------------------------------------------------
+
+
+def test_left_out_the_experiment_is_the_project_s_only_one(place: Place) -> None:
+    assert place.invoke("plan").out == place.invoke("plan", "tiny").out
+    assert "first" in place.invoke("plan", "first").out
+
+
+def test_left_out_among_several_the_error_lists_them(place: Place) -> None:
+    place.text("experiments/other.yaml", TINY.replace("name: tiny", "name: other"))
+    refused(place.invoke("plan"), "name an experiment: other, tiny")
+    refused(place.invoke("plan", "first"), "unknown experiment 'first'", "there are:", "other")
+    assert place.invoke("plan", "other").code == 0
+
+
+def test_an_experiment_may_be_a_file(place: Place) -> None:
+    path = place.text("elsewhere/mine.yaml", TINY.replace("name: tiny", "name: mine"))
+    assert "mine on local" in place.invoke("plan", str(path)).out
+    refused(place.invoke("plan", "nowhere/mine.yaml"), "nowhere/mine.yaml: no such file")
+
+
+def test_a_word_that_names_nothing_gets_the_nearest_name(place: Place) -> None:
+    refused(
+        place.invoke("plan", "tinny"), "'tinny' is neither an experiment nor a run", "did you mean 'tiny'?"
+    )
+    refused(
+        place.invoke("plan", "second.m3"),
+        "did you mean 'second.m",
+        "experiments: ddq, ddq-mask, mini, nano, tiny",
+    )
+    refused(place.invoke("plan", "tiny", "frist"), "no run matches 'frist'; did you mean 'first'?")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--phase", "7"), "no phase matches '7'; there are: 1"),
+        (("--model", "m3"), "no model matches 'm3'; there are: m1, m2"),
+        (("--implementation", "new"), "no implementation matches 'new'; there are: only"),
+        (("--task", "train"), "no task matches 'train'"),
+        (("--variant", "x"), "no variant matches 'x'; there are: default"),
+        (("--seed", "7"), "no seed matches '7'; there are: none"),
+        (
+            ("--state", "runing"),
+            "no state matches 'runing'; did you mean 'running'?; there are: done, active",
+        ),
+        (("--model", "m1", "--task", "first"), "no run of experiment tiny passes all filters together"),
+        (("--site", "locl"), "unknown site 'locl'; did you mean 'local'?"),
+    ],
+)
+def test_a_filter_that_matches_nothing_lists_what_there_is(
+    place: Place, words: tuple[str, ...], message: str
+) -> None:
+    for command in ("plan", "status", "submit", "cancel", "retry"):
+        refused(place.invoke(command, "tiny", *words), message)
+
+
+def test_filters_are_globs_alternatives_and_narrow_each_other(place: Place) -> None:
+    def names(*words: str) -> list[str]:
+        return [r["run"] for r in place.invoke("plan", "tiny", *words, "--json").json["runs"]]
+
+    assert names("--model", "m*", "--phase", "1") == ["second.m1", "second.m2"]
+    assert names("--model", "m2", "--model", "m1", "--task", "second") == ["second.m1", "second.m2"]
+    assert names("second.*", "first") == ["first", "second.m1", "second.m2"]
+    assert names("--task", "prepare", "--state", "waiting") == ["second.m1", "second.m2"]
+
+
+def test_a_folder_that_is_not_there_is_refused(place: Place) -> None:
+    gone = place.root / "gone"
+    ran = place.call("plan", "-C", str(gone))
+    refused(ran, f"{gone}: no such folder", "ddqjobs init")
+
+
+def test_the_project_is_found_from_below(place: Place) -> None:
+    below = place.root / "results" / "deep"
+    below.mkdir(parents=True)
+    ran = subprocess.run(ddqjobs("plan"), cwd=below, env=environment(), capture_output=True, text=True)
+    assert "tiny on local" in ran.stdout
+
+
+# -- plan, submit -------------------------------------------------------------------------------------------
+
+
+def test_plan_says_status_and_reason_of_every_run(place: Place) -> None:
+    ran = place.invoke("plan")
+    lines = ran.out.splitlines()
+    assert lines[0].split() == ["RUN", "PHASE", "STATUS", "REASON"]
+    assert any(re.match(r"second.m1 +1 +waiting +needs first, which is eligible$", line) for line in lines)
+    assert "tiny on local: 5 runs: 3 eligible, 2 waiting" in ran.out
+    assert "GPU hours" not in ran.out  # none of these runs asks for a GPU
+    assert not (place.root / "results").exists()  # looking leaves nothing behind
+
+
+def test_the_plan_document_has_these_keys(finished: Place) -> None:
+    document = finished.invoke("plan", "--json").json
+    assert set(document) == {"version", "kind", "experiment", "site", "runs", "warnings"}
+    assert (document["version"], document["kind"], document["experiment"]) == (1, "plan", "tiny")
+    assert set(document["runs"][0]) == FACTS | {"gpu_hours"}
+    assert {r["run"]: r["status"] for r in document["runs"]} == {
+        "first": "done", "second.m1": "done", "second.m2": "done", "broken.m1": "failed", "wait": "eligible",
+    }  # fmt: skip
+
+
+def test_dry_run_prints_scripts_and_writes_nothing(place: Place) -> None:
+    ran = place.invoke("submit", "--dry-run")
+    assert ran.code == 0
+    assert ran.out.count("#!/usr/bin/env bash") == 2
+    assert "# 2 scripts for 3 runs; nothing was submitted" in ran.out
+    assert not (place.root / "results").exists()
+
+
+def test_dry_run_writes_beside_what_lies_in_the_folder(place: Place, tmp_path: Path) -> None:
+    out = tmp_path / "scripts"
+    (out / "tiny.first").mkdir(parents=True)
+    (out / "tiny.first" / "job.sh").write_text("mine\n")
+    ran = place.invoke("submit", "--dry-run", "--out", str(out))
+    assert ran.code == 0
+    assert f"2 scripts for 3 runs written below {out}; nothing was submitted" in ran.out
+    assert (out / "tiny.first" / "job.sh").read_text() == "mine\n"
+    made = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
+    assert made == {
+        "tiny.first/job.sh",
+        "tiny.first~2/job.sh", "tiny.first~2/manifest.jsonl",
+        "tiny.second-2-runs/job.sh", "tiny.second-2-runs/elements.sh", "tiny.second-2-runs/manifest.jsonl",
+    }  # fmt: skip
+    for script in out.rglob("*/job.sh"):
+        assert os.access(script, os.X_OK) or script.read_text() == "mine\n"
+
+
+def test_dry_run_into_a_file_is_refused(place: Place) -> None:
+    refused(
+        place.invoke("submit", "--dry-run", "--out", str(place.root / "experiments/tiny.yaml")), "tiny.yaml"
+    )
+
+
+def test_options_that_exclude_each_other_are_refused(place: Place) -> None:
+    refused(place.invoke("submit", "--out", "x"), "--out goes with --dry-run")
+    refused(place.invoke("submit", "--dry-run", "--wait"), "nothing to --wait for")
+    refused(place.invoke("status", "--watch", "--json"), "--watch and --json exclude each other")
+
+
+def test_the_dry_run_document_has_these_keys(place: Place) -> None:
+    document = place.invoke("submit", "--dry-run", "--json").json
+    assert set(document) == {"version", "kind", "submissions", "left"}
+    assert set(document["submissions"][0]) == {"name", "runs", "script", "elements"}
+    assert document["left"] == dict.fromkeys(("broken.m1", "wait"), "optional: name it, or add --optional")
+
+
+def test_submit_returns_at_once_and_the_same_again_submits_nothing(place: Place) -> None:
+    first = place.invoke("submit", "--json").json
+    assert set(first) == {"version", "kind", "submitted", "left", "unconfirmed"}
+    assert set(first["submitted"]) == {"first", "second.m1", "second.m2"}
+    again = place.invoke("submit")
+    assert again.code == 0
+    assert "nothing to submit" in again.out
+    until(lambda: all(place.states()[run] in ENDS for run in first["submitted"]))
+    assert [place.attempts(run) for run in first["submitted"]] == [1, 1, 1]
+
+
+def test_submit_wait_says_what_changes_and_ends_with_a_summary(place: Place) -> None:
+    ran = place.call("submit", "--wait")
+    assert ran.code == 0
+    assert "submitted 2 runs as tiny.second" in ran.out
+    assert "[3/5] second.m2 done" in ran.out or "second.m2 done" in ran.out
+    assert ran.out.splitlines()[-1] == "tiny on local: 3 runs: 3 done"
+
+
+def test_submit_wait_exits_1_when_a_run_failed(finished: Place) -> None:
+    ran = finished.invoke("submit", "tiny", "broken.m1", "--wait")
+    assert ran.code == 1
+    assert "error: broken.m1: failed: " in ran.err
+    assert "not done: 1 of 1 run; `ddqjobs logs RUN` shows why" in ran.err
+    document = finished.invoke("submit", "tiny", "broken.m1", "first", "--wait", "--json")
+    assert document.code == 1
+    assert set(document.json) == {"version", "kind", "done", "failed"}
+    assert (document.json["done"], set(document.json["failed"])) == (["first"], {"broken.m1"})
+
+
+def test_submit_of_a_waiting_run_needs_upstream(place: Place) -> None:
+    ran = place.invoke("submit", "tiny", "second.m1")
+    assert ran.code == 0
+    assert "nothing to submit" in ran.out
+    assert re.search(r"second.m1 +needs first, which is eligible", ran.out)
+    assert place.invoke("submit", "tiny", "second.m1", "--upstream", "--wait").code == 0
+    assert place.states()["second.m2"] == "eligible"
+
+
+def test_optional_runs_are_submitted_when_asked_for(place: Place) -> None:
+    (place.root / "go").touch()
+    assert "wait" not in place.invoke("submit", "--dry-run", "--json").json["submissions"]
+    offered = place.invoke("submit", "--dry-run", "--json", "--optional").json
+    assert {run for s in offered["submissions"] for run in s["runs"]} == set(place.states())
+    assert offered["left"] == {}
+
+
+def test_gpu_hours_keep_the_budget(place: Place) -> None:
+    left = place.invoke("submit", "ddq", "--phase", "3", "--max-gpu-hours", "1", "--dry-run", "--json").json[
+        "left"
+    ]
+    assert any("GPU hours more than --max-gpu-hours 1 leaves" in why for why in left.values())
+    assert place.invoke("submit", "--max-gpu-hours", "-1").code == 2
+
+
+def test_a_stale_run_is_named_and_only_stale_submits_it(place: Place) -> None:
+    assert place.invoke("submit", "tiny", "first", "--wait").code == 0
+    place.text("experiments/tiny.yaml", TINY.replace("hello from first", "hello again"))
+    row = place.invoke("plan", "tiny", "first", "--json").json["runs"][0]
+    assert row["status"] == "done"
+    assert "definition" in row["stale"]
+    assert "1 stale (`ddqjobs submit --stale` runs them again)" in place.invoke("plan").out
+    assert "nothing to submit" in place.invoke("submit", "tiny", "first").out
+    assert place.attempts("first") == 1
+    assert place.invoke("submit", "tiny", "first", "--stale", "--wait").code == 0
+    assert place.attempts("first") == 2
+    assert place.invoke("plan", "tiny", "first", "--json").json["runs"][0]["stale"] is None
+
+
+@pytest.mark.skipif(shutil.which("djob") is not None, reason="Donau is here")
+def test_a_scheduler_whose_commands_are_missing_is_one_line(place: Place) -> None:
+    ran = place.invoke("submit", "--site", "bscc")
+    assert (ran.code, ran.out) == (3, "")
+    assert ran.err == "error: site bscc: cannot start djob: " + ran.err.partition("cannot start djob: ")[2]
+    assert ran.err.endswith("load Donau's commands\n")
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_an_environment_that_is_not_ready_is_named_with_its_remedy(place: Place) -> None:
+    ran = place.invoke("submit", "nano")
+    refused(ran, "ddqjobs env build")
+    assert not (place.root / "results" / "nano" / "ledger").exists()
+
+
+def test_two_commands_at_once_submit_once(place: Place) -> None:
+    both = [place.spawn("submit", "--wait") for _ in range(2)]
+    ends = [finish(one) for one in both]
+    assert [ran.code for ran in ends] == [0, 0], ends
+    assert [place.attempts(run) for run in ("first", "second.m1", "second.m2")] == [1, 1, 1]
+
+
+def test_ctrl_c_while_waiting_exits_130_and_runs_go_on(place: Place) -> None:
+    waiting = place.spawn("submit", "tiny", "wait", "--wait")
+    until(lambda: place.states()["wait"] == "active" and place.attempts("wait"))
+    interrupt(waiting)
+    ran = finish(waiting)
+    assert ran.code == 130
+    assert (
+        ran.err
+        == "error: interrupted; what was submitted so far is recorded, and runs go on: see `ddqjobs status`\n"
+    )
+    (place.root / "go").touch()
+    until(lambda: place.states()["wait"] == "done")
+    assert place.attempts("wait") == 1
+
+
+def test_the_scheduler_that_cannot_be_asked_is_exit_code_3(place: Place) -> None:
+    place.invoke("submit", "tiny", "wait")
+    until(lambda: place.attempts("wait"))
+    state = place.root / "results" / ".local" / "local"
+    settings = json.loads((state / "settings.json").read_text())
+    (state / "settings.json").write_text(json.dumps({**settings, "host": "another-host"}))
+    ran = place.invoke("status")
+    assert ran.code == 3
+    assert "wait" in ran.out
+    assert "another-host" in ran.err
+    document = place.invoke("plan", "--json")
+    assert document.json["warnings"]
+    (state / "settings.json").write_text(json.dumps(settings))
+    (place.root / "go").touch()
+    until(lambda: place.states()["wait"] == "done")
+
+
+# -- status, logs -------------------------------------------------------------------------------------------
+
+
+def test_the_status_document_has_these_keys(finished: Place) -> None:
+    document = finished.invoke("status", "--json").json
+    assert set(document) == {"version", "kind", "experiment", "site", "runs", "warnings"}
+    assert document["kind"] == "status"
+    assert set(document["runs"][0]) == FACTS | {"progress"}
+
+
+def test_status_is_a_line_per_run_and_a_summary(finished: Place) -> None:
+    lines = finished.invoke("status").out.splitlines()
+    assert lines[0].split() == ["RUN", "STATE", "PROGRESS", "JOB", "NODE", "TRY", "REASON"]
+    assert lines[-2] == "tiny on local: 5 runs: 3 done, 1 eligible, 1 failed"
+    assert lines[-1] == "1 failed: ddqjobs retry tiny broken.m1"
+    assert any(re.match(r"broken.m1 +failed .* 1 ", line) for line in lines)
+
+
+def test_logs_show_what_a_run_printed(finished: Place) -> None:
+    assert finished.invoke("logs", "first").out == "hello from first\nproduct: out\n"
+    assert finished.invoke("logs", "first", "-n", "1").out == "product: out\n"
+    assert finished.invoke("logs", "first", "--attempt", "1").code == 0
+
+
+def test_logs_of_what_is_not_there_say_what_is(finished: Place) -> None:
+    refused(finished.invoke("logs", "first", "--attempt", "7"), "first has no attempt 7; there are: 1")
+    refused(finished.invoke("logs", "wait"), "wait has not started on any node", "eligible")
+    refused(finished.invoke("logs"), "logs shows one run at a time; name one of first")
+
+
+def test_logs_follow_a_run_to_its_end(place: Place) -> None:
+    place.invoke("submit", "tiny", "wait")
+    until(lambda: place.attempts("wait") and place.log("wait").is_file())
+    following = place.spawn("logs", "wait", "-f")
+    assert following.stdout is not None
+    assert following.stdout.readline() == "waiting\n"
+    (place.root / "go").touch()
+    ran = finish(following)
+    assert (ran.code, ran.out) == (0, "ready\nproduct: out\n")
+
+
+def test_a_line_that_is_half_written_is_not_torn_apart(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ddqjobs.cli.looking import _Log
+
+    path = place.text("a.log", "one\ntw")
+    log = _Log(path)
+    log.show()
+    assert capsys.readouterr().out == "one\n"
+    with path.open("a") as file:
+        file.write("o\r50%\r100%\nthr\x1b[2J")
+    log.show()
+    assert capsys.readouterr().out == "two\n50%\n100%\n"
+    log.show(to_the_end=True)
+    assert capsys.readouterr().out == "thr\\x1b[2J\n"
+
+
+def test_a_line_without_end_is_shown_in_pieces_and_not_held(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ddqjobs.cli.looking import _LONGEST, _Log
+
+    path = place.text("a.log", "x" * (2 * _LONGEST + 5))
+    log = _Log(path)
+    log.show()
+    assert [len(line) for line in capsys.readouterr().out.splitlines()] == [_LONGEST] * 2
+    log.show(to_the_end=True)
+    assert capsys.readouterr().out == "x" * 5 + "\n"
+
+
+# -- terminals ----------------------------------------------------------------------------------------------
+
+
+def test_a_table_on_a_terminal_is_as_wide_as_it_and_coloured(finished: Place) -> None:
+    terminal = Terminal(finished, "status", columns=60)
+    code, shown = terminal.close()
+    assert code == 0
+    assert "\x1b[32mdone" in shown
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert max(len(line) for line in plain.splitlines()) <= 60
+    assert "\x1b" not in finished.call("status").out
+
+
+def test_status_watch_follows_and_leaves_by_itself(place: Place) -> None:
+    place.invoke("submit", "tiny", "wait")
+    terminal = Terminal(place, "status", "--watch", "--interval", "0.2")
+    terminal.read_until("running")
+    (place.root / "go").touch()
+    code, shown = terminal.close()
+    assert code == 0
+    assert "q leaves" in shown
+    last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.rpartition("\x1b[?1049l")[2])
+    assert re.search(r"wait +done", last)
+    assert max(len(line) for line in last.splitlines()) <= 70
+
+
+def test_ctrl_c_leaves_the_watch_and_gives_the_screen_back(place: Place) -> None:
+    place.invoke("submit", "tiny", "wait")
+    terminal = Terminal(place, "status", "--watch", "--interval", "0.2")
+    terminal.read_until("running")
+    interrupt(terminal.process)
+    code, shown = terminal.close()
+    assert code == 0  # it is how one leaves
+    assert "\x1b[?1049l" in shown
+    assert "Traceback" not in shown
+    assert place.states()["wait"] == "active"
+
+
+def test_watch_without_a_terminal_shows_once(finished: Place) -> None:
+    assert finished.call("status", "--watch").out == finished.call("status").out
+
+
+# -- cancel, retry, advance, adopt --------------------------------------------------------------------------
+
+
+def test_cancel_without_a_terminal_needs_yes(place: Place) -> None:
+    place.invoke("submit", "tiny", "wait")
+    refused(place.call("cancel"), "this would cancel 1 run; say --yes")
+    refused(place.call("cancel", "--json"), "say --yes")
+    assert place.states()["wait"] == "active"
+    ran = place.invoke("cancel", "--yes", "--json")
+    assert ran.json == {"version": 1, "kind": "cancel", "cancelled": ["wait"]}
+    until(lambda: place.states()["wait"] == "failed")
+    assert place.invoke("plan", "wait", "--json").json["runs"][0]["failure"] == "cancelled"
+    assert place.invoke("cancel").out == "none of these runs is active\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "cancelled"), [("n\r", 0, False), ("y\r", 0, True), ("\x03", 130, False)]
+)
+def test_cancel_asks_on_a_terminal(place: Place, answer: str, code: int, cancelled: bool) -> None:
+    place.invoke("submit", "tiny", "wait")
+    until(lambda: place.attempts("wait"))
+    terminal = Terminal(place, "cancel")
+    terminal.read_until("cancel 1 run? [y/N]")
+    if answer == "\x03":
+        terminal.insist_on_ctrl_c()
+    else:
+        terminal.type(answer)
+    ended, shown = terminal.close()
+    assert ended == code, shown
+    assert ("asked for the end of 1 run" in shown) == cancelled
+    assert "Traceback" not in shown
+    if cancelled:
+        until(lambda: place.states()["wait"] == "failed")
+    else:
+        assert place.states()["wait"] == "active"
+
+
+def test_retry_makes_a_failed_run_eligible_again(place: Place) -> None:
+    assert place.invoke("submit", "tiny", "broken.m1", "--wait").code == 1
+    assert place.states()["broken.m1"] == "failed"
+    assert place.invoke("retry", "tiny", "broken.m1", "--json").json == {
+        "version": 1, "kind": "retry", "retried": ["broken.m1"],
+    }  # fmt: skip
+    assert place.states()["broken.m1"] == "eligible"
+    assert place.invoke("retry", "tiny", "first").out == "none of these runs has failed\n"
+    assert place.invoke("submit", "tiny", "broken.m1", "--wait").code == 1
+    assert place.invoke("logs", "broken.m1", "--attempt", "2").out.startswith("this went wrong\n")
+
+
+def test_advance_touches_only_what_was_submitted_before(place: Place) -> None:
+    assert place.invoke("advance").out == "nothing to submit\n"
+    assert place.invoke("submit", "tiny", "broken.m1", "--wait").code == 1
+    place.invoke("retry", "tiny", "broken.m1")
+    document = place.invoke("advance", "--json").json
+    assert set(document) == {"version", "kind", "submitted", "left", "unconfirmed"}
+    assert set(document["submitted"]) == {"broken.m1"}
+    assert place.attempts("first") == 0
+
+
+def test_adopt_takes_in_what_exists_and_says_so(place: Place, tmp_path: Path) -> None:
+    old = tmp_path / "old work"
+    old.mkdir()
+    (old / "out.txt").write_text("from long ago\n")
+    ran = place.invoke("adopt", "first", str(old))
+    assert (ran.code, ran.out) == (0, f"adopted first from {old}: out\n")
+    assert place.states()["first"] == "done"
+    assert "adopted" in place.invoke("report").out
+    refused(place.invoke("adopt", "first", str(old)), "first is done already")
+    refused(place.invoke("logs", "first"), "attempt 1 of first has left no log")
+    document = place.invoke("adopt", "second.m1", str(old), "--json").json
+    assert set(document) == {"version", "kind", "run", "product"}
+
+
+def test_adopt_refuses_what_is_no_such_result(place: Place, tmp_path: Path) -> None:
+    refused(place.invoke("adopt", "first", str(tmp_path / "nowhere")), "no such file or folder")
+    refused(place.invoke("adopt", "frist", str(tmp_path)), "no run 'frist'; did you mean 'first'?")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    refused(place.invoke("adopt", "first", str(empty)), "not adopted")
+    assert place.states()["first"] == "eligible"
+
+
+# -- report -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "csv", "json", "latex"])
+def test_report_has_five_formats_and_writes_files(finished: Place, tmp_path: Path, form: str) -> None:
+    shown = finished.invoke("report", "--format", form)
+    assert shown.code == 0
+    assert "second.m1" in shown.out or form == "latex"
+    target = tmp_path / "report"
+    written = finished.invoke("report", "--format", form, "--out", str(target))
+    assert written.out == f"wrote {target}\n"
+    assert target.read_text().rstrip("\n") == shown.out.rstrip("\n")
+
+
+def test_the_report_document_is_versioned(finished: Place) -> None:
+    document = finished.invoke("report", "--json").json
+    assert document["version"] == 1
+    assert document == finished.invoke("report", "--format", "json").json
+
+
+def test_report_check_exits_1_while_anything_is_missing(place: Place, finished: Place) -> None:
+    ran = place.invoke("report", "--check")
+    assert ran.code == 1
+    assert ran.out
+    assert "error: not every required verdict holds" in ran.err
+    assert finished.invoke("report", "--check").code == 0
+
+
+def test_report_refuses_unknown_metrics_formats_and_places(finished: Place, tmp_path: Path) -> None:
+    refused(finished.invoke("report", "--metric", "AP5"), "unknown metric 'AP5'; did you mean 'AP")
+    refused(finished.invoke("report", "--out", str(tmp_path / "no" / "where")), "No such file or directory")
+    assert finished.invoke("report", "--format", "pdf").code == 2
+
+
+# -- outputs ------------------------------------------------------------------------------------------------
+
+READING = [
+    ("plan",), ("plan", "--json"), ("status",), ("report",), ("logs", "first"), ("env", "list"),
+    ("schema", "site"), ("submit", "--dry-run"), ("--help",), ("--version",),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", READING, ids=" ".join)
+def test_a_full_device_is_one_clear_error(finished: Place, words: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        ran = finished.call(*words, stdout=full)
+    assert (ran.code, ran.err) == (2, "error: the output cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize("words", [("plan", "ddq"), ("schema", "experiment"), ("--help",)], ids=" ".join)
+def test_a_reader_that_leaves_is_no_error(place: Place, words: tuple[str, ...]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = place.spawn(*words, stdout=writing)
+    os.close(writing)
+    assert finish(process).err == ""
+
+
+@pytest.mark.parametrize("command", ["plan", "status", "submit", "cancel", "retry", "advance", "report"])
+def test_on_errors_stdout_stays_empty_although_json_was_asked_for(place: Place, command: str) -> None:
+    place.text("experiments/tiny.yaml", TINY + "\nmodls: {}\n")
+    refused(
+        place.invoke(command, "tiny", "--json"), "tiny.yaml:", "unknown key 'modls'; did you mean 'models'?"
+    )
+
+
+def test_all_problems_of_a_file_come_at_once_one_line_each(place: Place) -> None:
+    text = (
+        TINY.replace("kind: prepare", "kind: prepar", 1).replace("first.out", "frist.out") + "\nmodls: {}\n"
+    )
+    place.text("experiments/tiny.yaml", text)
+    ran = place.invoke("plan")
+    assert ran.code == 2
+    assert len(ran.err.splitlines()) >= 2
+    assert all(re.match(r"error: \S*tiny\.yaml:\d+: ", line) for line in ran.err.splitlines())
+
+
+def test_a_terminal_of_another_alphabet_gets_what_it_can_show(place: Place) -> None:
+    place.text("experiments/tiny.yaml", TINY.replace("trivial runs", "日本 ü"))
+    process = subprocess.run(
+        ddqjobs("report"),
+        cwd=place.root,
+        env=environment(PYTHONIOENCODING="ascii"),
+        capture_output=True,
+        text=True,
+    )
+    assert (process.returncode, process.stderr) == (0, "")

@@ -1,0 +1,209 @@
+"""`status --watch`: the screen as lines, its keys, and the whole of it on a real pseudo-terminal."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from ddqjobs.base.text import cells
+from ddqjobs.cli.board import SHOWN, Size, View, bar, draw, fraction
+from ddqjobs.cli.common import Selection
+from ddqjobs.cli.looking import _states
+from ddqjobs.cli.watching import changes, keys, moved
+from ddqjobs.project import RunState
+from ddqjobs.spec.model import JobState, Observation, Plan, PlannedRun, Progress, Status
+from tests.support.cli import Place, Terminal, opened
+from tests.support.trivial import a_run, until
+
+MANY = """
+name: tiny
+implementations: {}
+codes: {shell: {path: .}}
+models: {}
+phases: {"1": {}, "2": {}}
+tasks:
+  many: {kind: smoke, once: true, code: shell, phase: "1", seeds: [%s], command: ["true"]}
+  bad: {kind: smoke, once: true, code: shell, phase: "2", command: [bash, -c, "exit 3"]}
+  wait:
+    {kind: smoke, once: true, code: shell, optional: true, phase: "2",
+     command: [bash, -c, 'until [ -e go ]; do sleep 0.05; done']}
+""" % ", ".join(map(str, range(220)))  # noqa: UP031  (the braces are YAML's)
+
+
+def plain(line: str) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line)
+
+
+def state(name: str, status: Status, phase: str = "1", progress: Progress | None = None) -> RunState:
+    now = JobState.RUNNING if status is Status.ACTIVE else None
+    planned = PlannedRun(run=a_run(name, phase=phase), status=status, reason="because", state=now, node="n1")
+    return RunState(planned=planned, progress=progress)
+
+
+PLAN = Plan(experiment="e", site="s", runs=())
+MOVING = Progress(epoch=3, epochs=12, iteration=50, iterations=100, eta_s=3700, loss=1.5, ap=31.0)
+STATES = [
+    state("running", Status.ACTIVE, "2", MOVING),
+    state("broken", Status.FAILED, "2"),
+    *(state(f"done-{n:03d}", Status.DONE) for n in range(250)),
+]
+
+
+@pytest.mark.parametrize("size", [Size(80, 24), Size(200, 50), Size(40, 8), Size(20, 4)])
+def test_the_screen_has_the_terminal_s_size(size: Size) -> None:
+    for shown in range(len(SHOWN)):
+        screen = draw(PLAN, STATES, View(shown, 9999), size, head="as of 12:00:00", note="no answer")
+        lines = [plain(line) for line in screen.lines]
+        assert len(lines) == size.rows
+        assert max(cells(line) for line in lines) <= size.columns
+        assert lines[-2].startswith("no answer")
+
+
+def test_80_columns_show_phases_bars_and_reasons() -> None:
+    screen = draw(PLAN, STATES, View(), Size(80, 24), head="as of 12:00:00")
+    lines = [plain(line) for line in screen.lines]
+    assert lines[0] == "e on s" + " " * 60 + "as of 12:00:00"
+    assert lines[1] == "phase 1  ████████████████████  250/250"
+    assert lines[2] == "phase 2  ░░░░░░░░░░░░░░░░░░░░      0/2  1 failed, 1 running"
+    assert lines[3].split() == ["all", "█" * 19 + "░", "250/252", "1", "failed,", "1", "running"]
+    assert lines[6] == "running   running  ██░░░░░░░░  20% eta 1h01m"
+    assert lines[7] == "broken    failed   because"
+    wide = plain(draw(PLAN, STATES, View(), Size(140, 24), head="").lines[6])
+    assert wide.endswith("██░░░░░░░░  20% epoch 3/12, 50/100, eta 1h01m, loss 1.5, AP 31.0")
+
+
+def test_scrolling_and_filtering() -> None:
+    screen = draw(PLAN, STATES, View(), Size(80, 24), head="")
+    end = moved(View(), "end", screen)
+    assert end.top + screen.page == screen.there == 252
+    assert moved(end, "down", screen) == end
+    assert moved(end, "page up", screen).top == end.top - screen.page
+    assert moved(moved(end, "home", screen), "up", screen).top == 0
+    names = []
+    view = View()
+    for _ in SHOWN:
+        names.append(SHOWN[view.shown][0])
+        view = moved(view, "filter", screen)
+    assert (names, view) == (["all", "not done", "active", "failed"], View())
+    failed = draw(PLAN, STATES, View(3), Size(80, 24), head="")
+    assert failed.there == 1
+    assert "broken" in plain("\n".join(failed.lines))
+    assert "1-1 of 1" in plain(failed.lines[-1])
+
+
+@pytest.mark.parametrize(
+    ("typed", "actions"),
+    [
+        ("q", ["quit"]),
+        ("\x1b[A\x1b[B", ["up", "down"]),
+        ("\x1b[5~\x1b[6~f", ["page up", "page down", "filter"]),
+        ("gG r", ["home", "end", "page down", "refresh"]),
+        ("x", []),
+        ("\x1b[1;5Q", []),  # an unknown key's letters are no keys
+        ("", []),
+    ],
+)
+def test_keys(typed: str, actions: list[str]) -> None:
+    assert keys(typed) == actions
+
+
+@pytest.mark.parametrize(
+    ("progress", "part"),
+    [
+        (None, None),
+        (Progress(iteration=5), None),
+        (Progress(epoch=1, epochs=2), 0.0),
+        (MOVING, 2.5 / 12),
+        (Progress(epoch=12, epochs=12, iteration=9, iterations=9), 1.0),
+        (Progress(epoch=15, epochs=12), 1.0),
+    ],
+)
+def test_how_much_of_a_training_is_done(progress: Progress | None, part: float | None) -> None:
+    assert fraction(progress) == part
+
+
+def test_a_bar_is_full_only_at_the_end() -> None:
+    assert (bar(0.999, 10), bar(1.0, 4), bar(0.5, 4, blocks=False)) == ("█████████░", "████", "##--")
+
+
+def test_only_what_has_changed_is_written() -> None:
+    assert changes(["a", "b", "c"], ["a", "B", "c"]) == "\x1b[2;1HB\x1b[K"
+    assert changes(["a"], ["a"]) == ""
+    assert changes([], ["a", "b"]).count("\x1b[K") == 2
+
+
+# -- on a terminal ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with opened(tmp_path / "project", MANY) as made:
+        made.invoke("submit", "tiny", "wait")
+        until(lambda: made.attempts("wait"))
+        yield made
+
+
+def test_keys_scroll_filter_and_leave(place: Place) -> None:
+    terminal = Terminal(place, "status", "tiny", "--watch", "--interval", "60", columns=80, rows=24)
+    terminal.read_until("1-17 of 222")
+    terminal.type("\x1b[F")
+    terminal.read_until("206-222 of 222")
+    assert "running" in terminal.read_until("wait")
+    terminal.type("\x1b[5~")
+    terminal.read_until("189-205 of 222")
+    terminal.type("ff")
+    terminal.read_until("1-1 of 1")
+    terminal.resize(columns=120, rows=40)
+    terminal.read_until("f shows: active   r asks now")
+    terminal.type("q")
+    code, shown = terminal.close()
+    assert code == 0
+    assert shown.count("\x1b[2J") == 2  # whole only at first and after the change of size
+    assert re.search(r"wait +running", plain(shown.rpartition("\x1b[?1049l")[2]))
+    assert place.states()["wait"] == "active"
+
+
+def test_ctrl_z_gives_the_screen_back_and_fg_takes_it_again(place: Place) -> None:
+    terminal = Terminal(place, "status", "tiny", "--watch", "--interval", "60")
+    terminal.read_until("q leaves")
+    terminal.process.send_signal(signal.SIGTSTP)
+    terminal.read_until("\x1b[?1049l")
+    until(lambda: "\nState:\tT" in Path(f"/proc/{terminal.process.pid}/status").read_text())
+    terminal.process.send_signal(signal.SIGCONT)
+    terminal.read_until("\x1b[?1049h", times=2)
+    terminal.read_until("q leaves", times=2)
+    terminal.type("q")
+    assert terminal.close()[0] == 0
+
+
+def test_told_to_end_it_gives_the_screen_back(place: Place) -> None:
+    terminal = Terminal(place, "status", "tiny", "--watch", "--interval", "60")
+    terminal.read_until("q leaves")
+    terminal.process.terminate()
+    code, shown = terminal.close()
+    assert code == 128 + signal.SIGTERM
+    assert "\x1b[?1049l" in shown
+    assert "Traceback" not in shown
+
+
+def test_one_question_per_refresh_however_many_runs(place: Place) -> None:
+    place.invoke("submit", "tiny")
+    words = dict.fromkeys(("phase", "model", "implementation", "task", "variant", "seed", "state", "site"))
+    selection = Selection(**words, folder=str(place.root), words=["tiny"])
+    workspace = selection.project.workspace("tiny")
+    scheduler, asked = workspace.scheduler("local"), list[int]()
+    query = scheduler.query
+
+    def counting(jobs: Sequence[str]) -> Mapping[str, Observation]:
+        asked.append(len(jobs))
+        return query(jobs)
+
+    scheduler.query = counting  # type: ignore[method-assign]
+    _, states = _states(selection)
+    assert len(states) == 222
+    assert len(asked) == 1
+    assert asked[0] > 100

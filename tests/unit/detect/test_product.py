@@ -1,0 +1,313 @@
+"""ddqjobs.detect.product and claim: whole or not, and who may speak for a run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ddqjobs.detect import files, product
+from ddqjobs.detect.job import claim
+from ddqjobs.spec.model import Product, Run, TaskKind
+
+
+class Bench:
+    """A run's folder with one attempt, as the launch script leaves it."""
+
+    def __init__(self, root: Path, run: Run, attempt: int = 1) -> None:
+        self.run_dir = root / "runs" / run.name
+        self.attempt_dir = self.run_dir / "attempts" / str(attempt)
+        self.work = self.attempt_dir / "work_dir"
+        self.work.mkdir(parents=True)
+        self.claim = root / "claims" / "ticket"
+        self.claim.parent.mkdir(exist_ok=True)
+        self.claim.write_text("run 4711\n")
+        (self.attempt_dir / "run.json").write_bytes(msgspec.json.encode(run))
+        self.variables = {
+            "DDQJOBS_RUN_DIR": str(self.run_dir),
+            "DDQJOBS_ATTEMPT": str(attempt),
+            "DDQJOBS_ATTEMPT_DIR": str(self.attempt_dir),
+            "DDQJOBS_WORK_DIR": str(self.work),
+            "DDQJOBS_TICKET": "ticket.0",
+            "DDQJOBS_CLAIM": str(self.claim),
+        }
+
+    def look(self) -> int:
+        return product.main(self.variables)
+
+    def product(self) -> Product:
+        return msgspec.json.decode((self.run_dir / "product.json").read_bytes(), type=Product)
+
+    def checkpoint(self, name: str, whole: bool = True) -> Path:
+        path = self.work / name
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("archive/data.pkl", "x" * 200)
+        if not whole:
+            path.write_bytes(path.read_bytes()[:-30])
+        return path
+
+    def log(self, *lines: dict[str, Any], config: str = "train_cfg = dict(max_epochs=2)\n") -> None:
+        vis = self.work / "20260101_000000" / "vis_data"
+        vis.mkdir(parents=True, exist_ok=True)
+        (vis / "scalars.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (vis / "config.py").write_text(config)
+
+
+def run(kind: TaskKind, **more: Any) -> Run:
+    return Run(name="r1", experiment="e", task="t", kind=kind, digest="d" * 8, **more)
+
+
+TRAIN = {"loss": 2.0, "epoch": 2, "iter": 4, "step": 4}
+VAL = {"coco/bbox_mAP": 0.5, "coco/bbox_mAP_l": -1.0, "coco/bbox_mAP_s": float("nan"), "step": 2}
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Bench:
+    bench = Bench(tmp_path, run(TaskKind.TRAIN))
+    bench.log(TRAIN, VAL)
+    bench.checkpoint("epoch_2.pth")
+    return bench
+
+
+def test_train(trained: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    assert trained.look() == 0
+    found = trained.product()
+    assert (found.run, found.digest, found.kind, found.attempt, found.ticket) == (
+        "r1",
+        "d" * 8,
+        TaskKind.TRAIN,
+        1,
+        "ticket.0",
+    )
+    assert found.metrics == {"bbox_mAP": 0.5, "bbox_mAP_s": None, "bbox_mAP_l": -1.0}
+    assert found.artifacts["checkpoint"] == "attempts/1/work_dir/epoch_2.pth"
+    content = (trained.work / "epoch_2.pth").read_bytes()
+    assert found.sha256["checkpoint"] == hashlib.sha256(content).hexdigest()
+    link = trained.run_dir / "artifacts" / "checkpoint"
+    assert link.read_bytes() == content
+    assert str(link.readlink()) == "../attempts/1/work_dir/epoch_2.pth"
+    assert found.report["epochs"] == 2
+    assert (trained.attempt_dir / "product.json").read_bytes() == (
+        trained.run_dir / "product.json"
+    ).read_bytes()
+    assert not list(trained.run_dir.rglob("*.tmp"))
+
+
+def why(bench: Bench, capsys: pytest.CaptureFixture[str], code: int = 3) -> str:
+    assert bench.look() == code
+    assert not (bench.run_dir / "product.json").exists()
+    text = capsys.readouterr().out
+    assert text.count("\n") == 1
+    return text
+
+
+def test_train_without_checkpoint(trained: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    (trained.work / "epoch_2.pth").rename(trained.work / "epoch_1.pth")
+    assert "epoch_2.pth" in why(trained, capsys)
+    assert not (trained.run_dir / "artifacts").exists()
+
+
+def test_train_with_torn_checkpoint(trained: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    trained.checkpoint("epoch_2.pth", whole=False)
+    assert "torn" in why(trained, capsys)
+
+
+def test_train_without_last_validation(trained: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    trained.log(TRAIN, dict(VAL, step=1))
+    assert "validation of epoch 2" in why(trained, capsys)
+
+
+def test_train_of_unknown_length(trained: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    trained.log(TRAIN, VAL, config="")
+    assert "no number of epochs" in why(trained, capsys)
+
+
+def test_void_claim(trained: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    trained.claim.write_text("void\n")
+    assert "void" in why(trained, capsys, 4)
+    assert (trained.attempt_dir / "product.json").is_file()
+    assert not (trained.run_dir / "artifacts").exists()
+
+
+def test_missing_claim(trained: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    trained.claim.unlink()
+    assert "cannot be read" in why(trained, capsys, 4)
+
+
+def test_newer_attempt(trained: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    (trained.run_dir / "attempts" / "10").mkdir()
+    assert "attempt 10 is newer" in why(trained, capsys, 4)
+
+
+def test_odd_folders_beside_attempts(trained: Bench) -> None:
+    for name in ("tmp", "²", "-3"):
+        (trained.run_dir / "attempts" / name).mkdir()
+    assert trained.look() == 0
+
+
+def test_product_of_a_later_attempt_replaces(trained: Bench, tmp_path: Path) -> None:
+    assert trained.look() == 0
+    later = Bench(tmp_path, run(TaskKind.TRAIN), attempt=2)
+    later.log(TRAIN, dict(VAL, **{"coco/bbox_mAP": 0.6}))
+    later.checkpoint("epoch_2.pth")
+    assert later.look() == 0
+    assert later.product().metrics["bbox_mAP"] == 0.6
+    assert str((later.run_dir / "artifacts" / "checkpoint").readlink()).startswith("../attempts/2/")
+    assert trained.look() == 4
+
+
+def test_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(tmp_path, run(TaskKind.TEST))
+    assert "no bbox metrics" in why(bench, capsys)
+    folder = bench.work / "20260101_000000"
+    folder.mkdir()
+    (folder / "20260101_000000.json").write_text('{"coco/bbox_mAP": 0.25}')
+    assert bench.look() == 0
+    assert set(bench.product().artifacts) == {"log"}
+    (bench.work / "predictions.npz").write_bytes(b"x")
+    assert bench.look() == 0
+    assert set(bench.product().artifacts) == {"log", "predictions"}
+    assert bench.product().metrics == {"bbox_mAP": 0.25}
+
+
+def test_convert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(tmp_path, run(TaskKind.CONVERT))
+    bench.checkpoint("checkpoint.pth")
+    assert "convert.json" in why(bench, capsys)
+    (bench.work / "convert.json").write_text('{"tensors": 3}')
+    assert bench.look() == 0
+    assert bench.product().report == {"tensors": 3}
+    bench.checkpoint("checkpoint.pth", whole=False)
+    assert bench.look() == 3
+
+
+def test_align(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(tmp_path, run(TaskKind.ALIGN))
+    (bench.work / "align.json").write_text("[1]")
+    assert "no JSON object" in why(bench, capsys)
+    (bench.work / "align.json").write_text(
+        '{"metrics": {"box": 0.5, "score": null, "images": 3}, "kind": "x"}'
+    )
+    assert bench.look() == 0
+    assert bench.product().metrics == {"box": 0.5, "score": None, "images": 3.0}
+    assert bench.product().report == {"kind": "x"}
+
+
+def test_unittest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(tmp_path, run(TaskKind.UNITTEST))
+    (bench.work / "junit.xml").write_text("<testsuites><testsuite tests='3' failures='1' errors='0'")
+    assert "junit.xml" in why(bench, capsys)
+    text = "<testsuites><testsuite tests='3' failures='1' errors='0' skipped='x' time='1.5'/></testsuites>"
+    (bench.work / "junit.xml").write_text(text)
+    assert bench.look() == 0
+    counts = {"tests": 3.0, "failures": 1.0, "errors": 0.0, "skipped": 0.0, "time": 1.5}
+    assert bench.product().metrics == counts
+
+
+def test_declared_products(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(tmp_path, run(TaskKind.PREPARE, products=(("data", "out"), ("weights", "epoch_*.pth"))))
+    assert "nothing matches" in why(bench, capsys)
+    (bench.work / "out").mkdir()
+    bench.checkpoint("epoch_9.pth")
+    bench.checkpoint("epoch_12.pth")
+    assert "is empty" in why(bench, capsys)
+    (bench.work / "out" / "x").write_text("")
+    assert bench.look() == 0
+    found = bench.product()
+    assert found.artifacts["weights"].endswith("epoch_12.pth")
+    assert set(found.sha256) == {"weights"}
+    assert (bench.run_dir / "artifacts" / "data" / "x").exists()
+    bench.checkpoint("epoch_12.pth", whole=False)
+    assert bench.look() == 3
+
+
+@pytest.mark.parametrize("pattern", ["../*", "/etc/*", "a/../../run.json"])
+def test_globs_stay_in_the_work_dir(tmp_path: Path, pattern: str, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(tmp_path, run(TaskKind.SMOKE, products=(("x", pattern),)))
+    assert "leads out" in why(bench, capsys)
+
+
+def test_a_name_that_json_cannot_hold_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(tmp_path, run(TaskKind.SMOKE, products=(("x", "a*.txt"),)))
+    (bench.work / os.fsdecode(b"a\xff.txt")).write_text("x")
+    assert "x: the file's name b'a\\xff.txt' is not UTF-8" in why(bench, capsys)
+
+
+def test_smoke_may_leave_nothing(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, run(TaskKind.SMOKE))
+    assert bench.look() == 0
+    assert bench.product().artifacts == {}
+
+
+def test_no_work_dir(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(tmp_path, run(TaskKind.SMOKE))
+    bench.work.rmdir()
+    assert "no folder" in why(bench, capsys)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"kind": "dance", "name": "x"}', '{"kind": "test"}'])
+def test_unusable_run(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(tmp_path, run(TaskKind.TEST))
+    (bench.attempt_dir / "run.json").write_text(text)
+    assert bench.look() == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_artifact_names_are_names(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, run(TaskKind.SMOKE, products=(("../x", "*"),)))
+    assert bench.look() == 2
+    assert product.main({}) == 2
+
+
+def test_when_an_attempt_stops_and_when_it_may_not_speak(tmp_path: Path) -> None:
+    paths = {"DDQJOBS_STOP": str(tmp_path / "stop"), "DDQJOBS_CLAIM": str(tmp_path / "claim")}
+    job = claim.from_environment({**paths, "DDQJOBS_RUN_DIR": str(tmp_path), "DDQJOBS_ATTEMPT": "1"})
+    assert job.given_up() == ""  # a claim that cannot be read is no reason to end, but nothing may be written
+    assert "cannot be read" in job.lost()
+    (tmp_path / "claim").write_text("void\n")
+    assert "void" in job.given_up()
+    (tmp_path / "claim").write_text("run 12\n")
+    assert (job.given_up(), job.stop_asked()) == ("", False)
+    (tmp_path / "stop").touch()
+    assert job.stop_asked()
+    (tmp_path / "attempts" / "2").mkdir(parents=True)
+    assert job.given_up() == job.lost() == "attempt 2 is newer than attempt 1"
+    (tmp_path / "claim").write_text("")
+    assert "nothing" in job.lost()
+    assert claim.from_environment({}).lost() == ""
+
+
+def test_replace_leaves_the_old_file_on_failure(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    files.replace_json(path, {"a": 1})
+    with pytest.raises(ValueError):
+        files.replace_json(path, {"a": float("nan")})
+
+    def write(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        files.replace(path, write)
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_torn(tmp_path: Path) -> None:
+    path = tmp_path / "c.pth"
+    assert files.torn(path) == "No such file or directory"
+    path.write_bytes(b"")
+    assert files.torn(path) == "empty"
+    path.write_bytes(b"hello")
+    assert files.torn(path) == "torn or no checkpoint"
+    path.write_bytes(b"\x80\x02}q.")
+    assert files.torn(path) is None
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme", "x")
+    assert files.torn(path) == "not a torch checkpoint"

@@ -1,0 +1,140 @@
+"""AP computed once more from predictions is what COCO's evaluation says, and says why where it cannot."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ddqjobs.base import process
+from ddqjobs.detect import recompute
+
+CONFIG = "test_evaluator = dict(ann_file={!r}, type='CocoMetric')\n"
+
+
+def truth_in(folder: Path) -> Path:
+    """Four images of one 40x40 object each, of two categories with numbers of their own."""
+    boxes = [{"id": i, "image_id": i, "category_id": 3 + 4 * (i % 2), "bbox": [10, 10, 40, 40],
+              "area": 1600, "iscrowd": 0} for i in range(1, 5)]  # fmt: skip
+    truth = {
+        "images": [{"id": i, "width": 100, "height": 100} for i in range(1, 5)],
+        "categories": [{"id": 3, "name": "a"}, {"id": 7, "name": "b"}],
+        "annotations": boxes,
+    }
+    path = folder / "truth.json"
+    path.write_text(json.dumps(truth))
+    return path
+
+
+def predictions(folder: Path, shift: float = 0.0) -> Path:
+    """One detection per image, to the right by ``shift`` pixels."""
+    arrays: dict[str, Any] = {
+        "image_ids": np.arange(1, 5),
+        "offsets": np.arange(5),
+        "boxes": np.array([[10 + shift, 10, 50 + shift, 50]] * 4, np.float32),
+        "scores": np.array([0.9, 0.8, 0.7, 0.6], np.float32),
+        "labels": np.array([1, 0, 1, 0]),
+        "category_ids": np.array([3, 7]),
+    }
+    path = folder / "predictions.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    stamp = tmp_path / "work_dir" / "20261125_101010" / "vis_data"
+    stamp.mkdir(parents=True)
+    (stamp / "config.py").write_text(CONFIG.format(str(truth_in(tmp_path))))
+    return tmp_path
+
+
+def call(place: Path, *words: object) -> process.Completed:
+    script = Path(recompute.__file__)
+    argv = [sys.executable, str(script), str(place / "predictions.npz"), "--config", str(place / "work_dir")]
+    return process.run([*argv, *map(str, words)], timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("shift", "ap", "ap50"),
+    [(0, 1.0, 1.0), (4, 0.7, 1.0), (30, 0.0, 0.0)],  # overlaps of 1, 0.818 (7 of 10 thresholds) and 0.14
+)
+def test_ap_is_the_share_of_thresholds_that_the_boxes_reach(
+    place: Path, shift: float, ap: float, ap50: float
+) -> None:
+    predictions(place, shift)
+    done = call(place)
+    assert done.code == 0, done.stderr
+    metrics = json.loads(done.stdout)["metrics"]
+    assert (metrics["bbox_mAP"], metrics["bbox_mAP_50"]) == pytest.approx((ap, ap50))
+    assert metrics["bbox_mAP_l"] == -1.0
+    assert metrics["bbox_mAP_m"] == pytest.approx(ap)
+
+
+def test_coco_s_own_format_of_results_gives_the_same(place: Path) -> None:
+    predictions(place, 4)
+    results, _, _ = recompute.load(place / "predictions.npz")
+    path = place / "results.bbox.json"
+    path.write_text(json.dumps(results))
+    truth = place / "truth.json"
+    assert recompute.evaluate(path, truth) == recompute.evaluate(place / "predictions.npz", truth)
+    path.write_text("[]")
+    assert recompute.evaluate(path, truth)["bbox_mAP"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("config", "found"),
+    [
+        (
+            "data = dict(train=dict(ann_file='no.json'), test=dict(type='CocoDataset', ann_file='a.json'))",
+            "a.json",
+        ),
+        ("test_evaluator = [dict(type='x'), dict(ann_file='b.json')]", "b.json"),
+        (
+            "val_evaluator = dict(ann_file='val.json')\ntest_evaluator = dict(ann_file='test.json')",
+            "test.json",
+        ),
+        ("val_evaluator = dict(ann_file='val.json')\ntest_evaluator = dict(format_only=True)", "val.json"),
+    ],
+)
+def test_the_annotations_are_those_that_the_configuration_names(
+    tmp_path: Path, config: str, found: str
+) -> None:
+    (tmp_path / "model.py").write_text(config)
+    assert recompute.annotation_file(tmp_path) == Path(found)
+
+
+def test_a_relative_path_is_below_the_tree_in_which_the_test_ran(place: Path) -> None:
+    predictions(place)
+    (place / "work_dir" / "20261125_101010" / "vis_data" / "config.py").write_text(
+        CONFIG.format("truth.json")
+    )
+    assert call(place).code == 2
+    assert call(place, "--folder", place).code == 0
+
+
+@pytest.mark.parametrize("damage", ["config", "annotations", "predictions", "torn", "other"])
+def test_what_cannot_be_evaluated_is_one_line(place: Path, damage: str) -> None:
+    predictions(place)
+    config = place / "work_dir" / "20261125_101010" / "vis_data" / "config.py"
+    if damage == "config":
+        config.write_text("\x00 not Python (")
+    elif damage == "annotations":
+        (place / "truth.json").unlink()
+    elif damage == "torn":
+        whole = (place / "predictions.npz").read_bytes()
+        (place / "predictions.npz").write_bytes(whole[: len(whole) // 2])
+    elif damage == "other":
+        (place / "predictions.npz").write_text('[{"image_id": 99}, 3]')
+    else:
+        (place / "predictions.npz").write_bytes(b"\x7fELF" + bytes(1000))
+    done = call(place)
+    assert done.code == 2
+    assert done.stdout == ""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("recompute: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in done.stderr

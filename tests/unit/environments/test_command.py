@@ -1,0 +1,185 @@
+"""``ddqjobs env`` in a project: states, builds here and on a node of the local site, offline, removal."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import environments
+from tests.support.cli import TINY, Place, Terminal, opened
+from tests.support.environments import wheel
+from tests.support.trivial import until
+
+ENVIRONMENT = TINY.replace("shell: {title: bash,", "shell: {title: bash, environment: tiny,")
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A project whose runs need the environment `tiny`."""
+    for name in [name for name in os.environ if name.startswith(("UV_", "PIP_"))]:
+        monkeypatch.delenv(name)
+    with opened(tmp_path / "project", ENVIRONMENT) as place:
+        wheels = environments.Place(place.root).wheels
+        monkeypatch.setenv("UV_FIND_LINKS", str(wheels))
+        monkeypatch.setenv("UV_NO_INDEX", "1")
+        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+        site = {"name": "local", "scheduler": "local", "grace": "0s", "python": sys.executable}
+        place.write("templates/local/site.yaml", site)
+        yield place
+
+
+def state(place: Place) -> str:
+    found: str = place.invoke("env", "list", "--json").json["environments"]["tiny"]["state"]
+    return found
+
+
+def test_states_and_why(made: Place) -> None:
+    folder = made.root / "envs" / "tiny"
+    assert state(made) == "missing"
+    text = (folder / "env.yaml").read_text()
+    (folder / "env.yaml").write_text(text.replace("tinypkg.answer)", "1/0)"))
+    ran = made.invoke("env", "build", "tiny")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.splitlines()[-1].startswith("error: environment tiny: check 'answer' failed: ZeroDivision")
+    assert state(made) == "unverified"
+    shown = made.invoke("env", "list").out
+    assert re.search(r"^tiny +unverified +it is built but not verified$", shown, re.MULTILINE)
+    refused = made.invoke("submit", "tiny")
+    assert (refused.code, refused.err.splitlines()[-1]) == (
+        2, "error: environment tiny is not ready: it is built but not verified; run: ddqjobs env build tiny"
+    )  # fmt: skip
+    (folder / "env.yaml").write_text(text)
+    assert made.invoke("env", "build", "tiny").out.startswith("tiny is ready: ")
+    assert state(made) == "ready"
+    (folder / "requirements.txt").write_text("tinypkg==1.1\n")
+    wheel(made.root / "wheels", version="1.1")
+    assert made.invoke("env", "lock", "tiny").code == 0
+    assert state(made) == "stale"
+
+
+def test_on_a_node(made: Place) -> None:
+    ran = made.invoke("env", "build", "tiny", "--on-node", "--time", "10m")
+    assert ran.code == 0, ran.out + ran.err
+    lines = ran.out.splitlines()
+    assert re.fullmatch(r"job \S+ of site local; its output: .*/out", lines[0])
+    assert "tiny: check 'answer'" in lines
+    assert lines[-1].startswith("tiny is ready: ")
+    assert state(made) == "ready"
+    (made.root / "envs" / "tiny" / "lock.txt").write_text("tinypkg==9 --hash=sha256:" + "0" * 64 + "\n")
+    ran = made.invoke("env", "build", "tiny", "--on-node")
+    assert ran.code == 2
+    assert "a package is in none of the configured indexes" in ran.out
+
+
+def test_modules_of_a_site(made: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A site that enters by modules loads them to build and in every job."""
+    init = made.root / "modules" / "init"
+    init.mkdir(parents=True)
+    (init / "bash").write_text('module() { echo "$*" >> "$MODULE_LOG"; }\n')
+    monkeypatch.setenv("MODULESHOME", str(init.parent))
+    monkeypatch.setenv("MODULE_LOG", str(made.root / "loaded"))
+    declaration = made.root / "envs" / "tiny" / "env.yaml"
+    declaration.write_text(declaration.read_text().replace("checks:", "modules: [gcc/9.3.0, cuda]\nchecks:"))
+    site: dict[str, object] = {"name": "local", "scheduler": "local", "grace": "0s", "modules": ["site"]}
+    site |= {"enter": "modules", "setup": [f". {init}/bash"], "environment_modules": {"tiny": ["cuda/11.1"]}}
+    made.write("templates/local/site.yaml", site)
+    assert made.invoke("env", "build", "tiny").code == 0
+    assert (made.root / "loaded").read_text() == "load site\nload cuda/11.1\n"
+    (made.root / "loaded").unlink()
+    made.invoke("submit", "tiny", "first")
+    until(lambda: made.states()["first"] == "done")
+    assert (made.root / "loaded").read_text() == "load site\nload cuda/11.1\n"
+
+
+def test_a_job_sees_the_environment_s_trees_and_its_own_code(made: Place) -> None:
+    declaration = made.root / "envs" / "tiny" / "env.yaml"
+    text = declaration.read_text()
+    declaration.write_text(text.replace("variables: {", 'variables: {PYTHONPATH: "{trees}/code", '))
+    assert made.invoke("env", "build", "tiny").code == 0
+    experiment = made.root / "experiments" / "tiny.yaml"
+    experiment.write_text(experiment.read_text().replace("echo hello from first;", 'echo "<$PYTHONPATH>";'))
+    made.invoke("submit", "tiny", "first")
+    until(lambda: made.states()["first"] == "done")
+    found = re.search(r"^<(.*)>$", made.log("first").read_text(), re.MULTILINE)
+    assert found is not None
+    first, second = found[1].split(":")[:2]
+    assert re.fullmatch(rf"{made.root}/\.environments/tiny-[0-9a-f]{{12}}/trees/code", first)
+    assert second.startswith(f"{made.root}/results/tiny/code/")
+
+
+def test_fetch_and_build_offline(made: Place, tmp_path: Path) -> None:
+    carried = tmp_path / "carried"
+    assert made.invoke("env", "fetch", "tiny", "--to", str(carried)).out == f"fetched tiny: {carried}\n"
+    for path in (made.root / "wheels").iterdir():
+        path.unlink()
+    ran = made.invoke("env", "build", "tiny", "--offline", "--from", str(carried))
+    assert ran.code == 0, ran.err
+    assert made.invoke("env", "build", "tiny", "--offline").code == 2
+    ran = made.invoke("env", "build", "tiny", "--offline", "--from", str(tmp_path))
+    assert (ran.code, ran.err) == (
+        2, f"error: {tmp_path}: no folder that `ddqjobs env fetch` filled (it has no wheels/)\n"
+    )  # fmt: skip
+
+
+def test_remove_asks_and_is_refused_while_runs_use_it(made: Place) -> None:
+    assert made.invoke("env", "build", "tiny").code == 0
+    ran = made.invoke("env", "remove", "tiny")
+    assert (ran.code, state(made)) == (2, "ready")
+    assert ran.err.startswith("error: this would remove all builds of tiny below ")
+    made.invoke("submit", "tiny", "wait")
+    until(lambda: made.attempts("wait"))
+    ran = made.invoke("env", "remove", "tiny", "--yes")
+    assert (ran.code, ran.err, state(made)) == (
+        2, "error: environment tiny is in use by tiny: wait: wait for them, or cancel them\n", "ready"
+    )  # fmt: skip
+    (made.root / "go").touch()
+    until(lambda: made.states()["wait"] == "done")
+    assert made.invoke("env", "remove", "tiny", "--yes").out == "removed 1 builds of tiny\n"
+    assert state(made) == "missing"
+
+
+def test_export(made: Place) -> None:
+    ran = made.invoke("env", "export", "tiny", "--apptainer", "--out", str(made.root / "image"))
+    files = ("tiny.sh", "tiny.def", "tiny/bin/python", "tiny/bin/activate")
+    assert ran.out.splitlines()[:4] == [f"wrote {made.root}/image/{name}" for name in files]
+    assert ran.out.splitlines()[4].startswith("next: apptainer build tiny.sif tiny.def; in the site file: ")
+    assert made.invoke("env", "export", "tiny").err == "error: say either --script or --apptainer\n"
+
+
+def test_two_terminals_build_once_and_the_second_says_for_whom_it_waits(made: Place) -> None:
+    declaration = made.root / "envs" / "tiny" / "env.yaml"
+    go = f"p = __import__('pathlib').Path('{made.root}/go')"
+    wait = f"{go}; [__import__('time').sleep(0.02) for _ in iter(p.exists, True)]"
+    declaration.write_text(declaration.read_text().replace("import os,", f"{wait}; import os,"))
+    terminal = Terminal(made, "env", "build", "tiny", columns=100)
+    terminal.read_until("check 'answer'")
+    second = made.spawn("env", "build", "tiny")
+    assert second.stderr is not None
+    waiting = f"tiny: waiting for the build of pid {terminal.process.pid} on {os.uname().nodename}\n"
+    assert second.stderr.readline() == waiting
+    (made.root / "go").touch()
+    code, shown = terminal.close()
+    out, err = second.communicate(timeout=60)
+    assert code == second.returncode == 0, shown
+    assert "✓ tiny: installing 1 package" in shown
+    assert (out.count("is ready"), err) == (1, "")
+
+
+def test_ctrl_c_leaves_nothing_running_and_the_next_goes_on(made: Place) -> None:
+    declaration = made.root / "envs" / "tiny" / "env.yaml"
+    text = declaration.read_text()
+    declaration.write_text(text.replace("checks:", "steps:\n  long: {command: [sleep, '600']}\nchecks:"))
+    build = made.spawn("env", "build", "tiny")
+    log = made.root / ".environments" / ".logs" / "tiny" / "step-long.log"
+    until(lambda: log.exists() and "sleep 600" in log.read_text())
+    build.send_signal(signal.SIGINT)
+    _, said = build.communicate(timeout=60)
+    assert build.returncode == 130
+    assert "interrupted; what is whole by now stays, and the same command goes on from there" in said
+    assert state(made) == "missing"

@@ -1,0 +1,129 @@
+"""Experiments and sites by name or by file, from the project first and then from what ships."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ddqjobs.base.errors import InputError, MissingError
+from ddqjobs.planning.catalog import Catalog, find_module, is_file_name
+from tests.support.trivial import EXPERIMENT, TrivialProject, task
+
+
+def test_a_project_offers_its_own_experiments_and_those_that_ship(trivial: TrivialProject) -> None:
+    catalog = Catalog(trivial.root)
+    assert {"ddq", "mini", "nano", EXPERIMENT} <= catalog.experiments().keys()
+    assert set(catalog.own_experiments()) == {EXPERIMENT}
+    assert {"local", "slurm", "bscc"} <= catalog.sites().keys()
+    assert {"mini-new", "mini-legacy"} <= catalog.environments().keys()
+
+
+def test_the_only_experiment_of_a_project_needs_no_name(trivial: TrivialProject) -> None:
+    catalog = Catalog(trivial.root)
+    assert catalog.find(None) == trivial.root / "experiments" / f"{EXPERIMENT}.yaml"
+    trivial.write("experiments/other.yaml", {"base": EXPERIMENT, "name": "other"})
+    with pytest.raises(MissingError, match="name an experiment: other, trivial"):
+        catalog.find(None)
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_one(trivial: TrivialProject) -> None:
+    catalog = Catalog(trivial.root)
+    with pytest.raises(MissingError, match="unknown experiment 'trivail'; did you mean 'trivial'"):
+        catalog.load("trivail")
+    with pytest.raises(MissingError, match="unknown site 'locla'; did you mean 'local'"):
+        catalog.site("locla")
+    with pytest.raises(MissingError, match="no such file"):
+        catalog.load("./gone.yaml")
+
+
+def test_an_experiment_may_be_a_file_anywhere(trivial: TrivialProject, tmp_path: Path) -> None:
+    path = tmp_path / "elsewhere.yaml"
+    (trivial.root / "experiments" / f"{EXPERIMENT}.yaml").rename(path)
+    assert [r.name for r in Catalog(trivial.root).load(str(path)).runs] == ["first", "second"]
+
+
+def test_a_file_that_inherits_another_changes_only_what_it_says(trivial: TrivialProject) -> None:
+    trivial.write("experiments/mine.yaml", {"base": EXPERIMENT, "name": "mine", "tasks": {"third": task()}})
+    loaded = Catalog(trivial.root).load("mine")
+    assert loaded.experiment.name == "mine"
+    assert [r.name for r in loaded.runs] == ["first", "second", "third"]
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "message"),
+    [
+        ("variants", "defualt", "no variant 'defualt'; did you mean 'default'? a new one needs a task that"),
+        ("codes", "tol", "no code 'tol'; did you mean 'tool'? a new one needs a model or a task that names"),
+        ("phases", "frist", "no phase 'frist'; did you mean 'first'? a new one needs a task that belongs to"),
+        ("implementations", "nwe", "no implementation 'nwe'; did you mean 'new'? a new one needs a model"),
+    ],
+)
+def test_a_misspelt_change_of_what_is_inherited_is_not_taken_for_something_new(
+    trivial: TrivialProject, section: str, name: str, message: str
+) -> None:
+    parts: dict[str, Any] = {
+        "variants": {"default": {}},
+        "codes": {"tool": {}},
+        "phases": {"first": {}},
+        "implementations": {"new": "New"},
+    }
+    trivial.write("experiments/parts.yaml", {"base": EXPERIMENT, "name": "parts", **parts})
+    changed = {section: {name: "Newest" if section == "implementations" else {"title": "changed"}}}
+    trivial.write("experiments/mine.yaml", {"base": "parts", "name": "mine", **changed})
+    with pytest.raises(InputError) as error:
+        Catalog(trivial.root).load("mine")
+    (problem,) = error.value.problems
+    assert problem.file.endswith("mine.yaml")
+    assert problem.line > 1
+    assert message in problem.message
+
+
+def test_a_new_variant_that_a_task_uses_may_have_nearly_an_inherited_name(trivial: TrivialProject) -> None:
+    trivial.write("experiments/parts.yaml", {"base": EXPERIMENT, "name": "parts", "variants": {"fast": {}}})
+    tasks = {"first": {"variants": ["fast2"]}}
+    trivial.write(
+        "experiments/mine.yaml",
+        {"base": "parts", "name": "mine", "variants": {"fast2": {}, "other": {}}, "tasks": tasks},
+    )
+    assert [r.variant for r in Catalog(trivial.root).load("mine").runs if r.task == "first"] == ["fast2"]
+
+
+def test_a_site_that_overrides_a_shipped_one_may_inherit_it(trivial: TrivialProject) -> None:
+    trivial.write("templates/local/site.yaml", {"base": "local", "grace": "9s"})
+    site = Catalog(trivial.root).site("local")
+    assert (site.name, site.scheduler, site.grace) == ("local", "local", "9s")
+
+
+def test_durations_of_a_site_are_checked_with_their_lines(trivial: TrivialProject) -> None:
+    trivial.write("templates/local/site.yaml", {"base": "local", "grace": "soon", "warning": "1 m"})
+    with pytest.raises(InputError) as error:
+        Catalog(trivial.root).site("local")
+    assert len(error.value.problems) == 2
+    assert all(problem.line for problem in error.value.problems)
+
+
+def test_runs_come_with_digests_that_do_not_depend_on_where_the_project_lies(tmp_path: Path) -> None:
+    digests = []
+    for name in ("a", "b c"):
+        project = TrivialProject(tmp_path / name)
+        project.trace = Path("trace")
+        project.tasks({"first": task()})
+        digests.append([r.digest for r in Catalog(project.root).load(EXPERIMENT).runs])
+    assert digests[0] == digests[1]
+    assert all(digests[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("ddq", False), ("a.yaml", True), ("a.yml", True), ("./a", True), ("a.b", False)]
+)
+def test_names_and_files_are_told_apart(text: str, expected: bool) -> None:
+    assert is_file_name(text) is expected
+
+
+def test_task_code_is_found_by_its_path_in_the_package() -> None:
+    found = find_module("ddqjobs/detect/product.py")
+    assert found is not None
+    assert found.is_file()
+    assert find_module("ddqjobs/detect/gone.py") is None

@@ -1,0 +1,162 @@
+"""Digests: what decides a result changes its run's digest, in the part that says so; nothing else does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from ddqjobs.planning.digest import PARTS, Digester, changed, with_upstream
+from ddqjobs.planning.matrix import expand
+from ddqjobs.spec.experiment import Experiment
+from ddqjobs.spec.model import Run
+
+FILES = {
+    "experiments/configs/a.py": "_base_ = ['../configs/base.py']\nhook = 'ddqjobs.detect.hooks.stop'\n",
+    "experiments/configs/base.py": "lr = 1\n",
+    "experiments/configs/other.py": "",
+    "ddqjobs/detect/train.py": "from . import files\nfrom ddqjobs.detect.more import x\n",
+    "ddqjobs/detect/files.py": "",
+    "ddqjobs/detect/more.py": "",
+    "ddqjobs/detect/hooks/stop.py": "",
+    "ddqjobs/detect/unused.py": "",
+}
+CONTENT: dict[str, Any] = {
+    "name": "e",
+    "implementations": {"new": "New"},
+    "data": {"version": "1"},
+    "codes": {
+        "c": {
+            "environment": "env",
+            "seed_option": "seed",
+            "commands": {
+                "train": ["{python}", "-m", "ddqjobs.detect.train", "{config}"],
+                "test": ["test", "{config}"],
+            },
+        }
+    },
+    "models": {"m": {"implementations": {"new": {"code": "c", "config": "configs/a.py"}}}},
+    "tasks": {
+        "train": {"kind": "train", "implementation": "new", "config": "configs/a.py"},
+        "test": {
+            "kind": "test",
+            "implementation": "new",
+            "config": "configs/other.py",
+            "inputs": {"checkpoint": "train.checkpoint"},
+        },
+    },
+}
+
+
+def digests(root: Path, content: dict[str, Any] = CONTENT, environment: str = "1" * 12) -> dict[str, str]:
+    def below(folder: str) -> Any:
+        return lambda relative: path if (path := root / folder / relative).is_file() else None
+
+    experiment = msgspec.convert(content, Experiment)
+    digester = Digester(below("experiments"), below(""), {"env": environment})
+    return {run.name: run.digest for run in digester.digest_all(experiment, expand(experiment))}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("experiments/configs/a.py", "config"),
+        ("experiments/configs/base.py", "config"),
+        ("ddqjobs/detect/train.py", "code"),
+        ("ddqjobs/detect/files.py", "code"),
+        ("ddqjobs/detect/more.py", "code"),
+        ("ddqjobs/detect/hooks/stop.py", "code"),
+        ("experiments/configs/other.py", ""),
+        ("ddqjobs/detect/unused.py", ""),
+    ],
+)
+def test_a_file_counts_for_the_runs_that_use_it_and_for_what_comes_after_them(
+    root: Path, name: str, part: str
+) -> None:
+    before = digests(root)
+    (root / name).write_text(FILES[name] + "# changed\n")
+    after = digests(root)
+    assert changed(before["train.m"], after["train.m"]) == ((part,) if part else ())
+    expected = ("upstream",) if part else (("config",) if name.endswith("other.py") else ())
+    assert changed(before["test.m"], after["test.m"]) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "parts"),
+    [
+        (("data", "version"), "2", ("data", "upstream")),
+        (("tasks", "train", "options"), {"lr": 1}, ("upstream",)),
+        (("tasks", "test", "options"), {"lr": 1}, ("definition",)),
+        (("tasks", "test", "resources"), {"gpus": 2}, ("definition",)),
+        (("tasks", "test", "resources"), {"time": "2d", "memory": "9GB"}, ()),
+        (("tasks", "test", "title"), "new", ()),
+        (("tasks", "test", "hours"), 3, ()),
+        (("tasks", "test", "optional"), True, ()),
+        (("title",), "new", ()),
+    ],
+)
+def test_what_the_experiment_says_counts_if_it_decides_the_result(
+    root: Path, path: tuple[str, ...], value: object, parts: tuple[str, ...]
+) -> None:
+    content = msgspec.json.decode(msgspec.json.encode(CONTENT))
+    at = content
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = value
+    assert changed(digests(root)["test.m"], digests(root, content)["test.m"]) == parts
+
+
+def test_the_environment_counts_by_its_identity(root: Path) -> None:
+    assert changed(digests(root)["train.m"], digests(root, environment="2" * 12)["train.m"]) == (
+        "environment",
+    )
+
+
+def test_a_digest_has_a_part_of_twelve_digits_for_each_thing(root: Path) -> None:
+    for digest in digests(root).values():
+        assert [len(part) for part in digest.split("-")] == [12] * len(PARTS)
+
+
+def test_configurations_that_include_each_other_end(root: Path) -> None:
+    (root / "experiments/configs/base.py").write_text("_base_ = 'a.py'\n")
+    assert digests(root) == digests(root)
+
+
+@pytest.mark.parametrize(
+    "text", ["_base_ = [", "_base_ = f()", "_base_ = 'gone.py'", "_base_ = 'mmdet::x.py'", "\0"]
+)
+def test_a_configuration_that_cannot_be_followed_counts_by_itself(root: Path, text: str) -> None:
+    before = digests(root)
+    (root / "experiments/configs/a.py").write_text(text)
+    assert changed(before["train.m"], digests(root)["train.m"])[0] == "config"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "parts"),
+    [
+        ("a-b-c-d-e-f", "a-b-c-d-e-f", ()),
+        ("a-b-c-d-e-f", "a-x-c-d-e-y", ("config", "upstream")),
+        ("old format", "a-b-c-d-e-f", ("definition",)),
+        ("", "", ()),
+    ],
+)
+def test_two_digests_say_what_changed(old: str, new: str, parts: tuple[str, ...]) -> None:
+    assert changed(old, new) == parts
+
+
+def test_a_run_on_other_upstream_results_differs_in_that_part_only(root: Path) -> None:
+    experiment = msgspec.convert(CONTENT, Experiment)
+    train, test = (msgspec.structs.replace(r, digest=digests(root)[r.name]) for r in expand(experiment))
+    assert with_upstream(test, {train.name: train.digest}) == test
+    other: Run = with_upstream(test, {train.name: "another"})
+    assert changed(test.digest, other.digest) == ("upstream",)

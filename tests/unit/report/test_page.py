@@ -1,0 +1,328 @@
+"""The HTML page shows what lies behind the numbers, whatever the logs hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from ddqjobs.base import process
+from ddqjobs.detect.job import curves
+from ddqjobs.project import Project, open_project
+from ddqjobs.report.page import facts, plots, view
+from ddqjobs.spec.model import Attempt
+from tests.support import paper as paper_support
+
+VOID = {"meta", "link", "br", "hr", "img", "path", "rect", "use", "input"}
+
+
+class Reader(HTMLParser):
+    """Reads a page strictly: elements close in order, names are unique, links lead somewhere."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.names: list[str] = []
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.tags: set[str] = set()
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            assert not name.startswith("on"), f"{tag} has a handler"
+            if name == "id":
+                self.names.append(value or "")
+            elif name == "href":
+                (self.links if (value or "").startswith("#") else self.loads).append(value or "")
+            elif name in ("src", "srcset", "data", "action"):
+                self.loads.append(value or "")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.words))
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return paper_support.make(tmp_path_factory.mktemp("paper") / "project", seeds=3)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Project:
+    """A project that a test may damage."""
+    return paper_support.make(tmp_path / "project", seeds=1, rows=60)
+
+
+def page(project: Project, **more: object) -> str:
+    fresh = open_project(project.root)
+    return fresh.report_page(fresh.report("paper"), **more)  # type: ignore[arg-type]
+
+
+def attempt_dir(project: Project, run: str, number: int = 1) -> Path:
+    return project.root / "results" / "paper" / "runs" / run / "attempts" / str(number)
+
+
+def test_the_page_is_whole_and_loads_nothing(paper: Project) -> None:
+    text = page(paper)
+    read = Reader(text)
+    assert len(set(read.names)) == len(read.names)
+    assert {link[1:] for link in read.links} <= set(read.names)
+    assert set(read.loads) <= {"data:,"}
+    assert "script" not in read.tags
+    assert "default-src 'none'" in text
+    assert "url(http" not in text
+    assert "@import" not in text
+
+
+def test_it_shows_verdicts_their_rules_and_the_tolerance(paper: Project) -> None:
+    read = Reader(page(paper))
+    assert "51.3 ± 0.10 (n=3)" in read.text
+    assert "within tolerance, equivalent (n=3)" in read.text
+    assert "seed-paired TOST: 90 % interval" in read.text
+    assert "phase 3: reproduced 1 of 1; equivalence shown in 1 of 1" in read.text
+    assert "overall: reproduced; 12 of 12 required runs done" in read.text
+
+
+def test_each_run_has_its_evidence(paper: Project) -> None:
+    text = page(paper)
+    entry = text[text.index(">done</span> p4-train.m000.s1000") :].split("</details>")[0]
+    words = Reader(f"<details><summary><span{entry}</details>").text
+    for expected in ("seed", "1000", "definition", "upstream", "Epoch(train) line 39", "submission token"):
+        assert expected.lower() in words.lower()
+    assert "export DDQJOBS_RUN=p4-train.m000.s1000" in words
+    assert "DDQJOBS_RUN=p4-train.m000.s2000" not in words
+
+
+def test_curves_of_both_codes_lie_over_each_other(paper: Project) -> None:
+    fresh = open_project(paper.root)
+    workspace = fresh.workspace("paper")
+    plan = fresh.plan("paper")
+    found = fresh.report_files(workspace).curves(plan, workspace.products())
+    (group,) = view.groups(workspace.loaded.experiment, plan, found, {})
+    assert [p.title for p in group.panels][:4] == ["loss", "AP", "lr", "grad_norm"]
+    assert sorted({line.style for line in group.panels[0].lines}) == [0, 1]
+    assert len(group.panels[0].lines) == 6
+    drawn = plots.draw(group.panels[:1], "x")[0]
+    assert drawn.count("var(--series-0)") >= 3
+    assert drawn.count("var(--series-1)") >= 3
+    assert not re.search(r"#[0-9a-f]{6}", drawn)
+
+
+def test_hours_are_planned_and_used_and_cost(paper: Project) -> None:
+    fresh = open_project(paper.root)
+    workspace = fresh.workspace("paper")
+    plan = fresh.plan("paper")
+    known = facts.read(workspace, fresh.stacks(workspace), plan, {}, (p.run.name for p in plan.runs))
+    rows = view.hours(workspace.loaded.experiment, plan.runs, known)
+    assert [(h.phase, h.done, h.runs) for h in rows] == [
+        ("phase 3", 6, 6),
+        ("phase 4", 6, 6),
+        ("all", 12, 12),
+    ]
+    # Three trainings of 26 hours as planned, and three tests that took ten minutes each, on 8 GPUs.
+    assert (rows[0].wall, rows[0].gpu_planned, rows[0].gpu_used) == pytest.approx((78.5, 628, 628))
+    assert rows[0].efficiency == 1
+    text = Reader(page(paper, price=2.5)).text
+    assert "A GPU hour costs 2.5" in text
+    assert "1570.00" in text
+
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> \x1b[31mred\x1b]8;;http://x\x07 "
+HOSTILE += "\u202e &amp; '\"` ]]>\n"
+
+
+def test_hostile_logs_are_data(own: Project) -> None:
+    folder = attempt_dir(own, "p3-train.m000.s0")
+    (folder / "stdout.log").write_text(HOSTILE * 30)
+    (attempt_dir(own, "p4-train.m000.s0") / "stdout.log").write_bytes(bytes(range(256)) * 500)
+    (folder / "exit.json").write_text(json.dumps({"code": 1, "note": HOSTILE, "at": paper_support.AT}))
+    curve = curves.thin(paper_support.a_log(50, 1))
+    curve["terms"][HOSTILE] = [[1, 2.0], [2, 1.0]]
+    (folder / "work_dir" / curves.NAME).write_text(json.dumps(curve))
+    config = folder / "work_dir" / "20260101_000000" / "vis_data"
+    config.mkdir(parents=True)
+    (config / "config.py").write_text(f"model = dict(name={HOSTILE!r})\n")
+    text = page(own)
+    read = Reader(text)
+    assert "script" not in read.tags
+    assert "img" not in read.tags
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", text)
+    assert "<script>alert(1)</script>" in read.text
+    assert r"\x1b[31mred" in read.text
+
+
+def test_a_huge_log_is_not_read(own: Project) -> None:
+    folder = attempt_dir(own, "p3-train.m000.s0")
+    (folder / "work_dir" / curves.NAME).unlink()
+    log = folder / "work_dir" / "log.jsonl"
+    with log.open("wb") as file:
+        file.truncate(1 << 30)
+    with (folder / "stdout.log").open("wb") as file:
+        file.truncate(1 << 30)
+        file.seek(0, os.SEEK_END)
+        file.write(b"\nthe last line\n")
+    product = json.loads((folder.parent.parent / "product.json").read_text())
+    assert product["artifacts"] == {"curve": f"attempts/1/work_dir/{curves.NAME}"}
+    _record(own, "p3-train.m000.s0", {"log": "attempts/1/work_dir/log.jsonl"})
+    read = Reader(page(own))
+    assert "its log has 1,024 MiB, more than the 256 MiB that are read" in read.text
+    assert "the last line" in read.text
+
+
+def _record(project: Project, run: str, artifacts: dict[str, str]) -> None:
+    """Another product for a done run, in the ledger where products are remembered."""
+    (segment,) = (project.root / "results" / "paper" / "ledger").glob("*.jsonl")
+    lines = []
+    for line in segment.read_text().splitlines():
+        record = json.loads(line)
+        if record["record"] == "finished" and record["run"] == run:
+            record["product"]["artifacts"] = artifacts
+        lines.append(json.dumps(record))
+    segment.write_text("\n".join(lines) + "\n")
+
+
+def test_a_torn_or_binary_training_log_costs_its_lines_only(own: Project) -> None:
+    folder = attempt_dir(own, "p3-train.m000.s0") / "work_dir"
+    (folder / curves.NAME).unlink()
+    good = '{"loss": 1.5, "epoch": 1, "step": %d}\n'
+    (folder / "log.jsonl").write_bytes(
+        (good % 1).encode() + bytes(range(200, 256)) + b"\n" + (good % 2).encode() + b'{"loss": 1'
+    )
+    _record(own, "p3-train.m000.s0", {"log": "attempts/1/work_dir/log.jsonl"})
+    text = Reader(page(own)).text
+    assert "p3-train.m000.s0: 1 lines of its log are no rows and were passed over" in text
+
+
+def test_two_attempts_that_wrote_into_one_log_make_one_curve(own: Project) -> None:
+    """Rows of both interleaved: where the training went back, what came before from there on is dropped."""
+    folder = attempt_dir(own, "p3-train.m000.s0") / "work_dir"
+    (folder / curves.NAME).unlink()
+    steps = [1, 2, 3, 1, 4, 2, 5, 3, 4, 5, 6]
+    lines = [json.dumps({"loss": float(i), "epoch": 1, "step": step}) for i, step in enumerate(steps)]
+    (folder / "log.jsonl").write_text("\n".join(lines) + "\n")
+    _record(own, "p3-train.m000.s0", {"log": "attempts/1/work_dir/log.jsonl"})
+    fresh = open_project(own.root)
+    workspace = fresh.workspace("paper")
+    made = fresh.report_files(workspace).curves(fresh.plan("paper"), workspace.products())
+    xs = [x for x, _ in made["p3-train.m000.s0"].terms["loss"]]
+    assert xs == sorted(set(xs))
+    assert xs[-1] == 6
+
+
+def test_clocks_that_go_backwards_and_overlap_are_said(own: Project) -> None:
+    first = attempt_dir(own, "p3-train.m000.s0")
+    second = attempt_dir(own, "p3-train.m000.s0", 2)
+    third = attempt_dir(own, "p3-train.m000.s0", 3)
+    for folder in (second, third):
+        folder.mkdir()
+    at = paper_support.AT
+    (first / "exit.json").write_text(json.dumps({"code": 137, "at": at - 7200}))
+    (second / "started.json").write_text(json.dumps({"ticket": "token.0", "host": "b", "at": at + 10}))
+    (second / "exit.json").write_text(json.dumps({"code": 75, "stopped": True, "at": at + 500}))
+    (third / "started.json").write_text(json.dumps({"ticket": "token.0", "host": "c", "at": 1e300}))
+    read = Reader(page(own))
+    assert "its clock went back by 2h00m" in read.text
+    assert "2: asked to stop" in read.text
+    assert "its clock was wrong" in read.text
+    assert "3: left no last word" in read.text
+
+
+@pytest.mark.parametrize(
+    ("attempt", "state"),
+    [
+        (Attempt(number=1, started_at=paper_support.AT, ended_at=paper_support.AT + 1, exit_code=0), "done"),
+        (
+            Attempt(number=1, started_at=paper_support.AT, ended_at=paper_support.AT + 1, exit_code=1),
+            "failed",
+        ),
+        (Attempt(number=1, started_at=float("nan")), "failed"),
+        (Attempt(number=1, started_at=-5.0, ended_at=paper_support.AT), "failed"),
+    ],
+)
+def test_a_bar_is_always_inside_the_line(paper: Project, attempt: Attempt, state: str) -> None:
+    planned = paper.plan("paper").runs[0]
+    sane = Attempt(number=2, started_at=paper_support.AT, ended_at=paper_support.AT + 100, exit_code=0)
+    known = facts.Facts(
+        runs={planned.run.name: facts.RunFacts(attempts=(attempt, sane))}, scripts={}, environments=()
+    )
+    line = view.time_line([planned], known, paper_support.AT + 200)
+    assert line is not None
+    bar = line.rows[0][1][0]
+    assert 0 <= bar.left <= 100
+    assert 0 <= bar.width <= 100
+    assert bar.state == state
+
+
+def test_the_difference_of_configurations_is_by_key(tmp_path: Path) -> None:
+    for name, depth, extra in (("a", 50, ""), ("b", 101, "new_key = 1\n")):
+        folder = tmp_path / name / "work_dir"
+        folder.mkdir(parents=True)
+        text = (
+            f"model = dict(backbone=dict(depth={depth}), path='{tmp_path / name}/x')\nold = [1, 2]\n{extra}"
+        )
+        (folder / "config.py").write_text(text)
+    a, b = (facts.dumped(tmp_path / n / "work_dir", str(tmp_path / n)) for n in "ab")
+    assert facts.difference(a, b) == ("  model.backbone.depth: 50 -> 101", "+ new_key: 1")
+    assert facts.difference(b, a) == ("  model.backbone.depth: 101 -> 50", "- new_key: 1")
+    assert facts.dumped(tmp_path / "none", "") == {}
+
+
+def test_thinning_twice_keeps_the_extremes() -> None:
+    points = [
+        (i, None if i == 500 else (-9.0 if i == 333 else 99.0 if i == 777 else 1.0)) for i in range(1000)
+    ]
+    thin = view.extremes(points, 50)
+    assert {(333, -9.0), (777, 99.0), (500, None), points[0], points[-1]} <= set(thin)
+    assert len(thin) <= 3 * 20 + 2
+    assert view.extremes([], 5) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1.5e-4, "1.5e-4"), (5e-5, "5e-5"), (2e-4, "2e-4"), (0.0, "0"), (1e-10, "1e-10")]
+)
+def test_small_ticks_are_read_as_they_are(value: float, text: str) -> None:
+    assert plots.tiny(value) == text
+
+
+def test_without_matplotlib_the_page_says_what_is_missing(own: Project) -> None:
+    code = (
+        "import sys; sys.modules['matplotlib'] = None\n"
+        "from ddqjobs.report.page import plots, render\n"
+        "plots.available = lambda: False\n"
+        "from ddqjobs.project import open_project\n"
+        f"p = open_project({str(own.root)!r})\n"
+        "print(p.report_page(p.report('paper')))\n"
+    )
+    import sys
+
+    done = process.run([sys.executable, "-c", code], timeout=60)
+    assert done.code == 0, done.stderr
+    assert "pip install 'ddqjobs[page]'" in Reader(done.stdout).text
+    assert "Last loss" in done.stdout
+
+
+def test_the_page_is_small(paper: Project) -> None:
+    assert len(page(paper).encode()) < 1_000_000

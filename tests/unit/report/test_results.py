@@ -1,0 +1,158 @@
+"""One row per run, with numbers where there are numbers and reasons where there are none."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from ddqjobs.report.results import (
+    COLUMNS,
+    Alignment,
+    Score,
+    alignment,
+    frame,
+    judge_alignment,
+    rows,
+    say,
+    score,
+)
+from ddqjobs.report.verdict import Outcome
+from ddqjobs.spec import experiment as e
+from ddqjobs.spec.model import Plan, PlannedRun, Product, Progress, Run, Status, TaskKind
+
+
+def run(name: str, kind: TaskKind = TaskKind.TEST, **more: object) -> Run:
+    values = {"name": name, "experiment": "x", "task": "t", "kind": kind, "phase": "1", "model": "m"}
+    return Run(**{**values, **more})  # type: ignore[arg-type]
+
+
+def product(name: str, kind: TaskKind = TaskKind.TEST, **metrics: float | None) -> Product:
+    return Product(run=name, digest="made", kind=kind, attempt=2, metrics=metrics)
+
+
+def plan(*planned: PlannedRun) -> Plan:
+    return Plan(experiment="x", site="local", runs=planned)
+
+
+def done(name: str, kind: TaskKind = TaskKind.TEST, **more: object) -> PlannedRun:
+    return PlannedRun(run=run(name, kind, **more), status=Status.DONE, reason="product", attempts=2)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "expected"),
+    [
+        ({"bbox_mAP": 0.513}, Score(quanta=513)),
+        ({"bbox_mAP": 0.5}, Score(quanta=500)),
+        ({"bbox_mAP": None}, Score(note="nan")),
+        ({"bbox_mAP": float("nan")}, Score(note="nan")),
+        ({"bbox_mAP": -1.0}, Score(note="no such objects")),
+        ({"bbox_mAP": -0.5}, Score(note="missing")),
+        ({}, Score(note="missing")),
+    ],
+)
+def test_scores(metrics: dict[str, float | None], expected: Score) -> None:
+    assert score(product("a", TaskKind.TEST, **metrics), "AP") == expected
+
+
+def test_a_row_has_points_quanta_and_notes() -> None:
+    made = rows(plan(done("a")), {"a": product("a", bbox_mAP=0.513, bbox_mAP_s=-1.0, bbox_mAP_50=None)})[0]
+    assert (made.AP, made.ap_quanta, made.AP50, made.APs) == (51.3, 513, None, None)
+    assert made.metric_notes == "AP50: nan; AP75: missing; APs: no such objects; APm: missing; APl: missing"
+    assert (made.attempts, made.attempt, made.digest, made.says) == (2, 2, "made", "done")
+
+
+def test_only_a_done_run_s_product_counts() -> None:
+    failed = PlannedRun(run=run("a"), status=Status.FAILED, reason="exit 1")
+    made = rows(plan(failed), {"a": product("a", bbox_mAP=0.5)})[0]
+    assert (made.AP, made.says) == (None, "failed: unknown")
+
+
+def test_a_lost_product_is_said() -> None:
+    assert rows(plan(done("a")), {})[0].says == "product missing"
+
+
+@pytest.mark.parametrize(
+    ("progress", "text"),
+    [
+        (None, "running"),
+        (Progress(), "running"),
+        (Progress(iteration=40), "running (iteration 40)"),
+        (Progress(epoch=3), "running (epoch 3)"),
+        (Progress(epoch=3, epochs=12), "running (epoch 3/12)"),
+    ],
+)
+def test_running_says_how_far(progress: Progress | None, text: str) -> None:
+    from ddqjobs.spec.model import JobState
+
+    planned = PlannedRun(run=run("a"), status=Status.ACTIVE, reason="", state=JobState.RUNNING)
+    assert say(planned, progress) == text
+
+
+PREDICTIONS = Alignment(box=0.0, score=0.0, unmatched=0)
+LOSSES = Alignment(iterations=50, loss=1e-6, first_difference=3, left_over=0)
+
+
+@pytest.mark.parametrize(
+    ("found", "tolerances", "word"),
+    [
+        (PREDICTIONS, (("box", 0.01), ("loss", 0.1)), "equal"),
+        (Alignment(weight=0.0, tensors=206), (("weight", 1e-6),), "equal"),
+        (Alignment(weight=0.5, tensors=206), (("weight", 1e-6),), "outside: weights"),
+        (Alignment(box=0.0, unmatched=0, ap_nan=True), (("ap", 0.2),), "outside: AP"),
+        (LOSSES, (("box", 0.01), ("loss", 0.1)), "within tolerance"),
+        (LOSSES, (("loss", 1e-7),), "outside: loss"),
+        (LOSSES, (), "no tolerance given"),
+        (Alignment(box=0.0, score=0.0, unmatched=3), (("box", 0.01),), "outside: unmatched boxes"),
+        (Alignment(box=0.0, unmatched=0, ap_quanta=-2), (("ap", 0.2),), "within tolerance"),
+        (Alignment(box=0.0, unmatched=0, ap_quanta=-3), (("ap", 0.2),), "outside: AP"),
+        (Alignment(unmatched=0), (("box", 0.01),), "unknown: no box measured"),
+        (Alignment(), (("box", 0.01),), "unknown: nothing was compared"),
+    ],
+)
+def test_an_alignment_is_judged_by_what_it_compared(
+    found: Alignment, tolerances: tuple[tuple[str, float], ...], word: str
+) -> None:
+    assert judge_alignment(found, run("a", TaskKind.ALIGN, tolerances=tolerances)).word == word
+
+
+def test_a_nan_difference_keeps_no_tolerance() -> None:
+    found = alignment(product("a", TaskKind.ALIGN, iterations=5.0, loss=None))
+    judged = judge_alignment(found, run("a", TaskKind.ALIGN, tolerances=(("loss", 10.0),)))
+    assert judged.outcome is Outcome.SHORT
+
+
+def test_the_frame_sorts_as_the_report_and_has_nullable_integers() -> None:
+    experiment = e.Experiment(
+        name="x",
+        implementations={"new": "", "legacy": ""},
+        codes={},
+        models={"z": e.Model(implementations={}), "a": e.Model(implementations={})},
+        phases={"1": e.Phase()},
+        tasks={},
+    )
+    made = frame(
+        experiment,
+        plan(
+            done("r1", model="a", implementation="legacy", seed=7),
+            done("r2", model="z", implementation="new"),
+        ),
+        {"r1": product("r1", bbox_mAP=0.5), "r2": product("r2", bbox_mAP=None)},
+    )
+    assert tuple(made.columns) == COLUMNS
+    assert list(made.sort_values("model")["run"]) == ["r2", "r1"]
+    assert made["ap_quanta"].sum() == 500
+    assert made["seed"].isna().tolist() == [False, True]
+    assert made["AP"].isna().tolist() == [False, True]
+    assert made["metric_notes"][1].startswith("AP: nan")
+
+
+def test_an_empty_plan_makes_an_empty_frame() -> None:
+    experiment = e.Experiment(name="x", implementations={}, codes={}, models={}, tasks={})
+    assert frame(experiment, plan(), {}).empty
+
+
+def test_pandas_is_imported_by_the_frame_only() -> None:
+    code = "import ddqjobs.report.results, ddqjobs.report.formats, sys; sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

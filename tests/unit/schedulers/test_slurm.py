@@ -1,0 +1,291 @@
+"""What Slurm's commands print, and what it means: literal recorded output (tests/recorded/slurm)."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from ddqjobs.base import process
+from ddqjobs.schedulers.base import Element
+from ddqjobs.schedulers.pace import Pace
+from ddqjobs.schedulers.slurm import answers, dependencies, holding, states
+from ddqjobs.schedulers.slurm.answers import Row, UnreadableError
+from ddqjobs.schedulers.slurm.scheduler import _by_length, _day_before
+from ddqjobs.spec.model import FailureClass, JobState, Observation
+from tests.support import paths
+
+RECORDED = paths.RECORDED / "slurm"
+VERSIONS = sorted(path.name for path in RECORDED.iterdir() if path.is_dir())
+
+
+def recorded(version: str, name: str) -> str:
+    return (RECORDED / version / name).read_text()
+
+
+# -- answers ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "job"),
+    [
+        ("123\n", "123"),
+        ("123;cluster-1\n", "123"),
+        ("123", "123"),
+        ("", None),
+        ("Submitted batch job 123\n", None),
+        ("123\n124\n", None),
+        ("<html>", None),
+    ],
+)
+def test_accepted(text: str, job: str | None) -> None:
+    assert answers.accepted(text) == job
+
+
+@pytest.mark.parametrize(
+    ("text", "jobs"),
+    [
+        ("20", ["20"]),
+        ("20_3", ["20_3"]),
+        ("20_[2-4]", ["20_2", "20_3", "20_4"]),
+        ("20_[2-3,7%4]", ["20_2", "20_3", "20_7"]),
+        ("20_[0-9:4]", ["20_0", "20_4", "20_8"]),
+        ("20_[5]", ["20_5"]),
+    ],
+)
+def test_expand(text: str, jobs: list[str]) -> None:
+    assert answers.expand(text) == jobs
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "20_", "20_[]", "20_[a-b]", "20_[1-2-3]", "20.batch", "20+1", "20_[1-2"]
+)
+def test_expand_refuses(text: str) -> None:
+    with pytest.raises(UnreadableError):
+        answers.expand(text)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_recorded_queue(version: str) -> None:
+    rows = answers.queue(recorded(version, "squeue.txt"))
+    by_state = {row.state: row for row in rows.values()}
+    assert by_state["RUNNING"].node
+    assert by_state["PENDING"] == Row("PENDING", "JobHeldUser", "")
+    assert by_state["OUT_OF_MEMORY"].reason == "OutOfMemory"
+    assert {job for job, row in rows.items() if row.state == "PENDING"} == {f"12_{i}" for i in range(4)}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_recorded_accounting(version: str) -> None:
+    rows = answers.accounting(recorded(version, "sacct.txt"))
+    # An element that was cancelled for its dependency: 24.11 keeps no account of it.
+    assert ("2_1" in rows) == (version == "22.05")
+    assert len(rows) == 26 + ("2_1" in rows)
+    assert rows["10_9"].state == "CANCELLED by 0"
+    assert rows["1_1"].exit == "1:0"
+    for job in {"2_1", "4"} & rows.keys():
+        assert states.left_queue(rows[job]).failure is FailureClass.DEPENDENCY
+    assert states.left_queue(rows["5"]).failure is FailureClass.CANCELLED
+    assert states.left_queue(rows["14"]).failure is FailureClass.OUT_OF_MEMORY
+    assert states.left_queue(rows["14"]).detail == "Slurm says OUT_OF_MEMORY"
+    # 24.11 makes the folder of a job's output where it is missing.
+    missing = "output folder was not there" in states.left_queue(rows["15"]).detail
+    assert missing == (version == "22.05")
+    assert states.left_queue(rows["12_0"]).state is JobState.UNKNOWN
+    assert states.left_queue(rows["3"]) == Observation(
+        state=JobState.ENDED, detail="Slurm says COMPLETED", node=rows["3"].node
+    )
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_recorded_tokens(version: str) -> None:
+    text = recorded(version, "squeue-tokens.txt")
+    found = answers.with_token(text, "tok-array", answers.TOKENS_HEADER, "squeue")
+    assert found == ["12_0", "12_1", "12_2", "12_3"]
+    by_name = answers.with_token(text, "tok-name", answers.TOKENS_HEADER, "squeue")
+    assert by_name == [f"10_{i}" for i in range(10)]
+    assert answers.with_token(text, "tok", answers.TOKENS_HEADER, "squeue") == []
+    assert answers.with_token(text, "a|b", answers.TOKENS_HEADER, "squeue") == ["13"]
+    text = recorded(version, "sacct-tokens.txt")
+    header = answers.SEPARATOR.join(answers.TOKEN_FIELDS)
+    assert answers.with_token(text, "tok1", header, "sacct") == ["1_0", "1_1", "1_2"]
+    assert answers.with_token(text, "tok-name", header, "sacct") == by_name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n",
+        answers.QUEUE_HEADER,
+        "JOBID STATE REASON NODELIST\n",
+        "slurm_load_jobs error: Unable to contact slurm controller\n",
+        answers.QUEUE_HEADER + "\n1\x1fRUNNING\x1fNone\n",
+        answers.QUEUE_HEADER + "\n1\x1fRUNNING\x1fNone\x1fnode1\n2\x1fRUNN",
+        answers.QUEUE_HEADER + "\nx\x1fRUNNING\x1fNone\x1fnode1\n",
+    ],
+)
+def test_what_is_no_answer(text: str) -> None:
+    with pytest.raises(UnreadableError):
+        answers.queue(text)
+
+
+def test_an_empty_queue_is_an_answer() -> None:
+    assert answers.queue(answers.QUEUE_HEADER + "\n") == {}
+
+
+# -- states ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_state_of_the_manual_is_in_the_table(version: str) -> None:
+    words = recorded(version, "states.txt").split()
+    assert len(words) > 20
+    assert set(words) <= set(states.STATES)
+
+
+@pytest.mark.parametrize(
+    ("row", "state", "detail", "failure"),
+    [
+        (Row("RUNNING", "None", "n1"), JobState.RUNNING, "", None),
+        (Row("PENDING", "Priority", ""), JobState.QUEUED, "", None),
+        (Row("PENDING", "Dependency", ""), JobState.QUEUED, "Dependency", None),
+        (Row("PENDING", "JobHeldUser", ""), JobState.HELD, "", None),
+        (Row("PENDING", "JobHeldAdmin", ""), JobState.HELD, "JobHeldAdmin", None),
+        (
+            Row("PENDING", "launch failed requeued held", ""),
+            JobState.HELD,
+            "launch failed requeued held",
+            None,
+        ),
+        (Row("PENDING", "job_requeued_in_held_state", ""), JobState.HELD, "job_requeued_in_held_state", None),
+        (Row("COMPLETING", "None", "n1"), JobState.RUNNING, "COMPLETING", None),
+        (Row("SUSPENDED", "None", "n1"), JobState.STOPPED, "SUSPENDED", None),
+        (
+            Row("TIMEOUT", "TimeLimit", "n1"),
+            JobState.ENDED,
+            "Slurm says TIMEOUT (TimeLimit)",
+            FailureClass.TIMEOUT,
+        ),
+        (Row("CANCELLED", "None", ""), JobState.ENDED, "Slurm says CANCELLED", FailureClass.CANCELLED),
+        (
+            Row("CANCELLED", "DependencyNeverSatisfied", ""),
+            JobState.ENDED,
+            "a run it depends on did not end well",
+            FailureClass.DEPENDENCY,
+        ),
+        (
+            Row("TELEPORTED", "None", ""),
+            JobState.UNKNOWN,
+            "squeue says 'TELEPORTED', which means nothing here",
+            None,
+        ),
+        (Row("", "", ""), JobState.UNKNOWN, "squeue says '', which means nothing here", None),
+    ],
+)
+def test_in_queue(row: Row, state: JobState, detail: str, failure: FailureClass | None) -> None:
+    seen = states.in_queue(row)
+    assert (seen.state, seen.detail, seen.failure) == (state, detail, failure)
+
+
+@pytest.mark.parametrize("word", sorted(states.STATES))
+def test_every_state_says_something_in_both_answers(word: str) -> None:
+    assert states.in_queue(Row(word, "None", "n1")).state is states.STATES[word][0]
+    left = states.left_queue(Row(word, "None", "n1"))
+    assert left.state in (JobState.ENDED, JobState.UNKNOWN)
+    assert left.detail
+
+
+# -- dependencies ----------------------------------------------------------------------------------------
+
+
+def elements(*after: tuple[str, ...]) -> list[Element]:
+    return [Element(index=i, run=f"r{i}", after=jobs) for i, jobs in enumerate(after)]
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [
+        ([(), ()], []),
+        ([("7",)], ["afterok:7"]),
+        ([("7_0", "7_2")], ["afterok:7_0:7_2"]),
+        ([("7_0",), ("7_1",)], ["aftercorr:7"]),
+        ([("7_0", "5"), ("7_1", "5")], ["afterok:5,aftercorr:7"]),
+        ([("7_0",), ()], ["afterok:7_0"]),
+        ([("7_0",), ("7_0",)], ["afterok:7_0"]),
+        ([("7_1",), ("7_0",)], ["afterok:7_1:7_0"]),
+        ([("7_0", "9_0"), ("7_1", "9_1")], ["aftercorr:7,aftercorr:9"]),
+    ],
+)
+def test_dependencies(after: list[tuple[str, ...]], words: list[str]) -> None:
+    made = dependencies.options(elements(*after))
+    assert made == ([f"--dependency={words[0]}", "--kill-on-invalid-dep=yes"] if words else [])
+
+
+# -- command lines ---------------------------------------------------------------------------------------
+
+
+def test_long_lists_of_jobs_are_split() -> None:
+    assert list(_by_length(["12", "3", "45", "6"], 5)) == [["12", "3"], ["45", "6"]]
+    assert list(_by_length([], 5)) == []
+
+
+@pytest.mark.parametrize(
+    ("token", "day"), [("20261122-143015-1f2e3d4c", "2026-11-21"), ("nonsense", "1970-01-02")]
+)
+def test_accounting_is_searched_from_the_day_before(token: str, day: str) -> None:
+    assert _day_before(token) == day
+
+
+def test_calls_per_minute_are_kept() -> None:
+    now, naps = [0.0], []
+
+    def sleep(nap_s: float) -> None:
+        naps.append(nap_s)
+        now[0] += nap_s
+
+    pace = Pace(3, clock=lambda: now[0], sleep=sleep)
+    for _ in range(7):
+        now[0] += 1
+        pace.wait()
+    assert naps == [57, 0, 0, 57]
+    Pace(0, sleep=sleep).wait()
+    assert len(naps) == 4
+
+
+def test_shellcheck_accepts_the_lab() -> None:
+    beside = Path(sys.executable).with_name("shellcheck")
+    shellcheck = str(beside) if beside.exists() else shutil.which("shellcheck")
+    assert shellcheck, "shellcheck is missing: install the group dev"
+    scripts = sorted((paths.LABS / "slurm").glob("*.sh"))
+    assert len(scripts) == 5
+    done = process.run([shellcheck, "-x", *scripts], timeout=60, cwd=paths.ROOT)
+    assert (done.code, done.stdout) == (0, "")
+
+
+# -- holding ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("jobs", "alike", "words"),
+    [
+        ([], ["3"], []),
+        (["3"], ["3"], ["3"]),
+        (["3", "20_2", "20_0", "20_1"], ["20_0", "20_1", "20_2", "3"], ["3", "20_[0-2]"]),
+        (["20_1", "20_7", "20_3", "20_2"], ["20_1", "20_2", "20_3", "20_7", "20_9"], ["20_[1-3,7]"]),
+        ([f"20_{i}" for i in range(999)], [f"20_{i}" for i in range(999)], ["20_[0-998]"]),
+        (
+            [f"20_{i}" for i in range(0, 60, 2)],
+            [f"20_{i}" for i in range(60)],
+            [
+                "20_[" + ",".join(str(i) for i in range(0, 50, 2)) + "]",
+                "20_[" + ",".join(str(i) for i in range(50, 60, 2)) + "]",
+            ],
+        ),
+        ([str(i) for i in range(26)], [], [",".join(str(i) for i in range(25)), "25"]),
+    ],
+)
+def test_jobs_to_hold_are_named_array_by_array(jobs: list[str], alike: list[str], words: list[str]) -> None:
+    assert list(holding.pages(jobs, alike)) == words

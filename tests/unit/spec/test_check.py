@@ -1,0 +1,164 @@
+"""What an experiment file says that cannot be true: every problem at once, by line, with what is allowed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from ddqjobs.spec import reader
+from ddqjobs.spec.check.experiment import check
+from ddqjobs.spec.experiment import Experiment
+
+GOOD: dict[str, Any] = {
+    "name": "e",
+    "implementations": {"legacy": "Old", "new": "New"},
+    "codes": {
+        "c": {"environment": "env", "commands": {"train": ["train", "{config}", "{seed}"], "test": ["test"]}}
+    },
+    "models": {
+        "m": {"implementations": {"new": {"code": "c", "checkpoint": "m.pth"}, "legacy": {"code": "c"}}},
+        "n": {"implementations": {"new": {"code": "c"}}},
+    },
+    "phases": {"1": {}, "2": {"against": "1"}},
+    "variants": {"s7": {"seed": 7}},
+    "tasks": {
+        "train": {"kind": "train", "implementation": "new", "phase": "1", "variants": ["default", "s7"]},
+        "test": {"kind": "test", "implementation": "new", "inputs": {"checkpoint": "train.checkpoint"}},
+        "align": {"kind": "align", "once": True, "code": "c", "command": ["sh"]},
+        "once": {"kind": "smoke", "once": True, "code": "c", "command": ["sh"]},
+    },
+}
+
+
+def problems(*changes: tuple[str, Any]) -> list[str]:
+    """Problems after changes of a good file, each without its place."""
+    content = msgspec.json.decode(msgspec.json.encode(GOOD))
+    for path, value in changes:
+        *above, last = path.split("/")
+        at = content
+        for key in above:
+            at = at.setdefault(key, {})
+        at[last] = value
+    text = msgspec.json.format(msgspec.json.encode(content)).decode()
+    made = reader.parse(text, "e.yaml", Experiment, lambda _base, _by: ("", ""))
+    found = check(made.value, made.line_of, ["env"])
+    lines = text.splitlines()
+    assert all(p.file == "e.yaml" and 0 < p.line <= len(lines) for p in found)
+    return [p.message for p in found]
+
+
+def test_a_good_file_has_no_problems() -> None:
+    assert problems() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("codes/c/environment", "evn", "unknown environment 'evn'; did you mean 'env'?; declared: env"),
+        ("models/m/implementations/old", {"code": "c"}, "unknown implementation 'old'"),
+        ("models/m/implementations/new/code", "x", "unknown code 'x'; declared: c"),
+        ("models/m/hours", {"tran": 1}, "unknown task 'tran'; did you mean 'train'?"),
+        ("models/m/reference", {"ap": 1, "task": "train"}, "a reference is either a figure (ap) or a task"),
+        (
+            "models/m/reference",
+            {"task": "align"},
+            "task 'align' gives no AP: its kind is align; tasks that do: train, test",
+        ),
+        ("variants/s7/models", ["x"], "unknown model 'x'; declared: m, n"),
+        ("variants/s7/implementations", ["nwe"], "unknown implementation 'nwe'; did you mean 'new'?"),
+        ("phases/2/against", "3", "unknown phase '3'; declared: reference, 1, 2"),
+        ("phases/2/against", "2", "phase 2 cannot be compared with itself"),
+        ("tasks/train/phase", "9", "unknown phase '9'"),
+        ("tasks/train/implementation", "x", "unknown implementation 'x'"),
+        ("tasks/train/implementation", None, "name an implementation; declared: legacy, new"),
+        ("tasks/train/variants", ["s8"], "unknown variant 's8'"),
+        ("tasks/train/seeds", [1, 1], "a seed is listed twice"),
+        ("tasks/train/models", ["x"], "unknown model 'x'"),
+        ("tasks/train/code", "c", "only tasks with `once: true` name a code"),
+        ("tasks/train/resources", {"time": "1 day"}, "'1 day' is no duration; write 90s"),
+        ("tasks/train/resources", {"memory": "lots"}, "'lots' is no size; write 500MB"),
+        ("resources", {"time": "soon"}, "'soon' is no duration"),
+        ("resources", {"time": "0s"}, "'0s' is no time to run in; write 90s"),
+        ("tasks/train/resources", {"time": "0.4s"}, "'0.4s' is no time to run in; write 90s"),
+        ("tasks/train/command", [], "a command needs at least one word"),
+        ("tasks/train/command", ["{cfg}"], "unknown placeholder {cfg}"),
+        ("tasks/train/command", ["{input.x}"], "unknown input 'x' in {input.x}; this task's inputs: none"),
+        ("tasks/train/command", ["--{options}"], "{options} stands for any number of words"),
+        ("tasks/train/command", ["{env.a-b}"], "'a-b' in {env.a-b} is no name of an environment variable"),
+        (
+            "tasks/test/inputs",
+            {"checkpoint": "released"},
+            "model 'n' declares no checkpoint for implementation",
+        ),
+        ("tasks/test/inputs", {"checkpoint": "path:"}, "path: needs a path behind it"),
+        (
+            "tasks/test/inputs",
+            {"checkpoint": "what"},
+            "'what' is no input; write TASK.ARTIFACT, released, or",
+        ),
+        ("tasks/test/inputs", {"checkpoint": "tarin.log"}, "unknown task 'tarin'; did you mean 'train'?"),
+        (
+            "tasks/test/inputs",
+            {"checkpoint": "train.chekpoint"},
+            "unknown artifact of task train 'chekpoint'",
+        ),
+        ("tasks/test/inputs", {"checkpoint": "test.log"}, "tasks need each other in a circle: test -> test"),
+        ("tasks/once/code", None, "a task with `once: true` belongs to no model and must name its code"),
+        ("tasks/once/models", ["m"], "a task with `once: true` belongs to no model: leave out models"),
+        ("tasks/once/command", None, "code 'c' has no command for smoke tasks: add codes.c.commands.smoke"),
+        (
+            "tasks/once/inputs",
+            {"x": "train.log"},
+            "task 'train' has a run per model, but this task has only one",
+        ),
+        (
+            "tasks/p",
+            {"kind": "prepare", "once": True, "code": "c", "command": ["x"]},
+            "a prepare task must declare",
+        ),
+    ],
+)
+def test_each_problem_is_told_with_what_is_allowed(path: str, value: object, message: str) -> None:
+    found = problems((path, value))
+    assert [m for m in found if m.startswith(message)], found
+
+
+@pytest.mark.parametrize("kind", ["train", "test", "prepare", "smoke"])
+def test_a_task_whose_log_may_hold_an_ap_is_a_reference(kind: str) -> None:
+    task = {"kind": kind, "once": True, "code": "c", "command": ["sh"], "products": {"out": "out"}}
+    assert problems(("tasks/source", task), ("models/m/reference", {"task": "source"})) == []
+
+
+@pytest.mark.parametrize("at", ["tasks/once", "codes/c/canary"])
+@pytest.mark.parametrize("pattern", ["../../x", "a/../../x", "..", "/abs", "/"])
+def test_a_product_that_leads_out_of_the_work_dir_is_refused_before_any_job(at: str, pattern: str) -> None:
+    assert problems((f"{at}/products", {"data": pattern})) == [
+        f"'{pattern}' leads out of the work_dir; a product is a glob below it, without .."
+    ]
+
+
+@pytest.mark.parametrize("pattern", ["", ".", "*.pth", "**/x", "a..b", "...", "~", "a/b"])
+def test_any_other_glob_is_a_product(pattern: str) -> None:
+    assert problems(("tasks/once/products", {"data": pattern})) == []
+
+
+def test_a_name_that_is_declared_and_built_in_is_listed_once() -> None:
+    found = problems(("variants/default", {"seed": 7}), ("tasks/train/variants", ["x"]))
+    assert found == ["unknown variant 'x'; declared: default, s7"]
+
+
+def test_a_task_whose_upstream_lacks_a_model_is_told_which() -> None:
+    found = problems(("tasks/train/models", ["m"]))
+    assert found == ["task 'train' makes no run for model 'n'"]
+
+
+def test_all_problems_come_at_once_in_the_order_of_the_file() -> None:
+    found = problems(("codes/c/environment", "x"), ("phases/2/against", "9"), ("tasks/train/phase", "8"))
+    assert [m.split("'")[1] for m in found] == ["x", "9", "8"]
+
+
+def test_environments_are_not_looked_for_where_nobody_knows_them() -> None:
+    made = reader.parse(msgspec.json.encode(GOOD).decode(), "e.yaml", Experiment, lambda _b, _n: ("", ""))
+    assert check(made.value, made.line_of, None) == []

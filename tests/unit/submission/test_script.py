@@ -1,0 +1,421 @@
+"""What is rendered: shells accept it, values stay data, directives are strict, the protocol really runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ddqjobs.base.errors import InputError
+from ddqjobs.spec.model import Input, Resources, Run, TaskKind
+from ddqjobs.spec.shipped import shipped_root
+from ddqjobs.spec.site import Site
+from ddqjobs.spec.slurm_options import Slurm
+from ddqjobs.submission.script import Context, Renderer, Scripts, quote, word
+from ddqjobs.submission.submit import write_scripts
+from tests.support.cli import TINY, Place, opened
+from tests.support.donau import shipped
+from tests.support.paths import ROOT
+from tests.support.trivial import until
+
+HOSTILE = [
+    "plain", "", " two words ", "it's", '"quoted"', "$(touch canary)", "`touch canary`", "a;touch canary",
+    "a\nb", "$HOME", "\\", "*", "~", "-rf", "--", "!!", "日本 ü", "\t", "a\x1b[2Jb", "#", "&& touch canary",
+    "x" * 5000,
+]  # fmt: skip
+SHELLCHECK = Path(sys.executable).parent / "shellcheck"
+SITES = {
+    "local": Site(name="local", scheduler="local"),
+    "slurm": Site(
+        name="slurm",
+        scheduler="slurm",
+        slurm=Slurm(account="me", partition="gpu", gpu_type="h200", exclusive=True, mail="me@example.org"),
+        modules=["cuda/12.1"],
+        setup=["export FROM_SITE=1"],
+        umask="0007",
+        stage_to="/local/$USER/it's $(touch canary)",
+        cpus_per_gpu=4,
+    ),
+    "bscc": shipped("old"),
+    "donau": msgspec.structs.replace(shipped("new"), modules=["cuda/12.1"]),
+}
+
+
+def a_run(name: str = "one", **keys: object) -> Run:
+    """A run that leaves ``out.txt``."""
+    run = Run(
+        name=name,
+        experiment="trial",
+        task="one",
+        kind=TaskKind.PREPARE,
+        code="shell",
+        command=("bash", "-c", 'echo done > "$DDQJOBS_WORK_DIR/out.txt"'),
+        products=(("out", "out.txt"),),
+        resources=Resources(time_s=60),
+    )
+    return msgspec.structs.replace(run, **keys)
+
+
+def render(
+    site: Site, *runs: Run, results: str = "/data/results/trial", roots: tuple[Path, ...] = ()
+) -> Scripts:
+    """The scripts of one submission."""
+    context = Context(results=results, project="/data", code="abc", token="token", user="me")
+    return Renderer([*roots, shipped_root() / "templates"]).render(runs, site, context)
+
+
+def accepted(folder: Path, scripts: Scripts) -> None:
+    """bash and shellcheck take every file."""
+    folder.mkdir(parents=True)
+    write_scripts(folder, scripts)
+    for path in sorted(folder.glob("*.sh")):
+        subprocess.run(["bash", "-n", str(path)], check=True)
+        checked = subprocess.run([str(SHELLCHECK), str(path)], capture_output=True, text=True)
+        assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize(("count", "nodes"), [(1, 1), (3, 1), (1, 2)])
+@pytest.mark.parametrize("site", SITES)
+def test_shells_accept_every_rendered_script(tmp_path: Path, site: str, count: int, nodes: int) -> None:
+    hostile = tuple(HOSTILE)
+    runs = [
+        a_run(
+            f"one.{i}",
+            resources=Resources(time_s=60, nodes=nodes),
+            command=("echo", *hostile, "{python}", "{work_dir}", "{input.before}", "{env.HOME}"),
+            variables=tuple((f"V{n}", value) for n, value in enumerate(hostile)),
+            inputs=(
+                ("before", Input(artifact="out", run="zero")),
+                ("other", Input(artifact="x", path="~/a b", stage=True)),
+            ),
+        )
+        for i in range(count)
+    ]
+    accepted(tmp_path / "submission", render(SITES[site], *runs))
+
+
+# -- values stay data ---------------------------------------------------------------------------------------
+
+
+def argv_of(text: str, folder: Path) -> list[str]:
+    """What bash makes of shell words."""
+    script = f"set -- {text}\nprintf '%s\\0' \"$@\""
+    ran = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, check=True)
+    return ran.stdout.decode().split("\0")[:-1]
+
+
+def test_hostile_words_reach_the_command_as_they_are(tmp_path: Path) -> None:
+    words = [*HOSTILE, "{", "{ a", "}"]
+    assert argv_of(" ".join(word(w, {}) for w in words), tmp_path) == words
+    assert argv_of(" ".join(word("{seed}", {"seed": w}) for w in HOSTILE), tmp_path) == HOSTILE
+    assert list(tmp_path.iterdir()) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1, max_size=20
+    )
+)
+def test_any_text_reaches_the_command_as_it_is(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str]
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    assert argv_of(" ".join(map(quote, texts)), folder) == texts
+
+
+def test_a_whole_element_passes_hostile_values_as_data(tmp_path: Path) -> None:
+    words = HOSTILE
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    dump = "import os, sys, json; json.dump([sys.argv[1:], dict(os.environ)], open('../seen', 'w'))"
+    run = a_run(
+        command=("{python}", "-c", dump, *words, "{options}"),
+        options=tuple(f"key={w}" for w in words),
+        variables=tuple((f"V{i}", w) for i, w in enumerate(words)),
+        model="$(touch canary)",
+        environment="`touch canary`",
+    )
+    context = Context(
+        results="/r", project="/p", code="c", token="t",
+        pythons={run.environment: sys.executable}, option_flags={"shell": "--cfg options"},
+    )  # fmt: skip
+    element = Renderer([shipped_root() / "templates"]).element(0, run, SITES["local"], context)
+    script = f"{element}\nDDQJOBS_CODE=.\nelement_0\ntask"
+    subprocess.run(["bash", "-c", script], cwd=scratch, check=True)
+    argv, variables = json.loads((tmp_path / "seen").read_text())
+    assert argv == [*words, "--cfg options", *(f"key={w}" for w in words)]
+    assert [variables[f"V{i}"] for i in range(len(words))] == words
+    assert variables["DDQJOBS_MODEL"] == "$(touch canary)"
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "/data/it's",
+        "/data/$(touch x)",
+        "/data/a b",
+        "/data/a\n#SBATCH --wrap=x",
+        "/data/`x`",
+        "/data/ü",
+        "/a;b",
+    ],
+)
+@pytest.mark.parametrize("site", ["slurm", "bscc"])
+def test_a_folder_that_no_directive_can_name_is_refused(site: str, folder: str) -> None:
+    with pytest.raises(InputError, match="cannot stand in a directive line"):
+        render(SITES[site], a_run(), results=folder)
+
+
+@pytest.mark.parametrize("value", ["a\nb", "$(x)", "`x`", 'a"b"\\', "ü"])
+def test_a_site_value_that_no_directive_can_hold_is_refused(value: str) -> None:
+    site = Site(name="s", scheduler="slurm", slurm=Slurm(account=value))
+    if value == 'a"b"\\':
+        value = "\\"
+    with pytest.raises(InputError, match="cannot stand in a directive line"):
+        render(site, a_run())
+    donau = msgspec.structs.replace(SITES["bscc"].donau, extra=[value])
+    site = msgspec.structs.replace(SITES["bscc"], donau=donau)
+    with pytest.raises(InputError, match="cannot stand in a directive line"):
+        render(site, a_run())
+
+
+# -- templates of one's own ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with opened(tmp_path / "project", TINY) as made:
+        yield made
+
+
+def test_a_site_s_own_script_extends_the_shipped_one(place: Place) -> None:
+    place.text("templates/anvil/site.yaml", "base: slurm\nname: anvil\n")
+    place.text(
+        "templates/anvil/job.sh.j2",
+        '{% extends "slurm.sh.j2" %}\n{% block setup %}\n{{ super() }}\nexport ANVIL=1\n{% endblock %}\n',
+    )
+    script = place.invoke("submit", "tiny", "first", "--site", "anvil", "--dry-run").out
+    assert "#SBATCH --partition=gpu" in script
+    assert "export ANVIL=1" in script
+    assert "ANVIL" not in place.invoke("submit", "tiny", "first", "--site", "slurm", "--dry-run").out
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        (
+            '{% extends "slurm.sh.j2" %}\n{% block setup %}\n{{ acount }}\n{% endblock %}\n',
+            3,
+            "'acount' is undefined",
+        ),
+        ('{% extends "slurm.sh.j2" %}\n{% block setup %}\n', 2, "end"),
+        ("{{ token | shout }}\n", 1, "No filter named 'shout'"),
+        ('\n{% extends "slrum.sh.j2" %}\n', 2, "there is no template slrum.sh.j2"),
+        ("\n\n{{ 1 / 0 }}\n", 3, "division by zero"),
+    ],
+)
+def test_a_template_s_mistake_is_one_line_with_its_place(
+    place: Place, text: str, line: int, message: str
+) -> None:
+    place.text("templates/anvil/site.yaml", "base: slurm\nname: anvil\n")
+    path = place.text("templates/anvil/job.sh.j2", text)
+    ran = place.invoke("submit", "tiny", "first", "--site", "anvil", "--dry-run")
+    assert (ran.code, ran.out) == (2, "")
+    assert len(ran.err.splitlines()) == 1
+    assert message in ran.err
+    assert ran.err.startswith(f"error: {path}:{line}: ")
+
+
+# -- the protocol, without a scheduler ----------------------------------------------------------------------
+
+
+class Job:
+    """A submission on disk whose script is started by hand."""
+
+    def __init__(self, root: Path, *runs: Run, site: Site | None = None) -> None:
+        self.results = root
+        detect = root / "code" / "abc" / "ddqjobs"
+        detect.mkdir(parents=True)
+        (detect / "__init__.py").touch()
+        (detect / "detect").symlink_to(ROOT / "ddqjobs" / "detect")
+        self.folder = root / "submissions" / "token"
+        self.folder.mkdir(parents=True)
+        site = site or msgspec.structs.replace(SITES["local"], python=sys.executable)
+        self.scripts = render(site, *runs, results=str(root))
+        write_scripts(self.folder, self.scripts)
+
+    def start(self, job: str = "job-1", index: int = 0) -> subprocess.Popen[bytes]:
+        """Starts the script as a scheduler does."""
+        variables = {**os.environ, "DDQJOBS_JOB_ID": job, "DDQJOBS_INDEX": str(index)}
+        return subprocess.Popen(
+            ["bash", str(self.folder / "job.sh")],
+            env=variables,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def run(self, job: str = "job-1", index: int = 0) -> tuple[int, str]:
+        """(exit code, stderr) of a start."""
+        process = self.start(job, index)
+        _, err = process.communicate(timeout=60)
+        return process.returncode, err.decode()
+
+    def attempt(self, number: int = 1, run: str = "one") -> Path:
+        """Folder of an attempt."""
+        return self.results / "runs" / run / "attempts" / str(number)
+
+    def exit(self, number: int = 1) -> Mapping[str, object]:
+        """The attempt's last word."""
+        document: Mapping[str, object] = json.loads((self.attempt(number) / "exit.json").read_text())
+        return document
+
+
+def shell(text: str, name: str = "one", **keys: object) -> Run:
+    """A run of this shell text."""
+    return a_run(name, command=("bash", "-c", text), **keys)
+
+
+GOOD = 'echo done > "$DDQJOBS_WORK_DIR/out.txt"'
+
+
+def test_a_start_leaves_its_evidence(tmp_path: Path) -> None:
+    job = Job(tmp_path, shell(GOOD))
+    assert job.run() == (0, "")
+    product = json.loads((tmp_path / "runs/one/product.json").read_text())
+    assert (product["attempt"], product["ticket"]) == (1, "token.0")
+    assert (job.exit()["code"], job.exit()["failure"], job.exit()["again"]) == (0, "", False)
+    assert json.loads((job.attempt() / "started.json").read_text())["job"] == "job-1"
+    assert (tmp_path / "claims/token.0").read_text() == "run\njob-1\n"
+    assert (tmp_path / "runs/one/artifacts/out").read_text() == "done\n"
+    assert not list((tmp_path / "claims").glob(".*"))
+
+
+def test_elements_of_an_array_know_which_they_are(tmp_path: Path) -> None:
+    say = 'echo "$DDQJOBS_RUN" > "$DDQJOBS_WORK_DIR/out.txt"'
+    job = Job(tmp_path, shell(say), shell(say, name="two"))
+    assert job.run("job-2", index=1) == (0, "")
+    assert (tmp_path / "runs/two/artifacts/out").read_text() == "two\n"
+    assert json.loads((job.attempt(run="two") / "run.json").read_text())["name"] == "two"
+    assert not (tmp_path / "runs/one").exists()
+    assert job.run("job-2", index=2)[0] == 70
+
+
+def test_a_void_claim_stops_the_job_before_anything_runs(tmp_path: Path) -> None:
+    job = Job(tmp_path, shell(GOOD))
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "claims/token.0").write_text("void\n")
+    code, err = job.run()
+    assert code == 77
+    assert "ticket token.0 is void" in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_another_job_with_the_same_ticket_stops(tmp_path: Path) -> None:
+    job = Job(tmp_path, shell("exit 3"))
+    assert job.run("job-1")[0] == 3
+    code, err = job.run("job-2")
+    assert (code, "belongs to job job-1" in err) == (77, True)
+    assert not job.attempt(2).exists()
+
+
+def test_the_same_job_once_more_is_the_next_attempt(tmp_path: Path) -> None:
+    job = Job(tmp_path, shell(f'[ "$DDQJOBS_ATTEMPT" = 2 ] || exit 3; {GOOD}'))
+    assert job.run()[0] == 3
+    assert job.run()[0] == 0
+    assert json.loads((tmp_path / "runs/one/product.json").read_text())["attempt"] == 2
+
+
+@pytest.mark.parametrize("given_up", ['mkdir "$DDQJOBS_RUN_DIR/attempts/2"', 'echo void > "$DDQJOBS_CLAIM"'])
+def test_a_start_that_was_given_up_does_not_ask_to_be_started_again(tmp_path: Path, given_up: str) -> None:
+    stopped = f'sleep 0.01; touch "$DDQJOBS_WORK_DIR/epoch_1.pth"; {given_up}; exit 75'
+    job = Job(tmp_path, shell(stopped))
+    assert job.run()[0] == 77
+    end = json.loads((job.attempt(1) / "exit.json").read_text())
+    assert (end["code"], end["again"]) == (77, False)
+
+
+def test_a_start_after_the_product_does_nothing(tmp_path: Path) -> None:
+    job = Job(tmp_path, shell(GOOD))
+    assert job.run()[0] == 0
+    assert job.run() == (0, "")
+    assert not job.attempt(2).exists()
+
+
+def test_exit_0_without_the_product_is_a_failure(tmp_path: Path) -> None:
+    job = Job(tmp_path, shell("true"))
+    assert job.run()[0] == 70
+    assert (job.exit()["code"], job.exit()["failure"]) == (70, "no product")
+
+
+def test_a_whole_product_counts_although_the_task_died(tmp_path: Path) -> None:
+    job = Job(tmp_path, shell(f"{GOOD}; kill -9 $$"))
+    assert job.run()[0] == 0
+    assert (tmp_path / "runs/one/product.json").is_file()
+    assert job.exit()["note"] == "the product is whole although the task ended with code 137"
+
+
+def test_a_missing_input_ends_it_before_it_starts(tmp_path: Path) -> None:
+    job = Job(tmp_path, shell("echo started", inputs=(("before", Input(artifact="out", run="zero")),)))
+    assert job.run()[0] == 66
+    assert (job.exit()["failure"], job.exit()["note"]) == ("data", "input BEFORE is missing")
+    assert "started" not in (job.attempt() / "stdout.log").read_text()
+
+
+def test_a_missing_interpreter_ends_it_before_it_starts(tmp_path: Path) -> None:
+    site = Site(name="local", scheduler="local", python="/no/such/python")
+    job = Job(tmp_path, shell(GOOD), site=site)
+    assert job.run()[0] == 69
+    assert job.exit()["failure"] == "environment"
+    assert not (tmp_path / "runs/one/product.json").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+def test_a_signal_leaves_the_stop_file_and_the_task_its_exit_code(tmp_path: Path, number: int) -> None:
+    job = Job(tmp_path, shell('echo ready; until [ -e "$DDQJOBS_STOP" ]; do sleep 0.02; done; exit 5'))
+    process = job.start()
+    log = job.attempt() / "stdout.log"
+    until(lambda: log.is_file() and "ready" in log.read_text())
+    process.send_signal(number)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == 5
+    assert (job.exit()["code"], job.exit()["stopped"]) == (5, True)
+
+
+def test_a_task_that_stopped_without_progress_is_not_started_again(tmp_path: Path) -> None:
+    job = Job(tmp_path, shell("exit 75"))
+    assert job.run()[0] == 71
+    assert (job.exit()["failure"], job.exit()["again"]) == ("timeout", False)
+
+
+def test_a_task_that_stopped_with_progress_asks_for_another_start(tmp_path: Path) -> None:
+    job = Job(tmp_path, shell('sleep 0.02; echo x > "$DDQJOBS_WORK_DIR/epoch_1.pth"; exit 75'))
+    assert job.run()[0] == 75
+    assert (job.exit()["failure"], job.exit()["again"]) == ("timeout", True)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "cpus", "threads"), [(0, 0, 1), (8, 0, 1), (8, 16, 2), (0, 4, 4), (8, 4, 1)]
+)
+@pytest.mark.parametrize("site", SITES)
+def test_threads_are_the_run_s_whatever_a_site_gives(site: str, gpus: int, cpus: int, threads: int) -> None:
+    script = render(SITES[site], a_run(resources=Resources(time_s=60, gpus=gpus, cpus=cpus))).job
+    assert f"OMP_NUM_THREADS={threads} " in script
+
+
+def test_a_missing_module_command_is_said(tmp_path: Path) -> None:
+    site = msgspec.structs.replace(SITES["local"], modules=["cuda/12.1"])
+    code, err = Job(tmp_path, shell(GOOD), site=site).run()
+    assert (code, err) == (69, "ddqjobs: this site has no module command\n")
+    assert not (tmp_path / "claims").exists()

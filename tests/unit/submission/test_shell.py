@@ -1,0 +1,129 @@
+"""A shell in a run's environment: here, and in a real allocation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import Place, Terminal, opened
+
+TREE = """
+name: tiny
+implementations: {}
+codes:
+  shell: {path: ., variables: {MINE: "a b'{run}", PYTHONPATH: "mine:{env.PYTHONPATH}"}}
+models: {}
+variants: {default: {seed: 7}}
+tasks:
+  data:
+    {kind: smoke, once: true, code: shell, products: {d: d},
+     command: [sh, -c, 'echo x > "$DDQJOBS_WORK_DIR/d"']}
+  train:
+    {kind: smoke, once: true, code: shell, seeds: [7], inputs: {data: data.d}, products: {o: o},
+     command: [sh, -c, 'cp "$1" "$DDQJOBS_WORK_DIR/o"; echo seed "$DDQJOBS_SEED"', sh, "{input.data}"]}
+"""
+RUN = "train.s7"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with opened(tmp_path / "a project", TREE) as made:
+        yield made
+
+
+def test_one_command_sees_what_the_run_sees_and_counts_for_nothing(place: Place) -> None:
+    place.invoke("submit", "data", "--wait")
+    ran = place.call("shell", RUN, "-c", 'env; pwd; cat "$DDQJOBS_INPUT_DATA"; exit 7')
+    assert ran.code == 7
+    lines = ran.out.splitlines()
+    assert lines[-2:] == [str(place.root), "x"]
+    assert {f"MINE=a b'{RUN}", f"DDQJOBS_RUN={RUN}", "DDQJOBS_SEED=7", "OMP_NUM_THREADS=1"} <= set(lines)
+    code = next(line.removeprefix("DDQJOBS_CODE=") for line in lines if line.startswith("DDQJOBS_CODE="))
+    assert (Path(code) / "ddqjobs" / "detect" / "train.py").is_file()
+    assert f"PYTHONPATH=mine:{code}" in ran.out
+    assert not [line for line in lines if line.startswith(("DDQJOBS_CLAIM=", "DDQJOBS_RUN_DIR="))]
+    assert place.attempts(RUN) == 0
+    assert place.states()[RUN] == "eligible"
+    assert not list((place.root / "results/tiny/shells").iterdir())
+
+
+def test_the_run_s_own_command_is_at_hand_and_what_it_leaves_stays(place: Place) -> None:
+    place.invoke("submit", "data", "--wait")
+    ran = place.call("shell", RUN, "-c", 'eval "$DDQJOBS_COMMAND"; cat "$DDQJOBS_WORK_DIR/o"')
+    assert (ran.code, ran.out) == (0, "seed 7\nx\n")
+    left = re.search(r"stays: [^:]+:(/\S+)", ran.err)
+    assert left is not None
+    assert (Path(left[1]) / "o").read_text() == "x\n"
+
+
+def test_an_input_that_is_missing_is_told(place: Place) -> None:
+    ran = place.call("shell", RUN, "-c", "true")
+    assert ran.code == 0
+    assert "ddqjobs: input DATA is missing: " in ran.err
+
+
+def test_on_a_terminal_it_says_what_it_gives_and_ctrl_c_is_the_shell_s(place: Place) -> None:
+    terminal = Terminal(place, "shell", RUN, columns=400)
+    terminal.read_until(f"({RUN})")
+    terminal.type("bash -c \"echo 'be''gun'; exec sleep 100\"\r")
+    terminal.read_until("begun")
+    terminal.type("\x03")
+    terminal.read_until(f"({RUN})", times=2)
+    terminal.type('echo "[$DDQJOBS_RUN]"; exit 3\r')
+    shown = terminal.read_until(f"[{RUN}]")
+    assert terminal.close()[0] == 3
+    assert f"{RUN}, here, in no slot of the local site" in shown
+    assert "nothing here counts as an attempt; exit leaves" in shown
+
+
+def test_what_it_refuses(place: Place) -> None:
+    for words, message in (
+        (("shell", "tiny", "-c", "x"), "shell enters one run at a time; name one of data, train.s7"),
+        (("shell", RUN), "a shell needs a terminal; --command 'COMMAND' runs one command without"),
+        (("shell", RUN, "--json", "-c", "x"), "--json goes with --dry-run"),
+        (("shell", RUN, "-c", "x", "--time", "soon"), "--time: 'soon' is no duration"),
+        (("shell", RUN, "-c", "x", "--gpus", "1"), "--gpus is of an allocation, and site local has none"),
+        (("shell", RUN, "-c", "x", "--time", "2h"), "--time is of an allocation, and site local has none"),
+        (("shell", RUN, "-c", "x", "--site", "bscc"), "nothing is known of interactive jobs in Donau"),
+    ):
+        ran = place.call(*words)
+        assert (ran.code, ran.out) == (2, ""), ran
+        assert message in ran.err
+
+
+def test_dry_run_shows_the_allocation_and_the_script(place: Place) -> None:
+    site = {
+        "name": "far",
+        "scheduler": "slurm",
+        "slurm": {"partition": "gpu", "account": "p1", "mail": "a@b"},
+    }
+    place.write("templates/far/site.yaml", {**site, "modules": ["cuda/11"], "cpus_per_gpu": 6})
+    ran = place.invoke("shell", RUN, "--site", "far", "--gpus", "2", "--time", "90m", "--dry-run", "--json")
+    assert ran.code == 0
+    assert ran.json["argv"] == [
+        "srun", "--nodes=1", "--ntasks=1", "--job-name=tiny.shell", "--account=p1", "--partition=gpu",
+        "--cpus-per-task=12", "--gres=gpu:2", "--time=0-01:30:00", "--pty", "bash",
+    ]  # fmt: skip
+    assert "module load cuda/11 || exit 69" in ran.json["script"]
+
+
+@pytest.mark.usefixtures("lab")
+def test_it_is_inside_an_allocation_on_slurm(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = {"name": "slurm", "scheduler": "slurm", "slurm": {"partition": "gpu"}, "grace": "0s"}
+    place.write("templates/slurm/site.yaml", site)
+    monkeypatch.setenv("SLURM_JOB_ID", "1")  # we may be in a job: the shell is none of its steps
+    typed = 'echo "$SLURM_JOB_ID $CUDA_VISIBLE_DEVICES $MINE"; hostname'
+    ran = place.call("shell", RUN, "--site", "slurm", "--gpus", "2", "-c", typed)
+    assert ran.code == 0, ran
+    first, node = ran.out.splitlines()
+    assert re.fullmatch(rf"\d+ 0,1 a b'{RUN}", first)
+    assert node.startswith("lab")
+    terminal = Terminal(place, "shell", RUN, "--site", "slurm", columns=400)
+    shown = terminal.read_until(f"({RUN})")
+    assert "in an allocation of its own: srun --nodes=1" in shown
+    terminal.type("hostname; tty; exit 4\r")
+    assert terminal.read_until("/dev/pts/")
+    assert terminal.close()[0] == 4
