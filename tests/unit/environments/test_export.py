@@ -13,12 +13,8 @@ from ddqjobs.environments.environment import load
 from ddqjobs.environments.export import BASE_IMAGE, apptainer, script
 from ddqjobs.environments.tools import uv_program
 from ddqjobs.spec.shipped import Files
+from tests.support import shellcheck
 from tests.support.environments import Place, repository
-
-
-def shellcheck(path: Path) -> None:
-    done = subprocess.run(["shellcheck", path], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "")
 
 
 @pytest.fixture
@@ -49,7 +45,7 @@ def test_the_script_builds_what_the_command_builds(rich: Place, monkeypatch: pyt
     monkeypatch.setenv("PATH", f"{Path(uv_program()).parent}:{os.environ['PATH']}")
     path = rich.root / "build.sh"
     path.write_text(script(rich.load()))
-    shellcheck(path)
+    assert shellcheck.problems(path) == ""
     for _ in range(2):  # it may be run again
         done = subprocess.run(
             ["bash", path, rich.root / "built"], capture_output=True, text=True, check=False
@@ -93,7 +89,7 @@ def test_the_exact_commands_on_a_cluster(rich: Place, tmp_path: Path) -> None:
         (tools / name).chmod(0o755)
     path = tmp_path / "build.sh"
     path.write_text(script(rich.load(), ("gcc/9.3.0", "cuda/11.1")))
-    shellcheck(path)
+    assert shellcheck.problems(path) == ""
     head = rich.load().declaration.trees["code"].revision
     built = tmp_path / "built"
     (built / "trees" / "code").mkdir(parents=True)
@@ -140,7 +136,7 @@ def test_the_exact_commands_of_the_release(name: str, expected: tuple[str, str, 
         (tools / program).chmod(0o755)
     path = tmp_path / "build.sh"
     path.write_text(script(environment, tuple(environment.declaration.modules)))
-    shellcheck(path)
+    assert shellcheck.problems(path) == ""
     environ = {
         "PATH": f"{tools}:/usr/bin:/bin",
         "LOG": str(tmp_path / "log"),
@@ -184,5 +180,5 @@ def test_scripts_of_what_ships_pass_shellcheck(name: str, tmp_path: Path) -> Non
     environment = load(name, Files(tmp_path))
     path = tmp_path / "build.sh"
     path.write_text(script(environment, tuple(environment.declaration.modules)))
-    shellcheck(path)
+    assert shellcheck.problems(path) == ""
     assert os.access(path, os.R_OK)

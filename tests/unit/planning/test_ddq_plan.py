@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +20,7 @@ from ddqjobs.spec.reader import Document
 from ddqjobs.spec.shipped import Files
 from ddqjobs.spec.site import Site
 from ddqjobs.submission.script import Context, Renderer, Scripts, command, option_flags
-from tests.support import golden
+from tests.support import golden, shellcheck
 from tests.support.paths import ROOT
 
 FCN_AND_RCNN = ("ddq-fcn-12e", "ddq-fcn-36e", "ddq-rcnn-12e", "ddq-rcnn-36e")
@@ -463,14 +461,11 @@ def test_shellcheck_accepts_what_is_rendered(
 ) -> None:
     """The scripts of one run and of an array, which differ between runs only in their elements; and the
     elements of all runs, as those of one array."""
-    beside = Path(sys.executable).with_name("shellcheck")
-    shellcheck = str(beside) if beside.exists() else shutil.which("shellcheck")
-    assert shellcheck, "shellcheck is missing: install the group dev"
     single = render(plan, [runs["p1-test.ddq-detr-swinl"]], site(name))
     array = render(plan, list(runs.values()), site(name))
     texts = {"single.sh": single.job, "array.sh": array.job, "elements.sh": array.elements}
 
-    assert _run([shellcheck, "--shell=bash", *_write(tmp_path, texts)]) == ""
+    assert shellcheck.problems(*_write(tmp_path, texts), options=("--shell=bash",)) == ""
 
 
 def directives(script: str) -> list[str]:

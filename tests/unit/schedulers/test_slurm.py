@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-from pathlib import Path
-
 import pytest
 
-from ddqjobs.base import process
 from ddqjobs.schedulers.base import Element
 from ddqjobs.schedulers.pace import Pace
 from ddqjobs.schedulers.slurm import answers, dependencies, holding, states
 from ddqjobs.schedulers.slurm.answers import Row, UnreadableError
 from ddqjobs.schedulers.slurm.scheduler import _by_length, _day_before
 from ddqjobs.spec.model import FailureClass, JobState, Observation
-from tests.support import paths
+from tests.support import paths, shellcheck
 
 RECORDED = paths.RECORDED / "slurm"
 VERSIONS = sorted(path.name for path in RECORDED.iterdir() if path.is_dir())
@@ -256,13 +251,9 @@ def test_calls_per_minute_are_kept() -> None:
 
 
 def test_shellcheck_accepts_the_lab() -> None:
-    beside = Path(sys.executable).with_name("shellcheck")
-    shellcheck = str(beside) if beside.exists() else shutil.which("shellcheck")
-    assert shellcheck, "shellcheck is missing: install the group dev"
     scripts = sorted((paths.LABS / "slurm").glob("*.sh"))
     assert len(scripts) == 5
-    done = process.run([shellcheck, "-x", *scripts], timeout=60, cwd=paths.ROOT)
-    assert (done.code, done.stdout) == (0, "")
+    assert shellcheck.problems(*scripts, options=("-x",), cwd=paths.ROOT) == ""
 
 
 # -- holding ---------------------------------------------------------------------------------------------

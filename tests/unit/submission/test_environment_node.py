@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from ddqjobs.spec.shipped import shipped_root
 from ddqjobs.submission import environment_node
 from ddqjobs.submission.environment_node import NodeJob, run
 from ddqjobs.submission.script import Context, Renderer
+from tests.support import shellcheck
 from tests.support.trivial import TrivialProject
 
 
@@ -40,8 +40,7 @@ def test_scripts(site: str, lines: list[str], tmp_path: Path) -> None:
     assert "python -m ddqjobs env build '$(touch no)'" in head
     path = tmp_path / "job.sh"
     path.write_text(text)
-    done = subprocess.run(["shellcheck", path], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "")
+    assert shellcheck.problems(path) == ""
 
 
 @pytest.fixture

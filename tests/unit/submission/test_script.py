@@ -22,6 +22,7 @@ from ddqjobs.spec.site import Site
 from ddqjobs.spec.slurm_options import Slurm
 from ddqjobs.submission.script import Context, Renderer, Scripts, quote, word
 from ddqjobs.submission.submit import write_scripts
+from tests.support import shellcheck
 from tests.support.cli import TINY, Place, opened
 from tests.support.donau import shipped
 from tests.support.paths import ROOT
@@ -32,7 +33,6 @@ HOSTILE = [
     "a\nb", "$HOME", "\\", "*", "~", "-rf", "--", "!!", "日本 ü", "\t", "a\x1b[2Jb", "#", "&& touch canary",
     "x" * 5000,
 ]  # fmt: skip
-SHELLCHECK = Path(sys.executable).parent / "shellcheck"
 SITES = {
     "local": Site(name="local", scheduler="local"),
     "slurm": Site(
@@ -79,8 +79,7 @@ def accepted(folder: Path, scripts: Scripts) -> None:
     write_scripts(folder, scripts)
     for path in sorted(folder.glob("*.sh")):
         subprocess.run(["bash", "-n", str(path)], check=True)
-        checked = subprocess.run([str(SHELLCHECK), str(path)], capture_output=True, text=True)
-        assert checked.returncode == 0, checked.stdout
+        assert shellcheck.problems(path) == ""
 
 
 @pytest.mark.parametrize(("count", "nodes"), [(1, 1), (3, 1), (1, 2)])
