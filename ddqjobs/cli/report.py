@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
 import typer
 
@@ -14,6 +15,12 @@ from ddqjobs.cli.common import Selection, a_number, filtered, note, put, say, se
 
 if TYPE_CHECKING:
     from ddqjobs.report.document import Report
+
+
+class _Terminal(TypedDict):
+    width: int | None
+    style: Callable[[str, str], str] | None
+
 
 _COLOURS = {"reproduced": "green", "equal": "green", "short": "red", "unknown": "yellow"}
 
@@ -159,28 +166,21 @@ def _compare(
     names = (None, None) if times[0] is not None else pair
     a, b = (_made(selection, metrics, experiment=name, at=at) for name, at in zip(names, times, strict=True))
     found = report_compare.compare(a, b, *pair)
-    lists = (("Summary", [f"A, {found.a}: {found.overall_a}", f"B, {found.b}: {found.overall_b}"]),)
     title = a.experiment if times[0] is not None else f"{a.experiment} and {b.experiment}"
-    text = formats.Text(title=title, grids=(report_compare.grid(found),), lists=lists)
-    terminal = sys.stdout.isatty() and out is None
-    width = shutil.get_terminal_size().columns if terminal else None
-    if form == "json":
-        _write(formats.to_json(found), out)
-    elif form == "csv":
-        _write(formats.text_csv(text.grids[0]), out)
-    elif form == "table":
-        _write(formats.text_table(text, width=width, style=_style if terminal else None), out)
-    else:
-        write = {"markdown": formats.text_markdown, "latex": formats.text_latex}[form]
-        _write(write(text), out)
+    _write(formats.render_comparison(found, title, form, **_terminal(out)), out)
 
 
 def _text(made: Report, form: str, out: Path | None) -> str:
     from ddqjobs.report import formats
 
-    terminal = sys.stdout.isatty() and out is None
-    width = shutil.get_terminal_size().columns if terminal else None
-    return formats.render(made, form, width=width, style=_style if terminal else None)
+    return formats.render(made, form, **_terminal(out))
+
+
+def _terminal(out: Path | None) -> _Terminal:
+    """Return what a table must fit: nothing where it goes to a file or a pipe."""
+    if out is not None or not sys.stdout.isatty():
+        return {"width": None, "style": None}
+    return {"width": shutil.get_terminal_size().columns, "style": _style}
 
 
 def _export(selection: Selection, made: Report, kind: str, out: Path | None) -> None:

@@ -19,7 +19,8 @@ from ddqjobs.base.errors import DdqjobsError
 from ddqjobs.base.paths import PACKAGE
 from ddqjobs.base.text import clean
 from ddqjobs.environments.on_site import Stacks
-from ddqjobs.report.findings import Curve, Recomputed
+from ddqjobs.report.loss_curves import Curve
+from ddqjobs.report.recomputed import Recomputed
 from ddqjobs.spec.model import Plan, PlannedRun, Product, Status, TaskKind
 
 LARGEST_LOG = 256 << 20  # bytes that are read for a curve; a log of DDQ DETR has 5 MB

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 
 from ddqjobs.report import verdict
-from ddqjobs.report.results import METRICS, Alignment, alignment, judge_alignment, score
+from ddqjobs.report.alignment import Alignment, alignment, judge_alignment
+from ddqjobs.report.results import METRICS, score
 from ddqjobs.report.verdict import Judgement, Outcome
 from ddqjobs.spec.model import PlannedRun, Product, Status, TaskKind
 

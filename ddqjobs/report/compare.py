@@ -16,7 +16,7 @@ from ddqjobs.base.errors import InputError
 from ddqjobs.report import verdict
 from ddqjobs.report.cells import Cell
 from ddqjobs.report.document import Report
-from ddqjobs.report.formats import Grid
+from ddqjobs.report.grids import Grid, Text
 from ddqjobs.report.lookup import label
 
 VERSION = 1
@@ -98,8 +98,13 @@ def _row(key: Key, a: Cell | None, b: Cell | None) -> Compared:
     )
 
 
-def grid(found: Comparison) -> Grid:
-    """The comparison as a table of texts."""
+def as_text(found: Comparison, title: str) -> Text:
+    """Return the comparison as a table with a summary of both sides."""
+    summary = [f"A, {found.a}: {found.overall_a}", f"B, {found.b}: {found.overall_b}"]
+    return Text(title=title, grids=(_grid(found),), lists=(("Summary", summary),))
+
+
+def _grid(found: Comparison) -> Grid:
     variants = any(row.variant != "default" for row in found.rows)
     header = ["model", *(["variant"] if variants else []), "phase", "AP A", "AP B", "B - A"]
     rows, outcomes = [], {}

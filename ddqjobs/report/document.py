@@ -1,5 +1,5 @@
-"""The report: results against their references, as one versioned document. Rendering it is another
-module's work (:mod:`ddqjobs.report.formats`); what both say is decided here, once.
+"""The report: results against their references, as one versioned document. Rendering it is the work of
+:mod:`ddqjobs.report.formats` and :mod:`ddqjobs.report.page`; what they say is decided here, once.
 
 Tables: AP (a row per model and variant, a cell per phase and implementation), alignment (a row per align
 run), loss curves (a row per model of a phase that is compared with another), AP recomputed from predictions,
@@ -26,11 +26,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from ddqjobs.report import checks as report_checks
-from ddqjobs.report import equivalence, findings, verdict
+from ddqjobs.report import equivalence, verdict
 from ddqjobs.report.cells import Cell, ModelRow, model_rows
 from ddqjobs.report.checks import AlignRow, CheckRow, Missing
-from ddqjobs.report.findings import Curve, CurveRow, Recomputed, RecomputedRow
 from ddqjobs.report.lookup import REFERENCE, Column, Desk, label
+from ddqjobs.report.loss_curves import Curve, CurveRow, curve_rows
+from ddqjobs.report.recomputed import Recomputed, RecomputedRow, exact_points, recomputed_rows
 from ddqjobs.report.results import METRICS, NAN, Row, rows
 from ddqjobs.report.verdict import Judgement, Outcome
 from ddqjobs.spec.experiment import Experiment
@@ -90,7 +91,7 @@ def build(
     all."""
     shown = ("AP", *(m for m in METRICS if m in metrics and m != "AP"))
     table = rows(plan, products, progress)
-    exact = findings.exact_points(recomputed or {}, products)
+    exact = exact_points(recomputed or {}, products)
     desk = Desk(experiment, plan, products, table, exact)
     wanted = {row.run for row in table} if only is None else set(only)
     columns = desk.columns(wanted)
@@ -99,8 +100,8 @@ def build(
     says = {row.run: row.says for row in table}
     aligned = report_checks.align_rows(picked, products, says)
     checked = report_checks.check_rows(picked, products, says)
-    again = findings.recomputed_rows(picked, products, recomputed or {})
-    lines = findings.curve_rows(experiment, picked, curves or {})
+    again = recomputed_rows(picked, products, recomputed or {})
+    lines = curve_rows(experiment, picked, curves or {})
     outcomes = _outcomes(models, [*aligned, *checked, *again], picked, says)
     return Report(
         experiment=experiment.name,

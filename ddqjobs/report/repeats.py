@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
 
-from ddqjobs.report.results import Alignment, alignment
+from ddqjobs.report.alignment import Alignment, alignment
 from ddqjobs.spec.model import Plan, PlannedRun, Product, Run, Status, TaskKind
 
 NOT_PROVEN = "not proven"

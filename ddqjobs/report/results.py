@@ -12,23 +12,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ddqjobs.report.verdict import (
-    EMPTY_CLASS,
-    QUANTA_PER_POINT,
-    Judgement,
-    from_points,
-    judge_limits,
-    quanta,
-    to_points,
-    unknown,
-)
+from ddqjobs.report import repeats
+from ddqjobs.report.alignment import alignment
+from ddqjobs.report.verdict import EMPTY_CLASS, QUANTA_PER_POINT, quanta
 from ddqjobs.spec.experiment import Experiment
-from ddqjobs.spec.model import JobState, Plan, PlannedRun, Product, Progress, Run, Status, TaskKind
+from ddqjobs.spec.model import JobState, Plan, PlannedRun, Product, Progress, Status, TaskKind
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,159 +66,6 @@ def score(product: Product, metric: str) -> Score:
         return Score(quanta=quanta(value))
     except ValueError:  # a negative fraction is no AP, whoever wrote it
         return Score(note=MISSING)
-
-
-class Alignment(msgspec.Struct, frozen=True, kw_only=True):
-    """What an align run found. None: not measured (a run compares predictions, or losses, or both)."""
-
-    box: float | None = None  # largest coordinate difference of matched boxes, pixels
-    score: float | None = None  # largest score difference of matched boxes
-    unmatched: int | None = None  # boxes of either side without a partner
-    ap_quanta: int | None = None  # AP difference
-    iterations: int | None = None  # loss iterations compared
-    first_difference: int | None = None  # first iteration whose losses differ; None if all are bit-equal
-    loss: float | None = None  # largest relative loss difference
-    left_over: int | None = None  # iterations and loss terms that only one side has
-    weight: float | None = None  # largest absolute difference of any weight
-    tensors: int | None = None  # weights compared
-    module: float | None = None  # largest difference of any module's output, in parts of its largest value
-    modules: int | None = None  # modules compared
-    first_module: str = ""  # the first whose output differs; empty if none does
-    first_values: str = ""  # how far its values are apart, and what they are on both sides
-    repeat: bool = False  # the losses are those of one training's first iterations, run twice
-    bit_equal: bool = False  # everything that was compared
-    ap_nan: bool = False  # the AP difference was asked for, and one side has none
-
-    @property
-    def predictions(self) -> bool:
-        """Whether predictions were compared."""
-        return self.unmatched is not None or self.box is not None or self.score is not None
-
-    @property
-    def weights(self) -> bool:
-        """Whether checkpoints were compared."""
-        return self.weight is not None
-
-    @property
-    def outputs(self) -> bool:
-        """Whether the outputs of modules were compared."""
-        return self.module is not None
-
-    @property
-    def losses(self) -> bool:
-        """Whether loss curves were compared."""
-        return self.iterations is not None or self.loss is not None
-
-
-def alignment(product: Product) -> Alignment:
-    """The findings of :mod:`ddqjobs.detect.align`. This function alone knows its keys."""
-    ap = _number(product, "ap")
-    return Alignment(
-        box=_number(product, "box"),
-        score=_number(product, "score"),
-        unmatched=_whole(product, "unmatched"),
-        ap_quanta=None
-        if ap is None or math.isinf(ap)
-        else round(ap * QUANTA_PER_POINT),  # in points, of two exact fractions
-        iterations=_whole(product, "iterations"),
-        first_difference=_whole(product, "first_difference"),
-        loss=_number(product, "loss"),
-        left_over=_whole(product, "left_over"),
-        weight=_number(product, "weight"),
-        module=_number(product, "module"),
-        modules=_whole(product, "modules"),
-        first_module=_first_module(product),
-        first_values=_first_values(product),
-        tensors=_whole(product, "tensors"),
-        repeat=product.report.get("kind") == "repeat",
-        bit_equal=product.report.get("bit_equal") is True,
-        ap_nan=ap is not None and math.isinf(ap),
-    )
-
-
-def judge_alignment(found: Alignment, run: Run) -> Judgement:
-    """The verdict on an align run by its tolerances, of which those apply that speak of what it compared.
-
-    A box without a partner differs by more than any tolerance, so wherever boxes or scores are limited no
-    box may be left over. A repeated training is equal, bit by bit, or is not: that has no tolerance.
-    """
-    if not (found.predictions or found.losses or found.weights or found.outputs):
-        return unknown(
-            "nothing was compared", "an alignment compares weights, modules, predictions or losses"
-        )
-    limits = dict(run.tolerances)
-    if found.repeat:
-        return judge_limits([("not bit-equal", 0.0 if found.bit_equal else math.inf, 0.0)])
-    measured: list[tuple[str, float | None, float | None]] = []
-    if found.predictions:
-        measured += [("box", found.box, limits.get("box")), ("score", found.score, limits.get("score"))]
-        if "box" in limits or "score" in limits:
-            measured.append(("unmatched boxes", found.unmatched, 0))
-        if "ap" in limits and found.ap_quanta is not None:
-            # Both sides of the comparison come from exact fractions, so that the very edge is inside.
-            ap, allowed = to_points(Fraction(abs(found.ap_quanta))), to_points(from_points(limits["ap"]))
-            measured.append(("AP", ap, allowed))
-        elif "ap" in limits and found.ap_nan:
-            measured.append(("AP", math.inf, limits["ap"]))
-    if found.weights:
-        measured.append(("weights", found.weight, limits.get("weight")))
-    if found.outputs:
-        measured.append(("modules", found.module, limits.get("module")))
-        if "module" in limits:
-            measured.append(("modules on one side only", found.left_over, 0))
-    if found.losses:
-        measured.append(("loss", found.loss, limits.get("loss")))
-        if "loss" in limits:
-            measured.append(("iterations and terms on one side only", found.left_over, 0))
-    return judge_limits(measured)
-
-
-def _figure(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
-
-
-def _first_module(product: Product) -> str:
-    first = product.report.get("first")
-    name = first.get("name") if isinstance(first, dict) else None
-    return name if isinstance(name, str) else ""
-
-
-def _first_values(product: Product) -> str:
-    """``differs by 0.5: (2, 3) float32, -1 to 2, mean 0.5, deviation 1 against nothing``."""
-    first = product.report.get("first")
-    if not isinstance(first, dict) or "difference" not in first:
-        return ""
-    gap = first["difference"]
-    how = "cannot be compared" if gap is None else f"differs by {gap:.3g}"
-    part = f"{first.get('part')} of call {first.get('call')} {how}"
-    return f"{part}: {_statistics(first.get('a'))} against {_statistics(first.get('b'))}"
-
-
-def _statistics(found: object) -> str:
-    """What :func:`ddqjobs.detect.compare.modules.statistics` says, in words."""
-    if not isinstance(found, dict):
-        return "nothing"
-    shape = f"({', '.join(str(side) for side in found.get('shape', ()))}) {found.get('type')}"
-    if found.get("min") is None:
-        return shape
-    numbers = {key: f"{found[key]:.6g}" for key in ("min", "max", "mean", "std")}
-    text = (
-        f"{shape}, {numbers['min']} to {numbers['max']}, mean {numbers['mean']}, deviation {numbers['std']}"
-    )
-    return f"{text}, {found['not_finite']} not finite" if found.get("not_finite") else text
-
-
-def _number(product: Product, key: str) -> float | None:
-    """A metric as it is; infinity for NaN (null), because a NaN difference keeps no tolerance."""
-    if key not in product.metrics:
-        return None
-    value = product.metrics[key]
-    return math.inf if value is None or math.isnan(value) else value
-
-
-def _whole(product: Product, key: str) -> int | None:
-    value = product.metrics.get(key)
-    return None if value is None or not math.isfinite(value) else int(value)
 
 
 def say(planned: PlannedRun, progress: Progress | None = None) -> str:
@@ -332,8 +171,6 @@ def rows(
     plan: Plan, products: Mapping[str, Product], progress: Mapping[str, Progress] | None = None
 ) -> list[Row]:
     """One row per run of the plan, in its order. A done run without a product *says* ``product missing``."""
-    from ddqjobs.report import repeats  # which reads alignments as they are defined here
-
     known, proven = progress or {}, repeats.proofs(plan, products)
     made = [_row(p, products.get(p.run.name), known.get(p.run.name)) for p in plan.runs]
     for row in made:
@@ -412,6 +249,10 @@ def _fill(row: Row, product: Product) -> None:
             elif metric == "AP":
                 row.ap_quanta = found_score.quanta
         row.metric_notes = "; ".join(notes)
+
+
+def _figure(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
 def frame(

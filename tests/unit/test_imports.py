@@ -33,7 +33,9 @@ PURE = {
     "ddqjobs.environments.diagnosis",
     "ddqjobs.base.masking",
     "ddqjobs.report.equivalence", "ddqjobs.report.document", "ddqjobs.report.cells",
-    "ddqjobs.report.checks", "ddqjobs.report.lookup", "ddqjobs.report.findings",
+    "ddqjobs.report.checks", "ddqjobs.report.lookup", "ddqjobs.report.recomputed",
+    "ddqjobs.report.loss_curves", "ddqjobs.report.alignment", "ddqjobs.report.repeats",
+    "ddqjobs.report.grids", "ddqjobs.report.compare",
 }  # fmt: skip
 DATA = {
     *PURE,

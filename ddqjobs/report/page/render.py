@@ -12,9 +12,9 @@ import msgspec
 from ddqjobs.base.text import clean
 from ddqjobs.report.cells import Cell, ModelRow
 from ddqjobs.report.document import Report, rules
-from ddqjobs.report.findings import Curve
-from ddqjobs.report.formats import Grid, grids
+from ddqjobs.report.grids import Grid, grids
 from ddqjobs.report.lookup import Column, label
+from ddqjobs.report.loss_curves import Curve
 from ddqjobs.report.page import plots, view
 from ddqjobs.report.page.facts import Facts, RunFacts
 from ddqjobs.spec.experiment import Experiment

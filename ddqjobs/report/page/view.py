@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from ddqjobs.report.cells import Cell
-from ddqjobs.report.findings import Curve
 from ddqjobs.report.lookup import label
+from ddqjobs.report.loss_curves import Curve
 from ddqjobs.report.page.facts import Facts
 from ddqjobs.report.page.plots import Line, Panel
 from ddqjobs.report.results import METRICS

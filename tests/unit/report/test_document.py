@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ddqjobs.report.document import Report, build
-from ddqjobs.report.formats import FORMATS, render, table, to_csv
+from ddqjobs.report.formats import FORMATS, render
 from ddqjobs.report.results import COLUMNS, frame
 from ddqjobs.report.verdict import Outcome
 from ddqjobs.spec import experiment as e
@@ -389,7 +389,7 @@ def four_phases() -> Desk:
 
 @pytest.mark.parametrize("width", [None, 200, 130, 100, 60, 20])
 def test_the_terminal_table_fits_the_terminal(width: int | None) -> None:
-    text = table(four_phases().report(metrics=("AP50", "APs")), width=width)
+    text = render(four_phases().report(metrics=("AP50", "APs")), "table", width=width)
     tables = text.split("\n\nSummary")[0].splitlines()[2:]
     assert all(len(line) <= (width or 1000) for line in tables)
     if width is None or width > 100:
@@ -405,9 +405,9 @@ def test_colour_follows_verdicts_and_never_changes_the_text() -> None:
         used.add(name)
         return f"\x1b[1m{text}\x1b[0m"
 
-    coloured = table(report, width=250, style=style)
+    coloured = render(report, "table", width=250, style=style)
     plain = re.sub(r"\x1b\[\dm", "", coloured)
-    assert [line.rstrip() for line in plain.splitlines()] == table(report, width=250).splitlines()
+    assert [line.rstrip() for line in plain.splitlines()] == render(report, "table", width=250).splitlines()
     assert used == {"head", "reproduced", "equal", "short", "unknown"}
 
 
@@ -438,7 +438,7 @@ def test_json_writes_nan_as_null() -> None:
 
 def test_csv_is_the_flat_frame() -> None:
     desk = four_phases()
-    read = list(csv.DictReader(io.StringIO(to_csv(desk.report()))))
+    read = list(csv.DictReader(io.StringIO(render(desk.report(), "csv"))))
     plan = Plan(experiment="mini", site="local", runs=tuple(desk.planned))
     made = frame(desk.experiment, plan, desk.products)
     assert list(read[0]) == list(made.columns)
@@ -496,7 +496,7 @@ def test_json_round_trips_hostile_text() -> None:
 def test_spreadsheets_see_no_formula() -> None:
     desk = Desk({"detr": 51.3})
     desk.done(run("3", "detr"), 0.513, adopted_from="=HYPERLINK(1)")
-    assert "'=HYPERLINK(1)" in to_csv(desk.report())
+    assert "'=HYPERLINK(1)" in render(desk.report(), "csv")
 
 
 def align(metrics: dict[str, float | None], tolerances: Sequence[tuple[str, float]]) -> Report:

@@ -9,16 +9,12 @@ import pytest
 
 from ddqjobs.report.results import (
     COLUMNS,
-    Alignment,
     Score,
-    alignment,
     frame,
-    judge_alignment,
     rows,
     say,
     score,
 )
-from ddqjobs.report.verdict import Outcome
 from ddqjobs.spec import experiment as e
 from ddqjobs.spec.model import Plan, PlannedRun, Product, Progress, Run, Status, TaskKind
 
@@ -88,39 +84,6 @@ def test_running_says_how_far(progress: Progress | None, text: str) -> None:
 
     planned = PlannedRun(run=run("a"), status=Status.ACTIVE, reason="", state=JobState.RUNNING)
     assert say(planned, progress) == text
-
-
-PREDICTIONS = Alignment(box=0.0, score=0.0, unmatched=0)
-LOSSES = Alignment(iterations=50, loss=1e-6, first_difference=3, left_over=0)
-
-
-@pytest.mark.parametrize(
-    ("found", "tolerances", "word"),
-    [
-        (PREDICTIONS, (("box", 0.01), ("loss", 0.1)), "equal"),
-        (Alignment(weight=0.0, tensors=206), (("weight", 1e-6),), "equal"),
-        (Alignment(weight=0.5, tensors=206), (("weight", 1e-6),), "outside: weights"),
-        (Alignment(box=0.0, unmatched=0, ap_nan=True), (("ap", 0.2),), "outside: AP"),
-        (LOSSES, (("box", 0.01), ("loss", 0.1)), "within tolerance"),
-        (LOSSES, (("loss", 1e-7),), "outside: loss"),
-        (LOSSES, (), "no tolerance given"),
-        (Alignment(box=0.0, score=0.0, unmatched=3), (("box", 0.01),), "outside: unmatched boxes"),
-        (Alignment(box=0.0, unmatched=0, ap_quanta=-2), (("ap", 0.2),), "within tolerance"),
-        (Alignment(box=0.0, unmatched=0, ap_quanta=-3), (("ap", 0.2),), "outside: AP"),
-        (Alignment(unmatched=0), (("box", 0.01),), "unknown: no box measured"),
-        (Alignment(), (("box", 0.01),), "unknown: nothing was compared"),
-    ],
-)
-def test_an_alignment_is_judged_by_what_it_compared(
-    found: Alignment, tolerances: tuple[tuple[str, float], ...], word: str
-) -> None:
-    assert judge_alignment(found, run("a", TaskKind.ALIGN, tolerances=tolerances)).word == word
-
-
-def test_a_nan_difference_keeps_no_tolerance() -> None:
-    found = alignment(product("a", TaskKind.ALIGN, iterations=5.0, loss=None))
-    judged = judge_alignment(found, run("a", TaskKind.ALIGN, tolerances=(("loss", 10.0),)))
-    assert judged.outcome is Outcome.SHORT
 
 
 def test_the_frame_sorts_as_the_report_and_has_nullable_integers() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ddqjobs.report.document import Report
-from ddqjobs.report.findings import Recomputed
+from ddqjobs.report.recomputed import Recomputed
 from ddqjobs.spec import experiment as e
 from ddqjobs.spec.model import FailureClass, Input, Run, Status, TaskKind
 from tests.support.paths import ROOT

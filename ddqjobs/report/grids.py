@@ -1,31 +1,22 @@
-"""A report as terminal text, Markdown, CSV, JSON or LaTeX.
-
-Every format starts from the same grids of plain text (:func:`grids`) and escapes them as data in its own
-way; control characters are spelled out in all of them, so that none reaches a terminal or a typesetter.
-"""
+"""The report as tables and lists of plain text: what every text format shows. Pure."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 import msgspec
 
-from ddqjobs.base.text import cells, clean, format_table
 from ddqjobs.report.cells import Cell, ModelRow
 from ddqjobs.report.checks import AlignRow, CheckRow
 from ddqjobs.report.document import Report, rules
-from ddqjobs.report.findings import CurveRow, RecomputedRow, points_text
 from ddqjobs.report.lookup import label
-from ddqjobs.report.results import COLUMNS, Row
+from ddqjobs.report.loss_curves import CurveRow
+from ddqjobs.report.recomputed import RecomputedRow
+from ddqjobs.report.results import Row
 from ddqjobs.report.verdict import Judgement, Outcome, format_difference
 
-FORMATS = ("table", "markdown", "csv", "json", "latex")
-Style = Callable[[str, str], str]  # (outcome or "head", text) -> coloured text
 LISTED = 6  # names of missing runs that the text spells out
 RULES = 24  # verdicts whose rules the text spells out
 
@@ -48,19 +39,9 @@ class Text(msgspec.Struct, frozen=True, kw_only=True):
     lists: tuple[tuple[str, list[str]], ...] = ()
 
 
-def render(report: Report, form: str, *, width: int | None = None, style: Style | None = None) -> str:
-    """The report in one of :data:`FORMATS`, ending in a newline. ``width`` and ``style`` are a terminal's."""
-    if form == "table":
-        return table(report, width=width, style=style)
-    return {"markdown": markdown, "csv": to_csv, "json": to_json, "latex": latex}[form](report)
-
-
-# ---------------------------------------------------------------------------------------------- grids
-
-
 def grids(report: Report, *, tall: bool = False, brief: bool = False) -> list[Grid]:
-    """The tables that are not empty. ``tall``: a line per model and phase, for narrow terminals; ``brief``:
-    short verdict words."""
+    """Return the tables that are not empty. ``tall``: a line per model and phase, for narrow terminals;
+    ``brief``: short verdict words."""
     made = [_tall(report) if tall else _wide(report, brief)] if report.models else []
     if report.alignment:
         made.append(_alignment(report.alignment))
@@ -206,7 +187,7 @@ def _recomputed(found: Sequence[RecomputedRow]) -> Grid:
             r.run,
             r.phase,
             "" if r.printed is None else f"{r.printed:.1f}",
-            points_text(r.recomputed),
+            "" if r.recomputed is None else f"{r.recomputed:.4f}",
             r.judgement.word,
         )
         for r in found
@@ -245,8 +226,8 @@ def _word(judgement: Judgement, says: str) -> str:
     return says if judgement.outcome is None and says != "done" else judgement.word
 
 
-def _lines_after(report: Report) -> Iterator[tuple[str, list[str]]]:
-    """Titled lists below the tables: summary, what is missing, stale reasons, footnotes."""
+def lists(report: Report) -> Iterator[tuple[str, list[str]]]:
+    """Yield the titled lists below the tables: summary, what is missing, stale reasons, footnotes."""
     yield "Summary", [*(s.text for s in report.summary), report.overall]
     if report.missing:
         yield "Missing", [f"{m.what} ({_names(m.runs)}): {m.command}" for m in report.missing]
@@ -270,212 +251,3 @@ def _lines_after(report: Report) -> Iterator[tuple[str, list[str]]]:
 def _names(names: Sequence[str]) -> str:
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(names[:LISTED]) + more
-
-
-# ------------------------------------------------------------------------------------------- terminal
-
-
-def table(report: Report, *, width: int | None = None, style: Style | None = None) -> str:
-    """Terminal text. The AP table takes the fullest of three layouts that fits ``width``: whole verdict
-    words, short ones, or a line per model and phase."""
-    title = f"{report.experiment}: {report.title}" if report.title else report.experiment
-    made = Text(title=title, grids=tuple(_fitting(report, width)), lists=tuple(_lines_after(report)))
-    return text_table(made, width=width, style=style)
-
-
-def text_table(text_: Text, *, width: int | None = None, style: Style | None = None) -> str:
-    """Terminal text."""
-    blocks = [clean(text_.title)]
-    for grid in text_.grids:
-        text = format_table(
-            grid.header, grid.rows, align=grid.align, width=width, paint=_painter(grid, style), rule=True
-        )
-        blocks.append(f"{_styled(style, 'head', grid.title)}\n{text}")
-    for title, lines in text_.lists:
-        body = "\n".join(f"  {clean(line)}" for line in lines)
-        blocks.append(f"{_styled(style, 'head', title)}\n{body}")
-    return "\n\n".join(blocks) + "\n"
-
-
-def _fitting(report: Report, width: int | None) -> list[Grid]:
-    for brief in (False, True):
-        made = grids(report, brief=brief)
-        if width is None or not report.models or _natural(made[0]) <= width:
-            return made
-    return grids(report, tall=True)
-
-
-def _natural(grid: Grid) -> int:
-    longest = [max(map(cells, column)) for column in zip(grid.header, *grid.rows, strict=True)]
-    return sum(longest) + 2 * (len(longest) - 1)
-
-
-def _styled(style: Style | None, name: str, text: str) -> str:
-    return text if style is None else style(name, text)
-
-
-def _painter(grid: Grid, style: Style | None) -> Callable[[int, int, str], str] | None:
-    if style is None:
-        return None
-
-    def paint(row: int, column: int, text: str) -> str:
-        name = "head" if row < 0 else grid.outcomes.get((row, column), "")
-        return style(name, text) if name else text
-
-    return paint
-
-
-# ------------------------------------------------------------------------------------------- markdown
-
-
-def markdown(report: Report) -> str:
-    """GitHub Markdown."""
-    title = report.title or report.experiment
-    return text_markdown(Text(title=title, grids=tuple(grids(report)), lists=tuple(_lines_after(report))))
-
-
-def text_markdown(text: Text) -> str:
-    """GitHub Markdown."""
-    blocks = [f"# {_md(text.title)}"]
-    for grid in text.grids:
-        marks = ["---:" if side == "r" else "---" for side in grid.align]
-        lines = [_md_row(map(_md, grid.header)), _md_row(marks)]
-        lines += [_md_row(map(_md, row)) for row in grid.rows]
-        blocks.append(f"## {_md(grid.title)}\n\n" + "\n".join(lines))
-    for title, lines in text.lists:
-        blocks.append(f"## {title}\n\n" + "\n".join(f"- {_md(line)}" for line in lines))
-    return "\n\n".join(blocks) + "\n"
-
-
-def _md_row(texts: Iterable[str]) -> str:
-    return f"| {' | '.join(texts)} |"
-
-
-def _md(text: str) -> str:
-    """Text as Markdown data: no character starts markup, a link, HTML, a mention or another column."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~!&@$])", _md_character, clean(text))
-
-
-def _md_character(match: re.Match[str]) -> str:
-    # A backslash does not stop HTML, entities or mentions everywhere GitHub renders; character references do.
-    character = match[1]
-    return f"&#{ord(character)};" if character in "<>&@|" else f"\\{character}"
-
-
-# ------------------------------------------------------------------------------------------ csv, json
-
-
-def to_csv(report: Report) -> str:
-    """The flat rows (:data:`ddqjobs.report.results.COLUMNS`), one per run. Text that a spreadsheet would
-    take for a formula is led by an apostrophe, as spreadsheets do themselves."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in report.runs:
-        writer.writerow([_csv(value) for value in msgspec.structs.astuple(row)])
-    return out.getvalue()
-
-
-def text_csv(grid: Grid) -> str:
-    """One table of texts."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(grid.header)
-    writer.writerows([[_csv(text) for text in row] for row in grid.rows])
-    return out.getvalue()
-
-
-def _csv(value: object) -> object:
-    if isinstance(value, str):
-        return f"'{clean(value)}" if value[:1] in ("=", "+", "-", "@", "\t", "\r") and value else clean(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return "nan"
-    return "" if value is None else value
-
-
-def to_json(document: msgspec.Struct) -> str:
-    """One versioned document; NaN and infinity are null."""
-    text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
-    # Legal in JSON, and yet what a terminal acts upon: DEL, C1 controls, bidirectional overrides.
-    return re.sub("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]", _json_escape, text) + "\n"
-
-
-def _json_escape(match: re.Match[str]) -> str:
-    return f"\\u{ord(match[0]):04x}"
-
-
-# ---------------------------------------------------------------------------------------------- latex
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "'": r"\textquotesingle{}",
-    "`": r"\textasciigrave{}",
-    "±": r"$\pm$",
-    "†": r"\dag{}",
-    "‡": r"\ddag{}",
-    "–": r"--",
-}
-
-
-def latex(report: Report) -> str:
-    """Tables for booktabs, verdicts in short words; summary and notes as comments and text below."""
-    title = report.title or report.experiment
-    made = tuple(grids(report, brief=True))
-    return text_latex(Text(title=title, grids=made, lists=tuple(_lines_after(report))))
-
-
-_FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%" + "\n"
-
-
-def text_latex(text: Text) -> str:
-    """Tables for booktabs, shrunk to the line where they are wider."""
-    blocks = ["% \\usepackage{booktabs,graphicx,textcomp}\n% \\usepackage[T1]{fontenc}"]
-    for grid in text.grids:
-        body = "\n".join([*_tex_header(grid.header), r"\midrule", *map(_tex_row, grid.rows)])
-        blocks.append(
-            f"\\begin{{table}}\n\\centering\n\\caption{{{_tex(text.title)}: {_tex(grid.title)}}}\n{_FITTED}"
-            f"\\begin{{tabular}}{{{grid.align}}}\n\\toprule\n{body}\n\\bottomrule\n\\end{{tabular}}}}\n\\end{{table}}"
-        )
-    for title, lines in text.lists:
-        items = "\n".join(f"\\item {{}}{_tex(line)}" for line in lines)
-        blocks.append(f"\\paragraph{{{title}}}\n\\begin{{itemize}}\n{items}\n\\end{{itemize}}")
-    return "\n\n".join(blocks) + "\n"
-
-
-def _tex_header(header: Sequence[str]) -> list[str]:
-    """The columns' names; those of one phase below the phase's name."""
-    starts = [i for i, name in enumerate(header) if name.startswith("phase ")]
-    if not starts or "diff" not in header:
-        return [_tex_row(header)]
-    ends = [*starts[1:], len(header)]
-    above = [*[""] * starts[0]]
-    above += [
-        rf"\multicolumn{{{end - at}}}{{c}}{{{_tex(header[at])}}}"
-        for at, end in zip(starts, ends, strict=True)
-    ]
-    rules = [rf"\cmidrule(lr){{{at + 1}-{end}}}" for at, end in zip(starts, ends, strict=True)]
-    below = ["AP" if i in starts else name for i, name in enumerate(header)]
-    return [" & ".join(above) + r" \\", " ".join(rules), _tex_row(below)]
-
-
-def _tex_row(texts: Iterable[str]) -> str:
-    # {} keeps a cell that begins with [ or * from being read as an argument of the \\ before it.
-    return "{}" + " & ".join(map(_tex, texts)) + r" \\"
-
-
-def _tex(text: str) -> str:
-    escaped = "".join(_LATEX.get(character, character) for character in clean(text))
-    return re.sub(r"^-(?=[\d.])", "$-$", escaped)

@@ -1,0 +1,61 @@
+"""Text for a terminal: aligned columns, as wide as it is, coloured where wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ddqjobs.base.text import cells, clean, format_table
+from ddqjobs.report.document import Report
+from ddqjobs.report.grids import Grid, Text, grids, lists
+
+Style = Callable[[str, str], str]  # (outcome or "head", text) -> coloured text
+
+
+def of_report(report: Report, *, width: int | None = None, style: Style | None = None) -> str:
+    """Return the report. The AP table takes the fullest of three layouts that fits ``width``: whole verdict
+    words, short ones, or a line per model and phase."""
+    title = f"{report.experiment}: {report.title}" if report.title else report.experiment
+    text = Text(title=title, grids=tuple(_fitting(report, width)), lists=tuple(lists(report)))
+    return of_text(text, width=width, style=style)
+
+
+def of_text(text: Text, *, width: int | None = None, style: Style | None = None) -> str:
+    """Return tables and lists for a terminal of this ``width``; None: as wide as they are."""
+    blocks = [clean(text.title)]
+    for grid in text.grids:
+        table = format_table(
+            grid.header, grid.rows, align=grid.align, width=width, paint=_painter(grid, style), rule=True
+        )
+        blocks.append(f"{_styled(style, 'head', grid.title)}\n{table}")
+    for title, lines in text.lists:
+        body = "\n".join(f"  {clean(line)}" for line in lines)
+        blocks.append(f"{_styled(style, 'head', title)}\n{body}")
+    return "\n\n".join(blocks) + "\n"
+
+
+def _fitting(report: Report, width: int | None) -> list[Grid]:
+    for brief in (False, True):
+        made = grids(report, brief=brief)
+        if width is None or not report.models or _natural(made[0]) <= width:
+            return made
+    return grids(report, tall=True)
+
+
+def _natural(grid: Grid) -> int:
+    longest = [max(map(cells, column)) for column in zip(grid.header, *grid.rows, strict=True)]
+    return sum(longest) + 2 * (len(longest) - 1)
+
+
+def _styled(style: Style | None, name: str, text: str) -> str:
+    return text if style is None else style(name, text)
+
+
+def _painter(grid: Grid, style: Style | None) -> Callable[[int, int, str], str] | None:
+    if style is None:
+        return None
+
+    def paint(row: int, column: int, text: str) -> str:
+        name = "head" if row < 0 else grid.outcomes.get((row, column), "")
+        return style(name, text) if name else text
+
+    return paint

@@ -1,0 +1,90 @@
+"""AP computed once more from the predictions of a test, beside the AP that its log prints. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from ddqjobs.report import verdict
+from ddqjobs.report.results import METRICS, score
+from ddqjobs.report.verdict import Judgement, Outcome
+from ddqjobs.spec.model import PlannedRun, Product, Status, TaskKind
+
+
+class Recomputed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What :mod:`ddqjobs.detect.recompute` found for one test run: metrics in the detector's own keys and
+    scale, not rounded; or the problem that there are none."""
+
+    run: str
+    metrics: dict[str, float | None] = {}
+    problem: str = ""
+    key: str = ""  # of predictions and annotations: other files, other metrics
+
+
+class RecomputedRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A test run's printed AP beside the one recomputed from its predictions, in AP points."""
+
+    run: str
+    phase: str
+    printed: float | None
+    recomputed: float | None  # not rounded
+    judgement: Judgement
+    required: bool
+
+
+RECOMPUTED_RULE = "AP recomputed from the predictions rounds to the AP in the log, and so do AP50, AP75, ..."
+
+
+def recomputed_rows(
+    picked: Iterable[PlannedRun], products: Mapping[str, Product], found: Mapping[str, Recomputed]
+) -> tuple[RecomputedRow, ...]:
+    """One row per done test run that was recomputed, or could not be."""
+    made = []
+    for p in picked:
+        name = p.run.name
+        if p.run.kind is not TaskKind.TEST or p.status is not Status.DONE or name not in found:
+            continue
+        if name not in products:
+            continue
+        again = found[name]
+        ap = again.metrics.get(METRICS["AP"])
+        made.append(
+            RecomputedRow(
+                run=name,
+                phase=p.run.phase,
+                printed=score(products[name], "AP").points,
+                recomputed=None if ap is None else 100 * ap,
+                judgement=_judge_recomputed(products[name], again),
+                required=not p.run.optional,
+            )
+        )
+    return tuple(made)
+
+
+def _judge_recomputed(product: Product, again: Recomputed) -> Judgement:
+    if again.problem:
+        return verdict.unjudged(f"not recomputed: {again.problem}")
+    made = msgspec.structs.replace(product, metrics=again.metrics)
+    differing = []
+    for metric in METRICS:
+        if METRICS[metric] in product.metrics and METRICS[metric] in again.metrics:
+            printed, computed = score(product, metric), score(made, metric)
+            if printed != computed:
+                differing.append(metric)
+    if METRICS["AP"] not in again.metrics:
+        return verdict.unjudged("not recomputed")
+    if differing:
+        words = f"differs: {', '.join(differing)}"
+        return Judgement(outcome=Outcome.SHORT, word=words, brief="differs", rule=RECOMPUTED_RULE, n=1)
+    return Judgement(outcome=Outcome.EQUAL, word="equal", brief="equal", rule=RECOMPUTED_RULE, n=1)
+
+
+def exact_points(found: Mapping[str, Recomputed], products: Mapping[str, Product]) -> dict[str, float]:
+    """Run -> AP before rounding, in points, where it was recomputed and rounds to what the log prints."""
+    made = {}
+    for name, again in found.items():
+        ap = again.metrics.get(METRICS["AP"])
+        if ap is not None and name in products and _judge_recomputed(products[name], again).good:
+            made[name] = 100 * ap
+    return made
