@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import typing
 
+from ddqjobs.base.version import VERSION as __version__
+
 if typing.TYPE_CHECKING:
     from ddqjobs.project import Project, open_project
 
-__version__ = "0.1.0"
 __all__ = ["Project", "__version__", "open_project"]
 
 

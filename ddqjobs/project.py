@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ddqjobs.base.errors import InputError, MissingError, SchedulerError, StateError, nearest
+from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.paths import expanded
 from ddqjobs.base.text import clean
 from ddqjobs.base.units import seconds
@@ -23,7 +24,6 @@ from ddqjobs.planning.catalog import Catalog, Loaded
 from ddqjobs.planning.filters import Filters, select, with_upstream
 from ddqjobs.spec.model import (
     Attempt,
-    Frozen,
     JobState,
     Plan,
     PlannedRun,
@@ -41,8 +41,8 @@ from ddqjobs.submission.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ddqjobs.base.findings import Line
     from ddqjobs.data.data import Data
-    from ddqjobs.doctor.examination import Line
     from ddqjobs.doctor.examine import Options as DoctorOptions
     from ddqjobs.environments.on_site import Stacks
     from ddqjobs.report.cache import ReportFiles
@@ -308,7 +308,7 @@ class Project:
         """The environments as they are on a site."""
         from ddqjobs.environments.on_site import Stacks
 
-        return Stacks(self.catalog, workspace.site)
+        return Stacks(self.catalog.files, workspace.site)
 
     def _submitter(self, workspace: Workspace) -> Submitter:
         from ddqjobs.submission.submit import Submitter

@@ -4,7 +4,7 @@ A command is a list of words, never a shell string. What it does (fails, prints 
 does not end, does not exist) comes back as data; only our own mistakes raise.
 
 Also here, because it needs ``/proc``: who a process is. A pid alone does not tell; a pid with its start
-time, boot and host does (:class:`~ddqjobs.spec.model.Owner`).
+time, boot and host does (:class:`~ddqjobs.base.frozen.Owner`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddqjobs.spec.model import Owner
+from ddqjobs.base.frozen import Owner
 
 Argument = str | os.PathLike[str]
 Environment = Mapping[str, str] | Mapping[bytes, bytes]

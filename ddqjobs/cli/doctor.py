@@ -11,7 +11,7 @@ from ddqjobs.base.units import counted
 from ddqjobs.cli.common import COLOURS, JSON, Selection, filtered, put, say_json, style
 
 if TYPE_CHECKING:
-    from ddqjobs.doctor.examination import Line
+    from ddqjobs.base.findings import Line
 
 
 @filtered

@@ -44,7 +44,7 @@ class _Opened:
 
         self.project: Project = open_project(folder)
         self.site = self.project.site(site)
-        self.stacks: Stacks = Stacks(self.project.catalog, self.site)
+        self.stacks: Stacks = Stacks(self.project.catalog.files, self.site)
         self.base: Path = self.stacks.base
         names = environments.declared(self.project.catalog.files)
         self.declared = {n: environments.load(n, self.project.catalog.files) for n in names}

@@ -38,9 +38,9 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from ddqjobs import __version__
+        from ddqjobs.base.version import VERSION
 
-        typer.echo(f"ddqjobs {__version__}")
+        typer.echo(f"ddqjobs {VERSION}")
         raise typer.Exit
 
 

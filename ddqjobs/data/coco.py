@@ -14,11 +14,11 @@ from pathlib import Path
 
 import msgspec
 
+from ddqjobs.base.findings import Level
+from ddqjobs.base.frozen import Frozen
 from ddqjobs.data import image_header
 from ddqjobs.detect import files
-from ddqjobs.doctor.examination import Level
 from ddqjobs.spec.experiment import Dataset, Split
-from ddqjobs.spec.model import Frozen
 
 Progress = Callable[[str, int, int | None], None]
 """(what, done, in all)"""

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddqjobs.base.errors import MissingError, nearest
+from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.paths import expanded
 from ddqjobs.data import coco, links, weights
 from ddqjobs.data.coco import Finding
 from ddqjobs.data.links import Link
 from ddqjobs.data.weights import Wanted
 from ddqjobs.spec.experiment import Dataset, Experiment
-from ddqjobs.spec.model import Frozen, Run
+from ddqjobs.spec.model import Run
 from ddqjobs.spec.site import Site
 
 

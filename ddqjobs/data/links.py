@@ -8,9 +8,9 @@ from enum import Enum
 from pathlib import Path
 
 from ddqjobs.base.errors import StateError
+from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.paths import expanded
 from ddqjobs.spec.experiment import Experiment
-from ddqjobs.spec.model import Frozen
 
 
 class There(str, Enum):

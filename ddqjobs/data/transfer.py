@@ -25,10 +25,10 @@ from pathlib import Path
 import msgspec
 
 from ddqjobs.base.errors import TransferError
+from ddqjobs.base.frozen import Frozen, Owner
 from ddqjobs.base.process import alive, boot_id, myself
 from ddqjobs.base.units import size
 from ddqjobs.detect import files
-from ddqjobs.spec.model import Frozen, Owner
 
 Progress = Callable[[str, int, int | None], None]
 """(what, bytes done, bytes in all or None)"""

@@ -15,11 +15,12 @@ from enum import Enum
 from pathlib import Path, PurePosixPath
 
 from ddqjobs.base.errors import StateError, TransferError
+from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.paths import expanded
 from ddqjobs.data.transfer import Limits, Progress, fetch, tidy
 from ddqjobs.detect import files
 from ddqjobs.spec.experiment import Experiment, Weight
-from ddqjobs.spec.model import Frozen, Run, TaskKind
+from ddqjobs.spec.model import Run, TaskKind
 from ddqjobs.spec.site import Site
 from ddqjobs.store.claims import create_exclusively
 

@@ -1,33 +1,16 @@
-"""What `ddqjobs doctor` finds: lines with a level and a remedy, and how answers become lines. Pure."""
+"""How the answers of nodes and of tools become the findings of `ddqjobs doctor`. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from enum import Enum
 
+from ddqjobs.base.findings import Line, error, ok, warning
+from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.units import size
-from ddqjobs.spec.model import Frozen
 
 SKEW_S = 5.0  # clocks that differ by more are worth a word
 # (what, which) of the probe's shared-folder lines that must fail there, since the command line has the name.
 _MUST_FAIL = "exclusive"
-
-
-class Level(str, Enum):
-    """How bad it is."""
-
-    OK = "ok"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-class Line(Frozen, frozen=True, kw_only=True):
-    """One thing that was looked at."""
-
-    level: Level
-    what: str
-    found: str
-    remedy: str = ""
 
 
 class Answer(Frozen, frozen=True, kw_only=True):
@@ -37,21 +20,6 @@ class Answer(Frozen, frozen=True, kw_only=True):
     which: str
     code: int
     words: str
-
-
-def ok(what: str, found: str) -> Line:
-    """A line without need for action."""
-    return Line(level=Level.OK, what=what, found=found)
-
-
-def warning(what: str, found: str, remedy: str) -> Line:
-    """A line that may explain trouble to come."""
-    return Line(level=Level.WARNING, what=what, found=found, remedy=remedy)
-
-
-def error(what: str, found: str, remedy: str) -> Line:
-    """A line that will stop runs."""
-    return Line(level=Level.ERROR, what=what, found=found, remedy=remedy)
 
 
 def read(text: str) -> list[Answer]:

@@ -12,13 +12,15 @@ from pathlib import Path
 
 from ddqjobs.base import process
 from ddqjobs.base.errors import DdqjobsError, mend, nearest
+from ddqjobs.base.findings import Level, Line, error, ok, warning
+from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.paths import expanded
 from ddqjobs.base.units import counted, size
 from ddqjobs.data import links, weights
-from ddqjobs.doctor.examination import Level, Line, error, ok, quotas, space, warning
+from ddqjobs.doctor.examination import quotas, space
 from ddqjobs.environments.environment import declared
 from ddqjobs.environments.on_site import Stacks
-from ddqjobs.spec.model import Frozen, PlannedRun, Resources, Run, Status, TaskKind
+from ddqjobs.spec.model import PlannedRun, Resources, Run, Status, TaskKind
 from ddqjobs.store import retention
 from ddqjobs.submission.probe import Question, ask
 from ddqjobs.submission.script import on_site

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ddqjobs.base.errors import DdqjobsError
 from ddqjobs.environments import environment as environments
-from ddqjobs.planning.catalog import Catalog
+from ddqjobs.spec.shipped import Files
 from ddqjobs.spec.site import Site
 
 DEFAULT_FOLDER = ".environments"
@@ -16,12 +16,11 @@ DEFAULT_FOLDER = ".environments"
 class Stacks:
     """Answers what rendering and submission ask of environments, by name."""
 
-    def __init__(self, catalog: Catalog, site: Site) -> None:
-        self._catalog = catalog
+    def __init__(self, files: Files, site: Site) -> None:
         folder = Path(site.environments).expanduser() if site.environments else Path(DEFAULT_FOLDER)
-        self.base = catalog.project / folder
+        self.base = files.project / folder
         self._site = site
-        self._load = cache(lambda name: environments.load(name, catalog.files))
+        self._load = cache(lambda name: environments.load(name, files))
 
     def python(self, name: str) -> Path:
         """The interpreter, whether it is there or not. Raises InputError, MissingError."""

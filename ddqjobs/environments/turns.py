@@ -19,9 +19,9 @@ from pathlib import Path
 import msgspec
 
 from ddqjobs.base import process
+from ddqjobs.base.frozen import Owner
 from ddqjobs.environments.environment import BUILT, READY, Environment, identity, links
 from ddqjobs.environments.tools import MARK, Progress
-from ddqjobs.spec.model import Owner
 
 ABANDONED = 24 * 3600.0  # a build of another host that was not touched for so long is nobody's
 _OWNER = ".owner"  # in a build's folder: the process that builds

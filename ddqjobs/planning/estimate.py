@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ddqjobs.spec.model import Frozen, Run
+from ddqjobs.base.frozen import Frozen
+from ddqjobs.spec.model import Run
 from ddqjobs.store.history import History
 
 

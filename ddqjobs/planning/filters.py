@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 
 from ddqjobs.base.errors import MissingError, nearest
-from ddqjobs.spec.model import Frozen, JobState, Plan, PlannedRun, Status
+from ddqjobs.base.frozen import Frozen
+from ddqjobs.spec.model import JobState, Plan, PlannedRun, Status
 
 
 class Filters(Frozen, frozen=True, kw_only=True):

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Protocol
 
 from ddqjobs.base.errors import SchedulerError
-from ddqjobs.spec.model import Frozen, Observation, Resources
+from ddqjobs.base.frozen import Frozen
+from ddqjobs.spec.model import Observation, Resources
 
 
 class SubmitUnknownError(SchedulerError):

@@ -10,11 +10,8 @@ from enum import Enum
 
 import msgspec
 
+from ddqjobs.base.frozen import Frozen
 from ddqjobs.spec.slurm_options import Slurm
-
-
-class Frozen(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Base of all data. Fields left at their default are not written, so that records stay small."""
 
 
 class TaskKind(str, Enum):
@@ -142,15 +139,6 @@ class Run(Frozen, frozen=True, kw_only=True):
         return self.hours * self.resources.gpus * self.resources.nodes
 
 
-class Owner(Frozen, frozen=True, kw_only=True):
-    """A process, told apart from every other that ever had its pid."""
-
-    host: str
-    pid: int
-    start: int  # clock ticks after boot, /proc/PID/stat field 22
-    boot: str = ""  # /proc/sys/kernel/random/boot_id
-
-
 class Progress(Frozen, frozen=True, kw_only=True):
     """How far a training is, read from the newest line of its log."""
 
@@ -186,10 +174,12 @@ class Product(Frozen, frozen=True, kw_only=True):
     attempt: int
     ticket: str = ""
     finished_at: float = 0.0  # seconds since the epoch
-    metrics: dict[str, float | None] = {}  # detector's own keys and scale: bbox_mAP 0.513, or differences
-    artifacts: dict[str, str] = {}  # artifact -> path below the run's folder
-    sha256: dict[str, str] = {}  # artifact -> sha256, for single files
-    report: dict[str, object] = {}  # task-specific findings, shown and never computed with
+    # The detector's own keys and scale (bbox_mAP 0.513), or differences.
+    metrics: dict[str, float | None] = msgspec.field(default_factory=dict)
+    artifacts: dict[str, str] = msgspec.field(default_factory=dict)  # artifact -> path below the run's folder
+    sha256: dict[str, str] = msgspec.field(default_factory=dict)  # artifact -> sha256, for single files
+    # Findings of the task, shown and never computed with.
+    report: dict[str, object] = msgspec.field(default_factory=dict)
     adopted_from: str = ""  # set for results that came from elsewhere
 
 

@@ -24,6 +24,7 @@ class Files:
     """Looks up relative paths in the project's folder first and in what ships second."""
 
     def __init__(self, project: Path) -> None:
+        self.project = project
         self.roots: tuple[Path, ...] = tuple(dict.fromkeys((project.resolve(), shipped_root())))
 
     def find(self, relative: str) -> Path | None:

@@ -25,8 +25,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from ddqjobs.base.frozen import Frozen, Owner
 from ddqjobs.base.process import alive, myself
-from ddqjobs.spec.model import Frozen, Owner
 from ddqjobs.store.ledger import ticket_of
 
 

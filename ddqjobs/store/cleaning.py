@@ -15,10 +15,11 @@ from pathlib import Path
 import msgspec
 
 from ddqjobs.base.errors import StateError
+from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.units import counted
 from ddqjobs.detect import files
 from ddqjobs.spec.experiment import Experiment
-from ddqjobs.spec.model import Frozen, Plan, PlannedRun, Product, Status
+from ddqjobs.spec.model import Plan, PlannedRun, Product, Status
 from ddqjobs.store import evidence, retention
 from ddqjobs.store.retention import Checkpoint, Decision, Rule
 

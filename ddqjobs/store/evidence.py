@@ -8,7 +8,8 @@ from typing import TypeVar
 
 import msgspec
 
-from ddqjobs.spec.model import Attempt, FailureClass, Frozen, Product
+from ddqjobs.base.frozen import Frozen
+from ddqjobs.spec.model import Attempt, FailureClass, Product
 
 _CHECKPOINT = re.compile(r"(?:resume_)?(epoch|iter)_(\d+)(?:_iter_(\d+))?\.pth")
 _EPOCH = 1_000_000  # more than the iterations of any epoch

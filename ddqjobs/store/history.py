@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ddqjobs.spec.model import JobState, Owner
+from ddqjobs.base.frozen import Owner
+from ddqjobs.spec.model import JobState
 from ddqjobs.store.ledger import (
     AnyRecord,
     Cancelled,

@@ -19,8 +19,9 @@ from pathlib import Path
 import msgspec
 
 from ddqjobs.base.errors import StateError, mend
+from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.process import myself
-from ddqjobs.spec.model import FailureClass, Frozen, JobState, Product
+from ddqjobs.spec.model import FailureClass, JobState, Product
 
 
 class Record(Frozen, frozen=True, kw_only=True, tag_field="record", tag=str.lower):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 
-from ddqjobs.spec.model import Frozen
+from ddqjobs.base.frozen import Frozen
 
 _NAMES = (
     ("resume", re.compile(r"resume_epoch_(\d+)_iter_(\d+)\.pth")),

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ddqjobs.base.errors import SchedulerError, StateError
-from ddqjobs.doctor.examination import Line, clocks, error, judge, read, warning
+from ddqjobs.base.findings import Line, error, warning
+from ddqjobs.base.frozen import Frozen
+from ddqjobs.doctor.examination import clocks, judge, read
 from ddqjobs.schedulers.base import Element, Scheduler, Submission
-from ddqjobs.spec.model import Frozen, JobState, Observation, Resources
+from ddqjobs.spec.model import JobState, Observation, Resources
 from ddqjobs.spec.site import Site
 from ddqjobs.store.claims import create_exclusively
 from ddqjobs.submission.script import on_site

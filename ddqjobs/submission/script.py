@@ -27,9 +27,10 @@ from jinja2 import (
 from msgspec import field
 
 from ddqjobs.base.errors import InputError, Problem
+from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.units import seconds
 from ddqjobs.spec.experiment import Code, variable
-from ddqjobs.spec.model import Frozen, Input, Resources, Run
+from ddqjobs.spec.model import Input, Resources, Run
 from ddqjobs.spec.site import Site
 from ddqjobs.spec.slurm_options import Slurm, lines, merged
 

@@ -9,9 +9,10 @@ import msgspec
 
 from ddqjobs.base import process
 from ddqjobs.base.errors import InputError, StateError
+from ddqjobs.base.frozen import Frozen
 from ddqjobs.environments.on_site import Stacks
 from ddqjobs.schedulers.slurm.scheduler import environment
-from ddqjobs.spec.model import Frozen, Run
+from ddqjobs.spec.model import Run
 from ddqjobs.spec.site import Site
 from ddqjobs.submission.script import Context, directives, on_site
 from ddqjobs.submission.submit import Submitter, user

@@ -27,6 +27,7 @@ import msgspec
 from msgspec import field
 
 from ddqjobs.base.errors import DdqjobsError, EnvironmentNotReadyError, SchedulerError, StateError, mend
+from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.process import myself
 from ddqjobs.base.units import seconds
 from ddqjobs.data.weights import torch_home
@@ -44,7 +45,7 @@ from ddqjobs.schedulers.base import (
     SubmitUnknownError,
 )
 from ddqjobs.schedulers.registry import capabilities
-from ddqjobs.spec.model import IN_QUEUE, Frozen, Plan, PlannedRun, Resources, Run, Status
+from ddqjobs.spec.model import IN_QUEUE, Plan, PlannedRun, Resources, Run, Status
 from ddqjobs.store.claims import SUBMITTED_MEANWHILE
 from ddqjobs.store.history import History, RunHistory
 from ddqjobs.store.ledger import Intent, Submitted, Voided, Wanted, ticket_of

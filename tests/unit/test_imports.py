@@ -31,7 +31,7 @@ PURE = {
     "ddqjobs.report.verdict", "ddqjobs.store.retention", "ddqjobs.doctor.examination",
     "ddqjobs.planning.canary", "ddqjobs.planning.bad_nodes",
     "ddqjobs.environments.diagnosis",
-    "ddqjobs.base.masking",
+    "ddqjobs.base.masking", "ddqjobs.base.frozen", "ddqjobs.base.findings",
     "ddqjobs.report.equivalence", "ddqjobs.report.document", "ddqjobs.report.cells",
     "ddqjobs.report.checks", "ddqjobs.report.lookup", "ddqjobs.report.recomputed",
     "ddqjobs.report.loss_curves", "ddqjobs.report.alignment", "ddqjobs.report.repeats",
@@ -114,10 +114,11 @@ def test_pure_modules_import_only_data(name: str) -> None:
 
 
 def test_errors_import_nothing_of_ours_and_words_nothing_but_what_they_are_made_of() -> None:
-    for name in ("ddqjobs.base.errors", "ddqjobs.spec.slurm_options"):
+    for name in ("ddqjobs.base.errors", "ddqjobs.base.frozen", "ddqjobs.spec.slurm_options"):
         assert not [i for i in imports(name) if top(i.module) == "ddqjobs"]
     assert {i.module for i in imports("ddqjobs.spec.model") if top(i.module) == "ddqjobs"} == {
-        "ddqjobs.spec.slurm_options"
+        "ddqjobs.base.frozen",
+        "ddqjobs.spec.slurm_options",
     }
 
 

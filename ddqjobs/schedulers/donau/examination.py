@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ddqjobs.base import process
+from ddqjobs.base.findings import Line, error, ok, warning
 from ddqjobs.base.masking import masked
-from ddqjobs.doctor.examination import Line, error, ok, warning
 from ddqjobs.schedulers.donau import answers, generation, record
 from ddqjobs.schedulers.donau.record import Asked
 from ddqjobs.schedulers.donau.scheduler import commands_are_here, environment

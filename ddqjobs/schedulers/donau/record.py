@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import ddqjobs
 from ddqjobs.base.masking import masked, masked_row
 from ddqjobs.base.process import Completed
+from ddqjobs.base.version import VERSION
 from ddqjobs.schedulers.donau.tables import cell, table
 from ddqjobs.spec.site import DonauDialect, DonauQuestion
 
@@ -86,7 +86,7 @@ def _about(asked: Sequence[Asked], belief: str) -> str:
     where = "".join(f"{name}: {shutil.which(name) or 'not on PATH'}\n" for name in commands)
     variables = sorted(name for name in os.environ if name.startswith(("CCS", "BATCH_", "DONAU")))
     return (
-        f"ddqjobs {ddqjobs.__version__}\ngeneration: {belief}\n{where}"
+        f"ddqjobs {VERSION}\ngeneration: {belief}\n{where}"
         f"variables that are set (names only): {', '.join(variables) or 'none'}\n"
     )
 

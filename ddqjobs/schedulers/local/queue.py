@@ -28,9 +28,9 @@ from typing import TypeVar
 
 import msgspec
 
+from ddqjobs.base.frozen import Frozen, Owner
 from ddqjobs.schedulers.local import disk
 from ddqjobs.schedulers.local.records import Claim, End, Filed, Reason, Settings, Slots
-from ddqjobs.spec.model import Frozen, Owner
 
 Record = TypeVar("Record", bound=Frozen)
 

@@ -6,8 +6,8 @@ import re
 import signal
 from enum import Enum
 
+from ddqjobs.base.frozen import Frozen, Owner
 from ddqjobs.schedulers.base import Element, Submission
-from ddqjobs.spec.model import Frozen, Owner
 
 TOKEN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 REQUEUE_CODE = 75  # a script that exits with it wants to be started again

@@ -13,12 +13,13 @@ from pathlib import Path
 
 from ddqjobs.base import process
 from ddqjobs.base.errors import SchedulerError
+from ddqjobs.base.frozen import Owner
 from ddqjobs.schedulers.base import Capabilities, RefusedError, Submission, SubmitUnknownError
 from ddqjobs.schedulers.local import slots
 from ddqjobs.schedulers.local.disk import UnsettledError, acquire
 from ddqjobs.schedulers.local.queue import History, Queue, TornError
 from ddqjobs.schedulers.local.records import TOKEN, Filed, Reason, Settings, job_id, split_job, start_id
-from ddqjobs.spec.model import FailureClass, JobState, Observation, Owner
+from ddqjobs.spec.model import FailureClass, JobState, Observation
 
 # Where the queue is sure why a job ended; otherwise its evidence says.
 _FAILURES = {

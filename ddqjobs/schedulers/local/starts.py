@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ddqjobs.base import process
-from ddqjobs.spec.model import Owner
+from ddqjobs.base.frozen import Owner
 
 _BACKSTOP_S = 600  # submitit's time limit lies so far beyond ours: it kills a second after its warning
 

@@ -19,13 +19,13 @@ from pathlib import Path
 import msgspec
 
 from ddqjobs.base import process
+from ddqjobs.base.frozen import Owner
 from ddqjobs.schedulers.base import Element
 from ddqjobs.schedulers.local.disk import Watched, acquire
 from ddqjobs.schedulers.local.queue import History, Queue, TornError
 from ddqjobs.schedulers.local.records import Claim, End, Filed, Reason, Settings, Slots, job_id, start_id
 from ddqjobs.schedulers.local.slots import Free
 from ddqjobs.schedulers.local.starts import Start, kill_orphans, sweep_folders
-from ddqjobs.spec.model import Owner
 
 _POLL_S = 0.1
 _MOST_TRIES = 3  # launchers that end without having claimed their start

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ddqjobs.base.findings import Level
 from ddqjobs.doctor import examination
-from ddqjobs.doctor.examination import Answer, Level
+from ddqjobs.doctor.examination import Answer
 from tests.support.cli import Place, Ran, opened
 from tests.support.slurm import Lab
 

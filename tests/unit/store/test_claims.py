@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ddqjobs.base.frozen import Owner
 from ddqjobs.base.process import boot_id, myself
-from ddqjobs.spec.model import Owner
 from ddqjobs.store.claims import SUBMITTED_MEANWHILE, Claims, Sheet, Tickets, create_exclusively
 from tests.support.trivial import end_of, fork
 

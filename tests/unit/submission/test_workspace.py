@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from ddqjobs.base.frozen import Owner
 from ddqjobs.base.process import boot_id, myself
-from ddqjobs.spec.model import Attempt, FailureClass, JobState, Observation, Owner, Status
+from ddqjobs.spec.model import Attempt, FailureClass, JobState, Observation, Status
 from ddqjobs.store.claims import create_exclusively
 from ddqjobs.store.history import Ticket
 from ddqjobs.store.ledger import Intent, Submitted, Voided
