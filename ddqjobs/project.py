@@ -34,6 +34,7 @@ from ddqjobs.spec.model import (
     TaskKind,
 )
 from ddqjobs.store import evidence
+from ddqjobs.store.layout import has_results
 from ddqjobs.store.ledger import Cancelled, Retried
 from ddqjobs.submission.workspace import Workspace
 
@@ -86,7 +87,7 @@ def open_project(path: str | os.PathLike[str] | None = None) -> Project:
     if not start.is_dir():
         raise MissingError(f"{start}: no such folder; make a project with `ddqjobs init {start}`")
     for folder in (start, *start.parents):
-        if (folder / "experiments").is_dir() or any(folder.glob("results/*/ledger")):
+        if (folder / "experiments").is_dir() or has_results(folder):
             return Project(folder)
     return Project(start)
 
@@ -142,11 +143,11 @@ class Project:
             return None
         from ddqjobs.detect.job import logs
 
-        attempts = evidence.attempts(workspace.run_dir(planned.run.name))
-        if not attempts:
+        folder = workspace.layout.run(planned.run.name)
+        numbers = evidence.numbers(folder.path)
+        if not numbers:
             return None
-        work_dir = workspace.run_dir(planned.run.name) / "attempts" / str(attempts[-1].number) / "work_dir"
-        return Progress(**logs.progress(work_dir)._asdict())
+        return Progress(**logs.progress(folder.attempt(numbers[-1]).work_dir)._asdict())
 
     def products(self, experiment: str | None = None) -> Mapping[str, Product]:
         """Run -> product of every done run."""
@@ -160,7 +161,7 @@ class Project:
         """The log file of a run's attempt (default: the newest). Raises MissingError."""
         workspace = self._of(plan, site)
         planned = one_run(plan, run)
-        numbers = [a.number for a in evidence.attempts(workspace.run_dir(run))]
+        numbers = evidence.numbers(workspace.run_dir(run))
         if not numbers:
             raise MissingError(
                 f"{run} has not started on any node, so it has no log; "
@@ -169,7 +170,7 @@ class Project:
         number = attempt or numbers[-1]
         if number not in numbers:
             raise MissingError(f"{run} has no attempt {number}; there are: {', '.join(map(str, numbers))}")
-        return workspace.run_dir(run) / "attempts" / str(number) / "stdout.log"
+        return workspace.layout.run(run).attempt(number).log
 
     def results(self, experiment: str | None = None) -> pd.DataFrame:
         """One row per run as a pandas DataFrame: AP in points, status, seed, digest, ..."""
@@ -237,7 +238,7 @@ class Project:
 
         workspace = self.workspace(made.experiment, site)
         plan, products = workspace.plan(refresh=False), workspace.products()
-        runs = exports.collect(plan, products, workspace.results / "runs", (row.run for row in made.runs))
+        runs = exports.collect(plan, products, workspace.layout.runs, (row.run for row in made.runs))
         return exports.export(kind, folder, made.experiment, runs)
 
     def report_files(self, workspace: Workspace) -> ReportFiles:
@@ -321,7 +322,7 @@ class Project:
         found: dict[str, list[str]] = {}
         for name in self.catalog.experiments():
             workspace = self.workspace(name, site)
-            if not (workspace.results / "ledger").is_dir():
+            if not workspace.layout.ledger.is_dir():
                 continue
             active = [p.run for p in workspace.plan().runs if p.status is Status.ACTIVE]
             for run in active:

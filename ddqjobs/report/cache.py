@@ -22,6 +22,8 @@ from ddqjobs.environments.on_site import Stacks
 from ddqjobs.report.loss_curves import Curve
 from ddqjobs.report.recomputed import Recomputed
 from ddqjobs.spec.model import Plan, PlannedRun, Product, Status, TaskKind
+from ddqjobs.store import evidence
+from ddqjobs.store.layout import Layout, RunFolder
 
 LARGEST_LOG = 256 << 20  # bytes that are read for a curve; a log of DDQ DETR has 5 MB
 _EVALUATION_S = 3600.0
@@ -42,8 +44,8 @@ class ReportFiles:
     """The files of one experiment's results folder that its report reads."""
 
     def __init__(self, results: Path, stacks: Stacks) -> None:
-        self.runs = results / "runs"
-        self.cache = results / "report" / "cache"
+        self.runs = Layout(results).runs
+        self.cache = Layout(results).cache
         self._stacks = stacks
 
     # -- curves -----------------------------------------------------------------------------------------
@@ -138,7 +140,7 @@ class ReportFiles:
         if "predictions" not in product.artifacts:
             return Recomputed(run=name, key=key, problem="the test left no predictions")
         folder = self.runs / name
-        work_dir = folder / "attempts" / str(product.attempt) / "work_dir"
+        work_dir = RunFolder(folder).attempt(product.attempt).work_dir
         tree = Path(os.path.expandvars(p.run.workdir)).expanduser() if p.run.workdir else work_dir
         what = folder / product.artifacts["predictions"]
         said = "no interpreter with pycocotools: pip install 'ddqjobs[coco]'"
@@ -179,8 +181,8 @@ def _answer(run: str, key: str, text: str) -> Recomputed:
 
 def _newest(folder: Path) -> Path | None:
     """The work_dir of a run's newest attempt."""
-    numbers = [int(p.name) for p in folder.glob("attempts/*") if p.name.isdecimal()]
-    return folder / "attempts" / str(max(numbers)) / "work_dir" if numbers else None
+    numbers = evidence.numbers(folder)
+    return RunFolder(folder).attempt(numbers[-1]).work_dir if numbers else None
 
 
 def _read(path: Path, kind: type[T]) -> T | None:

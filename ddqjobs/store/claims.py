@@ -27,6 +27,7 @@ import msgspec
 
 from ddqjobs.base.frozen import Frozen, Owner
 from ddqjobs.base.process import alive, myself
+from ddqjobs.store.layout import Layout
 from ddqjobs.store.ledger import ticket_of
 
 
@@ -91,8 +92,8 @@ class Claims:
     """The claims and reservations of one experiment, below its results folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.claims = folder / "claims"
-        self.reservations = folder / "reservations"
+        self.claims = Layout(folder).claims
+        self.reservations = Layout(folder).reservations
 
     def path(self, ticket: str) -> Path:
         """The claim's file; the job re-reads it before every checkpoint and product."""

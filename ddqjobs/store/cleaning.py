@@ -21,6 +21,7 @@ from ddqjobs.detect import files
 from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import Plan, PlannedRun, Product, Status
 from ddqjobs.store import evidence, retention
+from ddqjobs.store.layout import AttemptFolder, Layout, RunFolder
 from ddqjobs.store.retention import Checkpoint, Decision, Rule
 
 
@@ -58,7 +59,9 @@ def look(
     """Decides on the checkpoints of these runs. ``plan`` is the whole one, freshly made."""
     inputs = frozenset(_input_paths(project, plan))
     return Cleaning(
-        decisions=tuple(d for p in runs for d in _look(results / "runs" / p.run.name, experiment, p, inputs))
+        decisions=tuple(
+            d for p in runs for d in _look(Layout(results).run(p.run.name).path, experiment, p, inputs)
+        )
     )
 
 
@@ -109,9 +112,9 @@ def _checkpoints(run_dir: Path, run: str) -> Iterator[Checkpoint]:
     """Regular files with a checkpoint's name in the work_dirs of a run; no link is followed, so that nothing
     outside is ever reached (an adopted result is a folder of links)."""
     for number in _attempts(run_dir):
-        folder = run_dir / "attempts" / str(number)
+        folder = RunFolder(run_dir).attempt(number)
         digest = _digest(folder)
-        for entry in _entries(folder / "work_dir"):
+        for entry in _entries(folder.work_dir):
             if retention.place(entry.name) is None or not entry.is_file(follow_symlinks=False):
                 continue
             try:
@@ -132,7 +135,8 @@ def _checkpoints(run_dir: Path, run: str) -> Iterator[Checkpoint]:
 def _attempts(run_dir: Path) -> list[int]:
     if run_dir.is_symlink():
         return []
-    return sorted(int(e.name) for e in _entries(run_dir / "attempts") if e.name.isdecimal() and _is_folder(e))
+    found = _entries(RunFolder(run_dir).attempts)
+    return sorted(int(e.name) for e in found if e.name.isdecimal() and _is_folder(e))
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -153,9 +157,9 @@ class _Identity(Frozen, frozen=True, kw_only=True):
     digest: str = ""
 
 
-def _digest(attempt: Path) -> str:
+def _digest(attempt: AttemptFolder) -> str:
     try:
-        return msgspec.json.decode((attempt / "run.json").read_bytes(), type=_Identity).digest
+        return msgspec.json.decode(attempt.run.read_bytes(), type=_Identity).digest
     except (OSError, msgspec.MsgspecError):
         return ""
 
@@ -163,11 +167,11 @@ def _digest(attempt: Path) -> str:
 def _products(run_dir: Path) -> tuple[frozenset[str], frozenset[str]]:
     """(paths of what speaks for the run, paths of what any attempt of it brought to its end)."""
     speaks = [run_dir / path for path in _artifacts(evidence.product(run_dir))]
-    speaks += [Path(entry.path) for entry in _entries(run_dir / "artifacts")]
+    speaks += [Path(entry.path) for entry in _entries(RunFolder(run_dir).artifacts)]
     ended = [
         run_dir / path
         for number in _attempts(run_dir)
-        for path in _artifacts(evidence.product(run_dir / "attempts" / str(number)))
+        for path in _artifacts(evidence.product(RunFolder(run_dir).attempt(number).path))
     ]
     return frozenset(map(os.path.realpath, speaks)), frozenset(map(os.path.realpath, ended))
 

@@ -10,6 +10,7 @@ import msgspec
 
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.spec.model import Attempt, FailureClass, Product
+from ddqjobs.store.layout import AttemptFolder, RunFolder
 
 _CHECKPOINT = re.compile(r"(?:resume_)?(epoch|iter)_(\d+)(?:_iter_(\d+))?\.pth")
 _EPOCH = 1_000_000  # more than the iterations of any epoch
@@ -44,23 +45,28 @@ def _read(path: Path, kind: type[T]) -> T | None:
 
 def product(run_dir: Path) -> Product | None:
     """The run's product, if it is there and whole."""
-    return _read(run_dir / "product.json", Product)
+    return _read(RunFolder(run_dir).product, Product)
 
 
 def attempts(run_dir: Path) -> list[Attempt]:
     """All attempts of a run, oldest first."""
-    folder = run_dir / "attempts"
+    folder = RunFolder(run_dir)
+    return [attempt(folder.attempt(n).path, n) for n in numbers(run_dir)]
+
+
+def numbers(run_dir: Path) -> list[int]:
+    """Return the numbers of a run's attempts, oldest first."""
     try:
-        numbers = sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal())
+        return sorted(int(p.name) for p in RunFolder(run_dir).attempts.iterdir() if p.name.isdecimal())
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [attempt(folder / str(n), n) for n in numbers]
 
 
 def attempt(folder: Path, number: int) -> Attempt:
     """One attempt, from its ``started.json``, ``exit.json``, ``heartbeat`` and ``stop``."""
-    started = _read(folder / "started.json", _Started) or _Started()
-    end = _read(folder / "exit.json", _Exit)
+    files = AttemptFolder(folder)
+    started = _read(files.started, _Started) or _Started()
+    end = _read(files.exit, _Exit)
     beat = _read(folder / "heartbeat", int)
     return Attempt(
         number=number,
@@ -69,7 +75,7 @@ def attempt(folder: Path, number: int) -> Attempt:
         started_at=started.at or None,
         ended_at=end.at if end and not end.again else None,
         exit_code=end.code if end and not end.again else None,
-        stopped=bool(end and end.stopped) or (folder / "stop").exists(),
+        stopped=bool(end and end.stopped) or files.stop.exists(),
         heartbeat=beat,
         failure=_failure(end) if end and not end.again else None,
         marker=_failure(end) if end and end.again else None,
@@ -91,7 +97,7 @@ def progress(run_dir: Path) -> int:
 
     Epochs count a million, iterations (of the epoch; of the training where it has no epochs) one.
     """
-    found = (_CHECKPOINT.fullmatch(p.name) for p in run_dir.glob("attempts/*/work_dir/*.pth"))
+    found = (_CHECKPOINT.fullmatch(p.name) for p in RunFolder(run_dir).checkpoints())
     return max((_place(match) for match in found if match), default=0)
 
 
@@ -102,7 +108,7 @@ def _place(match: re.Match[str]) -> int:
 
 def log_tail(attempt_dir: Path) -> str:
     """The last 64 KiB of an attempt's ``stdout.log``; empty if there is none."""
-    return tail(attempt_dir / "stdout.log")
+    return tail(AttemptFolder(attempt_dir).log)
 
 
 def tail(path: Path) -> str:

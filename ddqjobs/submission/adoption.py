@@ -15,6 +15,7 @@ from ddqjobs.base.paths import PACKAGE
 from ddqjobs.spec.model import PlannedRun, Product, Status
 from ddqjobs.store import evidence
 from ddqjobs.store.claims import create_exclusively
+from ddqjobs.store.layout import AttemptFolder, RunFolder
 from ddqjobs.store.ledger import Finished
 from ddqjobs.submission.workspace import Workspace
 
@@ -40,8 +41,8 @@ def adopt(workspace: Workspace, planned: PlannedRun, path: Path) -> Product:
     workspace.ledger.begin()  # runs without a ledger would stop every later command
     number, folder = _attempt(run_dir)
     ticket = f"adopted-{run.name}-{number}"
-    _link(path, folder / "work_dir")
-    (folder / "run.json").write_bytes(msgspec.json.encode(run))
+    _link(path, folder.work_dir)
+    folder.run.write_bytes(msgspec.json.encode(run))
     create_exclusively(workspace.claims.path(ticket), f"run\nadopted from {path}\n".encode())
     product = _product(workspace, run_dir, number, folder, ticket, path)
     workspace.ledger.append(
@@ -50,17 +51,17 @@ def adopt(workspace: Workspace, planned: PlannedRun, path: Path) -> Product:
     return product
 
 
-def _attempt(run_dir: Path) -> tuple[int, Path]:
-    (run_dir / "attempts").mkdir(parents=True, exist_ok=True)
+def _attempt(run_dir: Path) -> tuple[int, AttemptFolder]:
+    RunFolder(run_dir).attempts.mkdir(parents=True, exist_ok=True)
     number = 1
     while True:
-        folder = run_dir / "attempts" / str(number)
+        folder = RunFolder(run_dir).attempt(number)
         try:
-            folder.mkdir()
+            folder.path.mkdir()
         except FileExistsError:
             number += 1
         else:
-            (folder / "work_dir").mkdir()
+            folder.work_dir.mkdir()
             return number, folder
 
 
@@ -70,18 +71,18 @@ def _link(path: Path, work_dir: Path) -> None:
 
 
 def _product(
-    workspace: Workspace, run_dir: Path, number: int, folder: Path, ticket: str, path: Path
+    workspace: Workspace, run_dir: Path, number: int, folder: AttemptFolder, ticket: str, path: Path
 ) -> Product:
     started = {"ticket": ticket, "job": "adopted", "host": "", "pid": os.getpid(), "at": time.time()}
-    (folder / "started.json").write_bytes(msgspec.json.encode(started))
+    folder.started.write_bytes(msgspec.json.encode(started))
     variables = {
         "DDQJOBS_RUN_DIR": str(run_dir),
         "DDQJOBS_ATTEMPT": str(number),
-        "DDQJOBS_ATTEMPT_DIR": str(folder),
-        "DDQJOBS_WORK_DIR": str(folder / "work_dir"),
+        "DDQJOBS_ATTEMPT_DIR": str(folder.path),
+        "DDQJOBS_WORK_DIR": str(folder.work_dir),
         "DDQJOBS_TICKET": ticket,
         "DDQJOBS_CLAIM": str(workspace.claims.path(ticket)),
-        "DDQJOBS_STOP": str(folder / "stop"),
+        "DDQJOBS_STOP": str(folder.stop),
         "DDQJOBS_ADOPTED_FROM": str(path),
         "PYTHONPATH": str(PACKAGE.parent),
     }
@@ -91,6 +92,6 @@ def _product(
     if done.code != 0 or product is None or product.ticket != ticket:
         words = (done.stdout + done.stderr).strip().splitlines()
         why = words[-1] if words else f"exit {done.code}"
-        (folder / "exit.json").write_text('{"code":66,"product":3,"failure":"data","note":"not adopted"}\n')
+        folder.exit.write_text('{"code":66,"product":3,"failure":"data","note":"not adopted"}\n')
         raise InputError(f"{path}: not adopted: {why}")
     return product

@@ -33,6 +33,7 @@ from ddqjobs.spec.experiment import Code, variable
 from ddqjobs.spec.model import Input, Resources, Run
 from ddqjobs.spec.site import Site
 from ddqjobs.spec.slurm_options import Slurm, lines, merged
+from ddqjobs.store.layout import Layout, SubmissionFolder
 
 HEARTBEAT_S = 15
 _NAME = 100  # characters of a job's name before its token: Slurm's accounting keeps 255 in all
@@ -81,6 +82,11 @@ class Context(Frozen, frozen=True, kw_only=True):
     option_flags: dict[str, str] = field(default_factory=dict)  # code -> flag before options
     weights: str = ""  # TORCH_HOME of the jobs; empty: not said
     trees: dict[str, str] = field(default_factory=dict)  # code -> state of its tree, which the job compares
+
+    @property
+    def submission(self) -> SubmissionFolder:
+        """The folder of the submission."""
+        return Layout(Path(self.results)).submission(self.token)
 
 
 class Scripts(Frozen, frozen=True, kw_only=True):
@@ -276,7 +282,7 @@ class Renderer:
             ["doctor.sh.j2"],
             site=site.name,
             directives=directives(site, resources, "ddqjobs.doctor", 1, context),
-            folder=str(PurePosixPath(context.results) / "submissions" / context.token),
+            folder=str(context.submission.path),
             setup=site.setup,
             modules=site.modules,
             umask=site.umask,
@@ -302,7 +308,7 @@ class Renderer:
             scheduler=site.scheduler,
             directives=directives(site, on_site(resources, site), "ddqjobs.env", 1, context),
             title=title,
-            folder=str(PurePosixPath(context.results) / "submissions" / context.token),
+            folder=str(context.submission.path),
             setup=site.setup,
             modules=site.modules,
             umask=site.umask,

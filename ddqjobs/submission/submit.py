@@ -48,6 +48,7 @@ from ddqjobs.schedulers.registry import capabilities
 from ddqjobs.spec.model import IN_QUEUE, Plan, PlannedRun, Resources, Run, Status
 from ddqjobs.store.claims import SUBMITTED_MEANWHILE
 from ddqjobs.store.history import History, RunHistory
+from ddqjobs.store.layout import SubmissionFolder
 from ddqjobs.store.ledger import Intent, Submitted, Voided, Wanted, ticket_of
 from ddqjobs.submission.script import Context, Renderer, Scripts, directives, job_name, on_site, option_flags
 from ddqjobs.submission.snapshot import snapshot
@@ -242,7 +243,7 @@ class Submitter:
         if not picks:
             return Outcome(left=left)
         try:
-            code = snapshot(workspace.results / "code", workspace.catalog.files, workspace.loaded.path)
+            code = snapshot(workspace.layout.code, workspace.catalog.files, workspace.loaded.path)
         except OSError as error:
             raise _disk(workspace.results, error) from error
         outcome = Outcome(left=left)
@@ -272,7 +273,7 @@ class Submitter:
         workspace = self._workspace
         workspace.ledger.begin()
         try:
-            code = snapshot(workspace.results / "code", workspace.catalog.files, workspace.loaded.path)
+            code = snapshot(workspace.layout.code, workspace.catalog.files, workspace.loaded.path)
         except OSError as error:
             raise _disk(workspace.results, error) from error
         return self._renderer.shell(run, workspace.site, self._context("shell", code), typed)
@@ -451,14 +452,14 @@ class Submitter:
         return ""
 
     def _write(self, token: str, runs: Sequence[Run], code: str) -> Path:
-        folder = self._workspace.results / "submissions" / token
+        folder = self._workspace.layout.submission(token)
         scripts = self._renderer.render(runs, self._workspace.site, self._context(token, code))
         try:
-            (folder / "out").mkdir(parents=True)
-            write_scripts(folder, scripts)
+            folder.out.mkdir(parents=True)
+            write_scripts(folder.path, scripts)
         except OSError as error:
-            raise _disk(folder, error) from error
-        return folder
+            raise _disk(folder.path, error) from error
+        return folder.path
 
     def _context(self, token: str, code: str) -> Context:
         workspace = self._workspace
@@ -504,13 +505,13 @@ def _without(outcome: Outcome, refused: Mapping[str, str]) -> Outcome:
 
 def write_scripts(folder: Path, scripts: Scripts) -> None:
     """Writes a submission's files below an existing folder."""
-    (folder / "manifest.jsonl").write_text(scripts.manifest)
+    files = SubmissionFolder(folder)
+    files.manifest.write_text(scripts.manifest)
     if scripts.elements:
-        (folder / "elements.sh").write_text(scripts.elements)
-    script = folder / "job.sh"
-    script.write_text(scripts.job)
-    mode = script.stat().st_mode
-    script.chmod(mode | (mode & 0o444) >> 2)  # whoever may read it may start it
+        files.elements.write_text(scripts.elements)
+    files.script.write_text(scripts.job)
+    mode = files.script.stat().st_mode
+    files.script.chmod(mode | (mode & 0o444) >> 2)  # whoever may read it may start it
 
 
 def new_token() -> str:

@@ -32,6 +32,7 @@ from ddqjobs.spec.site import Site
 from ddqjobs.store import evidence
 from ddqjobs.store.claims import Claims, Tickets
 from ddqjobs.store.history import History, Ticket
+from ddqjobs.store.layout import PRODUCT, Layout
 from ddqjobs.store.ledger import AnyRecord, Finished, Ledger, Observed, Submitted, Voided
 
 
@@ -50,9 +51,14 @@ class Workspace:
     _history: tuple[list[AnyRecord], History] | None = None
 
     @cached_property
+    def layout(self) -> Layout:
+        """Where everything of the experiment lies."""
+        return Layout(self.results)
+
+    @cached_property
     def ledger(self) -> Ledger:
         """The experiment's ledger."""
-        return Ledger(self.results / "ledger")
+        return Ledger(self.layout.ledger)
 
     @cached_property
     def claims(self) -> Claims:
@@ -68,7 +74,7 @@ class Workspace:
 
     def run_dir(self, run: str) -> Path:
         """``results/<experiment>/runs/<run>``."""
-        return self.results / "runs" / run
+        return self.layout.run(run).path
 
     def history(self) -> History:
         """What the ledger says now."""
@@ -158,14 +164,12 @@ class Workspace:
         }
 
     def _missing(self, history: History) -> set[str]:
-        # Plain strings: ten thousand Path objects cost more than the questions to the disk.
-        runs = str(self.results / "runs")
         gone = set()
         for name, story in history.runs.items():
             if story.done is not None and story.done.product is not None:
                 # One question per run: the first artifact, which lies in the attempt that made it.
-                kept = next(iter(story.done.product.artifacts.values()), "product.json")
-                if not os.path.exists(f"{runs}/{name}/{kept}"):  # noqa: PTH110
+                kept = next(iter(story.done.product.artifacts.values()), PRODUCT)
+                if not os.path.exists(self.layout.in_run(name, kept)):  # noqa: PTH110
                     gone.add(name)
         return gone
 
@@ -195,11 +199,11 @@ class Workspace:
         ]
 
     def _check_ledger(self) -> None:
-        runs = self.results / "runs"
+        runs = self.layout.runs
         if not self.ledger.exists and runs.is_dir() and any(runs.iterdir()):
             raise StateError(
                 f"{self.results}: there are runs but no ledger, so what was submitted is not known. Restore "
-                f"{self.results / 'ledger'}, or move {runs} away and take results in with `ddqjobs adopt`"
+                f"{self.layout.ledger}, or move {runs} away and take results in with `ddqjobs adopt`"
             )
 
     def _unreadable(self) -> list[str]:
@@ -238,7 +242,7 @@ class Workspace:
     def _run_folders(self) -> frozenset[str]:
         """Names of the runs that have a folder, by one question instead of several for each run."""
         try:
-            return frozenset(os.listdir(self.results / "runs"))  # noqa: PTH208
+            return frozenset(os.listdir(self.layout.runs))  # noqa: PTH208
         except OSError:
             return frozenset()  # decides nothing: see _may_say_more
 
@@ -397,7 +401,7 @@ class Workspace:
         """What a script that never made its attempt's folder said last, in the scheduler's output."""
         if last is not None:
             return ""
-        folder = self.results / "submissions" / ticket.token / "out"
+        folder = self.layout.submission(ticket.token).out
         text = evidence.tail(folder / f"{ticket.index}.log") or evidence.tail(folder / f"{ticket.job}.out")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         return f": {lines[-1][:200]}" if lines else ""
@@ -405,7 +409,7 @@ class Workspace:
     def _tail(self, ticket: Ticket, last: Attempt | None) -> str:
         if last is None or not last.exit_code:
             return ""
-        return evidence.log_tail(self.run_dir(ticket.run) / "attempts" / str(last.number))
+        return evidence.log_tail(self.layout.run(ticket.run).attempt(last.number).path)
 
     def call_off(self, ticket: Ticket) -> None:
         """Sees to it that a ticket whose submission is not confirmed never starts, and says that it was

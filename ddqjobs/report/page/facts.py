@@ -19,6 +19,7 @@ from ddqjobs.planning import digest
 from ddqjobs.planning.estimate import Estimate, estimates
 from ddqjobs.spec.model import Attempt, Plan, PlannedRun, Product
 from ddqjobs.store import evidence
+from ddqjobs.store.layout import Layout, RunFolder
 from ddqjobs.submission.workspace import Workspace
 
 TAIL_LINES, LINE = 14, 220  # of a log, and characters of each line
@@ -77,8 +78,9 @@ def read(
         attempts = evidence.attempts(folder)
         token, _, index = (attempts[-1].ticket if attempts else p.ticket).rpartition(".")
         if token and token not in scripts:
-            scripts[token] = _text(workspace.results / "submissions" / token / "job.sh")
-            elements[token] = _elements(_text(workspace.results / "submissions" / token / "elements.sh"))
+            submission = Layout(workspace.results).submission(token)
+            scripts[token] = _text(submission.script)
+            elements[token] = _elements(_text(submission.elements))
         base, differences = _configuration(p, folder, attempts, bases)
         product = products.get(p.run.name)
         runs[p.run.name] = RunFacts(
@@ -116,7 +118,7 @@ def _elements(text: str) -> dict[int, str]:
 def _tail(folder: Path, attempts: list[Attempt]) -> tuple[str, ...]:
     if not attempts:
         return ()
-    text = evidence.log_tail(folder / "attempts" / str(attempts[-1].number))
+    text = evidence.log_tail(RunFolder(folder).attempt(attempts[-1].number).path)
     lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.replace("\r\n", "\n").split("\n")]
     kept = [line for line in lines if line][-TAIL_LINES:]
     return tuple(line if len(line) <= LINE else line[: LINE - 1] + "…" for line in kept)
@@ -135,7 +137,7 @@ def _configuration(
     of the same kind and model, in the plan's order, whose detector dumped its configuration."""
     if not attempts or not p.run.config:
         return "", ()
-    values = dumped(folder / "attempts" / str(attempts[-1].number) / "work_dir", str(folder))
+    values = dumped(RunFolder(folder).attempt(attempts[-1].number).work_dir, str(folder))
     if not values:
         return "", ()
     key = (p.run.kind.value, p.run.model)

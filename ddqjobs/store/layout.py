@@ -1,0 +1,196 @@
+"""Where everything of one experiment lies: every path below ``results/<experiment>/`` is made here.
+
+::
+
+    ledger/<host>-<pid>-<start>-<random>.jsonl      what was submitted (store.ledger)
+    reservations/<run>~<k>  claims/<ticket>         who may submit a run, who may run it (store.claims)
+    code/<digest>/                                  snapshots of task code
+    submissions/<token>/  job.sh elements.sh manifest.jsonl out/
+    runs/<run>/           product.json artifacts/ attempts/<n>/
+    runs/<run>/attempts/<n>/  run.json started.json exit.json stop stdout.log product.json work_dir/
+    shells/               scripts of interactive shells, while they run
+    report/cache/         what reports would else compute again; may be deleted
+
+Jobs use the same names without importing this module: ``templates/base.sh.j2`` and ``ddqjobs.detect``. A test
+compares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PRODUCT = "product.json"
+_ATTEMPTS = "attempts"
+_WORK_DIR = "work_dir"
+_RUNS = "runs"
+_LEDGER = "ledger"
+
+
+@dataclass(frozen=True)
+class AttemptFolder:
+    """The folder of one attempt of a run."""
+
+    path: Path
+
+    @property
+    def run(self) -> Path:
+        """The frozen run that was started."""
+        return self.path / "run.json"
+
+    @property
+    def started(self) -> Path:
+        """Ticket, job, host and time of the start."""
+        return self.path / "started.json"
+
+    @property
+    def exit(self) -> Path:
+        """The script's last word."""
+        return self.path / "exit.json"
+
+    @property
+    def stop(self) -> Path:
+        """Exists as soon as the attempt is asked to stop."""
+        return self.path / "stop"
+
+    @property
+    def log(self) -> Path:
+        """Everything that the attempt prints."""
+        return self.path / "stdout.log"
+
+    @property
+    def product(self) -> Path:
+        """What this attempt left, whether or not it speaks for the run."""
+        return self.path / PRODUCT
+
+    @property
+    def work_dir(self) -> Path:
+        """The folder that the task writes to."""
+        return self.path / _WORK_DIR
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run."""
+
+    path: Path
+
+    @property
+    def product(self) -> Path:
+        """What speaks for the run."""
+        return self.path / PRODUCT
+
+    @property
+    def artifacts(self) -> Path:
+        """Links to the files of the product, by artifact."""
+        return self.path / "artifacts"
+
+    @property
+    def attempts(self) -> Path:
+        """Folder of the attempts."""
+        return self.path / _ATTEMPTS
+
+    def attempt(self, number: int) -> AttemptFolder:
+        """Return the folder of an attempt, counted from 1."""
+        return AttemptFolder(self.attempts / str(number))
+
+    def checkpoints(self) -> Iterator[Path]:
+        """Yield the ``.pth`` files in the work_dirs of all attempts."""
+        return self.path.glob(f"{_ATTEMPTS}/*/{_WORK_DIR}/*.pth")
+
+
+@dataclass(frozen=True)
+class SubmissionFolder:
+    """The folder of one submission."""
+
+    path: Path
+
+    @property
+    def script(self) -> Path:
+        """The job script."""
+        return self.path / "job.sh"
+
+    @property
+    def elements(self) -> Path:
+        """One shell function per array element; absent where there is only one."""
+        return self.path / "elements.sh"
+
+    @property
+    def manifest(self) -> Path:
+        """One frozen run per array element, as JSON lines."""
+        return self.path / "manifest.jsonl"
+
+    @property
+    def out(self) -> Path:
+        """Folder of the scheduler's own output."""
+        return self.path / "out"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The folder of one experiment's results."""
+
+    root: Path
+
+    @property
+    def ledger(self) -> Path:
+        """Folder of the ledger's segments."""
+        return self.root / _LEDGER
+
+    @property
+    def claims(self) -> Path:
+        """Folder of the claims, one file per ticket that has started or is void."""
+        return self.root / "claims"
+
+    @property
+    def reservations(self) -> Path:
+        """Folder of the reservations, one file per run and submission of it."""
+        return self.root / "reservations"
+
+    @property
+    def code(self) -> Path:
+        """Folder of the code snapshots."""
+        return self.root / "code"
+
+    @property
+    def runs(self) -> Path:
+        """Folder of the run folders."""
+        return self.root / _RUNS
+
+    @property
+    def shells(self) -> Path:
+        """Folder of the scripts of interactive shells."""
+        return self.root / "shells"
+
+    @property
+    def report(self) -> Path:
+        """Folder of reports, where a user names none."""
+        return self.root / "report"
+
+    @property
+    def cache(self) -> Path:
+        """Folder of what reports would else compute again."""
+        return self.report / "cache"
+
+    def run(self, name: str) -> RunFolder:
+        """Return the folder of a run."""
+        return RunFolder(self.runs / name)
+
+    def submission(self, token: str) -> SubmissionFolder:
+        """Return the folder of a submission."""
+        return SubmissionFolder(self.root / "submissions" / token)
+
+    def in_run(self, name: str, relative: str) -> str:
+        """Return a path below a run's folder as text: ten thousand Path objects take longer to make than
+        the disk takes to answer."""
+        return f"{self.root}/{_RUNS}/{name}/{relative}"
+
+    def checkpoints(self) -> Iterator[Path]:
+        """Yield the ``.pth`` files in the work_dirs of all runs."""
+        return self.root.glob(f"{_RUNS}/*/{_ATTEMPTS}/*/{_WORK_DIR}/*.pth")
+
+
+def has_results(project: Path) -> bool:
+    """Return whether any experiment of a project was ever submitted."""
+    return any(project.glob(f"results/*/{_LEDGER}"))
