@@ -5,11 +5,11 @@
         [--mode predict|loss] [--points POINTS.json --side SIDE] [--iterations K --scalars scalars.json]
         [--imports MODULE ...] [--cfg-options k=v ...]
 
-Runs in the implementation's own environment, with mmdet 3.x (:mod:`.capture_mmdet3`) or mmdet 2.x
-(:mod:`.capture_mmdet2`), on the CPU; the comparison needs NumPy only. The dump begins with the data: the
-batch as the model gets it (``data.inputs``), boxes, labels, sizes of each image. With ``--batch`` the data
-are another dump's, those of the iterations too, so that what differs then is the model's. After that comes
-the output of every module in the order in which they end, inner ones before outer ones.
+Runs in the implementation's own environment, with mmdet 3.x (:mod:`.compare.capture_mmdet3`) or mmdet 2.x
+(:mod:`.compare.capture_mmdet2`), on the CPU; the comparison needs NumPy only. The dump begins with the data:
+the batch as the model gets it (``data.inputs``), boxes, labels, sizes of each image. With ``--batch`` the
+data are another dump's, those of the iterations too, so that what differs then is the model's. After that
+comes the output of every module in the order in which they end, inner ones before outer ones.
 
 Of DDQ DETR and two images of 330x200 pixels that is 4 GB. ``--values`` keeps at most so many of each output,
 spread evenly over it, and its shape; what differs elsewhere is seen in the modules that follow. ``--scale``
@@ -154,7 +154,13 @@ def resize(pipeline: Sequence[Any], scale: tuple[int, int]) -> None:
 def _side() -> Any:
     """The functions that speak to the installed mmdet: ``pipeline``, ``load``, ``predict``, ``losses``,
     ``optimizer``."""
-    return importlib.import_module(f".capture_mmdet{runtime.generation()}", __package__)
+    if runtime.generation() < 3:
+        from .compare import capture_mmdet2
+
+        return capture_mmdet2
+    from .compare import capture_mmdet3
+
+    return capture_mmdet3
 
 
 def _load(model: Any, path: Path) -> None:

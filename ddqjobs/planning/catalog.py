@@ -100,11 +100,17 @@ class Catalog:
         outside = Fingerprints(self.project)
         trees = {name: outside.tree(code.path) for name, code in read.value.codes.items() if code.path}
         digester = Digester(
-            find, find_module, self.environment_digests(read.value), trees=trees, file=outside.file
+            find,
+            find_module,
+            self.environment_digests(read.value),
+            trees=trees,
+            file=outside.file,
+            source=outside.source,
         )
         absent = frozenset(c for c in {run.config for run in runs} if c and find(c) is None)
         canaries = canary.canaries(read.value, runs)
         digested = digester.digest_all(read.value, (*runs, *canaries))
+        outside.save()
         runs, canaries = digested[: len(runs)], digested[len(runs) :]
         return Loaded(read.value, runs, path, absent, trees, tuple(outside.warnings), canaries)
 

@@ -1,14 +1,18 @@
 """The digest of a run: everything that decides its result, in six named parts.
 
-``definition-config-code-environment-data-upstream``, twelve hexadecimal digits of SHA-256 each, so that
-two digests of a run also say *what* changed. The version of ddqjobs is not in it: files are. A file
-counts with its closure: a configuration with its bases and the task code that it names, a task module
-with the modules that it imports.
+``2:definition-config-code-environment-data-upstream``: the format's number, then twelve hexadecimal digits
+of SHA-256 for each part, so that two digests of a run also say *what* changed. The version of ddqjobs is not
+in it: files are. A file counts with its closure: a configuration with its bases and the task code that it
+names, a task module with the modules that it imports. Python files count by their meaning
+(:mod:`ddqjobs.planning.syntax`).
+
+The launch script's own programs (launch, meet, product, stage, tree, watchdog) do not count: they start a
+task and read what it left.
 """
 
 from __future__ import annotations
 
-import ast
+import functools
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -16,12 +20,18 @@ from pathlib import Path
 
 import msgspec
 
+from ddqjobs.planning import syntax
+from ddqjobs.planning.syntax import Source
 from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import Run
 
+# Raised when a part is made by another rule, so that no result looks changed because ddqjobs has. Then
+# _UNCHANGED says which parts of each former format are still made as today's are.
+FORMAT = 2
+_UNCHANGED = {1: ("definition", "environment", "data")}  # config and code were digests of text
 PARTS = ("definition", "config", "code", "environment", "data", "upstream")
 _ENCODER = msgspec.json.Encoder()
-_MODULE = re.compile(r"\bddqjobs\.detect(?:\.[A-Za-z_]\w*)+")
+_CONFIG = re.compile(r"(?<![\w./-])configs/[\w./+@-]+")
 Find = Callable[[str], "Path | None"]  # relative path below experiments/ or the task code's root -> file
 
 
@@ -30,10 +40,29 @@ def sha(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:12]
 
 
+def format_of(digest: str) -> int:
+    """Return the number of a digest's format; the first one had none."""
+    number, colon, _ = digest.partition(":")
+    return int(number) if colon and number.isdecimal() else 1
+
+
+def parts(digest: str) -> tuple[tuple[str, str], ...]:
+    """Return the name and the digits of each part."""
+    return tuple(zip(PARTS, digest.rpartition(":")[2].split("-"), strict=False))
+
+
+def compared(old: str, new: str) -> tuple[str, ...]:
+    """Return the names of the parts that can be compared: all of one format, else those whose rule stayed."""
+    formats = sorted((format_of(old), format_of(new)))
+    return PARTS if formats[0] == formats[1] else _UNCHANGED.get(formats[0], ())
+
+
 def changed(old: str, new: str) -> tuple[str, ...]:
-    """Names of the parts in which two digests differ."""
-    pairs = zip(PARTS, old.split("-"), new.split("-"), strict=False)
-    return tuple(part for part, a, b in pairs if a != b) or (() if old == new else PARTS)
+    """Names of the parts in which two digests differ, of those that can be compared."""
+    names = compared(old, new)
+    before, after = dict(parts(old)), dict(parts(new))
+    differing = tuple(part for part in names if before.get(part) != after.get(part))
+    return differing or (PARTS if old != new and names == PARTS else ())
 
 
 def with_upstream(run: Run, digests: Mapping[str, str]) -> Run:
@@ -51,7 +80,8 @@ class Digester:
 
     ``config`` finds files below ``experiments/``, ``module`` finds ``ddqjobs/detect/...``; ``environments``
     gives an environment's digest by name, ``trees`` the state of a code's own tree, ``file`` the content's
-    digest of a file that an input names by path (empty if it is not there).
+    digest of a file that an input names by path (empty if it is not there), ``source`` what counts of a
+    configuration or module.
     """
 
     def __init__(
@@ -62,14 +92,15 @@ class Digester:
         *,
         trees: Mapping[str, str] | None = None,
         file: Callable[[str], str] = lambda _: "",
+        source: Callable[[Path], Source] = syntax.read_file,
     ) -> None:
-        self._config, self._module, self._environments = config, module, environments
-        self._trees, self._file = trees or {}, file
-        self._files: dict[str, str] = {}
-        self._texts: dict[Path, str] = {}
-        self._configs: dict[str, tuple[str, frozenset[str]]] = {}
-        self._codes: dict[tuple[str, tuple[str, ...], str], str] = {}
-        self._imports: dict[str, tuple[str, ...]] = {}
+        self._config = functools.cache(config)
+        self._module = functools.cache(module)
+        self._file, self._source = functools.cache(file), functools.cache(source)
+        self._environments, self._trees = environments, trees or {}
+        self._named = functools.cache(self._named_in)
+        self._configs = functools.cache(self._config_closure)
+        self._modules = functools.cache(self._module_closure)
 
     def digest_all(self, experiment: Experiment, runs: Iterable[Run]) -> tuple[Run, ...]:
         """The same runs with their digests; upstream runs must come first."""
@@ -77,79 +108,114 @@ class Digester:
         out: list[Run] = []
         data = sha(_ENCODER.encode(experiment.data))
         for run in runs:
-            config, modules = self._config_closure(run.config)
-            parts = (
+            config, code = self._files(experiment, run)
+            six = (
                 sha(_ENCODER.encode(_definition(run))),
                 config,
-                self._code(experiment, run, modules),
+                code,
                 self._environments.get(run.environment, "") or "0" * 12,
                 self._data(run, data),
                 _upstream(run, digests),
             )
-            digests[run.name] = "-".join(parts)
+            digests[run.name] = f"{FORMAT}:{'-'.join(six)}"
             out.append(msgspec.structs.replace(run, digest=digests[run.name]))
         return tuple(out)
 
     def _data(self, run: Run, declared: str) -> str:
         """The experiment's data version, with the contents of the files that the run's inputs name."""
-        contents = []
-        for _, value in run.inputs:
-            if value.path:
-                if value.path not in self._files:
-                    self._files[value.path] = self._file(value.path)
-                contents.append(self._files[value.path])
+        contents = [self._file(value.path) for _, value in run.inputs if value.path]
         return sha("\n".join([declared, *contents]).encode()) if any(contents) else declared
 
-    def _code(self, experiment: Experiment, run: Run, from_config: frozenset[str]) -> str:
-        key = (run.code, run.command, run.config)
-        if key not in self._codes:
-            tree = experiment.codes[run.code]
-            entries = sorted(from_config | {m for word in run.command for m in _MODULE.findall(word)})
-            texts = [f"{name}\n{text}" for name, text in sorted(self._module_closure(entries).items())]
-            self._codes[key] = sha("\n".join([tree.revision, self._trees.get(run.code, ""), *texts]).encode())
-        return self._codes[key]
+    def _files(self, experiment: Experiment, run: Run) -> tuple[str, str]:
+        """Return the digests of a run's configurations and task code."""
+        config, modules = self._entries(run)
+        tree = experiment.codes[run.code]
+        code = [tree.revision, self._trees.get(run.code, ""), self._modules(modules)]
+        return config, sha("\n".join(code).encode())
 
-    def _config_closure(self, config: str) -> tuple[str, frozenset[str]]:
-        """(digest of a configuration and its bases, task modules that they name)."""
-        if config not in self._configs:
-            texts = dict(self._config_files(config, ()))
-            modules = frozenset(m for text in texts.values() for m in _MODULE.findall(text))
-            joined = "\n".join(f"{name}\n{text}" for name, text in sorted(texts.items()))
-            self._configs[config] = (sha(joined.encode()), modules)
-        return self._configs[config]
+    def modules(self, run: Run) -> dict[str, Source]:
+        """Return what counts of a run's task code: relative path -> source."""
+        return self.closure(self._entries(run)[1])
 
-    def _config_files(self, config: str, above: tuple[str, ...]) -> Iterable[tuple[str, str]]:
-        path = self._config(config) if config else None
-        if path is None or config in above:
-            return
-        text = self._text(path)
-        yield config, text
-        for base in _bases(text):
-            if "::" not in base:  # mmdet::... comes from the environment, which has its own part
-                yield from self._config_files(_join(config, base), (*above, config))
+    def _entries(self, run: Run) -> tuple[str, frozenset[str]]:
+        """Return the digest of the configurations that a run's command, options and variables name, and the
+        task modules that they or these name."""
+        configs, modules = {run.config}, set[str]()
+        for word in (*run.command, *run.options, *(value for _, value in run.variables)):
+            named = self._named(word)
+            configs |= named[0]
+            modules |= named[1]
+        config, from_configs = self._configs(frozenset(configs))
+        return config, from_configs | modules
 
-    def _module_closure(self, entries: Iterable[str]) -> dict[str, str]:
-        texts: dict[str, str] = {}
+    def _named_in(self, word: str) -> tuple[frozenset[str], frozenset[str]]:
+        """Return the configurations and the task modules that a word of a command line names."""
+        configs = frozenset(_CONFIG.findall(word)) if "configs/" in word else frozenset[str]()
+        return configs, frozenset(syntax.MODULE.findall(word))
+
+    def _config_closure(self, entries: frozenset[str]) -> tuple[str, frozenset[str]]:
+        """Return the digest of configurations and their bases, and the task modules that they name."""
+        sources: dict[str, Source] = {}
         todo = list(entries)
         while todo:
             name = todo.pop()
-            for relative in (f"{name.replace('.', '/')}.py", f"{name.replace('.', '/')}/__init__.py"):
+            path = self._config(name) if name and name not in sources else None
+            if path is None:
+                continue
+            sources[name] = self._source(path)
+            # mmdet::... comes from the environment, which has its own part.
+            bases = [base for base in sources[name].bases if "::" not in base]
+            # mmengine's newer style: with read_base(): from ..base.schedule import *
+            bases += [_as_path(m) for m in sources[name].modules if m.startswith(".")]
+            todo += [_join(name, base) for base in bases]
+        modules = (m for source in sources.values() for m in source.modules if not m.startswith("."))
+        return _joined(sources), frozenset(modules)
+
+    def _module_closure(self, entries: frozenset[str]) -> str:
+        return _joined(self.closure(entries))
+
+    def closure(self, entries: Iterable[str]) -> dict[str, Source]:
+        """Return what counts of these modules and of all that they import: relative path -> source."""
+        sources: dict[str, Source] = {}
+        todo, seen = list(entries), set[str]()
+        while todo:
+            name = todo.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            for relative in _places(name):
                 path = self._module(relative)
-                if path is not None and relative not in texts:
-                    texts[relative] = self._text(path)
-                    todo += self._imported(name, relative, texts[relative])
-        return texts
+                if path is not None and relative not in sources:
+                    sources[relative] = self._source(path)
+                    todo += (_absolute(m, relative) for m in sources[relative].modules)
+        return sources
 
-    def _imported(self, name: str, relative: str, text: str) -> tuple[str, ...]:
-        if relative not in self._imports:
-            package = name if relative.endswith("__init__.py") else name.rpartition(".")[0]
-            self._imports[relative] = tuple(_imports(text, package))
-        return self._imports[relative]
 
-    def _text(self, path: Path) -> str:
-        if path not in self._texts:
-            self._texts[path] = path.read_text(errors="replace")
-        return self._texts[path]
+def _joined(sources: Mapping[str, Source]) -> str:
+    return sha("\n".join(f"{name}\n{source.form}" for name, source in sorted(sources.items())).encode())
+
+
+def _places(module: str) -> Iterable[str]:
+    """Yield where a module may lie, and the packages above it, which are loaded before it."""
+    names = module.split(".")
+    for end in range(2, len(names) + 1):
+        place = "/".join(names[:end])
+        yield from (f"{place}.py", f"{place}/__init__.py")
+
+
+def _absolute(module: str, relative: str) -> str:
+    """Return the full name of a module that the file at ``relative`` imports."""
+    name = module.lstrip(".")
+    above = len(module) - len(name)
+    if not above:
+        return module
+    return ".".join([*relative.split("/")[:-above], *([name] if name else [])])
+
+
+def _as_path(module: str) -> str:
+    """Return the path of a module that a configuration imports relatively."""
+    name = module.lstrip(".")
+    return "../" * (len(module) - len(name) - 1) + name.replace(".", "/") + ".py"
 
 
 def _definition(run: Run) -> dict[str, object]:
@@ -171,24 +237,6 @@ def _definition(run: Run) -> dict[str, object]:
     }
 
 
-def _bases(text: str) -> list[str]:
-    """The files that an mmengine-style configuration names in ``_base_``, without running it."""
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError):  # ValueError: null bytes, before Python 3.11.4
-        return []
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and any(
-            isinstance(t, ast.Name) and t.id == "_base_" for t in node.targets
-        ):
-            try:
-                value = ast.literal_eval(node.value)
-            except ValueError:
-                return []
-            return [value] if isinstance(value, str) else [v for v in value if isinstance(v, str)]
-    return []
-
-
 def _join(config: str, base: str) -> str:
     parts: list[str] = []
     for part in (*config.split("/")[:-1], *base.split("/")):
@@ -197,21 +245,3 @@ def _join(config: str, base: str) -> str:
         elif part not in ("", "."):
             parts.append(part)
     return "/".join(parts)
-
-
-def _imports(text: str, package: str) -> Iterable[str]:
-    """Modules below ddqjobs.detect that a module imports, also relatively and inside functions."""
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError):  # ValueError: null bytes, before Python 3.11.4
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            module = ".".join([*above, *([node.module] if node.module else [])])
-            names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        yield from (name for name in names if name.startswith("ddqjobs.detect."))

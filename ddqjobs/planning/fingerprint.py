@@ -1,20 +1,35 @@
-"""What an experiment names by path, as text that changes with its content: code trees and input files.
+"""What an experiment names by path, as text that changes with its content: code trees, input files, sources.
 
-Checkpoints are large, so the digest of a file is kept (``results/.fingerprints.json``) and taken again when
-its size, time or inode says that it may be another one. The file may be lost at any time.
+Checkpoints are large, and parsing all task code takes a tenth of a second: so the digest of a file is kept
+(``results/.fingerprints.json``) and taken again when its size, time or inode says that it may be another one.
+The file may be lost at any time.
 """
 
 from __future__ import annotations
 
 import os
+import sys
+import time
 from pathlib import Path
 
 import msgspec
 
 from ddqjobs.base.paths import expanded
 from ddqjobs.detect import files, tree
+from ddqjobs.planning import syntax
+from ddqjobs.planning.digest import FORMAT
+from ddqjobs.planning.syntax import Source
 
-Seen = tuple[int, int, int, str]  # size, time of change in ns, inode, SHA-256
+State = tuple[int, int, int]  # size, time of change in ns, inode
+_TICK_NS = 2_000_000_000  # file systems may take two changes within this time for one
+
+
+class Kept(msgspec.Struct):
+    """The content of ``.fingerprints.json``; sources only as this Python and this format read them."""
+
+    reader: tuple[int, int, int] = (0, 0, 0)
+    files: dict[str, tuple[State, str]] = {}
+    sources: dict[str, tuple[State, Source]] = {}
 
 
 class Fingerprints:
@@ -23,53 +38,73 @@ class Fingerprints:
 
     def __init__(self, project: Path) -> None:
         self._project = project
-        self._kept = project / "results" / ".fingerprints.json"
-        self._seen: dict[str, Seen] | None = None
+        self._place_kept = project / "results" / ".fingerprints.json"
+        self._read: Kept | None = None
+        self._unsaved = False
         self.warnings: list[str] = []
 
     def tree(self, path: str) -> str:
         """SHA-256 of a code tree's state (:func:`ddqjobs.detect.tree.digest`); empty where it is not."""
         try:
-            return tree.digest(self._place(path))
+            return tree.digest(expanded(self._project, path))
         except tree.UntoldError as error:
             self.warnings.append(f"code tree {error}; its changes are not noticed")
             return ""
 
     def file(self, path: str) -> str:
         """SHA-256 of a file's content; empty for a folder and for what is not on this machine."""
-        place = self._place(path)
+        place = expanded(self._project, path)
         try:
             if not place.is_file():
                 return ""
             at = place.stat()
-            known = self._known().get(str(place))
-            if known is not None and known[:3] == (at.st_size, at.st_mtime_ns, at.st_ino):
-                return known[3]
+            state = (at.st_size, at.st_mtime_ns, at.st_ino)
+            known = self._kept.files.get(str(place))
+            if known is not None and known[0] == state:
+                return known[1]
             digest = files.sha256(place)
         except OSError as error:
             self.warnings.append(f"{place}: {error.strerror}; its content is not noticed")
             return ""
-        self._keep(str(place), (at.st_size, at.st_mtime_ns, at.st_ino, digest))
+        self._kept.files[str(place)] = (state, digest)
+        self._unsaved = True
+        self.save()  # at once: it may have taken minutes
         return digest
 
-    def _place(self, path: str) -> Path:
-        return expanded(self._project, path)
+    def source(self, path: Path) -> Source:
+        """Return what counts of a configuration or module; call :meth:`save` when all are read."""
+        at = path.stat()
+        # The time of the inode's change, which no program that copies files sets back.
+        state = (at.st_size, at.st_ctime_ns, at.st_ino)
+        known = self._kept.sources.get(str(path))
+        if known is not None and known[0] == state:
+            return known[1]
+        source = syntax.read_file(path)
+        if time.time_ns() - at.st_ctime_ns > _TICK_NS:
+            self._kept.sources[str(path)] = (state, source)
+            self._unsaved = True
+        return source
 
-    def _known(self) -> dict[str, Seen]:
-        if self._seen is None:
+    @property
+    def _kept(self) -> Kept:
+        if self._read is None:
             try:
-                self._seen = msgspec.json.decode(self._kept.read_bytes(), type=dict[str, Seen])
+                self._read = msgspec.json.decode(self._place_kept.read_bytes(), type=Kept)
             except (OSError, msgspec.MsgspecError):
-                self._seen = {}
-        return self._seen
+                self._read = Kept()
+            reader = (FORMAT, *sys.version_info[:2])
+            if self._read.reader != reader:
+                self._read = Kept(reader=reader, files=self._read.files)
+        return self._read
 
-    def _keep(self, place: str, seen: Seen) -> None:
-        self._known()[place] = seen
-        if not self._kept.parent.is_dir():
+    def save(self) -> None:
+        """Keep what was read, for the next command."""
+        if not self._unsaved or not self._place_kept.parent.is_dir():
             return  # nothing was ever submitted here: looking leaves no traces
-        draft = self._kept.with_name(f"{self._kept.name}.{os.getpid()}")
+        draft = self._place_kept.with_name(f"{self._place_kept.name}.{os.getpid()}")
         try:
-            draft.write_bytes(msgspec.json.encode(self._known()))
-            draft.replace(self._kept)
+            draft.write_bytes(msgspec.json.encode(self._kept))
+            draft.replace(self._place_kept)
+            self._unsaved = False
         except OSError:  # it only saves time
             draft.unlink(missing_ok=True)

@@ -29,9 +29,24 @@ def build(
     gives reasons why a run waits although nothing that it needs is missing.
     """
     planned: dict[str, PlannedRun] = {}
+    recorded: dict[str, str] = {}  # digests of results that still count, though today's would be others
     for run in runs:
-        planned[run.name] = _plan_run(run, history.of(run.name), planned, missing, blocked or {})
+        now = _on_what_is_recorded(run, planned, recorded)
+        story = history.of(run.name)
+        planned[run.name] = result = _plan_run(now, story, planned, missing, blocked or {})
+        current = result.status is Status.DONE and not result.stale
+        digest = story.done.product.digest if current and story.done and story.done.product else now.digest
+        if digest != run.digest:
+            recorded[run.name] = digest
     return Plan(experiment=experiment, site=site, runs=tuple(planned.values()))
+
+
+def _on_what_is_recorded(run: Run, planned: Mapping[str, PlannedRun], recorded: Mapping[str, str]) -> Run:
+    """Return the run with the digests of the upstream results that it reads, or has read: one of a former
+    format counts as today's until something else says that it changed."""
+    if recorded.keys().isdisjoint(run.upstream):
+        return run
+    return digests.with_upstream(run, {u: recorded.get(u, planned[u].run.digest) for u in run.upstream})
 
 
 def _plan_run(
@@ -135,7 +150,10 @@ def _done(run: Run, story: RunHistory, end: Finished, missing: Collection[str]) 
         stale = f"{reason}; `ddqjobs submit --stale` makes it again"
     elif end.product.digest != run.digest:
         parts = digests.changed(end.product.digest, run.digest)
-        stale = f"stale: {' and '.join(parts)} changed since it ran"
+        if parts:
+            stale = f"stale: {' and '.join(parts)} changed since it ran"
+        else:
+            notes.append(_not_compared(end.product.digest, run.digest))
     latest = story.failures[-1] if story.failures else None
     ticket = next((t for t in story.tickets if t.name == end.ticket), None)
     if latest is not None:
@@ -154,6 +172,11 @@ def _done(run: Run, story: RunHistory, end: Finished, missing: Collection[str]) 
         notes=tuple(notes),
         since=end.at,
     )
+
+
+def _not_compared(old: str, new: str) -> str:
+    left = [part for part in digests.PARTS if part not in digests.compared(old, new)]
+    return f"recorded in digest format {digests.format_of(old)}: {', '.join(left)} not compared"
 
 
 def _failed(run: Run, story: RunHistory) -> PlannedRun | None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from ddqjobs.base import process
 from ddqjobs.detect.job import progress
+from ddqjobs.planning.catalog import Catalog, find_module
+from ddqjobs.planning.digest import Digester
 from ddqjobs.project import Project, one_run, open_project
 from ddqjobs.spec.model import JobState, Status
 from tests.support.paths import ROOT
@@ -21,9 +24,28 @@ TWIN = "p4-train.ddq-detr-r18"
 pytestmark = pytest.mark.training
 
 
+# Every Python of a job begins with this: it notes the task code that is imported, by run and program.
+SITECUSTOMIZE = """
+import os, sys
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("ddqjobs.detect"):
+            words = [word for word in sys.orig_argv if word.startswith("ddqjobs.detect.")]
+            with open(os.path.join(os.environ["DDQJOBS_RUN_DIR"], "loaded.txt"), "a") as stream:
+                stream.write(f"{words[0] if words else '-'} {name}\\n")
+
+if "DDQJOBS_RUN_DIR" in os.environ:
+    sys.meta_path.insert(0, Watch())
+"""
+# The launch script's own programs; what they do is in no digest.
+AROUND = {"ddqjobs.detect.launch", "ddqjobs.detect.product", "ddqjobs.detect.watchdog"}
+
+
 def ddqjobs(project: Path, *words: str) -> process.Completed:
     """A command line in the project, to its end."""
-    return process.run([sys.executable, "-m", "ddqjobs", *words], timeout=1200, cwd=project)
+    env = {**os.environ, "PYTHONPATH": str(project / "watch")}
+    return process.run([sys.executable, "-m", "ddqjobs", *words], timeout=1200, cwd=project, env=env)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +63,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (site / "site.yaml").write_text(json.dumps(declared))
     (folder / "experiments").mkdir()
     (folder / "experiments" / "mine.yaml").write_text("base: nano\nname: mine\n")
+    (folder / "watch").mkdir()
+    (folder / "watch" / "sitecustomize.py").write_text(SITECUSTOMIZE)
     yield folder
     ddqjobs(folder, "cancel", "mine", "--yes")
 
@@ -72,6 +96,28 @@ def test_every_run_of_the_four_phases_is_done(disturbed: Project) -> None:
     plan = disturbed.plan("mine")
     assert {p.status for p in plan.runs} == {Status.DONE}
     assert {p.run.phase for p in plan.runs} == {"", "1", "2", "3", "4"}
+
+
+def test_what_a_run_loads_is_in_its_digest(disturbed: Project) -> None:
+    read = Catalog(disturbed.root)
+    digester = Digester(lambda name: read.files.find(f"experiments/{name}"), find_module, {})
+    seen: set[str] = set()
+    for planned in disturbed.plan("mine").runs:
+        lines = (disturbed.root / "results/mine/runs" / planned.run.name / "loaded.txt").read_text()
+        loaded = {tuple(line.split()) for line in lines.splitlines()}
+        seen |= {name for _, name in loaded}
+        task = {name for program, name in loaded if program not in AROUND}
+        around = {(program, name) for program, name in loaded if program in AROUND}
+        assert task & set(planned.run.command)  # the watch was there
+        assert task <= modules(digester.modules(planned.run)), planned.run.name
+        assert {name for program, name in around if program.endswith(".product")}
+        for program in AROUND:
+            assert {name for p, name in around if p == program} <= modules(digester.closure([program]))
+    assert seen >= {f"ddqjobs.detect.{name}" for name in ("compare.capture_mmdet3", "hooks.resume", "speed")}
+
+
+def modules(closure: Iterable[str]) -> set[str]:
+    return {path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in closure}
 
 
 def test_a_requeued_training_goes_on_and_ends_as_if_nothing_had_happened(disturbed: Project) -> None:
@@ -130,8 +176,11 @@ def test_a_changed_configuration_makes_what_it_decides_stale(disturbed: Project)
     configs = disturbed.root / "experiments" / "configs" / "nano"
     configs.mkdir(parents=True)
     shipped = (ROOT / "experiments" / "configs" / "nano" / "ddq-detr_r18_shapes.py").read_text()
-    (configs / "ddq-detr_r18_shapes.py").write_text(shipped + "\n# changed\n")
+    config = configs / "ddq-detr_r18_shapes.py"
+    config.write_text(f'"""A docstring."""\n{shipped}\n# changed\n')
     try:
+        assert {p.stale for p in open_project(disturbed.root).plan("mine").runs} == {""}
+        config.write_text(shipped + "\nchanged = 1\n")
         plan = open_project(disturbed.root).plan("mine")
         assert one_run(plan, "data").stale == ""
         assert one_run(plan, TRAIN).stale.startswith("stale: config and upstream changed")
@@ -139,7 +188,7 @@ def test_a_changed_configuration_makes_what_it_decides_stale(disturbed: Project)
         # Run again on demand, from its beginning: not one checkpoint of the other configuration is used.
         before = disturbed.products("mine")[TRAIN].sha256["checkpoint"]
         slower = "\noptim_wrapper = dict(optimizer=dict(lr=0.0001))\n"
-        (configs / "ddq-detr_r18_shapes.py").write_text(shipped + slower)
+        config.write_text(shipped + slower)
         again = ddqjobs(disturbed.root, "submit", "mine", TRAIN, "--stale", "--wait")
         assert again.code == 0, again.stdout + again.stderr
         assert open_project(disturbed.root).products("mine")[TRAIN].sha256["checkpoint"] != before

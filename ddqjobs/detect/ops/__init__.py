@@ -11,7 +11,6 @@ Call :func:`install` before anything of ``mmcv.ops`` or ``mmdet.models`` is impo
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import sys
 from importlib.machinery import ModuleSpec
@@ -61,14 +60,14 @@ def install() -> bool:
     # Without a spec importlib.util.find_spec raises ValueError, which mmengine does not expect. Without a
     # loader mmengine's mmcv_full_available() stays False, which is the truth.
     module.__spec__ = ModuleSpec(NAME, None)
-    for name, module_on_cpu, module_on_gpu in (
-        ("nms", "nms", "nms_kernels"),
-        ("sigmoid_focal_loss_forward", "focal_loss", "focal_kernels"),
-        ("sigmoid_focal_loss_backward", "focal_loss", "focal_kernels"),
-        ("ms_deform_attn_forward", "", "deformable_attention"),
-        ("ms_deform_attn_backward", "", "deformable_attention"),
+    for name, implementation in (
+        ("nms", _nms),
+        ("sigmoid_focal_loss_forward", _focal_loss),
+        ("sigmoid_focal_loss_backward", _focal_loss),
+        ("ms_deform_attn_forward", _deformable_attention),
+        ("ms_deform_attn_backward", _deformable_attention),
     ):
-        setattr(module, name, _by_device(name, module_on_cpu, module_on_gpu))
+        setattr(module, name, _by_device(name, implementation))
     vars(module).update(
         roi_align_forward=roi_align.roi_align_forward, roi_align_backward=roi_align.roi_align_backward
     )
@@ -77,15 +76,46 @@ def install() -> bool:
     return True
 
 
-def _by_device(name: str, on_cpu: str, on_gpu: str) -> Callable[..., Any]:
+def _by_device(name: str, implementation: Callable[[bool], Any]) -> Callable[..., Any]:
     """An operator that looks at its first tensor for the module to take it from. Triton is loaded on a GPU
     only."""
 
     def op(first: Any, *args: Any, **kwargs: Any) -> Any:
-        module = on_gpu if first.is_cuda else on_cpu
-        if not module:
+        module = implementation(first.is_cuda)
+        if module is None:
             return _missing(f"{name} on the CPU")()
-        return getattr(importlib.import_module(f"{__package__}.{module}"), name)(first, *args, **kwargs)
+        return getattr(module, name)(first, *args, **kwargs)
 
     op.__name__ = name
     return op
+
+
+# Imports are written out: a run's digest covers the modules that are imported so, and no others.
+
+
+def _nms(on_gpu: bool) -> Any:
+    if on_gpu:
+        from . import nms_kernels
+
+        return nms_kernels
+    from . import nms
+
+    return nms
+
+
+def _focal_loss(on_gpu: bool) -> Any:
+    if on_gpu:
+        from . import focal_kernels
+
+        return focal_kernels
+    from . import focal_loss
+
+    return focal_loss
+
+
+def _deformable_attention(on_gpu: bool) -> Any:
+    if not on_gpu:
+        return None
+    from . import deformable_attention
+
+    return deformable_attention

@@ -17,12 +17,7 @@ from typing import Any, Callable
 WORKSPACE = ":4096:8"  # cuBLAS: without it, sums over several streams vary
 # Of mmcv 2.1.0, whose gradients add atomically (its .cuh files below ops/csrc/common/cuda): here there are
 # deterministic ones,
-_OURS = {
-    "ms_deform_attn_forward": "deformable_attention",
-    "ms_deform_attn_backward": "deformable_attention",
-    "roi_align_forward": "roi_align",
-    "roi_align_backward": "roi_align",
-}
+_OURS = ("ms_deform_attn_forward", "ms_deform_attn_backward", "roi_align_forward", "roi_align_backward")
 # and here there are none.
 _ATOMIC = (
     "assign_score_withk_backward",
@@ -95,11 +90,9 @@ def replace(extension: Any) -> list[str]:
     """Put deterministic operators in the place of those of ``extension`` (mmcv's compiled module) for tensors
     on a GPU; their names. Others that add atomically raise NotDeterministic there."""
     replaced = []
-    for name, module in _OURS.items():
+    for name in _OURS:
         if hasattr(extension, name):
-            setattr(
-                extension, name, _on_gpu(getattr(extension, name), functools.partial(_ours, name, module))
-            )
+            setattr(extension, name, _on_gpu(getattr(extension, name), functools.partial(_ours, name)))
             replaced.append(name)
     for name in _ATOMIC:
         if hasattr(extension, name):
@@ -119,11 +112,14 @@ def _on_gpu(compiled: Callable[..., Any], instead: Callable[..., Any]) -> Callab
     return operator
 
 
-def _ours(name: str, module: str, *args: Any, **kwargs: Any) -> Any:
-    try:
-        found = importlib.import_module(f".ops.{module}", __package__)
-    except ImportError:  # no Triton
-        return _refuse(name)
+def _ours(name: str, *args: Any, **kwargs: Any) -> Any:
+    if name.startswith("roi_align"):
+        from ..ops import roi_align as found
+    else:
+        try:
+            from ..ops import deformable_attention as found  # type: ignore[no-redef]
+        except ImportError:  # no Triton
+            return _refuse(name)
     return getattr(found, name)(*args, **kwargs)
 
 

@@ -90,7 +90,7 @@ def read(
             element=elements.get(token, {}).get(int(index), "") if index.isdecimal() else "",
             base=base,
             differences=differences,
-            digests=tuple(zip(digest.PARTS, (product or p.run).digest.split("-"), strict=False)),
+            digests=digest.parts((product or p.run).digest),
             estimate=costs[p.run.name],
         )
     found = tuple(

@@ -8,7 +8,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from ddqjobs.planning.digest import PARTS, Digester, changed, with_upstream
+from ddqjobs.planning.digest import (
+    FORMAT,
+    PARTS,
+    Digester,
+    changed,
+    compared,
+    format_of,
+    parts,
+    with_upstream,
+)
 from ddqjobs.planning.matrix import expand
 from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import Run
@@ -16,11 +25,19 @@ from ddqjobs.spec.model import Run
 FILES = {
     "experiments/configs/a.py": "_base_ = ['../configs/base.py']\nhook = 'ddqjobs.detect.hooks.stop'\n",
     "experiments/configs/base.py": "lr = 1\n",
+    "experiments/configs/newer.py": "with read_base():\n    from .more.base import *\n",
+    "experiments/configs/more/base.py": "lr = 2\n",
     "experiments/configs/other.py": "",
+    "experiments/configs/points.json": "{}",
+    "ddqjobs/detect/__init__.py": "",
     "ddqjobs/detect/train.py": "from . import files\nfrom ddqjobs.detect.more import x\n",
-    "ddqjobs/detect/files.py": "",
+    "ddqjobs/detect/files.py": "def f():\n    from .late import g\n",
+    "ddqjobs/detect/late.py": "",
     "ddqjobs/detect/more.py": "",
+    "ddqjobs/detect/hooks/__init__.py": "from . import common",
+    "ddqjobs/detect/hooks/common.py": "",
     "ddqjobs/detect/hooks/stop.py": "",
+    "ddqjobs/detect/hooks/option.py": "",
     "ddqjobs/detect/unused.py": "",
 }
 CONTENT: dict[str, Any] = {
@@ -32,14 +49,25 @@ CONTENT: dict[str, Any] = {
             "environment": "env",
             "seed_option": "seed",
             "commands": {
-                "train": ["{python}", "-m", "ddqjobs.detect.train", "{config}"],
+                "train": [
+                    "{python}",
+                    "-m",
+                    "ddqjobs.detect.train",
+                    "{config}",
+                    "--points=configs/points.json",
+                ],
                 "test": ["test", "{config}"],
             },
         }
     },
     "models": {"m": {"implementations": {"new": {"code": "c", "config": "configs/a.py"}}}},
     "tasks": {
-        "train": {"kind": "train", "implementation": "new", "config": "configs/a.py"},
+        "train": {
+            "kind": "train",
+            "implementation": "new",
+            "config": "configs/a.py",
+            "options": {"custom_imports.imports": "[ddqjobs.detect.hooks.option.Hook]"},
+        },
         "test": {
             "kind": "test",
             "implementation": "new",
@@ -72,11 +100,18 @@ def root(tmp_path: Path) -> Path:
     [
         ("experiments/configs/a.py", "config"),
         ("experiments/configs/base.py", "config"),
+        ("experiments/configs/points.json", "config"),
+        ("ddqjobs/detect/__init__.py", "code"),
         ("ddqjobs/detect/train.py", "code"),
         ("ddqjobs/detect/files.py", "code"),
+        ("ddqjobs/detect/late.py", "code"),
         ("ddqjobs/detect/more.py", "code"),
         ("ddqjobs/detect/hooks/stop.py", "code"),
+        ("ddqjobs/detect/hooks/__init__.py", "code"),
+        ("ddqjobs/detect/hooks/common.py", "code"),
+        ("ddqjobs/detect/hooks/option.py", "code"),
         ("experiments/configs/other.py", ""),
+        ("experiments/configs/more/base.py", ""),
         ("ddqjobs/detect/unused.py", ""),
     ],
 )
@@ -84,11 +119,29 @@ def test_a_file_counts_for_the_runs_that_use_it_and_for_what_comes_after_them(
     root: Path, name: str, part: str
 ) -> None:
     before = digests(root)
-    (root / name).write_text(FILES[name] + "# changed\n")
+    (root / name).write_text(FILES[name] + "\nchanged = 1\n")
     after = digests(root)
     assert changed(before["train.m"], after["train.m"]) == ((part,) if part else ())
     expected = ("upstream",) if part else (("config",) if name.endswith("other.py") else ())
     assert changed(before["test.m"], after["test.m"]) == expected
+
+
+def test_comments_and_docstrings_do_not_count(root: Path) -> None:
+    before = digests(root)
+    for name, text in FILES.items():
+        if name.endswith(".py"):
+            (root / name).write_text(
+                f'"""Like ddqjobs.detect.unused."""\n\n{text}\n# ddqjobs.detect.unused\n'
+            )
+    assert digests(root) == before
+
+
+def test_the_bases_of_a_configuration_of_the_newer_style_count(root: Path) -> None:
+    content = msgspec.json.decode(msgspec.json.encode(CONTENT))
+    content["tasks"]["test"]["config"] = "configs/newer.py"
+    before = digests(root, content)
+    (root / "experiments/configs/more/base.py").write_text("lr = 3\n")
+    assert changed(before["test.m"], digests(root, content)["test.m"]) == ("config",)
 
 
 @pytest.mark.parametrize(
@@ -122,9 +175,10 @@ def test_the_environment_counts_by_its_identity(root: Path) -> None:
     )
 
 
-def test_a_digest_has_a_part_of_twelve_digits_for_each_thing(root: Path) -> None:
+def test_a_digest_has_its_formats_number_and_a_part_of_twelve_digits_for_each_thing(root: Path) -> None:
     for digest in digests(root).values():
-        assert [len(part) for part in digest.split("-")] == [12] * len(PARTS)
+        assert digest.startswith(f"{FORMAT}:")
+        assert [(name, len(part)) for name, part in parts(digest)] == [(name, 12) for name in PARTS]
 
 
 def test_configurations_that_include_each_other_end(root: Path) -> None:
@@ -144,14 +198,24 @@ def test_a_configuration_that_cannot_be_followed_counts_by_itself(root: Path, te
 @pytest.mark.parametrize(
     ("old", "new", "parts"),
     [
-        ("a-b-c-d-e-f", "a-b-c-d-e-f", ()),
-        ("a-b-c-d-e-f", "a-x-c-d-e-y", ("config", "upstream")),
-        ("old format", "a-b-c-d-e-f", ("definition",)),
+        ("2:a-b-c-d-e-f", "2:a-b-c-d-e-f", ()),
+        ("2:a-b-c-d-e-f", "2:a-x-c-d-e-y", ("config", "upstream")),
+        ("2:torn", "2:a-b-c-d-e-f", PARTS),
+        ("2:a-b-c-d-e-f-g", "2:a-b-c-d-e-f", PARTS),
         ("", "", ()),
+        # Of another format, what was made by the same rule.
+        ("a-b-c-d-e-f", "2:a-x-y-d-e-z", ()),
+        ("a-b-c-d-e-f", "2:x-b-c-y-z-f", ("definition", "environment", "data")),
+        ("2:a-b-c-d-e-f", "3:u-v-w-x-y-z", ()),
     ],
 )
 def test_two_digests_say_what_changed(old: str, new: str, parts: tuple[str, ...]) -> None:
     assert changed(old, new) == parts
+
+
+def test_the_first_format_had_no_number() -> None:
+    assert [format_of(digest) for digest in ("a-b-c-d-e-f", "2:a-b-c-d-e-f", "13:a", "")] == [1, 2, 13, 1]
+    assert compared("a-b-c-d-e-f", "2:a-b-c-d-e-f") == ("definition", "environment", "data")
 
 
 def test_a_run_on_other_upstream_results_differs_in_that_part_only(root: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from ddqjobs.planning import digest as digests
 from ddqjobs.planning import plan as planning
 from ddqjobs.planning.failures import BUDGETS
 from ddqjobs.spec.model import FailureClass, JobState, Plan, PlannedRun, Run, Status, TaskKind
@@ -171,6 +173,46 @@ def test_a_done_run_is_stale_when_something_that_decides_its_result_changed(part
     planned = first(*SUBMITTED, an_end("up", "a.0", 3, digest="-".join(parts)))
     assert planned.status is Status.DONE
     assert planned.stale == f"stale: {name} changed since it ran"
+
+
+FORMER = "-".join(
+    ["0" * 12, "1" * 12, "2" * 12, "0" * 12, "0" * 12, "3" * 12]
+)  # of format 1, which says none
+NOTE = "recorded in digest format 1: config, code, upstream not compared"
+
+
+def of_today(runs: tuple[Run, ...]) -> tuple[Run, ...]:
+    """The same runs with digests of the format that this version makes, as a Digester leaves them."""
+    made: dict[str, Run] = {}
+    for run in runs:
+        digest = f"{digests.FORMAT}:{DIGEST}"
+        known = {name: upstream.digest for name, upstream in made.items()}
+        made[run.name] = digests.with_upstream(msgspec.structs.replace(run, digest=digest), known)
+    return tuple(made.values())
+
+
+def test_a_result_of_a_former_digest_format_stays_done_and_says_what_is_not_compared() -> None:
+    former = (an_end("up", "a.0", 3, digest=FORMER), an_end("down", "b.0", 4, digest=FORMER))
+    for planned in plan(*former, runs=of_today(RUNS)).runs:
+        assert (planned.status, planned.stale, planned.notes) == (Status.DONE, "", (NOTE,))
+
+
+def test_of_a_former_digest_format_too_what_surely_changed_makes_a_result_stale() -> None:
+    digest = FORMER.replace("0" * 12, "f" * 12, 1)
+    planned = first(an_end("up", "a.0", 3, digest=digest), runs=of_today(RUNS))
+    assert (planned.stale, planned.notes) == ("stale: definition changed since it ran", ())
+
+
+def test_what_was_made_from_results_of_a_former_digest_format_is_not_stale() -> None:
+    up, down, last = of_today((*RUNS, a_run("last", "down")))
+    made_down = digests.with_upstream(down, {"up": FORMER})
+    made_last = digests.with_upstream(last, {"down": made_down.digest})
+    ends = [an_end("up", "a.0", 3, digest=FORMER), an_end("down", "b.0", 4, digest=made_down.digest)]
+    ends.append(an_end("last", "c.0", 5, digest=made_last.digest))
+    assert [p.stale for p in plan(*ends, runs=(up, down, last)).runs] == ["", "", ""]
+    again = an_end("up", "d.0", 6, digest=up.digest)
+    stale = [p.stale for p in plan(*ends, again, runs=(up, down, last)).runs]
+    assert stale == ["", *["stale: upstream changed since it ran"] * 2]
 
 
 def test_a_repeat_that_failed_is_a_note_on_the_done_run() -> None:
