@@ -1,50 +1,33 @@
-"""Which scheduler a site has."""
+"""Which schedulers there are: a folder each, and a line here."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from ddqjobs.base.units import seconds
+from ddqjobs.schedulers.backend import Backend
 from ddqjobs.schedulers.base import Capabilities, Scheduler
+from ddqjobs.schedulers.donau.backend import DonauBackend
+from ddqjobs.schedulers.local.backend import LocalBackend
+from ddqjobs.schedulers.slurm.backend import SlurmBackend
 from ddqjobs.spec.site import Site
 
-_CAPABILITIES = {
-    "local": Capabilities(arrays=True, dependencies=True, own_dependencies=True),
-    "slurm": Capabilities(arrays=True, dependencies=True, avoids=True),
+BACKENDS: dict[str, Backend] = {
+    SlurmBackend.name: SlurmBackend(),
+    DonauBackend.name: DonauBackend(),
+    LocalBackend.name: LocalBackend(),
 }
 
 
-def capabilities(site: Site) -> Capabilities:
-    """What the site's scheduler can express, without asking it."""
-    if site.scheduler == "donau":
-        from ddqjobs.schedulers.donau.scheduler import capabilities as donau
+def backend(site: Site) -> Backend:
+    """Return the backend of a site's scheduler."""
+    return BACKENDS[site.scheduler]
 
-        return donau(site.donau)
-    return _CAPABILITIES[site.scheduler]
+
+def capabilities(site: Site) -> Capabilities:
+    """Return what the site's scheduler can express, without asking it."""
+    return backend(site).capabilities(site)
 
 
 def make_scheduler(site: Site, project: Path) -> Scheduler:
-    """The scheduler of a site."""
-    if site.scheduler == "local":
-        from ddqjobs.schedulers.local import LocalScheduler
-
-        return LocalScheduler(
-            project / "results" / ".local" / site.name,
-            gpus=site.local.gpus,
-            cpus=site.local.cpus,
-            warning_s=seconds(site.warning),
-        )
-    if site.scheduler == "donau":
-        from ddqjobs.schedulers.donau import DonauScheduler
-
-        return DonauScheduler(
-            site.name,
-            site.donau,
-            submit_s=seconds(site.submit_timeout),
-            calls_per_minute=site.limits.calls_per_minute,
-        )
-    from ddqjobs.schedulers.slurm import SlurmScheduler
-
-    return SlurmScheduler(
-        site.name, submit_s=seconds(site.submit_timeout), calls_per_minute=site.limits.calls_per_minute
-    )
+    """Return the scheduler of a site."""
+    return backend(site).connect(site, project)

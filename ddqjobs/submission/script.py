@@ -29,10 +29,13 @@ from msgspec import field
 from ddqjobs.base.errors import InputError, Problem
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.units import seconds
+from ddqjobs.schedulers.backend import Job
+from ddqjobs.schedulers.backend import directives as checked_directives
+from ddqjobs.schedulers.registry import backend
 from ddqjobs.spec.experiment import Code, variable
 from ddqjobs.spec.model import Input, Resources, Run
 from ddqjobs.spec.site import Site
-from ddqjobs.spec.slurm_options import Slurm, lines, merged
+from ddqjobs.spec.slurm_options import Slurm, merged
 from ddqjobs.store.layout import Layout, SubmissionFolder
 
 HEARTBEAT_S = 15
@@ -48,11 +51,6 @@ _LOOK_AROUND = (
 )
 # The elements of an array are sourced by the job script, which sets and reads their variables.
 _SOURCED = "# shellcheck shell=bash disable=SC2034,SC2153,SC2154\n"
-# A value of #SBATCH ends at a space; then a further option begins.
-_DIRECTIVES = {
-    "slurm": re.compile(r"--[a-z][a-z0-9-]*(=[A-Za-z0-9@._:=,/%+\[\]()*!&|-]*)?"),
-    "donau": re.compile(r"[A-Za-z0-9@._:=;,/%+\[\]()*!'\" -]*"),
-}
 _DIRECTIVE_PATH = re.compile(r"[A-Za-z0-9@._=,/+-]*")
 # Placeholders that only the job knows; always inside double quotes.
 _RUNTIME = {
@@ -248,9 +246,8 @@ class Renderer:
             nodes=resources.nodes,
             hang_s=seconds(site.hang),
             directives=directives(site, resources, name, len(runs), context),
-            donau=site.donau,
             stop_after_s=max(resources.time_s - seconds(site.warning), resources.time_s // 2, 1),
-            meet_s=seconds(site.donau.launch.meet),
+            **backend(site).values(site),
         )
         manifest = b"".join(msgspec.json.encode(run) + b"\n" for run in runs).decode()
         return Scripts(job=job, elements="" if len(runs) == 1 else _SOURCED + elements, manifest=manifest)
@@ -281,6 +278,7 @@ class Renderer:
         return self._fill(
             ["doctor.sh.j2"],
             site=site.name,
+            directive=backend(site).directive,
             directives=directives(site, resources, "ddqjobs.doctor", 1, context),
             folder=str(context.submission.path),
             setup=site.setup,
@@ -305,7 +303,7 @@ class Renderer:
         return self._fill(
             ["environment.sh.j2"],
             site=site.name,
-            scheduler=site.scheduler,
+            directive=backend(site).directive,
             directives=directives(site, on_site(resources, site), "ddqjobs.env", 1, context),
             title=title,
             folder=str(context.submission.path),
@@ -389,78 +387,20 @@ def _with_token(name: str, context: Context) -> str:
 
 def directives(site: Site, resources: Resources, name: str, count: int, context: Context) -> list[str]:
     """The options of the script's directive lines. Raises InputError for what must not stand there."""
-    if site.scheduler != "local" and not _DIRECTIVE_PATH.fullmatch(context.results):
+    if backend(site).directive and not _DIRECTIVE_PATH.fullmatch(context.results):
         raise InputError(
             f"site {site.name}: results folder {context.results!r} cannot stand in a directive line, which "
             "knows no quoting; allowed are letters, digits and @._=,/+- (site key `results:` moves it)"
         )
-    if site.scheduler == "slurm":
-        options = _slurm(site, resources, name, count, context)
-    elif site.scheduler == "donau":
-        options = _donau(site, resources, name, context)
-    else:
-        return []
-    for option in options:
-        if not _DIRECTIVES[site.scheduler].fullmatch(option):
-            raise InputError(
-                f"site {site.name}: {option!r} cannot stand in a directive line, which knows no quoting; "
-                "allowed are letters, digits and @._:=,/%+[]()*!- (a path: choose another results folder)"
-            )
-    return options
-
-
-def _slurm(site: Site, r: Resources, name: str, count: int, context: Context) -> list[str]:
-    gpu = f"gpu:{r.slurm.gpu_type}:{r.gpus}" if r.slurm.gpu_type else f"gpu:{r.gpus}"
-    out = f"{context.results}/submissions/{context.token}/out/"
-    pairs = [
-        ("--nodes", r.nodes),
-        ("--ntasks-per-node", 1),
-        ("--cpus-per-task", r.cpus),
-        ("--gres", gpu if r.gpus else ""),
-        ("--mem", f"{r.memory_mb}M" if r.memory_mb else ""),
-        ("--time", _slurm_time(r.time_s)),
-        ("--signal", f"B:USR1@{seconds(site.warning)}"),
-        ("--open-mode", "append"),
-        ("--output", out + ("%a.log" if count > 1 else "0.log")),
-        ("--array", _slurm_array(count, site.limits.array_running)),
-    ]
-    asked = [f"{flag}={value}" for flag, value in pairs if value != ""]
-    both = [f"--job-name={_with_token(name, context)}", f"--comment={context.token}"]
-    named = [*both, *lines(r.slurm, context.user)]
-    return [*named, *asked, "--requeue", *(r.slurm.extra or ())]
-
-
-def _slurm_array(count: int, running: int) -> str:
-    """The value of ``--array``; empty for an only element, which is no array."""
-    return "" if count == 1 else f"0-{count - 1}" + (f"%{running}" if running else "")
-
-
-def _slurm_time(time_s: int) -> str:
-    return f"{time_s // 86400}-{time_s // 3600 % 24:02d}:{time_s // 60 % 60:02d}:{time_s % 60:02d}"
-
-
-def _donau(site: Site, r: Resources, name: str, context: Context) -> list[str]:
-    """The options of the one script known to have run at BSCC (docs/donau.md), plus a time limit."""
-    d = site.donau
-    assert d.dialect is not None, "checked when the site file was read"
-    option = d.dialect.options
-    items = [f"cpu={r.cpus}", f"gpu={r.gpus}" if r.gpus else "", f"mem={r.memory_mb}" if r.memory_mb else ""]
-    out = f"{context.results}/submissions/{context.token}/out/%J.out"
-    pairs = [
-        (option.name, _with_token(name, context)),
-        (option.account, d.account.replace("{user}", context.user)),
-        (option.queue, d.queue),
-        (option.label, d.label),
-        (option.job_type, d.job_type),
-        (option.resources, "'" + ";".join(filter(None, items)) + "'"),
-        (option.replicas, str(r.nodes)),
-        (option.nodes, str(r.nodes)),
-        (option.time, str(r.time_s)),
-        (option.requeue, f"'{d.requeue.value}'" if d.requeue else ""),
-        (option.stderr, out),
-        (option.stdout, out),
-    ]
-    return [f"{flag} {value}" for flag, value in pairs if flag and value] + list(d.extra)
+    job = Job(
+        name=_with_token(name, context),
+        token=context.token,
+        resources=resources,
+        out=str(context.submission.out),
+        count=count,
+        user=context.user,
+    )
+    return checked_directives(backend(site), site, job)
 
 
 def option_flags(codes: dict[str, Code]) -> dict[str, str]:

@@ -25,7 +25,7 @@ from ddqjobs.base.errors import DdqjobsError
 from ddqjobs.base.process import Completed
 from ddqjobs.planning.filters import Filters
 from ddqjobs.project import Project, SubmitOptions
-from ddqjobs.schedulers.donau import DonauScheduler
+from ddqjobs.schedulers.donau.scheduler import DonauScheduler
 from ddqjobs.spec.model import Plan, Product, Run, Status, TaskKind
 from ddqjobs.store.claims import Claims, create_exclusively
 from ddqjobs.store.ledger import Finished, Ledger, Retried

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ddqjobs.planning.filters import Filters
-from ddqjobs.schedulers.donau import DonauScheduler
+from ddqjobs.schedulers.donau.scheduler import DonauScheduler
 from ddqjobs.spec.model import JobState, Status
 from ddqjobs.store.claims import Claims
 from ddqjobs.store.ledger import Ledger, Submitted, Voided

@@ -21,8 +21,8 @@ from ddqjobs.base import process
 from ddqjobs.base.errors import DdqjobsError, StateError
 from ddqjobs.planning.filters import Filters
 from ddqjobs.project import SubmitOptions
-from ddqjobs.schedulers.local import LocalScheduler
 from ddqjobs.schedulers.local.queue import Queue
+from ddqjobs.schedulers.local.scheduler import LocalScheduler
 from ddqjobs.spec.model import Status
 from ddqjobs.store.claims import Claims
 from ddqjobs.store.ledger import Intent, Ledger, Submitted, Voided

@@ -18,9 +18,10 @@ import pytest
 from ddqjobs.base import process
 from ddqjobs.base.errors import SchedulerError
 from ddqjobs.schedulers.base import Element, Scheduler, Submission
-from ddqjobs.schedulers.local import LocalScheduler, launcher
+from ddqjobs.schedulers.local import launcher
 from ddqjobs.schedulers.local.queue import Queue
 from ddqjobs.schedulers.local.records import Claim, End, Filed, Reason, Settings, Slots
+from ddqjobs.schedulers.local.scheduler import LocalScheduler
 from ddqjobs.schedulers.local.supervisor import Supervisor
 from ddqjobs.spec.model import JobState, Observation, Resources
 from tests.support.trivial import end_of, fork
@@ -345,7 +346,8 @@ SUBMITTER = """
 import msgspec, sys
 from pathlib import Path
 from ddqjobs.schedulers.base import Submission
-from ddqjobs.schedulers.local import LocalScheduler, launcher
+from ddqjobs.schedulers.local import launcher
+from ddqjobs.schedulers.local.scheduler import LocalScheduler
 scheduler = LocalScheduler(Path(sys.argv[1]), cpus=4, grace_s=1, linger_s=0.5)
 for submission in msgspec.json.decode(sys.argv[2], type=list[Submission]):
     print(*scheduler.submit(submission).values(), flush=True)
@@ -505,7 +507,8 @@ import msgspec, resource, sys
 from pathlib import Path
 from ddqjobs.base.errors import SchedulerError
 from ddqjobs.schedulers.base import Submission
-from ddqjobs.schedulers.local import LocalScheduler, launcher
+from ddqjobs.schedulers.local import launcher
+from ddqjobs.schedulers.local.scheduler import LocalScheduler
 submission = msgspec.json.decode(sys.argv[2], type=Submission)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))  # whatever is longer is not written: a full disk
 try:

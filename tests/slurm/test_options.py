@@ -11,7 +11,7 @@ import pytest
 
 from ddqjobs.base.errors import InputError
 from ddqjobs.schedulers.base import Element, Submission
-from ddqjobs.schedulers.slurm import SlurmScheduler
+from ddqjobs.schedulers.slurm.scheduler import SlurmScheduler
 from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import Resources
 from ddqjobs.spec.reader import schema

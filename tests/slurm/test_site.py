@@ -18,7 +18,7 @@ from ddqjobs.base import process
 from ddqjobs.planning.filters import Filters
 from ddqjobs.project import Project, SubmitOptions, open_project
 from ddqjobs.schedulers.base import DependencyGoneError, Element, Submission
-from ddqjobs.schedulers.slurm import SlurmScheduler
+from ddqjobs.schedulers.slurm.scheduler import SlurmScheduler
 from ddqjobs.spec.model import FailureClass, JobState, Resources, Status
 from ddqjobs.store.claims import Claims
 from ddqjobs.store.ledger import Finished, Intent, Ledger, Submitted

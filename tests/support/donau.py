@@ -15,7 +15,7 @@ import pytest
 
 from ddqjobs.planning.catalog import Catalog
 from ddqjobs.project import Project
-from ddqjobs.schedulers.donau import DonauScheduler
+from ddqjobs.schedulers.donau.scheduler import DonauScheduler
 from ddqjobs.spec.model import PlannedRun
 from ddqjobs.spec.site import Donau, DonauDialect, Site
 from tests.labs.donau import commands

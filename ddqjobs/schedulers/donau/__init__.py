@@ -12,7 +12,3 @@ generation   help and headers -> which generation it is; pure
 record       answers -> files of the project, without names
 ===========  ===================================================================================
 """
-
-from ddqjobs.schedulers.donau.scheduler import DonauScheduler
-
-__all__ = ["DonauScheduler"]

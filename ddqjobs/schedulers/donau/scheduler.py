@@ -63,7 +63,7 @@ class DonauScheduler:
     def capabilities(self) -> Capabilities:
         """No arrays: no variable tells a job its index. Dependencies, and nodes to avoid, where the site says
         that they work."""
-        return capabilities(self._site)
+        return Capabilities(dependencies=self._site.dependencies, avoids=self._site.avoid, restarts=False)
 
     def submit(self, submission: Submission) -> Mapping[int, str]:
         """One ``dsub``; see :class:`~ddqjobs.schedulers.base.Scheduler`. What it answered is kept beside the
@@ -271,11 +271,6 @@ class DonauScheduler:
         return SchedulerError(
             f"site {self._name}: cannot {what}: {argv} answered {words!r}, which cannot be read"
         )
-
-
-def capabilities(site: Donau) -> Capabilities:
-    """What a Donau site can express."""
-    return Capabilities(dependencies=site.dependencies, avoids=site.avoid, restarts=False)
 
 
 def submit_words(

@@ -8,7 +8,3 @@ launcher      one process per running job: owns its processes, its time limit an
 slots         what the machine has
 ============  ==================================================================================
 """
-
-from ddqjobs.schedulers.local.scheduler import LocalScheduler
-
-__all__ = ["LocalScheduler"]

@@ -9,7 +9,3 @@ holding       jobs -> the words by which `scontrol` holds or releases them, page
 dependencies  who waits for whom -> an option of ``sbatch``; pure
 ============  ==================================================================================
 """
-
-from ddqjobs.schedulers.slurm.scheduler import SlurmScheduler
-
-__all__ = ["SlurmScheduler"]

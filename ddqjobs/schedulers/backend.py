@@ -1,0 +1,65 @@
+"""Everything that ddqjobs knows of one scheduler, in one place: a folder has a :class:`Backend`, the registry
+has one of each, and no other module asks which scheduler a site has (docs/adding-a-scheduler.md)."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from ddqjobs.base.errors import InputError
+from ddqjobs.base.frozen import Frozen
+from ddqjobs.schedulers.base import Capabilities, Scheduler
+from ddqjobs.spec.model import Resources
+from ddqjobs.spec.site import Site
+
+
+class Job(Frozen, frozen=True, kw_only=True):
+    """A submission as its directive lines describe it."""
+
+    name: str  # ends with the token: by it a submission is found again where there is no comment
+    token: str
+    resources: Resources  # with the site's defaults
+    out: str  # absolute folder for the scheduler's own output
+    count: int = 1  # elements
+    user: str = ""
+
+
+class Backend(ABC):
+    """One scheduler. It keeps nothing: a :class:`~ddqjobs.schedulers.base.Scheduler` does, once connected."""
+
+    name: ClassVar[str]  # of `scheduler:` in site files, and of the template NAME.sh.j2
+    # What a script's option lines begin with (empty: scripts have none), and what an option may be: these
+    # lines know no quoting, and what stands behind a space may be a further option.
+    directive: ClassVar[str] = ""
+    allowed: ClassVar[re.Pattern[str]] = re.compile(r"[A-Za-z0-9@._:=,/%+-]*")
+
+    @abstractmethod
+    def capabilities(self, site: Site) -> Capabilities:
+        """Return what the scheduler can express, without asking it."""
+
+    @abstractmethod
+    def connect(self, site: Site, project: Path) -> Scheduler:
+        """Return the scheduler of a site, for a project's folder."""
+
+    def directives(self, site: Site, job: Job) -> list[str]:
+        """Return the options of a script's directive lines."""
+        return []
+
+    def values(self, site: Site) -> Mapping[str, object]:
+        """Return what the scheduler's template needs beyond what all templates get."""
+        return {}
+
+
+def directives(backend: Backend, site: Site, job: Job) -> list[str]:
+    """Return the backend's directives. Raises InputError for what must not stand in such a line."""
+    options = backend.directives(site, job)
+    for option in options:
+        if not backend.allowed.fullmatch(option):
+            raise InputError(
+                f"site {site.name}: {option!r} cannot stand in a directive line, which knows no quoting; "
+                "allowed are letters, digits and @._:=,/%+[]()*!- (a path: choose another results folder)"
+            )
+    return options

@@ -1,0 +1,38 @@
+"""A job -> the options of its script's ``#SBATCH`` lines. Pure."""
+
+from __future__ import annotations
+
+from ddqjobs.base.units import seconds
+from ddqjobs.schedulers.backend import Job
+from ddqjobs.spec.site import Site
+from ddqjobs.spec.slurm_options import lines
+
+
+def options(site: Site, job: Job) -> list[str]:
+    """Return the options in the script's order: those that name the job first, free ones last."""
+    r = job.resources
+    gpu = f"gpu:{r.slurm.gpu_type}:{r.gpus}" if r.slurm.gpu_type else f"gpu:{r.gpus}"
+    pairs = [
+        ("--nodes", r.nodes),
+        ("--ntasks-per-node", 1),
+        ("--cpus-per-task", r.cpus),
+        ("--gres", gpu if r.gpus else ""),
+        ("--mem", f"{r.memory_mb}M" if r.memory_mb else ""),
+        ("--time", _time(r.time_s)),
+        ("--signal", f"B:USR1@{seconds(site.warning)}"),
+        ("--open-mode", "append"),
+        ("--output", f"{job.out}/" + ("%a.log" if job.count > 1 else "0.log")),
+        ("--array", _array(job.count, site.limits.array_running)),
+    ]
+    asked = [f"{flag}={value}" for flag, value in pairs if value != ""]
+    both = [f"--job-name={job.name}", f"--comment={job.token}"]
+    return [*both, *lines(r.slurm, job.user), *asked, "--requeue", *(r.slurm.extra or ())]
+
+
+def _array(count: int, running: int) -> str:
+    """Return the value of ``--array``; empty for an only element, which is no array."""
+    return "" if count == 1 else f"0-{count - 1}" + (f"%{running}" if running else "")
+
+
+def _time(time_s: int) -> str:
+    return f"{time_s // 86400}-{time_s // 3600 % 24:02d}:{time_s // 60 % 60:02d}:{time_s % 60:02d}"
