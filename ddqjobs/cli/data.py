@@ -10,18 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddqjobs.cli.common import (
-    COLOURS,
-    JSON,
-    SAME_AGAIN,
-    Selection,
-    filtered,
-    put,
-    say,
-    say_json,
-    style,
-    table,
-)
+from ddqjobs.cli.exits import SAME_AGAIN
+from ddqjobs.cli.output import COLOURS, put, say, say_json, style, table
+from ddqjobs.cli.selection import JSON, Selection, filtered
 
 if TYPE_CHECKING:
     from ddqjobs.data.data import Data, Verified

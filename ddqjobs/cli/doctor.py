@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddqjobs.base.units import counted
-from ddqjobs.cli.common import COLOURS, JSON, Selection, filtered, put, say_json, style
+from ddqjobs.cli.output import COLOURS, put, say_json, style
+from ddqjobs.cli.selection import JSON, Selection, filtered
 
 if TYPE_CHECKING:
     from ddqjobs.base.findings import Line

@@ -8,17 +8,24 @@ from typing import Annotated
 import typer
 
 from ddqjobs.cli import (
-    acting,
-    cleaning,
-    common,
+    adopt,
+    advance,
+    cancel,
+    clean,
     data,
     doctor,
-    environment,
-    holding,
-    looking,
+    env,
+    exits,
+    hold,
+    init,
+    logs,
+    output,
+    plan,
     report,
-    setting_up,
+    retry,
+    schema,
     shell,
+    status,
     submit,
 )
 
@@ -53,34 +60,34 @@ def root(
     """Reproduce a detection paper on a GPU cluster: from one experiment file to an AP table."""
 
 
-app.command()(setting_up.init)
-app.command()(looking.plan)
+app.command()(init.init)
+app.command()(plan.plan)
 app.command()(submit.submit)
-app.command()(looking.status)
-app.command()(looking.logs)
+app.command()(status.status)
+app.command()(logs.logs)
 app.command()(shell.shell)
 app.command()(report.report)
-app.command()(holding.hold)
-app.command()(holding.release)
-app.command()(acting.cancel)
-app.command()(acting.retry)
-app.command()(acting.advance)
-app.command()(acting.adopt)
-app.command()(cleaning.clean)
+app.command()(hold.hold)
+app.command()(hold.release)
+app.command()(cancel.cancel)
+app.command()(retry.retry)
+app.command()(advance.advance)
+app.command()(adopt.adopt)
+app.command()(clean.clean)
 app.command()(doctor.doctor)
 app.add_typer(data.app, name="data")
-app.add_typer(environment.app, name="env")
-app.command()(setting_up.schema)
+app.add_typer(env.app, name="env")
+app.command()(schema.schema)
 
 
 def main() -> None:
     """Entry point of the ``ddqjobs`` script."""
-    common.ensure_streams()
+    output.ensure_streams()
     # A plan of 10,000 runs makes a million objects that live until the end: looking through them again and
     # again for cycles took a quarter of the time.
     gc.set_threshold(5_000_000, 50, 50)
     try:
         app()
     except OSError as error:  # of --help and --version; commands answer for themselves
-        common.refused(common.OutputError(error.errno, error.strerror))
+        exits.refused(output.OutputError(error.errno, error.strerror))
         raise SystemExit(2) from None

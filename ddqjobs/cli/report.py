@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 import typer
 
 from ddqjobs.base.units import counted
-from ddqjobs.cli.common import Selection, a_number, filtered, note, put, say, settle, style
+from ddqjobs.cli.output import note, put, say, settle, style
+from ddqjobs.cli.selection import Selection, a_number, filtered
 
 if TYPE_CHECKING:
     from ddqjobs.report.document import Report

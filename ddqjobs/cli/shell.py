@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddqjobs.cli.common import JSON, Selection, filtered, one_selected, put, say, say_json
+from ddqjobs.cli.output import put, say, say_json
+from ddqjobs.cli.selection import JSON, Selection, filtered, one_selected
 
 if TYPE_CHECKING:
     from ddqjobs.spec.model import Run

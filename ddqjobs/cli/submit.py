@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddqjobs.base.units import counted
-from ddqjobs.cli.common import JSON, Selection, a_number, fail, filtered, put, say, say_json, settle, table
+from ddqjobs.cli.describe import progress_text, summary
+from ddqjobs.cli.output import fail, put, say, say_json, settle, table
+from ddqjobs.cli.selection import JSON, Selection, a_number, filtered
 
 if TYPE_CHECKING:
     from ddqjobs.project import SubmitOptions
@@ -234,7 +236,6 @@ class Ticker:
 
 def _wait(selection: Selection, options: SubmitOptions, as_json: bool) -> None:
     from ddqjobs.base.errors import RunsFailedError
-    from ddqjobs.cli.looking import progress_text, summary
 
     project = selection.project
     ticker = Ticker(lambda plan, p: progress_text(project.status(plan, [p], site=selection.site)[0].progress))

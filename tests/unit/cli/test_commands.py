@@ -497,10 +497,10 @@ def test_logs_follow_a_run_to_its_end(place: Place) -> None:
 def test_a_line_that_is_half_written_is_not_torn_apart(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from ddqjobs.cli.looking import _Log
+    from ddqjobs.cli.logs import Log
 
     path = place.text("a.log", "one\ntw")
-    log = _Log(path)
+    log = Log(path)
     log.show()
     assert capsys.readouterr().out == "one\n"
     with path.open("a") as file:
@@ -514,12 +514,12 @@ def test_a_line_that_is_half_written_is_not_torn_apart(
 def test_a_line_without_end_is_shown_in_pieces_and_not_held(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from ddqjobs.cli.looking import _LONGEST, _Log
+    from ddqjobs.cli.logs import LONGEST, Log
 
-    path = place.text("a.log", "x" * (2 * _LONGEST + 5))
-    log = _Log(path)
+    path = place.text("a.log", "x" * (2 * LONGEST + 5))
+    log = Log(path)
     log.show()
-    assert [len(line) for line in capsys.readouterr().out.splitlines()] == [_LONGEST] * 2
+    assert [len(line) for line in capsys.readouterr().out.splitlines()] == [LONGEST] * 2
     log.show(to_the_end=True)
     assert capsys.readouterr().out == "x" * 5 + "\n"
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddqjobs.cli.common import FOLDER, JSON, SAME_AGAIN, SITE, note, put, reporting, say, say_json, table
+from ddqjobs.cli.exits import SAME_AGAIN, reporting
+from ddqjobs.cli.output import note, put, say, say_json, table
+from ddqjobs.cli.selection import FOLDER, JSON, SITE
 
 if TYPE_CHECKING:
     from ddqjobs.environments.environment import Environment, State

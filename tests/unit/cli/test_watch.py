@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from ddqjobs.base.text import cells
-from ddqjobs.cli.board import SHOWN, Size, View, bar, draw, fraction
-from ddqjobs.cli.common import Selection
-from ddqjobs.cli.looking import _states
-from ddqjobs.cli.watching import changes, keys, moved
+from ddqjobs.cli.selection import Selection
+from ddqjobs.cli.status import states_of
+from ddqjobs.cli.watch.board import SHOWN, Size, View, bar, draw, fraction
+from ddqjobs.cli.watch.frames import changes
+from ddqjobs.cli.watch.keys import keys, moved
 from ddqjobs.project import RunState
 from ddqjobs.spec.model import JobState, Observation, Plan, PlannedRun, Progress, Status
 from tests.support.cli import Place, Terminal, opened
@@ -203,7 +204,7 @@ def test_one_question_per_refresh_however_many_runs(place: Place) -> None:
         return query(jobs)
 
     scheduler.query = counting  # type: ignore[method-assign]
-    _, states = _states(selection)
+    _, states = states_of(selection)
     assert len(states) == 222
     assert len(asked) == 1
     assert asked[0] > 100

@@ -1,35 +1,21 @@
-"""What all commands share: filters, errors, output. The only place that prints, with the commands."""
+"""What a user names on the command line: an experiment, a site and filters, the same for most commands."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
 import math
-import os
-import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from ddqjobs.cli.exits import RUNS_GO_ON, reporting
 
 if TYPE_CHECKING:
     from ddqjobs.planning.filters import Filters
     from ddqjobs.project import Project
     from ddqjobs.spec.model import Plan, PlannedRun
-
-JSON_VERSION = 1
-COLOURS = {
-    "done": "green",
-    "active": "cyan",
-    "eligible": "yellow",
-    "waiting": None,
-    "failed": "red",
-    "ok": "green",
-    "warning": "yellow",
-    "error": "red",
-}
 
 
 class Selection:
@@ -203,10 +189,6 @@ _PARAMETERS: dict[str, Any] = {
 }
 
 
-RUNS_GO_ON = "what was submitted so far is recorded, and runs go on: see `ddqjobs status`"
-SAME_AGAIN = "what is whole by now stays, and the same command goes on from there"
-
-
 def filtered(function: Callable[..., None], *, interrupted: str = RUNS_GO_ON) -> Callable[..., None]:
     """Gives a command the shared filters; it receives them as one ``selection: Selection``."""
     own = [
@@ -233,163 +215,3 @@ def a_number(value: float | None) -> float | None:
     if value is not None and math.isnan(value):
         raise typer.BadParameter("nan is not a number.")
     return value
-
-
-def reporting(function: Callable[..., None], *, interrupted: str = RUNS_GO_ON) -> Callable[..., None]:
-    """Turns our errors into one clear message and their exit code; Ctrl-C into 130, saying what it means."""
-
-    @functools.wraps(function)
-    def command(*args: Any, **arguments: Any) -> None:
-        from ddqjobs.base.errors import DdqjobsError
-
-        try:
-            function(*args, **arguments)
-        except DdqjobsError as error:
-            fail(str(error))
-            raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            fail(f"interrupted; {interrupted}")
-            raise typer.Exit(130) from None
-        except typer.Abort:  # at a question
-            fail("interrupted; nothing was done")
-            raise typer.Exit(130) from None
-        except BrokenPipeError:
-            silence()  # whoever read us has gone; there is nobody left to tell
-            raise typer.Exit(141) from None
-        except OSError as error:
-            refused(error)
-            raise typer.Exit(2) from None
-
-    return command
-
-
-class OutputError(OSError):
-    """Standard output took no more."""
-
-
-def refused(error: OSError) -> None:
-    """Says what the operating system refused where nothing closer to it did."""
-    why = error.strerror or str(error)
-    if isinstance(error, OutputError):
-        fail(f"the output cannot be written: {why}")
-        silence()
-    elif error.filename:
-        fail(f"{os.fsdecode(error.filename)}: {why}")
-    elif not _here():
-        fail("the folder that this shell is in was removed: change to another, then run the command again")
-    else:
-        fail(why)
-
-
-def _here() -> bool:
-    """Whether the working folder is still there."""
-    try:
-        Path.cwd()
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def silence() -> None:
-    """Throws away what is left to print: a stream that refused it would complain once more at exit."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def fail(message: str) -> None:
-    """An error message on stderr, each line with what it is."""
-    for line in message.splitlines():
-        _tell(f"error: {line}", fg="red")
-
-
-def warn(message: str) -> None:
-    """A warning on stderr."""
-    _tell(f"warning: {message}", fg="yellow")
-
-
-def note(text: str) -> None:
-    """A line on stderr for who waits at a terminal: what takes long just now."""
-    if sys.stderr.isatty():
-        _tell(text, dim=True)
-
-
-def _tell(text: str, **look: Any) -> None:
-    """A line on stderr. Where that is closed or full there is nobody to tell, and the exit code still says
-    what it says."""
-    from ddqjobs.base.text import clean
-
-    with contextlib.suppress(OSError):
-        typer.echo(style(clean(text), **look) if sys.stderr.isatty() else clean(text), err=True)
-
-
-def style(text: str, *, fg: str | None = None, **look: Any) -> str:
-    """Text with a colour or another look, as far as the terminal's user wants it (https://no-color.org)."""
-    if os.environ.get("TERM") == "dumb":
-        return text
-    colour = None if os.environ.get("NO_COLOR") else fg
-    return typer.style(text, fg=colour, **look) if colour or look else text
-
-
-def ensure_streams() -> None:
-    """Gives a process that was started with closed streams (`>&-`) others that lead nowhere: the next file
-    that is opened would get their number, and whatever a child prints."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # numbers 0, 1, 2: lowest first
-        if getattr(sys, name) is None:
-            stream = os.fdopen(os.open(os.devnull, os.O_RDWR), mode)
-            os.set_inheritable(stream.fileno(), True)
-            setattr(sys, name, stream)
-
-
-def say(text: str) -> None:
-    """A line on stdout, with everything that a terminal might act upon spelled out."""
-    from ddqjobs.base.text import clean
-
-    put(clean(text))
-
-
-def put(text: str) -> None:
-    """Text on stdout as it is: what was made harmless already, or must reach a file unchanged."""
-    # Some locales cannot say everything that a name may hold; a path's undecodable bytes no locale can.
-    encoding = sys.stdout.encoding or "utf-8"
-    try:
-        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OutputError(error.errno, error.strerror) from error
-
-
-def say_json(kind: str, **content: object) -> None:
-    """One versioned JSON document on stdout."""
-    import msgspec
-
-    document = {"version": JSON_VERSION, "kind": kind, **content}
-    put(msgspec.json.format(msgspec.json.encode(document), indent=1).decode())
-
-
-def settle(warnings: Sequence[str]) -> None:
-    """The last thing that a command does: says on stderr what could not be asked, and then exits with 3."""
-    for warning in dict.fromkeys(warnings):
-        warn(warning)
-    if warnings:
-        raise typer.Exit(3)
-
-
-def table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], *, align: str = "", status: int | None = None
-) -> str:
-    """A table as wide as the terminal (unlimited when piped); ``status`` is the column that gets colours."""
-    import shutil
-
-    from ddqjobs.base.text import format_table
-
-    terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if terminal else None
-
-    def paint(row: int, column: int, text: str) -> str:
-        if row < 0:
-            return style(text, bold=True)
-        return style(text, fg=COLOURS.get(text.strip()) if column == status else None)
-
-    return format_table(header, rows, align=align, width=width, paint=paint if terminal else None)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddqjobs.base.units import counted
-from ddqjobs.cli.common import JSON, Selection, filtered, put, say, say_json, settle, table
+from ddqjobs.cli.output import put, say, say_json, settle, table
+from ddqjobs.cli.selection import JSON, Selection, filtered
 
 if TYPE_CHECKING:
     from ddqjobs.spec.model import PlannedRun

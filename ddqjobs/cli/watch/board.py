@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ddqjobs.base.text import clean, fit, format_table
-from ddqjobs.cli.common import COLOURS, style
+from ddqjobs.cli.describe import progress_text
+from ddqjobs.cli.output import COLOURS, style
 
 if TYPE_CHECKING:
     from ddqjobs.project import RunState
@@ -155,7 +156,6 @@ def _table(states: Sequence[RunState], size: Size, blocks: bool) -> list[str]:
 def _what(s: RunState, wide: bool, blocks: bool) -> str:
     """A bar and figures of what runs, the reason of what does not."""
     from ddqjobs.base.units import clock
-    from ddqjobs.cli.looking import progress_text
 
     p, part = s.progress, fraction(s.progress)
     if part is None:

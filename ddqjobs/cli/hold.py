@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ddqjobs.cli.common import JSON, Selection, filtered, put, say, say_json, settle, table
+from ddqjobs.cli.output import put, say, say_json, settle, table
+from ddqjobs.cli.selection import JSON, Selection, filtered
 
 if TYPE_CHECKING:
     from ddqjobs.spec.model import Plan, PlannedRun

@@ -1,0 +1,31 @@
+"""``ddqjobs advance``."""
+
+from __future__ import annotations
+
+import typer
+
+from ddqjobs.base.units import counted
+from ddqjobs.cli.output import say, say_json, settle
+from ddqjobs.cli.selection import JSON, Selection, filtered
+
+
+@filtered
+def advance(selection: Selection, as_json: JSON = False) -> None:
+    """Collect what has ended, submit again what may be retried, submit what became eligible: for cron.
+
+    Only what was submitted before is touched, as far as filters leave it. Example, every ten minutes:
+    */10 * * * * ddqjobs advance ddq -C ~/reproduction
+    """
+    outcome = selection.project.advance(selection.experiment, selection.filters, site=selection.site)
+    if as_json:
+        say_json("advance", submitted=outcome.submitted, left=outcome.left, unconfirmed=outcome.unconfirmed)
+    else:
+        say(
+            f"submitted {counted(len(outcome.submitted), 'run')}"
+            if outcome.submitted
+            else "nothing to submit"
+        )
+    asked = selection.project.workspace(selection.experiment, selection.site)
+    settle([*asked.warnings, *(f"{run}: not confirmed: {why}" for run, why in outcome.unconfirmed.items())])
+    if outcome.refused:
+        raise typer.Exit(1)

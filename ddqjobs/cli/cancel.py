@@ -1,0 +1,44 @@
+"""``ddqjobs cancel``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ddqjobs.base.units import counted
+from ddqjobs.cli.output import say, say_json
+from ddqjobs.cli.selection import JSON, Selection, filtered
+
+
+@filtered
+def cancel(
+    selection: Selection,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """Cancel active runs, also such as the experiment no longer has. They are marked failed (cancelled) and
+    come back with `ddqjobs retry`.
+
+    Examples: ddqjobs cancel mini --phase 3; ddqjobs cancel ddq --model 'ddq-detr-*' --yes
+    """
+    from ddqjobs.base.errors import InputError
+    from ddqjobs.planning.filters import select
+
+    project = selection.project
+    plan = project.plan(selection.experiment, site=selection.site)
+    plan = project.with_strays(plan, site=selection.site)
+    runs = [p for p in select(plan, selection.filters) if p.status.value == "active"]
+    if runs and not yes:
+        if as_json or not sys.stdin.isatty():
+            raise InputError(f"this would cancel {counted(len(runs), 'run')}; say --yes")
+        for p in runs[:20]:
+            say(f"  {p.run.name}: {p.reason}")
+        if not typer.confirm(f"cancel {counted(len(runs), 'run')}?"):
+            raise typer.Exit(0)
+    names = project.cancel(plan, runs, site=selection.site)
+    if as_json:
+        say_json("cancel", cancelled=names)
+    else:
+        say(f"asked for the end of {counted(len(names), 'run')}" if names else "none of these runs is active")

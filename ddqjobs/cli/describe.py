@@ -1,0 +1,81 @@
+"""Runs in words, and as rows of JSON documents, as several commands show them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ddqjobs.base.units import counted
+
+if TYPE_CHECKING:
+    from ddqjobs.spec.model import Plan, PlannedRun, Progress
+
+
+def facts(p: PlannedRun) -> dict[str, object]:
+    """Return a run as `plan --json` and `status --json` show it."""
+    run = p.run
+    return {
+        "run": run.name,
+        "phase": run.phase,
+        "task": run.task,
+        "kind": run.kind.value,
+        "model": run.model,
+        "implementation": run.implementation,
+        "variant": run.variant,
+        "seed": run.seed,
+        "deterministic": run.deterministic,
+        "optional": run.optional,
+        "status": p.status.value,
+        "reason": p.reason,
+        "failure": p.failure.value if p.failure else None,
+        "stale": p.stale or None,
+        "job": p.job or None,
+        "state": p.state.value if p.state else None,
+        "node": p.node or None,
+        "attempts": p.attempts,
+        "notes": list(p.notes),
+        "needs": list(run.upstream),
+        "digest": run.digest,
+    }
+
+
+def summary(made: Plan, runs: Sequence[PlannedRun]) -> str:
+    """``mini on local: 14 runs: 12 done, 2 active``."""
+    counts: dict[str, int] = {}
+    for p in runs:
+        counts[p.status.value] = counts.get(p.status.value, 0) + 1
+    stale = sum(bool(p.stale) for p in runs)
+    parts = [
+        f"{n} {word}"
+        for word in ("done", "active", "eligible", "waiting", "failed")
+        if (n := counts.get(word))
+    ]
+    if stale:
+        parts.append(f"{stale} stale (`ddqjobs submit --stale` runs them again)")
+    return f"{made.experiment} on {made.site}: {counted(len(runs), 'run')}: {', '.join(parts)}"
+
+
+def progress_text(p: Progress | None) -> str:
+    """``epoch 3/12, 40/100, eta 1h02m, loss 12.3, AP 31.4``, as far as the log tells; of a training by
+    iterations ``iteration 40/90000, ...``."""
+    if p is None:
+        return ""
+    from ddqjobs.base.units import clock
+
+    parts = []
+    if p.epoch is not None:
+        parts.append(f"epoch {p.epoch}" + (f"/{p.epochs}" if p.epochs else ""))
+    if p.iteration is not None:
+        within = f"{p.iteration}" + (f"/{p.iterations}" if p.iterations else "")
+        parts.append(within if p.epoch is not None else f"iteration {within}")
+    if p.eta_s is not None:
+        parts.append(f"eta {clock(p.eta_s)}")
+    if p.loss is not None:
+        parts.append(f"loss {p.loss:.4g}")
+    if p.ap is not None:
+        parts.append(f"AP {p.ap:.1f}")
+    if p.gpu_busy is not None:
+        parts.append(f"GPU {p.gpu_busy:.0%} busy")
+    if p.gpu_hours is not None and p.gpu_hours_to_come is not None:
+        parts.append(f"{p.gpu_hours:.3g} GPU h, {p.gpu_hours_to_come:.3g} to come")
+    return ", ".join(parts)

@@ -1,0 +1,67 @@
+"""How a command ends: errors become one clear message and an exit code."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from ddqjobs.cli.output import OutputError, fail, silence
+
+RUNS_GO_ON = "what was submitted so far is recorded, and runs go on: see `ddqjobs status`"
+SAME_AGAIN = "what is whole by now stays, and the same command goes on from there"
+
+
+def reporting(function: Callable[..., None], *, interrupted: str = RUNS_GO_ON) -> Callable[..., None]:
+    """Turns our errors into one clear message and their exit code; Ctrl-C into 130, saying what it means."""
+
+    @functools.wraps(function)
+    def command(*args: Any, **arguments: Any) -> None:
+        from ddqjobs.base.errors import DdqjobsError
+
+        try:
+            function(*args, **arguments)
+        except DdqjobsError as error:
+            fail(str(error))
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            fail(f"interrupted; {interrupted}")
+            raise typer.Exit(130) from None
+        except typer.Abort:  # at a question
+            fail("interrupted; nothing was done")
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            silence()  # whoever read us has gone; there is nobody left to tell
+            raise typer.Exit(141) from None
+        except OSError as error:
+            refused(error)
+            raise typer.Exit(2) from None
+
+    return command
+
+
+def refused(error: OSError) -> None:
+    """Says what the operating system refused where nothing closer to it did."""
+    why = error.strerror or str(error)
+    if isinstance(error, OutputError):
+        fail(f"the output cannot be written: {why}")
+        silence()
+    elif error.filename:
+        fail(f"{os.fsdecode(error.filename)}: {why}")
+    elif not _here():
+        fail("the folder that this shell is in was removed: change to another, then run the command again")
+    else:
+        fail(why)
+
+
+def _here() -> bool:
+    """Whether the working folder is still there."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True

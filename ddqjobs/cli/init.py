@@ -1,0 +1,31 @@
+"""``ddqjobs init``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddqjobs.cli.exits import reporting
+from ddqjobs.cli.output import say
+
+
+@reporting
+def init(name: Annotated[str, typer.Argument(metavar="DIR", help="Folder of the new project.")]) -> None:
+    """Make a project folder with an experiment of your own to start from.
+
+    Example: ddqjobs init ~/my-reproduction
+    """
+    from ddqjobs import project
+    from ddqjobs.base.errors import InputError
+
+    if not name:  # an empty variable; as a path it would be the folder that the shell is in
+        raise InputError("the folder's name is empty; name one, or `.` for the one that you are in")
+    folder = Path(name)
+    made = project.init(folder.expanduser())
+    for path in made:
+        say(f"made {path}")
+    what = "next" if made else "a project is there already"
+    say(f"{what}: cd {shlex.quote(str(folder))} && ddqjobs plan")

@@ -1,0 +1,46 @@
+"""``ddqjobs plan``."""
+
+from __future__ import annotations
+
+from ddqjobs.base.units import counted
+from ddqjobs.cli.describe import facts, summary
+from ddqjobs.cli.output import put, say, say_json, settle, table
+from ddqjobs.cli.selection import JSON, Selection, filtered
+
+
+@filtered
+def plan(selection: Selection, as_json: JSON = False) -> None:
+    """Every run with its status and the reason, and what the rest will cost.
+
+    Examples: ddqjobs plan mini; ddqjobs plan ddq --phase 3; ddqjobs plan ddq --state failed --json
+    """
+    from ddqjobs.planning.estimate import estimates
+    from ddqjobs.planning.filters import select
+
+    project = selection.project
+    made = project.plan(selection.experiment, site=selection.site)
+    runs = select(made, selection.filters)
+    workspace = project.workspace(selection.experiment, selection.site)
+    costs = estimates((p.run for p in made.runs), workspace.history())
+    if as_json:
+        say_json(
+            "plan",
+            experiment=made.experiment,
+            site=made.site,
+            runs=[{**facts(p), "gpu_hours": costs[p.run.name].gpu_hours} for p in runs],
+            warnings=workspace.warnings,
+        )
+        settle(workspace.warnings)
+        return
+    rows = [(p.run.name, p.run.phase, p.status.value, p.stale or p.reason) for p in runs]
+    put(table(("RUN", "PHASE", "STATUS", "REASON"), rows, status=2))
+    say(summary(made, runs))
+    todo = [
+        costs[p.run.name] for p in runs if p.status.value not in ("done", "active") and not p.run.optional
+    ]
+    known = [e.gpu_hours for e in todo if e.gpu_hours is not None]
+    unknown = len(todo) - len(known)
+    if any(p.run.resources.gpus for p in runs):
+        words = f", and {counted(unknown, 'run')} of unknown duration" if unknown else ""
+        say(f"still to do: {sum(known):.4g} GPU hours{words}")
+    settle(workspace.warnings)

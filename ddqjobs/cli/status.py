@@ -1,0 +1,111 @@
+"""``ddqjobs status``."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ddqjobs.cli.describe import facts, progress_text, summary
+from ddqjobs.cli.output import put, say, say_json, settle, table
+from ddqjobs.cli.selection import JSON, Selection, a_number, filtered
+
+if TYPE_CHECKING:
+    from ddqjobs.project import RunState
+    from ddqjobs.spec.model import Plan
+
+
+@filtered
+def status(
+    selection: Selection,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", "-w", help="Refresh until all is over; q leaves, arrows scroll, f filters."),
+    ] = False,
+    interval: Annotated[
+        float, typer.Option(help="Seconds between refreshes.", min=0.2, max=86400, callback=a_number)
+    ] = 2.0,
+    as_json: JSON = False,
+) -> None:
+    """State of each run: progress, job, node, attempt, reason.
+
+    Keys of --watch: q or Ctrl-C leave; arrows, PgUp, PgDn, Home, End scroll (also j, k, space, b, g, G);
+    f shows all, not done, active, failed; r asks now.
+    Examples: ddqjobs status; ddqjobs status mini --watch; ddqjobs status ddq --state active --json
+    """
+    from ddqjobs.base.errors import InputError
+
+    if watch and as_json:
+        raise InputError(
+            "--watch and --json exclude each other; call `ddqjobs status --json` as often as you need"
+        )
+    project = selection.project
+    if watch and sys.stdout.isatty():
+        _watch(selection, interval)
+        return
+    made, states = states_of(selection)
+    workspace = project.workspace(selection.experiment, selection.site)
+    if as_json:
+        runs = [{**facts(s.planned), "progress": s.progress} for s in states]
+        say_json("status", experiment=made.experiment, site=made.site, runs=runs, warnings=workspace.warnings)
+        settle(workspace.warnings)
+        return
+    put(_status_text(made, states))
+    for line in _missing(made, states):
+        say(line)
+    settle(workspace.warnings)
+
+
+def states_of(selection: Selection) -> tuple[Plan, list[RunState]]:
+    """Return the plan, and the state of each run that the filters leave."""
+    from ddqjobs.planning.filters import select
+
+    made = selection.project.plan(selection.experiment, site=selection.site)
+    runs = select(made, selection.filters)
+    return made, selection.project.status(made, runs, site=selection.site)
+
+
+def _status_text(made: Plan, states: Sequence[RunState]) -> str:
+    rows = []
+    for s in states:
+        p = s.planned
+        notes = "; ".join(filter(None, [p.stale or p.reason, *p.notes]))
+        state = p.state.value if p.state is not None and p.status.value == "active" else p.status.value
+        rows.append(
+            (p.run.name, state, progress_text(s.progress), p.job, p.node, str(p.attempts or ""), notes)
+        )
+    header = ("RUN", "STATE", "PROGRESS", "JOB", "NODE", "TRY", "REASON")
+    return table(header, rows, status=1) + "\n" + summary(made, [s.planned for s in states])
+
+
+def _missing(made: Plan, states: Sequence[RunState]) -> list[str]:
+    """What is missing, and the command that brings it; what merely goes on, and stale runs, which
+    the summary counts, are not worth a line here."""
+    from ddqjobs.report.checks import missing
+
+    runs = [s.planned for s in states if s.planned.status.value != "active"]
+    runs = [p for p in runs if p.gone or not p.stale]
+    says = {p.run.name: "product missing" if p.gone else p.status.value for p in runs}
+    return [f"{len(m.runs)} {m.what}: {m.command}" for m in missing(made.experiment, runs, says)]
+
+
+def _watch(selection: Selection, interval: float) -> None:
+    """Until nothing is active or the user leaves: the last table stays on the screen."""
+    from ddqjobs.cli.watch.watcher import Seen, watch
+
+    last: list[Seen] = []
+
+    def ask() -> Seen:
+        made, states = states_of(selection)
+        warnings = selection.project.workspace(selection.experiment, selection.site).warnings
+        last[:] = [Seen(made, states, "; ".join(warnings), time.time())]
+        return last[0]
+
+    with contextlib.suppress(KeyboardInterrupt):  # as good a way to leave as any
+        watch(ask, interval)
+    for seen in last:
+        put(_status_text(seen.made, seen.states))

@@ -1,0 +1,1 @@
+"""``ddqjobs status --watch`` on a terminal: one question per refresh, keys at any time, no flicker."""
