@@ -1,10 +1,12 @@
-# make demo: everything set up, then the main job on this machine. make test: everything set up, all tests.
+# make demo: everything set up, then the main job on this machine. make fast: the tests of the inner loop.
+# make test: everything set up, all tests but those of make test-long. CONTRIBUTING.md says what is in which.
 # Needs Python 3.10 or later, a package registry, and for the demo Python 3.11 (uv finds or brings it).
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST :=  # more options for pytest: make fast PYTEST=--random-order
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint check pictures bench environments slurmlab slurmlab-down clean
+.PHONY: help demo fast test test-long lint check pictures bench environments slurmlab slurmlab-down clean
 
 help:  ## these targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -20,8 +22,14 @@ demo: environments  ## the main job: four phases of the miniature, really traine
 	$(BIN)/ddqjobs report mini --recompute
 	$(BIN)/ddqjobs report mini --format html --out results/mini/report/mini.html
 
-test: environments  ## all tests, with real trainings
-	$(BIN)/pytest -n 2 --no-loadscope-reorder
+fast: $(VENV)/.installed  ## the tests of the inner loop: no training, no cluster, no environment
+	$(BIN)/pytest tests/unit -m 'not slow and not long' -n 2 --dist worksteal -q $(PYTEST)
+
+test: environments  ## all that guards a promise, with real trainings, a real Slurm and real kills
+	$(BIN)/pytest -m 'not long' -n 2 --dist loadscope --no-loadscope-reorder --durations=25 $(PYTEST)
+
+test-long: environments  ## storms, corpora, all models; by hand
+	$(BIN)/pytest -m long -n 2 --dist loadscope --no-loadscope-reorder --durations=0 $(PYTEST)
 
 lint: $(VENV)/.installed  ## ruff and mypy
 	$(BIN)/ruff check .

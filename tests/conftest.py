@@ -1,7 +1,13 @@
-"""Fixtures of several test files."""
+"""Fixtures of several test files, and the tier of each test.
+
+A test's folder decides its tier. ``make fast`` runs ``tests/unit``, ``make test`` all folders. Two marks
+move single tests: ``slow`` from fast to test, for more than about 2 s of processor time; ``long`` to
+``make test-long``, for storms, corpora and all models, where one representative stays in ``make test``.
+"""
 
 import os
 import signal
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -19,28 +25,42 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in ("COLUMNS", "LINES"):
     os.environ.pop(name, None)
 
+# Fixtures that need more than this machine's Python and shell, and the folders where their tests belong.
+_FOLDERS = {"cluster": ("slurm",), "donau": ("donau", "training")}
 
-# With pytest-xdist one worker runs the cluster's tests from beginning to end, which mostly wait for its
-# timers, another the trainings, which mostly compute; the other files keep both busy to the end.
+
+def _folder(nodeid: str) -> str:
+    """Return the folder below tests/ of a test."""
+    return nodeid.split("/")[1]
+
+
 def _group(nodeid: str) -> str:
-    """Tests of one group run in one worker; the controller knows nothing of a test but its name."""
-    file = nodeid.partition("::")[0]
-    return "slurm" if "slurm" in nodeid else "training" if "/training/" in file else file
+    """Return the group of a test: tests of one group run in one worker of pytest-xdist.
+
+    One worker runs the cluster's tests from beginning to end, which mostly wait for its timers, another the
+    trainings, which mostly compute; the other files keep all workers busy to the end. The controller knows
+    nothing of a test but its name.
+    """
+    folder = _folder(nodeid)
+    return folder if folder in ("slurm", "training") else nodeid.partition("::")[0]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begins with the groups that take longest."""
+    """Check that each test is in its folder, and begin with the groups that take longest."""
     for item in items:
-        wanted = "slurm" if "cluster" in getattr(item, "fixturenames", ()) else "training"
-        if wanted == "slurm" or item.get_closest_marker("training"):
-            assert _group(item.nodeid) in ("slurm", wanted), f"{item.nodeid} is of group {wanted}"
+        folder = _folder(item.nodeid)
+        for fixture in getattr(item, "fixturenames", ()):
+            wanted = _FOLDERS.get(fixture, (folder,))
+            assert folder in wanted, f"{item.nodeid} needs {fixture}: it belongs in tests/{wanted[0]}"
     first = {"slurm": 0, "training": 1}
     items.sort(key=lambda item: first.get(_group(item.nodeid), 2))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """One worker per group. (``--dist loadgroup`` knows no groups with pytest 9.2.)"""
+    """Give each worker whole groups with ``--dist loadscope``. (``loadgroup`` knows none with pytest 9.2.)"""
+    if config.getoption("dist") != "loadscope":
+        return None
     from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
     class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
@@ -48,3 +68,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return _group(nodeid)
 
     return ByGroup(config, log)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print one line for each reason for which tests did not run."""
+    reasons: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("skipped", ()):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reason = reason.removeprefix("Skipped: ")
+        if reason.startswith("could not import"):
+            reason += " (make test runs what needs it in the built environments)"
+        reasons[reason] += 1
+    for reason, count in sorted(reasons.items()):
+        terminalreporter.write_line(f"NOT RUN ({count}): {reason}", yellow=True, bold=True)

@@ -59,7 +59,6 @@ def once_each(project: TrivialProject) -> None:
 # -- random moments --------------------------------------------------------------------------------------
 
 
-@pytest.mark.chaos
 def test_runs_are_executed_once_though_submitters_and_supervisors_are_killed(
     trivial: TrivialProject, chance: random.Random
 ) -> None:
@@ -125,7 +124,6 @@ def kill_supervisor(project: TrivialProject, chance: random.Random) -> bool:
     return True
 
 
-@pytest.mark.chaos
 def test_four_submitters_at_once_submit_each_run_once(trivial: TrivialProject, chance: random.Random) -> None:
     rounds, each = 6, 1
     trivial.pairs(rounds * each)
@@ -146,7 +144,6 @@ def test_four_submitters_at_once_submit_each_run_once(trivial: TrivialProject, c
     once_each(trivial)
 
 
-@pytest.mark.chaos
 def test_two_terminals_that_submit_and_wait_both_see_everything_done_once(tmp_path: Path) -> None:
     for number in range(3):
         project = TrivialProject(tmp_path / str(number))

@@ -311,7 +311,6 @@ def test_exit_75_asks_for_another_start(place: Place) -> None:
     assert place.log("again").split() == ["0", "1", "2"]
 
 
-@pytest.mark.chaos
 def test_not_for_ever(place: Place) -> None:
     job = place.submit("again", "echo $DDQJOBS_RESTART; exit 75")
     assert place.details(job) == ["exit 75: restarted 20 times already"]

@@ -89,7 +89,6 @@ def test_anything_else_is_refused_with_its_line(trivial: TrivialProject, value: 
     assert problem.line
 
 
-@pytest.mark.slurm
 def test_on_slurm_on_each_node(lab: Lab, on_slurm: SlurmProject) -> None:
     on_slurm.site(umask="0007")
     on_slurm.tasks({"first": task(resources={"nodes": 2})}, work=WORK)

@@ -227,7 +227,6 @@ def test_nodes_that_are_avoided_come_on_top_of_those_that_a_run_excludes(
     assert "--exclude" not in told(Slurm(nodelist="n1"))
 
 
-@pytest.mark.slurm
 def test_slurm_gives_each_run_what_it_asks_for(lab: Lab, on_slurm: SlurmProject) -> None:
     node = lab.node(2)
     variants = {

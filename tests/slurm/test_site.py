@@ -29,8 +29,6 @@ from tests.support.paths import ROOT
 from tests.support.slurm import Lab, SlurmProject
 from tests.support.trivial import EXPERIMENT, WORK, end_of, fork, task, until
 
-pytestmark = pytest.mark.slurm
-
 # A line in the trace, then waits until the test lets it go; stops without a word when it is asked to.
 WAIT = (
     'echo "$DDQJOBS_RUN" >> "$TRACE"; '
@@ -587,7 +585,6 @@ def a_project(root: Path, name: str, experiment: str) -> Project:
     return open_project(root)
 
 
-@pytest.mark.training
 def test_real_trainings_on_slurm_equal_those_on_the_local_site(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -751,7 +748,6 @@ tasks:
 """
 
 
-@pytest.mark.training
 def test_a_training_whose_loss_is_no_number_ends_as_diverged_and_is_not_retried(
     lab: Lab, tmp_path: Path
 ) -> None:
@@ -763,7 +759,6 @@ def test_a_training_whose_loss_is_no_number_ends_as_diverged_and_is_not_retried(
     assert run.reason == "diverged: exit 1: ValueError: matrix contains invalid numeric entries"
 
 
-@pytest.mark.training
 def test_two_nodes_with_two_processes_train_as_one_node_with_four(lab: Lab, tmp_path: Path) -> None:
     project = a_project(tmp_path / "project", "processes", PROCESSES)
     named = Filters(tasks=("together", "apart"))

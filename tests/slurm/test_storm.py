@@ -17,7 +17,6 @@ from tests.support.paths import ROOT
 from tests.support.slurm import Lab
 from tests.support.trivial import until
 
-pytestmark = [pytest.mark.slurm, pytest.mark.training, pytest.mark.chaos]
 SAVE_EVERY = 5  # iterations, as the experiment says below
 ITERATIONS = 640  # 32 images, 2 at a time, 40 epochs: enough to be under way until the last stroke
 STORM = """

@@ -145,7 +145,6 @@ def test_it_asks_for_one_gpu_s_share() -> None:
     assert canary._on_one_gpu(Resources(gpus=0, cpus=3)) == Resources(gpus=0, cpus=3, time_s=1800)
 
 
-@pytest.mark.training
 def test_twenty_iterations_of_a_real_training(tmp_path: Path) -> None:
     place = tmp_path / "project"
     site = {"name": "local", "scheduler": "local", "grace": "2s", "environments": str(ROOT / ".environments")}

@@ -26,7 +26,6 @@ BASE = os.environ.get("DDQJOBS_TRAIN") or "nano"
 LIMIT_S = 1200.0 if BASE == "nano" else 4800.0
 EPOCH = 1 if BASE == "nano" else 5  # after which the training is disturbed
 TRAIN = "p3-train.ddq-detr-r18"
-pytestmark = pytest.mark.training
 
 
 def figures(root: Path, site: str) -> dict[str, float]:

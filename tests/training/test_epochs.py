@@ -77,7 +77,6 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     return job
 
 
-@pytest.mark.training
 def test_stopped_and_resumed_training_is_the_uninterrupted_one(job: Job) -> None:
     full = job.root / "full"
     train = ["ddqjobs.detect.train", CONFIG, "--work-dir"]
@@ -100,7 +99,6 @@ def test_stopped_and_resumed_training_is_the_uninterrupted_one(job: Job) -> None
         assert "align: bit-equal" in text
 
 
-@pytest.mark.training
 def test_attempt_that_was_given_up_writes_no_checkpoint(job: Job) -> None:
     third = job.work_dir(3)
     job.work_dir(4)
@@ -112,7 +110,6 @@ def test_attempt_that_was_given_up_writes_no_checkpoint(job: Job) -> None:
     assert {path.name for path in third.glob("*.pth")} <= taken_over
 
 
-@pytest.mark.training
 def test_checkpoint_that_lacks_weights_is_not_tested(job: Job) -> None:
     import torch
 
@@ -130,7 +127,6 @@ default_hooks = dict(checkpoint=dict(by_epoch=False))
 """
 
 
-@pytest.mark.training
 def test_a_training_by_iterations_is_stopped_goes_on_and_leaves_its_product(job: Job, tmp_path: Path) -> None:
     run = Job(tmp_path)
     (tmp_path / "data").symlink_to(job.root / "data")
@@ -176,7 +172,6 @@ def test_processes_leave_their_group_before_they_end(tmp_path: Path, monkeypatch
     assert (code, text.count("in a group: False")) == (0, 2), text
 
 
-@pytest.mark.training
 def test_processes_of_a_launcher_save_when_everyone_is_told_to_terminate(
     tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:

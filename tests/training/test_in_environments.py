@@ -85,7 +85,6 @@ def run_inside(name: str, files: tuple[str, ...], folders: list[Path]) -> None:
     assert " skipped" not in done.stdout
 
 
-@pytest.mark.training
 @pytest.mark.timeout(2 * _LIMIT_S)
 @pytest.mark.parametrize(
     ("name", "files"),
@@ -103,7 +102,6 @@ def test_the_task_code_works_in_the_environment(name: str, files: tuple[str, ...
     run_inside(name, files, [tools])
 
 
-@pytest.mark.training
 @pytest.mark.timeout(2 * _LIMIT_S)
 @pytest.mark.parametrize(
     "file",

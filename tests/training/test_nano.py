@@ -21,7 +21,6 @@ from tests.support.trivial import until
 
 TRAIN = "p3-train.ddq-detr-r18"
 TWIN = "p4-train.ddq-detr-r18"
-pytestmark = pytest.mark.training
 
 
 # Every Python of a job begins with this: it notes the task code that is imported, by run and program.

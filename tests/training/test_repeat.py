@@ -73,7 +73,6 @@ def repeat(
     return done.returncode, done.stdout
 
 
-@pytest.mark.training
 def test_first_iterations_twice(data: Path, tmp_path: Path) -> None:
     code, text = repeat(data, tmp_path, CONFIG, "--iterations", "3", *SEEDED)
     assert code == 0, text
@@ -83,7 +82,6 @@ def test_first_iterations_twice(data: Path, tmp_path: Path) -> None:
     assert "grad_norm" in found["terms"]
 
 
-@pytest.mark.training
 def test_two_processes_repeat_too(data: Path, tmp_path: Path) -> None:
     start = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
     code, text = repeat(data, tmp_path, CONFIG, "--iterations", "2", *SEEDED, start=start)
@@ -91,7 +89,6 @@ def test_two_processes_repeat_too(data: Path, tmp_path: Path) -> None:
     assert text.count("align: bit-equal over 2 iterations") == 1
 
 
-@pytest.mark.training
 def test_a_training_that_does_not_repeat(data: Path, tmp_path: Path) -> None:
     (tmp_path / "restless.py").write_text(HOOK)
     config = tmp_path / "config.py"
@@ -103,7 +100,6 @@ def test_a_training_that_does_not_repeat(data: Path, tmp_path: Path) -> None:
     assert (found["bit_equal"], found["metrics"]["first_difference"]) == (False, 2)
 
 
-@pytest.mark.training
 def test_what_cannot_be_repeated(data: Path, tmp_path: Path) -> None:
     code, text = repeat(data, tmp_path, CONFIG, "--iterations", "3")
     assert (code, "only with a seed" in text) == (2, True)

@@ -29,7 +29,6 @@ from ddqjobs.detect.hooks import resume
 from ddqjobs.detect.job import checkpoints, progress
 
 Undisturbed = Callable[..., Outcome]
-pytestmark = pytest.mark.training
 
 
 @pytest.fixture(scope="module")

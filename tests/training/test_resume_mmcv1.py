@@ -23,7 +23,6 @@ from tests.support.paths import ROOT
 PROGRAM = ROOT / "tests" / "support" / "mmcv1_training.py"
 PER_EPOCH, ITERATIONS = 6, 12
 _LIMIT_S = 600.0
-pytestmark = pytest.mark.training
 
 
 @pytest.fixture(scope="module")

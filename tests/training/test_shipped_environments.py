@@ -12,7 +12,6 @@ from ddqjobs.environments.environment import load
 from ddqjobs.spec.shipped import Files
 
 
-@pytest.mark.training
 @pytest.mark.parametrize("name", ["mini-legacy", "mini-new"])
 def test_shipped_environments_build(name: str, tmp_path: Path) -> None:
     environment = load(name, Files(tmp_path))

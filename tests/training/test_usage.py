@@ -44,7 +44,6 @@ def run(folder: Path, *words: object) -> None:
     subprocess.run(argv, env={**os.environ, "OMP_NUM_THREADS": "1", **variables}, check=True)
 
 
-@pytest.mark.training
 def test_lines_of_a_training_say_what_its_gpus_do(tmp_path: Path) -> None:
     (tmp_path / "counted.py").write_text(HOOK)
     config = tmp_path / "config.py"
@@ -66,7 +65,6 @@ def test_lines_of_a_training_say_what_its_gpus_do(tmp_path: Path) -> None:
     assert taken["gpu_hours"] == float(f"{hours[-1]:.4g}")
 
 
-@pytest.mark.training
 def test_without_a_gpu_nothing_is_claimed(tmp_path: Path) -> None:
     run(tmp_path, "ddqjobs.detect.prepare", "dataset", "--out", tmp_path / "data", *DATASET)
     run(tmp_path, "ddqjobs.detect.train", CONFIG, "--work-dir", tmp_path / "w")

@@ -47,7 +47,6 @@ tasks:
 """
 
 
-@pytest.mark.training
 def test_mmengine_finds_them_where_the_job_script_says(tmp_path: Path) -> None:
     place = environment.location(ROOT / ".environments", environment.load("mini-new", Files(ROOT)))
     python = place / "bin" / "python"

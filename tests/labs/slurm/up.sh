@@ -161,7 +161,7 @@ fi
 if ! alive mariadbd; then
   [ -d "$LAB/mysql/mysql" ] || mariadb-install-db --no-defaults --user=root --datadir="$LAB/mysql" \
     --skip-test-db --auth-root-authentication-method=normal --skip-name-resolve --innodb-log-file-size=16M \
-    > "$LAB/log/install-db.log" 2>&1
+    > "$LAB/log/install-db.log" 2>&1 || die "mariadb-install-db failed: $(tail -n 1 "$LAB/log/install-db.log")"
   setsid mariadbd --no-defaults --user=root --datadir="$LAB/mysql" --socket="$LAB/run/mysql.sock" \
     --pid-file="$LAB/run/mariadbd.pid" --bind-address=127.0.0.1 --port=$((PORT + 36)) --skip-name-resolve \
     --skip-log-bin --innodb-buffer-pool-size=256M --innodb-log-file-size=16M --innodb-lock-wait-timeout=900 \

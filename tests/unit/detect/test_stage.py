@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from ddqjobs.base.errors import InputError
-from tests.support.slurm import Lab, SlurmProject
-from tests.support.trivial import EXPERIMENT, TrivialProject, task, until
+from tests.support.staging import declare, where
+from tests.support.trivial import EXPERIMENT, TrivialProject, until
 
 FILES = 3000
 USING = (  # what a task's shell does: open, lock, then work
@@ -276,27 +276,6 @@ def test_links_in_a_circle_and_what_is_no_file_are_left_where_they_are(node: Nod
 
 # -- whole runs ------------------------------------------------------------------------------------------
 
-READ = (
-    'echo "$DDQJOBS_RUN" >> "$TRACE"; cp "$DDQJOBS_INPUT_B/file" "$DDQJOBS_WORK_DIR/out.txt"; '
-    'echo "$DDQJOBS_INPUT_B" > "$DDQJOBS_WORK_DIR/where$DDQJOBS_NODE_RANK"'
-)
-MAKE = 'mkdir "$DDQJOBS_WORK_DIR/data"; echo content > "$DDQJOBS_WORK_DIR/data/file"'
-
-
-def declare(project: TrivialProject, *, stage: list[str], **keys: object) -> None:
-    """``data`` makes a folder, and two runs read it."""
-    tasks = {
-        "data": task(products={"data": "data"}, command=["bash", "-c", MAKE]),
-        "read": task(seeds=[1, 2], inputs={"b": "data.data"}, stage=stage, **keys),
-    }
-    project.tasks(tasks, work=READ)
-
-
-def where(project: TrivialProject, run: str, rank: str = "") -> Path:
-    """Where a run read its input."""
-    text = (project.results / "runs" / run / "attempts" / "1" / "work_dir" / f"where{rank}").read_text()
-    return Path(text.rstrip("\n"))
-
 
 def test_runs_read_the_copy_where_the_site_has_a_place_for_it(
     trivial: TrivialProject, monkeypatch: pytest.MonkeyPatch
@@ -338,20 +317,3 @@ def test_what_cannot_be_staged_is_refused_with_its_line(trivial: TrivialProject)
     trivial.local_site(stage_to="scratch")
     with pytest.raises(InputError, match=r"site.yaml:\d+: 'scratch' is no folder of a node"):
         trivial.plan()
-
-
-@pytest.mark.slurm
-def test_each_slurm_node_has_its_own_copy(lab: Lab, on_slurm: SlurmProject, tmp_path: Path) -> None:
-    """Two arrays' elements of two nodes each, at the same time: one copy for each node."""
-    disk = tmp_path / "disks"
-    disk.mkdir()
-    on_slurm.site(stage_to=f"{disk}/$SLURMD_NODENAME")
-    nodes = {"nodelist": f"{lab.node(1)},{lab.node(2)}"}
-    declare(on_slurm, stage=["b"], resources={"nodes": 2}, slurm=nodes)
-    plan = on_slurm.submit_all()
-    assert {p.status.value for p in plan.values()} == {"done"}
-    places = {where(on_slurm, f"read.s{s}", rank) for s in (1, 2) for rank in ("0", "1")}
-    assert {p.relative_to(disk).parts[0] for p in places} == {lab.node(1), lab.node(2)}
-    assert len(places) == 2
-    logs = "".join(p.read_text() for p in on_slurm.results.glob("runs/read.*/attempts/1/stdout.log"))
-    assert logs.count("stage: copying ") == 2

@@ -1,4 +1,4 @@
-"""`doctor`: on this machine and on a real cluster, well and broken; and how answers become lines."""
+"""`doctor` on this machine, well and broken, and how answers become lines."""
 
 from __future__ import annotations
 
@@ -11,18 +11,8 @@ import pytest
 from ddqjobs.base.findings import Level
 from ddqjobs.doctor import examination
 from ddqjobs.doctor.examination import Answer
-from tests.support.cli import Place, Ran, opened
-from tests.support.slurm import Lab
-
-INPUTS = """
-name: tiny
-implementations: {}
-codes: {shell: {path: tree}}
-models: {}
-tasks:
-  one: {kind: smoke, once: true, code: shell, command: ["true"], inputs: {weights: "path:weights.pth"}}
-  many: {kind: smoke, once: true, code: shell, command: ["true"], optional: true, resources: {gpus: 8}}
-"""
+from tests.support.cli import Place, opened
+from tests.support.doctor import INPUTS, lines
 
 
 @pytest.fixture
@@ -31,14 +21,6 @@ def place(tmp_path: Path) -> Iterator[Place]:
         made.text("weights.pth", "x")
         made.text("tree/data/here", "x")
         yield made
-
-
-def lines(ran: Ran) -> dict[str, list[tuple[str, str]]]:
-    """What -> (level, what was found) of each line."""
-    out: dict[str, list[tuple[str, str]]] = {}
-    for line in ran.json["lines"]:
-        out.setdefault(line["what"], []).append((line["level"], line["found"]))
-    return out
 
 
 def test_on_this_machine_all_is_well(place: Place) -> None:
@@ -112,34 +94,6 @@ def test_donau_s_commands_are_missed_where_they_are_not(place: Place) -> None:
     assert words == "there is no djob here, so this is no login node of a Donau cluster"
     assert {"inputs and code", "disk space"} <= set(lines(ran))  # what can be looked at here is
     assert "compute node" not in lines(ran)
-
-
-def test_a_real_slurm_cluster_well_and_broken(place: Place, lab: Lab) -> None:
-    site = {"name": "slurm", "scheduler": "slurm", "slurm": {"partition": "gpu"}, "grace": "0s"}
-    place.write("templates/slurm/site.yaml", {**site, "limits": {"array_size": 100}})
-    well = place.invoke("doctor", "tiny", "--site", "slurm", "--gpus", "1", "--json")
-    assert well.code == 0, well.out
-    found = lines(well)
-    assert {level for seen in found.values() for level, _ in seen} == {"ok"}
-    assert found["jobs"] == [
-        ("ok", "one: 1 x 0 GPUs, 1 CPUs: would be taken"), ("ok", "many: 1 x 8 GPUs, 1 CPUs: would be taken"),
-    ]  # fmt: skip
-    assert {"scheduler", "limits", "accounting", "clock", "shared folder", "paths on a node"} <= set(found)
-    assert not list((place.root / "results").glob("*/submissions/*"))
-    place.write(
-        "templates/slurm/site.yaml",
-        {**site, "slurm": {"partition": "nope"}, "limits": {"array_size": 50_000}, "modules": ["x"]},
-    )
-    broken = place.invoke("doctor", "tiny", "one", "--site", "slurm", "--json")
-    assert broken.code == 1
-    assert "nope" in lines(broken)["jobs"][0][1]
-    assert lines(broken)["limits"] == [("error", "arrays of 50000, Slurm takes 20000")]
-    assert lines(broken)["compute node"][0][0] == "error"  # nor would the probe be taken
-    lab.kill("slurmctld")
-    down = place.invoke("doctor", "tiny", "one", "--site", "slurm")
-    assert down.code == 1
-    assert "error    scheduler: Slurm cannot be asked: " in down.out
-    assert "jobs:" not in down.out
 
 
 def answer(what: str, which: str, code: int = 0, words: str = "") -> Answer:

@@ -1,4 +1,4 @@
-"""A shell in a run's environment: here, and in a real allocation."""
+"""A shell in a run's environment, on this machine."""
 
 from __future__ import annotations
 
@@ -9,23 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import Place, Terminal, opened
-
-TREE = """
-name: tiny
-implementations: {}
-codes:
-  shell: {path: ., variables: {MINE: "a b'{run}", PYTHONPATH: "mine:{env.PYTHONPATH}"}}
-models: {}
-variants: {default: {seed: 7}}
-tasks:
-  data:
-    {kind: smoke, once: true, code: shell, products: {d: d},
-     command: [sh, -c, 'echo x > "$DDQJOBS_WORK_DIR/d"']}
-  train:
-    {kind: smoke, once: true, code: shell, seeds: [7], inputs: {data: data.d}, products: {o: o},
-     command: [sh, -c, 'cp "$1" "$DDQJOBS_WORK_DIR/o"; echo seed "$DDQJOBS_SEED"', sh, "{input.data}"]}
-"""
-RUN = "train.s7"
+from tests.support.shell import RUN, TREE
 
 
 @pytest.fixture
@@ -108,22 +92,3 @@ def test_dry_run_shows_the_allocation_and_the_script(place: Place) -> None:
         "--cpus-per-task=12", "--gres=gpu:2", "--time=0-01:30:00", "--pty", "bash",
     ]  # fmt: skip
     assert "module load cuda/11 || exit 69" in ran.json["script"]
-
-
-@pytest.mark.usefixtures("lab")
-def test_it_is_inside_an_allocation_on_slurm(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    site = {"name": "slurm", "scheduler": "slurm", "slurm": {"partition": "gpu"}, "grace": "0s"}
-    place.write("templates/slurm/site.yaml", site)
-    monkeypatch.setenv("SLURM_JOB_ID", "1")  # we may be in a job: the shell is none of its steps
-    typed = 'echo "$SLURM_JOB_ID $CUDA_VISIBLE_DEVICES $MINE"; hostname'
-    ran = place.call("shell", RUN, "--site", "slurm", "--gpus", "2", "-c", typed)
-    assert ran.code == 0, ran
-    first, node = ran.out.splitlines()
-    assert re.fullmatch(rf"\d+ 0,1 a b'{RUN}", first)
-    assert node.startswith("lab")
-    terminal = Terminal(place, "shell", RUN, "--site", "slurm", columns=400)
-    shown = terminal.read_until(f"({RUN})")
-    assert "in an allocation of its own: srun --nodes=1" in shown
-    terminal.type("hostname; tty; exit 4\r")
-    assert terminal.read_until("/dev/pts/")
-    assert terminal.close()[0] == 4
