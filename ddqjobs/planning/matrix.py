@@ -15,8 +15,16 @@ import msgspec
 
 from ddqjobs.base.errors import InputError
 from ddqjobs.base.units import megabytes, seconds
-from ddqjobs.spec.check.experiment import models_of
-from ddqjobs.spec.experiment import Code, Experiment, ModelCode, Scalar, Task, Variant, split_input
+from ddqjobs.spec.experiment import (
+    Code,
+    Experiment,
+    ModelCode,
+    Scalar,
+    Task,
+    Variant,
+    models_of,
+    split_input,
+)
 from ddqjobs.spec.model import Input, Resources, Run
 from ddqjobs.spec.slurm_options import merged
 

@@ -291,3 +291,13 @@ def variable(role: str) -> str:
 def placeholders(words: list[str]) -> list[str]:
     """All names in braces, in order, of a command's words."""
     return [name for word in words for name in re.findall(r"\{([^{}]*)\}", word)]
+
+
+def models_of(e: Experiment, task: Task) -> list[tuple[str, ModelCode]]:
+    """Return (name, entry) of the models that a task makes runs for, in the file's order."""
+    names = task.models or list(e.models)
+    return [
+        (name, e.models[name].implementations[task.implementation])
+        for name in e.models
+        if name in names and task.implementation in e.models[name].implementations
+    ]

@@ -25,7 +25,9 @@ OURS = {name: path for name, path in MODULES.items() if name not in DETECT}
 PURE = {
     "ddqjobs.spec.model", "ddqjobs.spec.slurm_options",
     "ddqjobs.base.units", "ddqjobs.spec.experiment", "ddqjobs.spec.site",
-    "ddqjobs.spec.environment", "ddqjobs.spec.check.experiment", "ddqjobs.planning.matrix",
+    "ddqjobs.spec.environment", "ddqjobs.spec.check.experiment", "ddqjobs.spec.check.tasks",
+    "ddqjobs.spec.check.commands", "ddqjobs.spec.check.datasets", "ddqjobs.spec.check.reference",
+    "ddqjobs.planning.matrix",
     "ddqjobs.store.history", "ddqjobs.planning.plan", "ddqjobs.planning.filters",
     "ddqjobs.planning.estimate", "ddqjobs.planning.failures",
     "ddqjobs.report.verdict", "ddqjobs.store.retention", "ddqjobs.doctor.examination",

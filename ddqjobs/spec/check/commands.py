@@ -1,0 +1,54 @@
+"""Commands, variables and products: which placeholders and paths can stand in them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+from ddqjobs.base.errors import nearest
+from ddqjobs.spec.check.reference import Found, Path
+from ddqjobs.spec.experiment import PLACEHOLDERS, Task, placeholders
+
+_VALID = ", ".join(PLACEHOLDERS)
+
+
+def command(at: Path, words: list[str], task: Task | None) -> Found:
+    """Yield the problems of a command; ``task`` None: a code's, whose tasks may have any inputs."""
+    if not words:
+        yield at, "a command needs at least one word"
+    for name in placeholders(words):
+        kind, _, rest = name.partition(".")
+        if kind == "input" and rest:
+            if task is not None and rest not in task.inputs:
+                listed = ", ".join(task.inputs) or "none"
+                yield at, f"unknown input '{rest}' in {{{name}}}; this task's inputs: {listed}"
+        elif kind == "env" and rest:
+            if not rest.isidentifier() or not rest.isascii():
+                yield at, f"'{rest}' in {{{name}}} is no name of an environment variable"
+        elif name not in PLACEHOLDERS or "." in name:
+            yield (
+                at,
+                f"unknown placeholder {{{name}}}{nearest(name, PLACEHOLDERS)}; valid: {_VALID}",
+            )
+    for word in words:
+        if "{options}" in word and word != "{options}":
+            yield at, "{options} stands for any number of words and must be a word of its own"
+
+
+def value_of_variable(at: Path, value: str, task: Task | None) -> Found:
+    """Yield the problems of a variable's value."""
+    if "{options}" in value:
+        yield at, "{options} stands for any number of words; a variable has one"
+    else:
+        yield from command(at, [value], task)
+
+
+def products(at: Path, products: Mapping[str, str]) -> Found:
+    """Yield the globs that lead out of the work_dir: the job would refuse them too
+    (ddqjobs.detect.product), after all its work."""
+    for name, pattern in products.items():
+        if pattern.startswith("/") or ".." in PurePosixPath(pattern).parts:
+            yield (
+                (*at, name),
+                f"'{pattern}' leads out of the work_dir; a product is a glob below it, without ..",
+            )

@@ -1,0 +1,221 @@
+"""Tasks: the runs they make, what these read, ask for and leave. Pure."""
+
+from __future__ import annotations
+
+from ddqjobs.base.units import megabytes, seconds
+from ddqjobs.spec.check.commands import command, products, value_of_variable
+from ddqjobs.spec.check.reference import Found, Path, reference
+from ddqjobs.spec.experiment import (
+    ARTIFACTS,
+    CANARY,
+    Experiment,
+    ModelCode,
+    ResourceRequest,
+    Task,
+    models_of,
+    placeholders,
+    split_input,
+    variable,
+)
+from ddqjobs.spec.model import TaskKind
+from ddqjobs.spec.slurm_options import Slurm, problems
+
+
+def tasks(e: Experiment) -> Found:
+    """Yield the problems of all tasks, and of what they share."""
+    yield from _resources(("resources",), e.resources)
+    yield from slurm((), e.slurm)
+    for name, task in e.tasks.items():
+        at: Path = ("tasks", name)
+        if name == CANARY:
+            yield at, f"'{CANARY}' is what `ddqjobs submit --canary` runs; give the task another name"
+        yield from _place(e, at, task)
+        yield from _inputs(e, at, task)
+        yield from _resources((*at, "resources"), task.resources)
+        yield from slurm(at, task.slurm)
+        yield from _work(at, task)
+        yield from _unused_options(e, at, task)
+        yield from _unheard_seeds(e, at, task)
+
+
+def _place(e: Experiment, at: Path, task: Task) -> Found:
+    """Which cells of the matrix a task fills."""
+    if task.phase is not None:
+        yield from reference((*at, "phase"), "phase", task.phase, e.phases)
+    yield from _where(e, at, task)
+    for i, variant in enumerate(task.variants or ()):
+        if variant != "default":
+            yield from reference((*at, "variants", i), "variant", variant, ["default", *e.variants])
+    if len(set(task.seeds or ())) != len(task.seeds or ()):
+        yield (*at, "seeds"), "a seed is listed twice; each seed makes one run"
+
+
+def _work(at: Path, task: Task) -> Found:
+    """What a task does, and what it leaves."""
+    for i, name in enumerate(task.stage):
+        yield from reference((*at, "stage", i), "input", name, task.inputs)
+    if task.command is not None:
+        yield from command((*at, "command"), task.command, task)
+    for key, value in task.variables.items():
+        yield from value_of_variable((*at, "variables", key), value, task)
+    yield from products((*at, "products"), task.products)
+    if task.kind is TaskKind.PREPARE and not task.products:
+        yield at, "a prepare task must declare its products (artifact: glob below the work_dir)"
+
+
+def _where(e: Experiment, at: Path, task: Task) -> Found:
+    if task.once:
+        if task.code is None:
+            yield at, "a task with `once: true` belongs to no model and must name its code"
+        else:
+            yield from reference((*at, "code"), "code", task.code, e.codes)
+            yield from _runnable(e, at, task, [task.code])
+        if task.models or task.implementation:
+            yield at, "a task with `once: true` belongs to no model: leave out models and implementation"
+        return
+    if task.code is not None:
+        yield (*at, "code"), "only tasks with `once: true` name a code; the others take their model's"
+    if task.implementation is None:
+        yield at, f"name an implementation; declared: {', '.join(e.implementations)}"
+        return
+    yield from reference((*at, "implementation"), "implementation", task.implementation, e.implementations)
+    for key in ("models", "required"):
+        for i, model in enumerate(getattr(task, key) or ()):
+            yield from reference((*at, key, i), "model", model, e.models)
+            if (
+                key == "models"
+                and model in e.models
+                and task.implementation not in e.models[model].implementations
+            ):
+                yield (*at, key, i), f"model '{model}' has no implementation '{task.implementation}'"
+    yield from _runnable(e, at, task, [entry.code for _, entry in models_of(e, task)])
+
+
+def _runnable(e: Experiment, at: Path, task: Task, codes: list[str]) -> Found:
+    if task.command is not None:
+        return
+    for code in dict.fromkeys(codes):
+        if code in e.codes and task.kind not in e.codes[code].commands:
+            yield (
+                at,
+                (
+                    f"code '{code}' has no command for {task.kind.value} tasks: "
+                    f"add codes.{code}.commands.{task.kind.value}, or give the task a command"
+                ),
+            )
+
+
+def _inputs(e: Experiment, at: Path, task: Task) -> Found:
+    variables: dict[str, str] = {}
+    for role, text in task.inputs.items():
+        here: Path = (*at, "inputs", role)
+        twin = variables.setdefault(variable(role), role)
+        if twin != role:
+            yield (
+                here,
+                f"inputs '{twin}' and '{role}' would share the variable DDQJOBS_INPUT_{variable(role)}",
+            )
+        upstream, artifact = split_input(text)
+        if text == "released":
+            for name, entry in models_of(e, task):
+                if not entry.checkpoint:
+                    yield (
+                        here,
+                        f"model '{name}' declares no checkpoint for implementation '{task.implementation}'",
+                    )
+        elif text.startswith("path:"):
+            if not text.removeprefix("path:"):
+                yield here, "path: needs a path behind it"
+        elif not upstream:
+            yield here, f"'{text}' is no input; write TASK.ARTIFACT, released, or path:PATH"
+        else:
+            yield from reference(here, "task", upstream, e.tasks)
+            if upstream in e.tasks:
+                source = e.tasks[upstream]
+                valid = [*ARTIFACTS[source.kind], *source.products]
+                yield from reference(here, f"artifact of task {upstream}", artifact, valid)
+                yield from _covers(e, here, task, upstream, source)
+
+
+def _covers(e: Experiment, at: Path, task: Task, upstream: str, source: Task) -> Found:
+    if source.once:
+        return
+    if task.once:
+        if len(models_of(e, source)) > 1:
+            yield at, f"task '{upstream}' has a run per model, but this task has only one run"
+        return
+    have = {name for name, _ in models_of(e, source)}
+    missing = [name for name, _ in models_of(e, task) if name not in have]
+    if missing:
+        yield at, f"task '{upstream}' makes no run for model '{missing[0]}'"
+
+
+def _resources(at: Path, request: ResourceRequest) -> Found:
+    for key, parse in (("time", seconds), ("memory", megabytes)):
+        value = getattr(request, key)
+        if value is not None:
+            try:
+                amount = parse(value)
+            except ValueError as error:
+                yield (*at, key), str(error)
+                continue
+            if key == "time" and amount == 0:
+                yield (*at, key), f"'{value}' is no time to run in; write 90s, 45m, 24h, 2d or 1h30m"
+
+
+def slurm(at: Path, options: Slurm) -> Found:
+    """Yield the problems of a `slurm:` section below ``at``."""
+    for path, message in problems(options):
+        yield (*at, "slurm", *path), message
+
+
+def _unused_options(e: Experiment, at: Path, task: Task) -> Found:
+    """Options would be dropped in silence by a command that does not pass them on."""
+    entries = models_of(e, task) if not task.once else [("", ModelCode(code=task.code or ""))]
+    for model, entry in entries:
+        code = e.codes.get(entry.code)
+        words = task.command or (code.commands.get(task.kind) if code else None) or ["{options}"]
+        if "{options}" in words:
+            continue
+        if task.options:
+            yield (*at, "options"), "the command does not pass options on: it has no word {options}"
+            return
+        for name in task.variants or ("default",):
+            variant = e.variants.get(name)
+            if variant is not None and variant.options:
+                yield (
+                    (*at, "variants"),
+                    f"variant '{name}' has options, and the command has no word {{options}}",
+                )
+                return
+        if entry.options and task.kind in (TaskKind.TRAIN, TaskKind.TEST):
+            yield at, f"model '{model}' has options, but the command no word {{options}}"
+            return
+
+
+def _unheard_seeds(e: Experiment, at: Path, task: Task) -> Found:
+    """Seeds and flags that no word of a training's command carries would make the same run several times."""
+    if task.kind is not TaskKind.TRAIN:
+        return
+    variants = [e.variants[v] for v in task.variants or ("default",) if v in e.variants]
+    seeded = bool(task.seeds) or any(v.seed is not None for v in variants)
+    codes = [task.code or ""] if task.once else [entry.code for _, entry in models_of(e, task)]
+    for name in dict.fromkeys(codes):
+        code = e.codes.get(name)
+        words = task.command or (code.commands.get(task.kind) if code else None)
+        if code is None or words is None:
+            continue
+        passed = "{options}" in words
+        heard = (passed and code.seed_option) or "seed" in placeholders(words)
+        if seeded and not heard and not any("DDQJOBS_SEED" in word for word in words):
+            yield (
+                (*at, "seeds") if task.seeds else at,
+                f"the seed does not reach the training: give code '{name}' a seed_option and the command "
+                "{options}, or the command {seed}",
+            )
+        if any(v.deterministic for v in variants) and not (passed and code.deterministic_option):
+            yield (
+                (*at, "variants"),
+                f"`deterministic` does not reach the training: code '{name}' needs a deterministic_option, "
+                "and the command {options}",
+            )
