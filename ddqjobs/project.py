@@ -8,20 +8,18 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from ddqjobs.base.errors import InputError, MissingError, SchedulerError, StateError, nearest
+from ddqjobs.base.errors import InputError, MissingError, nearest
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.paths import expanded
 from ddqjobs.base.text import clean
-from ddqjobs.base.units import seconds
 from ddqjobs.planning.catalog import Catalog, Loaded
-from ddqjobs.planning.filters import Filters, select, with_upstream
+from ddqjobs.planning.filters import Filters, select
 from ddqjobs.spec.model import (
     Attempt,
     JobState,
@@ -30,12 +28,12 @@ from ddqjobs.spec.model import (
     Product,
     Progress,
     Resources,
-    Status,
     TaskKind,
 )
 from ddqjobs.store import evidence
 from ddqjobs.store.layout import has_results
-from ddqjobs.store.ledger import Cancelled, Retried
+from ddqjobs.submission.select import SubmitOptions as SubmitOptions
+from ddqjobs.submission.select import Submitting, submitting
 from ddqjobs.submission.workspace import Workspace
 
 # What only some commands need is imported where it is needed: looking at a plan must stay quick.
@@ -48,25 +46,13 @@ if TYPE_CHECKING:
     from ddqjobs.environments.on_site import Stacks
     from ddqjobs.report.cache import ReportFiles
     from ddqjobs.report.document import Report
-    from ddqjobs.schedulers.base import Scheduler
     from ddqjobs.spec.site import Site
     from ddqjobs.store.cleaning import Cleaning
     from ddqjobs.submission.shell import Shell
-    from ddqjobs.submission.submit import Outcome, Rendered, Submitter, Submitting
+    from ddqjobs.submission.submit import Outcome, Rendered, Submitter
 
 Say = Callable[[str], None]
-_CALLS_PER_LOOK = 4  # a look plans (squeue, sacct) and submits (squeue, sbatch)
-_IDLE_LOOKS = 10  # how often one looks again at runs that were refused to us
 _TRAINS = (TaskKind.TRAIN, TaskKind.PREPARE, TaskKind.SMOKE)
-
-
-class SubmitOptions(Frozen, frozen=True, kw_only=True):
-    """How `submit` chooses, beyond the filters."""
-
-    optional: bool = False  # optional runs too
-    upstream: bool = False  # and everything that the chosen runs need
-    stale: bool = False  # and done runs that are stale
-    max_gpu_hours: float | None = None
 
 
 class RunState(Frozen, frozen=True, kw_only=True):
@@ -143,7 +129,7 @@ class Project:
             return None
         from ddqjobs.detect.job import logs
 
-        folder = workspace.layout.run(planned.run.name)
+        folder = workspace.store.layout.run(planned.run.name)
         numbers = evidence.numbers(folder.path)
         if not numbers:
             return None
@@ -155,22 +141,11 @@ class Project:
 
     def attempts(self, plan: Plan, run: str, *, site: str | None = None) -> list[Attempt]:
         """All attempts of a run."""
-        return evidence.attempts(self._of(plan, site).run_dir(run))
+        return evidence.attempts(self._of(plan, site).store.run_dir(run))
 
     def log(self, plan: Plan, run: str, attempt: int | None = None, *, site: str | None = None) -> Path:
         """The log file of a run's attempt (default: the newest). Raises MissingError."""
-        workspace = self._of(plan, site)
-        planned = one_run(plan, run)
-        numbers = evidence.numbers(workspace.run_dir(run))
-        if not numbers:
-            raise MissingError(
-                f"{run} has not started on any node, so it has no log; "
-                f"it is {planned.status.value}: {planned.reason}"
-            )
-        number = attempt or numbers[-1]
-        if number not in numbers:
-            raise MissingError(f"{run} has no attempt {number}; there are: {', '.join(map(str, numbers))}")
-        return workspace.layout.run(run).attempt(number).log
+        return self._of(plan, site).store.log(one_run(plan, run), attempt)
 
     def results(self, experiment: str | None = None) -> pd.DataFrame:
         """One row per run as a pandas DataFrame: AP in points, status, seed, digest, ..."""
@@ -238,7 +213,7 @@ class Project:
 
         workspace = self.workspace(made.experiment, site)
         plan, products = workspace.plan(refresh=False), workspace.products()
-        runs = exports.collect(plan, products, workspace.layout.runs, (row.run for row in made.runs))
+        runs = exports.collect(plan, products, workspace.store.layout.runs, (row.run for row in made.runs))
         return exports.export(kind, folder, made.experiment, runs)
 
     def report_files(self, workspace: Workspace) -> ReportFiles:
@@ -263,18 +238,7 @@ class Project:
 
     def submitting(self, plan: Plan, filters: Filters, options: SubmitOptions) -> Submitting:
         """What filters and options mean for this plan. Raises MissingError if a filter matches nothing."""
-        from ddqjobs.submission.submit import Submitting
-
-        runs = select(plan, filters)
-        chosen = with_upstream(plan, runs) if options.upstream else frozenset(p.run.name for p in runs)
-        named = chosen if filters.runs else frozenset[str]()
-        return Submitting(
-            chosen=chosen,
-            named=named,
-            optional=options.optional,
-            stale=options.stale,
-            max_gpu_hours=options.max_gpu_hours,
-        )
+        return submitting(plan, filters, options)
 
     def submit(
         self,
@@ -288,7 +252,7 @@ class Project:
         """Submits what is eligible, with everything behind it where the scheduler knows dependencies."""
         workspace = self.workspace(experiment, site)
         plan = workspace.plan()
-        wanted = self.submitting(plan, filters or Filters(), options or SubmitOptions())
+        wanted = submitting(plan, filters or Filters(), options or SubmitOptions())
         return self._submitter(workspace).submit(wanted, plan, say)
 
     def dry_run(
@@ -302,7 +266,7 @@ class Project:
         """The scripts that would be submitted, and what would be left out and why. Writes nothing."""
         workspace = self.workspace(experiment, site)
         plan = workspace.plan(refresh=False)
-        wanted = self.submitting(plan, filters or Filters(), options or SubmitOptions())
+        wanted = submitting(plan, filters or Filters(), options or SubmitOptions())
         return self._submitter(workspace).dry_run(wanted, plan)
 
     def stacks(self, workspace: Workspace) -> Stacks:
@@ -319,16 +283,11 @@ class Project:
     def using(self, environments: Sequence[str], site: str) -> dict[str, list[str]]:
         """Environment -> runs, queued or running on the site, that use it: of all experiments with results.
         Raises SchedulerError where that cannot be asked."""
-        found: dict[str, list[str]] = {}
-        for name in self.catalog.experiments():
-            workspace = self.workspace(name, site)
-            if not workspace.layout.ledger.is_dir():
-                continue
-            active = [p.run for p in workspace.plan().runs if p.status is Status.ACTIVE]
-            for run in active:
-                if run.environment in environments:
-                    found.setdefault(run.environment, []).append(f"{name}: {run.name}")
-        return found
+        from ddqjobs.submission import actions
+
+        return actions.using(
+            (self.workspace(name, site) for name in self.catalog.experiments()), environments
+        )
 
     def on_node(
         self, site: Site, base_dir: Path, argv: Sequence[str], asked: tuple[int, int, int], say: Say
@@ -359,62 +318,29 @@ class Project:
 
     def cancel(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> list[str]:
         """Cancels the active ones among runs; returns their names. Raises SchedulerError."""
-        workspace = self._of(plan, site)
-        active = [p for p in runs if p.status is Status.ACTIVE]
-        if not active:
-            return []
-        tickets = workspace.history().tickets
-        workspace.ledger.append(Cancelled(tickets=[p.ticket for p in active]))
-        by_site: dict[str, list[str]] = {}
-        for planned in active:
-            if planned.job:
-                by_site.setdefault(tickets[planned.ticket].site, []).append(planned.job)
-            else:  # nobody knows yet whether the scheduler has it: it must not start in any case
-                workspace.call_off(tickets[planned.ticket])
-        for name, jobs in by_site.items():
-            workspace.scheduler(name).cancel(jobs)
-        for planned in active:  # the scheduler answered, and does not know the job: nothing else would end it
-            if planned.job and planned.state is JobState.UNKNOWN:
-                workspace.write_off(tickets[planned.ticket])
-        return [p.run.name for p in active]
+        from ddqjobs.submission import actions
+
+        return actions.cancel(self._of(plan, site), runs)
 
     def hold(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> Plan:
         """Keeps the queued ones among runs from starting; returns these runs as they are afterwards. Raises
         SchedulerError."""
-        return self._ask_of(plan, runs, JobState.QUEUED, site, lambda scheduler, jobs: scheduler.hold(jobs))
+        from ddqjobs.submission import actions
+
+        return actions.hold(self._of(plan, site), plan, runs)
 
     def release(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> Plan:
         """Lets the held ones among runs start again; returns these runs as they are afterwards. Raises
         SchedulerError."""
-        return self._ask_of(plan, runs, JobState.HELD, site, lambda scheduler, jobs: scheduler.release(jobs))
+        from ddqjobs.submission import actions
 
-    def _ask_of(
-        self,
-        plan: Plan,
-        runs: Sequence[PlannedRun],
-        state: JobState,
-        site: str | None,
-        ask: Callable[[Scheduler, Sequence[str]], None],
-    ) -> Plan:
-        """Asks something of the jobs in that state, site by site, and looks at them again."""
-        workspace = self._of(plan, site)
-        asked = [p for p in runs if p.status is Status.ACTIVE and p.state is state and p.job]
-        tickets = workspace.history().tickets
-        by_site: dict[str, list[str]] = {}
-        for planned in asked:
-            by_site.setdefault(tickets[planned.ticket].site, []).append(planned.job)
-        for name, jobs in by_site.items():
-            ask(workspace.scheduler(name), jobs)
-        names = {p.run.name for p in runs}
-        after = workspace.plan() if asked else plan
-        return msgspec.structs.replace(after, runs=tuple(p for p in after.runs if p.run.name in names))
+        return actions.release(self._of(plan, site), plan, runs)
 
     def retry(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> list[str]:
         """Makes failed runs eligible again; returns their names."""
-        failed = [p.run.name for p in runs if p.status is Status.FAILED or p.failure is not None]
-        if failed:
-            self._of(plan, site).ledger.append(Retried(runs=failed))
-        return failed
+        from ddqjobs.submission import actions
+
+        return actions.retry(self._of(plan, site), runs)
 
     def shell(
         self,
@@ -476,11 +402,8 @@ class Project:
         workspace = self.workspace(experiment, site)
         plan = workspace.plan()
         passing = select(plan, filters or Filters())
-        chosen = frozenset(p.run.name for p in passing) & workspace.history().wanted
-        from ddqjobs.submission.submit import Submitting
-
-        wanted = Submitting(chosen=chosen, named=chosen)
-        return self._submitter(workspace).submit(wanted, plan, say)
+        chosen = frozenset(p.run.name for p in passing) & workspace.store.history().wanted
+        return self._submitter(workspace).submit(Submitting(chosen=chosen, named=chosen), plan, say)
 
     def wait(
         self,
@@ -499,10 +422,12 @@ class Project:
         meanwhile. It looks again after ``pause_s``, or as seldom as the site's calls per minute ask for.
         Raises SchedulerError when a scheduler could not be asked for the site's submit_timeout.
         """
+        from ddqjobs.submission.follow import Watching, follow
+
         workspace = self.workspace(experiment, site)
         plan = workspace.plan()
-        wanted = self.submitting(plan, filters, options)
-        return self._follow(workspace, plan, wanted, say, show, pause_s)
+        wanted = submitting(plan, filters, options)
+        return follow(workspace, self._submitter(workspace), plan, wanted, Watching(say, show, pause_s))
 
     def try_canaries(
         self,
@@ -518,59 +443,13 @@ class Project:
         """Runs the canaries of the trainings that `submit` would start, with what they need, unless they are
         done with today's code; returns them as they ended. Raises as ``wait``, and InputError for a code
         without one."""
-        from ddqjobs.planning import canary
-        from ddqjobs.submission.submit import Submitting
+        from ddqjobs.submission.follow import Watching, follow_canaries
 
         workspace = self.workspace(experiment, site)
-        workspace.trying = True
-        try:
-            plan = workspace.plan()
-            wanted = self.submitting(plan, filters, options)
-            chosen = canary.needed(plan, [p.run for p in plan.runs if wanted.wants(p.run)])
-            names = frozenset(p.run.name for p in chosen)
-            done = {p.run.name for p in plan.runs if p.status is Status.DONE and not p.gone}
-            needed = (with_upstream(plan, chosen) - done) | names
-            if any(p.status is not Status.DONE or p.stale for p in chosen):
-                trying = Submitting(chosen=needed, named=needed, stale=True)
-                plan = self._follow(workspace, plan, trying, say, show, pause_s)
-            return tuple(p for p in plan.runs if p.run.name in names)
-        finally:
-            workspace.trying = False
-
-    def _follow(
-        self,
-        workspace: Workspace,
-        plan: Plan,
-        wanted: Submitting,
-        say: Say,
-        show: Callable[[Plan, Sequence[PlannedRun]], None],
-        pause_s: float,
-    ) -> Plan:
-        """Submits what is wanted, again and again; see :meth:`wait`."""
-        calls = workspace.site.limits.calls_per_minute
-        pause_s = max(pause_s, 60 * _CALLS_PER_LOOK / calls) if calls else pause_s
-        submitter, patience = self._submitter(workspace), _Patience(seconds(workspace.site.submit_timeout))
-        said: set[str] = set()
-        idle = 0
-        while True:
-            outcome = submitter.submit(wanted, plan, say)
-            wanted = _rest(wanted, outcome)
-            plan = workspace.plan()
-            # An optional run that nobody asked for counts only where it is done anyway.
-            there = (p for p in plan.runs if p.run.name in wanted.chosen)
-            chosen = [p for p in there if wanted.wants(p.run) or p.status is Status.DONE]
-            show(plan, chosen)
-            for words in (*workspace.warnings, *(f"{run}: {why}" for run, why in outcome.refused.items())):
-                if words not in said:
-                    say(f"warning: {words}")
-                    said.add(words)
-            patience.look(workspace.warnings[workspace.standing :])
-            idle = 0 if outcome.submitted or any(p.status is Status.ACTIVE for p in chosen) else idle + 1
-            # Another terminal may be about to submit what was refused to us: a few looks more.
-            if idle > (_IDLE_LOOKS if outcome.refused else 1):
-                return msgspec.structs.replace(plan, runs=tuple(chosen))
-            if idle != 1:  # this look may have made something eligible: one more, at once, before it is over
-                time.sleep(pause_s)
+        submitter, watching = self._submitter(workspace), Watching(say, show, pause_s)
+        return follow_canaries(
+            workspace, submitter, lambda plan: submitting(plan, filters, options), watching
+        )
 
     def _of(self, plan: Plan, site: str | None) -> Workspace:
         for (name, site_name), workspace in self._workspaces.items():
@@ -583,29 +462,6 @@ def _site_name(named: str | None) -> str:
     return named or os.environ.get("DDQJOBS_SITE") or "local"
 
 
-class _Patience:
-    """How long a scheduler may be silent while one waits for it."""
-
-    def __init__(self, limit_s: float) -> None:
-        self._limit_s = limit_s
-        self._since: float | None = None
-
-    def look(self, warnings: Sequence[str]) -> None:
-        """Raises SchedulerError when there were warnings at every look for longer than the limit."""
-        now = time.monotonic()
-        self._since = (now if self._since is None else self._since) if warnings else None
-        if self._since is not None and now - self._since > self._limit_s:
-            raise SchedulerError(f"{warnings[0]}; waited {self._limit_s:.0f} s for it, runs go on without")
-
-
-def _rest(wanted: Submitting, outcome: Outcome) -> Submitting:
-    """What is still wanted after a round: stale runs go round once, the budget is spent once."""
-    left = wanted.max_gpu_hours
-    if left is not None:
-        left = max(0.0, left - outcome.gpu_hours)
-    return msgspec.structs.replace(wanted, stale=False, max_gpu_hours=left)
-
-
 def one_run(plan: Plan, name: str) -> PlannedRun:
     """The run with this name. Raises MissingError with the nearest one."""
     by_name = {p.run.name: p for p in plan.runs}
@@ -615,45 +471,3 @@ def one_run(plan: Plan, name: str) -> PlannedRun:
             f"`ddqjobs plan {plan.experiment}` lists them"
         )
     return by_name[name]
-
-
-def init(folder: Path) -> list[Path]:
-    """Makes a project in ``folder``; what is there already stays as it is. Returns the new files."""
-    text = {
-        "experiments/my-mini.yaml": MY_EXPERIMENT,
-        "results/.gitignore": "*\n!.gitignore\n",
-        ".gitignore": ".environments/\n.weights/\n",
-        "README.md": PROJECT_README,
-    }
-    made: list[Path] = []
-    try:
-        for name in ("experiments", "templates", "envs", "results"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        for relative, content in text.items():
-            path = folder / relative
-            if not path.exists():
-                path.write_text(content)
-                made.append(path)
-    except OSError as error:
-        raise StateError(f"{error.filename or folder}: {error.strerror}") from error
-    return made
-
-
-MY_EXPERIMENT = """\
-# A variant of the miniature experiment: what is not said here is inherited.
-# `ddqjobs schema experiment` prints all keys; `ddqjobs plan my-mini` shows what it makes of them.
-base: mini
-name: my-mini
-title: my first experiment
-"""
-
-PROJECT_README = """\
-# A ddqjobs project
-
-    ddqjobs plan                 # what there is to do, and why
-    ddqjobs submit --dry-run     # the scripts, without submitting
-    ddqjobs submit --wait        # do it
-    ddqjobs report               # the AP table
-
-`experiments/`, `templates/` (sites) and `envs/` override what ships with ddqjobs, file by file.
-"""

@@ -18,13 +18,13 @@ def init(name: Annotated[str, typer.Argument(metavar="DIR", help="Folder of the 
 
     Example: ddqjobs init ~/my-reproduction
     """
-    from ddqjobs import project
     from ddqjobs.base.errors import InputError
+    from ddqjobs.planning import scaffold
 
     if not name:  # an empty variable; as a path it would be the folder that the shell is in
         raise InputError("the folder's name is empty; name one, or `.` for the one that you are in")
     folder = Path(name)
-    made = project.init(folder.expanduser())
+    made = scaffold.init(folder.expanduser())
     for path in made:
         say(f"made {path}")
     what = "next" if made else "a project is there already"

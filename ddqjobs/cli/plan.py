@@ -21,7 +21,7 @@ def plan(selection: Selection, as_json: JSON = False) -> None:
     made = project.plan(selection.experiment, site=selection.site)
     runs = select(made, selection.filters)
     workspace = project.workspace(selection.experiment, selection.site)
-    costs = estimates((p.run for p in made.runs), workspace.history())
+    costs = estimates((p.run for p in made.runs), workspace.store.history())
     if as_json:
         say_json(
             "plan",

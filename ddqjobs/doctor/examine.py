@@ -127,7 +127,7 @@ class Doctor:
                 dialects.setdefault(name, catalog.site(name).donau.dialect)
         me, host = user(), socket.gethostname()
         names = (me, host, host.partition(".")[0], site.donau.account.replace("{user}", me))
-        tickets = self._workspace.history().tickets.values()
+        tickets = self._workspace.store.history().tickets.values()
         context = donau.Context(
             site, {name: made for name, made in dialects.items() if made is not None}, names,
             {ticket.job: ticket.token for ticket in tickets if ticket.job and ticket.site == site.name},

@@ -106,6 +106,12 @@ class Claims:
         except FileNotFoundError:
             return ""
 
+    def job(self, ticket: str) -> str:
+        """Return the job that has claimed a ticket; ``"unknown"`` where the claim does not tell. Raises
+        OSError."""
+        lines = self.path(ticket).read_text(errors="replace").splitlines()
+        return lines[1] if len(lines) > 1 else "unknown"
+
     def void(self, ticket: str) -> bool:
         """Makes sure that the ticket never starts. False if its job has started already."""
         # On disk before anybody is told: the run is submitted again next, and this job may come any time.

@@ -37,15 +37,15 @@ def adopt(workspace: Workspace, planned: PlannedRun, path: Path) -> Product:
         )
     if planned.status is Status.DONE and not planned.stale:
         raise StateError(f"{run.name} is done already; what it left stays")
-    run_dir = workspace.run_dir(run.name)
-    workspace.ledger.begin()  # runs without a ledger would stop every later command
+    run_dir = workspace.store.run_dir(run.name)
+    workspace.store.ledger.begin()  # runs without a ledger would stop every later command
     number, folder = _attempt(run_dir)
     ticket = f"adopted-{run.name}-{number}"
     _link(path, folder.work_dir)
     folder.run.write_bytes(msgspec.json.encode(run))
-    create_exclusively(workspace.claims.path(ticket), f"run\nadopted from {path}\n".encode())
+    create_exclusively(workspace.store.claims.path(ticket), f"run\nadopted from {path}\n".encode())
     product = _product(workspace, run_dir, number, folder, ticket, path)
-    workspace.ledger.append(
+    workspace.store.ledger.append(
         Finished(run=run.name, ticket=ticket, product=product, attempts=number, reason=f"adopted from {path}")
     )
     return product
@@ -81,7 +81,7 @@ def _product(
         "DDQJOBS_ATTEMPT_DIR": str(folder.path),
         "DDQJOBS_WORK_DIR": str(folder.work_dir),
         "DDQJOBS_TICKET": ticket,
-        "DDQJOBS_CLAIM": str(workspace.claims.path(ticket)),
+        "DDQJOBS_CLAIM": str(workspace.store.claims.path(ticket)),
         "DDQJOBS_STOP": str(folder.stop),
         "DDQJOBS_ADOPTED_FROM": str(path),
         "PYTHONPATH": str(PACKAGE.parent),

@@ -77,7 +77,7 @@ def prepare(workspace: Workspace, stacks: Stacks, asked: Asked) -> Shell:
         argv = srun(site, asked, pty=not asked.typed)
         where = "in an allocation of its own: " + " ".join(argv)
     text = Submitter(workspace, stacks).shell(asked.run, asked.typed)
-    return Shell(text=text, folder=str(workspace.layout.shells), argv=argv, where=where)
+    return Shell(text=text, folder=str(workspace.store.layout.shells), argv=argv, where=where)
 
 
 def srun(site: Site, asked: Asked, *, pty: bool) -> tuple[str, ...]:

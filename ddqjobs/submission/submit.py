@@ -32,7 +32,6 @@ from ddqjobs.base.process import myself
 from ddqjobs.base.units import seconds
 from ddqjobs.data.weights import torch_home
 from ddqjobs.environments.on_site import Stacks
-from ddqjobs.planning import plan as planning
 from ddqjobs.planning.bad_nodes import bad_nodes
 from ddqjobs.planning.digest import with_upstream
 from ddqjobs.planning.estimate import Estimate, estimates
@@ -50,25 +49,13 @@ from ddqjobs.store.claims import SUBMITTED_MEANWHILE
 from ddqjobs.store.history import History, RunHistory
 from ddqjobs.store.layout import SubmissionFolder
 from ddqjobs.store.ledger import Intent, Submitted, Voided, Wanted, ticket_of
-from ddqjobs.submission.script import Context, Renderer, Scripts, directives, job_name, on_site, option_flags
+from ddqjobs.submission.batch import batches
+from ddqjobs.submission.script import Context, Renderer, Scripts, directives, job_name, option_flags
+from ddqjobs.submission.select import Submitting, pick, within_queue
 from ddqjobs.submission.snapshot import snapshot
 from ddqjobs.submission.workspace import Workspace
 
 Say = Callable[[str], None]
-
-
-class Submitting(Frozen, frozen=True, kw_only=True):
-    """What is wanted: names left by the user's filters, and how far to go."""
-
-    chosen: frozenset[str]
-    named: frozenset[str] = frozenset()  # named one by one: optional runs among them are wanted
-    optional: bool = False
-    stale: bool = False
-    max_gpu_hours: float | None = None
-
-    def wants(self, run: Run) -> bool:
-        """Whether a run is meant: an optional one only if it was named or all are wanted."""
-        return run.name in self.chosen and (self.optional or not run.optional or run.name in self.named)
 
 
 class Outcome(Frozen, frozen=True, kw_only=True):
@@ -89,122 +76,6 @@ class Rendered(Frozen, frozen=True, kw_only=True):
     scripts: Scripts
 
 
-def pick(
-    plan: Plan, wanted: Submitting, *, graph: bool, costs: Mapping[str, Estimate] | None = None
-) -> tuple[tuple[PlannedRun, ...], dict[str, str]]:
-    """(runs to submit, upstream first; run -> why it is left out although it is chosen). ``costs`` are
-    needed where GPU hours are limited."""
-    left: dict[str, str] = {}
-    chosen = {p.run.name for p in plan.runs if wanted.wants(p.run)}
-    picks = planning.submittable(plan, chosen, graph=graph, stale=wanted.stale)
-    taken = {p.run.name for p in picks}
-    for planned in plan.runs:
-        name = planned.run.name
-        if name not in wanted.chosen or name in taken or planned.status in (Status.DONE, Status.ACTIVE):
-            continue
-        if planned.status is Status.FAILED:  # named or not: that alone does not bring it back
-            left[name] = f"failed: {planned.reason}; `ddqjobs retry` makes it eligible again"
-        else:
-            left[name] = planned.reason if name in chosen else "optional: name it, or add --optional"
-    return within_budget(picks, left, wanted.max_gpu_hours, costs or {})
-
-
-def within_budget(
-    picks: Sequence[PlannedRun], left: dict[str, str], budget: float | None, costs: Mapping[str, Estimate]
-) -> tuple[tuple[PlannedRun, ...], dict[str, str]]:
-    """Keeps runs, in order, while their estimated GPU hours fit into the budget. A run of unknown duration
-    that asks for GPUs cannot be budgeted and is left out."""
-    if budget is None:
-        return tuple(picks), left
-    kept: dict[str, PlannedRun] = {}
-    chosen = {p.run.name for p in picks}
-    used = 0.0
-    for planned in picks:
-        run = planned.run
-        cost = costs[run.name].gpu_hours if run.name in costs else run.gpu_hours
-        if any(up in chosen and up not in kept for up in run.upstream):
-            left[run.name] = "what it needs is left out"
-        elif cost is None:
-            left[run.name] = (
-                "it declares no duration, so --max-gpu-hours cannot keep the budget; add `hours:`"
-            )
-        elif used + cost > budget:
-            left[run.name] = (
-                f"{cost:g} GPU hours more than --max-gpu-hours {budget:g} leaves ({budget - used:g})"
-            )
-        else:
-            used += cost
-            kept[run.name] = planned
-    return tuple(kept.values()), left
-
-
-def within_queue(
-    picks: Sequence[PlannedRun], left: dict[str, str], limit: int, room: int | None
-) -> tuple[tuple[PlannedRun, ...], dict[str, str]]:
-    """Keeps as many runs, in order, as the site's queue still takes; None: all of them."""
-    if room is None:
-        return tuple(picks), left
-    over = {p.run.name: f"{p.status.value}: {planning.full(limit)}" for p in picks[room:]}
-    return tuple(picks[:room]), {**left, **over}
-
-
-Place = tuple[str, int]  # (array, index) of a run in the queue or about to be; -1 where it is no array
-
-
-def batches(
-    picks: Sequence[PlannedRun],
-    workspace: Workspace,
-    able: Capabilities,
-    jobs: Mapping[str, str] | None = None,
-) -> list[tuple[Resources, list[Run]]]:
-    """Runs of one submission each: same depth below the picks, same resources, at most an array's size, and
-    dependencies that the scheduler can say of an array (:func:`alike`). ``jobs`` are in the queue already."""
-    depth: dict[str, int] = {}
-    groups: dict[tuple[int, Resources], list[Run]] = {}
-    for planned in picks:
-        run = planned.run
-        depth[run.name] = 1 + max((depth[up] for up in run.upstream if up in depth), default=-1)
-        groups.setdefault((depth[run.name], on_site(run.resources, workspace.site)), []).append(run)
-    size = (workspace.site.limits.array_size or 1000) if able.arrays else 1
-    places = {run: _place(job) for run, job in (jobs or {}).items()}
-    made: list[tuple[Resources, list[Run]]] = []
-    for (_, resources), runs in sorted(groups.items(), key=lambda item: item[0][0]):
-        for similar in [runs] if able.own_dependencies else alike(runs, places):
-            for start in range(0, len(similar), size):
-                batch = similar[start : start + size]
-                places.update((run.name, (f"new {len(made)}", i)) for i, run in enumerate(batch))
-                made.append((resources, batch))
-    return made
-
-
-def _place(job: str) -> Place:
-    array, _, index = job.rpartition("_")
-    return (array, int(index)) if array and index.isdecimal() else (job, -1)
-
-
-def alike(runs: Sequence[Run], places: Mapping[str, Place]) -> list[list[Run]]:
-    """Runs parted so that within a part either all wait for the same runs, or the n-th waits for the n-th of
-    another array. A scheduler says dependencies of a whole array: one that mixes others would let each
-    element wait for all, and fail with any.
-
-    ``places`` says where the runs are that are in the queue, or submitted just before. Whatever else a run
-    needs is done.
-    """
-    groups: dict[tuple[str, ...], list[Run]] = {}
-    for run in runs:
-        groups.setdefault(tuple(up for up in run.upstream if up in places), []).append(run)
-    parts: list[list[Run]] = []
-    corresponding: dict[tuple[str, ...], list[Run]] = {}
-    for waits, members in groups.items():
-        before = [places[up] for up in waits]
-        part = corresponding.get(arrays := tuple(array for array, _ in before), [])
-        if len(members) == 1 and before and {index for _, index in before} == {len(part)}:
-            corresponding[arrays] = [*part, *members]
-        else:
-            parts.append(members)
-    return [*corresponding.values(), *parts]
-
-
 class Submitter:
     """Renders and submits runs of one workspace."""
 
@@ -222,7 +93,7 @@ class Submitter:
         picks, left = pick(plan, wanted, graph=True, costs=self._costs(plan))
         code = "snapshot-made-at-submission"
         out: list[Rendered] = []
-        for _, runs in batches(picks, self._workspace, able):
+        for _, runs in batches(picks, self._workspace.site, able):
             token = f"dry-run-{len(out) + 1:03d}"
             scripts = self._renderer.render(runs, self._workspace.site, self._context(token, code))
             out.append(Rendered(name=job_name(runs), runs=tuple(r.name for r in runs), scripts=scripts))
@@ -243,7 +114,7 @@ class Submitter:
         if not picks:
             return Outcome(left=left)
         try:
-            code = snapshot(workspace.layout.code, workspace.catalog.files, workspace.loaded.path)
+            code = snapshot(workspace.store.layout.code, workspace.catalog.files, workspace.loaded.path)
         except OSError as error:
             raise _disk(workspace.results, error) from error
         outcome = Outcome(left=left)
@@ -251,7 +122,7 @@ class Submitter:
         self._planned = {p.run.name: p for p in plan.runs}
         # A dependency only onto a job that was seen a moment ago: nobody knows what else would mean.
         jobs = {p.run.name: p.job for p in plan.runs if p.job and p.state in IN_QUEUE}
-        for resources, runs in batches(self._as_they_will_be(picks, plan), workspace, able, jobs):
+        for resources, runs in batches(self._as_they_will_be(picks, plan), workspace.site, able, jobs):
             outcome = self._submit_batch(resources, runs, code, jobs, outcome, say)
         return outcome
 
@@ -259,7 +130,7 @@ class Submitter:
         """Nodes to avoid for a while, if the scheduler can be told; said once for each submission."""
         workspace = self._workspace
         window_s, site = seconds(workspace.site.avoid_bad_nodes), workspace.site.name
-        tickets = (t for t in workspace.history().tickets.values() if t.site == site)
+        tickets = (t for t in workspace.store.history().tickets.values() if t.site == site)
         bad = bad_nodes(tickets, time.time(), window_s)
         for node, runs in bad.items():
             what = "is avoided" if able.avoids else f"is not avoided, for site {site} is not told to"
@@ -271,9 +142,9 @@ class Submitter:
         EnvironmentNotReadyError."""
         self._require_environments([run])
         workspace = self._workspace
-        workspace.ledger.begin()
+        workspace.store.ledger.begin()
         try:
-            code = snapshot(workspace.layout.code, workspace.catalog.files, workspace.loaded.path)
+            code = snapshot(workspace.store.layout.code, workspace.catalog.files, workspace.loaded.path)
         except OSError as error:
             raise _disk(workspace.results, error) from error
         return self._renderer.shell(run, workspace.site, self._context("shell", code), typed)
@@ -290,18 +161,18 @@ class Submitter:
     def _remember(self, wanted: Submitting, plan: Plan, left: Mapping[str, str]) -> None:
         """Records what the user asked for, so that `advance` goes on with it. Where GPU hours are limited,
         what was left out was not asked for."""
-        known = self._workspace.history().wanted
+        known = self._workspace.store.history().wanted
         asked = [p.run.name for p in plan.runs if wanted.wants(p.run) and p.status is not Status.DONE]
         if wanted.max_gpu_hours is not None:
             asked = [name for name in asked if name not in left]
         new = [name for name in asked if name not in known]
         if new:
-            self._workspace.ledger.append(Wanted(runs=new))
+            self._workspace.store.ledger.append(Wanted(runs=new))
 
     def _as_they_will_be(self, picks: Sequence[PlannedRun], plan: Plan) -> list[PlannedRun]:
         """The picks, with digests that tell which upstream results they will really read: a done one may be
         stale, and an active one may have been submitted before the experiment changed."""
-        history = self._workspace.history()
+        history = self._workspace.store.history()
         digests: dict[str, str] = {}
         picked = {p.run.name for p in picks}
         made: list[PlannedRun] = []
@@ -318,7 +189,7 @@ class Submitter:
         return made
 
     def _costs(self, plan: Plan) -> dict[str, Estimate]:
-        return estimates((p.run for p in plan.runs), self._workspace.history())
+        return estimates((p.run for p in plan.runs), self._workspace.store.history())
 
     def _submit_batch(
         self,
@@ -341,7 +212,9 @@ class Submitter:
         taken, outcome = self._hand_over(submission, outcome)
         if not taken:
             return outcome
-        self._workspace.ledger.append(Submitted(token=token, jobs={str(i): job for i, job in taken.items()}))
+        self._workspace.store.ledger.append(
+            Submitted(token=token, jobs={str(i): job for i, job in taken.items()})
+        )
         done = {run.name: taken[i] for i, run in enumerate(reserved)}
         jobs.update(done)
         hours = outcome.gpu_hours + sum(self._hours.get(name) or 0.0 for name in done)
@@ -357,7 +230,7 @@ class Submitter:
         except DdqjobsError:
             with contextlib.suppress(OSError):
                 for index in range(count):
-                    self._workspace.claims.void(ticket_of(token, index))
+                    self._workspace.store.claims.void(ticket_of(token, index))
             raise
 
     def _submission(
@@ -394,7 +267,7 @@ class Submitter:
 
     def _intend(self, token: str, runs: Sequence[Run]) -> None:
         me = myself()
-        self._workspace.ledger.append(
+        self._workspace.store.ledger.append(
             Intent(
                 token=token,
                 site=self._workspace.site.name,
@@ -413,17 +286,17 @@ class Submitter:
         On a full disk this is left to the next command, which does not find the token and voids them."""
         tickets = [ticket_of(token, i) for i in range(count)]
         with contextlib.suppress(OSError, StateError):
-            voided = [t for t in tickets if self._workspace.claims.void(t)]
-            self._workspace.ledger.append(Voided(tickets=voided, why=str(error)[:500]))
+            voided = [t for t in tickets if self._workspace.store.claims.void(t)]
+            self._workspace.store.ledger.append(Voided(tickets=voided, why=str(error)[:500]))
 
     def _reserve(
         self, token: str, runs: Sequence[Run], jobs: Mapping[str, str], outcome: Outcome
     ) -> tuple[list[Run], dict[str, str]]:
         """(runs whose reservation is ours, run -> why another one has it)."""
-        history, patience = self._workspace.history(), seconds(self._workspace.site.submit_timeout)
+        history, patience = self._workspace.store.history(), seconds(self._workspace.site.submit_timeout)
         refused = {run.name: why for run in runs if (why := self._why_not(run, history, jobs, outcome))}
         free = [run for run in runs if run.name not in refused]
-        claims, tickets_of = self._workspace.claims, self._workspace.tickets_of
+        claims, tickets_of = self._workspace.store.claims, self._workspace.store.tickets_of
         try:
             with claims.sheet(token, [run.name for run in free]) as sheet:
                 for run in free:
@@ -452,7 +325,7 @@ class Submitter:
         return ""
 
     def _write(self, token: str, runs: Sequence[Run], code: str) -> Path:
-        folder = self._workspace.layout.submission(token)
+        folder = self._workspace.store.layout.submission(token)
         scripts = self._renderer.render(runs, self._workspace.site, self._context(token, code))
         try:
             folder.out.mkdir(parents=True)

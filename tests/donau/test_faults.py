@@ -266,7 +266,7 @@ class Faults(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(sorted(TASKS)))
     def retry(self, name: str) -> None:
-        self._workspace().ledger.append(Retried(runs=[name]))
+        self._workspace().store.ledger.append(Retried(runs=[name]))
 
     # -- Donau and the jobs
 
@@ -346,7 +346,7 @@ class Faults(RuleBasedStateMachine):
                 break
             failed = [p.run.name for p in plan.runs if p.status is Status.FAILED]
             if failed:
-                workspace.ledger.append(Retried(runs=failed))
+                workspace.store.ledger.append(Retried(runs=failed))
             self._submit(workspace, workspace.plan())
         reasons = {p.run.name: p.reason for p in plan.runs if p.status is not Status.DONE}
         assert reasons == {}

@@ -114,7 +114,7 @@ def kill_supervisor(project: TrivialProject, chance: random.Random) -> bool:
     front.plan(EXPERIMENT)  # any command brings it back
     scheduler = front.workspace(EXPERIMENT).scheduler("local")
     assert isinstance(scheduler, LocalScheduler)
-    until(lambda: scheduler.supervisor() or not front.workspace(EXPERIMENT).history().active())
+    until(lambda: scheduler.supervisor() or not front.workspace(EXPERIMENT).store.history().active())
     time.sleep(chance.uniform(0, 0.5))
     owner = scheduler.supervisor()
     if owner is None:

@@ -12,14 +12,12 @@ from typing import Any
 
 import pytest
 
-from ddqjobs import project
 from ddqjobs.base import process
 from ddqjobs.base.errors import MissingError, SchedulerError, StateError
 from ddqjobs.planning.filters import Filters, select
 from ddqjobs.project import SubmitOptions, one_run
 from ddqjobs.schedulers.base import Capabilities, Submission
 from ddqjobs.spec.model import FailureClass, JobState, Observation, PlannedRun, Status
-from ddqjobs.submission.submit import Outcome, Submitting
 from tests.support.trivial import EXPERIMENT, WORK, TrivialProject, task, until
 
 # Fails until somebody makes the file `mended`.
@@ -417,13 +415,6 @@ def test_a_run_that_the_site_refuses_does_not_hold_up_the_others(trivial: Trivia
     assert list(outcome.submitted) == ["small"]
     assert "asks for 9999 GPUs" in outcome.refused["huge"]
     assert trivial.until_over()["small"].status is Status.DONE
-
-
-def test_waiting_spends_the_budget_of_gpu_hours_once() -> None:
-    wanted = Submitting(chosen=frozenset("ab"), max_gpu_hours=3.0, stale=True)
-    rest = project._rest(wanted, Outcome(gpu_hours=2.0))
-    assert (rest.max_gpu_hours, rest.stale) == (1.0, False)
-    assert project._rest(rest, Outcome(gpu_hours=2.0)).max_gpu_hours == 0.0
 
 
 def test_a_run_that_the_experiment_has_no_more_is_told_and_can_be_cancelled(trivial: TrivialProject) -> None:

@@ -565,7 +565,7 @@ def test_every_failure_ends_in_its_class_and_is_retried_as_often_as_that_allows(
 
 def losses(project: Project, run: str, experiment: str = "nano") -> list[tuple[int, int, float]]:
     """(epoch, iteration, loss) of a training's whole curve, as its last attempt tells it."""
-    folder = project.workspace(experiment).run_dir(run) / "attempts"
+    folder = project.workspace(experiment).store.run_dir(run) / "attempts"
     last = max(folder.iterdir(), key=lambda path: int(path.name))
     curve: dict[tuple[int, int], float] = {}
     for log in sorted(last.glob("work_dir/*/vis_data/scalars.json")):
@@ -607,7 +607,7 @@ def test_real_trainings_on_slurm_equal_those_on_the_local_site(
         jobs = project.submit("nano").submitted
         assert len(jobs) == 15
         if site == "slurm":
-            run_dir = project.workspace("nano").run_dir("p4-train.ddq-detr-r18")
+            run_dir = project.workspace("nano").store.run_dir("p4-train.ddq-detr-r18")
             until((run_dir / "attempts" / "1" / "work_dir" / "epoch_1.pth").exists)
             lab.ask("scontrol", "requeue", jobs["p4-train.ddq-detr-r18"])
         plan = project.wait("nano", Filters(), SubmitOptions())

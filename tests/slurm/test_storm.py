@@ -45,7 +45,7 @@ class Training:
 
     def __init__(self, lab: Lab, project: Project, run: str) -> None:
         self.lab, self.project, self.run = lab, project, run
-        self.attempts = project.workspace("storm").run_dir(run) / "attempts"
+        self.attempts = project.workspace("storm").store.run_dir(run) / "attempts"
 
     @property
     def attempt(self) -> int:
@@ -55,7 +55,7 @@ class Training:
     @property
     def job(self) -> str:
         """As Slurm calls it."""
-        return self.project.workspace("storm").history().of(self.run).tickets[-1].job
+        return self.project.workspace("storm").store.history().of(self.run).tickets[-1].job
 
     def stretch(self, attempt: int) -> progress.Stretch:
         """Iterations that were done before an attempt and at its end; none before it has begun."""

@@ -90,7 +90,9 @@ def make(root: Path, *, models: int = 1, seeds: int = 3, rows: int = 400, distin
                digests=[r.digest for r in runs], host="h", pid=1, start=1),
         Submitted(token=token, jobs={str(i): f"{token}.{i}" for i in range(len(runs))}),
     )  # fmt: skip
-    ledger.append(*(_end(workspace.run_dir(r.name), r, i, thin[i % distinct]) for i, r in enumerate(runs)))
+    ledger.append(
+        *(_end(workspace.store.run_dir(r.name), r, i, thin[i % distinct]) for i, r in enumerate(runs))
+    )
     ledger.close()
     return open_project(root)
 

@@ -68,13 +68,13 @@ def read(
     """Reads the folders of the ``shown`` runs."""
     wanted = set(shown)
     picked = [p for p in plan.runs if p.run.name in wanted]
-    costs = estimates((p.run for p in plan.runs), workspace.history())
+    costs = estimates((p.run for p in plan.runs), workspace.store.history())
     elements: dict[str, dict[int, str]] = {}
     scripts: dict[str, str] = {}
     bases: dict[tuple[str, str], tuple[str, dict[str, str]]] = {}
     runs = {}
     for p in picked:
-        folder = workspace.run_dir(p.run.name)
+        folder = workspace.store.run_dir(p.run.name)
         attempts = evidence.attempts(folder)
         token, _, index = (attempts[-1].ticket if attempts else p.ticket).rpartition(".")
         if token and token not in scripts:

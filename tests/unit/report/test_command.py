@@ -64,7 +64,7 @@ def test_the_schema_describes_what_json_prints(project: Project) -> None:
 def with_predictions(project: Project, run: str, printed: float, shift: float = 0.0) -> Path:
     """A done test whose log printed an AP and whose predictions have another, perhaps."""
     workspace = project.workspace("paper")
-    work_dir = workspace.run_dir(run) / "attempts" / "1" / "work_dir"
+    work_dir = workspace.store.run_dir(run) / "attempts" / "1" / "work_dir"
     path = predictions(work_dir, shift)
     (work_dir / "model.py").write_text(CONFIG.format(str(truth_in(work_dir))))
     product = Product(
@@ -188,16 +188,16 @@ MAIN = "from ddqjobs.cli.main import main; main()"
 
 def with_log(project: Project, run: str) -> None:
     workspace = project.workspace("paper")
-    work_dir = workspace.run_dir(run) / "attempts" / "1" / "work_dir"
+    work_dir = workspace.store.run_dir(run) / "attempts" / "1" / "work_dir"
     lines = [json.dumps({"loss": 3.0 / step, "lr": 0.1, "epoch": 1, "step": step}) for step in range(1, 2001)]
     lines.append(json.dumps({"coco/bbox_mAP": 0.513, "step": 1}))
     (work_dir / "log.jsonl").write_text("\n".join(lines) + "\n")
-    (kept,) = [r for r in workspace.ledger.read() if isinstance(r, Finished) and r.run == run]
+    (kept,) = [r for r in workspace.store.ledger.read() if isinstance(r, Finished) and r.run == run]
     assert kept.product is not None
     artifacts = {**kept.product.artifacts, "log": "attempts/1/work_dir/log.jsonl"}
     product = msgspec.structs.replace(kept.product, artifacts=artifacts)
-    workspace.ledger.append(msgspec.structs.replace(kept, product=product, at=0.0))
-    workspace.ledger.close()
+    workspace.store.ledger.append(msgspec.structs.replace(kept, product=product, at=0.0))
+    workspace.store.ledger.close()
 
 
 READ_TENSORBOARD = """

@@ -1,102 +1,21 @@
-"""What is picked, what fits a budget, and which runs share a submission."""
+"""A plan that is out of date, and the names of submissions."""
 
 from __future__ import annotations
 
 import re
 
-import pytest
-
 from ddqjobs.planning import plan as planning
-from ddqjobs.planning.estimate import Estimate
-from ddqjobs.schedulers.base import Capabilities
-from ddqjobs.spec.model import FailureClass, Plan, Resources, Run
+from ddqjobs.spec.model import Plan
 from ddqjobs.store.history import History
 from ddqjobs.store.ledger import AnyRecord
-from ddqjobs.submission.submit import Submitting, batches, moved_on, new_token, pick
-from tests.support.trivial import EXPERIMENT, TrivialProject, a_run, an_end, an_intent
+from ddqjobs.submission.submit import moved_on, new_token
+from tests.support.trivial import a_run, an_end, an_intent
 
 RUNS = (a_run("a"), a_run("b", "a"), a_run("c", "b"), a_run("extra", optional=True))
-ALL = frozenset(r.name for r in RUNS)
-ABLE = Capabilities(arrays=True, dependencies=True)
 
 
-def plan(*records: AnyRecord, runs: tuple[Run, ...] = RUNS) -> Plan:
-    return planning.build(runs, History(records), experiment="e", site="local")
-
-
-def names(plan_: Plan, wanted: Submitting, *, graph: bool = True) -> list[str]:
-    return [p.run.name for p in pick(plan_, wanted, graph=graph)[0]]
-
-
-def test_with_a_graph_everything_is_picked_at_once_and_without_one_what_is_ready() -> None:
-    assert names(plan(), Submitting(chosen=ALL)) == ["a", "b", "c"]
-    assert names(plan(), Submitting(chosen=ALL), graph=False) == ["a"]
-
-
-def test_optional_runs_are_picked_when_named_or_all_are_wanted() -> None:
-    assert names(plan(), Submitting(chosen=ALL, optional=True)) == ["a", "b", "c", "extra"]
-    assert names(plan(), Submitting(chosen=frozenset({"extra"}), named=frozenset({"extra"}))) == ["extra"]
-
-
-def test_what_is_left_out_says_why_and_what_is_done_or_active_is_not_left_out() -> None:
-    records = (an_intent("t", "a", at=1), an_end("a", "t.0", 2), an_intent("u", "b", at=3))
-    _, left = pick(plan(*records), Submitting(chosen=ALL), graph=False)
-    assert left == {"c": "needs b, which is active", "extra": "optional: name it, or add --optional"}
-
-
-def test_a_failed_run_and_what_needs_it_are_left_out() -> None:
-    failed = an_end("a", "t.0", 2, failure=FailureClass.CODE, reason="why")
-    picks, left = pick(plan(an_intent("t", "a", at=1), failed), Submitting(chosen=ALL), graph=True)
-    assert picks == ()
-    assert left["a"] == "failed: code: why; `ddqjobs retry` makes it eligible again"
-    assert left["b"] == "needs a, which failed (code)"
-
-
-def test_of_a_failed_optional_run_it_is_not_said_that_naming_it_is_enough() -> None:
-    failed = an_end("extra", "t.0", 2, failure=FailureClass.CODE, reason="why")
-    _, left = pick(plan(an_intent("t", "extra", at=1), failed), Submitting(chosen=ALL), graph=True)
-    assert left["extra"] == "failed: code: why; `ddqjobs retry` makes it eligible again"
-
-
-@pytest.mark.parametrize(
-    ("budget", "kept", "left"),
-    [
-        (None, ["a", "b", "c"], []),
-        (100.0, ["a", "c"], ["b"]),
-        (3.0, ["a", "c"], ["b"]),
-        (2.9, ["a"], ["b", "c"]),
-        (0.0, [], ["a", "b", "c"]),
-    ],
-)
-def test_runs_are_kept_in_order_while_they_fit(
-    budget: float | None, kept: list[str], left: list[str]
-) -> None:
-    made = plan(runs=(a_run("a"), a_run("b"), a_run("c")))
-    costs = {"a": Estimate(gpu_hours=1), "b": Estimate(gpu_hours=None), "c": Estimate(gpu_hours=2)}
-    picks, out = pick(
-        made, Submitting(chosen=frozenset("abc"), max_gpu_hours=budget), graph=True, costs=costs
-    )
-    assert ([p.run.name for p in picks], sorted(out)) == (kept, left)
-
-
-def test_runs_of_one_depth_and_one_size_share_a_submission(trivial: TrivialProject) -> None:
-    big = Resources(gpus=8)
-    runs = (a_run("a1"), a_run("a2"), a_run("big", resources=big), a_run("b1", "a1"), a_run("c1", "b1"))
-    made = plan(runs=runs)
-    workspace = trivial.open().workspace(EXPERIMENT)
-    groups = [[r.name for r in group] for _, group in batches(made.runs, workspace, ABLE)]
-    assert groups == [["a1", "a2"], ["big"], ["b1"], ["c1"]]
-    single = [len(group) for _, group in batches(made.runs, workspace, Capabilities())]
-    assert single == [1] * 5
-
-
-def test_a_submission_is_no_larger_than_the_site_allows(trivial: TrivialProject) -> None:
-    trivial.write(
-        "templates/local/site.yaml", {"name": "local", "scheduler": "local", "limits": {"array_size": 4}}
-    )
-    made = plan(runs=tuple(a_run(f"r{n}") for n in range(10)))
-    sizes = [len(group) for _, group in batches(made.runs, trivial.open().workspace(EXPERIMENT), ABLE)]
-    assert sizes == [4, 4, 2]
+def plan(*records: AnyRecord) -> Plan:
+    return planning.build(RUNS, History(records), experiment="e", site="local")
 
 
 def test_a_run_has_moved_on_when_it_was_submitted_or_adopted_after_its_plan() -> None:

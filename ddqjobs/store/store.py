@@ -1,0 +1,141 @@
+"""One experiment's folder: where things lie, what was submitted, who may run, what jobs left."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ddqjobs.base.errors import MissingError, StateError, mend
+from ddqjobs.spec.model import FailureClass, PlannedRun, Product
+from ddqjobs.store import evidence
+from ddqjobs.store.claims import Claims, Tickets
+from ddqjobs.store.history import History, Ticket
+from ddqjobs.store.layout import PRODUCT, Layout
+from ddqjobs.store.ledger import AnyRecord, Finished, Ledger
+
+
+class Store:
+    """The memory of one experiment. Asks no scheduler."""
+
+    def __init__(self, folder: Path) -> None:
+        self.layout = Layout(folder)
+        self.ledger = Ledger(self.layout.ledger)
+        self.claims = Claims(folder)
+        self._history: tuple[list[AnyRecord], History] | None = None
+
+    # -- what the ledger says ---------------------------------------------------------------------------
+
+    def history(self) -> History:
+        """Return what the ledger says now."""
+        records = self.ledger.read()
+        if self._history is None or self._history[0] is not records:
+            self._history = (records, History(records))
+        return self._history[1]
+
+    def history_at(self, at: float) -> History:
+        """Return what the ledger said at a time, in seconds since the epoch."""
+        return History([record for record in self.ledger.read() if record.at <= at])
+
+    def tickets_of(self, run: str) -> Tickets:
+        """Return the tickets of one run, read afresh."""
+        tickets = self.history().of(run).tickets
+        return Tickets(frozenset(t.name for t in tickets), frozenset(t.name for t in tickets if t.ended))
+
+    def check(self) -> None:
+        """Raise StateError if there are runs but no ledger."""
+        runs = self.layout.runs
+        if not self.ledger.exists and runs.is_dir() and any(runs.iterdir()):
+            raise StateError(
+                f"{self.layout.root}: there are runs but no ledger, so what was submitted is not known. "
+                f"Restore {self.layout.ledger}, or move {runs} away and take results in with `ddqjobs adopt`"
+            )
+
+    def unreadable(self) -> list[str]:
+        """Return a warning, if lines of the ledger are no records."""
+        lines = self.ledger.unreadable
+        if not lines:
+            return []
+        more = f" and {len(lines) - 1} more" if len(lines) > 1 else ""
+        return [
+            f"{self.ledger.folder / lines[0]}{more}: this version cannot read it as a record, and leaves it "
+            "out; what it says of submissions is not known. Restore the file if a disk or an editor damaged "
+            "it; use the version of ddqjobs that wrote it if that was a newer one"
+        ]
+
+    # -- what jobs left ---------------------------------------------------------------------------------
+
+    def run_dir(self, run: str) -> Path:
+        """Return the folder of a run."""
+        return self.layout.run(run).path
+
+    def run_folders(self) -> frozenset[str]:
+        """Return the names of the runs that have a folder, by one question instead of several for each run.
+        Empty where that cannot be asked."""
+        try:
+            return frozenset(os.listdir(self.layout.runs))  # noqa: PTH208
+        except OSError:
+            return frozenset()
+
+    def products(self, history: History) -> dict[str, Product]:
+        """Return run -> product of every done run, as recorded, unless it has vanished since."""
+        gone = self.vanished(history)
+        return {
+            name: story.done.product
+            for name, story in history.runs.items()
+            if story.done is not None and story.done.product is not None and name not in gone
+        }
+
+    def vanished(self, history: History) -> set[str]:
+        """Return the done runs whose product is no longer on disk."""
+        gone = set()
+        for name, story in history.runs.items():
+            if story.done is not None and story.done.product is not None:
+                # One question per run: the first artifact, which lies in the attempt that made it.
+                kept = next(iter(story.done.product.artifacts.values()), PRODUCT)
+                if not os.path.exists(self.layout.in_run(name, kept)):  # noqa: PTH110
+                    gone.add(name)
+        return gone
+
+    def log(self, planned: PlannedRun, attempt: int | None = None) -> Path:
+        """Return the log of a run's attempt (default: the newest). Raises MissingError."""
+        run = planned.run.name
+        numbers = evidence.numbers(self.run_dir(run))
+        if not numbers:
+            raise MissingError(
+                f"{run} has not started on any node, so it has no log; "
+                f"it is {planned.status.value}: {planned.reason}"
+            )
+        number = attempt or numbers[-1]
+        if number not in numbers:
+            raise MissingError(f"{run} has no attempt {number}; there are: {', '.join(map(str, numbers))}")
+        return self.layout.run(run).attempt(number).log
+
+    # -- what ends a ticket -----------------------------------------------------------------------------
+
+    def revoke(self, ticket: Ticket) -> None:
+        """End the right to run of a ticket that is written off: were its job started once more, by an
+        operator or on a node that came back, it would run beside the job that follows it. Raises
+        StateError."""
+        try:
+            self.claims.revoke(ticket.name)
+        except OSError as error:
+            raise StateError(
+                f"{self.claims.claims}: {error.strerror}; {mend(error)}, then run the same command again"
+            ) from error
+
+    def call_off(self, ticket: Ticket) -> None:
+        """See to it that a ticket whose submission is not confirmed never starts, and record that it was
+        cancelled. Do nothing if its job has started: the next look finds it."""
+        if self.claims.void(ticket.name):
+            self._cancelled(ticket, "cancelled by the user before its submission was confirmed")
+
+    def write_off(self, ticket: Ticket) -> None:
+        """End a ticket whose job the scheduler does not know any more, as the user wishes. Should the job
+        turn up all the same, it has no right to run and leaves nothing."""
+        self.revoke(ticket)
+        self._cancelled(ticket, "cancelled by the user; its scheduler does not know the job any more")
+
+    def _cancelled(self, ticket: Ticket, reason: str) -> None:
+        self.ledger.append(
+            Finished(run=ticket.run, ticket=ticket.name, failure=FailureClass.CANCELLED, reason=reason)
+        )

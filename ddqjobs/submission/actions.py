@@ -1,0 +1,90 @@
+"""What a user does to submitted runs: cancel, hold, release, retry; and which of them are under way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
+
+from ddqjobs.schedulers.base import Scheduler
+from ddqjobs.spec.model import JobState, Plan, PlannedRun, Status
+from ddqjobs.store.history import Ticket
+from ddqjobs.store.ledger import Cancelled, Retried
+from ddqjobs.submission.workspace import Workspace
+
+
+def cancel(workspace: Workspace, runs: Sequence[PlannedRun]) -> list[str]:
+    """Cancel the active ones among runs; return their names. Raise SchedulerError."""
+    active = [p for p in runs if p.status is Status.ACTIVE]
+    if not active:
+        return []
+    store = workspace.store
+    tickets = store.history().tickets
+    store.ledger.append(Cancelled(tickets=[p.ticket for p in active]))
+    for planned in active:
+        if not planned.job:  # nobody knows yet whether the scheduler has it: it must not start in any case
+            store.call_off(tickets[planned.ticket])
+    for site, jobs in _by_site(active, tickets).items():
+        workspace.scheduler(site).cancel(jobs)
+    for planned in active:  # the scheduler answered, and does not know the job: nothing else would end it
+        if planned.job and planned.state is JobState.UNKNOWN:
+            store.write_off(tickets[planned.ticket])
+    return [p.run.name for p in active]
+
+
+def hold(workspace: Workspace, plan: Plan, runs: Sequence[PlannedRun]) -> Plan:
+    """Keep the queued ones among runs from starting; return these runs as they are afterwards. Raise
+    SchedulerError."""
+    return _ask(workspace, plan, runs, JobState.QUEUED, lambda scheduler, jobs: scheduler.hold(jobs))
+
+
+def release(workspace: Workspace, plan: Plan, runs: Sequence[PlannedRun]) -> Plan:
+    """Let the held ones among runs start again; return these runs as they are afterwards. Raise
+    SchedulerError."""
+    return _ask(workspace, plan, runs, JobState.HELD, lambda scheduler, jobs: scheduler.release(jobs))
+
+
+def retry(workspace: Workspace, runs: Sequence[PlannedRun]) -> list[str]:
+    """Make failed runs eligible again; return their names."""
+    failed = [p.run.name for p in runs if p.status is Status.FAILED or p.failure is not None]
+    if failed:
+        workspace.store.ledger.append(Retried(runs=failed))
+    return failed
+
+
+def using(workspaces: Iterable[Workspace], environments: Sequence[str]) -> dict[str, list[str]]:
+    """Return environment -> runs, queued or running, that use it. Raise SchedulerError where that cannot be
+    asked."""
+    found: dict[str, list[str]] = {}
+    for workspace in workspaces:
+        if not workspace.store.layout.ledger.is_dir():
+            continue
+        for run in (p.run for p in workspace.plan().runs if p.status is Status.ACTIVE):
+            if run.environment in environments:
+                found.setdefault(run.environment, []).append(f"{run.experiment}: {run.name}")
+    return found
+
+
+def _ask(
+    workspace: Workspace,
+    plan: Plan,
+    runs: Sequence[PlannedRun],
+    state: JobState,
+    ask: Callable[[Scheduler, Sequence[str]], None],
+) -> Plan:
+    """Ask something of the jobs in that state, site by site, and look at them again."""
+    asked = [p for p in runs if p.status is Status.ACTIVE and p.state is state and p.job]
+    for site, jobs in _by_site(asked, workspace.store.history().tickets).items():
+        ask(workspace.scheduler(site), jobs)
+    names = {p.run.name for p in runs}
+    after = workspace.plan() if asked else plan
+    return msgspec.structs.replace(after, runs=tuple(p for p in after.runs if p.run.name in names))
+
+
+def _by_site(runs: Iterable[PlannedRun], tickets: Mapping[str, Ticket]) -> dict[str, list[str]]:
+    """Return site -> jobs. A run may have been submitted to another site than today's."""
+    by_site: dict[str, list[str]] = {}
+    for planned in runs:
+        if planned.job:
+            by_site.setdefault(tickets[planned.ticket].site, []).append(planned.job)
+    return by_site

@@ -1,0 +1,66 @@
+"""Which runs share a submission, as elements of one array."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ddqjobs.schedulers.base import Capabilities
+from ddqjobs.spec.model import PlannedRun, Resources, Run
+from ddqjobs.spec.site import Site
+from ddqjobs.submission.script import on_site
+
+Place = tuple[str, int]  # (array, index) of a run in the queue or about to be; -1 where it is no array
+
+
+def batches(
+    picks: Sequence[PlannedRun],
+    site: Site,
+    able: Capabilities,
+    jobs: Mapping[str, str] | None = None,
+) -> list[tuple[Resources, list[Run]]]:
+    """Runs of one submission each: same depth below the picks, same resources, at most an array's size, and
+    dependencies that the scheduler can say of an array (:func:`alike`). ``jobs`` are in the queue already."""
+    depth: dict[str, int] = {}
+    groups: dict[tuple[int, Resources], list[Run]] = {}
+    for planned in picks:
+        run = planned.run
+        depth[run.name] = 1 + max((depth[up] for up in run.upstream if up in depth), default=-1)
+        groups.setdefault((depth[run.name], on_site(run.resources, site)), []).append(run)
+    size = (site.limits.array_size or 1000) if able.arrays else 1
+    places = {run: _place(job) for run, job in (jobs or {}).items()}
+    made: list[tuple[Resources, list[Run]]] = []
+    for (_, resources), runs in sorted(groups.items(), key=lambda item: item[0][0]):
+        for similar in [runs] if able.own_dependencies else alike(runs, places):
+            for start in range(0, len(similar), size):
+                batch = similar[start : start + size]
+                places.update((run.name, (f"new {len(made)}", i)) for i, run in enumerate(batch))
+                made.append((resources, batch))
+    return made
+
+
+def _place(job: str) -> Place:
+    array, _, index = job.rpartition("_")
+    return (array, int(index)) if array and index.isdecimal() else (job, -1)
+
+
+def alike(runs: Sequence[Run], places: Mapping[str, Place]) -> list[list[Run]]:
+    """Runs parted so that within a part either all wait for the same runs, or the n-th waits for the n-th of
+    another array. A scheduler says dependencies of a whole array: one that mixes others would let each
+    element wait for all, and fail with any.
+
+    ``places`` says where the runs are that are in the queue, or submitted just before. Whatever else a run
+    needs is done.
+    """
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        groups.setdefault(tuple(up for up in run.upstream if up in places), []).append(run)
+    parts: list[list[Run]] = []
+    corresponding: dict[tuple[str, ...], list[Run]] = {}
+    for waits, members in groups.items():
+        before = [places[up] for up in waits]
+        part = corresponding.get(arrays := tuple(array for array, _ in before), [])
+        if len(members) == 1 and before and {index for _, index in before} == {len(part)}:
+            corresponding[arrays] = [*part, *members]
+        else:
+            parts.append(members)
+    return [*corresponding.values(), *parts]

@@ -1,0 +1,111 @@
+"""The loop of `submit --wait`: submits what becomes eligible until nothing chosen is active any more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from ddqjobs.base.errors import SchedulerError
+from ddqjobs.base.units import seconds
+from ddqjobs.planning import canary
+from ddqjobs.planning.filters import with_upstream
+from ddqjobs.spec.model import Plan, PlannedRun, Status
+from ddqjobs.submission.select import Submitting
+from ddqjobs.submission.submit import Outcome, Submitter
+from ddqjobs.submission.workspace import Workspace
+
+_CALLS_PER_LOOK = 4  # a look plans (squeue, sacct) and submits (squeue, sbatch)
+_IDLE_LOOKS = 10  # how often one looks again at runs that were refused to us
+
+
+@dataclass(frozen=True)
+class Watching:
+    """Who hears of it: ``say`` of what happens, ``show`` of the plan after every look; and how long to wait
+    between two looks at least."""
+
+    say: Callable[[str], None] = lambda _: None
+    show: Callable[[Plan, Sequence[PlannedRun]], None] = lambda _plan, _runs: None
+    pause_s: float = 0.5
+
+
+def follow(
+    workspace: Workspace,
+    submitter: Submitter,
+    plan: Plan,
+    wanted: Submitting,
+    watching: Watching,
+    *,
+    canaries: bool = False,
+) -> Plan:
+    """Submit what is wanted, again and again, until nothing of it is active or submittable; return the plan
+    of these runs. Raise SchedulerError when a scheduler could not be asked for the site's submit_timeout."""
+    pause_s = _pause_s(workspace, watching)
+    patience = Patience(seconds(workspace.site.submit_timeout))
+    said: set[str] = set()
+    idle = 0
+    while True:
+        outcome = submitter.submit(wanted, plan, watching.say)
+        wanted = wanted.rest(outcome.gpu_hours)
+        plan = workspace.plan(canaries=canaries)
+        # An optional run that nobody asked for counts only where it is done anyway.
+        there = (p for p in plan.runs if p.run.name in wanted.chosen)
+        chosen = [p for p in there if wanted.wants(p.run) or p.status is Status.DONE]
+        watching.show(plan, chosen)
+        _warn(workspace, outcome, said, watching.say)
+        patience.look(workspace.warnings[workspace.standing :])
+        idle = 0 if outcome.submitted or any(p.status is Status.ACTIVE for p in chosen) else idle + 1
+        # Another terminal may be about to submit what was refused to us: a few looks more.
+        if idle > (_IDLE_LOOKS if outcome.refused else 1):
+            return msgspec.structs.replace(plan, runs=tuple(chosen))
+        if idle != 1:  # this look may have made something eligible: one more, at once, before it is over
+            time.sleep(pause_s)
+
+
+def follow_canaries(
+    workspace: Workspace, submitter: Submitter, wanted: Callable[[Plan], Submitting], watching: Watching
+) -> tuple[PlannedRun, ...]:
+    """Run the canaries of the trainings that are wanted, with what they need, unless they are done with
+    today's code; return them as they ended. Raise as :func:`follow`, and InputError for a code without
+    one."""
+    plan = workspace.plan(canaries=True)
+    meant = wanted(plan)
+    chosen = canary.needed(plan, [p.run for p in plan.runs if meant.wants(p.run)])
+    names = frozenset(p.run.name for p in chosen)
+    done = {p.run.name for p in plan.runs if p.status is Status.DONE and not p.gone}
+    needed = (with_upstream(plan, chosen) - done) | names
+    if any(p.status is not Status.DONE or p.stale for p in chosen):
+        trying = Submitting(chosen=needed, named=needed, stale=True)
+        plan = follow(workspace, submitter, plan, trying, watching, canaries=True)
+    return tuple(p for p in plan.runs if p.run.name in names)
+
+
+def _pause_s(workspace: Workspace, watching: Watching) -> float:
+    """Return how long to wait between two looks: as seldom as the site's calls per minute ask for."""
+    calls = workspace.site.limits.calls_per_minute
+    return max(watching.pause_s, 60 * _CALLS_PER_LOOK / calls) if calls else watching.pause_s
+
+
+def _warn(workspace: Workspace, outcome: Outcome, said: set[str], say: Callable[[str], None]) -> None:
+    """Say each warning once."""
+    for words in (*workspace.warnings, *(f"{run}: {why}" for run, why in outcome.refused.items())):
+        if words not in said:
+            say(f"warning: {words}")
+            said.add(words)
+
+
+class Patience:
+    """How long a scheduler may be silent while one waits for it."""
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._since: float | None = None
+
+    def look(self, warnings: Sequence[str]) -> None:
+        """Raise SchedulerError when there were warnings at every look for longer than the limit."""
+        now = time.monotonic()
+        self._since = (now if self._since is None else self._since) if warnings else None
+        if self._since is not None and now - self._since > self._limit_s:
+            raise SchedulerError(f"{warnings[0]}; waited {self._limit_s:.0f} s for it, runs go on without")

@@ -1,0 +1,262 @@
+"""What has become of the active tickets: asks the schedulers, reads what jobs left, records what is new."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from ddqjobs.base.errors import DdqjobsError, StateError, mend
+from ddqjobs.base.process import alive, myself
+from ddqjobs.base.units import seconds
+from ddqjobs.schedulers.base import Scheduler
+from ddqjobs.spec.model import IN_QUEUE, Attempt, JobState, Observation, Product
+from ddqjobs.spec.site import Site
+from ddqjobs.store import evidence
+from ddqjobs.store.history import History, Ticket
+from ddqjobs.store.ledger import AnyRecord, Finished, Observed, Submitted, Voided
+from ddqjobs.store.store import Store
+from ddqjobs.submission.judge import Case, failure_of, note_on_product, said_all
+
+
+@dataclass(frozen=True)
+class _Left:
+    """What a ticket left in its run's folder."""
+
+    run_dir: Path
+    attempts: int  # of the run, whatever ticket they are of
+    mine: list[Attempt]  # of this ticket
+    product: Product | None  # of this ticket, whole
+
+    @property
+    def last(self) -> Attempt | None:
+        """The ticket's newest attempt."""
+        return self.mine[-1] if self.mine else None
+
+
+class Observer:
+    """Brings an experiment's ledger up to date. ``warn`` hears of every scheduler that does not answer."""
+
+    def __init__(
+        self, store: Store, site: Site, scheduler: Callable[[str], Scheduler], warn: Callable[[str], None]
+    ) -> None:
+        self._store, self._site = store, site
+        self._scheduler, self._warn = scheduler, warn
+
+    def refresh(self) -> bool:
+        """Confirm submissions, ask each scheduler once, read evidence, record what is new. Return whether
+        anything was. Raise StateError where a record or a claim cannot be written."""
+        history = self._store.history()
+        confirmed = self._confirm(history)
+        if confirmed:
+            self._store.ledger.append(*confirmed)
+            history = self._store.history()
+        now = time.time()
+        observed = self._ask(history)
+        # Only now: what was there before the schedulers were asked is old.
+        started = self._store.run_folders()
+        looked = ((ticket, observed.get(ticket.name)) for ticket in history.active())
+        found = [
+            record
+            for ticket, seen in looked
+            if (
+                record := self._settle(ticket, seen, now)
+                if _may_say_more(ticket, seen, started)
+                else _news(ticket, seen)
+            )
+        ]
+        if found:
+            self._store.ledger.append(*found)
+        return bool(confirmed or found)
+
+    # -- submissions whose answer was never recorded ----------------------------------------------------
+
+    def _confirm(self, history: History) -> list[AnyRecord]:
+        """Return a record for each of them: found at the scheduler, or voided."""
+        tokens: dict[str, list[Ticket]] = {}
+        for ticket in history.active():
+            if not ticket.job:
+                tokens.setdefault(ticket.token, []).append(ticket)
+        records: list[AnyRecord] = []
+        for token, tickets in tokens.items():
+            if self._in_the_making(tickets[0]):
+                continue
+            try:
+                jobs = self._scheduler(tickets[0].site).find(token)
+            except DdqjobsError as error:
+                self._warn(f"submission {token}: {error}")
+                continue
+            if jobs is not None:
+                records.append(Submitted(token=token, jobs={str(k): v for k, v in jobs.items()}))
+            # What the scheduler does not show has ended or never came: the claims tell which.
+            missing = [t for t in tickets if jobs is None or t.index not in jobs]
+            if missing:
+                records += self._void(token, missing)
+        return records
+
+    def _in_the_making(self, ticket: Ticket) -> bool:
+        if ticket.owner.host != myself().host:
+            return abs(time.time() - ticket.at) < seconds(self._site.submit_timeout)
+        return ticket.owner != myself() and alive(ticket.owner)
+
+    def _void(self, token: str, tickets: list[Ticket]) -> list[AnyRecord]:
+        claims = self._store.claims
+        try:
+            voided = [t.name for t in tickets if claims.void(t.name)]
+        except OSError as error:
+            raise StateError(
+                f"{claims.claims}: {error.strerror}; whether submission {token} may still start cannot "
+                f"be settled: {mend(error)}, then run the same command again"
+            ) from error
+        started = {str(t.index): claims.job(t.name) for t in tickets if t.name not in voided}
+        records: list[AnyRecord] = []
+        if voided:
+            why = "its submission was interrupted before the scheduler had it"
+            records.append(Voided(tickets=voided, why=why))
+        if started:
+            records.append(Submitted(token=token, jobs=started))
+        return records
+
+    # -- what the schedulers say ------------------------------------------------------------------------
+
+    def _ask(self, history: History) -> dict[str, Observation]:
+        """Return ticket -> observation, with one query per site."""
+        by_site: dict[str, dict[str, list[str]]] = {}
+        for ticket in history.active():
+            if ticket.job:
+                by_site.setdefault(ticket.site, {}).setdefault(ticket.job, []).append(ticket.name)
+        out: dict[str, Observation] = {}
+        for site, jobs in by_site.items():
+            try:
+                seen = self._scheduler(site).query(list(jobs))
+            except DdqjobsError as error:
+                self._warn(f"site {site}: {str(error).removeprefix(f'site {site}: ')}")
+                seen = {job: Observation(state=JobState.UNKNOWN, detail=str(error)) for job in jobs}
+            for job, names in jobs.items():
+                for name in names:
+                    out[name] = seen.get(job, Observation(state=JobState.UNKNOWN, detail="not in the answer"))
+        return out
+
+    def _heard(self, ticket: Ticket, seen: Observation | None, last: Attempt | None) -> Observation | None:
+        """Return what counts of an observation. A scheduler that starts no job again by itself is not needed
+        to know that one is over whose script has said its last word: it may lag behind for long."""
+        if seen is None or last is None or last.exit_code is None or seen.state is JobState.ENDED:
+            return seen
+        return seen if self._scheduler(ticket.site).capabilities.restarts else None
+
+    # -- what both say of a ticket ----------------------------------------------------------------------
+
+    def _settle(self, ticket: Ticket, seen: Observation | None, now: float) -> AnyRecord | None:
+        """Return what evidence and observation say of an active ticket; None if nothing is new."""
+        left, grace_over = self._left(ticket), self._grace_over(ticket, seen, now)
+        if left.product is not None:
+            if said_all(left.last, seen, grace_over):
+                return _done(ticket, left, left.product, seen)
+        elif (failed := self._failed(ticket, seen, left, grace_over)) is not None:
+            self._store.revoke(ticket)
+            return failed
+        if seen is not None and seen.forgotten and not left.mine and self._given_up(ticket, now):
+            why = f"its scheduler has forgotten it before it started: {seen.detail}"
+            return Voided(tickets=[ticket.name], why=why)
+        return _news(ticket, seen)
+
+    def _left(self, ticket: Ticket) -> _Left:
+        run_dir = self._store.run_dir(ticket.run)
+        attempts = evidence.attempts(run_dir)
+        product = evidence.product(run_dir)
+        return _Left(
+            run_dir=run_dir,
+            attempts=len(attempts),
+            mine=[a for a in attempts if a.ticket == ticket.name],
+            product=product if product is not None and product.ticket == ticket.name else None,
+        )
+
+    def _failed(
+        self, ticket: Ticket, seen: Observation | None, left: _Left, grace_over: bool
+    ) -> Finished | None:
+        last = left.last
+        failure = failure_of(
+            Case(
+                ticket=ticket,
+                seen=self._heard(ticket, seen, last),
+                last=last,
+                grace_over=grace_over,
+                log_tail=self._log_tail(ticket, last),
+                last_words=self._last_words(ticket, last),
+            )
+        )
+        if failure is None:
+            return None
+        return Finished(
+            run=ticket.run,
+            ticket=ticket.name,
+            failure=failure[0],
+            reason=failure[1],
+            attempts=left.attempts,
+            progress=evidence.progress(left.run_dir),
+            node=last.host if last else "",
+            started_at=left.mine[0].started_at if left.mine else None,
+            ended_at=last.ended_at if last else None,
+        )
+
+    def _grace_over(self, ticket: Ticket, seen: Observation | None, now: float) -> bool:
+        if seen is None or seen.state is not JobState.ENDED:
+            return False
+        since = ticket.since if ticket.state is JobState.ENDED else now
+        return abs(now - since) >= seconds(self._site.grace)  # the clock may have been set back
+
+    def _given_up(self, ticket: Ticket, now: float) -> bool:
+        """Return whether a ticket that its scheduler does not know any more will never start: after the
+        patience for a scheduler that lags, and only if its claim can be had. (Slurm 24.11 keeps no account of
+        an element that it cancelled for its dependency.)"""
+        patience_s = seconds(self._site.submit_timeout)
+        if ticket.state is not JobState.UNKNOWN or abs(now - ticket.since) < patience_s:
+            return False
+        try:
+            return self._store.claims.void(ticket.name)
+        except OSError:
+            return False  # the next look tries again
+
+    def _last_words(self, ticket: Ticket, last: Attempt | None) -> str:
+        """Return what a script that never made its attempt's folder said last, in the scheduler's output."""
+        if last is not None:
+            return ""
+        out = self._store.layout.submission(ticket.token).out
+        text = evidence.tail(out / f"{ticket.index}.log") or evidence.tail(out / f"{ticket.job}.out")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return f": {lines[-1][:200]}" if lines else ""
+
+    def _log_tail(self, ticket: Ticket, last: Attempt | None) -> str:
+        if last is None or not last.exit_code:
+            return ""
+        return evidence.log_tail(self._store.layout.run(ticket.run).attempt(last.number).path)
+
+
+def _done(ticket: Ticket, left: _Left, product: Product, seen: Observation | None) -> Finished:
+    last = left.last
+    return Finished(
+        run=ticket.run,
+        ticket=ticket.name,
+        product=product,
+        attempts=left.attempts,
+        note=note_on_product(last, seen),
+        node=last.host if last else "",
+        started_at=left.mine[0].started_at if left.mine else None,
+        ended_at=product.finished_at or None,
+    )
+
+
+def _may_say_more(ticket: Ticket, seen: Observation | None, started: Collection[str]) -> bool:
+    """Return whether the evidence of a ticket may say more than its scheduler: not while it is in the queue
+    and its run has no folder. Where absence would decide something, the folder itself is looked at."""
+    return seen is None or seen.state not in IN_QUEUE or ticket.run in started
+
+
+def _news(ticket: Ticket, seen: Observation | None) -> Observed | None:
+    """Return what a scheduler says, if it is new."""
+    if seen is None or (seen.state, seen.detail, seen.node) == (ticket.state, ticket.detail, ticket.node):
+        return None
+    if seen.state is JobState.UNKNOWN and ticket.state is JobState.UNKNOWN:
+        return None  # keeps the time since when it is unknown
+    return Observed(ticket=ticket.name, state=seen.state, detail=seen.detail, node=seen.node)

@@ -1,0 +1,117 @@
+"""What a submission is about: which runs are meant, which of them go now, and why the others do not. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from ddqjobs.base.frozen import Frozen
+from ddqjobs.planning import plan as planning
+from ddqjobs.planning.estimate import Estimate
+from ddqjobs.planning.filters import Filters, select, with_upstream
+from ddqjobs.spec.model import Plan, PlannedRun, Run, Status
+
+
+class SubmitOptions(Frozen, frozen=True, kw_only=True):
+    """How `submit` chooses, beyond the filters."""
+
+    optional: bool = False  # optional runs too
+    upstream: bool = False  # and everything that the chosen runs need
+    stale: bool = False  # and done runs that are stale
+    max_gpu_hours: float | None = None
+
+
+class Submitting(Frozen, frozen=True, kw_only=True):
+    """What is wanted: names left by the user's filters, and how far to go."""
+
+    chosen: frozenset[str]
+    named: frozenset[str] = frozenset()  # named one by one: optional runs among them are wanted
+    optional: bool = False
+    stale: bool = False
+    max_gpu_hours: float | None = None
+
+    def wants(self, run: Run) -> bool:
+        """Return whether a run is meant: an optional one only if it was named or all are wanted."""
+        return run.name in self.chosen and (self.optional or not run.optional or run.name in self.named)
+
+    def rest(self, gpu_hours: float) -> Submitting:
+        """Return what is still wanted after a round that spent so many GPU hours: stale runs go round once,
+        the budget is spent once."""
+        left = self.max_gpu_hours
+        if left is not None:
+            left = max(0.0, left - gpu_hours)
+        return msgspec.structs.replace(self, stale=False, max_gpu_hours=left)
+
+
+def submitting(plan: Plan, filters: Filters, options: SubmitOptions) -> Submitting:
+    """Return what filters and options mean for a plan. Raise MissingError if a filter matches nothing."""
+    runs = select(plan, filters)
+    chosen = with_upstream(plan, runs) if options.upstream else frozenset(p.run.name for p in runs)
+    named = chosen if filters.runs else frozenset[str]()
+    return Submitting(
+        chosen=chosen,
+        named=named,
+        optional=options.optional,
+        stale=options.stale,
+        max_gpu_hours=options.max_gpu_hours,
+    )
+
+
+def pick(
+    plan: Plan, wanted: Submitting, *, graph: bool, costs: Mapping[str, Estimate] | None = None
+) -> tuple[tuple[PlannedRun, ...], dict[str, str]]:
+    """(runs to submit, upstream first; run -> why it is left out although it is chosen). ``costs`` are
+    needed where GPU hours are limited."""
+    left: dict[str, str] = {}
+    chosen = {p.run.name for p in plan.runs if wanted.wants(p.run)}
+    picks = planning.submittable(plan, chosen, graph=graph, stale=wanted.stale)
+    taken = {p.run.name for p in picks}
+    for planned in plan.runs:
+        name = planned.run.name
+        if name not in wanted.chosen or name in taken or planned.status in (Status.DONE, Status.ACTIVE):
+            continue
+        if planned.status is Status.FAILED:  # named or not: that alone does not bring it back
+            left[name] = f"failed: {planned.reason}; `ddqjobs retry` makes it eligible again"
+        else:
+            left[name] = planned.reason if name in chosen else "optional: name it, or add --optional"
+    return within_budget(picks, left, wanted.max_gpu_hours, costs or {})
+
+
+def within_budget(
+    picks: Sequence[PlannedRun], left: dict[str, str], budget: float | None, costs: Mapping[str, Estimate]
+) -> tuple[tuple[PlannedRun, ...], dict[str, str]]:
+    """Keeps runs, in order, while their estimated GPU hours fit into the budget. A run of unknown duration
+    that asks for GPUs cannot be budgeted and is left out."""
+    if budget is None:
+        return tuple(picks), left
+    kept: dict[str, PlannedRun] = {}
+    chosen = {p.run.name for p in picks}
+    used = 0.0
+    for planned in picks:
+        run = planned.run
+        cost = costs[run.name].gpu_hours if run.name in costs else run.gpu_hours
+        if any(up in chosen and up not in kept for up in run.upstream):
+            left[run.name] = "what it needs is left out"
+        elif cost is None:
+            left[run.name] = (
+                "it declares no duration, so --max-gpu-hours cannot keep the budget; add `hours:`"
+            )
+        elif used + cost > budget:
+            left[run.name] = (
+                f"{cost:g} GPU hours more than --max-gpu-hours {budget:g} leaves ({budget - used:g})"
+            )
+        else:
+            used += cost
+            kept[run.name] = planned
+    return tuple(kept.values()), left
+
+
+def within_queue(
+    picks: Sequence[PlannedRun], left: dict[str, str], limit: int, room: int | None
+) -> tuple[tuple[PlannedRun, ...], dict[str, str]]:
+    """Keeps as many runs, in order, as the site's queue still takes; None: all of them."""
+    if room is None:
+        return tuple(picks), left
+    over = {p.run.name: f"{p.status.value}: {planning.full(limit)}" for p in picks[room:]}
+    return tuple(picks[:room]), {**left, **over}
