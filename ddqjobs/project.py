@@ -289,28 +289,25 @@ class Project:
             (self.workspace(name, site) for name in self.catalog.experiments()), environments
         )
 
-    def on_node(
-        self, site: Site, base_dir: Path, argv: Sequence[str], asked: tuple[int, int, int], say: Say
-    ) -> int:
-        """Runs a command of ours as a job of a site and hands on its output; its exit code. ``asked``: GPUs,
-        CPUs, seconds. Raises SchedulerError, InputError."""
+    def on_node(self, site: Site, base_dir: Path, argv: Sequence[str], resources: Resources, say: Say) -> int:
+        """Run a command of ours as a job of a site and hand on its output; return its exit code. Raises
+        SchedulerError, InputError."""
         from ddqjobs.schedulers.registry import make_scheduler
-        from ddqjobs.submission import environment_node
-        from ddqjobs.submission.script import Renderer
+        from ddqjobs.submission.node_folder import Request
+        from ddqjobs.submission.node_job import NodeJobs
+        from ddqjobs.submission.script import ENV, Context, Renderer
         from ddqjobs.submission.submit import new_token, user
 
-        gpus, cpus, time_s = asked
-        job = environment_node.NodeJob(
-            argv=[*argv, "--project", str(self.root.absolute())],
-            title=" ".join(argv[2:]),
-            resources=Resources(gpus=gpus, cpus=cpus, time_s=time_s),
-            project=self.root.absolute(),
-            folder=base_dir.absolute() / ".jobs",
-            token=new_token(),
-            user=user(),
-        )
+        root = str(self.root.absolute())
+        command = (*argv, "--project", root)
+        request = Request(name=ENV, command=command, resources=resources, site=site.name, follows=True)
         renderer = Renderer([root / "templates" for root in self.catalog.files.roots])
-        return environment_node.run(make_scheduler(site, self.root), site, renderer, job, say)
+        return NodeJobs(make_scheduler(site, self.root), site, base_dir.absolute()).run(
+            request,
+            lambda context: renderer.node_command(site, context, resources, " ".join(argv[2:]), command),
+            Context(results="", project=root, code="", token=new_token(), user=user()),
+            say,
+        )
 
     def with_strays(self, plan: Plan, *, site: str | None = None) -> Plan:
         """A plan with the active runs that its experiment no longer has."""

@@ -26,7 +26,7 @@ _reporting = functools.partial(reporting, interrupted=SAME_AGAIN)
 NAMES = Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of environments.")]
 NAME = Annotated[str, typer.Argument(metavar="NAME", help="Name of an environment.")]
 ON_NODE = Annotated[
-    bool, typer.Option("--on-node", help="As a job of the site's scheduler; Ctrl-C ends only the waiting.")
+    bool, typer.Option("--on-node", help="As a job of the site's scheduler; Ctrl-C cancels it.")
 ]
 GPUS = Annotated[int, typer.Option("--gpus", min=0, help="With --on-node: GPUs of the job.")]
 CPUS = Annotated[int, typer.Option("--cpus", min=0, help="With --on-node: CPUs of the job.")]
@@ -347,12 +347,14 @@ def _on_node(opened: _Opened, words: list[str], gpus: int, cpus: int, time: str)
     """The same command as a job, its output handed on; ends with its exit code."""
     from ddqjobs.base.errors import InputError
     from ddqjobs.base.units import seconds
+    from ddqjobs.spec.model import Resources
 
     try:
         limit = seconds(time)
     except ValueError as error:
         raise InputError(f"--time: {error}") from None
     argv = [sys.executable, "-m", "ddqjobs", "env", *words, "--site", opened.site.name]
-    code = opened.project.on_node(opened.site, opened.base, argv, (gpus, cpus, limit), say)
+    resources = Resources(gpus=gpus, cpus=cpus, time_s=limit)
+    code = opened.project.on_node(opened.site, opened.base, argv, resources, say)
     if code:
         raise typer.Exit(code)

@@ -18,11 +18,12 @@ from ddqjobs.base.paths import expanded
 from ddqjobs.base.units import counted, size
 from ddqjobs.data import links, weights
 from ddqjobs.doctor.examination import quotas, space
+from ddqjobs.doctor.node import Probe, look
 from ddqjobs.environments.environment import declared
 from ddqjobs.environments.on_site import Stacks
 from ddqjobs.spec.model import PlannedRun, Resources, Run, Status, TaskKind
 from ddqjobs.store import retention
-from ddqjobs.submission.probe import Question, ask
+from ddqjobs.submission.node_job import NodeJobs
 from ddqjobs.submission.script import on_site
 from ddqjobs.submission.submit import Submitter, new_token, user
 from ddqjobs.submission.workspace import Workspace
@@ -319,14 +320,18 @@ class Doctor:
             yield ok("quota", "this system tells of none")
 
     def probe(self, options: Options) -> Iterator[Line]:
-        """What a node says."""
-        token = new_token()
-        folder = self._workspace.results / "submissions" / token
+        """Return what a node says."""
+        workspace, probe = self._workspace, Probe(gpus=options.gpus, patience_s=options.patience_s)
+        submitter = Submitter(workspace, self._stacks)
         names = dict.fromkeys(r.environment for r in self._runs if r.environment)
-        known = set(declared(self._workspace.catalog.files))
-        script = Submitter(self._workspace, self._stacks).doctor_script(
-            token, [n for n in names if n in known], [text for text, _ in self._paths()], options.gpus
+        known = declared(workspace.catalog.files)
+        environments = [name for name in names if name in known]
+        paths = [text for text, _ in self._paths()]
+        jobs = NodeJobs(workspace.scheduler(self._site.name), self._site, workspace.results)
+        yield from look(
+            jobs,
+            probe,
+            lambda context: submitter.doctor_script(context, probe.resources, environments, paths),
+            submitter.node_context(new_token()),
+            workspace.results,
         )
-        scheduler = self._workspace.scheduler(self._site.name)
-        question = Question(folder=folder, token=token, gpus=options.gpus)
-        yield from ask(scheduler, self._site, question, script, options.patience_s)

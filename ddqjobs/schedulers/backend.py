@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -47,6 +47,10 @@ class Backend(ABC):
     def directives(self, site: Site, job: Job) -> list[str]:
         """Return the options of a script's directive lines."""
         return []
+
+    def job_id(self, site: Site) -> Sequence[str]:
+        """Return the names of the variables one of which tells a job its id."""
+        return ("DDQJOBS_JOB_ID",)
 
     def values(self, site: Site) -> Mapping[str, object]:
         """Return what the scheduler's template needs beyond what all templates get."""

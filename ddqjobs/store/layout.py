@@ -9,6 +9,7 @@
     runs/<run>/           product.json artifacts/ attempts/<n>/
     runs/<run>/attempts/<n>/  run.json started.json exit.json stop stdout.log product.json work_dir/
     shells/               scripts of interactive shells, while they run
+    .jobs/submissions/<token>/  jobs that are no runs, while they run (submission.node_folder)
     report/cache/         what reports would else compute again; may be deleted
 
 Jobs use the same names without importing this module: ``templates/base.sh.j2`` and ``ddqjobs.detect``. A test
@@ -172,6 +173,10 @@ class Layout:
     def cache(self) -> Path:
         """Folder of what reports would else compute again."""
         return self.report / "cache"
+
+    def node_jobs(self) -> Layout:
+        """Return the layout of the jobs that are no runs."""
+        return Layout(self.root / ".jobs")
 
     def run(self, name: str) -> RunFolder:
         """Return the folder of a run."""

@@ -37,8 +37,10 @@ from ddqjobs.spec.model import Input, Resources, Run
 from ddqjobs.spec.site import Site
 from ddqjobs.spec.slurm_options import Slurm, merged
 from ddqjobs.store.layout import Layout, SubmissionFolder
+from ddqjobs.store.ledger import ticket_of
 
 HEARTBEAT_S = 15
+DOCTOR, ENV = "ddqjobs.doctor", "ddqjobs.env"  # names of the jobs that are no runs
 _NAME = 100  # characters of a job's name before its token: Slurm's accounting keeps 255 in all
 # What an environment must be able to do on a node: load the largest of what it has.
 _LOOK_AROUND = (
@@ -270,20 +272,19 @@ class Renderer:
         )
 
     def doctor(
-        self, site: Site, context: Context, environments: Sequence[str], paths: Sequence[str], gpus: int
+        self,
+        site: Site,
+        context: Context,
+        resources: Resources,
+        environments: Sequence[str],
+        paths: Sequence[str],
     ) -> str:
-        """A script that looks around on a node: shared folder, clock, modules, environments, paths."""
-        resources = on_site(Resources(gpus=gpus, time_s=300), site)
-        entered = [(name, context.activate.get(name, "")) for name in environments]
+        """Return the script of a node job that looks around: shared folder, clock, modules, environments,
+        paths."""
         return self._fill(
             ["doctor.sh.j2"],
-            site=site.name,
-            directive=backend(site).directive,
-            directives=directives(site, resources, "ddqjobs.doctor", 1, context),
-            folder=str(context.submission.path),
-            setup=site.setup,
-            modules=site.modules,
-            umask=site.umask,
+            **_node_job(site, context, resources, DOCTOR),
+            title="doctor",
             program=_LOOK_AROUND,
             environments=[
                 (
@@ -291,7 +292,8 @@ class Renderer:
                     "python" if activate else quote(context.pythons[name]),
                     shell_path(activate, context.project) if activate else "",
                 )
-                for name, activate in entered
+                for name in environments
+                for activate in (context.activate.get(name, ""),)
             ],
             paths=[(path, shell_path(path, context.project)) for path in paths],
         )
@@ -299,17 +301,11 @@ class Renderer:
     def node_command(
         self, site: Site, context: Context, resources: Resources, title: str, argv: Sequence[str]
     ) -> str:
-        """A script that runs one command on a node and leaves its exit code in the submission's folder."""
+        """Return the script of a node job that runs one command."""
         return self._fill(
-            ["environment.sh.j2"],
-            site=site.name,
-            directive=backend(site).directive,
-            directives=directives(site, on_site(resources, site), "ddqjobs.env", 1, context),
+            ["node_job.sh.j2"],
+            **_node_job(site, context, resources, ENV),
             title=title,
-            folder=str(context.submission.path),
-            setup=site.setup,
-            modules=site.modules,
-            umask=site.umask,
             project=context.project,
             command=" ".join(quote(word) for word in argv),
         )
@@ -366,6 +362,21 @@ class Renderer:
             activate=shell_path(activate, context.project) if activate else "",
             command=command(run, context.option_flags.get(run.code, "")),
         )
+
+
+def _node_job(site: Site, context: Context, resources: Resources, name: str) -> dict[str, object]:
+    """Return what every node job's script is filled with."""
+    return {
+        "site": site.name,
+        "directive": backend(site).directive,
+        "directives": directives(site, on_site(resources, site), name, 1, context),
+        "folder": str(context.submission.path),
+        "ticket": ticket_of(context.token, 0),
+        "job_id": backend(site).job_id(site),
+        "setup": site.setup,
+        "modules": site.modules,
+        "umask": site.umask,
+    }
 
 
 def _exported(name: str, value: str) -> str:

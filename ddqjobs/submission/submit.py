@@ -153,10 +153,15 @@ class Submitter:
         """The options of a job's script. Raises InputError for what must not stand in a directive line."""
         return directives(self._workspace.site, resources, name, 1, self._context(token, ""))
 
-    def doctor_script(self, token: str, environments: Sequence[str], paths: Sequence[str], gpus: int) -> str:
-        """The script that looks around on a node (:mod:`ddqjobs.submission.probe`)."""
-        context = self._context(token, "")
-        return self._renderer.doctor(self._workspace.site, context, environments, paths, gpus)
+    def node_context(self, token: str) -> Context:
+        """Return what the script of a node job is rendered with (:mod:`ddqjobs.submission.node_job`)."""
+        return self._context(token, "")
+
+    def doctor_script(
+        self, context: Context, resources: Resources, environments: Sequence[str], paths: Sequence[str]
+    ) -> str:
+        """Return the script of a node job that looks around."""
+        return self._renderer.doctor(self._workspace.site, context, resources, environments, paths)
 
     def _remember(self, wanted: Submitting, plan: Plan, left: Mapping[str, str]) -> None:
         """Records what the user asked for, so that `advance` goes on with it. Where GPU hours are limited,

@@ -31,7 +31,7 @@ def test_a_real_slurm_cluster_well_and_broken(place: Place, lab: Lab) -> None:
         ("ok", "one: 1 x 0 GPUs, 1 CPUs: would be taken"), ("ok", "many: 1 x 8 GPUs, 1 CPUs: would be taken"),
     ]  # fmt: skip
     assert {"scheduler", "limits", "accounting", "clock", "shared folder", "paths on a node"} <= set(found)
-    assert not list((place.root / "results").glob("*/submissions/*"))
+    assert not list((place.root / "results").glob("*/.jobs/submissions/*"))
     place.write(
         "templates/slurm/site.yaml",
         {**site, "slurm": {"partition": "nope"}, "limits": {"array_size": 50_000}, "modules": ["x"]},

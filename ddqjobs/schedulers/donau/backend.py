@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ddqjobs.base.units import seconds
@@ -35,6 +35,9 @@ class DonauBackend(Backend):
 
     def directives(self, site: Site, job: Job) -> list[str]:
         return directives.options(site.donau, job)
+
+    def job_id(self, site: Site) -> Sequence[str]:
+        return site.donau.launch.job
 
     def values(self, site: Site) -> Mapping[str, object]:
         return {"donau": site.donau, "meet_s": seconds(site.donau.launch.meet)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from ddqjobs.base.units import seconds
@@ -32,3 +33,6 @@ class SlurmBackend(Backend):
 
     def directives(self, site: Site, job: Job) -> list[str]:
         return directives.options(site, job)
+
+    def job_id(self, site: Site) -> Sequence[str]:
+        return ("SLURM_JOB_ID",)

@@ -33,7 +33,7 @@ def test_on_this_machine_all_is_well(place: Place) -> None:
         "scheduler", "inputs and code", "disk space", "inodes", "quota", "clock", "shared folder",
         "paths on a node",
     }  # fmt: skip
-    assert not list((place.root / "results").glob("*/submissions/*"))  # it leaves nothing behind
+    assert not list((place.root / "results").glob("*/.jobs/submissions/*"))  # it leaves nothing behind
     assert place.states() == {"one": "eligible", "many": "eligible"}
 
 
