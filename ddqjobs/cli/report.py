@@ -202,8 +202,8 @@ def _beside(selection: Selection, made: Report) -> Path:
 
 def _write(text: str, out: Path | None) -> None:
     """To a file, which is replaced as a whole, or to stdout. Raises StateError."""
+    from ddqjobs.base import files
     from ddqjobs.base.errors import StateError
-    from ddqjobs.detect import files
 
     if out is None:
         put(text.rstrip("\n"))
@@ -212,7 +212,7 @@ def _write(text: str, out: Path | None) -> None:
         if out.exists() and not out.is_file():  # a device or a pipe
             out.write_text(text, encoding="utf-8")
         else:
-            files.replace_text(out.resolve(), text)
+            files.replace(out.resolve(), text.encode())
     except OSError as error:
         raise StateError(f"{out}: {error.strerror}") from error
     say(f"wrote {out}")

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from enum import Enum
 from pathlib import Path
 
+from ddqjobs.base import files
 from ddqjobs.base.errors import StateError
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.paths import expanded
@@ -121,12 +122,7 @@ def _make(path: Path, target: str, *, replace: bool) -> None:
         if not replace:
             path.symlink_to(target)
             return
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.symlink_to(target)
-        try:
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        files.link(path, target)
     except FileExistsError as error:
         if os.path.realpath(path) != os.path.realpath(target):  # else another terminal was faster
             raise StateError(f"{path}: something came to be there meanwhile; look again") from error

@@ -25,6 +25,7 @@ from pathlib import Path
 import msgspec
 
 from ddqjobs.base.errors import TransferError
+from ddqjobs.base.files import replace
 from ddqjobs.base.frozen import Frozen, Owner
 from ddqjobs.base.process import alive, boot_id, myself
 from ddqjobs.base.units import size
@@ -135,7 +136,7 @@ class _Part:
         try:
             self._note.unlink(missing_ok=True)
             self.body.write_bytes(b"")
-            files.replace_text(self._note, msgspec.json.encode(origin).decode())
+            replace(self._note, msgspec.json.encode(origin))
         except OSError as error:
             raise self._refused(error) from error
 

@@ -15,6 +15,7 @@ from enum import Enum
 from pathlib import Path, PurePosixPath
 
 from ddqjobs.base.errors import StateError, TransferError
+from ddqjobs.base.files import create
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.paths import expanded
 from ddqjobs.data.transfer import Limits, Progress, fetch, tidy
@@ -22,7 +23,6 @@ from ddqjobs.detect import files
 from ddqjobs.spec.experiment import Experiment, Weight
 from ddqjobs.spec.model import Run, TaskKind
 from ddqjobs.spec.site import Site
-from ddqjobs.store.claims import create_exclusively
 
 DEFAULT_HOME = ".weights"
 CACHE = "hub/checkpoints"  # below TORCH_HOME; torch.hub.get_dir() and load_state_dict_from_url()
@@ -255,7 +255,8 @@ def _record(wanted_: Wanted, project: Path, digest: str) -> str:
     """Keeps a checksum that was seen for the first time. Whoever comes second compares: why it differs."""
     path = project / CHECKSUMS / f"{wanted_.file}.sha256"
     try:
-        first = create_exclusively(path, f"{digest}  {wanted_.file}\n".encode(), durable=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        first = create(path, f"{digest}  {wanted_.file}\n".encode())
     except OSError as error:
         raise StateError(f"{path}: {error.strerror}") from error
     recorded = digest if first else _recorded(project, wanted_.file)

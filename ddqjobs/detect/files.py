@@ -1,16 +1,23 @@
-"""Files: replace atomically, digest, tell a whole checkpoint from a torn one. Standard library only."""
+"""Files: replace and create them atomically, digest, tell a whole checkpoint from a torn one.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import zipfile
 import zlib
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Iterable, Mapping
+from typing import Callable, Iterable, Iterator, Mapping
 
 _BLOCK = 1 << 20
+# From network file systems that cannot flush, most of them only folders.
+_CANNOT = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
 
 class SameFile(ValueError):
@@ -41,24 +48,55 @@ def _same(one: Path, other: Path) -> bool:
         return os.path.realpath(str(one)) == os.path.realpath(str(other))
 
 
-def replace(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, flush it to disk and put it at ``path``.
+class Unsettled(OSError):
+    """The file is in its place, but it is not known whether it would survive a power failure."""
 
-    Whatever fails, ``path`` is as it was and no temporary file stays.
+
+def replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, flush it to disk and rename it to ``path``.
+
+    Whatever fails, ``path`` is as it was and no temporary file stays. Raises OSError, or Unsettled if only
+    the folder cannot be flushed.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with _beside(path, write) as temporary:
+        temporary.replace(path)
+    _settle(path)
+
+
+def create(path: Path, write: Callable[[Path], object]) -> bool:
+    """Like :func:`replace`, but return False and leave ``path`` alone if it exists. Of several processes,
+    on any hosts, exactly one gets True."""
+    with _beside(path, write) as temporary:
+        try:
+            os.link(str(temporary), str(path))
+        except FileExistsError:
+            # An NFS client whose first answer was lost asks again, and hears that its own link exists.
+            if temporary.stat().st_nlink == 1:
+                return False
+    _settle(path)
+    return True
+
+
+@contextmanager
+def _beside(path: Path, write: Callable[[Path], object]) -> Iterator[Path]:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
     try:
         write(temporary)
         if not temporary.is_symlink():
             flush(temporary)
-        temporary.replace(path)
-    except BaseException:
+        yield temporary
+    finally:
         try:
             temporary.unlink()
         except OSError:
             pass
-        raise
-    flush(path.parent)
+
+
+def _settle(path: Path) -> None:
+    try:
+        flush(path.parent)
+    except OSError as error:
+        raise Unsettled(error.errno, f"{path}: {error.strerror}") from error
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -76,12 +114,13 @@ def replace_json(path: Path, value: object) -> None:
 
 
 def flush(path: Path) -> None:
-    """Have the operating system write a file or folder to disk."""
+    """Have the operating system write a file or folder to disk. Raises OSError."""
     descriptor = os.open(str(path), os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    except OSError:
-        pass  # some network file systems refuse this for folders
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
     finally:
         os.close(descriptor)
 

@@ -23,6 +23,8 @@ import time
 from pathlib import Path
 from typing import Callable, Mapping, Sequence
 
+from . import files
+
 FAILED = 71
 _COMPLETE = "complete"
 _PAUSE_S = 0.1
@@ -151,14 +153,7 @@ def _names(come: Mapping[int, str]) -> str:
 
 def _decide(folder: Path, words: str) -> None:
     """How the meeting has ended; whoever says it first is right."""
-    own = folder / f".verdict.{os.getpid()}.{os.urandom(8).hex()}"
-    own.write_text(words + "\n")
-    try:
-        os.link(str(own), str(folder / "verdict"))
-    except FileExistsError:
-        pass
-    finally:
-        own.unlink()
+    files.create(folder / "verdict", lambda own: own.write_text(words + "\n"))
 
 
 def _verdict(folder: Path) -> str:

@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ddqjobs.base import files
 from ddqjobs.base.findings import Line, error, warning
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.doctor.examination import clocks, judge, read
 from ddqjobs.spec.model import JobState, Resources
-from ddqjobs.store.claims import create_exclusively
 from ddqjobs.submission.node_folder import Request
 from ddqjobs.submission.node_job import LOOK_S, Ended, NodeJob, NodeJobs, Script
 from ddqjobs.submission.script import DOCTOR, Context
@@ -79,7 +79,7 @@ def _seen_here(folder: Path) -> dict[str, bool]:
     """Return what must be true here of the node's doings, in words, and whether it is."""
     words = "the command line could take a name that a node has taken"
     return {
-        words: not create_exclusively(folder / "mine", b"") and (folder / "mine.d").is_dir(),
+        words: not files.create(folder / "mine", b"") and (folder / "mine.d").is_dir(),
         "what a node renamed over a file is not seen here": (folder / "old").read_text() == "node\n",
         "what a node did to a taken name is seen here": (folder / "taken").read_text() == "command line\n",
     }

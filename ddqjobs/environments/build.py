@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from ddqjobs.base import files
 from ddqjobs.base.errors import EnvironmentNotReadyError
 from ddqjobs.base.units import counted
 from ddqjobs.environments import checks
@@ -31,7 +32,6 @@ from ddqjobs.environments.turns import (
     take_folder,
     temporary,
     turn,
-    write,
 )
 
 _ANYWHERE = How()
@@ -131,7 +131,7 @@ def lock(
         words += ["--build-constraints", str(requirements)] if built_here else []
         tools.uv_with_fallback(words, f"resolving {environment.requirements.name}")
         text = _lock_text(environment, out.read_text(encoding="utf-8"), left_out)
-        write(environment.lock_path, text.encode())
+        files.replace(environment.lock_path, text.encode())
     progress(
         f"{environment.name}: {counted(len(environments.pins(text)), 'package')} in {environment.lock_path}"
     )
@@ -181,10 +181,7 @@ def _build(tools: Tools, *, alone: bool) -> Ready:
 
 
 def _put_in_place(link: Path, folder: Path) -> None:
-    draft = folder.with_name(f"{folder.name}.link")
-    draft.unlink(missing_ok=True)
-    draft.symlink_to(os.path.relpath(folder, link.parent))
-    draft.replace(link)
+    files.link(link, os.path.relpath(folder, link.parent))
 
 
 def _links_to_trees(tools: Tools, link: Path) -> None:
@@ -197,10 +194,7 @@ def _links_to_trees(tools: Tools, link: Path) -> None:
             tools.say(f"{path} is there already and stays; the tree is {target}")
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.unlink(missing_ok=True)
-        draft.symlink_to(target)
-        draft.replace(path)
+        files.link(path, target)
 
 
 def _without(requirements: str, packages: Sequence[str]) -> tuple[str, list[str]]:

@@ -11,12 +11,13 @@ from pathlib import Path
 import msgspec
 
 from ddqjobs.base.errors import EnvironmentNotReadyError
+from ddqjobs.base.files import replace
 from ddqjobs.base.units import seconds
 from ddqjobs.environments import environment as environments
 from ddqjobs.environments import manifest
 from ddqjobs.environments.environment import BUILT, FILES, READY, Built, CheckResult, Ready
 from ddqjobs.environments.tools import Tools
-from ddqjobs.environments.turns import temporary, write
+from ddqjobs.environments.turns import temporary
 from ddqjobs.spec.environment import Check
 
 # Inside the environment: its Python, and what is installed in it.
@@ -55,7 +56,7 @@ def verify(tools: Tools, folder: Path, *, files: bool) -> Ready:
         verified_at=time.time(),
         files=built(folder).files,
     )
-    write(proof, msgspec.json.format(msgspec.json.encode(ready), indent=2))
+    replace(proof, msgspec.json.format(msgspec.json.encode(ready), indent=2))
     return ready
 
 
@@ -63,7 +64,7 @@ def record_built(tools: Tools, folder: Path, steps: dict[str, float]) -> None:
     """Writes which files a finished build consists of, and built.json last."""
     tools.say("taking the digests of its files")
     text = manifest.manifest(folder)
-    write(folder / FILES, text.encode())
+    replace(folder / FILES, text.encode())
     made = Built(
         name=tools.environment.name,
         identity=environments.identity(tools.environment),
@@ -72,7 +73,7 @@ def record_built(tools: Tools, folder: Path, steps: dict[str, float]) -> None:
         host=socket.gethostname(),
         built_at=time.time(),
     )
-    write(folder / BUILT, msgspec.json.format(msgspec.json.encode(made), indent=2))
+    replace(folder / BUILT, msgspec.json.format(msgspec.json.encode(made), indent=2))
 
 
 def built(folder: Path) -> Built:

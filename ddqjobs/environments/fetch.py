@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ddqjobs.base import process
+from ddqjobs.detect import files
 from ddqjobs.environments import environment as environments
 from ddqjobs.environments import steps
 from ddqjobs.environments import uv as uv_settings
@@ -154,8 +155,10 @@ def _bundle(tools: Tools, work: Path, trees: Path, name: str) -> None:
     folder.mkdir()
     steps.checkout(tools, folder, name, tree)
     trees.mkdir(parents=True, exist_ok=True)
-    draft = trees / f".{name}.{os.getpid()}"
     steps.git(tools, folder, ["update-ref", "refs/heads/ddqjobs", tree.revision], doing)
-    words = ["bundle", "create", "--quiet", str(draft), "refs/heads/ddqjobs"]
-    steps.git(tools, folder, words, doing)
-    draft.replace(target)
+
+    def write(temporary: Path) -> None:
+        words = ["bundle", "create", "--quiet", str(temporary), "refs/heads/ddqjobs"]
+        steps.git(tools, folder, words, doing)
+
+    files.replace(target, write)

@@ -21,12 +21,12 @@ from pathlib import Path
 import msgspec
 
 from ddqjobs.base import process
+from ddqjobs.base.files import replace
 from ddqjobs.base.process import Completed
 from ddqjobs.base.units import counted, seconds
 from ddqjobs.environments import environment as environments
 from ddqjobs.environments.environment import TREES, Environment
 from ddqjobs.environments.tools import Tools, uv_program
-from ddqjobs.environments.turns import write
 from ddqjobs.spec.environment import Step, Tree
 
 _STAMPS = ".steps"
@@ -82,7 +82,7 @@ def perform(tools: Tools, folder: Path) -> dict[str, float]:
             work.begun(folder).touch()
         work.do(tools, folder, work)
         work.stamp(folder).parent.mkdir(exist_ok=True)
-        write(work.stamp(folder), msgspec.json.encode([work.key, round(time.monotonic() - started, 3)]))
+        replace(work.stamp(folder), msgspec.json.encode([work.key, round(time.monotonic() - started, 3)]))
     return {work.name: _stamped(work, folder)[1] for work in works}
 
 

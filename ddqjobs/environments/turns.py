@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from ddqjobs.base import process
+from ddqjobs.base.files import replace
 from ddqjobs.base.frozen import Owner
 from ddqjobs.environments.environment import BUILT, READY, Environment, identity, links
 from ddqjobs.environments.tools import MARK, Progress
@@ -75,7 +76,7 @@ def take_folder(builds: Path, identity: str, *, alone: bool) -> Path:
         except FileExistsError:
             if (folder / BUILT).exists() or not _take_over(folder, alone=alone):
                 continue
-        write(folder / _OWNER, msgspec.json.encode(process.myself()))
+        replace(folder / _OWNER, msgspec.json.encode(process.myself()))
         return folder
     raise AssertionError
 
@@ -162,16 +163,3 @@ def temporary(base_dir: Path) -> Iterator[Path]:
     """A folder that is gone afterwards."""
     with tempfile.TemporaryDirectory(dir=base_dir, prefix=".tmp-", ignore_cleanup_errors=True) as name:
         yield Path(name)
-
-
-def write(path: Path, data: bytes) -> None:
-    """Writes a whole file or none."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

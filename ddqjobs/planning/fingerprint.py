@@ -7,13 +7,14 @@ The file may be lost at any time.
 
 from __future__ import annotations
 
-import os
+import contextlib
 import sys
 import time
 from pathlib import Path
 
 import msgspec
 
+from ddqjobs.base.files import replace
 from ddqjobs.base.paths import expanded
 from ddqjobs.detect import files, tree
 from ddqjobs.planning import syntax
@@ -101,10 +102,6 @@ class Fingerprints:
         """Keep what was read, for the next command."""
         if not self._unsaved or not self._place_kept.parent.is_dir():
             return  # nothing was ever submitted here: looking leaves no traces
-        draft = self._place_kept.with_name(f"{self._place_kept.name}.{os.getpid()}")
-        try:
-            draft.write_bytes(msgspec.json.encode(self._kept))
-            draft.replace(self._place_kept)
+        with contextlib.suppress(OSError):  # it only saves time
+            replace(self._place_kept, msgspec.json.encode(self._kept))
             self._unsaved = False
-        except OSError:  # it only saves time
-            draft.unlink(missing_ok=True)

@@ -194,10 +194,10 @@ def _read(path: Path, kind: type[T]) -> T | None:
 
 def _write(path: Path, value: object) -> None:
     """Keeps a value; a disk that is full or read-only costs only time."""
-    from ddqjobs.detect import files
+    from ddqjobs.base import files
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.replace_text(path, msgspec.json.encode(value).decode())
+        files.replace(path, msgspec.json.encode(value))
     except OSError:
         pass

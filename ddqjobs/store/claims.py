@@ -25,8 +25,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from ddqjobs.base import files
 from ddqjobs.base.frozen import Frozen, Owner
 from ddqjobs.base.process import alive, myself
+from ddqjobs.detect.files import flush
 from ddqjobs.store.layout import Layout
 from ddqjobs.store.ledger import ticket_of
 
@@ -57,37 +59,6 @@ class _Content(Frozen, frozen=True, kw_only=True):
     runs: list[str]
 
 
-def create_exclusively(path: Path, content: bytes, *, durable: bool = False) -> bool:
-    """Creates ``path`` with ``content``, whole, unless it exists. True if this call created it; with
-    ``durable`` only after it is certain to outlast a power failure.
-
-    Raises OSError when the file system refuses (disk full, read-only).
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}"
-    try:
-        temporary.write_bytes(content)
-        if durable:
-            _sync(temporary)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
-        if durable:
-            _sync(path.parent)
-        return True
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 class Claims:
     """The claims and reservations of one experiment, below its results folder."""
 
@@ -112,10 +83,15 @@ class Claims:
         lines = self.path(ticket).read_text(errors="replace").splitlines()
         return lines[1] if len(lines) > 1 else "unknown"
 
+    def take(self, ticket: str, words: str) -> bool:
+        """Claim a ticket for what the first line of ``words`` says; False if it is claimed."""
+        self.claims.mkdir(parents=True, exist_ok=True)
+        return files.create(self.path(ticket), words.encode())
+
     def void(self, ticket: str) -> bool:
         """Makes sure that the ticket never starts. False if its job has started already."""
         # On disk before anybody is told: the run is submitted again next, and this job may come any time.
-        if create_exclusively(self.path(ticket), b"void\n", durable=True):
+        if self.take(ticket, "void\n"):
             return True
         return self.holder(ticket) == "void"
 
@@ -124,12 +100,7 @@ class Claims:
         ever started again. Raises OSError."""
         if self.void(ticket):
             return
-        path = self.path(ticket)
-        temporary = path.parent / f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}"
-        temporary.write_bytes(b"void\n")
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
+        files.replace(self.path(ticket), b"void\n")
 
     def sheet(self, token: str, runs: Sequence[str]) -> Sheet:
         """For the reservations of a submission of these runs, in this order."""
@@ -239,7 +210,7 @@ class Sheet:
         path = self._folder / f".{self._content.token}.{os.getpid()}.{os.urandom(4).hex()}"
         self._file = path  # also half of one goes
         path.write_bytes(msgspec.json.encode(self._content))
-        _sync(path)  # no power failure leaves links to an empty file
+        flush(path)  # no power failure leaves links to an empty file
         return path
 
     def _leave(self) -> None:

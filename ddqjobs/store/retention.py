@@ -18,7 +18,7 @@ _NAMES = (
     ("iter", re.compile(r"iter_(\d+)\.pth")),
     ("best", re.compile(r"best_[^/]*\.pth")),
 )
-_UNFINISHED = re.compile(r"\.(?:resume_epoch|epoch|iter|best)_[^/]*\.pth\.\d+\.tmp")
+_UNFINISHED = re.compile(r"\.(?:resume_epoch|epoch|iter|best)_[^/]*\.pth\.\d+(?:-[0-9a-f]+)?\.tmp")
 
 
 class Rule(Frozen, frozen=True, kw_only=True):

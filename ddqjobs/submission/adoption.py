@@ -14,7 +14,6 @@ from ddqjobs.base.errors import InputError, MissingError, StateError
 from ddqjobs.base.paths import PACKAGE
 from ddqjobs.spec.model import PlannedRun, Product, Status
 from ddqjobs.store import evidence
-from ddqjobs.store.claims import create_exclusively
 from ddqjobs.store.layout import AttemptFolder, RunFolder
 from ddqjobs.store.ledger import Finished
 from ddqjobs.submission.workspace import Workspace
@@ -43,7 +42,7 @@ def adopt(workspace: Workspace, planned: PlannedRun, path: Path) -> Product:
     ticket = f"adopted-{run.name}-{number}"
     _link(path, folder.work_dir)
     folder.run.write_bytes(msgspec.json.encode(run))
-    create_exclusively(workspace.store.claims.path(ticket), f"run\nadopted from {path}\n".encode())
+    workspace.store.claims.take(ticket, f"run\nadopted from {path}\n")
     product = _product(workspace, run_dir, number, folder, ticket, path)
     workspace.store.ledger.append(
         Finished(run=run.name, ticket=ticket, product=product, attempts=number, reason=f"adopted from {path}")

@@ -20,11 +20,12 @@ from pathlib import Path
 
 import msgspec
 
+from ddqjobs.base import files
 from ddqjobs.base.errors import StateError, mend
 from ddqjobs.base.frozen import Frozen, Owner
 from ddqjobs.base.process import alive, myself
 from ddqjobs.spec.model import Resources
-from ddqjobs.store.claims import Claims, create_exclusively
+from ddqjobs.store.claims import Claims
 from ddqjobs.store.layout import Layout, SubmissionFolder
 from ddqjobs.store.ledger import ticket_of
 
@@ -113,7 +114,7 @@ class NodeFolder:
 
     def take_over(self, number: int) -> bool:
         """Become the owner after ``number``; of two command lines that try, one succeeds."""
-        return create_exclusively(self.path / f"owner.{number + 1}", msgspec.json.encode(myself()))
+        return files.create(self.path / f"owner.{number + 1}", msgspec.json.encode(myself()))
 
 
 def create(base: Layout, token: str, request: Request) -> NodeFolder:

@@ -27,7 +27,7 @@ from ddqjobs.planning.filters import Filters
 from ddqjobs.project import Project, SubmitOptions
 from ddqjobs.schedulers.donau.scheduler import DonauScheduler
 from ddqjobs.spec.model import Plan, Product, Run, Status, TaskKind
-from ddqjobs.store.claims import Claims, create_exclusively
+from ddqjobs.store.claims import Claims
 from ddqjobs.store.ledger import Finished, Ledger, Retried
 from ddqjobs.submission import submit as submission
 from ddqjobs.submission.submit import Submitter
@@ -130,7 +130,7 @@ class Job:
 
     def start(self) -> bool:
         """Claims, and makes the attempt; False if there is nothing to do."""
-        create_exclusively(self.results / "claims" / self.ticket, f"run\n{self.job['id']}\n".encode())
+        Claims(self.results).take(self.ticket, f"run\n{self.job['id']}\n")
         product = self.run_dir / "product.json"
         done = product.exists() and f'"{self.ticket}"' in product.read_text()
         if self.claim != ["run", self.job["id"]] or done:

@@ -189,11 +189,4 @@ def _recorded(folder: Path) -> int | None:
 
 def _record(work_dir: Path, value: int) -> None:
     """Several processes of an attempt do this at once: the first one's number is everyone's."""
-    temporary = work_dir / f".{SEED}.{os.getpid()}.{random.SystemRandom().randrange(1 << 31)}"
-    temporary.write_text(f"{value}\n", encoding="utf-8")
-    try:
-        os.link(str(temporary), str(work_dir / SEED))
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink()
+    files.create(work_dir / SEED, lambda temporary: temporary.write_text(f"{value}\n", encoding="utf-8"))

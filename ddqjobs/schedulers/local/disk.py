@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all, and logs that several processes append to.
+"""Logs that several processes append to, marks, locks, and folders that are watched.
 
 For a local file system of one machine; nothing here knows what the bytes mean.
 """
@@ -9,11 +9,12 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
+
+from ddqjobs.detect.files import Unsettled, flush
 
 Result = TypeVar("Result")
 
@@ -21,37 +22,6 @@ Result = TypeVar("Result")
 _PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 # Clocks of file systems tick slowly: a folder changed twice within a tick shows one time for both.
 _TICK_S = 2.0
-
-
-class UnsettledError(OSError):
-    """The file is there, but whether it would survive a power failure is not known."""
-
-
-def publish(path: Path, data: bytes) -> bool:
-    """Makes a file with all its bytes; False if it existed (then that one stays as it is)."""
-    draft = _draft(path, data)
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        return False
-    finally:
-        draft.unlink(missing_ok=True)
-    try:
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise UnsettledError(error.errno, f"{path}: {error.strerror}") from error
-    return True
-
-
-def replace(path: Path, data: bytes) -> None:
-    """Makes or replaces a file in one step."""
-    draft = _draft(path, data)
-    try:
-        draft.rename(path)
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
 
 
 def append(path: Path, lines: list[bytes]) -> None:
@@ -73,18 +43,18 @@ def mark(folder: Path, names: list[str]) -> None:
     """Makes empty files, whether or not they exist."""
     for name in names:
         (folder / name).touch(mode=0o600)
-    _sync_folder(folder)
+    flush(folder)
 
 
 def unmark(folder: Path, names: list[str]) -> None:
     """Removes such files, whether or not they exist."""
     for name in names:
         (folder / name).unlink(missing_ok=True)
-    _sync_folder(folder)
+    flush(folder)
 
 
 def names(folder: Path) -> set[str]:
-    """What lies in a folder, drafts left out."""
+    """What lies in a folder, temporary ones left out."""
     return {entry.name for entry in os.scandir(folder) if not entry.name.startswith(".")}
 
 
@@ -102,7 +72,7 @@ def patiently(action: Callable[[], Result]) -> Result:
     while True:
         try:
             return action()
-        except UnsettledError:
+        except Unsettled:
             raise
         except OSError as error:
             if error.errno not in _PASSING:
@@ -156,25 +126,3 @@ class Watched:
             self._names = names(self._folder)
             self._seen = changed
         return self._names
-
-
-def _draft(path: Path, data: bytes) -> Path:
-    draft = path.with_name(f".{os.getpid()}-{secrets.token_hex(6)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        draft.unlink(missing_ok=True)
-        raise
-    return draft
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

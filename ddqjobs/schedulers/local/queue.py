@@ -28,6 +28,7 @@ from typing import TypeVar
 
 import msgspec
 
+from ddqjobs.base import files
 from ddqjobs.base.frozen import Frozen, Owner
 from ddqjobs.schedulers.local import disk
 from ddqjobs.schedulers.local.records import Claim, End, Filed, Reason, Settings, Slots
@@ -38,6 +39,7 @@ _FOLDERS = (
     "environments", "submissions", "assigned", "started", "scripts", "cancel", "hold", "requeue", "launch",
 )  # fmt: skip
 _SUFFIX = ".json"
+_OURS = 0o600  # a submission's environment may hold secrets
 # A job's own, and submitit's, must not leak from a job that submits into the jobs it submits.
 _PRIVATE = (b"SUBMITIT_", b"DDQJOBS_INDEX", b"DDQJOBS_JOB_ID", b"DDQJOBS_RESTART")
 
@@ -77,7 +79,7 @@ class Queue:
     def file(self, filed: Filed) -> bool:
         """Puts a submission into the queue; False if its token is there already."""
         path = self.submissions / f"{filed.submission.token}{_SUFFIX}"
-        return disk.publish(path, msgspec.json.encode(filed))
+        return files.create(path, msgspec.json.encode(filed), _OURS)
 
     def load(self, token: str) -> Filed | None:
         """The submission with that token. Raises TornError."""
@@ -98,7 +100,7 @@ class Queue:
         name = hashlib.sha256(data).hexdigest()[:32]
         path = self.root / "environments" / f"{name}{_SUFFIX}"
         if not path.exists():
-            disk.publish(path, data)
+            files.create(path, data, _OURS)
         return name
 
     def environment(self, name: str) -> dict[bytes, bytes]:
@@ -123,7 +125,7 @@ class Queue:
 
     def put_settings(self, settings: Settings) -> None:
         """Replaces the settings."""
-        disk.replace(self.settings_path, msgspec.json.encode(settings))
+        files.replace(self.settings_path, msgspec.json.encode(settings), _OURS)
 
     def supervisor(self) -> Owner | None:
         """Who supervises, or did."""
@@ -131,13 +133,13 @@ class Queue:
 
     def set_supervisor(self, owner: Owner) -> None:
         """Says who supervises."""
-        disk.replace(self.root / "supervisor.json", msgspec.json.encode(owner))
+        files.replace(self.root / "supervisor.json", msgspec.json.encode(owner), _OURS)
 
     # --- starts
 
     def assign(self, start: str, slots: Slots) -> None:
         """Gives slots to a start, before its launcher exists: after a crash it gets the same again."""
-        disk.publish(self.assigned / f"{start}{_SUFFIX}", msgspec.json.encode(slots))
+        files.create(self.assigned / f"{start}{_SUFFIX}", msgspec.json.encode(slots), _OURS)
 
     def slots(self, start: str) -> Slots | None:
         """The slots of a start."""
@@ -149,7 +151,7 @@ class Queue:
 
     def take(self, start: str, claim: Claim) -> bool:
         """Claims a start; only one claim ever succeeds."""
-        return disk.publish(self.started / f"{start}{_SUFFIX}", msgspec.json.encode(claim))
+        return files.create(self.started / f"{start}{_SUFFIX}", msgspec.json.encode(claim), _OURS)
 
     def claim(self, start: str) -> Claim | None:
         """Who has the start."""
@@ -157,7 +159,7 @@ class Queue:
 
     def note_script(self, start: str, owner: Owner) -> None:
         """Says which process is the script."""
-        disk.replace(self.root / "scripts" / f"{start}{_SUFFIX}", msgspec.json.encode(owner))
+        files.replace(self.root / "scripts" / f"{start}{_SUFFIX}", msgspec.json.encode(owner), _OURS)
 
     def script(self, start: str) -> Owner | None:
         """Which process is the script."""

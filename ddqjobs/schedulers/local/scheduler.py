@@ -14,9 +14,10 @@ from pathlib import Path
 from ddqjobs.base import process
 from ddqjobs.base.errors import SchedulerError
 from ddqjobs.base.frozen import Owner
+from ddqjobs.detect.files import Unsettled
 from ddqjobs.schedulers.base import Capabilities, RefusedError, Submission, SubmitUnknownError
 from ddqjobs.schedulers.local import slots
-from ddqjobs.schedulers.local.disk import UnsettledError, acquire
+from ddqjobs.schedulers.local.disk import acquire
 from ddqjobs.schedulers.local.queue import History, Queue, TornError
 from ddqjobs.schedulers.local.records import TOKEN, Filed, Reason, Settings, job_id, split_job, start_id
 from ddqjobs.spec.model import FailureClass, JobState, Observation
@@ -168,7 +169,7 @@ class LocalScheduler:
         """Says in the user's words what the disk refused."""
         try:
             yield
-        except UnsettledError as error:
+        except Unsettled as error:
             raise SubmitUnknownError(f"local site: {what}: perhaps not for good: {error}") from error
         except (OSError, TornError, UnicodeError) as error:
             raise SchedulerError(f"local site: cannot {what}: {error} (queue: {self._queue.root})") from error

@@ -303,7 +303,7 @@ def test_full_disk(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(checks, "write", full)
+        patch.setattr(checks, "replace", full)
         fails(place, "environment tiny: the disk is full: free space")
     place.build()
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ddqjobs.base.frozen import Owner
 from ddqjobs.base.process import boot_id, myself
-from ddqjobs.store.claims import SUBMITTED_MEANWHILE, Claims, Sheet, Tickets, create_exclusively
+from ddqjobs.store.claims import SUBMITTED_MEANWHILE, Claims, Sheet, Tickets
 from tests.support.trivial import end_of, fork
 
 NONE = frozenset[str]()
@@ -128,7 +128,7 @@ def test_a_process_on_another_host_has_a_while_to_finish_its_submission(tmp_path
 def test_a_job_that_started_though_its_submission_was_not_recorded_keeps_its_run(tmp_path: Path) -> None:
     claims = Claims(tmp_path)
     taken_by(claims, "a", DEAD)
-    create_exclusively(claims.path("a.0"), b"run\n17\n")
+    claims.take("a.0", "run\n17\n")
     assert reserve(claims, "b") == "its job has started although its submission was not recorded"
 
 
@@ -211,16 +211,10 @@ def test_job_and_command_line_race_for_a_claim_and_the_first_has_it(tmp_path: Pa
     assert claims.holder("a") == ""
     assert claims.void("a")
     assert claims.void("a")
-    assert not create_exclusively(claims.path("a"), b"run\n1\n")
-    assert create_exclusively(claims.path("b"), b"run\n1\n")
+    assert not claims.take("a", "run\n1\n")
+    assert claims.take("b", "run\n1\n")
     assert not claims.void("b")
     assert (claims.holder("a"), claims.holder("b")) == ("void", "run")
-
-
-def test_a_file_is_created_whole_or_not_at_all_and_nothing_else_stays(tmp_path: Path) -> None:
-    assert create_exclusively(tmp_path / "f" / "x", b"one")
-    assert not create_exclusively(tmp_path / "f" / "x", b"two")
-    assert [(p.name, p.read_bytes()) for p in (tmp_path / "f").iterdir()] == [("x", b"one")]
 
 
 @pytest.mark.parametrize("holder", ["", "run", "void"])
@@ -228,8 +222,8 @@ def test_a_ticket_that_is_written_off_never_starts_again(tmp_path: Path, holder:
     """Whether its job had started or not: its next start finds that it has no right to."""
     claims = Claims(tmp_path)
     if holder:
-        assert create_exclusively(claims.path("t.0"), f"{holder}\n17_0\n".encode())
+        assert claims.take("t.0", f"{holder}\n17_0\n")
     claims.revoke("t.0")
     assert claims.holder("t.0") == "void"
-    assert not create_exclusively(claims.path("t.0"), b"run\n17_0\n")
+    assert not claims.take("t.0", "run\n17_0\n")
     assert [path.name for path in claims.claims.iterdir()] == ["t.0"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from ddqjobs.base.frozen import Owner
 from ddqjobs.base.process import boot_id, myself
 from ddqjobs.spec.model import Status
-from ddqjobs.store.claims import create_exclusively
 from ddqjobs.store.ledger import Intent, Submitted, Voided
 from tests.support.trivial import EXPERIMENT, TrivialProject
 
@@ -41,7 +40,7 @@ def test_a_job_that_started_although_nobody_recorded_it_is_found_by_its_claim(
 ) -> None:
     intended(trivial, DEAD)
     workspace = trivial.open().workspace(EXPERIMENT)
-    create_exclusively(workspace.store.claims.path("20260101-000000-0badcafe.0"), b"run\n4711\n")
+    workspace.store.claims.take("20260101-000000-0badcafe.0", "run\n4711\n")
     assert trivial.run("first").status is Status.ACTIVE
     assert [r.jobs for r in trivial.records() if isinstance(r, Submitted)] == [{"0": "4711"}]
 
