@@ -229,7 +229,8 @@ class Renderer:
 
         Raises InputError if a value cannot stand in a directive line.
         """
-        elements = "".join(self.element(i, run, site, context) for i, run in enumerate(runs))
+        functions = [self.element(i, run, site, context) for i, run in enumerate(runs)]
+        elements = "".join(functions)
         resources = on_site(runs[0].resources, site)
         name = job_name(runs)
         job = self._fill(
@@ -251,8 +252,11 @@ class Renderer:
             stop_after_s=max(resources.time_s - seconds(site.warning), resources.time_s // 2, 1),
             **backend(site).values(site),
         )
-        manifest = b"".join(msgspec.json.encode(run) + b"\n" for run in runs).decode()
-        return Scripts(job=job, elements="" if len(runs) == 1 else _SOURCED + elements, manifest=manifest)
+        return Scripts(
+            job=job,
+            elements="" if len(runs) == 1 else _SOURCED + elements,
+            manifest="".join(map(manifest_line, runs, functions)),
+        )
 
     def shell(self, run: Run, site: Site, context: Context, typed: str) -> str:
         """A script that enters a run's environment: for ``typed`` shell text, or a terminal without any."""
@@ -377,6 +381,12 @@ def _node_job(site: Site, context: Context, resources: Resources, name: str) -> 
         "modules": site.modules,
         "umask": site.umask,
     }
+
+
+def manifest_line(run: Run, script: str) -> str:
+    """Return a run as the manifest lists it: frozen, with what it adds to the job's script."""
+    line = {**msgspec.to_builtins(run), "script": script}
+    return msgspec.json.encode(line).decode() + "\n"
 
 
 def _exported(name: str, value: str) -> str:

@@ -14,6 +14,7 @@ from ddqjobs.detect.job import curves, logs
 from ddqjobs.project import Project, open_project
 from ddqjobs.spec.model import Product, Run, TaskKind
 from ddqjobs.store.ledger import Finished, Intent, Ledger, Submitted
+from ddqjobs.submission.script import manifest_line
 
 AT = 1_790_000_000.0  # when the first run began, seconds since the epoch
 TERMS = ("loss_cls", "loss_bbox", "loss_iou", "enc_loss_cls", "enc_loss_bbox", "dn_loss_cls", "aux_loss_cls")
@@ -84,6 +85,7 @@ def make(root: Path, *, models: int = 1, seeds: int = 3, rows: int = 400, distin
     (submission / "job.sh").write_text('#!/usr/bin/env bash\necho "$token"\n')
     functions = [f"element_{i}() {{\n  export DDQJOBS_RUN={run.name}\n}}\n" for i, run in enumerate(runs)]
     (submission / "elements.sh").write_text("".join(functions))
+    (submission / "manifest.jsonl").write_text("".join(map(manifest_line, runs, functions)))
     ledger = Ledger(workspace.results / "ledger")
     ledger.append(
         Intent(token=token, site="local", scheduler="local", runs=[r.name for r in runs],

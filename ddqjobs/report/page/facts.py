@@ -6,7 +6,6 @@ A file that is not there, is binary, or is huge costs a line that says so, never
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -19,14 +18,14 @@ from ddqjobs.planning import digest
 from ddqjobs.planning.estimate import Estimate, estimates
 from ddqjobs.spec.model import Attempt, Plan, PlannedRun, Product
 from ddqjobs.store import evidence
-from ddqjobs.store.layout import Layout, RunFolder
+from ddqjobs.store.layout import Layout, RunFolder, SubmissionFolder
 from ddqjobs.submission.workspace import Workspace
 
 TAIL_LINES, LINE = 14, 220  # of a log, and characters of each line
 DIFFERENCES = 60  # lines of a configuration's difference
 _VALUE = 160  # characters of a configuration's value
 _CONFIG_BYTES = 2 << 20
-_ELEMENT = re.compile(r"^element_(\d+)\(\) *\{", re.MULTILINE)
+_MANIFEST_BYTES = 64 << 20
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +34,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     attempts: tuple[Attempt, ...]
     log_tail: tuple[str, ...] = ()
     submission: str = ""  # token; its script is shown once for all of its runs
-    element: str = ""  # what this run adds to the script
+    script: str = ""  # what this run adds to the submission's script
     base: str = ""  # run whose configuration the difference is against; empty: this is such a base
     differences: tuple[str, ...] = ()
     digests: tuple[tuple[str, str], ...] = ()  # part -> digest
@@ -69,25 +68,23 @@ def read(
     wanted = set(shown)
     picked = [p for p in plan.runs if p.run.name in wanted]
     costs = estimates((p.run for p in plan.runs), workspace.store.history())
-    elements: dict[str, dict[int, str]] = {}
-    scripts: dict[str, str] = {}
+    submissions: dict[str, _Submission] = {}
     bases: dict[tuple[str, str], tuple[str, dict[str, str]]] = {}
     runs = {}
     for p in picked:
         folder = workspace.store.run_dir(p.run.name)
         attempts = evidence.attempts(folder)
         token, _, index = (attempts[-1].ticket if attempts else p.ticket).rpartition(".")
-        if token and token not in scripts:
-            submission = Layout(workspace.results).submission(token)
-            scripts[token] = _text(submission.script)
-            elements[token] = _elements(_text(submission.elements))
+        if token not in submissions:
+            submissions[token] = _submission(Layout(workspace.results).submission(token)) if token else _NONE
+        submission = submissions[token]
         base, differences = _configuration(p, folder, attempts, bases)
         product = products.get(p.run.name)
         runs[p.run.name] = RunFacts(
             attempts=tuple(attempts),
             log_tail=_tail(folder, attempts),
-            submission=token if scripts.get(token) else "",
-            element=elements.get(token, {}).get(int(index), "") if index.isdecimal() else "",
+            submission=token if submission.script else "",
+            script=submission.of_run(index),
             base=base,
             differences=differences,
             digests=digest.parts((product or p.run).digest),
@@ -96,23 +93,53 @@ def read(
     found = tuple(
         _environment(stacks, name) for name in dict.fromkeys(p.run.environment for p in picked) if name
     )
-    return Facts(runs=runs, scripts={t: s for t, s in scripts.items() if s}, environments=found)
+    scripts = {token: submission.script for token, submission in submissions.items() if submission.script}
+    return Facts(runs=runs, scripts=scripts, environments=found)
 
 
-def _text(path: Path) -> str:
-    """A script; empty if there is none or it is none."""
+class _Submission(msgspec.Struct, frozen=True, kw_only=True):
+    """The scripts of one submission."""
+
+    script: str
+    of_runs: tuple[str, ...]
+
+    def of_run(self, index: str) -> str:
+        """Return what the run of this index adds; empty where nobody knows."""
+        known = index.isdecimal() and int(index) < len(self.of_runs)
+        return self.of_runs[int(index)] if known else ""
+
+
+class _Line(msgspec.Struct):
+    """What the page takes from a line of a manifest. Older versions wrote no script there."""
+
+    script: str = ""
+
+
+_NONE = _Submission(script="", of_runs=())
+
+
+def _submission(folder: SubmissionFolder) -> _Submission:
+    of_runs = tuple(map(_manifest_script, _text(folder.manifest, _MANIFEST_BYTES).split("\n")))
+    script = _text(folder.script)
+    if not any(of_runs):
+        script += _text(folder.elements)
+    return _Submission(script=script, of_runs=of_runs)
+
+
+def _manifest_script(line: str) -> str:
     try:
-        with path.open("rb") as file:
-            return file.read(_CONFIG_BYTES).decode(errors="replace")
-    except OSError:
+        return msgspec.json.decode(line, type=_Line).script
+    except msgspec.MsgspecError:
         return ""
 
 
-def _elements(text: str) -> dict[int, str]:
-    """Index -> the function of an array's element."""
-    places = [(int(m[1]), m.start()) for m in _ELEMENT.finditer(text)]
-    ends = [*(start for _, start in places[1:]), len(text)][: len(places)]
-    return {index: text[start:end].rstrip() for (index, start), end in zip(places, ends, strict=True)}
+def _text(path: Path, limit: int = _CONFIG_BYTES) -> str:
+    """A text; empty if there is none or it is none."""
+    try:
+        with path.open("rb") as file:
+            return file.read(limit).decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _tail(folder: Path, attempts: list[Attempt]) -> tuple[str, ...]:

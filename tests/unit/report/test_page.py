@@ -116,6 +116,19 @@ def test_each_run_has_its_evidence(paper: Project) -> None:
     assert "DDQJOBS_RUN=p4-train.m000.s2000" not in words
 
 
+def test_without_scripts_in_the_manifest_the_page_shows_the_elements_as_a_whole(
+    own: Project,
+) -> None:
+    submission = own.root / "results" / "paper" / "submissions" / "token"
+    lines = map(json.loads, (submission / "manifest.jsonl").read_text().splitlines())
+    older = [{key: value for key, value in line.items() if key != "script"} for line in lines]
+    (submission / "manifest.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in older))
+    words = Reader(page(own)).text
+    assert words.count("export DDQJOBS_RUN=p4-train.m000.s0") == 1
+    (submission / "manifest.jsonl").write_text("torn {\n")
+    assert "export DDQJOBS_RUN=p4-train.m000.s0" in Reader(page(own)).text
+
+
 def test_curves_of_both_codes_lie_over_each_other(paper: Project) -> None:
     fresh = open_project(paper.root)
     workspace = fresh.workspace("paper")

@@ -305,7 +305,10 @@ def test_elements_of_an_array_know_which_they_are(tmp_path: Path) -> None:
     job = Job(tmp_path, shell(say), shell(say, name="two"))
     assert job.run("job-2", index=1) == (0, "")
     assert (tmp_path / "runs/two/artifacts/out").read_text() == "two\n"
-    assert json.loads((job.attempt(run="two") / "run.json").read_text())["name"] == "two"
+    frozen = json.loads((job.attempt(run="two") / "run.json").read_text())
+    assert frozen["name"] == "two"
+    assert frozen["script"].startswith("# shellcheck")
+    assert frozen["script"] in (tmp_path / "submissions/token/elements.sh").read_text()
     assert not (tmp_path / "runs/one").exists()
     assert job.run("job-2", index=2)[0] == 70
 
