@@ -207,7 +207,7 @@ class Project:
         return render.page(experiment, plan, made, behind, curves, products, price=price)
 
     def export(self, made: Report, kind: str, folder: Path, *, site: str | None = None) -> int:
-        """The done runs of a report for another tool (:data:`ddqjobs.report.exports.KINDS`); returns
+        """The done runs of a report for another tool (:data:`ddqjobs.report.exports.EXTRAS`); returns
         how many."""
         from ddqjobs.report import exports
 

@@ -85,7 +85,7 @@ def _status_text(made: Plan, states: Sequence[RunState]) -> str:
 def _missing(made: Plan, states: Sequence[RunState]) -> list[str]:
     """What is missing, and the command that brings it; what merely goes on, and stale runs, which
     the summary counts, are not worth a line here."""
-    from ddqjobs.report.checks import missing
+    from ddqjobs.report.missing import missing
 
     runs = [s.planned for s in states if s.planned.status.value != "active"]
     runs = [p for p in runs if p.gone or not p.stale]

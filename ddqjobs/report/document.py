@@ -25,14 +25,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from ddqjobs.report import checks as report_checks
 from ddqjobs.report import equivalence, verdict
 from ddqjobs.report.cells import Cell, ModelRow, model_rows
-from ddqjobs.report.checks import AlignRow, CheckRow, Missing
 from ddqjobs.report.lookup import REFERENCE, Column, Desk, label
 from ddqjobs.report.loss_curves import Curve, CurveRow, curve_rows
+from ddqjobs.report.missing import Missing, missing
 from ddqjobs.report.recomputed import Recomputed, RecomputedRow, exact_points, recomputed_rows
 from ddqjobs.report.results import METRICS, NAN, Row, rows
+from ddqjobs.report.run_rows import AlignRow, CheckRow, align_rows, check_rows
 from ddqjobs.report.verdict import Judgement, Outcome
 from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import Plan, PlannedRun, Product, Progress, Status, TaskKind
@@ -98,8 +98,8 @@ def build(
     models = tuple(model_rows(desk, columns, shown, wanted))
     picked = [p for p in plan.runs if p.run.name in wanted]
     says = {row.run: row.says for row in table}
-    aligned = report_checks.align_rows(picked, products, says)
-    checked = report_checks.check_rows(picked, products, says)
+    aligned = align_rows(picked, products, says)
+    checked = check_rows(picked, products, says)
     again = recomputed_rows(picked, products, recomputed or {})
     lines = curve_rows(experiment, picked, curves or {})
     outcomes = _outcomes(models, [*aligned, *checked, *again], picked, says)
@@ -117,7 +117,7 @@ def build(
         recomputed=again,
         checks=checked,
         summary=tuple(_summaries(experiment, columns, models, aligned, picked)),
-        missing=report_checks.missing(experiment.name, picked, says),
+        missing=missing(experiment.name, picked, says),
         footnotes=_footnotes(models, aligned, checked),
         runs=tuple(row for row in table if row.run in wanted),
     )

@@ -18,8 +18,7 @@ from ddqjobs.base.errors import MissingError, StateError
 from ddqjobs.report.cache import LARGEST_LOG
 from ddqjobs.spec.model import Plan, Product
 
-KINDS = ("mlflow", "wandb-offline", "tensorboard")
-_EXTRAS = {"mlflow": "mlflow", "wandb-offline": "wandb", "tensorboard": "tensorboard"}
+EXTRAS = {"mlflow": "mlflow", "wandb-offline": "wandb", "tensorboard": "tensorboard"}
 _BATCH = 1000  # metrics of one call, MLflow's limit
 Point = tuple[int, str, float]  # step, name, value
 
@@ -98,7 +97,7 @@ def points(run: Exported) -> Iterator[Point]:
 
 
 def export(kind: str, folder: Path, experiment: str, runs: Sequence[Exported]) -> int:
-    """Writes ``runs`` for a tool of :data:`KINDS` into ``folder``; returns how many. Raises MissingError
+    """Writes ``runs`` for a tool of :data:`EXTRAS` into ``folder``; returns how many. Raises MissingError
     where the tool's library is not installed, StateError for a folder that is not empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StateError(f"{folder}: is there already and not empty; give --out another folder")
@@ -108,7 +107,7 @@ def export(kind: str, folder: Path, experiment: str, runs: Sequence[Exported]) -
         write = _WRITERS[kind]()
     except ImportError as error:
         raise MissingError(
-            f"{kind} is not installed ({error}): pip install 'ddqjobs[{_EXTRAS[kind]}]'"
+            f"{kind} is not installed ({error}): pip install 'ddqjobs[{EXTRAS[kind]}]'"
         ) from error
     try:
         folder.mkdir(parents=True, exist_ok=True)

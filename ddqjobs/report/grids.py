@@ -9,12 +9,12 @@ from fractions import Fraction
 import msgspec
 
 from ddqjobs.report.cells import Cell, ModelRow
-from ddqjobs.report.checks import AlignRow, CheckRow
 from ddqjobs.report.document import Report, rules
 from ddqjobs.report.lookup import label
 from ddqjobs.report.loss_curves import CurveRow
 from ddqjobs.report.recomputed import RecomputedRow
 from ddqjobs.report.results import Row
+from ddqjobs.report.run_rows import AlignRow, CheckRow
 from ddqjobs.report.verdict import Judgement, Outcome, format_difference
 
 LISTED = 6  # names of missing runs that the text spells out

@@ -88,13 +88,6 @@ class Input(Frozen, frozen=True, kw_only=True):
     path: str = ""  # may begin with ~ and hold $VARIABLES of the job; otherwise data, never shell
 
 
-class Reference(Frozen, frozen=True, kw_only=True):
-    """The figure a run's AP is compared with."""
-
-    ap: float  # in AP points, e.g. 51.3
-    source: str = ""
-
-
 class Run(Frozen, frozen=True, kw_only=True):
     """One cell of the matrix. ``name`` is readable and unique in the experiment; ``digest`` covers
     everything that decides the result."""

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from ddqjobs.base.paths import PACKAGE
 
-KINDS = ("experiments", "templates", "envs")
-
 
 def shipped_root() -> Path:
     """The folder that holds what ships: beside the package in a checkout, inside it in a wheel."""

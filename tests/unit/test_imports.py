@@ -36,7 +36,7 @@ PURE = {
     "ddqjobs.environments.diagnosis",
     "ddqjobs.base.masking", "ddqjobs.base.frozen", "ddqjobs.base.findings",
     "ddqjobs.report.equivalence", "ddqjobs.report.document", "ddqjobs.report.cells",
-    "ddqjobs.report.checks", "ddqjobs.report.lookup", "ddqjobs.report.recomputed",
+    "ddqjobs.report.run_rows", "ddqjobs.report.missing", "ddqjobs.report.lookup", "ddqjobs.report.recomputed",
     "ddqjobs.report.loss_curves", "ddqjobs.report.alignment", "ddqjobs.report.repeats",
     "ddqjobs.report.grids", "ddqjobs.report.compare",
 }  # fmt: skip

@@ -1,10 +1,9 @@
-"""The report's smaller tables: align runs, runs that merely check something, and what is missing."""
+"""The report's tables of single runs: align runs, and runs that merely check something. Pure."""
 
 from __future__ import annotations
 
 import math
-import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -13,8 +12,6 @@ from ddqjobs.report.alignment import Alignment, alignment, judge_alignment
 from ddqjobs.report.results import METRICS, score
 from ddqjobs.report.verdict import Judgement, Outcome
 from ddqjobs.spec.model import PlannedRun, Product, Status, TaskKind
-
-MANY = 12  # so many runs are not spelled out in a command: it names none and so takes all of their status
 
 
 class AlignRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,14 +44,6 @@ class CheckRow(msgspec.Struct, frozen=True, kw_only=True):
     required: bool
     adopted: bool
     stale: bool
-
-
-class Missing(msgspec.Struct, frozen=True, kw_only=True):
-    """Runs that lack the same thing, and the command that brings it. Optional runs never are missing."""
-
-    what: str
-    runs: tuple[str, ...]
-    command: str
 
 
 def align_rows(
@@ -178,39 +167,3 @@ _HEADLINES: dict[TaskKind, Callable[[Product], tuple[str, Judgement]]] = {
     TaskKind.UNITTEST: _unittest,
     TaskKind.SMOKE: _ran,
 }
-
-
-def missing(experiment: str, picked: Sequence[PlannedRun], says: Mapping[str, str]) -> tuple[Missing, ...]:
-    """What stands between the plan and a whole report, most urgent first."""
-    groups: dict[str, list[str]] = {key: [] for key in _REMEDIES}
-    for p in picked:
-        if says[p.run.name] == "product missing":
-            groups["lost"].append(p.run.name)
-        elif p.stale:
-            groups["stale"].append(p.run.name)
-        elif p.status is not Status.DONE and not (p.run.optional and p.status in _NOT_ASKED):
-            groups[p.status.value].append(p.run.name)
-    return tuple(
-        Missing(what=what, runs=tuple(names), command=_command(words, experiment, names, naming))
-        for key, (what, words, naming) in _REMEDIES.items()
-        if (names := groups[key])
-    )
-
-
-_NOT_ASKED = (Status.ELIGIBLE, Status.WAITING)  # optional runs in these were simply not asked for
-
-# group -> what is the matter, the command's words, whether it names the runs
-_REMEDIES: dict[str, tuple[str, tuple[str, ...], bool]] = {
-    "failed": ("failed", ("retry",), True),
-    "lost": ("done, but the product is gone", ("submit", "--stale"), True),
-    "eligible": ("not submitted", ("submit",), True),
-    "waiting": ("waiting for other runs", ("submit", "--wait"), False),
-    "active": ("under way", ("status", "--watch"), False),
-    "stale": ("done but stale", ("submit", "--stale"), True),
-}
-
-
-def _command(words: Sequence[str], experiment: str, names: Sequence[str], naming: bool) -> str:
-    verb, *flags = words
-    named = names if naming and len(names) <= MANY else ()
-    return shlex.join(["ddqjobs", verb, experiment, *flags, *named])

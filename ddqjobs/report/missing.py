@@ -1,0 +1,56 @@
+"""What stands between a plan and a whole report, and the commands that bring it. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from ddqjobs.spec.model import PlannedRun, Status
+
+MANY = 12  # so many runs are not spelled out in a command: it names none and so takes all of their status
+
+
+class Missing(msgspec.Struct, frozen=True, kw_only=True):
+    """Runs that lack the same thing, and the command that brings it. Optional runs never are missing."""
+
+    what: str
+    runs: tuple[str, ...]
+    command: str
+
+
+def missing(experiment: str, picked: Sequence[PlannedRun], says: Mapping[str, str]) -> tuple[Missing, ...]:
+    """What stands between the plan and a whole report, most urgent first."""
+    groups: dict[str, list[str]] = {key: [] for key in _REMEDIES}
+    for p in picked:
+        if says[p.run.name] == "product missing":
+            groups["lost"].append(p.run.name)
+        elif p.stale:
+            groups["stale"].append(p.run.name)
+        elif p.status is not Status.DONE and not (p.run.optional and p.status in _NOT_ASKED):
+            groups[p.status.value].append(p.run.name)
+    return tuple(
+        Missing(what=what, runs=tuple(names), command=_command(words, experiment, names, naming))
+        for key, (what, words, naming) in _REMEDIES.items()
+        if (names := groups[key])
+    )
+
+
+_NOT_ASKED = (Status.ELIGIBLE, Status.WAITING)  # optional runs in these were simply not asked for
+
+# group -> what is the matter, the command's words, whether it names the runs
+_REMEDIES: dict[str, tuple[str, tuple[str, ...], bool]] = {
+    "failed": ("failed", ("retry",), True),
+    "lost": ("done, but the product is gone", ("submit", "--stale"), True),
+    "eligible": ("not submitted", ("submit",), True),
+    "waiting": ("waiting for other runs", ("submit", "--wait"), False),
+    "active": ("under way", ("status", "--watch"), False),
+    "stale": ("done but stale", ("submit", "--stale"), True),
+}
+
+
+def _command(words: Sequence[str], experiment: str, names: Sequence[str], naming: bool) -> str:
+    verb, *flags = words
+    named = names if naming and len(names) <= MANY else ()
+    return shlex.join(["ddqjobs", verb, experiment, *flags, *named])
