@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.cli import Place, opened
 from tests.support.doctor import INPUTS, lines
-from tests.support.slurm import Lab
+from tests.support.slurm import Lab, wrap_sbatch
 
 
 @pytest.fixture
@@ -46,3 +46,32 @@ def test_a_real_slurm_cluster_well_and_broken(place: Place, lab: Lab) -> None:
     assert down.code == 1
     assert "error    scheduler: Slurm cannot be asked: " in down.out
     assert "jobs:" not in down.out
+
+
+def test_a_probe_whose_sbatch_did_not_answer_is_found_and_its_answer_judged(
+    place: Place, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = {"name": "slurm", "scheduler": "slurm", "slurm": {"partition": "gpu"}, "submit_timeout": "4s"}
+    place.write("templates/slurm/site.yaml", {**site, "limits": {"array_size": 100}})
+    mute = 'case "$*" in *--test-only*) exec "$SBATCH" "$@";; esac; "$SBATCH" "$@" > /dev/null; sleep 1000'
+    wrap_sbatch(place, monkeypatch, mute)
+    ran = place.invoke("doctor", "tiny", "one", "--site", "slurm", "--json")
+    assert ran.code == 0, ran.out
+    found = lines(ran)
+    assert {level for seen in found.values() for level, _ in seen} == {"ok"}
+    assert {"clock", "shared folder", "paths on a node"} <= set(found)
+    assert not list((place.root / "results").glob("*/.jobs/submissions/*"))
+
+
+def test_a_probe_that_was_neither_taken_nor_refused_is_given_up(
+    place: Place, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = {"name": "slurm", "scheduler": "slurm", "slurm": {"partition": "gpu"}, "submit_timeout": "2s"}
+    place.write("templates/slurm/site.yaml", {**site, "limits": {"array_size": 100}})
+    wrap_sbatch(place, monkeypatch, 'case "$*" in *--test-only*) exec "$SBATCH" "$@";; esac; sleep 1000')
+    ran = place.invoke("doctor", "tiny", "one", "--site", "slurm", "--json")
+    assert ran.code == 1
+    [(level, words)] = lines(ran)["compute node"]
+    assert level == "error"
+    assert "gave no answer within 2 s; the job was not found within 2 s and was given up" in words
+    assert not list((place.root / "results").glob("*/.jobs/submissions/*"))

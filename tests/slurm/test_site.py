@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sys
 import time
@@ -26,7 +25,7 @@ from ddqjobs.submission import submit as submission
 from ddqjobs.submission.workspace import Workspace
 from tests.local.test_exactly_once import die_after
 from tests.support.paths import ROOT
-from tests.support.slurm import Lab, SlurmProject
+from tests.support.slurm import Lab, SlurmProject, unwrap, wrap_sbatch
 from tests.support.trivial import EXPERIMENT, WORK, end_of, fork, task, until
 
 # A line in the trace, then waits until the test lets it go; stops without a word when it is asked to.
@@ -191,22 +190,6 @@ def test_a_job_that_nears_its_time_limit_is_asked_to_stop_and_requeues_itself(
 
 
 # -- lost answers ----------------------------------------------------------------------------------------
-
-
-def wrap_sbatch(project: SlurmProject, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """Puts an ``sbatch`` before the real one, which is ``$SBATCH``."""
-    real = shutil.which("sbatch")
-    assert real
-    folder = project.root / "bin"
-    folder.mkdir()
-    wrapper = folder / "sbatch"
-    wrapper.write_text(f"#!/bin/bash\nSBATCH={real} ROOT={project.root}\n{script}\n")
-    wrapper.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-
-
-def unwrap(project: SlurmProject) -> None:
-    (project.root / "bin" / "sbatch").unlink()
 
 
 @pytest.mark.parametrize(

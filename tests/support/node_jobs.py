@@ -24,6 +24,10 @@ class NodeProject(TrivialProject):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
+        self.forget()
+
+    def forget(self) -> None:
+        """Begins with nothing said."""
         self.said: list[str] = []
         self.hear: Callable[[str], object] = lambda _: None
 

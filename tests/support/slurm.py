@@ -153,3 +153,20 @@ def on_slurm(lab: Lab, tmp_path: Path) -> Iterator[SlurmProject]:
     yield project
     lab.ask("scancel", "--user=0")
     project.close()
+
+
+def wrap_sbatch(project: TrivialProject, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Puts an ``sbatch`` before the real one, which is ``$SBATCH``."""
+    real = shutil.which("sbatch")
+    assert real
+    folder = project.root / "bin"
+    folder.mkdir()
+    wrapper = folder / "sbatch"
+    wrapper.write_text(f"#!/bin/bash\nSBATCH={real} ROOT={project.root}\n{script}\n")
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def unwrap(project: TrivialProject) -> None:
+    """Removes the ``sbatch`` before the real one."""
+    (project.root / "bin" / "sbatch").unlink()
