@@ -17,7 +17,7 @@ from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.paths import expanded
 from ddqjobs.base.units import counted, size
 from ddqjobs.data import links, weights
-from ddqjobs.doctor.examination import quotas, space
+from ddqjobs.doctor.judgements import quotas, space
 from ddqjobs.doctor.node import Probe, look
 from ddqjobs.environments.environment import declared
 from ddqjobs.environments.on_site import Stacks

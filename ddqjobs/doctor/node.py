@@ -9,7 +9,7 @@ from pathlib import Path
 from ddqjobs.base import files
 from ddqjobs.base.findings import Line, error, warning
 from ddqjobs.base.frozen import Frozen
-from ddqjobs.doctor.examination import clocks, judge, read
+from ddqjobs.doctor.judgements import clocks, judge, read
 from ddqjobs.spec.model import JobState, Resources
 from ddqjobs.submission.node_folder import Request
 from ddqjobs.submission.node_job import LOOK_S, Ended, NodeJob, NodeJobs, Script

@@ -30,7 +30,7 @@ PURE = {
     "ddqjobs.planning.matrix",
     "ddqjobs.store.history", "ddqjobs.planning.plan", "ddqjobs.planning.filters",
     "ddqjobs.planning.estimate", "ddqjobs.planning.failures",
-    "ddqjobs.report.verdict", "ddqjobs.store.retention", "ddqjobs.doctor.examination",
+    "ddqjobs.report.verdict", "ddqjobs.store.retention", "ddqjobs.doctor.judgements",
     "ddqjobs.planning.canary", "ddqjobs.planning.bad_nodes",
     "ddqjobs.submission.judge", "ddqjobs.submission.select",
     "ddqjobs.environments.diagnosis",

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ddqjobs.base.findings import Level
-from ddqjobs.doctor import examination
-from ddqjobs.doctor.examination import Answer
+from ddqjobs.doctor import judgements
+from ddqjobs.doctor.judgements import Answer
 from tests.support.cli import Place, opened
 from tests.support.doctor import INPUTS, lines
 
@@ -110,16 +110,16 @@ def answer(what: str, which: str, code: int = 0, words: str = "") -> Answer:
     ],
 )
 def test_a_folder_that_is_not_really_shared(answers: list[Answer], seen: dict[str, bool], words: str) -> None:
-    line = next(iter(examination.judge(answers, seen, "/results")))
+    line = next(iter(judgements.judge(answers, seen, "/results")))
     assert line.level is (Level.ERROR if words else Level.OK)
     assert words in line.found
 
 
 def test_an_answer_is_read_line_by_line() -> None:
     text = "environment\tnew\t1\tImportError: torch\ntorn\tli"
-    [read] = examination.read(text)
+    [read] = judgements.read(text)
     assert read == answer("environment", "new", 1, "ImportError: torch")
-    _, line = examination.judge([read], {}, "/r")
+    _, line = judgements.judge([read], {}, "/r")
     assert (line.level, line.what) == (Level.ERROR, "environment new")
     assert "ImportError: torch" in line.found
 
@@ -128,7 +128,7 @@ def test_an_answer_is_read_line_by_line() -> None:
     ("skew", "level"), [(0.3, Level.OK), (-4.9, Level.OK), (6.0, Level.WARNING), (-90, Level.WARNING)]
 )
 def test_clocks(skew: float, level: Level) -> None:
-    assert examination.clocks(skew, 0.2).level is level
+    assert judgements.clocks(skew, 0.2).level is level
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_clocks(skew: float, level: Level) -> None:
     ],
 )
 def test_space_against_checkpoints_to_come(free: int, checkpoint: int, trainings: int, level: Level) -> None:
-    assert examination.space(free, checkpoint, trainings, kept=4).level is level
+    assert judgements.space(free, checkpoint, trainings, kept=4).level is level
 
 
 def test_quotas_as_both_commands_print_them() -> None:
@@ -152,7 +152,7 @@ def test_quotas_as_both_commands_print_them() -> None:
         "      /dev/sda1  900000* 800000 1000000   6days    1200       0       0        \n"
         "      /dev/sdb1      20       0       0              3       0       0        \n"
     )
-    assert examination.quotas(linux) == [("kilobytes", 900_000, 800_000)]
+    assert judgements.quotas(linux) == [("kilobytes", 900_000, 800_000)]
     lustre = "/lustre 500 0 1000 - 99 100 200 -\n"
-    assert examination.quotas(lustre) == [("kilobytes", 500, 1000), ("inodes", 99, 100)]
-    assert examination.quotas("lfs quota: cannot find mount point\n") == []
+    assert judgements.quotas(lustre) == [("kilobytes", 500, 1000), ("inodes", 99, 100)]
+    assert judgements.quotas("lfs quota: cannot find mount point\n") == []
