@@ -25,15 +25,14 @@ def schema(
     """
     import json
 
-    import msgspec
-
+    from ddqjobs.planning import sections
     from ddqjobs.report import document as report
-    from ddqjobs.spec import environment, experiment, reader, site
+    from ddqjobs.spec import environment, reader
 
-    kinds: dict[str, type[msgspec.Struct]] = {
-        "experiment": experiment.Experiment,
-        "site": site.Site,
-        "environment": environment.Declaration,
-        "report": report.Report,
-    }
-    put(json.dumps(reader.schema(kinds[kind], f"ddqjobs {kind}"), indent=2))
+    if kind == "environment":
+        made = reader.schema(environment.Declaration, f"ddqjobs {kind}")
+    elif kind == "report":
+        made = reader.schema(report.Report, f"ddqjobs {kind}")
+    else:
+        made = sections.schema(kind)
+    put(json.dumps(made, indent=2))

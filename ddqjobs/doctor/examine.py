@@ -104,9 +104,10 @@ class Doctor:
             yield from self._slurm()
 
     def _machine(self) -> Iterator[Line]:
-        from ddqjobs.schedulers.local import slots
+        from ddqjobs.schedulers.local import options, slots
 
-        cpus, gpus = slots.cpus(self._site.local.cpus), len(slots.gpus(self._site.local.gpus))
+        local = options.of(self._site)
+        cpus, gpus = slots.cpus(local.cpus), len(slots.gpus(local.gpus))
         wanted = max((r.resources.gpus for r in self._runs), default=0)
         if wanted > gpus:
             names = [r.name for r in self._runs if r.resources.gpus > gpus]
@@ -120,14 +121,15 @@ class Doctor:
 
     def _donau(self) -> Iterator[Line]:
         from ddqjobs.schedulers.donau import examination as donau
+        from ddqjobs.schedulers.donau import options
 
         catalog, site = self._workspace.catalog, self._site
-        dialects = {site.name: site.donau.dialect}
+        dialects = {site.name: options.of(site).dialect}
         for name in catalog.sites():
             with contextlib.suppress(DdqjobsError):  # a broken file of another site is for others to mend
-                dialects.setdefault(name, catalog.site(name).donau.dialect)
+                dialects.setdefault(name, options.of(catalog.site(name)).dialect)
         me, host = user(), socket.gethostname()
-        names = (me, host, host.partition(".")[0], site.donau.account.replace("{user}", me))
+        names = (me, host, host.partition(".")[0], options.of(site).account.replace("{user}", me))
         tickets = self._workspace.store.history().tickets.values()
         context = donau.Context(
             site, {name: made for name, made in dialects.items() if made is not None}, names,

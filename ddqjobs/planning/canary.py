@@ -76,7 +76,7 @@ def _on_one_gpu(r: Resources) -> Resources:
         cpus=-(-r.cpus // share),
         memory_mb=-(-r.memory_mb // share),
         time_s=min(r.time_s, _TIME_S),
-        slurm=r.slurm,
+        sections=r.sections,
     )
 
 

@@ -10,7 +10,7 @@ from ddqjobs.base.errors import InputError, MissingError, Problem, nearest
 from ddqjobs.base.paths import PACKAGE
 from ddqjobs.base.text import clean
 from ddqjobs.environments import environment
-from ddqjobs.planning import canary, matrix
+from ddqjobs.planning import canary, matrix, sections
 from ddqjobs.planning.digest import Digester
 from ddqjobs.planning.fingerprint import Fingerprints
 from ddqjobs.spec import reader
@@ -88,9 +88,11 @@ class Catalog:
             self._resolve_experiment,
             lambda found: [
                 *check.check(found.value, found.line_of, known),
+                *sections.check_experiment(found),
                 *inherited.check(found),
                 *_file_name(found, path),
             ],
+            sections.of_experiments(),
         )
         try:
             runs = matrix.expand(read.value)
@@ -137,7 +139,13 @@ class Catalog:
             raise MissingError(
                 f"unknown site '{clean(name)}'{nearest(name, known)}; there are: {', '.join(known)}"
             )
-        return reader.load(path, Site, self._resolve_site, check_site.check).value
+        return reader.load(
+            path,
+            Site,
+            self._resolve_site,
+            lambda found: [*check_site.check(found), *sections.check_site(found)],
+            sections.of_sites(),
+        ).value
 
     def _resolve_experiment(self, base: str, named_by: Path) -> Path:
         return self._resolve(base, named_by, self.experiments(), "experiment")

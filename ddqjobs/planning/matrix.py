@@ -15,6 +15,7 @@ import msgspec
 
 from ddqjobs.base.errors import InputError
 from ddqjobs.base.units import megabytes, seconds
+from ddqjobs.spec import sections
 from ddqjobs.spec.experiment import (
     Code,
     Experiment,
@@ -26,7 +27,6 @@ from ddqjobs.spec.experiment import (
     split_input,
 )
 from ddqjobs.spec.model import Input, Resources, Run
-from ddqjobs.spec.slurm_options import merged
 
 _DEFAULT_TIME_S = 3600
 Inputs = tuple[tuple[str, Input], ...]
@@ -245,7 +245,7 @@ def _resources(e: Experiment, task: Task, variant: Variant) -> Resources:
         cpus=_whole(pick("cpus"), 0),
         memory_mb=megabytes(memory) if isinstance(memory, str) else 0,
         time_s=seconds(time) if isinstance(time, str) else _DEFAULT_TIME_S,
-        slurm=merged(e.slurm, task.slurm, variant.slurm),
+        sections=sections.merged(e.sections, task.sections, variant.sections),
     )
 
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
+
+import msgspec
 
 from ddqjobs.base.errors import InputError
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.schedulers.base import Capabilities, Scheduler
 from ddqjobs.spec.model import Resources
+from ddqjobs.spec.sections import Section, merged
 from ddqjobs.spec.site import Site
+
+Found = Iterator[tuple[tuple[str | int, ...], str]]  # (place in a file, what is wrong there)
 
 
 class Job(Frozen, frozen=True, kw_only=True):
@@ -31,10 +36,20 @@ class Backend(ABC):
     """One scheduler. It keeps nothing: a :class:`~ddqjobs.schedulers.base.Scheduler` does, once connected."""
 
     name: ClassVar[str]  # of `scheduler:` in site files, and of the template NAME.sh.j2
+    site_section: ClassVar[type[msgspec.Struct]]  # NAME: of site files
+    resources_section: ClassVar[type[msgspec.Struct] | None] = None  # NAME: of experiments, tasks, variants
     # What a script's option lines begin with (empty: scripts have none), and what an option may be: these
     # lines know no quoting, and what stands behind a space may be a further option.
     directive: ClassVar[str] = ""
     allowed: ClassVar[re.Pattern[str]] = re.compile(r"[A-Za-z0-9@._:=,/%+-]*")
+
+    def check_site(self, site: Site) -> Found:
+        """Yield what is wrong with a site beyond types. Paths begin at the top of the file."""
+        return iter(())
+
+    def check_resources(self, section: Section) -> Found:
+        """Yield what is wrong with a section of resources beyond types. Paths begin in the section."""
+        return iter(())
 
     @abstractmethod
     def capabilities(self, site: Site) -> Capabilities:
@@ -67,3 +82,13 @@ def directives(backend: Backend, site: Site, job: Job) -> list[str]:
                 "allowed are letters, digits and @._:=,/%+[]()*!- (a path: choose another results folder)"
             )
     return options
+
+
+def sections(backend: Backend, site: Site, resources: Resources) -> dict[str, Section]:
+    """Return the sections of resources on a site: only its scheduler's, on top of what the site says."""
+    kind, name = backend.resources_section, backend.name
+    if kind is None:
+        return {}
+    known = {field.encode_name for field in msgspec.structs.fields(kind)}
+    below = {key: value for key, value in site.sections.get(name, {}).items() if key in known}
+    return merged({name: below}, {name: resources.sections.get(name, {})})

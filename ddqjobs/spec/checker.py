@@ -16,6 +16,7 @@ from typing import Any
 from msgspec import inspect
 
 from ddqjobs.base.errors import Problem, nearest
+from ddqjobs.spec import sections
 from ddqjobs.spec.inheritance import added_to, names_beside
 from ddqjobs.spec.nodes import Node, Path
 
@@ -25,12 +26,20 @@ class Checker:
 
     ``partial`` is for a file whose base could not be read, or was probably meant to be named: nothing can be
     said to be missing then, nor what is empty to remove nothing.
-    ``bases`` has for each file that inherits the tree of all that it inherits.
+    ``bases`` has for each file that inherits the tree of all that it inherits; ``sections`` the types of the
+    schedulers' own sections.
     """
 
-    def __init__(self, *, partial: bool = False, bases: Mapping[str, Node] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        partial: bool = False,
+        bases: Mapping[str, Node] | None = None,
+        sections: sections.Kinds | None = None,
+    ) -> None:
         self.partial = partial
         self.bases = bases or {}
+        self.sections = sections or {}
         self.problems: list[Problem] = []
 
     def check(self, node: Node, kind: inspect.Type, path: Path) -> object:
@@ -74,14 +83,19 @@ class Checker:
 
     def known_keys(self, entries: dict[str, Node], kind: inspect.StructType, path: Path) -> dict[str, object]:
         fields = _fields(kind.cls)
-        data = {}
+        own = self.sections if sections.KEY in fields else {}
+        data: dict[str, object] = {}
+        found: dict[str, object] = {}
         for key, entry in entries.items():
-            field = fields.get(key)
-            if field is None:
-                self.problem(entry, _unknown("key", key, fields, "valid keys", _within(path)))
+            if key in own:
+                section = self.check(entry, inspect.type_info(own[key]), (*path, key))
+                found[key] = section if sections.fits(section, own[key]) else None
+            elif key in fields and key != sections.KEY:
+                data[key] = self.check(entry, fields[key].type, (*path, key))
             else:
-                data[key] = self.check(entry, field.type, (*path, key))
-        return data
+                valid = sections.expanded(fields, own)
+                self.problem(entry, _unknown("key", key, valid, "valid keys", _within(path)))
+        return {**data, sections.KEY: found} if found else data
 
     def dictionary(self, node: Node, kind: inspect.DictType, path: Path) -> object:
         if not isinstance(node.value, dict):
@@ -151,6 +165,8 @@ class Checker:
         return value
 
     def metadata(self, node: Node, kind: inspect.Metadata, path: Path) -> object:
+        if sections.names_scheduler(kind):
+            return self.choice(node, inspect.LiteralType(tuple(self.sections)), path)
         description, inner = _described(kind)
         if description and isinstance(inner, inspect.StrType):
             return self.described_text(node, inner, path, description)

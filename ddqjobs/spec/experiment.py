@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from ddqjobs.spec.model import TaskKind
-from ddqjobs.spec.slurm_options import Slurm
+from ddqjobs.spec.sections import KEY, Section
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
 Variable = Annotated[
@@ -120,7 +120,7 @@ class Variant(Table, frozen=True, kw_only=True):
     seed: Seed | None = None
     deterministic: bool = False
     gpus: Natural | None = None
-    slurm: Slurm = Slurm()  # on top of the task's
+    sections: dict[str, Section] = msgspec.field(default_factory=dict, name=KEY)  # on top of the task's
     options: dict[str, Scalar] = {}
     models: list[Name] = []  # empty: all
     implementations: list[Name] = []  # empty: all
@@ -188,7 +188,7 @@ class Task(Table, frozen=True, kw_only=True):
     variables: dict[Variable, str] = {}
     products: dict[Name, str] = {}  # artifact -> glob below the work_dir
     resources: ResourceRequest = ResourceRequest()
-    slurm: Slurm = Slurm()  # on top of the experiment's
+    sections: dict[str, Section] = msgspec.field(default_factory=dict, name=KEY)  # on top of the experiment's
     tolerance: Tolerance = Tolerance()
     checkpoints: Checkpoints = Checkpoints()
     hours: Amount | None = None
@@ -254,8 +254,9 @@ class Experiment(Table, frozen=True, kw_only=True):
     variants: dict[Name, Variant] = {}
     tasks: dict[Name, Task]
     resources: ResourceRequest = ResourceRequest()  # defaults of all tasks
-    slurm: Slurm = Slurm()  # on top of the site's, on Slurm sites
-    checkpoints: Checkpoints = Checkpoints()  # likewise
+    # What a scheduler is told: on top of what the site says, on sites of that scheduler.
+    sections: dict[str, Section] = msgspec.field(default_factory=dict, name=KEY)
+    checkpoints: Checkpoints = Checkpoints()  # defaults of all tasks
 
 
 CANARY = "canary"  # task of the runs that `submit --canary` adds

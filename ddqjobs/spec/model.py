@@ -11,7 +11,7 @@ from enum import Enum
 import msgspec
 
 from ddqjobs.base.frozen import Frozen
-from ddqjobs.spec.slurm_options import Slurm
+from ddqjobs.spec.sections import Section
 
 
 class TaskKind(str, Enum):
@@ -76,7 +76,11 @@ class Resources(Frozen, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cpus: int = 0  # per node; 0 leaves it to the site
     memory_mb: int = 0  # per node; 0 leaves it to the site
     time_s: int = 3600  # wall clock
-    slurm: Slurm = Slurm()  # how it is asked, where Slurm is asked
+    # Scheduler -> what it is told beyond that, as its section says it.
+    sections: dict[str, Section] = msgspec.field(default_factory=dict)
+
+    def __hash__(self) -> int:  # a dictionary has none; what is equal has equal numbers
+        return hash((self.nodes, self.gpus, self.cpus, self.memory_mb, self.time_s))
 
 
 class Input(Frozen, frozen=True, kw_only=True):

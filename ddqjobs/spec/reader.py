@@ -22,6 +22,8 @@ from ddqjobs.base.errors import DdqjobsError, InputError, Problem, nearest_word
 from ddqjobs.spec.checker import Checker, found_words
 from ddqjobs.spec.inheritance import merged
 from ddqjobs.spec.nodes import Node, read
+from ddqjobs.spec.sections import Kinds, expanded
+from ddqjobs.spec.sections import schema as insert
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -54,9 +56,11 @@ def load(
     kind: type[T],
     resolve: Callable[[str, Path], Path],
     examine: Callable[[Document[T]], list[Problem]] | None = None,
+    sections: Kinds | None = None,
 ) -> Document[T]:
     """Reads a file. ``resolve`` finds a base by its name and the path of the file that names it; ``examine``
-    finds what is wrong beyond types, also in a file whose unknown keys are problems already.
+    finds what is wrong beyond types, also in a file whose unknown keys are problems already; ``sections``
+    says which schedulers have a section there.
 
     Raises :class:`InputError` with all problems; a base that cannot be found or read is one of them.
     """
@@ -71,7 +75,7 @@ def load(
         return name_and_text(resolve(base, paths[named_by]))
 
     name, text = name_and_text(path)
-    document = parse(text, name, kind, read_base, examine)
+    document = parse(text, name, kind, read_base, examine, sections)
     return replace(document, files=tuple(paths[str(file)] for file in document.files))
 
 
@@ -81,14 +85,16 @@ def parse(
     kind: type[T],
     read_base: ReadBase,
     examine: Callable[[Document[T]], list[Problem]] | None = None,
+    sections: Kinds | None = None,
 ) -> Document[T]:
     """The same for text. Pure but for ``read_base``, which a file without ``base:`` never calls."""
-    keys = {field.name for field in msgspec.structs.fields(kind)}
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    keys = set(expanded(fields, sections or {}))
     inherits = "base" in keys
     trees, problems, whole = _chain(text, file_name, read_base if inherits else None)
     whole = whole and not (inherits and _misspells_base(trees[0], keys))
     root, bases = merged(trees)
-    checker = Checker(partial=not whole, bases=bases)
+    checker = Checker(partial=not whole, bases=bases, sections=sections)
     data = checker.check(root, inspect.type_info(kind), ())
     problems += checker.problems
     document: Document[T] | None = None
@@ -105,10 +111,11 @@ def parse(
     return document
 
 
-def schema(kind: type[msgspec.Struct], title: str = "") -> dict[str, Any]:
+def schema(kind: type[msgspec.Struct], title: str = "", sections: Kinds | None = None) -> dict[str, Any]:
     """JSON Schema of a file type, for editors. Where files inherit, only a file without base needs its
     required keys, and parts of it may be incomplete."""
     document = msgspec.json.schema(kind)
+    insert(document, sections or {})
     root = document["$defs"][kind.__name__]
     if "base" in root["properties"]:
         required = root.get("required", [])

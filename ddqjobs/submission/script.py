@@ -29,13 +29,12 @@ from msgspec import field
 from ddqjobs.base.errors import InputError, Problem
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.units import seconds
-from ddqjobs.schedulers.backend import Job
+from ddqjobs.schedulers.backend import Job, sections
 from ddqjobs.schedulers.backend import directives as checked_directives
 from ddqjobs.schedulers.registry import backend
 from ddqjobs.spec.experiment import Code, variable
 from ddqjobs.spec.model import Input, Resources, Run
 from ddqjobs.spec.site import Site
-from ddqjobs.spec.slurm_options import Slurm, merged
 from ddqjobs.store.layout import Layout, SubmissionFolder
 from ddqjobs.store.ledger import ticket_of
 
@@ -177,8 +176,8 @@ def _values(run: Run) -> dict[str, str]:
 
 
 def on_site(resources: Resources, site: Site) -> Resources:
-    """Resources with the site's defaults filled in: CPUs and memory per GPU, its longest time, what Slurm is
-    told. Other schedulers are told nothing of that."""
+    """Resources with the site's defaults filled in: CPUs and memory per GPU, its longest time, what its
+    scheduler is told."""
     gpus = max(1, resources.gpus)
     time_s = min(resources.time_s, seconds(site.limits.time)) if site.limits.time else resources.time_s
     return msgspec.structs.replace(
@@ -186,7 +185,7 @@ def on_site(resources: Resources, site: Site) -> Resources:
         cpus=resources.cpus or gpus * site.cpus_per_gpu or 1,
         memory_mb=resources.memory_mb or gpus * site.memory_mb_per_gpu,
         time_s=time_s,
-        slurm=merged(site.slurm, resources.slurm) if site.scheduler == "slurm" else Slurm(),
+        sections=sections(backend(site), site, resources),
     )
 
 

@@ -25,6 +25,7 @@ from ddqjobs.base.errors import DdqjobsError
 from ddqjobs.base.process import Completed
 from ddqjobs.planning.filters import Filters
 from ddqjobs.project import Project, SubmitOptions
+from ddqjobs.schedulers.donau import options
 from ddqjobs.schedulers.donau.scheduler import DonauScheduler
 from ddqjobs.spec.model import Plan, Product, Run, Status, TaskKind
 from ddqjobs.store.claims import Claims
@@ -205,7 +206,8 @@ class Faults(RuleBasedStateMachine):
     def _workspace(self) -> Workspace:
         """A command line's view: nothing is remembered from another."""
         made = Workspace(self.front.catalog, self.loaded, self.site, self.results)
-        made._schedulers["lab"] = DonauScheduler("lab", self.site.donau, confirm_s=1.0, sleep=lambda _: None)
+        section = options.of(self.site)
+        made._schedulers["lab"] = DonauScheduler("lab", section, confirm_s=1.0, sleep=lambda _: None)
         return made
 
     # -- commands

@@ -11,7 +11,7 @@ from ddqjobs.base.errors import SchedulerError
 from ddqjobs.schedulers.base import Element, RefusedError, Submission, SubmitUnknownError
 from ddqjobs.schedulers.donau.scheduler import LoginError
 from ddqjobs.spec.model import FailureClass, JobState, Resources
-from tests.support.donau import Lab, shipped
+from tests.support.donau import Lab, section
 from tests.support.trivial import until
 
 TOKEN = "20260101-000000-0badcafe"
@@ -126,7 +126,7 @@ def test_an_expired_token_asks_for_a_login_everywhere(donau: Lab, tmp_path: Path
     job = scheduler.submit(a_submission(tmp_path, WAITS))[0]
     for command in ("dsub", "djob", "cancel"):
         donau.fault(command, "token", times=99)
-    login = shipped(donau.generation).donau.dialect
+    login = section(donau.generation).dialect
     assert login is not None
     for ask in (
         lambda: scheduler.submit(a_submission(tmp_path, token="other")),
@@ -234,7 +234,7 @@ def test_what_can_be_held_is_held_and_released(donau: Lab, tmp_path: Path) -> No
 
 
 def test_dependencies_start_a_job_after_others(donau: Lab, tmp_path: Path) -> None:
-    site = msgspec.structs.replace(shipped(donau.generation).donau, dependencies=True)
+    site = msgspec.structs.replace(section(donau.generation), dependencies=True)
     scheduler = donau.scheduler(site)
     assert scheduler.capabilities.dependencies
     before = a_submission(tmp_path, WAITS + "; exit 3")

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
 
 from ddqjobs.base.errors import InputError
+from ddqjobs.planning.sections import schema
 from ddqjobs.schedulers.base import Element, Submission
+from ddqjobs.schedulers.slurm.options import Slurm, lines, problems
 from ddqjobs.schedulers.slurm.scheduler import SlurmScheduler
-from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import Resources
-from ddqjobs.spec.reader import schema
-from ddqjobs.spec.site import Site
-from ddqjobs.spec.slurm_options import Slurm, lines, merged, problems
+from ddqjobs.spec.sections import decoded, merged
 from tests.support.slurm import Lab, SlurmProject
 from tests.support.trivial import EXPERIMENT, TrivialProject, task, until
 from tests.unit.submission.test_script import SITES, a_run, render
@@ -176,30 +175,35 @@ def test_no_value_brings_a_directive_along(project: SlurmProject, key: str, valu
     with pytest.raises(InputError) as refused:
         project.open().load(EXPERIMENT)
     assert [(bool(p.file), bool(p.line)) for p in refused.value.problems] == [(True, True)]
-    options = Slurm(**{key: tuple(said) if isinstance(said, list) else said})  # type: ignore[arg-type]
-    run = a_run(resources=Resources(gpus=1, slurm=options))
-    with pytest.raises(InputError, match="cannot stand in a directive line"):
+    run = a_run(resources=Resources(gpus=1, sections={"slurm": {key: said}}))
+    with pytest.raises(InputError, match=f"^slurm: .*{key}"):
         render(SITES["slurm"], run)
 
 
 def test_layers() -> None:
-    site = Slurm(account="{user}.x", partition="p", extra=("--nice=1",))
-    assert merged(site, Slurm(), Slurm(partition="", qos="q")) == Slurm(
+    def on_top(*layers: dict[str, Any]) -> Slurm:
+        return decoded(merged(*({"slurm": layer} for layer in layers)), "slurm", Slurm)
+
+    site = {"account": "{user}.x", "partition": "p", "extra": ["--nice=1"]}
+    assert on_top(site, {}, {"partition": "", "qos": "q", "account": None}) == Slurm(
         account="{user}.x", partition="", qos="q", extra=("--nice=1",)
     )
-    assert lines(merged(site, Slurm(partition="")), "me") == ["--account=me.x"]
-    mail = Slurm(mail_type=("ALL",))
-    assert lines(mail, "me") == ["--mail-type=ALL"]
-    assert lines(merged(mail, Slurm(mail="")), "me") == []
+    assert lines(on_top(site, {"partition": ""}), "me") == ["--account=me.x"]
+    mail = {"mail_type": ["ALL"]}
+    assert lines(on_top(mail), "me") == ["--mail-type=ALL"]
+    assert lines(on_top(mail, {"mail": ""}), "me") == []
+    assert merged({"slurm": {}}, {"slurm": {"qos": None}}) == {}
     assert list(problems(Slurm(extra=("--nice=1", "--qos=x")))) == [
         (("extra", 1), "--qos has a key of its own: write `qos`")
     ]
 
 
-@pytest.mark.parametrize("kind", [Site, Experiment])
-def test_the_schema_knows_the_options(kind: type[msgspec.Struct]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "parts"), [("site", ["Site"]), ("experiment", ["Experiment", "Task", "Variant"])]
+)
+def test_the_schema_knows_the_options(kind: Literal["experiment", "site"], parts: list[str]) -> None:
     made = schema(kind)
-    for part in ("Site",) if kind is Site else ("Experiment", "Task", "Variant"):
+    for part in parts:
         assert made["$defs"][part]["properties"]["slurm"]["$ref"] == "#/$defs/Slurm"
     options = made["$defs"]["Slurm"]
     assert options["additionalProperties"] is False
@@ -216,15 +220,16 @@ def test_nodes_that_are_avoided_come_on_top_of_those_that_a_run_excludes(
     sbatch.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
 
-    def told(options: Slurm) -> str:
-        made = Submission(token="t", name="n", folder=str(tmp_path), resources=Resources(slurm=options),
+    def told(**options: str) -> str:
+        resources = Resources(sections={"slurm": options})
+        made = Submission(token="t", name="n", folder=str(tmp_path), resources=resources,
                           elements=(Element(index=0, run="r"),), avoid=("n1", "n2"))  # fmt: skip
         SlurmScheduler().submit(made)
         return (tmp_path / "sbatch.said").read_text()
 
-    assert "--exclude=n1,n2 " in told(Slurm())
-    assert "--exclude=n1,n2,n[5-7] " in told(Slurm(exclude="n[5-7]"))
-    assert "--exclude" not in told(Slurm(nodelist="n1"))
+    assert "--exclude=n1,n2 " in told()
+    assert "--exclude=n1,n2,n[5-7] " in told(exclude="n[5-7]")
+    assert "--exclude" not in told(nodelist="n1")
 
 
 def test_slurm_gives_each_run_what_it_asks_for(lab: Lab, on_slurm: SlurmProject) -> None:

@@ -15,9 +15,10 @@ import pytest
 
 from ddqjobs.planning.catalog import Catalog
 from ddqjobs.project import Project
+from ddqjobs.schedulers.donau.options import Donau, DonauDialect, of
 from ddqjobs.schedulers.donau.scheduler import DonauScheduler
 from ddqjobs.spec.model import PlannedRun
-from ddqjobs.spec.site import Donau, DonauDialect, Site
+from ddqjobs.spec.site import Site
 from tests.labs.donau import commands
 from tests.labs.donau import state as lab_state
 from tests.labs.donau.state import ENDED, Job
@@ -33,9 +34,14 @@ def shipped(generation: str) -> Site:
     return Catalog(Path("/nonexistent")).site(SITES[generation])
 
 
+def section(generation: str) -> Donau:
+    """Its own section, for Donau."""
+    return of(shipped(generation))
+
+
 def dialect(generation: str) -> DonauDialect:
     """The shipped dialect of a generation."""
-    made = shipped(generation).donau.dialect
+    made = section(generation).dialect
     assert made is not None
     return made
 
@@ -105,7 +111,7 @@ class Lab:
     def scheduler(self, donau: Donau | None = None, **keys: Any) -> DonauScheduler:
         """One that does not wait long."""
         quick = {"submit_s": 1.5, "ask_s": 1.5, "confirm_s": 8.0, "sleep": _doze, **keys}
-        return DonauScheduler("lab", donau or shipped(self.generation).donau, **quick)
+        return DonauScheduler("lab", donau or section(self.generation), **quick)
 
 
 class DonauProject(TrivialProject):

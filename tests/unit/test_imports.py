@@ -23,7 +23,7 @@ DETECT = {name: path for name, path in MODULES.items() if name.startswith("ddqjo
 OURS = {name: path for name, path in MODULES.items() if name not in DETECT}
 # Modules that read and write no state: text and data in, data out.
 PURE = {
-    "ddqjobs.spec.model", "ddqjobs.spec.slurm_options",
+    "ddqjobs.spec.model", "ddqjobs.spec.sections",
     "ddqjobs.base.units", "ddqjobs.spec.experiment", "ddqjobs.spec.site",
     "ddqjobs.spec.environment", "ddqjobs.spec.check.experiment", "ddqjobs.spec.check.tasks",
     "ddqjobs.spec.check.commands", "ddqjobs.spec.check.datasets", "ddqjobs.spec.check.reference",
@@ -119,11 +119,11 @@ def test_pure_modules_import_only_data(name: str) -> None:
 
 
 def test_errors_import_nothing_of_ours_and_words_nothing_but_what_they_are_made_of() -> None:
-    for name in ("ddqjobs.base.errors", "ddqjobs.base.frozen", "ddqjobs.spec.slurm_options"):
+    for name in ("ddqjobs.base.errors", "ddqjobs.base.frozen"):
         assert not [i for i in imports(name) if top(i.module) == "ddqjobs"]
     assert {i.module for i in imports("ddqjobs.spec.model") if top(i.module) == "ddqjobs"} == {
         "ddqjobs.base.frozen",
-        "ddqjobs.spec.slurm_options",
+        "ddqjobs.spec.sections",
     }
 
 

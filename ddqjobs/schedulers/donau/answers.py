@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 
 from ddqjobs.base.process import Completed
+from ddqjobs.schedulers.donau.options import DonauDialect
 from ddqjobs.schedulers.donau.tables import Cells, cell, details, table, whole_lines
-from ddqjobs.spec.site import DonauDialect
 
 JOB = re.compile(r"\d{1,20}")
 _SUBMITTED = re.compile(r"\s*JOBID\s+MESSAGE\s*")

@@ -7,37 +7,43 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ddqjobs.base.units import seconds
-from ddqjobs.schedulers.backend import Backend, Job
+from ddqjobs.schedulers.backend import Backend, Found, Job
 from ddqjobs.schedulers.base import Capabilities, Scheduler
-from ddqjobs.schedulers.donau import directives
+from ddqjobs.schedulers.donau import checks, directives, options
 from ddqjobs.spec.site import Site
 
 
 class DonauBackend(Backend):
     """Donau."""
 
-    name = "donau"
+    name = options.NAME
+    site_section = options.Donau
     directive = "#DSUB"
     allowed = re.compile(r"[A-Za-z0-9@._:=;,/%+\[\]()*!'\" -]*")
 
+    def check_site(self, site: Site) -> Found:
+        return checks.problems(site)
+
     def capabilities(self, site: Site) -> Capabilities:
-        return Capabilities(dependencies=site.donau.dependencies, avoids=site.donau.avoid, restarts=False)
+        donau = options.of(site)
+        return Capabilities(dependencies=donau.dependencies, avoids=donau.avoid, restarts=False)
 
     def connect(self, site: Site, project: Path) -> Scheduler:
         from ddqjobs.schedulers.donau.scheduler import DonauScheduler
 
         return DonauScheduler(
             site.name,
-            site.donau,
+            options.of(site),
             submit_s=seconds(site.submit_timeout),
             calls_per_minute=site.limits.calls_per_minute,
         )
 
     def directives(self, site: Site, job: Job) -> list[str]:
-        return directives.options(site.donau, job)
+        return directives.options(options.of(site), job)
 
     def job_id(self, site: Site) -> Sequence[str]:
-        return site.donau.launch.job
+        return options.of(site).launch.job
 
     def values(self, site: Site) -> Mapping[str, object]:
-        return {"donau": site.donau, "meet_s": seconds(site.donau.launch.meet)}
+        donau = options.of(site)
+        return {"donau": donau, "meet_s": seconds(donau.launch.meet)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ddqjobs.schedulers.backend import Job
-from ddqjobs.spec.site import Donau
+from ddqjobs.schedulers.donau.options import Donau
 
 
 def options(donau: Donau, job: Job) -> list[str]:

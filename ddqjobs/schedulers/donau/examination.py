@@ -15,11 +15,12 @@ from ddqjobs.base import process
 from ddqjobs.base.findings import Line, error, ok, warning
 from ddqjobs.base.masking import masked
 from ddqjobs.schedulers.donau import answers, generation, record
+from ddqjobs.schedulers.donau.options import DonauDialect
 from ddqjobs.schedulers.donau.record import Asked
 from ddqjobs.schedulers.donau.scheduler import commands_are_here, environment
 from ddqjobs.schedulers.donau.tables import cell
 from ddqjobs.schedulers.pace import Pace
-from ddqjobs.spec.site import DonauDialect, Site
+from ddqjobs.spec.site import Site
 
 _ASK_S = 60.0
 _NO_TOKEN = "20000101-000000-00000000"  # of no submission: what does djob say of a job that is not there?

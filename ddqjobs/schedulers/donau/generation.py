@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ddqjobs.base.process import Completed
-from ddqjobs.spec.site import DonauDialect
+from ddqjobs.schedulers.donau.options import DonauDialect
 
 _NOT_THERE = 127  # what a shell says of a command that is not there
 _OPTION = re.compile(r"--?[A-Za-z][\w-]*")

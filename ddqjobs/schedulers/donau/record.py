@@ -14,8 +14,8 @@ from typing import NamedTuple
 from ddqjobs.base.masking import masked, masked_row
 from ddqjobs.base.process import Completed
 from ddqjobs.base.version import VERSION
+from ddqjobs.schedulers.donau.options import DonauDialect, DonauQuestion
 from ddqjobs.schedulers.donau.tables import cell, table
-from ddqjobs.spec.site import DonauDialect, DonauQuestion
 
 _HEADER = re.compile(r"\s*[A-Z][A-Z0-9_]*(?:\s+[A-Z][A-Z0-9_]*)+\s*")
 _NUMBER = re.compile(r"(?<!\S)\d+(?!\S)")

@@ -13,10 +13,10 @@ from ddqjobs.base.errors import SchedulerError
 from ddqjobs.schedulers.base import Capabilities, RefusedError, Submission, SubmitUnknownError
 from ddqjobs.schedulers.donau import answers, states
 from ddqjobs.schedulers.donau.answers import Kind
+from ddqjobs.schedulers.donau.options import Donau, DonauDialect, DonauQuestion
 from ddqjobs.schedulers.donau.tables import Cells
 from ddqjobs.schedulers.pace import Pace
 from ddqjobs.spec.model import JobState, Observation
-from ddqjobs.spec.site import Donau, DonauDialect, DonauQuestion
 
 _FOREIGN = ("DDQJOBS_",)  # of a job that we may be part of
 _MOST_DETAILS = 5  # jobs that are asked for one by one in one look

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ddqjobs.schedulers.donau.options import Donau, DonauDialect
 from ddqjobs.schedulers.donau.tables import Cells, cell
 from ddqjobs.spec.model import FailureClass, JobState, Observation
-from ddqjobs.spec.site import Donau, DonauDialect
 
 _STATES = {
     "queued": JobState.QUEUED,

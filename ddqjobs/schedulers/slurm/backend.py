@@ -7,19 +7,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddqjobs.base.units import seconds
-from ddqjobs.schedulers.backend import Backend, Job
+from ddqjobs.schedulers.backend import Backend, Found, Job
 from ddqjobs.schedulers.base import Capabilities, Scheduler
-from ddqjobs.schedulers.slurm import directives
+from ddqjobs.schedulers.slurm import directives, options
+from ddqjobs.spec.sections import Section, decoded
 from ddqjobs.spec.site import Site
 
 
 class SlurmBackend(Backend):
     """Slurm."""
 
-    name = "slurm"
+    name = options.NAME
+    site_section = resources_section = options.Slurm
     directive = "#SBATCH"
     # A value ends at a space; then a further option begins.
     allowed = re.compile(r"--[a-z][a-z0-9-]*(=[A-Za-z0-9@._:=,/%+\[\]()*!&|-]*)?")
+
+    def check_site(self, site: Site) -> Found:
+        for path, message in options.problems(options.of(site)):
+            yield (self.name, *path), message
+
+    def check_resources(self, section: Section) -> Found:
+        return options.problems(decoded({self.name: section}, self.name, options.Slurm))
 
     def capabilities(self, site: Site) -> Capabilities:
         return Capabilities(arrays=True, dependencies=True, avoids=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from ddqjobs.base.units import seconds
 from ddqjobs.schedulers.backend import Job
+from ddqjobs.schedulers.slurm.options import lines, of
 from ddqjobs.spec.site import Site
-from ddqjobs.spec.slurm_options import lines
 
 
 def options(site: Site, job: Job) -> list[str]:
     """Return the options in the script's order: those that name the job first, free ones last."""
-    r = job.resources
-    gpu = f"gpu:{r.slurm.gpu_type}:{r.gpus}" if r.slurm.gpu_type else f"gpu:{r.gpus}"
+    r, slurm = job.resources, of(job.resources)
+    gpu = f"gpu:{slurm.gpu_type}:{r.gpus}" if slurm.gpu_type else f"gpu:{r.gpus}"
     pairs = [
         ("--nodes", r.nodes),
         ("--ntasks-per-node", 1),
@@ -26,7 +26,7 @@ def options(site: Site, job: Job) -> list[str]:
     ]
     asked = [f"{flag}={value}" for flag, value in pairs if value != ""]
     both = [f"--job-name={job.name}", f"--comment={job.token}"]
-    return [*both, *lines(r.slurm, job.user), *asked, "--requeue", *(r.slurm.extra or ())]
+    return [*both, *lines(slurm, job.user), *asked, "--requeue", *(slurm.extra or ())]
 
 
 def _array(count: int, running: int) -> str:

@@ -18,7 +18,7 @@ from ddqjobs.schedulers.base import (
     SubmitUnknownError,
 )
 from ddqjobs.schedulers.pace import Pace
-from ddqjobs.schedulers.slurm import answers, dependencies, holding, states
+from ddqjobs.schedulers.slurm import answers, dependencies, holding, options, states
 from ddqjobs.spec.model import JobState, Observation
 
 # Of the user's shell, these would change what our options and the script's lines mean: SBATCH_PARTITION
@@ -72,9 +72,8 @@ class SlurmScheduler:
         """
         before = dependencies.jobs_before(submission.elements)
         self._require_known(before)
-        options = dependencies.options(submission.elements)
-        options += _exclude(submission)
-        argv = ["sbatch", "--parsable", *options, str(submission.script)]
+        words = [*dependencies.options(submission.elements), *_exclude(submission)]
+        argv = ["sbatch", "--parsable", *words, str(submission.script)]
         self._calls.wait()
         done = process.run(argv, timeout=self._submit_s, env=environment(), cwd=submission.folder)
         job = answers.accepted(done.stdout) if done.code == 0 else None
@@ -225,7 +224,7 @@ _ACCOUNTING = ("--allocations", "--parsable2", f"--delimiter={answers.SEPARATOR}
 def _exclude(submission: Submission) -> list[str]:
     """Nodes to keep away from. What stands on the command line replaces the script's line; and who names his
     nodes gets them."""
-    named = submission.resources.slurm
+    named = options.of(submission.resources)
     if not submission.avoid or named.nodelist:
         return []
     return [f"--exclude={','.join([*submission.avoid, *filter(None, [named.exclude])])}"]

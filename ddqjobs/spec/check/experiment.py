@@ -12,7 +12,7 @@ from ddqjobs.base.errors import Problem
 from ddqjobs.spec.check.commands import command, products, value_of_variable
 from ddqjobs.spec.check.datasets import datasets, weights
 from ddqjobs.spec.check.reference import Found, Path, reference
-from ddqjobs.spec.check.tasks import slurm, tasks
+from ddqjobs.spec.check.tasks import tasks
 from ddqjobs.spec.experiment import WITHOUT_AP, Experiment, split_input
 from ddqjobs.spec.model import TaskKind
 
@@ -78,7 +78,6 @@ def _gives_ap(at: Path, name: str, e: Experiment) -> Found:
 def _variants(e: Experiment) -> Found:
     for name, variant in e.variants.items():
         at: Path = ("variants", name)
-        yield from slurm(at, variant.slurm)
         for i, model in enumerate(variant.models):
             yield from reference((*at, "models", i), "model", model, e.models)
         for i, implementation in enumerate(variant.implementations):

@@ -1,33 +1,26 @@
-"""What a site file says that cannot be true: durations that are none, a Donau dialect that cannot be spoken.
+"""What a site file says that cannot be true: durations that are none, folders that are none of a node.
 
-Types and keys were checked before (:mod:`ddqjobs.spec.reader`). Pure.
+Types and keys were checked before (:mod:`ddqjobs.spec.reader`), and each scheduler checks its own section
+(:mod:`ddqjobs.planning.sections`). Pure.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from ddqjobs.base.errors import Problem
 from ddqjobs.base.units import seconds
 from ddqjobs.spec.reader import Document
-from ddqjobs.spec.site import Donau, DonauDialect, DonauQuestion, Site
-from ddqjobs.spec.slurm_options import problems
+from ddqjobs.spec.site import Site
 
 Found = Iterator[tuple[tuple[str | int, ...], str]]
-_DIALECT = ("donau", "dialect")
 
 
 def check(read: Document[Site]) -> list[Problem]:
     """All problems, by file and line."""
     site = read.value
-    slurm = [(("slurm", *path), message) for path, message in problems(site.slurm)]
-    found = [
-        *_durations(site),
-        *_folders(site),
-        *slurm,
-        *(_donau(site.donau) if site.scheduler == "donau" else ()),
-    ]
+    found = [*_durations(site), *_folders(site)]
     return sorted({Problem(*read.line_of(path), message) for path, message in found})
 
 
@@ -35,7 +28,6 @@ def _durations(site: Site) -> Found:
     keys = ("warning", "grace", "submit_timeout", "avoid_bad_nodes", "hang")
     values: dict[tuple[str | int, ...], str] = {(key,): getattr(site, key) for key in keys}
     values["limits", "time"] = site.limits.time or "0s"
-    values["donau", "launch", "meet"] = site.donau.launch.meet
     for path, value in values.items():
         try:
             seconds(value)
@@ -46,76 +38,3 @@ def _durations(site: Site) -> Found:
 def _folders(site: Site) -> Found:
     if not re.match(r"[/~$]|$", site.stage_to):
         yield ("stage_to",), f"{site.stage_to!r} is no folder of a node: begin with /, ~ or a $VARIABLE"
-
-
-def _donau(donau: Donau) -> Found:
-    dialect = donau.dialect
-    if dialect is None:
-        yield ("donau",), "scheduler: donau needs donau.dialect; inherit one: `base: donau` or `base: bscc`"
-        return
-    if not donau.launch.job:
-        yield ("donau", "launch"), "job: name the variables that hold a job's id"
-    for switch, name, thing in (("dependencies", "dependency", "{job}"), ("avoid", "avoid", "{node}")):
-        words = getattr(dialect, name)
-        if getattr(donau, switch) and not (len(words) == 2 and thing in words[1]):
-            yield (*_DIALECT, name), f"needs an option and its value with {thing}, where donau.{switch} is on"
-        if getattr(donau, switch) and f"{{{name}}}" not in dialect.submit:
-            yield (*_DIALECT, "submit"), f"needs the word {{{name}}}, where donau.{switch} is on"
-    for name in ("name", "time"):
-        if not getattr(dialect.options, name):
-            yield (*_DIALECT, "options"), f"{name}: a job cannot be submitted without this option"
-    yield from _patterns(dialect)
-    yield from _commands(dialect)
-
-
-def _patterns(dialect: DonauDialect) -> Found:
-    patterns = dialect.patterns
-    lists = {"refused": patterns.refused, "login": patterns.login, "nothing": patterns.nothing}
-    all_of = [(("accepted",), patterns.accepted)]
-    all_of += [((name, n), text) for name, texts in lists.items() for n, text in enumerate(texts)]  # type: ignore[misc]
-    for path, text in all_of:
-        try:
-            groups = re.compile(text).groups
-        except re.error as error:
-            yield (*_DIALECT, "patterns", *path), f"{text!r} is no regular expression: {error}"
-            continue
-        if path == ("accepted",) and groups != 1:
-            yield (*_DIALECT, "patterns", *path), f"{text!r} needs one group, the job's id, and has {groups}"
-
-
-def _commands(dialect: DonauDialect) -> Found:
-    yield from _needs(("submit",), dialect.submit, ("{script}",), ("{dependency}", "{avoid}"))
-    for name in ("cancel", "hold", "release"):
-        argv = getattr(dialect, name)
-        if argv or name == "cancel":
-            yield from _needs((name,), argv, ("{job}",))
-    for number, argv in enumerate(dialect.help):
-        yield from _needs(("help", number), argv, ())
-    for number, question in enumerate(dialect.find):
-        yield from _needs(("find", number), question.argv, ("{token}",))
-    if not dialect.find or not dialect.ask or dialect.ask[0].about != "all":
-        yield _DIALECT, "needs at least one question in `find`, and a first one in `ask` that is about all"
-    for number, question in enumerate(dialect.ask):
-        yield from _question(("ask", number), question)
-
-
-def _question(path: tuple[str | int, ...], question: DonauQuestion) -> Found:
-    one = question.form == "details"
-    if one != any("{job}" in word for word in question.argv) or one == ("{jobs}" in question.argv):
-        wanted = "{job}, and not {jobs}" if one else "the word {jobs}, and not {job}"
-        yield (*_DIALECT, *path), f"a question of form {question.form} needs {wanted}"
-
-
-def _needs(
-    path: tuple[str | int, ...], argv: Iterable[str], needed: Iterable[str], allowed: Iterable[str] = ()
-) -> Found:
-    words = list(argv)
-    if not words or words[0].startswith("{"):
-        yield (*_DIALECT, *path), "needs a command"
-    for placeholder in needed:
-        if not any(placeholder in word for word in words):
-            yield (*_DIALECT, *path), f"needs {placeholder}"
-    known = {*needed, *allowed}
-    for found in (name for word in words for name in re.findall(r"\{\w*\}", word)):
-        if found not in known:
-            yield (*_DIALECT, *path), f"unknown placeholder {found}; there are: {', '.join(sorted(known))}"

@@ -18,13 +18,11 @@ from ddqjobs.spec.experiment import (
     variable,
 )
 from ddqjobs.spec.model import TaskKind
-from ddqjobs.spec.slurm_options import Slurm, problems
 
 
 def tasks(e: Experiment) -> Found:
     """Yield the problems of all tasks, and of what they share."""
     yield from _resources(("resources",), e.resources)
-    yield from slurm((), e.slurm)
     for name, task in e.tasks.items():
         at: Path = ("tasks", name)
         if name == CANARY:
@@ -32,7 +30,6 @@ def tasks(e: Experiment) -> Found:
         yield from _place(e, at, task)
         yield from _inputs(e, at, task)
         yield from _resources((*at, "resources"), task.resources)
-        yield from slurm(at, task.slurm)
         yield from _work(at, task)
         yield from _unused_options(e, at, task)
         yield from _unheard_seeds(e, at, task)
@@ -161,12 +158,6 @@ def _resources(at: Path, request: ResourceRequest) -> Found:
                 continue
             if key == "time" and amount == 0:
                 yield (*at, key), f"'{value}' is no time to run in; write 90s, 45m, 24h, 2d or 1h30m"
-
-
-def slurm(at: Path, options: Slurm) -> Found:
-    """Yield the problems of a `slurm:` section below ``at``."""
-    for path, message in problems(options):
-        yield (*at, "slurm", *path), message
 
 
 def _unused_options(e: Experiment, at: Path, task: Task) -> Found:

@@ -12,6 +12,8 @@ import pytest
 
 from ddqjobs.environments import environment
 from ddqjobs.planning import matrix
+from ddqjobs.planning.catalog import Catalog
+from ddqjobs.schedulers.donau.options import of
 from ddqjobs.spec import reader
 from ddqjobs.spec.check import experiment
 from ddqjobs.spec.experiment import Experiment
@@ -64,7 +66,7 @@ def runs(plan: Document[Experiment]) -> dict[str, Run]:
 
 
 def site(name: str) -> Site:
-    return reader.load(ROOT / f"templates/{name}/site.yaml", Site, _none).value
+    return Catalog(ROOT).site(name)
 
 
 def render(plan: Document[Experiment], runs: Sequence[Run], at: Site) -> Scripts:
@@ -538,7 +540,7 @@ def test_each_directive_of_the_golden_files_stands_on_known_inferred_or_assumed_
 @pytest.mark.parametrize("name", ["bscc", "donau"])
 def test_each_option_of_both_generations_is_explained(name: str) -> None:
     said = statements((ROOT / "docs/donau.md").read_text(encoding="utf-8"))
-    dialect = site(name).donau.dialect
+    dialect = of(site(name)).dialect
     assert dialect is not None
     used = [getattr(dialect.options, key) for key in dialect.options.__struct_fields__]
     used += [*dialect.submit, *dialect.dependency[:1], *dialect.avoid[:1]]

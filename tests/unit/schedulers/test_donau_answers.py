@@ -9,7 +9,7 @@ from ddqjobs.schedulers.donau import answers, states, tables
 from ddqjobs.schedulers.donau.answers import Kind
 from ddqjobs.schedulers.donau.scheduler import submit_words
 from ddqjobs.spec.model import FailureClass, JobState, Observation
-from tests.support.donau import dialect, shipped
+from tests.support.donau import dialect, section
 
 BOTH = pytest.mark.parametrize("generation", ["old", "new"])
 HEADER = "JOBID      MESSAGE\n"
@@ -234,7 +234,7 @@ def test_words(generation: str, word: str, state: JobState) -> None:
 def test_exit_codes_explain_an_end_and_make_none(
     generation: str, code: str, failure: FailureClass | None
 ) -> None:
-    site = shipped(generation).donau
+    site = section(generation)
     cells = {dialect(generation).columns.exit_code[-1]: code}
     assert states.explained(Observation(state=JobState.ENDED), cells, site).failure is failure
     for state in (JobState.UNKNOWN, JobState.RUNNING, JobState.QUEUED):
@@ -242,6 +242,6 @@ def test_exit_codes_explain_an_end_and_make_none(
 
 
 def test_a_job_that_asked_too_often_for_another_start_timed_out() -> None:
-    site = shipped("new").donau
+    site = section("new")
     ended = states.explained(Observation(state=JobState.ENDED), {"jobExitCode": "101"}, site)
     assert (ended.failure, ended.exit_code) == (FailureClass.TIMEOUT, 101)

@@ -19,7 +19,6 @@ from ddqjobs.base.errors import InputError
 from ddqjobs.spec.model import Input, Resources, Run, TaskKind
 from ddqjobs.spec.shipped import shipped_root
 from ddqjobs.spec.site import Site
-from ddqjobs.spec.slurm_options import Slurm
 from ddqjobs.submission.script import Context, Renderer, Scripts, quote, word
 from ddqjobs.submission.submit import write_scripts
 from tests.support import shellcheck
@@ -38,7 +37,15 @@ SITES = {
     "slurm": Site(
         name="slurm",
         scheduler="slurm",
-        slurm=Slurm(account="me", partition="gpu", gpu_type="h200", exclusive=True, mail="me@example.org"),
+        sections={
+            "slurm": {
+                "account": "me",
+                "partition": "gpu",
+                "gpu_type": "h200",
+                "exclusive": True,
+                "mail": "me@example.org",
+            }
+        },
         modules=["cuda/12.1"],
         setup=["export FROM_SITE=1"],
         umask="0007",
@@ -66,10 +73,14 @@ def a_run(name: str = "one", **keys: object) -> Run:
 
 
 def render(
-    site: Site, *runs: Run, results: str = "/data/results/trial", roots: tuple[Path, ...] = ()
+    site: Site,
+    *runs: Run,
+    results: str = "/data/results/trial",
+    roots: tuple[Path, ...] = (),
+    user: str = "me",
 ) -> Scripts:
     """The scripts of one submission."""
-    context = Context(results=results, project="/data", code="abc", token="token", user="me")
+    context = Context(results=results, project="/data", code="abc", token="token", user=user)
     return Renderer([*roots, shipped_root() / "templates"]).render(runs, site, context)
 
 
@@ -176,16 +187,28 @@ def test_a_folder_that_no_directive_can_name_is_refused(site: str, folder: str) 
         render(SITES[site], a_run(), results=folder)
 
 
-@pytest.mark.parametrize("value", ["a\nb", "$(x)", "`x`", 'a"b"\\', "ü"])
+UNSPEAKABLE = ["a\nb", "$(x)", "`x`", "\\", "ü"]
+
+
+@pytest.mark.parametrize("value", UNSPEAKABLE)
+def test_a_user_s_name_that_no_directive_can_hold_is_refused(value: str) -> None:
+    for site in (
+        Site(name="s", scheduler="slurm", sections={"slurm": {"account": "{user}"}}),
+        SITES["bscc"],  # its account has the user's name too
+    ):
+        with pytest.raises(InputError, match="cannot stand in a directive line"):
+            render(site, a_run(), user=value)
+
+
+@pytest.mark.parametrize("value", UNSPEAKABLE)
 def test_a_site_value_that_no_directive_can_hold_is_refused(value: str) -> None:
-    site = Site(name="s", scheduler="slurm", slurm=Slurm(account=value))
-    if value == 'a"b"\\':
-        value = "\\"
-    with pytest.raises(InputError, match="cannot stand in a directive line"):
+    """Also where a program made the site, and no file was read."""
+    site = Site(name="s", scheduler="slurm", sections={"slurm": {"account": value}})
+    with pytest.raises(InputError, match=r"^slurm: .*account"):
         render(site, a_run())
-    donau = msgspec.structs.replace(SITES["bscc"].donau, extra=[value])
-    site = msgspec.structs.replace(SITES["bscc"], donau=donau)
-    with pytest.raises(InputError, match="cannot stand in a directive line"):
+    donau = {**SITES["bscc"].sections["donau"], "extra": [value]}
+    site = msgspec.structs.replace(SITES["bscc"], sections={"donau": donau})
+    with pytest.raises(InputError, match=r"^donau: .*extra"):
         render(site, a_run())
 
 

@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta
 
+from ddqjobs.spec.model import Resources
+from ddqjobs.spec.sections import decoded
+from ddqjobs.spec.site import Site, Table
+
+NAME = "slurm"
 _VALUE = r"A-Za-z0-9@._:=,/%+\[\]"
 _LOGIC = "&|()*!"
 Word = Annotated[
@@ -68,7 +72,7 @@ _OURS = frozenset(
 )  # fmt: skip
 
 
-class Slurm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Slurm(Table, frozen=True, kw_only=True):
     """Options of Slurm. What is empty is not said; what is left out is inherited."""
 
     account: Account | None = None  # {user} is the user's name
@@ -85,12 +89,9 @@ class Slurm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     extra: tuple[Option, ...] | None = None  # further options
 
 
-def merged(*layers: Slurm) -> Slurm:
-    """The layers on top of each other: the last one that says a key has it."""
-    said: dict[str, object] = {}
-    for layer in layers:
-        said.update({key: v for key in layer.__struct_fields__ if (v := getattr(layer, key)) is not None})
-    return Slurm(**said)  # type: ignore[arg-type]
+def of(owner: Site | Resources) -> Slurm:
+    """Return the section of a site, or of resources, which have the site's below their own."""
+    return decoded(owner.sections, NAME, Slurm)
 
 
 def lines(options: Slurm, user: str) -> list[str]:
