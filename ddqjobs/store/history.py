@@ -5,8 +5,9 @@ A *ticket* is one element of one submission: the right to run once, until it end
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ddqjobs.base.frozen import Owner
 from ddqjobs.spec.model import JobState
@@ -90,7 +91,7 @@ class History:
                 late.append(record)
         # Two hosts' clocks may disagree: an intent always comes before whatever is said of its tickets.
         for record in late:
-            self._apply(record)
+            _APPLY[type(record)](self, record)
 
     def of(self, run: str) -> RunHistory:
         """The history of a run; an empty one if it was never submitted."""
@@ -110,29 +111,28 @@ class History:
             self.runs.setdefault(run, RunHistory()).tickets.append(ticket)
         self.tokens[r.token] = tickets
 
-    def _apply(self, r: AnyRecord) -> None:
-        if isinstance(r, Submitted):
-            for ticket in self.tokens.get(r.token, ()):
-                ticket.job = r.jobs.get(str(ticket.index), ticket.job)
-        elif isinstance(r, Voided):
-            for name in r.tickets:
-                if name in self.tickets:
-                    self.tickets[name].voided = True
-        elif isinstance(r, Observed):
-            seen = self.tickets.get(r.ticket)
-            if seen is not None:
-                seen.state, seen.detail, seen.node, seen.since = r.state, r.detail, r.node, r.at
-        elif isinstance(r, Cancelled):
-            for name in r.tickets:
-                if name in self.tickets:
-                    self.tickets[name].cancelled = True
-        elif isinstance(r, Wanted):
-            self.wanted.update(r.runs)
-        elif isinstance(r, Retried):
-            for name in r.runs:
-                self.runs.setdefault(name, RunHistory()).retried_at = r.at
-        elif isinstance(r, Finished):
-            self._finished(r)
+    def _submitted(self, r: Submitted) -> None:
+        for ticket in self.tokens.get(r.token, ()):
+            ticket.job = r.jobs.get(str(ticket.index), ticket.job)
+
+    def _voided(self, r: Voided) -> None:
+        for ticket in self._known(r.tickets):
+            ticket.voided = True
+
+    def _observed(self, r: Observed) -> None:
+        for ticket in self._known([r.ticket]):
+            ticket.state, ticket.detail, ticket.node, ticket.since = r.state, r.detail, r.node, r.at
+
+    def _cancelled(self, r: Cancelled) -> None:
+        for ticket in self._known(r.tickets):
+            ticket.cancelled = True
+
+    def _wanted(self, r: Wanted) -> None:
+        self.wanted.update(r.runs)
+
+    def _retried(self, r: Retried) -> None:
+        for name in r.runs:
+            self.runs.setdefault(name, RunHistory()).retried_at = r.at
 
     def _finished(self, r: Finished) -> None:
         ticket = self.tickets.get(r.ticket)
@@ -143,3 +143,18 @@ class History:
             ticket.node = ticket.node or r.node  # it may end before the scheduler was asked where it runs
         if r.product is not None:
             self.runs.setdefault(r.run, RunHistory()).done = r
+
+    def _known(self, names: Iterable[str]) -> Iterator[Ticket]:
+        return (self.tickets[name] for name in names if name in self.tickets)
+
+
+# What a record says of tickets and runs, by its type. An intent comes before all of them.
+_APPLY: Mapping[type[AnyRecord], Callable[[History, Any], None]] = {
+    Submitted: History._submitted,
+    Voided: History._voided,
+    Observed: History._observed,
+    Finished: History._finished,
+    Cancelled: History._cancelled,
+    Wanted: History._wanted,
+    Retried: History._retried,
+}
