@@ -190,7 +190,6 @@ class Attempt(Frozen, frozen=True, kw_only=True):
     ended_at: float | None = None
     exit_code: int | None = None
     stopped: bool = False  # a stop was asked for: time limit or preemption
-    heartbeat: int | None = None
     failure: FailureClass | None = None
     marker: FailureClass | None = None  # why it was stopped, where its script expects to be started once more
     note: str = ""

@@ -63,11 +63,10 @@ def numbers(run_dir: Path) -> list[int]:
 
 
 def attempt(folder: Path, number: int) -> Attempt:
-    """One attempt, from its ``started.json``, ``exit.json``, ``heartbeat`` and ``stop``."""
+    """One attempt, from its ``started.json``, ``exit.json`` and ``stop``."""
     files = AttemptFolder(folder)
     started = _read(files.started, _Started) or _Started()
     end = _read(files.exit, _Exit)
-    beat = _read(folder / "heartbeat", int)
     return Attempt(
         number=number,
         ticket=started.ticket,
@@ -76,7 +75,6 @@ def attempt(folder: Path, number: int) -> Attempt:
         ended_at=end.at if end and not end.again else None,
         exit_code=end.code if end and not end.again else None,
         stopped=bool(end and end.stopped) or files.stop.exists(),
-        heartbeat=beat,
         failure=_failure(end) if end and not end.again else None,
         marker=_failure(end) if end and end.again else None,
         note=end.note if end else "",

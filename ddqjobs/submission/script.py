@@ -38,7 +38,6 @@ from ddqjobs.spec.site import Site
 from ddqjobs.store.layout import Layout, SubmissionFolder
 from ddqjobs.store.ledger import ticket_of
 
-HEARTBEAT_S = 15
 DOCTOR, ENV = "ddqjobs.doctor", "ddqjobs.env"  # names of the jobs that are no runs
 _NAME = 100  # characters of a job's name before its token: Slurm's accounting keeps 255 in all
 # What an environment must be able to do on a node: load the largest of what it has.
@@ -244,7 +243,6 @@ class Renderer:
             modules=site.modules,
             umask=site.umask,
             elements=elements if len(runs) == 1 else "",
-            heartbeat_s=HEARTBEAT_S,
             nodes=resources.nodes,
             hang_s=seconds(site.hang),
             directives=directives(site, resources, name, len(runs), context),

@@ -141,19 +141,6 @@ ask_to_stop() { interrupted=1 asked="$asked $1"; : > "$DDQJOBS_STOP"; }
 trap 'ask_to_stop USR1' USR1
 trap 'ask_to_stop TERM' TERM
 
-(
-  trap 'kill "$nap" 2> /dev/null; exit' TERM
-  trap '' USR1
-  beat=0
-  while :; do
-    beat=$((beat + 1))
-    printf '%d\n' "$beat" | put "$attempt_dir/heartbeat"
-    DDQJOBS_ATTEMPT_DIR='' sleep 15 & nap=$!  # no part of what the watchdog ends
-    wait "$nap"
-  done
-) &
-heart=$!
-
 # Donau gives no warning before a time limit that anybody knows of: this script asks the task to stop in time.
 (
   trap 'kill "$doze" 2> /dev/null; exit' TERM
@@ -168,7 +155,7 @@ trap 'kill "$timer" 2> /dev/null' EXIT
   task
 ) &
 child=$!
-"$DDQJOBS_PYTHON" -m ddqjobs.detect.watchdog --task "$child" --spare "$$" "$heart" --limit 1800 &
+"$DDQJOBS_PYTHON" -m ddqjobs.detect.watchdog --task "$child" --spare "$$" --limit 1800 &
 dog=$!
 code=0
 while :; do
@@ -187,8 +174,6 @@ if [ "$code" != 0 ] && [ -e "$attempt_dir/stopped.json" ]; then code=75; fi
 # 5. The product: looked for whatever the exit code was, since a task may die after its work was done.
 "$DDQJOBS_PYTHON" -m ddqjobs.detect.product
 product=$?
-kill "$heart" 2> /dev/null
-wait "$heart" 2> /dev/null
 
 if [ "$product" = 0 ]; then
   leave "$code" 0 "" "$([ "$code" = 0 ] || echo "the product is whole although the task ended with code $code")" false

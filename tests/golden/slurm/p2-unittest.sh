@@ -128,26 +128,13 @@ ask_to_stop() { interrupted=1 asked="$asked $1"; : > "$DDQJOBS_STOP"; }
 trap 'ask_to_stop USR1' USR1
 trap 'ask_to_stop TERM' TERM
 
-(
-  trap 'kill "$nap" 2> /dev/null; exit' TERM
-  trap '' USR1
-  beat=0
-  while :; do
-    beat=$((beat + 1))
-    printf '%d\n' "$beat" | put "$attempt_dir/heartbeat"
-    DDQJOBS_ATTEMPT_DIR='' sleep 15 & nap=$!  # no part of what the watchdog ends
-    wait "$nap"
-  done
-) &
-heart=$!
-
 # Slurm sends TERM to every process of the job, not to this script alone: the task shall see the stop file.
 (
   trap '' USR1 TERM
   task
 ) &
 child=$!
-"$DDQJOBS_PYTHON" -m ddqjobs.detect.watchdog --task "$child" --spare "$$" "$heart" --limit 1800 &
+"$DDQJOBS_PYTHON" -m ddqjobs.detect.watchdog --task "$child" --spare "$$" --limit 1800 &
 dog=$!
 code=0
 while :; do
@@ -166,8 +153,6 @@ if [ "$code" != 0 ] && [ -e "$attempt_dir/stopped.json" ]; then code=75; fi
 # 5. The product: looked for whatever the exit code was, since a task may die after its work was done.
 "$DDQJOBS_PYTHON" -m ddqjobs.detect.product
 product=$?
-kill "$heart" 2> /dev/null
-wait "$heart" 2> /dev/null
 
 if [ "$product" = 0 ]; then
   leave "$code" 0 "" "$([ "$code" = 0 ] || echo "the product is whole although the task ended with code $code")" false

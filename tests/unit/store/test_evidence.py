@@ -36,20 +36,19 @@ def test_a_whole_attempt_is_read(folder: Path) -> None:
     (folder / "exit.json").write_text(
         '{"code":137,"product":3,"stopped":true,"failure":"node","note":"why","again":false,"at":20.5}'
     )
-    (folder / "heartbeat").write_text("4\n")
     made = evidence.attempt(folder, 1)
     assert (made.ticket, made.host, made.started_at, made.ended_at) == ("a.0", "n1", 10.5, 20.5)
-    assert (made.exit_code, made.stopped, made.heartbeat) == (137, True, 4)
+    assert (made.exit_code, made.stopped) == (137, True)
     assert (made.failure, made.note) == (FailureClass.NODE, "why")
 
 
 @pytest.mark.parametrize("text", ["", "{", "null", "[1]", '{"code":"x"}', "\0"])
 def test_torn_files_say_nothing(folder: Path, text: str) -> None:
-    for name in ("started.json", "exit.json", "heartbeat"):
+    for name in ("started.json", "exit.json"):
         (folder / name).write_text(text)
     (folder.parent.parent / "product.json").write_text(text)
     made = evidence.attempt(folder, 1)
-    assert (made.ticket, made.exit_code, made.heartbeat, made.failure) == ("", None, None, None)
+    assert (made.ticket, made.exit_code, made.failure) == ("", None, None)
     assert evidence.product(folder.parent.parent) is None
 
 

@@ -26,7 +26,6 @@ _PLACES: dict[str, type] = {
 _OF_JOBS = {
     ("attempt_dir", "hang.json"),
     ("attempt_dir", "stopped.json"),
-    ("attempt_dir", "heartbeat"),
     ("submission", "meet"),
 }
 
