@@ -51,13 +51,13 @@ def shell(
         made, planned.run.name, site=selection.site, typed=command, time_s=time_s, gpus=gpus
     )
     if as_json:
-        say_json("shell", run=planned.run.name, argv=entered.argv, script=entered.text)
+        say_json("shell", run=planned.run.name, argv=entered.entry.argv, script=entered.text)
         return
     if dry_run:
         put(entered.text)
         return
     if not command:
-        _tell(planned.run, entered.where)
+        _tell(planned.run, entered.entry.where)
     raise typer.Exit(entered.enter())
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import socket
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -21,6 +18,8 @@ from ddqjobs.doctor.judgements import quotas, space
 from ddqjobs.doctor.node import Probe, look
 from ddqjobs.environments.environment import declared
 from ddqjobs.environments.on_site import Stacks
+from ddqjobs.schedulers.backend import Surroundings
+from ddqjobs.schedulers.registry import backend
 from ddqjobs.spec.model import PlannedRun, Resources, Run, Status, TaskKind
 from ddqjobs.store import retention
 from ddqjobs.submission.node_job import NodeJobs
@@ -63,7 +62,7 @@ def examine(
     tell("environments", doctor.environments)
     tell("inputs and code", doctor.files)
     tell("disk space", doctor.disk)
-    if options.job and reachable and workspace.site.scheduler != "donau":
+    if options.job and reachable and backend(workspace.site).capabilities(workspace.site).probes:
         tell("compute node", lambda: doctor.probe(options))
     return found
 
@@ -91,102 +90,42 @@ class Doctor:
 
     def __init__(self, workspace: Workspace, stacks: Stacks, runs: Sequence[Run]) -> None:
         self._workspace, self._stacks, self._runs = workspace, stacks, runs
-        self._site = workspace.site
+        self._site, self._backend = workspace.site, backend(workspace.site)
 
     def scheduler(self) -> Iterator[Line]:
         """Whether it answers, and its limits."""
-        kind = self._site.scheduler
-        if kind == "donau":
-            yield from self._donau()
-        elif kind == "local":
-            yield from self._machine()
-        else:
-            yield from self._slurm()
-
-    def _machine(self) -> Iterator[Line]:
-        from ddqjobs.schedulers.local import options, slots
-
-        local = options.of(self._site)
-        cpus, gpus = slots.cpus(local.cpus), len(slots.gpus(local.gpus))
-        wanted = max((r.resources.gpus for r in self._runs), default=0)
-        if wanted > gpus:
-            names = [r.name for r in self._runs if r.resources.gpus > gpus]
-            yield error(
-                "slots",
-                f"{counted(len(names), 'run')} with more GPUs than the {gpus} here, first {names[0]}",
-                "choose another --site, or leave these runs out",
-            )
-        else:
-            yield ok("scheduler", f"this machine has {cpus} CPUs and {gpus} GPUs for jobs")
-
-    def _donau(self) -> Iterator[Line]:
-        from ddqjobs.schedulers.donau import examination as donau
-        from ddqjobs.schedulers.donau import options
-
         catalog, site = self._workspace.catalog, self._site
-        dialects = {site.name: options.of(site).dialect}
-        for name in catalog.sites():
-            with contextlib.suppress(DdqjobsError):  # a broken file of another site is for others to mend
-                dialects.setdefault(name, options.of(catalog.site(name)).dialect)
-        me, host = user(), socket.gethostname()
-        names = (me, host, host.partition(".")[0], options.of(site).account.replace("{user}", me))
+        surroundings = Surroundings(
+            runs=self._runs,
+            sites=catalog.readable_sites,
+            jobs=self._jobs,
+            user=user(),
+            facts=catalog.project / "site-facts" / site.name,
+        )
+        return self._backend.examine(site, surroundings)
+
+    def _jobs(self) -> dict[str, str]:
         tickets = self._workspace.store.history().tickets.values()
-        context = donau.Context(
-            site, {name: made for name, made in dialects.items() if made is not None}, names,
-            {ticket.job: ticket.token for ticket in tickets if ticket.job and ticket.site == site.name},
-        )  # fmt: skip
-        yield from donau.examine(context, catalog.project / "site-facts" / site.name)
-
-    def _slurm(self) -> Iterator[Line]:
-        from ddqjobs.schedulers.slurm import examination as slurm
-
-        began = time.monotonic()
-        settings, why = slurm.configuration()
-        if why:
-            remedy = (
-                "load Slurm's commands, or choose another --site; a controller that is down needs its admin"
-            )
-            yield error("scheduler", f"Slurm cannot be asked: {why}", remedy)
-            return
-        took = time.monotonic() - began
-        yield ok("scheduler", f"Slurm {settings.get('SLURM_VERSION', '?')} answers in {took:.2f} s")
-        yield from self._limits(settings)
-        if "none" in settings.get("AccountingStorageType", "none"):
-            yield ok("accounting", "none here: what leaves the queue is judged by its evidence")
-        elif why := slurm.accounting():
-            remedy = "states of ended jobs stay unknown until sacct answers; tell its admin"
-            yield warning("accounting", f"sacct does not answer: {why}", remedy)
-        else:
-            yield ok("accounting", "sacct answers")
-
-    def _limits(self, settings: dict[str, str]) -> Iterator[Line]:
-        limits = self._site.limits
-        largest = int(settings.get("MaxArraySize") or 1001) - 1
-        jobs = int(settings.get("MaxJobCount") or 10_000)
-        if (limits.array_size or 1000) > largest:
-            yield error("limits", f"arrays of {limits.array_size or 1000}, Slurm takes {largest}",
-                        f"limits: {{array_size: {largest}}} in the site file")  # fmt: skip
-        elif limits.jobs_in_queue > jobs:
-            yield warning("limits", f"{limits.jobs_in_queue} jobs in the queue, Slurm takes {jobs} of all",
-                          "lower limits.jobs_in_queue in the site file")  # fmt: skip
-        else:
-            yield ok("limits", f"arrays up to {largest}, {jobs} jobs of all users")
+        return {
+            ticket.job: ticket.token for ticket in tickets if ticket.job and ticket.site == self._site.name
+        }
 
     def jobs(self) -> Iterator[Line]:
         """Whether the scheduler would take jobs with the resources of the runs to come."""
-        if self._site.scheduler != "slurm":
+        if not self._backend.capabilities(self._site).tests:
             return
-        from ddqjobs.schedulers.slurm import examination as slurm
-
         kinds: dict[Resources, list[Run]] = {}
         for run in self._runs:
             kinds.setdefault(on_site(run.resources, self._site), []).append(run)
         submitter = Submitter(self._workspace, self._stacks)
         for resources, runs in list(kinds.items())[:_KINDS_OF_JOBS]:
             what = f"{runs[0].task}: {resources.nodes} x {resources.gpus} GPUs, {resources.cpus} CPUs"
-            why = slurm.refusal(submitter.directives(resources, "doctor"))
+            why = self._backend.refusal(submitter.directives(resources, "doctor"))
             if why:
-                remedy = "mend `slurm:` of the site or the experiment, the site's limits, or the resources"
+                remedy = (
+                    f"mend `{self._backend.name}:` of the site or the experiment, the site's limits, or the "
+                    "resources"
+                )
                 yield error("jobs", f"{what}: {why}", remedy)
             else:
                 yield ok("jobs", f"{what}: would be taken")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ddqjobs.base.errors import InputError, MissingError, Problem, nearest
+from ddqjobs.base.errors import DdqjobsError, InputError, MissingError, Problem, nearest
 from ddqjobs.base.paths import PACKAGE
 from ddqjobs.base.text import clean
 from ddqjobs.environments import environment
@@ -146,6 +147,14 @@ class Catalog:
             lambda found: [*check_site.check(found), *sections.check_site(found)],
             sections.of_sites(),
         ).value
+
+    def readable_sites(self) -> dict[str, Site]:
+        """Return name -> site of all sites; a broken file is left out, for others to mend."""
+        sites = {}
+        for name in self.sites():
+            with contextlib.suppress(DdqjobsError):
+                sites[name] = self.site(name)
+        return sites
 
     def _resolve_experiment(self, base: str, named_by: Path) -> Path:
         return self._resolve(base, named_by, self.experiments(), "experiment")

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import msgspec
 
-from ddqjobs.base.errors import InputError
+from ddqjobs.base.errors import InputError, StateError
+from ddqjobs.base.findings import Line, ok
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.schedulers.base import Capabilities, Scheduler
-from ddqjobs.spec.model import Resources
+from ddqjobs.spec.model import Resources, Run
 from ddqjobs.spec.sections import Section, merged
 from ddqjobs.spec.site import Site
 
@@ -30,6 +32,26 @@ class Job(Frozen, frozen=True, kw_only=True):
     out: str  # absolute folder for the scheduler's own output
     count: int = 1  # elements
     user: str = ""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the project knows when `ddqjobs doctor` examines a scheduler."""
+
+    runs: Sequence[Run]  # to come
+    sites: Callable[[], Mapping[str, Site]]  # all sites whose files can be read, by the names of these
+    jobs: Callable[[], Mapping[str, str]]  # job -> token of what was submitted to this site, the newest last
+    user: str
+    facts: Path  # folder for what the scheduler's commands answer
+
+
+class Shell(Frozen, frozen=True, kw_only=True):
+    """How a shell is entered where the jobs of a site run."""
+
+    argv: tuple[str, ...]  # the path of the script to run comes behind
+    where: str  # in words
+    environment: dict[str, str]
+    remedy: str  # what to do where the command cannot be started
 
 
 class Backend(ABC):
@@ -66,6 +88,23 @@ class Backend(ABC):
     def job_id(self, site: Site) -> Sequence[str]:
         """Return the names of the variables one of which tells a job its id."""
         return ("DDQJOBS_JOB_ID",)
+
+    def examine(self, site: Site, surroundings: Surroundings) -> Iterator[Line]:
+        """Yield what `ddqjobs doctor` says of the scheduler. An error of "scheduler" means that it cannot be
+        reached."""
+        yield ok("scheduler", f"nothing is known that {self.name} could be asked")
+
+    def refusal(self, directives: Sequence[str]) -> str:
+        """Return why a job would be refused, empty if it would be taken. Asked where capabilities say so."""
+        raise NotImplementedError
+
+    def shell(self, site: Site, job: Job, *, terminal: bool, named: Sequence[str]) -> Shell:
+        """Return how a shell with a job's resources is entered. ``named`` are the options of the command line
+        that ask for an allocation's. Raises InputError, and StateError where there is none."""
+        raise StateError(
+            f"site {site.name}: nothing is known of interactive jobs in {self.name}; "
+            "`ddqjobs submit --dry-run` shows the run's script"
+        )
 
     def values(self, site: Site) -> Mapping[str, object]:
         """Return what the scheduler's template needs beyond what all templates get."""

@@ -410,7 +410,12 @@ def directives(site: Site, resources: Resources, name: str, count: int, context:
             f"site {site.name}: results folder {context.results!r} cannot stand in a directive line, which "
             "knows no quoting; allowed are letters, digits and @._=,/+- (site key `results:` moves it)"
         )
-    job = Job(
+    return checked_directives(backend(site), site, described(resources, name, count, context))
+
+
+def described(resources: Resources, name: str, count: int, context: Context) -> Job:
+    """Return a submission as its directive lines describe it. ``resources`` are those on the site."""
+    return Job(
         name=_with_token(name, context),
         token=context.token,
         resources=resources,
@@ -418,7 +423,6 @@ def directives(site: Site, resources: Resources, name: str, count: int, context:
         count=count,
         user=context.user,
     )
-    return checked_directives(backend(site), site, job)
 
 
 def option_flags(codes: dict[str, Code]) -> dict[str, str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ddqjobs.base.errors import StateError
+from ddqjobs.base.findings import Line
 from ddqjobs.base.units import seconds
-from ddqjobs.schedulers.backend import Backend, Found, Job
+from ddqjobs.schedulers.backend import Backend, Found, Job, Shell, Surroundings
 from ddqjobs.schedulers.base import Capabilities, Scheduler
 from ddqjobs.schedulers.donau import checks, directives, options
 from ddqjobs.spec.site import Site
@@ -26,7 +28,7 @@ class DonauBackend(Backend):
 
     def capabilities(self, site: Site) -> Capabilities:
         donau = options.of(site)
-        return Capabilities(dependencies=donau.dependencies, avoids=donau.avoid, restarts=False)
+        return Capabilities(dependencies=donau.dependencies, avoids=donau.avoid, restarts=False, probes=False)
 
     def connect(self, site: Site, project: Path) -> Scheduler:
         from ddqjobs.schedulers.donau.scheduler import DonauScheduler
@@ -47,3 +49,14 @@ class DonauBackend(Backend):
     def values(self, site: Site) -> Mapping[str, object]:
         donau = options.of(site)
         return {"donau": donau, "meet_s": seconds(donau.launch.meet)}
+
+    def examine(self, site: Site, surroundings: Surroundings) -> Iterator[Line]:
+        from ddqjobs.schedulers.donau import examination
+
+        return examination.examine(examination.context(site, surroundings), surroundings.facts)
+
+    def shell(self, site: Site, job: Job, *, terminal: bool, named: Sequence[str]) -> Shell:
+        raise StateError(
+            f"site {site.name}: nothing is known of interactive jobs in Donau (docs/donau.md); "
+            "`ddqjobs submit --dry-run` shows the run's script"
+        )

@@ -6,6 +6,7 @@ without names (:mod:`~ddqjobs.schedulers.donau.record`), and compared with what 
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import NamedTuple
 from ddqjobs.base import process
 from ddqjobs.base.findings import Line, error, ok, warning
 from ddqjobs.base.masking import masked
+from ddqjobs.schedulers.backend import Surroundings
 from ddqjobs.schedulers.donau import answers, generation, record
-from ddqjobs.schedulers.donau.options import DonauDialect
+from ddqjobs.schedulers.donau.options import DonauDialect, of
 from ddqjobs.schedulers.donau.record import Asked
 from ddqjobs.schedulers.donau.scheduler import commands_are_here, environment
 from ddqjobs.schedulers.donau.tables import cell
@@ -40,6 +42,17 @@ class Context(NamedTuple):
     def dialect(self) -> DonauDialect:
         """The site's own."""
         return self.dialects[self.site.name]
+
+
+def context(site: Site, surroundings: Surroundings) -> Context:
+    """Return what is needed to examine a site."""
+    dialects = {site.name: of(site).dialect}
+    for name, other in surroundings.sites().items():
+        dialects.setdefault(name, of(other).dialect)
+    me, host = surroundings.user, socket.gethostname()
+    names = (me, host, host.partition(".")[0], of(site).account.replace("{user}", me))
+    spoken = {name: dialect for name, dialect in dialects.items() if dialect is not None}
+    return Context(site, spoken, names, surroundings.jobs())
 
 
 def examine(context: Context, folder: Path) -> Iterator[Line]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ddqjobs.base.errors import InputError
+from ddqjobs.base.findings import Line
 from ddqjobs.base.units import seconds
-from ddqjobs.schedulers.backend import Backend
+from ddqjobs.schedulers.backend import Backend, Job, Shell, Surroundings
 from ddqjobs.schedulers.base import Capabilities, Scheduler
 from ddqjobs.schedulers.local import options
 from ddqjobs.spec.site import Site
@@ -29,4 +33,19 @@ class LocalBackend(Backend):
             gpus=local.gpus,
             cpus=local.cpus,
             warning_s=seconds(site.warning),
+        )
+
+    def examine(self, site: Site, surroundings: Surroundings) -> Iterator[Line]:
+        from ddqjobs.schedulers.local import examination
+
+        return examination.examine(options.of(site), surroundings.runs)
+
+    def shell(self, site: Site, job: Job, *, terminal: bool, named: Sequence[str]) -> Shell:
+        if named:
+            raise InputError(f"{named[0]} is of an allocation, and site {site.name} has none: leave it out")
+        return Shell(
+            argv=("bash",),
+            where="here, in no slot of the local site",
+            environment={k: v for k, v in os.environ.items() if not k.startswith("DDQJOBS_")},
+            remedy="install it",
         )

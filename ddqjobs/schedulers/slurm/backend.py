@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ddqjobs.base.findings import Line
 from ddqjobs.base.units import seconds
-from ddqjobs.schedulers.backend import Backend, Found, Job
+from ddqjobs.schedulers.backend import Backend, Found, Job, Shell, Surroundings
+from ddqjobs.schedulers.backend import directives as checked_directives
 from ddqjobs.schedulers.base import Capabilities, Scheduler
-from ddqjobs.schedulers.slurm import directives, options
+from ddqjobs.schedulers.slurm import directives, options, shell
 from ddqjobs.spec.sections import Section, decoded
 from ddqjobs.spec.site import Site
 
@@ -31,7 +33,7 @@ class SlurmBackend(Backend):
         return options.problems(decoded({self.name: section}, self.name, options.Slurm))
 
     def capabilities(self, site: Site) -> Capabilities:
-        return Capabilities(arrays=True, dependencies=True, avoids=True)
+        return Capabilities(arrays=True, dependencies=True, avoids=True, tests=True)
 
     def connect(self, site: Site, project: Path) -> Scheduler:
         from ddqjobs.schedulers.slurm.scheduler import SlurmScheduler
@@ -45,3 +47,24 @@ class SlurmBackend(Backend):
 
     def job_id(self, site: Site) -> Sequence[str]:
         return ("SLURM_JOB_ID",)
+
+    def examine(self, site: Site, surroundings: Surroundings) -> Iterator[Line]:
+        from ddqjobs.schedulers.slurm import examination
+
+        return examination.examine(site)
+
+    def refusal(self, directives: Sequence[str]) -> str:
+        from ddqjobs.schedulers.slurm import examination
+
+        return examination.refusal(directives)
+
+    def shell(self, site: Site, job: Job, *, terminal: bool, named: Sequence[str]) -> Shell:
+        from ddqjobs.schedulers.slurm.scheduler import environment
+
+        argv = shell.srun(checked_directives(self, site, job), terminal=terminal)
+        return Shell(
+            argv=argv,
+            where="in an allocation of its own: " + " ".join(argv),
+            environment=environment(),
+            remedy="load Slurm's commands, or choose another --site",
+        )

@@ -3,13 +3,50 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 
 from ddqjobs.base import process
+from ddqjobs.base.findings import Line, error, ok, warning
 from ddqjobs.schedulers.slurm.scheduler import environment
+from ddqjobs.spec.site import Site
 
 _ASK_S = 60.0
 _SETTING = re.compile(r"^(\w+)\s*=\s*(.*)$", re.MULTILINE)
+
+
+def examine(site: Site) -> Iterator[Line]:
+    """Yield whether Slurm answers, whether the site's limits are within its own, and who keeps accounts."""
+    began = time.monotonic()
+    settings, why = configuration()
+    if why:
+        remedy = "load Slurm's commands, or choose another --site; a controller that is down needs its admin"
+        yield error("scheduler", f"Slurm cannot be asked: {why}", remedy)
+        return
+    took = time.monotonic() - began
+    yield ok("scheduler", f"Slurm {settings.get('SLURM_VERSION', '?')} answers in {took:.2f} s")
+    yield from _limits(site, settings)
+    if "none" in settings.get("AccountingStorageType", "none"):
+        yield ok("accounting", "none here: what leaves the queue is judged by its evidence")
+    elif why := accounting():
+        remedy = "states of ended jobs stay unknown until sacct answers; tell its admin"
+        yield warning("accounting", f"sacct does not answer: {why}", remedy)
+    else:
+        yield ok("accounting", "sacct answers")
+
+
+def _limits(site: Site, settings: dict[str, str]) -> Iterator[Line]:
+    limits = site.limits
+    largest = int(settings.get("MaxArraySize") or 1001) - 1
+    jobs = int(settings.get("MaxJobCount") or 10_000)
+    if (limits.array_size or 1000) > largest:
+        yield error("limits", f"arrays of {limits.array_size or 1000}, Slurm takes {largest}",
+                    f"limits: {{array_size: {largest}}} in the site file")  # fmt: skip
+    elif limits.jobs_in_queue > jobs:
+        yield warning("limits", f"{limits.jobs_in_queue} jobs in the queue, Slurm takes {jobs} of all",
+                      "lower limits.jobs_in_queue in the site file")  # fmt: skip
+    else:
+        yield ok("limits", f"arrays up to {largest}, {jobs} jobs of all users")
 
 
 def configuration() -> tuple[dict[str, str], str]:
