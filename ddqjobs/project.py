@@ -295,13 +295,13 @@ class Project:
         from ddqjobs.schedulers.registry import make_scheduler
         from ddqjobs.submission.node_folder import Request
         from ddqjobs.submission.node_job import NodeJobs
-        from ddqjobs.submission.script import ENV, Context, Renderer
-        from ddqjobs.submission.submit import new_token, user
+        from ddqjobs.submission.rendering import new_token, renderer_of, user
+        from ddqjobs.submission.script import ENV, Context
 
         root = str(self.root.absolute())
         command = (*argv, "--project", root)
         request = Request(name=ENV, command=command, resources=resources, site=site.name, follows=True)
-        renderer = Renderer([root / "templates" for root in self.catalog.files.roots])
+        renderer = renderer_of(self.catalog)
         return NodeJobs(make_scheduler(site, self.root), site, base_dir.absolute()).run(
             request,
             lambda context: renderer.node_command(site, context, resources, " ".join(argv[2:]), command),

@@ -23,8 +23,8 @@ from ddqjobs.schedulers.registry import backend
 from ddqjobs.spec.model import PlannedRun, Resources, Run, Status, TaskKind
 from ddqjobs.store import retention
 from ddqjobs.submission.node_job import NodeJobs
+from ddqjobs.submission.rendering import Rendering, new_token, user
 from ddqjobs.submission.script import on_site
-from ddqjobs.submission.submit import Submitter, new_token, user
 from ddqjobs.submission.workspace import Workspace
 
 _KEPT = (
@@ -117,10 +117,10 @@ class Doctor:
         kinds: dict[Resources, list[Run]] = {}
         for run in self._runs:
             kinds.setdefault(on_site(run.resources, self._site), []).append(run)
-        submitter = Submitter(self._workspace, self._stacks)
+        rendering = Rendering(self._workspace, self._stacks)
         for resources, runs in list(kinds.items())[:_KINDS_OF_JOBS]:
             what = f"{runs[0].task}: {resources.nodes} x {resources.gpus} GPUs, {resources.cpus} CPUs"
-            why = self._backend.refusal(submitter.directives(resources, "doctor"))
+            why = self._backend.refusal(rendering.directives(resources, "doctor"))
             if why:
                 remedy = (
                     f"mend `{self._backend.name}:` of the site or the experiment, the site's limits, or the "
@@ -263,7 +263,7 @@ class Doctor:
     def probe(self, options: Options) -> Iterator[Line]:
         """Return what a node says."""
         workspace, probe = self._workspace, Probe(gpus=options.gpus, patience_s=options.patience_s)
-        submitter = Submitter(workspace, self._stacks)
+        rendering = Rendering(workspace, self._stacks)
         names = dict.fromkeys(r.environment for r in self._runs if r.environment)
         known = declared(workspace.catalog.files)
         environments = [name for name in names if name in known]
@@ -272,7 +272,7 @@ class Doctor:
         yield from look(
             jobs,
             probe,
-            lambda context: submitter.doctor_script(context, probe.resources, environments, paths),
-            submitter.node_context(new_token()),
+            lambda context: rendering.doctor(context, probe.resources, environments, paths),
+            rendering.context(new_token()),
             workspace.results,
         )

@@ -16,8 +16,9 @@ from ddqjobs.schedulers.backend import Shell as Entry
 from ddqjobs.schedulers.registry import backend
 from ddqjobs.spec.model import Run
 from ddqjobs.spec.site import Site
+from ddqjobs.submission.rendering import user
 from ddqjobs.submission.script import Context, described, on_site
-from ddqjobs.submission.submit import Submitter, user
+from ddqjobs.submission.submit import Submitter
 from ddqjobs.submission.workspace import Workspace
 
 _TIME_S = 3600

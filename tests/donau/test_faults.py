@@ -31,6 +31,7 @@ from ddqjobs.spec.model import Plan, Product, Run, Status, TaskKind
 from ddqjobs.store.claims import Claims
 from ddqjobs.store.ledger import Finished, Ledger, Retried
 from ddqjobs.submission import submit as submission
+from ddqjobs.submission.rendering import renderer_of
 from ddqjobs.submission.submit import Submitter
 from ddqjobs.submission.workspace import Workspace
 from tests.labs.donau import commands
@@ -192,7 +193,7 @@ class Faults(RuleBasedStateMachine):
         self.front, self.loaded = front, front.load(EXPERIMENT)
         self.results = project.results
         self.donau = Donau(self.generation)
-        self.renderer = Submitter(self._workspace(), front.stacks(self._workspace()))._renderer
+        self.renderer = renderer_of(front.catalog)
         self.jobs: dict[str, Job] = {}  # that have started
         self.old: list[tuple[Workspace, Plan]] = []  # plans that other terminals have made
         self.products: list[str] = []
@@ -228,8 +229,7 @@ class Faults(RuleBasedStateMachine):
                 self.donau.dsub = self.donau.djob = ""
 
     def _submit(self, workspace: Workspace, plan: Plan) -> None:
-        submitter = Submitter(workspace, self.front.stacks(workspace))
-        submitter._renderer = self.renderer
+        submitter = Submitter(workspace, self.front.stacks(workspace), self.renderer)
         submitter.submit(self.front.submitting(plan, Filters(), SubmitOptions()), plan)
 
     deaths = st.none() | st.tuples(st.integers(0, len(DEATHS) - 1), st.integers(1, 4))

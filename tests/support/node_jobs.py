@@ -14,8 +14,8 @@ from ddqjobs.spec.model import JobState, Resources
 from ddqjobs.spec.site import Site
 from ddqjobs.submission.node_folder import Request
 from ddqjobs.submission.node_job import NodeJobs
+from ddqjobs.submission.rendering import new_token
 from ddqjobs.submission.script import ENV, Context, Renderer
-from ddqjobs.submission.submit import new_token
 from tests.support.trivial import TrivialProject, until
 
 

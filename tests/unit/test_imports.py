@@ -54,6 +54,7 @@ FRONT = {
     "ddqjobs.submission.adoption",
     "ddqjobs.submission.actions",
     "ddqjobs.submission.follow",
+    "ddqjobs.submission.rendering",
     "ddqjobs.submission.workspace",
     "ddqjobs.submission.shell",
     "ddqjobs.report.page.facts",

@@ -1,0 +1,91 @@
+"""Scripts of one experiment on one site: what every script needs to know, put together once."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import time
+from collections.abc import Sequence
+
+from ddqjobs.base.errors import EnvironmentNotReadyError
+from ddqjobs.data.weights import torch_home
+from ddqjobs.environments.on_site import Stacks
+from ddqjobs.planning.catalog import Catalog
+from ddqjobs.spec.model import Resources, Run
+from ddqjobs.submission.script import DOCTOR, Context, Renderer, Scripts, directives, option_flags
+from ddqjobs.submission.workspace import Workspace
+
+
+class Rendering:
+    """Renders scripts for a workspace, with the environments as they are on its site."""
+
+    def __init__(self, workspace: Workspace, stacks: Stacks, renderer: Renderer | None = None) -> None:
+        self._workspace, self._stacks = workspace, stacks
+        self._renderer = renderer or renderer_of(workspace.catalog)
+
+    def scripts(self, runs: Sequence[Run], token: str, code: str) -> Scripts:
+        """Return the scripts of a submission. Raise InputError for what must not stand in a directive
+        line."""
+        return self._renderer.render(runs, self._workspace.site, self.context(token, code))
+
+    def shell(self, run: Run, typed: str, code: str) -> str:
+        """Return a script that enters a run's environment."""
+        return self._renderer.shell(run, self._workspace.site, self.context("shell", code), typed)
+
+    def doctor(
+        self, context: Context, resources: Resources, environments: Sequence[str], paths: Sequence[str]
+    ) -> str:
+        """Return the script of a node job that looks around."""
+        return self._renderer.doctor(self._workspace.site, context, resources, environments, paths)
+
+    def directives(self, resources: Resources, token: str) -> list[str]:
+        """Return the options of a job's script. Raise InputError for what must not stand there."""
+        return directives(self._workspace.site, resources, DOCTOR, 1, self.context(token))
+
+    def context(self, token: str, code: str = "") -> Context:
+        """Return what a script is rendered with. ``code`` names the snapshot; node jobs need none."""
+        workspace = self._workspace
+        site, experiment = workspace.site, workspace.loaded.experiment
+        names = {code.environment for code in experiment.codes.values() if code.environment}
+        return Context(
+            results=str(workspace.results),
+            project=str(workspace.catalog.project),
+            code=code,
+            token=token,
+            user=user(),
+            pythons={name: str(self._stacks.python(name)) for name in names},
+            activate=dict(site.activate),
+            variables={name: self._stacks.variables(name) for name in names},
+            modules={name: self._stacks.modules(name) for name in names if name not in site.activate},
+            option_flags=option_flags(experiment.codes),
+            weights=torch_home(experiment, site),
+            trees=dict(workspace.loaded.trees),
+        )
+
+    def require_environments(self, runs: Sequence[Run]) -> None:
+        """Raise EnvironmentNotReadyError unless all environments of these runs can be used."""
+        names = dict.fromkeys(r.environment for r in runs if r.environment)
+        ours = (name for name in names if name not in self._workspace.site.activate)
+        problems = [problem for name in ours if (problem := self._stacks.problem(name))]
+        if problems:
+            raise EnvironmentNotReadyError("\n".join(problems))
+
+
+def renderer_of(catalog: Catalog) -> Renderer:
+    """Return a renderer of a project's templates, and of those that ship."""
+    return Renderer([root / "templates" for root in catalog.files.roots])
+
+
+def new_token() -> str:
+    """Return a submission's name: unique for ever, readable, sorted by time:
+    ``20261122-143015-1f2e3d4c``."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
+
+
+def user() -> str:
+    """Return the user's name; the number where it has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
