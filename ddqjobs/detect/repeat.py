@@ -67,6 +67,7 @@ def child(argv: Sequence[str]) -> int:
 
     runtime.set_up()
     from .hooks import epoch_seed, stop_after  # noqa: F401  (registers them)
+    from .training import numerics
 
     config, iterations, options = argv[0], int(argv[1]), argv[2:]
     try:
@@ -74,7 +75,7 @@ def child(argv: Sequence[str]) -> int:
         if (cfg.get("randomness") or {}).get("seed") is None:
             raise ValueError("a training repeats only with a seed: --cfg-options randomness.seed=7")
         distributed.adapt(cfg)
-        runtime.prepare(cfg)
+        numerics.prepare(cfg)
     except (ValueError, FileNotFoundError) as error:
         print(f"align: {error}", file=sys.stderr)
         return 2

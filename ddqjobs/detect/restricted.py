@@ -39,12 +39,22 @@ class Unpickler(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """The class or function of that name."""
         if (module, name) == ("builtins", "getattr"):
-            from .runtime import _history_method
-
-            return _history_method
+            return history_method
         if (module, name) not in ALLOWED:
             raise pickle.UnpicklingError(f"Unsupported global: {module}.{name}")
         return super().find_class(module, name)
+
+
+def history_method(owner: object, name: str) -> Any:
+    """Stand for ``getattr`` while a checkpoint is loaded: HistoryBuffer pickles its own methods with it.
+
+    Raises ValueError for any other attribute.
+    """
+    from mmengine.logging import HistoryBuffer
+
+    if owner is not HistoryBuffer or name not in ("min", "max", "mean", "current"):
+        raise ValueError(f"the checkpoint asks for attribute {name!r} of {owner!r}")
+    return getattr(HistoryBuffer, name)
 
 
 def load(file: IO[bytes], **options: Any) -> Any:

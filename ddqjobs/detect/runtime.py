@@ -65,16 +65,7 @@ def allow_checkpoints() -> None:
     add([HistoryBuffer, np.ndarray, np.dtype, *sorted(classes, key=lambda c: str(c.__name__))])
     add([(rebuild, f"{p}.multiarray._reconstruct") for p in ("numpy._core", "numpy.core")])
     add([(scalar, f"{p}.multiarray.scalar") for p in ("numpy._core", "numpy.core")])
-    add([(_history_method, "builtins.getattr")])
-
-
-def _history_method(owner: object, name: str) -> Any:
-    """Stands for ``getattr`` while a checkpoint is loaded: HistoryBuffer pickles its own methods with it."""
-    from mmengine.logging import HistoryBuffer
-
-    if owner is not HistoryBuffer or name not in ("min", "max", "mean", "current"):
-        raise CannotLoad(f"the checkpoint asks for attribute {name!r} of {owner!r}")
-    return getattr(HistoryBuffer, name)
+    add([(restricted.history_method, "builtins.getattr")])
 
 
 def load_config(path: str, options: Sequence[str] = ()) -> Any:
@@ -142,21 +133,6 @@ def _short(error: Exception) -> str:
     """The first sentence of an error, without the configuration that mmengine prints into it."""
     text = str(error.args[0] if error.args else error).split(" You may set", 1)[0].splitlines()[0]
     return text if len(text) <= 200 else text[:200] + "..."
-
-
-def prepare(cfg: Any) -> None:
-    """What a configuration says for speed and for determinism, before anything is built from it.
-
-    Raises ValueError, in one line, for what cannot be had: no fast form of the model, no deterministic
-    operator.
-    """
-    from . import speed
-    from .training import determinism
-
-    speed.configure(cfg)
-    said = determinism.prepare(cfg)
-    if said:
-        print(f"numerics: {said}", flush=True)
 
 
 def build_model(cfg: Any) -> Any:

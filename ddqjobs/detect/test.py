@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Sequence
 
 from . import runtime
+from .training import numerics
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,7 +43,7 @@ def test(config: str, checkpoint: Path, work_dir: Path, options: Sequence[str]) 
 
     cfg = runtime.load_config(config, options)
     try:
-        runtime.prepare(cfg)
+        numerics.prepare(cfg)
     except ValueError as error:
         raise runtime.CannotLoad(str(error)) from error
     cfg.work_dir, cfg.load_from, cfg.resume = str(work_dir), str(checkpoint), False

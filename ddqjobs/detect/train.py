@@ -16,7 +16,7 @@ from typing import Any, Sequence
 
 from . import runtime
 from .job import checkpoints, claim, stopping
-from .training import distributed
+from .training import distributed, numerics
 
 HOOKS = ("EpochSeedHook", "ResumeHook", "UsageHook")
 
@@ -48,7 +48,7 @@ def train(
     cfg = runtime.load_config(config, options)
     distributed.adapt(cfg)
     try:
-        runtime.prepare(cfg)
+        numerics.prepare(cfg)
     except ValueError as error:
         raise runtime.CannotLoad(str(error)) from error
     work_dir.mkdir(parents=True, exist_ok=True)

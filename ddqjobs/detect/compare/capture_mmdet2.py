@@ -9,7 +9,7 @@ import random
 import re
 from typing import Any, Sequence
 
-from ..capture import META, Batch, objects, pair
+from .batch import META, Batch, objects, pair
 
 
 def pipeline(cfg: Any, split: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any, Sequence
 
-from ..capture import META, Batch, objects, pair
+from .batch import META, Batch, objects, pair
 
 
 def pipeline(cfg: Any, split: str) -> Any:

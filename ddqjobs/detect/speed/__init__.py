@@ -16,13 +16,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ddqjobs.detect.runtime import CannotLoad
+from .unsupported import NoFastForm
+
+__all__ = ["NoFastForm", "configure"]
 
 _CONSTRUCTORS = ("DefaultOptimWrapperConstructor", "MergedGroupsConstructor")
-
-
-class NoFastForm(CannotLoad):
-    """A configuration that says ``speed`` has a part without a fast form; the message is one line."""
 
 
 def configure(cfg: Any) -> None:

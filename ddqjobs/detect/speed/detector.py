@@ -15,11 +15,11 @@ from torch import Tensor
 
 from ddqjobs.detect.ops.distinct import distinct
 
-from . import NoFastForm
 from .attention import FastDeformableAttention
 from .decoder import FastDecoder
 from .losses import FastHead, check_losses
 from .queries import FastQueryGenerator
+from .unsupported import NoFastForm
 
 
 class FastEncoder(DeformableDetrTransformerEncoder):  # type: ignore[misc]

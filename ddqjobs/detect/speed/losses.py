@@ -20,7 +20,8 @@ from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_overlaps
 from mmdet.utils import reduce_mean
 from torch import Tensor
 
-from . import NoFastForm, host, matching
+from . import host, matching
+from .unsupported import NoFastForm
 
 _EPS = torch.finfo(torch.float32).eps  # as in mmdet's weight_reduce_loss
 _ALIGN = 4  # rows; a group of rows that begins at a multiple of four begins at a multiple of 16 bytes

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from ddqjobs.detect import runtime
+from ddqjobs.detect.training import numerics
 from tests.bench.gpu import verdict
 from tests.bench.gpu.session import CONFIG, tiny_options
 
@@ -65,7 +66,7 @@ def measure(part: str) -> dict[str, Any]:
     from mmengine.optim import build_optim_wrapper
 
     cfg = runtime.load_config(str(CONFIG), [*tiny_options(), "speed=True"])
-    runtime.prepare(cfg)
+    numerics.prepare(cfg)
     torch.manual_seed(7)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = runtime.build_model(cfg)

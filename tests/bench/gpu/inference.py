@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from ddqjobs.detect import runtime
+from ddqjobs.detect.training import numerics
 from tests.bench.gpu import verdict
 from tests.bench.gpu.session import CONFIG, tiny_options
 
@@ -27,7 +28,7 @@ REPEATS = 20
 def measure(options: list[str], size: tuple[int, int]) -> tuple[float, Any]:
     """Median milliseconds, and the boxes and scores found."""
     cfg = runtime.load_config(str(CONFIG), options)
-    runtime.prepare(cfg)
+    numerics.prepare(cfg)
     torch.manual_seed(7)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = runtime.build_model(cfg).to(device).eval()

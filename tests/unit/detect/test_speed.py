@@ -123,7 +123,7 @@ def test_predictions_have_the_bits_of_mmdet(models: tuple[Any, Any], batch: Any)
 _OF_SEVERAL = """
 import os, sys
 import torch
-import test_detect_speed as here
+import tests.unit.detect.test_speed as here
 here.runtime.set_up()
 rank = int(os.environ["RANK"])
 torch.distributed.init_process_group("gloo")
