@@ -235,7 +235,9 @@ def test_a_scheduler_that_falls_silent_is_waited_for_no_longer_than_its_submit_t
         raise SchedulerError("it does not answer")
 
     with monkeypatch.context() as patch:
-        patch.setattr(LocalScheduler, "query", silent)
+        project.hear = lambda line: (
+            patch.setattr(LocalScheduler, "query", silent) if line == "started" else None
+        )
         work = (
             "bash",
             "-c",
