@@ -1,4 +1,4 @@
-"""The boundary to a scheduler: submit, find, query, hold, release, cancel, and what it is capable of.
+"""The boundary to a scheduler: submit, find, query, hold, release, cancel; and what it may be capable of.
 
 A scheduler knows nothing of experiments. It gets a rendered script with a number of elements (array
 indices), hands back one job id per element, and later says of each job id what it sees. What it sees is
@@ -75,10 +75,6 @@ class Submission(Frozen, frozen=True, kw_only=True):
 class Scheduler(Protocol):
     """What ``project`` asks of a scheduler. All calls raise :class:`SchedulerError` when the scheduler
     cannot be asked; no call ever guesses."""
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What this scheduler can express."""
 
     def submit(self, submission: Submission) -> Mapping[int, str]:
         """Hands a submission over; returns index -> job id. The same token twice is one submission.

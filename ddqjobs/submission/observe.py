@@ -10,7 +10,7 @@ from pathlib import Path
 from ddqjobs.base.errors import DdqjobsError, StateError, mend
 from ddqjobs.base.process import alive, myself
 from ddqjobs.base.units import seconds
-from ddqjobs.schedulers.base import Scheduler
+from ddqjobs.schedulers.base import Capabilities, Scheduler
 from ddqjobs.spec.model import IN_QUEUE, Attempt, JobState, Observation, Product
 from ddqjobs.spec.site import Site
 from ddqjobs.store import evidence
@@ -39,10 +39,15 @@ class Observer:
     """Brings an experiment's ledger up to date. ``warn`` hears of every scheduler that does not answer."""
 
     def __init__(
-        self, store: Store, site: Site, scheduler: Callable[[str], Scheduler], warn: Callable[[str], None]
+        self,
+        store: Store,
+        site: Site,
+        scheduler: Callable[[str], Scheduler],
+        capabilities: Callable[[str], Capabilities],
+        warn: Callable[[str], None],
     ) -> None:
         self._store, self._site = store, site
-        self._scheduler, self._warn = scheduler, warn
+        self._scheduler, self._capabilities, self._warn = scheduler, capabilities, warn
 
     def refresh(self) -> bool:
         """Confirm submissions, ask each scheduler once, read evidence, record what is new. Return whether
@@ -143,7 +148,7 @@ class Observer:
         to know that one is over whose script has said its last word: it may lag behind for long."""
         if seen is None or last is None or last.exit_code is None or seen.state is JobState.ENDED:
             return seen
-        return seen if self._scheduler(ticket.site).capabilities.restarts else None
+        return seen if self._capabilities(ticket.site).restarts else None
 
     # -- what both say of a ticket ----------------------------------------------------------------------
 

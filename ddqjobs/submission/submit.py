@@ -96,7 +96,7 @@ class Submitter:
         """Submits. Raises EnvironmentNotReadyError before anything is submitted; SchedulerError when the
         scheduler refuses: what was submitted until then is recorded and stays."""
         workspace = self._workspace
-        able = workspace.scheduler(workspace.site.name).capabilities
+        able = capabilities(workspace.site)
         costs = self._costs(plan)
         picks, left = pick(plan, wanted, graph=able.dependencies, costs=costs)
         limit = workspace.site.limits.jobs_in_queue

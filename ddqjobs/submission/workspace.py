@@ -9,8 +9,8 @@ from pathlib import Path
 from ddqjobs.base.errors import StateError
 from ddqjobs.planning import plan as planning
 from ddqjobs.planning.catalog import Catalog, Loaded
-from ddqjobs.schedulers.base import Scheduler
-from ddqjobs.schedulers.registry import make_scheduler
+from ddqjobs.schedulers.base import Capabilities, Scheduler
+from ddqjobs.schedulers.registry import capabilities, make_scheduler
 from ddqjobs.spec.model import Plan, PlannedRun, Product, Run
 from ddqjobs.spec.site import Site
 from ddqjobs.store.history import History, Ticket
@@ -39,9 +39,14 @@ class Workspace:
         """Return the scheduler of a site by name (a run may have been submitted to another site than
         today's)."""
         if site not in self._schedulers:
-            declared = self.site if site == self.site.name else self.catalog.site(site)
-            self._schedulers[site] = make_scheduler(declared, self.catalog.project)
+            self._schedulers[site] = make_scheduler(self._declared(site), self.catalog.project)
         return self._schedulers[site]
+
+    def _capabilities(self, site: str) -> Capabilities:
+        return capabilities(self._declared(site))
+
+    def _declared(self, site: str) -> Site:
+        return self.site if site == self.site.name else self.catalog.site(site)
 
     def plan(self, *, refresh: bool = True, canaries: bool = False) -> Plan:
         """Return the plan, after asking the schedulers and looking at the evidence unless ``refresh`` is off.
@@ -95,7 +100,9 @@ class Workspace:
 
     def _refresh(self) -> None:
         try:
-            Observer(self.store, self.site, self.scheduler, self.warnings.append).refresh()
+            Observer(
+                self.store, self.site, self.scheduler, self._capabilities, self.warnings.append
+            ).refresh()
         except StateError as error:  # a full disk or a read-only one: what is known can be shown all the same
             self.warnings.append(str(error))
 

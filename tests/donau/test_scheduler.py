@@ -236,7 +236,6 @@ def test_what_can_be_held_is_held_and_released(donau: Lab, tmp_path: Path) -> No
 def test_dependencies_start_a_job_after_others(donau: Lab, tmp_path: Path) -> None:
     site = msgspec.structs.replace(section(donau.generation), dependencies=True)
     scheduler = donau.scheduler(site)
-    assert scheduler.capabilities.dependencies
     before = a_submission(tmp_path, WAITS + "; exit 3")
     first = scheduler.submit(before)[0]
     second = scheduler.submit(a_submission(tmp_path, token="later", after=(first,)))[0]

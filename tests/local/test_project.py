@@ -16,7 +16,7 @@ from ddqjobs.base import process
 from ddqjobs.base.errors import MissingError, SchedulerError, StateError
 from ddqjobs.planning.filters import Filters, select
 from ddqjobs.project import SubmitOptions, one_run
-from ddqjobs.schedulers.base import Capabilities, Submission
+from ddqjobs.schedulers.base import Submission
 from ddqjobs.spec.model import FailureClass, JobState, Observation, PlannedRun, Status
 from tests.support.trivial import EXPERIMENT, WORK, TrivialProject, task, until
 
@@ -292,8 +292,6 @@ def test_a_product_that_vanished_reads_product_missing_and_is_not_made_again(
 
 class Silent:
     """A scheduler that cannot be asked."""
-
-    capabilities = Capabilities(arrays=True, dependencies=True)
 
     def submit(self, submission: Submission) -> Mapping[int, str]:
         raise SchedulerError("no answer")

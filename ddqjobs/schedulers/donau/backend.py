@@ -27,6 +27,8 @@ class DonauBackend(Backend):
         return checks.problems(site)
 
     def capabilities(self, site: Site) -> Capabilities:
+        """No arrays: no variable tells a job its index. Dependencies, and nodes to avoid, where the site says
+        that they work."""
         donau = options.of(site)
         return Capabilities(dependencies=donau.dependencies, avoids=donau.avoid, restarts=False, probes=False)
 

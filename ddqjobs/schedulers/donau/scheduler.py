@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ddqjobs.base import process
 from ddqjobs.base.errors import SchedulerError
-from ddqjobs.schedulers.base import Capabilities, RefusedError, Submission, SubmitUnknownError
+from ddqjobs.schedulers.base import RefusedError, Submission, SubmitUnknownError
 from ddqjobs.schedulers.donau import answers, states
 from ddqjobs.schedulers.donau.answers import Kind
 from ddqjobs.schedulers.donau.options import Donau, DonauDialect, DonauQuestion
@@ -58,12 +58,6 @@ class DonauScheduler:
         self._submit_s, self._ask_s, self._confirm_s = submit_s, ask_s, confirm_s
         self._calls, self._sleep = Pace(calls_per_minute), sleep
         self._unread = 0
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """No arrays: no variable tells a job its index. Dependencies, and nodes to avoid, where the site says
-        that they work."""
-        return Capabilities(dependencies=self._site.dependencies, avoids=self._site.avoid, restarts=False)
 
     def submit(self, submission: Submission) -> Mapping[int, str]:
         """One ``dsub``; see :class:`~ddqjobs.schedulers.base.Scheduler`. What it answered is kept beside the

@@ -15,7 +15,7 @@ from ddqjobs.base import process
 from ddqjobs.base.errors import SchedulerError
 from ddqjobs.base.frozen import Owner
 from ddqjobs.detect.files import Unsettled
-from ddqjobs.schedulers.base import Capabilities, RefusedError, Submission, SubmitUnknownError
+from ddqjobs.schedulers.base import RefusedError, Submission, SubmitUnknownError
 from ddqjobs.schedulers.local import slots
 from ddqjobs.schedulers.local.disk import acquire
 from ddqjobs.schedulers.local.queue import History, Queue, TornError
@@ -56,11 +56,6 @@ class LocalScheduler:
         self._warning_s, self._grace_s = warning_s, grace_s
         self._linger_s, self._patience_s = linger_s, patience_s
         self.complaints: list[str] = []
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """Arrays and dependencies, element by element."""
-        return Capabilities(arrays=True, dependencies=True, own_dependencies=True)
 
     def submit(self, submission: Submission) -> Mapping[int, str]:
         """Files a submission and wakes the supervisor; see :class:`~ddqjobs.schedulers.base.Scheduler`."""

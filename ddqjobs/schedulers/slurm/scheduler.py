@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from ddqjobs.base import process
 from ddqjobs.base.errors import SchedulerError
 from ddqjobs.schedulers.base import (
-    Capabilities,
     DependencyGoneError,
     RefusedError,
     Submission,
@@ -58,11 +57,6 @@ class SlurmScheduler:
         self._calls = Pace(calls_per_minute)
         self._submit_s, self._ask_s = submit_s, ask_s
         self._seen: dict[str, float] = {}  # job -> when the controller knew it
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """Arrays, dependencies, nodes to avoid."""
-        return Capabilities(arrays=True, dependencies=True, avoids=True)
 
     def submit(self, submission: Submission) -> Mapping[int, str]:
         """One ``sbatch``; see :class:`~ddqjobs.schedulers.base.Scheduler`.
