@@ -92,7 +92,7 @@ class Backend(ABC):
     def examine(self, site: Site, surroundings: Surroundings) -> Iterator[Line]:
         """Yield what `ddqjobs doctor` says of the scheduler. An error of "scheduler" means that it cannot be
         reached."""
-        yield ok("scheduler", f"nothing is known that {self.name} could be asked")
+        yield ok("scheduler", f"{self.name} has no checks of its own")
 
     def refusal(self, directives: Sequence[str]) -> str:
         """Return why a job would be refused, empty if it would be taken. Asked where capabilities say so."""
