@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ddqjobs.base.findings import Line
     from ddqjobs.data.data import Data
     from ddqjobs.doctor.examine import Options as DoctorOptions
-    from ddqjobs.environments.on_site import Stacks
+    from ddqjobs.environments.on_site import Environments
     from ddqjobs.report.cache import ReportFiles
     from ddqjobs.report.document import Report
     from ddqjobs.spec.site import Site
@@ -202,7 +202,9 @@ class Project:
         workspace = self.workspace(made.experiment, site)
         plan, products = workspace.plan(refresh=False), workspace.products()
         curves = self.report_files(workspace).curves(plan, products, say)
-        behind = facts.read(workspace, self.stacks(workspace), plan, products, (row.run for row in made.runs))
+        behind = facts.read(
+            workspace, self.environments(workspace.site), plan, products, (row.run for row in made.runs)
+        )
         experiment = workspace.loaded.experiment
         return render.page(experiment, plan, made, behind, curves, products, price=price)
 
@@ -220,7 +222,7 @@ class Project:
         """What reports read beside the ledger."""
         from ddqjobs.report.cache import ReportFiles
 
-        return ReportFiles(workspace.results, self.stacks(workspace))
+        return ReportFiles(workspace.results, self.environments(workspace.site))
 
     def data(
         self, experiment: str | None = None, filters: Filters | None = None, *, site: str | None = None
@@ -269,16 +271,16 @@ class Project:
         wanted = submitting(plan, filters or Filters(), options or SubmitOptions())
         return self._submitter(workspace).dry_run(wanted, plan)
 
-    def stacks(self, workspace: Workspace) -> Stacks:
-        """The environments as they are on a site."""
-        from ddqjobs.environments.on_site import Stacks
+    def environments(self, site: Site) -> Environments:
+        """Return the environments as they are on a site."""
+        from ddqjobs.environments.on_site import Environments
 
-        return Stacks(self.catalog.files, workspace.site)
+        return Environments(self.catalog.files, site)
 
     def _submitter(self, workspace: Workspace) -> Submitter:
         from ddqjobs.submission.submit import Submitter
 
-        return Submitter(workspace, self.stacks(workspace))
+        return Submitter(workspace, self.environments(workspace.site))
 
     def using(self, environments: Sequence[str], site: str) -> dict[str, list[str]]:
         """Environment -> runs, queued or running on the site, that use it: of all experiments with results.
@@ -289,7 +291,7 @@ class Project:
             (self.workspace(name, site) for name in self.catalog.experiments()), environments
         )
 
-    def on_node(self, site: Site, base_dir: Path, argv: Sequence[str], resources: Resources, say: Say) -> int:
+    def on_node(self, site: Site, argv: Sequence[str], resources: Resources, say: Say) -> int:
         """Run a command of ours as a job of a site and hand on its output; return its exit code. Raises
         SchedulerError, InputError."""
         from ddqjobs.schedulers.registry import make_scheduler
@@ -302,7 +304,8 @@ class Project:
         command = (*argv, "--project", root)
         request = Request(name=ENV, command=command, resources=resources, site=site.name, follows=True)
         renderer = renderer_of(self.catalog)
-        return NodeJobs(make_scheduler(site, self.root), site, base_dir.absolute()).run(
+        base = self.environments(site).base.absolute()
+        return NodeJobs(make_scheduler(site, self.root), site, base).run(
             request,
             lambda context: renderer.node_command(site, context, resources, " ".join(argv[2:]), command),
             Context(results="", project=root, code="", token=new_token(), user=user()),
@@ -356,7 +359,7 @@ class Project:
 
         workspace = self._of(plan, site)
         asked = shell.Asked(run=one_run(plan, run).run, typed=typed, time_s=time_s, gpus=gpus)
-        return shell.prepare(workspace, self.stacks(workspace), asked)
+        return shell.prepare(workspace, self.environments(workspace.site), asked)
 
     def examine(
         self,
@@ -371,7 +374,9 @@ class Project:
         from ddqjobs.doctor import examine as doctor
 
         workspace = self._of(plan, site)
-        return doctor.examine(workspace, self.stacks(workspace), runs, options or doctor.Options(), say)
+        return doctor.examine(
+            workspace, self.environments(workspace.site), runs, options or doctor.Options(), say
+        )
 
     def cleaning(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> Cleaning:
         """What `clean` would remove of these runs' checkpoints and what stays, with reasons."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,10 +16,11 @@ from ddqjobs.cli.output import note, put, say, say_json, table
 from ddqjobs.cli.selection import FOLDER, JSON, SITE
 
 if TYPE_CHECKING:
-    from ddqjobs.environments.environment import Environment, State
-    from ddqjobs.environments.on_site import Stacks
-    from ddqjobs.environments.tools import How, Progress
+    from ddqjobs.environments.environment import State
+    from ddqjobs.environments.on_site import Environments
+    from ddqjobs.environments.tools import Progress
     from ddqjobs.project import Project
+    from ddqjobs.spec.site import Site
 
 app = typer.Typer(help="Environments: pinned, built once, verified.", no_args_is_help=True)
 _reporting = functools.partial(reporting, interrupted=SAME_AGAIN)
@@ -36,39 +37,13 @@ TIME = Annotated[
 ]
 
 
-class _Opened:
-    """A project's environments on a site."""
+def _opened(folder: str | None, site: str | None) -> tuple[Project, Site, Environments]:
+    """A project, a site of it, and its environments there."""
+    from ddqjobs.project import open_project
 
-    def __init__(self, folder: str | None, site: str | None) -> None:
-        from ddqjobs.environments import environment as environments
-        from ddqjobs.environments.on_site import Stacks
-        from ddqjobs.project import open_project
-
-        self.project: Project = open_project(folder)
-        self.site = self.project.site(site)
-        self.stacks: Stacks = Stacks(self.project.catalog.files, self.site)
-        self.base: Path = self.stacks.base
-        names = environments.declared(self.project.catalog.files)
-        self.declared = {n: environments.load(n, self.project.catalog.files) for n in names}
-
-    def pick(self, names: Sequence[str]) -> list[Environment]:
-        from ddqjobs.base.errors import MissingError, nearest
-
-        for name in names:
-            if name not in self.declared:
-                there = ", ".join(self.declared)
-                raise MissingError(
-                    f"unknown environment '{name}'{nearest(name, self.declared)}; there are: {there}"
-                )
-        return [self.declared[name] for name in names]
-
-    def how(self, name: str, source: Path | None = None) -> How:
-        from ddqjobs.base.errors import MissingError
-        from ddqjobs.environments.tools import How
-
-        if source is not None and not (source / "wheels").is_dir():
-            raise MissingError(f"{source}: no folder that `ddqjobs env fetch` filled (it has no wheels/)")
-        return How(modules=self.stacks.to_build(name), source=source.absolute() if source else None)
+    project = open_project(folder)
+    declared = project.site(site)
+    return project, declared, project.environments(declared)
 
 
 @contextmanager
@@ -104,25 +79,24 @@ def list_(site: SITE = None, folder: FOLDER = None, as_json: JSON = False) -> No
 
     Example: ddqjobs env list
     """
-    from ddqjobs.environments import environment as environments
-
-    opened = _Opened(folder, site)
-    states = {n: environments.state(opened.base, e) for n, e in opened.declared.items()}
+    _, declared, environments = _opened(folder, site)
+    states = {name: environments.state(name) for name in environments.declared}
     if as_json:
         rows = {
-            n: {**_shown(n, s, opened), "ready": s.ready is not None, "path": str(s.location)}
+            n: {**_shown(n, s, declared), "ready": s.ready is not None, "path": str(s.location)}
             for n, s in states.items()
         }
         say_json("environments", environments=rows)
         return
     lines = [
-        (n, *_shown(n, s, opened).values(), opened.declared[n].declaration.title) for n, s in states.items()
+        (n, *_shown(n, s, declared).values(), environments.load(n).declaration.title)
+        for n, s in states.items()
     ]
     put(table(("ENVIRONMENT", "STATE", "WHY", "TITLE"), lines, status=1))
 
 
-def _shown(name: str, state: State, opened: _Opened) -> dict[str, str]:
-    entered = opened.site.activate.get(name)
+def _shown(name: str, state: State, site: Site) -> dict[str, str]:
+    entered = site.activate.get(name)
     if entered:
         return {"state": "entered", "reason": f"the site names {entered}"}
     return {"state": state.word, "reason": state.reason}
@@ -149,26 +123,25 @@ def build(
     ddqjobs env build modern --offline --from DIR
     """
     from ddqjobs.base.errors import InputError
-    from ddqjobs.environments import build as environment_build
-    from ddqjobs.environments import environment as environments
+    from ddqjobs.environments.on_site import require_fetched
 
     if offline and source is None:
         raise InputError("--offline needs --from DIR, which `ddqjobs env fetch NAME --to DIR` fills")
     if source is not None and not offline:
         raise InputError("--from goes with --offline: a build takes all from the folder, or nothing")
     _only_on_node(on_node, gpus, cpus, time)
-    opened = _Opened(folder, site)
-    picked = opened.pick(names)
+    project, declared, environments = _opened(folder, site)
+    environments.pick(names)
     if on_node:
         options = ["--again"] * again + (["--offline", "--from", str(source.absolute())] if source else [])
-        _on_node(opened, ["build", *names, *options], gpus, cpus, time or "4h")
+        _on_node(project, declared, ["build", *names, *options], gpus, cpus, time or "4h")
         return
-    hows = [opened.how(name, source) for name in names]
-    for environment, how in zip(picked, hows, strict=True):
-        if again or environments.ready(opened.base, environment) is None:
+    fetched = require_fetched(source) if source else None
+    for name in names:
+        if again or environments.state(name).ready is None:
             with _progress() as progress:
-                environment_build.build(environment, opened.base, progress=progress, again=again, how=how)
-        say(f"{environment.name} is ready: {environments.location(opened.base, environment)}")
+                environments.build(name, progress, again=again, source=fetched)
+        say(f"{name} is ready: {environments.location(name)}")
 
 
 @app.command()
@@ -186,20 +159,16 @@ def verify(
 
     Example: ddqjobs env verify mini-new; ddqjobs env verify modern --on-node --gpus 1 --site mycluster
     """
-    from ddqjobs.environments import build as environment_build
-    from ddqjobs.environments import environment as environments
-
     _only_on_node(on_node, gpus, cpus, time)
-    opened = _Opened(folder, site)
-    picked = opened.pick(names)
+    project, declared, environments = _opened(folder, site)
+    environments.pick(names)
     if on_node:
-        _on_node(opened, ["verify", *names], gpus, cpus, time or "1h")
+        _on_node(project, declared, ["verify", *names], gpus, cpus, time or "1h")
         return
-    for environment in picked:
-        how = opened.how(environment.name)
+    for name in names:
         with _progress() as progress:
-            environment_build.verify(environment, opened.base, progress=progress, how=how)
-        say(f"{environment.name} is ready: {environments.location(opened.base, environment)}")
+            environments.verify(name, progress)
+        say(f"{name} is ready: {environments.location(name)}")
 
 
 @app.command()
@@ -217,14 +186,10 @@ def lock(
 
     Example: ddqjobs env lock mini-new
     """
-    from ddqjobs.environments import build as environment_build
-
-    opened = _Opened(folder, site)
-    for environment in opened.pick(names):
+    _, _, environments = _opened(folder, site)
+    for environment in environments.pick(names):
         with _progress() as progress:
-            environment_build.lock(
-                environment, opened.base, progress=progress, upgrade=upgrade, without=without
-            )
+            environments.lock(environment.name, progress, upgrade=upgrade, without=without)
         say(f"locked {environment.name}: {environment.lock_path}")
 
 
@@ -240,12 +205,10 @@ def fetch(
 
     Example: ddqjobs env fetch modern --to wheels; there: ddqjobs env build modern --offline --from wheels
     """
-    from ddqjobs.environments import fetch as environment_fetch
-
-    opened = _Opened(folder, site)
-    for environment in opened.pick(names):
+    _, _, environments = _opened(folder, site)
+    for environment in environments.pick(names):
         with _progress() as progress:
-            environment_fetch.fetch(environment, opened.base, to, progress=progress)
+            environments.fetch(environment.name, to, progress)
         say(f"fetched {environment.name}: {to}")
 
 
@@ -269,26 +232,17 @@ def export(
 
     Example: ddqjobs env export modern --apptainer --base nvidia/cuda:13.0.1-devel-ubuntu24.04
     """
-    from importlib.metadata import version
-
     from ddqjobs.base.errors import InputError
-    from ddqjobs.environments import environment as environments
-    from ddqjobs.environments import export as environment_export
 
     if as_script == as_apptainer:
         raise InputError("say either --script or --apptainer")
     if base and not as_apptainer:
         raise InputError("--base goes with --apptainer: a script starts from no image")
-    opened = _Opened(folder, site)
-    environment = opened.pick([name])[0]
-    if not environment.locked:
-        environments.require(opened.base, environment)
-    modules = opened.stacks.to_build(name) if as_script else ()
-    texts = {out / f"{name}.sh": environment_export.script(environment, modules)}
-    if as_apptainer:
-        texts[out / f"{name}.def"] = environment_export.apptainer(environment, version("uv"), base)
-        texts |= {out / path: text for path, text in environment_export.entrance(name).items()}
-    for path, text in texts.items():
+    _, _, environments = _opened(folder, site)
+    environments.pick([name])
+    texts = environments.as_script(name) if as_script else environments.as_image(name, base)
+    for relative, text in texts.items():
+        path = out / relative
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         if path.name == "python":
@@ -315,24 +269,23 @@ def remove(
     Example: ddqjobs env remove mini-new
     """
     from ddqjobs.base.errors import InputError, StateError
-    from ddqjobs.environments import build as environment_build
 
-    opened = _Opened(folder, site)
-    picked = opened.pick(names)
-    using = opened.project.using(names, opened.site.name)
+    project, declared, environments = _opened(folder, site)
+    environments.pick(names)
+    using = project.using(names, declared.name)
     if using:
         name, runs = next(iter(using.items()))
         more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
         raise StateError(f"environment {name} is in use by {runs[0]}{more}: wait for them, or cancel them")
     if not yes:
-        words = f"remove all builds of {', '.join(names)} below {opened.base}"
+        words = f"remove all builds of {', '.join(names)} below {environments.base}"
         if not sys.stdin.isatty():
             raise InputError(f"this would {words}; --yes does it")
         if not typer.confirm(f"{words}?"):
             raise typer.Exit(0)
-    for environment in picked:
-        count = environment_build.remove(environment, opened.base, progress=note)
-        say(f"removed {count} builds of {environment.name}")
+    for name in names:
+        count = environments.remove(name, note)
+        say(f"removed {count} builds of {name}")
 
 
 def _only_on_node(on_node: bool, gpus: int, cpus: int, time: str | None) -> None:
@@ -343,7 +296,7 @@ def _only_on_node(on_node: bool, gpus: int, cpus: int, time: str | None) -> None
         raise InputError(f"{', '.join(given)}: of the job that only --on-node makes")
 
 
-def _on_node(opened: _Opened, words: list[str], gpus: int, cpus: int, time: str) -> None:
+def _on_node(project: Project, site: Site, words: list[str], gpus: int, cpus: int, time: str) -> None:
     """The same command as a job, its output handed on; ends with its exit code."""
     from ddqjobs.base.errors import InputError
     from ddqjobs.base.units import seconds
@@ -353,8 +306,8 @@ def _on_node(opened: _Opened, words: list[str], gpus: int, cpus: int, time: str)
         limit = seconds(time)
     except ValueError as error:
         raise InputError(f"--time: {error}") from None
-    argv = [sys.executable, "-m", "ddqjobs", "env", *words, "--site", opened.site.name]
+    argv = [sys.executable, "-m", "ddqjobs", "env", *words, "--site", site.name]
     resources = Resources(gpus=gpus, cpus=cpus, time_s=limit)
-    code = opened.project.on_node(opened.site, opened.base, argv, resources, say)
+    code = project.on_node(site, argv, resources, say)
     if code:
         raise typer.Exit(code)

@@ -7,46 +7,50 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ddqjobs.base import files
+from ddqjobs.base.errors import StateError
 from ddqjobs.base.findings import Line, error, warning
-from ddqjobs.base.frozen import Frozen
 from ddqjobs.doctor.judgements import clocks, judge, read
+from ddqjobs.doctor.subject import Subject
 from ddqjobs.spec.model import JobState, Resources
 from ddqjobs.submission.node_folder import Request
 from ddqjobs.submission.node_job import LOOK_S, Ended, NodeJob, NodeJobs, Script
-from ddqjobs.submission.script import DOCTOR, Context
+from ddqjobs.submission.rendering import Rendering, new_token
+from ddqjobs.submission.script import DOCTOR
 
 _LIMIT_S = 300  # the job's own
 
 
-class Probe(Frozen, frozen=True, kw_only=True):
-    """What the job gets, and how long it is waited for."""
-
-    gpus: int
-    patience_s: float
-
-    @property
-    def resources(self) -> Resources:
-        """Return what it asks the site for."""
-        return Resources(gpus=self.gpus, time_s=_LIMIT_S)
-
-
-def look(jobs: NodeJobs, probe: Probe, script: Script, context: Context, results: Path) -> Iterator[Line]:
-    """Submit the job, wait for its answer, judge it; leave nothing behind. ``results`` is the folder that
-    the site's nodes must share.
+def check_node(subject: Subject, gpus: int, patience_s: float) -> Iterator[Line]:
+    """Submit the job, wait ``patience_s`` seconds for its answer, judge it; leave nothing behind.
 
     Raises SchedulerError, StateError, OSError.
     """
-    request = Request(name=DOCTOR, command=(), resources=probe.resources, site=jobs.site.name)
+    workspace, site = subject.workspace, subject.site
+    resources = Resources(gpus=gpus, time_s=_LIMIT_S)
+    request = Request(name=DOCTOR, command=(), resources=resources, site=site.name)
+    jobs = NodeJobs(workspace.scheduler(site.name), site, workspace.results)
     notes: list[str] = []
     heard = _Heard()
+    context = Rendering(workspace, subject.environments).context(new_token())
     with jobs.job(request, context.token, notes.append) as job:
         _prepare(job.folder.path)
-        job.submit(script, context, notes.append)
-        ended = job.follow(heard, lambda _: None, probe.patience_s)
-        lines = list(_judge(job, ended, heard, results) if ended.code == 0 else _silent(job, ended, probe))
+        job.submit(_script(subject, resources), context, notes.append)
+        ended = job.follow(heard, lambda _: None, patience_s)
+        if ended.code == 0:
+            lines = list(_judge(job, ended, heard, str(workspace.results)))
+        else:
+            lines = [_silent(job, ended, patience_s)]
         notes.clear()  # of the submission: it is over by now
     yield from lines
     yield from (warning("compute node", note, "see the site's queue") for note in notes)
+
+
+def _script(subject: Subject, resources: Resources) -> Script:
+    """Return what renders the job's script."""
+    rendering = Rendering(subject.workspace, subject.environments)
+    names = [name for name in subject.environment_names if name in subject.environments.declared]
+    paths = [text for text, _ in subject.paths]
+    return lambda context: rendering.doctor(context, resources, names, paths)
 
 
 class _Heard:
@@ -59,7 +63,10 @@ class _Heard:
         here = time.time()
         for answer in read(line):
             if answer.what == "clock":
-                self.skew_s = float(answer.words) - here
+                try:
+                    self.skew_s = float(answer.words) - here
+                except ValueError as problem:
+                    raise StateError(f"a node's clock cannot be read: {answer.words!r}") from problem
 
 
 def _prepare(folder: Path) -> None:
@@ -69,10 +76,10 @@ def _prepare(folder: Path) -> None:
     (folder / "old").write_text("command line\n")
 
 
-def _judge(job: NodeJob, ended: Ended, heard: _Heard, results: Path) -> Iterator[Line]:
+def _judge(job: NodeJob, ended: Ended, heard: _Heard, results: str) -> Iterator[Line]:
     if heard.skew_s is not None:
         yield clocks(heard.skew_s, 2 * LOOK_S)
-    yield from judge(read(ended.output), _seen_here(job.folder.path), str(results))
+    yield from judge(read(ended.output), _seen_here(job.folder.path), results)
 
 
 def _seen_here(folder: Path) -> dict[str, bool]:
@@ -85,15 +92,15 @@ def _seen_here(folder: Path) -> dict[str, bool]:
     }
 
 
-def _silent(job: NodeJob, ended: Ended, probe: Probe) -> Iterator[Line]:
+def _silent(job: NodeJob, ended: Ended, patience_s: float) -> Line:
     """Return why there is no answer."""
     if ended.code is None and ended.seen.state is not JobState.ENDED:
         state = f"{ended.seen.state.value} {ended.seen.detail}".strip()
-        found = f"the probe job has not answered within {probe.patience_s:g} s: {state}"
-        yield warning("compute node", found, "the queue may be full: try later, or give it more --patience")
-        return
+        found = f"the probe job has not answered within {patience_s:g} s: {state}"
+        return warning("compute node", found, "the queue may be full: try later, or give it more --patience")
     how = ended.seen.detail if ended.code is None else f"exit {ended.code}"
     last = job.folder.last_words()
     found = f"the probe job ended without an answer ({how})" + (f": {last}" if last else "")
-    remedy = "see that the results folder is the same there, and the site's `setup:`"
-    yield error("compute node", found, remedy)
+    return error(
+        "compute node", found, "see that the results folder is the same there, and the site's `setup:`"
+    )

@@ -218,11 +218,6 @@ def state(base_dir: Path, environment: Environment) -> State:
     return State(place, ready=ready, built=True)
 
 
-def ready(base_dir: Path, environment: Environment) -> Ready | None:
-    """The proof that the environment is ready, or None."""
-    return state(base_dir, environment).ready
-
-
 def require(base_dir: Path, environment: Environment) -> Ready:
     """The proof, or :class:`EnvironmentNotReadyError` with the reason and the command that mends it."""
     found = state(base_dir, environment)

@@ -18,7 +18,7 @@ from ddqjobs.base import process
 from ddqjobs.base.errors import DdqjobsError
 from ddqjobs.base.paths import PACKAGE
 from ddqjobs.base.text import clean
-from ddqjobs.environments.on_site import Stacks
+from ddqjobs.environments.on_site import Environments
 from ddqjobs.report.loss_curves import Curve
 from ddqjobs.report.recomputed import Recomputed
 from ddqjobs.spec.model import Plan, PlannedRun, Product, Status, TaskKind
@@ -43,10 +43,10 @@ class _Kept(msgspec.Struct, frozen=True, kw_only=True):
 class ReportFiles:
     """The files of one experiment's results folder that its report reads."""
 
-    def __init__(self, results: Path, stacks: Stacks) -> None:
+    def __init__(self, results: Path, environments: Environments) -> None:
         self.runs = Layout(results).runs
         self.cache = Layout(results).cache
-        self._stacks = stacks
+        self._environments = environments
 
     # -- curves -----------------------------------------------------------------------------------------
 
@@ -162,7 +162,7 @@ class ReportFiles:
 
         ours = [Path(sys.executable)]
         try:
-            return [self._stacks.python(environment), *ours] if environment else ours
+            return [self._environments.python(environment), *ours] if environment else ours
         except DdqjobsError:
             return ours
 

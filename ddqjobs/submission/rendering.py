@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ddqjobs.base.errors import EnvironmentNotReadyError
 from ddqjobs.data.weights import torch_home
-from ddqjobs.environments.on_site import Stacks
+from ddqjobs.environments.on_site import Environments
 from ddqjobs.planning.catalog import Catalog
 from ddqjobs.spec.model import Resources, Run
 from ddqjobs.submission.script import DOCTOR, Context, Renderer, Scripts, directives, option_flags
@@ -20,8 +20,10 @@ from ddqjobs.submission.workspace import Workspace
 class Rendering:
     """Renders scripts for a workspace, with the environments as they are on its site."""
 
-    def __init__(self, workspace: Workspace, stacks: Stacks, renderer: Renderer | None = None) -> None:
-        self._workspace, self._stacks = workspace, stacks
+    def __init__(
+        self, workspace: Workspace, environments: Environments, renderer: Renderer | None = None
+    ) -> None:
+        self._workspace, self._environments = workspace, environments
         self._renderer = renderer or renderer_of(workspace.catalog)
 
     def scripts(self, runs: Sequence[Run], token: str, code: str) -> Scripts:
@@ -54,10 +56,10 @@ class Rendering:
             code=code,
             token=token,
             user=user(),
-            pythons={name: str(self._stacks.python(name)) for name in names},
+            pythons={name: str(self._environments.python(name)) for name in names},
             activate=dict(site.activate),
-            variables={name: self._stacks.variables(name) for name in names},
-            modules={name: self._stacks.modules(name) for name in names if name not in site.activate},
+            variables={name: self._environments.variables(name) for name in names},
+            modules={name: self._environments.modules(name) for name in names if name not in site.activate},
             option_flags=option_flags(experiment.codes),
             weights=torch_home(experiment, site),
             trees=dict(workspace.loaded.trees),
@@ -67,7 +69,7 @@ class Rendering:
         """Raise EnvironmentNotReadyError unless all environments of these runs can be used."""
         names = dict.fromkeys(r.environment for r in runs if r.environment)
         ours = (name for name in names if name not in self._workspace.site.activate)
-        problems = [problem for name in ours if (problem := self._stacks.problem(name))]
+        problems = [problem for name in ours if (problem := self._environments.problem(name))]
         if problems:
             raise EnvironmentNotReadyError("\n".join(problems))
 

@@ -10,7 +10,7 @@ import msgspec
 from ddqjobs.base import process
 from ddqjobs.base.errors import StateError
 from ddqjobs.base.frozen import Frozen
-from ddqjobs.environments.on_site import Stacks
+from ddqjobs.environments.on_site import Environments
 from ddqjobs.schedulers.backend import Job
 from ddqjobs.schedulers.backend import Shell as Entry
 from ddqjobs.schedulers.registry import backend
@@ -57,7 +57,7 @@ class Shell(Frozen, frozen=True, kw_only=True):
             path.unlink(missing_ok=True)
 
 
-def prepare(workspace: Workspace, stacks: Stacks, asked: Asked) -> Shell:
+def prepare(workspace: Workspace, environments: Environments, asked: Asked) -> Shell:
     """See :meth:`ddqjobs.project.Project.shell`."""
     site = workspace.site
     limits = {"--gpus": asked.gpus, "--time": asked.time_s}
@@ -67,7 +67,7 @@ def prepare(workspace: Workspace, stacks: Stacks, asked: Asked) -> Shell:
         terminal=not asked.typed,
         named=[option for option, value in limits.items() if value is not None],
     )
-    text = Submitter(workspace, stacks).shell(asked.run, asked.typed)
+    text = Submitter(workspace, environments).shell(asked.run, asked.typed)
     return Shell(text=text, folder=str(workspace.store.layout.shells), entry=entry)
 
 

@@ -28,7 +28,7 @@ from ddqjobs.base.errors import DdqjobsError, SchedulerError, StateError, mend
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.process import myself
 from ddqjobs.base.units import seconds
-from ddqjobs.environments.on_site import Stacks
+from ddqjobs.environments.on_site import Environments
 from ddqjobs.planning.bad_nodes import bad_nodes
 from ddqjobs.planning.digest import with_upstream
 from ddqjobs.planning.estimate import Estimate, estimates
@@ -77,9 +77,11 @@ class Rendered(Frozen, frozen=True, kw_only=True):
 class Submitter:
     """Submits runs of one workspace."""
 
-    def __init__(self, workspace: Workspace, stacks: Stacks, renderer: Renderer | None = None) -> None:
+    def __init__(
+        self, workspace: Workspace, environments: Environments, renderer: Renderer | None = None
+    ) -> None:
         self._workspace = workspace
-        self._rendering = Rendering(workspace, stacks, renderer)
+        self._rendering = Rendering(workspace, environments, renderer)
 
     def dry_run(self, wanted: Submitting, plan: Plan) -> tuple[list[Rendered], dict[str, str]]:
         """The scripts that `submit` would submit on an otherwise empty site; writes nothing."""

@@ -229,7 +229,7 @@ class Faults(RuleBasedStateMachine):
                 self.donau.dsub = self.donau.djob = ""
 
     def _submit(self, workspace: Workspace, plan: Plan) -> None:
-        submitter = Submitter(workspace, self.front.stacks(workspace), self.renderer)
+        submitter = Submitter(workspace, self.front.environments(workspace.site), self.renderer)
         submitter.submit(self.front.submitting(plan, Filters(), SubmitOptions()), plan)
 
     deaths = st.none() | st.tuples(st.integers(0, len(DEATHS) - 1), st.integers(1, 4))

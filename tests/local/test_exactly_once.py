@@ -218,7 +218,7 @@ def test_a_plan_that_others_carried_out_meanwhile_is_not_carried_out_again(trivi
     plan = workspace.plan()
     trivial.submit_all()  # submitted, executed and recorded, all after that plan was made
     front = trivial.open()
-    submitter = Submitter(workspace, front.stacks(workspace))
+    submitter = Submitter(workspace, front.environments(workspace.site))
     outcome = submitter.submit(front.submitting(plan, Filters(), SubmitOptions()), plan)
     assert outcome.submitted == {}
     assert outcome.left["first"] == "another terminal submitted it meanwhile"

@@ -61,6 +61,10 @@ FRONT = {
     "ddqjobs.report.page.view",
     "ddqjobs.report.page.render",
     "ddqjobs.doctor.examine",
+    "ddqjobs.doctor.needs",
+    "ddqjobs.doctor.node",
+    "ddqjobs.doctor.storage",
+    "ddqjobs.doctor.subject",
     "ddqjobs.data.data",
 }
 

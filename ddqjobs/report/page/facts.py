@@ -13,7 +13,7 @@ import msgspec
 
 from ddqjobs.base.errors import DdqjobsError
 from ddqjobs.environments import environment
-from ddqjobs.environments.on_site import Stacks
+from ddqjobs.environments.on_site import Environments
 from ddqjobs.planning import digest
 from ddqjobs.planning.estimate import Estimate, estimates
 from ddqjobs.spec.model import Attempt, Plan, PlannedRun, Product
@@ -62,7 +62,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(
-    workspace: Workspace, stacks: Stacks, plan: Plan, products: Mapping[str, Product], shown: Iterable[str]
+    workspace: Workspace,
+    environments: Environments,
+    plan: Plan,
+    products: Mapping[str, Product],
+    shown: Iterable[str],
 ) -> Facts:
     """Reads the folders of the ``shown`` runs."""
     wanted = set(shown)
@@ -91,7 +95,7 @@ def read(
             estimate=costs[p.run.name],
         )
     found = tuple(
-        _environment(stacks, name) for name in dict.fromkeys(p.run.environment for p in picked) if name
+        _environment(environments, name) for name in dict.fromkeys(p.run.environment for p in picked) if name
     )
     scripts = {token: submission.script for token, submission in submissions.items() if submission.script}
     return Facts(runs=runs, scripts=scripts, environments=found)
@@ -222,10 +226,10 @@ def difference(base: Mapping[str, str], ours: Mapping[str, str]) -> tuple[str, .
     return tuple(lines[:DIFFERENCES] + ([f"  and {more} more"] if more > 0 else []))
 
 
-def _environment(stacks: Stacks, name: str) -> EnvironmentFacts:
+def _environment(environments: Environments, name: str) -> EnvironmentFacts:
     try:
-        state = stacks.state(name)
-        lock = stacks.identity(name)
+        state = environments.state(name)
+        lock = environments.identity(name)
     except DdqjobsError as error:
         return EnvironmentFacts(name=name, lock="", problem=str(error))
     ready: environment.Ready | None = state.ready

@@ -121,13 +121,13 @@ def test_pins() -> None:
 
 def test_build_verify_ready(place: Place) -> None:
     environment = place.load()
-    assert environments.ready(place.base, environment) is None
+    assert state(place.base, environment).ready is None
     with pytest.raises(
         EnvironmentNotReadyError, match="tiny is not ready: it is not built; run: ddqjobs env build tiny"
     ):
         require(place.base, environment)
     ready = place.build()
-    assert ready == require(place.base, environment) == environments.ready(place.base, environment)
+    assert ready == require(place.base, environment) == state(place.base, environment).ready
     assert ready.packages == {"tinypkg": "1.0"}
     assert ready.python.startswith(PYTHON)
     assert ready.checks["answer"].output == "hello 42"

@@ -148,7 +148,8 @@ def test_hours_are_planned_and_used_and_cost(paper: Project) -> None:
     fresh = open_project(paper.root)
     workspace = fresh.workspace("paper")
     plan = fresh.plan("paper")
-    known = facts.read(workspace, fresh.stacks(workspace), plan, {}, (p.run.name for p in plan.runs))
+    there = fresh.environments(workspace.site)
+    known = facts.read(workspace, there, plan, {}, (p.run.name for p in plan.runs))
     rows = view.hours(workspace.loaded.experiment, plan.runs, known)
     assert [(h.phase, h.done, h.runs) for h in rows] == [
         ("phase 3", 6, 6),
