@@ -31,10 +31,12 @@ test: environments  ## all that guards a promise, with real trainings, a real Sl
 test-long: environments  ## storms, corpora, all models; by hand
 	$(BIN)/pytest -m long -n 2 --dist loadscope --no-loadscope-reorder --durations=0 $(PYTEST)
 
-lint: $(VENV)/.installed  ## ruff and mypy
+lint: $(VENV)/.installed  ## ruff, mypy, the import contracts, and Python 3.8 for task code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/vermin -q --no-tips --violations -t=3.8- ddqjobs/__init__.py ddqjobs/base/__init__.py ddqjobs/base/version.py ddqjobs/detect
 
 check: lint demo test  ## everything that CI runs
 

@@ -28,6 +28,7 @@ from ddqjobs.base.frozen import Owner
 
 Argument = str | os.PathLike[str]
 Environment = Mapping[str, str] | Mapping[bytes, bytes]
+Child = subprocess.Popen[bytes]
 
 NOT_STARTED = 127  # as a shell says when a command cannot be started
 
@@ -115,9 +116,7 @@ def attach(argv: Sequence[Argument], *, env: Environment | None = None) -> int:
     return code if code >= 0 else 128 - code
 
 
-def start(
-    argv: Sequence[Argument], *, output: int, env: Environment | None, cwd: Argument | None
-) -> subprocess.Popen[bytes]:
+def start(argv: Sequence[Argument], *, output: int, env: Environment | None, cwd: Argument | None) -> Child:
     """Starts a command in a session of its own, both outputs to a descriptor, and does not wait.
 
     For whoever watches over what it started. Raises OSError.

@@ -10,7 +10,6 @@ import ctypes
 import os
 import select
 import signal
-import subprocess
 import time
 from pathlib import Path
 from types import FrameType
@@ -103,7 +102,7 @@ def _run(queue: Queue, job: str, restart: int, bell: Bell) -> End:
     return watch.end(status)
 
 
-def _start_script(queue: Queue, filed: Filed, job: str, index: int, restart: int) -> subprocess.Popen[bytes]:
+def _start_script(queue: Queue, filed: Filed, job: str, index: int, restart: int) -> process.Child:
     slots = queue.slots(start_id(job, restart))
     gpus = slots.gpus if slots else ()
     variables = {

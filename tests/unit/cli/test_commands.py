@@ -10,10 +10,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import ddqjobs as package
+from ddqjobs.spec.nodes import Node, read
+from ddqjobs.spec.shipped import shipped_root
 from tests.support.cli import TINY, Place, Ran, Terminal, ddqjobs, environment, finish, interrupt, opened
 from tests.support.trivial import until
 
@@ -87,11 +90,35 @@ def test_init_without_a_name_makes_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "experiments" / "my-mini.yaml").is_file()
 
 
+def follow(schema: dict[str, Any], node: Node, part: dict[str, object], where: str) -> None:
+    """Walk a file along the schema: an unknown key has no schema to go on with."""
+    while "$ref" in part:
+        part = schema["$defs"][str(part["$ref"]).rpartition("/")[2]]
+    options = part.get("anyOf")
+    if isinstance(options, list) and "properties" not in part:
+        wanted = {"dict": "object", "list": "array"}.get(type(node.value).__name__, "")
+        fitting = [o for o in options if "$ref" in o or o.get("type") == wanted]
+        if fitting and wanted:
+            follow(schema, node, fitting[0], where)
+        return
+    if isinstance(node.value, dict):
+        properties, more = part.get("properties", {}), part.get("additionalProperties")
+        assert isinstance(properties, dict)
+        for key, below in node.value.items():
+            assert key in properties or isinstance(more, dict), f"{where}.{key}"
+            if below.value is not None:
+                follow(schema, below, properties.get(key, more), f"{where}.{key}")
+    elif isinstance(node.value, list):
+        items = part["items"]
+        assert isinstance(items, dict)
+        for i, below in enumerate(node.value):
+            follow(schema, below, items, f"{where}[{i}]")
+    else:
+        assert part.get("type") not in ("object", "array"), where
+
+
 @pytest.mark.parametrize("kind", ["experiment", "site", "environment"])
 def test_schema_is_a_json_schema_that_knows_every_key_of_the_shipped_files(kind: str) -> None:
-    from ddqjobs.spec.nodes import Node, read
-    from ddqjobs.spec.shipped import shipped_root
-
     ran = subprocess.run(ddqjobs("schema", kind), env=environment(), capture_output=True, text=True)
     schema = json.loads(ran.stdout)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
@@ -101,38 +128,12 @@ def test_schema_is_a_json_schema_that_knows_every_key_of_the_shipped_files(kind:
         "environment": "envs/*/env.yaml",
     }
 
-    def check(node: Node, part: dict[str, object], where: str) -> None:
-        """Walks a file along the schema: an unknown key has no schema to go on with."""
-        while "$ref" in part:
-            part = schema["$defs"][str(part["$ref"]).rpartition("/")[2]]
-        options = part.get("anyOf")
-        if isinstance(options, list) and "properties" not in part:
-            wanted = {"dict": "object", "list": "array"}.get(type(node.value).__name__, "")
-            fitting = [o for o in options if "$ref" in o or o.get("type") == wanted]
-            if fitting and wanted:
-                check(node, fitting[0], where)
-            return
-        if isinstance(node.value, dict):
-            properties, more = part.get("properties", {}), part.get("additionalProperties")
-            assert isinstance(properties, dict)
-            for key, below in node.value.items():
-                assert key in properties or isinstance(more, dict), f"{where}.{key}"
-                if below.value is not None:
-                    check(below, properties.get(key, more), f"{where}.{key}")
-        elif isinstance(node.value, list):
-            items = part["items"]
-            assert isinstance(items, dict)
-            for i, below in enumerate(node.value):
-                check(below, items, f"{where}[{i}]")
-        else:
-            assert part.get("type") not in ("object", "array"), where
-
     files = sorted(shipped_root().glob(pattern[kind]))
     assert files
     for path in files:
         tree, problems = read(path.read_text(), path.name)
         assert not problems
-        check(tree, schema, path.name)
+        follow(schema, tree, schema, path.name)
 
 
 def test_env_list_tells_which_are_ready(place: Place) -> None:
