@@ -9,23 +9,16 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
-Variable = Annotated[
-    str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="a name of an environment variable")
-]
+from ddqjobs.spec.table import Name, Table, Variable
+
 PackageName = Annotated[
     str, Meta(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", description="a package's name as the lock writes it")
 ]
 FileName = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", description="a file name without folder")
 ]
-
-
-class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Base of all sections: an unknown key is an error."""
 
 
 class Check(Table, frozen=True, kw_only=True):

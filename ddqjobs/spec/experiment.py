@@ -14,13 +14,8 @@ from msgspec import Meta
 
 from ddqjobs.spec.model import TaskKind
 from ddqjobs.spec.sections import KEY, Section
+from ddqjobs.spec.table import Name, Natural, Positive, Table, Variable
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
-Variable = Annotated[
-    str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="a name of an environment variable")
-]
-Positive = Annotated[int, Meta(ge=1)]
-Natural = Annotated[int, Meta(ge=0)]
 Amount = Annotated[float, Meta(ge=0)]
 Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Scalar = bool | int | float | str | None
@@ -52,10 +47,6 @@ PLACEHOLDERS = {
     "input.NAME": "path of the input NAME",
     "env.NAME": "variable NAME of the job's environment",
 }
-
-
-class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Base of all sections: an unknown key is an error."""
 
 
 class ReferenceAP(Table, frozen=True, kw_only=True):

@@ -8,27 +8,20 @@ import msgspec
 from msgspec import Meta
 
 from ddqjobs.spec.sections import KEY, Scheduler, Section
+from ddqjobs.spec.table import Name, Natural, Table, Variable
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$")]
-Variable = Annotated[
-    str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="a name of an environment variable")
-]
 Umask = Annotated[
     str, Meta(pattern=r"^(00[0-7]{2})?$", description='four octal digits in quotes, the first two 0: "0007"')
 ]
 
 
-class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Base of all sections: an unknown key is an error."""
-
-
 class Limits(Table, frozen=True, kw_only=True):
     """What the site allows. 0 means no limit."""
 
-    array_size: Annotated[int, Meta(ge=0)] = 0  # elements of one array; Slurm's MaxArraySize less one
-    array_running: Annotated[int, Meta(ge=0)] = 0  # elements of one array that run at the same time
-    jobs_in_queue: Annotated[int, Meta(ge=0)] = 0
-    calls_per_minute: Annotated[int, Meta(ge=0)] = 0
+    array_size: Natural = 0  # elements of one array; Slurm's MaxArraySize less one
+    array_running: Natural = 0  # elements of one array that run at the same time
+    jobs_in_queue: Natural = 0
+    calls_per_minute: Natural = 0
     time: str = ""
 
 
@@ -56,8 +49,8 @@ class Site(Table, frozen=True, kw_only=True):
     umask: Umask = ""  # of what is written below results/<experiment>; empty: as it is found
     weights: str = ""  # TORCH_HOME of jobs whose experiment declares weights; empty: the project's .weights
     python: str = "python3"  # for tasks without an environment
-    cpus_per_gpu: Annotated[int, Meta(ge=0)] = 0
-    memory_mb_per_gpu: Annotated[int, Meta(ge=0)] = 0
+    cpus_per_gpu: Natural = 0
+    memory_mb_per_gpu: Natural = 0
     warning: str = "120s"  # how long before its time limit a job is asked to stop
     grace: str = "60s"  # absence of evidence counts only after this (file system caches)
     submit_timeout: str = "120s"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ddqjobs.base.text import clean
+from ddqjobs.base.units import clock
 from ddqjobs.report.cells import Cell, ModelRow
 from ddqjobs.report.document import Report, rules
 from ddqjobs.report.grids import Grid, grids
@@ -128,7 +129,7 @@ def _environment() -> jinja2.Environment:
         text=lambda text: Markup("\n").join(escape(clean(part)) for part in str(text).split("\n")),
         svg=Markup,
         moment=view.moment,
-        duration=view.duration,
+        duration=clock,
         sign=lambda outcome: _SIGNS.get(outcome.value if outcome else "", "–"),
         tone=lambda outcome: outcome.value if outcome else "none",
     )

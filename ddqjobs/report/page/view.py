@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from ddqjobs.base.units import clock
 from ddqjobs.report.cells import Cell
 from ddqjobs.report.lookup import label
 from ddqjobs.report.loss_curves import Curve
@@ -228,7 +229,7 @@ def _bar(p: PlannedRun, a: Attempt, span: tuple[float, float], now: float, newes
     begin = start if start is not None else low
     stop = end if end is not None else min(max(now, begin), high) if running else begin
     if stop < begin:
-        odd = f"its clock went back by {duration(begin - stop)}"
+        odd = f"its clock went back by {clock(begin - stop)}"
     state = "running" if running else "done" if a.exit_code == 0 else "stopped" if a.stopped else "failed"
     how = {"running": "running", "done": "ended well", "stopped": "asked to stop"}.get(state, "")
     if state == "failed":
@@ -239,7 +240,7 @@ def _bar(p: PlannedRun, a: Attempt, span: tuple[float, float], now: float, newes
         width=round(max(0.0, 100 * (stop - begin) / (high - low)), 2),
         state=state,
         start=moment(begin),
-        length="" if odd else duration(stop - begin),
+        length="" if odd else clock(stop - begin),
         host=a.host,
         end=", ".join(filter(None, (how, a.note))),
         odd=odd,
@@ -249,14 +250,6 @@ def _bar(p: PlannedRun, a: Attempt, span: tuple[float, float], now: float, newes
 def moment(at: float | None) -> str:
     """``2026-11-25 09:45``, local time."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(at)) if at is not None and _sane(at) else "?"
-
-
-def duration(seconds: float) -> str:
-    """``2h05m``, ``3m10s``, ``8s``."""
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-    return f"{whole // 60}m{whole % 60:02d}s" if whole >= 60 else f"{whole}s"
 
 
 # ------------------------------------------------------------------------------------------------- hours

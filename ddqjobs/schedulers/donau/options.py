@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from ddqjobs.spec.sections import decoded
-from ddqjobs.spec.site import Site, Table, Variable
+from ddqjobs.spec.site import Site
+from ddqjobs.spec.table import Table, Variable
 
 NAME = "donau"
 # Values of #DSUB lines are not shell and cannot be quoted: only what is listed here may pass.

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from msgspec import Meta
-
 from ddqjobs.spec.sections import decoded
-from ddqjobs.spec.site import Site, Table
+from ddqjobs.spec.site import Site
+from ddqjobs.spec.table import Natural, Table
 
 NAME = "local"
 
@@ -15,8 +12,8 @@ NAME = "local"
 class Local(Table, frozen=True, kw_only=True):
     """Options of the embedded local site. 0 slots of a kind means: as many as the machine has."""
 
-    gpus: Annotated[int, Meta(ge=0)] = 0
-    cpus: Annotated[int, Meta(ge=0)] = 0
+    gpus: Natural = 0
+    cpus: Natural = 0
 
 
 def of(site: Site) -> Local:

@@ -14,7 +14,8 @@ from msgspec import Meta
 
 from ddqjobs.spec.model import Resources
 from ddqjobs.spec.sections import decoded
-from ddqjobs.spec.site import Site, Table
+from ddqjobs.spec.site import Site
+from ddqjobs.spec.table import Table
 
 NAME = "slurm"
 _VALUE = r"A-Za-z0-9@._:=,/%+\[\]"

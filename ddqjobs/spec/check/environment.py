@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import PurePosixPath
 
 from ddqjobs.base.errors import Problem, nearest
-from ddqjobs.base.units import seconds
 from ddqjobs.spec.environment import PLACEHOLDERS, Declaration, Step, placeholders
+from ddqjobs.spec.table import Place, durations
 
 Path = tuple[str | int, ...]
 Found = Iterator[tuple[Path, str]]
@@ -29,13 +29,11 @@ def check(
 
 
 def _durations(declaration: Declaration) -> Found:
-    values = {("checks", name, "timeout"): check.timeout for name, check in declaration.checks.items()}
+    values: dict[Place, str] = {
+        ("checks", name, "timeout"): check.timeout for name, check in declaration.checks.items()
+    }
     values |= {("steps", name, "timeout"): step.timeout for name, step in declaration.steps.items()}
-    for path, value in values.items():
-        try:
-            seconds(value)
-        except ValueError as error:
-            yield path, str(error)
+    return durations(values)
 
 
 def _interpreter(declaration: Declaration) -> Found:

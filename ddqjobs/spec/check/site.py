@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator
 
 from ddqjobs.base.errors import Problem
-from ddqjobs.base.units import seconds
 from ddqjobs.spec.reader import Document
 from ddqjobs.spec.site import Site
+from ddqjobs.spec.table import Place, durations
 
 Found = Iterator[tuple[tuple[str | int, ...], str]]
 
@@ -26,13 +26,9 @@ def check(read: Document[Site]) -> list[Problem]:
 
 def _durations(site: Site) -> Found:
     keys = ("warning", "grace", "submit_timeout", "avoid_bad_nodes", "hang")
-    values: dict[tuple[str | int, ...], str] = {(key,): getattr(site, key) for key in keys}
+    values: dict[Place, str] = {(key,): getattr(site, key) for key in keys}
     values["limits", "time"] = site.limits.time or "0s"
-    for path, value in values.items():
-        try:
-            seconds(value)
-        except ValueError as error:
-            yield path, str(error)
+    return durations(values)
 
 
 def _folders(site: Site) -> Found:
