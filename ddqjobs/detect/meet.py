@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Callable, Mapping, Sequence
 
 from . import files
+from .job import exit_codes
 
-FAILED = 71
 _COMPLETE = "complete"
 _PAUSE_S = 0.1
 
@@ -193,7 +193,7 @@ def main(argv: Sequence[str]) -> int:
             print(follow(Path(args.place), args.limit))
     except (NotMet, OSError) as error:
         print(f"meet: {error}", file=sys.stderr)
-        return FAILED
+        return exit_codes.NOT_HERE
     return 0
 
 

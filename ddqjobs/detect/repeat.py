@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any, Sequence
 
-from .job import stopping
+from .job import exit_codes, stopping
 from .training import distributed
 
 OPTIONS = ("default_hooks.logger.interval=1", "log_processor.window_size=1")
@@ -38,7 +38,7 @@ def twice(config: str, iterations: int, work_dir: Path, options: Sequence[str]) 
     for number, folder in enumerate(folders):
         arguments = [config, str(iterations), *options, *OPTIONS, f"work_dir={folder}"]
         code = subprocess.run([sys.executable, "-c", _CHILD, *arguments], env=_variables(number)).returncode
-        if code != stopping.EXIT_CODE:
+        if code != exit_codes.STOPPED:
             why = f"the {NAMES[number]} training ended with exit code {code}: see its output above"
             raise CannotRepeat(why, 2 if code == 2 else 1)
     return folders
@@ -90,6 +90,6 @@ def child(argv: Sequence[str]) -> int:
     try:
         Runner.from_cfg(cfg).train()
     except stopping.Stopped:
-        return stopping.EXIT_CODE
+        return exit_codes.STOPPED
     print(f"align: the schedule ended before iteration {iterations}", file=sys.stderr)
     return 2

@@ -35,7 +35,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator, NamedTuple, Sequence
 
-STOPPED = 75
+from .job import exit_codes
+
 _SPARE = 64 << 20  # bytes that stay free
 _BLOCK = 4096  # of a usual file system: what a file takes at least
 _CHUNK = 16 << 20
@@ -76,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         print(stage(args.source, args.folder))
     except Stopped:
-        return STOPPED
+        return exit_codes.STOPPED
     except (CannotStage, OSError) as error:
         why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
         _say(f"warning: {args.source} is not staged: {why}; it is read where it lies")

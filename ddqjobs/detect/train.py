@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Sequence
 
 from . import runtime
-from .job import checkpoints, claim, stopping
+from .job import checkpoints, claim, exit_codes, stopping
 from .training import distributed, numerics
 
 HOOKS = ("EpochSeedHook", "ResumeHook", "UsageHook")
@@ -65,7 +65,7 @@ def train(
         print(f"train: {enough}", flush=True)
     except stopping.Stopped as stopped:
         print(f"train: stopped: {stopped}", flush=True)
-        return stopping.EXIT_CODE
+        return exit_codes.STOPPED
     except batches.CannotPosition as error:
         raise runtime.CannotLoad(str(error)) from error
     return 0

@@ -15,7 +15,8 @@ import sys
 from pathlib import Path
 from typing import Iterator
 
-CHANGED = 78
+from .job import exit_codes
+
 _GIT_S = 300.0  # a whole mmdetection on a slow file server
 _WHOLE = 4 << 20  # larger files count by their size: extensions built in place, checkpoints
 _SOURCES = (".py", ".sh", ".yaml", ".yml", ".json", ".cfg", ".toml")
@@ -99,7 +100,7 @@ def main(argv: list[str]) -> int:
         return 0
     if now != expected:
         print(f"ddqjobs: {folder} has changed since this run was submitted", file=sys.stderr)
-    return CHANGED if now != expected else 0
+    return exit_codes.CHANGED if now != expected else 0
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from ddqjobs.detect.job import exit_codes
 from ddqjobs.spec.model import FailureClass
 
 # How often a run is started again after failures of a class, beyond its first start. A class that says
@@ -35,18 +36,16 @@ INFRASTRUCTURE = frozenset(
     }
 )
 
-STOPPED = 75  # the task saved and ended because it was asked to
-NOT_SAVED = f"ended with code {STOPPED}, and without a new checkpoint"
+NOT_SAVED = f"ended with code {exit_codes.STOPPED}, and without a new checkpoint"
 
-# Exit codes of the launch script itself (templates/base.sh.j2; sysexits.h where it has one). A task may end
-# with any of them and mean something else.
+# Exit codes of the launch script itself. A task may end with any of them and mean something else.
 EXIT_CODES: dict[int, tuple[FailureClass, str]] = {
-    66: (FailureClass.DATA, "an input is missing"),
-    69: (FailureClass.ENVIRONMENT, "the environment's interpreter is missing"),
-    70: (FailureClass.NO_PRODUCT, "it exited 0 without leaving its product"),
-    STOPPED: (FailureClass.TIMEOUT, "stopped before its time limit or by preemption"),
-    77: (FailureClass.CANCELLED, "its ticket was voided before it started"),
-    78: (FailureClass.CODE, "the code tree has changed since the run was submitted"),
+    exit_codes.NO_INPUT: (FailureClass.DATA, "an input is missing"),
+    exit_codes.NO_ENVIRONMENT: (FailureClass.ENVIRONMENT, "the environment's interpreter is missing"),
+    exit_codes.BROKEN: (FailureClass.NO_PRODUCT, "it exited 0 without leaving its product"),
+    exit_codes.STOPPED: (FailureClass.TIMEOUT, "stopped before its time limit or by preemption"),
+    exit_codes.NOT_MINE: (FailureClass.CANCELLED, "its ticket was voided before it started"),
+    exit_codes.CHANGED: (FailureClass.CODE, "the code tree has changed since the run was submitted"),
 }
 
 # Class, what the reason begins with, and what a line of the log holds; the first that fits.

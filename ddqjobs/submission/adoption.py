@@ -12,6 +12,7 @@ import msgspec
 from ddqjobs.base import process
 from ddqjobs.base.errors import InputError, MissingError, StateError
 from ddqjobs.base.paths import PACKAGE
+from ddqjobs.detect.job import exit_codes
 from ddqjobs.spec.model import PlannedRun, Product, Status
 from ddqjobs.store import evidence
 from ddqjobs.store.layout import AttemptFolder, RunFolder
@@ -91,6 +92,7 @@ def _product(
     if done.code != 0 or product is None or product.ticket != ticket:
         words = (done.stdout + done.stderr).strip().splitlines()
         why = words[-1] if words else f"exit {done.code}"
-        folder.exit.write_text('{"code":66,"product":3,"failure":"data","note":"not adopted"}\n')
+        said = {"code": exit_codes.NO_INPUT, "product": 3, "failure": "data", "note": "not adopted"}
+        folder.exit.write_bytes(msgspec.json.encode(said) + b"\n")
         raise InputError(f"{path}: not adopted: {why}")
     return product

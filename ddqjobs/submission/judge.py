@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ddqjobs.detect.job import exit_codes
 from ddqjobs.planning import failures
 from ddqjobs.spec.model import Attempt, FailureClass, JobState, Observation
 from ddqjobs.store.history import Ticket
@@ -107,7 +108,7 @@ def _as_the_script_says(case: Case) -> Failure:
         meaning = failures.NOT_SAVED
     else:
         _, meaning = failures.classify(case.code, case.log_tail)
-    return failure, meaning if case.code == failures.STOPPED else case.last.note or meaning
+    return failure, meaning if case.code == exit_codes.STOPPED else case.last.note or meaning
 
 
 def _as_its_exit_code_says(case: Case) -> Failure:

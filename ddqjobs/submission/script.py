@@ -29,6 +29,7 @@ from msgspec import field
 from ddqjobs.base.errors import InputError, Problem
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.units import seconds
+from ddqjobs.detect.job import exit_codes
 from ddqjobs.schedulers.backend import Job, sections
 from ddqjobs.schedulers.backend import directives as checked_directives
 from ddqjobs.schedulers.registry import backend
@@ -221,6 +222,7 @@ class Renderer:
             keep_trailing_newline=True,
         )
         self._jinja.filters["q"] = quote
+        self._jinja.globals["exits"] = exit_codes
 
     def render(self, runs: Sequence[Run], site: Site, context: Context) -> Scripts:
         """The scripts of one submission; all runs ask for the same resources.

@@ -31,7 +31,7 @@ from mmengine.runner import Runner
 
 from ddqjobs.detect import runtime
 from ddqjobs.detect.hooks import epoch_seed, resume  # noqa: F401  (registers them)
-from ddqjobs.detect.job import logs, stopping
+from ddqjobs.detect.job import exit_codes, logs
 
 IMAGES, BATCH, EPOCHS = 14, 2, 2
 PER_EPOCH = IMAGES // BATCH
@@ -223,7 +223,7 @@ class Training:
     def until_done_but_for(self, *interruptions: dict[str, Any]) -> None:
         """One attempt per interruption."""
         for interruption in interruptions:
-            expected = -signal.SIGKILL if interruption["what"] == "kill" else stopping.EXIT_CODE
+            expected = -signal.SIGKILL if interruption["what"] == "kill" else exit_codes.STOPPED
             assert self.attempt({"type": "Interrupt", **interruption}) == expected
 
     def until_done(self, *interruptions: dict[str, Any]) -> Training:

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Mapping, NamedTuple
 
 from .. import files
-from . import claim
+from . import claim, exit_codes
 
-EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h
 MARKER = "stopped.json"  # in the attempt's folder, for the launch script: launchers swallow exit codes
 EVERY, KEEP = "15m", 2
 _EVERY = re.compile(r"^(\d{1,9})([smh]?)$")
@@ -29,7 +28,7 @@ class Stopped(SystemExit):
     """The training ended before its time: exit code 75. ``why`` says it in one line."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(EXIT_CODE)
+        super().__init__(exit_codes.STOPPED)
         self.why = why
 
     def __str__(self) -> str:

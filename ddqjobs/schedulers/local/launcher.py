@@ -15,11 +15,11 @@ from pathlib import Path
 from types import FrameType
 
 from ddqjobs.base import process
+from ddqjobs.detect.job import exit_codes
 from ddqjobs.schedulers.local.disk import patiently
 from ddqjobs.schedulers.local.queue import Queue
 from ddqjobs.schedulers.local.records import (
     MOST_RESTARTS,
-    REQUEUE_CODE,
     Claim,
     End,
     Filed,
@@ -178,7 +178,7 @@ class Watch:
         """How it ended. A script that asks for another start gets it, also when its time was over."""
         exited = status.si_code == os.CLD_EXITED
         code = status.si_status if exited else None
-        again = code == REQUEUE_CODE and self._asked is not Reason.CANCELLED
+        again = code == exit_codes.STOPPED and self._asked is not Reason.CANCELLED
         reason, note = self._asked or Reason.EXIT, ""
         if again and self._restart < MOST_RESTARTS:
             reason = Reason.REQUEUE

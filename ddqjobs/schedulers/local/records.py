@@ -10,7 +10,6 @@ from ddqjobs.base.frozen import Frozen, Owner
 from ddqjobs.schedulers.base import Element, Submission
 
 TOKEN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
-REQUEUE_CODE = 75  # a script that exits with it wants to be started again
 MOST_RESTARTS = 20  # by exit code; whoever calls requeue() may do so for ever
 
 
