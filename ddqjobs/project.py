@@ -14,24 +14,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from ddqjobs.base.errors import InputError, MissingError, nearest
+from ddqjobs.base.errors import InputError, MissingError
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.paths import expanded
-from ddqjobs.base.text import clean
 from ddqjobs.planning.catalog import Catalog, Loaded
 from ddqjobs.planning.filters import Filters, select
-from ddqjobs.spec.model import (
-    Attempt,
-    JobState,
-    Plan,
-    PlannedRun,
-    Product,
-    Progress,
-    Resources,
-    TaskKind,
-)
+from ddqjobs.planning.filters import one_run as one_run
+from ddqjobs.spec.model import Attempt, Plan, PlannedRun, Product, Resources
 from ddqjobs.store import evidence
 from ddqjobs.store.layout import has_results
+from ddqjobs.submission import actions
 from ddqjobs.submission.select import SubmitOptions as SubmitOptions
 from ddqjobs.submission.select import Submitting, submitting
 from ddqjobs.submission.workspace import Workspace
@@ -42,17 +34,18 @@ if TYPE_CHECKING:
 
     from ddqjobs.base.findings import Line
     from ddqjobs.data.data import Data
+    from ddqjobs.detect.job.training_progress import Progress
     from ddqjobs.doctor.examine import Options as DoctorOptions
     from ddqjobs.environments.on_site import Environments
     from ddqjobs.report.cache import ReportFiles
     from ddqjobs.report.document import Report
+    from ddqjobs.report.reports import Reports
     from ddqjobs.spec.site import Site
     from ddqjobs.store.cleaning import Cleaning
     from ddqjobs.submission.shell import Shell
     from ddqjobs.submission.submit import Outcome, Rendered, Submitter
 
 Say = Callable[[str], None]
-_TRAINS = (TaskKind.TRAIN, TaskKind.PREPARE, TaskKind.SMOKE)
 
 
 class RunState(Frozen, frozen=True, kw_only=True):
@@ -120,20 +113,7 @@ class Project:
     def status(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> list[RunState]:
         """Runs with the progress of those that are running, from the ends of their logs."""
         workspace = self._of(plan, site)
-        return [RunState(planned=p, progress=self.progress(workspace, p)) for p in runs]
-
-    @staticmethod
-    def progress(workspace: Workspace, planned: PlannedRun) -> Progress | None:
-        """How far a running training is; None for anything else."""
-        if planned.state is not JobState.RUNNING or planned.run.kind not in _TRAINS:
-            return None
-        from ddqjobs.detect.job import logs
-
-        folder = workspace.store.layout.run(planned.run.name)
-        numbers = evidence.numbers(folder.path)
-        if not numbers:
-            return None
-        return Progress(**logs.progress(folder.attempt(numbers[-1]).work_dir)._asdict())
+        return [RunState(planned=p, progress=workspace.progress(p)) for p in runs]
 
     def products(self, experiment: str | None = None) -> Mapping[str, Product]:
         """Run -> product of every done run."""
@@ -169,24 +149,8 @@ class Project:
         """The report as a document; :mod:`ddqjobs.report.formats` renders it. With ``recompute`` AP is
         computed once more from the predictions of the done tests that are shown; ``at`` (seconds since the
         epoch) looks back at what was known then."""
-        from ddqjobs.report import document
-
-        workspace = self.workspace(experiment, site)
-        plan, products = workspace.then(at) if at is not None else (workspace.plan(), workspace.products())
-        only = {p.run.name for p in select(plan, filters)} if filters and filters.any else None
-        running = {p.run.name: made for p in plan.runs if (made := self.progress(workspace, p)) is not None}
-        files = self.report_files(workspace)
-        shown = [p for p in plan.runs if only is None or p.run.name in only]
-        return document.build(
-            workspace.loaded.experiment,
-            plan,
-            products,
-            progress=running,
-            recomputed=files.recompute(shown, products, say) if recompute else files.recomputed(products),
-            curves=files.curves(document.compared(workspace.loaded.experiment, plan), products, say),
-            metrics=metrics,
-            only=only,
-        )
+        made = self._reports(self.workspace(experiment, site))
+        return made.document(filters or Filters(), metrics=metrics, recompute=recompute, at=at, say=say)
 
     def report_page(
         self,
@@ -197,32 +161,21 @@ class Project:
         say: Say = lambda _: None,
     ) -> str:
         """A report as one HTML page, with everything that its numbers stand on. ``price`` of a GPU hour."""
-        from ddqjobs.report.page import facts, render
-
-        workspace = self.workspace(made.experiment, site)
-        plan, products = workspace.plan(refresh=False), workspace.products()
-        curves = self.report_files(workspace).curves(plan, products, say)
-        behind = facts.read(
-            workspace, self.environments(workspace.site), plan, products, (row.run for row in made.runs)
-        )
-        experiment = workspace.loaded.experiment
-        return render.page(experiment, plan, made, behind, curves, products, price=price)
+        return self._reports(self.workspace(made.experiment, site)).page(made, price=price, say=say)
 
     def export(self, made: Report, kind: str, folder: Path, *, site: str | None = None) -> int:
         """The done runs of a report for another tool (:data:`ddqjobs.report.exports.EXTRAS`); returns
         how many."""
-        from ddqjobs.report import exports
-
-        workspace = self.workspace(made.experiment, site)
-        plan, products = workspace.plan(refresh=False), workspace.products()
-        runs = exports.collect(plan, products, workspace.store.layout.runs, (row.run for row in made.runs))
-        return exports.export(kind, folder, made.experiment, runs)
+        return self._reports(self.workspace(made.experiment, site)).export(made, kind, folder)
 
     def report_files(self, workspace: Workspace) -> ReportFiles:
         """What reports read beside the ledger."""
-        from ddqjobs.report.cache import ReportFiles
+        return self._reports(workspace).files
 
-        return ReportFiles(workspace.results, self.environments(workspace.site))
+    def _reports(self, workspace: Workspace) -> Reports:
+        from ddqjobs.report.reports import Reports
+
+        return Reports(workspace, self.environments(workspace.site))
 
     def data(
         self, experiment: str | None = None, filters: Filters | None = None, *, site: str | None = None
@@ -285,8 +238,6 @@ class Project:
     def using(self, environments: Sequence[str], site: str) -> dict[str, list[str]]:
         """Environment -> runs, queued or running on the site, that use it: of all experiments with results.
         Raises SchedulerError where that cannot be asked."""
-        from ddqjobs.submission import actions
-
         return actions.using(
             (self.workspace(name, site) for name in self.catalog.experiments()), environments
         )
@@ -294,23 +245,9 @@ class Project:
     def on_node(self, site: Site, argv: Sequence[str], resources: Resources, say: Say) -> int:
         """Run a command of ours as a job of a site and hand on its output; return its exit code. Raises
         SchedulerError, InputError."""
-        from ddqjobs.schedulers.registry import make_scheduler
-        from ddqjobs.submission.node_folder import Request
-        from ddqjobs.submission.node_job import NodeJobs
-        from ddqjobs.submission.rendering import new_token, renderer_of, user
-        from ddqjobs.submission.script import ENV, Context
+        from ddqjobs.submission.node_command import run
 
-        root = str(self.root.absolute())
-        command = (*argv, "--project", root)
-        request = Request(name=ENV, command=command, resources=resources, site=site.name, follows=True)
-        renderer = renderer_of(self.catalog)
-        base = self.environments(site).base.absolute()
-        return NodeJobs(make_scheduler(site, self.root), site, base).run(
-            request,
-            lambda context: renderer.node_command(site, context, resources, " ".join(argv[2:]), command),
-            Context(results="", project=root, code="", token=new_token(), user=user()),
-            say,
-        )
+        return run(self.catalog, site, self.environments(site).base, argv, resources, say)
 
     def with_strays(self, plan: Plan, *, site: str | None = None) -> Plan:
         """A plan with the active runs that its experiment no longer has."""
@@ -318,28 +255,20 @@ class Project:
 
     def cancel(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> list[str]:
         """Cancels the active ones among runs; returns their names. Raises SchedulerError."""
-        from ddqjobs.submission import actions
-
         return actions.cancel(self._of(plan, site), runs)
 
     def hold(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> Plan:
         """Keeps the queued ones among runs from starting; returns these runs as they are afterwards. Raises
         SchedulerError."""
-        from ddqjobs.submission import actions
-
         return actions.hold(self._of(plan, site), plan, runs)
 
     def release(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> Plan:
         """Lets the held ones among runs start again; returns these runs as they are afterwards. Raises
         SchedulerError."""
-        from ddqjobs.submission import actions
-
         return actions.release(self._of(plan, site), plan, runs)
 
     def retry(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> list[str]:
         """Makes failed runs eligible again; returns their names."""
-        from ddqjobs.submission import actions
-
         return actions.retry(self._of(plan, site), runs)
 
     def shell(
@@ -462,14 +391,3 @@ class Project:
 
 def _site_name(named: str | None) -> str:
     return named or os.environ.get("DDQJOBS_SITE") or "local"
-
-
-def one_run(plan: Plan, name: str) -> PlannedRun:
-    """The run with this name. Raises MissingError with the nearest one."""
-    by_name = {p.run.name: p for p in plan.runs}
-    if name not in by_name:
-        raise MissingError(
-            f"experiment {plan.experiment} has no run '{clean(name)}'{nearest(name, by_name)}; "
-            f"`ddqjobs plan {plan.experiment}` lists them"
-        )
-    return by_name[name]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from ddqjobs.base.units import counted
 
 if TYPE_CHECKING:
-    from ddqjobs.spec.model import Plan, PlannedRun, Progress
+    from ddqjobs.detect.job.training_progress import Progress
+    from ddqjobs.spec.model import Plan, PlannedRun
 
 
 def facts(p: PlannedRun) -> dict[str, object]:

@@ -15,6 +15,7 @@ from ddqjobs.cli.output import put, say, say_json, settle, table
 from ddqjobs.cli.selection import JSON, Selection, a_number, filtered
 
 if TYPE_CHECKING:
+    from ddqjobs.detect.job.training_progress import Progress
     from ddqjobs.project import RunState
     from ddqjobs.spec.model import Plan
 
@@ -50,7 +51,7 @@ def status(
     made, states = states_of(selection)
     workspace = project.workspace(selection.experiment, selection.site)
     if as_json:
-        runs = [{**facts(s.planned), "progress": s.progress} for s in states]
+        runs = [{**facts(s.planned), "progress": _figures(s.progress)} for s in states]
         say_json("status", experiment=made.experiment, site=made.site, runs=runs, warnings=workspace.warnings)
         settle(workspace.warnings)
         return
@@ -67,6 +68,13 @@ def states_of(selection: Selection) -> tuple[Plan, list[RunState]]:
     made = selection.project.plan(selection.experiment, site=selection.site)
     runs = select(made, selection.filters)
     return made, selection.project.status(made, runs, site=selection.site)
+
+
+def _figures(progress: Progress | None) -> dict[str, float] | None:
+    """Return what is known of a training's progress."""
+    if progress is None:
+        return None
+    return {name: value for name, value in progress._asdict().items() if value is not None}
 
 
 def _status_text(made: Plan, states: Sequence[RunState]) -> str:

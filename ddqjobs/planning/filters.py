@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 
 from ddqjobs.base.errors import MissingError, nearest
 from ddqjobs.base.frozen import Frozen
+from ddqjobs.base.text import clean
 from ddqjobs.spec.model import JobState, Plan, PlannedRun, Status
 
 
@@ -104,3 +105,14 @@ def _nothing(word: str, pattern: str, valid: list[str]) -> str:
     shown = ", ".join(valid[:20]) + (f" and {len(valid) - 20} more" if len(valid) > 20 else "")
     said = pattern if pattern.isprintable() else repr(pattern)[1:-1]  # one line, whatever was typed
     return f"no {word} matches '{said}'{nearest(pattern, valid)}; there are: {shown or 'none'}"
+
+
+def one_run(plan: Plan, name: str) -> PlannedRun:
+    """Return the run with this name. Raise MissingError with the nearest one."""
+    by_name = {p.run.name: p for p in plan.runs}
+    if name not in by_name:
+        raise MissingError(
+            f"experiment {plan.experiment} has no run '{clean(name)}'{nearest(name, by_name)}; "
+            f"`ddqjobs plan {plan.experiment}` lists them"
+        )
+    return by_name[name]

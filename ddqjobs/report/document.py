@@ -25,6 +25,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
+from ddqjobs.detect.job.training_progress import Progress
 from ddqjobs.report import equivalence, verdict
 from ddqjobs.report.cells import Cell, ModelRow, model_rows
 from ddqjobs.report.lookup import REFERENCE, Column, Desk, label
@@ -35,7 +36,7 @@ from ddqjobs.report.results import METRICS, NAN, Row, rows
 from ddqjobs.report.run_rows import AlignRow, CheckRow, align_rows, check_rows
 from ddqjobs.report.verdict import Judgement, Outcome
 from ddqjobs.spec.experiment import Experiment
-from ddqjobs.spec.model import Plan, PlannedRun, Product, Progress, Status, TaskKind
+from ddqjobs.spec.model import Plan, PlannedRun, Product, Status, TaskKind
 
 VERSION = 1
 

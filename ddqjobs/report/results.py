@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from ddqjobs.detect.job.training_progress import Progress
 from ddqjobs.report import repeats
 from ddqjobs.report.alignment import alignment
 from ddqjobs.report.verdict import EMPTY_CLASS, QUANTA_PER_POINT, quanta
 from ddqjobs.spec.experiment import Experiment
-from ddqjobs.spec.model import JobState, Plan, PlannedRun, Product, Progress, Status, TaskKind
+from ddqjobs.spec.model import JobState, Plan, PlannedRun, Product, Status, TaskKind
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -136,21 +136,6 @@ class Run(Frozen, frozen=True, kw_only=True):
         return self.hours * self.resources.gpus * self.resources.nodes
 
 
-class Progress(Frozen, frozen=True, kw_only=True):
-    """How far a training is, read from the newest line of its log."""
-
-    epoch: int | None = None
-    iteration: int | None = None
-    iterations: int | None = None  # per epoch; of all in a training by iterations, which has no epoch
-    eta_s: int | None = None
-    loss: float | None = None
-    ap: float | None = None  # last validation, in AP points
-    epochs: int | None = None
-    gpu_busy: float | None = None  # share of the time, 0 to 1
-    gpu_hours: float | None = None  # so far, all attempts
-    gpu_hours_to_come: float | None = None
-
-
 class Observation(Frozen, frozen=True, kw_only=True):
     """What the scheduler says of one ticket now."""
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.spec.model import Attempt, FailureClass, Product
 from ddqjobs.store.layout import AttemptFolder, RunFolder
+
+if TYPE_CHECKING:
+    from ddqjobs.detect.job.training_progress import Progress
 
 _CHECKPOINT = re.compile(r"(?:resume_)?(epoch|iter)_(\d+)(?:_iter_(\d+))?\.pth")
 _EPOCH = 1_000_000  # more than the iterations of any epoch
@@ -102,6 +105,14 @@ def progress(run_dir: Path) -> int:
 def _place(match: re.Match[str]) -> int:
     unit, number, rest = match.groups()
     return int(number) * (_EPOCH if unit == "epoch" else 1) + int(rest or 0)
+
+
+def training(run_dir: Path) -> Progress | None:
+    """Return how far a run's newest attempt is, by its logs; None if there is no attempt."""
+    from ddqjobs.detect.job import logs
+
+    attempts = numbers(run_dir)
+    return logs.progress(RunFolder(run_dir).attempt(attempts[-1]).work_dir) if attempts else None
 
 
 def log_tail(attempt_dir: Path) -> str:

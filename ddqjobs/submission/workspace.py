@@ -5,17 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ddqjobs.base.errors import StateError
 from ddqjobs.planning import plan as planning
 from ddqjobs.planning.catalog import Catalog, Loaded
 from ddqjobs.schedulers.base import Capabilities, Scheduler
 from ddqjobs.schedulers.registry import capabilities, make_scheduler
-from ddqjobs.spec.model import Plan, PlannedRun, Product, Run
+from ddqjobs.spec.model import JobState, Plan, PlannedRun, Product, Run, TaskKind
 from ddqjobs.spec.site import Site
+from ddqjobs.store import evidence
 from ddqjobs.store.history import History, Ticket
 from ddqjobs.store.store import Store
 from ddqjobs.submission.observe import Observer
+
+if TYPE_CHECKING:
+    from ddqjobs.detect.job.training_progress import Progress
+
+_TRAINS = (TaskKind.TRAIN, TaskKind.PREPARE, TaskKind.SMOKE)
 
 
 @dataclass
@@ -72,6 +79,12 @@ class Workspace:
     def products(self) -> dict[str, Product]:
         """Return run -> product of every done run, as recorded, unless it has vanished since."""
         return self.store.products(self.store.history())
+
+    def progress(self, planned: PlannedRun) -> Progress | None:
+        """Return how far a running training is; None for anything else."""
+        if planned.state is not JobState.RUNNING or planned.run.kind not in _TRAINS:
+            return None
+        return evidence.training(self.store.run_dir(planned.run.name))
 
     def blocked(self) -> dict[str, str]:
         """Return run -> why it cannot run whatever is done: its configuration does not exist."""

@@ -10,8 +10,9 @@ from ddqjobs.cli.describe import progress_text
 from ddqjobs.cli.output import COLOURS, style
 
 if TYPE_CHECKING:
+    from ddqjobs.detect.job.training_progress import Progress
     from ddqjobs.project import RunState
-    from ddqjobs.spec.model import Plan, Progress
+    from ddqjobs.spec.model import Plan
 
 BAR = 10  # cells of a run's progress bar
 PHASE_BAR = 20

@@ -19,6 +19,8 @@ import re
 from pathlib import Path
 from typing import Any, Iterable, NamedTuple, Union
 
+from .training_progress import Progress as Progress
+
 MAX_LINE = 1 << 20  # bytes; a row of DDQ DETR has 2.5 kB, longer lines than this are no rows
 METRICS = ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_75", "bbox_mAP_s", "bbox_mAP_m", "bbox_mAP_l")
 MERGED = "log.jsonl"  # the whole curve of a run in one file, written by ddqjobs.detect.product
@@ -93,22 +95,6 @@ class Log(NamedTuple):
         """Metrics of the last test, else of the last validation, else nothing. Fractions, maybe NaN."""
         last: list[Any] = list(self.test[-1:]) or list(self.val[-1:])
         return {k: v for k, v in last[0].values.items() if k.startswith("bbox_")} if last else {}
-
-
-class Progress(NamedTuple):
-    """How far a training is. Same fields as ``ddqjobs.spec.model.Progress``; None where the log does
-    not tell."""
-
-    epoch: int | None = None  # None in iteration-based trainings
-    iteration: int | None = None
-    iterations: int | None = None  # per epoch; of all in iteration-based trainings
-    eta_s: int | None = None
-    loss: float | None = None
-    ap: float | None = None  # last validation or test, in AP points
-    epochs: int | None = None
-    gpu_busy: float | None = None  # share of the time, 0 to 1
-    gpu_hours: float | None = None  # so far, all attempts
-    gpu_hours_to_come: float | None = None
 
 
 START = State()

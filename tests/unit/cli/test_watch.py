@@ -15,8 +15,9 @@ from ddqjobs.cli.status import states_of
 from ddqjobs.cli.watch.board import SHOWN, Size, View, bar, draw, fraction
 from ddqjobs.cli.watch.frames import changes
 from ddqjobs.cli.watch.keys import keys, moved
+from ddqjobs.detect.job.training_progress import Progress
 from ddqjobs.project import RunState
-from ddqjobs.spec.model import JobState, Observation, Plan, PlannedRun, Progress, Status
+from ddqjobs.spec.model import JobState, Observation, Plan, PlannedRun, Status
 from tests.support.cli import Place, Terminal, opened
 from tests.support.trivial import a_run, until
 

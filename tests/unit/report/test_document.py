@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ddqjobs.detect.job.training_progress import Progress
 from ddqjobs.report.document import Report, build
 from ddqjobs.report.formats import FORMATS, render
 from ddqjobs.report.results import COLUMNS, frame
@@ -23,7 +24,6 @@ from ddqjobs.spec.model import (
     Plan,
     PlannedRun,
     Product,
-    Progress,
     Resources,
     Run,
     Status,

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from ddqjobs.detect.job.training_progress import Progress
 from ddqjobs.report.results import (
     COLUMNS,
     Score,
@@ -16,7 +17,7 @@ from ddqjobs.report.results import (
     score,
 )
 from ddqjobs.spec import experiment as e
-from ddqjobs.spec.model import Plan, PlannedRun, Product, Progress, Run, Status, TaskKind
+from ddqjobs.spec.model import Plan, PlannedRun, Product, Run, Status, TaskKind
 
 
 def run(name: str, kind: TaskKind = TaskKind.TEST, **more: object) -> Run:

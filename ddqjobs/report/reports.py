@@ -1,0 +1,63 @@
+"""Reports of one experiment on one site: the document, the page, the export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ddqjobs.environments.on_site import Environments
+from ddqjobs.planning.filters import Filters, select
+from ddqjobs.report import document
+from ddqjobs.report.cache import ReportFiles
+from ddqjobs.report.document import Report
+from ddqjobs.submission.workspace import Workspace
+
+Say = Callable[[str], None]
+
+
+class Reports:
+    """Makes reports of what a workspace knows."""
+
+    def __init__(self, workspace: Workspace, environments: Environments) -> None:
+        self._workspace, self._environments = workspace, environments
+        self.files = ReportFiles(workspace.results, environments)
+
+    def document(
+        self, filters: Filters, *, metrics: Sequence[str], recompute: bool, at: float | None, say: Say
+    ) -> Report:
+        """Return the report of the runs that the filters leave (:meth:`ddqjobs.project.Project.report`)."""
+        workspace, files = self._workspace, self.files
+        plan, products = workspace.then(at) if at is not None else (workspace.plan(), workspace.products())
+        only = {p.run.name for p in select(plan, filters)} if filters.any else None
+        running = {p.run.name: made for p in plan.runs if (made := workspace.progress(p)) is not None}
+        shown = [p for p in plan.runs if only is None or p.run.name in only]
+        experiment = workspace.loaded.experiment
+        return document.build(
+            experiment,
+            plan,
+            products,
+            progress=running,
+            recomputed=files.recompute(shown, products, say) if recompute else files.recomputed(products),
+            curves=files.curves(document.compared(experiment, plan), products, say),
+            metrics=metrics,
+            only=only,
+        )
+
+    def page(self, made: Report, *, price: float | None, say: Say) -> str:
+        """Return a report as one HTML page. ``price`` of a GPU hour."""
+        from ddqjobs.report.page import facts, render
+
+        workspace = self._workspace
+        plan, products = workspace.plan(refresh=False), workspace.products()
+        curves = self.files.curves(plan, products, say)
+        behind = facts.read(workspace, self._environments, plan, products, (row.run for row in made.runs))
+        return render.page(workspace.loaded.experiment, plan, made, behind, curves, products, price=price)
+
+    def export(self, made: Report, kind: str, folder: Path) -> int:
+        """Write the done runs of a report for another tool; return how many."""
+        from ddqjobs.report import exports
+
+        workspace = self._workspace
+        plan, products = workspace.plan(refresh=False), workspace.products()
+        runs = exports.collect(plan, products, workspace.store.layout.runs, (row.run for row in made.runs))
+        return exports.export(kind, folder, made.experiment, runs)
