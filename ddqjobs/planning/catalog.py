@@ -58,7 +58,7 @@ class Catalog:
 
     def environments(self) -> dict[str, Path]:
         """Name -> declaration of all environments."""
-        return self.files.names("envs/*/env.yaml")
+        return environment.declared(self.files)
 
     def find(self, name: str | None) -> Path:
         """The experiment's file. ``None`` means the project's only one. Raises MissingError listing them."""

@@ -4,7 +4,6 @@ runs the Python of the tests in place of the image's."""
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from ddqjobs.base import process
 from ddqjobs.spec.model import FailureClass, Status
+from tests.support import shellcheck
 from tests.support.trivial import EXPERIMENT, TrivialProject, task
 
 NAME = "modern-cpu"
@@ -70,6 +70,5 @@ def test_a_missing_image_is_a_fault_of_the_environment(boxed: TrivialProject) ->
 def test_what_enters_passes_shellcheck(boxed: TrivialProject) -> None:
     folder = boxed.root / "images" / NAME / "bin"
     assert os.access(folder / "python", os.X_OK)
-    argv = ["shellcheck", "--shell=bash", str(folder / "python"), str(folder / "activate")]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "")
+    scripts = (folder / "python", folder / "activate")
+    assert shellcheck.problems(*scripts, options=("--shell=bash",)) == ""
