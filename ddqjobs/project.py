@@ -17,7 +17,13 @@ import msgspec
 from ddqjobs.base.errors import InputError, MissingError
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.paths import expanded
+<<<<<<< HEAD
 from ddqjobs.planning.catalog import Catalog, Loaded
+=======
+from ddqjobs.base.text import clean
+from ddqjobs.planning.catalog import Catalog, Loaded, find_module
+from ddqjobs.planning.digest import Digester
+>>>>>>> 1b8fa7b (Give results a format number, and say what changed since runs ran)
 from ddqjobs.planning.filters import Filters, select
 from ddqjobs.planning.filters import one_run as one_run
 from ddqjobs.spec.model import Attempt, Plan, PlannedRun, Product, Resources
@@ -37,6 +43,7 @@ if TYPE_CHECKING:
     from ddqjobs.detect.job.training_progress import Progress
     from ddqjobs.doctor.examine import Options as DoctorOptions
     from ddqjobs.environments.on_site import Environments
+    from ddqjobs.planning.changes import Change
     from ddqjobs.report.cache import ReportFiles
     from ddqjobs.report.document import Report
     from ddqjobs.report.reports import Reports
@@ -114,6 +121,14 @@ class Project:
         """Runs with the progress of those that are running, from the ends of their logs."""
         workspace = self._of(plan, site)
         return [RunState(planned=p, progress=workspace.progress(p)) for p in runs]
+
+    def changes(self, plan: Plan, *, site: str | None = None) -> tuple[Change, ...]:
+        """Return what changed since the stale runs of a plan ran."""
+        from ddqjobs.planning import changes
+
+        workspace = self._of(plan, site)
+        today = Digester(self.catalog.configs_of(workspace.loaded.path), find_module, {})
+        return changes.of_plan(plan, workspace.store, today)
 
     def products(self, experiment: str | None = None) -> Mapping[str, Product]:
         """Run -> product of every done run."""

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ddqjobs.base.units import counted
+from ddqjobs.base.version import VERSION
 
 if TYPE_CHECKING:
     from ddqjobs.detect.job.training_progress import Progress
-    from ddqjobs.spec.model import Plan, PlannedRun
+    from ddqjobs.planning.changes import Change
+    from ddqjobs.spec.model import Plan, PlannedRun, Progress
 
 
 def facts(p: PlannedRun) -> dict[str, object]:
@@ -80,3 +82,21 @@ def progress_text(p: Progress | None) -> str:
     if p.gpu_hours is not None and p.gpu_hours_to_come is not None:
         parts.append(f"{p.gpu_hours:.3g} GPU h, {p.gpu_hours_to_come:.3g} to come")
     return ", ".join(parts)
+
+
+def changed_since(changes: Sequence[Change], experiment: str) -> list[str]:
+    """Return the block that says what changed since stale runs ran; no line where none is stale."""
+    if not changes:
+        return []
+    runs = dict.fromkeys(run for change in changes for run in change.runs)
+    versions = dict.fromkeys(version for change in changes for version in change.versions)
+    made = (
+        f" with ddqjobs {', '.join(versions)}; this is {VERSION}"
+        if [*versions] not in ([], [VERSION])
+        else ""
+    )
+    lines = [f"changed since {counted(len(runs), 'done run')} ran{made}:"]
+    for change in changes:
+        shown = ", ".join(change.runs[:3]) + (f" and {len(change.runs) - 3} more" if change.runs[3:] else "")
+        lines.append(f"  {change.part}: {', '.join(change.what)} ({shown})")
+    return [*lines, f"  these runs stay done; `ddqjobs submit {experiment} --stale` runs them again"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ddqjobs.base.units import counted
-from ddqjobs.cli.describe import facts, summary
+from ddqjobs.cli.describe import changed_since, facts, summary
 from ddqjobs.cli.output import put, say, say_json, settle, table
 from ddqjobs.cli.selection import JSON, Selection, filtered
 
@@ -14,6 +14,8 @@ def plan(selection: Selection, as_json: JSON = False) -> None:
 
     Examples: ddqjobs plan mini; ddqjobs plan ddq --phase 3; ddqjobs plan ddq --state failed --json
     """
+    import msgspec
+
     from ddqjobs.planning.estimate import estimates
     from ddqjobs.planning.filters import select
 
@@ -22,12 +24,14 @@ def plan(selection: Selection, as_json: JSON = False) -> None:
     runs = select(made, selection.filters)
     workspace = project.workspace(selection.experiment, selection.site)
     costs = estimates((p.run for p in made.runs), workspace.store.history())
+    changes = project.changes(made, site=selection.site) if any(p.stale for p in runs) else ()
     if as_json:
         say_json(
             "plan",
             experiment=made.experiment,
             site=made.site,
             runs=[{**facts(p), "gpu_hours": costs[p.run.name].gpu_hours} for p in runs],
+            changes=[msgspec.structs.asdict(change) for change in changes],
             warnings=workspace.warnings,
         )
         settle(workspace.warnings)
@@ -35,6 +39,8 @@ def plan(selection: Selection, as_json: JSON = False) -> None:
     rows = [(p.run.name, p.run.phase, p.status.value, p.stale or p.reason) for p in runs]
     put(table(("RUN", "PHASE", "STATUS", "REASON"), rows, status=2))
     say(summary(made, runs))
+    for line in changed_since(changes, made.experiment):
+        say(line)
     todo = [
         costs[p.run.name] for p in runs if p.status.value not in ("done", "active") and not p.run.optional
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from ddqjobs.base.paths import PACKAGE
 from ddqjobs.base.text import clean
 from ddqjobs.environments import environment
 from ddqjobs.planning import canary, matrix, sections
-from ddqjobs.planning.digest import Digester
+from ddqjobs.planning.digest import Digester, Find
 from ddqjobs.planning.fingerprint import Fingerprints
 from ddqjobs.spec import reader
 from ddqjobs.spec.check import experiment as check
@@ -99,7 +99,7 @@ class Catalog:
             runs = matrix.expand(read.value)
         except matrix.UnmatchedError as error:
             raise InputError([Problem(*read.line_of(error.path), str(error))]) from None
-        find = self._config(path)
+        find = self.configs_of(path)
         outside = Fingerprints(self.project)
         trees = {name: outside.tree(code.path) for name, code in read.value.codes.items() if code.path}
         digester = Digester(
@@ -117,7 +117,8 @@ class Catalog:
         runs, canaries = digested[: len(runs)], digested[len(runs) :]
         return Loaded(read.value, runs, path, absent, trees, tuple(outside.warnings), canaries)
 
-    def _config(self, experiment: Path) -> Callable[[str], Path | None]:
+    def configs_of(self, experiment: Path) -> Find:
+        """Return what finds a configuration of an experiment's file by its path below ``experiments/``."""
         beside = experiment.resolve().parent
 
         def find(relative: str) -> Path | None:

@@ -137,16 +137,25 @@ class Digester:
         """Return what counts of a run's task code: relative path -> source."""
         return self.closure(self._entries(run)[1])
 
+    def configs(self, run: Run) -> dict[str, Source]:
+        """Return what counts of a run's configurations: relative path -> source."""
+        return self._config_sources(self._named_by(run)[0])
+
     def _entries(self, run: Run) -> tuple[str, frozenset[str]]:
         """Return the digest of the configurations that a run's command, options and variables name, and the
         task modules that they or these name."""
+        configs, modules = self._named_by(run)
+        config, from_configs = self._configs(configs)
+        return config, from_configs | modules
+
+    def _named_by(self, run: Run) -> tuple[frozenset[str], frozenset[str]]:
+        """Return the configurations and the task modules that a run names itself."""
         configs, modules = {run.config}, set[str]()
         for word in (*run.command, *run.options, *(value for _, value in run.variables)):
             named = self._named(word)
             configs |= named[0]
             modules |= named[1]
-        config, from_configs = self._configs(frozenset(configs))
-        return config, from_configs | modules
+        return frozenset(configs), frozenset(modules)
 
     def _named_in(self, word: str) -> tuple[frozenset[str], frozenset[str]]:
         """Return the configurations and the task modules that a word of a command line names."""
@@ -155,6 +164,12 @@ class Digester:
 
     def _config_closure(self, entries: frozenset[str]) -> tuple[str, frozenset[str]]:
         """Return the digest of configurations and their bases, and the task modules that they name."""
+        sources = self._config_sources(entries)
+        modules = (m for source in sources.values() for m in source.modules if not m.startswith("."))
+        return _joined(sources), frozenset(modules)
+
+    def _config_sources(self, entries: frozenset[str]) -> dict[str, Source]:
+        """Return what counts of configurations and their bases: relative path -> source."""
         sources: dict[str, Source] = {}
         todo = list(entries)
         while todo:
@@ -168,8 +183,7 @@ class Digester:
             # mmengine's newer style: with read_base(): from ..base.schedule import *
             bases += [_as_path(m) for m in sources[name].modules if m.startswith(".")]
             todo += [_join(name, base) for base in bases]
-        modules = (m for source in sources.values() for m in source.modules if not m.startswith("."))
-        return _joined(sources), frozenset(modules)
+        return sources
 
     def _module_closure(self, entries: frozenset[str]) -> str:
         return _joined(self.closure(entries))

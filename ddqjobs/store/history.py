@@ -37,6 +37,8 @@ class Ticket:
     site: str
     at: float  # when the submission was intended
     owner: Owner
+    code: str = ""  # name of the code snapshot that its job runs; empty where it was not recorded
+    version: str = ""  # of the ddqjobs that submitted it
     job: str = ""  # empty while it is not known whether the scheduler took it
     state: JobState | None = None
     detail: str = ""
@@ -105,7 +107,9 @@ class History:
         owner = Owner(host=r.host, pid=r.pid, start=r.start, boot=r.boot)
         tickets = []
         for index, (run, digest) in enumerate(zip(r.runs, r.digests, strict=True)):
-            ticket = Ticket(ticket_of(r.token, index), r.token, index, run, digest, r.site, r.at, owner)
+            ticket = Ticket(
+                ticket_of(r.token, index), r.token, index, run, digest, r.site, r.at, owner, r.code, r.version
+            )
             tickets.append(ticket)
             self.tickets[ticket.name] = ticket
             self.runs.setdefault(run, RunHistory()).tickets.append(ticket)

@@ -22,6 +22,7 @@ from ddqjobs.base.errors import StateError, mend
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.process import myself
 from ddqjobs.spec.model import FailureClass, JobState, Product
+from ddqjobs.store import results_format
 
 
 class Record(Frozen, frozen=True, kw_only=True, tag_field="record", tag=str.lower):
@@ -38,6 +39,8 @@ class Intent(Record, frozen=True, kw_only=True):
     scheduler: str
     runs: list[str]  # by element index
     digests: list[str]
+    code: str = ""  # name of the code snapshot
+    version: str = ""  # of ddqjobs
     host: str
     pid: int
     start: int
@@ -162,6 +165,7 @@ class Ledger:
 
     def _open(self) -> int:
         self.folder.mkdir(parents=True, exist_ok=True)
+        results_format.mark(self.folder.parent)
         me = myself()
         path = self.folder / f"{me.host}-{me.pid}-{me.start}-{os.urandom(3).hex()}.jsonl"
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL, 0o666)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ddqjobs.base.errors import MissingError, StateError, mend
 from ddqjobs.spec.model import FailureClass, PlannedRun, Product
-from ddqjobs.store import evidence
+from ddqjobs.store import evidence, results_format
 from ddqjobs.store.claims import Claims, Tickets
 from ddqjobs.store.history import History, Ticket
 from ddqjobs.store.layout import PRODUCT, Layout
@@ -42,7 +42,8 @@ class Store:
         return Tickets(frozenset(t.name for t in tickets), frozenset(t.name for t in tickets if t.ended))
 
     def check(self) -> None:
-        """Raise StateError if there are runs but no ledger."""
+        """Raise StateError if a newer ddqjobs made this folder, or if there are runs but no ledger."""
+        results_format.check(self.layout.root)
         runs = self.layout.runs
         if not self.ledger.exists and runs.is_dir() and any(runs.iterdir()):
             raise StateError(

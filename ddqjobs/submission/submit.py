@@ -28,6 +28,7 @@ from ddqjobs.base.errors import DdqjobsError, SchedulerError, StateError, mend
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.process import myself
 from ddqjobs.base.units import seconds
+from ddqjobs.base.version import VERSION
 from ddqjobs.environments.on_site import Environments
 from ddqjobs.planning.bad_nodes import bad_nodes
 from ddqjobs.planning.digest import with_upstream
@@ -265,6 +266,8 @@ class _Round:
                 scheduler=self.workspace.site.scheduler,
                 runs=[r.name for r in runs],
                 digests=[r.digest for r in runs],
+                code=self.code,
+                version=VERSION,
                 host=me.host,
                 pid=me.pid,
                 start=me.start,

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import ddqjobs as package
+from ddqjobs.base.version import VERSION
 from ddqjobs.spec.nodes import Node, read
 from ddqjobs.spec.shipped import shipped_root
 from tests.support.cli import TINY, Place, Ran, Terminal, ddqjobs, environment, finish, interrupt, opened
@@ -278,11 +279,36 @@ def test_plan_says_status_and_reason_of_every_run(place: Place) -> None:
 
 def test_the_plan_document_has_these_keys(finished: Place) -> None:
     document = finished.invoke("plan", "--json").json
-    assert set(document) == {"version", "kind", "experiment", "site", "runs", "warnings"}
+    assert set(document) == {"version", "kind", "experiment", "site", "runs", "changes", "warnings"}
     assert (document["version"], document["kind"], document["experiment"]) == (1, "plan", "tiny")
     assert set(document["runs"][0]) == FACTS | {"gpu_hours"}
     assert {r["run"]: r["status"] for r in document["runs"]} == {
         "first": "done", "second.m1": "done", "second.m2": "done", "broken.m1": "failed", "wait": "eligible",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def edited(finished: Place) -> Iterator[Place]:
+    """The finished project after its first command was edited; as it was again afterwards."""
+    experiment = finished.root / "experiments" / "tiny.yaml"
+    text = experiment.read_text()
+    experiment.write_text(text.replace("hello from first", "good morning from first"))
+    yield finished
+    experiment.write_text(text)
+
+
+def test_the_plan_says_in_one_block_what_changed_since_runs_ran(edited: Place) -> None:
+    ran = edited.invoke("plan")
+    assert ran.code == 0
+    assert ran.out[ran.out.index("changed since 3") :].splitlines()[:4] == [
+        "changed since 3 done runs ran:",
+        "  definition: command (first)",
+        "  code: the code tree of shell (first, second.m1, second.m2)",  # the experiment lies in it
+        "  these runs stay done; `ddqjobs submit tiny --stale` runs them again",
+    ]
+    changes = edited.invoke("plan", "--json").json["changes"]
+    assert changes[0] == {
+        "part": "definition", "what": ["command"], "runs": ["first"], "versions": [VERSION],
     }  # fmt: skip
 
 
