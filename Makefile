@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST :=  # more options for pytest: make fast PYTEST=--random-order
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo fast test test-long lint check pictures bench environments slurmlab slurmlab-down clean
+.PHONY: help demo fast test test-long test-pythons lint check pictures bench environments slurmlab slurmlab-down clean
 
 help:  ## these targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -31,12 +31,16 @@ test: environments  ## all that guards a promise, with real trainings, a real Sl
 test-long: environments  ## storms, corpora, all models; by hand
 	$(BIN)/pytest -m long -n 2 --dist loadscope --no-loadscope-reorder --durations=0 $(PYTEST)
 
-lint: $(VENV)/.installed  ## ruff, mypy, the import contracts, and Python 3.8 for task code
+test-pythons: $(VENV)/.installed  ## the wheel and the fast tests with each of Python 3.10 to 3.13 that is here
+	$(BIN)/python tools/test_pythons.py $(PYTEST)
+
+lint: $(VENV)/.installed  ## ruff, mypy, the import contracts, Python 3.8 for task code, spelling, shell, ends
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/vermin -q --no-tips --violations -t=3.8- ddqjobs/__init__.py ddqjobs/base/__init__.py ddqjobs/base/version.py ddqjobs/detect
+	SKIP=ruff-check,ruff-format,mypy $(BIN)/pre-commit run --all-files --show-diff-on-failure
 
 check: lint demo test  ## everything that CI runs
 

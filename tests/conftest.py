@@ -1,7 +1,7 @@
 """Fixtures of several test files, and the tier of each test.
 
 A test's folder decides its tier. ``make fast`` runs ``tests/unit``, ``make test`` all folders. Two marks
-move single tests: ``slow`` from fast to test, for more than about 2 s of processor time; ``long`` to
+move single tests: ``slow`` from fast to test, for more than about 3 s; ``long`` to
 ``make test-long``, for storms, corpora and all models, where one representative stays in ``make test``.
 """
 
@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from ddqjobs.base.paths import PACKAGE
 from tests.support.donau import donau, on_donau
 from tests.support.environments import place
+from tests.support.paths import ROOT
 from tests.support.slurm import cluster, lab, on_slurm
 from tests.support.trivial import trivial
 
@@ -43,6 +45,12 @@ def _group(nodeid: str) -> str:
     """
     folder = _folder(nodeid)
     return folder if folder in ("slurm", "training") else nodeid.partition("::")[0]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Check that tests of an installed ddqjobs do not see the checkout's: see tools/test_pythons.py."""
+    if config.getoption("importmode") == "append":
+        assert not PACKAGE.is_relative_to(ROOT / "ddqjobs"), f"{PACKAGE} is not the installed one"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -22,7 +22,6 @@ from typing import Any
 from typer.testing import CliRunner
 
 from ddqjobs.cli.main import app
-from tests.support.paths import ROOT
 from tests.support.trivial import EXPERIMENT, TrivialProject
 
 LIMIT_S = 90.0
@@ -151,7 +150,7 @@ def ddqjobs(*words: str) -> list[str]:
 def environment(**more: str) -> dict[str, str]:
     """Variables of a user's shell that has nothing to do with this test."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("DDQJOBS_", "PYTEST_", "_TYPER"))}
-    return {**kept, "PYTHONPATH": str(ROOT), "TERM": "xterm", **more}
+    return {**kept, "TERM": "xterm", **more}
 
 
 def finish(process: subprocess.Popen[str]) -> Ran:

@@ -15,6 +15,8 @@ import pytest
 from tests.support.cli import environment
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.slow  # builds and installs the wheel
+
 
 class Installed:
     """A virtual environment that has the wheel, and an empty folder to work in."""

@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 from ddqjobs.detect import watchdog
 from ddqjobs.spec.model import FailureClass, Status
 from tests.support.trivial import TrivialProject, until
@@ -18,6 +20,7 @@ def with_limit(trivial: TrivialProject, limit: str) -> TrivialProject:
     return trivial
 
 
+@pytest.mark.slow
 def test_a_task_that_hangs_is_ended_with_all_its_processes_and_may_be_retried(
     trivial: TrivialProject,
 ) -> None:
@@ -36,6 +39,7 @@ def test_a_task_that_hangs_is_ended_with_all_its_processes_and_may_be_retried(
     until(lambda: not watchdog.processes(project.results / "runs" / "first" / "attempts" / "1"))
 
 
+@pytest.mark.slow
 def test_a_task_that_is_slow_but_says_so_is_left_alone(trivial: TrivialProject) -> None:
     project = with_limit(trivial, "2s")
     slow = 'for i in 1 2 3 4; do sleep 1; echo $i; done; echo done > out.txt; cp out.txt "$DDQJOBS_WORK_DIR"'

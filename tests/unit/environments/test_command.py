@@ -16,6 +16,8 @@ from tests.support.cli import TINY, Place, Terminal, opened
 from tests.support.environments import wheel
 from tests.support.trivial import until
 
+pytestmark = pytest.mark.slow  # builds environments with the command line
+
 ENVIRONMENT = TINY.replace("shell: {title: bash,", "shell: {title: bash, environment: tiny,")
 
 

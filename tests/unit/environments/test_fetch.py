@@ -17,6 +17,8 @@ from ddqjobs.environments.tools import How
 from tests.support.environments import Place, lock_of, repository, wheel
 from tests.support.paths import TESTS
 
+pytestmark = pytest.mark.slow  # fetches and builds environments
+
 
 def test_platforms() -> None:
     assert platforms("x86_64-manylinux_2_17") == [

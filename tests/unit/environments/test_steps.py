@@ -108,6 +108,7 @@ def test_steps_that_fail(tree: Place, old: str, new: str, message: str) -> None:
     tree.build()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["installing", "checking out", "step 'compile'", "step 'link'"])
 def test_kill_in_any_step_and_go_on(tree: Place, moment: str) -> None:
     for name in ("os, pathlib;", "open('linked', 'w')"):

@@ -210,6 +210,7 @@ print(len(loss), loss[-1].step, third, *sorted(events.Tags()["tensors"]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_tensorboard_reads_every_point_of_the_curve(project: Project, libraries: str, tmp_path: Path) -> None:
     with_log(project, "p3-train.m000.s0")
@@ -238,6 +239,7 @@ for run in client.search_runs([experiment.experiment_id]):
 """
 
 
+@pytest.mark.slow
 def test_mlflow_has_parameters_metrics_and_history(project: Project, libraries: str, tmp_path: Path) -> None:
     with_log(project, "p3-train.m000.s0")
     out = tmp_path / "mlflow"
@@ -274,6 +276,7 @@ for path in sorted(pathlib.Path(sys.argv[1]).glob("wandb/offline-run-*/*.wandb")
 """
 
 
+@pytest.mark.slow
 def test_wandb_offline_has_the_curve_and_the_summary(
     project: Project, libraries: str, tmp_path: Path
 ) -> None:

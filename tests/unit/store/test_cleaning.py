@@ -179,6 +179,7 @@ def test_a_job_that_writes_meanwhile_always_has_its_newest_checkpoints(place: Pl
     assert (work.parent.parent.parent / last).exists()
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_has_removed_nothing_that_is_needed(place: Place) -> None:
     work = run(place, "good")
     for n in range(5, 400):
