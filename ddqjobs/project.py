@@ -17,13 +17,8 @@ import msgspec
 from ddqjobs.base.errors import InputError, MissingError
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.paths import expanded
-<<<<<<< HEAD
-from ddqjobs.planning.catalog import Catalog, Loaded
-=======
-from ddqjobs.base.text import clean
 from ddqjobs.planning.catalog import Catalog, Loaded, find_module
 from ddqjobs.planning.digest import Digester
->>>>>>> 1b8fa7b (Give results a format number, and say what changed since runs ran)
 from ddqjobs.planning.filters import Filters, select
 from ddqjobs.planning.filters import one_run as one_run
 from ddqjobs.spec.model import Attempt, Plan, PlannedRun, Product, Resources

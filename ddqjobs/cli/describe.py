@@ -11,7 +11,7 @@ from ddqjobs.base.version import VERSION
 if TYPE_CHECKING:
     from ddqjobs.detect.job.training_progress import Progress
     from ddqjobs.planning.changes import Change
-    from ddqjobs.spec.model import Plan, PlannedRun, Progress
+    from ddqjobs.spec.model import Plan, PlannedRun
 
 
 def facts(p: PlannedRun) -> dict[str, object]:
