@@ -17,10 +17,8 @@ import msgspec
 from ddqjobs.base.errors import InputError, MissingError
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.paths import expanded
-from ddqjobs.planning.catalog import Catalog, Loaded, find_module
-from ddqjobs.planning.digest import Digester
-from ddqjobs.planning.filters import Filters, select
-from ddqjobs.planning.filters import one_run as one_run
+from ddqjobs.planning.catalog import Catalog, Loaded
+from ddqjobs.planning.filters import Filters, one_run, select
 from ddqjobs.spec.model import Attempt, Plan, PlannedRun, Product, Resources
 from ddqjobs.store import evidence
 from ddqjobs.store.layout import has_results
@@ -122,8 +120,7 @@ class Project:
         from ddqjobs.planning import changes
 
         workspace = self._of(plan, site)
-        today = Digester(self.catalog.configs_of(workspace.loaded.path), find_module, {})
-        return changes.of_plan(plan, workspace.store, today)
+        return changes.of_plan(plan, workspace.store, self.catalog.files_of(workspace.loaded))
 
     def products(self, experiment: str | None = None) -> Mapping[str, Product]:
         """Run -> product of every done run."""

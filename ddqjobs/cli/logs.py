@@ -53,7 +53,7 @@ def logs(
 
 
 def _active(selection: Selection, run: str) -> bool:
-    from ddqjobs.project import one_run
+    from ddqjobs.planning.filters import one_run
 
     made = selection.project.plan(selection.experiment, site=selection.site)
     return one_run(made, run).status.value == "active"

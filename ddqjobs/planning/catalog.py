@@ -117,6 +117,10 @@ class Catalog:
         runs, canaries = digested[: len(runs)], digested[len(runs) :]
         return Loaded(read.value, runs, path, absent, trees, tuple(outside.warnings), canaries)
 
+    def files_of(self, loaded: Loaded) -> Digester:
+        """Return what reads the configurations and the task code of an experiment as they are today."""
+        return Digester(self.configs_of(loaded.path), find_module, {})
+
     def configs_of(self, experiment: Path) -> Find:
         """Return what finds a configuration of an experiment's file by its path below ``experiments/``."""
         beside = experiment.resolve().parent

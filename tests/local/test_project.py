@@ -14,8 +14,8 @@ import pytest
 
 from ddqjobs.base import process
 from ddqjobs.base.errors import MissingError, SchedulerError, StateError
-from ddqjobs.planning.filters import Filters, select
-from ddqjobs.project import SubmitOptions, one_run
+from ddqjobs.planning.filters import Filters, one_run, select
+from ddqjobs.project import SubmitOptions
 from ddqjobs.schedulers.base import Submission
 from ddqjobs.spec.model import FailureClass, JobState, Observation, PlannedRun, Status
 from tests.support.trivial import EXPERIMENT, WORK, TrivialProject, task, until

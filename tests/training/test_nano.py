@@ -14,7 +14,8 @@ from ddqjobs.base import process
 from ddqjobs.detect.job import progress
 from ddqjobs.planning.catalog import Catalog, find_module
 from ddqjobs.planning.digest import Digester
-from ddqjobs.project import Project, one_run, open_project
+from ddqjobs.planning.filters import one_run
+from ddqjobs.project import Project, open_project
 from ddqjobs.spec.model import JobState, Status
 from tests.support.paths import ROOT
 from tests.support.trivial import until
