@@ -14,6 +14,7 @@ from typing import Protocol
 from ddqjobs.base.errors import SchedulerError
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.spec.model import Observation, Resources
+from ddqjobs.store.layout import SubmissionFolder
 
 
 class SubmitUnknownError(SchedulerError):
@@ -69,7 +70,12 @@ class Submission(Frozen, frozen=True, kw_only=True):
     @property
     def script(self) -> Path:
         """The script to start: ``bash job.sh`` with DDQJOBS_INDEX set to the element's index."""
-        return Path(self.folder) / "job.sh"
+        return SubmissionFolder(Path(self.folder)).script
+
+    @property
+    def out(self) -> Path:
+        """The folder for what the scheduler itself prints."""
+        return SubmissionFolder(Path(self.folder)).out
 
 
 class Scheduler(Protocol):

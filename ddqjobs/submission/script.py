@@ -10,7 +10,6 @@ it is refused.
 from __future__ import annotations
 
 import re
-import shlex
 import traceback
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -38,6 +37,7 @@ from ddqjobs.spec.model import Input, Resources, Run
 from ddqjobs.spec.site import Site
 from ddqjobs.store.layout import Layout, SubmissionFolder
 from ddqjobs.store.ledger import ticket_of
+from ddqjobs.submission.words import command, known_values, node_path, quote, shell_path, word
 
 DOCTOR, ENV = "ddqjobs.doctor", "ddqjobs.env"  # names of the jobs that are no runs
 _NAME = 100  # characters of a job's name before its token: Slurm's accounting keeps 255 in all
@@ -53,17 +53,6 @@ _LOOK_AROUND = (
 # The elements of an array are sourced by the job script, which sets and reads their variables.
 _SOURCED = "# shellcheck shell=bash disable=SC2034,SC2153,SC2154\n"
 _DIRECTIVE_PATH = re.compile(r"[A-Za-z0-9@._=,/+-]*")
-# Placeholders that only the job knows; always inside double quotes.
-_RUNTIME = {
-    "python": "$DDQJOBS_PYTHON",
-    "checkpoint": "$DDQJOBS_INPUT_CHECKPOINT",
-    "work_dir": "$DDQJOBS_WORK_DIR",
-    "run_dir": "$DDQJOBS_RUN_DIR",
-    "code": "$DDQJOBS_CODE",
-    "port": "$DDQJOBS_PORT",
-    "node_rank": "${DDQJOBS_NODE_RANK:-0}",
-    "master": "${DDQJOBS_MASTER:-127.0.0.1}",
-}
 
 
 class Context(Frozen, frozen=True, kw_only=True):
@@ -94,85 +83,6 @@ class Scripts(Frozen, frozen=True, kw_only=True):
     job: str
     elements: str  # empty when the only element stands in the job script itself
     manifest: str
-
-
-def quote(value: object) -> str:
-    """A shell word that stands for exactly this text."""
-    return shlex.quote(str(value))
-
-
-def shell_path(path: str, project: str) -> str:
-    """A path as a shell word: ``~`` and a leading ``$NAME`` are the job's, the rest is data."""
-    if path == "~" or path.startswith("~/"):
-        return '"$HOME"' + (quote(path[1:]) if path[1:] else "")
-    variable = re.match(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})", path)
-    if variable:
-        rest = path[variable.end() :]
-        return f'"${{{variable[1] or variable[2]}:?}}"' + (quote(rest) if rest else "")
-    return quote(path if PurePosixPath(path).is_absolute() else str(PurePosixPath(project) / path))
-
-
-def node_path(path: str) -> str:
-    """A folder of a node as a shell word: ``~`` and every ``$NAME`` are the job's, the rest is data."""
-    home, rest = ('"$HOME"', path[1:]) if path == "~" or path.startswith("~/") else ("", path)
-    texts = re.findall(
-        r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})|((?:(?!\$\{?[A-Za-z_]).)+|.)", rest, re.DOTALL
-    )
-    return (
-        home + "".join(quote(text) if text else f'"${{{one or other}:-}}"' for one, other, text in texts)
-        or "''"
-    )
-
-
-def word(text: str, values: dict[str, str]) -> str:
-    """One word of a command: literal parts quoted, placeholders filled or left to the job."""
-    out = []
-    for literal, name in re.findall(r"([^{]+|\{(?![^{}]*\}))|\{([^{}]*)\}", text):
-        if literal:
-            out.append(quote(literal))
-        elif name in values:
-            out.append(quote(values[name]))
-        elif name in _RUNTIME:
-            out.append(f'"{_RUNTIME[name]}"')
-        elif name.startswith("input."):
-            out.append(f'"$DDQJOBS_INPUT_{variable(name[6:])}"')
-        elif name.startswith("env."):
-            out.append(f'"${{{name[4:]}:-}}"')
-        else:
-            raise InputError(f"unknown placeholder {{{name}}} in command word '{text}'")
-    return "".join(out) or "''"
-
-
-def command(run: Run, option_flag: str) -> str:
-    """The run's command as shell text."""
-    values = _values(run)
-    words: list[str] = []
-    if launched(run):
-        words = [word(text, values) for text in ("{python}", "-m", "ddqjobs.detect.launch", run.launcher)]
-    for text in run.command:
-        if text == "{options}":
-            words += [quote(w) for w in ([option_flag] if run.options and option_flag else [])]
-            words += [quote(option) for option in run.options]
-        else:
-            words.append(word(text, values))
-    return " ".join(words)
-
-
-def launched(run: Run) -> bool:
-    """Whether a launcher starts the run's processes: where its code names one, and there are several."""
-    return run.launcher != "plain" and run.resources.nodes * max(1, run.resources.gpus) > 1
-
-
-def _values(run: Run) -> dict[str, str]:
-    """Placeholders whose text is known before the job starts."""
-    return {
-        "config": run.config,
-        "gpus": str(run.resources.gpus),
-        "nodes": str(run.resources.nodes),
-        "seed": str(run.seed or 0),
-        "model": run.model,
-        "run": run.name,
-    }
 
 
 def on_site(resources: Resources, site: Site) -> Resources:
@@ -338,7 +248,7 @@ class Renderer:
             **({"TORCH_HOME": shell_path(context.weights, context.project)} if context.weights else {}),
             **{k: quote(v) for k, v in site.variables.items()},
             **{k: _exported(k, v) for k, v in context.variables.get(run.environment, {}).items()},
-            **{k: word(v, _values(run)) for k, v in run.variables},
+            **{k: word(v, known_values(run)) for k, v in run.variables},
         }
         activate = context.activate.get(run.environment, "")
         return self._fill(

@@ -73,7 +73,7 @@ class DonauScheduler:
         argv = submit_words(self._dialect, str(submission.script), element.after, submission.avoid)
         self._calls.wait()
         done = process.run(argv, timeout=self._submit_s, env=environment(), cwd=submission.folder)
-        _keep(Path(submission.folder) / "out" / "dsub.txt", done)
+        _keep(submission.out / "dsub.txt", done)
         kind, words = answers.submitted(done, self._dialect)
         self._unread = self._unread + 1 if kind is Kind.UNKNOWN else 0
         if kind is Kind.TAKEN:

@@ -115,7 +115,7 @@ def _start_script(queue: Queue, filed: Filed, job: str, index: int, restart: int
     environment = queue.environment(filed.environment)
     environment.update((name.encode(), value.encode()) for name, value in variables.items())
     folder = Path(filed.submission.folder)
-    log = folder / "out" / f"{index}.log"
+    log = filed.submission.out / f"{index}.log"
     log.parent.mkdir(exist_ok=True)
     with log.open("ab") as output:
         return process.start(

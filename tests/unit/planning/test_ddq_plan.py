@@ -21,7 +21,8 @@ from ddqjobs.spec.model import Run, TaskKind
 from ddqjobs.spec.reader import Document
 from ddqjobs.spec.shipped import Files
 from ddqjobs.spec.site import Site
-from ddqjobs.submission.script import Context, Renderer, Scripts, command, option_flags
+from ddqjobs.submission.script import Context, Renderer, Scripts, option_flags
+from ddqjobs.submission.words import command
 from tests.support import golden, shellcheck
 from tests.support.paths import ROOT
 
