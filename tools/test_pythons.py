@@ -86,7 +86,11 @@ def main() -> int:
             rows.append((version, "NOT TESTED", "no such interpreter on PATH, in pyenv or known to uv"))
             continue
         print(f"== Python {version}: {python}", flush=True)
-        venv = install(version, python, wheel)
+        try:
+            venv = install(version, python, wheel)
+        except subprocess.CalledProcessError as error:
+            rows.append((version, "FAILED", f"not installed: {error}"))
+            continue
         start = time.monotonic()
         code = test(venv, options)
         rows.append((version, f"FAILED ({code})" if code else "passed", f"{time.monotonic() - start:.0f} s"))

@@ -2,6 +2,7 @@
 
 ::
 
+    format.json                                     what can read the folder (store.results_format)
     ledger/<host>-<pid>-<start>-<random>.jsonl      what was submitted (store.ledger)
     reservations/<run>~<k>  claims/<ticket>         who may submit a run, who may run it (store.claims)
     code/<digest>/                                  snapshots of task code
@@ -138,6 +139,11 @@ class Layout:
     def ledger(self) -> Path:
         """Folder of the ledger's segments."""
         return self.root / _LEDGER
+
+    @property
+    def format(self) -> Path:
+        """The format of the folder, and the ddqjobs that made it."""
+        return self.root / "format.json"
 
     @property
     def claims(self) -> Path:

@@ -15,9 +15,9 @@ from ddqjobs.base import files
 from ddqjobs.base.errors import StateError
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.version import VERSION
+from ddqjobs.store.layout import Layout
 
 FORMAT = 1
-NAME = "format.json"
 
 
 class Mark(Frozen, frozen=True, kw_only=True):
@@ -29,7 +29,7 @@ class Mark(Frozen, frozen=True, kw_only=True):
 
 def check(results: Path) -> None:
     """Raise StateError if a results folder was made by a newer ddqjobs, or does not say by which."""
-    path = results / NAME
+    path = Layout(results).format
     try:
         mark = msgspec.json.decode(path.read_bytes(), type=Mark)
     except FileNotFoundError:
@@ -50,4 +50,4 @@ def check(results: Path) -> None:
 
 def mark(results: Path) -> None:
     """Write the format of a results folder that has none yet."""
-    files.create(results / NAME, msgspec.json.encode(Mark(format=FORMAT, version=VERSION)) + b"\n")
+    files.create(Layout(results).format, msgspec.json.encode(Mark(format=FORMAT, version=VERSION)) + b"\n")

@@ -9,13 +9,14 @@ import pytest
 from ddqjobs.base.errors import StateError
 from ddqjobs.base.version import VERSION
 from ddqjobs.store import results_format
+from ddqjobs.store.layout import Layout
 from tests.support.trivial import TrivialProject
 
 
 def test_the_first_submission_marks_the_folder(trivial: TrivialProject) -> None:
     assert not trivial.results.exists()
     trivial.submit_all()
-    marked = json.loads((trivial.results / results_format.NAME).read_text())
+    marked = json.loads(Layout(trivial.results).format.read_text())
     assert marked == {"format": results_format.FORMAT, "version": VERSION}
 
 
@@ -26,7 +27,7 @@ def test_looking_at_a_plan_leaves_no_mark(trivial: TrivialProject) -> None:
 
 def test_a_folder_of_a_newer_ddqjobs_is_refused_and_left_alone(trivial: TrivialProject) -> None:
     trivial.submit_all()
-    mark = trivial.results / results_format.NAME
+    mark = Layout(trivial.results).format
     mark.write_text(json.dumps({"format": results_format.FORMAT + 1, "version": "7.0.0", "more": True}))
     before = sorted(path for path in trivial.results.rglob("*"))
     for words in (("plan",), ("submit",), ("status",), ("report",)):
@@ -40,13 +41,13 @@ def test_a_folder_of_a_newer_ddqjobs_is_refused_and_left_alone(trivial: TrivialP
 
 def test_a_folder_without_a_mark_is_read(trivial: TrivialProject) -> None:
     done = trivial.submit_all()
-    (trivial.results / results_format.NAME).unlink()
+    Layout(trivial.results).format.unlink()
     assert {p.status for p in trivial.plan().runs} == {p.status for p in done.values()}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "one", "version": "1"}'])
 def test_a_mark_that_cannot_be_read_is_reported_with_what_to_do(trivial: TrivialProject, text: str) -> None:
     trivial.submit_all()
-    (trivial.results / results_format.NAME).write_text(text)
+    Layout(trivial.results).format.write_text(text)
     with pytest.raises(StateError, match=r"not a results format .* restore the file, or delete it"):
         trivial.plan()
