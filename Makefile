@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST :=  # more options for pytest: make fast PYTEST=--random-order
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo fast test test-long test-pythons lint check pictures bench environments slurmlab slurmlab-down clean
+.PHONY: help demo fast test test-long test-pythons test-isa test-gpu lint check pictures bench environments slurmlab slurmlab-down clean
 
 help:  ## these targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -33,6 +33,15 @@ test-long: environments  ## storms, corpora, all models; by hand
 
 test-pythons: $(VENV)/.installed  ## the wheel and the fast tests with each of Python 3.10 to 3.13 that is here
 	$(BIN)/python tools/test_pythons.py $(PYTEST)
+
+test-isa: environments  ## tests that compare bits, with each instruction set of this processor
+	$(BIN)/python -m tests.isa $(GROUPS)
+
+# A Python with a CUDA build of torch: of the environment modern-lite, if it is built.
+GPU_PYTHON = $(firstword $(wildcard .environments/modern-lite-*/bin/python) $(BIN)/python)
+
+test-gpu: $(VENV)/.installed  ## tests that need a GPU; GPU_PYTHON names a Python with a CUDA build of torch
+	$(BIN)/python -m tests.gpu $(GPU_PYTHON)
 
 lint: $(VENV)/.installed  ## ruff, mypy, the import contracts, Python 3.8 for task code, spelling, shell, ends
 	$(BIN)/ruff check .

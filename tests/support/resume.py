@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
@@ -37,7 +39,8 @@ IMAGES, BATCH, EPOCHS = 14, 2, 2
 PER_EPOCH = IMAGES // BATCH
 ITERATIONS, BETWEEN_VALIDATIONS = 11, 5  # of a training by iterations
 runtime.set_up()
-Config.pretty_text = property(lambda self: f"{dict(self)!r}\n")  # yapf takes longer than these trainings
+if get_device() != "cpu":  # attempts are forked, which a process that uses a GPU must not be
+    pytest.skip("this process uses a GPU: run tests/training/test_resume.py alone", allow_module_level=True)
 torch.set_num_threads(1)  # and nothing may have used more: attempts are forked
 NOISE = ("time", "data_time", "eta", "memory")
 
@@ -199,6 +202,7 @@ class Training:
     def train(self, rank: int, hooks: tuple[dict[str, Any], ...]) -> None:
         """In the process of an attempt."""
         warnings.simplefilter("ignore")  # torch's and mmengine's own
+        Config.pretty_text = property(lambda self: f"{dict(self)!r}\n")  # yapf takes longer than a training
         self.environment(rank)
         cfg = config(self.work_dir, self.workers, **self.options)
         if self.sampler:

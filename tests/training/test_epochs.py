@@ -17,6 +17,7 @@ pytest.importorskip("mmcv")
 
 from ddqjobs.detect import product
 from ddqjobs.detect.job import progress
+from tests.support import processor
 from tests.support.paths import ROOT
 
 CONFIG = ROOT / "experiments" / "configs" / "nano" / "ddq-detr_r18_shapes.py"
@@ -27,13 +28,13 @@ DATASET = ["--images-train", "8", "--images-val", "2", "--size", "96x64", "--cla
 class Job:
     """Runs programs of ddqjobs.detect as the launch script would."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, where: dict[str, str] = processor.ON_THE_CPU) -> None:
+        self.root, self.where = root, where
         (root / "claim").write_text("run 1\n")
 
     def start(self, attempt: int, *words: object) -> subprocess.Popen[str]:
         variables = {
-            "PYTHONPATH": str(ROOT),
+            **processor.variables(self.where, ROOT),
             "DDQJOBS_INPUT_DATA": str(self.root / "data"),
             "DDQJOBS_RUN_DIR": str(self.root / "run"),
             "DDQJOBS_ATTEMPT": str(attempt),
@@ -41,7 +42,6 @@ class Job:
             "DDQJOBS_CLAIM": str(self.root / "claim"),
             "DDQJOBS_ATTEMPT_DIR": str(self.root / "run" / "attempts" / str(attempt)),
             "DDQJOBS_GPUS": "2",  # processes, where a launcher starts them
-            "OMP_NUM_THREADS": "1",
         }
         argv = [sys.executable, "-m", *map(str, words)]
         output = subprocess.STDOUT
@@ -49,7 +49,7 @@ class Job:
         try:
             return subprocess.Popen(
                 argv,
-                env={**os.environ, **variables},
+                env=variables,
                 text=True,
                 stdout=subprocess.PIPE,
                 stderr=output,
@@ -77,13 +77,26 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     return job
 
 
+@pytest.mark.bits
 def test_stopped_and_resumed_training_is_the_uninterrupted_one(job: Job) -> None:
+    stop_and_resume(job, *OPTIONS)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_too_if_it_is_deterministic(job: Job, tmp_path: Path) -> None:
+    processor.require(processor.ON_A_GPU)
+    on_gpu = Job(tmp_path, processor.ON_A_GPU)
+    (tmp_path / "data").symlink_to(job.root / "data")
+    stop_and_resume(on_gpu, *OPTIONS, "randomness.deterministic=True")
+
+
+def stop_and_resume(job: Job, *options: str) -> None:
     full = job.root / "full"
     train = ["ddqjobs.detect.train", CONFIG, "--work-dir"]
-    assert job.run(1, *train, full, *OPTIONS)[0] == 0
+    assert job.run(1, *train, full, *options)[0] == 0
 
     first = job.work_dir(1)
-    process = job.start(1, *train, first, *OPTIONS)
+    process = job.start(1, *train, first, *options)
     while process.poll() is None and (progress.read(first) or progress.Stretch(0, 0)).end < 2:
         time.sleep(0.1)
     (first.parent / "stop").touch()
@@ -92,7 +105,7 @@ def test_stopped_and_resumed_training_is_the_uninterrupted_one(job: Job) -> None
     assert "a stop was asked for, at epoch 1, iteration" in text
 
     second = job.work_dir(2)
-    assert job.run(2, *train, second, *OPTIONS)[0] == 0
+    assert job.run(2, *train, second, *options)[0] == 0
     for kind, a, b in [("losses", full, second), ("weights", full / "epoch_3.pth", second / "epoch_3.pth")]:
         code, text = job.run(2, "ddqjobs.detect.align", kind, a, b, "--out", job.root / f"{kind}.json")
         assert code == 0, text

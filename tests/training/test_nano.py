@@ -120,6 +120,7 @@ def modules(closure: Iterable[str]) -> set[str]:
     return {path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in closure}
 
 
+@pytest.mark.bits
 def test_a_requeued_training_goes_on_and_ends_as_if_nothing_had_happened(disturbed: Project) -> None:
     runs = disturbed.root / "results" / "mine" / "runs"
     assert len(disturbed.attempts(disturbed.plan("mine"), TRAIN)) == 2
@@ -137,6 +138,7 @@ def test_a_requeued_training_goes_on_and_ends_as_if_nothing_had_happened(disturb
     assert align["report"]["bit_equal"] is True
 
 
+@pytest.mark.bits
 def test_the_same_weights_predict_the_same_in_both_codes(disturbed: Project) -> None:
     product = disturbed.products("mine")["p2-align.ddq-detr-r18"]
     assert product.metrics["box"] == 0
@@ -145,6 +147,7 @@ def test_the_same_weights_predict_the_same_in_both_codes(disturbed: Project) -> 
     assert product.metrics["ap"] == 0
 
 
+@pytest.mark.bits
 def test_every_module_of_both_codes_says_the_same(disturbed: Project) -> None:
     product = disturbed.products("mine")["p2-modules.ddq-detr-r18"]
     assert product.metrics["module"] == 0
@@ -155,6 +158,7 @@ def test_every_module_of_both_codes_says_the_same(disturbed: Project) -> None:
     assert dump.stat().st_size < 50e6
 
 
+@pytest.mark.bits
 def test_the_report_checks_and_says_reproduced(disturbed: Project) -> None:
     done = ddqjobs(disturbed.root, "report", "mine", "--check")
     assert done.code == 0, done.stdout + done.stderr

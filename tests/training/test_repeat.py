@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support import processor
 from tests.support.paths import ROOT
 
 pytest.importorskip("torch")
@@ -52,29 +52,31 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         str(folder / "data"),
         *DATASET,
     ]
-    subprocess.run(words, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    subprocess.run(words, env=processor.variables(processor.ON_THE_CPU, ROOT), check=True)
     return folder / "data"
 
 
 def repeat(
-    data: Path, folder: Path, config: Path, *words: str, start: tuple[str, ...] = ()
+    data: Path,
+    folder: Path,
+    config: Path,
+    *words: str,
+    start: tuple[str, ...] = (),
+    where: dict[str, str] = processor.ON_THE_CPU,
 ) -> tuple[int, str]:
-    variables = {
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}",
-        "DDQJOBS_INPUT_DATA": str(data),
-        "OMP_NUM_THREADS": "1",
-    }
+    variables = processor.variables(where, ROOT, folder) | {"DDQJOBS_INPUT_DATA": str(data)}
     argv = [sys.executable, *start, "-m", "ddqjobs.detect.align", "repeat", str(config)]
     argv += ["--work-dir", str(folder / "w"), "--out", str(folder / "align.json"), *words]
     output = subprocess.STDOUT
-    done = subprocess.run(
-        argv, env={**os.environ, **variables}, text=True, stdout=subprocess.PIPE, stderr=output
-    )
+    done = subprocess.run(argv, env=variables, text=True, stdout=subprocess.PIPE, stderr=output)
     return done.returncode, done.stdout
 
 
-def test_first_iterations_twice(data: Path, tmp_path: Path) -> None:
-    code, text = repeat(data, tmp_path, CONFIG, "--iterations", "3", *SEEDED)
+@pytest.mark.bits
+@pytest.mark.parametrize("where", processor.EACH)
+def test_first_iterations_twice(where: dict[str, str], data: Path, tmp_path: Path) -> None:
+    processor.require(where)
+    code, text = repeat(data, tmp_path, CONFIG, "--iterations", "3", *SEEDED, where=where)
     assert code == 0, text
     assert "align: bit-equal over 3 iterations" in text
     found = json.loads((tmp_path / "align.json").read_text())
@@ -82,7 +84,9 @@ def test_first_iterations_twice(data: Path, tmp_path: Path) -> None:
     assert "grad_norm" in found["terms"]
 
 
+@pytest.mark.bits
 def test_two_processes_repeat_too(data: Path, tmp_path: Path) -> None:
+    """Over gloo: NCCL refuses two processes on one GPU."""
     start = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
     code, text = repeat(data, tmp_path, CONFIG, "--iterations", "2", *SEEDED, start=start)
     assert code == 0, text

@@ -6,6 +6,7 @@ Needs torch, mmengine and mmdet: runs inside the built environments (tests/train
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from tests.support import processor
+
+os.environ.update(processor.ON_THE_CPU)  # before torch and mmengine look for a GPU
 pytest.importorskip("torch")
 pytest.importorskip("mmcv")
 
@@ -62,6 +66,7 @@ def repeated(training: Training) -> int:
 EVERY_STEP = list(range(1, EPOCHS * PER_EPOCH + 1))
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize(("workers", "at"), [(0, range(PER_EPOCH, 2 * PER_EPOCH + 1)), (2, (3, 8, 9))])
 def test_stopped_after_every_iteration_of_an_epoch_in_turn(
     workers: int, at: Iterable[int], tmp_path: Path, undisturbed: Undisturbed
@@ -72,6 +77,7 @@ def test_stopped_after_every_iteration_of_an_epoch_in_turn(
     assert repeated(training) == 0
 
 
+@pytest.mark.bits
 def test_killed_where_it_hurts_and_stopped_in_between(tmp_path: Path, undisturbed: Undisturbed) -> None:
     training = Training(tmp_path / "run", 1, every=3)
     training.until_done(
@@ -87,6 +93,7 @@ def test_killed_where_it_hurts_and_stopped_in_between(tmp_path: Path, undisturbe
     assert_same(again, whole)
 
 
+@pytest.mark.bits
 def test_a_validation_that_was_stopped_is_done_again(tmp_path: Path, undisturbed: Undisturbed) -> None:
     first, later = ({"what": "stop", "validation": iteration} for iteration in (1, 2))
     training = Training(tmp_path / "run").until_done(first, *stops(EPOCHS * PER_EPOCH), later)
@@ -94,6 +101,7 @@ def test_a_validation_that_was_stopped_is_done_again(tmp_path: Path, undisturbed
     assert steps(training) == EVERY_STEP
 
 
+@pytest.mark.bits
 def test_a_torn_checkpoint_is_not_resumed_from(tmp_path: Path, undisturbed: Undisturbed) -> None:
     training = Training(tmp_path / "run", every=2)
     training.until_done_but_for({"what": "kill", "at": 7})
@@ -138,6 +146,7 @@ def logged(training: Training) -> list[int]:
     return [row["step"] for row in training.rows() if "loss" in row]
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize(
     ("sampler", "workers", "processes"), [(FINITE, 2, 1), (ENDLESS, 2, 1), (ENDLESS, 0, 2)]
 )
@@ -156,6 +165,7 @@ def test_a_training_by_iterations_goes_on_too(
     assert {p.name for p in training.work_dir.glob("iter_*")} == {"iter_4.pth", "iter_8.pth", "iter_11.pth"}
 
 
+@pytest.mark.bits
 def test_a_training_by_iterations_that_is_killed(tmp_path: Path) -> None:
     whole = outcome(Training(tmp_path / "full", sampler=ENDLESS).until_done())
     training = Training(tmp_path / "run", 1, sampler=ENDLESS, every=3)
@@ -191,6 +201,7 @@ def test_a_loop_of_its_own_is_refused_in_one_line_before_it_begins(
     assert training.rows() == []
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize(("processes", "at"), [(2, (4,)), (4, (1, 2))])
 def test_several_processes_stop_together_and_go_on(
     processes: int, at: tuple[int, ...], tmp_path: Path
@@ -216,6 +227,7 @@ class Named(torch.nn.Module):  # type: ignore[misc]
         optim_wrapper.update_params(self.seen(self.head(batch)).sum())
 
 
+@pytest.mark.bits
 def test_an_iteration_for_nothing_leaves_the_state_as_it_was() -> None:
     model = Named()
     before = {name: value.clone() for name, value in model.state_dict().items()}

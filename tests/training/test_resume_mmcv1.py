@@ -96,6 +96,7 @@ def undisturbed(mmcv: Path, tmp_path_factory: pytest.TempPathFactory) -> list[di
     return training.rows()
 
 
+@pytest.mark.bits
 def test_stopped_trainings_log_what_an_undisturbed_one_logs(
     mmcv: Path, undisturbed: list[dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -109,6 +110,7 @@ def test_stopped_trainings_log_what_an_undisturbed_one_logs(
     assert training.repeated() == 0
 
 
+@pytest.mark.bits
 def test_a_killed_training_repeats_what_came_after_its_last_checkpoint(
     mmcv: Path, undisturbed: list[dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -121,6 +123,7 @@ def test_a_killed_training_repeats_what_came_after_its_last_checkpoint(
     assert list(last.values()) == undisturbed
 
 
+@pytest.mark.bits
 def test_a_training_by_iterations_goes_on_too(mmcv: Path, tmp_path: Path) -> None:
     whole = Training(tmp_path / "full", mmcv, 0, iterations=10)
     done = whole.attempt()

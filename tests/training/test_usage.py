@@ -1,9 +1,8 @@
-"""What a real training logs of its GPUs. There is none here: two are counted for it, half busy. Needs the
-environment mini-new."""
+"""What a real training logs of its GPUs: of two that are counted for it, half busy, of none, and of a real
+one. Needs the environment mini-new, or one for a GPU."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ pytest.importorskip("torch")
 pytest.importorskip("mmcv")
 
 from ddqjobs.detect.job import costs, logs
+from tests.support import processor
 from tests.support.paths import ROOT
 
 CONFIG = ROOT / "experiments" / "configs" / "nano" / "ddq-detr_r18_shapes.py"
@@ -38,10 +38,10 @@ class Counted(usage.UsageHook):
 """
 
 
-def run(folder: Path, *words: object) -> None:
-    variables = {"PYTHONPATH": f"{ROOT}{os.pathsep}{folder}", "DDQJOBS_INPUT_DATA": str(folder / "data")}
+def run(folder: Path, *words: object, where: dict[str, str] = processor.ON_THE_CPU) -> None:
+    variables = processor.variables(where, ROOT, folder) | {"DDQJOBS_INPUT_DATA": str(folder / "data")}
     argv = [sys.executable, "-m", *map(str, words)]
-    subprocess.run(argv, env={**os.environ, "OMP_NUM_THREADS": "1", **variables}, check=True)
+    subprocess.run(argv, env=variables, check=True)
 
 
 def test_lines_of_a_training_say_what_its_gpus_do(tmp_path: Path) -> None:
@@ -73,3 +73,18 @@ def test_without_a_gpu_nothing_is_claimed(tmp_path: Path) -> None:
     taken = costs.of(log)
     assert taken["seconds_per_iteration"]
     assert (taken["gpu_busy"], taken["gpu_hours"]) == (None, None)
+
+
+@pytest.mark.gpu
+def test_a_training_on_a_gpu_says_what_it_costs(tmp_path: Path) -> None:
+    processor.require(processor.ON_A_GPU)
+    run(tmp_path, "ddqjobs.detect.prepare", "dataset", "--out", tmp_path / "data", *DATASET)
+    run(tmp_path, "ddqjobs.detect.train", CONFIG, "--work-dir", tmp_path / "w", where=processor.ON_A_GPU)
+    log = logs.read(tmp_path / "w")
+    assert all(0 < row.values["gpu_hours"] < 1 for row in log.train)
+    assert log.train[-1].values["gpu_hours_to_come"] == 0.0
+    busy = [row.values["gpu_busy"] for row in log.train if "gpu_busy" in row.values]
+    assert all(0 <= share <= 1 for share in busy)
+    taken = costs.of(log)
+    assert (taken["gpu_hours"] or 0) > 0
+    assert (taken["peak_memory_mb"] or 0) > 100

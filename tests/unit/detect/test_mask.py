@@ -69,6 +69,7 @@ def ran(mask: str | None) -> parity.Ran:
     return parity.run(model, 5)
 
 
+@pytest.mark.bits
 def test_rows_and_columns_is_mmdets_own() -> None:
     """The same initial weights, predictions and losses, bit by bit."""
     own, ours = build(None).state_dict(), build("rows-and-columns").state_dict()

@@ -41,12 +41,14 @@ def case(request: pytest.FixtureRequest) -> tuple[dict[str, Any], parity.Ran]:
     return record, parity.run(parity.build(path(request.param)), record["seed"])
 
 
+@pytest.mark.bits
 def test_predictions_are_the_releases(case: tuple[dict[str, Any], parity.Ran]) -> None:
     record, ran = case
     assert parity.predictions(ran, record) == []
     assert [image["detections"] for image in record["images"]] == [300, 300, 300]
 
 
+@pytest.mark.bits
 def test_losses_and_gradient_are_the_releases(case: tuple[dict[str, Any], parity.Ran]) -> None:
     record, ran = case
     assert parity.losses(ran, record) == []

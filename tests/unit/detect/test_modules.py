@@ -58,6 +58,7 @@ def first(a: Path, b: Path, tmp_path: Path) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.bits
 def test_the_same_twice(config: Path, whole: Path, tmp_path: Path) -> None:
     result = first(whole, dump(config, tmp_path / "b.npz"), tmp_path)
     assert (result["first"], result["bit_equal"], result["metrics"]["left_over"]) == (None, True, 0)
@@ -110,6 +111,7 @@ def test_images_are_made_small(config: Path, tmp_path: Path, capsys: pytest.Capt
     assert "no step of the pipeline has a scale" in capsys.readouterr().err
 
 
+@pytest.mark.bits
 def test_a_sample_of_each_output(config: Path, whole: Path, tmp_path: Path) -> None:
     """Few values, the data whole; the first module that differs is the same."""
     small = dump(config, tmp_path / "a.npz", "--values", "100")
@@ -195,6 +197,7 @@ def test_one_weight(config: Path, whole: Path, tmp_path: Path) -> None:
     assert first(whole, tmp_path / "b.npz", tmp_path)["first"]["name"] == "bbox_head.reg_convs.2.conv"
 
 
+@pytest.mark.bits
 def test_losses_of_a_few_iterations(config: Path, tmp_path: Path) -> None:
     curves = []
     for name, options in (("a", ()), ("b", ()), ("c", ("--cfg-options", "optim_wrapper.optimizer.lr=0.002"))):
@@ -211,6 +214,7 @@ def test_losses_of_a_few_iterations(config: Path, tmp_path: Path) -> None:
     assert {"loss", "loss_cls", "aux_loss_bbox", "grad_norm"} <= set(found["terms"])
 
 
+@pytest.mark.bits
 def test_losses_of_batches_that_both_sides_share(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -64,6 +64,7 @@ def _swapped(original: Any) -> Any:
     return encode
 
 
+@pytest.mark.bits
 def test_another_order_needs_other_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Height before width: other results from the same weights, the same ones from weights in that order."""
     from mmdet.models.layers.transformer import ddq_detr_layers
@@ -125,6 +126,7 @@ def references(model: Any) -> Any:
     return seen[-1]
 
 
+@pytest.mark.bits
 def test_the_last_queries_are_the_dense_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """The auxiliary predictors refine the dense queries, which come last, and nothing else."""
     model = build()

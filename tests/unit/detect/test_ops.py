@@ -46,6 +46,7 @@ def slow_nms(boxes: Any, scores: Any, threshold: float, offset: int) -> list[int
     return [i for a, i in enumerate(order) if alive[a]]
 
 
+@pytest.mark.bits
 @settings(max_examples=40, deadline=None)
 @given(
     st.integers(0, 2**31),
@@ -64,6 +65,7 @@ def test_nms(seed: int, count: int, threshold: float, offset: int, ties: bool) -
     assert nms(boxes, scores, threshold, offset).tolist() == slow_nms(boxes, scores, threshold, offset)
 
 
+@pytest.mark.bits
 def test_nms_over_several_blocks() -> None:
     generator = torch.Generator().manual_seed(0)
     corner = torch.rand(700, 2, generator=generator) * 200

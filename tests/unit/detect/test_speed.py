@@ -1,17 +1,19 @@
-"""The fast DDQ DETR and the merged optimizer against mmdet's and mmengine's own, bit by bit. Needs mmdet.
+"""The fast DDQ DETR and the merged optimizer against mmdet's and mmengine's own. Needs mmdet.
 
-With 80 classes: a CPU computes the last few elements of a tensor with other instructions than the rest, so
-for
-element-wise results not to depend on the tensor's length, that length has to be a multiple of a vector's.
+The fast form computes with tensors of other shapes, so on a CPU its bits are mmdet's only where they do not
+depend on a tensor's length: bits are compared in processes whose instructions are fixed. With whatever
+instructions the processor has, losses and gradients differ by rounding.
 """
 
 from __future__ import annotations
 
 import copy
-import os
+import json
+import math
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,8 +25,11 @@ if not hasattr(torch.optim.Optimizer, "register_load_state_dict_pre_hook"):
     pytest.skip("needs torch 2.1 or later", allow_module_level=True)
 
 from ddqjobs.detect import runtime, speed  # noqa: E402
+from ddqjobs.detect.training import determinism  # noqa: E402
+from tests.support import processor  # noqa: E402
 from tests.support.paths import ROOT  # noqa: E402
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch's and mmdet's own, while they are imported
 CONFIG = str(ROOT / "experiments" / "configs" / "mini" / "ddq-detr_r18_shapes.py")
 CLASSES = 80
 OPTIMIZER = {
@@ -41,6 +46,8 @@ BATCHES: list[Any] = [
     ([(64, 96), (64, 96)], [0, 0], (64, 96)),
     ([(64, 96)], [12], (64, 96)),
 ]
+PREDICTED = BATCHES[:3]
+KEYS = ("bboxes", "scores", "labels")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -89,41 +96,114 @@ def images(batch: Any) -> Any:
     return torch.randn(len(batch[0]), 3, *batch[2], generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.filterwarnings("ignore")
+def inputs(one: Any, batch: Any) -> tuple[Any, list[Any]]:
+    """Images and samples where the model is."""
+    device = next(one.parameters()).device
+    return images(batch).to(device), [sample.to(device) for sample in samples(batch)]
+
+
+def training_step(one: Any, batch: Any) -> dict[str, Any]:
+    """Losses and gradients, by name and in their order."""
+    torch.manual_seed(11)
+    one.zero_grad()
+    total, log = one.parse_losses(one.loss(*inputs(one, batch)))
+    total.backward()
+    gradients = {name: p.grad.clone() for name, p in one.named_parameters() if p.grad is not None}
+    return {**{f"log: {name}": value.reshape(()) for name, value in log.items()}, **gradients}
+
+
+def predictions(one: Any, batch: Any) -> dict[str, Any]:
+    """Boxes, scores and labels of each image."""
+    one.eval()
+    with torch.no_grad():
+        found = [sample.pred_instances for sample in one.predict(*inputs(one, batch))]
+    one.train()
+    return {f"{n}: {key}": image[key] for n, image in enumerate(found) for key in KEYS}
+
+
+def apart(one: dict[str, Any], two: dict[str, Any]) -> dict[str, float]:
+    """Where two results of one layout differ in a bit, and how far, in parts of the first one's norm."""
+    assert list(one) == list(two)
+    return {
+        name: float((one[name] - two[name]).double().norm() / one[name].double().norm())
+        for name in one
+        if not torch.equal(one[name], two[name])
+    }
+
+
+def compare(device: str) -> dict[str, list[dict[str, float]]]:
+    """What differs between mmdet's model and the fast one, by batch."""
+    runtime.set_up()
+    determinism.prepare({"randomness": {"deterministic": True}})
+    torch.use_deterministic_algorithms(True)  # as mmengine does
+    mmdets, fast = model(False).to(device), model(True).to(device)
+    return {
+        "steps": [apart(training_step(mmdets, b), training_step(fast, b)) for b in BATCHES],
+        "predictions": [apart(predictions(mmdets, b), predictions(fast, b)) for b in PREDICTED],
+    }
+
+
+_COMPARE = """
+import json, sys
+from tests.unit.detect import test_speed as here
+json.dump(here.compare(sys.argv[1]), open(sys.argv[2], "w"))
+"""
+
+
+def compared(device: str, variables: dict[str, str], folder: Path) -> Any:
+    """What :func:`compare` finds in a process with these variables."""
+    out = folder / "compared.json"
+    argv = [sys.executable, "-W", "ignore", "-c", _COMPARE, device, str(out)]
+    subprocess.run(argv, env=processor.variables(variables, ROOT), check=True)
+    return json.loads(out.read_text())
+
+
+@pytest.fixture(scope="module")
+def with_fixed_instructions(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return compared("cpu", processor.FIXED, tmp_path_factory.mktemp("compared"))
+
+
+@pytest.mark.bits
+@pytest.mark.parametrize("batch", range(len(BATCHES)))
+def test_every_loss_and_gradient_has_the_bits_of_mmdet(with_fixed_instructions: Any, batch: int) -> None:
+    assert with_fixed_instructions["steps"][batch] == {}
+
+
+@pytest.mark.bits
+@pytest.mark.parametrize("batch", range(len(PREDICTED)))
+def test_predictions_have_the_bits_of_mmdet(with_fixed_instructions: Any, batch: int) -> None:
+    assert with_fixed_instructions["predictions"][batch] == {}
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_bits_are_mmdets_too(tmp_path: Path) -> None:
+    processor.require(processor.ON_A_GPU)
+    found = compared("cuda", processor.ON_A_GPU, tmp_path)
+    assert found == {"steps": [{}] * len(BATCHES), "predictions": [{}] * len(PREDICTED)}
+
+
+@pytest.mark.bits
 @pytest.mark.parametrize("batch", BATCHES)
-def test_every_loss_and_gradient_has_the_bits_of_mmdet(models: tuple[Any, Any], batch: Any) -> None:
-    logs, gradients = [], []
-    for one in models:
-        torch.manual_seed(11)
-        one.zero_grad()
-        total, log = one.parse_losses(one.loss(images(batch), samples(batch)))
-        total.backward()
-        logs.append(log)
-        gradients.append({n: p.grad for n, p in one.named_parameters() if p.grad is not None})
-    assert list(logs[0]) == list(logs[1])
-    assert [n for n in logs[0] if not torch.equal(logs[0][n].reshape(()), logs[1][n].reshape(()))] == []
-    assert list(gradients[0]) == list(gradients[1])
-    assert [n for n in gradients[0] if not torch.equal(gradients[0][n], gradients[1][n])] == []
+def test_with_any_instructions_losses_and_gradients_differ_by_rounding(
+    models: tuple[Any, Any], batch: Any
+) -> None:
+    found = apart(*[training_step(one, batch) for one in models])
+    # float32 rounds to 6e-8 of a number; 3e-7 of a gradient's norm was seen.
+    assert {name: far for name, far in found.items() if not far <= 1e-5} == {}
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("batch", BATCHES[:3])
-def test_predictions_have_the_bits_of_mmdet(models: tuple[Any, Any], batch: Any) -> None:
-    found = []
-    for one in models:
-        one.eval()
-        with torch.no_grad():
-            found.append([s.pred_instances for s in one.predict(images(batch), samples(batch))])
-        one.train()
-    for a, b in zip(*found, strict=True):
-        assert len(a)
-        assert all(torch.equal(a[key], b[key]) for key in ("bboxes", "scores", "labels"))
+def test_predictions_find_something(models: tuple[Any, Any]) -> None:
+    """What is compared is not empty."""
+    for batch in PREDICTED:
+        found = predictions(models[0], batch)
+        assert all(len(found[f"{image}: scores"]) for image in range(len(batch[0])))
+        assert all(math.isfinite(float(value.sum())) for value in found.values())
 
 
 _OF_SEVERAL = """
 import os, sys
 import torch
-import tests.unit.detect.test_speed as here
+from tests.unit.detect import test_speed as here
 here.runtime.set_up()
 rank = int(os.environ["RANK"])
 torch.distributed.init_process_group("gloo")
@@ -139,19 +219,20 @@ os.write(1, f"{rank} of {torch.distributed.get_world_size()} differ in {differ}\
 """
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("batches", [(0, 4), (0, 3), (3, 3)])
 def test_processes_of_which_some_have_no_box_in_their_batch(batches: tuple[int, int]) -> None:
     """Each of two processes has the losses of mmdet's two."""
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    known = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    known = processor.variables(processor.FIXED, ROOT)
+    known |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     argv = [sys.executable, "-W", "ignore", "-c", _OF_SEVERAL, *map(str, batches)]
     ranks = [
         subprocess.Popen(
             argv,
-            env={**os.environ, **known, "RANK": str(rank), "PYTHONPATH": os.pathsep.join(paths)},
+            env={**known, "RANK": str(rank)},
             text=True,
             stdout=subprocess.PIPE,
         )
@@ -162,7 +243,6 @@ def test_processes_of_which_some_have_no_box_in_their_batch(batches: tuple[int, 
         assert f"{rank} of 2 differ in []" in text
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_a_batch_without_boxes_under_autocast(models: tuple[Any, Any]) -> None:
     """The head stays in float32 there too: on a GPU its cross entropy refuses anything else."""
     with torch.autocast("cpu", torch.bfloat16):
@@ -197,7 +277,7 @@ def same(a: Any, b: Any) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
 
 
-@pytest.mark.filterwarnings("ignore")
+@pytest.mark.bits
 def test_merged_groups_update_as_single_ones_and_load_each_others_state() -> None:
     single, merged = optimizers()
     assert len(single[1].optimizer.param_groups) > 100
@@ -213,7 +293,6 @@ def test_merged_groups_update_as_single_ones_and_load_each_others_state() -> Non
     assert same(single[0], merged[0])
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_state_of_other_settings_is_refused() -> None:
     single, merged = optimizers()
     state = copy.deepcopy(single[1].state_dict())
@@ -222,7 +301,6 @@ def test_state_of_other_settings_is_refused() -> None:
         merged[1].load_state_dict(state)
 
 
-@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("first", [0, 1])
 def test_schedules_go_on_when_a_training_gets_or_loses_merged_groups(first: int) -> None:
     """Cosine annealing computes from the first value of each group."""
@@ -267,7 +345,6 @@ def test_schedules_go_on_when_a_training_gets_or_loses_merged_groups(first: int)
         ),
     ],
 )
-@pytest.mark.filterwarnings("ignore")
 def test_what_the_fast_form_does_not_compute_is_refused(options: list[str], why: str) -> None:
     def build() -> None:
         cfg = runtime.load_config(CONFIG, ["speed=True", *options])

@@ -1,25 +1,56 @@
-"""The Triton operators in Triton's interpreter, against float64 and against the CPU's rule. Needs torch and
-triton."""
+"""The Triton operators against float64 and against the CPU's rule: on the GPU where there is one, else in
+Triton's interpreter. Needs torch and triton."""
 
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
-os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined, Triton's own ones included
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+if DEVICE == "cpu":
+    os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined, Triton's own ones included
 triton = pytest.importorskip("triton")
 torch.set_num_threads(1)
 
 from ddqjobs.detect.ops import deformable_attention as attention  # noqa: E402
 from ddqjobs.detect.ops import distinct, focal_kernels, focal_loss, nms, nms_kernels  # noqa: E402
 
+
+@triton.jit  # type: ignore[untyped-decorator]
+def count_kernel(out: Any, count: Any) -> None:
+    """A loop whose end is an argument, which the interpreter makes an array of one element."""
+    for step in range(count):
+        triton.language.store(out, step)
+
+
+def require_interpreter() -> None:
+    """Skip this file where Triton's interpreter and NumPy do not go together."""
+    numpy = pytest.importorskip("numpy")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            count_kernel[(1,)](torch.zeros(1, dtype=torch.int32), 2)
+    except triton.runtime.errors.InterpreterError as error:
+        if "0-dimensional" not in str(error):
+            raise
+        pytest.skip(
+            f"Triton {triton.__version__}'s interpreter does not work with NumPy {numpy.__version__}; "
+            "tests/triton-requirements.txt names versions that go together",
+            allow_module_level=True,
+        )
+
+
+if DEVICE == "cpu":
+    require_interpreter()
 # The interpreter's own: it computes on masked elements, and turns arrays of one element into numbers.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning"),
+    *([pytest.mark.gpu] if DEVICE == "cuda" else []),
 ]
 # levels, heads, size of a head, points, queries: powers of two and others, a level of one pixel
 CASES: list[Any] = [
@@ -40,7 +71,7 @@ def inputs(case: Any, dtype: Any) -> tuple[Any, ...]:
     )
     weight = torch.rand(2, queries, heads, len(shapes), points, generator=g, dtype=torch.float64)
     grad = torch.randn(2, queries, heads * size, generator=g, dtype=torch.float64)
-    return tuple(t.to(dtype) for t in (value, location, weight, grad))
+    return tuple(t.to(DEVICE, dtype) for t in (value, location, weight, grad))
 
 
 def by_grid_sample(value: Any, shapes: Any, location: Any, weight: Any) -> Any:
@@ -66,7 +97,7 @@ def run(function: Any, value: Any, location: Any, weight: Any, grad: Any) -> lis
 
 @pytest.mark.parametrize("case", CASES)
 def test_deformable_attention_and_its_gradients(case: Any) -> None:
-    shapes = torch.tensor(case[0])
+    shapes = torch.tensor(case[0], device=DEVICE)
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
         given = inputs(case, dtype)
         found = run(lambda v, p, w: attention.deformable_attention(v, shapes, p, w), *given)
@@ -82,7 +113,7 @@ def test_both_ways_to_the_gradients(case: Any, most: int, monkeypatch: pytest.Mo
     """By pixels, as for a decoder, sorted in one part or in several, and by cells, as for an encoder; each
     gives the same bits again."""
     monkeypatch.setattr(attention, "_MOST", most)
-    levels = attention.Levels(case[0], "cpu")
+    levels = attention.Levels(case[0], DEVICE)
     value, location, weight, grad = inputs(case, torch.float64)
     location[:, 1::2] = location[:, :1]  # many samples in one cell, and in cells beside each other
     exact = run(lambda v, p, w: by_grid_sample(v, case[0], p, w), value, location, weight, grad)
@@ -106,7 +137,7 @@ def test_a_part_is_no_larger_than_its_key_allows(points: int) -> None:
 @pytest.mark.parametrize("what", ["gradient", "weight"])
 def test_a_sample_outside_has_no_gradient_even_where_it_overflowed(what: str) -> None:
     """As under a gradient scaler that tries too large a scale."""
-    levels = attention.Levels(CASES[0][0], "cpu")
+    levels = attention.Levels(CASES[0][0], DEVICE)
     value, location, weight, grad = inputs(CASES[0], torch.float32)
     location[:, 0] = 5.0
     (grad if what == "gradient" else weight)[:, 0] = torch.inf
@@ -121,7 +152,7 @@ def test_derivative_of_deformable_attention() -> None:
     value, location, weight, _ = inputs(CASES[0], torch.float64)
     location = location[:, 1:3] * 0.37 + 0.21  # away from pixel centres, where it has none
     leaves = [t.clone().requires_grad_() for t in (value, location, weight[:, 1:3])]
-    shapes = torch.tensor(CASES[0][0])
+    shapes = torch.tensor(CASES[0][0], device=DEVICE)
     assert torch.autograd.gradcheck(
         lambda v, p, w: attention.deformable_attention(v, shapes, p, w), leaves, fast_mode=True
     )
@@ -129,10 +160,10 @@ def test_derivative_of_deformable_attention() -> None:
 
 def test_in_inference_mode() -> None:
     value, location, weight, _ = inputs(CASES[0], torch.float32)
-    shapes = torch.tensor(CASES[0][0])
+    shapes = torch.tensor(CASES[0][0], device=DEVICE)
     wanted = attention.deformable_attention(value, shapes, location, weight)
     with torch.inference_mode():
-        for shapes in (torch.tensor(CASES[0][0]), torch.tensor(CASES[0][0])):
+        for shapes in (torch.tensor(CASES[0][0], device=DEVICE), torch.tensor(CASES[0][0], device=DEVICE)):
             assert torch.equal(attention.deformable_attention(value, shapes, location, weight), wanted)
             attention.remember(shapes, CASES[0][0])
 
@@ -140,19 +171,20 @@ def test_in_inference_mode() -> None:
 def test_what_does_not_belong_together_is_refused() -> None:
     value, location, weight, _ = inputs(CASES[0], torch.float32)
     with pytest.raises(ValueError, match="do not belong together"):
-        attention.forward(value, attention.Levels([(5, 7)], "cpu"), location, weight)
+        attention.forward(value, attention.Levels([(5, 7)], DEVICE), location, weight)
     turned = value.transpose(1, 2).contiguous().transpose(1, 2)
     with pytest.raises(ValueError, match="contiguous"):
-        attention.forward(turned, attention.Levels(CASES[0][0], "cpu"), location, weight)
+        attention.forward(turned, attention.Levels(CASES[0][0], DEVICE), location, weight)
 
 
 def test_levels_are_read_again_when_their_tensor_changes() -> None:
-    shapes = torch.tensor([[5, 7], [3, 4]])
+    shapes = torch.tensor([[5, 7], [3, 4]], device=DEVICE)
     assert attention.levels_of(shapes) is attention.levels_of(shapes)
     shapes[0, 0] = 2
     assert attention.levels_of(shapes).shapes == ((2, 7), (3, 4))
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize(
     ("count", "threshold", "offset"), [(1, 0.5, 0), (40, 0.3, 0), (200, 0.8, 1), (300, 0.2, 0)]
 )
@@ -163,16 +195,18 @@ def test_nms_is_the_one_of_the_cpu(count: int, threshold: float, offset: int) ->
     ).round()  # whole pixels: overlaps of exactly the threshold
     boxes = torch.cat([corner, corner + (torch.rand(count, 2, generator=g) * 25).round()], 1)
     scores = torch.randperm(count, generator=g).float()
-    found = nms_kernels.nms(boxes, scores, threshold, offset)
+    found = nms_kernels.nms(boxes.to(DEVICE), scores.to(DEVICE), threshold, offset)
     assert found.tolist() == nms.nms(boxes, scores, threshold, offset).tolist()
 
 
 def test_nms_of_equal_scores_keeps_the_order_of_the_boxes() -> None:
     boxes = torch.tensor([[0, 0, 10, 10], [0, 0, 10, 10], [50, 50, 60, 60]], dtype=torch.float32)
-    assert nms_kernels.nms(boxes, torch.ones(3), 0.5).tolist() == [0, 2]
-    assert nms_kernels.nms(boxes[:0], torch.ones(0), 0.5).dtype == torch.int64
+    boxes, scores = boxes.to(DEVICE), torch.ones(3, device=DEVICE)
+    assert nms_kernels.nms(boxes, scores, 0.5).tolist() == [0, 2]
+    assert nms_kernels.nms(boxes[:0], scores[:0], 0.5).dtype == torch.int64
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("most", [7, 90])
 def test_distinct_boxes_of_a_batch(most: int) -> None:
     g = torch.Generator().manual_seed(most)
@@ -182,15 +216,16 @@ def test_distinct_boxes_of_a_batch(most: int) -> None:
     valid = torch.rand(2, 90, generator=g) > 0.3
     keep, first = distinct.distinct(boxes, scores, 0.4, most, valid)
     # The same through the kernels, as on a GPU.
+    boxes, scores, valid = (t.to(DEVICE) for t in (boxes, scores, valid))
     ranked = torch.where(valid, scores, -torch.inf).sort(dim=1, descending=True, stable=True)[1]
-    image = torch.arange(2)[:, None]
+    image = torch.arange(2, device=DEVICE)[:, None]
     highest = torch.where(valid[..., None], boxes, -torch.inf).amax((1, 2))
     moved = boxes + (highest + 1)[:, None, None]
     alive = valid.sum(1, dtype=torch.int32)
     found = nms_kernels.keep_sorted(moved[image, ranked], ranked, alive, 0.4, 0, most)
-    assert torch.equal(found[0], keep)
-    assert torch.equal(found[1], first)
-    assert not keep[~valid].any()
+    assert torch.equal(found[0].cpu(), keep)
+    assert torch.equal(found[1].cpu(), first)
+    assert not keep[~valid.cpu()].any()
     assert keep.sum(1).tolist() == (first >= 0).sum(1).tolist()
 
 
@@ -205,20 +240,21 @@ def test_focal_loss_and_its_derivative(gamma: float) -> None:
     log = torch.nn.functional.logsigmoid
     loss = -(0.25 * positive * (1 - p) ** gamma * log(exact) + 0.75 * (1 - positive) * p**gamma * log(-exact))
     loss.sum().backward()
+    logits, labels = logits.to(DEVICE), labels.to(DEVICE)
     for module in (focal_loss, focal_kernels):
         out, grad = torch.empty_like(logits), torch.empty_like(logits)
         module.sigmoid_focal_loss_forward(logits, labels, logits.new_empty(0), out, gamma, 0.25)
         module.sigmoid_focal_loss_backward(logits, labels, logits.new_empty(0), grad, gamma, 0.25)
-        torch.testing.assert_close(out.double(), loss.detach(), atol=1e-5, rtol=1e-3)
-        torch.testing.assert_close(grad.double(), exact.grad, atol=1e-6, rtol=1e-4)
+        torch.testing.assert_close(out.double().cpu(), loss.detach(), atol=1e-5, rtol=1e-3)
+        torch.testing.assert_close(grad.double().cpu(), exact.grad, atol=1e-6, rtol=1e-4)
 
 
 def test_focal_loss_with_weights_per_class() -> None:
-    logits, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 3, 0, 3])
+    logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(4)).to(DEVICE)
+    labels = torch.tensor([0, 1, 2, 3, 0, 3], device=DEVICE)
     plain, weighted = torch.empty_like(logits), torch.empty_like(logits)
     focal_kernels.sigmoid_focal_loss_forward(logits, labels, logits.new_empty(0), plain, 2.0, 0.25)
-    focal_kernels.sigmoid_focal_loss_forward(
-        logits, labels, torch.tensor([1.0, 2.0, 3.0]), weighted, 2.0, 0.25
-    )
-    factor = torch.tensor([1.0, 2.0, 3.0, 0.0, 1.0, 0.0])[:, None]
+    of_classes = torch.tensor([1.0, 2.0, 3.0], device=DEVICE)
+    focal_kernels.sigmoid_focal_loss_forward(logits, labels, of_classes, weighted, 2.0, 0.25)
+    factor = torch.tensor([1.0, 2.0, 3.0, 0.0, 1.0, 0.0], device=DEVICE)[:, None]
     torch.testing.assert_close(weighted, plain * factor, atol=1e-5, rtol=1e-4)

@@ -12,6 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from ddqjobs.detect import ops, verify, verify_ops  # noqa: E402  (after the skip)
+from tests.support import processor  # noqa: E402
 
 ops.install()
 pytestmark = pytest.mark.filterwarnings("ignore")  # mmdet's and mmcv's own
@@ -33,6 +34,16 @@ def test_all_is_well() -> None:
     verify.verify(found, arguments(expect=["torch=" + torch.__version__, "python=3"]))
     assert found["checked"] == list(verify_ops.CHECKS)
     assert found["ops"] == "stand-in"
+
+
+@pytest.mark.gpu
+def test_all_is_well_on_a_gpu() -> None:
+    processor.require(processor.ON_A_GPU)
+    found: dict[str, Any] = {"python": "3"}
+    verify.verify(found, arguments(gpu=True))
+    assert found["checked"] == list(verify_ops.CHECKS)
+    assert found["gpus"] >= 1
+    assert found["architectures"]
 
 
 @pytest.mark.parametrize(
