@@ -2,7 +2,7 @@
 
     speed = True                   (or --cfg-options speed=True)
 
-:func:`configure` then puts these in place, all bit-equal to mmdet's own in float32:
+:func:`configure` then puts these in place, on a GPU all bit-equal to mmdet's own in float32:
 
 * ``FastDDQDETR`` for ``DDQDETR`` (:mod:`.detector`): losses of all layers at once (:mod:`.losses`), matching
   with one copy to the host (:mod:`.matching`), selection of distinct queries (:mod:`.decoder`) and denoising
