@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prints how the package is built, as a Markdown table: sizes, complexity, arrows between folders, docstrings.
+"""Print how the package is built, as a Markdown table: sizes, complexity, arrows, docstrings.
 
     tools/structure.py [FOLDER] [--base REV ...]
 
@@ -81,7 +81,7 @@ def read(checkout: Path) -> dict[str, Module]:
 def complexity(function: Function) -> int:
     """Return one more than the number of a function's branches, nested functions' included."""
     inner = [node for node in ast.walk(function) if node is not function]
-    cases = [case for node in inner if isinstance(node, getattr(ast, "Match", ())) for case in node.cases]
+    cases = [case for node in inner if isinstance(node, ast.Match) for case in node.cases]
     wild = [c for c in cases if c.guard is None and isinstance(c.pattern, ast.MatchAs) and not c.pattern.name]
     orelse = [node for node in inner if isinstance(node, (ast.Try, ast.For, ast.While)) and node.orelse]
     tries = [node for node in orelse if isinstance(node, ast.Try)]

@@ -1,4 +1,4 @@
-"""DDQ DETR that waits for the GPU a handful of times per iteration instead of a thousand; mmdet's bits there."""
+"""DDQ DETR that waits for the GPU a handful of times per iteration instead of a thousand; mmdet's bits."""
 
 from __future__ import annotations
 
