@@ -22,7 +22,7 @@ from typing import Any, Callable, Mapping, NamedTuple
 from xml.etree import ElementTree
 
 from . import files
-from .job import checkpoints, claim, costs, curves, logs, progress
+from .job import checkpoints, claim, costs, curves, live, logs, progress
 
 OK, UNUSABLE, NOT_WHOLE, LOST = 0, 2, 3, 4
 _NUMBERS = re.compile(r"(\d+)")
@@ -200,7 +200,7 @@ def _convert(work_dir: Path) -> Found:
 
 
 def _train(work_dir: Path) -> Found:
-    log, (epochs, iterations) = logs.read(work_dir), logs.length(work_dir)
+    log, (epochs, iterations) = logs.read(work_dir), live.length(work_dir)
     end = epochs if epochs is not None else iterations
     if end is None:
         raise NotWhole("the configuration in the work_dir tells no number of epochs or iterations")

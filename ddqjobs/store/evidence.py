@@ -109,10 +109,10 @@ def _place(match: re.Match[str]) -> int:
 
 def training(run_dir: Path) -> Progress | None:
     """Return how far a run's newest attempt is, by its logs; None if there is no attempt."""
-    from ddqjobs.detect.job import logs
+    from ddqjobs.detect.job import live
 
     attempts = numbers(run_dir)
-    return logs.progress(RunFolder(run_dir).attempt(attempts[-1]).work_dir) if attempts else None
+    return live.progress(RunFolder(run_dir).attempt(attempts[-1]).work_dir) if attempts else None
 
 
 def log_tail(attempt_dir: Path) -> str:

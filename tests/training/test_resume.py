@@ -29,8 +29,8 @@ with warnings.catch_warnings():
 
     from tests.support.resume import EPOCHS, ITERATIONS, PER_EPOCH, Outcome, Training, assert_same, outcome
 
-from ddqjobs.detect.hooks import resume
 from ddqjobs.detect.job import checkpoints, progress
+from ddqjobs.detect.training import loops as resume_loops
 
 Undisturbed = Callable[..., Outcome]
 
@@ -231,7 +231,7 @@ class Named(torch.nn.Module):  # type: ignore[misc]
 def test_an_iteration_for_nothing_leaves_the_state_as_it_was() -> None:
     model = Named()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    resume._settle_buckets(model, torch.ones(3, 2), SimpleNamespace(optim_context=None))
+    resume_loops._settle_buckets(model, torch.ones(3, 2), SimpleNamespace(optim_context=None))
     after = model.state_dict()
     assert "decoder.branches.weight" in after
     assert all(torch.equal(value, after[name]) for name, value in before.items())

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("mmcv")
 
-from ddqjobs.detect.job import costs, logs
+from ddqjobs.detect.job import costs, live, logs
 from tests.support import processor
 from tests.support.paths import ROOT
 
@@ -58,7 +58,7 @@ def test_lines_of_a_training_say_what_its_gpus_do(tmp_path: Path) -> None:
     assert hours[-1] * 3600 >= 2 * sum(row["time"] for row in rows[1:])  # two GPUs, validations too
     assert hours[-1] < 1
     assert rows[0]["gpu_hours_to_come"] > rows[-1]["gpu_hours_to_come"] == 0.0
-    found = logs.progress(tmp_path / "w")
+    found = live.progress(tmp_path / "w")
     assert (found.gpu_busy, found.gpu_hours_to_come) == (0.5, 0.0)
     taken = costs.of(logs.read(tmp_path / "w"))
     assert (taken["gpu_busy"], taken["peak_memory_mb"]) == (0.5, None)

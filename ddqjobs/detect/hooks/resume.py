@@ -9,23 +9,20 @@ Works in any program that trains with mmengine's runner (0.6 to 0.10.7)::
 
 from __future__ import annotations
 
-import abc
-import copy
-import itertools
 import sys
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import torch
 from mmengine import dist
-from mmengine.hooks import Hook, LoggerHook
+from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop, loops
+from mmengine.runner import BaseLoop
 
 from ddqjobs.detect import files, runtime
 from ddqjobs.detect.job import checkpoints, claim, progress, stopping
 from ddqjobs.detect.speed import groups
-from ddqjobs.detect.training import batches, randomness
+from ddqjobs.detect.training import batches, loops, randomness
 
 KEY = "ddqjobs"  # of what a checkpoint holds beside mmengine's own
 _AMP_PATIENCE = 20  # iterations in a row without a finite loss, where a loss scaler may find its scale
@@ -59,7 +56,7 @@ class ResumeHook(Hook):  # type: ignore[misc]
         loop = runner._train_loop
         if not isinstance(loop, BaseLoop):
             return  # a test or a validation alone: the training's loop is not even built
-        kind = _LOOPS.get(type(loop))
+        kind = loops.LOOPS.get(type(loop))
         if kind is None:
             raise batches.CannotPosition(f"{type(loop).__name__}: {batches.OTHER_LOOPS}")
         self.active = True
@@ -124,7 +121,7 @@ class ResumeHook(Hook):  # type: ignore[misc]
         if seen.stop or seen.lost:
             self._end(runner, "in a validation", saved=True)
 
-    def between(self, runner: Any, loop: Loop, done: int) -> None:
+    def between(self, runner: Any, loop: loops.Loop, done: int) -> None:
         """After iteration ``done`` (from 1) of an epoch, or of a training by iterations, when all other hooks
         have had their turn."""
         self._sign_of_life(runner)
@@ -152,7 +149,7 @@ class ResumeHook(Hook):  # type: ignore[misc]
         dist.all_reduce(flags, "max")
         return stopping.Seen(*flags.tolist())
 
-    def _save(self, runner: Any, loop: Loop, done: int, needed: bool) -> None:
+    def _save(self, runner: Any, loop: loops.Loop, done: int, needed: bool) -> None:
         mine = {"generators": randomness.state(), "gradients": _gradients(runner)}
         if not dist.is_main_process():
             # Statistics of batch norms differ between processes until the next forward pass: a validation
@@ -183,164 +180,6 @@ class ResumeHook(Hook):  # type: ignore[misc]
         raise stopping.Stopped(f"{why}, {where}")
 
 
-class Loop(abc.ABC):
-    """What mmengine's two loops have in common here: they begin at any batch."""
-
-    runner: Any
-    dataloader: Any
-    hook: ResumeHook
-    unsettled = False  # whether the first iteration of a process that goes on is still to come
-
-    @abc.abstractmethod
-    def place(self, done: int) -> str:
-        """Where the training is, in words."""
-
-    @abc.abstractmethod
-    def validates_after(self, done: int) -> bool:
-        """Whether a validation follows batch ``done`` (from 1)."""
-
-    def _begin(self, epoch: int, length: int) -> tuple[int, Iterator[Any]]:
-        """How many of ``length`` batches are done, and the others, with everything as it was before them."""
-        begun, self.hook.begun = self.hook.begun, None
-        order = self.dataloader.batch_sampler
-        if begun:
-            order.seed_sampler(begun["sampler_seed"])
-        self.runner.call_hook("before_train_epoch")
-        self.runner.model.train()
-        done = begun["batches"] if begun else 0
-        order.seek(self.runner.seed, epoch, done)
-        # Nothing may be left, but the end: then no worker is started.
-        iterator = order.begin(self.dataloader) if done < length else iter(())
-        if begun:
-            self._as_it_was(begun["ranks"][dist.get_rank()])
-        return done, self._settled(iterator)
-
-    def _as_it_was(self, mine: dict[str, Any]) -> None:
-        """Everything as it was between the two iterations."""
-        self.unsettled = True
-        randomness.restore(mine["generators"])
-        for name, buffer in self.runner.model.named_buffers():
-            if name in mine.get("buffers", {}):
-                buffer.copy_(mine["buffers"][name])
-        for name, parameter in self.runner.model.named_parameters():
-            if name in mine["gradients"]:
-                kept = mine["gradients"][name]
-                parameter.grad = torch.zeros_like(parameter)
-                if kept is not None:
-                    parameter.grad.copy_(kept)
-
-    def _settled(self, iterator: Iterator[Any]) -> Iterator[Any]:
-        """The same batches; before the first one of a process that goes on, its buckets are made as they
-        were."""
-        model = self.runner.model
-        if not self.unsettled or not isinstance(model, torch.nn.parallel.DistributedDataParallel):
-            return iterator
-        first = list(itertools.islice(iterator, 1))
-        for batch in first:
-            drawn = randomness.state()
-            _settle_buckets(model, copy.deepcopy(batch), self.runner.optim_wrapper)
-            randomness.restore(drawn)
-            self.unsettled = False
-        return itertools.chain(first, iterator)
-
-
-class EpochLoop(Loop, EpochBasedTrainLoop):  # type: ignore[misc]
-    """mmengine's loop by epochs."""
-
-    def __init__(self, loop: Any, hook: ResumeHook) -> None:
-        loader = batches.positioned(loop.dataloader, dist.get_rank())
-        super().__init__(loop.runner, loader, loop.max_epochs, loop.val_begin, loop.val_interval)
-        self.dynamic_milestones, self.dynamic_intervals = loop.dynamic_milestones, loop.dynamic_intervals
-        self.hook = hook
-
-    def place(self, done: int) -> str:
-        """Where the training is, in words."""
-        return f"at epoch {self.epoch + 1}, iteration {done}"
-
-    def validates_after(self, done: int) -> bool:
-        """Whether a validation follows batch ``done`` (from 1) of this epoch."""
-        epoch = self.epoch + 1
-        return (
-            done == len(self.dataloader)
-            and self.runner.val_loop is not None
-            and epoch >= self.val_begin
-            and (epoch % self.val_interval == 0 or epoch == self.max_epochs)
-        )
-
-    def run_epoch(self) -> None:
-        """One epoch, or the rest of it."""
-        done, iterator = self._begin(self.epoch, len(self.dataloader))
-        for idx, batch in enumerate(iterator, done):
-            self.run_iter(idx, batch)
-            self.hook.between(self.runner, self, idx + 1)
-        self.runner.call_hook("after_train_epoch")
-        self._epoch += 1
-
-
-class _Unbegun(loops._InfiniteDataloaderIterator):  # type: ignore[misc]
-    """What mmengine's loop by iterations reads from, not begun before it is read from: workers that read
-    ahead would have used up what the samplers keep between two batches when the hook gets them."""
-
-    def __init__(self, dataloader: Any) -> None:
-        self._dataloader, self._iterator, self._epoch = dataloader, None, 0
-
-    def __next__(self) -> Any:
-        if self._iterator is None:
-            self._iterator = iter(self._dataloader)
-        return super().__next__()
-
-
-loops._InfiniteDataloaderIterator = _Unbegun
-
-
-class IterationLoop(Loop, IterBasedTrainLoop):  # type: ignore[misc]
-    """mmengine's loop by iterations."""
-
-    def __init__(self, loop: Any, hook: ResumeHook) -> None:
-        self.__dict__.update(loop.__dict__)
-        self.dataloader = batches.positioned(loop.dataloader, dist.get_rank(), endless=True)
-        self.hook = hook
-        for other in self.runner.hooks:
-            if isinstance(other, LoggerHook):
-                other.log_metric_by_epoch = False  # it would be 0 for every validation
-        self.runner.log_processor.by_epoch = False  # and all iterations would be of the first epoch
-
-    def place(self, done: int) -> str:
-        """Where the training is, in words."""
-        return f"at iteration {done}"
-
-    def validates_after(self, done: int) -> bool:
-        """Whether a validation follows batch ``done`` (from 1)."""
-        return (
-            self.runner.val_loop is not None
-            and done >= self.val_begin
-            and (done % self.val_interval == 0 or done == self.max_iters)
-        )
-
-    def run(self) -> Any:
-        """The training, or the rest of it."""
-        self.runner.call_hook("before_train")
-        done, iterator = self._begin(0, self.max_iters)
-        self._decide_current_val_interval()
-        if done and self.validates_after(done):  # whoever was interrupted after it had begun left no place
-            self.runner.val_loop.run()
-        for batch in itertools.islice(iterator, self.max_iters - done):
-            if getattr(self, "stop_training", False):
-                break
-            self.runner.model.train()
-            self.run_iter(batch)
-            self._decide_current_val_interval()
-            self.hook.between(self.runner, self, self.iter)
-            if self.validates_after(self.iter):
-                self.runner.val_loop.run()
-        self.runner.call_hook("after_train_epoch")
-        self.runner.call_hook("after_train")
-        return self.runner.model
-
-
-_LOOPS: dict[type, Any] = {EpochBasedTrainLoop: EpochLoop, IterBasedTrainLoop: IterationLoop}
-
-
 class Writer:
     """Stands for ``runner.save_checkpoint``: atomically, and only while this attempt speaks for the run."""
 
@@ -364,35 +203,6 @@ class Writer:
         why = self.job.lost()
         if why:
             raise stopping.Stopped(f"no checkpoint is written: {why}")
-
-
-class _Backward:
-    """Stands for the optimizer's wrapper in an iteration that changes no weight."""
-
-    def __init__(self, real: Any) -> None:
-        self.optim_context = real.optim_context
-
-    def update_params(self, loss: Any, *_: Any, **__: Any) -> None:
-        """Backward only."""
-        loss.backward()
-
-
-def _settle_buckets(model: Any, batch: Any, optim_wrapper: Any) -> None:
-    """An iteration for nothing. DistributedDataParallel makes its buckets anew after the first one, and
-    from three processes on the sums of gradients depend on the buckets in their last digits."""
-    before = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-    gradients = [parameter.grad for parameter in model.parameters()]
-    for parameter in model.parameters():
-        parameter.grad = None
-    model.train_step(batch, optim_wrapper=_Backward(optim_wrapper))
-    for parameter, gradient in zip(model.parameters(), gradients):
-        parameter.grad = gradient
-    with torch.no_grad():
-        for name, value in model.state_dict().items():
-            if (
-                name in before
-            ):  # DDQ DETR's decoder gets a second name for a part of its head in the first one
-                value.copy_(before[name])
 
 
 def _gradients(runner: Any) -> dict[str, Any]:

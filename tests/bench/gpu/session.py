@@ -27,7 +27,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ddqjobs.detect import align
+from ddqjobs.detect.compare import scalars
 from ddqjobs.detect.job import logs, progress
 from tests.bench.gpu import data, verdict
 from tests.bench.gpu.__main__ import configs
@@ -217,7 +217,7 @@ class Session:
 
     def equal(self, one: str, two: str) -> dict[str, Any]:
         """Losses and gradient norms of two runs, bit by bit. Raises RuntimeError if one is too short."""
-        found = align.losses(self.log(one), self.log(two))
+        found = scalars.compare(self.log(one), self.log(two))
         counts = [found["metrics"]["iterations"], found["a"]["iterations"], found["b"]["iterations"]]
         if counts != [self.expected(one)] * 3:
             raise RuntimeError(

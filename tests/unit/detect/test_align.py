@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddqjobs.detect import align, prepare
+from ddqjobs.detect.compare import CannotCompare, detections, scalars
 from ddqjobs.detect.job import logs
 
 
-def detections(seed: int = 0, images: int = 3, boxes: int = 6) -> dict[str, Any]:
+def random_detections(seed: int = 0, images: int = 3, boxes: int = 6) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     corner = rng.uniform(0, 100, (images * boxes, 2))
     size = rng.uniform(5, 50, (images * boxes, 2))
@@ -49,7 +50,7 @@ def run(*words: object) -> dict[str, Any]:
 
 
 def test_equal_predictions(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.npz", detections())
+    path = save(tmp_path / "a.npz", random_detections())
     result = run("predictions", path, path)
     assert result["bit_equal"] is True
     assert result["metrics"] == {
@@ -65,7 +66,7 @@ def test_equal_predictions(tmp_path: Path) -> None:
 
 
 def test_one_moved_box(tmp_path: Path) -> None:
-    a = detections()
+    a = random_detections()
     b = changed(a, "boxes", (7, 2), a["boxes"][7, 2] + np.float32(0.5))
     b = changed(b, "scores", 13, a["scores"][13] + np.float32(0.001))
     result = run("predictions", save(tmp_path / "a.npz", a), save(tmp_path / "b.npz", b))
@@ -77,48 +78,48 @@ def test_one_moved_box(tmp_path: Path) -> None:
 
 
 def test_another_label_is_another_detection() -> None:
-    a = detections()
+    a = random_detections()
     b = changed(a, "labels", 0, (a["labels"][0] + 1) % 3)
-    metrics = align.predictions(a, b)["metrics"]
+    metrics = detections.compare(a, b)["metrics"]
     assert metrics["unmatched"] >= 1
     assert metrics["unmatched_score"] == pytest.approx(float(a["scores"][0]))
 
 
 def test_not_a_number_is_no_small_difference(tmp_path: Path) -> None:
-    a = detections()
+    a = random_detections()
     b = changed(a, "scores", 4, np.nan)
     result = run("predictions", save(tmp_path / "a.npz", a), save(tmp_path / "b.npz", b))
     assert result["metrics"]["score"] is None
     assert result["metrics"]["not_finite"] == 1
     c = changed(a, "boxes", (4, 0), np.nan)
-    metrics = align.predictions(a, c)["metrics"]
+    metrics = detections.compare(a, c)["metrics"]
     assert (metrics["matched"], metrics["unmatched"]) == (17, 2)
 
 
 def test_images_are_matched_by_id_and_duplicates_by_score() -> None:
-    a = detections()
+    a = random_detections()
     order = [2, 0, 1]
     rows = np.concatenate([np.arange(6) + 6 * i for i in order])
     b = {k: a[k][rows] for k in ("boxes", "scores", "labels")}
     b.update(image_ids=a["image_ids"][order], offsets=a["offsets"])
-    assert align.predictions(a, b)["metrics"]["box"] == 0.0
+    assert detections.compare(a, b)["metrics"]["box"] == 0.0
     same_box = changed(changed(a, "boxes", 1, a["boxes"][0]), "labels", 1, a["labels"][0])
-    assert align.predictions(same_box, same_box)["metrics"]["score"] == 0.0
+    assert detections.compare(same_box, same_box)["metrics"]["score"] == 0.0
 
 
 def test_boxes_without_area_match_themselves() -> None:
-    a = detections()
+    a = random_detections()
     a["boxes"][3, 2:] = a["boxes"][3, :2]
-    assert align.predictions(a, a)["metrics"]["unmatched"] == 0
+    assert detections.compare(a, a)["metrics"]["unmatched"] == 0
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**31), st.integers(0, 8), st.integers(0, 8))
 def test_counts_add_up(seed: int, n: int, m: int) -> None:
-    a, b = detections(seed, 1, n), detections(seed + 1, 1, m)
-    metrics = align.predictions(a, b)["metrics"]
+    a, b = random_detections(seed, 1, n), random_detections(seed + 1, 1, m)
+    metrics = detections.compare(a, b)["metrics"]
     assert 2 * metrics["matched"] + metrics["unmatched"] == n + m
-    swapped = align.predictions(b, a)["metrics"]
+    swapped = detections.compare(b, a)["metrics"]
     assert swapped["matched"] >= 0
 
 
@@ -136,7 +137,7 @@ def test_counts_add_up(seed: int, n: int, m: int) -> None:
 def test_predictions_that_cannot_be_compared(
     tmp_path: Path, spoil: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    good, bad = detections(), detections()
+    good, bad = random_detections(), random_detections()
     spoil(bad)
     words = [str(save(tmp_path / "a.npz", good)), str(save(tmp_path / "b.npz", bad))]
     assert align.main(["predictions", *words, "--out", str(tmp_path / "o.json")]) == 2
@@ -202,18 +203,18 @@ def test_mmcv_against_mmengine() -> None:
         logs.Train(e, 0, 120 * (e - 1) + i, {"loss": float(10 * e + i)}) for e in (1, 2) for i in (50, 100)
     ]
     one, two = (logs.Log(rows, [], [], 0, []) for rows in (old, new))
-    result = align.losses(one, two)
+    result = scalars.compare(one, two)
     assert (result["bit_equal"], result["metrics"]["iterations"]) == (True, 4)
 
 
 def test_no_common_iteration() -> None:
     empty = logs.Log([], [], [], 0, [])
-    with pytest.raises(align.CannotCompare):
-        align.losses(empty, empty)
+    with pytest.raises(CannotCompare):
+        scalars.compare(empty, empty)
 
 
 def test_ap_of_logs(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.npz", detections())
+    path = save(tmp_path / "a.npz", random_detections())
     for name, ap in (("x", 0.511), ("y", 0.513)):
         (tmp_path / f"{name}.json").write_text(json.dumps({"coco/bbox_mAP": ap}))
     result = run("predictions", path, path, "--logs", tmp_path / "x.json", tmp_path / "y.json")

@@ -12,7 +12,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from ddqjobs.detect import align, convert, files, restricted, runtime  # noqa: E402
+from ddqjobs.detect import convert, files, restricted, runtime  # noqa: E402
+from ddqjobs.detect.compare import CannotCompare, state_dicts  # noqa: E402
 
 
 def state() -> Any:
@@ -161,16 +162,16 @@ def test_nothing_stays_if_what_was_written_differs(tmp_path: Path) -> None:
 def test_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "allow_checkpoints", lambda: None)  # needs mmengine
     a = write(tmp_path / "a.pth", state())
-    assert align.weights(a, a)["bit_equal"] is True
+    assert state_dicts.compare(a, a)["bit_equal"] is True
     other = state()
     other["bbox_head.aux_reg_branches.0.weight"] = torch.arange(6.0).reshape(2, 3) + 0.25
     other["extra"] = torch.zeros(1)
-    found = align.weights(a, write(tmp_path / "b.pth", other))
+    found = state_dicts.compare(a, write(tmp_path / "b.pth", other))
     assert found["bit_equal"] is False
     assert found["metrics"] == {"weight": 0.25, "differing": 1, "tensors": 3, "not_finite": 0}
     assert (found["worst"], found["only_b"]) == ("bbox_head.aux_reg_branches.0.weight", ["extra"])
-    with pytest.raises(align.CannotCompare):
-        align.weights(a, tmp_path / "missing.pth")
+    with pytest.raises(CannotCompare):
+        state_dicts.compare(a, tmp_path / "missing.pth")
 
 
 def test_what_a_hostile_file_asks_for_is_named(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("mmdet")
 
 from ddqjobs.detect import align, capture, prepare, runtime  # noqa: E402
-from ddqjobs.detect.compare import dumps, modules  # noqa: E402
+from ddqjobs.detect.compare import dumps, modules, recorder  # noqa: E402
 from tests.support import shrunken  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -131,15 +131,15 @@ def test_samples_reach_every_column() -> None:
     import numpy as np
 
     array = np.arange(64 * 64).reshape(64, 64)
-    sample = capture.thinned(array, 1000)
+    sample = recorder.thinned(array, 1000)
     assert 500 < len(sample) <= 1000
     assert len(set((sample % 64).tolist())) == len(set((sample // 64).tolist())) == 64
 
 
 def test_two_equal_scores_may_change_places() -> None:
     lists = ([torch.tensor([0.5, 0.5])], [torch.tensor([[1.0] * 4, [2.0] * 4])], [torch.tensor([7, 3])])
-    point = capture.Point("head.pre()", ("scores", "boxes", "points"), "points")
-    (image,) = capture.arranged(lists, point)
+    point = recorder.Point("head.pre()", ("scores", "boxes", "points"), "points")
+    (image,) = recorder.arranged(lists, point)
     assert image["points"].tolist() == [3, 7]
     assert image["boxes"][:, 0].tolist() == [2.0, 1.0]
 
