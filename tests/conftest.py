@@ -18,8 +18,9 @@ from tests.support.environments import place
 from tests.support.paths import ROOT
 from tests.support.slurm import cluster, lab, on_slurm
 from tests.support.trivial import trivial
+from tests.support.upgrade import upgraded
 
-__all__ = ["cluster", "donau", "lab", "on_donau", "on_slurm", "place", "trivial"]
+__all__ = ["cluster", "donau", "lab", "on_donau", "on_slurm", "place", "trivial", "upgraded"]
 
 # A shell starts background commands with Ctrl-C ignored, and whatever we start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,76 @@
+"""Results that an older ddqjobs made are planned, reported and continued; what was done stays done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ddqjobs.planning.filters import Filters
+from ddqjobs.project import Project, SubmitOptions, open_project
+from ddqjobs.spec.model import PlannedRun, Status, TaskKind
+from ddqjobs.store.ledger import Intent, Ledger
+from tests.support.upgrade import ARCHIVES
+
+LEFT = {"p2-align.ddq-detr-r18", "p2-capture-legacy.ddq-detr-r18", "p2-capture-new.ddq-detr-r18"} | {
+    "p2-modules.ddq-detr-r18"
+}
+
+
+def by_name(project: Project, experiment: str) -> dict[str, PlannedRun]:
+    return {p.run.name: p for p in project.plan(experiment).runs}
+
+
+def submissions(folder: Path, experiment: str) -> Counter[str]:
+    """How often each run was submitted."""
+    records = Ledger(folder / "results" / experiment / "ledger").read()
+    return Counter(run for record in records if isinstance(record, Intent) for run in record.runs)
+
+
+def test_there_is_a_recording() -> None:
+    assert ARCHIVES
+
+
+def test_the_nano_plan_keeps_its_done_runs(upgraded: Path) -> None:
+    plan = by_name(open_project(upgraded), "mine")
+    assert {name for name, p in plan.items() if p.status is not Status.DONE} == LEFT
+    assert not [name for name, p in plan.items() if p.gone]
+
+
+def test_stale_runs_are_explained(upgraded: Path) -> None:
+    """Only a change of what decides a result makes a done run stale, and the plan names it."""
+    project = open_project(upgraded)
+    plan = project.plan("mine")
+    stale = {p.run.name for p in plan.runs if p.stale}
+    explained = {run for change in project.changes(plan) for run in change.runs}
+    assert explained == stale
+
+
+def test_the_report_has_the_recorded_numbers(upgraded: Path) -> None:
+    project = open_project(upgraded)
+    table = project.results("mine").set_index("run")
+    tests = {name: p for name, p in project.products("mine").items() if p.kind is TaskKind.TEST}
+    assert len(tests) == 4
+    for name, product in tests.items():
+        recorded = product.metrics["bbox_mAP"]
+        assert recorded is not None
+        assert table.loc[name, "AP"] == pytest.approx(100 * recorded)
+    left = {run for row in project.report("mine").missing for run in row.runs}
+    assert left <= LEFT
+
+
+def test_the_rest_is_run_and_nothing_is_repeated(upgraded: Path) -> None:
+    project = open_project(upgraded)
+    before = by_name(project, "steps")
+    assert {name: p.status for name, p in before.items()} == {
+        "first": Status.DONE, "second": Status.DONE, "third": Status.ELIGIBLE,
+    }  # fmt: skip
+    assert not [p.stale for p in before.values() if p.stale]
+    submitted = submissions(upgraded, "steps")
+    project.wait("steps", Filters(), SubmitOptions())
+    after = by_name(open_project(upgraded), "steps")
+    assert {p.status for p in after.values()} == {Status.DONE}
+    assert submissions(upgraded, "steps") - submitted == Counter(["third"])
+    made = upgraded / "results/steps/runs/third/artifacts/out"
+    assert made.read_text().split() == ["one", "two", "three"]

@@ -1,0 +1,19 @@
+"""A matrix that an older ddqjobs trained and tested is gone on with in today's environments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ddqjobs.planning.filters import Filters
+from ddqjobs.project import SubmitOptions, open_project
+from ddqjobs.spec.model import Status
+
+ALIGN = "p2-align.ddq-detr-r18"
+
+
+def test_predictions_of_then_are_compared_today(upgraded: Path) -> None:
+    project = open_project(upgraded)
+    done = project.products("mine").keys()
+    plan = project.wait("mine", Filters(runs=(ALIGN,)), SubmitOptions())
+    assert [(p.run.name, p.status) for p in plan.runs] == [(ALIGN, Status.DONE)]
+    assert open_project(upgraded).products("mine").keys() == {*done, ALIGN}
