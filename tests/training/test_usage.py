@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("mmcv")
 
 from ddqjobs.detect.job import costs, live, logs
@@ -77,6 +77,8 @@ def test_without_a_gpu_nothing_is_claimed(tmp_path: Path) -> None:
 
 @pytest.mark.gpu
 def test_a_training_on_a_gpu_says_what_it_costs(tmp_path: Path) -> None:
+    import torch
+
     processor.require(processor.ON_A_GPU)
     run(tmp_path, "ddqjobs.detect.prepare", "dataset", "--out", tmp_path / "data", *DATASET)
     run(tmp_path, "ddqjobs.detect.train", CONFIG, "--work-dir", tmp_path / "w", where=processor.ON_A_GPU)
