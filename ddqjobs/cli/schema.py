@@ -27,12 +27,13 @@ def schema(
 
     from ddqjobs.planning import sections
     from ddqjobs.report import document as report
-    from ddqjobs.spec import environment, reader
+    from ddqjobs.spec import environment
+    from ddqjobs.spec import schema as schemas
 
     if kind == "environment":
-        made = reader.schema(environment.Declaration, f"ddqjobs {kind}")
+        made = schemas.schema(environment.Declaration, f"ddqjobs {kind}")
     elif kind == "report":
-        made = reader.schema(report.Report, f"ddqjobs {kind}")
+        made = schemas.schema(report.Report, f"ddqjobs {kind}")
     else:
         made = sections.schema(kind)
     put(json.dumps(made, indent=2))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ddqjobs.base.errors import Problem
 from ddqjobs.schedulers.registry import BACKENDS
-from ddqjobs.spec import reader
+from ddqjobs.spec import schema as schemas
 from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.reader import Document
 from ddqjobs.spec.sections import Kinds, Section
@@ -32,8 +32,8 @@ def of_experiments() -> Kinds:
 def schema(kind: Literal["experiment", "site"]) -> dict[str, Any]:
     """Return the JSON Schema of a kind of file."""
     if kind == "site":
-        return reader.schema(Site, "ddqjobs site", of_sites())
-    return reader.schema(Experiment, "ddqjobs experiment", of_experiments())
+        return schemas.schema(Site, "ddqjobs site", of_sites())
+    return schemas.schema(Experiment, "ddqjobs experiment", of_experiments())
 
 
 def check_site(read: Document[Site]) -> list[Problem]:

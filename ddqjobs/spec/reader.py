@@ -2,7 +2,7 @@
 
 ::
 
-    text ─ yaml_nodes.read ─ merge with base ─ validate.Checker ─ msgspec.convert ─ Document
+    text ─ nodes.read ─ merge with base ─ checker.Checker ─ msgspec.convert ─ Document
 
 ``base: other`` at the top level inherits: mappings merge key by key, everything else is replaced, a key of
 the base set to null is removed. Every problem of all files is reported at once, one line each.
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 from msgspec import inspect
@@ -23,7 +23,6 @@ from ddqjobs.spec.checker import Checker, found_words
 from ddqjobs.spec.inheritance import merged
 from ddqjobs.spec.nodes import Node, read
 from ddqjobs.spec.sections import Kinds, expanded
-from ddqjobs.spec.sections import schema as insert
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -109,21 +108,6 @@ def parse(
     if document is None or problems:
         raise InputError(sorted(set(problems)))
     return document
-
-
-def schema(kind: type[msgspec.Struct], title: str = "", sections: Kinds | None = None) -> dict[str, Any]:
-    """JSON Schema of a file type, for editors. Where files inherit, only a file without base needs its
-    required keys, and parts of it may be incomplete."""
-    document = msgspec.json.schema(kind)
-    insert(document, sections or {})
-    root = document["$defs"][kind.__name__]
-    if "base" in root["properties"]:
-        required = root.get("required", [])
-        for part in document["$defs"].values():
-            part.pop("required", None)
-        root["anyOf"] = [{"required": ["base"]}, {"required": required}]
-    header = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": title or kind.__name__}
-    return {**header, **document}
 
 
 def _chain(text: str, file_name: str, read_base: ReadBase | None) -> tuple[list[Node], list[Problem], bool]:

@@ -62,24 +62,3 @@ def decoded(sections: Mapping[str, Section], scheduler: str, kind: type[S]) -> S
         return msgspec.convert(sections.get(scheduler, {}), kind)
     except msgspec.ValidationError as error:
         raise InputError(f"{scheduler}: {error}") from error
-
-
-def schema(document: dict[str, Any], kinds: Kinds) -> None:
-    """Put the sections of schedulers into a JSON Schema, in the place of :data:`KEY`."""
-    (references, definitions) = msgspec.json.schema_components(kinds.values(), ref_template="#/$defs/{name}")
-    sections = {name: {**ref, "default": {}} for name, ref in zip(kinds, references, strict=True)}
-    parts = document["$defs"]
-    for part in parts.values():
-        if "properties" in part:
-            part["properties"] = _expanded(part["properties"], sections)
-    parts.update(definitions)
-
-
-def _expanded(properties: dict[str, Any], sections: dict[str, Any]) -> dict[str, Any]:
-    both: dict[str, Any] = {}
-    for key, value in properties.items():
-        if key == KEY:
-            both.update(sections)
-        else:
-            both[key] = {"enum": sorted(sections)} if value.get("one_of") == KEY else value
-    return both

@@ -47,7 +47,7 @@ from ddqjobs.store.claims import SUBMITTED_MEANWHILE
 from ddqjobs.store.history import History, RunHistory
 from ddqjobs.store.layout import SubmissionFolder
 from ddqjobs.store.ledger import Intent, Submitted, Voided, Wanted, ticket_of
-from ddqjobs.submission.batch import batches
+from ddqjobs.submission.arrays import batches
 from ddqjobs.submission.rendering import Rendering, new_token
 from ddqjobs.submission.script import Renderer, Scripts, job_name
 from ddqjobs.submission.select import Submitting, pick, within_queue

@@ -15,7 +15,8 @@ from msgspec import Meta
 from ddqjobs.base.errors import InputError, MissingError
 from ddqjobs.spec import nodes
 from ddqjobs.spec.experiment import Experiment
-from ddqjobs.spec.reader import Document, load, parse, schema
+from ddqjobs.spec.reader import Document, load, parse
+from ddqjobs.spec.schema import schema
 from ddqjobs.spec.site import Site
 
 Name = Annotated[str, Meta(pattern=r"^[a-z0-9-]+$")]

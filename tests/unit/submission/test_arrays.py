@@ -6,7 +6,7 @@ from ddqjobs.planning import plan as planning
 from ddqjobs.schedulers.base import Capabilities
 from ddqjobs.spec.model import Plan, Resources, Run
 from ddqjobs.store.history import History
-from ddqjobs.submission.batch import batches
+from ddqjobs.submission.arrays import batches
 from tests.support.trivial import EXPERIMENT, TrivialProject, a_run
 
 ABLE = Capabilities(arrays=True, dependencies=True)
