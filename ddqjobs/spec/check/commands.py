@@ -47,7 +47,9 @@ def products(at: Path, products: Mapping[str, str]) -> Found:
     """Yield the globs that lead out of the work_dir: the job would refuse them too
     (ddqjobs.detect.product), after all its work."""
     for name, pattern in products.items():
-        if pattern.startswith("/") or ".." in PurePosixPath(pattern).parts:
+        if not pattern.strip():
+            yield (*at, name), f"'{pattern}' names no file; a product is a glob below the work_dir"
+        elif pattern.startswith("/") or ".." in PurePosixPath(pattern).parts:
             yield (
                 (*at, name),
                 f"'{pattern}' leads out of the work_dir; a product is a glob below it, without ..",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from ddqjobs.base.errors import Problem
 from ddqjobs.spec.check.commands import command, products, value_of_variable
 from ddqjobs.spec.check.datasets import datasets, weights
+from ddqjobs.spec.check.figures import figures
 from ddqjobs.spec.check.reference import Found, Path, reference
 from ddqjobs.spec.check.tasks import tasks
 from ddqjobs.spec.experiment import WITHOUT_AP, Experiment, split_input
@@ -27,6 +28,7 @@ def check(
         *_models(experiment),
         *_variants(experiment),
         *_phases(experiment),
+        *figures(experiment),
         *tasks(experiment),
         *_cycles(experiment),
         *datasets(experiment),

@@ -1,4 +1,4 @@
-"""What an experiment that inherits adds beside things of its base with nearly the same name, and never uses.
+"""What a file adds and never uses: a variant, or something with nearly the name of a thing of its base.
 
 A misspelt task lacks its `kind` and is found by its type. A misspelt variant, code, phase or implementation
 is whole, however little it says: what was meant would go on as the base has it, without a word.
@@ -37,6 +37,8 @@ def _unused(read: Document[Experiment]) -> Iterator[tuple[Path, str]]:
             base = added_to(read.bases, node, path) if node is not None else None
             if base is not None and nearest(name, names_beside(base, path)):
                 yield path, f"{no_such_entry(base, path)} a new one needs {needed}"
+            elif section == "variants" and read.line_of(path)[0] == str(read.files[-1]):
+                yield path, f"no task runs variant '{name}'; name it in a task's `variants`, or remove it"
 
 
 def _used(e: Experiment) -> dict[str, set[str]]:

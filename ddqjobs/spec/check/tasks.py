@@ -31,6 +31,7 @@ def tasks(e: Experiment) -> Found:
         yield from _inputs(e, at, task)
         yield from _resources((*at, "resources"), task.resources)
         yield from _work(at, task)
+        yield from _checkpoint(e, at, task)
         yield from _unused_options(e, at, task)
         yield from _unheard_seeds(e, at, task)
 
@@ -160,12 +161,38 @@ def _resources(at: Path, request: ResourceRequest) -> Found:
                 yield (*at, key), f"'{value}' is no time to run in; write 90s, 45m, 24h, 2d or 1h30m"
 
 
+def _words(e: Experiment, task: Task, code: str) -> list[str] | None:
+    """Return the command that a task runs with this code; None if there is none."""
+    if task.command is not None or code not in e.codes:
+        return task.command
+    return e.codes[code].commands.get(task.kind)
+
+
+def _codes(e: Experiment, task: Task) -> list[str]:
+    return list(
+        dict.fromkeys([task.code or ""] if task.once else [entry.code for _, entry in models_of(e, task)])
+    )
+
+
+def _checkpoint(e: Experiment, at: Path, task: Task) -> Found:
+    """{checkpoint} would be empty, and some commands take that for an option that was left out."""
+    if "checkpoint" in task.inputs:
+        return
+    for code in _codes(e, task):
+        if "checkpoint" in placeholders(_words(e, task, code) or []):
+            listed = ", ".join(task.inputs) or "none"
+            yield (
+                (*at, "inputs"),
+                f"the command has {{checkpoint}}, and no input is named checkpoint; inputs: {listed}",
+            )
+            return
+
+
 def _unused_options(e: Experiment, at: Path, task: Task) -> Found:
     """Options would be dropped in silence by a command that does not pass them on."""
     entries = models_of(e, task) if not task.once else [("", ModelCode(code=task.code or ""))]
     for model, entry in entries:
-        code = e.codes.get(entry.code)
-        words = task.command or (code.commands.get(task.kind) if code else None) or ["{options}"]
+        words = _words(e, task, entry.code) or ["{options}"]
         if "{options}" in words:
             continue
         if task.options:
@@ -190,10 +217,9 @@ def _unheard_seeds(e: Experiment, at: Path, task: Task) -> Found:
         return
     variants = [e.variants[v] for v in task.variants or ("default",) if v in e.variants]
     seeded = bool(task.seeds) or any(v.seed is not None for v in variants)
-    codes = [task.code or ""] if task.once else [entry.code for _, entry in models_of(e, task)]
-    for name in dict.fromkeys(codes):
+    for name in _codes(e, task):
         code = e.codes.get(name)
-        words = task.command or (code.commands.get(task.kind) if code else None)
+        words = _words(e, task, name)
         if code is None or words is None:
             continue
         passed = "{options}" in words

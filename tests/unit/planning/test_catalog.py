@@ -85,9 +85,20 @@ def test_a_new_variant_that_a_task_uses_may_have_nearly_an_inherited_name(trivia
     tasks = {"first": {"variants": ["fast2"]}}
     trivial.write(
         "experiments/mine.yaml",
-        {"base": "parts", "name": "mine", "variants": {"fast2": {}, "other": {}}, "tasks": tasks},
+        {"base": "parts", "name": "mine", "variants": {"fast2": {}}, "tasks": tasks},
     )
     assert [r.variant for r in Catalog(trivial.root).load("mine").runs if r.task == "first"] == ["fast2"]
+
+
+def test_a_new_variant_that_no_task_runs_is_refused(trivial: TrivialProject) -> None:
+    trivial.write("experiments/parts.yaml", {"base": EXPERIMENT, "name": "parts", "variants": {"fast": {}}})
+    sweep = {"lr-1e-4": {"options": {"lr": 1e-4}}}
+    trivial.write("experiments/mine.yaml", {"base": "parts", "name": "mine", "variants": sweep})
+    with pytest.raises(InputError) as error:
+        Catalog(trivial.root).load("mine")
+    (problem,) = error.value.problems  # that nobody uses `fast` is the base's own matter
+    assert problem.file.endswith("mine.yaml")
+    assert problem.message == "no task runs variant 'lr-1e-4'; name it in a task's `variants`, or remove it"
 
 
 def test_a_site_that_overrides_a_shipped_one_may_inherit_it(trivial: TrivialProject) -> None:

@@ -66,6 +66,21 @@ def test_a_good_file_has_no_problems() -> None:
             {"task": "align"},
             "task 'align' gives no AP: its kind is align; tasks that do: train, test",
         ),
+        ("models/m/reference", {"ap": 0.49}, "0.49 is a fraction; write AP in points: 49"),
+        ("models/m/reference", {"ap": 513}, "513 is not a valid AP; write AP in points, from 0 to 100"),
+        (
+            "phases/1/tolerance",
+            {"ap": 0.002},
+            "0.002 AP points is less than the last printed digit (0.1); for a fraction write 0.2, "
+            "for equal figures 0",
+        ),
+        ("tasks/test/tolerance", {"ap": 0.005}, "0.005 AP points is less than the last printed digit"),
+        (
+            "tasks/once/command",
+            ["{python}", "t.py", "{checkpoint}"],
+            "the command has {checkpoint}, and no input is named checkpoint; inputs: none",
+        ),
+        ("tasks/train/products", {"masks": ""}, "'' names no file; a product is a glob below the work_dir"),
         ("variants/s7/models", ["x"], "unknown model 'x'; declared: m, n"),
         ("variants/s7/implementations", ["nwe"], "unknown implementation 'nwe'; did you mean 'new'?"),
         ("phases/2/against", "3", "unknown phase '3'; declared: reference, 1, 2"),
@@ -139,7 +154,7 @@ def test_a_product_that_leads_out_of_the_work_dir_is_refused_before_any_job(at: 
     ]
 
 
-@pytest.mark.parametrize("pattern", ["", ".", "*.pth", "**/x", "a..b", "...", "~", "a/b"])
+@pytest.mark.parametrize("pattern", [".", "*.pth", "**/x", "a..b", "...", "~", "a/b"])
 def test_any_other_glob_is_a_product(pattern: str) -> None:
     assert problems(("tasks/once/products", {"data": pattern})) == []
 
