@@ -6,9 +6,10 @@
         [--imports MODULE ...] [--cfg-options k=v ...]
 
 Runs in the implementation's own environment, with mmdet 3.x (:mod:`.compare.capture_mmdet3`) or mmdet 2.x
-(:mod:`.compare.capture_mmdet2`), on the CPU; the comparison needs NumPy only. The dump begins with the data:
-the batch as the model gets it (``data.inputs``), boxes, labels, sizes of each image. With ``--batch`` the
-data are another dump's, those of the iterations too, so that what differs then is the model's. After that
+(:mod:`.compare.capture_mmdet2`), on the CPU, whether or not the machine has a GPU: ``.cuda()``, which the
+release calls in its forward passes, does nothing. The comparison needs NumPy only. The dump begins with the
+data: the batch as the model gets it (``data.inputs``), boxes, labels, sizes of each image. With ``--batch``
+the data are another dump's, those of the iterations too, so that what differs then is the model's. After that
 comes the output of every module in the order in which they end, inner ones before outer ones.
 
 Of DDQ DETR and two images of 330x200 pixels that is 4 GB. ``--values`` keeps at most so many of each output,
@@ -32,6 +33,7 @@ dump holds the data of each iteration as well: ``data`` of call 1, 2, ...
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import importlib
 import json
@@ -70,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         inputs = (Path(args.config), args.weights, args.batch, args.points)
         files.keep_apart({"--out": args.out, "--scalars": args.scalars}, inputs)
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        dump, rows = _capture(args)
+        with on_the_cpu():
+            dump, rows = _capture(args)
         dumps.write(args.out, dump)
         if args.scalars is not None:
             files.replace_text(args.scalars, "".join(json.dumps(row) + "\n" for row in rows))
@@ -103,6 +106,27 @@ def _capture(args: argparse.Namespace) -> tuple[dumps.Arrays, list[dict[str, flo
     with recorder.watch(model, points):
         run(side, model, batch, args.mode, seed)
     return recorder.arrays, train(side, cfg, model, batches, seed)
+
+
+@contextlib.contextmanager
+def on_the_cpu() -> Iterator[None]:
+    """Let ``.cuda()`` of tensors and modules return them as they are: values stay beside the model's weights,
+    where both sides compute alike, on machines with a GPU and without."""
+    import torch
+
+    owners: Sequence[Any] = (torch.Tensor, torch.nn.Module)
+    originals = [owner.cuda for owner in owners]
+
+    def unmoved(self: Any, *_: Any, **__: Any) -> Any:
+        return self
+
+    try:
+        for owner in owners:
+            owner.cuda = unmoved
+        yield
+    finally:
+        for owner, original in zip(owners, originals):
+            owner.cuda = original
 
 
 def _batches(

@@ -57,20 +57,21 @@ def build(
         environments.require(base_dir, environment)
     base_dir = base_dir.absolute()
     found = environments.state(base_dir, environment)
-    if found.ready is not None and not again:
-        return found.ready
     tools = Tools(environment, base_dir, progress, how)
+    if found.ready is not None and not again:
+        with tools.translated():
+            return _linked(tools, found.ready)
     with tools.translated(), turn(base_dir, environment.name, progress) as alone:
         found = environments.state(base_dir, environment)
         if found.ready is not None and not again:  # built while we waited
-            return found.ready
+            return _linked(tools, found.ready)
         sweep(base_dir, environment)
         if found.built and not again:
             folder = environments.folder(base_dir, environment)
             tools.mark = str(folder)
             tools.say("comparing its files with what was built")
             if checks.intact(folder):
-                return checks.verify(tools, folder, files=False)
+                return _linked(tools, checks.verify(tools, folder, files=False))
         return _build(tools, alone=alone)
 
 
@@ -87,7 +88,7 @@ def verify(environment: Environment, base_dir: Path, *, progress: Progress, how:
     with tools.translated(), turn(base_dir, environment.name, progress):
         folder = environments.folder(base_dir, environment)
         tools.mark = str(folder)
-        return checks.verify(tools, folder, files=True)
+        return _linked(tools, checks.verify(tools, folder, files=True))
 
 
 def lock(
@@ -175,7 +176,7 @@ def _build(tools: Tools, *, alone: bool) -> Ready:
         _put_in_place(link, folder)
     ready = checks.verify(tools, folder, files=False)
     _put_in_place(link, folder)
-    _links_to_trees(tools, link)
+    _linked(tools, ready)
     tools.say(f"ready after {time.monotonic() - started:.1f} s: {link}")
     return ready
 
@@ -184,17 +185,20 @@ def _put_in_place(link: Path, folder: Path) -> None:
     files.link(link, os.path.relpath(folder, link.parent))
 
 
-def _links_to_trees(tools: Tools, link: Path) -> None:
-    """Makes the paths that shall lead to code trees. What is there and is no such link stays."""
+def _linked(tools: Tools, ready: Ready) -> Ready:
+    """Make the paths that lead to code trees, and return the proof: no environment is ready without them.
+    A file or folder in the place of a link stays."""
+    trees = environments.location(tools.base_dir, tools.environment) / environments.TREES
     for name, tree in tools.environment.declaration.trees.items():
         if not tree.link:
             continue
-        path, target = Path(tree.link).expanduser(), link / environments.TREES / name
+        path, target = Path(tree.link).expanduser(), trees / name
         if path.exists() and not path.is_symlink():
             tools.say(f"{path} is there already and stays; the tree is {target}")
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.link(path, target)
+        elif not path.is_symlink() or path.readlink() != target:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.link(path, target)
+    return ready
 
 
 def _without(requirements: str, packages: Sequence[str]) -> tuple[str, list[str]]:

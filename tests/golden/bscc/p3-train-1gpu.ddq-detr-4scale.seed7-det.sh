@@ -131,6 +131,8 @@ case $? in
   *) die 71 node "no port is free" ;;
 esac
 export DDQJOBS_PORT PORT="$DDQJOBS_PORT"
+# torch 1.9's launcher starts failed workers anew, three times, which hang then or lose their exit code.
+export PET_MAX_RESTARTS=0
 
 # 4. The work, in the background, so that this shell hears signals. USR1 comes before a time limit, TERM with
 #    preemption and cancellation: both only leave the stop file, which the task looks for.

@@ -127,6 +127,19 @@ def test_a_sample_of_each_output(config: Path, whole: Path, tmp_path: Path) -> N
     assert result["first"]["name"] == "bbox_head.cls_convs.2.conv"  # the first that is shuffled
 
 
+def test_a_model_that_calls_cuda_is_captured_on_the_cpu(
+    config: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the release's heads do in their forward passes, on machines with a GPU and without."""
+    from ddqjobs.detect.models import fcn_head
+
+    original = vars(fcn_head)["distance2bbox"]
+    monkeypatch.setattr(
+        fcn_head, "distance2bbox", lambda points, sides: original(points.cuda(), sides.cuda(0))
+    )
+    assert first(whole, dump(config, tmp_path / "b.npz"), tmp_path)["first"] is None
+
+
 def test_samples_reach_every_column() -> None:
     import numpy as np
 

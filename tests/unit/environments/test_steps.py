@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ddqjobs.base.errors import EnvironmentNotReadyError
-from ddqjobs.environments import environment, manifest
+from ddqjobs.environments import checks, environment, manifest
 from ddqjobs.environments.build import remove, verify
 from ddqjobs.environments.environment import identity, location, state
 from ddqjobs.environments.tools import How
@@ -191,6 +191,28 @@ def test_a_path_that_leads_to_a_tree(tree: Place) -> None:
     (tree.root / "there" / "code").mkdir()
     tree.build(again=True)
     assert f"tiny: {tree.root}/there/code is there already and stays" in "\n".join(tree.said)
+
+
+@pytest.mark.parametrize("way", ["verify", "build", "build of one that is ready"])
+def test_whatever_makes_it_ready_makes_the_paths_to_its_trees(
+    tree: Place, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """A login node builds, and a node with a GPU verifies what the login node could not."""
+    tree.edit("branch: main", f"branch: main, link: {tree.root}/there/code")
+    tree.edit("  answer:", "  answer:\n    gpu: true")
+    monkeypatch.setattr(checks, "has_gpu", lambda: False)
+    with pytest.raises(EnvironmentNotReadyError, match="needs a GPU"):
+        tree.build()
+    monkeypatch.setattr(checks, "has_gpu", lambda: True)
+    if way == "verify":
+        verify(tree.load(), tree.base, progress=tree.said.append)
+    else:
+        tree.build()
+    path = tree.root / "there" / "code"
+    if way == "build of one that is ready":
+        path.unlink()
+        tree.build()
+    assert (path / "code.py").read_text() == "answer = 43\n"
 
 
 def test_modules_are_loaded_before(tree: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -440,6 +440,15 @@ def test_threads_are_the_run_s_whatever_a_site_gives(site: str, gpus: int, cpus:
     assert f"OMP_NUM_THREADS={threads} " in script
 
 
+def test_launchers_do_not_restart_workers_whatever_the_submitter_exports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PET_MAX_RESTARTS", "3")
+    job = Job(tmp_path, shell('printf "%s" "$PET_MAX_RESTARTS" > "$DDQJOBS_WORK_DIR/out.txt"'))
+    assert job.run() == (0, "")
+    assert (tmp_path / "runs/one/artifacts/out").read_text() == "0"
+
+
 def test_a_missing_module_command_is_said(tmp_path: Path) -> None:
     site = msgspec.structs.replace(SITES["local"], modules=["cuda/12.1"])
     code, err = Job(tmp_path, shell(GOOD), site=site).run()
