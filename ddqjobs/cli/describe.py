@@ -100,3 +100,8 @@ def changed_since(changes: Sequence[Change], experiment: str) -> list[str]:
         shown = ", ".join(change.runs[:3]) + (f" and {len(change.runs) - 3} more" if change.runs[3:] else "")
         lines.append(f"  {change.part}: {', '.join(change.what)} ({shown})")
     return [*lines, f"  these runs stay done; `ddqjobs submit {experiment} --stale` runs them again"]
+
+
+def own_templates(names: Sequence[str]) -> list[str]:
+    """Return the line that names a project's own templates; no line without any."""
+    return [f"this project's own templates write its job scripts: {', '.join(names)}"] if names else []

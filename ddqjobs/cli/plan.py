@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ddqjobs.base.units import counted
-from ddqjobs.cli.describe import changed_since, facts, summary
+from ddqjobs.cli.describe import changed_since, facts, own_templates, summary
 from ddqjobs.cli.output import put, say, say_json, settle, table
 from ddqjobs.cli.selection import JSON, Selection, filtered
 
@@ -25,6 +25,7 @@ def plan(selection: Selection, as_json: JSON = False) -> None:
     workspace = project.workspace(selection.experiment, selection.site)
     costs = estimates((p.run for p in made.runs), workspace.store.history())
     changes = project.changes(made, site=selection.site) if any(p.stale for p in runs) else ()
+    templates = project.catalog.files.own_templates()
     if as_json:
         say_json(
             "plan",
@@ -32,6 +33,7 @@ def plan(selection: Selection, as_json: JSON = False) -> None:
             site=made.site,
             runs=[{**facts(p), "gpu_hours": costs[p.run.name].gpu_hours} for p in runs],
             changes=[msgspec.structs.asdict(change) for change in changes],
+            templates=templates,
             warnings=workspace.warnings,
         )
         settle(workspace.warnings)
@@ -39,6 +41,8 @@ def plan(selection: Selection, as_json: JSON = False) -> None:
     rows = [(p.run.name, p.run.phase, p.status.value, p.stale or p.reason) for p in runs]
     put(table(("RUN", "PHASE", "STATUS", "REASON"), rows, status=2))
     say(summary(made, runs))
+    for line in own_templates(templates):
+        say(line)
     for line in changed_since(changes, made.experiment):
         say(line)
     todo = [

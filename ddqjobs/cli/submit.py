@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddqjobs.base.units import counted
-from ddqjobs.cli.describe import progress_text, summary
+from ddqjobs.cli.describe import own_templates, progress_text, summary
 from ddqjobs.cli.output import fail, put, say, say_json, settle, table
 from ddqjobs.cli.selection import JSON, Selection, a_number, filtered
 
@@ -74,6 +74,8 @@ def submit(
     from ddqjobs.project import SubmitOptions
 
     _refuse_idle(dry_run=dry_run, out=out, wait=wait, canary=canary)
+    if not dry_run and not as_json:
+        _name_templates(selection, "")
     options = SubmitOptions(optional=optional, upstream=upstream, stale=stale, max_gpu_hours=max_gpu_hours)
     if canary:
         _try_canaries(selection, options, as_json)
@@ -95,6 +97,11 @@ def _refuse_idle(*, dry_run: bool, out: Path | None, wait: bool, canary: bool) -
         raise InputError("--dry-run submits nothing, so there is nothing to --wait for")
     if dry_run and canary:
         raise InputError("--dry-run submits nothing, so there is nothing for a --canary to try first")
+
+
+def _name_templates(selection: Selection, before: str) -> None:
+    for line in own_templates(selection.project.catalog.files.own_templates()):
+        say(before + line)
 
 
 def _try_canaries(selection: Selection, options: SubmitOptions, as_json: bool) -> None:
@@ -172,7 +179,9 @@ def _dry_run(selection: Selection, options: SubmitOptions, out: Path | None, as_
         if out is None:
             say(f"# ===== {r.name}: {counted(len(r.runs), 'run')}: {', '.join(r.runs)}")
             _show(r.scripts.job + r.scripts.elements)
-    say(f"{'# ' if out is None else ''}{counted(len(rendered), 'script')} for "
+    before = "# " if out is None else ""
+    _name_templates(selection, before)
+    say(f"{before}{counted(len(rendered), 'script')} for "
         f"{counted(sum(len(r.runs) for r in rendered), 'run')}"
         + (f" written below {out}" if out else "") + "; nothing was submitted")  # fmt: skip
     if out is not None:

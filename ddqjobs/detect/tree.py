@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
+import stat
 import sys
 from pathlib import Path
 from typing import Iterator
 
 from .job import exit_codes
+from .job.work_tree import GitError, WorkTree
 
-_GIT_S = 300.0  # a whole mmdetection on a slow file server
 _WHOLE = 4 << 20  # larger files count by their size: extensions built in place, checkpoints
 _SOURCES = (".py", ".sh", ".yaml", ".yml", ".json", ".cfg", ".toml")
 # What runs write, here and by the detectors' own defaults. A tree may be the project's folder itself.
@@ -30,8 +30,9 @@ class UntoldError(Exception):
 
 def digest(folder: Path) -> str:
     """SHA-256 (hexadecimal) of a tree's commit, uncommitted changes and untracked files that git does not
-    ignore; without git, of its source files. Folders of results and work_dirs that git does not track do not
-    count. Empty if there is no such folder. Raises UntoldError."""
+    ignore; without git, of its source files. Nothing of the tree is executed. Folders of
+    results and work_dirs that git does not track do not count. Empty if there is no such folder. Raises
+    UntoldError."""
     if not folder.is_dir():
         return ""
     total = hashlib.sha256()
@@ -42,29 +43,15 @@ def digest(folder: Path) -> str:
 
 
 def _git(folder: Path) -> Iterator[bytes]:
-    yield _ask(folder, "rev-parse", "HEAD")
-    yield _ask(folder, "diff", "--no-ext-diff", "--no-textconv", "--no-color", "--binary", "HEAD")
-    names = _ask(folder, "ls-files", "--others", "--exclude-standard", "-z")
-    for name in sorted(filter(None, names.split(b"\0"))):
-        if _OUTPUTS.intersection(os.fsdecode(name).split("/")):
-            continue
-        yield name + b"\0" + _content(folder / os.fsdecode(name))
-
-
-def _ask(folder: Path, *words: str) -> bytes:
-    # No lock on the index: somebody may be working in the tree.
-    variables = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
-    argv: list[str] = ["git", "-C", str(folder), *words]
     try:
-        done = subprocess.run(
-            argv, env=variables, stdin=subprocess.DEVNULL, capture_output=True, timeout=_GIT_S
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UntoldError(f"{folder}: git cannot be asked: {error}") from error
-    if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise UntoldError(f"{folder}: git {words[0]}: {said[0] if said else f'exit code {done.returncode}'}")
-    return done.stdout
+        here = WorkTree(folder)
+        yield here.head()
+        yield b"".join(b"%d\0%s" % (len(change), change) for change in here.changes())
+        for name in here.untracked():
+            if not _OUTPUTS.intersection(name.split("/")):
+                yield os.fsencode(name) + b"\0" + _content(folder / name)
+    except GitError as error:
+        raise UntoldError(f"{folder}: {error}") from error
 
 
 def _sources(folder: Path) -> Iterator[bytes]:
@@ -80,9 +67,12 @@ def _content(path: Path) -> bytes:
     try:
         if path.is_symlink():
             return os.fsencode(os.readlink(str(path)))
-        if path.is_dir():  # a repository inside of this one: git names it and no more
+        at = path.stat()
+        if stat.S_ISDIR(at.st_mode):  # a repository inside of this one: git names it and no more
             return b"folder"
-        size = path.stat().st_size
+        if not stat.S_ISREG(at.st_mode):  # a pipe, a device: never opened
+            return b"no file"
+        size = at.st_size
         return path.read_bytes() if size <= _WHOLE else b"%d bytes" % size
     except OSError as error:
         return (error.strerror or "unreadable").encode()

@@ -49,3 +49,11 @@ class Files:
                 if path.is_file() and "__pycache__" not in path.parts:
                     seen.setdefault(path.relative_to(base).as_posix(), path)
         yield from sorted(seen.items())
+
+    def own_templates(self) -> list[str]:
+        """Return the relative paths of the templates that the project brings: they write its job scripts, in
+        place of those that ship."""
+        own = self.roots[0]
+        if len(self.roots) == 1:  # a checkout of ddqjobs
+            return []
+        return sorted(str(path.relative_to(own)) for path in (own / "templates").rglob("*.j2"))

@@ -1,5 +1,4 @@
-"""Runs and a site become script text. The only importer of jinja2; the disk is touched only to read
-templates.
+"""Runs and a site become script text. The disk is touched only to read templates.
 
 Two kinds of places need two kinds of care. Shell words are quoted (:func:`quote`) or, where they come from
 the job, double-quoted variables; whatever the experiment says is data there, never code. Directive lines
@@ -10,25 +9,15 @@ it is refused.
 from __future__ import annotations
 
 import re
-import traceback
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import msgspec
-from jinja2 import (
-    ChoiceLoader,
-    Environment,
-    FileSystemLoader,
-    StrictUndefined,
-    TemplateNotFound,
-    TemplateSyntaxError,
-)
 from msgspec import field
 
-from ddqjobs.base.errors import InputError, Problem
+from ddqjobs.base.errors import InputError
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.units import seconds
-from ddqjobs.detect.job import exit_codes
 from ddqjobs.schedulers.backend import Job, sections
 from ddqjobs.schedulers.backend import directives as checked_directives
 from ddqjobs.schedulers.registry import backend
@@ -37,6 +26,7 @@ from ddqjobs.spec.model import Input, Resources, Run
 from ddqjobs.spec.site import Site
 from ddqjobs.store.layout import Layout, SubmissionFolder
 from ddqjobs.store.ledger import ticket_of
+from ddqjobs.submission import templates
 from ddqjobs.submission.words import command, known_values, node_path, quote, shell_path, word
 
 DOCTOR, ENV = "ddqjobs.doctor", "ddqjobs.env"  # names of the jobs that are no runs
@@ -122,17 +112,7 @@ class Renderer:
     """Renders with the templates of a project (overriding) and those that ship."""
 
     def __init__(self, template_roots: Sequence[Path]) -> None:
-        self._jinja = Environment(
-            auto_reload=False,
-            loader=ChoiceLoader([FileSystemLoader(root) for root in template_roots]),
-            undefined=StrictUndefined,
-            autoescape=False,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-        )
-        self._jinja.filters["q"] = quote
-        self._jinja.globals["exits"] = exit_codes
+        self._jinja = templates.environment(template_roots)
 
     def render(self, runs: Sequence[Run], site: Site, context: Context) -> Scripts:
         """The scripts of one submission; all runs ask for the same resources.
@@ -224,22 +204,7 @@ class Renderer:
         )
 
     def _fill(self, names: Sequence[str], **values: object) -> str:
-        """The first of these templates that exists, filled. A site's owner writes templates, so whatever goes
-        wrong in one is an InputError with its place."""
-        try:
-            return self._jinja.get_or_select_template(list(names)).render(**values)
-        except TemplateSyntaxError as error:
-            where = error.filename or error.name or names[0]
-            raise InputError([Problem(where, error.lineno, error.message or "syntax error")]) from error
-        except Exception as error:
-            frames = traceback.extract_tb(error.__traceback__)
-            places = [(f.filename, f.lineno or 0) for f in frames if f.filename.endswith(".j2")]
-            if not places and not isinstance(error, (TemplateNotFound, OSError, UnicodeDecodeError)):
-                raise
-            file, line = places[-1] if places else (names[0], 0)
-            missing = isinstance(error, TemplateNotFound)
-            message = f"there is no template {error}" if missing else f"{error}"
-            raise InputError([Problem(file, line, message)]) from error
+        return templates.fill(self._jinja, names, values)
 
     def element(self, index: int, run: Run, site: Site, context: Context) -> str:
         """The shell function that says what one run does."""

@@ -279,7 +279,8 @@ def test_plan_says_status_and_reason_of_every_run(place: Place) -> None:
 
 def test_the_plan_document_has_these_keys(finished: Place) -> None:
     document = finished.invoke("plan", "--json").json
-    assert set(document) == {"version", "kind", "experiment", "site", "runs", "changes", "warnings"}
+    keys = {"version", "kind", "experiment", "site", "runs", "changes", "templates", "warnings"}
+    assert set(document) == keys
     assert (document["version"], document["kind"], document["experiment"]) == (1, "plan", "tiny")
     assert set(document["runs"][0]) == FACTS | {"gpu_hours"}
     assert {r["run"]: r["status"] for r in document["runs"]} == {
