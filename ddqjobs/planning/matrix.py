@@ -23,6 +23,7 @@ from ddqjobs.spec.experiment import (
     Scalar,
     Task,
     Variant,
+    applies,
     models_of,
     split_input,
 )
@@ -106,15 +107,9 @@ def _keys(e: Experiment, task: Task, model: str, made: Mapping[str, Mapping[Key,
     return [
         (model, variant, seed)
         for variant in task.variants or ("default",)
-        if _applies(e.variants.get(variant, Variant()), task, model)
+        if applies(e.variants.get(variant, Variant()), task, model)
         for seed in task.seeds or (None,)
     ]
-
-
-def _applies(variant: Variant, task: Task, model: str) -> bool:
-    return (not variant.models or not model or model in variant.models) and (
-        not variant.implementations or task.implementation in (None, *variant.implementations)
-    )
 
 
 def _prototype(e: Experiment, name: str, entry: ModelCode, model: str, variant_name: str) -> Run:

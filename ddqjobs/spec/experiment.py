@@ -285,6 +285,13 @@ def placeholders(words: list[str]) -> list[str]:
     return [name for word in words for name in re.findall(r"\{([^{}]*)\}", word)]
 
 
+def applies(variant: Variant, task: Task, model: str) -> bool:
+    """Return whether a task makes runs of a variant for a model (empty: of a `once` task)."""
+    return (not variant.models or not model or model in variant.models) and (
+        not variant.implementations or task.implementation in (None, *variant.implementations)
+    )
+
+
 def models_of(e: Experiment, task: Task) -> list[tuple[str, ModelCode]]:
     """Return (name, entry) of the models that a task makes runs for, in the file's order."""
     names = task.models or list(e.models)

@@ -12,6 +12,8 @@ from ddqjobs.spec.experiment import (
     ModelCode,
     ResourceRequest,
     Task,
+    Variant,
+    applies,
     models_of,
     placeholders,
     split_input,
@@ -212,16 +214,16 @@ def _unused_options(e: Experiment, at: Path, task: Task) -> Found:
 
 
 def _unheard_seeds(e: Experiment, at: Path, task: Task) -> Found:
-    """Seeds and flags that no word of a training's command carries would make the same run several times."""
+    """Yield seeds and flags that no word of a training's command carries: they would make the same run
+    several times."""
     if task.kind is not TaskKind.TRAIN:
         return
-    variants = [e.variants[v] for v in task.variants or ("default",) if v in e.variants]
-    seeded = bool(task.seeds) or any(v.seed is not None for v in variants)
-    for name in _codes(e, task):
+    for name, variants in _variants_of_codes(e, task).items():
         code = e.codes.get(name)
         words = _words(e, task, name)
         if code is None or words is None:
             continue
+        seeded = bool(task.seeds) or any(v.seed is not None for v in variants)
         passed = "{options}" in words
         heard = (passed and code.seed_option) or "seed" in placeholders(words)
         if seeded and not heard and not any("DDQJOBS_SEED" in word for word in words):
@@ -236,3 +238,13 @@ def _unheard_seeds(e: Experiment, at: Path, task: Task) -> Found:
                 f"`deterministic` does not reach the training: code '{name}' needs a deterministic_option, "
                 "and the command {options}",
             )
+
+
+def _variants_of_codes(e: Experiment, task: Task) -> dict[str, list[Variant]]:
+    """Return the variants that each code's runs of a task have: some are of single models."""
+    entries = [("", task.code or "")] if task.once else [(m, entry.code) for m, entry in models_of(e, task)]
+    declared = [e.variants[v] for v in task.variants or ("default",) if v in e.variants]
+    found: dict[str, list[Variant]] = {}
+    for model, code in entries:
+        found.setdefault(code, []).extend(v for v in declared if applies(v, task, model))
+    return found

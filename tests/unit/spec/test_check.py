@@ -169,6 +169,35 @@ def test_a_task_whose_upstream_lacks_a_model_is_told_which() -> None:
     assert found == ["task 'train' makes no run for model 'n'"]
 
 
+SEEDLESS = {"environment": "env", "commands": {"train": ["train", "{config}"], "test": ["test"]}}
+
+
+@pytest.mark.parametrize(
+    ("variant", "told"),
+    [
+        ({"seed": 7, "models": ["m"]}, 0),
+        ({"seed": 7, "models": ["n"]}, 1),
+        ({"seed": 7}, 1),
+        ({"seed": 7, "implementations": ["legacy"]}, 0),
+        ({"deterministic": True, "models": ["n"]}, 1),
+        ({"deterministic": True, "implementations": ["legacy"]}, 0),
+    ],
+)
+def test_a_code_needs_a_seed_option_only_for_the_models_of_a_seeded_variant(
+    variant: dict[str, Any], told: int
+) -> None:
+    """Here model n has a code that takes no seed."""
+    hearing = {"seed_option": "seed", "deterministic_option": "exact"}
+    command = ["train", "{config}", "{options}"]
+    found = problems(
+        ("codes/c", {"environment": "env", "commands": {"train": command, "test": ["test"]}, **hearing}),
+        ("codes/d", SEEDLESS),
+        ("models/n/implementations/new/code", "d"),
+        ("variants/s7", variant),
+    )
+    assert sum("does not reach the training" in message and "'d'" in message for message in found) == told
+
+
 def test_all_problems_come_at_once_in_the_order_of_the_file() -> None:
     found = problems(("codes/c/environment", "x"), ("phases/2/against", "9"), ("tasks/train/phase", "8"))
     assert [m.split("'")[1] for m in found] == ["x", "9", "8"]
