@@ -145,6 +145,7 @@ class Observation(Frozen, frozen=True, kw_only=True):
     failure: FailureClass | None = None  # why it ended, where the scheduler is sure of it
     exit_code: int | None = None  # of the script, where the scheduler knows it
     forgotten: bool = False  # UNKNOWN, and the scheduler did answer: it has no such job
+    marks: tuple[str, ...] = ()  # words one of which is its submission's token; none where it shows no words
 
 
 class Product(Frozen, frozen=True, kw_only=True):

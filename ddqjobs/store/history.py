@@ -125,7 +125,10 @@ class History:
 
     def _observed(self, r: Observed) -> None:
         for ticket in self._known([r.ticket]):
-            ticket.state, ticket.detail, ticket.node, ticket.since = r.state, r.detail, r.node, r.at
+            # Another cause of not knowing is news; since when it is not known stays.
+            if r.state is not JobState.UNKNOWN or ticket.state is not JobState.UNKNOWN:
+                ticket.since = r.at
+            ticket.state, ticket.detail, ticket.node = r.state, r.detail, r.node
 
     def _cancelled(self, r: Cancelled) -> None:
         for ticket in self._known(r.tickets):

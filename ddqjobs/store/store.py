@@ -13,6 +13,9 @@ from ddqjobs.store.history import History, Ticket
 from ddqjobs.store.layout import PRODUCT, Layout
 from ddqjobs.store.ledger import AnyRecord, Finished, Ledger
 
+CALLED_OFF = "cancelled by the user before its submission was confirmed"
+CANCELLED_AND_FORGOTTEN = "cancelled by the user; its scheduler does not know the job any more"
+
 
 class Store:
     """The memory of one experiment. Asks no scheduler."""
@@ -128,13 +131,13 @@ class Store:
         """See to it that a ticket whose submission is not confirmed never starts, and record that it was
         cancelled. Do nothing if its job has started: the next look finds it."""
         if self.claims.void(ticket.name):
-            self._cancelled(ticket, "cancelled by the user before its submission was confirmed")
+            self._cancelled(ticket, CALLED_OFF)
 
     def write_off(self, ticket: Ticket) -> None:
         """End a ticket whose job the scheduler does not know any more, as the user wishes. Should the job
         turn up all the same, it has no right to run and leaves nothing."""
         self.revoke(ticket)
-        self._cancelled(ticket, "cancelled by the user; its scheduler does not know the job any more")
+        self._cancelled(ticket, CANCELLED_AND_FORGOTTEN)
 
     def _cancelled(self, ticket: Ticket, reason: str) -> None:
         self.ledger.append(

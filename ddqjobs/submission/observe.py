@@ -11,12 +11,12 @@ from ddqjobs.base.errors import DdqjobsError, StateError, mend
 from ddqjobs.base.process import alive, myself
 from ddqjobs.base.units import seconds
 from ddqjobs.schedulers.base import Capabilities, Scheduler
-from ddqjobs.spec.model import IN_QUEUE, Attempt, JobState, Observation, Product
+from ddqjobs.spec.model import IN_QUEUE, Attempt, FailureClass, JobState, Observation, Product
 from ddqjobs.spec.site import Site
 from ddqjobs.store import evidence
 from ddqjobs.store.history import History, Ticket
 from ddqjobs.store.ledger import AnyRecord, Finished, Observed, Submitted, Voided
-from ddqjobs.store.store import Store
+from ddqjobs.store.store import CALLED_OFF, CANCELLED_AND_FORGOTTEN, Store
 from ddqjobs.submission.judge import Case, failure_of, note_on_product, said_all
 
 
@@ -102,7 +102,7 @@ class Observer:
 
     def _in_the_making(self, ticket: Ticket) -> bool:
         if ticket.owner.host != myself().host:
-            return abs(time.time() - ticket.at) < seconds(self._site.submit_timeout)
+            return abs(time.time() - ticket.at) < self._patience_s
         return ticket.owner != myself() and alive(ticket.owner)
 
     def _void(self, token: str, tickets: list[Ticket]) -> list[AnyRecord]:
@@ -116,9 +116,12 @@ class Observer:
             ) from error
         started = {str(t.index): claims.job(t.name) for t in tickets if t.name not in voided}
         records: list[AnyRecord] = []
-        if voided:
+        called_off = [t for t in tickets if t.name in voided and t.cancelled]
+        records += [_cancelled(t, self._left(t), CALLED_OFF) for t in called_off]
+        lost = [t.name for t in tickets if t.name in voided and not t.cancelled]
+        if lost:
             why = "its submission was interrupted before the scheduler had it"
-            records.append(Voided(tickets=voided, why=why))
+            records.append(Voided(tickets=lost, why=why))
         if started:
             records.append(Submitted(token=token, jobs=started))
         return records
@@ -127,10 +130,10 @@ class Observer:
 
     def _ask(self, history: History) -> dict[str, Observation]:
         """Return ticket -> observation, with one query per site."""
-        by_site: dict[str, dict[str, list[str]]] = {}
+        by_site: dict[str, dict[str, list[Ticket]]] = {}
         for ticket in history.active():
             if ticket.job:
-                by_site.setdefault(ticket.site, {}).setdefault(ticket.job, []).append(ticket.name)
+                by_site.setdefault(ticket.site, {}).setdefault(ticket.job, []).append(ticket)
         out: dict[str, Observation] = {}
         for site, jobs in by_site.items():
             try:
@@ -138,9 +141,9 @@ class Observer:
             except DdqjobsError as error:
                 self._warn(f"site {site}: {str(error).removeprefix(f'site {site}: ')}")
                 seen = {job: Observation(state=JobState.UNKNOWN, detail=str(error)) for job in jobs}
-            for job, names in jobs.items():
-                for name in names:
-                    out[name] = seen.get(job, Observation(state=JobState.UNKNOWN, detail="not in the answer"))
+            for job, tickets in jobs.items():
+                answer = seen.get(job, Observation(state=JobState.UNKNOWN, detail="not in the answer"))
+                out.update({ticket.name: _of(ticket, answer) for ticket in tickets})
         return out
 
     def _heard(self, ticket: Ticket, seen: Observation | None, last: Attempt | None) -> Observation | None:
@@ -161,7 +164,20 @@ class Observer:
         elif (failed := self._failed(ticket, seen, left, grace_over)) is not None:
             self._store.revoke(ticket)
             return failed
-        if seen is not None and seen.forgotten and not left.mine and self._given_up(ticket, now):
+        if seen is not None and seen.forgotten:
+            return self._forgotten(ticket, seen, left, now)
+        return _news(ticket, seen)
+
+    def _forgotten(self, ticket: Ticket, seen: Observation, left: _Left, now: float) -> AnyRecord | None:
+        """Return what becomes of a ticket that its scheduler does not know any more: what the user cancelled
+        is cancelled, and what never started void, after the patience for a scheduler that lags; anything else
+        waits for its evidence."""
+        if ticket.state is not JobState.UNKNOWN or abs(now - ticket.since) < self._patience_s:
+            return _news(ticket, seen)
+        if ticket.cancelled:
+            self._store.revoke(ticket)
+            return _cancelled(ticket, left, CANCELLED_AND_FORGOTTEN)
+        if not left.mine and self._called_off(ticket):
             why = f"its scheduler has forgotten it before it started: {seen.detail}"
             return Voided(tickets=[ticket.name], why=why)
         return _news(ticket, seen)
@@ -211,13 +227,14 @@ class Observer:
         since = ticket.since if ticket.state is JobState.ENDED else now
         return abs(now - since) >= seconds(self._site.grace)  # the clock may have been set back
 
-    def _given_up(self, ticket: Ticket, now: float) -> bool:
-        """Return whether a ticket that its scheduler does not know any more will never start: after the
-        patience for a scheduler that lags, and only if its claim can be had. (Slurm 24.11 keeps no account of
-        an element that it cancelled for its dependency.)"""
-        patience_s = seconds(self._site.submit_timeout)
-        if ticket.state is not JobState.UNKNOWN or abs(now - ticket.since) < patience_s:
-            return False
+    @property
+    def _patience_s(self) -> float:
+        return seconds(self._site.submit_timeout)
+
+    def _called_off(self, ticket: Ticket) -> bool:
+        """Return whether a ticket that its scheduler does not know any more will never start: only if its
+        claim can be had. (Slurm 24.11 keeps no account of an element that it cancelled for its
+        dependency.)"""
         try:
             return self._store.claims.void(ticket.name)
         except OSError:
@@ -252,6 +269,28 @@ def _done(ticket: Ticket, left: _Left, product: Product, seen: Observation | Non
     )
 
 
+def _cancelled(ticket: Ticket, left: _Left, reason: str) -> Finished:
+    return Finished(
+        run=ticket.run,
+        ticket=ticket.name,
+        failure=FailureClass.CANCELLED,
+        reason=reason,
+        attempts=left.attempts,
+        progress=evidence.progress(left.run_dir),
+        started_at=left.mine[0].started_at if left.mine else None,
+    )
+
+
+def _of(ticket: Ticket, seen: Observation) -> Observation:
+    """Return what an answer says of a ticket: nothing, where its number is that of another submission's job.
+    A controller that has lost its state gives numbers a second time."""
+    if not seen.marks or ticket.token in seen.marks:
+        return seen
+    return Observation(
+        state=JobState.UNKNOWN, detail=f"number {ticket.job} is now of another job", forgotten=True
+    )
+
+
 def _may_say_more(ticket: Ticket, seen: Observation | None, started: Collection[str]) -> bool:
     """Return whether the evidence of a ticket may say more than its scheduler: not while it is in the queue
     and its run has no folder. Where absence would decide something, the folder itself is looked at."""
@@ -262,6 +301,4 @@ def _news(ticket: Ticket, seen: Observation | None) -> Observed | None:
     """Return what a scheduler says, if it is new."""
     if seen is None or (seen.state, seen.detail, seen.node) == (ticket.state, ticket.detail, ticket.node):
         return None
-    if seen.state is JobState.UNKNOWN and ticket.state is JobState.UNKNOWN:
-        return None  # keeps the time since when it is unknown
     return Observed(ticket=ticket.name, state=seen.state, detail=seen.detail, node=seen.node)

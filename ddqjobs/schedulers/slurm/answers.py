@@ -1,29 +1,30 @@
 """What Slurm's commands print becomes rows. Pure, and strict: an answer that is cut short, or that is not
-what was asked for, is no answer."""
+what was asked for, is no answer. Rows that cannot be of a job of ours are passed over."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from ddqjobs.base.errors import SchedulerError
 
-# Between columns: it cannot occur in what we ask for, and `sacct -P` does not escape its own `|`.
+# Between columns: `sacct -P` does not escape its own `|`.
 SEPARATOR = "\x1f"
 # What `squeue` and `sacct` are asked for. The header line is asked for too: it proves that there is an answer
-# where there is no row, which silence does not.
-QUEUE_FORMAT = SEPARATOR.join(("%i", "%T", "%r", "%N"))
-QUEUE_HEADER = SEPARATOR.join(("JOBID", "STATE", "REASON", "NODELIST"))
-TOKENS_FORMAT = SEPARATOR.join(("%i", "%j", "%k"))
-TOKENS_HEADER = SEPARATOR.join(("JOBID", "NAME", "COMMENT"))
-ACCOUNTING_FIELDS = ("JobID", "State", "Reason", "NodeList", "ExitCode")
-TOKEN_FIELDS = ("JobID", "JobName", "Comment")
+# where there is no row, which silence does not. Name and comment come last: other people's scripts may put
+# anything into both, even line ends.
+QUEUE_FORMAT = SEPARATOR.join(("%i", "%T", "%r", "%N", "%j", "%k"))
+QUEUE_HEADER = SEPARATOR.join(("JOBID", "STATE", "REASON", "NODELIST", "NAME", "COMMENT"))
+ACCOUNTING_FIELDS = ("JobID", "State", "Reason", "NodeList", "ExitCode", "JobName", "Comment")
 
 JOB = re.compile(r"(\d+)(?:_(\d+))?")
 _ARRAY = re.compile(r"(\d+)_\[([\d,:-]+)(?:%\d+)?\]")
+# Accounting cuts a long list of waiting elements short where SLURM_BITSTR_LEN is not 0.
+_CUT_SHORT = re.compile(r"(\d+)_\[[\d,:-]*\.\.\..*")
 _ACCEPTED = re.compile(r"(\d+)(?:;[\w.-]+)?\n?")
 _NO_NODE = ("", "None assigned", "(null)")
+_NAMELESS = ("", "allocation")  # accounting's name of a job whose submission it has not heard of yet
 
 
 class Row(NamedTuple):
@@ -33,6 +34,20 @@ class Row(NamedTuple):
     reason: str
     node: str  # a node list; empty before the job has one
     exit: str = ""  # CODE:SIGNAL
+    name: str = ""
+    comment: str = ""
+
+    @property
+    def marks(self) -> tuple[str, str]:
+        """The words that may be the token of its submission: the comment, and the end of the name. Accounting
+        keeps comments only where it was told to (``AccountingStoreFlags=job_comment``), and what a site does
+        at submission may change either."""
+        return self.comment, self.name.rpartition(".")[2]
+
+    @property
+    def nameless(self) -> bool:
+        """Whether accounting does not say yet whose job it is."""
+        return self.name in _NAMELESS and not self.comment
 
 
 class UnreadableError(SchedulerError):
@@ -48,53 +63,44 @@ def accepted(text: str) -> str | None:
 def queue(text: str) -> dict[str, Row]:
     """Job -> row of ``squeue --array`` with QUEUE_FORMAT. Raises UnreadableError."""
     rows: dict[str, Row] = {}
-    for job, state, reason, node in _table(text, QUEUE_HEADER, "squeue"):
-        for one in expand(job):
-            rows[one] = Row(state, reason, "" if node in _NO_NODE else node)
+    for jobs, (state, reason, node, name, comment) in _table(text, QUEUE_HEADER, "squeue", width=5):
+        row = Row(state, reason, "" if node in _NO_NODE else node, "", name, comment)
+        rows.update(dict.fromkeys(jobs, row))
     return rows
 
 
 def accounting(text: str) -> dict[str, Row]:
     """Job -> row of ``sacct -X -P`` with ACCOUNTING_FIELDS. Raises UnreadableError."""
     rows: dict[str, Row] = {}
-    for job, state, reason, node, code in _table(text, SEPARATOR.join(ACCOUNTING_FIELDS), "sacct"):
-        for one in expand(job):
-            rows[one] = Row(state, reason, "" if node in _NO_NODE else node, code)
+    header = SEPARATOR.join(ACCOUNTING_FIELDS)
+    for jobs, (state, reason, node, code, name, comment) in _table(text, header, "sacct", width=6):
+        row = Row(state, reason, "" if node in _NO_NODE else node, code, name, comment)
+        rows.update(dict.fromkeys(jobs, row))
     return rows
 
 
-def with_token(text: str, token: str, header: str, command: str) -> list[str]:
-    """Jobs whose comment is exactly this token, or whose name ends with it: accounting keeps comments only
-    where it was told to (``AccountingStoreFlags=job_comment``), and what a site does at submission may change
-    either. Other people's scripts may put anything into both, even line ends, so that only the header is held
-    to its form. Raises UnreadableError."""
-    rows = (line.split(SEPARATOR, 2) for line in _lines(text, header, command))
-    return [job for row in rows if _has(row, token) for job in _ours(row[0])]
+def row_of(rows: Mapping[str, Row], job: str) -> Row | None:
+    """Return what is said of a job. The bare number of an array covers its elements that have no row: so an
+    array is shown that was cancelled before any of them started."""
+    row = rows.get(job)
+    return rows.get(job.partition("_")[0]) if row is None else row
 
 
-def _has(row: list[str], token: str) -> bool:
-    """Whether a row of (job, name, comment) has the token."""
-    return len(row) == 3 and (row[2] == token or row[1].rpartition(".")[2] == token)
-
-
-def _ours(job: str) -> list[str]:
-    try:
-        return expand(job)
-    except UnreadableError:  # the second line of somebody's comment
-        return []
+def with_token(rows: Mapping[str, Row], token: str) -> list[str]:
+    """Return the jobs that carry exactly this token."""
+    return [job for job, row in rows.items() if token in row.marks]
 
 
 def expand(job: str) -> list[str]:
-    """Single jobs of a job or array expression: ``20_[2-3,7%4]`` -> ``20_2``, ``20_3``, ``20_7``.
-
-    Raises UnreadableError for anything else.
-    """
+    """Single jobs of a job or array expression: ``20_[2-3,7%4]`` -> ``20_2``, ``20_3``, ``20_7``. None for
+    what ddqjobs never submits: components of heterogeneous jobs (``123+0``), steps, ``?``."""
     if JOB.fullmatch(job):
         return [job]
     array = _ARRAY.fullmatch(job)
-    if array is None:
-        raise UnreadableError(f"{job[:80]!r} is no job id")
-    return [f"{array[1]}_{index}" for index in _indices(array[2])]
+    if array is not None:
+        return [f"{array[1]}_{index}" for index in _indices(array[2])]
+    cut = _CUT_SHORT.fullmatch(job)
+    return [cut[1]] if cut else []
 
 
 def _indices(text: str) -> Iterator[int]:
@@ -116,10 +122,13 @@ def _lines(text: str, header: str, command: str) -> list[str]:
     return rest
 
 
-def _table(text: str, header: str, command: str) -> Iterator[list[str]]:
-    width = header.count(SEPARATOR) + 1
+def _table(text: str, header: str, command: str, *, width: int) -> Iterator[tuple[list[str], list[str]]]:
+    """Yield (jobs, the other columns) of each row that may be ours. A name with a line end, which is never
+    ours, hides the comment, so that the last column may be missing."""
     for line in _lines(text, header, command):
-        fields = line.split(SEPARATOR)
-        if len(fields) != width:
+        job, *fields = line.split(SEPARATOR, width)
+        jobs = expand(job)
+        if jobs and len(fields) < width - 1:
             raise UnreadableError(f"{command}: the answer cannot be read: {line[:80]!r}")
-        yield fields
+        if jobs:
+            yield jobs, [*fields, ""][:width]

@@ -23,6 +23,7 @@ from ddqjobs.spec.model import JobState, Observation
 # Of the user's shell, these would change what our options and the script's lines mean: SBATCH_PARTITION
 # overrides the script, SQUEUE_STATES hides jobs, and SLURM_* are of a job that we may be part of.
 _FOREIGN = ("SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SLURM_", "DDQJOBS_")
+_IN_FULL = {"SLURM_BITSTR_LEN": "0"}  # the waiting elements of an array, else cut at 64 characters
 _KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")
 # The controller answered, or was not reached at all: either way there is no job.
 _REFUSED = re.compile(
@@ -83,8 +84,7 @@ class SlurmScheduler:
         None is not proof: a job may be forgotten, or still be on its way. Whoever gets it races with the job
         for the claims, and so finds out for certain.
         """
-        text = self._ask(["squeue", *_ALL_JOBS, f"--format={answers.TOKENS_FORMAT}"])
-        jobs = answers.with_token(text, token, answers.TOKENS_HEADER, "squeue")
+        jobs = answers.with_token(self._queue(), token)
         jobs += self._find_ended(token, found=bool(jobs))
         found: dict[int, str] = {}
         for job in jobs:
@@ -101,8 +101,9 @@ class SlurmScheduler:
         if not jobs:
             return {}
         queue = self._queue()
-        seen = {job: states.in_queue(queue[job]) for job in jobs if job in queue}
-        left = [job for job in jobs if job not in queue]
+        rows = {job: row for job in jobs if (row := answers.row_of(queue, job)) is not None}
+        seen = {job: states.in_queue(row) for job, row in rows.items()}
+        left = [job for job in jobs if job not in rows]
         if left:
             seen.update(self._accounting(left))
         return seen
@@ -166,15 +167,14 @@ class SlurmScheduler:
 
     def _find_ended(self, token: str, *, found: bool) -> list[str]:
         argv = ["sacct", *_ACCOUNTING, f"--user={os.getuid()}", f"--starttime={_day_before(token)}"]
-        done = self._run([*argv, f"--format={','.join(answers.TOKEN_FIELDS)}"])
+        done = self._run([*argv, _ACCOUNTING_FORMAT])
         if done.code:
             # Those in the queue are known, and for the others the claims decide; but without accounting
             # where there should be some, we can wait until it answers.
             if found or _NO_ACCOUNTING.search(done.stderr):
                 return []
             raise self._cannot("find a submission", done)
-        header = answers.SEPARATOR.join(answers.TOKEN_FIELDS)
-        return answers.with_token(done.stdout, token, header, "sacct")
+        return answers.with_token(answers.accounting(done.stdout), token)
 
     def _accounting(self, jobs: Sequence[str]) -> dict[str, Observation]:
         """What has become of jobs that squeue does not show. Never raises: the others' answer stands."""
@@ -182,8 +182,7 @@ class SlurmScheduler:
         rows: dict[str, answers.Row] = {}
         missing = Observation(state=JobState.UNKNOWN, detail=_UNKNOWN_JOB, forgotten=True)
         for ids in _by_length(list(known), _WORDS):
-            argv = ["sacct", *_ACCOUNTING, f"--format={','.join(answers.ACCOUNTING_FIELDS)}"]
-            done = self._run([*argv, f"--jobs={','.join(ids)}"])
+            done = self._run(["sacct", *_ACCOUNTING, _ACCOUNTING_FORMAT, f"--jobs={','.join(ids)}"])
             try:
                 if done.code:
                     raise self._cannot("ask accounting", done)
@@ -191,7 +190,8 @@ class SlurmScheduler:
             except SchedulerError as error:
                 missing = _without_accounting(done, str(error))
                 break
-        return {job: states.left_queue(rows[job]) if job in rows else missing for job in jobs}
+        found = {job: answers.row_of(rows, job) for job in jobs}
+        return {job: missing if row is None else states.left_queue(row) for job, row in found.items()}
 
     def _ask(self, argv: Sequence[str]) -> str:
         done = self._run(argv)
@@ -201,7 +201,7 @@ class SlurmScheduler:
 
     def _run(self, argv: Sequence[str]) -> process.Completed:
         self._calls.wait()
-        return process.run(argv, timeout=self._ask_s, env=environment())
+        return process.run(argv, timeout=self._ask_s, env={**environment(), **_IN_FULL})
 
     def _cannot(self, what: str, done: process.Completed) -> SchedulerError:
         why = f"no answer within {self._ask_s:g} s" if done.timed_out else _first_line(done)
@@ -213,6 +213,7 @@ class SlurmScheduler:
 # Ended ones too, as long as the controller remembers them; an array's elements one by one.
 _ALL_JOBS = (f"--user={os.getuid()}", "--array", "--states=all")
 _ACCOUNTING = ("--allocations", "--parsable2", f"--delimiter={answers.SEPARATOR}")
+_ACCOUNTING_FORMAT = f"--format={','.join(answers.ACCOUNTING_FIELDS)}"
 
 
 def _exclude(submission: Submission) -> list[str]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+import msgspec
+
 from ddqjobs.schedulers.slurm.answers import Row
 from ddqjobs.spec.model import FailureClass, JobState, Observation
 
@@ -57,6 +59,14 @@ ALIVE = (_QUEUED, _HELD, _RUNNING, _STOPPED)
 
 def in_queue(row: Row) -> Observation:
     """What a row of squeue means."""
+    return _marked(row, _in_queue(row))
+
+
+def _marked(row: Row, seen: Observation) -> Observation:
+    return msgspec.structs.replace(seen, marks=row.marks)
+
+
+def _in_queue(row: Row) -> Observation:
     word, state, failure = _look_up(row)
     if state is _UNKNOWN:
         return _unknown(row, "squeue")
@@ -75,6 +85,14 @@ def in_queue(row: Row) -> Observation:
 
 def left_queue(row: Row) -> Observation:
     """What a row of sacct means, of a job that squeue does not show."""
+    if row.nameless:
+        return Observation(
+            state=_UNKNOWN, detail="it has left the queue, and accounting does not say yet whose job it was"
+        )
+    return _marked(row, _left_queue(row))
+
+
+def _left_queue(row: Row) -> Observation:
     word, state, failure = _look_up(row)
     if state is _UNKNOWN:
         return _unknown(row, "sacct")

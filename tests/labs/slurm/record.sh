@@ -41,10 +41,9 @@ accounted() { [ "$(sacct -X -P -n --jobs=4,15 --format=State | grep -cE 'CANCELL
 wait_until accounted
 
 all=1,2,3,4,5,10,11,12,13,14,15
-squeue --user=0 --array --states=all --format="%i$US%T$US%r$US%N" > "$OUT/squeue.txt"
-squeue --user=0 --array --states=all --format="%i$US%j$US%k" > "$OUT/squeue-tokens.txt"
-sacct --allocations --parsable2 --delimiter="$US" --jobs="$all" --format=JobID,State,Reason,NodeList,ExitCode > "$OUT/sacct.txt"
-sacct --allocations --parsable2 --delimiter="$US" --jobs="$all" --format=JobID,JobName,Comment > "$OUT/sacct-tokens.txt"
+squeue --user=0 --array --states=all --format="%i$US%T$US%r$US%N$US%j$US%k" > "$OUT/squeue.txt"
+sacct --allocations --parsable2 --delimiter="$US" --jobs="$all" \
+  --format=JobID,State,Reason,NodeList,ExitCode,JobName,Comment > "$OUT/sacct.txt"
 # All words that squeue knows: it lists them when it is asked for one that it does not know.
 { squeue --states=nonsense 2>&1 || true; } | sed -n 's/.*include: *//p' | tr 'a-z,' 'A-Z\n' | sort > "$OUT/states.txt"
 scancel --user=0

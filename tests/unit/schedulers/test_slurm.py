@@ -16,6 +16,11 @@ RECORDED = paths.RECORDED / "slurm"
 VERSIONS = sorted(path.name for path in RECORDED.iterdir() if path.is_dir())
 
 
+# A row of a job of ours, as squeue prints it.
+OURS = answers.SEPARATOR.join(("7", "RUNNING", "None", "node1", "e.first.t1", "t1"))
+ACCOUNTING_HEADER = answers.SEPARATOR.join(answers.ACCOUNTING_FIELDS)
+
+
 def recorded(version: str, name: str) -> str:
     return (RECORDED / version / name).read_text()
 
@@ -55,11 +60,19 @@ def test_expand(text: str, jobs: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "20_", "20_[]", "20_[a-b]", "20_[1-2-3]", "20.batch", "20+1", "20_[1-2"]
+    "text",
+    ["", "x", "?", "20_", "20_[]", "20_[a-b]", "20.batch", "20_3.0", "20+1", "20+0_4", "20@far", "20_[1-2"],
 )
-def test_expand_refuses(text: str) -> None:
+def test_what_is_never_ours_is_passed_over(text: str) -> None:
+    """Of an answer only its row: components of heterogeneous jobs, steps, jobs of other clusters."""
+    assert answers.expand(text) == []
+    foreign = answers.SEPARATOR.join((text, "RUNNING", "None", "node1"))
+    assert set(answers.queue(f"{answers.QUEUE_HEADER}\n{foreign}\n{OURS}\n{foreign}\n")) == {"7"}
+
+
+def test_a_list_of_elements_that_makes_no_sense_is_no_answer() -> None:
     with pytest.raises(UnreadableError):
-        answers.expand(text)
+        answers.expand("20_[1-2-3]")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -67,7 +80,7 @@ def test_recorded_queue(version: str) -> None:
     rows = answers.queue(recorded(version, "squeue.txt"))
     by_state = {row.state: row for row in rows.values()}
     assert by_state["RUNNING"].node
-    assert by_state["PENDING"] == Row("PENDING", "JobHeldUser", "")
+    assert by_state["PENDING"] == Row("PENDING", "JobHeldUser", "", "", "wrap", "tok-array")
     assert by_state["OUT_OF_MEMORY"].reason == "OutOfMemory"
     assert {job for job, row in rows.items() if row.state == "PENDING"} == {f"12_{i}" for i in range(4)}
 
@@ -90,23 +103,46 @@ def test_recorded_accounting(version: str) -> None:
     assert missing == (version == "22.05")
     assert states.left_queue(rows["12_0"]).state is JobState.UNKNOWN
     assert states.left_queue(rows["3"]) == Observation(
-        state=JobState.ENDED, detail="Slurm says COMPLETED", node=rows["3"].node
+        state=JobState.ENDED, detail="Slurm says COMPLETED", node=rows["3"].node, marks=("tok3", "wrap")
     )
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_recorded_tokens(version: str) -> None:
-    text = recorded(version, "squeue-tokens.txt")
-    found = answers.with_token(text, "tok-array", answers.TOKENS_HEADER, "squeue")
-    assert found == ["12_0", "12_1", "12_2", "12_3"]
-    by_name = answers.with_token(text, "tok-name", answers.TOKENS_HEADER, "squeue")
+    rows = answers.queue(recorded(version, "squeue.txt"))
+    assert answers.with_token(rows, "tok-array") == ["12_0", "12_1", "12_2", "12_3"]
+    by_name = answers.with_token(rows, "tok-name")
     assert by_name == [f"10_{i}" for i in range(10)]
-    assert answers.with_token(text, "tok", answers.TOKENS_HEADER, "squeue") == []
-    assert answers.with_token(text, "a|b", answers.TOKENS_HEADER, "squeue") == ["13"]
-    text = recorded(version, "sacct-tokens.txt")
-    header = answers.SEPARATOR.join(answers.TOKEN_FIELDS)
-    assert answers.with_token(text, "tok1", header, "sacct") == ["1_0", "1_1", "1_2"]
-    assert answers.with_token(text, "tok-name", header, "sacct") == by_name
+    assert answers.with_token(rows, "tok") == []
+    assert answers.with_token(rows, "a|b") == ["13"]
+    rows = answers.accounting(recorded(version, "sacct.txt"))
+    assert answers.with_token(rows, "tok1") == ["1_0", "1_1", "1_2"]
+    assert answers.with_token(rows, "tok-name") == by_name
+
+
+def test_the_bare_number_of_an_array_covers_its_elements() -> None:
+    cancelled = "20\x1fCANCELLED by 0\x1fNone\x1fNone assigned\x1f0:0\x1fe.first.t1\x1f"
+    began = "20_1\x1fCOMPLETED\x1fNone\x1fn1\x1f0:0\x1fe.first.t1\x1f"
+    rows = answers.accounting("\n".join((ACCOUNTING_HEADER, cancelled, began, "")))
+    states_of = {job: answers.row_of(rows, job) for job in ("20_0", "20_1", "20_3", "20", "21_0", "2")}
+    assert {job: row.state if row else None for job, row in states_of.items()} == {
+        "20_0": "CANCELLED by 0", "20_1": "COMPLETED", "20_3": "CANCELLED by 0", "20": "CANCELLED by 0",
+        "21_0": None, "2": None,
+    }  # fmt: skip
+    assert {row.marks[1] for row in states_of.values() if row} == {"t1"}
+
+
+def test_an_array_that_accounting_cuts_short_is_not_taken_for_forgotten() -> None:
+    waiting = "20_[1,3,5,7,...]\x1fPENDING\x1fNone\x1fNone assigned\x1f0:0\x1fe.first.t1\x1f"
+    rows = answers.accounting(f"{ACCOUNTING_HEADER}\n{waiting}\n")
+    row = answers.row_of(rows, "20_401")
+    assert row is not None
+    assert states.left_queue(row).forgotten is False
+
+
+def test_accounting_that_knows_no_name_yet_does_not_say_whose_job_it_is() -> None:
+    seen = states.left_queue(Row("COMPLETED", "None", "n1", "0:0", "allocation", ""))
+    assert (seen.state, seen.forgotten, seen.marks) == (JobState.UNKNOWN, False, ())
 
 
 @pytest.mark.parametrize(
@@ -119,7 +155,6 @@ def test_recorded_tokens(version: str) -> None:
         "slurm_load_jobs error: Unable to contact slurm controller\n",
         answers.QUEUE_HEADER + "\n1\x1fRUNNING\x1fNone\n",
         answers.QUEUE_HEADER + "\n1\x1fRUNNING\x1fNone\x1fnode1\n2\x1fRUNN",
-        answers.QUEUE_HEADER + "\nx\x1fRUNNING\x1fNone\x1fnode1\n",
     ],
 )
 def test_what_is_no_answer(text: str) -> None:
@@ -188,7 +223,7 @@ def test_in_queue(row: Row, state: JobState, detail: str, failure: FailureClass 
 @pytest.mark.parametrize("word", sorted(states.STATES))
 def test_every_state_says_something_in_both_answers(word: str) -> None:
     assert states.in_queue(Row(word, "None", "n1")).state is states.STATES[word][0]
-    left = states.left_queue(Row(word, "None", "n1"))
+    left = states.left_queue(Row(word, "None", "n1", name="e.first.t1"))
     assert left.state in (JobState.ENDED, JobState.UNKNOWN)
     assert left.detail
 
