@@ -32,6 +32,7 @@ def plan(selection: Selection, as_json: JSON = False) -> None:
             experiment=made.experiment,
             site=made.site,
             runs=[{**facts(p), "gpu_hours": costs[p.run.name].gpu_hours} for p in runs],
+            not_followed=workspace.loaded.unfollowed,
             changes=[msgspec.structs.asdict(change) for change in changes],
             templates=templates,
             warnings=workspace.warnings,
@@ -45,6 +46,8 @@ def plan(selection: Selection, as_json: JSON = False) -> None:
         say(line)
     for line in changed_since(changes, made.experiment):
         say(line)
+    for line in workspace.loaded.unfollowed:
+        say(f"not followed: {line}; a change there makes no result stale")
     todo = [
         costs[p.run.name] for p in runs if p.status.value not in ("done", "active") and not p.run.optional
     ]

@@ -34,6 +34,7 @@ class Loaded:
     absent_configs: frozenset[str] = frozenset()  # named, but not below experiments/
     trees: Mapping[str, str] = field(default_factory=dict)  # code -> state of its tree; jobs compare it
     warnings: tuple[str, ...] = ()
+    unfollowed: tuple[str, ...] = ()  # what configurations build on that no digest covers
     canaries: tuple[Run, ...] = ()  # runs of the plan once they were submitted (`submit --canary`)
 
 
@@ -115,7 +116,16 @@ class Catalog:
         digested = digester.digest_all(read.value, (*runs, *canaries))
         outside.save()
         runs, canaries = digested[: len(runs)], digested[len(runs) :]
-        return Loaded(read.value, runs, path, absent, trees, tuple(outside.warnings), canaries)
+        return Loaded(
+            read.value,
+            runs,
+            path,
+            absent,
+            trees,
+            tuple(outside.warnings),
+            digester.unfollowed(runs),
+            canaries,
+        )
 
     def files_of(self, loaded: Loaded) -> Digester:
         """Return what reads the configurations and the task code of an experiment as they are today."""

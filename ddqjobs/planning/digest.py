@@ -3,7 +3,8 @@
 ``2:definition-config-code-environment-data-upstream``: the format's number, then twelve hexadecimal digits
 of SHA-256 for each part, so that two digests of a run also say *what* changed. The version of ddqjobs is not
 in it: files are. A file counts with its closure: a configuration with its bases and the task code that it
-names, a task module with the modules that it imports. Python files count by their meaning
+names, and a project's own modules beside them (``configs.…``), a task module with the modules that it
+imports. Python files count by their meaning
 (:mod:`ddqjobs.planning.syntax`).
 
 The launch script's own programs (launch, meet, product, stage, tree, watchdog) do not count: they start a
@@ -141,6 +142,12 @@ class Digester:
         """Return what counts of a run's configurations: relative path -> source."""
         return self._config_sources(self._named_by(run)[0])
 
+    def unfollowed(self, runs: Iterable[Run]) -> tuple[str, ...]:
+        """Return what the runs' configurations build on that no digest covers: one line each."""
+        entries = frozenset[str]().union(*(self._named_by(run)[0] for run in runs))
+        sources = sorted(self._config_sources(entries).items())
+        return tuple(f"{name}, {words}" for name, source in sources for words in source.unfollowed)
+
     def _entries(self, run: Run) -> tuple[str, frozenset[str]]:
         """Return the digest of the configurations that a run's command, options and variables name, and the
         task modules that they or these name."""
@@ -160,16 +167,19 @@ class Digester:
     def _named_in(self, word: str) -> tuple[frozenset[str], frozenset[str]]:
         """Return the configurations and the task modules that a word of a command line names."""
         configs = frozenset(_CONFIG.findall(word)) if "configs/" in word else frozenset[str]()
-        return configs, frozenset(syntax.MODULE.findall(word))
+        modules = syntax.MODULE.findall(word)
+        own = (path for module in modules if _is_own(module) for path in _own(module))
+        return configs.union(own), frozenset(module for module in modules if not _is_own(module))
 
     def _config_closure(self, entries: frozenset[str]) -> tuple[str, frozenset[str]]:
         """Return the digest of configurations and their bases, and the task modules that they name."""
         sources = self._config_sources(entries)
-        modules = (m for source in sources.values() for m in source.modules if not m.startswith("."))
+        modules = (m for source in sources.values() for m in source.modules if not _is_own(m))
         return _joined(sources), frozenset(modules)
 
     def _config_sources(self, entries: frozenset[str]) -> dict[str, Source]:
-        """Return what counts of configurations and their bases: relative path -> source."""
+        """Return what counts of configurations, their bases and the project's own modules that they import:
+        relative path -> source."""
         sources: dict[str, Source] = {}
         todo = list(entries)
         while todo:
@@ -180,9 +190,10 @@ class Digester:
             sources[name] = self._source(path)
             # mmdet::... comes from the environment, which has its own part.
             bases = [base for base in sources[name].bases if "::" not in base]
-            # mmengine's newer style: with read_base(): from ..base.schedule import *
-            bases += [_as_path(m) for m in sources[name].modules if m.startswith(".")]
             todo += [_join(name, base) for base in bases]
+            for module in sources[name].modules:
+                # Relative: mmengine's newer style, with read_base(): from ..base.schedule import *
+                todo += [_join(name, p) for p in _beside(module)] if module.startswith(".") else _own(module)
         return sources
 
     def _module_closure(self, entries: frozenset[str]) -> str:
@@ -226,10 +237,28 @@ def _absolute(module: str, relative: str) -> str:
     return ".".join([*relative.split("/")[:-above], *([name] if name else [])])
 
 
-def _as_path(module: str) -> str:
-    """Return the path of a module that a configuration imports relatively."""
+def _is_own(module: str) -> bool:
+    """Tell a module of the project, beside its configurations, from task code."""
+    return module.startswith((".", "configs."))
+
+
+def _own(module: str) -> Iterable[str]:
+    """Yield where a module of the project may lie, and the packages above it, which are loaded before it."""
+    names = module.split(".")
+    for end in range(1, len(names)):
+        yield "/".join((*names[:end], "__init__.py"))
+    yield from _files("/".join(names))
+
+
+def _beside(module: str) -> Iterable[str]:
+    """Yield where a module may lie that a file imports relatively."""
     name = module.lstrip(".")
-    return "../" * (len(module) - len(name) - 1) + name.replace(".", "/") + ".py"
+    above = "../" * (len(module) - len(name) - 1)
+    return _files(above + name.replace(".", "/")) if name else (f"{above}__init__.py",)
+
+
+def _files(place: str) -> Iterable[str]:
+    return f"{place}.py", f"{place}/__init__.py"
 
 
 def _definition(run: Run) -> dict[str, object]:

@@ -19,7 +19,7 @@ from ddqjobs.base.paths import expanded
 from ddqjobs.detect import files, tree
 from ddqjobs.planning import syntax
 from ddqjobs.planning.digest import FORMAT
-from ddqjobs.planning.syntax import Source
+from ddqjobs.planning.syntax import READER, Source
 
 State = tuple[int, int, int]  # size, time of change in ns, inode
 _TICK_NS = 2_000_000_000  # file systems may take two changes within this time for one
@@ -28,7 +28,7 @@ _TICK_NS = 2_000_000_000  # file systems may take two changes within this time f
 class Kept(msgspec.Struct):
     """The content of ``.fingerprints.json``; sources only as this Python and this format read them."""
 
-    reader: tuple[int, int, int] = (0, 0, 0)
+    reader: tuple[int, ...] = ()
     files: dict[str, tuple[State, str]] = {}
     sources: dict[str, tuple[State, Source]] = {}
 
@@ -93,7 +93,7 @@ class Fingerprints:
                 self._read = msgspec.json.decode(self._place_kept.read_bytes(), type=Kept)
             except (OSError, msgspec.MsgspecError):
                 self._read = Kept()
-            reader = (FORMAT, *sys.version_info[:2])
+            reader = (FORMAT, READER, *sys.version_info[:2])
             if self._read.reader != reader:
                 self._read = Kept(reader=reader, files=self._read.files)
         return self._read

@@ -11,7 +11,7 @@ before 3.12 and by its syntax from then on.
 A docstring does not count even where the file prints it (``description=__doc__``): it decides what ``--help``
 says and no result.
 
-Standard library only: any Python can run this file alone.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-MODULE = re.compile(r"\bddqjobs\.detect(?:\.[A-Za-z_]\w*)+")
+from ddqjobs.planning.bases import bases
+
+# Task code, and a project's own modules beside its configurations.
+MODULE = re.compile(r"(?<![\w.])(?:ddqjobs\.detect|configs)(?:\.[A-Za-z_]\w*)+")
+READER = 2  # raised when more is read of a file: what was kept of it is read again
 _OLDEST = (3, 10)
 _DEEPEST = 500  # nested nodes; how many more a Python reads differs
 # Derived from the place of a node, or never filled by ast.parse as it is called here.
@@ -38,13 +42,15 @@ class Source(NamedTuple):
     """What decides a file's behaviour.
 
     ``form`` is the SHA-256 of its canonical form or, with another marker, of its bytes. ``modules`` are those
-    below ``ddqjobs.detect`` that it imports or names, relative ones with their dots. ``bases`` are the
-    configurations that it builds on, relative to its folder.
+    below ``ddqjobs.detect`` and ``configs`` that it imports or names, relative ones with their dots.
+    ``bases`` are the configurations that it builds on, relative to its folder. ``unfollowed`` says, for a
+    configuration, where it builds on something that cannot be told without running it.
     """
 
     form: str
     modules: tuple[str, ...] = ()
     bases: tuple[str, ...] = ()
+    unfollowed: tuple[str, ...] = ()
 
 
 class _UnreadableError(ValueError):
@@ -59,7 +65,8 @@ def read(data: bytes, *, python: bool = True) -> Source:
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # ValueError: null bytes, before 3.11.4
         pass
     named = MODULE.findall(data.decode("utf-8", "replace"))
-    return Source(_sha256(b"text\0" + data), tuple(sorted(set(named))))
+    unfollowed = ("it is not Python 3.10",) if python else ()
+    return Source(_sha256(b"text\0" + data), tuple(sorted(set(named))), (), unfollowed)
 
 
 def read_file(path: Path) -> Source:
@@ -73,7 +80,7 @@ def _read(data: bytes) -> Source:
         tree = ast.parse(data, feature_version=_OLDEST)
     form, nodes = canonical(tree)
     modules = {name for node in nodes for name in _modules(node)}
-    return Source(_sha256(b"syntax\0" + form), tuple(sorted(modules)), tuple(_bases(tree)))
+    return Source(_sha256(b"syntax\0" + form), tuple(sorted(modules)), *bases(tree))
 
 
 def _sha256(data: bytes) -> str:
@@ -186,22 +193,8 @@ def _modules(node: ast.AST) -> Iterator[str]:
         yield from (alias.name for alias in node.names if MODULE.fullmatch(alias.name))
     elif isinstance(node, ast.ImportFrom):
         module = "." * node.level + (node.module or "")
-        if node.level or f"{module}.".startswith("ddqjobs.detect."):
+        if node.level or f"{module}.".startswith(("ddqjobs.detect.", "configs.")):
             yield module
             yield from (f"{module}{'' if module.endswith('.') else '.'}{a.name}" for a in node.names)
     elif isinstance(node, ast.Constant) and isinstance(node.value, str) and MODULE.fullmatch(node.value):
         yield node.value
-
-
-def _bases(tree: ast.Module) -> list[str]:
-    """Return the files that an mmengine-style configuration names in ``_base_``, without running it."""
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and any(
-            isinstance(t, ast.Name) and t.id == "_base_" for t in node.targets
-        ):
-            try:
-                value = ast.literal_eval(node.value)
-            except ValueError:
-                return []
-            return [value] if isinstance(value, str) else [v for v in value if isinstance(v, str)]
-    return []

@@ -85,11 +85,12 @@ def build(
     curves: Mapping[str, Curve] | None = None,
     metrics: Sequence[str] = ("AP",),
     only: Collection[str] | None = None,
+    unfollowed: Iterable[str] = (),
 ) -> Report:
     """The report of a plan. ``progress`` (run -> Progress) refines running cells; ``recomputed``
     and ``curves`` (run -> what was found) add their tables; ``metrics`` are names of
     :data:`ddqjobs.report.results.METRICS` (AP is always there); ``only`` shows these runs and judges by
-    all."""
+    all; ``unfollowed`` says what configurations build on that no digest covers."""
     shown = ("AP", *(m for m in METRICS if m in metrics and m != "AP"))
     table = rows(plan, products, progress)
     exact = exact_points(recomputed or {}, products)
@@ -119,7 +120,7 @@ def build(
         checks=checked,
         summary=tuple(_summaries(experiment, columns, models, aligned, picked)),
         missing=missing(experiment.name, picked, says),
-        footnotes=_footnotes(models, aligned, checked),
+        footnotes=(*_footnotes(models, aligned, checked), *(f"not followed: {u}" for u in unfollowed)),
         runs=tuple(row for row in table if row.run in wanted),
     )
 

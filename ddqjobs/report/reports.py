@@ -41,6 +41,7 @@ class Reports:
             curves=files.curves(document.compared(experiment, plan), products, say),
             metrics=metrics,
             only=only,
+            unfollowed=workspace.loaded.unfollowed,
         )
 
     def page(self, made: Report, *, price: float | None, say: Say) -> str:

@@ -23,7 +23,7 @@ PURE = {
     "ddqjobs.base.units", "ddqjobs.spec.experiment", "ddqjobs.spec.site",
     "ddqjobs.spec.environment", "ddqjobs.spec.check.experiment", "ddqjobs.spec.check.tasks",
     "ddqjobs.spec.check.commands", "ddqjobs.spec.check.datasets", "ddqjobs.spec.check.reference",
-    "ddqjobs.spec.check.figures",
+    "ddqjobs.spec.check.figures", "ddqjobs.planning.bases",
     "ddqjobs.planning.matrix",
     "ddqjobs.store.history", "ddqjobs.planning.plan", "ddqjobs.planning.filters",
     "ddqjobs.planning.estimate", "ddqjobs.planning.failures",

@@ -28,6 +28,15 @@ FILES = {
     "experiments/configs/newer.py": "with read_base():\n    from .more.base import *\n",
     "experiments/configs/more/base.py": "lr = 2\n",
     "experiments/configs/other.py": "",
+    "experiments/configs/computed.py": "up = '../configs/'\n_base_ = [f'{up}base.py']\n",
+    "experiments/configs/named.py": "_base_ = '{{ fileDirname }}/base.py'\n",
+    "experiments/configs/lazy.py": "with read_base():\n    from .more import *\n",
+    "experiments/configs/more/__init__.py": "lr = 4\n",
+    "experiments/configs/plugin.py": "custom_imports = dict(imports=['configs.own.model'])\n",
+    "experiments/configs/own/__init__.py": "",
+    "experiments/configs/own/model.py": "from .part import FACTOR\nimport configs.own.far\n",
+    "experiments/configs/own/part.py": "from ddqjobs.detect.hooks.stop import Hook\nFACTOR = 0.0\n",
+    "experiments/configs/own/far.py": "",
     "experiments/configs/points.json": "{}",
     "ddqjobs/detect/__init__.py": "",
     "ddqjobs/detect/train.py": "from . import files\nfrom ddqjobs.detect.more import x\n",
@@ -224,3 +233,37 @@ def test_a_run_on_other_upstream_results_differs_in_that_part_only(root: Path) -
     assert with_upstream(test, {train.name: train.digest}) == test
     other: Run = with_upstream(test, {train.name: "another"})
     assert changed(test.digest, other.digest) == ("upstream",)
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "part"),
+    [
+        ("configs/computed.py", "experiments/configs/base.py", "config"),
+        ("configs/named.py", "experiments/configs/base.py", "config"),
+        ("configs/lazy.py", "experiments/configs/more/__init__.py", "config"),
+        ("configs/plugin.py", "experiments/configs/own/__init__.py", "config"),
+        ("configs/plugin.py", "experiments/configs/own/model.py", "config"),
+        ("configs/plugin.py", "experiments/configs/own/part.py", "config"),
+        ("configs/plugin.py", "experiments/configs/own/far.py", "config"),
+        ("configs/plugin.py", "ddqjobs/detect/hooks/common.py", "code"),
+    ],
+)
+def test_what_a_configuration_builds_on_counts(root: Path, config: str, name: str, part: str) -> None:
+    content = with_config(config)
+    before = digests(root, content)["test.m"]
+    (root / name).write_text("changed = 1")
+    assert changed(before, digests(root, content)["test.m"])[0] == part
+
+
+def test_a_module_that_an_option_names_counts(root: Path) -> None:
+    content = with_config("configs/other.py", {"custom_imports.imports": "[configs.own.part]"})
+    before = digests(root, content)["test.m"]
+    (root / "experiments/configs/own/part.py").write_text("FACTOR = 1.0\n")
+    assert changed(before, digests(root, content)["test.m"])[0] == "config"
+
+
+def with_config(config: str, options: dict[str, str] | None = None) -> dict[str, Any]:
+    content: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(CONTENT))
+    content["codes"]["c"]["commands"]["test"] = ["test", "{config}", "{options}"]
+    content["tasks"]["test"].update(config=config, options=options or {})
+    return content

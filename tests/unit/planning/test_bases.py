@@ -1,0 +1,45 @@
+"""What a configuration builds on is read from its syntax, and what cannot be told is named with its line."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from ddqjobs.planning.bases import bases
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("_base_ = './a.py'", ("./a.py",)),
+        ("_base_ = ['a.py', 'b.py']", ("a.py", "b.py")),
+        ("_base_ = ('a.py', ['b.py'])", ("a.py", "b.py")),
+        ("one = 'a.py'\n_base_ = [one]", ("a.py",)),
+        ("root = '../'\n_base_ = root + 'a.py'", ("../a.py",)),
+        ("root = '..'\n_base_ = [f'{root}/a.py']", ("../a.py",)),
+        ("more = ['b.py']\n_base_ = ['a.py'] + more", ("a.py", "b.py")),
+        ("_base_ = '{{ fileDirname }}/../a.py'", ("../a.py",)),
+        ("_base_ = []", ()),
+        ("lr = 1", ()),
+    ],
+)
+def test_bases_that_the_file_spells_out(text: str, names: tuple[str, ...]) -> None:
+    assert bases(ast.parse(text)) == (names, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x = 1\n_base_ = [find('a.py')]", "line 2: _base_ is computed"),
+        ("_base_ = 'a.py' if fast else 'b.py'", "line 1: _base_ is computed"),
+        ("one = 'a.py'\none = pick()\n_base_ = one", "line 3: _base_ is computed"),
+        ("x = 'a'\n_base_ = f'{x:>9}'", "line 2: _base_ is computed"),
+        ("a = Config.fromfile('b.py')", "line 1: fromfile() loads what its argument says"),
+        ("m = importlib.import_module(name)", "line 1: import_module() loads what its argument says"),
+        ("exec(open('b.py').read())", "line 1: exec() loads what its argument says"),
+        ("import sys\nsys.path.insert(0, '/x')", "line 2: sys.path is changed or read"),
+    ],
+)
+def test_what_cannot_be_followed_is_named(text: str, words: str) -> None:
+    assert words in bases(ast.parse(text)).unfollowed
