@@ -279,13 +279,26 @@ def test_plan_says_status_and_reason_of_every_run(place: Place) -> None:
 
 def test_the_plan_document_has_these_keys(finished: Place) -> None:
     document = finished.invoke("plan", "--json").json
-    keys = {"version", "kind", "experiment", "site", "runs", "changes", "templates", "warnings"}
-    assert set(document) == keys
+    assert set(document) == {
+        "version", "kind", "experiment", "site", "runs", "changes", "not_followed", "templates", "warnings",
+    }  # fmt: skip
     assert (document["version"], document["kind"], document["experiment"]) == (1, "plan", "tiny")
     assert set(document["runs"][0]) == FACTS | {"gpu_hours"}
     assert {r["run"]: r["status"] for r in document["runs"]} == {
         "first": "done", "second.m1": "done", "second.m2": "done", "broken.m1": "failed", "wait": "eligible",
     }  # fmt: skip
+
+
+def test_what_a_configuration_builds_on_unseen_is_named(place: Place) -> None:
+    configs = place.root / "experiments" / "configs"
+    configs.mkdir(exist_ok=True)
+    (configs / "open.py").write_text("import glob\n_base_ = glob.glob('*.py')\n")
+    experiment = {"base": "tiny", "name": "open", "tasks": {"first": {"config": "configs/open.py"}}}
+    (place.root / "experiments" / "open.yaml").write_text(json.dumps(experiment))
+    words = "configs/open.py, line 2: _base_ is computed"
+    assert f"not followed: {words}; a change there makes no result stale" in place.invoke("plan", "open").out
+    assert place.invoke("plan", "open", "--json").json["not_followed"] == [words]
+    assert f"not followed: {words}" in place.invoke("report", "open").out
 
 
 @pytest.fixture
