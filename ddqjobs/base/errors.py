@@ -21,6 +21,11 @@ import difflib
 import errno
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+
+MOST_PROBLEMS = 50  # lines that a user can be expected to read; whoever searches for problems may stop there
+_MOST_WORDS = 1000  # that one unknown word is compared with
+_LONGEST_WORD = 100  # characters of a word that is likened to others
 
 
 class DdqjobsError(Exception):
@@ -47,7 +52,14 @@ class InputError(DdqjobsError):
 
     def __init__(self, problems: Sequence[Problem] | str) -> None:
         self.problems: tuple[Problem, ...] = () if isinstance(problems, str) else tuple(problems)
-        super().__init__(problems if isinstance(problems, str) else "\n".join(map(str, self.problems)))
+        super().__init__(problems if isinstance(problems, str) else _lines(self.problems))
+
+
+def _lines(problems: Sequence[Problem]) -> str:
+    """Return a line for each of the first problems, and how many more there are."""
+    more = len(problems) - MOST_PROBLEMS
+    rest = f"{problems[-1].file}: and {more} more problems"
+    return "\n".join([*map(str, problems[:MOST_PROBLEMS]), *([rest] if more > 0 else [])])
 
 
 class MissingError(DdqjobsError):
@@ -88,9 +100,18 @@ def nearest(word: str, valid: Iterable[str]) -> str:
 
 def nearest_word(word: str, valid: Iterable[str]) -> str:
     """The valid word that ``word`` was probably meant to be, or an empty string."""
-    words = list(valid)
+    words = list(islice(valid, _MOST_WORDS))
+    if len(word) > _LONGEST_WORD:
+        return ""
     same = [other for other in words if other.lower() == word.lower()]
     return next(iter(same or difflib.get_close_matches(word, words, n=1, cutoff=0.6)), "")
+
+
+def listed(words: Iterable[str], most: int = 50) -> str:
+    """Return words separated by commas: the first ones, and how many more there are."""
+    names = list(words)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def mend(error: OSError) -> str:

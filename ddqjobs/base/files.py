@@ -7,9 +7,49 @@ ddqjobs is. These are its forms for content that is in memory, and for links.
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from ddqjobs.detect import files
+
+# Where files are not what their size says: reading them may block, never end, or change something.
+_SYSTEM = ("/dev", "/proc", "/sys")
+
+
+class NotReadError(OSError):
+    """A file was not read, and not opened, for what it is; ``strerror`` says why."""
+
+
+def read(path: Path, limit: int) -> bytes:
+    """Return the content of a regular file of at most ``limit`` bytes. Raise OSError; NotReadError for a
+    pipe, a device, a file of the system's and one that is larger."""
+    _require_ordinary(path)
+    # Not blocking: it may have become a pipe since.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise NotReadError(0, f"larger than {limit >> 20} MiB", str(path))
+    return content
+
+
+def ordinary(path: Path) -> bool:
+    """Return whether a path is a regular file whose content is no device's and not the system's."""
+    try:
+        _require_ordinary(path)
+    except OSError:
+        return False
+    return True
+
+
+def _require_ordinary(path: Path) -> None:
+    if os.path.realpath(path).startswith(tuple(f"{folder}/" for folder in _SYSTEM)):
+        raise NotReadError(0, "a file of the system, not of a project", str(path))
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(21, "Is a directory", str(path))
+    if not stat.S_ISREG(mode):
+        raise NotReadError(0, "not a regular file", str(path))
 
 
 def replace(path: Path, data: bytes, mode: int = 0o666) -> None:

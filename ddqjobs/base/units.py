@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST_S = 10 * 366 * 86400
+_LARGEST_MB = 10**12
 _MEGABYTES = {"MB": 1, "GB": 1000, "TB": 1_000_000, "MiB": 1.048576, "GiB": 1073.741824}
 
 
@@ -13,7 +15,10 @@ def seconds(text: str) -> int:
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         raise ValueError(f"'{text}' is no duration; write 90s, 45m, 24h, 2d or 1h30m")
-    return round(sum(float(number) * _SECONDS[unit] for number, unit in parts))
+    total = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    if total > _LONGEST_S:
+        raise ValueError("longer than ten years; write 90s, 45m, 24h, 2d or 1h30m")
+    return round(total)
 
 
 def megabytes(text: str) -> int:
@@ -21,7 +26,10 @@ def megabytes(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(MB|GB|TB|MiB|GiB)", text)
     if not match:
         raise ValueError(f"'{text}' is no size; write 500MB, 300GB or 16GiB")
-    return round(float(match[1]) * _MEGABYTES[match[2]])
+    size = float(match[1]) * _MEGABYTES[match[2]]
+    if size > _LARGEST_MB:
+        raise ValueError("more than a million TB; write 500MB, 300GB or 16GiB")
+    return round(size)
 
 
 def counted(number: int, noun: str) -> str:

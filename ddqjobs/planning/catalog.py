@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,8 @@ from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import Run
 from ddqjobs.spec.shipped import Files, shipped_root
 from ddqjobs.spec.site import Site
+
+_LONGEST_BASE = 1000  # characters of a path
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,7 @@ class Catalog:
 
     def _resolve(self, base: str, named_by: Path, known: dict[str, Path], what: str) -> Path:
         if is_file_name(base):
-            return named_by.parent / base
+            return self._inside(named_by.parent / base, base, named_by)
         if base not in known:
             raise MissingError(
                 f"unknown {what} '{base}'{nearest(base, known)}; there are: {', '.join(known)}"
@@ -189,6 +192,17 @@ class Catalog:
             if shipped.is_file():
                 return shipped
         return known[base]
+
+    def _inside(self, path: Path, base: str, named_by: Path) -> Path:
+        """Return the path of a base. Raise InputError if it leads out of the project and of the folder of the
+        file that names it: a file of somebody else's must not show the lines of a private one."""
+        if len(base) > _LONGEST_BASE:
+            raise InputError(f"a path of {len(base)} characters; at most {_LONGEST_BASE} are allowed")
+        real = Path(os.path.realpath(path))
+        roots = (*self.files.roots, Path(os.path.realpath(named_by.parent)))
+        if not any(real.is_relative_to(root) for root in roots):
+            raise InputError(f"'{clean(base)}' leads out of the project; copy the file into it")
+        return path
 
 
 def is_file_name(text: str) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from ddqjobs.base.files import replace
+from ddqjobs.base.files import ordinary, replace
 from ddqjobs.base.paths import expanded
 from ddqjobs.detect import files, tree
 from ddqjobs.planning import syntax
@@ -56,7 +56,7 @@ class Fingerprints:
         """SHA-256 of a file's content; empty for a folder and for what is not on this machine."""
         place = expanded(self._project, path)
         try:
-            if not place.is_file():
+            if not ordinary(place):
                 return ""
             at = place.stat()
             state = (at.st_size, at.st_mtime_ns, at.st_ino)

@@ -26,6 +26,7 @@ from ddqjobs.spec.experiment import (
     applies,
     models_of,
     split_input,
+    upstream_of,
 )
 from ddqjobs.spec.model import Input, Resources, Run
 
@@ -64,17 +65,16 @@ def expand(experiment: Experiment) -> tuple[Run, ...]:
 
 def _upstream_first(experiment: Experiment) -> list[str]:
     order: dict[str, None] = {}
-
-    def visit(name: str) -> None:
-        for text in experiment.tasks[name].inputs.values():
-            upstream, _ = split_input(text)
-            if upstream and upstream not in order:
-                visit(upstream)
-        order[name] = None
-
-    for name in experiment.tasks:
-        if name not in order:
-            visit(name)
+    for first in experiment.tasks:
+        way = {first: upstream_of(experiment.tasks[first])} if first not in order else {}
+        while way:
+            name = next(reversed(way))
+            above = next((task for task in way[name] if task not in order), None)
+            if above is None:
+                del way[name]
+                order[name] = None
+            else:
+                way[above] = upstream_of(experiment.tasks[above])
     return list(order)
 
 

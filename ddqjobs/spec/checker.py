@@ -15,10 +15,16 @@ from typing import Any
 
 from msgspec import inspect
 
-from ddqjobs.base.errors import Problem, nearest
+from ddqjobs.base.errors import MOST_PROBLEMS, Problem, listed, nearest
 from ddqjobs.spec import sections
 from ddqjobs.spec.inheritance import added_to, names_beside
-from ddqjobs.spec.nodes import Node, Path
+from ddqjobs.spec.nodes import Node, Path, plain
+
+_MOST_UNKNOWN = 10  # keys of one mapping that are reported one by one
+
+
+class TooManyProblems(Exception):
+    """More problems were found than are shown: the walk ends."""
 
 
 class Checker:
@@ -53,6 +59,8 @@ class Checker:
 
     def problem(self, node: Node, message: str) -> None:
         self.problems.append(Problem(node.file, node.line, message))
+        if len(self.problems) > 2 * MOST_PROBLEMS:
+            raise TooManyProblems
 
     def wrong_type(self, node: Node, kind: inspect.Type, path: Path) -> object:
         wanted = wanted_words(kind)
@@ -86,6 +94,14 @@ class Checker:
         own = self.sections if sections.KEY in fields else {}
         data: dict[str, object] = {}
         found: dict[str, object] = {}
+        unknown = [key for key in entries if key not in own and (key not in fields or key == sections.KEY)]
+        if len(unknown) > _MOST_UNKNOWN:
+            words = f"{len(unknown)} unknown keys{_within(path)}, the first is {show(unknown[0])}"
+            self.problem(
+                entries[unknown[0]], f"{words}; valid keys: {', '.join(sections.expanded(fields, own))}"
+            )
+            known = entries.keys() - set(unknown)
+            entries = {key: entry for key, entry in entries.items() if key in known}
         for key, entry in entries.items():
             if key in own:
                 section = self.check(entry, inspect.type_info(own[key]), (*path, key))
@@ -222,7 +238,7 @@ def no_such_entry(base: Node, path: Path) -> str:
     """``b.yaml has no task 'p3-trian'; did you mean 'p3-train'?``; for what :func:`added_to` found."""
     *above, section, name = path
     names = names_beside(base, path)
-    hint = nearest(str(name), names) or f"; there are: {', '.join(names)};"
+    hint = nearest(str(name), names) or f"; there are: {listed(names)};"
     what = str(section).removesuffix("s")
     return f"{base.file} has no {what} {show(str(name))}{_within(tuple(above))}{hint}"
 
@@ -237,15 +253,6 @@ def _not_inherited(base: Node, path: Path, needed: list[str]) -> str:
 def _is_name(kind: inspect.Type) -> bool:
     inner = kind.type if isinstance(kind, inspect.Metadata) else kind
     return isinstance(inner, inspect.StrType) and bool(inner.pattern)
-
-
-def plain(node: Node) -> object:
-    """The node as dictionaries, lists and scalars."""
-    if isinstance(node.value, dict):
-        return {key: plain(entry) for key, entry in node.value.items()}
-    if isinstance(node.value, list):
-        return [plain(item) for item in node.value]
-    return node.value
 
 
 def matches(pattern: str, text: str) -> bool:

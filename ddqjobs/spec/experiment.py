@@ -7,6 +7,7 @@ Mappings are keyed by name everywhere (never lists of named things), so that a f
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import msgspec
@@ -273,6 +274,11 @@ def split_input(text: str) -> tuple[str, str]:
         return "", text
     task, _, artifact = text.rpartition(".")
     return task, artifact
+
+
+def upstream_of(task: Task) -> Iterator[str]:
+    """Yield the tasks that a task's inputs come from, declared or not."""
+    return filter(None, (split_input(text)[0] for text in task.inputs.values()))
 
 
 def variable(role: str) -> str:

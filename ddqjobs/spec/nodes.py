@@ -102,6 +102,7 @@ class _Reader:
     def __init__(self, text: str, file: str) -> None:
         self.file = file
         self.problems: list[Problem] = []
+        self.merged = 0  # entries taken by << so far
         self.anchors: dict[str, Node | None] = {}  # None while the anchored node is still open
         self.events = cast("Iterator[Any]", yaml.parse(text, Loader=_LOADER))
 
@@ -180,6 +181,9 @@ class _Reader:
         for source in node.value if isinstance(node.value, list) else [node]:
             if not isinstance(source.value, dict):
                 raise _Refused(node.line, "'<<' takes a mapping or a list of mappings")
+            self.merged += len(source.value)
+            if self.merged > MAX_NODES:
+                raise _Refused(node.line, f"'<<' takes more than {MAX_NODES} entries in this file")
             for key, value in source.value.items():
                 merged.setdefault(key, value)
 
@@ -188,6 +192,8 @@ class _Reader:
         if not isinstance(event, yaml.ScalarEvent):
             raise _Refused(line, "a key must be text")
         text = event.value
+        if "\0" in text:
+            raise _Refused(line, "a key may not contain the character NUL")
         if event.implicit[0] and text in _CONSTANTS:
             meaning = {True: "true", False: "false", None: "null"}[_CONSTANTS[text]]
             self.problem(line, f"YAML reads the key '{text}' as {meaning}; put it in quotes")
@@ -200,6 +206,8 @@ class _Reader:
             self.refuse_tag(event, "str", "int", "float", "bool", "null")
             plain = event.tag not in (_TAG + "str", "!")
         try:
+            if "\0" in text:
+                raise ValueError("text may not contain the character NUL")
             return Node(plain_value(text) if plain else text, self.file, line, text)
         except ValueError as error:
             self.problem(line, str(error))
@@ -232,6 +240,15 @@ def plain_value(text: str) -> str | int | float | bool | None:
     elif not _NOT_FINITE.fullmatch(text):
         return text
     raise ValueError(f"{text} is not a finite number; put it in quotes if it is text")
+
+
+def plain(node: Node) -> object:
+    """The node as dictionaries, lists and scalars."""
+    if isinstance(node.value, dict):
+        return {key: plain(entry) for key, entry in node.value.items()}
+    if isinstance(node.value, list):
+        return [plain(item) for item in node.value]
+    return node.value
 
 
 def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:

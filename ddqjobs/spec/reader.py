@@ -18,13 +18,16 @@ from typing import Generic, TypeVar
 import msgspec
 from msgspec import inspect
 
-from ddqjobs.base.errors import DdqjobsError, InputError, Problem, nearest_word
-from ddqjobs.spec.checker import Checker, found_words
+from ddqjobs.base.errors import MOST_PROBLEMS, DdqjobsError, InputError, Problem, nearest_word
+from ddqjobs.base.files import read as read_file
+from ddqjobs.spec.checker import Checker, TooManyProblems, found_words
 from ddqjobs.spec.inheritance import merged
 from ddqjobs.spec.nodes import Node, read
 from ddqjobs.spec.sections import Kinds, expanded
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+_LIMIT = 8 << 20  # bytes of a file that a person wrote
 
 ReadBase = Callable[[str, str], tuple[str, str]]
 """(what `base:` says, name of the file that says it) -> (name, text) of the base; raises DdqjobsError."""
@@ -94,15 +97,17 @@ def parse(
     whole = whole and not (inherits and _misspells_base(trees[0], keys))
     root, bases = merged(trees)
     checker = Checker(partial=not whole, bases=bases, sections=sections)
-    data = checker.check(root, inspect.type_info(kind), ())
-    problems += checker.problems
     document: Document[T] | None = None
     try:
+        data = checker.check(root, inspect.type_info(kind), ())
         value = msgspec.convert(data, kind, strict=True)
         document = Document(value, tuple(Path(tree.file) for tree in trees), root, bases)
+    except TooManyProblems:
+        pass
     except msgspec.ValidationError as error:
-        if not problems:  # a __post_init__ refused: the walk above knows nothing of those
+        if not (problems or checker.problems):  # a __post_init__ refused: the walk knows nothing of those
             problems.append(Problem(root.file, root.line, str(error)))
+    problems += checker.problems
     if document is not None and whole and examine is not None:
         problems += examine(document)
     if document is None or problems:
@@ -140,9 +145,12 @@ def _base_of(tree: Node) -> Node | None:
 def _misspells_base(tree: Node, keys: Collection[str]) -> bool:
     """Whether a file without base has an unknown key that was probably meant to be `base`: whatever else is
     missing in it would come from there."""
-    if not isinstance(tree.value, dict) or "base" in tree.value:
+    if not isinstance(tree.value, dict):
         return False
-    return any(nearest_word(key, keys) == "base" for key in tree.value.keys() - set(keys))
+    if "base" in tree.value:
+        return tree.value["base"].bad
+    unknown = tree.value.keys() - set(keys)
+    return len(unknown) <= MOST_PROBLEMS and any(nearest_word(key, keys) == "base" for key in unknown)
 
 
 def _read_mapping(text: str, name: str) -> tuple[Node, list[Problem]]:
@@ -161,7 +169,7 @@ def _display(path: Path) -> str:
 
 def _read_text(path: Path, name: str) -> str:
     try:
-        data = path.read_bytes()
+        data = read_file(path, _LIMIT)
     except OSError as error:
         raise InputError(f"{name}: cannot be read: {error.strerror or error}") from error
     try:

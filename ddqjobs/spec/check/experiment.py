@@ -7,15 +7,18 @@ a file are found at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import chain, islice
 
-from ddqjobs.base.errors import Problem
+from ddqjobs.base.errors import MOST_PROBLEMS, Problem
 from ddqjobs.spec.check.commands import command, products, value_of_variable
 from ddqjobs.spec.check.datasets import datasets, weights
 from ddqjobs.spec.check.figures import figures
 from ddqjobs.spec.check.reference import Found, Path, reference
 from ddqjobs.spec.check.tasks import tasks
-from ddqjobs.spec.experiment import WITHOUT_AP, Experiment, split_input
+from ddqjobs.spec.experiment import WITHOUT_AP, Experiment, upstream_of
 from ddqjobs.spec.model import TaskKind
+
+_MOST = 2 * MOST_PROBLEMS  # more than are shown, so that it is said that there are more
 
 
 def check(
@@ -23,18 +26,19 @@ def check(
 ) -> list[Problem]:
     """All problems, by file and line. ``environments`` None: references to them are not checked."""
     known = None if environments is None else frozenset(environments)
-    found = [
-        *_codes(experiment, known),
-        *_models(experiment),
-        *_variants(experiment),
-        *_phases(experiment),
-        *figures(experiment),
-        *tasks(experiment),
-        *_cycles(experiment),
-        *datasets(experiment),
-        *weights(experiment),
-    ]
-    return sorted({Problem(*line_of(path), message) for path, message in found})
+    found = chain(
+        _codes(experiment, known),
+        _models(experiment),
+        _variants(experiment),
+        _phases(experiment),
+        figures(experiment),
+        tasks(experiment),
+        _cycles(experiment),
+        datasets(experiment),
+        weights(experiment),
+    )
+    first = islice(found, _MOST)
+    return sorted({Problem(*line_of(path), message) for path, message in first})
 
 
 def _codes(e: Experiment, environments: frozenset[str] | None) -> Found:
@@ -99,19 +103,18 @@ def _phases(e: Experiment) -> Found:
 
 def _cycles(e: Experiment) -> Found:
     done: set[str] = set()
-
-    def visit(name: str, above: tuple[str, ...]) -> Found:
-        if name in above:
-            ring = " -> ".join((*above[above.index(name) :], name))
-            yield ("tasks", name, "inputs"), f"tasks need each other in a circle: {ring}"
-            return
-        if name in done or name not in e.tasks:
-            return
-        for text in e.tasks[name].inputs.values():
-            upstream, _ = split_input(text)
-            if upstream:
-                yield from visit(upstream, (*above, name))
-        done.add(name)
-
-    for name in e.tasks:
-        yield from visit(name, ())
+    for first in e.tasks:
+        # The way from the first task to the one that is looked at, with what is left to look at of each.
+        way = {first: upstream_of(e.tasks[first])} if first not in done else {}
+        while way:
+            name = next(reversed(way))
+            above = next(way[name], None)
+            if above is None:
+                del way[name]
+                done.add(name)
+            elif above in way:
+                names = list(way)
+                ring = " -> ".join((*names[names.index(above) :], above))
+                yield ("tasks", above, "inputs"), f"tasks need each other in a circle: {ring}"
+            elif above not in done and above in e.tasks:
+                way[above] = upstream_of(e.tasks[above])

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 
-from ddqjobs.base.errors import nearest
+from ddqjobs.base.errors import listed, nearest
 
 Path = tuple[str | int, ...]  # keys down to the place
 Found = Iterator[tuple[Path, str]]  # place, problem
 
 
-def reference(path: Path, what: str, name: str, valid: Iterable[str]) -> Found:
+def reference(path: Path, what: str, name: str, valid: Collection[str]) -> Found:
     """Yield a problem unless ``name`` is one of the ``valid``."""
-    names = list(dict.fromkeys(valid))
-    if name not in names:
-        listed = ", ".join(names) or "none"
-        yield path, f"unknown {what} '{name}'{nearest(name, names)}; declared: {listed}"
+    if name not in valid:
+        names = list(dict.fromkeys(valid))
+        yield path, f"unknown {what} '{name}'{nearest(name, names)}; declared: {listed(names) or 'none'}"
