@@ -26,7 +26,9 @@ fast: $(VENV)/.installed  ## the tests of the inner loop: no training, no cluste
 	$(BIN)/pytest tests/unit -m 'not slow and not long' -n 2 --dist worksteal -q $(PYTEST)
 
 test: environments  ## all that guards a promise, with real trainings, a real Slurm and real kills
-	$(BIN)/pytest -m 'not long' -n 2 --dist loadscope --no-loadscope-reorder --durations=25 $(PYTEST)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -m 'not long' -n 2 --dist loadscope --no-loadscope-reorder --durations=25 $(PYTEST)
+	$(BIN)/python tools/coverage_gate.py
 
 test-long: environments  ## storms, corpora, all models; by hand
 	$(BIN)/pytest -m long -n 2 --dist loadscope --no-loadscope-reorder --durations=0 $(PYTEST)

@@ -119,6 +119,7 @@ def run_into_the_limit(training: Training, node: str) -> None:
 STROKES = (preempt, crash, part, preempt, requeue, preempt, run_into_the_limit)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(2400)
 def test_a_training_that_everything_happens_to_logs_the_losses_of_one_that_is_left_alone(
     lab: Lab, tmp_path: Path

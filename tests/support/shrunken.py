@@ -3,8 +3,11 @@ images of coloured shapes. Trained by mmengine's runner on the CPU."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from ddqjobs.detect import prepare, runtime
 from tests.support.paths import ROOT
@@ -23,6 +26,13 @@ MODELS = {
 CLASSES, WIDTH, BASE = 3, 64, 16  # classes, channels of the pyramid, channels of the backbone's first stage
 EVERY = 5  # epochs between two tests
 GROUPS = {"type": "GN", "num_groups": 8, "requires_grad": True}
+# The 12e and the 36e models differ in schedule and augmentation, which are the test's own.
+ONE_OF_EACH_KIND = ("ddq-fcn-12e", "ddq-rcnn-12e", "ddq-detr-4scale")
+
+
+def one_of_each_kind(names: Iterable[str]) -> list[Any]:
+    """Return parameters for a test of all models, with the others marked for make test-long."""
+    return [pytest.param(name, marks=() if name in ONE_OF_EACH_KIND else pytest.mark.long) for name in names]
 
 
 def path(name: str) -> str:

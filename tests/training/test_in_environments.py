@@ -27,7 +27,7 @@ def passes(
     name: str,
     files: Sequence[str],
     folders: Sequence[Path],
-    marks: str = "not gpu",
+    marks: str,
     variables: Mapping[str, str] | None = None,
 ) -> None:
     """The tests of these files with these marks pass; none may be skipped."""
@@ -40,14 +40,21 @@ def passes(
 @pytest.mark.parametrize("group", GROUPS)
 def test_the_task_code_works_in_the_environment(group: str, tools: Path) -> None:
     name, files = GROUPS[group]
-    passes(name, files, [tools])
+    passes(name, files, [tools], "not gpu and not long")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("group", ["models", "overfit"])
+def test_all_seven_models(group: str, tools: Path) -> None:
+    name, files = GROUPS[group]
+    passes(name, files, [tools], "long and not gpu")
 
 
 @pytest.mark.parametrize(
     "file", [inside.INTERPRETED, inside.COMPILED], ids=["in the interpreter", "compiled"]
 )
 def test_the_triton_operators(file: str, tools: Path, triton: Path) -> None:
-    passes("mini-new", (file,), [tools, triton])
+    passes("mini-new", (file,), [tools, triton], "not gpu")
 
 
 @pytest.mark.parametrize("capability", ["default", "avx2"])

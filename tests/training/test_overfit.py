@@ -1,9 +1,8 @@
 """The plan's models, made small, learn: trained on eight images of the generated data set, they find what is
-in them. Three of the seven, one of each kind; all with DDQJOBS_TEST_ALL_MODELS=1. On the CPU."""
+in them. On the CPU."""
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -17,13 +16,10 @@ from tests.support import processor, shrunken
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-# The 12e and the 36e models differ in schedule and augmentation, which are the test's own.
-ONE_OF_EACH_KIND = ("ddq-fcn-12e", "ddq-rcnn-12e", "ddq-detr-4scale")
-CHOSEN = tuple(shrunken.MODELS) if os.environ.get("DDQJOBS_TEST_ALL_MODELS") else ONE_OF_EACH_KIND
 
 
 @pytest.mark.bits
-@pytest.mark.parametrize("name", CHOSEN)
+@pytest.mark.parametrize("name", shrunken.one_of_each_kind(shrunken.MODELS))
 def test_a_small_model_learns_eight_images_by_heart(name: str) -> None:
     argv = [sys.executable, "-W", "ignore", "-m", "tests.support.shrunken", "100", "0.5", name]
     variables = processor.variables(processor.ON_THE_CPU)

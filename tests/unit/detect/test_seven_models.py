@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("mmdet")
 
 from ddqjobs.detect import convert, runtime  # noqa: E402
+from tests.support import shrunken  # noqa: E402
 from tests.support.paths import ROOT  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -63,7 +64,7 @@ def layout(state: Any) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("name", shrunken.one_of_each_kind(MODELS))
 def test_weights_in_the_releases_layout_are_converted_and_loaded(name: str, tmp_path: Path) -> None:
     model, (_, count, digest) = build(name), MODELS[name]
     state = model.state_dict()
