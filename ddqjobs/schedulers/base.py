@@ -45,6 +45,7 @@ class Capabilities(Frozen, frozen=True, kw_only=True):
     own_dependencies: bool = False  # by each element for itself, whatever the others of its array wait for
     avoids: bool = False  # can be told of nodes to keep away from
     restarts: bool = True  # may start a job again that its script did not ask for (requeue)
+    marks: bool = False  # shows of each job a word that holds its submission's token
     tests: bool = False  # says whether it would take a job, without taking it
     probes: bool = True  # `doctor` may submit a small job that looks around on a node
 

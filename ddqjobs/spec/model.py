@@ -147,6 +147,11 @@ class Observation(Frozen, frozen=True, kw_only=True):
     forgotten: bool = False  # UNKNOWN, and the scheduler did answer: it has no such job
     marks: tuple[str, ...] = ()  # words one of which is its submission's token; none where it shows no words
 
+    def may_be_of(self, token: str) -> bool:
+        """Return whether the job may be of that submission. (A controller that has lost its state gives
+        numbers a second time.)"""
+        return not self.marks or token in self.marks
+
 
 class Product(Frozen, frozen=True, kw_only=True):
     """What a finished attempt left, as its ``product.json`` says. Paths are below the run's folder."""

@@ -8,7 +8,6 @@ import msgspec
 
 from ddqjobs.schedulers.base import Scheduler
 from ddqjobs.spec.model import JobState, Plan, PlannedRun, Status
-from ddqjobs.store.history import Ticket
 from ddqjobs.store.ledger import Cancelled, Retried
 from ddqjobs.submission.workspace import Workspace
 
@@ -24,7 +23,7 @@ def cancel(workspace: Workspace, runs: Sequence[PlannedRun]) -> list[str]:
     for planned in active:
         if not planned.job:  # nobody knows yet whether the scheduler has it: it must not start in any case
             store.call_off(tickets[planned.ticket])
-    for site, jobs in _by_site(active, tickets).items():
+    for site, jobs in _by_site(workspace, active).items():
         workspace.scheduler(site).cancel(jobs)
     for planned in active:  # the scheduler answered, and does not know the job: nothing else would end it
         if planned.job and planned.state is JobState.UNKNOWN:
@@ -74,17 +73,28 @@ def _ask(
 ) -> Plan:
     """Ask something of the jobs in that state, site by site, and look at them again."""
     asked = [p for p in runs if p.status is Status.ACTIVE and p.state is state and p.job]
-    for site, jobs in _by_site(asked, workspace.store.history().tickets).items():
+    for site, jobs in _by_site(workspace, asked).items():
         ask(workspace.scheduler(site), jobs)
     names = {p.run.name for p in runs}
     after = workspace.plan() if asked else plan
     return msgspec.structs.replace(after, runs=tuple(p for p in after.runs if p.run.name in names))
 
 
-def _by_site(runs: Iterable[PlannedRun], tickets: Mapping[str, Ticket]) -> dict[str, list[str]]:
-    """Return site -> jobs. A run may have been submitted to another site than today's."""
-    by_site: dict[str, list[str]] = {}
+def _by_site(workspace: Workspace, runs: Iterable[PlannedRun]) -> dict[str, list[str]]:
+    """Return site -> jobs of the runs. A run may have been submitted to another site than today's, and its
+    number may be another job's by now. Raise SchedulerError."""
+    tickets = workspace.store.history().tickets
+    by_site: dict[str, dict[str, str]] = {}
     for planned in runs:
         if planned.job:
-            by_site.setdefault(tickets[planned.ticket].site, []).append(planned.job)
-    return by_site
+            ticket = tickets[planned.ticket]
+            by_site.setdefault(ticket.site, {})[planned.job] = ticket.token
+    return {site: _of_ours(workspace, site, jobs) for site, jobs in by_site.items()}
+
+
+def _of_ours(workspace: Workspace, site: str, tokens: Mapping[str, str]) -> list[str]:
+    """Return those of the jobs that carry their token now, where the scheduler shows it."""
+    if not workspace.capabilities(site).marks:
+        return list(tokens)
+    seen = workspace.scheduler(site).query(list(tokens))
+    return [job for job, token in tokens.items() if seen[job].may_be_of(token)]

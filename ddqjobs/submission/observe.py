@@ -282,9 +282,8 @@ def _cancelled(ticket: Ticket, left: _Left, reason: str) -> Finished:
 
 
 def _of(ticket: Ticket, seen: Observation) -> Observation:
-    """Return what an answer says of a ticket: nothing, where its number is that of another submission's job.
-    A controller that has lost its state gives numbers a second time."""
-    if not seen.marks or ticket.token in seen.marks:
+    """Return what an answer says of a ticket: nothing, where its number is that of another job."""
+    if seen.may_be_of(ticket.token):
         return seen
     return Observation(
         state=JobState.UNKNOWN, detail=f"number {ticket.job} is now of another job", forgotten=True

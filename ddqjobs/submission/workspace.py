@@ -49,7 +49,8 @@ class Workspace:
             self._schedulers[site] = make_scheduler(self._declared(site), self.catalog.project)
         return self._schedulers[site]
 
-    def _capabilities(self, site: str) -> Capabilities:
+    def capabilities(self, site: str) -> Capabilities:
+        """Return what the scheduler of a site can express."""
         return capabilities(self._declared(site))
 
     def _declared(self, site: str) -> Site:
@@ -113,9 +114,7 @@ class Workspace:
 
     def _refresh(self) -> None:
         try:
-            Observer(
-                self.store, self.site, self.scheduler, self._capabilities, self.warnings.append
-            ).refresh()
+            Observer(self.store, self.site, self.scheduler, self.capabilities, self.warnings.append).refresh()
         except StateError as error:  # a full disk or a read-only one: what is known can be shown all the same
             self.warnings.append(str(error))
 

@@ -57,7 +57,8 @@ class SlurmScheduler:
         self._name = name
         self._calls = Pace(calls_per_minute)
         self._submit_s, self._ask_s = submit_s, ask_s
-        self._seen: dict[str, float] = {}  # job -> when the controller knew it
+        # job -> when the controller knew it, and the words that showed whose it is
+        self._seen: dict[str, tuple[float, tuple[str, str]]] = {}
 
     def submit(self, submission: Submission) -> Mapping[int, str]:
         """One ``sbatch``; see :class:`~ddqjobs.schedulers.base.Scheduler`.
@@ -75,7 +76,7 @@ class SlurmScheduler:
         if job is None:
             raise self._submit_error(submission, done)
         jobs = _elements(submission, job)
-        self._seen.update(dict.fromkeys(jobs.values(), time.monotonic()))
+        self._seen.update(dict.fromkeys(jobs.values(), (time.monotonic(), _marks(submission))))
         return jobs
 
     def find(self, token: str) -> Mapping[int, str] | None:
@@ -136,11 +137,13 @@ class SlurmScheduler:
     # --- below
 
     def _require_known(self, jobs: Sequence[str]) -> None:
-        now = time.monotonic()
-        if all(now - self._seen.get(job, -_FRESH_S) < _FRESH_S for job in jobs):
+        now, before = time.monotonic(), {job: self._seen[job] for job in jobs if job in self._seen}
+        if all(job in before and now - before[job][0] < _FRESH_S for job in jobs):
             return
         queue = self._queue()
-        gone = [job for job in jobs if job not in queue]
+        # A controller that has lost its state gives numbers a second time.
+        given_again = {job for job in before if job in queue and not _same(before[job][1], queue[job].marks)}
+        gone = [job for job in jobs if job not in queue or job in given_again]
         if gone:
             raise DependencyGoneError(
                 f"site {self._name}: job {gone[0]}, which it depends on, has left the queue", tuple(gone)
@@ -148,7 +151,8 @@ class SlurmScheduler:
 
     def _queue(self) -> dict[str, answers.Row]:
         rows = answers.queue(self._ask(["squeue", *_ALL_JOBS, f"--format={answers.QUEUE_FORMAT}"]))
-        self._seen.update(dict.fromkeys(rows, time.monotonic()))
+        now = time.monotonic()
+        self._seen.update({job: (now, row.marks) for job, row in rows.items()})
         return rows
 
     def _submit_error(self, submission: Submission, done: process.Completed) -> SchedulerError:
@@ -214,6 +218,15 @@ class SlurmScheduler:
 _ALL_JOBS = (f"--user={os.getuid()}", "--array", "--states=all")
 _ACCOUNTING = ("--allocations", "--parsable2", f"--delimiter={answers.SEPARATOR}")
 _ACCOUNTING_FORMAT = f"--format={','.join(answers.ACCOUNTING_FIELDS)}"
+
+
+def _marks(submission: Submission) -> tuple[str, str]:
+    return submission.token, submission.token
+
+
+def _same(before: tuple[str, str], now: tuple[str, str]) -> bool:
+    """Return whether two answers are of one job. What a site writes may be in the comment, or in the name."""
+    return any(old == new for old, new in zip(before, now, strict=True))
 
 
 def _exclude(submission: Submission) -> list[str]:

@@ -1,0 +1,112 @@
+"""Whose job a number is: foreign jobs, arrays that were cancelled, numbers that are given a second time."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from ddqjobs.schedulers.slurm.scheduler import SlurmScheduler
+from ddqjobs.spec.model import FailureClass, JobState, Status
+from tests.support.slurm import Lab, SlurmProject
+from tests.support.trivial import EXPERIMENT, task, until
+
+TOKEN = "20260101-000000-0badcafe"
+
+
+@pytest.fixture
+def closed(lab: Lab) -> Iterator[Lab]:
+    """A cluster whose partition starts nothing for now."""
+    lab.ask("scontrol", "update", "partitionname=gpu", "state=down")
+    yield lab
+    lab.ask("scontrol", "update", "partitionname=gpu", "state=up")
+
+
+def test_a_heterogeneous_job_and_a_sparse_array_hide_no_run(closed: Lab, on_slurm: SlurmProject) -> None:
+    """Both are the user's own, and none of ours."""
+    closed.ask("sbatch", "--hold", "--output=/dev/null", "--ntasks=1", ":", "--ntasks=1", "--wrap=true")
+    assert "+0" in closed.ask("squeue", "--noheader", "--format=%i")
+    squares = [index * index for index in range(40)]
+    sparse = closed.ask(
+        "sbatch", "--parsable", f"--array={','.join(map(str, squares))}", f"--comment={TOKEN}",
+        "--output=/dev/null", "--wrap=true",
+    ).strip()  # fmt: skip
+    until(lambda: "..." in closed.ask("sacct", "-nXP", f"--jobs={sparse}", "--format=JobID"))
+    elements = {index: f"{sparse}_{index}" for index in squares}
+    assert SlurmScheduler("lab").find(TOKEN) == elements
+    on_slurm.tasks({"first": task(seeds=[0, 1])})
+    on_slurm.open().submit(EXPERIMENT)
+    workspace = on_slurm.open().workspace(EXPERIMENT)
+    assert {p.state for p in workspace.plan().runs} == {JobState.QUEUED}
+    assert workspace.warnings == []
+    closed.ask("scontrol", "update", "partitionname=gpu", "state=up")
+    assert {p.status for p in on_slurm.until_over().values()} == {Status.DONE}
+
+
+@pytest.fixture
+def hasty(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    """A controller that forgets what has ended after two seconds."""
+    monkeypatch.setenv("MIN_JOB_AGE", "2")
+    lab.kill("slurmctld", signal.SIGTERM)
+    assert lab.up().code == 0
+    yield lab
+    monkeypatch.delenv("MIN_JOB_AGE")
+    lab.kill("slurmctld", signal.SIGTERM)
+    assert lab.up().code == 0
+
+
+def test_an_array_cancelled_before_it_started_stays_cancelled(
+    hasty: Lab, closed: Lab, on_slurm: SlurmProject
+) -> None:
+    """Whether it is shown by its bare number, or by none any more."""
+    on_slurm.site(submit_timeout="2s")
+    on_slurm.tasks({"first": task(seeds=[0, 1, 2])})
+    on_slurm.open().submit(EXPERIMENT)
+    assert on_slurm.cli("cancel", "--yes").code == 0
+    until(lambda: not closed.ask("squeue", "--noheader", "--states=all"))
+    plan = on_slurm.until_over()
+    assert {p.failure for p in plan.values()} == {FailureClass.CANCELLED}
+    said = on_slurm.cli("advance")
+    assert (said.code, said.stdout) == (0, "nothing to submit\n")
+    closed.ask("scontrol", "update", "partitionname=gpu", "state=up")
+    assert on_slurm.cli("retry").code == 0
+    assert {p.status for p in on_slurm.submit_all().values()} == {Status.DONE}
+    assert on_slurm.executions() == {"first.s0": 1, "first.s1": 1, "first.s2": 1}
+
+
+def test_a_controller_that_lost_its_state_gives_our_numbers_to_others(
+    closed: Lab, on_slurm: SlurmProject
+) -> None:
+    """Another's job is never cancelled and nothing depends on it; ours is forgotten, and runs once."""
+    on_slurm.site(submit_timeout="3s")
+    on_slurm.tasks({"first": task(), "second": task(), "third": task(inputs={"before": "first.out"})})
+    jobs = on_slurm.open().submit(EXPERIMENT).submitted
+    array = jobs["first"].partition("_")[0]
+    assert on_slurm.cli("cancel", "third", "--yes").code == 0
+    closed.kill("slurmctld")
+    shutil.rmtree(closed.folder / "state")
+    assert closed.up().code == 0
+    closed.ask("scontrol", "update", "partitionname=gpu", "state=up")
+    precious = ("sbatch", "--parsable", "--job-name=precious", "--output=/dev/null", "--wrap=sleep 600")
+    while (number := closed.ask(*precious).strip()) != array:
+        assert int(number) < int(array)
+        closed.ask("scancel", number)
+    first = on_slurm.run("first")
+    assert (first.status, first.state) == (Status.ACTIVE, JobState.UNKNOWN)
+    assert f"number {jobs['first']} is now of another job" in first.reason
+    assert on_slurm.cli("retry", "third").code == 0
+    outcome = on_slurm.open().submit(EXPERIMENT)
+    assert outcome.submitted == {}
+    assert "first" in outcome.left["third"]
+    assert on_slurm.cli("cancel", "second", "--yes").code == 0
+    assert on_slurm.run("second").failure is FailureClass.CANCELLED
+    until(lambda: on_slurm.run("first").status is Status.ELIGIBLE)
+    plan = on_slurm.submit_all()
+    assert {name: p.status for name, p in plan.items()} == {
+        "first": Status.DONE, "second": Status.FAILED, "third": Status.DONE,
+    }  # fmt: skip
+    assert on_slurm.executions() == {"first": 1, "third": 1}
+    running = ("squeue", "--noheader", "--states=running", "--format=%i %j")
+    assert closed.ask(*running).split() == [array, "precious"]
