@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ddqjobs.data.data import Data
     from ddqjobs.detect.job.training_progress import Progress
     from ddqjobs.doctor.examine import Options as DoctorOptions
+    from ddqjobs.doctor.missing import Missing
     from ddqjobs.environments.on_site import Environments
     from ddqjobs.planning.changes import Change
     from ddqjobs.report.cache import ReportFiles
@@ -153,9 +154,8 @@ class Project:
         at: float | None = None,
         say: Say = lambda _: None,
     ) -> Report:
-        """The report as a document; :mod:`ddqjobs.report.formats` renders it. With ``recompute`` AP is
-        computed once more from the predictions of the done tests that are shown; ``at`` (seconds since the
-        epoch) looks back at what was known then."""
+        """Return the report as a document. With ``recompute`` AP is computed once more from the predictions
+        of the done tests that are shown; ``at`` (seconds since the epoch) looks back at what was known."""
         made = self._reports(self.workspace(experiment, site))
         return made.document(filters or Filters(), metrics=metrics, recompute=recompute, at=at, say=say)
 
@@ -171,8 +171,7 @@ class Project:
         return self._reports(self.workspace(made.experiment, site)).page(made, price=price, say=say)
 
     def export(self, made: Report, kind: str, folder: Path, *, site: str | None = None) -> int:
-        """The done runs of a report for another tool (:data:`ddqjobs.report.exports.EXTRAS`); returns
-        how many."""
+        """Export the done runs of a report for another tool (`report.exports.EXTRAS`); return how many."""
         return self._reports(self.workspace(made.experiment, site)).export(made, kind, folder)
 
     def report_files(self, workspace: Workspace) -> ReportFiles:
@@ -243,15 +242,13 @@ class Project:
         return Submitter(workspace, self.environments(workspace.site))
 
     def using(self, environments: Sequence[str], site: str) -> dict[str, list[str]]:
-        """Environment -> runs, queued or running on the site, that use it: of all experiments with results.
-        Raises SchedulerError where that cannot be asked."""
+        """Return environment -> active runs of all experiments that use it. Raises SchedulerError."""
         return actions.using(
             (self.workspace(name, site) for name in self.catalog.experiments()), environments
         )
 
     def on_node(self, site: Site, argv: Sequence[str], resources: Resources, say: Say) -> int:
-        """Run a command of ours as a job of a site and hand on its output; return its exit code. Raises
-        SchedulerError, InputError."""
+        """Run a command of ours as a job; return its exit code. Raises SchedulerError, InputError."""
         from ddqjobs.submission.node_command import run
 
         return run(self.catalog, site, self.environments(site).base, argv, resources, say)
@@ -265,13 +262,11 @@ class Project:
         return actions.cancel(self._of(plan, site), runs)
 
     def hold(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> Plan:
-        """Keeps the queued ones among runs from starting; returns these runs as they are afterwards. Raises
-        SchedulerError."""
+        """Keep queued runs from starting; return them as they are afterwards. Raises SchedulerError."""
         return actions.hold(self._of(plan, site), plan, runs)
 
     def release(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> Plan:
-        """Lets the held ones among runs start again; returns these runs as they are afterwards. Raises
-        SchedulerError."""
+        """Let held runs start again; return them as they are afterwards. Raises SchedulerError."""
         return actions.release(self._of(plan, site), plan, runs)
 
     def retry(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> list[str]:
@@ -314,6 +309,14 @@ class Project:
             workspace, self.environments(workspace.site), runs, options or doctor.Options(), say
         )
 
+    def missing(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> list[Missing]:
+        """Return what the runs to come among these lack here; nothing is started to find out."""
+        from ddqjobs.doctor import missing
+        from ddqjobs.doctor.subject import Subject
+
+        workspace = self._of(plan, site)
+        return missing.missing(Subject(workspace, self.environments(workspace.site), missing.to_come(runs)))
+
     def cleaning(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> Cleaning:
         """What `clean` would remove of these runs' checkpoints and what stays, with reasons."""
         from ddqjobs.store import cleaning
@@ -335,8 +338,7 @@ class Project:
         site: str | None = None,
         say: Say = lambda _: None,
     ) -> Outcome:
-        """Collects, submits again what may be retried, submits what became eligible. Only runs that somebody
-        asked for are touched: cron must not start what nobody wanted."""
+        """Collect, then submit what may be retried or became eligible, of what somebody asked for."""
         workspace = self.workspace(experiment, site)
         plan = workspace.plan()
         passing = select(plan, filters or Filters())
@@ -354,8 +356,7 @@ class Project:
         show: Callable[[Plan, Sequence[PlannedRun]], None] = lambda _plan, _runs: None,
         pause_s: float = 0.5,
     ) -> Plan:
-        """Submits until nothing chosen is active or submittable any more; returns the plan of these runs.
-
+        """Submit until nothing chosen is active or submittable any more; return the plan of these runs.
         The filters choose once, at the beginning; the budget of GPU hours is for all that is submitted
         meanwhile. It looks again after ``pause_s``, or as seldom as the site's calls per minute ask for.
         Raises SchedulerError when a scheduler could not be asked for the site's submit_timeout.
@@ -378,9 +379,8 @@ class Project:
         show: Callable[[Plan, Sequence[PlannedRun]], None] = lambda _plan, _runs: None,
         pause_s: float = 0.5,
     ) -> tuple[PlannedRun, ...]:
-        """Runs the canaries of the trainings that `submit` would start, with what they need, unless they are
-        done with today's code; returns them as they ended. Raises as ``wait``, and InputError for a code
-        without one."""
+        """Run the canaries of the trainings that `submit` would start, unless done with today's code; return
+        them as they ended. Raises as ``wait``, and InputError for a code without one."""
         from ddqjobs.submission.follow import Watching, follow_canaries
 
         workspace = self.workspace(experiment, site)

@@ -10,6 +10,7 @@ from ddqjobs.base.version import VERSION
 
 if TYPE_CHECKING:
     from ddqjobs.detect.job.training_progress import Progress
+    from ddqjobs.doctor.missing import Missing
     from ddqjobs.planning.changes import Change
     from ddqjobs.spec.model import Plan, PlannedRun
 
@@ -43,14 +44,16 @@ def facts(p: PlannedRun) -> dict[str, object]:
 
 
 def summary(made: Plan, runs: Sequence[PlannedRun]) -> str:
-    """``mini on local: 14 runs: 12 done, 2 active``."""
+    """``mini on local: 14 runs: 12 done, 2 active``. Optional runs that nobody submitted are counted apart:
+    no `submit` starts them without their name."""
     counts: dict[str, int] = {}
     for p in runs:
-        counts[p.status.value] = counts.get(p.status.value, 0) + 1
+        word = "optional" if p.run.optional and p.status.value in ("eligible", "waiting") else p.status.value
+        counts[word] = counts.get(word, 0) + 1
     stale = sum(bool(p.stale) for p in runs)
     parts = [
         f"{n} {word}"
-        for word in ("done", "active", "eligible", "waiting", "failed")
+        for word in ("done", "active", "eligible", "waiting", "failed", "optional")
         if (n := counts.get(word))
     ]
     if stale:
@@ -105,3 +108,13 @@ def changed_since(changes: Sequence[Change], experiment: str) -> list[str]:
 def own_templates(names: Sequence[str]) -> list[str]:
     """Return the line that names a project's own templates; no line without any."""
     return [f"this project's own templates write its job scripts: {', '.join(names)}"] if names else []
+
+
+def missing_here(absent: Sequence[Missing]) -> list[str]:
+    """Return the block that says what the runs to come lack here, counted, each with what brings it."""
+    lines = []
+    for part in absent:
+        names = ", ".join(part.names[:3]) + (f" and {len(part.names) - 3} more" if part.names[3:] else "")
+        lines.append(f"  {part.kind}: {len(part.names)} of {part.needed}: {names}")
+        lines.append(f"    -> {part.remedy}")
+    return ["missing here:", *lines] if lines else []

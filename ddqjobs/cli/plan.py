@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from ddqjobs.base.units import counted
-from ddqjobs.cli.describe import changed_since, facts, own_templates, summary
+from ddqjobs.cli.describe import changed_since, facts, missing_here, own_templates, summary
 from ddqjobs.cli.output import put, say, say_json, settle, table
 from ddqjobs.cli.selection import JSON, Selection, filtered
 
 
 @filtered
 def plan(selection: Selection, as_json: JSON = False) -> None:
-    """Every run with its status and the reason, and what the rest will cost.
+    """Every run with its status and the reason, what the rest will cost, and what is missing here for it.
 
     Examples: ddqjobs plan mini; ddqjobs plan ddq --phase 3; ddqjobs plan ddq --state failed --json
     """
@@ -26,6 +26,7 @@ def plan(selection: Selection, as_json: JSON = False) -> None:
     costs = estimates((p.run for p in made.runs), workspace.store.history())
     changes = project.changes(made, site=selection.site) if any(p.stale for p in runs) else ()
     templates = project.catalog.files.own_templates()
+    absent = project.missing(made, runs, site=selection.site)
     if as_json:
         say_json(
             "plan",
@@ -35,6 +36,7 @@ def plan(selection: Selection, as_json: JSON = False) -> None:
             not_followed=workspace.loaded.unfollowed,
             changes=[msgspec.structs.asdict(change) for change in changes],
             templates=templates,
+            missing=[msgspec.structs.asdict(part) for part in absent],
             warnings=workspace.warnings,
         )
         settle(workspace.warnings)
@@ -56,4 +58,6 @@ def plan(selection: Selection, as_json: JSON = False) -> None:
     if any(p.run.resources.gpus for p in runs):
         words = f", and {counted(unknown, 'run')} of unknown duration" if unknown else ""
         say(f"still to do: {sum(known):.4g} GPU hours{words}")
+    for line in missing_here(absent):
+        say(line)
     settle(workspace.warnings)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ddqjobs.base.errors import DdqjobsError, mend, nearest
 from ddqjobs.base.findings import Level, Line, error, ok, warning
 from ddqjobs.base.frozen import Frozen
+from ddqjobs.doctor.missing import environment_problems
 from ddqjobs.doctor.needs import check_needs
 from ddqjobs.doctor.node import check_node
 from ddqjobs.doctor.storage import check_storage
@@ -110,15 +111,11 @@ def check_jobs(subject: Subject) -> Iterator[Line]:
 def check_environments(subject: Subject) -> Iterator[Line]:
     """Yield whether the environments are ready, as far as can be seen from here."""
     yield from _misspelt(subject)
+    problems = environment_problems(subject)
     for name in subject.environment_names:
-        if name in subject.site.activate:
-            continue  # only a node can tell
-        why = subject.environments.problem(name)
-        if why:
-            found, _, command = " ".join(why.split()).partition("; run: ")
-            found = found.removeprefix(f"environment {name} ")
-            yield error(f"environment {name}", found, command or f"ddqjobs env build {name}")
-        else:
+        if name in problems:
+            yield error(f"environment {name}", *problems[name])
+        elif name not in subject.site.activate:  # of those only a node can tell more
             yield ok(f"environment {name}", "is ready here")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from ddqjobs.base.findings import Line, error, ok, warning
 from ddqjobs.base.units import counted
 from ddqjobs.data import links, weights
+from ddqjobs.doctor import missing
 from ddqjobs.doctor.subject import Subject
 
 
@@ -29,27 +30,33 @@ def _configurations(subject: Subject) -> Iterator[Line]:
 
 
 def _inputs_and_code(subject: Subject) -> Iterator[Line]:
-    missing = [text for text, path in subject.paths if not path.exists()]
-    if missing:
-        more = f" and {len(missing) - 3} more" if missing[3:] else ""
+    trees = missing.absent_trees(subject)
+    for tree, remedy in trees.items():
+        yield error("code tree", f"{tree} is not there", remedy)
+    absent = missing.absent_inputs(subject)
+    if absent:
+        more = f" and {len(absent) - 3} more" if absent[3:] else ""
         remedy = "download or link them; paths stand in the experiment file"
-        yield error("inputs and code", f"missing: {', '.join(missing[:3])}{more}", remedy)
-    elif subject.paths:
+        yield error("inputs and code", f"missing: {', '.join(absent[:3])}{more}", remedy)
+    elif all(path.exists() for _, path in subject.paths) and subject.paths:
         found = f"all {len(subject.paths)} inputs and code trees named by path are there"
         yield ok("inputs and code", found)
 
 
 def _data(subject: Subject) -> Iterator[Line]:
-    """Yield the links that the experiment declares, as `ddqjobs data link` sees them; then any others that
-    lead nowhere."""
-    wanted = links.look(subject.experiment, subject.project, {run.code for run in subject.runs})
-    wanted = [link for link in wanted if link.there is not links.There.NO_TREE]  # missing, as said above
-    wrong = [link for link in wanted if link.there is not links.There.RIGHT]
+    """Yield the data sets and the links that the experiment declares, as `ddqjobs data link` sees them; then
+    any other links that lead nowhere."""
+    absent = missing.absent_data(subject)
+    for name, path in absent.items():
+        yield error("data", f"data set {name}: {path} is not there", "bring it there, or mend its path")
+    wrong = missing.links_to_make(subject)
     for link in wrong:
         found = link.problem or f"{link.path} is not there"
         yield error("data", found, f"ddqjobs data link {subject.experiment.name}")
-    if wanted and not wrong:
-        yield ok("data", f"linked in {len(wanted)} code trees")
+    wanted = links.look(subject.experiment, subject.project, {run.code for run in subject.runs})
+    right = [link for link in wanted if link.there is links.There.RIGHT]
+    if right and not wrong:
+        yield ok("data", f"linked in {len(right)} code trees")
     said = {str(link.path) for link in wrong}
     for tree in dict.fromkeys(path for _, path in subject.paths if path.is_dir()):
         for dangling in _dangling(tree):
@@ -65,13 +72,17 @@ def _dangling(tree: Path) -> Iterator[Path]:
 
 
 def _weights(subject: Subject) -> Iterator[Line]:
-    """Yield what trainings would download at their start."""
+    """Yield what trainings would download at their start, and what runs read by path."""
     wanted = weights.wanted(subject.experiment, subject.project, subject.site, subject.runs)
-    cached = [w for w in wanted if not w.weight.path]
-    missing = weights.absent(wanted)
-    if missing:
-        found = f"{', '.join(w.file for w in missing)}: not here, so a run downloads them at its start"
-        remedy = f"ddqjobs data weights {subject.experiment.name}, unless nodes have a network"
-        yield warning("weights", found, remedy)
-    elif cached:
-        yield ok("weights", f"all {len(cached)} that runs would download are here")
+    command = f"ddqjobs data weights {subject.experiment.name}"
+    by_path = [w.weight.path for w in wanted if w.weight.path and not Path(w.target).is_file()]
+    if by_path:
+        more = f" and {len(by_path) - 3} more" if by_path[3:] else ""
+        found = f"{len(by_path)} of {len(wanted)} not here: {', '.join(by_path[:3])}{more}"
+        yield error("weights", found, command)
+    absent = weights.absent(wanted)
+    if absent:
+        found = f"{', '.join(w.file for w in absent)}: not here, so a run downloads them at its start"
+        yield warning("weights", found, f"{command}, unless nodes have a network")
+    if wanted and not by_path and not absent:
+        yield ok("weights", f"all {len(wanted)} that runs read are here")

@@ -10,6 +10,7 @@ from ddqjobs.base import files
 from ddqjobs.base.errors import StateError
 from ddqjobs.base.findings import Line, error, warning
 from ddqjobs.doctor.judgements import clocks, judge, read
+from ddqjobs.doctor.missing import environment_problems
 from ddqjobs.doctor.subject import Subject
 from ddqjobs.spec.model import JobState, Resources
 from ddqjobs.submission.node_folder import Request
@@ -48,7 +49,8 @@ def check_node(subject: Subject, gpus: int, patience_s: float) -> Iterator[Line]
 def _script(subject: Subject, resources: Resources) -> Script:
     """Return what renders the job's script."""
     rendering = Rendering(subject.workspace, subject.environments)
-    names = [name for name in subject.environment_names if name in subject.environments.declared]
+    unready = environment_problems(subject)  # said already: a node has nothing to add
+    names = [name for name in subject.environment_names if name not in unready]
     paths = [text for text, _ in subject.paths]
     return lambda context: rendering.doctor(context, resources, names, paths)
 

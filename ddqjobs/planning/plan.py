@@ -88,7 +88,7 @@ def _plan_run(
 def _eligible_reason(run: Run) -> str:
     if run.optional:
         return "optional: submitted only when named"
-    return "nothing it needs is missing" if not run.upstream else "everything it needs is done"
+    return "ready: needs no earlier run" if not run.upstream else "ready: all earlier runs it needs are done"
 
 
 def _attempts(story: RunHistory) -> int:

@@ -81,6 +81,11 @@ class Backend(ABC):
     def connect(self, site: Site, project: Path) -> Scheduler:
         """Return the scheduler of a site, for a project's folder."""
 
+    def gpus_here(self, site: Site) -> int | None:
+        """Return how many GPUs the site has for jobs, without asking anybody; None if only its scheduler
+        knows."""
+        return None
+
     def directives(self, site: Site, job: Job) -> list[str]:
         """Return the options of a script's directive lines."""
         return []

@@ -35,6 +35,11 @@ class LocalBackend(Backend):
             warning_s=seconds(site.warning),
         )
 
+    def gpus_here(self, site: Site) -> int | None:
+        from ddqjobs.schedulers.local import slots
+
+        return slots.seen(options.of(site).gpus)
+
     def examine(self, site: Site, surroundings: Surroundings) -> Iterator[Line]:
         from ddqjobs.schedulers.local import examination
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable
+from pathlib import Path
 
 from ddqjobs.base import process
 from ddqjobs.base.errors import SchedulerError
 from ddqjobs.schedulers.local.records import Settings, Slots
 from ddqjobs.spec.model import Resources
+
+_DRIVER = Path("/proc/driver/nvidia/gpus")  # a folder for each
 
 
 def cpus(declared: int) -> int:
@@ -29,6 +33,18 @@ def gpus(declared: int) -> tuple[int, ...]:
         raise SchedulerError(f"nvidia-smi ended with exit code {found.code} and said: {said}")
     indices = _visible([int(word) for word in words])
     return tuple(indices[:declared] if declared else indices)
+
+
+def seen(declared: int) -> int | None:
+    """Return how many GPUs :func:`gpus` would find, from the driver's files alone; None if they do not
+    tell, as in some containers."""
+    if shutil.which("nvidia-smi") is None:
+        return 0
+    there = len(list(_DRIVER.glob("*")))
+    if not there:
+        return None
+    count = len(_visible(list(range(there))))
+    return min(declared, count) if declared else count
 
 
 def _visible(indices: list[int]) -> list[int]:

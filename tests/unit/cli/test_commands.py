@@ -272,7 +272,8 @@ def test_plan_says_status_and_reason_of_every_run(place: Place) -> None:
     lines = ran.out.splitlines()
     assert lines[0].split() == ["RUN", "PHASE", "STATUS", "REASON"]
     assert any(re.match(r"second.m1 +1 +waiting +needs first, which is eligible$", line) for line in lines)
-    assert "tiny on local: 5 runs: 3 eligible, 2 waiting" in ran.out
+    assert "tiny on local: 5 runs: 1 eligible, 2 waiting, 2 optional" in ran.out
+    assert "missing here" not in ran.out
     assert "GPU hours" not in ran.out  # none of these runs asks for a GPU
     assert not (place.root / "results").exists()  # looking leaves nothing behind
 
@@ -280,7 +281,8 @@ def test_plan_says_status_and_reason_of_every_run(place: Place) -> None:
 def test_the_plan_document_has_these_keys(finished: Place) -> None:
     document = finished.invoke("plan", "--json").json
     assert set(document) == {
-        "version", "kind", "experiment", "site", "runs", "changes", "not_followed", "templates", "warnings",
+        "version", "kind", "experiment", "site", "runs", "changes", "not_followed", "templates", "missing",
+        "warnings",
     }  # fmt: skip
     assert (document["version"], document["kind"], document["experiment"]) == (1, "plan", "tiny")
     assert set(document["runs"][0]) == FACTS | {"gpu_hours"}
@@ -507,7 +509,7 @@ def test_the_status_document_has_these_keys(finished: Place) -> None:
 def test_status_is_a_line_per_run_and_a_summary(finished: Place) -> None:
     lines = finished.invoke("status").out.splitlines()
     assert lines[0].split() == ["RUN", "STATE", "PROGRESS", "JOB", "NODE", "TRY", "REASON"]
-    assert lines[-2] == "tiny on local: 5 runs: 3 done, 1 eligible, 1 failed"
+    assert lines[-2] == "tiny on local: 5 runs: 3 done, 1 failed, 1 optional"
     assert lines[-1] == "1 failed: ddqjobs retry tiny broken.m1"
     assert any(re.match(r"broken.m1 +failed .* 1 ", line) for line in lines)
 

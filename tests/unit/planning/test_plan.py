@@ -36,13 +36,13 @@ def failures(*ends: tuple[FailureClass, int]) -> list[AnyRecord]:
 
 def test_a_run_without_needs_is_eligible_and_what_comes_after_it_waits() -> None:
     up, down = plan().runs
-    assert (up.status, up.reason) == (Status.ELIGIBLE, "nothing it needs is missing")
+    assert (up.status, up.reason) == (Status.ELIGIBLE, "ready: needs no earlier run")
     assert (down.status, down.reason) == (Status.WAITING, "needs up, which is eligible")
 
 
 def test_a_run_whose_needs_are_done_is_eligible() -> None:
     down = plan(*SUBMITTED, an_end("up", "a.0", 3)).runs[1]
-    assert (down.status, down.reason) == (Status.ELIGIBLE, "everything it needs is done")
+    assert (down.status, down.reason) == (Status.ELIGIBLE, "ready: all earlier runs it needs are done")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_an_unknown_answer_says_since_when_and_why() -> None:
             Status.FAILED,
             "preempted: why; no progress since the failure before, so it is not retried",
         ),
-        ([(FailureClass.DEPENDENCY, 0)] * 5, Status.ELIGIBLE, "nothing it needs is missing"),
+        ([(FailureClass.DEPENDENCY, 0)] * 5, Status.ELIGIBLE, "ready: needs no earlier run"),
     ],
 )
 def test_each_class_of_failure_has_its_budget_and_none_without_progress(

@@ -1,0 +1,184 @@
+"""What runs to come lack on this machine, each with what brings it. Nothing is started to find out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from ddqjobs.base.frozen import Frozen
+from ddqjobs.base.paths import expanded
+from ddqjobs.data import links, weights
+from ddqjobs.doctor.subject import Subject
+from ddqjobs.schedulers.registry import backend
+from ddqjobs.spec.model import PlannedRun, Run, Status
+
+
+class Missing(Frozen, frozen=True, kw_only=True):
+    """Some of the things of one ``kind`` that the runs need: ``names``, of ``needed`` in all, and the command
+    that brings them, or what a person must do."""
+
+    kind: str
+    names: tuple[str, ...]
+    needed: int
+    remedy: str
+
+
+def missing(subject: Subject) -> list[Missing]:
+    """Return what is not here, in the order in which one brings it. Raises InputError for a wrong env.yaml,
+    StateError for an unreadable record of checksums."""
+    return [
+        *_environments(subject),
+        *_trees(subject),
+        *_data(subject),
+        *_weights(subject),
+        *_inputs(subject),
+        *_gpus(subject),
+    ]
+
+
+def to_come(runs: Sequence[PlannedRun]) -> list[Run]:
+    """Return the runs that are still to start; optional ones only where there are no others."""
+    waiting = [p.run for p in runs if p.status not in (Status.DONE, Status.ACTIVE)]
+    return [run for run in waiting if not run.optional] or waiting
+
+
+def environment_problems(subject: Subject) -> dict[str, tuple[str, str]]:
+    """Return environment -> what is wrong, and what mends it: of those that are not ready here, and of
+    existing ones that the site names and that are not here."""
+    found = {}
+    for name in subject.environment_names:
+        path = subject.site.activate.get(name)
+        if path is not None:
+            if not expanded(subject.project, path).exists():
+                remedy = f"mend `activate:` of site {subject.site.name}, or bring the environment there"
+                found[name] = (f"{path} is not there (`activate:` of the site)", remedy)
+            continue
+        why = subject.environments.problem(name)
+        if why:
+            words, _, command = " ".join(why.split()).partition("; run: ")
+            words = words.removeprefix(f"environment {name} ")
+            found[name] = (words, command or f"ddqjobs env build {name}")
+    return found
+
+
+def absent_trees(subject: Subject) -> dict[str, str]:
+    """Return code tree, as the experiment writes it -> what brings it, of those that are not here."""
+    codes = dict.fromkeys(run.code for run in subject.runs if run.workdir)
+    trees = {subject.experiment.codes[c].path: c for c in codes if c in subject.experiment.codes}
+    return {
+        text: _brings(subject, code, text)
+        for text, code in trees.items()
+        if not expanded(subject.project, text).exists()
+    }
+
+
+def _brings(subject: Subject, code: str, tree: str) -> str:
+    """Return what brings a code tree: its environment's build, if that declares it."""
+    name = subject.experiment.codes[code].environment
+    if name in subject.environments.declared and name not in subject.site.activate:
+        declared = subject.environments.load(name).declaration.trees.values()
+        wanted = expanded(subject.project, tree)
+        if any(t.link and expanded(subject.project, t.link) == wanted for t in declared):
+            return f"ddqjobs env build {name}"
+    return f"check it out there, or mend codes.{code}.path"
+
+
+def absent_data(subject: Subject) -> dict[str, str]:
+    """Return data set -> its folder, of those that are not here and that the runs' codes read."""
+    codes = {run.code for run in subject.runs}
+    return {
+        name: dataset.path
+        for name, dataset in subject.experiment.datasets.items()
+        if (dataset.codes is None or not codes.isdisjoint(dataset.codes))
+        and not expanded(subject.project, dataset.path).is_dir()
+    }
+
+
+def links_to_make(subject: Subject) -> list[links.Link]:
+    """Return the links to data sets that are wrong or not there, where the tree and the data set are."""
+    wanted = links.look(subject.experiment, subject.project, {run.code for run in subject.runs})
+    good = (links.There.RIGHT, links.There.NO_TREE, links.There.NO_DATA)
+    return [link for link in wanted if link.there not in good]
+
+
+def absent_inputs(subject: Subject) -> list[str]:
+    """Return the inputs named by path that are not here, but for declared weights."""
+    declared = {weight.path for weight in subject.experiment.weights.values()}
+    return [text for text in _inputs_of(subject) if text not in declared and not _there(subject, text)]
+
+
+def _environments(subject: Subject) -> Iterator[Missing]:
+    remedies = {name: remedy for name, (_, remedy) in environment_problems(subject).items()}
+    joined = {name: _verb(remedy, name) for name, remedy in remedies.items()}
+    yield from _grouped("environments", joined, len(subject.environment_names))
+
+
+def _verb(remedy: str, name: str) -> str:
+    """Return a command without the environment's name: several are built by one command."""
+    return remedy.removesuffix(f" {name}")
+
+
+def _trees(subject: Subject) -> Iterator[Missing]:
+    yield from _grouped("code trees", absent_trees(subject), len(_trees_of(subject)))
+
+
+def _data(subject: Subject) -> Iterator[Missing]:
+    codes = {run.code for run in subject.runs}
+    datasets = subject.experiment.datasets.values()
+    needed = sum(d.codes is None or not codes.isdisjoint(d.codes) for d in datasets)
+    for name, path in absent_data(subject).items():
+        yield Missing(kind="data sets", names=(name,), needed=needed, remedy=f"bring it to {path}")
+    wrong = links_to_make(subject)
+    if wrong:
+        command = f"ddqjobs data link {subject.experiment.name}"
+        names = tuple(link.path for link in wrong)
+        wanted = links.look(subject.experiment, subject.project, codes)
+        yield Missing(kind="links to data", names=names, needed=len(wanted), remedy=command)
+
+
+def _weights(subject: Subject) -> Iterator[Missing]:
+    wanted = weights.wanted(subject.experiment, subject.project, subject.site, subject.runs)
+    names = tuple(w.file for w in wanted if not Path(w.target).is_file())
+    if names:
+        command = f"ddqjobs data weights {subject.experiment.name}"
+        yield Missing(kind="weights", names=names, needed=len(wanted), remedy=command)
+
+
+def _inputs(subject: Subject) -> Iterator[Missing]:
+    names = tuple(absent_inputs(subject))
+    if names:
+        needed = len(_inputs_of(subject))
+        yield Missing(kind="inputs", names=names, needed=needed, remedy="bring them there")
+
+
+def _gpus(subject: Subject) -> Iterator[Missing]:
+    there = backend(subject.site).gpus_here(subject.site)
+    most = max((run.resources.gpus for run in subject.runs), default=0)
+    if there is not None and most > there:
+        names = tuple(run.name for run in subject.runs if run.resources.gpus > there)
+        remedy = f"choose another --site: there are {there} GPUs here, and a run needs {most}"
+        yield Missing(kind="GPUs for runs", names=names, needed=len(subject.runs), remedy=remedy)
+
+
+def _grouped(kind: str, remedies: Mapping[str, str], needed: int) -> Iterator[Missing]:
+    by_remedy: dict[str, list[str]] = {}
+    for name, remedy in remedies.items():
+        by_remedy.setdefault(remedy, []).append(name)
+    for remedy, names in by_remedy.items():
+        command = f"{remedy} {' '.join(names)}" if remedy in _FOR_SEVERAL else remedy
+        yield Missing(kind=kind, names=tuple(names), needed=needed, remedy=command)
+
+
+def _there(subject: Subject, text: str) -> bool:
+    return expanded(subject.project, text).exists()
+
+
+def _inputs_of(subject: Subject) -> Sequence[str]:
+    return list(dict.fromkeys(i.path for run in subject.runs for _, i in run.inputs if i.path))
+
+
+def _trees_of(subject: Subject) -> Sequence[str]:
+    return list(dict.fromkeys(run.workdir for run in subject.runs if run.workdir))
+
+
+_FOR_SEVERAL = ("ddqjobs env build", "ddqjobs env lock")  # names of environments follow

@@ -1,0 +1,136 @@
+"""What runs lack here is counted by `plan` and named by `doctor`, each with what brings it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import Place, opened
+from tests.support.doctor import lines
+
+EXPERIMENT = """
+name: tiny
+implementations: {new: new code}
+datasets: {coco: {path: data/coco, link: data/coco}}
+weights:
+  backbone: {url: "https://example.org/backbone-01234567.pth"}
+  released: {page: "https://example.org", path: weights/released.pth}
+codes:
+  theirs: {environment: theirs, path: trees/theirs}
+  ours: {environment: ours, path: trees/ours}
+  named: {environment: named}
+models:
+  a: {implementations: {new: {code: theirs, checkpoint: weights/released.pth}}}
+  b: {implementations: {new: {code: ours, checkpoint: weights/released.pth}}}
+tasks:
+  test:
+    {kind: test, implementation: new, command: ["true"], inputs: {checkpoint: released}, resources: {gpus: 8}}
+  train: {kind: train, implementation: new, command: ["true"], optional: true, resources: {gpus: 2}}
+  look: {kind: unittest, once: true, code: named, command: ["true"], inputs: {list: "path:list.txt"}}
+"""
+TREE = """
+name: theirs
+python: "3.11"
+trees:
+  code:
+    {url: "https://example.org/code.git", revision: a123456789012345678901234567890123456789, link: LINK}
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    with opened(tmp_path / "project", EXPERIMENT) as made:
+        site = {"name": "local", "scheduler": "local", "grace": "0s", "python": sys.executable}
+        made.write("templates/local/site.yaml", {**site, "activate": {"named": "gone/bin/activate"}})
+        for name in ("theirs", "ours", "named"):
+            made.text(f"envs/{name}/requirements.txt", "")
+            made.text(f"envs/{name}/lock.txt", "pkg==1 --hash=sha256:00\n")
+            made.text(f"envs/{name}/env.yaml", f'name: {name}\npython: "3.11"\n')
+        made.text("envs/theirs/env.yaml", TREE.replace("LINK", str(made.root / "trees/theirs")))
+        driver = made.text("bin/nvidia-smi", "#!/bin/sh\ntouch started\n")
+        driver.chmod(0o755)
+        yield made
+
+
+def test_plan_counts_what_is_missing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    ran = place.invoke("plan")
+    assert "tiny on local: 5 runs: 3 eligible, 2 optional" in ran.out
+    block = ran.out[ran.out.index("missing here:") :].splitlines()
+    assert block == [
+        "missing here:",
+        "  environments: 2 of 3: theirs, ours",
+        "    -> ddqjobs env build theirs ours",
+        "  environments: 1 of 3: named",
+        "    -> mend `activate:` of site local, or bring the environment there",
+        "  code trees: 1 of 2: trees/theirs",
+        "    -> ddqjobs env build theirs",
+        "  code trees: 1 of 2: trees/ours",
+        "    -> check it out there, or mend codes.ours.path",
+        "  data sets: 1 of 1: coco",
+        "    -> bring it to data/coco",
+        "  weights: 1 of 1: released.pth",  # the backbone is of the optional trainings alone
+        "    -> ddqjobs data weights tiny",
+        "  inputs: 1 of 2: list.txt",
+        "    -> bring them there",
+        "  GPUs for runs: 2 of 3: test.a, test.b",
+        "    -> choose another --site: there are 0 GPUs here, and a run needs 8",
+    ]
+    document = place.invoke("plan", "--json").json
+    assert document["missing"][0] == {
+        "kind": "environments",
+        "names": ["theirs", "ours"],
+        "needed": 3,
+        "remedy": "ddqjobs env build theirs ours",
+    }
+
+
+def test_plan_asks_no_driver(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(place.root / "bin"))
+    assert place.invoke("plan").code == 0
+    assert not list(place.root.rglob("started"))
+
+
+def test_an_optional_run_that_is_named_counts(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    ran = place.invoke("plan", "tiny", "train.a")
+    assert "tiny on local: 1 run: 1 optional" in ran.out
+    assert "  weights: 1 of 1: backbone-01234567.pth" in ran.out
+    assert "a run needs 2" in ran.out
+
+
+def test_what_was_brought_is_no_longer_missing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    (place.root / "trees/ours").mkdir(parents=True)
+    (place.root / "data/coco").mkdir(parents=True)
+    place.text("weights/released.pth", "x")
+    out = place.invoke("plan").out
+    assert "trees/ours" not in out.partition("missing here:")[2].partition("links to data")[0]
+    assert f"  links to data: 1 of 2: {place.root}/trees/ours/data/coco\n    -> ddqjobs data link tiny" in out
+    assert "data sets" not in out
+    assert "weights" not in out
+
+
+def test_doctor_names_the_same_without_a_job(place: Place) -> None:
+    ran = place.invoke("doctor", "tiny", "test.a", "test.b", "look", "--no-job", "--json")
+    assert ran.code == 1
+    found = lines(ran)
+    assert found["environment theirs"] == [("error", "is not ready: it is not built")]
+    assert found["environment named"] == [
+        ("error", "gone/bin/activate is not there (`activate:` of the site)")
+    ]
+    assert [words for _, words in found["code tree"]] == [
+        "trees/theirs is not there",
+        "trees/ours is not there",
+    ]
+    assert found["data"] == [("error", "data set coco: data/coco is not there")]
+    assert found["weights"] == [("error", "1 of 1 not here: weights/released.pth")]
+    assert found["inputs and code"] == [("error", "missing: list.txt")]
+
+
+def test_an_unbuilt_environment_is_not_said_to_fail_on_a_node(place: Place) -> None:
+    ran = place.invoke("doctor", "tiny", "test.a", "--json")
+    assert lines(ran)["environment theirs"] == [("error", "is not ready: it is not built")]
