@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddqjobs.base import process
+from ddqjobs.base import process, shell_variables
 from ddqjobs.base.errors import EnvironmentNotReadyError
 from ddqjobs.base.process import Completed
 from ddqjobs.environments import diagnosis
@@ -90,21 +90,22 @@ class Tools:
 
     @property
     def environ(self) -> dict[str, str]:
-        """Our variables, after the modules were loaded."""
+        """Return what a job may have of our variables, after the modules were loaded."""
         if self._environ is None:
-            self._environ = self._load_modules() if self.how.modules else dict(os.environ)
+            passed = shell_variables.inherited(os.environ)
+            self._environ = self._load_modules(passed) if self.how.modules else passed
             if self.mark:
                 self._environ[MARK] = self.mark
         return self._environ
 
-    def _load_modules(self) -> dict[str, str]:
+    def _load_modules(self, passed: dict[str, str]) -> dict[str, str]:
         names = self.how.modules
-        done = process.run(["bash", "-c", _MODULES, "modules", *names], timeout=300, env=dict(os.environ))
+        done = process.run(["bash", "-c", _MODULES, "modules", *names], timeout=300, env=passed)
         self.record(f"$ module load {' '.join(names)}\n{done.stderr}")
         if done.code or done.timed_out:
             raise self.failure(f"loading modules: {diagnosis.explain(done.stderr)}")
         pairs = (entry.partition("=") for entry in done.stdout.split("\0") if "=" in entry)
-        return {name: value for name, _, value in pairs}
+        return shell_variables.after_modules({name: value for name, _, value in pairs})
 
     @property
     def uv_variables(self) -> dict[str, str]:
@@ -124,10 +125,9 @@ class Tools:
 
     def job_variables(self, folder: Path) -> dict[str, str]:
         """Variables as a job in the environment has them, whatever shell we were started from."""
-        environ = self.environ
-        kept = {n: v for n, v in environ.items() if not n.startswith(("PYTHON", "VIRTUAL_ENV", "CONDA_"))}
-        path = f"{folder / 'bin'}{os.pathsep}{environ.get('PATH', os.defpath)}"
-        return {**kept, MARK: str(folder), "PATH": path, **variables(self.environment, folder)}
+        path = f"{folder / 'bin'}{os.pathsep}{self.environ.get('PATH', os.defpath)}"
+        own = {MARK: str(folder), "PATH": path, "PYTHONNOUSERSITE": "1"}
+        return {**self.environ, **own, **variables(self.environment, folder)}
 
     def filled(self, text: str, folder: Path) -> str:
         """A word of a step with its placeholders replaced. Raises if a variable is not set."""

@@ -16,9 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from ddqjobs.base import process
-
-# Of an interpreter around us: a build must not depend on the shell that started it.
-_NOT_INHERITED = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "UV_PYTHON")
+from ddqjobs.base.shell_variables import after_modules
 
 _NO_SOLUTION = "No solution found"
 _LACKING = re.compile(r"no version of (\S+)|Because (\S+) was not found")
@@ -37,7 +35,7 @@ def uv_environment(base_dir: Path, environ: Mapping[str, str], pip: Mapping[str,
 
     There, hard links save time and space, and nothing is written to a home with a quota.
     """
-    variables = {name: value for name, value in environ.items() if name not in _NOT_INHERITED}
+    variables = after_modules(environ)
     for name, value in {
         **from_pip(pip),
         "UV_CACHE_DIR": str(base_dir / ".uv-cache"),

@@ -8,6 +8,7 @@ deleted at any time.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +18,7 @@ import msgspec
 from ddqjobs.base import process
 from ddqjobs.base.errors import DdqjobsError
 from ddqjobs.base.paths import PACKAGE
+from ddqjobs.base.shell_variables import inherited
 from ddqjobs.base.text import clean
 from ddqjobs.environments.on_site import Environments
 from ddqjobs.report.loss_curves import Curve
@@ -145,9 +147,8 @@ class ReportFiles:
         what = folder / product.artifacts["predictions"]
         said = "no interpreter with pycocotools: pip install 'ddqjobs[coco]'"
         for python in self._pythons(p.run.environment):
-            done = process.run(
-                [python, _RECOMPUTE, what, "--config", work_dir, "--folder", tree], timeout=_EVALUATION_S
-            )
+            argv: list[str | Path] = [python, _RECOMPUTE, what, "--config", work_dir, "--folder", tree]
+            done = process.run(argv, timeout=_EVALUATION_S, env=_variables(python))
             if done.code == 0:
                 return _answer(name, key, done.stdout)
             if done.code not in (_NO_PYCOCOTOOLS, process.NOT_STARTED):
@@ -158,13 +159,16 @@ class ReportFiles:
 
     def _pythons(self, environment: str) -> list[Path]:
         """The interpreter of the test's environment, where it is built here; ours."""
-        import sys
-
         ours = [Path(sys.executable)]
         try:
             return [self._environments.python(environment), *ours] if environment else ours
         except DdqjobsError:
             return ours
+
+
+def _variables(python: Path) -> dict[str, str]:
+    """Return the variables for an interpreter: ours may need all, an environment's has what a job has."""
+    return dict(os.environ) if python == Path(sys.executable) else inherited(os.environ)
 
 
 class _Answer(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ import msgspec
 from ddqjobs.base import process
 from ddqjobs.base.errors import InputError, MissingError, StateError
 from ddqjobs.base.paths import PACKAGE
+from ddqjobs.base.shell_variables import inherited
 from ddqjobs.detect.job import exit_codes
 from ddqjobs.spec.model import PlannedRun, Product, Status
 from ddqjobs.store import evidence
@@ -87,7 +88,7 @@ def _product(
         "PYTHONPATH": str(PACKAGE.parent),
     }
     argv = [sys.executable, "-m", "ddqjobs.detect.product"]
-    done = process.run(argv, timeout=_TIMEOUT_S, env={**os.environ, **variables})
+    done = process.run(argv, timeout=_TIMEOUT_S, env={**inherited(os.environ), **variables})
     product = evidence.product(run_dir)
     if done.code != 0 or product is None or product.ticket != ticket:
         words = (done.stdout + done.stderr).strip().splitlines()

@@ -18,6 +18,7 @@ from jinja2.exceptions import SecurityError
 from jinja2.loaders import split_template_path
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from ddqjobs.base import shell_variables
 from ddqjobs.base.errors import InputError, Problem
 from ddqjobs.detect.job import exit_codes
 from ddqjobs.submission.words import quote
@@ -69,6 +70,8 @@ def environment(roots: Sequence[Path]) -> Environment:
     )
     jinja.filters["q"] = quote
     jinja.globals["exits"] = {name: code for name, code in vars(exit_codes).items() if name.isupper()}
+    jinja.globals["unset_shell"] = shell_variables.unset_shell()
+    jinja.globals["unset_site"] = shell_variables.unset_site()
     return jinja
 
 

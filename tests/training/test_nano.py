@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,7 +24,14 @@ TRAIN = "p3-train.ddq-detr-r18"
 TWIN = "p4-train.ddq-detr-r18"
 
 
-# Every Python of a job begins with this: it notes the task code that is imported, by run and program.
+# A path of the shell or of the site's setup lines would not reach the job: the site's own script brings it.
+SCRIPT = """{{% extends "local.sh.j2" %}}
+{{% block start %}}
+export PYTHONPATH={watch}:"$PYTHONPATH"
+{{{{ super() }}}}
+{{% endblock %}}
+"""
+# Every Python of the task begins with this: it notes the task code that is imported, by run and program.
 SITECUSTOMIZE = """
 import os, sys
 
@@ -44,8 +51,7 @@ AROUND = {"ddqjobs.detect.launch", "ddqjobs.detect.product", "ddqjobs.detect.wat
 
 def ddqjobs(project: Path, *words: str) -> process.Completed:
     """A command line in the project, to its end."""
-    env = {**os.environ, "PYTHONPATH": str(project / "watch")}
-    return process.run([sys.executable, "-m", "ddqjobs", *words], timeout=1200, cwd=project, env=env)
+    return process.run([sys.executable, "-m", "ddqjobs", *words], timeout=1200, cwd=project)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +71,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "experiments" / "mine.yaml").write_text("base: nano\nname: mine\n")
     (folder / "watch").mkdir()
     (folder / "watch" / "sitecustomize.py").write_text(SITECUSTOMIZE)
+    (site / "job.sh.j2").write_text(SCRIPT.format(watch=shlex.quote(str(folder / "watch"))))
     yield folder
     ddqjobs(folder, "cancel", "mine", "--yes")
 

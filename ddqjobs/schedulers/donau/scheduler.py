@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ddqjobs.base import process
+from ddqjobs.base import process, shell_variables
 from ddqjobs.base.errors import SchedulerError
 from ddqjobs.schedulers.base import RefusedError, Submission, SubmitUnknownError
 from ddqjobs.schedulers.donau import answers, states
@@ -309,7 +309,8 @@ def commands_are_here() -> bool:
 
 def environment() -> dict[str, str]:
     """Variables for Donau's commands."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
+    passed = shell_variables.of_client(os.environ)
+    return {k: v for k, v in passed.items() if not k.startswith(_FOREIGN)}
 
 
 def _keep(path: Path, done: process.Completed) -> None:

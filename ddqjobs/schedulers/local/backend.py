@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ddqjobs.base.errors import InputError
 from ddqjobs.base.findings import Line
+from ddqjobs.base.shell_variables import inherited
 from ddqjobs.base.units import seconds
 from ddqjobs.schedulers.backend import Backend, Job, Shell, Surroundings
 from ddqjobs.schedulers.base import Capabilities, Scheduler
@@ -51,6 +52,6 @@ class LocalBackend(Backend):
         return Shell(
             argv=("bash",),
             where="here, in no slot of the local site",
-            environment={k: v for k, v in os.environ.items() if not k.startswith("DDQJOBS_")},
+            environment={k: v for k, v in inherited(os.environ).items() if not k.startswith("DDQJOBS_")},
             remedy="install it",
         )

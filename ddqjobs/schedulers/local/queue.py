@@ -30,6 +30,7 @@ import msgspec
 
 from ddqjobs.base import files
 from ddqjobs.base.frozen import Frozen, Owner
+from ddqjobs.base.shell_variables import inherited
 from ddqjobs.schedulers.local import disk
 from ddqjobs.schedulers.local.records import Claim, End, Filed, Reason, Settings, Slots
 
@@ -41,7 +42,7 @@ _FOLDERS = (
 _SUFFIX = ".json"
 _OURS = 0o600  # a submission's environment may hold secrets
 # A job's own, and submitit's, must not leak from a job that submits into the jobs it submits.
-_PRIVATE = (b"SUBMITIT_", b"DDQJOBS_INDEX", b"DDQJOBS_JOB_ID", b"DDQJOBS_RESTART")
+_PRIVATE = ("SUBMITIT_", "DDQJOBS_INDEX", "DDQJOBS_JOB_ID", "DDQJOBS_RESTART")
 
 
 class TornError(Exception):
@@ -90,10 +91,10 @@ class Queue:
         return {name.removesuffix(_SUFFIX) for name in disk.names(self.submissions)}
 
     def keep_environment(self) -> str:
-        """Records our environment, as Slurm does: a job must not depend on who woke the supervisor."""
+        """Record our environment, as Slurm does: a job must not depend on who woke the supervisor."""
         variables = sorted(
-            (name.decode("latin-1"), value.decode("latin-1"))
-            for name, value in os.environb.items()
+            (os.fsencode(name).decode("latin-1"), os.fsencode(value).decode("latin-1"))
+            for name, value in inherited(os.environ).items()
             if not name.startswith(_PRIVATE)
         )
         data = msgspec.json.encode(variables)

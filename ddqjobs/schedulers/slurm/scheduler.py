@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
-from ddqjobs.base import process
+from ddqjobs.base import process, shell_variables
 from ddqjobs.base.errors import SchedulerError
 from ddqjobs.schedulers.base import (
     DependencyGoneError,
@@ -257,7 +257,8 @@ def _without_accounting(done: process.Completed, words: str) -> Observation:
 
 def environment() -> dict[str, str]:
     """Ours, without what would change what our options and the script's lines mean."""
-    return {k: v for k, v in os.environ.items() if k in _KEPT or not k.startswith(_FOREIGN)}
+    passed = shell_variables.of_client(os.environ)
+    return {k: v for k, v in passed.items() if k in _KEPT or not k.startswith(_FOREIGN)}
 
 
 def _first_line(done: process.Completed) -> str:

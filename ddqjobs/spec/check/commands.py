@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from ddqjobs.base.errors import nearest
+from ddqjobs.base.shell_variables import refused
 from ddqjobs.spec.check.reference import Found, Path
 from ddqjobs.spec.experiment import PLACEHOLDERS, Task, placeholders
 
@@ -35,12 +36,36 @@ def command(at: Path, words: list[str], task: Task | None) -> Found:
             yield at, "{options} stands for any number of words and must be a word of its own"
 
 
-def value_of_variable(at: Path, value: str, task: Task | None) -> Found:
-    """Yield the problems of a variable's value."""
+def value_of_variable(at: Path, value: str, task: Task | None, tree: str | None = None) -> Found:
+    """Yield the problems of a variable that a task, or a code with its ``tree``, declares."""
+    if at[-1] == "PYTHONPATH" and tree is not None:
+        yield from _python_path(at, value, tree)
+    elif refused(str(at[-1])):
+        yield at, refusal(str(at[-1]))
     if "{options}" in value:
         yield at, "{options} stands for any number of words; a variable has one"
     else:
         yield from command(at, [value], task)
+
+
+def refusal(name: str) -> str:
+    """Return why no file may declare a variable of this name."""
+    if name == "PYTHONPATH":
+        return "PYTHONPATH is declared by a code or an environment and nowhere else"
+    return f"{name} cannot be declared: it would change the interpreter, what it loads, or the ranks"
+
+
+def _python_path(at: Path, value: str, tree: str) -> Found:
+    """Yield the folders outside of the code's tree: what lies there is in no digest."""
+    home = ("{env.HOME}", "$HOME", "${HOME}")
+    for entry in value.split(":"):
+        place = next((f"~{entry[len(word) :]}" for word in home if entry.startswith(word)), entry)
+        own = entry in ("", "{env.PYTHONPATH}") or entry.startswith("{code}")
+        relative = not entry.startswith(("/", "~", "{", "$")) and ".." not in PurePosixPath(entry).parts
+        inside = bool(tree) and PurePosixPath(place).is_relative_to(tree) and ".." not in place
+        if not (own or relative or inside):
+            below = f"the code's path, {tree}" if tree else "the task code (this code has no `path:`)"
+            yield at, f"PYTHONPATH may only name folders of {below}: '{entry}' is in no digest"
 
 
 def products(at: Path, products: Mapping[str, str]) -> Found:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import PurePosixPath
 
 from ddqjobs.base.errors import Problem, nearest
+from ddqjobs.base.shell_variables import refused
+from ddqjobs.spec.check.commands import refusal
 from ddqjobs.spec.environment import PLACEHOLDERS, Declaration, Step, placeholders
 from ddqjobs.spec.table import Place, durations
 
@@ -25,7 +27,15 @@ def check(
     found += _packages(declaration, locked)
     for name, value in declaration.variables.items():
         found += [(("variables", name), message) for message in _unknown(value, _AT_RUN_TIME)]
+        found += [(("variables", name), message) for message in _steering(name, value)]
     return sorted({Problem(*line_of(path), message) for path, message in found})
+
+
+def _steering(name: str, value: str) -> Iterator[str]:
+    if name != "PYTHONPATH":
+        yield from [refusal(name)] if refused(name) else []
+    elif not all(entry.startswith(("{trees}", "{environment}")) for entry in value.split(":")):
+        yield "PYTHONPATH may only name folders of the environment: {trees}/... or {environment}/..."
 
 
 def _durations(declaration: Declaration) -> Found:

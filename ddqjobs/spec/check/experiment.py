@@ -49,7 +49,7 @@ def _codes(e: Experiment, environments: frozenset[str] | None) -> Found:
         for kind, words in code.commands.items():
             yield from command((*at, "commands", kind.value), words, None)
         for key, value in code.variables.items():
-            yield from value_of_variable((*at, "variables", key), value, None)
+            yield from value_of_variable((*at, "variables", key), value, None, code.path)
         if code.canary is not None:
             yield from products((*at, "canary", "products"), code.canary.products)
             if code.canary.command is not None:

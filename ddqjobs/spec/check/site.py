@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 
 from ddqjobs.base.errors import Problem
+from ddqjobs.base.shell_variables import refused
+from ddqjobs.spec.check.commands import refusal
 from ddqjobs.spec.reader import Document
 from ddqjobs.spec.site import Site
 from ddqjobs.spec.table import Place, durations
@@ -20,7 +22,7 @@ Found = Iterator[tuple[tuple[str | int, ...], str]]
 def check(read: Document[Site]) -> list[Problem]:
     """All problems, by file and line."""
     site = read.value
-    found = [*_durations(site), *_folders(site)]
+    found = [*_durations(site), *_folders(site), *_variables(site)]
     return sorted({Problem(*read.line_of(path), message) for path, message in found})
 
 
@@ -29,6 +31,11 @@ def _durations(site: Site) -> Found:
     values: dict[Place, str] = {(key,): getattr(site, key) for key in keys}
     values["limits", "time"] = site.limits.time or "0s"
     return durations(values)
+
+
+def _variables(site: Site) -> Found:
+    for name in filter(refused, site.variables):
+        yield ("variables", name), refusal(name)
 
 
 def _folders(site: Site) -> Found:

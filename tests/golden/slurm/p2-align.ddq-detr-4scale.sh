@@ -15,10 +15,29 @@
 # Written by ddqjobs for site slurm; submission 20260101-000000-0badcafe. One element per start.
 # What the task gets and leaves: docs/job-contract.md.
 set -uo pipefail
+# Of the submitting shell nothing steers an interpreter, a loader or a process group (docs/job-contract.md).
+unset -v "${!PYTHON@}" __PYVENV_LAUNCHER__ EBPYTHONPREFIXES "${!VIRTUAL_ENV@}" "${!CONDA_@}" "${!_CONDA_@}"
+unset -v _CE_CONDA _CE_M "${!MAMBA_@}" "${!MICROMAMBA_@}" "${!PYENV_@}" "${!PIPENV_@}" "${!PIXI_@}" UV_PYTHON
+unset -v UV_PROJECT UV_PROJECT_ENVIRONMENT UV_SYSTEM_PYTHON UV_WORKING_DIRECTORY RANK LOCAL_RANK GROUP_RANK
+unset -v ROLE_RANK ROLE_NAME NODE_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_WORLD_SIZE ROLE_WORLD_SIZE
+unset -v MASTER_ADDR MASTER_PORT NNODES NPROC_PER_NODE "${!TORCHELASTIC_@}" "${!PET_@}" NCCL_COMM_ID
+unset -v "${!OMPI_COMM_WORLD_@}" OMPI_UNIVERSE_SIZE "${!PMI_@}" "${!PMIX_@}" MPI_LOCALRANKID MPI_LOCALNRANKS
+unset -v "${!MV2_COMM_WORLD_@}" "${!LD_@}" GLIBC_TUNABLES GCONV_PATH LOCPATH "${!MALLOC_@}"
+unset -v "${!APPTAINERENV_@}" "${!SINGULARITYENV_@}" CUDA_INJECTION32_PATH CUDA_INJECTION64_PATH
+unset -v NVTX_INJECTION32_PATH NVTX_INJECTION64_PATH LOADEDMODULES "${!_LMFILES_@}" "${!_ModuleTable@}"
+unset -v "${!__LMOD_@}" "${!__MODULES_@}" "${!TORCH_@}" "${!PYTORCH_@}" "${!TORCHINDUCTOR_@}"
+unset -v "${!TORCHDYNAMO_@}" "${!TRITON_@}" "${!ATEN_@}" "${!NCCL_@}" "${!GLOO_@}" "${!UCX_@}" "${!UCC_@}"
+unset -v TP_SOCKET_IFNAME "${!CUBLAS_@}" "${!CUBLASLT_@}" "${!CUDNN_@}" NVIDIA_TF32_OVERRIDE
+unset -v CUDA_LAUNCH_BLOCKING CUDA_MODULE_LOADING "${!CUDA_CACHE_@}" CUDA_FORCE_PTX_JIT CUDA_DISABLE_PTX_JIT
+unset -v CUDA_DEVICE_MAX_CONNECTIONS "${!OMP_@}" "${!GOMP_@}" "${!KMP_@}" "${!MKL_@}" "${!DNNL_@}"
+unset -v "${!ONEDNN_@}" "${!OPENBLAS_@}" "${!GOTO_@}" "${!BLIS_@}" "${!VECLIB_@}" "${!NUMEXPR_@}"
+unset -v "${!NUMBA_@}" "${!NPY_@}" "${!OPENCV_@}" "${!TBB_@}" CDPATH GLOBIGNORE EXECIGNORE POSIXLY_CORRECT
+unset -v BASH_COMPAT
 
 token=20260101-000000-0badcafe
 results=/data/results/ddq
 submission="$results"/submissions/20260101-000000-0badcafe
+cd -- "$submission" || exit 73  # where nothing can be imported
 export DDQJOBS_INDEX="${SLURM_ARRAY_TASK_ID:-0}"
 # An array's element is named as squeue and sacct name it.
 export DDQJOBS_JOB_ID="${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
@@ -64,6 +83,15 @@ element_0() {  # p2-align.ddq-detr-4scale
 }
 
 "element_$DDQJOBS_INDEX" || exit 70
+# Nor do the site's modules and setup lines bring Python paths, virtual environments or ranks.
+unset -v "${!PYTHON@}" __PYVENV_LAUNCHER__ EBPYTHONPREFIXES "${!VIRTUAL_ENV@}" "${!CONDA_@}" "${!_CONDA_@}"
+unset -v _CE_CONDA _CE_M "${!MAMBA_@}" "${!MICROMAMBA_@}" "${!PYENV_@}" "${!PIPENV_@}" "${!PIXI_@}" UV_PYTHON
+unset -v UV_PROJECT UV_PROJECT_ENVIRONMENT UV_SYSTEM_PYTHON UV_WORKING_DIRECTORY RANK LOCAL_RANK GROUP_RANK
+unset -v ROLE_RANK ROLE_NAME NODE_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_WORLD_SIZE ROLE_WORLD_SIZE
+unset -v MASTER_ADDR MASTER_PORT NNODES NPROC_PER_NODE "${!TORCHELASTIC_@}" "${!PET_@}" NCCL_COMM_ID
+unset -v "${!OMPI_COMM_WORLD_@}" OMPI_UNIVERSE_SIZE "${!PMI_@}" "${!PMIX_@}" MPI_LOCALRANKID MPI_LOCALNRANKS
+unset -v "${!MV2_COMM_WORLD_@}"
+export PYTHONNOUSERSITE=1
 
 # 1. The claim: whoever creates it first, this job or a command line that voids the ticket, has it for good.
 export DDQJOBS_TICKET="$token.$DDQJOBS_INDEX"
@@ -108,7 +136,7 @@ for name in $DDQJOBS_INPUTS; do
   variable="DDQJOBS_INPUT_$name"
   [ -e "${!variable}" ] || die 66 data "input $name is missing"
 done
-export PYTHONPATH="$DDQJOBS_CODE${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
+export PYTHONPATH="$DDQJOBS_CODE" PYTHONUNBUFFERED=1
 if [ -n "${DDQJOBS_TREE:-}" ]; then  # a code tree is not copied beside the job: is it what was submitted?
   "$DDQJOBS_PYTHON" -m ddqjobs.detect.tree "$DDQJOBS_TREE" "$DDQJOBS_TREE_STATE"
   [ $? != 78 ] || die 78 code "the code tree has changed since this run was submitted: 'ddqjobs retry' takes it as it is"

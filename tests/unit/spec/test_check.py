@@ -97,6 +97,11 @@ def test_a_good_file_has_no_problems() -> None:
         ("resources", {"time": "soon"}, "'soon' is no duration"),
         ("resources", {"time": "0s"}, "'0s' is no time to run in; write 90s"),
         ("tasks/train/resources", {"time": "0.4s"}, "'0.4s' is no time to run in; write 90s"),
+        ("codes/c/variables", {"PYTHONPATH": "/poison:{env.PYTHONPATH}"}, "PYTHONPATH may only name folders"),
+        ("codes/c/variables", {"PYTHONPATH": "lib:../poison"}, "PYTHONPATH may only name folders"),
+        ("codes/c/variables", {"LD_PRELOAD": "/x.so"}, "LD_PRELOAD cannot be declared"),
+        ("tasks/train/variables", {"PYTHONPATH": "lib"}, "PYTHONPATH is declared by a code"),
+        ("tasks/train/variables", {"LOCAL_RANK": "0"}, "LOCAL_RANK cannot be declared"),
         ("tasks/train/command", [], "a command needs at least one word"),
         ("tasks/train/command", ["{cfg}"], "unknown placeholder {cfg}"),
         ("tasks/train/command", ["{input.x}"], "unknown input 'x' in {input.x}; this task's inputs: none"),
@@ -157,6 +162,14 @@ def test_a_product_that_leads_out_of_the_work_dir_is_refused_before_any_job(at: 
 @pytest.mark.parametrize("pattern", [".", "*.pth", "**/x", "a..b", "...", "~", "a/b"])
 def test_any_other_glob_is_a_product(pattern: str) -> None:
     assert problems(("tasks/once/products", {"data": pattern})) == []
+
+
+def test_folders_of_the_code_s_own_tree_are_a_python_path() -> None:
+    path = "{env.HOME}/trees/one:~/trees/one/lib:relative:{env.PYTHONPATH}"
+    assert problems(("codes/c/path", "~/trees/one"), ("codes/c/variables", {"PYTHONPATH": path})) == []
+    assert problems(("codes/c/path", "~/trees"), ("codes/c/variables", {"PYTHONPATH": "~/trees/../x"})) == [
+        "PYTHONPATH may only name folders of the code's path, ~/trees: '~/trees/../x' is in no digest"
+    ]
 
 
 def test_a_name_that_is_declared_and_built_in_is_listed_once() -> None:

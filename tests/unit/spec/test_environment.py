@@ -66,6 +66,8 @@ def test_a_good_file_has_no_problems() -> None:
         ("modules", ["a b"], "'a b' is no name of a module"),
         ("trees/DDQ/url", "--upload-pack=x", "'--upload-pack=x' is no address of a git repository"),
         ("trees/DDQ/branch", "-x", "'-x' is no name of a branch"),
+        ("variables", {"PYTHONPATH": "{trees}/DDQ:/poison"}, "PYTHONPATH may only name folders of the env"),
+        ("variables", {"VIRTUAL_ENV": "/x"}, "VIRTUAL_ENV cannot be declared"),
         ("trees/DDQ/link", "DDQ", "must be a whole path: /... or ~/..."),
         ("steps/mmcv/tree", "DQD", "unknown tree 'DQD'; did you mean 'DDQ'?; there are: DDQ"),
         ("steps/mmcv/packages", ["mmcv"], "a step has either a command or packages"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import Place, Terminal, opened
+from tests.support.hostile import HOSTILE
 from tests.support.shell import RUN, TREE
 
 
@@ -32,6 +33,22 @@ def test_one_command_sees_what_the_run_sees_and_counts_for_nothing(place: Place)
     assert place.attempts(RUN) == 0
     assert place.states()[RUN] == "eligible"
     assert not list((place.root / "results/tiny/shells").iterdir())
+
+
+def test_nothing_of_a_hostile_shell_enters(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.invoke("submit", "data", "--wait")
+    for name, value in HOSTILE.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    ran = place.call("shell", RUN, "-c", "env")
+    assert ran.code == 0
+    names = [line.partition("=")[0] for line in ran.out.splitlines()]
+    assert sorted({*HOSTILE} & {*names}) == [
+        "MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PATH", "PET_MAX_RESTARTS",
+        "PYTHONPATH",
+    ]  # fmt: skip
+    assert "poison" not in ran.out
+    assert "OMP_NUM_THREADS=1" in ran.out
 
 
 def test_the_run_s_own_command_is_at_hand_and_what_it_leaves_stays(place: Place) -> None:
