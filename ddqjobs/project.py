@@ -78,6 +78,7 @@ class Project:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.catalog = Catalog(root)
+        self.tell: Say = lambda _: None  # hears how far it is where something takes long
         self._loaded: dict[str, Loaded] = {}
         self._workspaces: dict[tuple[str, str], Workspace] = {}
 
@@ -96,7 +97,9 @@ class Project:
         if key not in self._workspaces:
             declared = self.site(site)
             results = expanded(self.root, declared.results or "results") / loaded.experiment.name
-            self._workspaces[key] = Workspace(self.catalog, loaded, declared, results)
+            self._workspaces[key] = Workspace(
+                self.catalog, loaded, declared, results, tell=lambda text: self.tell(text)
+            )
         if umask := self._workspaces[key].site.umask:
             os.umask(int(umask, 8))  # of this process: whatever is written from here on is the group's too
         return self._workspaces[key]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ddqjobs.cli.exits import RUNS_GO_ON, reporting
+from ddqjobs.cli.output import note
 
 if TYPE_CHECKING:
     from ddqjobs.planning.filters import Filters
@@ -34,6 +35,7 @@ class Selection:
             from ddqjobs.project import open_project
 
             self._project = open_project(self._words["folder"])
+            self._project.tell = note
             self._split(self._project, list(self._words["words"] or ()))
         return self._project
 

@@ -106,6 +106,7 @@ def _watch(selection: Selection, interval: float) -> None:
     from ddqjobs.cli.watch.watcher import Seen, watch
 
     last: list[Seen] = []
+    selection.project.tell = lambda _: None  # the screen is the board's
 
     def ask() -> Seen:
         made, states = states_of(selection)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -31,6 +31,9 @@ from ddqjobs.base.process import alive, myself
 from ddqjobs.detect.files import flush
 from ddqjobs.store.layout import Layout
 from ddqjobs.store.ledger import ticket_of
+
+_VOID = b"void\n"
+_LINKS = 10_000  # of one file; file systems allow 32,000 and more
 
 
 class Tickets(NamedTuple):
@@ -91,16 +94,39 @@ class Claims:
     def void(self, ticket: str) -> bool:
         """Makes sure that the ticket never starts. False if its job has started already."""
         # On disk before anybody is told: the run is submitted again next, and this job may come any time.
-        if self.take(ticket, "void\n"):
+        if self.take(ticket, _VOID.decode()):
             return True
         return self.holder(ticket) == "void"
 
-    def revoke(self, ticket: str) -> None:
-        """Takes the right to run away from a ticket whose job has ended without a product, in case it is
-        ever started again. Raises OSError."""
-        if self.void(ticket):
+    def revoke(self, tickets: Iterable[str]) -> None:
+        """Take the right to run away from tickets whose jobs have ended without a product, in case they are
+        ever started again. All become links to one file, so that two flushes serve for many. Raise
+        OSError."""
+        names = list(tickets)
+        if not names:
             return
-        files.replace(self.path(ticket), b"void\n")
+        self.claims.mkdir(parents=True, exist_ok=True)
+        stock = self.claims / f".void.{os.getpid()}-{os.urandom(4).hex()}"
+        try:
+            for first in range(0, len(names), _LINKS):
+                stock.unlink(missing_ok=True)
+                stock.write_bytes(_VOID)
+                flush(stock)
+                for name in names[first : first + _LINKS]:
+                    self._link_void(name, stock)
+        finally:
+            stock.unlink(missing_ok=True)
+        flush(self.claims)
+
+    def _link_void(self, ticket: str, stock: Path) -> None:
+        path = self.path(ticket)
+        try:
+            os.link(stock, path)
+        except FileExistsError:
+            if self.holder(ticket) != "void":
+                beside = stock.with_name(f"{stock.name}.{ticket}")
+                os.link(stock, beside)
+                beside.replace(path)
 
     def sheet(self, token: str, runs: Sequence[str]) -> Sheet:
         """For the reservations of a submission of these runs, in this order."""

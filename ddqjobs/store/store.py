@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from ddqjobs.base.errors import MissingError, StateError, mend
@@ -116,12 +117,12 @@ class Store:
 
     # -- what ends a ticket -----------------------------------------------------------------------------
 
-    def revoke(self, ticket: Ticket) -> None:
-        """End the right to run of a ticket that is written off: were its job started once more, by an
-        operator or on a node that came back, it would run beside the job that follows it. Raises
+    def revoke(self, tickets: Iterable[str]) -> None:
+        """End the right to run of tickets that are written off: were their jobs started once more, by an
+        operator or on a node that came back, they would run beside the jobs that follow them. Raises
         StateError."""
         try:
-            self.claims.revoke(ticket.name)
+            self.claims.revoke(tickets)
         except OSError as error:
             raise StateError(
                 f"{self.claims.claims}: {error.strerror}; {mend(error)}, then run the same command again"
@@ -136,7 +137,7 @@ class Store:
     def write_off(self, ticket: Ticket) -> None:
         """End a ticket whose job the scheduler does not know any more, as the user wishes. Should the job
         turn up all the same, it has no right to run and leaves nothing."""
-        self.revoke(ticket)
+        self.revoke([ticket.name])
         self._cancelled(ticket, CANCELLED_AND_FORGOTTEN)
 
     def _cancelled(self, ticket: Ticket, reason: str) -> None:

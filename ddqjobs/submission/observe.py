@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,9 @@ from ddqjobs.store.history import History, Ticket
 from ddqjobs.store.ledger import AnyRecord, Finished, Observed, Submitted, Voided
 from ddqjobs.store.store import CALLED_OFF, CANCELLED_AND_FORGOTTEN, Store
 from ddqjobs.submission.judge import Case, failure_of, note_on_product, said_all
+
+_BATCH = 1000  # tickets that are recorded together: an interruption loses no more
+_PATIENCE_S = 1.0  # until it is said how far it is
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class _Left:
 
 
 class Observer:
-    """Brings an experiment's ledger up to date. ``warn`` hears of every scheduler that does not answer."""
+    """Brings an experiment's ledger up to date. ``warn`` hears of every scheduler that does not answer,
+    ``tell`` how far it is where that takes long."""
 
     def __init__(
         self,
@@ -45,9 +49,11 @@ class Observer:
         scheduler: Callable[[str], Scheduler],
         capabilities: Callable[[str], Capabilities],
         warn: Callable[[str], None],
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._store, self._site = store, site
         self._scheduler, self._capabilities, self._warn = scheduler, capabilities, warn
+        self._tell = tell
 
     def refresh(self) -> bool:
         """Confirm submissions, ask each scheduler once, read evidence, record what is new. Return whether
@@ -61,19 +67,30 @@ class Observer:
         observed = self._ask(history)
         # Only now: what was there before the schedulers were asked is old.
         started = self._store.run_folders()
-        looked = ((ticket, observed.get(ticket.name)) for ticket in history.active())
-        found = [
-            record
-            for ticket, seen in looked
-            if (
-                record := self._settle(ticket, seen, now)
-                if _may_say_more(ticket, seen, started)
-                else _news(ticket, seen)
+        active, found = history.active(), 0
+        for first in range(0, len(active), _BATCH):
+            if time.time() - now > _PATIENCE_S:
+                self._tell(f"recording what has become of the jobs: {first} of {len(active)}")
+            looked = ((ticket, observed.get(ticket.name)) for ticket in active[first : first + _BATCH])
+            found += self._record(
+                (ticket, record)
+                for ticket, seen in looked
+                if (
+                    record := self._settle(ticket, seen, now)
+                    if _may_say_more(ticket, seen, started)
+                    else _news(ticket, seen)
+                )
             )
-        ]
-        if found:
-            self._store.ledger.append(*found)
         return bool(confirmed or found)
+
+    def _record(self, news: Iterable[tuple[Ticket, AnyRecord]]) -> int:
+        """Record what is new of some tickets, and return how much that is. The right to run of those that
+        ended without a product ends first: it is on disk before anybody hears that they may run again."""
+        records = list(news)
+        self._store.revoke(t.name for t, r in records if isinstance(r, Finished) and r.product is None)
+        if records:
+            self._store.ledger.append(*(record for _, record in records))
+        return len(records)
 
     # -- submissions whose answer was never recorded ----------------------------------------------------
 
@@ -162,7 +179,6 @@ class Observer:
             if said_all(left.last, seen, grace_over):
                 return _done(ticket, left, left.product, seen)
         elif (failed := self._failed(ticket, seen, left, grace_over)) is not None:
-            self._store.revoke(ticket)
             return failed
         if seen is not None and seen.forgotten:
             return self._forgotten(ticket, seen, left, now)
@@ -175,7 +191,6 @@ class Observer:
         if ticket.state is not JobState.UNKNOWN or abs(now - ticket.since) < self._patience_s:
             return _news(ticket, seen)
         if ticket.cancelled:
-            self._store.revoke(ticket)
             return _cancelled(ticket, left, CANCELLED_AND_FORGOTTEN)
         if not left.mine and self._called_off(ticket):
             why = f"its scheduler has forgotten it before it started: {seen.detail}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +36,7 @@ class Workspace:
     results: Path
     warnings: list[str] = field(default_factory=list)
     standing: int = 0  # how many of them, from the first, are of files and not of schedulers
+    tell: Callable[[str], None] = lambda _: None  # hears how far it is where something takes long
     _schedulers: dict[str, Scheduler] = field(default_factory=dict)
 
     @cached_property
@@ -114,7 +116,9 @@ class Workspace:
 
     def _refresh(self) -> None:
         try:
-            Observer(self.store, self.site, self.scheduler, self.capabilities, self.warnings.append).refresh()
+            Observer(
+                self.store, self.site, self.scheduler, self.capabilities, self.warnings.append, self.tell
+            ).refresh()
         except StateError as error:  # a full disk or a read-only one: what is known can be shown all the same
             self.warnings.append(str(error))
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddqjobs.base.text import format_table
-from tests.bench import large, trainings
+from tests.bench import endings, large, trainings
 
 REPEATS = 9
 TYPER = """
@@ -67,6 +67,7 @@ def main() -> None:
             found = middle([*DDQJOBS, *words], project, repeats)
             rows.append((title, *found, f"{found[0] / bare[0]:.2f}", limit))
         rows += trainings.measure(root, bare[0], middle)
+        rows += endings.measure(root, bare[0], cost)
         print_table(rows)
 
 

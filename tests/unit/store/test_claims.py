@@ -217,13 +217,24 @@ def test_job_and_command_line_race_for_a_claim_and_the_first_has_it(tmp_path: Pa
     assert (claims.holder("a"), claims.holder("b")) == ("void", "run")
 
 
+def test_many_tickets_are_written_off_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ddqjobs.store.claims._LINKS", 3)
+    claims = Claims(tmp_path)
+    names = [f"t.{i}" for i in range(8)]
+    assert claims.take("t.1", "run\n17_1\n")
+    assert claims.take("t.2", "void\n")
+    claims.revoke(names)
+    assert {claims.holder(name) for name in names} == {"void"}
+    assert sorted(path.name for path in claims.claims.iterdir()) == names
+
+
 @pytest.mark.parametrize("holder", ["", "run", "void"])
 def test_a_ticket_that_is_written_off_never_starts_again(tmp_path: Path, holder: str) -> None:
     """Whether its job had started or not: its next start finds that it has no right to."""
     claims = Claims(tmp_path)
     if holder:
         assert claims.take("t.0", f"{holder}\n17_0\n")
-    claims.revoke("t.0")
+    claims.revoke(["t.0"])
     assert claims.holder("t.0") == "void"
     assert not claims.take("t.0", "run\n17_0\n")
     assert [path.name for path in claims.claims.iterdir()] == ["t.0"]

@@ -15,6 +15,7 @@ from ddqjobs.spec.model import FailureClass, JobState, Observation, Status
 from ddqjobs.spec.site import Site
 from ddqjobs.store.ledger import AnyRecord, Cancelled, Intent, Observed, Submitted, Voided
 from ddqjobs.store.store import Store
+from ddqjobs.submission import observe
 from ddqjobs.submission.observe import Observer
 from tests.support.trivial import EXPERIMENT, TrivialProject, an_intent
 
@@ -149,3 +150,36 @@ def test_a_new_cause_of_not_knowing_is_recorded_and_the_time_stays(tmp_path: Pat
     assert (ticket.detail, ticket.since) == ("the controller is down", LONG_AGO + 2)
     look(store, job7=Observation(state=JobState.UNKNOWN, detail="the controller is down"))
     assert sum(isinstance(record, Observed) for record in store.ledger.read()) == 2
+
+
+# -- many at once -------------------------------------------------------------------------------------------
+
+ENDED = Observation(state=JobState.ENDED, failure=FailureClass.CANCELLED, detail="cancelled")
+
+
+def test_an_interruption_among_many_ends_loses_no_more_than_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(observe, "_BATCH", 10)
+    monkeypatch.setattr(observe, "_PATIENCE_S", -1.0)
+    runs = [f"r{i}" for i in range(25)]
+    store = Store(tmp_path)
+    jobs = {str(i): f"{100 + i}" for i in range(25)}
+    store.ledger.append(an_intent("t1", *runs, at=LONG_AGO), Submitted(token="t1", jobs=jobs, at=LONG_AGO))
+    scheduler = cast("Scheduler", Says(**{f"job{job}": ENDED for job in jobs.values()}))
+    told: list[str] = []
+
+    def interrupt(text: str) -> None:
+        told.append(text)
+        if text.endswith(": 20 of 25"):
+            raise KeyboardInterrupt
+
+    site = Site(name="local", scheduler="local", grace="0s")
+    observer = Observer(store, site, lambda _: scheduler, lambda _: Capabilities(), pytest.fail, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        observer.refresh()
+    assert [ticket.run for ticket in store.history().active()] == runs[20:]
+    assert told[-1] == "recording what has become of the jobs: 20 of 25"
+    look(store, **{f"job{job}": ENDED for job in jobs.values()})
+    assert store.history().active() == []
+    assert {store.claims.holder(f"t1.{i}") for i in range(25)} == {"void"}
