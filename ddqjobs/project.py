@@ -90,16 +90,13 @@ class Project:
         return self._loaded[key]
 
     def workspace(self, experiment: str | None = None, site: str | None = None) -> Workspace:
-        """An experiment on a site (default: $DDQJOBS_SITE, else ``local``). Where the site has a umask, it
-        becomes this process's."""
+        """An experiment on a site (default: $DDQJOBS_SITE, else ``local``), whose umask becomes ours."""
         loaded = self.load(experiment)
         key = (loaded.experiment.name, _site_name(site))
         if key not in self._workspaces:
             declared = self.site(site)
             results = expanded(self.root, declared.results or "results") / loaded.experiment.name
-            self._workspaces[key] = Workspace(
-                self.catalog, loaded, declared, results, tell=lambda text: self.tell(text)
-            )
+            self._workspaces[key] = Workspace(self.catalog, loaded, declared, results, self.tell)
         if umask := self._workspaces[key].site.umask:
             os.umask(int(umask, 8))  # of this process: whatever is written from here on is the group's too
         return self._workspaces[key]

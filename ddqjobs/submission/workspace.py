@@ -34,9 +34,9 @@ class Workspace:
     loaded: Loaded
     site: Site
     results: Path
+    tell: Callable[[str], None] = lambda _: None  # hears how far it is where something takes long
     warnings: list[str] = field(default_factory=list)
     standing: int = 0  # how many of them, from the first, are of files and not of schedulers
-    tell: Callable[[str], None] = lambda _: None  # hears how far it is where something takes long
     _schedulers: dict[str, Scheduler] = field(default_factory=dict)
 
     @cached_property
