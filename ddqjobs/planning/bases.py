@@ -14,6 +14,8 @@ from typing import NamedTuple
 _FOLDER = re.compile(r"\{\{\s*fileDirname\s*\}\}/?")
 # Functions that load what their argument says, in configurations and in the modules that they import.
 _LOADING = frozenset({"import_module", "__import__", "exec", "eval", "fromfile", "open", "run_path"})
+# The run's own configuration, which every digest has: in the snapshot, or in the code tree.
+_OWN = "os.environ['DDQJOBS_CONFIG']"
 _Value = str | list["_Value"]
 
 
@@ -61,6 +63,8 @@ def _value(node: ast.expr, known: Mapping[str, _Value]) -> _Value | None:
         return node.value
     if isinstance(node, ast.Name):
         return known.get(node.id)
+    if ast.unparse(node) == _OWN:
+        return []
     if isinstance(node, ast.List | ast.Tuple):
         parts = [_value(element, known) for element in node.elts]
         return None if None in parts else [part for part in parts if part is not None]

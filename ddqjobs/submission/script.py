@@ -238,6 +238,7 @@ class Renderer:
             tree=context.trees.get(run.code, "") if run.workdir else "",
             workdir=shell_path(run.workdir, context.project) if run.workdir else '"$DDQJOBS_CODE"',
             activate=shell_path(activate, context.project) if activate else "",
+            config=_config(run),
             command=command(run, context.option_flags.get(run.code, "")),
         )
 
@@ -255,6 +256,14 @@ def _node_job(site: Site, context: Context, resources: Resources, name: str) -> 
         "modules": site.modules,
         "umask": site.umask,
     }
+
+
+def _config(run: Run) -> str:
+    """Return the run's configuration as a shell word, absolute where it is a file; empty if it has none."""
+    if not run.config:
+        return ""
+    known = "::" in run.config or run.config.startswith("/")  # mmdet::... is found by mmengine
+    return quote(run.config) if known else f'"$PWD"/{quote(run.config)}'
 
 
 def manifest_line(run: Run, script: str) -> str:

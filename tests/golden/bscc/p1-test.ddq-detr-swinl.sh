@@ -83,6 +83,7 @@ element_0() {  # p1-test.ddq-detr-swinl
   task() {
     export PYTHONPATH="${HOME:-}"/ddq/legacy/proj/ddq_detr:"${HOME:-}"/ddq/legacy/proj/ddq_detr/mmcv-2.0.0rc4:"${PYTHONPATH:-}"
     cd -- "$HOME"/ddq/legacy/proj/ddq_detr || return 70
+    export DDQJOBS_CONFIG="$PWD"/projects/configs/ddq_detr/ddq-detr-4scale_swinl_8xb2-30e_coco.py
     case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
     set +u
     # shellcheck source=/dev/null

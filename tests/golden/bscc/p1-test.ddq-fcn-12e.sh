@@ -83,6 +83,7 @@ element_0() {  # p1-test.ddq-fcn-12e
   task() {
     export PYTHONPATH="${HOME:-}"/ddq/legacy/proj/DDQ:"${HOME:-}"/ddq/legacy/proj/DDQ/mmcv-1.4.7:"${PYTHONPATH:-}"
     cd -- "$HOME"/ddq/legacy/proj/DDQ || return 70
+    export DDQJOBS_CONFIG="$PWD"/projects/configs/ddq_fcn/ddq_fcn_r50_1x.py
     case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
     set +u
     # shellcheck source=/dev/null

@@ -82,12 +82,13 @@ element_0() {  # p3-train-1gpu.ddq-detr-4scale.seed7-det
   task() {
     export PYTHONPATH="${HOME:-}"/ddq/legacy/proj/ddq_detr:"${HOME:-}"/ddq/legacy/proj/ddq_detr/mmcv-2.0.0rc4:"${PYTHONPATH:-}"
     cd -- "$HOME"/ddq/legacy/proj/ddq_detr || return 70
+    export DDQJOBS_CONFIG="$PWD"/projects/configs/ddq_detr/ddq-detr-4scale_r50_8xb2-12e_coco.py
     case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
     set +u
     # shellcheck source=/dev/null
     . "$HOME"/ddq/legacy/detr_py38/bin/activate || return 69
     set -u
-    exec "$DDQJOBS_PYTHON" tools/train.py projects/configs/ddq_detr/ddq-detr-4scale_r50_8xb2-12e_coco.py --work-dir "$DDQJOBS_WORK_DIR" --cfg-options randomness.seed=7 randomness.deterministic=True
+    exec "$DDQJOBS_PYTHON" tools/train.py "$DDQJOBS_CODE"/configs/ddq/resume.py --work-dir "$DDQJOBS_WORK_DIR" --cfg-options randomness.seed=7 randomness.deterministic=True
   }
 }
 

@@ -82,12 +82,13 @@ element_0() {  # p3-train.ddq-fcn-12e.ddq_fcn_4gpu
   task() {
     export PYTHONPATH="${HOME:-}"/ddq/legacy/proj/DDQ:"${HOME:-}"/ddq/legacy/proj/DDQ/mmcv-1.4.7:"${PYTHONPATH:-}"
     cd -- "$HOME"/ddq/legacy/proj/DDQ || return 70
+    export DDQJOBS_CONFIG="$PWD"/projects/configs/ddq_fcn/ddq_fcn_r50_1x.py
     case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
     set +u
     # shellcheck source=/dev/null
     . "$HOME"/ddq/legacy/py38/bin/activate || return 69
     set -u
-    exec bash tools/train.sh projects/configs/ddq_fcn/ddq_fcn_r50_1x.py 4 "$DDQJOBS_WORK_DIR" --cfg-options 'optimizer=dict(lr=2.5e-05)'
+    exec bash tools/train.sh "$DDQJOBS_CODE"/configs/ddq/resume_mmcv1.py 4 "$DDQJOBS_WORK_DIR" --cfg-options 'optimizer=dict(lr=2.5e-05)'
   }
 }
 

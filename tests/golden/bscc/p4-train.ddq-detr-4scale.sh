@@ -81,12 +81,13 @@ element_0() {  # p4-train.ddq-detr-4scale
   # shellcheck disable=SC2329  # called by the base script
   task() {
     cd -- "$HOME"/ddq/new/mmdetection || return 70
+    export DDQJOBS_CONFIG="$PWD"/configs/ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py
     case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
     set +u
     # shellcheck source=/dev/null
     . "$HOME"/ddq/new/detr_py38/bin/activate || return 69
     set -u
-    exec bash tools/dist_train.sh configs/ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py 8 --work-dir "$DDQJOBS_WORK_DIR"
+    exec bash tools/dist_train.sh "$DDQJOBS_CODE"/configs/ddq/resume.py 8 --work-dir "$DDQJOBS_WORK_DIR"
   }
 }
 

@@ -77,6 +77,7 @@ element_0() {  # p2-align.ddq-detr-4scale
   # shellcheck disable=SC2329  # called by the base script
   task() {
     cd -- "$HOME"/ddq/new/mmdetection || return 70
+    export DDQJOBS_CONFIG="$PWD"/configs/ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py
     case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
     exec "$DDQJOBS_PYTHON" -m ddqjobs.detect.align predictions "$DDQJOBS_INPUT_LEGACY" "$DDQJOBS_INPUT_NEW" --out "$DDQJOBS_WORK_DIR"/align.json --logs "$DDQJOBS_INPUT_LEGACY_LOG" "$DDQJOBS_INPUT_NEW_LOG"
   }

@@ -10,6 +10,7 @@ element_0() {  # p2-test.ddq-detr-4scale
   # shellcheck disable=SC2329  # called by the base script
   task() {
     cd -- "$HOME"/ddq/new/mmdetection || return 70
+    export DDQJOBS_CONFIG="$PWD"/configs/ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py
     case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
     exec bash tools/dist_test.sh configs/ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py "$DDQJOBS_INPUT_CHECKPOINT" 8 --work-dir "$DDQJOBS_WORK_DIR" --cfg-options test_evaluator.outfile_prefix="$DDQJOBS_WORK_DIR"/results
   }
@@ -25,6 +26,7 @@ element_1() {  # p2-test.ddq-detr-5scale
   # shellcheck disable=SC2329  # called by the base script
   task() {
     cd -- "$HOME"/ddq/new/mmdetection || return 70
+    export DDQJOBS_CONFIG="$PWD"/configs/ddq/ddq-detr-5scale_r50_8xb2-12e_coco.py
     case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
     exec bash tools/dist_test.sh configs/ddq/ddq-detr-5scale_r50_8xb2-12e_coco.py "$DDQJOBS_INPUT_CHECKPOINT" 8 --work-dir "$DDQJOBS_WORK_DIR" --cfg-options test_evaluator.outfile_prefix="$DDQJOBS_WORK_DIR"/results
   }
@@ -40,6 +42,7 @@ element_2() {  # p2-test.ddq-detr-swinl
   # shellcheck disable=SC2329  # called by the base script
   task() {
     cd -- "$HOME"/ddq/new/mmdetection || return 70
+    export DDQJOBS_CONFIG="$PWD"/configs/ddq/ddq-detr-4scale_swinl_8xb2-30e_coco.py
     case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
     exec bash tools/dist_test.sh configs/ddq/ddq-detr-4scale_swinl_8xb2-30e_coco.py "$DDQJOBS_INPUT_CHECKPOINT" 8 --work-dir "$DDQJOBS_WORK_DIR" --cfg-options test_evaluator.outfile_prefix="$DDQJOBS_WORK_DIR"/results
   }

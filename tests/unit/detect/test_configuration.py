@@ -82,3 +82,19 @@ def test_nothing_is_begun(config: Path, tmp_path: Path) -> None:
     assert done.stderr.splitlines()[-1] == "train: option 'max_epochs': expected key=value"
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_s_own_configuration_gets_the_hook_and_keeps_all_else(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = "custom_imports = dict(imports=['json'])\ncustom_hooks = [dict(type='Other')]\n"
+    monkeypatch.setenv("DDQJOBS_CONFIG", str(config))
+    around = str(ROOT / "experiments" / "configs" / "ddq" / "resume.py")
+    for text, imports, hooks in [(TEXT, [], []), (TEXT + more, ["json"], ["Other"])]:
+        config.write_text(text)
+        cfg = runtime.load_config(around)
+        assert cfg.custom_imports.imports == [*imports, "ddqjobs.detect.hooks.resume"]
+        assert [hook.type for hook in cfg.custom_hooks] == [*hooks, "ResumeHook"]
+        assert cfg.model == runtime.load_config(str(config)).model
+        assert not {"os", "_base_"} & set(cfg)

@@ -21,6 +21,7 @@ from ddqjobs.planning.bases import bases
         ("more = ['b.py']\n_base_ = ['a.py'] + more", ("a.py", "b.py")),
         ("_base_ = '{{ fileDirname }}/../a.py'", ("../a.py",)),
         ("_base_ = []", ()),
+        ("_base_ = os.environ['DDQJOBS_CONFIG']", ()),
         ("lr = 1", ()),
     ],
 )
@@ -32,6 +33,7 @@ def test_bases_that_the_file_spells_out(text: str, names: tuple[str, ...]) -> No
     ("text", "words"),
     [
         ("x = 1\n_base_ = [find('a.py')]", "line 2: _base_ is computed"),
+        ("_base_ = os.environ['OTHER']", "line 1: _base_ is computed"),
         ("_base_ = 'a.py' if fast else 'b.py'", "line 1: _base_ is computed"),
         ("one = 'a.py'\none = pick()\n_base_ = one", "line 3: _base_ is computed"),
         ("x = 'a'\n_base_ = f'{x:>9}'", "line 2: _base_ is computed"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ddqjobs.environments import environment
-from ddqjobs.planning import matrix
+from ddqjobs.planning import canary, matrix
 from ddqjobs.planning.catalog import Catalog
 from ddqjobs.schedulers.donau.options import of
 from ddqjobs.spec import reader
@@ -267,6 +267,8 @@ R50 = "ddq-detr-4scale_r50_8xb2-12e_coco.py"
 SWIN = "ddq-detr-4scale_swinl_8xb2-30e_coco.py"
 CHECKPOINT = '"$DDQJOBS_INPUT_CHECKPOINT"'
 WORK_DIR = '"$DDQJOBS_WORK_DIR"'
+RESUME = '"$DDQJOBS_CODE"/configs/ddq/resume.py'
+RESUME_MMCV1 = '"$DDQJOBS_CODE"/configs/ddq/resume_mmcv1.py'
 
 
 @pytest.mark.parametrize(
@@ -337,33 +339,32 @@ WORK_DIR = '"$DDQJOBS_WORK_DIR"'
         ),
         (
             "p3-train.ddq-fcn-12e",
-            f"bash tools/train.sh projects/configs/ddq_fcn/ddq_fcn_r50_1x.py 8 {WORK_DIR}",
+            f"bash tools/train.sh {RESUME_MMCV1} 8 {WORK_DIR}",
         ),
         (
             "p3-train.ddq-fcn-12e.ddq_fcn_4gpu",
-            f"bash tools/train.sh projects/configs/ddq_fcn/ddq_fcn_r50_1x.py 4 {WORK_DIR} "
-            "--cfg-options 'optimizer=dict(lr=2.5e-05)'",
+            f"bash tools/train.sh {RESUME_MMCV1} 4 {WORK_DIR} --cfg-options 'optimizer=dict(lr=2.5e-05)'",
         ),
         (
             "p3-train.ddq-detr-4scale",
-            f"bash tools/train.sh projects/configs/ddq_detr/{R50} 8 {WORK_DIR}",
+            f"bash tools/train.sh {RESUME} 8 {WORK_DIR}",
         ),
         (
             "p3-train-1gpu.ddq-detr-4scale.unseeded",
-            f'"$DDQJOBS_PYTHON" tools/train.py projects/configs/ddq_detr/{R50} --work-dir {WORK_DIR}',
+            f'"$DDQJOBS_PYTHON" tools/train.py {RESUME} --work-dir {WORK_DIR}',
         ),
         (
             "p3-train-1gpu.ddq-detr-4scale.seed7",
-            f'"$DDQJOBS_PYTHON" tools/train.py projects/configs/ddq_detr/{R50} --work-dir {WORK_DIR} '
+            f'"$DDQJOBS_PYTHON" tools/train.py {RESUME} --work-dir {WORK_DIR} '
             "--cfg-options randomness.seed=7",
         ),
         (
             "p4-train.ddq-detr-4scale",
-            f"bash tools/dist_train.sh configs/ddq/{R50} 8 --work-dir {WORK_DIR}",
+            f"bash tools/dist_train.sh {RESUME} 8 --work-dir {WORK_DIR}",
         ),
         (
             "p4-train-1gpu.ddq-detr-4scale.seed7-det",
-            f'"$DDQJOBS_PYTHON" tools/train.py configs/ddq/{R50} --work-dir {WORK_DIR} '
+            f'"$DDQJOBS_PYTHON" tools/train.py {RESUME} --work-dir {WORK_DIR} '
             "--cfg-options randomness.seed=7 randomness.deterministic=True",
         ),
         (
@@ -382,6 +383,26 @@ WORK_DIR = '"$DDQJOBS_WORK_DIR"'
 )
 def test_command(plan: Document[Experiment], runs: dict[str, Run], run: str, expected: str) -> None:
     assert words(plan, runs[run]) == expected
+
+
+def test_every_training_goes_on_after_an_interruption(runs: dict[str, Run]) -> None:
+    trainings = [run for run in runs.values() if run.kind is TaskKind.TRAIN]
+    assert trainings
+    for run in trainings:
+        hooked = {"M": "{code}/configs/ddq/resume_mmcv1.py", "ours": "ddqjobs.detect.train"}
+        assert hooked.get(run.code, "{code}/configs/ddq/resume.py") in run.command
+
+
+def test_every_code_with_trainings_has_a_canary_that_ends_after_20_iterations(
+    plan: Document[Experiment], runs: dict[str, Run]
+) -> None:
+    found = {run.code: run for run in canary.canaries(plan.value, list(runs.values()))}
+    assert set(found) == {run.code for run in runs.values() if run.kind is TaskKind.TRAIN}
+    assert words(plan, found["M"]) == (
+        f'bash tools/train.sh "$DDQJOBS_CODE"/configs/ddq/canary_mmcv1.py 1 {WORK_DIR}'
+    )
+    for code in ("M", "L", "N"):
+        assert found[code].products == (("checkpoint", "iter_20.pth"),)
 
 
 def test_no_command_line_holds_a_known_mistake(plan: Document[Experiment], runs: dict[str, Run]) -> None:

@@ -449,6 +449,21 @@ def test_launchers_do_not_restart_workers_whatever_the_submitter_exports(
     assert (tmp_path / "runs/one/artifacts/out").read_text() == "0"
 
 
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ("configs/a b.py", "{code}/configs/a b.py"),
+        ("mmdet::ddq/x.py", "mmdet::ddq/x.py"),
+        ("/abs/x.py", "/abs/x.py"),
+    ],
+)
+def test_a_task_is_told_its_run_s_configuration(tmp_path: Path, config: str, told: str) -> None:
+    say = 'printf "%s" "$DDQJOBS_CONFIG" > "$DDQJOBS_WORK_DIR/out.txt"'
+    assert Job(tmp_path, shell(say, config=config)).run() == (0, "")
+    expected = told.replace("{code}", str(tmp_path / "code" / "abc"))
+    assert (tmp_path / "runs/one/artifacts/out").read_text() == expected
+
+
 def test_a_missing_module_command_is_said(tmp_path: Path) -> None:
     site = msgspec.structs.replace(SITES["local"], modules=["cuda/12.1"])
     code, err = Job(tmp_path, shell(GOOD), site=site).run()
