@@ -16,3 +16,12 @@ class Owner(Frozen, frozen=True, kw_only=True):
     pid: int
     start: int  # clock ticks after boot, /proc/PID/stat field 22
     boot: str = ""  # /proc/sys/kernel/random/boot_id
+
+
+class Member(Frozen, frozen=True, kw_only=True):
+    """Whoever submits: a user, and the cluster that he submits to."""
+
+    uid: int
+    name: str = ""
+    host: str = ""
+    cluster: str = ""  # as its scheduler names itself; empty where it has no name

@@ -198,8 +198,19 @@ def alive(owner: Owner) -> bool:
     try:
         start_time, state = _stat(owner.pid)
     except (OSError, IndexError, ValueError):
-        return False
+        return _of_another_user(owner.pid)
     return start_time == owner.start and state not in "ZX"
+
+
+def _of_another_user(pid: int) -> bool:
+    """Return whether there is such a process that /proc hides from us (mount option hidepid)."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 @functools.cache

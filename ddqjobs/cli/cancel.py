@@ -30,6 +30,9 @@ def cancel(
     plan = project.plan(selection.experiment, site=selection.site)
     plan = project.with_strays(plan, site=selection.site)
     runs = [p for p in select(plan, selection.filters) if p.status.value == "active"]
+    theirs = [p for p in runs if p.owner]
+    if len(theirs) < len(runs):
+        runs = [p for p in runs if not p.owner]
     if runs and not yes:
         if as_json or not sys.stdin.isatty():
             raise InputError(f"this would cancel {counted(len(runs), 'run')}; say --yes")
@@ -42,3 +45,5 @@ def cancel(
         say_json("cancel", cancelled=names)
     else:
         say(f"asked for the end of {counted(len(names), 'run')}" if names else "none of these runs is active")
+        for p in theirs:
+            say(f"left alone: {p.run.name}, submitted by {p.owner}")

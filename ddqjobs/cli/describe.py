@@ -36,6 +36,7 @@ def facts(p: PlannedRun) -> dict[str, object]:
         "job": p.job or None,
         "state": p.state.value if p.state else None,
         "node": p.node or None,
+        "owner": p.owner or None,
         "attempts": p.attempts,
         "notes": list(p.notes),
         "needs": list(run.upstream),

@@ -51,6 +51,15 @@ MAX_GPU_HOURS = Annotated[
     typer.Option("--max-gpu-hours", min=0, callback=a_number, help="Submit only as much as fits."),
 ]
 
+TAKE_OVER = Annotated[
+    str | None,
+    typer.Option(
+        "--take-over",
+        metavar="REASON",
+        help="Answer for other members' active runs, because their owner has left; the reason is recorded.",
+    ),
+]
+
 
 @filtered
 def submit(
@@ -63,6 +72,7 @@ def submit(
     stale: STALE = False,
     canary: CANARY = False,
     max_gpu_hours: MAX_GPU_HOURS = None,
+    take_over: TAKE_OVER = None,
     as_json: JSON = False,
 ) -> None:
     """Submit what is eligible, and what comes after it where the scheduler knows dependencies.
@@ -73,10 +83,12 @@ def submit(
     """
     from ddqjobs.project import SubmitOptions
 
-    _refuse_idle(dry_run=dry_run, out=out, wait=wait, canary=canary)
+    _refuse_idle(dry_run=dry_run, out=out, wait=wait, canary=canary, take_over=take_over)
     if not dry_run and not as_json:
         _name_templates(selection, "")
     options = SubmitOptions(optional=optional, upstream=upstream, stale=stale, max_gpu_hours=max_gpu_hours)
+    if take_over is not None:
+        _take_over(selection, take_over, as_json)
     if canary:
         _try_canaries(selection, options, as_json)
     if dry_run:
@@ -87,7 +99,7 @@ def submit(
         _submit(selection, options, as_json)
 
 
-def _refuse_idle(*, dry_run: bool, out: Path | None, wait: bool, canary: bool) -> None:
+def _refuse_idle(*, dry_run: bool, out: Path | None, wait: bool, canary: bool, take_over: str | None) -> None:
     """Raises InputError for what would have no effect."""
     from ddqjobs.base.errors import InputError
 
@@ -95,6 +107,8 @@ def _refuse_idle(*, dry_run: bool, out: Path | None, wait: bool, canary: bool) -
         raise InputError("--out goes with --dry-run: it says where the scripts are written")
     if dry_run and wait:
         raise InputError("--dry-run submits nothing, so there is nothing to --wait for")
+    if dry_run and take_over is not None:
+        raise InputError("--dry-run submits nothing, so it has no use for --take-over")
     if dry_run and canary:
         raise InputError("--dry-run submits nothing, so there is nothing for a --canary to try first")
 
@@ -102,6 +116,16 @@ def _refuse_idle(*, dry_run: bool, out: Path | None, wait: bool, canary: bool) -
 def _name_templates(selection: Selection, before: str) -> None:
     for line in own_templates(selection.project.catalog.files.own_templates()):
         say(before + line)
+
+
+def _take_over(selection: Selection, reason: str, as_json: bool) -> None:
+    from ddqjobs.planning.filters import select
+    from ddqjobs.submission import actions
+
+    workspace = selection.project.workspace(selection.experiment, selection.site)
+    taken = actions.take_over(workspace, select(workspace.plan(), selection.filters), reason)
+    for run, owner in () if as_json else taken.items():
+        say(f"took over {run} from {owner}")
 
 
 def _try_canaries(selection: Selection, options: SubmitOptions, as_json: bool) -> None:

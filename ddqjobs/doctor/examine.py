@@ -16,7 +16,8 @@ from ddqjobs.environments.on_site import Environments
 from ddqjobs.schedulers.backend import Surroundings
 from ddqjobs.schedulers.registry import backend
 from ddqjobs.spec.model import PlannedRun, Resources, Run, Status
-from ddqjobs.submission.rendering import Rendering, user
+from ddqjobs.submission.members import user
+from ddqjobs.submission.rendering import Rendering
 from ddqjobs.submission.script import on_site
 from ddqjobs.submission.workspace import Workspace
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,6 +15,13 @@ from ddqjobs.store.history import History, RunHistory, Ticket
 from ddqjobs.store.ledger import Finished
 
 
+class Elsewhere(NamedTuple):
+    """What is to be said of a ticket of which the view from here proves nothing."""
+
+    owner: str
+    reason: str
+
+
 def build(
     runs: Iterable[Run],
     history: History,
@@ -22,18 +30,20 @@ def build(
     site: str,
     missing: Collection[str] = (),
     blocked: Mapping[str, str] | None = None,
+    elsewhere: Mapping[str, Elsewhere] | None = None,
 ) -> Plan:
     """The plan of an experiment.
 
     ``runs`` come upstream first. ``missing`` names done runs whose product is no longer on disk; ``blocked``
-    gives reasons why a run waits although nothing that it needs is missing.
+    gives reasons why a run waits although nothing that it needs is missing; ``elsewhere`` has the tickets of
+    which only their owners' view tells more.
     """
     planned: dict[str, PlannedRun] = {}
     recorded: dict[str, str] = {}  # digests of results that still count, though today's would be others
     for run in runs:
         now = _on_what_is_recorded(run, planned, recorded)
         story = history.of(run.name)
-        planned[run.name] = result = _plan_run(now, story, planned, missing, blocked or {})
+        planned[run.name] = result = _plan_run(now, story, planned, missing, blocked or {}, elsewhere or {})
         current = result.status is Status.DONE and not result.stale
         digest = story.done.product.digest if current and story.done and story.done.product else now.digest
         if digest != run.digest:
@@ -55,10 +65,11 @@ def _plan_run(
     planned: Mapping[str, PlannedRun],
     missing: Collection[str],
     blocked: Mapping[str, str],
+    elsewhere: Mapping[str, Elsewhere],
 ) -> PlannedRun:
     active = story.active
     if active is not None:
-        return _active(run, story, active)
+        return _active(run, story, active, elsewhere.get(active.name))
     if story.done is not None:
         return _done(run, story, story.done, missing)
     failed = _failed(run, story)
@@ -95,7 +106,7 @@ def _attempts(story: RunHistory) -> int:
     return max((t.finished.attempts for t in story.tickets if t.finished), default=0) if story.tickets else 0
 
 
-def _active(run: Run, story: RunHistory, ticket: Ticket) -> PlannedRun:
+def _active(run: Run, story: RunHistory, ticket: Ticket, elsewhere: Elsewhere | None = None) -> PlannedRun:
     words = {
         JobState.QUEUED: "queued",
         JobState.RUNNING: f"running on {ticket.node}" if ticket.node else "running",
@@ -103,7 +114,9 @@ def _active(run: Run, story: RunHistory, ticket: Ticket) -> PlannedRun:
         JobState.STOPPED: "suspended by the scheduler",
         JobState.ENDED: "ended; waiting for its evidence to appear",
     }
-    if not ticket.job:
+    if elsewhere is not None:
+        reason = elsewhere.reason
+    elif not ticket.job:
         reason = f"submission not confirmed: {ticket.detail or 'its process has not finished'}"
     elif ticket.state is None:
         reason = "submitted; the scheduler has not been asked yet"
@@ -124,14 +137,17 @@ def _active(run: Run, story: RunHistory, ticket: Ticket) -> PlannedRun:
         attempts=_attempts(story),
         submissions=len(story.tickets),
         since=ticket.since or ticket.at,
+        owner=elsewhere.owner if elsewhere is not None else "",
     )
 
 
-def stray(ticket: Ticket, story: RunHistory, experiment: str) -> PlannedRun:
+def stray(
+    ticket: Ticket, story: RunHistory, experiment: str, elsewhere: Elsewhere | None = None
+) -> PlannedRun:
     """A run that is active, and of which only the name is known: the experiment no longer has it."""
     task = ticket.run.partition(".")[0]
     run = Run(name=ticket.run, experiment=experiment, task=task, kind=TaskKind.SMOKE, optional=True)
-    return _active(run, story, ticket)
+    return _active(run, story, ticket, elsewhere)
 
 
 def _clock(at: float) -> str:

@@ -86,6 +86,10 @@ class Backend(ABC):
         knows."""
         return None
 
+    def cluster(self, site: Site) -> str:
+        """Return how the site's cluster names itself, after asking it; empty where it does not tell."""
+        return ""
+
     def directives(self, site: Site, job: Job) -> list[str]:
         """Return the options of a script's directive lines."""
         return []

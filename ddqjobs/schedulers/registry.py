@@ -28,6 +28,11 @@ def capabilities(site: Site) -> Capabilities:
     return backend(site).capabilities(site)
 
 
+def cluster(site: Site) -> str:
+    """Return how the site's cluster names itself, after asking it; empty where it does not tell."""
+    return backend(site).cluster(site)
+
+
 def make_scheduler(site: Site, project: Path) -> Scheduler:
     """Return the scheduler of a site."""
     return backend(site).connect(site, project)

@@ -199,6 +199,7 @@ class PlannedRun(Frozen, frozen=True, kw_only=True):
     attempts: int = 0
     submissions: int = 0  # how often it was submitted
     failure: FailureClass | None = None
+    owner: str = ""  # whose it is, where the view from here proves nothing of its job
     blocked: bool = False  # waits for something that no run of this plan brings
     gone: bool = False  # recorded done, but its product is no longer on disk
     stale: str = ""  # why the done result is no longer of this digest; empty if it is

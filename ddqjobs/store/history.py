@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ddqjobs.base.frozen import Owner
+from ddqjobs.base.frozen import Member, Owner
 from ddqjobs.spec.model import JobState
 from ddqjobs.store.ledger import (
     AnyRecord,
@@ -19,6 +19,7 @@ from ddqjobs.store.ledger import (
     Observed,
     Retried,
     Submitted,
+    TakenOver,
     Voided,
     Wanted,
     ticket_of,
@@ -39,6 +40,7 @@ class Ticket:
     owner: Owner
     code: str = ""  # name of the code snapshot that its job runs; empty where it was not recorded
     version: str = ""  # of the ddqjobs that submitted it
+    member: Member | None = None  # whose it is; None where it was not recorded
     job: str = ""  # empty while it is not known whether the scheduler took it
     state: JobState | None = None
     detail: str = ""
@@ -108,8 +110,9 @@ class History:
         tickets = []
         for index, (run, digest) in enumerate(zip(r.runs, r.digests, strict=True)):
             ticket = Ticket(
-                ticket_of(r.token, index), r.token, index, run, digest, r.site, r.at, owner, r.code, r.version
-            )
+                ticket_of(r.token, index), r.token, index, run, digest, r.site, r.at, owner,
+                code=r.code, version=r.version, member=r.member,
+            )  # fmt: skip
             tickets.append(ticket)
             self.tickets[ticket.name] = ticket
             self.runs.setdefault(run, RunHistory()).tickets.append(ticket)
@@ -133,6 +136,10 @@ class History:
     def _cancelled(self, r: Cancelled) -> None:
         for ticket in self._known(r.tickets):
             ticket.cancelled = True
+
+    def _taken_over(self, r: TakenOver) -> None:
+        for ticket in self._known(r.tickets):
+            ticket.member = r.member
 
     def _wanted(self, r: Wanted) -> None:
         self.wanted.update(r.runs)
@@ -162,6 +169,7 @@ _APPLY: Mapping[type[AnyRecord], Callable[[History, Any], None]] = {
     Observed: History._observed,
     Finished: History._finished,
     Cancelled: History._cancelled,
+    TakenOver: History._taken_over,
     Wanted: History._wanted,
     Retried: History._retried,
 }

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from ddqjobs.base.errors import StateError, mend
-from ddqjobs.base.frozen import Frozen
+from ddqjobs.base.frozen import Frozen, Member
 from ddqjobs.base.process import myself
 from ddqjobs.spec.model import FailureClass, JobState, Product
 from ddqjobs.store import results_format
@@ -45,6 +45,7 @@ class Intent(Record, frozen=True, kw_only=True):
     pid: int
     start: int
     boot: str = ""
+    member: Member | None = None  # not recorded before 0.2
 
 
 class Wanted(Record, frozen=True, kw_only=True):
@@ -98,13 +99,21 @@ class Cancelled(Record, frozen=True, kw_only=True):
     tickets: list[str]
 
 
+class TakenOver(Record, frozen=True, kw_only=True):
+    """A member of the group answers for these tickets from now on, instead of who submitted them."""
+
+    tickets: list[str]
+    member: Member
+    reason: str
+
+
 class Retried(Record, frozen=True, kw_only=True):
     """The user wants these runs again: failures before this do not count."""
 
     runs: list[str]
 
 
-AnyRecord = Intent | Wanted | Submitted | Voided | Observed | Finished | Cancelled | Retried
+AnyRecord = Intent | Wanted | Submitted | Voided | Observed | Finished | Cancelled | TakenOver | Retried
 _DECODER: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)
 _ENCODER = msgspec.json.Encoder()
 _TICK_S = 1e-6  # a float of seconds since the epoch can tell these apart

@@ -6,15 +6,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
+from ddqjobs.base.errors import InputError
 from ddqjobs.schedulers.base import Scheduler
 from ddqjobs.spec.model import JobState, Plan, PlannedRun, Status
-from ddqjobs.store.ledger import Cancelled, Retried
+from ddqjobs.store.ledger import Cancelled, Retried, TakenOver
+from ddqjobs.submission.members import refuse
 from ddqjobs.submission.workspace import Workspace
 
 
 def cancel(workspace: Workspace, runs: Sequence[PlannedRun]) -> list[str]:
-    """Cancel the active ones among runs; return their names. Raise SchedulerError."""
-    active = [p for p in runs if p.status is Status.ACTIVE]
+    """Cancel the active ones among runs, but no other member's; return their names. Raise SchedulerError, and
+    StateError if all are others'."""
+    refuse([p for p in runs if p.status is Status.ACTIVE], "cancel")
+    active = [p for p in runs if p.status is Status.ACTIVE and not p.owner]
     if not active:
         return []
     store = workspace.store
@@ -51,6 +55,20 @@ def retry(workspace: Workspace, runs: Sequence[PlannedRun]) -> list[str]:
     return failed
 
 
+def take_over(workspace: Workspace, runs: Sequence[PlannedRun], reason: str) -> dict[str, str]:
+    """Answer for the active runs of others from now on; return run -> whose it was. Raise InputError without
+    a reason."""
+    if not reason.strip():
+        raise InputError("--take-over needs a reason, which is recorded")
+    theirs = [p for p in runs if p.status is Status.ACTIVE and p.owner]
+    tickets = workspace.store.history().tickets
+    for site in dict.fromkeys(tickets[p.ticket].site for p in theirs):
+        names = [p.ticket for p in theirs if tickets[p.ticket].site == site]
+        member = workspace.members.me(site)
+        workspace.store.ledger.append(TakenOver(tickets=names, member=member, reason=reason.strip()))
+    return {p.run.name: p.owner for p in theirs}
+
+
 def using(workspaces: Iterable[Workspace], environments: Sequence[str]) -> dict[str, list[str]]:
     """Return environment -> runs, queued or running, that use it. Raise SchedulerError where that cannot be
     asked."""
@@ -72,7 +90,9 @@ def _ask(
     ask: Callable[[Scheduler, Sequence[str]], None],
 ) -> Plan:
     """Ask something of the jobs in that state, site by site, and look at them again."""
-    asked = [p for p in runs if p.status is Status.ACTIVE and p.state is state and p.job]
+    alike = [p for p in runs if p.status is Status.ACTIVE and p.state is state and p.job]
+    refuse(alike, "hold or release")
+    asked = [p for p in alike if not p.owner]
     for site, jobs in _by_site(workspace, asked).items():
         ask(workspace.scheduler(site), jobs)
     names = {p.run.name for p in runs}

@@ -9,9 +9,10 @@ from ddqjobs.planning.catalog import Catalog
 from ddqjobs.schedulers.registry import make_scheduler
 from ddqjobs.spec.model import Resources
 from ddqjobs.spec.site import Site
+from ddqjobs.submission.members import user
 from ddqjobs.submission.node_folder import Request
 from ddqjobs.submission.node_job import NodeJobs
-from ddqjobs.submission.rendering import new_token, renderer_of, user
+from ddqjobs.submission.rendering import new_token, renderer_of
 from ddqjobs.submission.script import ENV, Context
 
 

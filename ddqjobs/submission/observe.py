@@ -18,6 +18,7 @@ from ddqjobs.store.history import History, Ticket
 from ddqjobs.store.ledger import AnyRecord, Finished, Observed, Submitted, Voided
 from ddqjobs.store.store import CALLED_OFF, CANCELLED_AND_FORGOTTEN, Store
 from ddqjobs.submission.judge import Case, failure_of, note_on_product, said_all
+from ddqjobs.submission.members import Members
 
 _BATCH = 1000  # tickets that are recorded together: an interruption loses no more
 _PATIENCE_S = 1.0  # until it is said how far it is
@@ -48,12 +49,14 @@ class Observer:
         site: Site,
         scheduler: Callable[[str], Scheduler],
         capabilities: Callable[[str], Capabilities],
+        members: Members,
         warn: Callable[[str], None],
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._store, self._site = store, site
         self._scheduler, self._capabilities, self._warn = scheduler, capabilities, warn
         self._tell = tell
+        self._members = members
 
     def refresh(self) -> bool:
         """Confirm submissions, ask each scheduler once, read evidence, record what is new. Return whether
@@ -75,11 +78,7 @@ class Observer:
             found += self._record(
                 (ticket, record)
                 for ticket, seen in looked
-                if (
-                    record := self._settle(ticket, seen, now)
-                    if _may_say_more(ticket, seen, started)
-                    else _news(ticket, seen)
-                )
+                if (record := self._look(ticket, seen, started, now))
             )
         return bool(confirmed or found)
 
@@ -92,13 +91,22 @@ class Observer:
             self._store.ledger.append(*(record for _, record in records))
         return len(records)
 
+    def _look(
+        self, ticket: Ticket, seen: Observation | None, started: Collection[str], now: float
+    ) -> AnyRecord | None:
+        if self._members.elsewhere(ticket):
+            return self._by_evidence(ticket) if ticket.run in started else None
+        if _may_say_more(ticket, seen, started):
+            return self._settle(ticket, seen, now)
+        return _news(ticket, seen)
+
     # -- submissions whose answer was never recorded ----------------------------------------------------
 
     def _confirm(self, history: History) -> list[AnyRecord]:
         """Return a record for each of them: found at the scheduler, or voided."""
         tokens: dict[str, list[Ticket]] = {}
         for ticket in history.active():
-            if not ticket.job:
+            if not ticket.job and not self._is_elsewhere(ticket):
                 tokens.setdefault(ticket.token, []).append(ticket)
         records: list[AnyRecord] = []
         for token, tickets in tokens.items():
@@ -149,7 +157,7 @@ class Observer:
         """Return ticket -> observation, with one query per site."""
         by_site: dict[str, dict[str, list[Ticket]]] = {}
         for ticket in history.active():
-            if ticket.job:
+            if ticket.job and not self._members.of_another(ticket):
                 by_site.setdefault(ticket.site, {}).setdefault(ticket.job, []).append(ticket)
         out: dict[str, Observation] = {}
         for site, jobs in by_site.items():
@@ -158,10 +166,24 @@ class Observer:
             except DdqjobsError as error:
                 self._warn(f"site {site}: {str(error).removeprefix(f'site {site}: ')}")
                 seen = {job: Observation(state=JobState.UNKNOWN, detail=str(error)) for job in jobs}
+            else:
+                self._learn_cluster(site, jobs.values())
             for job, tickets in jobs.items():
                 answer = seen.get(job, Observation(state=JobState.UNKNOWN, detail="not in the answer"))
                 out.update({ticket.name: _of(ticket, answer) for ticket in tickets})
         return out
+
+    def _learn_cluster(self, site: str, tickets: Iterable[Iterable[Ticket]]) -> None:
+        """Ask which cluster has answered, if any ticket is known to be of one: what one cluster does not show
+        may be on another."""
+        if any(ticket.member and ticket.member.cluster for group in tickets for ticket in group):
+            self._members.cluster(site)
+
+    def _is_elsewhere(self, ticket: Ticket) -> bool:
+        """Return whether a ticket is elsewhere, after asking which cluster is here where that decides."""
+        if not self._members.of_another(ticket):
+            self._learn_cluster(ticket.site, [[ticket]])
+        return self._members.elsewhere(ticket)
 
     def _heard(self, ticket: Ticket, seen: Observation | None, last: Attempt | None) -> Observation | None:
         """Return what counts of an observation. A scheduler that starts no job again by itself is not needed
@@ -183,6 +205,13 @@ class Observer:
         if seen is not None and seen.forgotten:
             return self._forgotten(ticket, seen, left, now)
         return _news(ticket, seen)
+
+    def _by_evidence(self, ticket: Ticket) -> AnyRecord | None:
+        """Return what a ticket that is elsewhere left, if that alone decides; None else."""
+        left = self._left(ticket)
+        if left.product is not None:
+            return _done(ticket, left, left.product, None)
+        return self._failed(ticket, Observation(state=JobState.UNKNOWN), left, grace_over=False)
 
     def _forgotten(self, ticket: Ticket, seen: Observation, left: _Left, now: float) -> AnyRecord | None:
         """Return what becomes of a ticket that its scheduler does not know any more: what the user cancelled

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import secrets
 import time
 from collections.abc import Sequence
@@ -13,6 +11,7 @@ from ddqjobs.data.weights import torch_home
 from ddqjobs.environments.on_site import Environments
 from ddqjobs.planning.catalog import Catalog
 from ddqjobs.spec.model import Resources, Run
+from ddqjobs.submission.members import user
 from ddqjobs.submission.script import DOCTOR, Context, Renderer, Scripts, directives, option_flags
 from ddqjobs.submission.workspace import Workspace
 
@@ -83,11 +82,3 @@ def new_token() -> str:
     """Return a submission's name: unique for ever, readable, sorted by time:
     ``20261122-143015-1f2e3d4c``."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
-
-
-def user() -> str:
-    """Return the user's name; the number where it has none."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())

@@ -16,7 +16,7 @@ from ddqjobs.schedulers.backend import Shell as Entry
 from ddqjobs.schedulers.registry import backend
 from ddqjobs.spec.model import Run
 from ddqjobs.spec.site import Site
-from ddqjobs.submission.rendering import user
+from ddqjobs.submission.members import user
 from ddqjobs.submission.script import Context, described, on_site
 from ddqjobs.submission.submit import Submitter
 from ddqjobs.submission.workspace import Workspace

@@ -116,7 +116,7 @@ class Submitter:
             hours={name: cost.gpu_hours for name, cost in costs.items()},
             planned={p.run.name: p for p in plan.runs},
             # A dependency only onto a job that was seen a moment ago: nobody knows what else would mean.
-            jobs={p.run.name: p.job for p in plan.runs if p.job and p.state in IN_QUEUE},
+            jobs={p.run.name: p.job for p in plan.runs if p.job and p.state in IN_QUEUE and not p.owner},
             outcome=Outcome(left=left),
             say=say,
         )
@@ -243,6 +243,8 @@ class _Round:
         for up in run.upstream:
             if up in self.outcome.left or up in self.outcome.unconfirmed:
                 return f"needs {up}, which was not submitted"
+            if self.planned[up].owner:
+                return f"needs {up}, which is another member's ({self.planned[up].owner})"
             if up not in self.jobs and self.planned[up].status is not Status.DONE:
                 return f"needs {up}, whose job the scheduler does not show yet"
         return ""
@@ -272,6 +274,7 @@ class _Round:
                 pid=me.pid,
                 start=me.start,
                 boot=me.boot,
+                member=self.workspace.members.me(self.workspace.site.name),
             )
         )
 

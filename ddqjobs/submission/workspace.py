@@ -12,12 +12,13 @@ from ddqjobs.base.errors import StateError
 from ddqjobs.planning import plan as planning
 from ddqjobs.planning.catalog import Catalog, Loaded
 from ddqjobs.schedulers.base import Capabilities, Scheduler
-from ddqjobs.schedulers.registry import capabilities, make_scheduler
+from ddqjobs.schedulers.registry import capabilities, cluster, make_scheduler
 from ddqjobs.spec.model import JobState, Plan, PlannedRun, Product, Run, TaskKind
 from ddqjobs.spec.site import Site
 from ddqjobs.store import evidence
 from ddqjobs.store.history import History, Ticket
 from ddqjobs.store.store import Store
+from ddqjobs.submission.members import Members, name_of
 from ddqjobs.submission.observe import Observer
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class Workspace:
     def store(self) -> Store:
         """The experiment's folder."""
         return Store(self.results)
+
+    @cached_property
+    def members(self) -> Members:
+        """Who we are, and whose tickets are."""
+        return Members(lambda site: cluster(self._declared(site)))
 
     def scheduler(self, site: str) -> Scheduler:
         """Return the scheduler of a site by name (a run may have been submitted to another site than
@@ -109,15 +115,24 @@ class Workspace:
     def strays(self) -> tuple[PlannedRun, ...]:
         """Return the runs that the experiment file no longer has, and whose jobs have not ended."""
         history = self.store.history()
+        elsewhere = self._elsewhere(history)
         return tuple(
-            planning.stray(ticket, history.of(ticket.run), self.loaded.experiment.name)
+            planning.stray(
+                ticket, history.of(ticket.run), self.loaded.experiment.name, elsewhere.get(ticket.name)
+            )
             for ticket in self._unknown(history)
         )
 
     def _refresh(self) -> None:
         try:
             Observer(
-                self.store, self.site, self.scheduler, self.capabilities, self.warnings.append, self.tell
+                self.store,
+                self.site,
+                self.scheduler,
+                self.capabilities,
+                self.members,
+                self.warnings.append,
+                self.tell,
             ).refresh()
         except StateError as error:  # a full disk or a read-only one: what is known can be shown all the same
             self.warnings.append(str(error))
@@ -130,7 +145,19 @@ class Workspace:
             site=self.site.name,
             missing=self.store.vanished(history),
             blocked=self.blocked(),
+            elsewhere=self._elsewhere(history),
         )
+
+    def _elsewhere(self, history: History) -> dict[str, planning.Elsewhere]:
+        """Return ticket -> what is said of it, of those that are others' or of another cluster."""
+        found = {}
+        for ticket in history.active():
+            if ticket.member is not None and self.members.elsewhere(ticket):
+                attempts = evidence.attempts(self.store.run_dir(ticket.run))
+                started = next((a.started_at for a in reversed(attempts) if a.ticket == ticket.name), None)
+                words = self.members.words(ticket, started)
+                found[ticket.name] = planning.Elsewhere(name_of(ticket.member), words)
+        return found
 
     def _runs(self, history: History, *, canaries: bool = False) -> tuple[Run, ...]:
         """The experiment's runs, and the canaries that are about to be submitted or ever were."""
@@ -142,7 +169,7 @@ class Workspace:
         return max(0, limit - there) if limit else None
 
     def _active_here(self, history: History) -> int:
-        return sum(ticket.site == self.site.name for ticket in history.active())
+        return sum(t.site == self.site.name and not self.members.of_another(t) for t in history.active())
 
     def _unknown(self, history: History) -> list[Ticket]:
         active = history.active()

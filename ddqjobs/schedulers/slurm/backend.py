@@ -42,6 +42,11 @@ class SlurmBackend(Backend):
             site.name, submit_s=seconds(site.submit_timeout), calls_per_minute=site.limits.calls_per_minute
         )
 
+    def cluster(self, site: Site) -> str:
+        from ddqjobs.schedulers.slurm import examination
+
+        return examination.configuration()[0].get("ClusterName", "")
+
     def directives(self, site: Site, job: Job) -> list[str]:
         return directives.options(site, job)
 

@@ -36,7 +36,10 @@ _LOST = re.compile(
 # What these options ask for will never be had; a submission that asks for something else may.
 _NEVER = re.compile(r"Batch job submission failed: (?:Invalid|Requested|User's group not permitted)")
 _NO_ACCOUNTING = re.compile(r"accounting storage is disabled", re.IGNORECASE)
-_ENDED_ALREADY = re.compile(r"Invalid job id|already (complet|finished)|Job/step already", re.IGNORECASE)
+# Jobs that have ended, and those of another user: of one who left, whose runs somebody took over.
+_NOT_TO_END = re.compile(
+    r"Invalid job id|already (complet|finished)|Job/step already|permission denied", re.IGNORECASE
+)
 _UNKNOWN_JOB = "neither squeue nor sacct knows it"
 _FRESH_S = 20.0  # a controller remembers ended jobs for longer (MinJobAge: 300 s unless set)
 _WORDS = 100_000  # bytes of job ids on one command line; a single argument may have 131,072
@@ -122,7 +125,7 @@ class SlurmScheduler:
         for page in holding.pages([job for job in jobs if job in alike], alike):
             done = self._run(["scontrol", word, page])
             lines = [line for line in done.stderr.splitlines() if line.strip()]
-            if done.code and not (lines and all(_ENDED_ALREADY.search(line) for line in lines)):
+            if done.code and not (lines and all(_NOT_TO_END.search(line) for line in lines)):
                 raise self._cannot(f"{word.removeprefix('u')} jobs", done)
 
     def cancel(self, jobs: Sequence[str]) -> None:
@@ -131,7 +134,7 @@ class SlurmScheduler:
         for chunk in _chunks(known, _CANCEL_AT_ONCE):
             done = self._run(["scancel", *chunk])
             lines = [line for line in done.stderr.splitlines() if line.strip()]
-            if done.code and not (lines and all(_ENDED_ALREADY.search(line) for line in lines)):
+            if done.code and not (lines and all(_NOT_TO_END.search(line) for line in lines)):
                 raise self._cannot("cancel jobs", done)
 
     # --- below

@@ -23,7 +23,8 @@ from tests.support.trivial import until
 
 FACTS = {
     "run", "phase", "task", "kind", "model", "implementation", "variant", "seed", "deterministic", "optional",
-    "status", "reason", "failure", "stale", "job", "state", "node", "attempts", "notes", "needs", "digest",
+    "status", "reason", "failure", "stale", "job", "state", "node", "owner", "attempts", "notes", "needs",
+    "digest",
 }  # fmt: skip
 ENDS = ("done", "failed")
 

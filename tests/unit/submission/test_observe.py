@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 
-from ddqjobs.base.frozen import Owner
+from ddqjobs.base.errors import InputError, StateError
+from ddqjobs.base.frozen import Member, Owner
 from ddqjobs.base.process import boot_id, myself
 from ddqjobs.schedulers.base import Capabilities, Scheduler
 from ddqjobs.spec.model import FailureClass, JobState, Observation, Status
 from ddqjobs.spec.site import Site
-from ddqjobs.store.ledger import AnyRecord, Cancelled, Intent, Observed, Submitted, Voided
+from ddqjobs.store.ledger import AnyRecord, Cancelled, Intent, Observed, Submitted, TakenOver, Voided
 from ddqjobs.store.store import Store
-from ddqjobs.submission import observe
+from ddqjobs.submission import actions, observe
+from ddqjobs.submission.members import Members
 from ddqjobs.submission.observe import Observer
 from tests.support.trivial import EXPERIMENT, TrivialProject, an_intent
 
@@ -71,32 +76,49 @@ class Says:
 
     def __init__(self, **answers: Observation) -> None:
         self.answers = {name.removeprefix("job"): seen for name, seen in answers.items()}
+        self.asked: list[str] = []
 
     def query(self, jobs: Any) -> dict[str, Observation]:
         """The answers, for the jobs asked for."""
+        self.asked += jobs
         return {job: seen for job, seen in self.answers.items() if job in jobs}
 
     def find(self, token: str) -> None:
         """None."""
+        self.asked.append(token)
 
 
 FORGOTTEN = Observation(state=JobState.UNKNOWN, detail="nobody knows it", forgotten=True)
 LONG_AGO = time.time() - 7200
 
 
-def a_ticket(folder: Path, *records: AnyRecord) -> Store:
+def a_ticket(folder: Path, *records: AnyRecord, member: Member | None = None) -> Store:
     """The store of one run, ``r``, that was submitted as job 7 two hours ago, and of what was recorded
     since."""
     store = Store(folder)
-    store.ledger.append(an_intent("t1", "r", at=LONG_AGO), *records)
+    intent = msgspec.structs.replace(an_intent("t1", "r", at=LONG_AGO), member=member)
+    store.ledger.append(intent, *records)
     return store
 
 
-def look(store: Store, **answers: Observation) -> None:
-    """One look at a scheduler that answers so."""
+def here(cluster: str = "") -> Members:
+    """We, on a cluster."""
+    return Members(lambda _: cluster)
+
+
+def look(store: Store, **answers: Observation) -> Says:
+    """One look at a scheduler that answers so; it, with what it was asked."""
+    return look_on("", store, **answers)
+
+
+def look_on(cluster: str, store: Store, **answers: Observation) -> Says:
+    """One look on a cluster of that name."""
     site = Site(name="local", scheduler="local")
-    scheduler = cast("Scheduler", Says(**answers))
-    Observer(store, site, lambda _: scheduler, lambda _: Capabilities(), pytest.fail).refresh()
+    says = Says(**answers)
+    Observer(
+        store, site, lambda _: cast("Scheduler", says), lambda _: Capabilities(), here(cluster), pytest.fail
+    ).refresh()
+    return says
 
 
 TAKEN = Submitted(token="t1", jobs={"0": "7"}, at=LONG_AGO)
@@ -175,7 +197,9 @@ def test_an_interruption_among_many_ends_loses_no_more_than_a_batch(
             raise KeyboardInterrupt
 
     site = Site(name="local", scheduler="local", grace="0s")
-    observer = Observer(store, site, lambda _: scheduler, lambda _: Capabilities(), pytest.fail, interrupt)
+    observer = Observer(
+        store, site, lambda _: scheduler, lambda _: Capabilities(), here(), pytest.fail, interrupt
+    )
     with pytest.raises(KeyboardInterrupt):
         observer.refresh()
     assert [ticket.run for ticket in store.history().active()] == runs[20:]
@@ -183,3 +207,92 @@ def test_an_interruption_among_many_ends_loses_no_more_than_a_batch(
     look(store, **{f"job{job}": ENDED for job in jobs.values()})
     assert store.history().active() == []
     assert {store.claims.holder(f"t1.{i}") for i in range(25)} == {"void"}
+
+
+# -- whose a ticket is -----------------------------------------------------------------------------------
+
+SOMEBODY = Member(uid=os.getuid() + 1, name="ada", host="login2", cluster="north")
+OURSELVES = Member(uid=os.getuid(), cluster="north")
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_what_we_do_not_see_of_another_member_s_job_proves_nothing(tmp_path: Path, taken: bool) -> None:
+    recorded: list[AnyRecord] = [TAKEN, UNKNOWN] if taken else []
+    store = a_ticket(tmp_path, *recorded, member=SOMEBODY)
+    before = list(store.ledger.read())
+    assert look(store, job7=FORGOTTEN).asked == []
+    assert store.ledger.read() == before
+    assert store.claims.holder("t1.0") == ""
+
+
+def test_what_one_cluster_does_not_show_may_be_on_another(tmp_path: Path) -> None:
+    store = a_ticket(tmp_path, TAKEN, UNKNOWN, member=OURSELVES)
+    before = list(store.ledger.read())
+    look_on("south", store, job7=FORGOTTEN)
+    assert store.ledger.read() == before
+    look_on("north", store, job7=FORGOTTEN)
+    assert store.history().active() == []
+
+
+@pytest.mark.parametrize(("code", "failures"), [(1, [FailureClass.CODE]), (143, [])])
+def test_evidence_decides_about_another_member_s_run(
+    tmp_path: Path, code: int, failures: list[FailureClass]
+) -> None:
+    """But not a script that a signal ended: its scheduler may start it once more."""
+    store = a_ticket(tmp_path, TAKEN, member=SOMEBODY)
+    attempt = store.run_dir("r") / "attempts" / "1"
+    attempt.mkdir(parents=True)
+    (attempt / "started.json").write_text('{"ticket": "t1.0", "job": "7", "host": "n1", "pid": 1, "at": 1.0}')
+    (attempt / "exit.json").write_text(f'{{"code": {code}, "product": 3, "at": 2.0}}')
+    look(store)
+    assert [f.failure for f in store.history().of("r").failures] == failures
+
+
+def test_who_takes_a_run_over_answers_for_it(tmp_path: Path) -> None:
+    mine = TakenOver(tickets=["t1.0"], member=OURSELVES, reason="ada has left")
+    store = a_ticket(tmp_path, TAKEN, UNKNOWN, mine, member=SOMEBODY)
+    look(store, job7=FORGOTTEN)
+    assert store.history().active() == []
+    assert store.claims.holder("t1.0") == "void"
+
+
+def another_s(project: TrivialProject) -> None:
+    """``first`` as another member's run."""
+    me = myself()
+    project.open().workspace(EXPERIMENT).store.ledger.append(
+        Intent(token="t1", site="local", scheduler="local", runs=["first"], digests=["d"], host=me.host,
+               pid=1, start=1, member=SOMEBODY),
+        Submitted(token="t1", jobs={"0": "7"}),
+        Observed(ticket="t1.0", state=JobState.RUNNING),
+    )  # fmt: skip
+
+
+def test_another_member_s_run_stays_with_its_owner(trivial: TrivialProject) -> None:
+    another_s(trivial)
+    first = trivial.run("first")
+    assert (first.status, first.owner) == (Status.ACTIVE, "ada on login2")
+    assert re.fullmatch(
+        r"another member's \(ada on login2\), running since [-0-9]+ [:0-9]+; the owner's `ddqjobs status` "
+        "knows more",
+        first.reason,
+    )
+    outcome = trivial.open().submit(EXPERIMENT)
+    assert (outcome.submitted, outcome.left) == (
+        {}, {"second": "needs first, which is another member's (ada on login2)"},
+    )  # fmt: skip
+
+
+def test_what_is_refused_leaves_no_trace(trivial: TrivialProject) -> None:
+    another_s(trivial)
+    project = trivial.open()
+    before = trivial.records()
+    plan = project.plan(EXPERIMENT)
+    with pytest.raises(StateError, match="first was submitted by ada on login2, and only its owner may"):
+        project.cancel(plan, plan.runs)
+    workspace = project.workspace(EXPERIMENT)
+    with pytest.raises(InputError, match="needs a reason"):
+        actions.take_over(workspace, plan.runs, " ")
+    assert trivial.records() == before
+    assert actions.take_over(workspace, plan.runs, "ada has left") == {"first": "ada on login2"}
+    assert [r.reason for r in trivial.records() if isinstance(r, TakenOver)] == ["ada has left"]
+    assert trivial.run("first").owner == ""
