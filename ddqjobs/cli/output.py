@@ -53,8 +53,10 @@ def note(text: str) -> None:
 def _tell(text: str, **look: Any) -> None:
     """A line on stderr. Where that is closed or full there is nobody to tell, and the exit code still says
     what it says."""
+    from ddqjobs.base.secrets import masked
     from ddqjobs.base.text import clean
 
+    text = masked(text)
     with contextlib.suppress(OSError):
         typer.echo(style(clean(text), **look) if sys.stderr.isatty() else clean(text), err=True)
 
@@ -79,9 +81,10 @@ def ensure_streams() -> None:
 
 def say(text: str) -> None:
     """A line on stdout, with everything that a terminal might act upon spelled out."""
+    from ddqjobs.base.secrets import masked
     from ddqjobs.base.text import clean
 
-    put(clean(text))
+    put(clean(masked(text)))
 
 
 def put(text: str) -> None:
@@ -101,8 +104,10 @@ def say_json(kind: str, **content: object) -> None:
     """One versioned JSON document on stdout."""
     import msgspec
 
+    from ddqjobs.base.secrets import masked
+
     document = {"version": JSON_VERSION, "kind": kind, **content}
-    put(msgspec.json.format(msgspec.json.encode(document), indent=1).decode())
+    put(masked(msgspec.json.format(msgspec.json.encode(document), indent=1).decode()))
 
 
 def settle(warnings: Sequence[str]) -> None:
@@ -119,6 +124,7 @@ def table(
     """A table as wide as the terminal (unlimited when piped); ``status`` is the column that gets colours."""
     import shutil
 
+    from ddqjobs.base.secrets import masked
     from ddqjobs.base.text import format_table
 
     terminal = sys.stdout.isatty()
@@ -129,4 +135,4 @@ def table(
             return style(text, bold=True)
         return style(text, fg=COLOURS.get(text.strip()) if column == status else None)
 
-    return format_table(header, rows, align=align, width=width, paint=paint if terminal else None)
+    return masked(format_table(header, rows, align=align, width=width, paint=paint if terminal else None))

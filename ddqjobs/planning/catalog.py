@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ddqjobs.base import secrets
 from ddqjobs.base.errors import DdqjobsError, InputError, MissingError, Problem, nearest
 from ddqjobs.base.paths import PACKAGE
 from ddqjobs.base.text import clean
@@ -103,6 +104,11 @@ class Catalog:
             runs = matrix.expand(read.value)
         except matrix.UnmatchedError as error:
             raise InputError([Problem(*read.line_of(error.path), str(error))]) from None
+        for code in read.value.codes.values():
+            secrets.remember(code.variables)
+        for task in read.value.tasks.values():
+            secrets.remember(task.variables)
+        secrets.remember(os.environ)
         find = self.configs_of(path)
         outside = Fingerprints(self.project)
         trees = {name: outside.tree(code.path) for name, code in read.value.codes.items() if code.path}
@@ -158,13 +164,15 @@ class Catalog:
             raise MissingError(
                 f"unknown site '{clean(name)}'{nearest(name, known)}; there are: {', '.join(known)}"
             )
-        return reader.load(
+        site = reader.load(
             path,
             Site,
             self._resolve_site,
             lambda found: [*check_site.check(found), *sections.check_site(found)],
             sections.of_sites(),
         ).value
+        secrets.remember(site.variables)
+        return site
 
     def readable_sites(self) -> dict[str, Site]:
         """Return name -> site of all sites; a broken file is left out, for others to mend."""

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from ddqjobs.base.errors import MissingError, StateError
+from ddqjobs.base.secrets import masked
 from ddqjobs.report.cache import LARGEST_LOG
 from ddqjobs.spec.model import Plan, Product
 
@@ -65,7 +66,7 @@ def collect(
             Exported(
                 name=run.name,
                 at=product.finished_at,
-                parameters={key: value for key, value in parameters.items() if value},
+                parameters={key: masked(value) for key, value in parameters.items() if value},
                 metrics={k: v for k, v in product.metrics.items() if v is not None and math.isfinite(v)},
                 log=runs_folder / run.name / log if log else None,
             )

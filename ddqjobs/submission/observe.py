@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ddqjobs.base.errors import DdqjobsError, StateError, mend
 from ddqjobs.base.process import alive, myself
+from ddqjobs.base.secrets import masked
 from ddqjobs.base.units import seconds
 from ddqjobs.schedulers.base import Capabilities, Scheduler
 from ddqjobs.spec.model import IN_QUEUE, Attempt, FailureClass, JobState, Observation, Product
@@ -257,7 +258,7 @@ class Observer:
             run=ticket.run,
             ticket=ticket.name,
             failure=failure[0],
-            reason=failure[1],
+            reason=masked(failure[1]),
             attempts=left.attempts,
             progress=evidence.progress(left.run_dir),
             node=last.host if last else "",

@@ -2,6 +2,7 @@
 
 Every format of text starts from the same tables (:mod:`ddqjobs.report.grids`) and escapes them as data in its
 own way; control characters are spelled out in all of them, so that none reaches a terminal or a typesetter.
+Secrets are masked.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ddqjobs.base.secrets import masked
 from ddqjobs.report.compare import Comparison, as_text
 from ddqjobs.report.document import Report
 from ddqjobs.report.formats import csv, json, latex, markdown, terminal
@@ -36,8 +38,8 @@ def render(report: Report, form: str, *, width: int | None = None, style: Style 
     """Return the report in one of :data:`FORMATS`, ending in a newline. ``width`` and ``style`` are a
     terminal's."""
     if form == "table":
-        return terminal.of_report(report, width=width, style=style)
-    return FORMATS[form].of_report(report)
+        return masked(terminal.of_report(report, width=width, style=style))
+    return masked(FORMATS[form].of_report(report))
 
 
 def render_comparison(
@@ -45,6 +47,6 @@ def render_comparison(
 ) -> str:
     """Return a comparison in one of :data:`FORMATS`, as :func:`render` does a report."""
     if form == "table":
-        return terminal.of_text(as_text(found, title), width=width, style=style)
+        return masked(terminal.of_text(as_text(found, title), width=width, style=style))
     of_text = FORMATS[form].of_text
-    return json.of_document(found) if of_text is None else of_text(as_text(found, title))
+    return masked(json.of_document(found) if of_text is None else of_text(as_text(found, title)))

@@ -1,4 +1,5 @@
-"""Fills the page's template. Everything in it is data: escaped, with control characters spelled out."""
+"""Fills the page's template. Everything in it is data: secrets masked, escaped, with control characters
+spelled out."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ddqjobs.base.secrets import masked
 from ddqjobs.base.text import clean
 from ddqjobs.base.units import clock
 from ddqjobs.report.cells import Cell, ModelRow
@@ -23,6 +25,7 @@ from ddqjobs.spec.model import Plan, PlannedRun, Product
 
 if TYPE_CHECKING:
     import jinja2
+    from markupsafe import Markup
 
 _FOLDER = Path(__file__).parent
 _SIGNS = {"reproduced": "✓", "equal": "✓", "short": "✗", "unknown": "?"}
@@ -114,7 +117,7 @@ def _table(report: Report) -> list[tuple[ModelRow, list[tuple[Cell | None, view.
 
 def _environment() -> jinja2.Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup, escape
+    from markupsafe import Markup
 
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
@@ -122,11 +125,11 @@ def _environment() -> jinja2.Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: clean(value) if type(value) is str else value,
+        finalize=lambda value: clean(masked(value)) if type(value) is str else value,
     )
     environment.filters.update(
-        lines=lambda texts: Markup("\n").join(escape(clean(text)) for text in texts),
-        text=lambda text: Markup("\n").join(escape(clean(part)) for part in str(text).split("\n")),
+        lines=lambda texts: _lines("\n".join(texts)),
+        text=lambda text: _lines(str(text)),
         svg=Markup,
         moment=view.moment,
         duration=clock,
@@ -134,6 +137,12 @@ def _environment() -> jinja2.Environment:
         tone=lambda outcome: outcome.value if outcome else "none",
     )
     return environment
+
+
+def _lines(text: str) -> Markup:
+    from markupsafe import Markup, escape
+
+    return Markup("\n").join(escape(clean(line)) for line in masked(text).split("\n"))
 
 
 def _head(column: Column) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 ::
 
     settings.json              slots of the machine
-    environments/<digest>.json variables of whoever submitted
+    environments/<token>.json  variables of whoever submitted, until its jobs have ended
     submissions/<token>.json   one file per submission; exists means: is in the queue
     assigned/<job>.<n>.json    slots of start n; written before anything is started
     started/<job>.<n>.json     made exclusively by the launcher that may run start n; kept for ever
@@ -19,7 +19,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -90,19 +89,23 @@ class Queue:
         """Tokens of all submissions."""
         return {name.removesuffix(_SUFFIX) for name in disk.names(self.submissions)}
 
-    def keep_environment(self) -> str:
-        """Record our environment, as Slurm does: a job must not depend on who woke the supervisor."""
+    def keep_environment(self, token: str) -> str:
+        """Record our environment for a submission, as Slurm does: a job must not depend on who woke the
+        supervisor. It is forgotten when the submission's last job has ended."""
         variables = sorted(
             (os.fsencode(name).decode("latin-1"), os.fsencode(value).decode("latin-1"))
             for name, value in inherited(os.environ).items()
             if not name.startswith(_PRIVATE)
         )
-        data = msgspec.json.encode(variables)
-        name = hashlib.sha256(data).hexdigest()[:32]
-        path = self.root / "environments" / f"{name}{_SUFFIX}"
-        if not path.exists():
-            files.create(path, data, _OURS)
-        return name
+        path = self.root / "environments" / f"{token}{_SUFFIX}"
+        files.create(path, msgspec.json.encode(variables), _OURS)
+        return token
+
+    def forget_environments(self, tokens: set[str]) -> None:
+        """Remove the environments of these submissions: their jobs have ended."""
+        for name in disk.names(self.root / "environments"):
+            if name.removesuffix(_SUFFIX) in tokens:
+                (self.root / "environments" / name).unlink(missing_ok=True)
 
     def environment(self, name: str) -> dict[bytes, bytes]:
         """A recorded environment."""

@@ -200,7 +200,7 @@ class LocalScheduler:
         filed = Filed(
             submission=submission,
             at=time.time_ns(),
-            environment=self._queue.keep_environment(),
+            environment=self._queue.keep_environment(submission.token),
             warning_s=self._warning_s,
             grace_s=self._grace_s,
         )

@@ -76,6 +76,7 @@ class Supervisor:
         self._cancelled: set[str] = set()
         self._held: set[str] = set()
         self._adopted = False
+        self._ended = True  # jobs ended whose environments are not forgotten yet
         self._changed = False  # something happened that may end or start a queued job
 
     @property
@@ -101,6 +102,7 @@ class Supervisor:
                 self._settle()
             self._schedule()
         self._follow()
+        self._forget_environments()
         self._leaving = [start for start in self._leaving if not _gone(start)]
         return bool(self._open or self._leaving)
 
@@ -144,6 +146,14 @@ class Supervisor:
             if self._adopted:
                 self._queue.forget(start_id(end.job, end.restart), end.job, final=final)
         self._changed |= bool(ends)
+        self._ended |= bool(ends)
+
+    def _forget_environments(self) -> None:
+        """Remove what the submitters' shells held as soon as no job needs it."""
+        if self._ended:
+            self._ended = False
+            needed = {job.filed.environment for job in self._open.values()}
+            self._queue.forget_environments({name.removesuffix(".json") for name in self._known} - needed)
 
     def _take_settings(self) -> None:
         try:

@@ -1,0 +1,93 @@
+"""Secrets that a user put somewhere are in nothing that is passed on: pages, reports, plans, exports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ddqjobs.base import secrets
+from tests.support.cli import Place, opened
+from tests.support.trivial import until
+
+SITE = {
+    "HF_TOKEN": "planted-01-aB",
+    "WANDB_API_KEY": "planted-02-aB",
+    "PGPASSWORD": "planted-03 with spaces' and quotes",
+    "DATABASE": "postgres://bob:planted-04-aB@host/x",
+}
+CODE = {"AWS_SECRET_ACCESS_KEY": "planted-05-aB", "MIRROR": "https://planted-06-aBcDeFgH@host/simple"}
+TASK = {"MY_CREDENTIALS": "planted-07-aB", "GITHUB_PAT": "planted-08-aB"}
+SHELL = {"SLACK_TOKEN": "planted-09-aB"}
+# What a log, a failure's last line and options may hold.
+PRINTED = (
+    "login with password: planted-10-aB",
+    "GET https://alice:planted-11-aB@host/path",
+    "{'api_key': 'planted-12-aB', 'lr': 0.1}",
+    "Authorization: Bearer planted-13-aB",
+    "using --api-key planted-14-aB",
+    "token ghp_planted15aBcDeFgHiJkLmNoP",
+    "export NPM_TOKEN=planted-16-aB",
+    "$HF_TOKEN $PGPASSWORD $AWS_SECRET_ACCESS_KEY $MY_CREDENTIALS $GITHUB_PAT $SLACK_TOKEN",
+    "the key is planted-02-aB",
+)
+WORK = """
+echo x > "$DDQJOBS_WORK_DIR/out.txt"
+cat > "$DDQJOBS_WORK_DIR/config.py" << 'END'
+load_from = "https://u:planted-19-aB@h/w.pth"
+api_key = "planted-20-aB"
+END
+"""
+OPTIONS = {"hook.init_kwargs.api_key": "planted-17-aB", "load": "s3://key:planted-18-aB@bucket/x"}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    monkeypatch.setattr(secrets, "_known", set())
+    secrets._pattern.cache_clear()
+    for name, value in SHELL.items():
+        monkeypatch.setenv(name, value)
+    with opened(tmp_path / "project") as made:
+        made.local_site(variables=SITE)
+        printed = "".join(f'echo "{line}"\n' for line in PRINTED)
+        work = made.text("work.sh", printed + WORK)
+        broken = made.text("broken.sh", printed + "echo 'fatal: password=planted-21-aB' >&2; exit 3\n")
+        task = {"kind": "prepare", "once": True, "code": "shell", "products": {"out": "out.txt"}}
+        good = {**task, "variables": TASK, "options": OPTIONS}
+        code = {"commands": {"prepare": ["bash", str(work), "{options}"]}, "variables": CODE}
+        content = {"name": "tiny", "implementations": {}, "models": {}, "codes": {"shell": code}}
+        bad = {**task, "command": ["bash", str(broken)]}
+        made.write("experiments/tiny.yaml", {**content, "tasks": {"good": good, "bad": bad}})
+        yield made
+
+
+def planted(text: str) -> list[str]:
+    """Return the lines that show one."""
+    return [line for line in text.splitlines() if "planted" in line]
+
+
+def test_nothing_that_is_passed_on_shows_a_secret(place: Place, tmp_path: Path) -> None:
+    assert place.invoke("submit", "tiny").code == 0
+    until(lambda: set(place.states().values()) == {"done", "failed"})
+    page = tmp_path / "page.html"
+    assert place.invoke("report", "tiny", "-f", "html", "-o", str(page)).code == 0
+    assert "End of the log" in page.read_text()
+    assert planted(page.read_text()) == []
+    for words in (
+        ["plan"], ["plan", "--json"], ["status"], ["status", "--json"], ["report"],
+        *(["report", "-f", form] for form in ("json", "csv", "markdown", "latex")),
+    ):  # fmt: skip
+        ran = place.invoke(*words, "tiny")
+        assert planted(ran.out + ran.err) == [], words
+    for path in (place.root / "results/tiny/ledger").iterdir():
+        assert planted(path.read_text()) == []
+
+
+def test_the_local_queue_forgets_the_shell_s_variables(place: Place) -> None:
+    assert place.invoke("submit", "tiny").code == 0
+    until(lambda: set(place.states().values()) == {"done", "failed"})
+    (queue,) = (place.root / "results").rglob("environments")
+    queue = queue.parent
+    until(lambda: not list((queue / "environments").iterdir()))
+    assert [p for p in queue.rglob("*") if p.is_file() and b"planted-09-aB" in p.read_bytes()] == []
