@@ -19,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ Argument = str | os.PathLike[str]
 Environment = Mapping[str, str] | Mapping[bytes, bytes]
 Child = subprocess.Popen[bytes]
 
+_DYING_S = 0.01  # between two looks at what was killed
 NOT_STARTED = 127  # as a shell says when a command cannot be started
 
 # Forks once more and becomes the daemon. A tiny interpreter of its own does it, because forking this one
@@ -65,7 +67,7 @@ def run(
     cwd: Argument | None = None,
     log: Path | None = None,
 ) -> Completed:
-    """Runs a command to its end, or to the end of its time, when its whole process group is killed.
+    """Runs a command to its end, or to the end of its time, when its whole session is killed.
 
     Without ``stdin`` it reads an end of file. Output is decoded as UTF-8, what cannot be is replaced. With
     ``log`` both outputs are appended to that file as they come, and ``stdout`` is what was appended. Raises
@@ -263,7 +265,7 @@ def _words(argv: Sequence[Argument]) -> tuple[str, ...]:
 
 
 def _wait(child: subprocess.Popen[bytes], timeout: float) -> bool:
-    """Waits for the end; True if the time was over first. The group is dead whenever this is left early."""
+    """Waits for the end; True if the time was over first. The session is dead whenever this is left early."""
     try:
         child.wait(0 if _told_of_the_end(child.pid, timeout) else timeout)
     except subprocess.TimeoutExpired:
@@ -272,8 +274,28 @@ def _wait(child: subprocess.Popen[bytes], timeout: float) -> bool:
         return False
     finally:
         if child.returncode is None:  # time-out, Ctrl-C
-            signal_group(child.pid, signal.SIGKILL)
+            _kill_session(child.pid)
             child.wait()
+
+
+def _kill_session(leader: int) -> None:
+    """Kill a child and all that it started in its session. Its group is not enough: ninja gives each compiler
+    a group of its own."""
+    signal_group(leader, signal.SIGKILL)
+    while others := [pid for pid in _processes() if pid != leader and _runs_in(leader, pid)]:
+        for pid in others:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(_DYING_S)
+
+
+def _runs_in(session: int, pid: int) -> bool:
+    """Return whether a process runs in a session. A zombie does not run."""
+    try:
+        fields = _fields(pid)
+        return int(fields[3]) == session and fields[0] not in "ZX"
+    except (OSError, IndexError, ValueError):
+        return False
 
 
 def _told_of_the_end(pid: int, timeout: float) -> bool:

@@ -22,7 +22,7 @@ from typing import Any, Callable, Mapping, NamedTuple
 from xml.etree import ElementTree
 
 from . import files
-from .job import checkpoints, claim, costs, curves, live, logs, progress
+from .job import checkpoints, claim, costs, curves, live, loading, logs, progress
 
 OK, UNUSABLE, NOT_WHOLE, LOST = 0, 2, 3, 4
 _NUMBERS = re.compile(r"(\d+)")
@@ -231,7 +231,20 @@ def _test(work_dir: Path) -> Found:
         raise NotWhole("the log has no bbox metrics of a test")
     predictions = work_dir / "predictions.npz"
     artifacts = {"predictions": Path(predictions.name)} if predictions.is_file() else {}
-    return _with_log(work_dir, log, Found(artifacts, _metrics(log), {}))
+    inexact = _inexact(work_dir)
+    report: dict[str, Any] = {"loaded_inexactly": inexact} if inexact else {}
+    return _with_log(work_dir, log, Found(artifacts, _metrics(log), report))
+
+
+def _inexact(work_dir: Path) -> dict[str, object]:
+    """Return what the test did not load of its checkpoint. A training says the same of its backbone's, whose
+    classifier nobody wants, so trainings are not asked."""
+    found = loading.Inexact()
+    for path in (work_dir.parent / "stdout.log", *sorted(work_dir.rglob("*.log"))):
+        if path.is_file():
+            with path.open(encoding="utf-8", errors="replace") as lines:
+                found.read(lines)
+    return found.report()
 
 
 def _align(work_dir: Path) -> Found:

@@ -31,6 +31,8 @@ from typing import Any, Sequence
 
 from .verify_ops import CHECKS, Wrong
 
+_NO_CUDA = "not available"  # mmcv's own words
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module."""
@@ -67,7 +69,7 @@ def verify(found: dict[str, Any], args: argparse.Namespace) -> None:
 
     found["ops"] = "stand-in" if ops.install() else "compiled"
     if found["ops"] == "compiled":
-        _compiled(found)
+        _compiled(found, args.gpu)
     elif args.compiled:
         raise Wrong("mmcv has no compiled operators; build it with MMCV_WITH_OPS=1")
     _set_up()
@@ -131,13 +133,18 @@ def _runs_on(built: str, capability: int) -> bool:
     return number <= capability and (kind == "compute" or number // 10 == capability // 10)
 
 
-def _compiled(found: dict[str, Any]) -> None:
-    """Loads mmcv's compiled module, which fails if it was made for another torch; and compares CUDA."""
+def _compiled(found: dict[str, Any], gpu: bool) -> None:
+    """Load mmcv's compiled module, which fails if it was made for another torch; and compare CUDA. One that
+    was compiled without it is good for the CPU, whatever torch has."""
     import torch
 
     importlib.import_module("mmcv._ext")
     found.update(_compiled_with())
     cuda = found.get("mmcv_cuda", "")
+    if cuda == _NO_CUDA:
+        if gpu:
+            raise Wrong("mmcv was compiled without CUDA; build it with FORCE_CUDA=1 and a CUDA compiler")
+        return
     if torch.version.cuda and cuda and cuda != torch.version.cuda:
         raise Wrong(f"mmcv was compiled with CUDA '{cuda}', torch with {torch.version.cuda}")
 

@@ -25,6 +25,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
+from ddqjobs.base.units import counted
 from ddqjobs.detect.job.training_progress import Progress
 from ddqjobs.report import equivalence, verdict
 from ddqjobs.report.cells import Cell, ModelRow, model_rows
@@ -39,6 +40,7 @@ from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import Plan, PlannedRun, Product, Status, TaskKind
 
 VERSION = 1
+_KEYS = 3  # of a checkpoint that are named in a footnote
 
 
 class PhaseSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +122,11 @@ def build(
         checks=checked,
         summary=tuple(_summaries(experiment, columns, models, aligned, picked)),
         missing=missing(experiment.name, picked, says),
-        footnotes=(*_footnotes(models, aligned, checked), *(f"not followed: {u}" for u in unfollowed)),
+        footnotes=(
+            *_footnotes(models, aligned, checked),
+            *_inexact(picked, products),
+            *(f"not followed: {u}" for u in unfollowed),
+        ),
         runs=tuple(row for row in table if row.run in wanted),
     )
 
@@ -248,6 +254,21 @@ def _footnotes(
         f"{r.run}: {r.found.first_module}, {r.found.first_values}" for r in aligned if r.found.first_values
     ]
     return tuple(notes)
+
+
+def _inexact(picked: Sequence[PlannedRun], products: Mapping[str, Product]) -> Iterator[str]:
+    """Yield the tests whose checkpoint did not load exactly: their figures are of another model."""
+    for planned in picked:
+        product = products.get(planned.run.name)
+        found = product.report.get("loaded_inexactly") if product else None
+        if isinstance(found, dict) and isinstance(keys := found.get("keys"), dict):
+            parts = [_keys(kind, int(found[kind]), names) for kind, names in keys.items()]
+            yield f"{planned.run.name}: its checkpoint did not load exactly: {'; '.join(parts)}"
+
+
+def _keys(kind: str, count: int, names: Sequence[str]) -> str:
+    more = ", ..." if count > _KEYS else ""
+    return f"{counted(count, f'{kind} key')} ({', '.join(names[:_KEYS])}{more})"
 
 
 def _dependent(models: Sequence[ModelRow]) -> Iterator[str]:

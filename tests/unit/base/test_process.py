@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -157,3 +158,22 @@ def test_processes_are_found_by_their_environment_and_last_argument() -> None:
     finally:
         child.kill()
         child.wait()
+
+
+@pytest.mark.parametrize("way", ["time-out", "Ctrl-C"])
+def test_what_a_command_started_in_another_group_ends_with_it(tmp_path: Path, way: str) -> None:
+    """As ninja starts compilers."""
+    pid = tmp_path / "pid"
+    words = ["bash", "-c", f"set -m; sleep 60 & echo $! > {pid}.new; mv {pid}.new {pid}; wait"]
+    if way == "time-out":
+        assert process.run(words, timeout=0.5).timed_out
+    else:
+
+        def interrupt() -> None:
+            until(pid.exists)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(KeyboardInterrupt):
+            process.run(words, timeout=60)
+    assert not runs(int(pid.read_text()))

@@ -176,6 +176,31 @@ def test_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.product().metrics == {"bbox_mAP": 0.25}
 
 
+def test_a_checkpoint_that_did_not_load_exactly_is_kept_with_its_keys(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, run(TaskKind.TEST))
+    folder = bench.work / "20260101_000000"
+    folder.mkdir()
+    (folder / "20260101_000000.json").write_text('{"coco/bbox_mAP": 0.25}')
+    bench.look()
+    assert "loaded_inexactly" not in bench.product().report
+    # As mmcv 1.x prints it; mmengine's logger puts the time before the first line.
+    (bench.attempt_dir / "stdout.log").write_text(
+        "size mismatch for other: before\n"
+        "2026/01/01 - mmengine - WARNING - The model and loaded state dict do not match exactly\n\n"
+        "size mismatch for head.cls.weight: copying a param with shape torch.Size([3]) from checkpoint, the "
+        "shape in current model is torch.Size([80]).\n"
+        "unexpected key in source state_dict: a.weight, b\n\n"
+        f"missing keys in source state_dict: {', '.join(f'k{n}' for n in range(30))}\n\nnext\n"
+    )
+    bench.look()
+    found = bench.product().report["loaded_inexactly"]
+    assert isinstance(found, dict)
+    assert (found["missing"], found["unexpected"], found["mismatched"]) == (30, 2, 1)
+    assert found["keys"]["unexpected"] == ["a.weight", "b"]
+    assert found["keys"]["mismatched"] == ["head.cls.weight"]
+    assert len(found["keys"]["missing"]) == 20
+
+
 def test_convert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bench = Bench(tmp_path, run(TaskKind.CONVERT))
     bench.checkpoint("checkpoint.pth")

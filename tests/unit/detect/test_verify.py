@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -148,3 +150,16 @@ def test_what_mmcv_was_compiled_with(tmp_path: Path, monkeypatch: pytest.MonkeyP
     place.write_text(known + "raise OSError('no word')\n")
     with pytest.raises(verify_ops.Wrong, match="OSError: no word"):
         verify._compiled_with()
+
+
+def test_an_mmcv_without_cuda_is_good_for_the_cpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one has it who builds a release for torch 1.9 where there is no CUDA compiler."""
+    monkeypatch.setitem(sys.modules, "mmcv._ext", ModuleType("mmcv._ext"))
+    monkeypatch.setattr(torch.version, "cuda", "10.2")
+    monkeypatch.setattr(verify, "_compiled_with", lambda: {"mmcv_cuda": "not available"})
+    verify._compiled({}, False)
+    with pytest.raises(verify_ops.Wrong, match="compiled without CUDA; build it with FORCE_CUDA=1"):
+        verify._compiled({}, True)
+    monkeypatch.setattr(verify, "_compiled_with", lambda: {"mmcv_cuda": "11.1"})
+    with pytest.raises(verify_ops.Wrong, match=r"compiled with CUDA '11\.1', torch with 10\.2"):
+        verify._compiled({}, False)

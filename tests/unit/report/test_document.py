@@ -296,6 +296,15 @@ def test_adopted_and_stale_results_are_marked_and_explained() -> None:
     assert "ddqjobs submit mini --stale p3-test.fcn" in text
 
 
+def test_a_checkpoint_that_did_not_load_exactly_is_a_finding() -> None:
+    desk = Desk({"detr": 51.3})
+    keys = {"missing": ["a", "b", "c", "d"], "unexpected": ["e"]}
+    loaded = {"missing": 36, "unexpected": 1, "keys": keys}
+    desk.done(run("3", "detr"), 0.513, report={"loaded_inexactly": loaded})
+    words = "did not load exactly: 36 missing keys (a, b, c, ...); 1 unexpected key (e)"
+    assert f"p3-test.detr: its checkpoint {words}" in desk.report().footnotes
+
+
 def test_a_done_run_whose_product_is_gone_says_so() -> None:
     desk = Desk({"detr": 51.3})
     desk.undone(run("3", "detr"), Status.DONE)

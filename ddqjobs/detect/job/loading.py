@@ -1,0 +1,45 @@
+"""Checkpoints that a program did not load exactly: what mmcv's and mmengine's loaders printed. Pure.
+
+They load what fits, print the rest, and go on. Standard library only.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Iterable
+
+SHOWN = 20  # keys of each kind that are kept by name
+_BEGIN = "The model and loaded state dict do not match exactly"
+_KINDS = (
+    ("missing", re.compile(r"^missing keys in source state_dict: (.+)$")),
+    ("unexpected", re.compile(r"^unexpected key in source state_dict: (.+)$")),
+    ("mismatched", re.compile(r"^size mismatch for ([^:\s]+): ")),
+)
+
+
+class Inexact:
+    """Keys by kind, each once, in the order of the log."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, dict[str, None]] = {kind: {} for kind, _ in _KINDS}
+        self._inside = False
+
+    def read(self, lines: Iterable[str]) -> None:
+        """Take in the lines of a log. Only what follows the loader's first line counts: other programs
+        print lines of the same form."""
+        for line in lines:
+            self._inside = self._inside or _BEGIN in line
+            if self._inside:
+                self._line(line.strip())
+
+    def _line(self, line: str) -> None:
+        for kind, pattern in _KINDS:
+            match = pattern.match(line)
+            if match:
+                self.keys[kind].update((key.strip(), None) for key in match.group(1).split(","))
+
+    def report(self) -> dict[str, object]:
+        """Return kind -> how many, and the first keys of each; empty if everything was loaded."""
+        found = {kind: list(keys) for kind, keys in self.keys.items() if keys}
+        counts = {kind: len(keys) for kind, keys in found.items()}
+        return {**counts, "keys": {kind: keys[:SHOWN] for kind, keys in found.items()}} if counts else {}
