@@ -72,6 +72,14 @@ class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
     output: str
 
 
+class Locked(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job is told of the environment that it shall find (:mod:`ddqjobs.detect.proof`)."""
+
+    folder: str
+    packages: dict[str, str]
+    free: bool  # steps install more than the lock names
+
+
 class Built(msgspec.Struct, frozen=True, kw_only=True):
     """That all steps of a build were done: its ``built.json``. ``files`` is the digest of its files.txt."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ddqjobs.base.errors import DdqjobsError, MissingError, nearest
 from ddqjobs.environments import environment as declarations
-from ddqjobs.environments.environment import Environment, Ready, State
+from ddqjobs.environments.environment import Environment, Locked, Ready, State
 from ddqjobs.spec.shipped import Files
 from ddqjobs.spec.site import Site
 
@@ -63,6 +63,15 @@ class Environments:
     def variables(self, name: str) -> dict[str, str]:
         """Return the variables for whatever runs in the environment."""
         return declarations.variables(self.load(name), self.location(name))
+
+    def locked(self, name: str) -> Locked:
+        """Return what its lock says, for jobs to compare with."""
+        environment = self.load(name)
+        return Locked(
+            folder=str(self.location(name).absolute()),
+            packages=declarations.pins(environment.lock),
+            free=any(step.command for step in environment.declaration.steps.values()),
+        )
 
     def modules(self, name: str) -> tuple[str, ...]:
         """Return the modules that the environment needs after the site's own, by their names on this site."""

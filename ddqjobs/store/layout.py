@@ -124,6 +124,11 @@ class SubmissionFolder:
         return self.path / "manifest.jsonl"
 
     @property
+    def locks(self) -> Path:
+        """What the locks of its runs' environments say."""
+        return self.path / "locks.json"
+
+    @property
     def out(self) -> Path:
         """Folder of the scheduler's own output."""
         return self.path / "out"

@@ -59,6 +59,7 @@ class Rendering:
             activate=dict(site.activate),
             variables={name: self._environments.variables(name) for name in names},
             modules={name: self._environments.modules(name) for name in names if name not in site.activate},
+            locks={name: self._environments.locked(name) for name in names if name not in site.activate},
             option_flags=option_flags(experiment.codes),
             weights=torch_home(experiment, site),
             trees=dict(workspace.loaded.trees),

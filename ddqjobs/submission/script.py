@@ -18,6 +18,7 @@ from msgspec import field
 from ddqjobs.base.errors import InputError
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.units import seconds
+from ddqjobs.environments.environment import Locked
 from ddqjobs.schedulers.backend import Job, sections
 from ddqjobs.schedulers.backend import directives as checked_directives
 from ddqjobs.schedulers.registry import backend
@@ -59,6 +60,7 @@ class Context(Frozen, frozen=True, kw_only=True):
     modules: dict[str, tuple[str, ...]] = field(default_factory=dict)  # environment -> modules it needs
     option_flags: dict[str, str] = field(default_factory=dict)  # code -> flag before options
     weights: str = ""  # TORCH_HOME of the jobs; empty: not said
+    locks: dict[str, Locked] = field(default_factory=dict)  # environment -> its lock
     trees: dict[str, str] = field(default_factory=dict)  # code -> state of its tree, which the job compares
 
     @property
@@ -73,6 +75,7 @@ class Scripts(Frozen, frozen=True, kw_only=True):
     job: str
     elements: str  # empty when the only element stands in the job script itself
     manifest: str
+    locks: str = "{}"  # environment -> what its lock says, for those that are ours
 
 
 def on_site(resources: Resources, site: Site) -> Resources:
@@ -145,6 +148,9 @@ class Renderer:
             job=job,
             elements="" if len(runs) == 1 else _SOURCED + elements,
             manifest="".join(map(manifest_line, runs, functions)),
+            locks=msgspec.json.encode(
+                {r.environment: lock for r in runs if (lock := context.locks.get(r.environment))}
+            ).decode(),
         )
 
     def shell(self, run: Run, site: Site, context: Context, typed: str) -> str:

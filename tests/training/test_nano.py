@@ -24,10 +24,11 @@ TRAIN = "p3-train.ddq-detr-r18"
 TWIN = "p4-train.ddq-detr-r18"
 
 
-# A path of the shell or of the site's setup lines would not reach the job: the site's own script brings it.
+# A path of the shell or of the site's setup lines would not reach the job, and another folder on its path
+# would end it: the site's own script puts the watch beside the code.
 SCRIPT = """{{% extends "local.sh.j2" %}}
 {{% block start %}}
-export PYTHONPATH={watch}:"$PYTHONPATH"
+cp -- {watch}/sitecustomize.py "$DDQJOBS_CODE"
 {{{{ super() }}}}
 {{% endblock %}}
 """
@@ -46,7 +47,7 @@ if "DDQJOBS_RUN_DIR" in os.environ:
     sys.meta_path.insert(0, Watch())
 """
 # The launch script's own programs; what they do is in no digest.
-AROUND = {"ddqjobs.detect.launch", "ddqjobs.detect.product", "ddqjobs.detect.watchdog"}
+AROUND = {f"ddqjobs.detect.{name}" for name in ("launch", "product", "proof", "watchdog")}
 
 
 def ddqjobs(project: Path, *words: str) -> process.Completed:

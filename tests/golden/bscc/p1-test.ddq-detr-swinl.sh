@@ -89,6 +89,9 @@ element_0() {  # p1-test.ddq-detr-swinl
     # shellcheck source=/dev/null
     . "$HOME"/ddq/legacy/detr_py38/bin/activate || return 69
     set -u
+    if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
+      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return 69
+    fi
     exec bash tools/test.sh projects/configs/ddq_detr/ddq-detr-4scale_swinl_8xb2-30e_coco.py "$DDQJOBS_INPUT_CHECKPOINT" 8 --work-dir "$DDQJOBS_WORK_DIR" --cfg-options test_evaluator.outfile_prefix="$DDQJOBS_WORK_DIR"/results --cfg-options test_evaluator.format_only=False test_evaluator.ann_file=data/coco/annotations/instances_val2017.json test_dataloader.dataset.ann_file=annotations/instances_val2017.json test_dataloader.dataset.data_prefix.img=val2017/
   }
 }
@@ -226,10 +229,12 @@ if [ "$code" = 75 ] && [ -n "$(find "$DDQJOBS_WORK_DIR" -name '*.pth' -newer "$a
   leave 71 "$product" timeout "stopped; to be submitted again" false
   exit 71
 fi
+note=''
 case $code in
+  69) if [ -s "$attempt_dir/refused" ]; then failure=environment note=$(cat -- "$attempt_dir/refused"); else failure=; fi ;;
   0) code=70; failure="no product" ;;
   75) code=71; failure=timeout ;;
   *) failure= ;;
 esac
-leave "$code" "$product" "$failure" "" false
+leave "$code" "$product" "$failure" "$note" false
 exit "$code"

@@ -89,6 +89,9 @@ element_0() {  # p1-test.ddq-fcn-12e
     # shellcheck source=/dev/null
     . "$HOME"/ddq/legacy/py38/bin/activate || return 69
     set -u
+    if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
+      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return 69
+    fi
     exec bash tools/test.sh projects/configs/ddq_fcn/ddq_fcn_r50_1x.py "$DDQJOBS_INPUT_CHECKPOINT" 8 --eval bbox --work-dir "$DDQJOBS_WORK_DIR" --eval-options jsonfile_prefix="$DDQJOBS_WORK_DIR"/results
   }
 }
@@ -226,10 +229,12 @@ if [ "$code" = 75 ] && [ -n "$(find "$DDQJOBS_WORK_DIR" -name '*.pth' -newer "$a
   leave 71 "$product" timeout "stopped; to be submitted again" false
   exit 71
 fi
+note=''
 case $code in
+  69) if [ -s "$attempt_dir/refused" ]; then failure=environment note=$(cat -- "$attempt_dir/refused"); else failure=; fi ;;
   0) code=70; failure="no product" ;;
   75) code=71; failure=timeout ;;
   *) failure= ;;
 esac
-leave "$code" "$product" "$failure" "" false
+leave "$code" "$product" "$failure" "$note" false
 exit "$code"

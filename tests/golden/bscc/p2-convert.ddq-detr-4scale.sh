@@ -88,6 +88,9 @@ element_0() {  # p2-convert.ddq-detr-4scale
     # shellcheck source=/dev/null
     . "$HOME"/ddq/new/detr_py38/bin/activate || return 69
     set -u
+    if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
+      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return 69
+    fi
     exec "$DDQJOBS_PYTHON" -m ddqjobs.detect.convert "$DDQJOBS_INPUT_CHECKPOINT" --out "$DDQJOBS_WORK_DIR"/checkpoint.pth --report "$DDQJOBS_WORK_DIR"/convert.json --config configs/ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py
   }
 }
@@ -225,10 +228,12 @@ if [ "$code" = 75 ] && [ -n "$(find "$DDQJOBS_WORK_DIR" -name '*.pth' -newer "$a
   leave 71 "$product" timeout "stopped; to be submitted again" false
   exit 71
 fi
+note=''
 case $code in
+  69) if [ -s "$attempt_dir/refused" ]; then failure=environment note=$(cat -- "$attempt_dir/refused"); else failure=; fi ;;
   0) code=70; failure="no product" ;;
   75) code=71; failure=timeout ;;
   *) failure= ;;
 esac
-leave "$code" "$product" "$failure" "" false
+leave "$code" "$product" "$failure" "$note" false
 exit "$code"

@@ -79,6 +79,9 @@ element_0() {  # p2-align.ddq-detr-4scale
     cd -- "$HOME"/ddq/new/mmdetection || return 70
     export DDQJOBS_CONFIG="$PWD"/configs/ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py
     case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
+    if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
+      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return 69
+    fi
     exec "$DDQJOBS_PYTHON" -m ddqjobs.detect.align predictions "$DDQJOBS_INPUT_LEGACY" "$DDQJOBS_INPUT_NEW" --out "$DDQJOBS_WORK_DIR"/align.json --logs "$DDQJOBS_INPUT_LEGACY_LOG" "$DDQJOBS_INPUT_NEW_LOG"
   }
 }
@@ -216,10 +219,12 @@ if [ "$code" = 75 ] && [ -n "$(find "$DDQJOBS_WORK_DIR" -name '*.pth' -newer "$a
   leave 71 "$product" timeout "stopped; could not be requeued" false
   exit 71
 fi
+note=''
 case $code in
+  69) if [ -s "$attempt_dir/refused" ]; then failure=environment note=$(cat -- "$attempt_dir/refused"); else failure=; fi ;;
   0) code=70; failure="no product" ;;
   75) code=71; failure=timeout ;;
   *) failure= ;;
 esac
-leave "$code" "$product" "$failure" "" false
+leave "$code" "$product" "$failure" "$note" false
 exit "$code"

@@ -200,10 +200,12 @@ if [ "$code" = 75 ] && [ -n "$(find "$DDQJOBS_WORK_DIR" -name '*.pth' -newer "$a
   leave 71 "$product" timeout "stopped; could not be requeued" false
   exit 71
 fi
+note=''
 case $code in
+  69) if [ -s "$attempt_dir/refused" ]; then failure=environment note=$(cat -- "$attempt_dir/refused"); else failure=; fi ;;
   0) code=70; failure="no product" ;;
   75) code=71; failure=timeout ;;
   *) failure= ;;
 esac
-leave "$code" "$product" "$failure" "" false
+leave "$code" "$product" "$failure" "$note" false
 exit "$code"

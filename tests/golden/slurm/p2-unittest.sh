@@ -75,6 +75,9 @@ element_0() {  # p2-unittest
   task() {
     cd -- "$HOME"/ddq/new/mmdetection || return 70
     case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
+    if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
+      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return 69
+    fi
     exec "$DDQJOBS_PYTHON" -m pytest -p no:cacheprovider --junitxml="$DDQJOBS_WORK_DIR"/junit.xml tests/test_models/test_dense_heads/test_ddq_detr_head.py tests/test_models/test_detectors/test_ddq_detr.py tests/test_models/test_layers/test_transformer.py tests/test_models/test_losses/test_loss.py tests/test_models/test_task_modules/test_assigners/test_topk_hungarian_assigner.py
   }
 }
@@ -212,10 +215,12 @@ if [ "$code" = 75 ] && [ -n "$(find "$DDQJOBS_WORK_DIR" -name '*.pth' -newer "$a
   leave 71 "$product" timeout "stopped; could not be requeued" false
   exit 71
 fi
+note=''
 case $code in
+  69) if [ -s "$attempt_dir/refused" ]; then failure=environment note=$(cat -- "$attempt_dir/refused"); else failure=; fi ;;
   0) code=70; failure="no product" ;;
   75) code=71; failure=timeout ;;
   *) failure= ;;
 esac
-leave "$code" "$product" "$failure" "" false
+leave "$code" "$product" "$failure" "$note" false
 exit "$code"

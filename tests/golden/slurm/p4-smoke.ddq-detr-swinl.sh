@@ -76,6 +76,9 @@ element_0() {  # p4-smoke.ddq-detr-swinl
     cd -- "$HOME"/ddq/new/mmdetection || return 70
     export DDQJOBS_CONFIG="$PWD"/configs/ddq/ddq-detr-4scale_swinl_8xb2-30e_coco.py
     case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
+    if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
+      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return 69
+    fi
     exec "$DDQJOBS_PYTHON" tools/train.py configs/ddq/ddq-detr-4scale_swinl_8xb2-30e_coco.py --work-dir "$DDQJOBS_WORK_DIR" --cfg-options model.backbone.init_cfg=None default_hooks.checkpoint.interval=1 default_hooks.checkpoint.by_epoch=False train_dataloader.dataset.indices=4 train_cfg.max_epochs=1 train_cfg.val_begin=2
   }
 }
@@ -213,10 +216,12 @@ if [ "$code" = 75 ] && [ -n "$(find "$DDQJOBS_WORK_DIR" -name '*.pth' -newer "$a
   leave 71 "$product" timeout "stopped; could not be requeued" false
   exit 71
 fi
+note=''
 case $code in
+  69) if [ -s "$attempt_dir/refused" ]; then failure=environment note=$(cat -- "$attempt_dir/refused"); else failure=; fi ;;
   0) code=70; failure="no product" ;;
   75) code=71; failure=timeout ;;
   *) failure= ;;
 esac
-leave "$code" "$product" "$failure" "" false
+leave "$code" "$product" "$failure" "$note" false
 exit "$code"

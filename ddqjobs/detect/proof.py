@@ -1,0 +1,333 @@
+"""Proves, before the work of an attempt begins, that its Python is the environment's, and records what it is.
+
+    python -m ddqjobs.detect.proof
+
+Called by the launch script in the task's own variables and folder, by the interpreter of the task. It leaves
+``proof.json`` in the attempt's folder (docs/job-contract.md): the packages with versions and places, the
+code snapshot, the machine, the variables that steer numbers. Where the environment has a lock, it ends with
+exit code 69 and one line that names the path, if
+
+* a package of the lock is missing, of another version, or comes from elsewhere; or one is not in the lock;
+* ``sys.path`` has a folder with modules that is not the interpreter's, the environment's or the code's,
+  wherever it came from (``PYTHONPATH``, a ``.pth`` file, a hook);
+* a hook of ``site`` (``sitecustomize``, ``usercustomize``) lies elsewhere;
+* a file of the environment was changed or added since it was built.
+
+Files are looked at for a third of a second, folders at the top first, and those that were touched since then are
+compared for as long, the last touched first; ``files`` says how many. Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import sys
+import sysconfig
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any, Iterator, Mapping, NamedTuple, Sequence
+
+from . import files
+from .job import exit_codes, installed, machine
+
+_BUDGET_S = 0.3  # for looking for files that were touched, and again for comparing them
+_CODE = (".py", ".so", ".pth", ".pyc")  # what an import can load or run
+# Of the variables, those that steer interpreter, loader, libraries and ranks.
+_STEERING = (
+    "PYTHON", "PATH", "VIRTUAL_ENV", "CONDA_", "LD_", "CUDA", "CUBLAS", "CUDNN", "NVIDIA_", "NCCL_", "GLOO_",
+    "UCX_", "TORCH", "PYTORCH_", "TRITON_", "ATEN_", "OMP_", "KMP_", "GOMP_", "MKL_", "DNNL_", "ONEDNN_",
+    "OPENBLAS_", "NPY_", "NUMBA_", "OPENCV_", "PET_", "LOADEDMODULES",
+)  # fmt: skip
+
+
+class Package(NamedTuple):
+    """An installed package, by its metadata."""
+
+    name: str
+    version: str
+    place: str  # the folder on sys.path
+
+
+class Lock(NamedTuple):
+    """What the submission says of the environment."""
+
+    environment: str
+    folder: str
+    packages: Mapping[str, str]
+    free: bool  # steps install more than the lock names
+
+
+def main(variables: Mapping[str, str] = os.environ) -> int:
+    """Prove and record; see the module."""
+    began = time.monotonic()
+    lock = _lock(variables)
+    packages = list(_packages(sys.path))
+    problem, compared = "", {}  # type: str, dict[str, Any]
+    if lock is not None:
+        problem = next(_problems(lock, packages, variables), "")
+        changed, compared = _files(lock)
+        problem = problem or changed
+    record = _record(variables, lock, packages)
+    record.update(files=compared, problem=problem, seconds=round(time.monotonic() - began, 3))
+    attempt = Path(variables["DDQJOBS_ATTEMPT_DIR"])
+    if variables.get("DDQJOBS_NODE_RANK", "") in ("", "0") or problem:
+        files.replace_json(attempt / "proof.json", record)
+    if problem:
+        said = f"environment {record['environment']}: {problem}"
+        print(said, flush=True)
+        (attempt / "refused").write_text(_plain(said) + "\n", encoding="utf-8")
+        return exit_codes.NO_ENVIRONMENT
+    return 0
+
+
+def _plain(text: str) -> str:
+    """Return text that can stand in a JSON string as it is."""
+    return re.sub(r'[\x00-\x1f"\\\x7f]', "?", text)
+
+
+def _lock(variables: Mapping[str, str]) -> Lock | None:
+    """Return what the submission froze of the environment; None where a site enters one of its own."""
+    results = Path(variables["DDQJOBS_RUN_DIR"]).parent.parent
+    token = variables["DDQJOBS_TICKET"].rpartition(".")[0]
+    name = variables.get("DDQJOBS_ENVIRONMENT", "")
+    try:
+        said = json.loads((results / "submissions" / token / "locks.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:  # submitted by a ddqjobs without
+        return None
+    if name not in said:
+        return None
+    return Lock(name, said[name]["folder"], said[name]["packages"], said[name]["free"])
+
+
+# --- packages
+
+
+def _packages(path: Sequence[str]) -> Iterator[Package]:
+    """Yield what is installed in the folders of ``sys.path``, in its order."""
+    for folder in dict.fromkeys(path):
+        for entry in _entries(folder):
+            if not entry.endswith((".dist-info", ".egg-info")):
+                continue
+            place = os.path.join(folder, entry)
+            for name in ("METADATA", "PKG-INFO", ""):
+                found = _metadata(os.path.join(place, name) if name else place)
+                if found is not None:
+                    yield Package(found[0], found[1], folder)
+                    break
+
+
+def _entries(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder or "."))
+    except OSError:
+        return []
+
+
+def _metadata(path: str) -> tuple[str, str] | None:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            head = stream.read(4096)
+    except OSError:
+        return None
+    name, version = (re.search(rf"^{key}: *(\S+)", head, re.MULTILINE) for key in ("Name", "Version"))
+    if name is None or version is None:
+        return None
+    return name[1].lower().replace("_", "-").replace(".", "-"), version[1]
+
+
+# --- what is wrong
+
+
+def _problems(lock: Lock, packages: Sequence[Package], variables: Mapping[str, str]) -> Iterator[str]:
+    ours = _roots(lock, variables)
+    yield from _foreign_folders(ours)
+    yield from _foreign_hooks(ours)
+    own, code = _environment(lock), _code(variables)  # an environment may lie below the code's folder
+    here = [p for p in packages if _below(p.place, own) or not _below(p.place, code)]
+    first = {}  # type: dict[str, Package]
+    for package in here:
+        first.setdefault(package.name, package)
+    for name, version in sorted(lock.packages.items()):
+        found = first.get(name)
+        if found is None:
+            yield f"{name} {version} of the lock is missing in {sys.prefix}"
+        elif found.version != version:
+            yield f"{name} is {found.version} in {found.place}, and {version} in the lock"
+    if not lock.free:
+        for package in here:
+            if package.name not in lock.packages:
+                yield f"{package.name} {package.version} in {package.place} is not in the lock"
+
+
+def _roots(lock: Lock, variables: Mapping[str, str]) -> list[str]:
+    """Return the folders below which all is known: the environment, the snapshot, the code's tree."""
+    return [*_environment(lock), *map(os.path.abspath, _code(variables))]
+
+
+def _environment(lock: Lock) -> list[str]:
+    found = [os.path.abspath(path) for path in (sys.prefix, lock.folder)]
+    return [*found, *map(os.path.realpath, found)]
+
+
+def _code(variables: Mapping[str, str]) -> list[str]:
+    """Return the snapshot of the code and the folder in which the task runs, which digests cover."""
+    code = variables.get("DDQJOBS_CODE", "")
+    return [path for path in (code, os.path.realpath(code), os.getcwd()) if path]
+
+
+def _interpreter() -> list[str]:
+    """Return the places of the standard library: these very folders, not what lies below them."""
+    library = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
+    bases = {re.sub(f"^{re.escape(sys.prefix)}(?=/)", sys.base_prefix, path) for path in library if path}
+    bases.update(path for path in library if path)
+    word = "python{}{}.zip".format(*sys.version_info[:2])
+    extra = {os.path.join(os.path.dirname(path), word) for path in bases}
+    extra.update(os.path.join(path, "lib-dynload") for path in bases)
+    return [os.path.realpath(path) for path in bases | extra]
+
+
+def _below(path: str, roots: Sequence[str]) -> bool:
+    whole = {os.path.abspath(path or "."), os.path.realpath(path or ".")}
+    return any(one == root or one.startswith(root.rstrip("/") + "/") for one in whole for root in roots)
+
+
+def _foreign_folders(ours: Sequence[str]) -> Iterator[str]:
+    library = _interpreter()
+    for entry in sys.path:
+        if os.path.realpath(entry or ".") in library or _below(entry, ours):
+            continue
+        if not os.path.isdir(entry):
+            modules = ["an archive"] if os.path.isfile(entry) else []
+        else:
+            modules = [name for name in _entries(entry) if _importable(entry, name)]
+        if modules:
+            by = _brought_by(entry)
+            yield f"{entry} is on sys.path{by} and is not the environment's: it has {modules[0]}"
+
+
+def _importable(folder: str, name: str) -> bool:
+    return name.endswith((".py", ".so", ".pyc")) or os.path.isfile(os.path.join(folder, name, "__init__.py"))
+
+
+def _brought_by(entry: str) -> str:
+    """Return which variable or file put a folder on ``sys.path``, as words."""
+    if entry in os.environ.get("PYTHONPATH", "").split(os.pathsep):
+        return " by PYTHONPATH"
+    for folder in sys.path:
+        for name in _entries(folder):
+            if name.endswith(".pth"):
+                path = os.path.join(folder, name)
+                with open(path, encoding="utf-8", errors="replace") as stream:
+                    if entry in stream.read():
+                        return f" by {path}"
+    return ""
+
+
+def _foreign_hooks(ours: Sequence[str]) -> Iterator[str]:
+    for name in ("sitecustomize", "usercustomize"):
+        module = sys.modules.get(name)
+        place = getattr(module, "__file__", None)
+        if (
+            place
+            and not _below(place, ours)
+            and os.path.realpath(os.path.dirname(place)) not in _interpreter()
+        ):
+            yield f"{place} runs before every program and is not the environment's"
+
+
+# --- files
+
+
+def _files(lock: Lock) -> tuple[str, dict[str, Any]]:
+    """Compare files that were touched since the build with what was built: (problem, how many of how many).
+
+    A file's change of mode or links counts as touched too, so that no older time of change hides a change.
+    """
+    folder = Path(os.path.realpath(lock.folder))
+    link = Path(lock.folder)
+    if link.is_symlink():  # by the path by which it was made
+        folder = link.parent / os.readlink(str(link))
+    try:
+        lines = (folder / "files.txt").read_text(encoding="utf-8").splitlines()
+        built_at = json.loads((folder / "built.json").read_text(encoding="utf-8"))["built_at"]
+    except (OSError, ValueError, KeyError):
+        return "", {"compared": 0, "touched": 0, "looked": 0}
+    digests = {path: digest for digest, _, path in (line.partition("  ") for line in lines)}
+    end = time.monotonic() + _BUDGET_S
+    looked: list[str] = []
+    touched = sorted(_touched(folder, digests, built_at, end, looked), reverse=True)
+    end = time.monotonic() + _BUDGET_S
+    compared = 0
+    problem = ""
+    for _, _, relative in touched:
+        if time.monotonic() > end or problem:
+            break
+        compared += 1
+        word = "was added to" if relative not in digests else ""
+        if not word and installed.digest(folder, relative) != digests[relative]:
+            word = "is not what was built in"
+        problem = f"{folder / relative} {word} the environment" if word else ""
+    return problem, {"compared": compared, "touched": len(touched), "looked": len(looked)}
+
+
+def _touched(
+    folder: Path, digests: Mapping[str, str], built_at: float, end: float, looked: list[str]
+) -> Iterator[tuple[bool, float, str]]:
+    """Yield (surely edited, when, path) of code below ``lib`` that is new or was touched since the build, the
+    folders at the top first, until the time ``end``. What was looked at is added to ``looked``."""
+    start = len(str(folder)) + 1
+    waiting = deque([str(folder / "lib")])
+    while waiting and time.monotonic() < end:
+        with os.scandir(waiting.popleft()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    if entry.name not in installed.LEFT_OUT_FOLDERS:
+                        waiting.append(entry.path)
+                elif entry.name.endswith(_CODE) and entry.name not in installed.LEFT_OUT_FILES:
+                    relative = entry.path[start:]
+                    looked.append(relative)
+                    state = entry.stat(follow_symlinks=False)
+                    if relative not in digests:
+                        yield True, state.st_ctime, relative
+                    elif max(state.st_mtime, state.st_ctime) > built_at:
+                        yield state.st_mtime > built_at, state.st_ctime, relative
+
+
+# --- the record
+
+
+def _record(variables: Mapping[str, str], lock: Lock | None, packages: Sequence[Package]) -> dict[str, Any]:
+    places = {}  # type: dict[str, dict[str, str]]
+    for package in packages:
+        places.setdefault(package.place, {})[package.name] = package.version
+    return {
+        "environment": variables.get("DDQJOBS_ENVIRONMENT", ""),
+        "locked": lock is not None,
+        "python": platform.python_version(),
+        "interpreter": sys.executable,
+        "prefix": sys.prefix,
+        "packages": places,
+        "cuda": _cuda(),
+        "code": os.path.basename(variables.get("DDQJOBS_CODE", "")),
+        "machine": machine.describe(variables),
+        "variables": {n: v for n, v in sorted(variables.items()) if n.startswith(_STEERING)},
+    }
+
+
+def _cuda() -> str:
+    """Return the version of CUDA that torch was built for, read without importing torch."""
+    for folder in sys.path:
+        try:
+            text = Path(folder, "torch", "version.py").read_text(encoding="utf-8")
+        except OSError:
+            continue
+        found = re.search(r"^cuda\b[^=]*= *['\"]([^'\"]+)", text, re.MULTILINE)
+        return found[1] if found else ""
+    return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

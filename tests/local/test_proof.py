@@ -1,0 +1,149 @@
+"""What an attempt proves before its work begins, in an environment with a lock on the local site."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ddqjobs.environments import environment
+from ddqjobs.spec.shipped import Files
+from tests.support import environments
+from tests.support.cli import Place, opened
+
+# Prints where the lock's only package comes from.
+EXPERIMENT = """
+name: tiny
+implementations: {}
+models: {}
+codes:
+  shell: {path: ., environment: tiny}
+tasks:
+  look:
+    kind: smoke
+    once: true
+    code: shell
+    products: {out: out.txt}
+    command: [bash, -c, 'python -c "import tinypkg; print(tinypkg.__file__)" > "$DDQJOBS_WORK_DIR/out.txt"']
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A project whose run needs the environment `tiny`, which is built; and `poison`, a folder beside it."""
+    for name in [name for name in os.environ if name.startswith(("UV_", "PIP_"))]:
+        monkeypatch.delenv(name)
+    (tmp_path / "poison").mkdir()
+    (tmp_path / "poison" / "tinypkg.py").write_text("answer = 0\n")
+    with opened(tmp_path / "project", EXPERIMENT) as made:
+        monkeypatch.setenv("UV_FIND_LINKS", str(environments.Place(made.root).wheels))
+        monkeypatch.setenv("UV_NO_INDEX", "1")
+        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+        write_site(made)
+        assert made.invoke("env", "build", "tiny").code == 0
+        yield made
+
+
+def write_site(place: Place, **keys: Any) -> None:
+    site = {"name": "local", "scheduler": "local", "grace": "0s", "python": sys.executable, **keys}
+    place.write("templates/local/site.yaml", site)
+
+
+def packages(place: Place) -> Path:
+    """Return the environment's folder of packages."""
+    where = environment.location(place.root / ".environments", environment.load("tiny", Files(place.root)))
+    return next((where / "lib").glob("python*/site-packages")).resolve()
+
+
+def submit(place: Place) -> tuple[str, dict[str, Any]]:
+    """Run it to its end: how it ended in words, and what was recorded."""
+    place.invoke("submit", "tiny", "--wait")
+    planned = place.invoke("plan", "tiny", "--json").json["runs"][0]
+    last = place.root / "results/tiny/runs/look/attempts" / str(place.attempts("look"))
+    return f"{planned['status']}: {planned['reason']}", json.loads((last / "proof.json").read_text())
+
+
+def test_a_good_start_is_recorded(place: Place) -> None:
+    said, record = submit(place)
+    assert said.startswith("done: ")
+    assert record["locked"] is True
+    assert record["problem"] == ""
+    ((where, found),) = record["packages"].items()
+    assert Path(where).resolve() == packages(place)
+    assert found == {"tinypkg": "1.0"}
+    assert record["python"].startswith(environments.PYTHON)
+    assert record["machine"]["processor"]
+    assert record["machine"]["threads"] == "1"
+    assert record["variables"]["OMP_NUM_THREADS"] == "1"
+    assert (place.root / "results/tiny/code" / record["code"]).is_dir()
+    assert record["seconds"] < 2
+
+
+def refused(place: Place) -> str:
+    """Submit the run, which ends before its work begins: the reason."""
+    said, record = submit(place)
+    assert said.startswith("failed: environment: environment tiny: ")
+    assert not list((place.root / "results/tiny/runs/look").glob("attempts/*/work_dir/*"))
+    assert record["problem"] in said
+    return str(record["problem"])
+
+
+def test_what_is_not_the_lock_s_ends_an_attempt_with_its_path(place: Place, tmp_path: Path) -> None:
+    poison, there = tmp_path / "poison", packages(place)
+    by = f"{poison} is on sys.path by {{}} and is not the environment's: it has tinypkg.py"
+
+    (there / "extra.pth").write_text(f"{poison}\n")
+    assert refused(place) == by.format(f"{named(place)}/extra.pth")
+    (there / "extra.pth").unlink()
+
+    (there / "usercustomize.py").write_text("")
+    place.invoke("retry", "look")
+    assert refused(place) == f"{there}/usercustomize.py was added to the environment"
+    (there / "usercustomize.py").unlink()
+
+    text = (there / "tinypkg.py").read_text()
+    (there / "tinypkg.py").write_text("answer = 0\n")
+    place.invoke("retry", "look")
+    assert refused(place) == f"{there}/tinypkg.py is not what was built in the environment"
+    (there / "tinypkg.py").write_text(text)
+
+    info = there / "tinypkg-1.0.dist-info" / "METADATA"
+    info.write_text(info.read_text().replace("Version: 1.0", "Version: 9.9"))
+    place.invoke("retry", "look")
+    assert refused(place) == f"tinypkg is 9.9 in {named(place)}, and 1.0 in the lock"
+
+
+def named(place: Place) -> Path:
+    """Return the folder of packages by the path that jobs use."""
+    where = environment.location(place.root / ".environments", environment.load("tiny", Files(place.root)))
+    return next((where / "lib").glob("python*/site-packages"))
+
+
+def test_a_path_that_the_shell_and_the_site_bring_changes_nothing(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison = tmp_path / "poison"
+    write_site(place, setup=[f"export PYTHONPATH={poison}"])
+    monkeypatch.setenv("PYTHONPATH", str(poison))
+    said, record = submit(place)
+    assert said.startswith("done: ")
+    assert str(poison) not in json.dumps(record)
+    found = (place.root / "results/tiny/runs/look/artifacts/out").read_text().strip()
+    assert Path(found).resolve() == packages(place) / "tinypkg.py"
+
+
+def test_an_environment_of_the_site_s_own_is_recorded_and_not_locked(place: Place, tmp_path: Path) -> None:
+    activate = tmp_path / "own" / "bin" / "activate"
+    activate.parent.mkdir(parents=True)
+    (activate.parent / "python").symlink_to(named(place).parents[2] / "bin" / "python")
+    activate.write_text(f"export PYTHONPATH={tmp_path}/poison:$PYTHONPATH\n")
+    write_site(place, activate={"tiny": str(activate)})
+    said, record = submit(place)
+    assert said.startswith("done: ")
+    assert record["locked"] is False
+    assert record["variables"]["PYTHONPATH"].startswith(f"{tmp_path}/poison:")
