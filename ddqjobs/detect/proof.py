@@ -13,8 +13,8 @@ exit code 69 and one line that names the path, if
 * a hook of ``site`` (``sitecustomize``, ``usercustomize``) lies elsewhere;
 * a file of the environment was changed or added since it was built.
 
-Files are looked at for a third of a second, folders at the top first, and those that were touched since then are
-compared for as long, the last touched first; ``files`` says how many. Standard library only.
+Files are looked at for a third of a second, folders at the top first, and those that were touched since then
+are compared for as long, the last touched first; ``files`` says how many. Standard library only.
 """
 
 from __future__ import annotations

@@ -88,14 +88,10 @@ element_0() {  # p3-train-1gpu.ddq-detr-4scale.seed7-det
     # shellcheck source=/dev/null
     . "$HOME"/ddq/legacy/detr_py38/bin/activate || return 69
     set -u
-<<<<<<< HEAD
-    exec "$DDQJOBS_PYTHON" tools/train.py "$DDQJOBS_CODE"/configs/ddq/resume.py --work-dir "$DDQJOBS_WORK_DIR" --cfg-options randomness.seed=7 randomness.deterministic=True
-=======
     if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
       PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return 69
     fi
-    exec "$DDQJOBS_PYTHON" tools/train.py projects/configs/ddq_detr/ddq-detr-4scale_r50_8xb2-12e_coco.py --work-dir "$DDQJOBS_WORK_DIR" --cfg-options randomness.seed=7 randomness.deterministic=True
->>>>>>> 41ebf0d (Prove before every attempt that its Python is the environment's)
+    exec "$DDQJOBS_PYTHON" tools/train.py "$DDQJOBS_CODE"/configs/ddq/resume.py --work-dir "$DDQJOBS_WORK_DIR" --cfg-options randomness.seed=7 randomness.deterministic=True
   }
 }
 

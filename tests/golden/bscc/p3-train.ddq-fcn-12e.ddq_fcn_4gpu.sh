@@ -88,14 +88,10 @@ element_0() {  # p3-train.ddq-fcn-12e.ddq_fcn_4gpu
     # shellcheck source=/dev/null
     . "$HOME"/ddq/legacy/py38/bin/activate || return 69
     set -u
-<<<<<<< HEAD
-    exec bash tools/train.sh "$DDQJOBS_CODE"/configs/ddq/resume_mmcv1.py 4 "$DDQJOBS_WORK_DIR" --cfg-options 'optimizer=dict(lr=2.5e-05)'
-=======
     if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
       PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return 69
     fi
-    exec bash tools/train.sh projects/configs/ddq_fcn/ddq_fcn_r50_1x.py 4 "$DDQJOBS_WORK_DIR" --cfg-options 'optimizer=dict(lr=2.5e-05)'
->>>>>>> 41ebf0d (Prove before every attempt that its Python is the environment's)
+    exec bash tools/train.sh "$DDQJOBS_CODE"/configs/ddq/resume_mmcv1.py 4 "$DDQJOBS_WORK_DIR" --cfg-options 'optimizer=dict(lr=2.5e-05)'
   }
 }
 

@@ -76,14 +76,10 @@ element_0() {  # p4-train.ddq-detr-4scale
     cd -- "$HOME"/ddq/new/mmdetection || return 70
     export DDQJOBS_CONFIG="$PWD"/configs/ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py
     case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
-<<<<<<< HEAD
-    exec bash tools/dist_train.sh "$DDQJOBS_CODE"/configs/ddq/resume.py 8 --work-dir "$DDQJOBS_WORK_DIR"
-=======
     if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
       PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return 69
     fi
-    exec bash tools/dist_train.sh configs/ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py 8 --work-dir "$DDQJOBS_WORK_DIR"
->>>>>>> 41ebf0d (Prove before every attempt that its Python is the environment's)
+    exec bash tools/dist_train.sh "$DDQJOBS_CODE"/configs/ddq/resume.py 8 --work-dir "$DDQJOBS_WORK_DIR"
   }
 }
 
