@@ -22,7 +22,7 @@ from ddqjobs.planning.filters import Filters, one_run, select
 from ddqjobs.spec.model import Attempt, Plan, PlannedRun, Product, Resources
 from ddqjobs.store import evidence
 from ddqjobs.store.layout import has_results
-from ddqjobs.submission import actions
+from ddqjobs.submission import acceptance, actions
 from ddqjobs.submission.select import SubmitOptions as SubmitOptions
 from ddqjobs.submission.select import Submitting, submitting
 from ddqjobs.submission.workspace import Workspace
@@ -160,12 +160,7 @@ class Project:
         return made.document(filters or Filters(), metrics=metrics, recompute=recompute, at=at, say=say)
 
     def report_page(
-        self,
-        made: Report,
-        *,
-        site: str | None = None,
-        price: float | None = None,
-        say: Say = lambda _: None,
+        self, made: Report, *, site: str | None = None, price: float | None = None, say: Say = lambda _: None
     ) -> str:
         """A report as one HTML page, with everything that its numbers stand on. ``price`` of a GPU hour."""
         return self._reports(self.workspace(made.experiment, site)).page(made, price=price, say=say)
@@ -272,6 +267,10 @@ class Project:
     def retry(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> list[str]:
         """Makes failed runs eligible again; returns their names."""
         return actions.retry(self._of(plan, site), runs)
+
+    def accept(self, plan: Plan, runs: Sequence[PlannedRun], why: str, *, site: str | None = None) -> Plan:
+        """Declare the stale ones among runs valid; return them as they are now. Raise InputError."""
+        return acceptance.accept(self._of(plan, site), runs, why)
 
     def shell(
         self,

@@ -33,6 +33,7 @@ def facts(p: PlannedRun) -> dict[str, object]:
         "reason": p.reason,
         "failure": p.failure.value if p.failure else None,
         "stale": p.stale or None,
+        "accepted": p.accepted or None,
         "job": p.job or None,
         "state": p.state.value if p.state else None,
         "node": p.node or None,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ddqjobs.cli import (
+    accept,
     adopt,
     advance,
     cancel,
@@ -71,6 +72,7 @@ app.command()(hold.hold)
 app.command()(hold.release)
 app.command()(cancel.cancel)
 app.command()(retry.retry)
+app.command()(accept.accept)
 app.command()(advance.advance)
 app.command()(adopt.adopt)
 app.command()(clean.clean)

@@ -160,15 +160,17 @@ def _done(run: Run, story: RunHistory, end: Finished, missing: Collection[str]) 
     reason = "product is there"
     if end.product.adopted_from:
         reason = f"adopted from {end.product.adopted_from}"
-    gone, stale = run.name in missing, ""
+    gone, stale, accepted = run.name in missing, "", ""
     if gone:
         reason = "product missing: it was recorded done, and its files have vanished since"
         stale = f"{reason}; `ddqjobs submit --stale` makes it again"
     elif end.product.digest != run.digest:
         parts = digests.changed(end.product.digest, run.digest)
         if parts:
+            accepted = _accepted(story, end, run)
+        if parts and not accepted:
             stale = f"stale: {' and '.join(parts)} changed since it ran"
-        else:
+        elif not parts:
             notes.append(_not_compared(end.product.digest, run.digest))
     latest = story.failures[-1] if story.failures else None
     ticket = next((t for t in story.tickets if t.name == end.ticket), None)
@@ -185,8 +187,19 @@ def _done(run: Run, story: RunHistory, end: Finished, missing: Collection[str]) 
         submissions=len(story.tickets),
         gone=gone,
         stale=stale,
-        notes=tuple(notes),
+        accepted=accepted,
+        notes=(*([f"accepted {accepted}"] if accepted else []), *notes),
         since=end.at,
+    )
+
+
+def _accepted(story: RunHistory, end: Finished, run: Run) -> str:
+    """Return who declared this very result valid for this very run, when, although what, and why."""
+    said = story.accepted
+    if said is None or (said.ticket, said.digest) != (end.ticket, run.digest):
+        return ""
+    return (
+        f"by {said.by} on {_clock(said.at)[:10]}, though {' and '.join(said.parts)} changed: {said.because}"
     )
 
 
@@ -234,6 +247,11 @@ def _waiting(run: Run, planned: Mapping[str, PlannedRun]) -> str:
         upstream = planned[name]
         if upstream.gone:
             return f"needs {name}, whose product is gone"
+        if upstream.stale:
+            return (
+                f"needs {name}, which is stale; `ddqjobs submit --stale` runs it again, "
+                "`ddqjobs accept` lets it stand"
+            )
         if upstream.status is Status.DONE:
             continue
         if upstream.status is Status.FAILED:
@@ -278,12 +296,17 @@ def submittable(
         ready = planned.status is Status.ELIGIBLE
         if graph and (planned.status is Status.WAITING or again):
             ready = all(
-                up in taken or (by_name[up].status in (Status.DONE, Status.ACTIVE) and not by_name[up].gone)
+                up in taken or _counts(by_name[up]) or by_name[up].status is Status.ACTIVE
                 for up in planned.run.upstream
             )
         elif again:
             upstream = [by_name[up] for up in planned.run.upstream]
-            ready = all(u.status is Status.DONE and not u.gone and u.run.name not in taken for u in upstream)
+            ready = all(_counts(u) and u.run.name not in taken for u in upstream)
         if ready:
             taken[name] = planned
     return tuple(taken.values())
+
+
+def _counts(planned: PlannedRun) -> bool:
+    """Tell whether a run's result may be built on: it is there, and is of today's digest."""
+    return planned.status is Status.DONE and not planned.gone and not planned.stale

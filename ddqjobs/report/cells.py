@@ -46,6 +46,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     required: bool
     adopted: bool
     stale: bool
+    accepted: bool  # valid by a user's word, though stale
     runs: tuple[str, ...]
     seeds: tuple[int | None, ...] = ()
 
@@ -107,6 +108,7 @@ def _cell(
         required=not all(p.run.optional for p in runs),
         adopted=any(desk.products[p.run.name].adopted_from for p in runs if p.run.name in desk.products),
         stale=any(p.stale for p in runs),
+        accepted=any(p.accepted for p in runs),
         runs=tuple(p.run.name for p in runs),
         seeds=tuple(p.run.seed for p in runs),
     )

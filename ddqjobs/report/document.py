@@ -240,6 +240,8 @@ def _footnotes(
         notes.append("† adopted: made elsewhere and taken in by `ddqjobs adopt`")
     if any(x.stale for x in everything):
         notes.append("‡ stale: made by an earlier configuration, environment or code (reasons below)")
+    if any(x.accepted for x in everything):
+        notes.append("§ accepted: stale, and declared valid by `ddqjobs accept` (reasons below)")
     values = [v for c in cells for v in c.values.values()]
     if any(v.text.startswith("–") for v in values):
         notes.append("– no such objects: the data set has no object of this size")

@@ -57,7 +57,8 @@ def grids(report: Report, *, tall: bool = False, brief: bool = False) -> list[Gr
 
 
 def _marked(text: str, thing: Cell | AlignRow | CheckRow) -> str:
-    return text + (" †" if thing.adopted else "") + (" ‡" if thing.stale else "")
+    marks = ((thing.adopted, " †"), (thing.stale, " ‡"), (thing.accepted, " §"))
+    return text + "".join(mark for given, mark in marks if given)
 
 
 def _wide(report: Report, brief: bool) -> Grid:
@@ -234,6 +235,9 @@ def lists(report: Report) -> Iterator[tuple[str, list[str]]]:
     stale = [f"{row.run}: {row.stale}" for row in report.runs if row.stale]
     if stale:
         yield "Stale", stale[:LISTED] + ([f"and {len(stale) - LISTED} more"] if len(stale) > LISTED else [])
+    accepted = [f"{row.run}: {row.accepted}" for row in report.runs if row.accepted]
+    if accepted:
+        yield "Accepted", accepted
     repeats: dict[str, list[str]] = {}
     for row in report.runs:
         if row.repeats:

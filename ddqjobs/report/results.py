@@ -118,6 +118,7 @@ class Row(msgspec.Struct, kw_only=True):
     adopted: bool
     adopted_from: str
     stale: str  # why the result is of another digest; empty if it is not
+    accepted: str  # who declared it valid although it is, when, and why
     attempts: int
     attempt: int | None  # the one that made the product
     repeated_iterations: int | None  # of a training: done more than once, because an attempt was cut off
@@ -199,6 +200,7 @@ def _row(planned: PlannedRun, product: Product | None, progress: Progress | None
         adopted=False,
         adopted_from="",
         stale=planned.stale,
+        accepted=planned.accepted,
         attempts=planned.attempts,
         attempt=None,
         repeated_iterations=None,

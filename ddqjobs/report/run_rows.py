@@ -28,6 +28,7 @@ class AlignRow(msgspec.Struct, frozen=True, kw_only=True):
     required: bool
     adopted: bool
     stale: bool
+    accepted: bool
 
 
 class CheckRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +45,7 @@ class CheckRow(msgspec.Struct, frozen=True, kw_only=True):
     required: bool
     adopted: bool
     stale: bool
+    accepted: bool
 
 
 def align_rows(
@@ -71,6 +73,7 @@ def align_rows(
                 required=not run.optional,
                 adopted=bool(product and product.adopted_from),
                 stale=bool(p.stale),
+                accepted=bool(p.accepted),
             )
         )
     return tuple(made)
@@ -100,6 +103,7 @@ def check_rows(
                 required=not run.optional,
                 adopted=bool(product and product.adopted_from),
                 stale=bool(p.stale),
+                accepted=bool(p.accepted),
             )
         )
     return tuple(made)

@@ -203,6 +203,7 @@ class PlannedRun(Frozen, frozen=True, kw_only=True):
     blocked: bool = False  # waits for something that no run of this plan brings
     gone: bool = False  # recorded done, but its product is no longer on disk
     stale: str = ""  # why the done result is no longer of this digest; empty if it is
+    accepted: str = ""  # who declared the done result valid although it is stale, when, and why
     notes: tuple[str, ...] = ()
     since: float | None = None
 

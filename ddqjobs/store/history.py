@@ -12,6 +12,7 @@ from typing import Any
 from ddqjobs.base.frozen import Member, Owner
 from ddqjobs.spec.model import JobState
 from ddqjobs.store.ledger import (
+    Accepted,
     AnyRecord,
     Cancelled,
     Finished,
@@ -62,6 +63,7 @@ class RunHistory:
 
     tickets: list[Ticket] = field(default_factory=list)
     done: Finished | None = None
+    accepted: Accepted | None = None  # the newest; it counts as long as nothing else changes
     retried_at: float = 0.0
 
     @property
@@ -148,6 +150,9 @@ class History:
         for name in r.runs:
             self.runs.setdefault(name, RunHistory()).retried_at = r.at
 
+    def _accepted(self, r: Accepted) -> None:
+        self.runs.setdefault(r.run, RunHistory()).accepted = r
+
     def _finished(self, r: Finished) -> None:
         ticket = self.tickets.get(r.ticket)
         before = ticket.finished if ticket is not None else None
@@ -172,4 +177,5 @@ _APPLY: Mapping[type[AnyRecord], Callable[[History, Any], None]] = {
     TakenOver: History._taken_over,
     Wanted: History._wanted,
     Retried: History._retried,
+    Accepted: History._accepted,
 }

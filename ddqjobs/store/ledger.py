@@ -113,7 +113,20 @@ class Retried(Record, frozen=True, kw_only=True):
     runs: list[str]
 
 
-AnyRecord = Intent | Wanted | Submitted | Voided | Observed | Finished | Cancelled | TakenOver | Retried
+class Accepted(Record, frozen=True, kw_only=True):
+    """A user declares a stale result valid: that of ``ticket``, for a run that now has ``digest``."""
+
+    run: str
+    ticket: str
+    digest: str
+    parts: list[str]  # of the digest, that differed
+    because: str
+    by: str
+
+
+AnyRecord = (
+    Intent | Wanted | Submitted | Voided | Observed | Finished | Cancelled | TakenOver | Retried | Accepted
+)
 _DECODER: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)
 _ENCODER = msgspec.json.Encoder()
 _TICK_S = 1e-6  # a float of seconds since the epoch can tell these apart

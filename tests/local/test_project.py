@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,11 @@ def retry(project: TrivialProject, *names: str) -> list[str]:
     return front.retry(plan, select(plan, named(*names)))
 
 
-def pair(first: Mapping[str, Any]) -> dict[str, Any]:
-    return {"first": task(**first), "second": task(inputs={"before": "first.out"})}
+CHANGED = {"products": {"out": "out.*"}}
+
+
+def pair(first: Mapping[str, Any], second: Mapping[str, Any] = types.MappingProxyType({})) -> dict[str, Any]:
+    return {"first": task(**first), "second": task(inputs={"before": "first.out"}, **second)}
 
 
 def summary(planned: PlannedRun) -> tuple[Status, str]:
@@ -238,14 +242,34 @@ def test_a_changed_run_is_stale_and_only_stale_runs_it_again_with_what_comes_aft
     assert trivial.executions() == {"first": 2, "second": 2}
 
 
-def test_a_run_that_read_a_stale_result_says_so_afterwards(trivial: TrivialProject) -> None:
+def test_a_stale_result_is_not_built_on_unasked(trivial: TrivialProject) -> None:
+    trivial.tasks(pair({}))
     trivial.open().submit(EXPERIMENT, named("first"))
     trivial.until_over()
-    trivial.tasks(pair({"products": {"out": "out.*"}}))
-    trivial.open().submit(EXPERIMENT, named("second"))
-    plan = trivial.until_over()
-    assert plan["second"].status is Status.DONE
-    assert plan["second"].stale == "stale: upstream changed since it ran"
+    trivial.tasks(pair(CHANGED))
+    outcome = trivial.open().submit(EXPERIMENT, named("second"))
+    assert outcome.submitted == {}
+    assert outcome.left["second"].startswith("needs first, which is stale")
+    both = trivial.open().submit(EXPERIMENT, options=SubmitOptions(stale=True))
+    assert list(both.submitted) == ["first", "second"]
+    assert [(p.status, p.stale) for p in trivial.until_over().values()] == [(Status.DONE, "")] * 2
+
+
+def test_accepted_results_of_a_chain_count_for_what_comes_after(trivial: TrivialProject) -> None:
+    trivial.tasks(pair({}))
+    trivial.submit_all()
+    trivial.tasks(pair(CHANGED, CHANGED))
+    project = trivial.open()
+    plan = project.plan(EXPERIMENT)
+    assert [p.stale for p in plan.runs] == [
+        "stale: definition changed since it ran",
+        "stale: definition and upstream changed since it ran",
+    ]
+    after = project.accept(plan, plan.runs, "the same file")
+    assert [p.stale for p in after.runs] == ["", ""]
+    though = "definition changed: the same file"
+    assert [p.accepted.partition("though ")[2] for p in after.runs] == [though, though]
+    assert trivial.executions() == {"first": 1, "second": 1}
 
 
 def test_optional_runs_are_submitted_when_named_or_asked_for(trivial: TrivialProject) -> None:

@@ -23,8 +23,8 @@ from tests.support.trivial import until
 
 FACTS = {
     "run", "phase", "task", "kind", "model", "implementation", "variant", "seed", "deterministic", "optional",
-    "status", "reason", "failure", "stale", "job", "state", "node", "owner", "attempts", "notes", "needs",
-    "digest",
+    "status", "reason", "failure", "stale", "accepted", "job", "state", "node", "owner", "attempts", "notes",
+    "needs", "digest",
 }  # fmt: skip
 ENDS = ("done", "failed")
 
@@ -441,6 +441,31 @@ def test_a_stale_run_is_named_and_only_stale_submits_it(place: Place) -> None:
     assert place.invoke("submit", "tiny", "first", "--stale", "--wait").code == 0
     assert place.attempts("first") == 2
     assert place.invoke("plan", "tiny", "first", "--json").json["runs"][0]["stale"] is None
+
+
+def test_a_stale_result_is_built_on_once_somebody_accepts_it(place: Place) -> None:
+    assert place.invoke("submit", "tiny", "first", "--wait").code == 0
+    place.text("experiments/tiny.yaml", TINY.replace("hello from first", "hello again"))
+    refused = place.invoke("submit", "tiny", "second.m1", "--json").json
+    assert refused["submitted"] == {}
+    assert refused["left"]["second.m1"].startswith("needs first, which is stale; `ddqjobs submit --stale`")
+
+    assert place.invoke("accept", "tiny", "--because", "  ").code == 2
+    assert "none of these runs is stale" in place.invoke("accept", "tiny", "second.m1", "--because", "x").out
+    accepted = place.invoke("accept", "tiny", "--because", "only its greeting changed")
+    assert accepted.out.startswith("accepted 1 stale run:")
+    row = place.invoke("plan", "tiny", "first", "--json").json["runs"][0]
+    assert (row["stale"], row["status"]) == (None, "done")
+    assert row["accepted"].endswith(" changed: only its greeting changed")
+    assert ", though definition" in row["accepted"]
+    assert f"first: {row['accepted']}" in place.invoke("report").out
+    assert place.invoke("submit", "tiny", "second.m1", "--wait").code == 0
+    assert place.attempts("first") == 1
+
+    place.text("experiments/tiny.yaml", TINY.replace("hello from first", "hello once more"))
+    row = place.invoke("plan", "tiny", "first", "--json").json["runs"][0]
+    assert "definition" in row["stale"]
+    assert row["accepted"] is None
 
 
 @pytest.mark.skipif(shutil.which("djob") is not None, reason="Donau is here")

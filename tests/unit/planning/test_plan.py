@@ -261,6 +261,9 @@ STALE = "-".join(["f" * 12] * 6)
         ((*SUBMITTED, an_end("up", "a.0", 3)), {"up", "down"}, False, False, ["down"]),
         ((an_end("up", "x", 3, digest=STALE),), {"up"}, True, False, []),
         ((an_end("up", "x", 3, digest=STALE),), {"up"}, True, True, ["up"]),
+        ((an_end("up", "x", 3, digest=STALE),), {"down"}, True, True, []),
+        ((an_end("up", "x", 3, digest=STALE),), {"up", "down"}, True, False, []),
+        ((an_end("up", "x", 3, digest=STALE),), {"up", "down"}, True, True, ["up", "down"]),
         ((an_end("up", "x", 3), an_end("down", "y", 3)), {"up", "down"}, True, True, []),
         (
             (an_end("up", "x", 3, digest=STALE), an_end("down", "y", 3, digest=STALE)),

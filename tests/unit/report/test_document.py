@@ -430,7 +430,7 @@ def test_the_json_document_keeps_its_keys() -> None:
     assert list(document["runs"][0]) == list(COLUMNS)
     assert list(document["models"][0]["cells"][0]) == [
         *("values", "reference", "difference", "difference_text", "tolerance", "judgement", "required"),
-        *("adopted", "stale", "runs", "seeds"),
+        *("adopted", "stale", "accepted", "runs", "seeds"),
     ]
     judgement = document["models"][0]["cells"][0]["judgement"]
     assert list(judgement) == ["outcome", "word", "brief", "rule", "n", "excluded", "test"]

@@ -1,0 +1,47 @@
+"""Stale results that a user declares valid."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Sequence
+
+import msgspec
+
+from ddqjobs.base.errors import InputError
+from ddqjobs.planning import digest as digests
+from ddqjobs.spec.model import Plan, PlannedRun
+from ddqjobs.store.history import History
+from ddqjobs.store.ledger import Accepted
+from ddqjobs.submission.workspace import Workspace
+
+
+def accept(workspace: Workspace, runs: Sequence[PlannedRun], because: str) -> Plan:
+    """Declare the stale ones among runs valid as they are; return these as they are afterwards. Raise
+    InputError without a reason."""
+    if not because.strip():
+        raise InputError("--because needs the reason why these results are still valid")
+    plan, names = workspace.plan(refresh=False), {p.run.name for p in runs if p.stale and not p.gone}
+    todo = names
+    while todo:
+        # Upstream first: what else changed in a run is known once what it was made from counts.
+        stale = [p for p in plan.runs if p.run.name in todo and p.stale]
+        now = [p for p in stale if todo.isdisjoint(p.run.upstream)]
+        history = workspace.store.history()
+        workspace.store.ledger.append(*(_acceptance(p, history, because) for p in now))
+        todo = {p.run.name for p in stale} - {p.run.name for p in now}
+        plan = workspace.plan(refresh=False)
+    return msgspec.structs.replace(plan, runs=tuple(p for p in plan.runs if p.run.name in names))
+
+
+def _acceptance(planned: PlannedRun, history: History, because: str) -> Accepted:
+    end = history.of(planned.run.name).done
+    assert end is not None
+    assert end.product is not None
+    return Accepted(
+        run=planned.run.name,
+        ticket=end.ticket,
+        digest=planned.run.digest,
+        parts=list(digests.changed(end.product.digest, planned.run.digest)),
+        because=" ".join(because.split()),
+        by=getpass.getuser(),
+    )
