@@ -21,7 +21,8 @@ class. They add functions that are no modules, and names for what is called diff
 ``{side: path}``. A path is a module, ``bbox_head.conv_cls``, or, with brackets, a method,
 ``bbox_head.dense_queries()``; ``{"path": ..., "fields": [...]}`` records these values of each image, named
 where the method returns a list of images per value, and ``"by": FIELD`` orders them by one, so that two equal
-scores may change places. A point that is null is a module that is not recorded, because each side structures
+scores may change places; where that field is no single number (boxes), the comparison matches the rows of
+each image as a set. A point that is null is a module that is not recorded, because each side structures
 its output in its own way.
 
 ``--imports`` are modules that register what the configuration names and does not import itself. With

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 DATA = "data"
+UNORDERED = "unordered"  # a part of an output whose rows have no order of their own
 TOLERANCE = 1e-5
+_ROWS = 3000  # at most so many are matched with each other
 
 
 def compare(a: Mapping[str, Any], b: Mapping[str, Any], tolerance: float = TOLERANCE) -> dict[str, Any]:
     """The findings, as ``ddqjobs.detect.align`` documents them. Modules come in the order of ``a``; a value
     differs if it does by more than ``tolerance`` of the largest value on either side, or in shape, or is not
-    there, or not finite on one side only."""
+    there, or not finite on one side only. The rows of outputs that have no order are matched first."""
     one, two = _outputs(a), _outputs(b)
+    for key in _unordered(a) & _unordered(b):
+        two[key] = matched(one[key], two[key], tolerance)
     differing: list[str] = []
     apart = [key for key in one if key in two and not set(one[key]) & set(two[key])]
     first: dict[str, Any] | None = None
@@ -54,10 +58,61 @@ def _outputs(dump: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for key in sorted(dump, key=lambda k: k.split("|")[0]):
         _, name, call, part = key.split("|")
+        if part == UNORDERED:
+            continue
         if name == DATA:
             name, part = f"{DATA}.{part}", "value"
         found.setdefault((name, call), {})[part] = dump[key]
     return found
+
+
+def _unordered(dump: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Return (name, call) of the outputs whose rows have no order."""
+    places = (key.split("|") for key in dump)
+    return {(name, call) for _, name, call, part in places if part == UNORDERED}
+
+
+def matched(x: Mapping[str, Any], y: Mapping[str, Any], tolerance: float) -> dict[str, Any]:
+    """Return the parts of ``y`` with each image's rows in the order of ``x``, as far as rows differ by more
+    than the tolerance where they are: a score's last digit decides the order of two queries. An image is
+    what stands before a part's first dot; its parts have a row for each query."""
+    found = dict(y)
+    for image in {part.partition(".")[0] for part in x}:
+        parts = [part for part in x if part.partition(".")[0] == image]
+        order = _order([x[part] for part in parts], [y.get(part) for part in parts], tolerance)
+        if order is not None:
+            found.update((part, y[part][order]) for part in parts)
+    return found
+
+
+def _order(x: Sequence[Any], y: Sequence[Any], tolerance: float) -> Any:
+    """Return which row of ``y`` is next to each row of ``x``; None where rows cannot be told."""
+    import numpy as np
+
+    shapes = [p.shape for p in x]
+    if any(q is None for q in y) or [q.shape for q in y] != shapes:
+        return None
+    if not all(shapes) or len({shape[0] for shape in shapes}) != 1:
+        return None
+    order = np.arange(shapes[0][0])
+    one, two = _table(x, x), _table(y, x)
+    apart = np.flatnonzero(~(np.abs(one - two).max(axis=1, initial=0.0) <= tolerance))
+    if not 0 < len(apart) <= _ROWS:
+        return None
+    free = list(apart)
+    for row in apart:
+        distances = np.nan_to_num(np.abs(two[free] - one[row]).max(axis=1), nan=np.inf)
+        order[row] = free.pop(int(distances.argmin()))
+    return order
+
+
+def _table(parts: Sequence[Any], scale: Sequence[Any]) -> Any:
+    """Return a row per query: all its values, each part in parts of the largest of its scale."""
+    import numpy as np
+
+    columns = [p.reshape(len(p), -1).astype(np.float64) for p in parts]
+    largest = [max(float(np.abs(p).max(initial=0.0)), 1e-30) for p in scale]
+    return np.concatenate([c / size for c, size in zip(columns, largest)], axis=1)
 
 
 def _gaps(x: Mapping[str, Any], y: Mapping[str, Any]) -> dict[str, float]:

@@ -18,7 +18,7 @@ class Point(NamedTuple):
 
     path: str  # a module, or with brackets a method; empty: nothing is recorded under this name
     fields: Sequence[str] = ()
-    by: str = ""  # the field whose order the others are brought into
+    by: str = ""  # the field whose order the others are brought into; see ``arranged``
 
 
 class Recorder:
@@ -30,8 +30,8 @@ class Recorder:
         self._calls: dict[str, int] = {}
         self._order = 0
 
-    def add(self, name: str, value: Any) -> None:
-        """Record a value, which may be anything that holds tensors."""
+    def add(self, name: str, value: Any, *, unordered: bool = False) -> None:
+        """Record a value, which may be anything that holds tensors; ``unordered`` if its rows have none."""
         import numpy as np
 
         call = self._calls[name] = self._calls.get(name, -1) + 1
@@ -42,6 +42,8 @@ class Recorder:
             else:
                 self.arrays[place + part] = thinned(array, self._values)
                 self.arrays[f"{place}{part}.shape"] = np.array(array.shape)
+        if unordered:
+            self.arrays[place + modules.UNORDERED] = np.array(True)
         self._order += 1
 
     @contextlib.contextmanager
@@ -76,7 +78,8 @@ class Recorder:
 
         def recorded(*args: Any, **kwargs: Any) -> Any:
             output = original(*args, **kwargs)
-            self.add(name, arranged(output, point))
+            images = arranged(output, point)
+            self.add(name, images, unordered=_unordered(images, point))
             return output
 
         # Past nn.Module's own __setattr__, which would register what it gets.
@@ -122,16 +125,22 @@ def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield from leaves({k: v for k, v in fields.items() if v is not None}, prefix)
 
 
+def _unordered(images: Any, point: Point) -> bool:
+    """Return whether the rows are to be matched by the comparison: a field with columns orders nothing."""
+    return bool(point.by) and any(image[point.by].ndim > 1 for image in images)
+
+
 def arranged(output: Any, point: Point) -> Any:
-    """The values of each image called ``fields``, or what was returned if there are none. ``output`` is a
-    list with a named tuple for each image, or a list over the images for each field, in the fields' order."""
+    """The values of each image called ``fields``, or what was returned if there are none, in the order of the
+    field ``by`` if that is one number a row. ``output`` is a list with a named tuple for each image, or a
+    list over the images for each field, in the fields' order."""
     if not point.fields:
         return output
     if all(hasattr(image, "_fields") for image in output):
         images = [{field: getattr(image, field) for field in point.fields} for image in output]
     else:
         images = [dict(zip(point.fields, values)) for values in zip(*output)]
-    if not point.by:
+    if not point.by or _unordered(images, point):
         return images
     return [{field: value[image[point.by].argsort()] for field, value in image.items()} for image in images]
 

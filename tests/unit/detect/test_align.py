@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddqjobs.detect import align, prepare
-from ddqjobs.detect.compare import CannotCompare, detections, scalars
+from ddqjobs.detect.compare import CannotCompare, detections, modules, scalars
 from ddqjobs.detect.job import logs
 
 
@@ -273,3 +273,35 @@ def test_impossible_datasets(
     assert dataset(tmp_path / "x", *words) == 2
     assert words[1] in capsys.readouterr().err or words[0] == "--images-val"
     assert not (tmp_path / "x").exists()
+
+
+def _queries(rows: list[int], scores: list[float]) -> dict[str, Any]:
+    """A dump of one image's queries, in this order."""
+    boxes = np.random.default_rng(0).uniform(0, 300, (20, 4))
+    place = "000000|head.distinct_queries|0|"
+    return {
+        f"{place}0.boxes": boxes[rows],
+        f"{place}0.scores": np.array(scores)[rows],
+        f"{place}unordered": np.array(True),
+    }
+
+
+def test_queries_that_a_score_s_last_digit_puts_in_another_order_are_the_same() -> None:
+    scores = [1 - 0.01 * row for row in range(20)]
+    a, swapped = [*range(20)], [*range(5), 6, 5, *range(7, 20)]
+    other = [*scores[:5], scores[5] - 3e-7, *scores[6:]]
+    result = modules.compare(_queries(a, scores), _queries(swapped, other), 1e-4)
+    assert (result["first"], result["metrics"]["differing"]) == (None, 0)
+    assert result["bit_equal"] is False
+    assert result["metrics"]["module"] == pytest.approx(3e-7)
+    in_order = {key: value for key, value in _queries(swapped, other).items() if "unordered" not in key}
+    assert modules.compare(_queries(a, scores), in_order, 1e-4)["first"]["name"] == "head.distinct_queries"
+
+
+def test_a_query_that_only_one_side_has_is_found_among_those_that_changed_places() -> None:
+    scores = [1 - 0.01 * row for row in range(20)]
+    b = _queries([*range(5), 6, 5, *range(7, 20)], scores)
+    b["000000|head.distinct_queries|0|0.boxes"][9] += 10
+    result = modules.compare(_queries([*range(20)], scores), b, 1e-4)
+    assert result["first"]["part"] == "0.boxes"
+    assert result["metrics"]["module"] > 0.02

@@ -157,6 +157,14 @@ def test_two_equal_scores_may_change_places() -> None:
     assert image["boxes"][:, 0].tolist() == [2.0, 1.0]
 
 
+def test_a_point_ordered_by_boxes_is_compared_as_a_set() -> None:
+    lists = ([torch.tensor([0.5, 0.4])], [torch.tensor([[1.0] * 4, [2.0] * 4])])
+    point = recorder.Point("head.dqs()", ("scores", "boxes"), "boxes")
+    assert recorder._unordered(recorder.arranged(lists, point), point)
+    (image,) = recorder.arranged(lists, point)
+    assert image["scores"].tolist() == pytest.approx([0.5, 0.4])
+
+
 def test_boxes_whose_coordinates_are_swapped_in_the_data(
     config: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
