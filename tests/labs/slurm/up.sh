@@ -5,6 +5,8 @@
 #   source $SLURMLAB_DIR/env.sh      afterwards: SLURM_CONF, so that squeue and the others find it
 #   SLURMLAB_DIR                     the lab's folder (default: slurmlab below the temporary folder)
 #   SLURMLAB_PACKAGES=no             do not install packages
+#   ACCOUNTING=none, PRIVATE_QUEUE=yes, PRIVATE_ACCOUNTING=yes
+#                                    what users may know of the jobs of others
 #   NODES CPUS GPUS MEM              size (4 virtual nodes of 48 CPUs and 8 stand-in GPUs)
 #
 # Nothing is shared between two labs: ports and node names follow from the folder's slot.
@@ -112,11 +114,12 @@ BatchStartTimeout=10
 MessageTimeout=10
 CompleteWait=0
 # accounting
-AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageType=accounting_storage/${ACCOUNTING:-slurmdbd}
+${PRIVATE_QUEUE:+PrivateData=jobs}
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort=$((PORT + 19))
 AccountingStoragePass=$LAB/run/munge.sock
-AccountingStorageTRES=gres/gpu,gres/gpu:h100
+$([ "${ACCOUNTING:-}" = none ] || echo AccountingStorageTRES=gres/gpu,gres/gpu:h100)
 AccountingStoreFlags=${STORE_FLAGS:-job_comment,job_env,job_script}
 TrackWCKey=yes
 GresTypes=gpu
@@ -140,6 +143,7 @@ StorageHost=127.0.0.1
 StoragePort=$((PORT + 36))
 StorageUser=root
 StorageLoc=slurm_acct_db
+${PRIVATE_ACCOUNTING:+PrivateData=jobs}
 TrackWCKey=yes
 CONF
 )
