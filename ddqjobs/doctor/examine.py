@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ddqjobs.base.errors import DdqjobsError, mend, nearest
 from ddqjobs.base.findings import Level, Line, error, ok, warning
 from ddqjobs.base.frozen import Frozen
+from ddqjobs.doctor.gpus import check_gpus
 from ddqjobs.doctor.missing import environment_problems
 from ddqjobs.doctor.needs import check_needs
 from ddqjobs.doctor.node import check_node
@@ -54,6 +55,7 @@ def examine(
     if reachable:
         check("jobs", check_jobs(subject))
     check("environments", check_environments(subject))
+    check("GPUs", check_gpus(subject))
     check("inputs and code", check_needs(subject))
     check("disk space", check_storage(subject))
     if options.job and reachable and backend(subject.site).capabilities(subject.site).probes:

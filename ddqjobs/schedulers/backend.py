@@ -90,6 +90,11 @@ class Backend(ABC):
         """Return how the site's cluster names itself, after asking it; empty where it does not tell."""
         return ""
 
+    def gpu_type(self, resources: Resources) -> str:
+        """Return the type of GPUs that a job with these resources, the site's below them, asks for; empty if
+        it names none."""
+        return ""
+
     def directives(self, site: Site, job: Job) -> list[str]:
         """Return the options of a script's directive lines."""
         return []

@@ -21,6 +21,14 @@ FileName = Annotated[
 ]
 
 
+Capability = Annotated[
+    str, Meta(pattern=r"^\d+\.\d$", description='a compute capability in quotes, as "8.0" of an A100')
+]
+DriverVersion = Annotated[
+    str, Meta(pattern=r"^(\d+(\.\d+)*)?$", description='a version of NVIDIA\'s driver in quotes: "450.80.02"')
+]
+
+
 class Check(Table, frozen=True, kw_only=True):
     """A command for the environment's interpreter that must exit with 0. ``files`` are what it may import
     of ddqjobs, as paths of files or folders from above the package: it sees no others. One that needs a GPU
@@ -30,6 +38,14 @@ class Check(Table, frozen=True, kw_only=True):
     files: list[str] = []
     gpu: bool = False
     timeout: str = "10m"
+
+
+class Gpus(Table, frozen=True, kw_only=True):
+    """Which GPUs an environment can serve: the compute capabilities that torch and everything compiled beside
+    it were made for (one serves those of its major version from there on), and the oldest driver."""
+
+    capabilities: Annotated[list[Capability], Meta(min_length=1)]
+    driver: DriverVersion = ""
 
 
 class Interpreter(Table, frozen=True, kw_only=True):
@@ -81,6 +97,7 @@ class Declaration(Table, frozen=True, kw_only=True):
     requirements: FileName = "requirements.txt"
     overrides: FileName | None = None
     lock: FileName = "lock.txt"
+    gpus: Gpus | None = None  # which GPUs it can serve; left out: none, or any
     from_source: list[PackageName] = []  # without a wheel: built by uv from source, in isolation
     wheels: list[str] = []  # folders or pages with wheels, on top of the configured ones
     indexes: list[str] = []  # asked on top of the configured ones

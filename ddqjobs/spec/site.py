@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from ddqjobs.spec.environment import DriverVersion
 from ddqjobs.spec.sections import KEY, Scheduler, Section
 from ddqjobs.spec.table import Name, Natural, Table, Variable
 
@@ -23,6 +24,13 @@ class Limits(Table, frozen=True, kw_only=True):
     jobs_in_queue: Natural = 0
     calls_per_minute: Natural = 0
     time: str = ""
+
+
+class SiteGpus(Table, frozen=True, kw_only=True):
+    """What GPUs jobs get, where the scheduler's own options do not name their type."""
+
+    type: str = ""  # as nvidia-smi or the scheduler names it: a100, V100
+    driver: DriverVersion = ""
 
 
 class Site(Table, frozen=True, kw_only=True):
@@ -49,6 +57,7 @@ class Site(Table, frozen=True, kw_only=True):
     umask: Umask = ""  # of what is written below results/<experiment>; empty: as it is found
     weights: str = ""  # TORCH_HOME of jobs whose experiment declares weights; empty: the project's .weights
     python: str = "python3"  # for tasks without an environment
+    gpus: SiteGpus = SiteGpus()  # which they are, for `doctor`
     cpus_per_gpu: Natural = 0
     memory_mb_per_gpu: Natural = 0
     warning: str = "120s"  # how long before its time limit a job is asked to stop

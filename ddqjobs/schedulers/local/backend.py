@@ -13,6 +13,7 @@ from ddqjobs.base.units import seconds
 from ddqjobs.schedulers.backend import Backend, Job, Shell, Surroundings
 from ddqjobs.schedulers.base import Capabilities, Scheduler
 from ddqjobs.schedulers.local import options
+from ddqjobs.spec.model import Resources
 from ddqjobs.spec.site import Site
 
 
@@ -40,6 +41,11 @@ class LocalBackend(Backend):
         from ddqjobs.schedulers.local import slots
 
         return slots.seen(options.of(site).gpus)
+
+    def gpu_type(self, resources: Resources) -> str:
+        from ddqjobs.schedulers.local import slots
+
+        return slots.gpu_type()
 
     def examine(self, site: Site, surroundings: Surroundings) -> Iterator[Line]:
         from ddqjobs.schedulers.local import examination

@@ -35,6 +35,12 @@ def gpus(declared: int) -> tuple[int, ...]:
     return tuple(indices[:declared] if declared else indices)
 
 
+def gpu_type() -> str:
+    """Return the name of the first GPU, as nvidia-smi has it; empty if there is none."""
+    found = process.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], timeout=60)
+    return next(iter(found.stdout.splitlines()), "").strip() if not found.code else ""
+
+
 def seen(declared: int) -> int | None:
     """Return how many GPUs :func:`gpus` would find, from the driver's files alone; None if they do not
     tell, as in some containers."""

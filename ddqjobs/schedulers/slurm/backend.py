@@ -12,6 +12,7 @@ from ddqjobs.schedulers.backend import Backend, Found, Job, Shell, Surroundings
 from ddqjobs.schedulers.backend import directives as checked_directives
 from ddqjobs.schedulers.base import Capabilities, Scheduler
 from ddqjobs.schedulers.slurm import directives, options, shell
+from ddqjobs.spec.model import Resources
 from ddqjobs.spec.sections import Section, decoded
 from ddqjobs.spec.site import Site
 
@@ -46,6 +47,9 @@ class SlurmBackend(Backend):
         from ddqjobs.schedulers.slurm import examination
 
         return examination.configuration()[0].get("ClusterName", "")
+
+    def gpu_type(self, resources: Resources) -> str:
+        return options.of(resources).gpu_type or ""
 
     def directives(self, site: Site, job: Job) -> list[str]:
         return directives.options(site, job)
