@@ -51,7 +51,11 @@ def status(
     made, states = states_of(selection)
     workspace = project.workspace(selection.experiment, selection.site)
     if as_json:
-        runs = [{**facts(s.planned), "progress": _figures(s.progress)} for s in states]
+        ran = {name: product.ran for name, product in project.products(selection.experiment).items()}
+        runs = [
+            {**facts(s.planned), "progress": _figures(s.progress), "ran": ran.get(s.planned.run.name)}
+            for s in states
+        ]
         say_json("status", experiment=made.experiment, site=made.site, runs=runs, warnings=workspace.warnings)
         settle(workspace.warnings)
         return

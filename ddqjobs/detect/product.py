@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Callable, Mapping, NamedTuple
 from xml.etree import ElementTree
 
-from . import files
+from . import files, proof
 from .job import checkpoints, claim, costs, curves, live, loading, logs, progress
 
 OK, UNUSABLE, NOT_WHOLE, LOST = 0, 2, 3, 4
@@ -123,8 +123,10 @@ def _product(attempt: Attempt, found: Found) -> dict[str, Any]:
     """JSON of ``ddqjobs.spec.model.Product``."""
     prefix = attempt.work_dir.relative_to(attempt.run_dir)
     adopted = {"adopted_from": attempt.adopted_from} if attempt.adopted_from else {}
+    ran = proof.summary(attempt.attempt_dir / "proof.json")
     return {
         **adopted,
+        **({"ran": ran} if ran else {}),
         "run": attempt.run["name"],
         "digest": attempt.run.get("digest", ""),
         "kind": attempt.run["kind"],

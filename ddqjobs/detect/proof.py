@@ -43,6 +43,15 @@ _STEERING = (
 )  # fmt: skip
 
 
+# What a product names.
+_NAMED = (
+    "torch", "torchvision", "triton", "numpy", "mmengine", "mmcv", "mmcv-full", "mmcv-lite", "mmdet",
+    "pycocotools",
+)  # fmt: skip
+_OF_RECORD = ("environment", "locked", "python", "cuda", "code")
+_OF_MACHINE = ("processor", "instructions", "threads", "gpus", "driver")
+
+
 class Package(NamedTuple):
     """An installed package, by its metadata."""
 
@@ -83,6 +92,21 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
     return 0
 
 
+def summary(path: Path) -> dict[str, Any]:
+    """Return what a product says of the attempt's proof (``ddqjobs.spec.model.Ran``); empty without one."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    packages = {}  # type: dict[str, str]
+    for found in record["packages"].values():
+        for name in _NAMED:
+            if name in found:
+                packages.setdefault(name, found[name])
+    of_machine = {name: record["machine"][name] for name in _OF_MACHINE}
+    return {**{name: record[name] for name in _OF_RECORD}, **of_machine, "packages": packages}
+
+
 def _plain(text: str) -> str:
     """Return text that can stand in a JSON string as it is."""
     return re.sub(r'[\x00-\x1f"\\\x7f]', "?", text)
@@ -95,7 +119,7 @@ def _lock(variables: Mapping[str, str]) -> Lock | None:
     name = variables.get("DDQJOBS_ENVIRONMENT", "")
     try:
         said = json.loads((results / "submissions" / token / "locks.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:  # submitted by a ddqjobs without
+    except FileNotFoundError:  # there is no lock, or a ddqjobs submitted that wrote none
         return None
     if name not in said:
         return None

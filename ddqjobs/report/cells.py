@@ -13,7 +13,7 @@ from fractions import Fraction
 
 import msgspec
 
-from ddqjobs.report import equivalence, verdict
+from ddqjobs.report import equivalence, ran, verdict
 from ddqjobs.report.equivalence import Equivalence
 from ddqjobs.report.lookup import REFERENCE, Column, Desk, Fate, Place, Side, order
 from ddqjobs.report.results import NAN, NO_OBJECTS, OPTIONAL, Score
@@ -175,7 +175,8 @@ def _judge(desk: Desk, column: Column, m: _Measured) -> Judgement:
     if m.side.problem or m.difference is None:
         return verdict.unknown(m.side.problem or "nothing to compare with", rule)
     test, basis = _test(m, desk.exact_of(m.kept), allowed)
-    return verdict.judge(
+    apart = ran.apart(desk.made_by(p.run.name for p in m.kept), desk.made_by(m.side.runs))
+    judgement = verdict.judge(
         m.difference,
         verdict.from_points(allowed),
         n=m.n,
@@ -187,6 +188,7 @@ def _judge(desk: Desk, column: Column, m: _Measured) -> Judgement:
         test=test,
         basis=basis,
     )
+    return verdict.on_machines(judgement, apart)
 
 
 def _test(

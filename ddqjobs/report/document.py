@@ -27,7 +27,7 @@ import msgspec
 
 from ddqjobs.base.units import counted
 from ddqjobs.detect.job.training_progress import Progress
-from ddqjobs.report import equivalence, verdict
+from ddqjobs.report import equivalence, ran, verdict
 from ddqjobs.report.cells import Cell, ModelRow, model_rows
 from ddqjobs.report.lookup import REFERENCE, Column, Desk, label
 from ddqjobs.report.loss_curves import Curve, CurveRow, curve_rows
@@ -125,6 +125,7 @@ def build(
         footnotes=(
             *_footnotes(models, aligned, checked),
             *_inexact(picked, products),
+            *ran.notes({p.run.name: made for p in picked if (made := products.get(p.run.name))}),
             *(f"not followed: {u}" for u in unfollowed),
         ),
         runs=tuple(row for row in table if row.run in wanted),

@@ -43,6 +43,7 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str  # for the rule's sentence
     values: dict[int | None, Fraction] = {}
+    runs: tuple[str, ...] = ()  # that have the values; none of a published figure
     exact: dict[int | None, float] = {}  # AP points before rounding, of the seeds where they are known
     seeds: bool = True  # False: one figure, whatever seeds it was made with
     rounded_to: Fraction = Fraction(1)  # a published figure's last digit, quanta
@@ -116,6 +117,18 @@ class Desk:
         """AP before rounding, points, by seed, of the runs whose AP was recomputed."""
         return {p.run.seed: self.exact[p.run.name] for p in runs if p.run.name in self.exact}
 
+    def made_by(self, names: Iterable[str]) -> list[Product]:
+        """Return the products of runs, and of the trainings whose checkpoints they tested."""
+        found = []
+        for name in names:
+            planned = self.planned.get(name)
+            upstream = planned.run.upstream if planned is not None else ()
+            trained = [
+                n for n in upstream if n in self.planned and self.planned[n].run.kind is TaskKind.TRAIN
+            ]
+            found += [self.products[n] for n in (name, *trained) if n in self.products]
+        return found
+
     def fate(self, p: PlannedRun) -> Fate:
         """What a run is to a verdict. One that waits for a training shares that training's fate."""
         if p.status is Status.DONE and p.run.name in self.products:
@@ -166,7 +179,7 @@ class Desk:
         side = self.side(runs, f"task {reference.task}")
         if side.problem:
             return side
-        return Side(name=side.name, values=side.values, exact=side.exact, seeds=False)
+        return msgspec.structs.replace(side, seeds=False)
 
     def phase_side(self, place: Place, phase: str, task: str) -> Side:
         """The same model in another phase; see the module's rules for variant and implementation."""
@@ -197,7 +210,12 @@ class Desk:
             notes = ", ".join(dict.fromkeys(s.note for s in found.values() if s.note))
             return Side(name=name, problem=f"AP of {name}: {notes}")
         mean = verdict.format_points(verdict.mean(values.values()))
-        return Side(name=f"the {mean} of {name}", values=values, exact=self.exact_of(kept))
+        return Side(
+            name=f"the {mean} of {name}",
+            values=values,
+            runs=tuple(p.run.name for p in kept),
+            exact=self.exact_of(kept),
+        )
 
 
 def _tests_or_trainings(runs: list[PlannedRun]) -> list[PlannedRun]:

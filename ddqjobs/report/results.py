@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ddqjobs.detect.job.training_progress import Progress
-from ddqjobs.report import repeats
+from ddqjobs.report import ran, repeats
 from ddqjobs.report.alignment import alignment
 from ddqjobs.report.verdict import EMPTY_CLASS, QUANTA_PER_POINT, quanta
 from ddqjobs.spec.experiment import Experiment
@@ -152,6 +152,8 @@ class Row(msgspec.Struct, kw_only=True):
     job: str = ""
     node: str = ""
     digest: str = ""  # of what made the result, where there is one
+    ran: str = ""  # versions that it ran with; "not locked" where nothing was compared with a lock
+    machine: str = ""  # processor and GPUs that it ran on
 
 
 COLUMNS: tuple[str, ...] = Row.__struct_fields__
@@ -235,6 +237,8 @@ def _fill(row: Row, product: Product) -> None:
         )
         row.gpu_hours_used = _figure(costs.get("gpu_hours"))
     row.finished_at = product.finished_at or None
+    if product.ran is not None:
+        row.ran, row.machine = ran.versions(product.ran), ran.machine(product.ran)
     row.log = product.artifacts.get("log", "")
     row.checkpoint_sha256 = product.sha256.get("checkpoint", "")
     if product.kind is TaskKind.ALIGN:

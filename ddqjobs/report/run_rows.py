@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from ddqjobs.report import verdict
+from ddqjobs.report import ran, verdict
 from ddqjobs.report.alignment import Alignment, alignment, judge_alignment
 from ddqjobs.report.results import METRICS, score
 from ddqjobs.report.verdict import Judgement, Outcome
-from ddqjobs.spec.model import PlannedRun, Product, Status, TaskKind
+from ddqjobs.spec.model import PlannedRun, Product, Run, Status, TaskKind
 
 
 class AlignRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +69,9 @@ def align_rows(
                 seed=run.seed,
                 says=says[run.name],
                 found=found,
-                judgement=judge_alignment(found, run) if product else verdict.unknown(says[run.name], rule),
+                judgement=_aligned(found, run, products)
+                if product
+                else verdict.unknown(says[run.name], rule),
                 required=not run.optional,
                 adopted=bool(product and product.adopted_from),
                 stale=bool(p.stale),
@@ -107,6 +109,14 @@ def check_rows(
             )
         )
     return tuple(made)
+
+
+def _aligned(found: Alignment, run: Run, products: Mapping[str, Product]) -> Judgement:
+    """Return the verdict of an align run, and where its first input and the others were made on different
+    machines."""
+    sides = [products[name] for name in run.upstream if name in products]
+    apart = ran.apart(sides[:1], sides[1:])
+    return verdict.on_machines(judge_alignment(found, run), apart)
 
 
 def _product(planned: PlannedRun, products: Mapping[str, Product]) -> Product | None:

@@ -203,6 +203,17 @@ def _point_rule(
     return Outcome.UNKNOWN, "exceeds: check", "exceeds: check"
 
 
+def on_machines(judgement: Judgement, apart: str) -> Judgement:
+    """Return the verdict with ``different GPUs: A against B`` beside it; as it is if ``apart`` is empty."""
+    if not apart:
+        return judgement
+    return msgspec.structs.replace(
+        judgement,
+        word=f"{judgement.word}, {apart.partition(':')[0]}",
+        rule=f"{judgement.rule}; the two sides ran on {apart}",
+    )
+
+
 def unknown(why: str, rule: str) -> Judgement:
     """A side is not there (yet): ``why`` in a few words."""
     return Judgement(outcome=Outcome.UNKNOWN, word=f"unknown: {why}", brief="unknown", rule=rule)

@@ -153,6 +153,22 @@ class Observation(Frozen, frozen=True, kw_only=True):
         return not self.marks or token in self.marks
 
 
+class Ran(Frozen, frozen=True, kw_only=True):
+    """What a finished attempt ran with, as its ``proof.json`` says (:mod:`ddqjobs.detect.proof`)."""
+
+    environment: str = ""
+    locked: bool = False  # False: no lock to compare with
+    python: str = ""
+    packages: dict[str, str] = msgspec.field(default_factory=dict)  # those that detectors compute with
+    cuda: str = ""  # that torch was built for
+    processor: str = ""
+    instructions: tuple[str, ...] = ()
+    threads: str = ""
+    gpus: tuple[str, ...] = ()
+    driver: str = ""
+    code: str = ""  # the snapshot of the task code
+
+
 class Product(Frozen, frozen=True, kw_only=True):
     """What a finished attempt left, as its ``product.json`` says. Paths are below the run's folder."""
 
@@ -169,6 +185,7 @@ class Product(Frozen, frozen=True, kw_only=True):
     # Findings of the task, shown and never computed with.
     report: dict[str, object] = msgspec.field(default_factory=dict)
     adopted_from: str = ""  # set for results that came from elsewhere
+    ran: Ran | None = None  # None: adopted, or made by a ddqjobs that did not record it
 
 
 class Attempt(Frozen, frozen=True, kw_only=True):

@@ -75,7 +75,7 @@ class Scripts(Frozen, frozen=True, kw_only=True):
     job: str
     elements: str  # empty when the only element stands in the job script itself
     manifest: str
-    locks: str = "{}"  # environment -> what its lock says, for those that are ours
+    locks: str = ""  # environment -> what its lock says, for those that are ours
 
 
 def on_site(resources: Resources, site: Site) -> Resources:
@@ -148,9 +148,7 @@ class Renderer:
             job=job,
             elements="" if len(runs) == 1 else _SOURCED + elements,
             manifest="".join(map(manifest_line, runs, functions)),
-            locks=msgspec.json.encode(
-                {r.environment: lock for r in runs if (lock := context.locks.get(r.environment))}
-            ).decode(),
+            locks=_locks(runs, context),
         )
 
     def shell(self, run: Run, site: Site, context: Context, typed: str) -> str:
@@ -281,6 +279,13 @@ def manifest_line(run: Run, script: str) -> str:
 def _exported(name: str, value: str) -> str:
     """A variable of an environment as a shell word. Its PYTHONPATH goes before that of the task's code."""
     return quote(value) + ('"${PYTHONPATH:+:$PYTHONPATH}"' if name == "PYTHONPATH" else "")
+
+
+def _locks(runs: Sequence[Run], context: Context) -> str:
+    """Return what the locks of the runs' environments say; empty where none has a lock."""
+    locks = {run.environment: context.locks.get(run.environment) for run in runs}
+    known = {name: lock for name, lock in locks.items() if lock is not None}
+    return msgspec.json.encode(known).decode() if known else ""
 
 
 def job_name(runs: Sequence[Run]) -> str:

@@ -364,7 +364,8 @@ def write_scripts(folder: Path, scripts: Scripts) -> None:
     """Writes a submission's files below an existing folder."""
     files = SubmissionFolder(folder)
     files.manifest.write_text(scripts.manifest)
-    files.locks.write_text(scripts.locks)
+    if scripts.locks:
+        files.locks.write_text(scripts.locks)
     if scripts.elements:
         files.elements.write_text(scripts.elements)
     files.script.write_text(scripts.job)

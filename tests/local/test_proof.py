@@ -82,6 +82,11 @@ def test_a_good_start_is_recorded(place: Place) -> None:
     assert record["variables"]["OMP_NUM_THREADS"] == "1"
     assert (place.root / "results/tiny/code" / record["code"]).is_dir()
     assert record["seconds"] < 2
+    ran = place.invoke("status", "tiny", "--json").json["runs"][0]["ran"]
+    assert (ran["environment"], ran["locked"], ran["python"]) == ("tiny", True, record["python"])
+    assert ran["processor"] == record["machine"]["processor"]
+    report = place.invoke("report", "tiny").out
+    assert f"ran with Python {record['python']}; {record['machine']['processor']}" in report
 
 
 def refused(place: Place) -> str:
@@ -147,3 +152,4 @@ def test_an_environment_of_the_site_s_own_is_recorded_and_not_locked(place: Plac
     assert said.startswith("done: ")
     assert record["locked"] is False
     assert record["variables"]["PYTHONPATH"].startswith(f"{tmp_path}/poison:")
+    assert f"ran with not locked, Python {record['python']}" in place.invoke("report", "tiny").out

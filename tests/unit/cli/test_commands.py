@@ -529,7 +529,7 @@ def test_the_status_document_has_these_keys(finished: Place) -> None:
     document = finished.invoke("status", "--json").json
     assert set(document) == {"version", "kind", "experiment", "site", "runs", "warnings"}
     assert document["kind"] == "status"
-    assert set(document["runs"][0]) == FACTS | {"progress"}
+    assert set(document["runs"][0]) == FACTS | {"progress", "ran"}
 
 
 def test_status_is_a_line_per_run_and_a_summary(finished: Place) -> None:

@@ -26,6 +26,8 @@ _PLACES: dict[str, type] = {
 _OF_JOBS = {
     ("attempt_dir", "hang.json"),
     ("attempt_dir", "stopped.json"),
+    ("attempt_dir", "proof.json"),
+    ("attempt_dir", "refused"),
     ("submission", "meet"),
 }
 

@@ -1,0 +1,57 @@
+"""What results ran with, in words: versions of packages, and machines. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from ddqjobs.spec.model import Product, Ran
+
+NOT_LOCKED = "not locked"
+_PACKAGES = ("torch", "mmengine", "mmcv", "mmcv-full", "mmcv-lite", "mmdet", "numpy")
+_WIDEST = ("amx_tile", "avx512f", "avx2", "avx", "sve")
+
+
+def versions(ran: Ran) -> str:
+    """Return ``Python 3.11.9, torch 2.13.0+cpu``; *not locked* comes first where there is no lock."""
+    names = [f"{name} {ran.packages[name]}" for name in _PACKAGES if name in ran.packages]
+    lock = [NOT_LOCKED] if ran.environment and not ran.locked else []
+    return ", ".join([*lock, f"Python {ran.python}", *names])
+
+
+def machine(ran: Ran) -> str:
+    """Return ``AMD EPYC (avx512f), 2 x NVIDIA H200``: what numbers may depend on."""
+    counts = {name: ran.gpus.count(name) for name in sorted(set(ran.gpus))}
+    return ", ".join([_processor(ran), *(f"{count} x {name}" for name, count in counts.items())])
+
+
+def apart(ours: Iterable[Product], theirs: Iterable[Product]) -> str:
+    """Return on which different GPUs or processors two sides ran; empty if they did not, or if one side's are
+    not known. How many GPUs there were says nothing here."""
+    one = [product.ran for product in ours if product.ran is not None]
+    other = [product.ran for product in theirs if product.ran is not None]
+    kinds: dict[str, Callable[[Ran], str]] = {"GPUs": _gpus, "processors": _processor}
+    for word, kind in kinds.items():
+        here, there = ({kind(ran) for ran in side} for side in (one, other))
+        if here and there and here != there:
+            return f"different {word}: {' and '.join(sorted(here))} against {' and '.join(sorted(there))}"
+    return ""
+
+
+def notes(products: Mapping[str, Product]) -> Iterator[str]:
+    """Yield a line per set of versions and machine that results ran with."""
+    groups: dict[str, list[str]] = {}
+    for name, product in products.items():
+        if product.ran is not None:
+            groups.setdefault(f"{versions(product.ran)}; {machine(product.ran)}", []).append(name)
+    for words, names in groups.items():
+        few = f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
+        yield f"ran with {words}: {few}"
+
+
+def _processor(ran: Ran) -> str:
+    widest = next((word for word in _WIDEST if word in ran.instructions), "")
+    return f"{ran.processor} ({widest})" if widest else ran.processor
+
+
+def _gpus(ran: Ran) -> str:
+    return " and ".join(sorted(set(ran.gpus))) or "none"

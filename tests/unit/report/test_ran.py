@@ -1,0 +1,91 @@
+"""The report names what results ran with, and says when the two sides ran on different machines."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ddqjobs.report.formats import render
+from ddqjobs.spec.model import Input, Ran, TaskKind
+from tests.unit.report.test_document import Desk, cell, run
+
+VERSIONS = {"torch": "2.13.0+cpu", "mmdet": "3.3.0", "pycocotools": "2.0.11"}
+XEON = Ran(
+    environment="new",
+    locked=True,
+    python="3.11.9",
+    packages=VERSIONS,
+    processor="Xeon",
+    instructions=("avx2", "avx512f"),
+)
+EPYC = Ran(environment="new", locked=True, python="3.11.9", packages=VERSIONS, processor="EPYC")
+H200 = Ran(environment="own", python="3.8.18", processor="Xeon", gpus=("H200", "H200"))
+V100 = Ran(environment="own", python="3.8.18", processor="Xeon", gpus=("V100",))
+
+
+def inputs(*runs: str) -> tuple[tuple[str, Input], ...]:
+    """Return inputs from these runs."""
+    return tuple((f"i{n}", Input(artifact="a", run=name)) for n, name in enumerate(runs))
+
+
+def two_phases(one: Ran | None, other: Ran | None, ap: float = 0.5) -> Desk:
+    """Return phase 2's result, made by ``other``, beside phase 1's."""
+    desk = Desk({"detr": 50.0})
+    desk.done(run("1", "detr"), 0.5, ran=one)
+    desk.done(run("2", "detr"), ap, ran=other)
+    return desk
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "ap", "word"),
+    [
+        (XEON, XEON, 0.5, "equal (n=1)"),
+        (XEON, None, 0.5, "equal (n=1)"),
+        (XEON, EPYC, 0.5, "equal (n=1), different processors"),
+        (XEON, EPYC, 0.4, "not equal (n=1), different processors"),
+        (H200, V100, 0.5, "equal (n=1), different GPUs"),
+        (XEON, H200, 0.4, "not equal (n=1), different GPUs"),
+    ],
+)
+def test_verdicts_say_when_the_machines_differ(
+    one: Ran | None, other: Ran | None, ap: float, word: str
+) -> None:
+    assert cell(two_phases(one, other, ap).report(), "2")[2] == word
+
+
+def test_the_rule_names_both_machines() -> None:
+    found = two_phases(XEON, EPYC).report().models[0].cells[1]
+    assert found is not None
+    assert found.judgement.rule.endswith(
+        "; the two sides ran on different processors: EPYC against Xeon (avx512f)"
+    )
+
+
+def test_the_machine_of_the_training_counts_too() -> None:
+    desk = Desk({"detr": 50.0})
+    for phase, ran in (("3", XEON), ("4", EPYC)):
+        training = run(phase, "detr", TaskKind.TRAIN)
+        desk.done(training, 0.5, ran=ran)
+        desk.done(run(phase, "detr", inputs=inputs(training.name)), 0.5, ran=XEON)
+    assert cell(desk.report(), "4")[2] == "within tolerance (n=1), different processors"
+
+
+def test_it_names_the_versions_and_what_was_not_locked() -> None:
+    report = two_phases(XEON, H200).report()
+    assert [note for note in report.footnotes if note.startswith("ran with")] == [
+        "ran with Python 3.11.9, torch 2.13.0+cpu, mmdet 3.3.0; Xeon (avx512f): p1-test.detr",
+        "ran with not locked, Python 3.8.18; Xeon, 2 x H200: p2-test.detr",
+    ]
+    rows = {row["run"]: row for row in json.loads(render(report, "json"))["runs"]}
+    assert rows["p2-test.detr"]["ran"] == "not locked, Python 3.8.18"
+    assert rows["p2-test.detr"]["machine"] == "Xeon, 2 x H200"
+    assert "torch 2.13.0+cpu" in render(report, "markdown")
+
+
+def test_an_alignment_says_it_of_its_inputs() -> None:
+    desk = two_phases(XEON, EPYC)
+    read = inputs("p1-test.detr", "p2-test.detr")
+    aligned = run("2", "detr", TaskKind.ALIGN, tolerances=(("box", 0.0),), inputs=read)
+    desk.done(aligned, {"box": 0.0})
+    assert desk.report().alignment[0].judgement.word.endswith(", different processors")
