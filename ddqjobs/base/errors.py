@@ -114,10 +114,18 @@ def listed(words: Iterable[str], most: int = 50) -> str:
     return ", ".join(names[:most]) + more
 
 
+# What file systems without hard links answer.
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
 def mend(error: OSError) -> str:
     """What to do about a folder that could not be written, as the operating system says why."""
+    if error.filename2 is not None and error.errno in _NO_LINKS:
+        return "choose a results folder on a file system that knows hard links (site key `results:`)"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "free some space"
+    if error.errno == errno.ESTALE:
+        return "wait for its file server, or have the folder mounted anew"
     if error.errno == errno.EROFS:
         return "have its file system mounted for writing, or go to a machine where it is"
     return "mend its permissions" if error.errno in (errno.EACCES, errno.EPERM) else "mend that"

@@ -13,6 +13,7 @@ BUDGETS: dict[FailureClass, int] = {
     FailureClass.PREEMPTED: 20,
     FailureClass.TIMEOUT: 10,
     FailureClass.NODE: 3,
+    FailureClass.STORAGE: 3,
     FailureClass.HANG: 2,
     FailureClass.UNKNOWN: 1,
     FailureClass.OUT_OF_MEMORY: 0,
@@ -31,6 +32,7 @@ INFRASTRUCTURE = frozenset(
         FailureClass.PREEMPTED,
         FailureClass.TIMEOUT,
         FailureClass.NODE,
+        FailureClass.STORAGE,
         FailureClass.HANG,
         FailureClass.OUT_OF_MEMORY,
     }
@@ -42,6 +44,11 @@ NOT_SAVED = f"ended with code {exit_codes.STOPPED}, and without a new checkpoint
 EXIT_CODES: dict[int, tuple[FailureClass, str]] = {
     exit_codes.NO_INPUT: (FailureClass.DATA, "an input is missing"),
     exit_codes.NO_ENVIRONMENT: (FailureClass.ENVIRONMENT, "the environment's interpreter is missing"),
+    exit_codes.NO_ROOM: (
+        FailureClass.STORAGE,
+        "the results folder could not be written: look at its room, inodes, quota (`df -h`, `df -i`) and "
+        "permissions, and whether its file system knows hard links",
+    ),
     exit_codes.BROKEN: (FailureClass.NO_PRODUCT, "it exited 0 without leaving its product"),
     exit_codes.STOPPED: (FailureClass.TIMEOUT, "stopped before its time limit or by preemption"),
     exit_codes.NOT_MINE: (FailureClass.CANCELLED, "its ticket was voided before it started"),
@@ -64,7 +71,15 @@ _PATTERNS: tuple[tuple[FailureClass, str, str], ...] = (
         FailureClass.NODE,
         "",
         r"uncorrectable ECC|no CUDA-capable device|busy or unavailable|GPU is lost|fallen off the bus|"
-        r"Stale file handle|Input/output error|Transport endpoint is not connected",
+        r"Input/output error|Transport endpoint is not connected",
+    ),
+    (FailureClass.STORAGE, "no room on a disk, free some: ", r"No space left on device|\[Errno 28\]"),
+    (FailureClass.STORAGE, "over quota, free some space: ", r"[Qq]uota exceeded|\[Errno 122\]"),
+    (FailureClass.STORAGE, "a disk is read-only, mount it anew: ", r"Read-only file system|\[Errno 30\]"),
+    (
+        FailureClass.STORAGE,
+        "a lost file server, mount it anew: ",
+        r"Stale (?:NFS )?file handle|Errno 116\b",
     ),
     (
         FailureClass.ENVIRONMENT,
@@ -82,6 +97,9 @@ _PATTERNS: tuple[tuple[FailureClass, str, str], ...] = (
 )
 
 
+# Shared memory, which is no disk of the results.
+_IN_MEMORY = re.compile(r"/dev/shm|/torch_\d")
+
 # torchrun's table of failed processes, which itself exits with 1.
 _KILLED_RANK = re.compile(r"^ *exitcode +: -9 |Signal 9 \(SIGKILL\) received by PID", re.MULTILINE)
 
@@ -95,9 +113,10 @@ def classify(exit_code: int, log_tail: str) -> tuple[FailureClass, str]:
     # left its last line open.
     log_tail = re.sub(r"product: none: .*\n?", "\n", log_tail)
     for failure, begin, pattern in _PATTERNS:
-        match = list(re.finditer(rf"^.*(?:{pattern}).*$", log_tail[-8192:], re.MULTILINE))
-        if match:
-            return failure, f"{begin}exit {exit_code}: {match[-1][0].strip()[:160]}"
+        lines = re.findall(rf"^.*(?:{pattern}).*$", log_tail[-8192:], re.MULTILINE)
+        lines = [line for line in lines if failure is not FailureClass.STORAGE or not _IN_MEMORY.search(line)]
+        if lines:
+            return failure, f"{begin}exit {exit_code}: {lines[-1].strip()[:160]}"
     if exit_code == 137 or _KILLED_RANK.search(log_tail[-8192:]):
         return FailureClass.UNKNOWN, "killed (signal 9): out of memory, or ended by the system"
     if by_signal(exit_code):

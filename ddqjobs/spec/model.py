@@ -56,6 +56,7 @@ class FailureClass(str, Enum):
     PREEMPTED = "preempted"
     TIMEOUT = "timeout"
     NODE = "node"
+    STORAGE = "storage"  # the disk of the results: no room, no right to write, a stale handle
     OUT_OF_MEMORY = "out-of-memory"
     ENVIRONMENT = "environment"
     DATA = "data"

@@ -180,6 +180,11 @@ RULES: tuple[Rule, ...] = (
         lambda c: c.ticket.cancelled,
         _as(FailureClass.CANCELLED, "cancelled by the user"),
     ),
+    Rule(
+        "its script could not write its last word, and says so by its exit code",
+        lambda c: c.seen is not None and c.seen.exit_code == exit_codes.NO_ROOM,
+        _as_its_exit_code_says,
+    ),
     Rule("its scheduler names the class", lambda c: c.by_scheduler is not None, _as_the_scheduler_says),
     Rule(
         "its script was stopped and expected another start, which did not come",

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import secrets
+import shutil
 import signal
 import time
 from collections import Counter
@@ -23,7 +24,7 @@ from ddqjobs.planning.filters import Filters
 from ddqjobs.project import SubmitOptions
 from ddqjobs.schedulers.local.queue import Queue
 from ddqjobs.schedulers.local.scheduler import LocalScheduler
-from ddqjobs.spec.model import Status
+from ddqjobs.spec.model import FailureClass, Status
 from ddqjobs.store.claims import Claims
 from ddqjobs.store.ledger import Intent, Ledger, Submitted, Voided
 from ddqjobs.submission import submit as submission
@@ -312,6 +313,63 @@ def test_a_full_disk_at_any_moment_of_submission_is_one_clear_error_and_loses_no
     assert all("No space left on device" in error and "\n" not in error for error in errors)
     trivial.submit_all()
     once_each(trivial)
+
+
+@pytest.fixture
+def runs_disk(trivial: TrivialProject) -> Iterator[Path]:
+    """The folder of the runs on a file system of 400 kB and 60 inodes; ledger and queue lie elsewhere."""
+    folder = trivial.results / "runs"
+    folder.mkdir(parents=True)
+    made = process.run(["mount", "-t", "tmpfs", "-o", "size=400k,nr_inodes=60", "tmpfs", folder], timeout=30)
+    if made.code:
+        pytest.skip(
+            f"A SMALL FILE SYSTEM CANNOT BE MOUNTED HERE, SO FULL DISKS ARE NOT TESTED: {made.stderr}"
+        )
+    try:
+        yield folder
+    finally:
+        trivial.close()
+        assert process.run(["umount", "--lazy", folder], timeout=30).code == 0
+
+
+NO_ROOM = '[ -e "$DDQJOBS_RUN_DIR/../../go" ] || cat /dev/zero > "$DDQJOBS_WORK_DIR/big"'
+NO_INODES = """
+[ -e "$DDQJOBS_RUN_DIR/../../go" ] || for i in $(seq 100); do : > "$DDQJOBS_WORK_DIR/$i" || exit 1; done"""
+
+
+@pytest.mark.parametrize("fills", [NO_ROOM, NO_INODES])
+def test_a_task_that_fills_the_disk_of_the_results_is_no_fault_of_the_node(
+    trivial: TrivialProject, runs_disk: Path, fills: str
+) -> None:
+    trivial.tasks({"first": task()}, work=f'{fills} || exit 1; echo x > "$DDQJOBS_WORK_DIR/out.txt"')
+    trivial.open().submit(EXPERIMENT)
+    first = trivial.until_over()["first"]
+    assert (first.failure, first.status) == (FailureClass.STORAGE, Status.ELIGIBLE), first.reason
+    shutil.rmtree(next(runs_disk.glob("first/attempts/*/work_dir")))
+    (trivial.results / "go").touch()
+    assert trivial.submit_all()["first"].status is Status.DONE
+
+
+@pytest.mark.parametrize("fault", ["no room", "read-only"])
+def test_a_job_that_cannot_begin_on_the_disk_of_the_results_is_no_fault_of_the_node(
+    trivial: TrivialProject, runs_disk: Path, fault: str
+) -> None:
+    trivial.open().workspace(EXPERIMENT).store.ledger.begin()
+    if fault == "read-only":
+        assert process.run(["mount", "-o", "remount,ro", runs_disk], timeout=30).code == 0
+    else:
+        with contextlib.suppress(OSError):
+            while True:
+                (runs_disk / f".{secrets.token_hex(4)}").touch()
+    trivial.tasks({"first": task()})
+    trivial.open().submit(EXPERIMENT)
+    first = trivial.until_over()["first"]
+    assert first.failure is FailureClass.STORAGE, first.reason
+    assert "results folder could not be written" in first.reason
+    assert process.run(["mount", "-o", "remount,rw", runs_disk], timeout=30).code == 0
+    for path in runs_disk.glob(".*"):
+        path.unlink()
+    assert trivial.submit_all()["first"].status is Status.DONE
 
 
 def test_torn_and_garbage_lines_of_the_ledger_are_skipped(trivial: TrivialProject) -> None:

@@ -125,4 +125,6 @@ def _ended(word: str, row: Row, failure: FailureClass | None) -> Observation:
         detail += f", exit {row.exit}"
     if row.exit == "0:53":
         detail += ": its output folder was not there on the node"
-    return Observation(state=_ENDED, detail=detail, node=row.node, failure=failure)
+    code, _, signal = row.exit.partition(":")
+    number = int(code) if word == "FAILED" and code.isdecimal() and signal == "0" else None
+    return Observation(state=_ENDED, detail=detail, node=row.node, failure=failure, exit_code=number)

@@ -60,7 +60,7 @@ put() {  # put FILE: replaces a small file atomically by what comes on stdin
 leave() {  # leave CODE PRODUCT FAILURE NOTE AGAIN: the attempt's last word
   printf '{"code":%d,"product":%d,"stopped":%s,"failure":"%s","note":"%s","again":%s,"at":%s}\n' \
     "$1" "$2" "$([ -e "$DDQJOBS_STOP" ] && echo true || echo false)" "$3" "$4" "$5" "$(now)" \
-    | put "$attempt_dir/exit.json"
+    | put "$attempt_dir/exit.json" || exit 73
 }
 
 set +u  # what a site brings along is seldom written for it
@@ -115,6 +115,7 @@ mine="$results/claims/.$DDQJOBS_TICKET.$$.$RANDOM"
 printf 'run\n%s\n' "$DDQJOBS_JOB_ID" > "$mine" || exit 73
 ln -- "$mine" "$DDQJOBS_CLAIM" 2> /dev/null
 rm -f -- "$mine"
+[ -e "$DDQJOBS_CLAIM" ] || { printf 'ddqjobs: no hard link can be made in %s\n' "$results/claims" >&2; exit 73; }
 word='' holder=''
 { read -r word; read -r holder; } < "$DDQJOBS_CLAIM"
 if [ "$word" != run ] || [ "$holder" != "$DDQJOBS_JOB_ID" ]; then
@@ -137,7 +138,7 @@ attempt_dir="$DDQJOBS_RUN_DIR/attempts/$number"
 export DDQJOBS_ATTEMPT="$number" DDQJOBS_ATTEMPT_DIR="$attempt_dir"
 export DDQJOBS_WORK_DIR="$attempt_dir/work_dir" DDQJOBS_STOP="$attempt_dir/stop"
 mkdir -- "$DDQJOBS_WORK_DIR" || exit 73
-exec >> "$attempt_dir/stdout.log" 2>&1
+exec >> "$attempt_dir/stdout.log" 2>&1 || exit 73
 sed -n "$((DDQJOBS_INDEX + 1))p" "$submission/manifest.jsonl" | put "$attempt_dir/run.json" || exit 73
 printf '{"ticket":"%s","job":"%s","host":"%s","pid":%d,"at":%s}\n' "$DDQJOBS_TICKET" \
   "${DDQJOBS_JOB_ID//[^A-Za-z0-9._-]/_}" "${HOSTNAME//[^A-Za-z0-9._-]/_}" "$$" "$(now)" \

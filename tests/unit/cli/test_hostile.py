@@ -316,6 +316,7 @@ def test_a_results_folder_that_is_a_file_is_one_line(place: Place) -> None:
         (errno.EDQUOT, "free some space"),
         (errno.EROFS, "have its file system mounted for writing, or go to a machine where it is"),
         (errno.EACCES, "mend its permissions"),
+        (errno.ESTALE, "wait for its file server, or have the folder mounted anew"),
         (errno.ENOTDIR, "mend that"),
     ],
 )

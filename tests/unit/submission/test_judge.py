@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ddqjobs.base.process import myself
+from ddqjobs.planning.failures import EXIT_CODES
 from ddqjobs.spec.model import Attempt, FailureClass, JobState, Observation
 from ddqjobs.store.history import Ticket
 from ddqjobs.submission.judge import RULES, Case, failure_of, rule_for, said_all
@@ -83,6 +84,9 @@ CASES: list[Row] = [
     (ENDED, None, True, False, (F.UNKNOWN, "exit 1; its script left nothing")),
     (Observation(state=JobState.ENDED), None, True, False,
      (F.UNKNOWN, "the scheduler says that it ended; its script left nothing")),
+    (Observation(state=JobState.ENDED, exit_code=73), STARTED, True, False, EXIT_CODES[73]),
+    (Observation(state=JobState.ENDED, exit_code=73), None, True, False, EXIT_CODES[73]),
+    (Observation(state=JobState.ENDED, exit_code=73, failure=F.NODE), STARTED, True, False, EXIT_CODES[73]),
     (Observation(state=JobState.ENDED, exit_code=66), None, True, False, (F.DATA, "an input is missing")),
 ]  # fmt: skip
 
