@@ -197,6 +197,9 @@ class Observer:
 
     def _settle(self, ticket: Ticket, seen: Observation | None, now: float) -> AnyRecord | None:
         """Return what evidence and observation say of an active ticket; None if nothing is new."""
+        holder = self._holder(ticket)
+        if holder not in ("", ticket.job):
+            return Submitted(token=ticket.token, jobs={str(ticket.index): holder})
         left, grace_over = self._left(ticket), self._grace_over(ticket, seen, now)
         if left.product is not None:
             if said_all(left.last, seen, grace_over):
@@ -206,6 +209,18 @@ class Observer:
         if seen is not None and seen.forgotten:
             return self._forgotten(ticket, seen, left, now)
         return _news(ticket, seen)
+
+    def _holder(self, ticket: Ticket) -> str:
+        """Return the job that holds a ticket's claim, which decides who runs: where an ``sbatch`` of the site
+        submits twice, it may not be the job that was recorded. Empty where none does, or none is told."""
+        claims = self._store.claims
+        if not self._capabilities(ticket.site).marks or claims.holder(ticket.name) != "run":
+            return ""
+        try:
+            job = claims.job(ticket.name)
+        except OSError:  # given up meanwhile
+            return ""
+        return "" if job == "unknown" else job
 
     def _by_evidence(self, ticket: Ticket) -> AnyRecord | None:
         """Return what a ticket that is elsewhere left, if that alone decides; None else."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
 from ddqjobs.schedulers.slurm.scheduler import SlurmScheduler
 from ddqjobs.spec.model import FailureClass, JobState, Status
-from tests.support.slurm import Lab, SlurmProject
+from tests.slurm.test_site import WAIT
+from tests.support.slurm import Lab, SlurmProject, wrap_sbatch
 from tests.support.trivial import EXPERIMENT, task, until
 
 TOKEN = "20260101-000000-0badcafe"
@@ -110,3 +112,27 @@ def test_a_controller_that_lost_its_state_gives_our_numbers_to_others(
     assert on_slurm.executions() == {"first": 1, "third": 1}
     running = ("squeue", "--noheader", "--states=running", "--format=%i %j")
     assert closed.ask(*running).split() == [array, "precious"]
+
+
+@pytest.mark.parametrize(
+    "first_answer", ["/dev/null", "/dev/stdout"], ids=["names one job", "names both jobs"]
+)
+def test_of_an_sbatch_that_submits_twice_the_claim_decides(
+    lab: Lab, on_slurm: SlurmProject, monkeypatch: pytest.MonkeyPatch, first_answer: str
+) -> None:
+    """Two jobs, one token: one of them runs, the ledger learns which, the other ends without harm."""
+    wrap_sbatch(on_slurm, monkeypatch, f'"$SBATCH" "$@" > {first_answer}; exec "$SBATCH" "$@"')
+    on_slurm.tasks({"first": task(seeds=[0, 1])}, work=WAIT)
+    on_slurm.open().submit(EXPERIMENT)
+    until(lambda: on_slurm.executions() == {"first.s0": 1, "first.s1": 1})
+
+    def running() -> set[str]:
+        return {p.job for p in on_slurm.plan().runs if p.state is JobState.RUNNING}
+
+    ask = ("squeue", "--noheader", "--array", "--states=running", "--format=%i")
+    until(lambda: len(lab.ask(*ask).split()) == 2)
+    until(lambda: running() == set(lab.ask(*ask).split()))
+    on_slurm.trace.with_suffix(".go").touch()
+    assert {p.status for p in on_slurm.until_over().values()} == {Status.DONE}
+    assert on_slurm.executions() == {"first.s0": 1, "first.s1": 1}
+    until(lambda: Counter(s for _, _, s in lab.accounted(on_slurm.root)) == {"COMPLETED": 2, "FAILED": 2})

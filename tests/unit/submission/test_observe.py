@@ -116,7 +116,12 @@ def look_on(cluster: str, store: Store, **answers: Observation) -> Says:
     site = Site(name="local", scheduler="local")
     says = Says(**answers)
     Observer(
-        store, site, lambda _: cast("Scheduler", says), lambda _: Capabilities(), here(cluster), pytest.fail
+        store,
+        site,
+        lambda _: cast("Scheduler", says),
+        lambda _: Capabilities(marks=True),
+        here(cluster),
+        pytest.fail,
     ).refresh()
     return says
 
@@ -172,6 +177,19 @@ def test_a_new_cause_of_not_knowing_is_recorded_and_the_time_stays(tmp_path: Pat
     assert (ticket.detail, ticket.since) == ("the controller is down", LONG_AGO + 2)
     look(store, job7=Observation(state=JobState.UNKNOWN, detail="the controller is down"))
     assert sum(isinstance(record, Observed) for record in store.ledger.read()) == 2
+
+
+@pytest.mark.parametrize("state", [JobState.ENDED, JobState.UNKNOWN])
+def test_the_holder_of_the_claim_is_the_job_of_the_run(tmp_path: Path, state: JobState) -> None:
+    """A wrapper has submitted twice: job 7, which was recorded, came second and ended at once."""
+    store = a_ticket(tmp_path, TAKEN)
+    store.claims.take("t1.0", "run\n8\n")
+    look(store, job7=Observation(state=state, marks=("", "t1")))
+    (ticket,) = store.history().active()
+    assert ticket.job == "8"
+    look(store, job8=Observation(state=JobState.RUNNING, marks=("", "t1")))
+    assert [ticket.state for ticket in store.history().active()] == [JobState.RUNNING]
+    assert store.claims.job("t1.0") == "8"
 
 
 # -- many at once -------------------------------------------------------------------------------------------
