@@ -50,6 +50,7 @@ class Attempt(NamedTuple):
     number: int
     ticket: str
     adopted_from: str
+    exited_0: bool
 
 
 def main(variables: Mapping[str, str] = os.environ) -> int:
@@ -60,9 +61,13 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
         print(f"product: cannot be looked for: {type(error).__name__}: {error}", file=sys.stderr)
         return UNUSABLE
     try:
-        found = look(attempt.run, attempt.work_dir, adopted=bool(attempt.adopted_from))
+        found = look(
+            attempt.run, attempt.work_dir, adopted=bool(attempt.adopted_from), exited_0=attempt.exited_0
+        )
     except NotWhole as why:
         print(f"product: none: {why}")
+        # For the script's last word, which is JSON.
+        files.replace_text(attempt.attempt_dir / "no_product", re.sub(r'[\x00-\x1f"\\]', "'", str(why)))
         return NOT_WHOLE
     if attempt.run["kind"] == "train" and not attempt.adopted_from:
         digests = functools.partial(checkpoints.digest, attempt.run_dir)
@@ -83,15 +88,18 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
     return OK
 
 
-def look(run: Mapping[str, Any], work_dir: Path, *, adopted: bool = False) -> Found:
+def look(run: Mapping[str, Any], work_dir: Path, *, adopted: bool = False, exited_0: bool = False) -> Found:
     """The product of a run of ``run['kind']`` in ``work_dir``. Raises NotWhole.
 
-    Of an ``adopted`` training a checkpoint is enough: who takes it in says that the training was over.
+    Of an ``adopted`` training a checkpoint is enough: who takes it in says that the training was over. One
+    that ``exited_0`` says so itself: it may have had no validation, or may have stopped early.
     """
     if not work_dir.is_dir():
         raise NotWhole(f"no folder {work_dir.name}")
-    rule = _adopted_training if adopted and run["kind"] == "train" else _LOOK[run["kind"]]
-    found = rule(work_dir)
+    if run["kind"] == "train":
+        found = _adopted_training(work_dir) if adopted else _train(work_dir, exited_0)
+    else:
+        found = _LOOK[run["kind"]](work_dir)
     for name, pattern in run.get("products", ()):
         found.artifacts[name] = _declared(work_dir, name, pattern)
     return found
@@ -101,7 +109,7 @@ def _attempt(variables: Mapping[str, str]) -> Attempt:
     """Raises KeyError, ValueError or OSError for what is missing or makes no sense."""
     attempt_dir = Path(variables["DDQJOBS_ATTEMPT_DIR"])
     run = json.loads((attempt_dir / "run.json").read_text(encoding="utf-8"))
-    if not isinstance(run, dict) or run.get("kind") not in _LOOK or not isinstance(run.get("name"), str):
+    if not isinstance(run, dict) or run.get("kind") not in _KINDS or not isinstance(run.get("name"), str):
         raise ValueError("run.json names no run of a known kind")
     for item in run.get("products", ()):
         if not (isinstance(item, (list, tuple)) and len(item) == 2 and all(isinstance(i, str) for i in item)):
@@ -116,6 +124,7 @@ def _attempt(variables: Mapping[str, str]) -> Attempt:
         int(variables["DDQJOBS_ATTEMPT"]),
         variables.get("DDQJOBS_TICKET", ""),
         variables.get("DDQJOBS_ADOPTED_FROM", ""),
+        variables.get("DDQJOBS_EXIT_CODE") == "0",
     )
 
 
@@ -201,19 +210,35 @@ def _convert(work_dir: Path) -> Found:
     return Found({"checkpoint": Path("checkpoint.pth"), "convert": Path("convert.json")}, {}, report)
 
 
-def _train(work_dir: Path) -> Found:
+def _train(work_dir: Path, exited_0: bool) -> Found:
     log, (epochs, iterations) = logs.read(work_dir), live.length(work_dir)
     end = epochs if epochs is not None else iterations
     if end is None:
         raise NotWhole("the configuration in the work_dir tells no number of epochs or iterations")
-    unit = "epoch" if epochs is not None else "iteration"
-    last = work_dir / (f"epoch_{end}.pth" if epochs is not None else f"iter_{end}.pth")
-    _checkpoint(last)
-    if not log.val or log.val[-1].epoch != end or "bbox_mAP" not in log.val[-1].values:
-        raise NotWhole(f"the log has no validation of {unit} {end}")
+    unit, prefix = ("epoch", "epoch_") if epochs is not None else ("iteration", "iter_")
     report: dict[str, Any] = {"epochs": epochs} if epochs is not None else {}
-    found = Found({"checkpoint": Path(last.name)}, _metrics(log), report)
-    return _with_log(work_dir, log, found)
+    last, reached = work_dir / f"{prefix}{end}.pth", end
+    if exited_0 and not last.exists():
+        last, reached = _early_or_best(work_dir, prefix, last, end, log)
+        report["checkpoint"] = last.name
+        if reached != end:
+            report["stopped_early"] = f"{unit} {reached} of {end}"
+    _checkpoint(last)
+    if not exited_0 and (not log.val or log.val[-1].epoch != end):
+        raise NotWhole(f"the log has no validation of {unit} {end}")
+    return _with_log(work_dir, log, Found({"checkpoint": Path(last.name)}, _metrics(log), report))
+
+
+def _early_or_best(work_dir: Path, prefix: str, last: Path, end: int, log: logs.Log) -> tuple[Path, int]:
+    """Return the checkpoint of a training that ended well without its last one, and how far it came: one
+    that stopped early by its configuration, or that keeps only the best."""
+    series = sorted(work_dir.glob(f"{prefix}*.pth"), key=lambda p: _natural(p.name))
+    if series and live.stops_early(work_dir):
+        return series[-1], int(_NUMBERS.findall(series[-1].name)[-1])
+    best = sorted(work_dir.glob("best_*.pth"), key=lambda p: _natural(p.name))
+    if best and not series and log.val and log.val[-1].epoch == end:
+        return best[-1], end
+    return last, end
 
 
 def _adopted_training(work_dir: Path) -> Found:
@@ -273,11 +298,11 @@ _LOOK: dict[str, Callable[[Path], Found]] = {
     "prepare": _anything,
     "smoke": _anything,
     "convert": _convert,
-    "train": _train,
     "test": _test,
     "align": _align,
     "unittest": _unittest,
 }
+_KINDS = frozenset({*_LOOK, "train"})
 
 
 def _with_log(work_dir: Path, log: logs.Log, found: Found) -> Found:

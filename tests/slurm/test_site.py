@@ -499,7 +499,11 @@ FAILS: dict[str, tuple[str, FailureClass, str]] = {
         "exit 1: FloatingPointError: loss is NaN",
     ),
     "wrong": ("echo no idea; exit 3", FailureClass.CODE, "exit 3: no idea"),
-    "nothing": ("exit 0", FailureClass.NO_PRODUCT, "it exited 0 without leaving its product"),
+    "nothing": (
+        "exit 0",
+        FailureClass.NO_PRODUCT,
+        "it exited 0 without its product: out: nothing matches 'out.txt'",
+    ),
     "stuck": (
         "exec sleep 600",
         FailureClass.HANG,

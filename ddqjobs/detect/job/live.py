@@ -6,7 +6,7 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Iterator, NamedTuple
 
 from . import logs
 from .training_progress import Progress
@@ -48,17 +48,31 @@ class Length(NamedTuple):
 def length(work_dir: str | Path) -> Length:
     """How long the training is, from the configuration that mmengine or mmcv dumped into its work_dir (the
     newest one that tells)."""
+    for text in _dumped(work_dir):
+        try:
+            found = _length_of(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if found != Length():
+            return found
+    return Length()
+
+
+def stops_early(work_dir: str | Path) -> bool:
+    """Tell whether the training's configuration lets it stop before its last epoch."""
+    return "EarlyStoppingHook" in next(_dumped(work_dir), "")
+
+
+def _dumped(work_dir: str | Path) -> Iterator[str]:
+    """Yield the configurations that mmengine or mmcv dumped into a work_dir, the newest first."""
     folders = [p for p in Path(work_dir).iterdir() if logs.STAMP.match(p.name) and p.is_dir()]
     configs = [p / "vis_data" / "config.py" for p in sorted(folders, reverse=True)]
     for config in [*configs, *sorted(Path(work_dir).glob("*.py"))]:
         try:
             with config.open("rb") as stream:
-                found = _length_of(stream.read(_FAR).decode("utf-8", "replace"))
-        except (OSError, ValueError, SyntaxError, RecursionError, MemoryError):
+                yield stream.read(_FAR).decode("utf-8", "replace")
+        except OSError:
             continue
-        if found != Length():
-            return found
-    return Length()
 
 
 def _newest_text(work_dir: Path) -> Path | None:

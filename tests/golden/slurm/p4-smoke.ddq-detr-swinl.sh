@@ -186,7 +186,7 @@ if [ -e "$attempt_dir/hang.json" ]; then wait "$dog"; else kill "$dog" 2> /dev/n
 if [ "$code" != 0 ] && [ -e "$attempt_dir/stopped.json" ]; then code=75; fi
 
 # 5. The product: looked for whatever the exit code was, since a task may die after its work was done.
-"$DDQJOBS_PYTHON" -m ddqjobs.detect.product
+DDQJOBS_EXIT_CODE=$code "$DDQJOBS_PYTHON" -m ddqjobs.detect.product
 product=$?
 
 if [ "$product" = 0 ]; then
@@ -220,7 +220,8 @@ fi
 note=''
 case $code in
   69) if [ -s "$attempt_dir/refused" ]; then failure=environment note=$(cat -- "$attempt_dir/refused"); else failure=; fi ;;
-  0) code=70; failure="no product" ;;
+  0) code=70 failure="no product"
+    if [ -s "$attempt_dir/no_product" ]; then note="it exited 0 without its product: $(cat -- "$attempt_dir/no_product")"; fi ;;
   75) code=71; failure=timeout ;;
   *) failure= ;;
 esac

@@ -123,6 +123,70 @@ def test_train_without_last_validation(trained: Bench, capsys: pytest.CaptureFix
     assert "validation of epoch 2" in why(trained, capsys)
 
 
+WITHOUT = {key: value for key, value in VAL.items() if key == "step"}
+STOPS = "train_cfg = dict(max_epochs=9)\ncustom_hooks = [dict(type='EarlyStoppingHook')]\n"
+NINE = "train_cfg = dict(max_epochs=9)\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "config", "checkpoint", "metrics", "report"),
+    [
+        ([TRAIN], "train_cfg = dict(max_epochs=2)\n", "epoch_2.pth", {}, {"epochs": 2}),
+        (
+            [TRAIN, dict(WITHOUT, **{"pascal_voc/mAP": 0.7})],
+            "train_cfg = dict(max_epochs=2)\n",
+            "epoch_2.pth",
+            {},
+            {"epochs": 2},
+        ),
+        (
+            [TRAIN, VAL],
+            STOPS,
+            "epoch_2.pth",
+            {"bbox_mAP": 0.5},
+            {"stopped_early": "epoch 2 of 9"},
+        ),
+        (
+            [TRAIN, VAL],
+            "train_cfg = dict(max_epochs=2)\n",
+            "best_coco_bbox_mAP_epoch_2.pth",
+            {"bbox_mAP": 0.5},
+            {"checkpoint": "best_coco_bbox_mAP_epoch_2.pth"},
+        ),
+    ],
+    ids=["no validation", "another metric", "stopped early", "only the best"],
+)
+def test_a_training_that_ended_well_is_kept(
+    tmp_path: Path,
+    lines: list[dict[str, Any]],
+    config: str,
+    checkpoint: str,
+    metrics: dict[str, float],
+    report: dict[str, Any],
+) -> None:
+    bench = Bench(tmp_path, run(TaskKind.TRAIN))
+    bench.log(*lines, config=config)
+    bench.checkpoint(checkpoint)
+    bench.variables["DDQJOBS_EXIT_CODE"] = "0"
+    assert bench.look() == 0
+    found = bench.product()
+    assert found.artifacts["checkpoint"] == f"attempts/1/work_dir/{checkpoint}"
+    assert {key: found.metrics[key] for key in metrics} == metrics
+    assert report.items() <= found.report.items()
+
+
+@pytest.mark.parametrize("code", ["0", "1"])
+def test_a_training_that_ended_before_its_last_epoch_says_so(
+    tmp_path: Path, code: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = Bench(tmp_path, run(TaskKind.TRAIN))
+    bench.log(TRAIN, VAL, config=NINE)
+    bench.checkpoint("epoch_2.pth")
+    bench.variables["DDQJOBS_EXIT_CODE"] = code
+    assert "epoch_9.pth" in why(bench, capsys)
+    assert "epoch_9.pth" in (bench.attempt_dir / "no_product").read_text()
+
+
 def test_train_of_unknown_length(trained: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     trained.log(TRAIN, VAL, config="")
     assert "no number of epochs" in why(trained, capsys)
