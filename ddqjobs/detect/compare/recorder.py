@@ -22,7 +22,8 @@ class Point(NamedTuple):
 
 
 class Recorder:
-    """Arrays in the order in which they came; of each but the data at most ``values`` values (0: all)."""
+    """Arrays in the order in which they came; of each but the data and what is unordered at most ``values``
+    values (0: all)."""
 
     def __init__(self, values: int = 0) -> None:
         self.arrays: dumps.Arrays = {}
@@ -37,7 +38,8 @@ class Recorder:
         call = self._calls[name] = self._calls.get(name, -1) + 1
         place = f"{self._order:06d}|{name}|{call}|"
         for part, array in leaves(value):
-            if name == modules.DATA or not 0 < self._values < array.size:
+            # Rows that are to be matched stay whole: a sample of each side would be of other rows.
+            if name == modules.DATA or unordered or not 0 < self._values < array.size:
                 self.arrays[place + part] = array
             else:
                 self.arrays[place + part] = thinned(array, self._values)
