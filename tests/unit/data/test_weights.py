@@ -406,7 +406,7 @@ def test_doctor_warns_of_what_runs_would_download(place: Place, server: Server) 
     assert (level, words) == ("warning", f"{NAME}: not here, so a run downloads them at its start")
     assert remedy.startswith("ddqjobs data weights tiny")
     assert place.invoke("data", "weights", "tiny").code == 0
-    assert line() == ("ok", "all 1 that runs would download are here", "")
+    assert line() == ("ok", "all 1 that runs read are here", "")
 
 
 def test_none_declared_is_told(place: Place) -> None:
