@@ -168,7 +168,8 @@ class Observer:
                 self._warn(f"site {site}: {str(error).removeprefix(f'site {site}: ')}")
                 seen = {job: Observation(state=JobState.UNKNOWN, detail=str(error)) for job in jobs}
             else:
-                self._learn_cluster(site, jobs.values())
+                not_shown = (job for job in jobs if job not in seen or seen[job].state not in IN_QUEUE)
+                self._learn_cluster(site, (jobs[job] for job in not_shown))
             for job, tickets in jobs.items():
                 answer = seen.get(job, Observation(state=JobState.UNKNOWN, detail="not in the answer"))
                 out.update({ticket.name: _of(ticket, answer) for ticket in tickets})

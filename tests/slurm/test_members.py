@@ -122,7 +122,9 @@ def test_another_member_sees_proves_and_repeats_nothing(privacy: str, group: Gro
     assert "only its owner may cancel it" in refused.stderr
     records = group.records()
     assert not [r for r in records if isinstance(r, Cancelled | Finished)]
-    assert sum(isinstance(r, Intent) for r in records) == 1
+    (intent,) = (r for r in records if isinstance(r, Intent))
+    assert intent.member is not None
+    assert (intent.member.name, intent.member.cluster) == (FIRST, "ddqlab")
     group.trace.with_suffix(".go").touch()
     until(lambda: {run["status"] for run in group.seen_by(SECOND).values()} == {"done"})
     assert {run["status"] for run in group.seen_by(FIRST).values()} == {"done"}

@@ -204,10 +204,11 @@ def test_a_job_that_nears_its_time_limit_is_asked_to_stop_and_requeues_itself(
             "ended with code 1: sbatch: error: Batch job submission failed: Socket timed out",
         ),
         ('"$SBATCH" "$@" > /dev/null; kill -9 $$', "ended with code -9"),
+        ('"$SBATCH" "$@"; echo "sbatch: error: Invalid key" >&2; exit 1', "code 1: sbatch: error: Invalid"),
         ("sleep 1000", "gave no answer within 4 s"),
         ("echo", "said '' instead of a job id"),
     ],
-    ids=["hangs", "garbage", "silent", "time-out", "killed", "hangs before", "garbage before"],
+    ids=["hangs", "garbage", "silent", "time-out", "killed", "fails after", "hangs before", "garbage before"],
 )  # fmt: skip
 def test_an_sbatch_whose_answer_is_lost(
     lab: Lab, on_slurm: SlurmProject, monkeypatch: pytest.MonkeyPatch, script: str, words: str

@@ -22,7 +22,7 @@ JOB = re.compile(r"(\d+)(?:_(\d+))?")
 _ARRAY = re.compile(r"(\d+)_\[([\d,:-]+)(?:%\d+)?\]")
 # Accounting cuts a long list of waiting elements short where SLURM_BITSTR_LEN is not 0.
 _CUT_SHORT = re.compile(r"(\d+)_\[[\d,:-]*\.\.\..*")
-_ACCEPTED = re.compile(r"(\d+)(?:;[\w.-]+)?\n?")
+_ACCEPTED = re.compile(r"(\d+)(?:;[\w.-]+)?")
 _NO_NODE = ("", "None assigned", "(null)")
 _NAMELESS = ("", "allocation")  # accounting's name of a job whose submission it has not heard of yet
 
@@ -55,9 +55,10 @@ class UnreadableError(SchedulerError):
 
 
 def accepted(text: str) -> str | None:
-    """The job id that ``sbatch --parsable`` printed; None if it printed anything else."""
-    match = _ACCEPTED.fullmatch(text)
-    return match[1] if match else None
+    """The job id that ``sbatch --parsable`` printed, also behind a site's greeting; None if it printed none
+    or several."""
+    matches = [match for line in text.splitlines() if (match := _ACCEPTED.fullmatch(line.strip()))]
+    return matches[0][1] if len(matches) == 1 else None
 
 
 def queue(text: str) -> dict[str, Row]:

@@ -165,7 +165,8 @@ class SlurmScheduler:
         words = _first_line(done)
         if done.code == process.NOT_STARTED and "cannot start" in done.stderr:
             return SchedulerError(f"{what}: {words}; load Slurm's commands, or choose another --site")
-        if done.code > 0 and _REFUSED.search(done.stderr) and not _LOST.search(done.stderr):
+        taken = answers.accepted(done.stdout) is not None  # whatever else it says, it has named a job
+        if done.code > 0 and not taken and _REFUSED.search(done.stderr) and not _LOST.search(done.stderr):
             refusal = RefusedError if _NEVER.search(done.stderr) else SchedulerError
             return refusal(f"{what} was refused: {words}")
         if done.code:

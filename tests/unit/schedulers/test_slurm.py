@@ -34,6 +34,8 @@ def recorded(version: str, name: str) -> str:
         ("123\n", "123"),
         ("123;cluster-1\n", "123"),
         ("123", "123"),
+        ("-----\n  Welcome: account lab has 12 SUs\n-----\n123\n", "123"),
+        ("123\r\n", "123"),
         ("", None),
         ("Submitted batch job 123\n", None),
         ("123\n124\n", None),
