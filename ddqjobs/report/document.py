@@ -125,6 +125,7 @@ def build(
         footnotes=(
             *_footnotes(models, aligned, checked),
             *_inexact(picked, products),
+            *_ended_otherwise(picked, products),
             *ran.notes({p.run.name: made for p in picked if (made := products.get(p.run.name))}),
             *(f"not followed: {u}" for u in unfollowed),
         ),
@@ -267,6 +268,17 @@ def _inexact(picked: Sequence[PlannedRun], products: Mapping[str, Product]) -> I
         if isinstance(found, dict) and isinstance(keys := found.get("keys"), dict):
             parts = [_keys(kind, int(found[kind]), names) for kind, names in keys.items()]
             yield f"{planned.run.name}: its checkpoint did not load exactly: {'; '.join(parts)}"
+
+
+def _ended_otherwise(picked: Sequence[PlannedRun], products: Mapping[str, Product]) -> Iterator[str]:
+    """Yield the trainings that stopped before their last epoch, or kept another checkpoint than its."""
+    for planned in picked:
+        product = products.get(planned.run.name)
+        report = product.report if product else {}
+        if early := report.get("stopped_early"):
+            yield f"{planned.run.name}: stopped early, after {early}"
+        elif kept := report.get("checkpoint"):
+            yield f"{planned.run.name}: its checkpoint is {kept}, the only one it kept"
 
 
 def _keys(kind: str, count: int, names: Sequence[str]) -> str:

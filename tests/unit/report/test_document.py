@@ -305,6 +305,15 @@ def test_a_checkpoint_that_did_not_load_exactly_is_a_finding() -> None:
     assert f"p3-test.detr: its checkpoint {words}" in desk.report().footnotes
 
 
+def test_a_training_that_stopped_early_is_named() -> None:
+    desk = Desk({"detr": 51.3})
+    desk.done(run("3", "detr"), 0.513, report={"checkpoint": "epoch_2.pth", "stopped_early": "epoch 2 of 5"})
+    desk.done(run("4", "detr"), 0.513, report={"checkpoint": "best_coco_bbox_mAP_epoch_4.pth"})
+    notes = desk.report().footnotes
+    assert "p3-test.detr: stopped early, after epoch 2 of 5" in notes
+    assert "p4-test.detr: its checkpoint is best_coco_bbox_mAP_epoch_4.pth, the only one it kept" in notes
+
+
 def test_a_done_run_whose_product_is_gone_says_so() -> None:
     desk = Desk({"detr": 51.3})
     desk.undone(run("3", "detr"), Status.DONE)
