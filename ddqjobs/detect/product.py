@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Callable, Mapping, NamedTuple
 from xml.etree import ElementTree
 
-from . import files, proof
+from . import files, loaded, proof
 from .job import checkpoints, claim, costs, curves, live, loading, logs, progress
 
 OK, UNUSABLE, NOT_WHOLE, LOST = 0, 2, 3, 4
@@ -133,6 +133,8 @@ def _product(attempt: Attempt, found: Found) -> dict[str, Any]:
     prefix = attempt.work_dir.relative_to(attempt.run_dir)
     adopted = {"adopted_from": attempt.adopted_from} if attempt.adopted_from else {}
     ran = proof.summary(attempt.attempt_dir / "proof.json")
+    if ran:
+        ran.update(loaded.collect(attempt.attempt_dir, ran.pop("roots")))
     return {
         **adopted,
         **({"ran": ran} if ran else {}),

@@ -48,7 +48,7 @@ _NAMED = (
     "torch", "torchvision", "triton", "numpy", "mmengine", "mmcv", "mmcv-full", "mmcv-lite", "mmdet",
     "pycocotools",
 )  # fmt: skip
-_OF_RECORD = ("environment", "locked", "python", "cuda", "code")
+_OF_RECORD = ("environment", "locked", "python", "cuda", "code", "roots")
 _OF_MACHINE = ("processor", "instructions", "threads", "gpus", "driver")
 
 
@@ -93,7 +93,8 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
 
 
 def summary(path: Path) -> dict[str, Any]:
-    """Return what a product says of the attempt's proof (``ddqjobs.spec.model.Ran``); empty without one."""
+    """Return what a product says of the attempt's proof (``ddqjobs.spec.model.Ran``), and the ``roots`` of
+    what it may load; empty without one."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -335,6 +336,7 @@ def _record(variables: Mapping[str, str], lock: Lock | None, packages: Sequence[
         "prefix": sys.prefix,
         "packages": places,
         "cuda": _cuda(),
+        "roots": [sys.prefix, os.path.realpath(sys.prefix), *_code(variables)],
         "code": os.path.basename(variables.get("DDQJOBS_CODE", "")),
         "machine": machine.describe(variables),
         "variables": {n: v for n, v in sorted(variables.items()) if n.startswith(_STEERING)},

@@ -46,6 +46,9 @@ def notes(products: Mapping[str, Product]) -> Iterator[str]:
     for words, names in groups.items():
         few = f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
         yield f"ran with {words}: {few}"
+    for name, product in products.items():
+        if product.ran is not None and product.ran.foreign:
+            yield f"loaded from outside of its environment and code: {', '.join(product.ran.foreign)}: {name}"
 
 
 def _processor(ran: Ran) -> str:

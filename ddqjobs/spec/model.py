@@ -168,6 +168,8 @@ class Ran(Frozen, frozen=True, kw_only=True):
     gpus: tuple[str, ...] = ()
     driver: str = ""
     code: str = ""  # the snapshot of the task code
+    files: int = 0  # from which its programs had loaded modules at their end; 0: not recorded
+    foreign: tuple[str, ...] = ()  # the first of those outside of the environment and the code
 
 
 class Product(Frozen, frozen=True, kw_only=True):

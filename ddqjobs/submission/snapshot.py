@@ -32,7 +32,11 @@ def snapshot(folder: Path, files: Files, experiment_file: Path) -> str:
 
 def _content(files: Files, experiment_file: Path) -> dict[str, bytes]:
     detect = PACKAGE / "detect"
-    content = {"ddqjobs/__init__.py": _STUB.encode()}
+    # Every Python that finds the snapshot begins with this one, and records at its end what it loaded.
+    content = {
+        "ddqjobs/__init__.py": _STUB.encode(),
+        "sitecustomize.py": (detect / "loaded.py").read_bytes(),
+    }
     for path in sorted(detect.rglob("*.py")):
         content[f"ddqjobs/detect/{path.relative_to(detect).as_posix()}"] = path.read_bytes()
     for relative, path in files.tree("experiments/configs"):

@@ -89,6 +89,24 @@ def test_a_good_start_is_recorded(place: Place) -> None:
     assert f"ran with Python {record['python']}; {record['machine']['processor']}" in report
 
 
+def test_what_a_task_loads_from_elsewhere_is_reported(place: Place, tmp_path: Path) -> None:
+    path = place.root / "experiments" / "tiny.yaml"
+    text = path.read_text()
+    assert submit(place)[0].startswith("done: ")
+    attempts = place.root / "results/tiny/runs/look/attempts"
+    files = [Path(line).resolve() for line in (attempts / "1" / "loaded.txt").read_text().splitlines()]
+    assert packages(place) / "tinypkg.py" in files
+    assert place.invoke("status", "tiny", "--json").json["runs"][0]["ran"].get("foreign") is None
+    change = f"import sys; sys.path.insert(0, ''{tmp_path}/poison''); import tinypkg;"
+    path.write_text(text.replace("import tinypkg;", change))
+    place.invoke("submit", "tiny", "--stale", "--wait")
+    assert place.attempts("look") == 2
+    ran = place.invoke("status", "tiny", "--json").json["runs"][0]["ran"]
+    assert ran["foreign"] == [f"{tmp_path}/poison/tinypkg.py"]
+    report = place.invoke("report", "tiny").out
+    assert f"loaded from outside of its environment and code: {tmp_path}/poison" in report
+
+
 def refused(place: Place) -> str:
     """Submit the run, which ends before its work begins: the reason."""
     said, record = submit(place)

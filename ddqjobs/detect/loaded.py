@@ -1,0 +1,77 @@
+"""Records, when a program of an attempt ends, which files its modules came from.
+
+A snapshot of the code has this file as ``sitecustomize.py`` too, so that every Python that finds the
+snapshot begins with it; a ``sitecustomize`` of the environment runs after it. Each program leaves
+``loaded.<pid>.txt`` in the attempt's folder, a path per line, if it loaded more than the standard library; of
+several ranks the first. :func:`collect` makes one ``loaded.txt`` of them. A program that is killed leaves
+nothing. Standard library only.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from pathlib import Path
+from typing import Mapping, Sequence
+
+_OURS = ("launch", "meet", "product", "proof", "stage", "tree", "watchdog")
+_AROUND = tuple(f"ddqjobs.detect.{name}" for name in _OURS)
+
+
+def watch(variables: Mapping[str, str] = os.environ) -> None:
+    """Record at the end of this program, if it is one of an attempt's."""
+    attempt = variables.get("DDQJOBS_ATTEMPT_DIR", "")
+    if attempt and variables.get("RANK", "") in ("", "0"):
+        atexit.register(_leave, Path(attempt))
+
+
+def _leave(attempt: Path) -> None:
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if getattr(spec, "name", "") in _AROUND:
+        return
+    library = os.path.dirname(os.__file__)
+    places = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    paths = sorted(path for path in places if isinstance(path, str) and not _of_library(path, library))
+    try:
+        if paths:
+            (attempt / f"loaded.{os.getpid()}.txt").write_text("\n".join(paths) + "\n", encoding="utf-8")
+    except (OSError, UnicodeError):
+        pass  # the record is not worth an attempt
+
+
+def _of_library(path: str, library: str) -> bool:
+    return path.startswith(library + os.sep) and "site-packages" not in path and "dist-packages" not in path
+
+
+def collect(attempt: Path, known: Sequence[str]) -> dict[str, object]:
+    """Make one file of what the attempt's programs left: how many files they loaded, and the first of those
+    that lie below none of the ``known`` folders; empty if nothing was recorded."""
+    paths = set()  # type: set[str]
+    parts = sorted(attempt.glob("loaded.*.txt"))
+    for part in parts:
+        paths.update(part.read_text(encoding="utf-8").splitlines())
+    if not parts:
+        return {}
+    (attempt / "loaded.txt").write_text("\n".join(sorted(paths)) + "\n", encoding="utf-8")
+    for part in parts:
+        part.unlink()
+    roots = [os.path.realpath(root) + os.sep for root in known if root]
+    foreign = [p for p in sorted(paths) if not os.path.realpath(p).startswith(tuple(roots))]
+    return {"files": len(paths), "foreign": foreign[:10]}
+
+
+def _go_on() -> None:
+    """Run the ``sitecustomize`` that the environment may have, which this one hides."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    for folder in sys.path:
+        path = os.path.join(folder, "sitecustomize.py")
+        if os.path.abspath(folder) != here and os.path.isfile(path):
+            with open(path, encoding="utf-8") as stream:
+                exec(compile(stream.read(), path, "exec"), {"__name__": "sitecustomize", "__file__": path})
+            return
+
+
+if __name__ == "sitecustomize":
+    watch()
+    _go_on()
