@@ -90,7 +90,7 @@ element_0() {  # p1-test.ddq-fcn-12e
     . "$HOME"/ddq/legacy/py38/bin/activate || return 69
     set -u
     if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
-      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return 69
+      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
     fi
     exec bash tools/test.sh projects/configs/ddq_fcn/ddq_fcn_r50_1x.py "$DDQJOBS_INPUT_CHECKPOINT" 8 --eval bbox --work-dir "$DDQJOBS_WORK_DIR" --eval-options jsonfile_prefix="$DDQJOBS_WORK_DIR"/results
   }

@@ -80,7 +80,7 @@ element_0() {  # p2-align.ddq-detr-4scale
     export DDQJOBS_CONFIG="$PWD"/configs/ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py
     case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
     if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
-      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return 69
+      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
     fi
     exec "$DDQJOBS_PYTHON" -m ddqjobs.detect.align predictions "$DDQJOBS_INPUT_LEGACY" "$DDQJOBS_INPUT_NEW" --out "$DDQJOBS_WORK_DIR"/align.json --logs "$DDQJOBS_INPUT_LEGACY_LOG" "$DDQJOBS_INPUT_NEW_LOG"
   }
