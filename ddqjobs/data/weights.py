@@ -92,7 +92,7 @@ def torch_home(experiment: Experiment, site: Site) -> str:
     """TORCH_HOME of jobs, as the site writes it; empty where the experiment has nothing in torch's cache."""
     if all(w.path for w in experiment.weights.values()):
         return ""
-    return site.variables.get("TORCH_HOME") or site.weights or DEFAULT_HOME
+    return site.exported.get("TORCH_HOME") or site.weights or DEFAULT_HOME
 
 
 def file_of(url: str) -> str:

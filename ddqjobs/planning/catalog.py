@@ -171,7 +171,7 @@ class Catalog:
             lambda found: [*check_site.check(found), *sections.check_site(found)],
             sections.of_sites(),
         ).value
-        secrets.remember(site.variables)
+        secrets.remember(site.exported, site.secrets)
         return site
 
     def readable_sites(self) -> dict[str, Site]:

@@ -15,7 +15,7 @@ from ddqjobs.base.frozen import Frozen
 from ddqjobs.planning import digest
 from ddqjobs.planning.digest import Digester
 from ddqjobs.planning.syntax import Source
-from ddqjobs.spec.model import Plan, PlannedRun, Run, Status
+from ddqjobs.spec.model import Plan, PlannedRun, Run, Status, without_secrets
 from ddqjobs.store.history import Ticket
 from ddqjobs.store.store import Store
 
@@ -76,6 +76,7 @@ def _what(part: str, then: Then, now: Run, before: Digester, after: Digester) ->
 
 
 def _definition(then: Run, now: Run) -> tuple[str, ...]:
+    then, now = without_secrets(then), without_secrets(now)
     keys = [word for name, word in _DEFINITION.items() if getattr(then, name) != getattr(now, name)]
     if _inputs(then) != _inputs(now):
         keys.append("inputs")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from ddqjobs.base.secrets import is_secret
 from ddqjobs.spec.environment import DriverVersion
 from ddqjobs.spec.sections import KEY, Scheduler, Section
 from ddqjobs.spec.table import Name, Natural, Table, Variable
@@ -33,6 +34,13 @@ class SiteGpus(Table, frozen=True, kw_only=True):
     driver: DriverVersion = ""
 
 
+class Marked(Table, frozen=True, kw_only=True):
+    """A variable of a site with more to say than its value."""
+
+    value: str
+    secret: bool = False  # never written into a script, and masked everywhere
+
+
 class Site(Table, frozen=True, kw_only=True):
     """A whole site file."""
 
@@ -44,7 +52,7 @@ class Site(Table, frozen=True, kw_only=True):
     limits: Limits = Limits()
     modules: list[str] = []  # `module load` of each, in order
     setup: list[str] = []  # shell lines of the site's owner, before anything else runs
-    variables: dict[Variable, str] = {}
+    variables: dict[Variable, str | Marked] = {}
     environments: str = ""  # where environments are built; empty: the project's .environments
     activate: dict[
         Name, str
@@ -65,3 +73,14 @@ class Site(Table, frozen=True, kw_only=True):
     submit_timeout: str = "120s"
     avoid_bad_nodes: str = "2h"  # after two different runs were lost or hung on a node; 0s: never
     hang: str = "30m"  # a task that logs nothing for so long is ended; 0s: never
+
+    @property
+    def exported(self) -> dict[str, str]:
+        """The variables and their values."""
+        return {k: v.value if isinstance(v, Marked) else v for k, v in self.variables.items()}
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """The names of the variables that the site marks as secret, or that look so."""
+        marked = {k for k, v in self.variables.items() if isinstance(v, Marked) and v.secret}
+        return frozenset(marked | {k for k, v in self.exported.items() if is_secret(k, v)})

@@ -6,7 +6,7 @@
     ledger/<host>-<pid>-<start>-<random>.jsonl      what was submitted (store.ledger)
     reservations/<run>~<k>  claims/<ticket>         who may submit a run, who may run it (store.claims)
     code/<digest>/                                  snapshots of task code
-    submissions/<token>/  job.sh elements.sh manifest.jsonl out/
+    submissions/<token>/  job.sh elements.sh secrets.sh manifest.jsonl out/
     runs/<run>/           product.json artifacts/ attempts/<n>/
     runs/<run>/attempts/<n>/  run.json started.json exit.json stop stdout.log product.json work_dir/
     shells/               scripts of interactive shells, while they run
@@ -122,6 +122,11 @@ class SubmissionFolder:
     def manifest(self) -> Path:
         """One frozen run per array element, as JSON lines."""
         return self.path / "manifest.jsonl"
+
+    @property
+    def secrets(self) -> Path:
+        """Secret variables of its runs, for their owner only; absent without any."""
+        return self.path / "secrets.sh"
 
     @property
     def locks(self) -> Path:

@@ -17,13 +17,14 @@ from msgspec import field
 
 from ddqjobs.base.errors import InputError
 from ddqjobs.base.frozen import Frozen
+from ddqjobs.base.secrets import is_secret
 from ddqjobs.base.units import seconds
 from ddqjobs.environments.environment import Locked
 from ddqjobs.schedulers.backend import Job, sections
 from ddqjobs.schedulers.backend import directives as checked_directives
 from ddqjobs.schedulers.registry import backend
 from ddqjobs.spec.experiment import Code, variable
-from ddqjobs.spec.model import Input, Resources, Run
+from ddqjobs.spec.model import Input, Resources, Run, without_secrets
 from ddqjobs.spec.site import Site
 from ddqjobs.store.layout import Layout, SubmissionFolder
 from ddqjobs.store.ledger import ticket_of
@@ -75,6 +76,7 @@ class Scripts(Frozen, frozen=True, kw_only=True):
     job: str
     elements: str  # empty when the only element stands in the job script itself
     manifest: str
+    secrets: str = ""  # a shell function per element that exports its secret variables
     locks: str = ""  # environment -> what its lock says, for those that are ours
 
 
@@ -148,6 +150,7 @@ class Renderer:
             job=job,
             elements="" if len(runs) == 1 else _SOURCED + elements,
             manifest="".join(map(manifest_line, runs, functions)),
+            secrets="".join(_secret_function(i, run, site, context) for i, run in enumerate(runs)),
             locks=_locks(runs, context),
         )
 
@@ -163,7 +166,8 @@ class Renderer:
             setup=site.setup,
             modules=site.modules,
             umask=site.umask,
-            element=self.element(0, msgspec.structs.replace(run, command=words), site, context),
+            element=_secret_function(0, run, site, context)
+            + self.element(0, msgspec.structs.replace(run, command=words), site, context, inline=True),
             command=command(run, context.option_flags.get(run.code, "")),
             typed=typed,
         )
@@ -210,15 +214,14 @@ class Renderer:
     def _fill(self, names: Sequence[str], **values: object) -> str:
         return templates.fill(self._jinja, names, values)
 
-    def element(self, index: int, run: Run, site: Site, context: Context) -> str:
+    def element(self, index: int, run: Run, site: Site, context: Context, *, inline: bool = False) -> str:
         """The shell function that says what one run does."""
         resources = on_site(run.resources, site)
         variables = {
             **({"TORCH_HOME": shell_path(context.weights, context.project)} if context.weights else {}),
-            **{k: quote(v) for k, v in site.variables.items()},
-            **{k: _exported(k, v) for k, v in context.variables.get(run.environment, {}).items()},
-            **{k: word(v, known_values(run)) for k, v in run.variables},
+            **_variables(run, site, context),
         }
+        hidden = _hidden(run, site, context)
         activate = context.activate.get(run.environment, "")
         return self._fill(
             ["element.sh.j2"],
@@ -234,7 +237,9 @@ class Renderer:
             modules=context.modules.get(run.environment, ()),
             python=_python(run, site, context, activate),
             threads=_threads(run.resources),
-            variables=variables.items(),
+            variables=[(k, v) for k, v in variables.items() if k not in hidden],
+            secrets=bool(hidden),
+            inline=inline,
             inputs=[(variable(name), _input_path(value, context)) for name, value in run.inputs],
             input_names=" ".join(variable(name) for name, _ in run.inputs),
             staged=[variable(name) for name, value in run.inputs if value.stage and site.stage_to],
@@ -270,9 +275,31 @@ def _config(run: Run) -> str:
     return quote(run.config) if known else f'"$PWD"/{quote(run.config)}'
 
 
+def _variables(run: Run, site: Site, context: Context) -> dict[str, str]:
+    """Return the variables of a run as shell words: the site's, its environment's, its own."""
+    return {
+        **{k: quote(v) for k, v in site.exported.items()},
+        **{k: _exported(k, v) for k, v in context.variables.get(run.environment, {}).items()},
+        **{k: word(v, known_values(run)) for k, v in run.variables},
+    }
+
+
+def _hidden(run: Run, site: Site, context: Context) -> frozenset[str]:
+    """Return the names of the variables that no script shows."""
+    of_environment = context.variables.get(run.environment, {})
+    return site.secrets | {k for k, v in (*of_environment.items(), *run.variables) if is_secret(k, v)}
+
+
+def _secret_function(index: int, run: Run, site: Site, context: Context) -> str:
+    """Return the shell function that exports the secret variables of an element; empty without any."""
+    hidden = _hidden(run, site, context)
+    exports = [f"  export {k}={v}\n" for k, v in _variables(run, site, context).items() if k in hidden]
+    return f"secrets_{index}() {{\n{''.join(exports)}}}\n" if exports else ""
+
+
 def manifest_line(run: Run, script: str) -> str:
     """Return a run as the manifest lists it: frozen, with what it adds to the job's script."""
-    line = {**msgspec.to_builtins(run), "script": script}
+    line = {**msgspec.to_builtins(without_secrets(run)), "script": script}
     return msgspec.json.encode(line).decode() + "\n"
 
 

@@ -25,6 +25,7 @@ import msgspec
 from msgspec import field
 
 from ddqjobs.base.errors import DdqjobsError, SchedulerError, StateError, mend
+from ddqjobs.base.files import replace
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.process import myself
 from ddqjobs.base.units import seconds
@@ -364,6 +365,8 @@ def write_scripts(folder: Path, scripts: Scripts) -> None:
     """Writes a submission's files below an existing folder."""
     files = SubmissionFolder(folder)
     files.manifest.write_text(scripts.manifest)
+    if scripts.secrets:
+        replace(files.secrets, scripts.secrets.encode(), 0o600)
     if scripts.locks:
         files.locks.write_text(scripts.locks)
     if scripts.elements:

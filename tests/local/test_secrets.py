@@ -16,6 +16,7 @@ SITE = {
     "WANDB_API_KEY": "planted-02-aB",
     "PGPASSWORD": "planted-03 with spaces' and quotes",
     "DATABASE": "postgres://bob:planted-04-aB@host/x",
+    "INNOCENT": {"value": "planted-22-aB", "secret": True},
 }
 CODE = {"AWS_SECRET_ACCESS_KEY": "planted-05-aB", "MIRROR": "https://planted-06-aBcDeFgH@host/simple"}
 TASK = {"MY_CREDENTIALS": "planted-07-aB", "GITHUB_PAT": "planted-08-aB"}
@@ -30,7 +31,7 @@ PRINTED = (
     "token ghp_planted15aBcDeFgHiJkLmNoP",
     "export NPM_TOKEN=planted-16-aB",
     "$HF_TOKEN $PGPASSWORD $AWS_SECRET_ACCESS_KEY $MY_CREDENTIALS $GITHUB_PAT $SLACK_TOKEN",
-    "the key is planted-02-aB",
+    "the key is planted-02-aB, and $INNOCENT",
 )
 WORK = """
 echo x > "$DDQJOBS_WORK_DIR/out.txt"
@@ -54,7 +55,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
         work = made.text("work.sh", printed + WORK)
         broken = made.text("broken.sh", printed + "echo 'fatal: password=planted-21-aB' >&2; exit 3\n")
         task = {"kind": "prepare", "once": True, "code": "shell", "products": {"out": "out.txt"}}
-        good = {**task, "variables": TASK, "options": OPTIONS}
+        good = {**task, "variables": TASK, "options": OPTIONS, "seeds": [1, 2]}
         code = {"commands": {"prepare": ["bash", str(work), "{options}"]}, "variables": CODE}
         content = {"name": "tiny", "implementations": {}, "models": {}, "codes": {"shell": code}}
         bad = {**task, "command": ["bash", str(broken)]}
@@ -82,6 +83,26 @@ def test_nothing_that_is_passed_on_shows_a_secret(place: Place, tmp_path: Path) 
         assert planted(ran.out + ran.err) == [], words
     for path in (place.root / "results/tiny/ledger").iterdir():
         assert planted(path.read_text()) == []
+
+
+def test_a_job_gets_its_secrets_by_a_file_of_its_owner(place: Place) -> None:
+    assert place.invoke("submit", "tiny").code == 0
+    until(lambda: set(place.states().values()) == {"done", "failed"})
+    (log,) = (place.root / "results/tiny/runs/good.s2").glob("attempts/*/stdout.log")
+    given = f"planted-01-aB {SITE['PGPASSWORD']} planted-05-aB planted-07-aB planted-08-aB planted-09-aB"
+    assert given in log.read_text()
+    shown = {path: path.read_bytes() for path in (place.root / "results").rglob("*") if path.is_file()}
+    variables = (*SITE.values(), *CODE.values(), *TASK.values())
+    values = ["planted-22-aB", *(value for value in variables if isinstance(value, str))]
+    holders = {p for p, data in shown.items() if any(value.encode() in data for value in values)}
+    written = {path for path in holders if path.name not in ("stdout.log", "config.py")}
+    assert {path.name for path in written} == {"secrets.sh"}
+    assert {path.stat().st_mode & 0o777 for path in written} == {0o600}
+
+
+def test_a_dry_run_shows_no_secret_variable(place: Place) -> None:
+    ran = place.invoke("submit", "tiny", "--dry-run")
+    assert [line for line in planted(ran.out) if "planted-17" not in line and "planted-18" not in line] == []
 
 
 def test_the_local_queue_forgets_the_shell_s_variables(place: Place) -> None:
