@@ -12,10 +12,11 @@ from pathlib import Path
 import msgspec
 
 from ddqjobs.base.frozen import Frozen
+from ddqjobs.base.secrets import MASK, is_secret
 from ddqjobs.planning import digest
 from ddqjobs.planning.digest import Digester
 from ddqjobs.planning.syntax import Source
-from ddqjobs.spec.model import Plan, PlannedRun, Run, Status, without_secrets
+from ddqjobs.spec.model import Plan, PlannedRun, Run, Status
 from ddqjobs.store.history import Ticket
 from ddqjobs.store.store import Store
 
@@ -83,6 +84,12 @@ def _definition(then: Run, now: Run) -> tuple[str, ...]:
     if _parallel(then) != _parallel(now):
         keys.append("resources")
     return tuple(keys)
+
+
+def without_secrets(run: Run) -> Run:
+    """Return a run as it is kept on disk and compared later: secret variables without their values."""
+    variables = tuple((k, MASK if is_secret(k, v) else v) for k, v in run.variables)
+    return msgspec.structs.replace(run, variables=variables)
 
 
 def _inputs(run: Run) -> list[tuple[str, str, str]]:

@@ -11,7 +11,6 @@ from enum import Enum
 import msgspec
 
 from ddqjobs.base.frozen import Frozen
-from ddqjobs.base.secrets import MASK, is_secret
 from ddqjobs.spec.sections import Section
 
 
@@ -171,12 +170,6 @@ class Ran(Frozen, frozen=True, kw_only=True):
     code: str = ""  # the snapshot of the task code
     files: int = 0  # from which its programs had loaded modules at their end; 0: not recorded
     foreign: tuple[str, ...] = ()  # the first of those outside of the environment and the code
-
-
-def without_secrets(run: Run) -> Run:
-    """Return a run as it is kept on disk and compared later: secret variables without their values."""
-    variables = tuple((k, MASK if is_secret(k, v) else v) for k, v in run.variables)
-    return msgspec.structs.replace(run, variables=variables)
 
 
 class Product(Frozen, frozen=True, kw_only=True):

@@ -20,11 +20,12 @@ from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.secrets import is_secret
 from ddqjobs.base.units import seconds
 from ddqjobs.environments.environment import Locked
+from ddqjobs.planning.changes import without_secrets
 from ddqjobs.schedulers.backend import Job, sections
 from ddqjobs.schedulers.backend import directives as checked_directives
 from ddqjobs.schedulers.registry import backend
 from ddqjobs.spec.experiment import Code, variable
-from ddqjobs.spec.model import Input, Resources, Run, without_secrets
+from ddqjobs.spec.model import Input, Resources, Run
 from ddqjobs.spec.site import Site
 from ddqjobs.store.layout import Layout, SubmissionFolder
 from ddqjobs.store.ledger import ticket_of

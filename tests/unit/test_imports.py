@@ -41,6 +41,7 @@ DATA = {
     *PURE,
     "ddqjobs.report.results",
     "ddqjobs.base.errors",
+    "ddqjobs.base.secrets",
     "ddqjobs.planning.digest",
     "ddqjobs.store.ledger",
 }  # the ledger's records are data
