@@ -22,6 +22,7 @@ from ddqjobs.base.errors import SchedulerError
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.units import seconds
 from ddqjobs.schedulers.base import Element, Scheduler, Submission, SubmitUnknownError
+from ddqjobs.schedulers.registry import capabilities
 from ddqjobs.spec.model import FailureClass, JobState, Observation
 from ddqjobs.spec.site import Site
 from ddqjobs.store.layout import Layout
@@ -227,11 +228,15 @@ class NodeJob:
     def _cancel(self) -> str:
         """Ask for the job's end; return what kept us from it."""
         try:
-            if self.id or self._found():
+            if (self.id or self._found()) and self._is_ours():
                 self._scheduler.cancel([self.id])
         except SchedulerError as error:
             return str(error)
         return ""
+
+    def _is_ours(self) -> bool:
+        """Return whether the number is of our job now, where the scheduler shows that."""
+        return not capabilities(self._site).marks or self.observe().may_be_of(self.folder.token)
 
     def _ends(self) -> bool:
         """Wait a moment for the end of a job that was cancelled."""
