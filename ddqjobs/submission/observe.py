@@ -22,7 +22,8 @@ from ddqjobs.submission.judge import Case, failure_of, note_on_product, said_all
 from ddqjobs.submission.members import Members
 
 _BATCH = 1000  # tickets that are recorded together: an interruption loses no more
-_PATIENCE_S = 1.0  # until it is said how far it is
+_PATIENCE_S = 1.0  # until it is said how far it is, and between two such words
+_MANY = 5000  # jobs that take a while to ask about
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,15 @@ class Observer:
             self._store.ledger.append(*confirmed)
             history = self._store.history()
         now = time.time()
+        if len(history.active()) > _MANY:
+            self._tell(f"asking what has become of {len(history.active())} jobs")
         observed = self._ask(history)
         # Only now: what was there before the schedulers were asked is old.
         started = self._store.run_folders()
-        active, found = history.active(), 0
+        active, found, told = history.active(), 0, now
         for first in range(0, len(active), _BATCH):
-            if time.time() - now > _PATIENCE_S:
+            if time.time() - told > _PATIENCE_S:
+                told = time.time()
                 self._tell(f"recording what has become of the jobs: {first} of {len(active)}")
             looked = ((ticket, observed.get(ticket.name)) for ticket in active[first : first + _BATCH])
             found += self._record(
