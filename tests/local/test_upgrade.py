@@ -56,8 +56,9 @@ def test_the_report_has_the_recorded_numbers(upgraded: Path) -> None:
         recorded = product.metrics["bbox_mAP"]
         assert recorded is not None
         assert table.loc[name, "AP"] == pytest.approx(100 * recorded)
-    left = {run for row in project.report("mine").missing for run in row.runs}
-    assert left <= LEFT
+    # Task code that has changed since makes a done run stale; it stays done.
+    missing = [row for row in project.report("mine").missing if row.what != "done but stale"]
+    assert {run for row in missing for run in row.runs} <= LEFT
 
 
 def test_the_rest_is_run_and_nothing_is_repeated(upgraded: Path) -> None:
