@@ -14,6 +14,7 @@ from ddqjobs.detect import files
 
 # Where files are not what their size says: reading them may block, never end, or change something.
 _SYSTEM = ("/dev", "/proc", "/sys")
+_MEMORY = "/dev/shm/"  # files as any others
 
 
 class NotReadError(OSError):
@@ -43,7 +44,8 @@ def ordinary(path: Path) -> bool:
 
 
 def _require_ordinary(path: Path) -> None:
-    if os.path.realpath(path).startswith(tuple(f"{folder}/" for folder in _SYSTEM)):
+    real = os.path.realpath(path)
+    if real.startswith(tuple(f"{folder}/" for folder in _SYSTEM)) and not real.startswith(_MEMORY):
         raise NotReadError(0, "a file of the system, not of a project", str(path))
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
