@@ -100,6 +100,11 @@ def test_after_a_change_a_canary_is_tried_again(place: Place) -> None:
     assert place.invoke("submit", "--canary", "--model", "m1").code == 0
     place.text("experiments/tiny.yaml", TREES.replace("max_iters: 20}", "max_iters: 20, lr: 1}"))
     place.invoke("retry", "train.m1")
+    # The experiment lies in the tree of its code, which makes the data stale.
+    refused = place.invoke("submit", "--canary", "--model", "m2")
+    assert refused.code == 1
+    assert "canary.b: needs data, which is stale" in refused.err
+    place.invoke("accept", "tiny", "data", "--because", "only the canaries changed")
     place.invoke("submit", "--canary", "--model", "m2")
     assert next(line for line in trace(place) if line.startswith("b")).endswith("max_iters=20 lr=1")
     place.invoke("submit", "--canary", "--model", "m1")
@@ -120,7 +125,7 @@ def test_a_code_that_cannot_be_tried_is_refused_before_anything_starts(place: Pl
 def test_the_paper_s_canaries() -> None:
     loaded = Catalog(ROOT).load("ddq")
     found = {run.name: run for run in loaded.canaries}
-    assert set(found) == {"canary.L", "canary.N", "canary.ours"}  # the release's main branch declares none
+    assert set(found) == {"canary.L", "canary.M", "canary.N", "canary.ours"}
     run = found["canary.N"]
     assert run.kind is TaskKind.SMOKE
     assert (run.resources.gpus, run.resources.nodes, run.resources.time_s) == (1, 1, 1800)
@@ -128,7 +133,7 @@ def test_the_paper_s_canaries() -> None:
     assert run.command == (
         "bash",
         "tools/dist_train.sh",
-        "{config}",
+        "{code}/configs/ddq/resume.py",  # around the run's own configuration
         "{gpus}",
         "--work-dir",
         "{work_dir}",
