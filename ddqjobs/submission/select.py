@@ -69,6 +69,8 @@ def pick(
     taken = {p.run.name for p in picks}
     for planned in plan.runs:
         name = planned.run.name
+        if wanted.stale and planned.stale and name in chosen and name not in taken:
+            left[name] = f"{planned.stale}; what it needs is stale too: add --upstream"
         if name not in wanted.chosen or name in taken or planned.status in (Status.DONE, Status.ACTIVE):
             continue
         if planned.status is Status.FAILED:  # named or not: that alone does not bring it back

@@ -201,7 +201,7 @@ def test_a_changed_configuration_makes_what_it_decides_stale(disturbed: Project)
         before = disturbed.products("mine")[TRAIN].sha256["checkpoint"]
         slower = "\noptim_wrapper = dict(optimizer=dict(lr=0.0001))\n"
         config.write_text(shipped + slower)
-        again = ddqjobs(disturbed.root, "submit", "mine", TRAIN, "--stale", "--wait")
+        again = ddqjobs(disturbed.root, "submit", "mine", TRAIN, "--stale", "--upstream", "--wait")
         assert again.code == 0, again.stdout + again.stderr
         assert open_project(disturbed.root).products("mine")[TRAIN].sha256["checkpoint"] != before
     finally:
