@@ -23,7 +23,14 @@ class _Terminal(TypedDict):
     style: Callable[[str, str], str] | None
 
 
-_COLOURS = {"reproduced": "green", "equal": "green", "short": "red", "unknown": "yellow"}
+_COLOURS = {
+    "reproduced": "green",
+    "equal": "green",
+    "short": "red",
+    "differs": "red",
+    "exceeds": "magenta",
+    "unknown": "yellow",
+}
 
 
 def _style(name: str, text: str) -> str:
@@ -32,7 +39,7 @@ def _style(name: str, text: str) -> str:
 
 FORM = Annotated[
     Literal["table", "markdown", "csv", "json", "latex", "html"] | None,
-    typer.Option("--format", "-f", help="How to print it; left out: as --out ends, or a table."),
+    typer.Option("--format", "-f", help="How to print it. Default: as --out ends, or a table."),
 ]
 AS_JSON = Annotated[bool, typer.Option("--json", help="The same as --format json.")]
 OUT = Annotated[Path | None, typer.Option("--out", "-o", help="Write it to this file.")]
@@ -56,7 +63,16 @@ PRICE = Annotated[
     typer.Option("--price", min=0, callback=a_number, help="Of a GPU hour, for the cost on the HTML page."),
 ]
 CHECK = Annotated[bool, typer.Option("--check", help="Exit 1 unless every required verdict holds.")]
-_BY_ENDING = {".html": "html", ".md": "markdown", ".csv": "csv", ".json": "json", ".tex": "latex"}
+_BY_ENDING = {
+    "": "table",
+    ".txt": "table",
+    ".html": "html",
+    ".htm": "html",
+    ".md": "markdown",
+    ".csv": "csv",
+    ".json": "json",
+    ".tex": "latex",
+}
 
 
 @filtered
@@ -80,7 +96,7 @@ def report(
     from ddqjobs.base.errors import RunsFailedError
 
     said = _said(form, as_json)
-    chosen = said or _BY_ENDING.get(out.suffix if out and not export else "", "table")
+    chosen = said or _by_ending(out if not export else None)
     _refuse_idle(
         said,
         chosen,
@@ -112,6 +128,17 @@ def _said(form: str | None, as_json: bool) -> str | None:
     if as_json and form not in (None, "json"):
         raise InputError(f"--json and --format {form} exclude each other")
     return "json" if as_json else form
+
+
+def _by_ending(out: Path | None) -> str:
+    """Return the format that the ending of ``--out`` names. Raises InputError for one that is not written."""
+    from ddqjobs.base.errors import InputError
+
+    suffix = out.suffix.lower() if out is not None else ""
+    if suffix not in _BY_ENDING:
+        endings = ", ".join(filter(None, _BY_ENDING))
+        raise InputError(f"{out}: '{suffix}' is not a format of reports; use {endings}, or give --format")
+    return _BY_ENDING[suffix]
 
 
 def _refuse_idle(

@@ -240,7 +240,7 @@ def _value(desk: Desk, runs: Sequence[PlannedRun], metric: str) -> Value:
     mean, sd = verdict.mean(quanta), verdict.deviation(quanta)
     text = verdict.format_points(mean)
     if sd is not None:
-        text += f" ± {sd / verdict.QUANTA_PER_POINT:.2f}"
+        text += f" ± {sd / verdict.QUANTA_PER_POINT:.2f} SD"
     if of > 1:
         text += f" (n={n})" if n == of else f" ({n} of {of})"
     return Value(

@@ -16,7 +16,7 @@ Rules:
   there (else the experiment's first), seed by seed where both have them.
 * A verdict needs all seeds of its cell to have come to an end (:mod:`ddqjobs.report.cells` says which count),
   and counts as required unless all of the cell's runs are optional.
-* ``ok`` is what ``report --check`` asks: every required run done, no required verdict short or unknown.
+* ``ok`` is what ``report --check`` asks: every required run done, every required verdict reproduced or equal.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from ddqjobs.report.verdict import Judgement, Outcome
 from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import Plan, PlannedRun, Product, Status, TaskKind
 
-VERSION = 1
+VERSION = 2
 _KEYS = 3  # of a checkpoint that are named in a footnote
 
 
@@ -50,6 +50,8 @@ class PhaseSummary(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     good: int
     short: int
+    differs: int
+    exceeds: int
     unknown: int
     judged: int
 
@@ -110,7 +112,7 @@ def build(
     return Report(
         experiment=experiment.name,
         title=experiment.title,
-        ok=bool(picked) and not {Outcome.SHORT, Outcome.UNKNOWN} & set(outcomes),
+        ok=bool(picked) and not set(verdict.OPEN) & set(outcomes),
         outcome=verdict.overall(outcomes),
         overall=_overall(outcomes, picked),
         metrics=shown,
@@ -190,13 +192,15 @@ def _summaries(
         extra = [c.judgement for c in cells if not c.required and c.judgement.outcome]
         against = columns[indices[0]].against if indices else REFERENCE
         alignments = [r.judgement for r in aligned if r.phase == phase and r.required and r.judgement.outcome]
-        counts = [sum(j.outcome is o for j in judged) for o in (Outcome.SHORT, Outcome.UNKNOWN)]
+        counts = {o: sum(j.outcome is o for j in judged) for o in verdict.OPEN}
         yield PhaseSummary(
             phase=phase,
             text=_summary_text(phase, against, judged, extra, alignments, runs),
-            good=len(judged) - sum(counts),
-            short=counts[0],
-            unknown=counts[1],
+            good=len(judged) - sum(counts.values()),
+            short=counts[Outcome.SHORT],
+            differs=counts[Outcome.DIFFERS],
+            exceeds=counts[Outcome.EXCEEDS],
+            unknown=counts[Outcome.UNKNOWN],
             judged=len(judged),
         )
 
@@ -214,7 +218,7 @@ def _summary_text(
     if judged:
         word = "reproduced" if against == REFERENCE else "equal"
         part = f"{word} {sum(j.good for j in judged)} of {len(judged)}"
-        bad = [(o, sum(j.outcome is o for j in judged)) for o in (Outcome.SHORT, Outcome.UNKNOWN)]
+        bad = [(o, sum(j.outcome is o for j in judged)) for o in verdict.OPEN]
         if any(count for _, count in bad):
             part += f" ({', '.join(f'{count} {o.value}' for o, count in bad if count)})"
         parts.append(part)

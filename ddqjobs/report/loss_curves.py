@@ -122,4 +122,4 @@ def _judge_curves(far: float | None, spread: float | None, pairs: int, parts: in
         return Judgement(
             outcome=Outcome.EQUAL, word="no further than seeds", brief="within", rule=rule, n=pairs
         )
-    return Judgement(outcome=Outcome.SHORT, word="further than seeds", brief="further", rule=rule, n=pairs)
+    return Judgement(outcome=Outcome.DIFFERS, word="further than seeds", brief="further", rule=rule, n=pairs)

@@ -76,7 +76,7 @@ def _judge_recomputed(product: Product, again: Recomputed) -> Judgement:
         return verdict.unjudged("not recomputed")
     if differing:
         words = f"differs: {', '.join(differing)}"
-        return Judgement(outcome=Outcome.SHORT, word=words, brief="differs", rule=RECOMPUTED_RULE, n=1)
+        return Judgement(outcome=Outcome.DIFFERS, word=words, brief="differs", rule=RECOMPUTED_RULE, n=1)
     return Judgement(outcome=Outcome.EQUAL, word="equal", brief="equal", rule=RECOMPUTED_RULE, n=1)
 
 

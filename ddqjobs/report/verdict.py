@@ -9,11 +9,14 @@ word               rule                                                         
 =================  ===========================================================  ======================
 within tolerance   the difference is smaller than the tolerance                 reproduced, or equal
 edge of tolerance  the difference is exactly the tolerance                      reproduced, or equal
-outside: short     below the reference by more than the tolerance               short
-exceeds: check     above the reference by more than the tolerance: better than  unknown, until someone
-                   published is a finding about the set-up, not a success       has looked
+outside: short     below a published figure by more than the tolerance          short
+exceeds: check     above a published figure by more than the tolerance: better  exceeds
+                   than published is a finding about the set-up, no success
+differs: lower,    below or above another phase by more than the tolerance      differs
+differs: higher
 equal              tolerance 0: the same to three decimals                      reproduced, or equal
-not equal          tolerance 0: any difference, whichever way                   short
+not equal          tolerance 0: any difference                                  differs of another phase;
+                                                                                short or exceeds of a figure
 diverged           a metric is NaN, or a training ended because its loss was     short
 unknown            a side of the comparison is not there (yet)                  unknown
 =================  ===========================================================  ======================
@@ -53,7 +56,13 @@ class Outcome(str, Enum):
     REPRODUCED = "reproduced"
     EQUAL = "equal"
     SHORT = "short"
+    DIFFERS = "differs"
+    EXCEEDS = "exceeds"
     UNKNOWN = "unknown"
+
+
+# Outcomes that keep a report from being whole, the worst first.
+OPEN = (Outcome.SHORT, Outcome.DIFFERS, Outcome.EXCEEDS, Outcome.UNKNOWN)
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +79,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def good(self) -> bool:
         """Whether the result stands, or nothing was to be judged."""
-        return self.outcome not in (Outcome.SHORT, Outcome.UNKNOWN)
+        return self.outcome not in OPEN
 
 
 @lru_cache(maxsize=4096)  # ten thousand runs share a few hundred values
@@ -161,8 +170,7 @@ def judge(
     ``rounded_to`` is the last digit of the reference; ``excluded`` runs were left out; ``test`` is what the
     seeds show, ``basis`` why there is none.
     """
-    passed = Outcome.REPRODUCED if published else Outcome.EQUAL
-    outcome, word, brief = _point_rule(difference, tolerance, rounded_to, passed)
+    outcome, word, brief = _point_rule(difference, tolerance, rounded_to, published)
     crashed = f"{excluded} crashed run{'s' if excluded > 1 else ''} left out" if excluded else ""
     stands_on = ", ".join(filter(None, (f"n={n}", how, crashed)))
     if tolerance == 0:
@@ -184,23 +192,33 @@ def judge(
 
 
 def _point_rule(
-    difference: Fraction, tolerance: Fraction, rounded_to: Fraction, passed: Outcome
+    difference: Fraction, tolerance: Fraction, rounded_to: Fraction, published: bool
 ) -> tuple[Outcome, str, str]:
     """(outcome, word, short word) by the difference alone."""
     distance = abs(difference)
+    passed = Outcome.REPRODUCED if published else Outcome.EQUAL
+    outside = _outside(difference, published)
     if rounded_to > 1:  # the figure is anywhere within half its last digit
         half = rounded_to / 2
         if distance - half <= tolerance < distance + half:
             return Outcome.UNKNOWN, "unknown: the reference is rounded too coarsely", "unknown"
     if tolerance == 0:
-        return (passed, "equal", "equal") if difference == 0 else (Outcome.SHORT, "not equal", "not equal")
+        return (passed, "equal", "equal") if difference == 0 else (outside[0], "not equal", "not equal")
     if distance < tolerance:
         return passed, "within tolerance", "within"
     if distance == tolerance:
         return passed, "edge of tolerance", "edge"
+    return outside
+
+
+def _outside(difference: Fraction, published: bool) -> tuple[Outcome, str, str]:
+    """(outcome, word, short word) of a difference beyond the tolerance. Two codes differ, whichever way."""
+    if not published:
+        word = f"differs: {'lower' if difference < 0 else 'higher'}"
+        return Outcome.DIFFERS, word, word
     if difference < 0:
         return Outcome.SHORT, "outside: short", "short"
-    return Outcome.UNKNOWN, "exceeds: check", "exceeds: check"
+    return Outcome.EXCEEDS, "exceeds: check", "exceeds: check"
 
 
 def on_machines(judgement: Judgement, apart: str) -> Judgement:
@@ -248,7 +266,7 @@ def judge_limits(measured: Iterable[tuple[str, float | None, float | None]]) -> 
     absent = [what for what, value, _ in limits if value is None]
     if above:
         word = f"outside: {', '.join(above)}"
-        return Judgement(outcome=Outcome.SHORT, word=word, brief="outside", rule=rule, n=1)
+        return Judgement(outcome=Outcome.DIFFERS, word=word, brief="outside", rule=rule, n=1)
     if absent:
         return unknown(f"no {', '.join(absent)} measured", rule)
     if all(value == 0 for _, value, _ in limits):
@@ -260,7 +278,7 @@ def overall(outcomes: Iterable[Outcome | None]) -> Outcome | None:
     """One word for several: the worst of them; None when nothing was judged. *Equal* is the weaker good
     word: it is said only when nothing was held against a published figure."""
     found = set(outcomes)
-    for outcome in (Outcome.SHORT, Outcome.UNKNOWN, Outcome.REPRODUCED, Outcome.EQUAL):
+    for outcome in (*OPEN, Outcome.REPRODUCED, Outcome.EQUAL):
         if outcome in found:
             return outcome
     return None

@@ -18,6 +18,7 @@ from ddqjobs.planning import digest
 from ddqjobs.planning.estimate import Estimate, estimates
 from ddqjobs.spec.model import Attempt, Plan, PlannedRun, Product
 from ddqjobs.store import evidence
+from ddqjobs.store.history import History
 from ddqjobs.store.layout import Layout, RunFolder, SubmissionFolder
 from ddqjobs.submission.workspace import Workspace
 
@@ -32,6 +33,7 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Everything about one run that its entry on the page shows."""
 
     attempts: tuple[Attempt, ...]
+    ends: dict[int, str] = {}  # attempt -> why it failed, as `status` says it
     log_tail: tuple[str, ...] = ()
     submission: str = ""  # token; its script is shown once for all of its runs
     script: str = ""  # what this run adds to the submission's script
@@ -71,7 +73,8 @@ def read(
     """Reads the folders of the ``shown`` runs."""
     wanted = set(shown)
     picked = [p for p in plan.runs if p.run.name in wanted]
-    costs = estimates((p.run for p in plan.runs), workspace.store.history())
+    history = workspace.store.history()
+    costs = estimates((p.run for p in plan.runs), history)
     submissions: dict[str, _Submission] = {}
     bases: dict[tuple[str, str], tuple[str, dict[str, str]]] = {}
     runs = {}
@@ -86,6 +89,7 @@ def read(
         product = products.get(p.run.name)
         runs[p.run.name] = RunFacts(
             attempts=tuple(attempts),
+            ends=_ends(attempts, history),
             log_tail=_tail(folder, attempts),
             submission=token if submission.script else "",
             script=submission.of_run(index),
@@ -99,6 +103,19 @@ def read(
     )
     scripts = {token: submission.script for token, submission in submissions.items() if submission.script}
     return Facts(runs=runs, scripts=scripts, environments=found)
+
+
+def _ends(attempts: Iterable[Attempt], history: History) -> dict[int, str]:
+    """Return attempt -> class and reason of its failure as the ledger recorded them. A ticket's failure is
+    that of its last attempt."""
+    last = {a.ticket: a.number for a in attempts}
+    found = {}
+    for name, number in last.items():
+        ticket = history.tickets.get(name)
+        end = ticket.finished if ticket is not None else None
+        if end is not None and end.failure is not None:
+            found[number] = f"{end.failure.value}: {end.reason}" if end.reason else end.failure.value
+    return found
 
 
 class _Submission(msgspec.Struct, frozen=True, kw_only=True):

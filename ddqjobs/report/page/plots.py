@@ -38,10 +38,12 @@ _STYLE = {
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One training in one panel. ``style`` counts implementations from 0."""
+    """One training in one panel. ``style`` counts implementations from 0 and is its colour; ``dash`` counts
+    the trainings of one implementation and is its dash."""
 
     label: str
     style: int
+    dash: int = 0
     points: Sequence[tuple[int, float | None]]  # None: not finite; the line has a gap
 
 
@@ -83,7 +85,7 @@ def _svg(panel: Panel) -> str:
             xs,
             ys,
             color=_SERIES[style],
-            linestyle=_DASHES[style],
+            linestyle=_DASHES[line.dash % STYLES],
             linewidth=0.8 if crowd else 1.3,
             alpha=0.6 if crowd else 1.0,
             marker="o" if len(xs) == 1 else None,
@@ -131,6 +133,7 @@ def _compact(svg: str, names: str) -> str:
     svg = re.sub(r" font-family: [^;\"]*;", "", svg)
     svg = re.sub(r' transform="rotate\(-0 [^"]*"', "", svg)
     svg = re.sub(r'<g>\s*<path d="[^"]*" style="fill: none"/>\s*</g>', "", svg)
-    svg = re.sub(r"(\d+\.\d)\d+", r"\1", svg)
+    # Coordinates only: the numbers at the axes keep their digits.
+    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(\d+\.\d)\d+", r"\1", tag[0]), svg)
     svg = re.sub(r"\s*\n\s*", " ", svg)
     return re.sub(r"> <", "><", svg).strip()

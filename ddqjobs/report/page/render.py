@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 _FOLDER = Path(__file__).parent
-_SIGNS = {"reproduced": "✓", "equal": "✓", "short": "✗", "unknown": "?"}
+_SIGNS = {"reproduced": "✓", "equal": "✓", "short": "✗", "differs": "≠", "exceeds": "↑", "unknown": "?"}
 NO_PLOTS = "The curves need matplotlib: pip install 'ddqjobs[page]', then make this page again."
 
 
@@ -38,6 +38,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     planned: PlannedRun
     facts: RunFacts
     product: Product | None
+    metrics: list[tuple[str, str]]
     repeats: str  # what repeating showed of its deterministic flag; empty without one
 
 
@@ -78,6 +79,7 @@ def page(
             table=_table(report),
             anchor=lambda run: f"run-{numbers[run]}" if run in numbers else "",
             rules=rules(report),
+            signs=_SIGNS,
             grids=_other_grids(report),
             pictures=_draw(experiment, plan, curves, {m.model: m.title for m in report.models}, facts),
             no_plots="" if plots.available() else NO_PLOTS,
@@ -101,6 +103,7 @@ def _entries(
             planned=p,
             facts=facts.runs[p.run.name],
             product=products.get(p.run.name),
+            metrics=view.metrics(products[p.run.name]) if p.run.name in products else [],
             repeats=repeats.get(p.run.name, ""),
         )
         for p in shown

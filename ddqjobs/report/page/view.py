@@ -14,9 +14,9 @@ from ddqjobs.report.lookup import label
 from ddqjobs.report.loss_curves import Curve
 from ddqjobs.report.page.facts import Facts
 from ddqjobs.report.page.plots import Line, Panel
-from ddqjobs.report.results import METRICS
+from ddqjobs.report.results import METRICS, score
 from ddqjobs.spec.experiment import Experiment
-from ddqjobs.spec.model import Attempt, Plan, PlannedRun, Status
+from ddqjobs.spec.model import Attempt, Plan, PlannedRun, Product, Status
 
 MOST_PANELS = 300  # a page with more is slow to make and to look at: terms of losses are left out first
 MOST_POINTS = 200_000  # of all lines together: eleven bytes each; more are thinned once more
@@ -72,7 +72,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     """The trainings of one model and variant, of all codes, overlaid."""
 
     title: str
-    legend: tuple[tuple[str, int, str], ...]  # (what, style, run)
+    legend: tuple[tuple[str, int, int, str], ...]  # (what, style, dash, run)
     panels: tuple[Panel, ...]
     finals: tuple[tuple[str, str, str, str, str], ...]  # run, logged, iterations, last loss, last AP
     notes: tuple[str, ...]
@@ -92,7 +92,7 @@ def groups(
         title = titles.get(model, model)
         made.append(_group(title if variant == "default" else f"{title}, {variant}", runs, curves, styles))
     # What can be compared comes first.
-    return _fewer(sorted(made, key=lambda g: len({style for _, style, _ in g.legend}) < 2))
+    return _fewer(sorted(made, key=lambda g: len({style for _, style, _, _ in g.legend}) < 2))
 
 
 def _group(
@@ -100,22 +100,25 @@ def _group(
 ) -> Group:
     legend, finals, notes = [], [], []
     lines: dict[tuple[str, str], list[Line]] = {}
+    dashes: dict[int, int] = {}
     for p in runs:
         name, curve = p.run.name, curves[p.run.name]
         style = styles.get(p.run.implementation, 0)
+        dashes[style] = dash = dashes.get(style, -1) + 1
         words = [p.run.implementation or p.run.task, label(p.run.phase) if p.run.phase else ""]
         words.append("" if p.run.seed is None else f"seed {p.run.seed}")
         what = ", ".join(filter(None, words))
-        legend.append((what, style, name))
+        legend.append((what, style, dash, name))
         if curve.problem:
             notes.append(f"{name}: {curve.problem}")
         if curve.lost:
             notes.append(f"{name}: {curve.lost} lines of its log are no rows and were passed over")
         for term, points in curve.terms.items():
-            lines.setdefault((term, "iteration"), []).append(Line(label=what, style=style, points=points))
+            line = Line(label=what, style=style, dash=dash, points=points)
+            lines.setdefault((term, "iteration"), []).append(line)
         ap = [(x, None if y is None or y < 0 else 100 * y) for x, y in curve.val.get(METRICS["AP"], [])]
         if ap:
-            lines.setdefault(("AP", "epoch"), []).append(Line(label=what, style=style, points=ap))
+            lines.setdefault(("AP", "epoch"), []).append(Line(label=what, style=style, dash=dash, points=ap))
         finals.append(
             (name, f"{curve.rows:,}", f"{curve.last:,}", _last(curve.terms.get("loss")), _last(ap, 1))
         )
@@ -200,15 +203,19 @@ class TimeLine(msgspec.Struct, frozen=True, kw_only=True):
 
 def time_line(plan: Iterable[PlannedRun], facts: Facts, now: float) -> TimeLine | None:
     """None if nothing was started."""
-    known = [(p, facts.runs[p.run.name].attempts) for p in plan if p.run.name in facts.runs]
-    times = [t for _, attempts in known for a in attempts for t in (a.started_at, a.ended_at) if _sane(t)]
+    known = [
+        (p, facts.runs[p.run.name].attempts, facts.runs[p.run.name].ends)
+        for p in plan
+        if p.run.name in facts.runs
+    ]
+    times = [t for _, attempts, _ in known for a in attempts for t in (a.started_at, a.ended_at) if _sane(t)]
     known_times = [t for t in times if t is not None]
     if not known_times:
         return None
     low, high = min(known_times), max(*known_times, min(known_times) + 1)
     rows = tuple(
-        (p.run.name, tuple(_bar(p, a, (low, high), now, a is attempts[-1]) for a in attempts))
-        for p, attempts in known
+        (p.run.name, tuple(_bar(p, a, (low, high), now, a is attempts[-1], ends) for a in attempts))
+        for p, attempts, ends in known
         if attempts
     )
     return TimeLine(first=moment(low), last=moment(high), rows=rows)
@@ -218,7 +225,9 @@ def _sane(at: float | None) -> bool:
     return at is not None and _SANE[0] <= at <= _SANE[1]
 
 
-def _bar(p: PlannedRun, a: Attempt, span: tuple[float, float], now: float, newest: bool) -> Bar:
+def _bar(
+    p: PlannedRun, a: Attempt, span: tuple[float, float], now: float, newest: bool, ends: Mapping[int, str]
+) -> Bar:
     low, high = span
     odd = ""
     start, end = a.started_at, a.ended_at
@@ -233,7 +242,8 @@ def _bar(p: PlannedRun, a: Attempt, span: tuple[float, float], now: float, newes
     state = "running" if running else "done" if a.exit_code == 0 else "stopped" if a.stopped else "failed"
     how = {"running": "running", "done": "ended well", "stopped": "asked to stop"}.get(state, "")
     if state == "failed":
-        how = a.failure.value if a.failure else f"exit {a.exit_code}" if a.exit_code else "left no last word"
+        code = f"exit {a.exit_code}" if a.exit_code else "left no last word"
+        how = ends.get(a.number) or (a.failure.value if a.failure else code)
     return Bar(
         number=a.number,
         left=round(100 * (begin - low) / (high - low), 2),
@@ -250,6 +260,20 @@ def _bar(p: PlannedRun, a: Attempt, span: tuple[float, float], now: float, newes
 def moment(at: float | None) -> str:
     """``2026-11-25 09:45``, local time."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(at)) if at is not None and _sane(at) else "?"
+
+
+def metrics(product: Product) -> list[tuple[str, str]]:
+    """Return a product's metrics by name: AP and its like in points, others as they are."""
+    names = {key: name for name, key in METRICS.items()}
+    made = []
+    for key, value in product.metrics.items():
+        if key in names:
+            found = score(product, names[key])
+            text = found.note if found.points is None else f"{found.points:.1f}"
+        else:
+            text = "nan" if value is None else f"{value:.6g}"
+        made.append((names.get(key, key), text))
+    return made
 
 
 # ------------------------------------------------------------------------------------------------- hours
@@ -269,7 +293,7 @@ class Hours(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def efficiency(self) -> float | None:
-        """Share of the time that went into results, 0 to 1; None before anything ran."""
+        """Return the share of the wall time that ended well, 0 to 1; None before anything ran."""
         return self.wall_kept / self.wall if self.wall else None
 
 

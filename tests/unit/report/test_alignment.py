@@ -47,4 +47,4 @@ def test_a_nan_difference_keeps_no_tolerance() -> None:
         )
     )
     judged = judge_alignment(found, aligned(("loss", 10.0)))
-    assert judged.outcome is Outcome.SHORT
+    assert judged.outcome is Outcome.DIFFERS

@@ -43,6 +43,15 @@ def test_the_page_goes_to_a_file(project: Project, tmp_path: Path) -> None:
     assert (ran.code, len(ran.err.splitlines())) == (2, 1)
 
 
+@pytest.mark.parametrize("name", ["report.pdf", "report.xlsx", "report.HTMLX"])
+def test_a_format_that_is_not_written_is_refused(project: Project, tmp_path: Path, name: str) -> None:
+    ran = call(project, "report", "paper", "-o", tmp_path / name)
+    assert (ran.code, len(ran.err.splitlines())) == (2, 1)
+    assert "is not a format of reports; use .txt, .html" in ran.err
+    assert not (tmp_path / name).exists()
+    assert call(project, "report", "paper", "-f", "csv", "-o", tmp_path / name).code == 0
+
+
 def test_a_filtered_page_shows_what_was_chosen(project: Project) -> None:
     text = call(project, "report", "paper", "-f", "html", "--phase", "3").out
     assert "p3-train.m000.s0" in text
@@ -129,7 +138,7 @@ def test_two_dates_of_one_experiment(project: Project) -> None:
     rows = {(r["phase"], r["implementation"]): r for r in json.loads(ran.out)["rows"]}
     assert rows["3", "legacy"]["ap_a"] in ("eligible", "waiting")
     assert rows["3", "legacy"]["ap_b"] == "60.0"
-    assert rows["3", "legacy"]["outcome_b"] == "unknown"
+    assert rows["3", "legacy"]["outcome_b"] == "exceeds"
 
 
 def test_two_experiments_in_every_format_of_text(project: Project) -> None:

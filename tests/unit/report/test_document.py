@@ -145,8 +145,8 @@ def test_one_seed_against_the_published_figure(
     ("legacy", "new", "word", "outcome"),
     [
         (0.513, 0.513, "equal (n=1)", Outcome.EQUAL),
-        (0.513, 0.512, "not equal (n=1)", Outcome.SHORT),
-        (0.513, 0.514, "not equal (n=1)", Outcome.SHORT),
+        (0.513, 0.512, "not equal (n=1)", Outcome.DIFFERS),
+        (0.513, 0.514, "not equal (n=1)", Outcome.DIFFERS),
         (0.51, 0.510, "equal (n=1)", Outcome.EQUAL),
     ],
 )
@@ -173,7 +173,7 @@ def test_three_seeds_are_mean_and_deviation_and_say_n() -> None:
     desk = Desk({"detr": 51.3})
     seeds("3", {0: 0.511, 1: 0.512, 2: 0.513}, desk)
     report = desk.report()
-    assert cell(report, "3") == ("51.2 ± 0.10 (n=3)", "-0.1", "within tolerance (n=3)")
+    assert cell(report, "3") == ("51.2 ± 0.10 SD (n=3)", "-0.1", "within tolerance (n=3)")
     assert report.summary[0].text == "phase 3: reproduced 1 of 1"
 
 
@@ -201,7 +201,7 @@ def test_some_seeds_done_is_not_a_verdict_yet() -> None:
     seeds("3", {0: 0.513, 1: 0.513}, desk)
     desk.undone(run("3", "detr", name="p3.s2", seed=2), Status.WAITING)
     report = desk.report()
-    assert cell(report, "3") == ("51.3 ± 0.00 (2 of 3)", "0.0", "unknown: 2 of 3 seeds done")
+    assert cell(report, "3") == ("51.3 ± 0.00 SD (2 of 3)", "0.0", "unknown: 2 of 3 seeds done")
     assert not report.ok
 
 
@@ -435,7 +435,7 @@ def test_the_json_document_keeps_its_keys() -> None:
         *("version", "kind", "experiment", "title", "ok", "outcome", "overall", "metrics", "columns"),
         *("models", "alignment", "curves", "recomputed", "checks", "summary", "missing", "footnotes", "runs"),
     ]
-    assert (document["version"], document["kind"], document["ok"]) == (1, "report", False)
+    assert (document["version"], document["kind"], document["ok"]) == (2, "report", False)
     assert list(document["runs"][0]) == list(COLUMNS)
     assert list(document["models"][0]["cells"][0]) == [
         *("values", "reference", "difference", "difference_text", "tolerance", "judgement", "required"),

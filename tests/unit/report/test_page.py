@@ -99,7 +99,7 @@ def test_the_page_is_whole_and_loads_nothing(paper: Project) -> None:
 
 def test_it_shows_verdicts_their_rules_and_the_tolerance(paper: Project) -> None:
     read = Reader(page(paper))
-    assert "51.3 ± 0.10 (n=3)" in read.text
+    assert "51.3 ± 0.10 SD (n=3)" in read.text
     assert "within tolerance, equivalent (n=3)" in read.text
     assert "seed-paired TOST: 90 % interval" in read.text
     assert "phase 3: reproduced 1 of 1; equivalence shown in 1 of 1" in read.text

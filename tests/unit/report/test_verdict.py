@@ -50,7 +50,7 @@ def test_every_printed_metric_survives_the_way_to_points_and_back() -> None:
         (0.511, "edge of tolerance (n=1)", Outcome.REPRODUCED),
         (0.515, "edge of tolerance (n=1)", Outcome.REPRODUCED),
         (0.510, "outside: short (n=1)", Outcome.SHORT),
-        (0.516, "exceeds: check (n=1)", Outcome.UNKNOWN),
+        (0.516, "exceeds: check (n=1)", Outcome.EXCEEDS),
     ],
 )
 def test_two_quanta_are_two_tenths_of_a_point(ours: float, word: str, outcome: Outcome) -> None:
@@ -63,7 +63,7 @@ def test_two_quanta_are_two_tenths_of_a_point(ours: float, word: str, outcome: O
 
 
 @pytest.mark.parametrize(
-    ("difference", "outcome"), [(0, Outcome.EQUAL), (1, Outcome.SHORT), (-1, Outcome.SHORT)]
+    ("difference", "outcome"), [(0, Outcome.EQUAL), (1, Outcome.DIFFERS), (-1, Outcome.DIFFERS)]
 )
 def test_tolerance_zero_knows_no_edge(difference: int, outcome: Outcome) -> None:
     found = judge(Fraction(difference), Fraction(0), n=1, reference="phase 1", published=False)
@@ -116,9 +116,9 @@ def test_differences_carry_a_sign_and_zero_none() -> None:
     [
         ([("box", 0.0, 0.1), ("score", 0.0, 0.1)], "equal", Outcome.EQUAL),
         ([("box", 0.1, 0.1)], "within tolerance", Outcome.EQUAL),
-        ([("box", 0.2, 0.1), ("score", 0.0, 0.1)], "outside: box", Outcome.SHORT),
-        ([("box", float("inf"), 0.1)], "outside: box", Outcome.SHORT),
-        ([("box", float("nan"), 0.1)], "outside: box", Outcome.SHORT),
+        ([("box", 0.2, 0.1), ("score", 0.0, 0.1)], "outside: box", Outcome.DIFFERS),
+        ([("box", float("inf"), 0.1)], "outside: box", Outcome.DIFFERS),
+        ([("box", float("nan"), 0.1)], "outside: box", Outcome.DIFFERS),
         ([("box", None, 0.1)], "unknown: no box measured", Outcome.UNKNOWN),
         ([("box", 5.0, None)], "no tolerance given", None),
     ],
@@ -128,6 +128,24 @@ def test_alignments_keep_their_limits(
 ) -> None:
     found = judge_limits(measured)
     assert (found.word, found.outcome) == (word, outcome)
+
+
+@pytest.mark.parametrize(
+    ("difference", "published", "word", "outcome"),
+    [
+        (3, True, "exceeds: check (n=1)", Outcome.EXCEEDS),
+        (3, False, "differs: higher (n=1)", Outcome.DIFFERS),
+        (-3, False, "differs: lower (n=1)", Outcome.DIFFERS),
+        (-3, True, "outside: short (n=1)", Outcome.SHORT),
+    ],
+)
+def test_only_what_is_below_a_published_figure_is_short(
+    difference: int, published: bool, word: str, outcome: Outcome
+) -> None:
+    found = judge(Fraction(difference), Fraction(2), n=1, reference="it", published=published)
+    assert (found.word, found.outcome, found.good) == (word, outcome, False)
+    exact = judge(Fraction(difference), Fraction(0), n=1, reference="it", published=published)
+    assert (exact.word, exact.outcome) == ("not equal (n=1)", outcome)
 
 
 def test_the_worst_outcome_speaks_for_all() -> None:
