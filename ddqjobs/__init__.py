@@ -7,11 +7,10 @@
 
 from __future__ import annotations
 
-import typing
-
 from ddqjobs.base.version import VERSION as __version__
 
-if typing.TYPE_CHECKING:
+TYPE_CHECKING = False  # typing takes longer to import than the rest of a start
+if TYPE_CHECKING:
     from ddqjobs.project import Project, open_project
 
 __all__ = ["Project", "__version__", "open_project"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddqjobs.cli.exits import SAME_AGAIN
+from ddqjobs.cli.help import App
 from ddqjobs.cli.output import COLOURS, put, say, say_json, style, table
 from ddqjobs.cli.selection import JSON, Selection, filtered
 
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, int, int | None], None]
 
-app = typer.Typer(help="Data sets and weights: linked, brought, verified.", no_args_is_help=True)
+app = App(
+    add_completion=False, help="Data sets and weights: linked, brought, verified.", no_args_is_help=True
+)
 _filtered = functools.partial(filtered, interrupted=SAME_AGAIN)
 DRY_RUN = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")]
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddqjobs.cli.exits import SAME_AGAIN, reporting
+from ddqjobs.cli.help import App
 from ddqjobs.cli.output import note, put, say, say_json, table
 from ddqjobs.cli.selection import FOLDER, JSON, SITE
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ddqjobs.project import Project
     from ddqjobs.spec.site import Site
 
-app = typer.Typer(help="Environments: pinned, built once, verified.", no_args_is_help=True)
+app = App(add_completion=False, help="Environments: pinned, built once, verified.", no_args_is_help=True)
 _reporting = functools.partial(reporting, interrupted=SAME_AGAIN)
 NAMES = Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of environments.")]
 NAME = Annotated[str, typer.Argument(metavar="NAME", help="Name of an environment.")]

@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from ddqjobs.cli.interrupts import INTERRUPTED, Interruptible
 from ddqjobs.cli.output import OutputError, fail, silence
 
 RUNS_GO_ON = "what was submitted so far is recorded, and runs go on: see `ddqjobs status`"
@@ -24,16 +25,17 @@ def reporting(function: Callable[..., None], *, interrupted: str = RUNS_GO_ON) -
         from ddqjobs.base.errors import DdqjobsError
 
         try:
-            function(*args, **arguments)
+            with Interruptible():
+                function(*args, **arguments)
         except DdqjobsError as error:
             fail(str(error))
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             fail(f"interrupted; {interrupted}")
-            raise typer.Exit(130) from None
+            raise typer.Exit(INTERRUPTED) from None
         except typer.Abort:  # at a question
             fail("interrupted; nothing was done")
-            raise typer.Exit(130) from None
+            raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             silence()  # whoever read us has gone; there is nobody left to tell
             raise typer.Exit(141) from None

@@ -58,7 +58,7 @@ def main() -> None:
         bare = middle([sys.executable, str(root / "two.py"), "--help"], root)
         rows = [("two-command Typer app --help", *bare, "1.0", "")]
         for title, words, repeats, limit in (
-            ("ddqjobs --help", ["--help"], REPEATS, "ratio <= 1.3"),
+            ("ddqjobs --help", ["--help"], REPEATS, "ratio <= 1.25"),
             (f"plan, {count} runs", ["plan"], REPEATS, "CPU < 1.0 s"),
             (f"status, {count} runs", ["status"], REPEATS, "CPU < 1.0 s"),
             (f"report, {count} runs, first time", ["report"], 1, "CPU < 5 s"),

@@ -21,7 +21,7 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from ddqjobs.cli.main import app
+from ddqjobs.cli.commands import app
 from tests.support.trivial import EXPERIMENT, TrivialProject
 
 LIMIT_S = 90.0

@@ -174,7 +174,7 @@ def test_help_documents_the_exit_codes(place: Place) -> None:
 
 def test_completion_offers_experiments_and_runs(place: Place) -> None:
     variables = {"_DDQJOBS_COMPLETE": "complete_bash", "COMP_WORDS": "ddqjobs plan ", "COMP_CWORD": "2"}
-    code = "from ddqjobs.cli.main import app; app(prog_name='ddqjobs')"
+    code = "from ddqjobs.cli.commands import app; app(prog_name='ddqjobs')"
     ran = subprocess.run(
         [sys.executable, "-c", code],
         cwd=place.root,

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ddqjobs.cli.main import app
+from ddqjobs.cli.commands import app
 from tests.support.cli import TINY, Place, Ran, ddqjobs, environment, opened
 
 CANARY = "canary"

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ddqjobs.base import process
-from ddqjobs.cli.main import app
+from ddqjobs.cli.commands import app
 from ddqjobs.detect import files
 from ddqjobs.project import Project, open_project
 from ddqjobs.report.document import Report

@@ -1,0 +1,102 @@
+"""The commands: one file per command, imported when it is called; a pipeline over :mod:`ddqjobs.project`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from ddqjobs.cli.help import App, Command, Group
+
+EPILOG = (
+    "Exit codes: 0 all well; 1 a run failed or a verdict is short (--wait, --check); 2 bad input; "
+    "3 the scheduler could not be asked; 130 Ctrl-C."
+)
+TITLE = "Reproduce a detection paper on a GPU cluster: from one experiment file to an AP table."
+
+
+class Entry(NamedTuple):
+    """A command as the first help lists it."""
+
+    panel: str
+    summary: str
+    module: str = ""  # of ddqjobs.cli; the command's name if empty
+
+
+_RUN, _LOOK, _REPAIR, _SET_UP = "Run", "Look", "Repair", "Set up"
+COMMANDS = {
+    "submit": Entry(_RUN, "Submit what is eligible, and what comes after it."),
+    "advance": Entry(_RUN, "Collect what ended, submit what became eligible: for cron."),
+    "hold": Entry(_RUN, "Keep queued runs from starting."),
+    "release": Entry(_RUN, "Let held runs start again.", "hold"),
+    "cancel": Entry(_RUN, "Cancel active runs."),
+    "plan": Entry(_LOOK, "Every run with its status and the reason, and what the rest costs."),
+    "status": Entry(_LOOK, "State of each run: progress, job, node, attempt, reason."),
+    "logs": Entry(_LOOK, "The log of one run."),
+    "report": Entry(_LOOK, "The AP table: reproduced or not, with the evidence."),
+    "retry": Entry(_REPAIR, "Make failed runs eligible again."),
+    "accept": Entry(_REPAIR, "Let stale results stand; reports say who did, when and why."),
+    "adopt": Entry(_REPAIR, "Take in a result that exists already."),
+    "clean": Entry(_REPAIR, "Remove checkpoints that nothing needs any more."),
+    "shell": Entry(_REPAIR, "A shell in a run's environment, where its job would run."),
+    "init": Entry(_SET_UP, "Make a project folder with an experiment of your own."),
+    "doctor": Entry(_SET_UP, "What would keep runs from starting or ending well on a site."),
+    "data": Entry(_SET_UP, "Data sets and weights: linked, brought, verified."),
+    "env": Entry(_SET_UP, "Environments: pinned, built once, verified."),
+    "schema": Entry(_SET_UP, "The JSON Schema of a kind of file, for editors."),
+}
+
+
+class Commands(Group):
+    """All commands. Help and completion know their names; the module of one is imported when it is called."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, entry in COMMANDS.items():
+            self.commands[name] = Command(name, help=entry.summary, rich_help_panel=entry.panel)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the name, the command itself and the words after it."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command and load(str(name)), rest
+
+
+def load(name: str) -> Any:
+    """Return a command with its options. Imports its module."""
+    module = importlib.import_module(f"ddqjobs.cli.{COMMANDS[name].module or name}")
+    own = getattr(module, "app", None)
+    if own is None:
+        own = App(add_completion=False)
+        own.command(name)(getattr(module, name))
+    command = typer.main.get_command(own)
+    command.name = name
+    return command
+
+
+app = App(
+    name="ddqjobs",
+    cls=Commands,
+    help=TITLE,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EPILOG,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from ddqjobs.base.version import VERSION
+
+        typer.echo(f"ddqjobs {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Reproduce a detection paper on a GPU cluster: from one experiment file to an AP table."""

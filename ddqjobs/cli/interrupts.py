@@ -1,0 +1,31 @@
+"""Ctrl-C before a command begins and after it has ended. Imports little: it is there before anything else."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+INTERRUPTED = 130
+
+
+def leave_at_once() -> None:
+    """Make Ctrl-C end the process with 130 and no traceback, as long as no command has begun."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a job in the background ignores it
+        signal.signal(signal.SIGINT, _leave)
+
+
+def _leave(_number: int, _frame: object) -> None:
+    os._exit(INTERRUPTED)
+
+
+class Interruptible:
+    """While a command runs, Ctrl-C raises KeyboardInterrupt again."""
+
+    def __enter__(self) -> None:
+        self._ours = signal.getsignal(signal.SIGINT) is _leave
+        if self._ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def __exit__(self, *_: object) -> None:
+        if self._ours:
+            signal.signal(signal.SIGINT, _leave)

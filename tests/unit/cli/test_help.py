@@ -1,0 +1,97 @@
+"""Help: panels, whole words, what it costs to start; Ctrl-C before a command begins."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ddqjobs.cli.commands import COMMANDS, app, load
+from tests.support.cli import Place, environment, opened
+
+RUNNER = CliRunner(env={"COLUMNS": "80", "NO_COLOR": "1"})
+GROUPS = {name: load(name).commands for name in ("data", "env")}
+WORDS = [[name] for name in COMMANDS] + [[g, name] for g, commands in GROUPS.items() for name in commands]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with opened(tmp_path / "project") as made:
+        yield made
+
+
+def test_the_first_help_has_every_command_in_its_panel() -> None:
+    lines = RUNNER.invoke(app, ["--help"]).stdout.splitlines()
+    panel, listed = "", dict[str, str]()
+    for line in lines:
+        if line.startswith("╭─"):
+            panel = line.strip("╭─╮ ")
+        elif line.startswith("│ ") and line[2] not in " -":
+            listed[line.split()[1]] = panel
+    assert listed == {name: entry.panel for name, entry in COMMANDS.items()}
+    assert list(dict.fromkeys(listed.values())) == ["Run", "Look", "Repair", "Set up"]
+
+
+def test_help_fits_80_columns_and_breaks_no_word() -> None:
+    for words in WORDS:
+        ran = RUNNER.invoke(app, [*words, "--help"])
+        assert ran.exit_code == 0, words
+        assert max(map(len, ran.stdout.splitlines())) <= 80, words
+        command = load(words[0])
+        command = command.commands[words[1]] if words[1:] else command
+        texts = [command.help, *(p.help for p in command.params)]
+        shown = {word.rstrip(";") for word in ran.stdout.split()}
+        missing = {word.rstrip(";") for text in texts for word in text.split()} - shown
+        assert missing <= {"Example:", "Examples:"}, words
+        assert not {"<str>", "<int>", "<path>"} & shown, words
+
+
+def test_help_imports_neither_rich_nor_the_commands() -> None:
+    code = (
+        "import sys; from ddqjobs.cli.commands import app; app(['--help'], standalone_mode=False); "
+        "print(*sorted(sys.modules), file=sys.stderr)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
+    loaded = set(ran.stderr.split())
+    assert "ddqjobs.cli.help" in loaded
+    assert not {"rich", "msgspec", *(f"ddqjobs.cli.{name}" for name in COMMANDS)} & loaded
+
+
+@pytest.mark.parametrize(
+    ("module", "variables"),
+    [
+        ("typer", {}),
+        ("ddqjobs.cli.plan", {}),
+        ("ddqjobs.project", {}),
+        ("ddqjobs.cli.plan", {"_DDQJOBS_COMPLETE": "complete_bash"}),
+        ("ddqjobs.project", {"_DDQJOBS_COMPLETE": "complete_bash"}),
+    ],
+)
+def test_ctrl_c_while_starting_leaves_no_traceback(
+    place: Place, module: str, variables: dict[str, str]
+) -> None:
+    code = f"""
+import os, runpy, signal, sys
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["ddqjobs", "plan"]
+runpy.run_module("ddqjobs", run_name="__main__", alter_sys=True)
+"""
+    variables = {"COMP_WORDS": "ddqjobs plan ", "COMP_CWORD": "2", **variables}
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=place.root,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 130
+    assert "Traceback" not in ran.stderr
+    assert ran.stdout == ""
