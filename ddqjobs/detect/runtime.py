@@ -75,7 +75,7 @@ def load_config(path: str, options: Sequence[str] = ()) -> Any:
     configuration, and OSError for a missing file.
     """
     cfg = _config(path)
-    merged = dict(_option(option) for option in options)
+    merged = dict(key_and_value(option) for option in options)
     try:
         cfg.merge_from_dict(merged)
     except (AttributeError, KeyError, TypeError) as error:
@@ -98,7 +98,7 @@ def _config(path: str) -> Any:
         raise CannotLoad(f"{where}: {error.msg}{text}") from error
 
 
-def _option(option: str) -> tuple[str, Any]:
+def key_and_value(option: str) -> tuple[str, Any]:
     """Key and value of ``key=value``. Raises CannotLoad."""
     if generation() < 3:
         from mmcv import DictAction
@@ -123,13 +123,13 @@ def _misfit(path: str, options: Sequence[str], error: Exception) -> CannotLoad:
     """What to say of options that could not be merged: the first one that cannot be merged alone."""
     for option in options:
         try:
-            _config(path).merge_from_dict(dict([_option(option)]))
+            _config(path).merge_from_dict(dict([key_and_value(option)]))
         except (AttributeError, KeyError, TypeError) as alone:
-            return CannotLoad(f"option {option!r} does not fit {path}: {_short(alone)}")
-    return CannotLoad(f"the options do not fit {path} together: {_short(error)}")
+            return CannotLoad(f"option {option!r} does not fit {path}: {short(alone)}")
+    return CannotLoad(f"the options do not fit {path} together: {short(error)}")
 
 
-def _short(error: Exception) -> str:
+def short(error: Exception) -> str:
     """The first sentence of an error, without the configuration that mmengine prints into it."""
     text = str(error.args[0] if error.args else error).split(" You may set", 1)[0].splitlines()[0]
     return text if len(text) <= 200 else text[:200] + "..."

@@ -20,6 +20,7 @@ BOTH = (
     "unit/detect/test_align.py",
     "unit/detect/test_configuration.py",
     "unit/detect/test_determinism.py",
+    "unit/detect/test_check.py",
 )
 # The new code is for mmdet 3.3.
 MODELS = (

@@ -1,0 +1,150 @@
+"""Says what is wrong with configurations and their options before anything of them runs.
+
+    python -m ddqjobs.detect.check REQUESTS ANSWERS
+
+REQUESTS is JSON, a list of objects::
+
+    config     path of the configuration, or mmdet::... as commands have it
+    options    words key=value; +key=value adds what the configuration does not have, of whatever type
+    kind       train, test, or anything else: then only loading, options and types are looked at
+    variables  of the environment, set while the configuration is loaded
+    own        folders and files of data that are the run's
+    declared   whether it may read no other data
+
+ANSWERS is JSON, a list of objects in the same order::
+
+    findings   kind, key, text, nearest, level (error, warning)
+    resolved   the configuration with its options, as :func:`ddqjobs.detect.checks.resolved.plain` has it
+
+Exit code 0 whatever is found, 2 if mmdet cannot be imported. One process; nothing is built and nothing of
+the data is read but the categories of its annotations.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any, Iterator, Mapping, NamedTuple, Sequence
+
+from . import files, runtime
+from .checks import data, outcome
+from .checks.finding import Finding
+from .checks.options import Options
+from .checks.places import Places
+from .checks.types import Registries
+
+# What each kind of run reads: sections of an mmengine configuration, and data sets.
+_READS = {
+    "train": ("custom_hooks default_hooks env_cfg log_processor model optim_wrapper param_scheduler "
+              "train_cfg train_dataloader val_cfg val_dataloader val_evaluator visualizer", "train val"),
+    "test": ("custom_hooks default_hooks env_cfg log_processor model test_cfg test_dataloader "
+             "test_evaluator visualizer", "test"),
+}  # fmt: skip
+_READS_2 = "custom_hooks data model optimizer optimizer_config runner"
+
+
+class Subject(NamedTuple):
+    """One configuration with its options."""
+
+    config: str
+    options: Sequence[str] = ()
+    kind: str = ""
+    own: Sequence[str] = ()
+    declared: bool = False
+
+
+def main(argv: Sequence[str] = tuple(sys.argv[1:])) -> int:
+    """Command line; see the module."""
+    requests = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
+    began = time.monotonic()
+    runtime.set_up()
+    ready = time.monotonic()
+    checker = Checker()
+    answers = []
+    for request in requests:
+        with _variables(request.get("variables") or {}):
+            keys = {key: request[key] for key in Subject._fields if key in request}
+            answers.append({"findings": [f._asdict() for f in checker.check(Subject(**keys))]})
+    files.replace_json(Path(argv[1]), answers)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"check: {len(requests)} configurations in {time.monotonic() - ready:.1f} s after "
+        f"{ready - began:.1f} s of imports, {peak:.0f} MB"
+    )
+    return 0
+
+
+@contextlib.contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update({name: os.path.expandvars(value) for name, value in values.items()})
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+class Checker:
+    """Checks configurations in one process, in which mmdet is imported."""
+
+    def __init__(self) -> None:
+        self._generation = runtime.generation()
+
+    def check(self, subject: Subject) -> list[Finding]:
+        """Return all that is wrong with a configuration and its options."""
+        try:
+            cfg = runtime.load_config(subject.config)
+        except Exception as error:  # whatever a configuration does when it is loaded
+            return [Finding("load", "", f"{subject.config}: {_short(error)}")]
+        registries = Registries()  # custom_imports of this configuration may have registered more
+        options = Options(Places(registries, self._generation))
+        found = []  # type: list[Finding]
+        for option in subject.options:
+            found += self._option(cfg, option, options)
+        if found:
+            return found  # of what follows from a wrong option one line is enough
+        return list(self._contents(cfg._cfg_dict.to_dict(), subject, registries))
+
+    def _option(self, cfg: Any, option: str, options: Options) -> list[Finding]:
+        adds = option.startswith("+")
+        try:
+            key, value = runtime.key_and_value(option[1:] if adds else option)
+            plain = cfg._cfg_dict.to_dict()
+            found = [] if adds else list(options.check(plain, key, value))
+            cfg.merge_from_dict({key: value})
+        except runtime.CannotLoad as error:
+            return [Finding("option", option, str(error))]
+        except (AttributeError, KeyError, TypeError) as error:
+            key = option.lstrip("+").partition("=")[0]
+            return [Finding("option", key, f"option {key}: {runtime.short(error)}")]
+        return found
+
+    def _contents(
+        self, cfg: Mapping[str, Any], subject: Subject, registries: Registries
+    ) -> Iterator[Finding]:
+        sections, splits = _READS.get(subject.kind, ("model", ""))
+        if self._generation < 3 and splits:
+            sections = _READS_2
+        for section in sections.split():
+            yield from registries.unknown(cfg.get(section), section)
+        yield from outcome.check(cfg, subject.kind, registries, self._generation)
+        named = splits.split()
+        found = list(data.of(cfg, registries, self._generation, named))
+        yield from data.check(found, subject.own, declared=subject.declared)
+        yield from data.heads(cfg.get("model"), found)
+        yield from data.evaluators(cfg, found, named)
+
+
+def _short(error: BaseException) -> str:
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return text[:300] if isinstance(error, runtime.CannotLoad) else f"{type(error).__name__}: {text[:300]}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""The types that configurations name: where they are registered, and what their constructors take.
+
+For mmengine and for mmcv 1.x, whose registries are found in the modules that were imported.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import typing
+from typing import Any, Iterator, NamedTuple
+
+from .finding import Finding, closest, join, walk
+
+_FAMILY = ("mm", "projects", "ddqjobs", "configs")  # packages whose modules hold registries
+# Functions of mmcv.ops that a configuration names as the type of its NMS.
+_NMS = ("nms", "soft_nms", "nms_match", "nms_rotated", "nms_quadri", "batched_nms")
+# Their own registries are elsewhere: what stands below them is not looked at.
+_FOREIGN = ("Albu", "Albumentations")
+
+
+class Registries:
+    """All registries of this process."""
+
+    def __init__(self) -> None:
+        self._all = list(_registries())
+        for registry in self._all:
+            bring = getattr(registry, "import_from_location", None)
+            if bring is not None:
+                bring()
+        self._all = list(_registries())
+
+    def find(self, name: Any) -> Any:
+        """Return what is registered by a name; None for nothing."""
+        if not isinstance(name, str):
+            return name  # a class, as in mmengine's newer configurations
+        scope, _, real = name.rpartition(".")
+        for registry in self._all:
+            found = registry.module_dict.get(real)
+            if found is not None and scope in ("", getattr(registry, "scope", scope)):
+                return found
+        return self._by_scope(name) if scope else None
+
+    def names(self) -> Iterator[str]:
+        """Yield all names."""
+        for registry in self._all:
+            yield from (name for name in registry.module_dict if isinstance(name, str))
+
+    def _by_scope(self, name: str) -> Any:
+        """Return what a registry finds that is asked by name: it imports the package that a scope means."""
+        for registry in self._all:
+            try:
+                found = registry.get(name)
+            except Exception:
+                continue
+            if found is not None:
+                return found
+        return None
+
+    def unknown(self, section: Any, path: str) -> Iterator[Finding]:
+        """Yield the types below a section of a configuration that nobody registered."""
+        foreign = []  # type: list[str]
+        for here, value in walk(section, path):
+            name = value.get("type")
+            if any(here.startswith(outer) for outer in foreign) or name is None:
+                continue
+            if name in _FOREIGN:
+                foreign.append(f"{here}.")
+            elif self.find(name) is None and not _is_nms(here, name):
+                near = closest(str(name), self.names())
+                yield Finding("type", join(here, "type"), f"{here}: type '{name}' is not registered", near)
+
+
+def _is_nms(path: str, name: Any) -> bool:
+    return name in _NMS and ("nms" in path or "dqs" in path)
+
+
+def _registries() -> Iterator[Any]:
+    seen = set()  # type: set[int]
+    for name, module in list(sys.modules.items()):
+        if not name.startswith(_FAMILY):
+            continue
+        for value in list(vars(module).values()):
+            registry = type(value).__name__ == "Registry" and hasattr(value, "module_dict")
+            if registry and id(value) not in seen:
+                seen.add(id(value))
+                yield value
+
+
+class Takes(NamedTuple):
+    """What a constructor takes: names with their parameters, and whether it takes any other name too."""
+
+    names: dict[str, Any]  # name -> inspect.Parameter
+    hints: dict[str, Any]
+    others: bool
+
+
+def takes(target: Any) -> Takes:
+    """Return what a registered class or function takes, with what it hands on to the classes above it."""
+    if not inspect.isclass(target):
+        return _of_function(target)
+    names = {}  # type: dict[str, Any]
+    hints = {}  # type: dict[str, Any]
+    for cls in target.__mro__:
+        init = cls.__dict__.get("__init__")
+        if init is None:
+            continue
+        if cls is object or (cls.__module__.startswith("torch.") and cls.__name__ in ("Module", "Dataset")):
+            return Takes(names, hints, False)
+        own = _of_function(init)
+        names = {**own.names, **names}
+        hints = {**own.hints, **hints}
+        if not own.others:
+            return Takes(names, hints, False)
+    return Takes(names, hints, True)
+
+
+def _of_function(function: Any) -> Takes:
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return Takes({}, {}, True)
+    kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    names = {n: p for n, p in parameters.items() if p.kind not in kinds and n not in ("self", "cls")}
+    try:
+        hints = typing.get_type_hints(function)
+    except Exception:  # names that only a type checker knows
+        hints = {}
+    return Takes(names, hints, any(p.kind is kinds[0] for p in parameters.values()))

@@ -1,0 +1,156 @@
+"""What is wrong with a configuration, said before it runs. Needs mmdet."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("mmdet")
+
+from ddqjobs.detect import check, runtime
+from ddqjobs.detect.checks import data
+from tests.support.paths import ROOT
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+CONFIG = str(ROOT / "experiments/configs/nano/ddq-detr_r18_shapes.py")
+
+
+@pytest.fixture(scope="module")
+def checker() -> check.Checker:
+    runtime.set_up()
+    return check.Checker()
+
+
+@pytest.fixture(autouse=True)
+def data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data set of the miniature's classes, without its images."""
+    folder = tmp_path / "data"
+    for split in ("train", "val"):
+        (folder / split).mkdir(parents=True)
+        write(folder, split, ("rectangle_0", "disc_0", "triangle_0"))
+    monkeypatch.setenv("DDQJOBS_INPUT_DATA", str(folder))
+    return folder
+
+
+def write(folder: Path, split: str, names: tuple[str, ...]) -> None:
+    path = folder / "annotations" / f"{split}.json"
+    path.parent.mkdir(exist_ok=True)
+    categories = [{"id": number, "name": name} for number, name in enumerate(names, 1)]
+    path.write_text(json.dumps({"images": [], "annotations": [], "categories": categories}))
+
+
+def lines(checker: check.Checker, *options: str, config: str = CONFIG, **keys: Any) -> list[str]:
+    """Return the findings of a training, of which the run's data is all that it may read."""
+    subject = check.Subject(config, options, **{"kind": "train", "declared": True, **keys})
+    own = keys.get("own") or [os.environ["DDQJOBS_INPUT_DATA"]]
+    return [finding.line() for finding in checker.check(subject._replace(own=own))]
+
+
+def test_what_is_right_is_not_reported(checker: check.Checker) -> None:
+    options = [
+        "optim_wrapper.optimizer.lr=1e-4",  # there
+        "optim_wrapper.optimizer.betas=(0.9,0.99)",  # taken by AdamW, as are the following by what they name
+        "train_cfg.val_begin=2",
+        "randomness.seed=7",
+        "train_dataloader.dataset.indices=4",
+        "optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult=0.1",
+        "model.backbone.init_cfg=None",
+        "speed=True",
+        "+anything.at_all=3",
+    ]
+    assert lines(checker, *options) == []
+    assert lines(checker, kind="test") == []
+
+
+@pytest.mark.parametrize(
+    ("option", "line"),
+    [
+        ("optim_wraper.optimizer.lr=0.01", "has no 'optim_wraper' (+optim_wraper.optimizer.lr adds it); "
+         "the nearest is optim_wrapper.optimizer.lr"),
+        ("optimizer.lr=0.01", "the nearest is optim_wrapper.optimizer.lr"),
+        ("model.bbox_head.num_class=3", "the nearest is model.bbox_head.num_classes"),
+        ("optim_wrapper.optimizer.beta=(0.9,0.99)", "the nearest is optim_wrapper.optimizer.betas"),
+        ("default_hooks.checkpoint.intervall=2", "the nearest is default_hooks.checkpoint.interval"),
+        ("randomness.sed=7", "the nearest is randomness.seed"),
+        ("max_epochs=8", "max_epochs changes a name of the file alone, which was read before the options; "
+         "the nearest is train_cfg.max_epochs"),
+        ("model.decoder.num_layers.x=3", "option model.decoder.num_layers"),
+        ("optim_wrapper.optimizer.lr=fast", "'fast' is a str; expected"),
+        ("train_cfg.max_epochs=4.5", "4.5 is a float; expected int"),
+        ("param_scheduler.0.milestones=8", "8 is a int; expected List[int]"),
+        ("train_dataloader.num_workers=two", "'two' is a str; expected int"),
+        ("randomness.seed=x", "'x' is a str; expected"),
+        ("model.backbone.type=ResNett", "type 'ResNett' is not registered; the nearest is ResNet"),
+        ("model.bbox_head.num_classes=4", "num_classes is 4, and train_dataloader.dataset has 3 classes"),
+        ("default_hooks.checkpoint=None", "default_hooks.checkpoint is None: a training must leave"),
+        ("default_hooks.checkpoint.by_epoch=False", "by_epoch is False: a training must leave"),
+        ("train_dataloader=None", "train_dataloader is missing: this configuration does not train"),
+        ("val_evaluator.ann_file=other.json", "other.json is not what val_dataloader reads"),
+        ("train_dataloader.dataset.ann_file=other.json", "train_dataloader.dataset.ann_file: no file"),
+    ],
+)  # fmt: skip
+def test_an_option_that_cannot_be_meant(checker: check.Checker, option: str, line: str) -> None:
+    found = lines(checker, option)
+    assert len(found) == 1, found
+    assert line in found[0]
+    assert "\n" not in found[0]
+
+
+def test_a_test_that_leaves_no_ap(checker: check.Checker) -> None:
+    assert "has no metric 'bbox'" in lines(checker, "test_evaluator.metric=proposal", kind="test")[0]
+    assert "does not test" in lines(checker, "test_evaluator=None", kind="test")[0]
+
+
+def test_classes_of_configuration_and_annotations(checker: check.Checker, data_set: Path) -> None:
+    write(data_set, "val", ("rectangle_0", "disk", "triangle_0"))
+    assert lines(checker) == [
+        "val_dataloader.dataset.metainfo.classes: val.json has no category 'disc_0'; it has rectangle_0, "
+        "disk, triangle_0"
+    ]
+    write(data_set, "val", ("rectangle_0", "disc_0", "triangle_0", "hexagon"))
+    (line,) = lines(checker)
+    assert "the objects of category 'hexagon' of val.json are left out" in line
+    findings = checker.check(check.Subject(CONFIG, kind="train", own=[str(data_set)]))
+    assert [finding.level for finding in findings] == ["warning"]
+
+
+def test_data_that_is_not_the_run_s(checker: check.Checker, tmp_path: Path, data_set: Path) -> None:
+    other = str(tmp_path / "other")
+    assert "is no file of the run's data, which is" in lines(checker, own=[other])[0]
+    os.environ["DDQJOBS_INPUT_DATA"] = other  # an input that an earlier run has yet to make
+    assert lines(checker, own=[other]) == []
+
+
+def test_a_configuration_that_does_not_load(checker: check.Checker, tmp_path: Path) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text("_base_ = './nowhere.py'\n")
+    (line,) = lines(checker, config=str(path))
+    assert line.startswith(f"{path}: FileNotFoundError: ")
+
+
+def test_categories_are_found_without_reading_the_file_whole(tmp_path: Path) -> None:
+    path = tmp_path / "ann.json"
+    path.write_text(
+        '{"info": {"note": "\\"categories\\": no"}, "categories": [{"id": 1, "name": "a"}], "x": []}'
+    )
+    assert data.categories(str(path)) == ["a"]
+    path.write_text("")
+    assert data.categories(str(path)) is None
+
+
+@pytest.mark.usefixtures("checker")
+def test_the_program_answers_in_the_order_of_the_requests(tmp_path: Path, data_set: Path) -> None:
+    requests = tmp_path / "requests.json"
+    wrong = {"config": CONFIG, "options": ["modell.x=1"], "variables": {"DDQJOBS_INPUT_DATA": "/nowhere"}}
+    requests.write_text(json.dumps([{"config": CONFIG, "kind": "test", "own": [str(data_set)]}, wrong]))
+    assert check.main([str(requests), str(tmp_path / "answers.json")]) == 0
+    first, second = json.loads((tmp_path / "answers.json").read_text())
+    assert first["findings"] == []
+    assert second["findings"][0]["kind"] == "option"
+    assert "nowhere" not in os.environ["DDQJOBS_INPUT_DATA"]
