@@ -2,8 +2,8 @@
 
 ``mmcv-lite`` ships all Python files of mmcv and lacks the compiled module. DDQ calls ``nms`` of it and
 two-stage detectors RoIAlign; both are here in torch, by the exact rule of mmcv's CPU operators. On a GPU DDQ
-also calls deformable attention and the sigmoid focal loss; there these and ``nms`` are Triton kernels, all
-of them deterministic. Any other operator can be looked up (mmcv does so on import) but says where to get it
+also calls deformable attention and the sigmoid focal loss; there all four are Triton kernels, all of them
+deterministic. Any other operator can be looked up (mmcv does so on import) but says where to get it
 when called.
 
 Call :func:`install` before anything of ``mmcv.ops`` or ``mmdet.models`` is imported.
@@ -54,8 +54,6 @@ def install() -> bool:
         return isinstance(sys.modules[NAME], _Ext)
     if importlib.util.find_spec("mmcv") is None or importlib.util.find_spec(NAME) is not None:
         return False
-    from . import roi_align
-
     module = _Ext(NAME, __doc__)
     # Without a spec importlib.util.find_spec raises ValueError, which mmengine does not expect. Without a
     # loader mmengine's mmcv_full_available() stays False, which is the truth.
@@ -66,11 +64,10 @@ def install() -> bool:
         ("sigmoid_focal_loss_backward", _focal_loss),
         ("ms_deform_attn_forward", _deformable_attention),
         ("ms_deform_attn_backward", _deformable_attention),
+        ("roi_align_forward", _roi_align),
+        ("roi_align_backward", _roi_align),
     ):
         setattr(module, name, _by_device(name, implementation))
-    vars(module).update(
-        roi_align_forward=roi_align.roi_align_forward, roi_align_backward=roi_align.roi_align_backward
-    )
     sys.modules[NAME] = module
     sys.modules["mmcv"]._ext = module  # type: ignore[attr-defined]
     return True
@@ -111,6 +108,16 @@ def _focal_loss(on_gpu: bool) -> Any:
     from . import focal_loss
 
     return focal_loss
+
+
+def _roi_align(on_gpu: bool) -> Any:
+    if on_gpu:
+        from . import roi_align_kernels
+
+        return roi_align_kernels
+    from . import roi_align
+
+    return roi_align
 
 
 def _deformable_attention(on_gpu: bool) -> Any:

@@ -113,13 +113,15 @@ def _on_gpu(compiled: Callable[..., Any], instead: Callable[..., Any]) -> Callab
 
 
 def _ours(name: str, *args: Any, **kwargs: Any) -> Any:
-    if name.startswith("roi_align"):
-        from ..ops import roi_align as found
-    else:
-        try:
+    try:
+        if name.startswith("roi_align"):
+            from ..ops import roi_align_kernels as found
+        else:
             from ..ops import deformable_attention as found  # type: ignore[no-redef]
-        except ImportError:  # no Triton
+    except ImportError:  # no Triton
+        if not name.startswith("roi_align"):
             return _refuse(name)
+        from ..ops import roi_align as found  # type: ignore[no-redef]
     return getattr(found, name)(*args, **kwargs)
 
 

@@ -3,6 +3,7 @@ stand-in for the module, and tensors that say they are on one."""
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,6 +31,9 @@ def compiled() -> Any:
 def test_operators_are_this_projects_on_a_gpu_only(compiled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from ddqjobs.detect.ops import roi_align
 
+    without_triton = "ddqjobs.detect.ops.roi_align_kernels"
+    monkeypatch.setitem(sys.modules, without_triton, None)
+    monkeypatch.delattr(without_triton, raising=False)
     monkeypatch.setattr(roi_align, "roi_align_backward", lambda *_, **__: "ours")
     for _ in range(2):  # also where a process prepares twice
         assert determinism.replace(compiled) == ["roi_align_forward", "roi_align_backward"]

@@ -18,6 +18,8 @@ torch.set_num_threads(1)
 
 from ddqjobs.detect.ops import deformable_attention as attention  # noqa: E402
 from ddqjobs.detect.ops import distinct, focal_kernels, focal_loss, nms, nms_kernels  # noqa: E402
+from ddqjobs.detect.ops import roi_align as by_torch  # noqa: E402
+from ddqjobs.detect.ops import roi_align_kernels as by_kernels  # noqa: E402
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -258,3 +260,64 @@ def test_focal_loss_with_weights_per_class() -> None:
     focal_kernels.sigmoid_focal_loss_forward(logits, labels, of_classes, weighted, 2.0, 0.25)
     factor = torch.tensor([1.0, 2.0, 3.0, 0.0, 1.0, 0.0], device=DEVICE)[:, None]
     torch.testing.assert_close(weighted, plain * factor, atol=1e-5, rtol=1e-4)
+
+
+def roi_inputs() -> tuple[Any, ...]:
+    """Features of several tiles, boxes that reach outside, one without area, and a gradient: float64."""
+    g = torch.Generator().manual_seed(5)
+    features = torch.randn(2, 3, 10, 11, generator=g, dtype=torch.float64)
+    corner = torch.rand(4, 2, generator=g, dtype=torch.float64) * 18 - 5
+    extent = torch.rand(4, 2, generator=g, dtype=torch.float64) * 20
+    extent[0] = 0
+    image = torch.tensor([0.0, 1, 1, 0], dtype=torch.float64)[:, None]
+    grad = torch.randn(4, 3, 2, 3, generator=g, dtype=torch.float64)
+    return features, torch.cat([image, corner, corner + extent], 1), grad
+
+
+def align(module: Any, features: Any, rois: Any, grad: Any, *options: Any, start: float = 0.0) -> list[Any]:
+    """Output, and the gradient of the features on top of ``start``."""
+    out, found, none = torch.full_like(grad, 7.0), torch.full_like(features, start), features.new_empty(0)
+    rest = (2, 3, *options)
+    if options[2] == 0:  # maxima
+        none = torch.zeros_like(grad)
+    places = (none, none.clone())
+    module.roi_align_forward(features, rois, out, *places, *rest)
+    module.roi_align_backward(grad, rois, *places, found, *rest)
+    return [out, found]
+
+
+@pytest.mark.parametrize("options", [(0.3, 0, 1, False), (0.5, 2, 1, True)], ids=str)
+def test_roi_align_and_its_gradient(options: Any) -> None:
+    """scale, samples per bin and axis, average, aligned: as the form in torch in float64."""
+    given = roi_inputs()
+    exact = align(by_torch, *given, *options, start=1.0)
+    for dtype, tolerance in ((torch.float64, 1e-13), (torch.float32, 1e-5)):
+        moved = [t.to(DEVICE, dtype) for t in given]
+        found = align(by_kernels, *moved, *options, start=1.0)
+        for a, b in zip(found, exact, strict=True):
+            assert a.dtype == dtype
+            assert float((a.double().cpu() - b).norm()) <= tolerance * float(b.norm())
+    again = align(by_kernels, *moved, *options, start=1.0)
+    assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+
+
+def test_roi_align_of_maxima_and_of_features_that_are_not_contiguous() -> None:
+    """Those go through torch."""
+    features, rois, grad = (t.to(DEVICE) for t in roi_inputs())
+    for given, options in (
+        (features, (0.5, 2, 0, True)),
+        (features.contiguous(memory_format=torch.channels_last), (0.5, 2, 1, True)),
+    ):
+        found, wanted = (align(module, given, rois, grad, *options) for module in (by_kernels, by_torch))
+        assert all(torch.allclose(a, b, rtol=0, atol=1e-13) for a, b in zip(found, wanted, strict=True))
+
+
+def test_roi_align_of_nothing_and_of_boxes_that_are_no_numbers() -> None:
+    features, rois, grad = (t.to(DEVICE) for t in roi_inputs())
+    for ratio in (0, 2):
+        out, found = align(by_kernels, features, rois[:0], grad[:0], 0.5, ratio, 1, True)
+        assert out.numel() == 0
+        assert not found.any()
+    out, found = align(by_kernels, features, rois * torch.nan, grad, 0.5, 0, 1, True)
+    assert not out.any()
+    assert not found.any()

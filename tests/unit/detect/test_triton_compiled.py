@@ -19,6 +19,7 @@ from triton.compiler import ASTSource  # noqa: E402
 
 from ddqjobs.detect.ops import deformable_few_kernels as few  # noqa: E402
 from ddqjobs.detect.ops import deformable_kernels as many  # noqa: E402
+from ddqjobs.detect.ops import roi_align_kernels as roi  # noqa: E402
 
 # Of DDQ's decoder; 40 is a size of a head that is no power of two.
 _CONSTANTS = {
@@ -32,10 +33,28 @@ _CONSTANTS = {
     "block": 4,
     "some_items": 4,
     "some_rows": 16,
+    # Of RoIAlign.
+    "rows": 7,
+    "columns": 7,
+    "side": 4,
+    "some": 128,
+    "aligned": 1,
 }
 _INTEGERS = {"shapes": "*i32", "lists": "*i32", "runs": "*i32", "cell": "*i32", "order": "*i64"}
 _WARPS = {"sort_kernel": 32, "gradients_kernel": 1, "samples_kernel": 1, "forward_kernel": 1}
-_COUNTS = ("queries", "pixels", "rows", "cells", "all_cells", "samples", "listed", "by_items", "part")
+_ROI_COUNTS = ("ratio", "channels", "height", "width", "boxes", "tiles", "tiles_x")
+_COUNTS = (
+    "queries",
+    "pixels",
+    "rows",
+    "cells",
+    "all_cells",
+    "samples",
+    "listed",
+    "by_items",
+    "part",
+    *_ROI_COUNTS,
+)
 _KERNELS = [
     few.sort_kernel,
     few.gradients_kernel,
@@ -56,7 +75,9 @@ def compiled(kernel: Any, real: str, architecture: int, **changed: int) -> str:
         if parameter.is_constexpr:
             signature[name] = "constexpr"
         else:
-            signature[name] = "i32" if name in _COUNTS else _INTEGERS.get(name, f"*{real}")
+            signature[name] = (
+                "fp32" if name == "scale" else "i32" if name in _COUNTS else _INTEGERS.get(name, f"*{real}")
+            )
     given = {name: constants[name] for name, kind in signature.items() if kind == "constexpr"}
     source = ASTSource(kernel, signature, given)
     options = {"num_warps": _WARPS.get(kernel.__name__, 4)}
@@ -70,6 +91,12 @@ def compiled(kernel: Any, real: str, architecture: int, **changed: int) -> str:
 @pytest.mark.parametrize("real", ["fp32", "bf16", "fp64"])
 def test_deformable_attention_compiles_and_adds_nothing_atomically(kernel: Any, real: str) -> None:
     assert not re.search(r"\b(atom|red)\.", compiled(kernel, real, 90))
+
+
+@pytest.mark.parametrize(("kernel", "real"), [(roi.forward_kernel, "bf16"), (roi.backward_kernel, "fp64")])
+def test_roi_align_compiles_and_adds_nothing_atomically(kernel: Any, real: str) -> None:
+    for architecture in (80, 90):
+        assert not re.search(r"\b(atom|red)\.", compiled(kernel, real, architecture, padded=64))
 
 
 def test_other_architectures_and_sizes() -> None:
