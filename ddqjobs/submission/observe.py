@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,7 +86,16 @@ class Observer:
                 for ticket, seen in looked
                 if (record := self._look(ticket, seen, started, now))
             )
+        if found:
+            self._forget_secrets({ticket.token for ticket in active})
         return bool(confirmed or found)
+
+    def _forget_secrets(self, tokens: Collection[str]) -> None:
+        """Remove the secret variables of those submissions of which nothing is active any more."""
+        left = {ticket.token for ticket in self._store.history().active()}
+        for token in {*tokens} - left:
+            with suppress(OSError):  # another member's
+                self._store.layout.submission(token).secrets.unlink(missing_ok=True)
 
     def _record(self, news: Iterable[tuple[Ticket, AnyRecord]]) -> int:
         """Record what is new of some tickets, and return how much that is. The right to run of those that

@@ -87,7 +87,8 @@ def test_nothing_that_is_passed_on_shows_a_secret(place: Place, tmp_path: Path) 
 
 def test_a_job_gets_its_secrets_by_a_file_of_its_owner(place: Place) -> None:
     assert place.invoke("submit", "tiny").code == 0
-    until(lambda: set(place.states().values()) == {"done", "failed"})
+    runs = place.root / "results/tiny/runs"
+    until(lambda: len([*runs.glob("*/attempts/*/exit.json")]) == 3)
     (log,) = (place.root / "results/tiny/runs/good.s2").glob("attempts/*/stdout.log")
     given = f"planted-01-aB {SITE['PGPASSWORD']} planted-05-aB planted-07-aB planted-08-aB planted-09-aB"
     assert given in log.read_text()
@@ -98,6 +99,8 @@ def test_a_job_gets_its_secrets_by_a_file_of_its_owner(place: Place) -> None:
     written = {path for path in holders if path.name not in ("stdout.log", "config.py")}
     assert {path.name for path in written} == {"secrets.sh"}
     assert {path.stat().st_mode & 0o777 for path in written} == {0o600}
+    until(lambda: set(place.states().values()) == {"done", "failed"})
+    assert not any(path.exists() for path in written)  # nothing of them may start any more
 
 
 def test_a_dry_run_shows_no_secret_variable(place: Place) -> None:

@@ -214,7 +214,11 @@ def test_a_job_that_has_started_is_known_by_its_claim_where_the_scheduler_does_n
     project: NodeProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submits(monkeypatch, unanswered)
-    monkeypatch.setattr(LocalScheduler, "find", lambda self, token: None)
+
+    def not_shown(self: Scheduler, token: str) -> None:
+        until(project.trace.exists)
+
+    monkeypatch.setattr(LocalScheduler, "find", not_shown)
     assert project.node("bash", "-c", f"echo x >> {project.trace}; exit 5") == 5
     assert project.trace.read_text() == "x\n"
 
