@@ -45,12 +45,19 @@ TRAININGS = {
     "fast-bf16": (40, FAST + TF32 + BF16, 25),
     "repeat-a": (200, DETERMINISTIC + FAST, -1),
     "repeat-b": (200, DETERMINISTIC + FAST, -1),
+    # DDQ FCN and DDQ R-CNN: see config_of.
+    "fcn-plain": (60, DETERMINISTIC, 54),
+    "fcn-fast": (60, DETERMINISTIC + FAST, 54),
+    "rcnn-plain": (60, DETERMINISTIC, 54),
+    "rcnn-fast": (60, DETERMINISTIC + FAST, 54),
 }
 # Two trainings of one length, and whether they should be bit-equal.
 PAIRS = {
     ("upstream", "fast"): True,
     ("repeat-a", "repeat-b"): True,
     ("upstream-plain", "fast-plain"): False,
+    ("fcn-plain", "fcn-fast"): True,
+    ("rcnn-plain", "rcnn-fast"): True,
 }
 
 
@@ -80,6 +87,18 @@ def configs() -> dict[str, str]:
     return {"BENCH_CONFIGS": str(Path(found.origin).parent / ".mim" / "configs")}
 
 
+def config_of(name: str, scratch: Path, data: Path) -> Path:
+    """Return the configuration of a training: DDQ DETR's, or one written for another family."""
+    family = name.partition("-")[0]
+    if family not in ("fcn", "rcnn"):
+        return CONFIG
+    from tests.bench.gpu import families
+
+    written = scratch / f"{family}.py"
+    written.write_text(families.measured(family, data))
+    return written
+
+
 def train(name: str, out: Path, scratch: Path) -> dict[str, Any]:
     """One training, in a fresh work folder; its losses and times. ``error`` says why it is none."""
     iterations, options, profile = TRAININGS[name]
@@ -94,7 +113,7 @@ def train(name: str, out: Path, scratch: Path) -> dict[str, Any]:
         sys.executable,
         "-m",
         "ddqjobs.detect.train",
-        str(CONFIG),
+        str(config_of(name, scratch, folder)),
         "--work-dir",
         str(work),
         "--cfg-options",

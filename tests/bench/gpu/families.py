@@ -24,11 +24,12 @@ from tests.bench.gpu import data, verdict
 
 REPO = Path(__file__).resolve().parents[3]
 OURS = REPO / "experiments" / "configs" / "ddq"
+MMDET = Path(bench.configs().get("BENCH_CONFIGS", "")) / "ddq"
 FAMILIES = {
     "fcn": OURS / "ddq-fcn_r50_8xb2-12e_coco.py",
     "rcnn": OURS / "ddq-rcnn_r50_8xb2-12e_coco.py",
-    "detr-5scale": Path(bench.configs()) / "ddq" / "ddq-detr-5scale_r50_8xb2-12e_coco.py",
-    "detr-swin": Path(bench.configs()) / "ddq" / "ddq-detr-4scale_swinl_8xb2-30e_coco.py",
+    "detr-5scale": MMDET / "ddq-detr-5scale_r50_8xb2-12e_coco.py",
+    "detr-swin": MMDET / "ddq-detr-4scale_swinl_8xb2-30e_coco.py",
 }
 SIZE = "(333,200)" if os.environ.get("BENCH_TINY") else "(1333,800)"
 
@@ -59,6 +60,20 @@ def configuration(name: str, folder: Path) -> str:
     """A model's own configuration, training on the data in ``folder``."""
     speed = name.startswith("detr")
     return _TRAINING.format(base=str(FAMILIES[name]), size=SIZE, folder=f"{folder}/", speed=speed)
+
+
+_MEASURED = """
+default_hooks["logger"] = dict(type="LoggerHook", interval=1)
+log_processor = dict(type="LogProcessor", window_size=1, by_epoch=True)
+custom_imports = dict(imports=["ddqjobs.detect.models", "tests.bench.gpu.hooks"])
+custom_hooks = [dict(type="BenchHook")]
+train_cfg = dict(_delete_=True, type="EpochBasedTrainLoop", max_epochs=1, val_interval=1000)
+"""
+
+
+def measured(name: str, folder: Path) -> str:
+    """A model's configuration for one epoch that logs each iteration and its time."""
+    return configuration(name, folder) + _MEASURED
 
 
 def repeat(name: str, iterations: int, scratch: Path) -> dict[str, Any]:

@@ -14,13 +14,15 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from tests.bench.gpu import regions
+
 PROFILED = 3
 
 
 @HOOKS.register_module(force=True)
 class BenchHook(Hook):  # type: ignore[misc]
-    """Writes ``bench.json`` in the work_dir. ``BENCH_PROFILE`` names the iteration at which a profile
-    begins."""
+    """Writes ``bench.json`` in the work_dir. ``BENCH_PROFILE`` names the iteration at which a profile begins,
+    ``BENCH_TRACE`` a folder for its trace, if that is wanted."""
 
     priority = "VERY_LOW"
 
@@ -32,6 +34,7 @@ class BenchHook(Hook):  # type: ignore[misc]
 
     def before_train_iter(self, runner: Any, **_: Any) -> None:
         if runner.iter == self.profile_at:
+            regions.mark(runner.model, runner.optim_wrapper)
             _wait()
             kinds = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
             self.profiler = torch.profiler.profile(activities=kinds)
@@ -43,6 +46,9 @@ class BenchHook(Hook):  # type: ignore[misc]
             _wait()
             self.profiler.__exit__(None, None, None)
             self.summary = summary(self.profiler, PROFILED)
+            self.summary["regions"] = regions.table(self.profiler.events(), PROFILED)
+            if folder := os.environ.get("BENCH_TRACE"):
+                self.profiler.export_chrome_trace(f"{folder}/{Path(runner.work_dir).name}.json.gz")
             self.profiler = None
 
     def after_train(self, runner: Any) -> None:

@@ -161,7 +161,7 @@ class Session:
             "codes": {
                 "ddq": {
                     "launcher": "torchrun",
-                    "variables": {"BENCH_REPO": str(REPO), "BENCH_CONFIGS": configs()},
+                    "variables": {"BENCH_REPO": str(REPO), **configs()},
                     "commands": {"train": words},
                 }
             },
@@ -338,7 +338,7 @@ def variables() -> dict[str, str]:
     """The environment of everything that is started."""
     paths = [str(REPO), *filter(None, [os.environ.get("PYTHONPATH")])]
     threads = {"OMP_NUM_THREADS": "1"} if tiny() else {}
-    known = {"BENCH_REPO": str(REPO), "BENCH_CONFIGS": configs(), "PYTHONUNBUFFERED": "1", **threads}
+    known = {"BENCH_REPO": str(REPO), **configs(), "PYTHONUNBUFFERED": "1", **threads}
     return {**os.environ, **known, "PYTHONPATH": os.pathsep.join(paths)}
 
 

@@ -33,7 +33,7 @@ def main(folder: Path, options: list[str]) -> int:
     argv += ["--cfg-options", "randomness.seed=7", "default_hooks.checkpoint.interval=-1"]
     argv += ["default_hooks.checkpoint.save_last=False", *options]
     log = folder / "log"
-    variables = {"BENCH_DATA": str(folder / "data"), "BENCH_CONFIGS": bench.configs()}
+    variables = {"BENCH_DATA": str(folder / "data"), **bench.configs()}
     code, seconds = bench.run(argv, log, **variables)
     if code:
         print(log.read_text()[-3000:], file=sys.stderr)
