@@ -44,3 +44,10 @@ def test_the_modules_that_the_design_names_are_there() -> None:
     named += re.findall(r"`((?:\w+/)+\w+\.py)`", answers)
     assert len(named) > 50
     assert [path for path in named if not (ROOT / "ddqjobs" / path).exists()] == []
+
+
+def test_the_tests_that_the_promises_name_are_there() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", (DOCS / "promises.md").read_text())
+    assert len(named) > 40
+    gone = [(path, name) for path, name in named if f"def {name}(" not in (ROOT / path).read_text()]
+    assert gone == []
