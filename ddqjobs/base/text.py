@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 Paint = Callable[[int, int, str], str]  # row (-1 for the header), column, padded text -> text to print
 
@@ -104,11 +104,13 @@ def format_table(
     width: int | None = None,
     paint: Paint | None = None,
     rule: bool = False,
+    whole: Collection[int] = (),
 ) -> str:
     """Aligned lines, without a newline at the end; an empty ``header`` prints none.
 
     ``align`` has one letter per column, ``l`` or ``r`` (missing ones are ``l``). ``width`` is the
-    terminal's; None cuts nothing. ``rule`` draws a line below the header. A line that is still too long
+    terminal's; None cuts nothing. ``rule`` draws a line below the header. Numbers (``r``) and the columns of
+    ``whole`` are not cut. A line that is still too long
     when all columns are at their narrowest is cut whole, so that a terminal never wraps it.
     """
     if not header and not rows:
@@ -122,7 +124,8 @@ def format_table(
     room = widths(titles, body)
     if width is not None:
         natural = room
-        room = shrink(natural, width - len(GAP) * (count - 1), [side == "r" for side in sides])
+        keep = [side == "r" or column in whole for column, side in enumerate(sides)]
+        room = shrink(natural, width - len(GAP) * (count - 1), keep)
         _cut([titles, *body], natural, room)
     lines = [titles, ["─" * w for w in room]] if header and rule else [titles] if header else []
     if paint is None or (width is not None and sum(room) + len(GAP) * (count - 1) > width):

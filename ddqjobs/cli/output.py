@@ -118,6 +118,29 @@ def settle(warnings: Sequence[str]) -> None:
         raise typer.Exit(3)
 
 
+def run_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, leave_out: Sequence[str] = (), state: str
+) -> str:
+    """A list of runs, whose names a terminal never cuts; piped it has all columns, as wide as they are.
+    ``state`` is the column that gets colours."""
+    import shutil
+
+    from ddqjobs.base.narrow import listed
+    from ddqjobs.base.secrets import masked
+    from ddqjobs.base.text import format_table
+
+    if not sys.stdout.isatty():
+        return masked(format_table(header, rows))
+
+    def paint(row: int, title: str, text: str) -> str:
+        if row < 0:
+            return style(text, bold=True)
+        return style(text, fg=COLOURS.get(text.strip())) if title == state else text
+
+    lines = listed(header, rows, width=shutil.get_terminal_size().columns, leave_out=leave_out, paint=paint)
+    return masked("\n".join(line for several in lines for line in several))
+
+
 def table(
     header: Sequence[str], rows: Sequence[Sequence[str]], *, align: str = "", status: int | None = None
 ) -> str:

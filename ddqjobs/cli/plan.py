@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from ddqjobs.base.units import counted
 from ddqjobs.cli.describe import changed_since, facts, missing_here, own_templates, summary
-from ddqjobs.cli.output import put, say, say_json, settle, table
+from ddqjobs.cli.output import put, run_table, say, say_json, settle, table
+from ddqjobs.cli.overview import RUNS, lists_runs, overview, to_come
 from ddqjobs.cli.selection import JSON, Selection, filtered
 
 
 @filtered
-def plan(selection: Selection, as_json: JSON = False) -> None:
-    """Every run with its status and the reason, what the rest will cost, and what is missing here for it.
+def plan(selection: Selection, runs: RUNS = False, as_json: JSON = False) -> None:
+    """Tasks by status, the runs of a filter with their reasons, what the rest will cost and what is missing.
 
-    Examples: ddqjobs plan mini; ddqjobs plan ddq --phase 3; ddqjobs plan ddq --state failed --json
+    Examples: ddqjobs plan mini; ddqjobs plan mini --runs; ddqjobs plan ddq --phase 3;
+    ddqjobs plan ddq --state failed --json
     """
     import msgspec
 
@@ -21,18 +22,18 @@ def plan(selection: Selection, as_json: JSON = False) -> None:
 
     project = selection.project
     made = project.plan(selection.experiment, site=selection.site)
-    runs = select(made, selection.filters)
+    chosen = select(made, selection.filters)
     workspace = project.workspace(selection.experiment, selection.site)
     costs = estimates((p.run for p in made.runs), workspace.store.history())
-    changes = project.changes(made, site=selection.site) if any(p.stale for p in runs) else ()
+    changes = project.changes(made, site=selection.site) if any(p.stale for p in chosen) else ()
     templates = project.catalog.files.own_templates()
-    absent = project.missing(made, runs, site=selection.site)
+    absent = project.missing(made, chosen, site=selection.site)
     if as_json:
         say_json(
             "plan",
             experiment=made.experiment,
             site=made.site,
-            runs=[{**facts(p), "gpu_hours": costs[p.run.name].gpu_hours} for p in runs],
+            runs=[{**facts(p), "gpu_hours": costs[p.run.name].gpu_hours} for p in chosen],
             not_followed=workspace.loaded.unfollowed,
             changes=[msgspec.structs.asdict(change) for change in changes],
             templates=templates,
@@ -41,23 +42,22 @@ def plan(selection: Selection, as_json: JSON = False) -> None:
         )
         settle(workspace.warnings)
         return
-    rows = [(p.run.name, p.run.phase, p.status.value, p.stale or p.reason) for p in runs]
-    put(table(("RUN", "PHASE", "STATUS", "REASON"), rows, status=2))
-    say(summary(made, runs))
+    header, tasks = overview(chosen, costs, lambda p: p.status.value)
+    put(table(header, tasks, align="l" + "r" * (len(header) - 1)))
+    if lists_runs(selection, runs):
+        rows = [(p.run.name, p.run.phase, p.status.value, p.stale or p.reason) for p in chosen]
+        put(
+            "\n" + run_table(("RUN", "PHASE", "STATUS", "REASON"), rows, leave_out=("PHASE",), state="STATUS")
+        )
+    say(summary(made, chosen))
     for line in own_templates(templates):
         say(line)
     for line in changed_since(changes, made.experiment):
         say(line)
     for line in workspace.loaded.unfollowed:
         say(f"not followed: {line}; a change there makes no result stale")
-    todo = [
-        costs[p.run.name] for p in runs if p.status.value not in ("done", "active") and not p.run.optional
-    ]
-    known = [e.gpu_hours for e in todo if e.gpu_hours is not None]
-    unknown = len(todo) - len(known)
-    if any(p.run.resources.gpus for p in runs):
-        words = f", and {counted(unknown, 'run')} of unknown duration" if unknown else ""
-        say(f"still to do: {sum(known):.4g} GPU hours{words}")
+    if any(p.run.resources.gpus for p in chosen):
+        say(f"still to do: {to_come(chosen, costs).sentence}")
     for line in missing_here(absent):
         say(line)
     settle(workspace.warnings)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddqjobs.cli.describe import facts, progress_text, summary
-from ddqjobs.cli.output import put, say, say_json, settle, table
+from ddqjobs.cli.output import put, run_table, say, say_json, settle, table
+from ddqjobs.cli.overview import RUNS, lists_runs, overview
+from ddqjobs.cli.overview import state as state_of
 from ddqjobs.cli.selection import JSON, Selection, a_number, filtered
 
 if TYPE_CHECKING:
@@ -30,13 +32,15 @@ def status(
     interval: Annotated[
         float, typer.Option(help="Seconds between refreshes.", min=0.2, max=86400, callback=a_number)
     ] = 2.0,
+    runs: RUNS = False,
     as_json: JSON = False,
 ) -> None:
-    """State of each run: progress, job, node, attempt, reason.
+    """Tasks by state, and the runs of a filter: progress, job, node, attempt, reason.
 
     Keys of --watch: q or Ctrl-C leave; arrows, PgUp, PgDn, Home, End scroll (also j, k, space, b, g, G);
     f shows all, not done, active, failed; r asks now.
-    Examples: ddqjobs status; ddqjobs status mini --watch; ddqjobs status ddq --state active --json
+    Examples: ddqjobs status; ddqjobs status mini --runs; ddqjobs status mini --watch;
+    ddqjobs status ddq --state active --json
     """
     from ddqjobs.base.errors import InputError
 
@@ -52,14 +56,17 @@ def status(
     workspace = project.workspace(selection.experiment, selection.site)
     if as_json:
         ran = {name: product.ran for name, product in project.products(selection.experiment).items()}
-        runs = [
+        rows = [
             {**facts(s.planned), "progress": _figures(s.progress), "ran": ran.get(s.planned.run.name)}
             for s in states
         ]
-        say_json("status", experiment=made.experiment, site=made.site, runs=runs, warnings=workspace.warnings)
+        say_json("status", experiment=made.experiment, site=made.site, runs=rows, warnings=workspace.warnings)
         settle(workspace.warnings)
         return
-    put(_status_text(made, states))
+    put(_overview(selection, made, states))
+    if lists_runs(selection, runs):
+        put("\n" + _list(states))
+    say(summary(made, [s.planned for s in states]))
     for line in _missing(made, states):
         say(line)
     settle(workspace.warnings)
@@ -81,17 +88,29 @@ def _figures(progress: Progress | None) -> dict[str, float] | None:
     return {name: value for name, value in progress._asdict().items() if value is not None}
 
 
-def _status_text(made: Plan, states: Sequence[RunState]) -> str:
+def _overview(selection: Selection, made: Plan, states: Sequence[RunState]) -> str:
+    from ddqjobs.planning.estimate import estimates
+
+    history = selection.project.workspace(selection.experiment, selection.site).store.history()
+    costs = estimates((p.run for p in made.runs), history)
+    going = {
+        s.planned.run.name: hours
+        for s in states
+        if s.progress and (hours := s.progress.gpu_hours_to_come) is not None
+    }
+    header, rows = overview([s.planned for s in states], costs, state_of, going)
+    return table(header, rows, align="l" + "r" * (len(header) - 1))
+
+
+def _list(states: Sequence[RunState]) -> str:
     rows = []
     for s in states:
         p = s.planned
         notes = "; ".join(filter(None, [p.stale or p.reason, *p.notes]))
-        state = p.state.value if p.state is not None and p.status.value == "active" else p.status.value
-        rows.append(
-            (p.run.name, state, progress_text(s.progress), p.job, p.node, str(p.attempts or ""), notes)
-        )
+        attempts = str(p.attempts or "")
+        rows.append((p.run.name, state_of(p), progress_text(s.progress), p.job, p.node, attempts, notes))
     header = ("RUN", "STATE", "PROGRESS", "JOB", "NODE", "TRY", "REASON")
-    return table(header, rows, status=1) + "\n" + summary(made, [s.planned for s in states])
+    return run_table(header, rows, leave_out=("TRY", "NODE", "JOB", "PROGRESS"), state="STATE")
 
 
 def _missing(made: Plan, states: Sequence[RunState]) -> list[str]:
@@ -121,4 +140,5 @@ def _watch(selection: Selection, interval: float) -> None:
     with contextlib.suppress(KeyboardInterrupt):  # as good a way to leave as any
         watch(ask, interval)
     for seen in last:
-        put(_status_text(seen.made, seen.states))
+        put(_list(seen.states))
+        say(summary(seen.made, [s.planned for s in seen.states]))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from ddqjobs.base.narrow import listed
 from ddqjobs.base.text import clean, fit, format_table
 from ddqjobs.cli.describe import progress_text
 from ddqjobs.cli.output import COLOURS, style
+from ddqjobs.cli.overview import state
 
 if TYPE_CHECKING:
     from ddqjobs.detect.job.training_progress import Progress
@@ -60,9 +62,12 @@ def draw(
     top = _summary(made, states, size, head, blocks)
     chosen = [s for s in states if SHOWN[view.shown][1](s)]
     table = _table(chosen, size, blocks)
-    page = max(1, size.rows - len(top) - 2 - bool(note))
+    header, runs = table[:1], table[1:]
+    room = size.rows - len(top) - 1 - bool(note) - sum(map(len, header))
+    page = max(1, room // max(map(len, runs), default=1))
     first = max(0, min(view.top, len(chosen) - page))
-    body = [*table[:1], *table[1 + first : 1 + first + page]] or ["no run is " + SHOWN[view.shown][0]]
+    body = [line for lines in (*header, *runs[first : first + page]) for line in lines]
+    body = body or ["no run is " + SHOWN[view.shown][0]]
     lines = [*top, *body][: size.rows - 1 - bool(note)]
     lines += [""] * (size.rows - 1 - bool(note) - len(lines))
     if note:
@@ -111,7 +116,7 @@ def _counts(states: Sequence[RunState], blocks: bool) -> tuple[str, str, str]:
     """(bar, done of all, what the others do, the most urgent first)."""
     counts: dict[str, int] = {}
     for s in states:
-        counts[_word(s)] = counts.get(_word(s), 0) + 1
+        counts[state(s.planned)] = counts.get(state(s.planned), 0) + 1
     done = counts.pop("done", 0)
     order = (
         "failed",
@@ -129,29 +134,23 @@ def _counts(states: Sequence[RunState], blocks: bool) -> tuple[str, str, str]:
     return bar(done / max(1, len(states)), PHASE_BAR, blocks), f"{done}/{len(states)}", rest
 
 
-def _word(s: RunState) -> str:
-    """A run's state in one word: of its job while it is active."""
-    p = s.planned
-    return p.state.value if p.state is not None and p.status.value == "active" else p.status.value
-
-
-def _table(states: Sequence[RunState], size: Size, blocks: bool) -> list[str]:
-    """A header and a line per run."""
+def _table(states: Sequence[RunState], size: Size, blocks: bool) -> list[list[str]]:
+    """Return the header's lines and those of each run."""
     wide = size.columns >= WIDE
     header = ("RUN", "STATE", *(("NODE",) if wide else ()), "PROGRESS, REASON")
     rows = []
     for s in states:
         p = s.planned
-        rows.append((p.run.name, _word(s), *((p.node,) if wide else ()), _what(s, wide, blocks)))
+        rows.append((p.run.name, state(s.planned), *((p.node,) if wide else ()), _what(s, wide, blocks)))
     if not rows:
         return []
 
-    def paint(row: int, column: int, text: str) -> str:
+    def paint(row: int, title: str, text: str) -> str:
         if row < 0:
             return style(text, bold=True)
-        return style(text, fg=COLOURS.get(text.strip(), COLOURS["active"]) if column == 1 else None)
+        return style(text, fg=COLOURS.get(text.strip(), COLOURS["active"]) if title == "STATE" else None)
 
-    return format_table(header, rows, width=size.columns, paint=paint).split("\n")
+    return listed(header, rows, width=size.columns, leave_out=("NODE",), paint=paint)
 
 
 def _what(s: RunState, wide: bool, blocks: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ddqjobs.base.narrow import stacked
 from ddqjobs.base.text import cells, clean, format_table
 from ddqjobs.report.document import Report
 from ddqjobs.report.grids import Grid, Text, grids, lists
@@ -23,14 +24,18 @@ def of_text(text: Text, *, width: int | None = None, style: Style | None = None)
     """Return tables and lists for a terminal of this ``width``; None: as wide as they are."""
     blocks = [clean(text.title)]
     for grid in text.grids:
-        table = format_table(
-            grid.header, grid.rows, align=grid.align, width=width, paint=_painter(grid, style), rule=True
-        )
-        blocks.append(f"{_styled(style, 'head', grid.title)}\n{table}")
+        blocks.append(f"{_styled(style, 'head', grid.title)}\n{_table(grid, width, _painter(grid, style))}")
     for title, lines in text.lists:
         body = "\n".join(f"  {clean(line)}" for line in lines)
         blocks.append(f"{_styled(style, 'head', title)}\n{body}")
     return "\n\n".join(blocks) + "\n"
+
+
+def _table(grid: Grid, width: int | None, paint: Callable[[int, int, str], str] | None) -> str:
+    """Return a table, or its rows stacked where the terminal is too narrow for it: nothing is cut."""
+    if width is not None and _natural(grid) > width:
+        return stacked(grid.header, grid.rows, width=width, paint=paint)
+    return format_table(grid.header, grid.rows, align=grid.align, paint=paint, rule=True)
 
 
 def _fitting(report: Report, width: int | None) -> list[Grid]:

@@ -268,11 +268,17 @@ def test_the_project_is_found_from_below(place: Place) -> None:
 # -- plan, submit -------------------------------------------------------------------------------------------
 
 
-def test_plan_says_status_and_reason_of_every_run(place: Place) -> None:
+def test_plan_opens_with_tasks_by_status_and_lists_runs_when_asked(place: Place) -> None:
     ran = place.invoke("plan")
-    lines = ran.out.splitlines()
-    assert lines[0].split() == ["RUN", "PHASE", "STATUS", "REASON"]
-    assert any(re.match(r"second.m1 +1 +waiting +needs first, which is eligible$", line) for line in lines)
+    table = ["TASK ELIGIBLE WAITING OPTIONAL", "first 1", "second 2", "broken 1", "wait 1", "all 1 2 2"]
+    assert [" ".join(line.split()) for line in ran.out.splitlines()[:6]] == table
+    assert "second.m1" not in ran.out
+    for words in (["--runs"], ["--task", "second"], ["tiny", "second.m1"]):
+        lines = place.invoke("plan", *words).out.splitlines()
+        header = lines.index("") + 1
+        assert lines[header].split() == ["RUN", "PHASE", "STATUS", "REASON"]
+        row = r"second.m1 +1 +waiting +needs first, which is eligible$"
+        assert any(re.match(row, line) for line in lines[header:])
     assert "tiny on local: 5 runs: 1 eligible, 2 waiting, 2 optional" in ran.out
     assert "missing here" not in ran.out
     assert "GPU hours" not in ran.out  # none of these runs asks for a GPU
@@ -532,9 +538,14 @@ def test_the_status_document_has_these_keys(finished: Place) -> None:
     assert set(document["runs"][0]) == FACTS | {"progress", "ran"}
 
 
-def test_status_is_a_line_per_run_and_a_summary(finished: Place) -> None:
-    lines = finished.invoke("status").out.splitlines()
-    assert lines[0].split() == ["RUN", "STATE", "PROGRESS", "JOB", "NODE", "TRY", "REASON"]
+def test_status_is_a_table_of_tasks_a_line_per_run_and_a_summary(finished: Place) -> None:
+    short = finished.invoke("status").out.splitlines()
+    assert [" ".join(line.split()) for line in short[:6]] == [
+        "TASK DONE FAILED OPTIONAL", "first 1", "second 2", "broken 1", "wait 1", "all 3 1 1",
+    ]  # fmt: skip
+    assert len(short) == 8
+    lines = finished.invoke("status", "--runs").out.splitlines()
+    assert lines[7].split() == ["RUN", "STATE", "PROGRESS", "JOB", "NODE", "TRY", "REASON"]
     assert lines[-2] == "tiny on local: 5 runs: 3 done, 1 failed, 1 optional"
     assert lines[-1] == "1 failed: ddqjobs retry tiny broken.m1"
     assert any(re.match(r"broken.m1 +failed .* 1 ", line) for line in lines)
@@ -597,7 +608,7 @@ def test_a_line_without_end_is_shown_in_pieces_and_not_held(
 
 
 def test_a_table_on_a_terminal_is_as_wide_as_it_and_coloured(finished: Place) -> None:
-    terminal = Terminal(finished, "status", columns=60)
+    terminal = Terminal(finished, "status", "--runs", columns=60)
     code, shown = terminal.close()
     assert code == 0
     assert "\x1b[32mdone" in shown

@@ -1,0 +1,103 @@
+"""What `plan` and `status` open with: tasks by state, with the GPU hours to come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from ddqjobs.base.units import counted
+
+if TYPE_CHECKING:
+    from ddqjobs.cli.selection import Selection
+    from ddqjobs.planning.estimate import Estimate
+    from ddqjobs.spec.model import PlannedRun
+
+RUNS = Annotated[bool, typer.Option("--runs", help="List every run; filters list those that they leave.")]
+# The order in which a run moves through them, as far as there is one.
+_ORDER = (
+    "done", "active", "running", "stopped", "ended", "held", "queued", "unknown", "eligible", "waiting",
+    "failed", "optional",
+)  # fmt: skip
+
+
+class Hours(NamedTuple):
+    """GPU hours that are still to come, and how many runs nothing is known of."""
+
+    known: float = 0.0
+    unknown: int = 0
+
+    def __str__(self) -> str:
+        """``12.5``, ``12.5 + 2 runs``, or nothing."""
+        runs = counted(self.unknown, "run") if self.unknown else ""
+        return " + ".join(filter(None, (f"{self.known:.1f}" if self.known else "", runs)))
+
+    @property
+    def sentence(self) -> str:
+        """``12.5 GPU hours, and 2 runs of unknown duration``."""
+        more = f", and {counted(self.unknown, 'run')} of unknown duration" if self.unknown else ""
+        return f"{self.known:.4g} GPU hours{more}"
+
+
+def lists_runs(selection: Selection, runs: bool) -> bool:
+    """Return whether the list is asked for: by ``--runs`` or by a filter."""
+    return runs or selection.filters.any
+
+
+def state(p: PlannedRun) -> str:
+    """Return a run's state in one word: of its job while it is active."""
+    return p.state.value if p.state is not None and p.status.value == "active" else p.status.value
+
+
+def to_come(
+    runs: Sequence[PlannedRun], costs: Mapping[str, Estimate], going: Mapping[str, float] | None = None
+) -> Hours:
+    """Return what these runs still take. Optional runs that nobody submitted take nothing; ``going`` has the
+    GPU hours that running ones say themselves."""
+    known, unknown = 0.0, 0
+    for p in runs:
+        if p.status.value == "done" or _not_asked(p):
+            continue
+        hours = (going or {}).get(p.run.name, costs[p.run.name].gpu_hours)
+        unknown += hours is None
+        known += hours or 0.0
+    return Hours(known, unknown)
+
+
+def overview(
+    runs: Sequence[PlannedRun],
+    costs: Mapping[str, Estimate],
+    word: Callable[[PlannedRun], str],
+    going: Mapping[str, float] | None = None,
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the header and the rows, one per task and one for all. Columns are states that occur."""
+    tasks: dict[str, list[PlannedRun]] = {}
+    for p in runs:
+        tasks.setdefault(p.run.task, []).append(p)
+    counts = {task: _counts(several, word) for task, several in tasks.items()}
+    words = {name for count in counts.values() for name in count}
+    states = sorted(words, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
+    hours = any(p.run.resources.gpus for p in runs)
+    rows = [(task, several, counts[task]) for task, several in tasks.items()]
+    if len(tasks) > 1:
+        rows.append(("all", list(runs), _counts(runs, word)))
+    header = ("TASK", *(name.upper() for name in states), *(("GPU H TO COME",) if hours else ()))
+    return header, [
+        (task, *(str(count.get(name, "")) for name in states),
+         *((str(to_come(several, costs, going)),) if hours else ()))
+        for task, several, count in rows
+    ]  # fmt: skip
+
+
+def _counts(runs: Sequence[PlannedRun], word: Callable[[PlannedRun], str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for p in runs:
+        name = "optional" if _not_asked(p) else word(p)
+        counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def _not_asked(p: PlannedRun) -> bool:
+    """Return whether a run is optional and nobody submitted it."""
+    return p.run.optional and p.status.value in ("eligible", "waiting")
