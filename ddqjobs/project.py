@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ddqjobs.base.errors import InputError, MissingError
-from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.paths import expanded
 from ddqjobs.planning.catalog import Catalog, Loaded
 from ddqjobs.planning.filters import Filters, one_run, select
@@ -25,7 +24,7 @@ from ddqjobs.store.layout import has_results
 from ddqjobs.submission import acceptance, actions
 from ddqjobs.submission.select import SubmitOptions as SubmitOptions
 from ddqjobs.submission.select import Submitting, submitting
-from ddqjobs.submission.workspace import Workspace
+from ddqjobs.submission.workspace import RunState, Workspace
 
 # What only some commands need is imported where it is needed: looking at a plan must stay quick.
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
     from ddqjobs.base.findings import Line
     from ddqjobs.data.data import Data
-    from ddqjobs.detect.job.training_progress import Progress
     from ddqjobs.doctor.examine import Options as DoctorOptions
     from ddqjobs.doctor.missing import Missing
     from ddqjobs.environments.on_site import Environments
@@ -47,13 +45,6 @@ if TYPE_CHECKING:
     from ddqjobs.submission.submit import Outcome, Rendered, Submitter
 
 Say = Callable[[str], None]
-
-
-class RunState(Frozen, frozen=True, kw_only=True):
-    """A line of `status`."""
-
-    planned: PlannedRun
-    progress: Progress | None = None
 
 
 def open_project(path: str | os.PathLike[str] | None = None) -> Project:
@@ -323,11 +314,21 @@ class Project:
         workspace = self._of(plan, site)
         return cleaning.look(workspace.results, self.root, workspace.loaded.experiment, plan, runs)
 
-    def adopt(self, plan: Plan, run: str, path: Path, *, site: str | None = None) -> Product:
-        """Takes in a result that exists already: a work_dir or a checkpoint."""
+    def adopt(
+        self, plan: Plan, run: str, path: Path, because: str = "", *, site: str | None = None
+    ) -> Product:
+        """Take in a work_dir or a checkpoint, if nothing differs or ``because`` says why it counts."""
         from ddqjobs.submission import adoption
 
-        return adoption.adopt(self._of(plan, site), one_run(plan, run), path)
+        workspace = self._of(plan, site)
+        adopted = one_run(plan, run), path, because
+        return adoption.adopt(workspace, self.environments(workspace.site), *adopted)
+
+    def adopt_from(self, plan: Plan, runs: Sequence[PlannedRun], experiment: str) -> dict[str, Product]:
+        """Take in another experiment's results of the same digests; return run -> result."""
+        from ddqjobs.submission import adoption
+
+        return adoption.adopt_from(self._of(plan, None), runs, self.workspace(experiment))
 
     def advance(
         self,

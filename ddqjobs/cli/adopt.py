@@ -2,40 +2,85 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddqjobs.cli.exits import reporting
+from ddqjobs.base.units import counted
 from ddqjobs.cli.output import say, say_json
-from ddqjobs.cli.selection import FOLDER, JSON, SITE
+from ddqjobs.cli.selection import JSON, Selection, filtered, one_selected
+
+if TYPE_CHECKING:
+    from ddqjobs.spec.model import Product
 
 
-@reporting
+@filtered
 def adopt(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")],
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A detector's work_dir, or a checkpoint.")],
-    experiment: Annotated[
-        str | None, typer.Option("--experiment", "-e", help="The run's experiment.")
+    selection: Selection,
+    path: Annotated[
+        Path | None,
+        typer.Argument(metavar="[PATH]", help="A detector's work_dir, or a checkpoint.", show_default=False),
     ] = None,
-    site: SITE = None,
-    folder: FOLDER = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="EXPERIMENT", help="Instead of PATH: results of this one with the same digest."
+        ),
+    ] = None,
+    because: Annotated[
+        str, typer.Option("--because", metavar="TEXT", help="Why a result counts that differs from its run.")
+    ] = "",
     as_json: JSON = False,
 ) -> None:
-    """Take in a result that exists already; every report marks it as adopted.
+    """Take in results that exist already, after an examination; every report marks them as adopted.
 
-    Example: ddqjobs adopt -e ddq p3-train.ddq-detr-4scale ~/old/work_dirs/ddq_detr
+    Examples: ddqjobs adopt ddq p3-train.ddq-detr-4scale ~/old/work_dirs/ddq_detr;
+    ddqjobs adopt ddq-2 --from ddq
     """
-    from ddqjobs.project import open_project
-
-    project = open_project(folder)
-    plan = project.plan(experiment, site=site)
-    product = project.adopt(plan, run, path, site=site)
+    adopted = (
+        _of_experiment(selection, source, path, because) if source else _of_path(selection, path, because)
+    )
     if as_json:
-        say_json("adopt", run=run, product=product)
-    else:
-        found = ", ".join(f"{k} {v}" for k, v in product.metrics.items() if v is not None) or ", ".join(
-            product.artifacts
-        )
-        say(f"adopted {run} from {path}: {found}")
+        say_json("adopt", adopted=adopted)
+        return
+    for run, product in adopted.items():
+        found = ", ".join(f"{k} {v}" for k, v in product.metrics.items() if v is not None)
+        say(f"adopted {run} from {product.adopted_from}: {found or ', '.join(product.artifacts)}")
+        if product.adoption is not None and product.adoption.unverified:
+            say(f"  unverified: {', '.join(product.adoption.unverified)}")
+        if product.adoption is not None and product.adoption.because:
+            say(f"  differs: {'; '.join(product.adoption.differences)}")
+
+
+def _of_path(selection: Selection, path: Path | None, because: str) -> Mapping[str, Product]:
+    from ddqjobs.base.errors import InputError
+
+    if path is None or not selection.filters.any:
+        raise InputError("adopt needs a run and a path: ddqjobs adopt EXPERIMENT RUN PATH")
+    plan, planned = one_selected(selection, "adopt takes in")
+    name = planned.run.name
+    return {name: selection.project.adopt(plan, name, path, because, site=selection.site)}
+
+
+def _of_experiment(
+    selection: Selection, source: str, path: Path | None, because: str
+) -> Mapping[str, Product]:
+    from ddqjobs.base.errors import InputError, StateError
+    from ddqjobs.planning.filters import select
+
+    if path is not None:  # with --from there is none: the last word is an experiment's or a run's name
+        selection.add(str(path))
+    if because:
+        raise InputError("--because goes with a path: results of the same digest do not differ")
+    project = selection.project
+    plan = project.plan(selection.experiment, site=selection.site)
+    if project.load(source).experiment.name == plan.experiment:
+        raise InputError(f"--from needs another experiment than {plan.experiment}")
+    runs = select(plan, selection.filters)
+    adopted = project.adopt_from(plan, runs, source)
+    if not adopted:
+        what = counted(len(runs), "run")
+        raise StateError(f"none of {what} is open and has a result of its digest in {source}")
+    return adopted

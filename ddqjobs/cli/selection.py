@@ -39,6 +39,10 @@ class Selection:
             self._split(self._project, list(self._words["words"] or ()))
         return self._project
 
+    def add(self, word: str) -> None:
+        """Add a word of the command line that another parameter took."""
+        self._words["words"] = [*(self._words["words"] or ()), word]
+
     def _split(self, project: Project, words: list[str]) -> None:
         """The first word is an experiment if one has this name; the others are runs."""
         from ddqjobs.planning.catalog import is_file_name

@@ -18,8 +18,8 @@ from ddqjobs.cli.selection import JSON, Selection, a_number, filtered
 
 if TYPE_CHECKING:
     from ddqjobs.detect.job.training_progress import Progress
-    from ddqjobs.project import RunState
     from ddqjobs.spec.model import Plan
+    from ddqjobs.submission.workspace import RunState
 
 
 @filtered

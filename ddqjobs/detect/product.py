@@ -50,6 +50,7 @@ class Attempt(NamedTuple):
     number: int
     ticket: str
     adopted_from: str
+    adoption: dict[str, Any]  # what its examination found
     exited_0: bool
 
 
@@ -124,6 +125,7 @@ def _attempt(variables: Mapping[str, str]) -> Attempt:
         int(variables["DDQJOBS_ATTEMPT"]),
         variables.get("DDQJOBS_TICKET", ""),
         variables.get("DDQJOBS_ADOPTED_FROM", ""),
+        json.loads(variables.get("DDQJOBS_ADOPTION", "{}")),
         variables.get("DDQJOBS_EXIT_CODE") == "0",
     )
 
@@ -131,12 +133,12 @@ def _attempt(variables: Mapping[str, str]) -> Attempt:
 def _product(attempt: Attempt, found: Found) -> dict[str, Any]:
     """JSON of ``ddqjobs.spec.model.Product``."""
     prefix = attempt.work_dir.relative_to(attempt.run_dir)
-    adopted = {"adopted_from": attempt.adopted_from} if attempt.adopted_from else {}
+    adopted = {"adopted_from": attempt.adopted_from, "adoption": attempt.adoption}
     ran = proof.summary(attempt.attempt_dir / "proof.json")
     if ran:
         ran.update(loaded.collect(attempt.attempt_dir, ran.pop("roots")))
     return {
-        **adopted,
+        **(adopted if attempt.adopted_from else {}),
         **({"ran": ran} if ran else {}),
         "run": attempt.run["name"],
         "digest": attempt.run.get("digest", ""),
@@ -243,14 +245,23 @@ def _early_or_best(work_dir: Path, prefix: str, last: Path, end: int, log: logs.
     return last, end
 
 
+def final_checkpoint(work_dir: Path) -> Path | None:
+    """Return the checkpoint that an adopted training is taken for; None if it has none."""
+    series = sorted(work_dir.glob("*.pth"), key=lambda p: _natural(p.name))
+    for prefix in ("epoch_", "iter_", ""):
+        matching = [p for p in series if p.name.startswith(prefix)]
+        if matching:
+            return matching[-1]
+    return None
+
+
 def _adopted_training(work_dir: Path) -> Found:
-    checkpoints = sorted(work_dir.glob("*.pth"), key=lambda p: _natural(p.name))
-    finals = [p for p in checkpoints if p.name.startswith("epoch_")] or checkpoints
-    if not finals:
+    last = final_checkpoint(work_dir)
+    if last is None:
         raise NotWhole("no checkpoint (*.pth)")
-    _checkpoint(finals[-1])
+    _checkpoint(last)
     log = logs.read(work_dir)
-    found = Found({"checkpoint": Path(finals[-1].name)}, _metrics(log), {})
+    found = Found({"checkpoint": Path(last.name)}, _metrics(log), {})
     return _with_log(work_dir, log, found) if log.train or log.val else found
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from ddqjobs.planning import digest as digests
 from ddqjobs.planning.failures import BUDGETS
-from ddqjobs.spec.model import FailureClass, JobState, Plan, PlannedRun, Run, Status, TaskKind
+from ddqjobs.spec.model import Adoption, FailureClass, JobState, Plan, PlannedRun, Run, Status, TaskKind
 from ddqjobs.store.history import History, RunHistory, Ticket
 from ddqjobs.store.ledger import Finished
 
@@ -172,6 +172,11 @@ def _done(run: Run, story: RunHistory, end: Finished, missing: Collection[str]) 
             stale = f"stale: {' and '.join(parts)} changed since it ran"
         elif not parts:
             notes.append(_not_compared(end.product.digest, run.digest))
+    adoption = end.product.adoption
+    if adoption is not None and adoption.because:
+        accepted = "; ".join(filter(None, [_exception(adoption), accepted]))
+    if adoption is not None and adoption.unverified:
+        notes.append(f"unverified: {', '.join(adoption.unverified)}")
     latest = story.failures[-1] if story.failures else None
     ticket = next((t for t in story.tickets if t.name == end.ticket), None)
     if latest is not None:
@@ -201,6 +206,12 @@ def _accepted(story: RunHistory, end: Finished, run: Run) -> str:
     return (
         f"by {said.by} on {_clock(said.at)[:10]}, though {' and '.join(said.parts)} changed: {said.because}"
     )
+
+
+def _exception(adoption: Adoption) -> str:
+    """Return who took in a result that differs from its run, when, although what, and why."""
+    differences = ", ".join(adoption.differences)
+    return f"by {adoption.by} on {_clock(adoption.at)[:10]}, though {differences}: {adoption.because}"
 
 
 def _not_compared(old: str, new: str) -> str:

@@ -128,6 +128,7 @@ def build(
             *_footnotes(models, aligned, checked),
             *_inexact(picked, products),
             *_ended_otherwise(picked, products),
+            *_unverified(picked, products),
             *ran.notes({p.run.name: made for p in picked if (made := products.get(p.run.name))}),
             *(f"not followed: {u}" for u in unfollowed),
         ),
@@ -247,7 +248,7 @@ def _footnotes(
     if any(x.stale for x in everything):
         notes.append("‡ stale: made by an earlier configuration, environment or code (reasons below)")
     if any(x.accepted for x in everything):
-        notes.append("§ accepted: stale, and declared valid by `ddqjobs accept` (reasons below)")
+        notes.append("§ accepted: stale or other than its run, and declared valid by a user (reasons below)")
     values = [v for c in cells for v in c.values.values()]
     if any(v.text.startswith("–") for v in values):
         notes.append("– no such objects: the data set has no object of this size")
@@ -283,6 +284,14 @@ def _ended_otherwise(picked: Sequence[PlannedRun], products: Mapping[str, Produc
             yield f"{planned.run.name}: stopped early, after {early}"
         elif kept := report.get("checkpoint"):
             yield f"{planned.run.name}: its checkpoint is {kept}, the only one it kept"
+
+
+def _unverified(picked: Sequence[PlannedRun], products: Mapping[str, Product]) -> Iterator[str]:
+    """Yield the adopted results with what could not be compared with their runs."""
+    for planned in picked:
+        product = products.get(planned.run.name)
+        if product is not None and product.adoption is not None and product.adoption.unverified:
+            yield f"{planned.run.name}: adopted, unverified: {', '.join(product.adoption.unverified)}"
 
 
 def _keys(kind: str, count: int, names: Sequence[str]) -> str:

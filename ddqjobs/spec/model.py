@@ -172,6 +172,16 @@ class Ran(Frozen, frozen=True, kw_only=True):
     foreign: tuple[str, ...] = ()  # the first of those outside of the environment and the code
 
 
+class Adoption(Frozen, frozen=True, kw_only=True):
+    """What the examination of an adopted result found, and who took it in although something differs."""
+
+    differences: tuple[str, ...] = ()
+    unverified: tuple[str, ...] = ()  # what could not be compared
+    because: str = ""
+    by: str = ""
+    at: float = 0.0
+
+
 class Product(Frozen, frozen=True, kw_only=True):
     """What a finished attempt left, as its ``product.json`` says. Paths are below the run's folder."""
 
@@ -188,6 +198,7 @@ class Product(Frozen, frozen=True, kw_only=True):
     # Findings of the task, shown and never computed with.
     report: dict[str, object] = msgspec.field(default_factory=dict)
     adopted_from: str = ""  # set for results that came from elsewhere
+    adoption: Adoption | None = None  # None: not adopted, or by a ddqjobs that did not examine
     ran: Ran | None = None  # None: adopted, or made by a ddqjobs that did not record it
 
 
@@ -223,7 +234,8 @@ class PlannedRun(Frozen, frozen=True, kw_only=True):
     blocked: bool = False  # waits for something that no run of this plan brings
     gone: bool = False  # recorded done, but its product is no longer on disk
     stale: str = ""  # why the done result is no longer of this digest; empty if it is
-    accepted: str = ""  # who declared the done result valid although it is stale, when, and why
+    # Who declared the done result valid although it is stale or differs from its run, when, and why.
+    accepted: str = ""
     notes: tuple[str, ...] = ()
     since: float | None = None
 

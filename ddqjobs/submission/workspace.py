@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 _TRAINS = (TaskKind.TRAIN, TaskKind.PREPARE, TaskKind.SMOKE)
 
 
+@dataclass(frozen=True)
+class RunState:
+    """A line of `status`."""
+
+    planned: PlannedRun
+    progress: Progress | None = None
+
+
 @dataclass
 class Workspace:
     """An experiment and what is known of its runs. ``warnings`` collects what could not be asked."""

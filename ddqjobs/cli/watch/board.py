@@ -13,8 +13,8 @@ from ddqjobs.cli.overview import state
 
 if TYPE_CHECKING:
     from ddqjobs.detect.job.training_progress import Progress
-    from ddqjobs.project import RunState
     from ddqjobs.spec.model import Plan
+    from ddqjobs.submission.workspace import RunState
 
 BAR = 10  # cells of a run's progress bar
 PHASE_BAR = 20

@@ -19,8 +19,8 @@ from ddqjobs.cli.watch.board import Screen, Size, View, draw
 from ddqjobs.cli.watch.keys import keys, moved
 
 if TYPE_CHECKING:
-    from ddqjobs.project import RunState
     from ddqjobs.spec.model import Plan
+    from ddqjobs.submission.workspace import RunState
 
 
 class Seen(NamedTuple):

@@ -710,18 +710,21 @@ def test_adopt_takes_in_what_exists_and_says_so(place: Place, tmp_path: Path) ->
     old.mkdir()
     (old / "out.txt").write_text("from long ago\n")
     ran = place.invoke("adopt", "first", str(old))
-    assert (ran.code, ran.out) == (0, f"adopted first from {old}: out\n")
+    assert (ran.code, ran.out) == (0, f"adopted first from {old}: out\n  unverified: how it was made\n")
     assert place.states()["first"] == "done"
     assert "adopted" in place.invoke("report").out
     refused(place.invoke("adopt", "first", str(old)), "first is done already")
     refused(place.invoke("logs", "first"), "attempt 1 of first has left no log")
-    document = place.invoke("adopt", "second.m1", str(old), "--json").json
-    assert set(document) == {"version", "kind", "run", "product"}
+    document = place.invoke("adopt", "tiny", "second.m1", str(old), "--json").json
+    assert set(document) == {"version", "kind", "adopted"}
+    assert document["adopted"]["second.m1"]["adoption"]["unverified"] == ["how it was made"]
 
 
 def test_adopt_refuses_what_is_no_such_result(place: Place, tmp_path: Path) -> None:
     refused(place.invoke("adopt", "first", str(tmp_path / "nowhere")), "no such file or folder")
-    refused(place.invoke("adopt", "frist", str(tmp_path)), "no run 'frist'; did you mean 'first'?")
+    refused(place.invoke("adopt", "frist", str(tmp_path)), "nor a run of tiny; did you mean 'first'?")
+    refused(place.invoke("adopt", "second.*", str(tmp_path)), "adopt takes in one run at a time")
+    refused(place.invoke("adopt", "tiny"), "adopt needs a run and a path")
     empty = tmp_path / "empty"
     empty.mkdir()
     refused(place.invoke("adopt", "first", str(empty)), "not adopted")

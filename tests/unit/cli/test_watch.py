@@ -16,8 +16,8 @@ from ddqjobs.cli.watch.board import SHOWN, Size, View, bar, draw, fraction
 from ddqjobs.cli.watch.frames import changes
 from ddqjobs.cli.watch.keys import keys, moved
 from ddqjobs.detect.job.training_progress import Progress
-from ddqjobs.project import RunState
 from ddqjobs.spec.model import JobState, Observation, Plan, PlannedRun, Status
+from ddqjobs.submission.workspace import RunState
 from tests.support.cli import Place, Terminal, opened
 from tests.support.trivial import a_run, until
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -63,6 +64,27 @@ def test_a_work_dir_becomes_the_product_and_says_where_it_is_from(
     assert trainer.open().products(EXPERIMENT)["train"] == product
 
 
+def test_what_is_another_training_is_refused_and_taken_in_with_a_reason_that_reports_show(
+    trainer: TrivialProject, tmp_path: Path
+) -> None:
+    old = work_dir(tmp_path / "old")
+    (old / "epoch_1.pth").rename(old / "epoch_3.pth")
+    with pytest.raises(InputError, match=r"not adopted: the last checkpoint is epoch_3\.pth"):
+        adopt(trainer, "train", old)
+    front = trainer.open()
+    product = front.adopt(front.plan(EXPERIMENT), "train", old, because="named by\nhand")
+    assert product.adoption is not None
+    train = trainer.run("train")
+    assert re.fullmatch(
+        r"by \S+ on [\d-]+, though the last checkpoint is epoch_3\.pth, of .* none: named by hand",
+        train.accepted,
+    )
+    assert train.notes[-1].startswith("unverified: configuration (the run's own cannot be read here)")
+    report = trainer.open().report(EXPERIMENT)
+    assert [row.accepted for row in report.runs if row.run == "train"] == [train.accepted]
+    assert [n for n in report.footnotes if n.startswith("train: adopted, unverified: configuration")]
+
+
 def test_what_comes_after_an_adopted_run_uses_it(trainer: TrivialProject, tmp_path: Path) -> None:
     adopt(trainer, "train", work_dir(tmp_path / "old"))
     assert trainer.submit_all()["second"].status is Status.DONE
@@ -107,3 +129,27 @@ def test_what_is_not_there_cannot_be_adopted(trainer: TrivialProject, tmp_path: 
         adopt(trainer, "train", tmp_path / "gone")
     with pytest.raises(MissingError, match="did you mean 'train'"):
         adopt(trainer, "trian", tmp_path)
+
+
+def test_results_of_another_experiment_are_taken_in_by_their_digests(trivial: TrivialProject) -> None:
+    trivial.submit_all()
+    trivial.write("experiments/again.yaml", {"base": EXPERIMENT, "name": "again"})
+    ran = trivial.cli("adopt", "again", "--from", EXPERIMENT)
+    assert ran.code == 0, ran.stderr
+    assert ran.stdout.splitlines() == [f"adopted {n} from {n} of trivial: out" for n in ("first", "second")]
+    assert {p.status for p in trivial.open().plan("again").runs} == {Status.DONE}
+    assert (trivial.root / "results/again/runs/second/artifacts/out").read_text() == "done\n"
+    refused = trivial.cli("adopt", "again", "second", "--from", EXPERIMENT)
+    assert "none of 1 run is open and has a result of its digest in trivial" in refused.stderr
+    assert trivial.executions() == {"first": 1, "second": 1}
+
+
+def test_a_file_that_changed_since_it_was_recorded_is_not_taken_in(trivial: TrivialProject) -> None:
+    trivial.submit_all()
+    trivial.write("experiments/again.yaml", {"base": EXPERIMENT, "name": "again"})
+    (trivial.results / "runs/first/artifacts/out").write_text("edited\n")
+    front = trivial.open()
+    plan = front.plan("again")
+    with pytest.raises(InputError, match="it is not the file that was recorded"):
+        front.adopt_from(plan, plan.runs, EXPERIMENT)
+    assert {p.status for p in trivial.open().plan("again").runs} <= {Status.ELIGIBLE, Status.WAITING}

@@ -1,0 +1,266 @@
+"""Compare a result that exists already with the run that it is to stand for.
+
+Both sides are read and nothing is executed: configurations as syntax (:mod:`ddqjobs.planning.settings`),
+checkpoints as the opcodes of their pickles (:mod:`ddqjobs.submission.leavings`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ddqjobs.base import text as texts
+from ddqjobs.detect import files
+from ddqjobs.detect.job import live
+from ddqjobs.planning import settings
+from ddqjobs.spec.model import Run, TaskKind
+from ddqjobs.submission.leavings import Checkpoint, Header, Left, length_of
+
+# What a configuration decides a result by, in the words of mmdet 3.x and of 2.x.
+_TESTS = ("model", "test_dataloader", "test_evaluator", "test_cfg", "data.test")
+_TRAINS = (
+    *("model", "train_dataloader", "val_dataloader", "val_evaluator", "optim_wrapper", "param_scheduler"),
+    *(
+        "train_cfg",
+        "randomness.deterministic",
+        "auto_scale_lr",
+        "data",
+        "optimizer",
+        "optimizer_config",
+        "lr_config",
+    ),
+    *("runner", "total_epochs", "fp16"),
+)
+# Where, how fast and how loudly: no result depends on it.
+_ELSEWHERE = re.compile(
+    r"(?:^|\.)(?:num_workers|persistent_workers|prefetch_factor|pin_memory|workers_per_gpu|data_root|work_dir|"
+    r"backend_args|file_client_args|outfile_prefix|format_only|classwise|val_interval|val_begin|dynamic_intervals|"
+    r"_scope_)(?:\.|$)"
+)
+_SHOWN = 4  # differences of a configuration that are named
+_LONGEST = 60  # characters of a value
+_PACKAGES = {
+    "PyTorch": ("torch",),
+    "MMDetection": ("mmdet",),
+    "MMCV": ("mmcv", "mmcv-full", "mmcv-lite"),
+    "MMEngine": ("mmengine",),
+}
+_PRINTED = 0.0015  # an AP is printed with three decimals; twice rounded, it is one off
+
+
+@dataclass
+class Examination:
+    """What was found. ``differences`` speak against the result; ``unverified`` could not be compared."""
+
+    differences: list[str] = field(default_factory=list)
+    unverified: list[str] = field(default_factory=list)
+
+    def differs(self, what: str, found: object, wanted: object) -> None:
+        """Note a value that is not the run's."""
+        self.differences.append(f"{what} is {_short(found)}, not {_short(wanted)}")
+
+    def compare(self, what: str, found: object, wanted: object) -> None:
+        """Note a value that is not the run's, or that one side does not tell."""
+        if wanted is None:
+            return
+        if found is None:
+            self.unverified.append(what)
+        elif found != wanted:
+            self.differs(what, found, wanted)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the run that is to be stood for would have had, as far as it is known without running it."""
+
+    run: Run
+    settings: Mapping[str, Any]  # of its configuration and options
+    packages: Mapping[str, str]  # of its environment's lock
+    inputs: Mapping[str, Path]  # role -> file, of those that are there
+
+    @property
+    def kind(self) -> TaskKind:
+        """The run's kind."""
+        return self.run.kind
+
+
+def examine(expected: Expected, path: Path) -> Examination:
+    """Return what speaks against ``path``, a work_dir or a checkpoint, and what could not be compared."""
+    found = Examination()
+    if expected.kind not in (TaskKind.TRAIN, TaskKind.TEST):
+        found.unverified.append("how it was made")
+        return found
+    left = Left.read(path)
+    _configuration(found, expected, left)
+    _header(found, expected, left.header)
+    if expected.kind is TaskKind.TRAIN:
+        _schedule(found, expected, left)
+        _validation(found, left)
+    else:
+        _tested(found, expected, left)
+    _evaluations(found, expected, left)
+    return found
+
+
+def _configuration(found: Examination, expected: Expected, left: Left) -> None:
+    wanted = _deciding(expected.settings, expected.kind)
+    if not wanted:
+        found.unverified.append("configuration (the run's own cannot be read here)")
+        return
+    dumped = [("configuration", left.config)]
+    checkpoint = left.checkpoint
+    if (
+        expected.kind is TaskKind.TRAIN
+        and checkpoint is not None
+        and checkpoint.config not in ("", left.config)
+    ):
+        dumped.append(("configuration in the checkpoint", checkpoint.config))
+    told = [(name, text) for name, text in dumped if text]
+    if not told:
+        found.unverified.append("configuration (none was left)")
+    for name, text in told:
+        there = _deciding(settings.of_text(text), expected.kind)
+        if not there:
+            found.unverified.append(f"{name} (it cannot be read)")
+            continue
+        _settings(found, name, there, wanted)
+
+
+def _settings(found: Examination, name: str, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    differing = [key for key in wanted if key not in there or not _same(there[key], wanted[key])]
+    differing.sort(key=lambda key: (key != "model.type", not key.endswith(".type"), key))
+    if "model.type" in differing:  # another model: all else follows from that
+        differing = ["model.type"]
+    for key in differing[:_SHOWN]:
+        if key in there:
+            found.differs(f"{name}: {key}", there[key], wanted[key])
+        else:
+            found.differences.append(f"{name}: {key} is absent, not {_short(wanted[key])}")
+    if differing[_SHOWN:]:
+        found.differences.append(f"{name}: {len(differing) - _SHOWN} more settings differ")
+
+
+def _deciding(values: Mapping[str, Any], kind: TaskKind) -> dict[str, Any]:
+    """Return what decides the result of a run of this kind."""
+    sections = _TRAINS if kind is TaskKind.TRAIN else _TESTS
+    return {
+        key: value
+        for key, value in settings.flat(values).items()
+        if any(key == s or key.startswith(f"{s}.") for s in sections) and not _ELSEWHERE.search(key)
+    }
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Compare two values: of paths the last part, of types the last name (``mmdet.models.DDQDETR``)."""
+    if isinstance(one, str) and isinstance(other, str):
+        if "/" in one or "/" in other:
+            return one.rstrip("/").rpartition("/")[2] == other.rstrip("/").rpartition("/")[2]
+        return one.rpartition(".")[2] == other.rpartition(".")[2] if "." in one + other else one == other
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)
+
+
+def _header(found: Examination, expected: Expected, header: Header) -> None:
+    run = expected.run
+    if expected.kind is TaskKind.TRAIN:
+        found.compare("seed", header.seed, run.seed)
+        found.compare("number of GPUs", header.gpus, run.resources.nodes * run.resources.gpus or None)
+    for name, packages in _PACKAGES.items():
+        locked = next((expected.packages[p] for p in packages if p in expected.packages), None)
+        version = header.versions.get(name)
+        if locked is not None and version is not None and _release(version) != _release(locked):
+            found.differs(f"version of {name}", version, locked)
+    if not header.versions:
+        found.unverified.append("versions of its packages")
+
+
+def _release(version: str) -> str:
+    return version.partition("+")[0]
+
+
+def _schedule(found: Examination, expected: Expected, left: Left) -> None:
+    """Compare how long the training was to be, how long it was, and what it kept at the end."""
+    wanted, dumped = length_of(settings.flat(expected.settings)), left.length
+    for unit, ours, theirs in (
+        ("epochs", wanted.epochs, dumped.epochs),
+        ("iterations", wanted.iterations, dumped.iterations),
+    ):
+        if ours is not None and theirs is not None and ours != theirs:
+            found.differs(f"schedule: number of {unit}", theirs, ours)
+    length = dumped if dumped != live.Length() else wanted
+    end = length.epochs if length.epochs is not None else length.iterations
+    if end is None:
+        found.unverified.append("schedule")
+        return
+    unit = "epoch" if length.epochs is not None else "iteration"
+    if left.folder is None:
+        _bare(found, left.checkpoint, end, unit)
+    elif not left.may_end_early:
+        _ended(found, left, end, unit)
+
+
+def _bare(found: Examination, checkpoint: Checkpoint | None, end: int, unit: str) -> None:
+    reached = None
+    if checkpoint is not None:
+        reached = checkpoint.epoch if unit == "epoch" else checkpoint.iteration
+    if reached is None:
+        found.unverified.append("how far the training was")
+    elif reached < end:
+        found.differences.append(f"the checkpoint is of {unit} {reached} of {end}")
+
+
+def _ended(found: Examination, left: Left, end: int, unit: str) -> None:
+    reached = left.reached(unit)
+    if reached is None:
+        found.unverified.append("log of the training")
+    elif reached < end and (unit == "epoch" or left.name != f"iter_{end}.pth"):
+        found.differences.append(f"the log ends in {unit} {reached} of {end}")
+    if left.name is not None and not left.name.startswith(("epoch_", "iter_")):
+        if left.validated != end:
+            found.unverified.append(f"last checkpoint ({left.name} is the only one)")
+    elif left.name is not None and left.name != f"{'epoch' if unit == 'epoch' else 'iter'}_{end}.pth":
+        found.differences.append(f"the last checkpoint is {left.name}, of {unit} {end} there is none")
+    elif left.checkpoint is not None:
+        inside = left.checkpoint.epoch if unit == "epoch" else left.checkpoint.iteration
+        if inside is not None and inside != end:
+            found.differences.append(f"{left.name} holds {unit} {inside}")
+
+
+def _validation(found: Examination, left: Left) -> None:
+    if left.folder is not None and left.log is not None and not left.log.val:
+        found.unverified.append("evaluation (the log has no validation)")
+
+
+def _tested(found: Examination, expected: Expected, left: Left) -> None:
+    """Compare the checkpoint that was tested with the run's."""
+    wanted = expected.inputs.get("checkpoint")
+    if wanted is None or left.tested is None or not left.tested.is_file():
+        found.unverified.append("checkpoint that was tested")
+    elif os.path.realpath(wanted) != os.path.realpath(left.tested):
+        ours, theirs = files.sha256(wanted), files.sha256(left.tested)
+        if ours != theirs:
+            found.differs("checkpoint that was tested", f"{left.tested.name} ({theirs[:12]})", ours[:12])
+
+
+def _evaluations(found: Examination, expected: Expected, left: Left) -> None:
+    """Look whether each ``eval_*.json`` is of this configuration, and of the end of this training."""
+    names = {Path(expected.run.config).name, *left.config_names}
+    for evaluation in left.evaluations:
+        if evaluation.config and Path(evaluation.config).name not in names:
+            config = Path(evaluation.config).name
+            found.differences.append(f"{evaluation.name} is of another configuration ({texts.clean(config)})")
+        elif expected.kind is TaskKind.TRAIN and left.log is not None and left.log.val:
+            last = left.log.val[-1].values.get("bbox_mAP")
+            if last is not None and evaluation.ap is not None and abs(last - evaluation.ap) > _PRINTED:
+                ap = f"AP {evaluation.ap:g}, the log's last validation {last:g}"
+                found.differences.append(f"{evaluation.name} has {ap}")
+
+
+def _short(value: object) -> str:
+    text = texts.clean(repr(value) if isinstance(value, str) else str(value))
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
