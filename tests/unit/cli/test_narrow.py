@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from ddqjobs.base.narrow import listed, stacked
 from ddqjobs.base.text import cells, clean
 from ddqjobs.cli.watch.board import Size, View, draw
-from ddqjobs.project import RunState
 from ddqjobs.spec.model import JobState, Plan, PlannedRun, Status
+from ddqjobs.submission.workspace import RunState
 from tests.support.trivial import a_run
 
 HEADER = ("RUN", "STATE", "PROGRESS", "JOB", "NODE", "REASON")
