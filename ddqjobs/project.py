@@ -20,7 +20,7 @@ from ddqjobs.planning.catalog import Catalog, Loaded
 from ddqjobs.planning.filters import Filters, one_run, select
 from ddqjobs.spec.model import Attempt, Plan, PlannedRun, Product, Resources
 from ddqjobs.store import evidence
-from ddqjobs.store.layout import has_results
+from ddqjobs.store.layout import project_folder
 from ddqjobs.submission import acceptance, actions
 from ddqjobs.submission.select import SubmitOptions as SubmitOptions
 from ddqjobs.submission.select import Submitting, submitting
@@ -57,10 +57,7 @@ def open_project(path: str | os.PathLike[str] | None = None) -> Project:
         raise InputError(f"{start}: the folder's name is not UTF-8 text; choose another folder") from error
     if not start.is_dir():
         raise MissingError(f"{start}: no such folder; make a project with `ddqjobs init {start}`")
-    for folder in (start, *start.parents):
-        if (folder / "experiments").is_dir() or has_results(folder):
-            return Project(folder)
-    return Project(start)
+    return Project(project_folder(start))
 
 
 class Project:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddqjobs.base.units import counted
+from ddqjobs.cli import completion
 from ddqjobs.cli.output import say, say_json
 from ddqjobs.cli.selection import JSON, Selection, filtered, one_selected
 
@@ -26,7 +27,10 @@ def adopt(
     source: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="EXPERIMENT", help="Instead of PATH: results of this one with the same digest."
+            "--from",
+            metavar="EXPERIMENT",
+            help="Instead of PATH: results of this one with the same digest.",
+            autocompletion=completion.experiments,
         ),
     ] = None,
     because: Annotated[

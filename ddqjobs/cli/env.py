@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ddqjobs.cli import completion
 from ddqjobs.cli.exits import SAME_AGAIN, reporting
 from ddqjobs.cli.help import App
 from ddqjobs.cli.output import note, put, say, say_json, table
@@ -25,8 +26,14 @@ if TYPE_CHECKING:
 
 app = App(add_completion=False, help="Environments: pinned, built once, verified.", no_args_is_help=True)
 _reporting = functools.partial(reporting, interrupted=SAME_AGAIN)
-NAMES = Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of environments.")]
-NAME = Annotated[str, typer.Argument(metavar="NAME", help="Name of an environment.")]
+NAMES = Annotated[
+    list[str],
+    typer.Argument(metavar="NAME...", help="Names of environments.", autocompletion=completion.environments),
+]
+NAME = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="Name of an environment.", autocompletion=completion.environments),
+]
 ON_NODE = Annotated[
     bool, typer.Option("--on-node", help="As a job of the site's scheduler; Ctrl-C cancels it.")
 ]

@@ -16,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 from ddqjobs.cli.output import style
 
 NARROWEST, WIDEST = 40, 100
+SHORT = 60  # cells of a help beside a word that completes another
 TERM = 26  # cells: what is longer stands on a line of its own
 _ROUND, _PLAIN = "╭─╮│╰╯", "+-+|++"  # where the terminal's encoding has no lines
 Row = tuple[str, str]  # term, text
@@ -43,8 +44,19 @@ class App(typer.Typer):
         return super().command(name, cls=Command, **settings)
 
 
+def _short(items: list[Any]) -> list[Any]:
+    """Return words for the shell's completion with a help of one line: zsh and fish take lines for words."""
+    for item in items:
+        item.help = textwrap.shorten(item.help, SHORT, placeholder="...") if item.help else item.help
+    return items
+
+
 class Command(TyperCommand):
     """A command with panels for arguments, options and filters."""
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Return what completes the word."""
+        return _short(super().shell_complete(ctx, incomplete))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
@@ -53,6 +65,10 @@ class Command(TyperCommand):
 
 class Group(TyperGroup):
     """Commands in their panels, then options."""
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Return what completes the word."""
+        return _short(super().shell_complete(ctx, incomplete))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ddqjobs.cli import completion
 from ddqjobs.cli.exits import RUNS_GO_ON, reporting
 from ddqjobs.cli.output import note
 
@@ -116,34 +117,16 @@ def one_selected(selection: Selection, does: str) -> tuple[Plan, PlannedRun]:
     return made, chosen[0]
 
 
-def complete_words(incomplete: str) -> list[str]:
-    """Experiments, and the runs of the project's only one, for the shell's completion."""
-    try:
-        from ddqjobs.project import open_project
-
-        project = open_project()
-        names = list(project.catalog.experiments())
-        if len(project.catalog.own_experiments()) == 1:
-            names += [run.name for run in project.load().runs]
-        return [name for name in names if name.startswith(incomplete)]
-    except Exception:  # whatever is wrong: who presses Tab gets no words, and no traceback between theirs
-        return []
-
-
-def complete_sites(incomplete: str) -> list[str]:
-    """Sites, for the shell's completion."""
-    try:
-        from ddqjobs.project import open_project
-
-        return [name for name in open_project().catalog.sites() if name.startswith(incomplete)]
-    except Exception:  # as above
-        return []
-
-
 def _several(name: str, words: str) -> Any:
     return Annotated[
         list[str] | None,
-        typer.Option(f"--{name}", metavar=name.upper(), help=words, rich_help_panel="Filters"),
+        typer.Option(
+            f"--{name}",
+            metavar=name.upper(),
+            help=words,
+            rich_help_panel="Filters",
+            autocompletion=completion.of_filter(name),
+        ),
     ]
 
 
@@ -152,7 +135,7 @@ WORDS = Annotated[
     typer.Argument(
         metavar="[EXPERIMENT] [RUN]...",
         help="An experiment (may be left out if the project has only one), then names of runs; globs work.",
-        autocompletion=complete_words,
+        autocompletion=completion.words,
         show_default=False,
     ),
 ]
@@ -173,7 +156,7 @@ SITE = Annotated[
         metavar="SITE",
         envvar="DDQJOBS_SITE",
         help="Where jobs run; local if left out.",
-        autocompletion=complete_sites,
+        autocompletion=completion.sites,
     ),
 ]
 JSON = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]

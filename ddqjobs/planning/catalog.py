@@ -87,23 +87,7 @@ class Catalog:
     def load(self, name: str | None) -> Loaded:
         """Reads, checks and expands an experiment. Raises InputError with all problems of its files."""
         path = self.find(name)
-        known = self.environments()
-        read = reader.load(
-            path,
-            Experiment,
-            self._resolve_experiment,
-            lambda found: [
-                *check.check(found.value, found.line_of, known),
-                *sections.check_experiment(found),
-                *inherited.check(found),
-                *_file_name(found, path),
-            ],
-            sections.of_experiments(),
-        )
-        try:
-            runs = matrix.expand(read.value)
-        except matrix.UnmatchedError as error:
-            raise InputError([Problem(*read.line_of(error.path), str(error))]) from None
+        read, runs = self._expanded(path)
         for code in read.value.codes.values():
             secrets.remember(code.variables)
         for task in read.value.tasks.values():
@@ -135,6 +119,31 @@ class Catalog:
             digester.unfollowed(runs),
             canaries,
         )
+
+    def expand(self, name: str) -> tuple[tuple[Run, ...], tuple[Path, ...]]:
+        """Return the runs of an experiment, without digests, and the files that they were read from. Raises
+        InputError, MissingError."""
+        read, runs = self._expanded(self.find(name))
+        return runs, read.files
+
+    def _expanded(self, path: Path) -> tuple[reader.Document[Experiment], tuple[Run, ...]]:
+        known = self.environments()
+        read = reader.load(
+            path,
+            Experiment,
+            self._resolve_experiment,
+            lambda found: [
+                *check.check(found.value, found.line_of, known),
+                *sections.check_experiment(found),
+                *inherited.check(found),
+                *_file_name(found, path),
+            ],
+            sections.of_experiments(),
+        )
+        try:
+            return read, matrix.expand(read.value)
+        except matrix.UnmatchedError as error:
+            raise InputError([Problem(*read.line_of(error.path), str(error))]) from None
 
     def files_of(self, loaded: Loaded) -> Digester:
         """Return what reads the configurations and the task code of an experiment as they are today."""

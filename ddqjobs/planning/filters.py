@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from ddqjobs.base.errors import MissingError, nearest
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.text import clean
-from ddqjobs.spec.model import JobState, Plan, PlannedRun, Status
+from ddqjobs.spec.model import JobState, Plan, PlannedRun, Run, Status
 
 
 class Filters(Frozen, frozen=True, kw_only=True):
@@ -48,6 +48,16 @@ def _states(p: PlannedRun) -> tuple[str, ...]:
     """A run's status, what the scheduler says of it, and whether it is stale."""
     job = (p.state.value,) if p.state is not None and p.status is Status.ACTIVE else ()
     return p.status.value, *job, *(("stale",) if p.stale else ())
+
+
+def values(runs: Iterable[Run]) -> dict[str, list[str]]:
+    """Return filter -> everything that it may say of these runs, in their order."""
+    planned = [PlannedRun(run=run, status=Status.WAITING, reason="") for run in runs]
+    there = {
+        word: list(dict.fromkeys(value for p in planned for value in of(p) if value))
+        for word, of in _OF.values()
+    }
+    return {**there, "state": list(_STATES)}
 
 
 def select(plan: Plan, filters: Filters) -> tuple[PlannedRun, ...]:

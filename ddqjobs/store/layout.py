@@ -212,6 +212,14 @@ class Layout:
         return self.root.glob(f"{_RUNS}/*/{_ATTEMPTS}/*/{_WORK_DIR}/*.pth")
 
 
+def project_folder(start: Path) -> Path:
+    """Return the nearest folder upwards with an ``experiments`` or a ``results`` folder, else ``start``."""
+    for folder in (start, *start.parents):
+        if (folder / "experiments").is_dir() or has_results(folder):
+            return folder
+    return start
+
+
 def has_results(project: Path) -> bool:
     """Return whether any experiment of a project was ever submitted."""
     return any(project.glob(f"results/*/{_LEDGER}"))

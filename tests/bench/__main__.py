@@ -66,6 +66,11 @@ def main() -> None:
         ):
             found = middle([*DDQJOBS, *words], project, repeats)
             rows.append((title, *found, f"{found[0] / bare[0]:.2f}", limit))
+        words = "ddqjobs plan large "
+        completing = ["_DDQJOBS_COMPLETE=complete_bash", f"COMP_WORDS={words}", "COMP_CWORD=3"]
+        program = str(Path(sys.executable).with_name("ddqjobs"))
+        found = middle(["/usr/bin/env", *completing, program], project)
+        rows.append((f"completion of {count} runs", *found, f"{found[0] / bare[0]:.2f}", "ratio <= 3"))
         rows += trainings.measure(root, bare[0], middle)
         rows += endings.measure(root, bare[0], cost)
         print_table(rows)

@@ -68,21 +68,22 @@ def test_help_imports_neither_rich_nor_the_commands() -> None:
         ("ddqjobs.cli.plan", {}),
         ("ddqjobs.project", {}),
         ("ddqjobs.cli.plan", {"_DDQJOBS_COMPLETE": "complete_bash"}),
-        ("ddqjobs.project", {"_DDQJOBS_COMPLETE": "complete_bash"}),
+        ("ddqjobs.planning.catalog", {"_DDQJOBS_COMPLETE": "complete_bash"}),
     ],
 )
 def test_ctrl_c_while_starting_leaves_no_traceback(
     place: Place, module: str, variables: dict[str, str]
 ) -> None:
     code = f"""
-import os, runpy, signal, sys
+import os, signal, sys
 class Interrupt:
     def find_spec(self, name, *_):
         if name == {module!r}:
             os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Interrupt())
 sys.argv = ["ddqjobs", "plan"]
-runpy.run_module("ddqjobs", run_name="__main__", alter_sys=True)
+from ddqjobs.cli.main import main
+main()
 """
     variables = {"COMP_WORDS": "ddqjobs plan ", "COMP_CWORD": "2", **variables}
     ran = subprocess.run(

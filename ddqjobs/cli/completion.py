@@ -1,0 +1,139 @@
+"""Words for the shell's completion: experiments, runs, values of filters, sites, environments.
+
+Names of runs and what filters may say come from a cache, ``results/.names.json``: reading an experiment takes
+longer than anybody waits after Tab. An entry counts while the files and folders that it was read from have
+the times, sizes and inodes that they had. Where there are no results yet, nothing is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from ddqjobs.base.version import VERSION
+from ddqjobs.spec.shipped import Files
+from ddqjobs.store.layout import project_folder
+
+CACHE = ".names.json"
+Names = dict[str, list[str]]  # "run", or a filter -> what there is
+_Stamp = list[str | int]  # path, time of change in ns, size, inode
+
+
+def words(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return experiments for the first word, and runs of the experiment that is named or the only one."""
+    return _safely(lambda: _words(ctx), incomplete)
+
+
+def experiments(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the experiments."""
+    return _safely(lambda: _files(ctx).names("experiments/*.yaml"), incomplete)
+
+
+def sites(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the sites."""
+    return _safely(lambda: _files(ctx).names("templates/*/site.yaml"), incomplete)
+
+
+def environments(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the environments."""
+    return _safely(lambda: _files(ctx).names("envs/*/env.yaml"), incomplete)
+
+
+def of_filter(kind: str) -> Callable[[typer.Context, str], list[str]]:
+    """Return what completes a filter."""
+
+    def complete(ctx: typer.Context, incomplete: str) -> list[str]:
+        return _safely(lambda: _values(ctx, kind), incomplete)
+
+    return complete
+
+
+def _safely(find: Callable[[], Iterable[str]], incomplete: str) -> list[str]:
+    try:
+        return [w for w in find() if w.startswith(incomplete) and w.isprintable() and " " not in w]
+    except Exception:  # whatever is wrong: who presses Tab gets no words, and no traceback between theirs
+        return []
+
+
+def _files(ctx: typer.Context) -> Files:
+    start = Path(ctx.params.get("folder") or os.environ.get("DDQJOBS_PROJECT") or ".").resolve()
+    return Files(project_folder(start))
+
+
+def _words(ctx: typer.Context) -> list[str]:
+    files, given = _files(ctx), list(ctx.params.get("words") or ())
+    known = files.names("experiments/*.yaml")
+    if given and given[0] in known:
+        return _names(files, given[0], known)["run"]
+    own = _own(files, known)
+    only = _names(files, own[0], known)["run"] if len(own) == 1 else []
+    return only if given else [*known, *only]
+
+
+def _values(ctx: typer.Context, kind: str) -> list[str]:
+    """Return what the named experiment has, else what the project's own or the shipped ones have."""
+    files = _files(ctx)
+    known = files.names("experiments/*.yaml")
+    given = list(ctx.params.get("words") or ())[:1]
+    chosen = [name for name in given if name in known] or _own(files, known) or list(known)
+    return list(dict.fromkeys(value for name in chosen for value in _names(files, name, known)[kind]))
+
+
+def _own(files: Files, known: dict[str, Path]) -> list[str]:
+    return [name for name, path in known.items() if path.is_relative_to(files.project)]
+
+
+def _names(files: Files, experiment: str, known: dict[str, Path]) -> Names:
+    place = files.project / "results" / CACHE
+    kept: dict[str, Any] = {}
+    try:
+        kept = json.loads(place.read_bytes())
+        entry = kept["experiments"][experiment]
+        if kept["version"] == VERSION and entry["path"] == str(known[experiment]) and _same(entry["read"]):
+            names: Names = entry["names"]
+            return names
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    names, read = _fresh(files.project, experiment)
+    if place.parent.is_dir():  # looking leaves nothing behind where nothing was ever submitted
+        others = kept.get("experiments") if kept.get("version") == VERSION else None
+        entry = {"path": str(known[experiment]), "read": read, "names": names}
+        _keep(place, {"version": VERSION, "experiments": {**(others or {}), experiment: entry}})
+    return names
+
+
+def _same(stamps: list[_Stamp]) -> bool:
+    return all(_stamp(str(path)) == [path, *rest] for path, *rest in stamps)
+
+
+def _stamp(path: str) -> _Stamp:
+    try:
+        at = Path(path).stat()
+    except OSError:
+        return [path, 0, 0, 0]
+    return [path, at.st_mtime_ns, at.st_size, at.st_ino]
+
+
+def _fresh(project: Path, experiment: str) -> tuple[Names, list[_Stamp]]:
+    from ddqjobs.planning.catalog import Catalog
+    from ddqjobs.planning.filters import values
+
+    catalog = Catalog(project)
+    folders = [str(root / "experiments") for root in catalog.files.roots]
+    before = list(map(_stamp, folders))
+    expanded, paths = catalog.expand(experiment)
+    return values(expanded), before + [_stamp(str(path)) for path in paths]
+
+
+def _keep(place: Path, content: object) -> None:
+    from ddqjobs.base.files import replace
+
+    try:
+        replace(place, json.dumps(content).encode())
+    except OSError:
+        pass  # it only saves time

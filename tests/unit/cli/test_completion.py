@@ -1,0 +1,111 @@
+"""The shell's completion: which words it offers in bash, zsh and fish, and the cache that they come from."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ddqjobs.cli import completion
+from ddqjobs.cli.commands import app
+from tests.support.cli import Place, environment, opened
+
+VARIANT = """
+base: tiny
+name: more
+variants: {fast: {}}
+tasks:
+  second: {variants: [fast], seeds: [1, 2]}
+"""
+
+
+MAIN = [
+    sys.executable,
+    "-c",
+    "import sys; from ddqjobs.cli.main import main; sys.argv[0] = 'ddqjobs'; main()",
+]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with opened(tmp_path / "project") as made:
+        yield made
+
+
+def offered(place: Place, words: str, shell: str = "bash") -> list[str]:
+    """Return what a shell offers for the last of some words; what is between quotes for zsh."""
+    line = f"ddqjobs {words}".replace(" -C ", f" -C {place.root} ")
+    variables = {
+        "_DDQJOBS_COMPLETE": f"complete_{shell}",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(line.split(" ")) - 1),
+        "_TYPER_COMPLETE_ARGS": line,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    ran = CliRunner().invoke(app, [], env=variables, prog_name="ddqjobs")
+    assert ran.exit_code == 0
+    if shell == "zsh":
+        return re.findall(r'[(\n]"([^"]*)"', ran.stdout)
+    return [line.partition("\t")[0] for line in ran.stdout.splitlines() if line]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_runs_filters_and_environments_are_completed(place: Place, shell: str) -> None:
+    assert offered(place, "plan -C tiny se", shell) == ["second.m1", "second.m2"]
+    assert offered(place, "status -C tiny --model ", shell) == ["m1", "m2"]
+    assert offered(place, "env build mini-", shell) == ["mini-legacy", "mini-new"]
+    assert "--model" in offered(place, "status --mo", shell)
+    assert offered(place, "status --st", shell) == ["--state"]
+
+
+def test_every_filter_knows_what_there_is(place: Place) -> None:
+    place.text("experiments/more.yaml", VARIANT)
+    assert offered(place, "plan -C more second.m1") == ["second.m1.fast.s1", "second.m1.fast.s2"]
+    assert offered(place, "plan -C more --variant ") == ["default", "fast"]
+    assert offered(place, "plan -C more --phase ") == ["1"]
+    assert offered(place, "submit -C more --task s") == ["second"]
+    assert offered(place, "cancel -C tiny --state qu") == ["queued"]
+    assert offered(place, "adopt -C --from mo") == ["more"]
+    assert {"tiny", "more", "mini"} <= set(offered(place, "plan -C "))
+    assert "first" not in offered(place, "plan -C ")  # of which of the two experiments?
+
+
+def test_names_are_kept_until_a_file_changes(place: Place) -> None:
+    place.text("experiments/more.yaml", VARIANT)
+    offered(place, "plan -C more ")
+    assert not (place.root / "results").exists()  # looking leaves nothing behind
+    (place.root / "results").mkdir()
+    before = offered(place, "plan -C more ")
+    cache = place.root / "results" / completion.CACHE
+    cache.write_text(cache.read_text().replace('"wait"', '"kept"'))
+    assert set(offered(place, "plan -C more ")) ^ set(before) == {"wait", "kept"}  # nothing is read again
+    tiny = place.root / "experiments" / "tiny.yaml"  # which `more` inherits
+    tiny.write_text(tiny.read_text().replace("wait:", "linger:"))
+    assert set(offered(place, "plan -C more ")) ^ set(before) == {"wait", "linger"}
+    cache.write_text("torn")
+    assert "linger" in offered(place, "plan -C more ")
+    tiny.write_text("nothing: [that is an experiment")
+    assert offered(place, "plan -C more ") == []
+
+
+def test_bash_itself_completes(place: Place) -> None:
+    program = place.text("bin/ddqjobs", "#!/bin/sh\nexec " + shlex.join(MAIN) + ' "$@"\n')
+    program.chmod(0o755)
+    script = """
+eval "$(_DDQJOBS_COMPLETE=source_bash ddqjobs)"
+COMP_WORDS=(ddqjobs plan tiny fi) COMP_CWORD=3
+_ddqjobs_completion ddqjobs fi tiny
+echo "${COMPREPLY[@]}"
+"""
+    variables = environment(PATH=f"{program.parent}:{os.environ['PATH']}")
+    ran = subprocess.run(
+        ["bash", "-c", script], cwd=place.root, env=variables, capture_output=True, text=True
+    )
+    assert (ran.stdout, ran.stderr) == ("first\n", "")
