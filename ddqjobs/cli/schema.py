@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,24 +16,51 @@ def schema(
         Literal["experiment", "site", "environment", "report"],
         typer.Argument(metavar="KIND", help="Of file: experiment, site, environment or report."),
     ],
+    key: Annotated[
+        str, typer.Argument(metavar="[KEY]", help="Explain this key: tasks.resources.time, or just time.")
+    ] = "",
 ) -> None:
     """Print the JSON Schema of a kind of file, so that editors complete and check it; of `report`, what
-    `ddqjobs report --format json` prints.
+    `ddqjobs report --format json` prints. With a key, print what it means, its default and an example.
 
-    Example: ddqjobs schema experiment > experiment.schema.json, and as the first line of the YAML file:
-    # yaml-language-server: $schema=experiment.schema.json
+    Examples: ddqjobs schema experiment > experiment.schema.json, and as the first line of the YAML file:
+    # yaml-language-server: $schema=experiment.schema.json; ddqjobs schema site limits
     """
     import json
 
+    made = document(kind)
+    put(_explained(made, kind, key) if key else json.dumps(made, indent=2))
+
+
+def document(kind: str) -> dict[str, Any]:
+    """Return the JSON Schema of a kind of file: experiment, site, environment or report."""
     from ddqjobs.planning import sections
     from ddqjobs.report import document as report
     from ddqjobs.spec import environment
     from ddqjobs.spec import schema as schemas
 
     if kind == "environment":
-        made = schemas.schema(environment.Declaration, f"ddqjobs {kind}")
-    elif kind == "report":
-        made = schemas.schema(report.Report, f"ddqjobs {kind}")
-    else:
-        made = sections.schema(kind)
-    put(json.dumps(made, indent=2))
+        return schemas.schema(environment.Declaration, f"ddqjobs {kind}")
+    if kind == "report":
+        return schemas.schema(report.Report, f"ddqjobs {kind}")
+    return sections.schema("site" if kind == "site" else "experiment")
+
+
+def _explained(schema: dict[str, Any], kind: str, words: str) -> str:
+    """Return what the keys mean that the words stand for. Raises InputError if there is none."""
+    from ddqjobs.base.errors import InputError, nearest
+    from ddqjobs.spec import keys
+
+    every = keys.of(schema)
+    found = keys.chosen(every, words)
+    if not found:
+        names = {key.path for key in every} | {key.path.rpartition(".")[2] for key in every}
+        raise InputError(f"{kind} files have no key {words}{nearest(words, names)}")
+    return "\n\n".join(map(_lines, found))
+
+
+def _lines(key: Any) -> str:
+    lines = [f"{key.path}: {key.form}{', required' if key.required else ''}", f"  {key.text}"]
+    lines += [f"  default: {key.default}"] if key.default else []
+    lines += [f"  example: {key.example}"] if key.example else []
+    return "\n".join(lines)

@@ -18,7 +18,7 @@ from ddqjobs.base.findings import Level
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.data import image_header
 from ddqjobs.detect import files
-from ddqjobs.spec.experiment import Dataset, Split
+from ddqjobs.spec.dataset import Dataset, Split
 
 Progress = Callable[[str, int, int | None], None]
 """(what, done, in all)"""

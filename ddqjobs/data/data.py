@@ -12,7 +12,8 @@ from ddqjobs.data import coco, links, weights
 from ddqjobs.data.coco import Finding
 from ddqjobs.data.links import Link
 from ddqjobs.data.weights import Wanted
-from ddqjobs.spec.experiment import Dataset, Experiment
+from ddqjobs.spec.dataset import Dataset
+from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import Run
 from ddqjobs.spec.site import Site
 

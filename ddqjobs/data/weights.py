@@ -20,7 +20,8 @@ from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.paths import expanded
 from ddqjobs.data.transfer import Limits, Progress, fetch, tidy
 from ddqjobs.detect import files
-from ddqjobs.spec.experiment import Experiment, Weight
+from ddqjobs.spec.dataset import Weight
+from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import Run, TaskKind
 from ddqjobs.spec.site import Site
 

@@ -35,9 +35,15 @@ class Check(Table, frozen=True, kw_only=True):
     is run where there is one; until then the environment is unverified."""
 
     command: Annotated[list[str], Meta(min_length=1)]
+    """Words for the environment's interpreter, which must exit with 0. Example: [-m, ddqjobs.detect.verify,
+    --expect, torch=1.9.0]"""
     files: list[str] = []
+    """What it may import of ddqjobs: files or folders, as paths from above the package. Example:
+    [ddqjobs/detect]"""
     gpu: bool = False
+    """Whether it needs a GPU; until it ran on one the environment is unverified. Example: true"""
     timeout: str = "10m"
+    """How long it may take: a number and s, m, h or d. Example: 10m"""
 
 
 class Gpus(Table, frozen=True, kw_only=True):
@@ -45,14 +51,19 @@ class Gpus(Table, frozen=True, kw_only=True):
     it were made for (one serves those of its major version from there on), and the oldest driver."""
 
     capabilities: Annotated[list[Capability], Meta(min_length=1)]
+    """Compute capabilities that torch and what is compiled beside it were made for, in quotes. Example:
+    ['7.0', '8.0']"""
     driver: DriverVersion = ""
+    """Oldest version of NVIDIA's driver, in quotes. Example: '450.80.02'"""
 
 
 class Interpreter(Table, frozen=True, kw_only=True):
     """Where Python comes from. Empty: what fits of our own, of PATH (after `modules`), of what uv brings."""
 
-    path: str = ""  # a program on PATH (after `modules`), or a path
-    managed: bool = False  # only one that uv brings
+    path: str = ""
+    """A program on PATH after `modules`, or a path; empty, what fits. Example: python3.8"""
+    managed: bool = False
+    """Whether only an interpreter that uv brings will do. Example: true"""
 
 
 class Tree(Table, frozen=True, kw_only=True):
@@ -60,9 +71,14 @@ class Tree(Table, frozen=True, kw_only=True):
     where to find it, for servers that give no single commits."""
 
     url: str
+    """Git repository. Example: https://github.com/open-mmlab/mmdetection.git"""
     revision: Annotated[str, Meta(pattern=r"^[0-9a-f]{40}$", description="a whole commit id, 40 hex digits")]
+    """The commit that is checked out. Example: cfd5d3a985b0249de009b67d04f37263e11cdf3d"""
     branch: str = ""
-    link: str = ""  # a path that shall lead to the tree: a symbolic link, made if nothing else is there
+    """Where to find the commit, for servers that give no single ones. Example: main"""
+    link: str = ""
+    """Path that shall lead to the tree: a symbolic link, made if nothing else is there. Example:
+    ~/ddq/new/mmdetection"""
 
 
 class Step(Table, frozen=True, kw_only=True):
@@ -72,12 +88,19 @@ class Step(Table, frozen=True, kw_only=True):
     there afterwards."""
 
     command: list[str] = []
+    """Words of the command. Example: [python, setup.py, develop, --no-deps]"""
     packages: list[PackageName] = []
+    """Packages of the lock to install from their source, in place of a command. Example: [mmcv-full]"""
     tree: str = ""
-    folder: str = ""  # where it runs, below the tree
+    """The tree in whose folder it runs; empty, the environment's folder. Example: mmdetection"""
+    folder: str = ""
+    """Where it runs, below the tree. Example: mmcv-1.4.7"""
     variables: dict[Variable, str] = {}
+    """Environment variables of the step. Example: {MAX_JOBS: '{cpus}'}"""
     produces: list[str] = []
+    """Patterns of files that must be there afterwards, seen from where it runs. Example: [mmcv/_ext*.so]"""
     timeout: str = "4h"
+    """How long it may take: a number and s, m, h or d. Example: 4h"""
 
 
 class Declaration(Table, frozen=True, kw_only=True):
@@ -89,23 +112,45 @@ class Declaration(Table, frozen=True, kw_only=True):
     variable as it is after the modules were loaded."""
 
     name: Name
+    """Name of the environment, which is that of its folder. Example: legacy"""
     title: str = ""
+    """What it is, in a line. Example: mmdet 3.3.0 on torch 1.9 and CUDA 11.1"""
     python: Annotated[str, Meta(pattern=r"^3\.\d+(\.\d+)?$", description="3.MINOR or 3.MINOR.PATCH")]
+    """Version of Python, in quotes. Example: '3.8.12'"""
     interpreter: Interpreter = Interpreter()
-    modules: list[str] = []  # `module load` of each, in order, where the site enters environments so
+    """Where Python comes from; left out, what fits. Example: {path: python3.8}"""
+    modules: list[str] = []
+    """Names for `module load`, in order, where the site enters environments with `modules`. Example:
+    [cuda/11.1.0]"""
     platform: str = "x86_64-manylinux_2_28"
+    """Platform that wheels are chosen for, as uv names it. Example: x86_64-manylinux_2_28"""
     requirements: FileName = "requirements.txt"
+    """File of the packages that are asked for. Example: requirements.txt"""
     overrides: FileName | None = None
+    """File of requirements that replace what packages ask for. Example: overrides.txt"""
     lock: FileName = "lock.txt"
-    gpus: Gpus | None = None  # which GPUs it can serve; left out: none, or any
-    from_source: list[PackageName] = []  # without a wheel: built by uv from source, in isolation
-    wheels: list[str] = []  # folders or pages with wheels, on top of the configured ones
-    indexes: list[str] = []  # asked on top of the configured ones
+    """File of all packages with versions and hashes, which `env lock` writes. Example: lock.txt"""
+    gpus: Gpus | None = None
+    """Which GPUs it can serve; left out, none or any. Example: {capabilities: ['8.0']}"""
+    from_source: list[PackageName] = []
+    """Packages without a wheel, which uv builds from source. Example: [terminaltables]"""
+    wheels: list[str] = []
+    """Folders or pages with wheels, on top of the configured ones. Example:
+    [https://download.pytorch.org/whl/torch_stable.html]"""
+    indexes: list[str] = []
+    """Package indexes that are asked on top of the configured ones. Example: [https://pypi.org/simple]"""
     fallback_indexes: list[str] = []
+    """Package indexes that are asked only where the others lack something. Example: [https://pypi.org/simple]"""
     trees: dict[Name, Tree] = {}
+    """Code trees that are checked out in it. Example: {mmdetection: {url: https://example.org/mmdetection.git,
+    revision: cfd5d3a985b0249de009b67d04f37263e11cdf3d}}"""
     steps: dict[Name, Step] = {}
-    variables: dict[Variable, str] = {}  # for whatever runs in the environment
+    """What is done after the packages are installed, in the file's order. Example: {mmcv: {packages:
+    [mmcv-full]}}"""
+    variables: dict[Variable, str] = {}
+    """Environment variables of whatever runs in it. Example: {MMDET_TREE: '{trees}/mmdetection'}"""
     checks: dict[Name, Check] = {}
+    """Commands that prove that it works. Example: {import: {command: [-c, import torch]}}"""
 
 
 PLACEHOLDERS = ("environment", "trees", "cpus", "env.NAME")

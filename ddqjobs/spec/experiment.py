@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from ddqjobs.spec.dataset import Data, Dataset, Weight
 from ddqjobs.spec.model import TaskKind
 from ddqjobs.spec.sections import KEY, Section
 from ddqjobs.spec.table import Name, Natural, Positive, Table, Variable
@@ -20,13 +21,6 @@ from ddqjobs.spec.table import Name, Natural, Positive, Table, Variable
 Amount = Annotated[float, Meta(ge=0)]
 Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 Scalar = bool | int | float | str | None
-Checksum = Annotated[
-    str,
-    Meta(
-        pattern=r"^([0-9a-f]{8,64})?$",
-        description="a SHA-256 in lower case, or its first 8 digits or more",
-    ),
-]
 
 # Words in a command that the script fills in; a whole word {options} may become any number of words.
 PLACEHOLDERS = {
@@ -55,79 +49,138 @@ class ReferenceAP(Table, frozen=True, kw_only=True):
     ``rounded_to`` is the figure's last digit: 0.1 for 51.3, 1 for a paper that only says 51."""
 
     ap: float | None = None
+    """The published box AP, in AP points. Example: 51.3"""
     rounded_to: Annotated[float, Meta(gt=0)] = 0.1
+    """The last digit of the published figure, in AP points: 1 for a paper that only says 51. Example: 0.1"""
     task: Name | None = None
+    """Takes the figure from the runs of this task instead, which then count as the published ones. Example:
+    released-test"""
     source: str = ""
+    """Where the figure was published, for the report. Example: Table 2 of arXiv:2303.12776"""
 
 
 class ModelCode(Table, frozen=True, kw_only=True):
     """One model in one implementation: which code, which configuration."""
 
     code: Name
+    """The entry of `codes` that runs this model. Example: M"""
     config: str = ""
-    checkpoint: str = ""  # path of the released weights, for the input `released`
+    """Configuration file, as a path in the code's tree or in the snapshot of the task code. Example:
+    configs/ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py"""
+    checkpoint: str = ""
+    """Path of the released weights, which the input `released` stands for. Example:
+    ~/weights/ddq_detr_4scale.pth"""
     options: dict[str, Scalar] = {}
-    hours: dict[Name, Amount] = {}  # task -> wall-clock hours
+    """Options of every run of this model with this code, `key: value`, passed behind the code's
+    `option_flag`. Example: {test_evaluator.format_only: false}"""
+    hours: dict[Name, Amount] = {}
+    """Wall-clock hours of a run, by task: an estimate, for plans and budgets. Example: {p3-train: 26}"""
 
 
 class Model(Table, frozen=True, kw_only=True):
     """A row of the report."""
 
     title: str = ""
+    """Name in the report. Example: DDQ DETR-4scale, R-50, 12e"""
     reference: ReferenceAP = ReferenceAP()
+    """The published figure that runs are compared with. Example: {ap: 51.3, source: README}"""
     implementations: dict[Name, ModelCode]
-    hours: dict[Name, Amount] = {}  # task -> wall-clock hours
+    """How each implementation runs this model; one that is left out makes no runs. Example: {legacy: {code:
+    M, config: a.py}}"""
+    hours: dict[Name, Amount] = {}
+    """Wall-clock hours of a run, by task, whatever the implementation. Example: {p1-test: 0.2}"""
     notes: str = ""
+    """A remark for the report. Example: DETR augmentation"""
 
 
 class Canary(Table, frozen=True, kw_only=True):
     """How the trainings of a code are tried before many start (`submit --canary`): what differs from one of
     them. Not needed where they run ddqjobs.detect.train, which ends after some iterations when told so."""
 
-    command: list[str] | None = None  # left out: the training's
-    options: dict[str, Scalar] = {}  # on top of the training's: what makes it end after some iterations
-    products: dict[Name, str] = {}  # artifact -> glob below the work_dir: what proves that it came so far
+    command: list[str] | None = None
+    """Words of the command that tries a training; left out, the training's own. Example: [python, train.py,
+    --iters, '20']"""
+    options: dict[str, Scalar] = {}
+    """Options on top of the training's that make it end after some iterations. Example:
+    {train_cfg.max_epochs: 1}"""
+    products: dict[Name, str] = {}
+    """Artifact and pattern of the file below the work_dir that proves that it came so far. Example:
+    {checkpoint: iter_20.pth}"""
 
 
 class Code(Table, frozen=True, kw_only=True):
     """A code tree with its environment, and how each kind of task is run in it."""
 
     title: str = ""
+    """Name in messages and reports. Example: release, branch main"""
     environment: Name | None = None
-    path: str = ""  # where the tree lies; empty: commands run in the snapshot of the task code
+    """The environment of `envs/` that the commands run in; left out, the site's `python`. Example: legacy"""
+    path: str = ""
+    """Where the tree lies, and where commands start; empty, they start in the snapshot of the task code.
+    Example: ~/ddq/legacy"""
     revision: str = ""
+    """The commit, tag or branch that the tree is meant to have; part of each digest. Example: v3.3.0"""
     variables: dict[Variable, str] = {}
+    """Environment variables of its runs; `{env.NAME}` is a variable of the job. Example: {PYTHONPATH:
+    '{env.HOME}/tree'}"""
     commands: dict[TaskKind, list[str]] = {}
+    """Words of the command for each kind of task, with placeholders in braces. Example: {test: ['{python}',
+    test.py, '{config}', '{checkpoint}', '{options}']}"""
     launcher: Literal["plain", "torchrun", "torch.distributed.launch"] = "plain"
+    """What starts one process for each GPU: `torchrun` and `torch.distributed.launch` do, `plain` leaves it
+    to the command. Example: torchrun"""
     option_flag: str = "--cfg-options"
-    seed_option: str = ""  # e.g. randomness.seed; empty: the code takes no seed
+    """The flag before the `key=value` words of `{options}`. Example: --cfg-options"""
+    seed_option: str = ""
+    """The option that sets the seed of a variant; empty, the code takes none. Example: randomness.seed"""
     deterministic_option: str = ""
+    """The option that asks for deterministic algorithms. Example: randomness.deterministic"""
     canary: Canary | None = None
+    """How `submit --canary` tries its trainings before many start. Example: {options: {train_cfg.max_epochs:
+    1}}"""
 
 
 class Variant(Table, frozen=True, kw_only=True):
     """Flags of a run: seed, determinism, GPUs, options. ``reference: false`` takes it out of AP verdicts."""
 
     title: str = ""
+    """Name in the report. Example: one GPU, seed 7"""
     seed: Seed | None = None
+    """Seed of its runs, from 0 to 2**32 - 1. Example: 7"""
     deterministic: bool = False
+    """Whether its runs ask for deterministic algorithms. Example: true"""
     gpus: Natural | None = None
-    sections: dict[str, Section] = msgspec.field(default_factory=dict, name=KEY)  # on top of the task's
+    """GPUs on each node, in place of the task's. Example: 4"""
+    sections: dict[str, Section] = msgspec.field(default_factory=dict, name=KEY)
+    """What a scheduler is told, on top of the task's. Example: {slurm: {partition: long}}"""
     options: dict[str, Scalar] = {}
-    models: list[Name] = []  # empty: all
-    implementations: list[Name] = []  # empty: all
+    """Options of its runs, on top of the model's and the task's. Example: {optim_wrapper.optimizer.lr:
+    0.0001}"""
+    models: list[Name] = []
+    """The models that it is for; empty, all. Example: [ddq-detr-4scale]"""
+    implementations: list[Name] = []
+    """The implementations that it is for; empty, all. Example: [new]"""
     reference: bool = True
-    rule: str = ""  # in words, e.g. the learning-rate rule that the options follow
+    """Whether the published figure holds for it; `false` takes its runs out of AP verdicts. Example: false"""
+    rule: str = ""
+    """How its options follow from the published setting, in words. Example: learning rate not scaled with the
+    batch"""
 
 
 class ResourceRequest(Table, frozen=True, kw_only=True):
     """What a run asks of each node. ``time`` as in 90s, 45m, 24h, 2d; ``memory`` as in 300GB."""
 
     nodes: Positive | None = None
+    """Number of nodes. Example: 2"""
     gpus: Natural | None = None
+    """GPUs on each node; 0 for a task without. Example: 8"""
     cpus: Positive | None = None
+    """CPUs on each node; left out, `cpus_per_gpu` of the site for each GPU. Example: 16"""
     memory: str | None = None
+    """Memory on each node, with a unit; left out, `memory_mb_per_gpu` of the site for each GPU. Example:
+    300GB"""
     time: str | None = None
+    """Wall-clock limit of an attempt: a number and s, m, h or d. Example: 24h"""
 
 
 class Checkpoints(Table, frozen=True, kw_only=True):
@@ -135,19 +188,28 @@ class Checkpoints(Table, frozen=True, kw_only=True):
     series, the ``best``, and the ``final`` of trainings that went to their end. Left out: one, yes, yes."""
 
     last: Positive | None = None
+    """How many of the newest checkpoints of each series stay (1 if left out). Example: 3"""
     best: bool | None = None
+    """Whether the best checkpoint stays (yes if left out). Example: false"""
     final: bool | None = None
+    """Whether the last one of a training that went to its end stays (yes if left out). Example: true"""
 
 
 class Tolerance(Table, frozen=True, kw_only=True):
     """What still counts as the same: ``ap`` in AP points, the others for align tasks."""
 
     ap: Amount | None = None
-    box: Amount | None = None  # pixels
+    """Largest difference of AP that still counts as the same, in AP points. Example: 0.2"""
+    box: Amount | None = None
+    """Largest difference of a coordinate of a box, in pixels. Example: 0.01"""
     score: Amount | None = None
-    loss: Amount | None = None  # relative
+    """Largest difference of a score. Example: 0.0001"""
+    loss: Amount | None = None
+    """Largest difference of a loss, as a part of its value. Example: 0.001"""
     weight: Amount | None = None
-    module: Amount | None = None  # of a module's output, in parts of its largest value
+    """Largest difference of a weight. Example: 0.000001"""
+    module: Amount | None = None
+    """Largest difference of a module's output, as a part of its largest value. Example: 0.0001"""
 
 
 class Phase(Table, frozen=True, kw_only=True):
@@ -155,100 +217,106 @@ class Phase(Table, frozen=True, kw_only=True):
     or another phase."""
 
     title: str = ""
+    """Name in the report. Example: released weights in the new code"""
     against: Name = "reference"
+    """What its AP is compared with: `reference`, or the name of another phase. Example: '1'"""
     tolerance: Tolerance = Tolerance()
+    """What still counts as the same in this phase. Example: {ap: 0.2}"""
 
 
 class Task(Table, frozen=True, kw_only=True):
     """A rule that makes runs: one per model and variant (or a single one with ``once``)."""
 
     kind: TaskKind
+    """What its runs do, which decides what they must leave. Example: train"""
     title: str = ""
+    """Name in messages and reports. Example: train the release"""
     phase: Name | None = None
+    """The phase whose column its AP fills. Example: '3'"""
     implementation: Name | None = None
-    code: Name | None = None  # for `once` tasks, which have no model
+    """The implementation that its runs belong to; needed unless `once`. Example: legacy"""
+    code: Name | None = None
+    """The code of a `once` task, which has no model to name one. Example: N"""
     once: bool = False
-    models: list[Name] = []  # empty: every model that has the implementation
-    required: list[Name] | None = None  # the other models' runs are optional; None: all required
-    variants: list[Name] | None = None  # left out: those of the tasks that its inputs come from
-    seeds: list[Seed] | None = None  # one run per seed, on top of each variant; left out: likewise
-    inputs: dict[Name, str] = {}  # TASK.ARTIFACT, `released`, or path:PATH
-    stage: list[Name] = []  # inputs that are copied to each node's own disk, where the site has stage_to
+    """Whether it makes a single run instead of one for each model. Example: true"""
+    models: list[Name] = []
+    """The models that it makes runs for; empty, every model that has the implementation. Example:
+    [ddq-detr-4scale]"""
+    required: list[Name] | None = None
+    """The models whose runs a verdict needs; the others' are optional. Left out, all are needed. Example:
+    [ddq-fcn-12e]"""
+    variants: list[Name] | None = None
+    """The variants that it makes runs for; left out, those of the tasks that its inputs come from. Example:
+    [seed7, seed7-det]"""
+    seeds: list[Seed] | None = None
+    """One run for each seed, on top of each variant; left out, as its inputs'. Example: [1, 2, 3]"""
+    inputs: dict[Name, str] = {}
+    """Files that its runs read, by name: `TASK.ARTIFACT`, `released`, or `path:PATH`. Example: {checkpoint:
+    p3-train.checkpoint}"""
+    stage: list[Name] = []
+    """Inputs that are copied to each node's own disk, where the site has `stage_to`. Example: [images]"""
     command: list[str] | None = None
+    """Words of the command, in place of the code's for this kind. Example: [bash, run.sh, '{work_dir}']"""
     config: str = ""
+    """Configuration file, in place of the model's. Example: configs/smoke.py"""
     options: dict[str, Scalar] = {}
+    """Options of its runs, on top of the model's. Example: {train_cfg.max_epochs: 1}"""
     variables: dict[Variable, str] = {}
-    products: dict[Name, str] = {}  # artifact -> glob below the work_dir
+    """Environment variables of its runs, on top of the code's. Example: {DDQJOBS_COCO: /data/coco}"""
+    products: dict[Name, str] = {}
+    """Further artifacts that its runs must leave: name and pattern below the work_dir. Example: {curve:
+    '*.json'}"""
     resources: ResourceRequest = ResourceRequest()
-    sections: dict[str, Section] = msgspec.field(default_factory=dict, name=KEY)  # on top of the experiment's
+    """What its runs ask for, on top of the experiment's `resources`. Example: {gpus: 8, time: 24h}"""
+    sections: dict[str, Section] = msgspec.field(default_factory=dict, name=KEY)
+    """What a scheduler is told, on top of the experiment's. Example: {slurm: {qos: high}}"""
     tolerance: Tolerance = Tolerance()
+    """What still counts as the same, in place of the phase's. Example: {loss: 0.001}"""
     checkpoints: Checkpoints = Checkpoints()
+    """Which checkpoints `ddqjobs clean` leaves. Example: {last: 2}"""
     hours: Amount | None = None
+    """Wall-clock hours of a run: an estimate; a model's own comes first. Example: 0.5"""
     optional: bool = False
-
-
-class Data(Table, frozen=True, kw_only=True):
-    """The data set; ``version`` is part of every run's digest."""
-
-    name: str = ""
-    version: str = ""
-    source: str = ""
-
-
-class Split(Table, frozen=True, kw_only=True):
-    """A part of a data set: a file of annotations in COCO's format, and the folder of its images, both below
-    the data set's folder."""
-
-    annotations: str
-    images: str
-    count: Positive | None = None  # images, in the file and in the folder
-    sha256: Checksum = ""  # of the file of annotations
-
-
-class Dataset(Table, frozen=True, kw_only=True):
-    """A data set that was brought to ``path`` once, by hand. ``link`` is where each code tree looks for it,
-    e.g. ``data/coco``; empty: nothing is linked."""
-
-    title: str = ""
-    path: str
-    link: str = ""
-    codes: list[Name] | None = None  # that read it; left out: all, and those with a path get the link
-    categories: Positive | None = None  # how many there are
-    splits: dict[Name, Split] = {}
-
-
-class Weight(Table, frozen=True, kw_only=True):
-    """A file of weights that a run reads, or would download at its start. ``path`` is where runs look for it;
-    empty: in torch's cache, under the last part of ``url``, as a configuration's ``init_cfg`` wants it."""
-
-    title: str = ""
-    url: str = ""  # empty: somebody must bring it
-    page: str = ""  # where a person finds it
-    path: str = ""
-    sha256: Checksum = ""  # left out: the digits that end the file's name, else those of the first time
-    models: list[Name] = []  # empty: all
+    """Whether its runs are submitted only when asked for, and missed by no verdict. Example: true"""
 
 
 class Experiment(Table, frozen=True, kw_only=True):
     """A whole experiment file."""
 
     name: Name
+    """Name of the experiment, which is that of its file. Example: ddq"""
     title: str = ""
+    """Title of the report. Example: Dense Distinct Query"""
     description: str = ""
+    """What it shows, in a sentence or two. Example: Reproduces the AP of the release."""
     base: str | None = None
+    """Another experiment whose entries this one changes one by one; `null` removes an entry. Example: ddq"""
     data: Data = Data()
+    """The data set, in words. Example: {name: COCO 2017, version: 2017 val}"""
     datasets: dict[Name, Dataset] = {}
+    """Data sets that `data link` links and `data verify` checks. Example: {coco: {path: ~/data/coco, link:
+    data/coco}}"""
     weights: dict[Name, Weight] = {}
-    implementations: dict[Name, str]  # name -> title, in the report's order
+    """Files of weights that `data weights` brings. Example: {resnet50: {url: https://example.org/r50.pth}}"""
+    implementations: dict[Name, str]
+    """The implementations that are compared, by name, with a title each, in the report's order. Example:
+    {legacy: the release, new: the new code}"""
     codes: dict[Name, Code]
+    """Code trees with environment and commands. Example: {M: {environment: legacy, path: ~/ddq}}"""
     models: dict[Name, Model]
+    """Rows of the report. Example: {ddq-fcn: {implementations: {legacy: {code: M}}}}"""
     phases: dict[Name, Phase] = {}
+    """Columns of the report. Example: {'1': {title: released weights}}"""
     variants: dict[Name, Variant] = {}
+    """Seeds, determinism, GPUs and options that tasks make runs for. Example: {seed7: {seed: 7}}"""
     tasks: dict[Name, Task]
-    resources: ResourceRequest = ResourceRequest()  # defaults of all tasks
-    # What a scheduler is told: on top of what the site says, on sites of that scheduler.
+    """Rules that make runs, one for each model and variant. Example: {p1-test: {kind: test, phase: '1'}}"""
+    resources: ResourceRequest = ResourceRequest()
+    """What runs ask for unless their task says otherwise. Example: {gpus: 8, time: 2h}"""
     sections: dict[str, Section] = msgspec.field(default_factory=dict, name=KEY)
-    checkpoints: Checkpoints = Checkpoints()  # defaults of all tasks
+    """What a scheduler is told, on top of the site's. Example: {slurm: {partition: gpu}}"""
+    checkpoints: Checkpoints = Checkpoints()
+    """Which checkpoints `ddqjobs clean` leaves, unless a task says otherwise. Example: {last: 1}"""
 
 
 CANARY = "canary"  # task of the runs that `submit --canary` adds

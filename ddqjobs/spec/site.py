@@ -20,59 +20,98 @@ Umask = Annotated[
 class Limits(Table, frozen=True, kw_only=True):
     """What the site allows. 0 means no limit."""
 
-    array_size: Natural = 0  # elements of one array; Slurm's MaxArraySize less one
-    array_running: Natural = 0  # elements of one array that run at the same time
+    array_size: Natural = 0
+    """Elements of one array; 0: no limit. Slurm's MaxArraySize less one. Example: 1000"""
+    array_running: Natural = 0
+    """Elements of one array that run at the same time; 0: no limit. Example: 50"""
     jobs_in_queue: Natural = 0
+    """Jobs of yours in the queue, whoever submitted them; 0: no limit. Example: 500"""
     calls_per_minute: Natural = 0
+    """How often one process asks the scheduler in a minute; 0: no limit. Example: 60"""
     time: str = ""
+    """Longest time limit of a job, which longer ones are cut to: a number and s, m, h or d. Example: 7d"""
 
 
 class SiteGpus(Table, frozen=True, kw_only=True):
     """What GPUs jobs get, where the scheduler's own options do not name their type."""
 
-    type: str = ""  # as nvidia-smi or the scheduler names it: a100, V100
+    type: str = ""
+    """The GPUs' type, as nvidia-smi or the scheduler names it. Example: a100"""
     driver: DriverVersion = ""
+    """Version of NVIDIA's driver, in quotes. Example: '535.104.05'"""
 
 
 class Marked(Table, frozen=True, kw_only=True):
     """A variable of a site with more to say than its value."""
 
     value: str
-    secret: bool = False  # never written into a script, and masked everywhere
+    """The variable's value. Example: abc"""
+    secret: bool = False
+    """Whether it is kept out of scripts and masked everywhere. Example: true"""
 
 
 class Site(Table, frozen=True, kw_only=True):
     """A whole site file."""
 
     name: Name
+    """Name of the site, which is that of its folder. Example: slurm"""
     title: str = ""
+    """Name in messages and reports. Example: the group's cluster"""
     base: str | None = None
+    """Another site whose entries this one changes one by one; `null` removes an entry. Example: slurm"""
     scheduler: Scheduler
-    sections: dict[str, Section] = msgspec.field(default_factory=dict, name=KEY)  # the schedulers' own
+    """What takes its jobs. Example: slurm"""
+    sections: dict[str, Section] = msgspec.field(default_factory=dict, name=KEY)
+    """What a scheduler of this name is told of each job. Example: {slurm: {partition: gpu}}"""
     limits: Limits = Limits()
-    modules: list[str] = []  # `module load` of each, in order
-    setup: list[str] = []  # shell lines of the site's owner, before anything else runs
+    """What the site allows. Example: {array_size: 1000}"""
+    modules: list[str] = []
+    """Names for `module load`, in order, after `setup`. Example: [gcc/9.3.0, cuda/11.1.0]"""
+    setup: list[str] = []
+    """Shell lines that each job begins with, before `modules`. Example: [source /etc/profile.d/proxy.sh]"""
     variables: dict[Variable, str | Marked] = {}
-    environments: str = ""  # where environments are built; empty: the project's .environments
-    activate: dict[
-        Name, str
-    ] = {}  # environment -> path of an existing one (its bin/activate), not ours to build
-    # plain: by its interpreter; modules: what it declares is loaded before, to build it and in every job
+    """Environment variables of each job; `{value: ..., secret: true}` marks a secret. Example:
+    {NCCL_SOCKET_IFNAME: ib0}"""
+    environments: str = ""
+    """Folder where environments are built; empty, `.environments` of the project. Example:
+    /shared/lab/environments"""
+    activate: dict[Name, str] = {}
+    """Existing environments that ddqjobs does not build: name and path of bin/activate. Example: {legacy:
+    ~/ddq/py38/bin/activate}"""
     enter: Literal["plain", "modules"] = "plain"
-    environment_modules: dict[Name, list[str]] = {}  # environment -> names here of the modules it declares
-    results: str = ""  # empty: the project's results
-    stage_to: str = ""  # folder on a node's own disk for inputs to be staged; ~ and $VARIABLES are the job's
-    umask: Umask = ""  # of what is written below results/<experiment>; empty: as it is found
-    weights: str = ""  # TORCH_HOME of jobs whose experiment declares weights; empty: the project's .weights
-    python: str = "python3"  # for tasks without an environment
-    gpus: SiteGpus = SiteGpus()  # which they are, for `doctor`
+    """How environments are entered: `plain` by their interpreter, `modules` after what they declare was
+    loaded. Example: modules"""
+    environment_modules: dict[Name, list[str]] = {}
+    """Names here of the modules that an environment declares. Example: {legacy: [python/3.8, cuda/11.1]}"""
+    results: str = ""
+    """Folder of the results; empty, `results` of the project. Example: /scratch/lab/results"""
+    stage_to: str = ""
+    """Folder on a node's own disk for inputs that tasks `stage`; `~` and `$VARIABLES` are the job's. Example:
+    $TMPDIR"""
+    umask: Umask = ""
+    """Permissions that files below results/ do not get; empty, everybody's own umask. Example: '0007'"""
+    weights: str = ""
+    """TORCH_HOME of jobs whose experiment declares weights; empty, `.weights` of the project. Example:
+    ~/.cache/torch"""
+    python: str = "python3"
+    """Interpreter of tasks without an environment. Example: /usr/bin/python3"""
+    gpus: SiteGpus = SiteGpus()
+    """Which GPUs jobs get, for `doctor`, where no scheduler's option says it. Example: {type: a100}"""
     cpus_per_gpu: Natural = 0
+    """CPUs that a job asks for with each GPU; 0: not said. Example: 6"""
     memory_mb_per_gpu: Natural = 0
-    warning: str = "120s"  # how long before its time limit a job is asked to stop
-    grace: str = "60s"  # absence of evidence counts only after this (file system caches)
+    """Memory that a job asks for with each GPU, in MB; 0: not said. Example: 37500"""
+    warning: str = "120s"
+    """How long before its time limit a job is asked to stop. Example: 120s"""
+    grace: str = "60s"
+    """How long a job's files may be absent after its end before that counts (file system caches). Example:
+    60s"""
     submit_timeout: str = "120s"
-    avoid_bad_nodes: str = "2h"  # after two different runs were lost or hung on a node; 0s: never
-    hang: str = "30m"  # a task that logs nothing for so long is ended; 0s: never
+    """How long an unanswered submission is looked for. Example: 120s"""
+    avoid_bad_nodes: str = "2h"
+    """How long a node is avoided where two different runs were lost or hung; 0s: never. Example: 2h"""
+    hang: str = "30m"
+    """A task that logs nothing for so long is ended; 0s: never. Example: 30m"""
 
     @property
     def exported(self) -> dict[str, str]:

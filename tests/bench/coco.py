@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from ddqjobs.data import coco
-from ddqjobs.spec.experiment import Dataset, Split
+from ddqjobs.spec.dataset import Dataset, Split
 
 IMAGES, BOXES, CATEGORIES = 118_287, 860_001, 80
 SAMPLE = 1000  # the command's default

@@ -13,7 +13,9 @@ class Local(Table, frozen=True, kw_only=True):
     """Options of the embedded local site. 0 slots of a kind means: as many as the machine has."""
 
     gpus: Natural = 0
+    """GPUs that jobs share; 0: all of the machine. Example: 2"""
     cpus: Natural = 0
+    """CPUs that jobs share; 0: all of the machine. Example: 8"""
 
 
 def of(site: Site) -> Local:

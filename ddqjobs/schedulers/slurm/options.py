@@ -76,18 +76,30 @@ _OURS = frozenset(
 class Slurm(Table, frozen=True, kw_only=True):
     """Options of Slurm. What is empty is not said; what is left out is inherited."""
 
-    account: Account | None = None  # {user} is the user's name
+    account: Account | None = None
+    """`--account`; `{user}` is the user's name. Example: lab-{user}"""
     partition: Word | None = None
+    """`--partition`. Example: gpu"""
     qos: Word | None = None
+    """`--qos`. Example: normal"""
     constraint: Expression | None = None
+    """`--constraint`. Example: a100&nvlink"""
     reservation: Word | None = None
-    gpu_type: GpuType | None = None  # --gres=gpu:TYPE:N
+    """`--reservation`. Example: cvpr"""
+    gpu_type: GpuType | None = None
+    """TYPE of `--gres=gpu:TYPE:N`. Example: a100"""
     exclusive: bool | None = None
+    """`--exclusive`. Example: true"""
     nodelist: Word | None = None
+    """`--nodelist`. Example: node[01-04]"""
     exclude: Word | None = None
-    mail: Word | None = None  # an address
-    mail_type: tuple[Mail, ...] | None = None  # left out: END and FAIL, if there is an address
-    extra: tuple[Option, ...] | None = None  # further options
+    """`--exclude`; nodes that are avoided come on top. Example: node07"""
+    mail: Word | None = None
+    """Address of `--mail-user`. Example: ada@example.org"""
+    mail_type: tuple[Mail, ...] | None = None
+    """`--mail-type`; left out, END and FAIL where there is an address. Example: [FAIL]"""
+    extra: tuple[Option, ...] | None = None
+    """Further options in their long form, which no other key says. Example: [--nice=100]"""
 
 
 def of(owner: Site | Resources) -> Slurm:

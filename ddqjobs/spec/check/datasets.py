@@ -7,7 +7,8 @@ from pathlib import PurePosixPath
 from urllib.parse import urlparse
 
 from ddqjobs.spec.check.reference import Found, Path, reference
-from ddqjobs.spec.experiment import Code, Dataset, Experiment, Task
+from ddqjobs.spec.dataset import Dataset
+from ddqjobs.spec.experiment import Code, Experiment, Task
 
 
 def _below(at: Path, text: str) -> Found:

@@ -1,0 +1,110 @@
+"""The keys of a file, one by one, from its JSON Schema: for ``ddqjobs schema KIND KEY`` and the reference
+pages. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+_PREFIX = "#/$defs/"
+_NAME = "NAME"  # stands in a path for what users name themselves
+_WORDS = {"string": "text", "boolean": "yes or no", "integer": "whole number", "number": "number"}
+
+
+class Key(NamedTuple):
+    """One key: where it stands, what may stand there, and what it means."""
+
+    path: str  # from the outermost key in, joined by dots
+    section: str  # the type that it belongs to
+    form: str
+    default: str  # as YAML; empty if there is none
+    required: bool
+    text: str
+    example: str  # as YAML; empty if there is none
+
+
+def of(schema: Mapping[str, Any]) -> list[Key]:
+    """Return the keys of a file in the order of its types, a key's own keys after it."""
+    return list(_keys(schema["$defs"], schema["$ref"], ""))
+
+
+def chosen(keys: list[Key], words: str) -> list[Key]:
+    """Return the keys that somebody means: those with this path, else those whose path ends so; names of
+    one's own may stand for NAME."""
+    wanted = words.strip(".").split(".")
+    exact = [key for key in keys if _fits(key.path.split("."), wanted)]
+    return exact or [key for key in keys if _fits(key.path.split(".")[-len(wanted) :], wanted)]
+
+
+def _fits(path: list[str], wanted: list[str]) -> bool:
+    return len(path) == len(wanted) and all(a in (b, _NAME) for a, b in zip(path, wanted, strict=True))
+
+
+def _keys(parts: Mapping[str, Any], reference: str, path: str) -> Iterator[Key]:
+    section = reference.removeprefix(_PREFIX)
+    part = parts[section]
+    for name, value in part.get("properties", {}).items():
+        here = f"{path}.{name}" if path else name
+        default = value.get("default")
+        yield Key(
+            path=here,
+            section=section,
+            form=_form(parts, value),
+            default=_yaml(default) if default not in (None, "", [], {}) else "",
+            required=name in part.get("required", part.get("x-required", ())),
+            text=value.get("description", ""),
+            example="; ".join(map(_yaml, value.get("examples", ()))),
+        )
+        for below, named in _below(parts, value):
+            yield from _keys(parts, below, f"{here}.{_NAME}" if named else here)
+
+
+def _below(parts: Mapping[str, Any], value: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    """Yield the types whose keys may stand below a key, and whether below names of the user's own."""
+    for one in (value, *value.get("anyOf", ())):
+        if "properties" in parts.get(one.get("$ref", "").removeprefix(_PREFIX), {}):
+            yield one["$ref"], False
+        inner = one.get("additionalProperties")
+        if isinstance(inner, dict):
+            yield from ((reference, True) for reference, _ in _below(parts, inner))
+        if isinstance(one.get("items"), dict):
+            yield from _below(parts, one["items"])
+
+
+def _form(parts: Mapping[str, Any], value: Mapping[str, Any]) -> str:
+    if "$ref" in value:
+        part = parts[value["$ref"].removeprefix(_PREFIX)]
+        return _form(parts, part) if "enum" in part else "keys"
+    if "enum" in value:
+        return " or ".join(map(_yaml, value["enum"]))
+    if "anyOf" in value:
+        forms = [_form(parts, one) for one in value["anyOf"] if one.get("type") != "null"]
+        return "single value" if {*_WORDS.values()} <= {*forms} else " or ".join(dict.fromkeys(forms))
+    kind = value.get("type", "")
+    if kind == "array":
+        return f"list of {_form(parts, value.get('items') or {})}"
+    if kind == "object":
+        inner = value.get("additionalProperties")
+        return f"mapping to {_form(parts, inner)}" if isinstance(inner, dict) else "keys"
+    return _WORDS.get(kind, "any value")
+
+
+def _yaml(value: object) -> str:
+    """Return a value as one line of YAML; what is text stays without quotes where that reads the same."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_yaml(k)}: {_yaml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_yaml, value)) + "]"
+    if isinstance(value, str):
+        return value if _is_plain(value) else json.dumps(value, ensure_ascii=False)
+    return json.dumps(value)
+
+
+def _is_plain(text: str) -> bool:
+    import yaml
+
+    try:
+        return bool(yaml.safe_load(f"[{text}]") == [text])
+    except yaml.YAMLError:
+        return False

@@ -1,0 +1,78 @@
+"""The keys of files: each is described, each example is one, and the reference pages say so."""
+
+from __future__ import annotations
+
+import importlib.util
+import typing
+from types import ModuleType
+
+import msgspec
+import pytest
+
+from ddqjobs.cli.schema import document
+from ddqjobs.planning import sections
+from ddqjobs.spec import descriptions, keys
+from ddqjobs.spec.environment import Declaration
+from ddqjobs.spec.experiment import Experiment
+from ddqjobs.spec.site import Site
+from tests.support.paths import ROOT
+
+KINDS = ("experiment", "site", "environment")
+
+
+def types() -> list[type[msgspec.Struct]]:
+    """Return the types of all files and their sections, each once."""
+    of_schedulers = (*sections.of_sites().values(), *sections.of_experiments().values())
+    roots: list[type[msgspec.Struct]] = [Experiment, Site, Declaration, *of_schedulers]
+    return [*dict.fromkeys(found for root in roots for found in descriptions.structs(root))]
+
+
+def reference() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("reference", ROOT / "tools/reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_key_is_described_with_an_example(kind: str) -> None:
+    found = keys.of(document(kind))
+    assert len(found) > 30
+    assert [key.path for key in found if not key.text] == []
+    without = {key.path for key in found if not key.example}
+    assert without <= {"donau", "local", "donau.dialect"}
+
+
+def test_every_example_is_a_value_of_its_key() -> None:
+    for kind in types():
+        forms = typing.get_type_hints(kind, include_extras=True)
+        for name, described in descriptions.of(kind).items():
+            if described.example is not None:
+                msgspec.convert(described.example, forms[name])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_reference_page_is_that_of_the_types(kind: str) -> None:
+    page = (ROOT / f"docs/reference/{kind}.md").read_text(encoding="utf-8")
+    assert page == reference().page(kind), "run tools/reference.py"
+
+
+@pytest.mark.parametrize(
+    ("words", "paths"),
+    [
+        ("time", ["tasks.NAME.resources.time", "resources.time"]),
+        ("resources.time", ["resources.time"]),
+        ("tasks.p3-train.kind", ["tasks.NAME.kind"]),
+        ("nothing", []),
+    ],
+)
+def test_a_key_is_found_by_its_path_or_by_its_end(words: str, paths: list[str]) -> None:
+    assert [key.path for key in keys.chosen(keys.of(document("experiment")), words)] == paths
+
+
+def test_what_a_key_of_its_own_file_requires_is_said() -> None:
+    required = {key.path for key in keys.of(document("experiment")) if key.required}
+    assert {"name", "tasks.NAME.kind", "models.NAME.implementations"} <= required
+    assert "title" not in required

@@ -1,0 +1,81 @@
+#!/usr/bin/env python3
+"""Write the reference pages of the keys of files, from the types that declare them.
+
+    .venv/bin/python tools/reference.py
+
+docs/reference/KIND.md; a test compares them with the types.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ddqjobs.cli.schema import document
+from ddqjobs.spec import keys
+from ddqjobs.spec.experiment import ARTIFACTS, PLACEHOLDERS
+
+FOLDER = Path(__file__).resolve().parents[1] / "docs/reference"
+KINDS = {
+    "experiment": "`experiments/NAME.yaml`: models, codes and tasks, from which the runs follow.",
+    "site": "`templates/NAME/site.yaml`: where jobs run, and what that place allows.",
+    "environment": "`envs/NAME/env.yaml`: what an environment is made of, and the proof that it works.",
+}
+
+
+def page(kind: str) -> str:
+    """Return the reference page of a kind of file."""
+    every = keys.of(document(kind))
+    lines = [f"# Keys of {kind} files", "", KINDS[kind]]
+    lines += ["", "NAME stands for names of your own. `ddqjobs schema " + kind + " KEY` says the same."]
+    places: dict[str, list[str]] = {}
+    for key in every:
+        above = key.path.rpartition(".")[0]
+        places.setdefault(key.section, [])
+        if above not in places[key.section]:
+            places[key.section].append(above)
+    for section, (first, *others) in places.items():
+        lines += ["", f"## {first or 'The file'}", ""]
+        if others:
+            lines += ["Also " + ", ".join(f"`{other}`" for other in others) + ".", ""]
+        lines += ["| key | value | default | meaning | example |", "|---|---|---|---|---|"]
+        own = (key for key in every if key.section == section)
+        lines += [_row(key) for key in own if key.path.rpartition(".")[0] == first]
+    if kind == "experiment":
+        lines += _conventions()
+    return "\n".join(lines) + "\n"
+
+
+def _conventions() -> list[str]:
+    """Return the sections on placeholders and artifacts of experiment files."""
+    lines = ["", "## Placeholders in commands", ""]
+    lines += ["A word in braces is filled in when the script is written; other braces are an error.", ""]
+    lines += ["| placeholder | meaning |", "|---|---|"]
+    lines += [f"| `{{{name}}}` | {text} |" for name, text in PLACEHOLDERS.items()]
+    lines += ["", "## Artifacts of each kind of task", ""]
+    lines += ["`inputs` name them as `TASK.ARTIFACT`. `products` adds further ones.", ""]
+    lines += ["| kind | artifacts |", "|---|---|"]
+    return lines + [
+        f"| `{kind.value}` | {', '.join(f'`{name}`' for name in names)} |"
+        for kind, names in ARTIFACTS.items()
+    ]
+
+
+def _row(key: keys.Key) -> str:
+    name = f"`{key.path.rpartition('.')[2]}`" + (" (required)" if key.required else "")
+    cells = (name, key.form, _code(key.default), key.text, _code(key.example))
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def main() -> None:
+    """Write the pages."""
+    FOLDER.mkdir(exist_ok=True)
+    for kind in KINDS:
+        (FOLDER / f"{kind}.md").write_text(page(kind), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
