@@ -20,7 +20,7 @@ OURS = sorted(name for name in GRAPH.modules if name.partition(".")[0] == "ddqjo
 PURE = {
     "ddqjobs.spec.model", "ddqjobs.spec.sections", "ddqjobs.spec.table",
     "ddqjobs.detect.job.exit_codes", "ddqjobs.detect.job.training_progress",
-    "ddqjobs.base.units", "ddqjobs.spec.experiment", "ddqjobs.spec.site",
+    "ddqjobs.base.units", "ddqjobs.spec.dataset", "ddqjobs.spec.experiment", "ddqjobs.spec.site",
     "ddqjobs.spec.environment", "ddqjobs.spec.check.experiment", "ddqjobs.spec.check.tasks",
     "ddqjobs.spec.check.commands", "ddqjobs.spec.check.datasets", "ddqjobs.spec.check.reference",
     "ddqjobs.spec.check.figures", "ddqjobs.planning.bases",
