@@ -228,7 +228,7 @@ def _train(work_dir: Path, exited_0: bool) -> Found:
         if reached != end:
             report["stopped_early"] = f"{unit} {reached} of {end}"
     _checkpoint(last)
-    if not exited_0 and (not log.val or log.val[-1].epoch != end):
+    if not exited_0 and not _validated(log, prefix, end):
         raise NotWhole(f"the log has no validation of {unit} {end}")
     return _with_log(work_dir, log, Found({"checkpoint": Path(last.name)}, _metrics(log), report))
 
@@ -240,7 +240,7 @@ def _early_or_best(work_dir: Path, prefix: str, last: Path, end: int, log: logs.
     if series and live.stops_early(work_dir):
         return series[-1], int(_NUMBERS.findall(series[-1].name)[-1])
     best = sorted(work_dir.glob("best_*.pth"), key=lambda p: _natural(p.name))
-    if best and not series and log.val and log.val[-1].epoch == end:
+    if best and not series and _validated(log, prefix, end):
         return best[-1], end
     return last, end
 
@@ -253,6 +253,12 @@ def final_checkpoint(work_dir: Path) -> Path | None:
         if matching:
             return matching[-1]
     return None
+
+
+def _validated(log: logs.Log, prefix: str, end: int) -> bool:
+    """Tell whether the log's last validation is that of the training's end."""
+    last = log.val[-1] if log.val else None
+    return last is not None and (last.epoch if prefix == "epoch_" else last.step) == end
 
 
 def _adopted_training(work_dir: Path) -> Found:

@@ -88,9 +88,9 @@ def evaluate(predictions: Path, annotations: Path) -> dict[str, float]:
 def load(path: Path) -> tuple[list[dict[str, Any]], list[int], list[int]]:
     """(COCO results, image ids, category ids); of COCO results alone the ids are not known: empty."""
     with path.open("rb") as stream:
-        first = stream.read(1)
-    if first == b"[":
-        return json.loads(path.read_text(encoding="utf-8")), [], []
+        first = stream.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+    if first in (b"[", b"{"):
+        return _results(json.loads(path.read_text(encoding="utf-8-sig"))), [], []
     import numpy as np
 
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
@@ -108,6 +108,15 @@ def load(path: Path) -> tuple[list[dict[str, Any]], list[int], list[int]]:
             found = {"image_id": image, "bbox": box, "score": scores[j], "category_id": categories[labels[j]]}
             results.append(found)
     return results, images, categories
+
+
+def _results(content: Any) -> list[dict[str, Any]]:
+    """Return COCO results. Raises CannotEvaluate for what is none."""
+    keys = {"image_id", "bbox", "score", "category_id"}
+    if isinstance(content, list) and all(isinstance(row, dict) and keys <= row.keys() for row in content):
+        return content
+    what = "a JSON object" if isinstance(content, dict) else "a list of something else"
+    raise CannotEvaluate(f"the predictions are {what}; COCO results are a list of {sorted(keys)}")
 
 
 def annotation_file(work_dir: Path) -> Path:

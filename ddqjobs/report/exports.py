@@ -86,13 +86,11 @@ def points(run: Exported) -> Iterator[Point]:
     except OSError:
         return
     length = max((row.iteration for row in log.train), default=0)
-    last: dict[int, int] = {}  # epoch -> its last iteration
     rows: list[tuple[int, str, Mapping[str, float]]] = []
     for row in log.train:
         step = row.step or (row.epoch - 1) * length + row.iteration
-        last[row.epoch] = step
         rows.append((step, "", row.values))
-    rows += [(last.get(val.epoch, val.epoch), "val/", val.values) for val in log.val]
+    rows += [(val.step or val.epoch, "val/", val.values) for val in log.val]
     for step, prefix, values in sorted(rows, key=lambda r: r[0]):
         yield from ((step, prefix + name, value) for name, value in values.items() if math.isfinite(value))
 

@@ -23,6 +23,7 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     terms: dict[str, list[tuple[int, float | None]]] = {}  # every extreme kept; None: not finite
     means: dict[str, list[float | None]] = {}  # of equal parts of the training, in order
     val: dict[str, list[tuple[int, float | None]]] = {}  # metric -> (epoch, fraction)
+    val_by: str = "epoch"  # or "iteration", where a training has no epochs, or validations in their middle
     lost: int = 0  # lines of the log that were no rows
     problem: str = ""  # why there is no curve
 

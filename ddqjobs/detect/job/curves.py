@@ -20,8 +20,8 @@ _LAYER = re.compile(r"^(?:d\d+\.|\d+_)")  # d0.loss_cls, 0_aux_aux_loss_cls: one
 
 def thin(log: logs.Log) -> dict[str, Any]:
     """``rows`` logged iterations from ``first`` to ``last``; ``terms``: name -> [[iteration, value], ...];
-    ``means``: name -> one mean per part; ``val``: metric -> [[epoch, fraction], ...] (by iterations:
-    [[iteration, ...]); ``lost`` lines.
+    ``means``: name -> one mean per part; ``val``: metric -> [[epoch, fraction], ...]; ``lost`` lines.
+    Validations that have no epochs, or several in one, are by iterations, and ``val_by`` says so.
 
     Terms are the losses, the learning rate and the gradient norm; a loss that each decoder layer has is
     there once, as the sum over layers. A value is null where it is not finite.
@@ -30,15 +30,18 @@ def thin(log: logs.Log) -> dict[str, Any]:
     steps = [row.step or (row.epoch - 1) * length + row.iteration for row in log.train]
     series = _series(log.train)
     last = steps[-1] if steps else 0
-    return {
+    epochs = [row.epoch for row in log.val]
+    by_iterations = 0 in epochs or len(set(epochs)) < len(epochs)
+    thinned = {
         "rows": len(steps),
         "first": steps[0] if steps else 0,
         "last": last,
         "terms": {name: _thinned(steps, values) for name, values in series.items()},
         "means": {"loss": _means(steps, series["loss"], last)} if "loss" in series else {},
-        "val": _validations(log.val),
+        "val": _validations(log.val, by_iterations),
         "lost": log.skipped,
     }
+    return {**thinned, "val_by": "iteration"} if by_iterations else thinned
 
 
 def _series(rows: list[logs.Train]) -> dict[str, list[float]]:
@@ -81,12 +84,13 @@ def _means(steps: list[int], values: list[float], last: int) -> list[float | Non
     return [_short(math.fsum(p) / len(p), 9) if p and all(map(math.isfinite, p)) else None for p in parts]
 
 
-def _validations(rows: Iterable[logs.Val]) -> dict[str, list[list[float | None]]]:
+def _validations(rows: Iterable[logs.Val], by_iterations: bool) -> dict[str, list[list[float | None]]]:
     found: dict[str, list[list[float | None]]] = {}
     for row in rows:
+        place = row.step if by_iterations else row.epoch
         for name in logs.METRICS:
             if name in row.values:
-                found.setdefault(name, []).append([row.epoch, _short(row.values[name])])
+                found.setdefault(name, []).append([place, _short(row.values[name])])
     return found
 
 

@@ -18,7 +18,8 @@ _TRAIN = re.compile(
 _ETA = re.compile(r"\beta: (?:(\d{1,6}) days?, )?(\d{1,3}):(\d\d):(\d\d)")
 _LOSS = re.compile(r"\bloss: (\S+)")
 _GPU = re.compile(r"\b(gpu_busy|gpu_hours|gpu_hours_to_come): (\S+)")  # of our hook
-_AP = re.compile(r"(?:Epoch|Iter)\((?:val|test)\).*?\bbbox_mAP: ([-+.\w]+)")
+_METRICS = re.compile(r"(?:Epoch|Iter)\((?:val|test)\)(.*)")
+_AP = re.compile(r"\s(?:((?:\S+/)?)bbox_mAP): ([-+.\w]+)")
 
 
 def progress(work_dir: str | Path) -> Progress:
@@ -130,12 +131,19 @@ def _text_lines(state: Progress, text: str) -> Progress:
     """``state`` with what is missing in it taken from the lines of ``text``, last one first."""
     for line in reversed(text.split("\n")):
         if state.ap is None:
-            found = _AP.search(line)
-            if found:
-                state = state._replace(ap=_points(found.group(1)))
+            state = state._replace(ap=_ap(line))
         if state.iteration is None:
             state = _train_line(state, line)
     return state
+
+
+def _ap(line: str) -> float | None:
+    """AP points in a line of metrics; None without any, and where several data sets have their own."""
+    metrics = _METRICS.search(line)
+    found: dict[str, str] = dict(_AP.findall(metrics.group(1))) if metrics else {}
+    plain = [found[prefix] for prefix in ("", "coco/") if prefix in found]
+    values = plain or list(found.values())
+    return _points(values[0]) if plain or len(values) == 1 else None
 
 
 def _train_line(state: Progress, line: str) -> Progress:
@@ -164,14 +172,13 @@ def _json_progress(path: Path) -> Progress:
         start = max(0, stream.seek(0, 2) - 4 * logs.BLOCK)
         stream.seek(start)
         data = stream.read(4 * logs.BLOCK)
-    rows = logs.parse(data.partition(b"\n")[2] if start else data).rows
-    train = [r for r in rows if isinstance(r, logs.Train)][-1:]
-    tested = [r.values for r in rows if not isinstance(r, logs.Train)]
+    train, val, test = logs.merge(logs.parse(data.partition(b"\n")[2] if start else data).rows)
+    tested = [v.values for v in val] + [t.values for t in test]
     results = [values["bbox_mAP"] for values in tested if "bbox_mAP" in values][-1:]
     ap = _points(repr(results[0])) if results else None
     if not train:
         return Progress(ap=ap)
-    last = train[0]
+    last = train[-1]
     iteration = last.iteration or (0 if last.epoch else last.step)
     return Progress(last.epoch or None, iteration or None, loss=last.values.get("loss"), ap=ap)
 

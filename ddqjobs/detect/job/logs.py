@@ -16,8 +16,13 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any, Iterable, NamedTuple, Union
+from typing import Any, NamedTuple
 
+from .log_rows import Row as Row
+from .log_rows import Test as Test
+from .log_rows import Train as Train
+from .log_rows import Val as Val
+from .log_rows import merge as merge
 from .training_progress import Progress as Progress
 
 MAX_LINE = 1 << 20  # bytes; a row of DDQ DETR has 2.5 kB, longer lines than this are no rows
@@ -26,35 +31,10 @@ MERGED = "log.jsonl"  # the whole curve of a run in one file, written by ddqjobs
 
 BLOCK = 64 << 10
 STAMP = re.compile(r"^\d{8}_\d{6}")
-_PREFIX = re.compile(r"^(?:coco|train|val|test)/")
+_PREFIX = re.compile(r"^(?:(?:coco|train|val|test)/)+")
+_LEARNS = re.compile(r"^(?:train/)?(?:loss|(?:\w+\.)?lr)$")
 _META = ("exp_name", "env_info", "hook_msgs", "config")
 _NO_VALUES = ("epoch", "iter", "step", "mode")
-
-
-class Train(NamedTuple):
-    """Logged values of one training iteration (or their mean over the log processor's window)."""
-
-    epoch: int  # from 1; 0 in iteration-based trainings
-    iteration: int  # in the epoch, from 1; 0 in mmengine's logs, which do not tell
-    step: int  # over all epochs, from 1; 0 in mmcv's logs, which do not tell
-    values: dict[str, float]  # loss, loss_cls, lr, grad_norm, time, ...
-
-
-class Val(NamedTuple):
-    """Metrics of a validation, fractions; -1 where a class of areas is empty."""
-
-    epoch: int  # of the training; the iteration in iteration-based trainings
-    values: dict[str, float]  # bbox_mAP, bbox_mAP_50, ...
-
-
-class Test(NamedTuple):
-    """Metrics of a test run, fractions; -1 where a class of areas is empty."""
-
-    values: dict[str, float]
-
-
-Test.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test case
-Row = Union[Train, Val, Test]
 
 
 class State(NamedTuple):
@@ -179,40 +159,24 @@ def log_files(work_dir: str | Path) -> list[Path]:
     return [p for _, _, p in sorted(found)]
 
 
-def merge(rows: Iterable[Row]) -> tuple[list[Train], list[Val], list[Test]]:
-    """Rows in order of writing -> one curve. Where the training went back (a resume restarts its epoch,
-    a restart begins anew) the earlier rows from there on are dropped, validations included."""
-    train: list[Train] = []
-    val: list[Val] = []
-    test: list[Test] = []
-    for row in rows:
-        if isinstance(row, Train):
-            # Tuples compare in order: epoch, then iteration (mmcv) or step (mmengine), whichever is logged.
-            while train and train[-1][:3] >= row[:3]:
-                train.pop()
-            while val and row.epoch and val[-1].epoch >= row.epoch:
-                val.pop()
-            train.append(row)
-        elif isinstance(row, Val):
-            while val and val[-1].epoch >= row.epoch:
-                val.pop()
-            val.append(row)
-        else:
-            test.append(row)
-    return train, val, test
-
-
 def to_lines(log: Log) -> str:
     """The log as text that :func:`parse` reads back: mmengine's own lines, each curve whole."""
-    ends: list[tuple[int, int, dict[str, Any]]] = []
+    ends: list[tuple[int, int, int, dict[str, Any]]] = []
     for t in log.train:
         place = {"step": t.step} if t.step else {"iter": t.iteration, "mode": "train"}
-        ends.append((t.epoch, 0, dict(t.values, epoch=t.epoch, **place)))
+        ends.append((t.epoch, t.step or t.iteration, 0, dict(t.values, epoch=t.epoch, **place)))
     for v in log.val:
-        ends.append((v.epoch, 1, dict(_coco(v.values), step=v.epoch)))
-    ends.sort(key=lambda e: e[:2])
-    lines = [json.dumps(e[2]) for e in ends] + [json.dumps(_coco(t.values)) for t in log.test]
+        line = dict(_coco(v.values), mode="val", epoch=v.epoch, step=v.step)
+        ends.append((v.epoch, _in_epoch(v, log.train), 1, line))
+    ends.sort(key=lambda e: e[:3])
+    lines = [json.dumps(e[3]) for e in ends] + [json.dumps(_coco(t.values)) for t in log.test]
     return "".join(line + "\n" for line in lines)
+
+
+def _in_epoch(row: Val, train: list[Train]) -> int:
+    """The validation's iteration as its training's rows count: mmcv's begin anew with each epoch."""
+    length = max((t.iteration for t in train), default=0)
+    return row.step - (row.epoch - 1) * length if length and row.step else row.step
 
 
 def _row_of_line(line: bytes) -> tuple[Row | None, int]:
@@ -245,16 +209,22 @@ def _row(item: dict[str, Any]) -> tuple[Row | None, int]:
     epoch, iteration, step = (_natural(item.get(k)) for k in ("epoch", "iter", "step"))
     values = _values(item)
     if mode == "val":
-        return Val(epoch, values), 0
+        return Val(epoch, values, step), 0
     if mode == "train":
         return Train(epoch, iteration, 0, values), 0
     if mode is not None or not values:
         return None, 1
-    if "epoch" in item or "iter" in item:  # mmengine: iter, if there, counts over all epochs
+    # mmengine: iter, if there, counts over all epochs. Before 0.7.4 iteration-based rows had step only.
+    if "epoch" in item or "iter" in item or _learns(item):
         return Train(epoch, 0, step or iteration, values), 0
     if "step" in item:
         return Val(step, values), 0
     return Test(values), 0
+
+
+def _learns(item: dict[str, Any]) -> bool:
+    """Tell whether a row of mmengine is a training's: it has the loss or an optimizer's learning rate."""
+    return any(_LEARNS.match(key) for key in item)
 
 
 def _natural(value: object) -> int:
@@ -273,7 +243,16 @@ def _values(item: dict[str, Any]) -> dict[str, float]:
                 values[_PREFIX.sub("", key)] = float(value)
             except OverflowError:
                 values[_PREFIX.sub("", key)] = math.inf if value > 0 else -math.inf
-    return values
+    return _of_one_data_set(values)
+
+
+def _of_one_data_set(values: dict[str, float]) -> dict[str, float]:
+    """Metrics without the prefix that an evaluator gave them, if they are of one data set: of several, no
+    AP is *the* AP."""
+    sets = [key[: -len("bbox_mAP")] for key in values if key.endswith("/bbox_mAP")]
+    if "bbox_mAP" in values or len(sets) != 1:
+        return values
+    return {key[len(sets[0]) :] if key.startswith(sets[0]) else key: v for key, v in values.items()}
 
 
 def _coco(values: dict[str, float]) -> dict[str, float]:

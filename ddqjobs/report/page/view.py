@@ -118,7 +118,8 @@ def _group(
             lines.setdefault((term, "iteration"), []).append(line)
         ap = [(x, None if y is None or y < 0 else 100 * y) for x, y in curve.val.get(METRICS["AP"], [])]
         if ap:
-            lines.setdefault(("AP", "epoch"), []).append(Line(label=what, style=style, dash=dash, points=ap))
+            line = Line(label=what, style=style, dash=dash, points=ap)
+            lines.setdefault(("AP", curve.val_by), []).append(line)
         finals.append(
             (name, f"{curve.rows:,}", f"{curve.last:,}", _last(curve.terms.get("loss")), _last(ap, 1))
         )

@@ -45,6 +45,21 @@ def test_progress_of_mmcv(tmp_path: Path) -> None:
     assert live.progress(tmp_path) == Progress(4, 50, 7330, 93784, 2.7123, 32.1, 12)
 
 
+@pytest.mark.parametrize(
+    ("metrics", "ap"),
+    [
+        ("A/bbox_mAP: 0.1000  A/bbox_mAP_50: 0.2000  B/bbox_mAP: 0.3000", None),
+        ("A/bbox_mAP: 0.1000  A/bbox_mAP_50: 0.2000", 10.0),
+        ("A/bbox_mAP: 0.1000  coco/bbox_mAP: 0.3000", 30.0),
+    ],
+)
+def test_the_ap_of_several_data_sets_is_told_only_if_one_is_coco_s(
+    tmp_path: Path, metrics: str, ap: float | None
+) -> None:
+    (tmp_path / "20260101_000000.log").write_text(f"x - INFO - Epoch(val) [1][2/2]    {metrics}\n")
+    assert live.progress(tmp_path).ap == ap
+
+
 def test_progress_without_text_log(tmp_path: Path) -> None:
     place = work_dir(
         tmp_path, ("20260101_000000", train_line(1, 1) + val_line(1, 0.25) + train_line(2, 2, 7.0))

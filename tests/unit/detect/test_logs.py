@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddqjobs.detect.job import logs
+from ddqjobs.detect.job import curves, logs
 from tests.support import paths
 
 RECORDED = paths.RECORDED / "logs"
@@ -160,6 +160,50 @@ def test_resumed_epoch_overrides() -> None:
     train, val, _ = logs.merge(logs.parse(text).rows)
     assert [(r.step, r.values["loss"]) for r in train] == [(1, 1.0), (2, 1.0), (3, 2.0)]
     assert [(r.epoch, r.values["bbox_mAP"]) for r in val] == [(1, 0.1)]
+
+
+def mmcv_lines(*rows: tuple[str, int, int, float]) -> str:
+    keys = {"train": "loss", "val": "bbox_mAP"}
+    lines = [{"mode": mode, "epoch": epoch, "iter": n, keys[mode]: value} for mode, epoch, n, value in rows]
+    return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+@pytest.mark.parametrize("more", [[], [("train", 1, 75, 0.5)]])
+def test_validations_within_one_pass_are_kept_each_at_its_iteration(
+    more: list[tuple[str, int, int, float]],
+) -> None:
+    rows = [("train", 1, 25, 2.0), ("val", 1, 8, 0.1), ("train", 1, 50, 1.0), ("val", 1, 8, 0.2), *more]
+    log = logs.Log(*logs.merge(logs.parse(mmcv_lines(*rows)).rows), 0, [])
+    assert [(v.step, v.values["bbox_mAP"]) for v in log.val] == [(25, 0.1), (50, 0.2)]
+    assert curves.thin(log)["val"] == {"bbox_mAP": [[25, 0.1], [50, 0.2]]}
+    assert curves.thin(log)["val_by"] == "iteration"
+    again = logs.merge(logs.parse(logs.to_lines(log)).rows)
+    assert again == (log.train, log.val, [])
+
+
+def test_going_back_by_iterations_drops_the_validation_after_it() -> None:
+    lines: list[dict[str, float]] = [{"loss": 1, "iter": n, "step": n} for n in (100, 200, 150)]
+    lines[1:1] = [{"coco/bbox_mAP": 0.1, "step": 100}]
+    lines[3:3] = [{"coco/bbox_mAP": 0.2, "step": 200}]
+    train, val, _ = logs.merge(logs.parse("".join(json.dumps(line) + "\n" for line in lines)).rows)
+    assert [row.step for row in train] == [100, 150]
+    assert [(row.step, row.values["bbox_mAP"]) for row in val] == [(100, 0.1)]
+
+
+def test_rows_of_mmengine_before_0_7_4_are_training_by_their_loss_or_learning_rate() -> None:
+    lines = [{"lr": 0.01, "loss": 1.5, "step": 100}, {"coco/bbox_mAP": 0.2, "step": 100}]
+    lines.append({"lr": 0.01, "loss": 1.2, "step": 150})
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    train, val, _ = logs.merge(logs.parse(text).rows)
+    assert [(row.step, row.values["loss"]) for row in train] == [(100, 1.5), (150, 1.2)]
+    assert [(row.step, row.values["bbox_mAP"]) for row in val] == [(100, 0.2)]
+
+
+def test_of_several_data_sets_none_is_the_ap() -> None:
+    two = b'{"A/bbox_mAP": 0.1, "B/bbox_mAP": 0.3, "step": 1}\n'
+    assert logs.parse(two).rows == [logs.Val(1, {"A/bbox_mAP": 0.1, "B/bbox_mAP": 0.3})]
+    one = b'{"A/bbox_mAP": 0.1, "A/bbox_mAP_50": 0.3, "step": 1}\n'
+    assert logs.parse(one).rows == [logs.Val(1, {"bbox_mAP": 0.1, "bbox_mAP_50": 0.3})]
 
 
 def test_restart_begins_anew() -> None:

@@ -82,8 +82,17 @@ def test_coco_s_own_format_of_results_gives_the_same(place: Path) -> None:
     path.write_text(json.dumps(results))
     truth = place / "truth.json"
     assert recompute.evaluate(path, truth) == recompute.evaluate(place / "predictions.npz", truth)
+    path.write_text("\ufeff\n  " + json.dumps(results))
+    assert recompute.evaluate(path, truth) == recompute.evaluate(place / "predictions.npz", truth)
     path.write_text("[]")
     assert recompute.evaluate(path, truth)["bbox_mAP"] == 0.0
+
+
+def test_a_json_object_of_results_is_refused_as_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text('{"results": []}')
+    with pytest.raises(recompute.CannotEvaluate, match="a JSON object; COCO results are a list"):
+        recompute.load(path)
 
 
 @pytest.mark.parametrize(
