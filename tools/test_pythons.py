@@ -56,7 +56,7 @@ def install(version: str, python: str, wheel: Path) -> Path:
     venv = PLACE / version
     subprocess.run([python, "-m", "venv", str(venv)], check=True)
     pip = [str(venv / "bin" / "python"), *PIP, "install"]
-    subprocess.run([*pip, f"{wheel}[page]", "--requirement", "tests/requirements.txt"], cwd=ROOT, check=True)
+    subprocess.run([*pip, str(wheel), "--requirement", "tests/requirements.txt"], cwd=ROOT, check=True)
     subprocess.run([*pip, "--force-reinstall", "--no-deps", str(wheel)], check=True)
     return venv
 

@@ -109,7 +109,7 @@ def report(
     if compare is not None:
         _compare(selection, compare, chosen, out, metric or [])
         return
-    made = _made(selection, metric or [], recompute)
+    made = _made(selection, _every_metric() if chosen == "html" else metric or [], recompute)
     if export is not None:
         _export(selection, made, export, out)
     elif chosen == "html":
@@ -182,6 +182,13 @@ def _made(
         at=at,
         say=note,
     )
+
+
+def _every_metric() -> list[str]:
+    """Return the metrics of a page, which shows all of them."""
+    from ddqjobs.report import results
+
+    return list(results.METRICS)
 
 
 def _compare(

@@ -29,6 +29,7 @@ from ddqjobs.base.units import counted
 from ddqjobs.detect.job.training_progress import Progress
 from ddqjobs.report import equivalence, ran, verdict
 from ddqjobs.report.cells import Cell, ModelRow, model_rows
+from ddqjobs.report.hours import HoursRow, Spent, hours_rows
 from ddqjobs.report.lookup import REFERENCE, Column, Desk, label
 from ddqjobs.report.loss_curves import Curve, CurveRow, curve_rows
 from ddqjobs.report.missing import Missing, missing
@@ -75,6 +76,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     checks: tuple[CheckRow, ...]
     summary: tuple[PhaseSummary, ...]
     missing: tuple[Missing, ...]
+    hours: tuple[HoursRow, ...]
     footnotes: tuple[str, ...]
     runs: tuple[Row, ...]
 
@@ -88,15 +90,16 @@ def build(
     recomputed: Mapping[str, Recomputed] | None = None,
     curves: Mapping[str, Curve] | None = None,
     metrics: Sequence[str] = ("AP",),
+    hours: Mapping[str, Spent] | None = None,
     only: Collection[str] | None = None,
     unfollowed: Iterable[str] = (),
 ) -> Report:
     """The report of a plan. ``progress`` (run -> Progress) refines running cells; ``recomputed``
-    and ``curves`` (run -> what was found) add their tables; ``metrics`` are names of
-    :data:`ddqjobs.report.results.METRICS` (AP is always there); ``only`` shows these runs and judges by
-    all; ``unfollowed`` says what configurations build on that no digest covers."""
+    and ``curves`` (run -> what was found) add their tables, ``hours`` (run -> hours) theirs; ``metrics``
+    are names of :data:`ddqjobs.report.results.METRICS` (AP is always there); ``only`` shows these runs and
+    judges by all; ``unfollowed`` says what configurations build on that no digest covers."""
     shown = ("AP", *(m for m in METRICS if m in metrics and m != "AP"))
-    table = rows(plan, products, progress)
+    table = rows(plan, products, progress, hours)
     exact = exact_points(recomputed or {}, products)
     desk = Desk(experiment, plan, products, table, exact)
     wanted = {row.run for row in table} if only is None else set(only)
@@ -124,6 +127,7 @@ def build(
         checks=checked,
         summary=tuple(_summaries(experiment, columns, models, aligned, picked)),
         missing=missing(experiment.name, picked, says),
+        hours=hours_rows(experiment, picked, hours) if hours else (),
         footnotes=(
             *_footnotes(models, aligned, checked),
             *_inexact(picked, products),

@@ -10,6 +10,7 @@ import msgspec
 
 from ddqjobs.report.cells import Cell, ModelRow
 from ddqjobs.report.document import Report, rules
+from ddqjobs.report.hours import HoursRow
 from ddqjobs.report.lookup import label
 from ddqjobs.report.loss_curves import CurveRow
 from ddqjobs.report.recomputed import RecomputedRow
@@ -18,6 +19,7 @@ from ddqjobs.report.run_rows import AlignRow, CheckRow
 from ddqjobs.report.verdict import Judgement, Outcome, format_difference
 
 LISTED = 6  # names of missing runs that the text spells out
+HOURS = "GPU hours: used + to come"
 RULES = 24  # verdicts whose rules the text spells out
 
 
@@ -51,6 +53,8 @@ def grids(report: Report, *, tall: bool = False, brief: bool = False) -> list[Gr
         made.append(_recomputed(report.recomputed))
     if trained := [row for row in report.runs if row.seconds_per_iteration or row.gpu_hours_used]:
         made.append(_costs(trained))
+    if any(row.used or row.to_come or row.unknown for row in report.hours):
+        made.append(_hours(report))
     if report.checks:
         made.append(_checks(report.checks))
     return made
@@ -220,7 +224,28 @@ def _costs(found: Sequence[Row]) -> Grid:
         )
         for row in found
     )
-    return Grid(title="What trainings take", header=header, rows=rows, align="lrrrrr", outcomes={})
+    return Grid(title="Training cost", header=header, rows=rows, align="lrrrrr", outcomes={})
+
+
+def _hours(report: Report) -> Grid:
+    """A row per model and for all of them, a column per phase and for all of them: used and to come."""
+    cells = {(row.model, row.phase): row for row in report.hours}
+    models, phases = (dict.fromkeys(getattr(r, name) for r in report.hours) for name in ("model", "phase"))
+    titles = {row.model: row.title for row in report.models}
+    rows = [
+        (titles.get(model, model) or "all", *(_used(cells.get((model, phase))) for phase in phases))
+        for model in models
+    ]
+    header = ("model", *(label(phase) if phase else "all" for phase in phases))
+    return Grid(title=HOURS, header=header, rows=tuple(rows), align="l" + "r" * len(phases))
+
+
+def _used(row: HoursRow | None) -> str:
+    """Return ``312.0``, ``312.0 + 64.0``, or ``312.0 + 64.0?`` where more is to come than is known."""
+    if row is None:
+        return ""
+    more = f" + {row.to_come:,.1f}{'?' if row.unknown else ''}" if row.to_come or row.unknown else ""
+    return f"{row.used:,.1f}{more}"
 
 
 def _word(judgement: Judgement, says: str) -> str:

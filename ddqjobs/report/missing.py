@@ -31,7 +31,7 @@ def missing(experiment: str, picked: Sequence[PlannedRun], says: Mapping[str, st
         elif p.status is not Status.DONE and not (p.run.optional and p.status in _NOT_ASKED):
             groups[p.status.value].append(p.run.name)
     return tuple(
-        Missing(what=what, runs=tuple(names), command=_command(words, experiment, names, naming))
+        Missing(what=what, runs=tuple(names), command=command(words, experiment, names, naming=naming))
         for key, (what, words, naming) in _REMEDIES.items()
         if (names := groups[key])
     )
@@ -50,7 +50,8 @@ _REMEDIES: dict[str, tuple[str, tuple[str, ...], bool]] = {
 }
 
 
-def _command(words: Sequence[str], experiment: str, names: Sequence[str], naming: bool) -> str:
+def command(words: Sequence[str], experiment: str, names: Sequence[str], *, naming: bool) -> str:
+    """Return a command of ddqjobs; it names the runs only if it is told to and they are few."""
     verb, *flags = words
     named = names if naming and len(names) <= MANY else ()
     return shlex.join(["ddqjobs", verb, experiment, *flags, *named])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ddqjobs.environments.on_site import Environments
 from ddqjobs.planning.filters import Filters, select
-from ddqjobs.report import document
+from ddqjobs.report import document, hours
 from ddqjobs.report.cache import ReportFiles
 from ddqjobs.report.document import Report
 from ddqjobs.submission.workspace import Workspace
@@ -40,6 +41,9 @@ class Reports:
             recomputed=files.recompute(shown, products, say) if recompute else files.recomputed(products),
             curves=files.curves(document.compared(experiment, plan), products, say),
             metrics=metrics,
+            hours=hours.spent(plan, workspace.store.history(), running, now=time.time())
+            if at is None
+            else None,
             only=only,
             unfollowed=workspace.loaded.unfollowed,
         )
@@ -51,8 +55,12 @@ class Reports:
         workspace = self._workspace
         plan, products = workspace.plan(refresh=False), workspace.products()
         curves = self.files.curves(plan, products, say)
+        spent = hours.spent(plan, workspace.store.history(), now=time.time())
+        to_come = {name: known.to_come for name, known in spent.items() if known.to_come}
         behind = facts.read(workspace, self._environments, plan, products, (row.run for row in made.runs))
-        return render.page(workspace.loaded.experiment, plan, made, behind, curves, products, price=price)
+        return render.page(
+            workspace.loaded.experiment, plan, made, behind, curves, products, price=price, to_come=to_come
+        )
 
     def export(self, made: Report, kind: str, folder: Path) -> int:
         """Write the done runs of a report for another tool; return how many."""

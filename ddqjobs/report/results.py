@@ -19,6 +19,7 @@ import msgspec
 from ddqjobs.detect.job.training_progress import Progress
 from ddqjobs.report import ran, repeats
 from ddqjobs.report.alignment import alignment
+from ddqjobs.report.hours import Spent
 from ddqjobs.report.verdict import EMPTY_CLASS, QUANTA_PER_POINT, quanta
 from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import JobState, Plan, PlannedRun, Product, Status, TaskKind
@@ -127,6 +128,7 @@ class Row(msgspec.Struct, kw_only=True):
     peak_memory_mb: float | None = None  # of a GPU
     gpu_hours_used: float | None = None  # as the training counted them, so far where it runs
     gpu_hours_to_come: float | None = None  # of a running training
+    wall_hours: float | None = None  # of all its jobs; None before any of them started
     repeats: str = ""  # of a training with the deterministic flag: what repeating it showed
     AP: float | None = None  # points
     AP50: float | None = None
@@ -168,17 +170,22 @@ _INTEGERS = (
 )
 _DIFFERENCES = ("box_difference", "score_difference", "loss_relative_difference")
 _COSTS = ("seconds_per_iteration", "gpu_busy", "peak_memory_mb", "gpu_hours_used", "gpu_hours_to_come")
-_FLOATS = (*METRICS, *_DIFFERENCES, *_COSTS, "gpu_hours", "finished_at")
+_FLOATS = (*METRICS, *_DIFFERENCES, *_COSTS, "wall_hours", "gpu_hours", "finished_at")
 
 
 def rows(
-    plan: Plan, products: Mapping[str, Product], progress: Mapping[str, Progress] | None = None
+    plan: Plan,
+    products: Mapping[str, Product],
+    progress: Mapping[str, Progress] | None = None,
+    hours: Mapping[str, Spent] | None = None,
 ) -> list[Row]:
     """One row per run of the plan, in its order. A done run without a product *says* ``product missing``."""
     known, proven = progress or {}, repeats.proofs(plan, products)
     made = [_row(p, products.get(p.run.name), known.get(p.run.name)) for p in plan.runs]
     for row in made:
         row.repeats = proven.get(row.run, "")
+        spent = hours.get(row.run) if hours else None
+        row.wall_hours = (spent.wall or None) if spent else None
     return made
 
 

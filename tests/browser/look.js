@@ -18,12 +18,14 @@ async function look(browser, width, scheme) {
   await tab.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
   await tab.goto(address, { waitUntil: "load", timeout: 120000 });
   const overflow = await tab.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+  const whole = await tab.evaluate(() => document.documentElement.scrollHeight);
   const file = path.join(pictures, `${width}-${scheme}.png`);
   const height = await tab.evaluate(() => Math.min(9000, document.documentElement.scrollHeight));
   await tab.screenshot({ path: file, clip: { x: 0, y: 0, width, height }, captureBeyondViewport: true });
   await tab.screenshot({ path: path.join(pictures, `${width}-${scheme}-top.png`) });
-  // What is folded is looked at too.
-  await tab.evaluate(() => document.querySelectorAll("details").forEach((d) => (d.open = true)));
+  // What is folded is looked at too; of the runs, which are all alike, the first ones.
+  await tab.evaluate(() => document.querySelectorAll("details:not(.run)").forEach((d) => (d.open = true)));
+  await tab.evaluate(() => [...document.querySelectorAll("details.run")].slice(0, 8).forEach((d) => (d.open = true)));
   await tab.evaluate(axe);
   const found = await tab.evaluate(() => axe.run(document, { resultTypes: ["violations"] }));
   const violations = found.violations.map((v) => `${v.id}: ${v.nodes.length}x ${v.nodes[0].html.slice(0, 200)}`);
@@ -36,8 +38,34 @@ async function look(browser, width, scheme) {
   });
   await new Promise((done) => setTimeout(done, 100));
   const opened = link && (await tab.evaluate((id) => document.getElementById(id).closest("details").open, link));
+  const used = await tab.evaluate(use);
   await tab.close();
-  return { width, scheme, overflow, violations, messages, requests: requests.filter((r) => r !== address), opened };
+  return { width, scheme, overflow, height: whole, ...used, violations, messages, requests: requests.filter((r) => r !== address), opened };
+}
+
+// What the page's own script does, as a reader would use it. Runs in the page.
+async function use() {
+  const all = (what) => [...document.querySelectorAll(what)];
+  const visible = (element) => element.getClientRects().length > 0;
+  const type = (text) => {
+    const field = document.querySelector("input[type=search]");
+    field.value = text;
+    field.dispatchEvent(new Event("input"));
+  };
+  type("detr-5scale p4-train");
+  const runs = all("[data-state]:not([hidden])").length;
+  type("swinl default");
+  const rows = all(".heat tbody tr").filter(visible).length;
+  type("");
+  const restored = all("[data-state]:not([hidden])").length;
+  const table = document.querySelector("table.ap");
+  table.tHead.rows[0].cells[1].querySelector("button")?.click();
+  const sorted = [...table.tBodies[0].rows].map((row) => parseFloat(row.cells[1].textContent.match(/[\d.]+/)));
+  const chart = document.querySelector("svg.chart"), box = chart.getBoundingClientRect();
+  const at = { clientX: box.left + box.width / 2, clientY: box.top + box.height / 2, bubbles: true };
+  chart.dispatchEvent(new PointerEvent("pointermove", at));
+  const tip = document.querySelector(".tip:not([hidden])")?.textContent ?? "";
+  return { filtered: { runs, rows, restored }, sorted, tip, copies: all("button.copy").length };
 }
 
 (async () => {

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from ddqjobs.base import process
-from tests.support import paper
+from ddqjobs.report.results import METRICS
+from tests.support import matrix, paper
 from tests.support.paths import ROOT
 
 SOURCE, CACHE = ROOT / "tests" / "browser", ROOT / ".cache" / "browser"
@@ -64,7 +65,27 @@ def test_a_browser_finds_nothing_to_complain_about(tmp_path: Path, browser: str)
     (failed / "exit.json").write_text(json.dumps({"code": 1, "failure": "code", "at": paper.AT + 1e6 + 60}))
     page = tmp_path / "report.html"
     page.write_text(project.report_page(project.report("paper")))
+    check(looks(page, browser, tmp_path))
+
+
+def test_a_matrix_of_112_runs_takes_eight_screens_and_can_be_filtered(tmp_path: Path, browser: str) -> None:
+    project = matrix.make(tmp_path / "project", terms=2)
+    page = tmp_path / "matrix.html"
+    page.write_text(project.report_page(project.report("matrix", metrics=list(METRICS)), price=2.5))
     found = looks(page, browser, tmp_path)
+    check(found)
+    wide = [look for look in found if look["width"] == 1280]
+    assert all(look["height"] <= 8 * 800 for look in wide)
+    for look in found:
+        # The failed trainings of one model; sorted by AP; values under the pointer; buttons that copy.
+        assert look["filtered"] == {"runs": 3, "rows": 1, "restored": 112}
+        assert look["sorted"] == sorted(look["sorted"])
+        assert look["tip"].startswith("iteration ")
+        assert look["copies"] > 0
+
+
+def check(found: list[dict[str, Any]]) -> None:
+    """Assert what holds of every page at every width, light and dark."""
     assert [(look["width"], look["scheme"]) for look in found] == [
         (width, scheme) for width in (360, 768, 1280) for scheme in ("light", "dark")
     ]

@@ -62,7 +62,7 @@ SHIFTS = {  # AP in thousandths away from the published figure
 
 def experiment(models: Iterable[str] = MODELS) -> str:
     """Return the YAML of the four phases."""
-    sides = "{legacy: {code: old}, new: {code: new}}"
+    sides = "{legacy: {code: old, config: configs/old.py}, new: {code: new, config: configs/new.py}}"
     lines = [
         "name: matrix",
         "title: DDQ in four phases",
@@ -107,7 +107,9 @@ def experiment(models: Iterable[str] = MODELS) -> str:
 
 def make(root: Path, *, rows: int = 300, distinct: int = 6, terms: int = 7) -> Project:
     """Write the project. ``distinct`` logs of so many loss terms are made; trainings take turns with them."""
-    (root / "experiments").mkdir(parents=True)
+    (root / "experiments" / "configs").mkdir(parents=True)
+    for side in ("old", "new"):
+        (root / "experiments" / "configs" / f"{side}.py").write_text("model = dict(num_queries=900)\n")
     (root / "experiments" / "matrix.yaml").write_text(experiment())
     workspace = open_project(root).workspace("matrix")
     thin = [json.dumps(curves.thin(a_log(rows, i, terms=terms, layers=1))) for i in range(distinct)]

@@ -1,10 +1,12 @@
-"""Fills the page's template. Everything in it is data: secrets masked, escaped, with control characters
+"""Fills the page's templates. Everything in them is data: secrets masked, escaped, with control characters
 spelled out."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,15 +15,16 @@ import msgspec
 from ddqjobs.base.secrets import masked
 from ddqjobs.base.text import clean
 from ddqjobs.base.units import clock
-from ddqjobs.report.cells import Cell, ModelRow
 from ddqjobs.report.document import Report, rules
-from ddqjobs.report.grids import Grid, grids
-from ddqjobs.report.lookup import Column, label
+from ddqjobs.report.grids import HOURS, Grid, grids
+from ddqjobs.report.lookup import label
 from ddqjobs.report.loss_curves import Curve
-from ddqjobs.report.page import plots, view
-from ddqjobs.report.page.facts import Facts, RunFacts
+from ddqjobs.report.page import charts, glance, panels, tables, timeline
+from ddqjobs.report.page.charts import Panel
+from ddqjobs.report.page.facts import Facts
+from ddqjobs.report.page.words import moment
 from ddqjobs.spec.experiment import Experiment
-from ddqjobs.spec.model import Plan, PlannedRun, Product
+from ddqjobs.spec.model import Plan, Product
 
 if TYPE_CHECKING:
     import jinja2
@@ -29,24 +32,15 @@ if TYPE_CHECKING:
 
 _FOLDER = Path(__file__).parent
 _SIGNS = {"reproduced": "✓", "equal": "✓", "short": "✗", "differs": "≠", "exceeds": "↑", "unknown": "?"}
-NO_PLOTS = "The curves need matplotlib: pip install 'ddqjobs[page]', then make this page again."
-
-
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """One run on the page."""
-
-    planned: PlannedRun
-    facts: RunFacts
-    product: Product | None
-    metrics: list[tuple[str, str]]
-    repeats: str  # what repeating showed of its deterministic flag; empty without one
+_SMALL = 24  # runs; on a page of more the tables behind the first ones are folded
 
 
 class Pictures(msgspec.Struct, frozen=True, kw_only=True):
     """One model's curves, drawn."""
 
-    group: view.Group
-    drawn: tuple[tuple[str, str], ...]  # title, SVG
+    group: panels.Group
+    drawn: tuple[tuple[Panel, str], ...]  # with SVG
+    more: tuple[tuple[Panel, str], ...]  # folded
 
 
 def page(
@@ -58,69 +52,57 @@ def page(
     products: Mapping[str, Product],
     *,
     price: float | None = None,
+    to_come: Mapping[str, float] | None = None,
     now: float | None = None,
 ) -> str:
-    """The whole page. ``price`` is of a GPU hour, in whatever currency."""
-    from markupsafe import Markup
-
+    """Return the whole page. ``price`` is of a GPU hour; ``to_come``: run -> GPU hours."""
     at = time.time() if now is None else now
-    shown = [p for p in plan.runs if p.run.name in facts.runs]
-    numbers = {p.run.name: i for i, p in enumerate(shown)}
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            css=Markup((_FOLDER / "page.css").read_text()),
-            experiment=experiment,
-            report=report,
-            made=view.moment(at),
-            site=plan.site,
-            columns=[_head(c) for c in report.columns],
-            table=_table(report),
-            anchor=lambda run: f"run-{numbers[run]}" if run in numbers else "",
-            rules=rules(report),
-            signs=_SIGNS,
-            grids=_other_grids(report),
-            pictures=_draw(experiment, plan, curves, {m.model: m.title for m in report.models}, facts),
-            no_plots="" if plots.available() else NO_PLOTS,
-            line=view.time_line(shown, facts, at),
-            hours=view.hours(experiment, shown, facts),
-            price=price,
-            codes=[(name, code) for name, code in experiment.codes.items()],
-            facts=facts,
-            scripts={token: f"script-{i}" for i, token in enumerate(facts.scripts)},
-            entries=_entries(shown, report, facts, products),
-        )
+    wanted = {row.run for row in report.runs}
+    shown = [p for p in plan.runs if p.run.name in wanted]
+    planned = {p.run.name: p for p in shown}
+    numbers = {name: i for i, name in enumerate(planned)}
+    pictures = _draw(experiment, plan, curves, {m.model: m.title for m in report.models}, wanted)
+    script = (_FOLDER / "page.js").read_text()
+    environment = _environment(lambda run: f"run-{numbers[run]}" if run in numbers else "")
+    return environment.get_template("page.html.j2").render(
+        css=_raw((_FOLDER / "page.css").read_text()),
+        script=_raw(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        experiment=experiment,
+        report=report,
+        made=moment(at),
+        site=plan.site,
+        titles={row.model: row.title for row in report.models},
+        glance=glance.glance(report, shown, facts, to_come or {}),
+        column_names=[(tables.column_name(c), c.title) for c in report.columns],
+        tables=tables.tables(report, facts, planned),
+        rules=rules(report),
+        grids=_other_grids(report),
+        pictures=pictures,
+        smoothable=any(
+            line.smooth for g in pictures for panel, _ in (*g.drawn, *g.more) for line in panel.lines
+        ),
+        line=timeline.time_line(shown, facts, at),
+        hours=[row for row in report.hours if not row.model],
+        by_model=_by_model(report),
+        price=price,
+        codes=list(experiment.codes.items()),
+        facts=facts,
+        scripts={token: f"script-{i}" for i, token in enumerate(facts.scripts)},
+        groups=tables.run_groups(report, shown, facts, products, experiment.phases),
+        small=len(shown) <= _SMALL,
     )
 
 
-def _entries(
-    shown: Sequence[PlannedRun], report: Report, facts: Facts, products: Mapping[str, Product]
-) -> list[Entry]:
-    repeats = {row.run: row.repeats for row in report.runs}
-    return [
-        Entry(
-            planned=p,
-            facts=facts.runs[p.run.name],
-            product=products.get(p.run.name),
-            metrics=view.metrics(products[p.run.name]) if p.run.name in products else [],
-            repeats=repeats.get(p.run.name, ""),
-        )
-        for p in shown
-    ]
+def _by_model(report: Report) -> list[tuple[str, list[object]]]:
+    """Return the GPU hours as rows of models, the sum last, and columns of phases, the sum last."""
+    cells = {(row.model, row.phase): row for row in report.hours}
+    models, phases = (dict.fromkeys(getattr(r, name) for r in report.hours) for name in ("model", "phase"))
+    return [(model, [cells.get((model, phase)) for phase in phases]) for model in models]
 
 
-def _table(report: Report) -> list[tuple[ModelRow, list[tuple[Cell | None, view.Strip | None, str]]]]:
-    """Rows of the AP table; of each cell also its strip, and what a screen reader hears of that."""
-    return [
-        (row, [(c, None if c is None else view.strip(c), _says(c)) for c in row.cells])
-        for row in report.models
-    ]
-
-
-def _environment() -> jinja2.Environment:
+def _environment(anchor: Callable[[str], str]) -> jinja2.Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
 
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
@@ -130,16 +112,32 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         finalize=lambda value: clean(masked(value)) if type(value) is str else value,
     )
+    environment.globals.update(anchor=anchor, signs=_SIGNS)
     environment.filters.update(
         lines=lambda texts: _lines("\n".join(texts)),
         text=lambda text: _lines(str(text)),
-        svg=Markup,
-        moment=view.moment,
+        svg=_raw,
+        moment=moment,
         duration=clock,
+        phase=lambda phase: label(phase) if phase else "all",
         sign=lambda outcome: _SIGNS.get(outcome.value if outcome else "", "–"),
         tone=lambda outcome: outcome.value if outcome else "none",
+        hours=_hours,
     )
     return environment
+
+
+def _raw(text: str) -> Markup:
+    from markupsafe import Markup
+
+    return Markup(text)
+
+
+def _hours(hours: float | None) -> str:
+    """Return ``1,248``, ``12.5``, ``0.2``; empty for None."""
+    if hours is None:
+        return ""
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.1f}" if hours >= 1 or not hours else f"{hours:.2f}"
 
 
 def _lines(text: str) -> Markup:
@@ -148,20 +146,8 @@ def _lines(text: str) -> Markup:
     return Markup("\n").join(escape(clean(line)) for line in masked(text).split("\n"))
 
 
-def _head(column: Column) -> tuple[str, str]:
-    name = " ".join(filter(None, (label(column.phase), column.implementation, column.task)))
-    return name, column.title
-
-
-def _says(cell: Cell | None) -> str:
-    """What a screen reader hears of a strip."""
-    if cell is None or cell.tolerance is None or cell.reference is None:
-        return ""
-    return f"{cell.values['AP'].text} against {cell.reference:g} ± {cell.tolerance:g}"
-
-
 def _other_grids(report: Report) -> list[Grid]:
-    return [grid for grid in grids(report) if grid.title != "AP"]
+    return [grid for grid in grids(report) if grid.title not in ("AP", HOURS)]
 
 
 def _draw(
@@ -169,12 +155,14 @@ def _draw(
     plan: Plan,
     curves: Mapping[str, Curve],
     titles: Mapping[str, str],
-    facts: Facts,
+    wanted: set[str],
 ) -> list[Pictures]:
-    shown = {name: curve for name, curve in curves.items() if name in facts.runs}
-    made = []
-    for i, group in enumerate(view.groups(experiment, plan, shown, titles)):
-        drawn: Sequence[str] = plots.draw(group.panels, f"g{i}") if plots.available() else []
-        pairs = tuple(zip((panel.title for panel in group.panels), drawn, strict=False))
-        made.append(Pictures(group=group, drawn=pairs))
-    return made
+    shown = {name: curve for name, curve in curves.items() if name in wanted}
+    return [
+        Pictures(group=group, drawn=_drawn(group.panels), more=_drawn(group.more))
+        for group in panels.groups(experiment, plan, shown, titles)
+    ]
+
+
+def _drawn(found: Sequence[Panel]) -> tuple[tuple[Panel, str], ...]:
+    return tuple((panel, masked(charts.draw(panel))) for panel in found)

@@ -747,7 +747,7 @@ def test_report_has_five_formats_and_writes_files(finished: Place, tmp_path: Pat
 
 def test_the_report_document_is_versioned(finished: Place) -> None:
     document = finished.invoke("report", "--json").json
-    assert document["version"] == 1
+    assert document["version"] == 2
     assert document == finished.invoke("report", "--format", "json").json
 
 

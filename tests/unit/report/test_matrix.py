@@ -9,8 +9,10 @@ import pytest
 
 from ddqjobs.project import open_project
 from ddqjobs.report.document import Report
-from ddqjobs.report.page import plots
-from ddqjobs.report.page.plots import Line, Panel
+from ddqjobs.report.formats import render
+from ddqjobs.report.page import charts
+from ddqjobs.report.page.charts import Line, Panel
+from ddqjobs.report.results import METRICS
 from tests.support import matrix
 from tests.unit.report.test_page import Reader
 
@@ -22,7 +24,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def report(root: Path) -> Report:
-    return open_project(root).report("matrix")
+    return open_project(root).report("matrix", metrics=list(METRICS))
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +66,46 @@ def test_no_two_trainings_of_a_panel_share_colour_and_dash(page: str) -> None:
         assert len(set(styles)) == len(styles) > 1
 
 
+def test_failures_stand_first_by_cause_with_the_last_line_and_the_command(page: str, read: Reader) -> None:
+    assert page.index("Failures by cause") < page.index("Models and phases") < page.index("AP by phase")
+    card = read.text[read.text.index("Failures by cause") : read.text.index("Models and phases")]
+    assert "out-of-memory 3 runs, 3 wait for them" in card
+    assert f"{matrix.OUT_OF_MEMORY}p4-train.detr-5scale.s0" in card.replace(" p4", "p4")
+    names = " ".join(f"p4-train.detr-5scale.s{seed}" for seed in (0, 1000, 2000))
+    assert f"ddqjobs retry matrix {names}" in card
+    assert "diverged 1 run, 1 waits for it" in card
+
+
+def test_the_heat_map_says_ap_verdict_and_what_remains(read: Reader) -> None:
+    heat = read.text[read.text.index("Models and phases") : read.text.index("Outstanding runs")]
+    assert "45.2 +0.4 ↑ exceeds 1 of 1 done" in heat
+    assert "out-of-memory ✗ unknown 3 of 6 failed, 1,157 GPU h to come" in heat
+    assert "waiting ? unknown 0 of 6 done, 2,837 GPU h to come" in heat
+
+
+def test_strips_of_a_phase_share_one_scale(page: str) -> None:
+    table = page[page.index('id="phase-2"') : page.index('id="phase-3"')]
+    bands = set(re.findall(r'class="band" x="([\d.]+)"', table))
+    assert len(bands) == 1  # the tolerance is as wide in each line
+    assert re.findall(r'<span style="left:[\d.]+%">([^<]*)</span>', table) == ["−0.5", "0.0", "+0.5"]
+
+
+def test_gpu_hours_by_phase_and_model_are_also_in_the_table(report: Report) -> None:
+    text = render(report, "table", width=200)
+    grid = text[text.index("GPU hours: used + to come") :].split("\n\n")[0]
+    assert re.search(r"DDQ FCN, R-50, 12e .* 61\d\.\d \+ 113\.6$", grid, re.MULTILINE)
+    assert re.search(r"^all .* 10,613\.\d \+ 5,438\.\d$", grid, re.MULTILINE)
+
+
+def test_the_configuration_of_both_codes_is_compared_at_the_cell(page: str) -> None:
+    table = page[page.index('id="phase-3"') :]
+    row = table[table.index("DDQ DETR-4scale, R-50") :].split("</tr>")[0]
+    assert "model.workers: 3 -&gt; 8" in row
+    assert "p3-train.detr-4scale.s0" in row
+
+
 def test_ticks_of_small_numbers_keep_their_digits() -> None:
     line = Line(label="a", style=0, points=[(1, 0.021), (2, 0.034), (3, 0.048)])
-    drawn = plots.draw([Panel(title="loss", x="epoch", lines=(line,))], "x")[0]
+    drawn = charts.draw(Panel(title="loss", x="epoch", lines=(line,)))
     ticks = re.findall(r"<text[^>]*>(0\.0\d+)</text>", drawn)
     assert len(set(ticks)) == len(ticks) >= 2

@@ -1,0 +1,135 @@
+"""Hours and GPU hours: used so far, and to come, by run, and by phase and model. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from ddqjobs.detect.job.training_progress import Progress
+from ddqjobs.planning.estimate import Estimate, estimates
+from ddqjobs.spec.experiment import Experiment
+from ddqjobs.spec.model import JobState, Plan, PlannedRun, Status
+from ddqjobs.store.history import History, Ticket
+
+
+class Spent(msgspec.Struct, frozen=True, kw_only=True):
+    """The hours of one run. GPU hours are None where nothing is known of runs like it."""
+
+    wall: float = 0.0  # of all its jobs, each from its first start to its last end
+    kept: float = 0.0  # of those that left a product
+    used: float = 0.0  # GPU hours
+    planned: float | None = 0.0  # GPU hours
+    to_come: float | None = 0.0  # GPU hours
+
+
+class HoursRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The hours of a phase and model; both are empty for all of them. Optional runs count once started."""
+
+    phase: str
+    model: str
+    runs: int
+    done: int
+    wall: float
+    kept: float  # of the jobs that left a product
+    planned: float | None  # GPU hours; None: not known
+    used: float  # GPU hours
+    to_come: float  # of the runs for which it is known
+    unknown: int = 0  # runs to come of which nothing is known
+
+    @property
+    def efficiency(self) -> float | None:
+        """Return the share of the wall time that ended with a product, 0 to 1; None before anything ran."""
+        return self.kept / self.wall if self.wall else None
+
+    @property
+    def share(self) -> float | None:
+        """Return GPU hours used in parts of those planned; None where nothing is planned or known."""
+        return self.used / self.planned if self.planned else None
+
+
+def spent(
+    plan: Plan, history: History, progress: Mapping[str, Progress] | None = None, *, now: float
+) -> dict[str, Spent]:
+    """Return run -> hours, by the ledger; of running trainings by their own word."""
+    costs, known = estimates((p.run for p in plan.runs), history), progress or {}
+    return {
+        p.run.name: _spent(p, history.of(p.run.name).tickets, costs[p.run.name], known.get(p.run.name), now)
+        for p in plan.runs
+    }
+
+
+def _spent(
+    p: PlannedRun, tickets: Sequence[Ticket], cost: Estimate, progress: Progress | None, now: float
+) -> Spent:
+    gpus = p.run.resources.gpus * p.run.resources.nodes
+    wall = sum(_hours(ticket, now) for ticket in tickets)
+    kept = sum(_hours(t, now) for t in tickets if t.finished is not None and t.finished.product is not None)
+    planned = p.run.gpu_hours if p.run.hours is not None else cost.gpu_hours
+    to_come: float | None = 0.0
+    if not (p.status is Status.DONE or _not_asked(p)):
+        to_come = _to_come(p, tickets, cost, progress, now)
+    return Spent(wall=wall, kept=kept, used=wall * gpus, planned=planned, to_come=to_come)
+
+
+def _not_asked(p: PlannedRun) -> bool:
+    return p.run.optional and p.status in (Status.ELIGIBLE, Status.WAITING)
+
+
+def _to_come(
+    p: PlannedRun, tickets: Sequence[Ticket], cost: Estimate, progress: Progress | None, now: float
+) -> float | None:
+    if progress is not None and progress.gpu_hours_to_come is not None:
+        return progress.gpu_hours_to_come
+    if cost.gpu_hours is None:
+        return None
+    running = p.state is JobState.RUNNING and bool(tickets)
+    gpus = p.run.resources.gpus * p.run.resources.nodes
+    return max(0.0, cost.gpu_hours - (_hours(tickets[-1], now) * gpus if running else 0.0))
+
+
+def _hours(ticket: Ticket, now: float) -> float:
+    """Return the hours of a ticket; none where its clock cannot be believed."""
+    end = ticket.finished
+    if end is not None:
+        start, stop = end.started_at, end.ended_at
+    else:
+        start, stop = (ticket.since, now) if ticket.state is JobState.RUNNING else (None, None)
+    return max(0.0, stop - start) / 3600 if start and stop else 0.0
+
+
+def hours_rows(
+    experiment: Experiment, picked: Iterable[PlannedRun], hours: Mapping[str, Spent]
+) -> tuple[HoursRow, ...]:
+    """Return a row per phase and model, per phase, per model and over all."""
+    cells: dict[tuple[str, str], list[PlannedRun]] = {}
+    for p in picked:
+        if p.run.optional and not p.submissions and p.status is not Status.DONE:
+            continue
+        for key in dict.fromkeys(
+            ((p.run.phase, p.run.model), (p.run.phase, ""), ("", p.run.model), ("", ""))
+        ):
+            cells.setdefault(key, []).append(p)
+    rows = [_row(key, runs, hours) for key, runs in cells.items()]
+    phases, models = list(experiment.phases), list(experiment.models)
+    return tuple(sorted(rows, key=lambda r: (_place(models, r.model), _place(phases, r.phase))))
+
+
+def _place(words: Sequence[str], word: str) -> int:
+    return words.index(word) if word in words else len(words) + (not word)
+
+
+def _row(key: tuple[str, str], runs: Sequence[PlannedRun], hours: Mapping[str, Spent]) -> HoursRow:
+    known = [hours.get(p.run.name, Spent()) for p in runs]
+    return HoursRow(
+        phase=key[0],
+        model=key[1],
+        runs=len(runs),
+        done=sum(p.status is Status.DONE for p in runs),
+        wall=sum(s.wall for s in known),
+        kept=sum(s.kept for s in known),
+        planned=None if any(s.planned is None for s in known) else sum(s.planned or 0.0 for s in known),
+        used=sum(s.used for s in known),
+        to_come=sum(s.to_come or 0.0 for s in known),
+        unknown=sum(s.to_come is None for s in known),
+    )

@@ -1,0 +1,235 @@
+"""The top of the page: every model and phase at a glance, and failures by cause. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from ddqjobs.base.units import counted
+from ddqjobs.report import missing
+from ddqjobs.report.cells import Cell, ModelRow
+from ddqjobs.report.document import Report
+from ddqjobs.report.page.facts import Facts
+from ddqjobs.report.results import OPTIONAL
+from ddqjobs.report.verdict import Outcome
+from ddqjobs.spec.model import FailureClass, JobState, PlannedRun, Status
+
+_ADVICE = {
+    FailureClass.OUT_OF_MEMORY: "Give it more memory or smaller batches first.",
+    FailureClass.STORAGE: "Free room on the disk first.",
+    FailureClass.ENVIRONMENT: "Build its environment anew first: ddqjobs env build.",
+    FailureClass.DATA: "Look at its data and inputs first: ddqjobs data verify.",
+    FailureClass.CODE: "Correct its code or configuration first.",
+    FailureClass.NO_PRODUCT: "Correct what it writes first.",
+    FailureClass.DIVERGED: "It counts as a failure of the method. To try once more:",
+    FailureClass.HANG: "Look where it hung first: hang.json in its attempt.",
+}
+
+
+class Mark(msgspec.Struct, frozen=True, kw_only=True):
+    """One model in one column of the heat map."""
+
+    cell: Cell | None
+    tone: str  # the verdict, else failed, active or none
+    text: str  # AP, or the state of its runs
+    word: str  # verdict in one or two words
+    place: float | None  # of the difference, percent; the tolerance is from a third to two thirds
+    done: int
+    runs: int
+    failed: int
+    to_come: float  # GPU hours
+    anchor: str  # of its row in the table
+
+
+class HeatRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One model and variant."""
+
+    row: ModelRow
+    marks: tuple[Mark | None, ...]
+
+
+class Cause(msgspec.Struct, frozen=True, kw_only=True):
+    """Failed runs that have one reason, and how to go on."""
+
+    title: str
+    reason: str
+    last_line: str
+    runs: tuple[str, ...]
+    waiting: int  # runs that wait for them
+    advice: str
+    command: str
+    look: str  # command that shows the log
+
+
+class Count(msgspec.Struct, frozen=True, kw_only=True):
+    """Runs of one state, and their share in percent."""
+
+    state: str
+    count: int
+    share: float
+
+
+class Glance(msgspec.Struct, frozen=True, kw_only=True):
+    """What the first screen says."""
+
+    good: int
+    judged: int
+    counts: tuple[Count, ...]
+    runs: int
+    used: float
+    to_come: float
+    unknown: int  # runs to come of which no GPU hours are known
+    when: str
+    heat: tuple[HeatRow, ...]
+    causes: tuple[Cause, ...]
+
+
+def glance(
+    report: Report, planned: Sequence[PlannedRun], facts: Facts, to_come: Mapping[str, float]
+) -> Glance:
+    """Return the first screen. ``to_come``: run -> GPU hours."""
+    total = next((row for row in report.hours if not row.phase and not row.model), None)
+    judged = [c.judgement.outcome for row in report.models for c in row.cells if c and c.required]
+    known = [outcome for outcome in judged if outcome is not None]
+    return Glance(
+        good=sum(outcome in (Outcome.REPRODUCED, Outcome.EQUAL) for outcome in known),
+        judged=len(known),
+        counts=_counts(planned),
+        runs=len(planned),
+        used=total.used if total else 0.0,
+        to_come=total.to_come if total else 0.0,
+        unknown=total.unknown if total else 0,
+        when=_when(planned, total.to_come if total else 0.0),
+        heat=_heat(report, planned, to_come),
+        causes=causes(report.experiment, planned, facts),
+    )
+
+
+def _counts(planned: Sequence[PlannedRun]) -> tuple[Count, ...]:
+    found = [p.status.value for p in planned]
+    made = [(state.value, found.count(state.value)) for state in _STATES]
+    return tuple(Count(state=s, count=n, share=round(100 * n / len(found), 2)) for s, n in made if n)
+
+
+_STATES = (Status.DONE, Status.ACTIVE, Status.ELIGIBLE, Status.WAITING, Status.FAILED)
+
+
+def _when(planned: Iterable[PlannedRun], hours: float) -> str:
+    """Return how long what remains takes on the GPUs that are in use now."""
+    running = [p.run.resources for p in planned if p.state is JobState.RUNNING]
+    gpus = sum(r.gpus * r.nodes for r in running)
+    if not gpus or not hours:
+        return ""
+    days = hours / gpus / 24
+    length = f"{days:.0f} days" if days >= 2 else f"{hours / gpus:.0f} hours"
+    return f"about {length} on the {counted(gpus, 'GPU')} now in use"
+
+
+# ------------------------------------------------------------------------------------------------ heat map
+
+
+def anchor(column: int, row: int) -> str:
+    """Return the name of a model's row in the table of a column."""
+    return f"ap-{column}-{row}"
+
+
+def _heat(report: Report, planned: Sequence[PlannedRun], to_come: Mapping[str, float]) -> tuple[HeatRow, ...]:
+    places: dict[tuple[str, str, str, str], list[PlannedRun]] = {}
+    for p in planned:
+        places.setdefault((p.run.phase, p.run.implementation, p.run.model, p.run.variant), []).append(p)
+    made = []
+    for number, row in enumerate(report.models):
+        marks = [
+            _mark(cell, places.get((column.phase, column.implementation, row.model, row.variant), []),
+                  to_come, anchor(i, number))
+            for i, (column, cell) in enumerate(zip(report.columns, row.cells, strict=True))
+        ]  # fmt: skip
+        made.append(HeatRow(row=row, marks=tuple(marks)))
+    return tuple(made)
+
+
+def _mark(
+    cell: Cell | None, runs: Sequence[PlannedRun], to_come: Mapping[str, float], name: str
+) -> Mark | None:
+    if cell is None:
+        return None
+    asked = [p for p in runs if not p.run.optional or p.submissions]
+    failed = sum(p.status is Status.FAILED for p in runs)
+    outcome = cell.judgement.outcome
+    value = cell.values["AP"].mean
+    return Mark(
+        cell=cell,
+        tone=_tone(cell, failed),
+        text=cell.values["AP"].text.partition(" ")[0] if value is not None else _state(cell, runs),
+        word="" if outcome is None else outcome.value,
+        place=_place(cell),
+        done=sum(p.status is Status.DONE for p in asked),
+        runs=len(asked),
+        failed=failed,
+        to_come=sum(to_come.get(p.run.name, 0.0) for p in runs),
+        anchor=name,
+    )
+
+
+def _tone(cell: Cell, failed: int) -> str:
+    outcome = cell.judgement.outcome
+    if failed and outcome in (None, Outcome.UNKNOWN):
+        return "failed"
+    return outcome.value if outcome else "none"
+
+
+def _state(cell: Cell, runs: Sequence[PlannedRun]) -> str:
+    """Return why there is no AP: what failed, else what its runs do."""
+    failed = [p for p in runs if p.status is Status.FAILED]
+    if failed:
+        return failed[0].failure.value if failed[0].failure else "failed"
+    if any(p.state is JobState.RUNNING for p in runs):
+        return "running"
+    text = cell.values["AP"].text
+    return "not asked for" if text == OPTIONAL else text
+
+
+def _place(cell: Cell) -> float | None:
+    if cell.difference is None or cell.tolerance is None:
+        return None
+    unit = cell.tolerance or 0.1
+    return round(min(98.0, max(2.0, 50 + 100 / 6 * cell.difference / unit)), 1)
+
+
+# ------------------------------------------------------------------------------------------------ failures
+
+
+def causes(experiment: str, planned: Iterable[PlannedRun], facts: Facts) -> tuple[Cause, ...]:
+    """Return the failed runs by cause, the most frequent first."""
+    planned = list(planned)
+    groups: dict[tuple[str, str], list[PlannedRun]] = {}
+    for p in planned:
+        if p.status is Status.FAILED:
+            kind = p.failure.value if p.failure else "failed"
+            groups.setdefault((kind, re.sub(r"\d+", "#", p.reason)), []).append(p)
+    waiting: dict[str, int] = {}
+    for p in planned:
+        for name in p.run.upstream if p.status is Status.WAITING else ():
+            waiting[name] = waiting.get(name, 0) + 1
+    made = [_cause(experiment, kind, runs, facts, waiting) for (kind, _), runs in groups.items()]
+    return tuple(sorted(made, key=lambda cause: -len(cause.runs)))
+
+
+def _cause(
+    experiment: str, kind: str, runs: Sequence[PlannedRun], facts: Facts, waiting: Mapping[str, int]
+) -> Cause:
+    names = tuple(p.run.name for p in runs)
+    tail = next((f.log_tail for n in names if (f := facts.runs.get(n)) is not None and f.log_tail), ())
+    failure = runs[0].failure
+    return Cause(
+        title=kind,
+        reason=runs[0].reason.removeprefix(f"{kind}: "),
+        last_line=tail[-1] if tail else "",
+        runs=names,
+        waiting=sum(waiting.get(name, 0) for name in names),
+        advice=_ADVICE.get(failure, "") if failure is not None else "",
+        command=missing.command(("retry",), experiment, names, naming=True),
+        look=missing.command(("logs",), experiment, names[:1], naming=True),
+    )
