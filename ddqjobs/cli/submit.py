@@ -51,6 +51,11 @@ MAX_GPU_HOURS = Annotated[
     typer.Option("--max-gpu-hours", min=0, callback=a_number, help="Submit only as much as fits."),
 ]
 
+NO_CHECK = Annotated[
+    bool,
+    typer.Option("--no-check", help="Do not check configurations before, nor in the jobs (see `check`)."),
+]
+
 TAKE_OVER = Annotated[
     str | None,
     typer.Option(
@@ -73,6 +78,7 @@ def submit(
     canary: CANARY = False,
     max_gpu_hours: MAX_GPU_HOURS = None,
     take_over: TAKE_OVER = None,
+    no_check: NO_CHECK = False,
     as_json: JSON = False,
 ) -> None:
     """Submit what is eligible, and what comes after it where the scheduler knows dependencies.
@@ -86,7 +92,13 @@ def submit(
     _refuse_idle(dry_run=dry_run, out=out, wait=wait, canary=canary, take_over=take_over)
     if not dry_run and not as_json:
         _name_templates(selection, "")
-    options = SubmitOptions(optional=optional, upstream=upstream, stale=stale, max_gpu_hours=max_gpu_hours)
+    options = SubmitOptions(
+        optional=optional,
+        upstream=upstream,
+        stale=stale,
+        max_gpu_hours=max_gpu_hours,
+        check=not no_check,
+    )
     if take_over is not None:
         _take_over(selection, take_over, as_json)
     if canary:

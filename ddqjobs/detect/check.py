@@ -22,6 +22,7 @@ the data is read but the categories of its annotations.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import os
@@ -68,12 +69,11 @@ def main(argv: Sequence[str] = tuple(sys.argv[1:])) -> int:
     answers = []
     for request in requests:
         with _variables(request.get("variables") or {}):
-            keys = {key: request[key] for key in Subject._fields if key in request}
-            answers.append({"findings": [f._asdict() for f in checker.check(Subject(**keys))]})
+            answers.append({"findings": [f._asdict() for f in checker.check(_subject(request))]})
     files.replace_json(Path(argv[1]), answers)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"check: {len(requests)} configurations in {time.monotonic() - ready:.1f} s after "
+        f"check: {len(requests)} configuration(s) in {time.monotonic() - ready:.1f} s after "
         f"{ready - began:.1f} s of imports, {peak:.0f} MB"
     )
     return 0
@@ -82,12 +82,25 @@ def main(argv: Sequence[str] = tuple(sys.argv[1:])) -> int:
 @contextlib.contextmanager
 def _variables(values: Mapping[str, str]) -> Iterator[None]:
     before = dict(os.environ)
-    os.environ.update({name: os.path.expandvars(value) for name, value in values.items()})
+    os.environ.update({name: _expanded(value) for name, value in values.items()})
     try:
         yield
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+def _subject(request: Mapping[str, Any]) -> Subject:
+    keys = {key: request[key] for key in Subject._fields if key in request}
+    keys["config"] = keys["config"].replace("{code}", os.environ.get("DDQJOBS_CODE", "."))
+    return Subject(**{**keys, "own": [_expanded(path) for path in keys.get("own", ())]})
+
+
+def _expanded(value: str) -> str:
+    """Return a value with what only this machine knows: a path of the user's, of a variable, or from here."""
+    if value.startswith("./"):
+        return str(Path.cwd() / value)
+    return str(Path(os.path.expandvars(value)).expanduser()) if value.startswith(("~", "$")) else value
 
 
 class Checker:
@@ -114,16 +127,29 @@ class Checker:
     def _option(self, cfg: Any, option: str, options: Options) -> list[Finding]:
         adds = option.startswith("+")
         try:
-            key, value = runtime.key_and_value(option[1:] if adds else option)
+            values = dict(self._values(option[1:] if adds else option))
             plain = cfg._cfg_dict.to_dict()
-            found = [] if adds else list(options.check(plain, key, value))
-            cfg.merge_from_dict({key: value})
+            found = [] if adds else [f for k, v in values.items() for f in options.check(plain, k, v)]
+            cfg.merge_from_dict(values)
         except runtime.CannotLoad as error:
             return [Finding("option", option, str(error))]
         except (AttributeError, KeyError, TypeError) as error:
             key = option.lstrip("+").partition("=")[0]
             return [Finding("option", key, f"option {key}: {runtime.short(error)}")]
         return found
+
+    def _values(self, option: str) -> Iterator[tuple[str, Any]]:
+        """Yield the keys and values of an option: several for dict(...), which train.py of mmdet 2.x takes.
+
+        Raises CannotLoad.
+        """
+        key, _, value = option.partition("=")
+        if self._generation < 3 and value.startswith("dict("):
+            with contextlib.suppress(SyntaxError, ValueError, AttributeError):
+                for word in ast.parse(value, mode="eval").body.keywords:  # type: ignore[attr-defined]
+                    yield f"{key}.{word.arg}", ast.literal_eval(word.value)
+                return
+        yield runtime.key_and_value(option)
 
     def _contents(
         self, cfg: Mapping[str, Any], subject: Subject, registries: Registries

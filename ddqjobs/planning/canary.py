@@ -64,7 +64,8 @@ def _canary(run: Run, declared: Canary | None) -> Run | None:
 
 
 def _options(words: Iterable[str], more: Mapping[str, Scalar]) -> tuple[str, ...]:
-    kept = [word for word in words if word.partition("=")[0] not in more]
+    keys = {key.removeprefix("+") for key in more}
+    kept = [word for word in words if word.partition("=")[0].removeprefix("+") not in keys]
     return (*kept, *(f"{key}={value}" for key, value in more.items()))
 
 

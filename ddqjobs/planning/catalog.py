@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class Loaded:
     warnings: tuple[str, ...] = ()
     unfollowed: tuple[str, ...] = ()  # what configurations build on that no digest covers
     canaries: tuple[Run, ...] = ()  # runs of the plan once they were submitted (`submit --canary`)
+    line_of: Callable[[tuple[str | int, ...]], tuple[str, int]] = lambda _: ("", 0)  # of a key: file, line
 
 
 class Catalog:
@@ -118,6 +119,7 @@ class Catalog:
             tuple(outside.warnings),
             digester.unfollowed(runs),
             canaries,
+            read.line_of,
         )
 
     def expand(self, name: str) -> tuple[tuple[Run, ...], tuple[Path, ...]]:

@@ -269,7 +269,7 @@ def _definition(run: Run) -> dict[str, object]:
         "seed": run.seed,
         "deterministic": run.deterministic,
         "command": run.command,
-        "options": run.options,
+        "options": [option.removeprefix("+") for option in run.options],
         "config": run.config,
         "workdir": run.workdir,
         "launcher": run.launcher,

@@ -167,10 +167,16 @@ def _flags(code: Code, seed: int | None, deterministic: bool) -> tuple[str, ...]
 
 
 def _options(*layers: Mapping[str, Scalar]) -> tuple[str, ...]:
+    """Words key=value; +key=value where any layer adds the key to what a configuration has."""
     merged: dict[str, Scalar] = {}
+    added = set[str]()
     for layer in layers:
-        merged.update(layer)
-    return tuple(f"{key}={value}" for key, value in merged.items())
+        for key, value in layer.items():
+            name = key.removeprefix("+")
+            merged[name] = value
+            if name != key:
+                added.add(name)
+    return tuple(f"{'+' * (key in added)}{key}={value}" for key, value in merged.items())
 
 
 def _inputs(

@@ -10,6 +10,7 @@
     runs/<run>/           product.json artifacts/ attempts/<n>/
     runs/<run>/attempts/<n>/  run.json started.json exit.json stop stdout.log product.json work_dir/
     shells/               scripts of interactive shells, while they run
+    checks/<key>          configurations that passed their check (submission.checking)
     .jobs/submissions/<token>/  jobs that are no runs, while they run (submission.node_folder)
     report/cache/         what reports would else compute again; may be deleted
 
@@ -174,6 +175,11 @@ class Layout:
     def runs(self) -> Path:
         """Folder of the run folders."""
         return self.root / _RUNS
+
+    @property
+    def checks(self) -> Path:
+        """Folder of the checks of configurations that passed, an empty file each."""
+        return self.root / "checks"
 
     @property
     def shells(self) -> Path:

@@ -32,7 +32,7 @@ from ddqjobs.store.ledger import ticket_of
 from ddqjobs.submission import templates
 from ddqjobs.submission.words import command, known_values, node_path, quote, shell_path, word
 
-DOCTOR, ENV = "ddqjobs.doctor", "ddqjobs.env"  # names of the jobs that are no runs
+DOCTOR, ENV, CHECK = "ddqjobs.doctor", "ddqjobs.env", "ddqjobs.check"  # names of the jobs that are no runs
 _NAME = 100  # characters of a job's name before its token: Slurm's accounting keeps 255 in all
 # What an environment must be able to do on a node: load the largest of what it has.
 _LOOK_AROUND = (
@@ -201,12 +201,18 @@ class Renderer:
         )
 
     def node_command(
-        self, site: Site, context: Context, resources: Resources, title: str, argv: Sequence[str]
+        self,
+        site: Site,
+        context: Context,
+        resources: Resources,
+        title: str,
+        argv: Sequence[str],
+        name: str = ENV,
     ) -> str:
-        """Return the script of a node job that runs one command."""
+        """Return the script of a node job that runs one command; ``name`` is the job's in the queue."""
         return self._fill(
             ["node_job.sh.j2"],
-            **_node_job(site, context, resources, ENV),
+            **_node_job(site, context, resources, name),
             title=title,
             project=context.project,
             command=" ".join(quote(word) for word in argv),

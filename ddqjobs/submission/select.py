@@ -20,6 +20,7 @@ class SubmitOptions(Frozen, frozen=True, kw_only=True):
     upstream: bool = False  # and everything that the chosen runs need
     stale: bool = False  # and done runs that are stale
     max_gpu_hours: float | None = None
+    check: bool = True  # configurations, before the first submission of a digest
 
 
 class Submitting(Frozen, frozen=True, kw_only=True):
@@ -30,6 +31,7 @@ class Submitting(Frozen, frozen=True, kw_only=True):
     optional: bool = False
     stale: bool = False
     max_gpu_hours: float | None = None
+    check: bool = True
 
     def wants(self, run: Run) -> bool:
         """Return whether a run is meant: an optional one only if it was named or all are wanted."""
@@ -55,6 +57,7 @@ def submitting(plan: Plan, filters: Filters, options: SubmitOptions) -> Submitti
         optional=options.optional,
         stale=options.stale,
         max_gpu_hours=options.max_gpu_hours,
+        check=options.check,
     )
 
 

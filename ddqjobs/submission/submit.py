@@ -49,6 +49,7 @@ from ddqjobs.store.history import History, RunHistory
 from ddqjobs.store.layout import SubmissionFolder
 from ddqjobs.store.ledger import Intent, Submitted, Voided, Wanted, ticket_of
 from ddqjobs.submission.arrays import batches
+from ddqjobs.submission.checking import Checking
 from ddqjobs.submission.rendering import Rendering, new_token
 from ddqjobs.submission.script import Renderer, Scripts, job_name
 from ddqjobs.submission.select import Submitting, pick, within_queue
@@ -84,6 +85,7 @@ class Submitter:
     ) -> None:
         self._workspace = workspace
         self._rendering = Rendering(workspace, environments, renderer)
+        self._checking = Checking(workspace, environments)
 
     def dry_run(self, wanted: Submitting, plan: Plan) -> tuple[list[Rendered], dict[str, str]]:
         """The scripts that `submit` would submit on an otherwise empty site; writes nothing."""
@@ -106,6 +108,8 @@ class Submitter:
         limit = workspace.site.limits.jobs_in_queue
         picks, left = within_queue(picks, left, limit, workspace.room() if picks else None)
         self._rendering.require_environments([p.run for p in picks])
+        if picks:
+            self._check(wanted, plan, picks, say)
         self._remember(wanted, plan, left)
         if not picks:
             return Outcome(left=left)
@@ -132,6 +136,18 @@ class Submitter:
         self._rendering.require_environments([run])
         self._workspace.store.ledger.begin()
         return self._rendering.shell(run, typed, self._snapshot())
+
+    def _check(self, wanted: Submitting, plan: Plan, picks: Sequence[PlannedRun], say: Say) -> None:
+        """Check the configurations of what is submitted, and of what will be. Raise InputError."""
+        names = {p.run.name for p in picks}
+        to_come = (Status.ELIGIBLE, Status.WAITING)
+        runs = [
+            p.run for p in plan.runs if p.run.name in names or (p.status in to_come and wanted.wants(p.run))
+        ]
+        if wanted.check:
+            self._checking.require(runs, say)
+        else:
+            self._checking.waive(runs)
 
     def _snapshot(self) -> str:
         """Copy the task code as it is now, unless it is there already; return the copy's name."""

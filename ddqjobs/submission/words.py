@@ -79,7 +79,8 @@ def command(run: Run, option_flag: str) -> str:
     for text in run.command:
         if text == "{options}":
             words += [quote(w) for w in ([option_flag] if run.options and option_flag else [])]
-            words += [quote(option) for option in run.options]
+            # A plus is for the check alone: the option may name what the configuration does not have.
+            words += [quote(option.removeprefix("+")) for option in run.options]
         else:
             words.append(word(text, values))
     return " ".join(words)

@@ -1,0 +1,337 @@
+"""Checks the configurations of runs in their environments before anything is submitted.
+
+One process per environment and code, one after the other: here on the local site, else in one helper
+job. What passed is recorded beside the results, by the parts of the digest that decide it, and not looked
+at again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+
+from ddqjobs.base import files, process
+from ddqjobs.base.errors import DdqjobsError, InputError, Problem, StateError, mend
+from ddqjobs.base.frozen import Frozen
+from ddqjobs.base.units import counted
+from ddqjobs.environments import environment
+from ddqjobs.environments.on_site import Environments
+from ddqjobs.planning import digest as digests
+from ddqjobs.spec.model import Resources, Run
+from ddqjobs.submission import configurations
+from ddqjobs.submission.configurations import Configuration
+from ddqjobs.submission.node_folder import Request
+from ddqjobs.submission.node_job import NodeJobs
+from ddqjobs.submission.rendering import Rendering, new_token, renderer_of
+from ddqjobs.submission.script import CHECK
+from ddqjobs.submission.snapshot import snapshot
+from ddqjobs.submission.words import quote
+from ddqjobs.submission.workspace import Workspace
+
+Say = Callable[[str], None]
+PATIENCE_S = 900.0
+_JOB_S = 1800  # the helper job's own limit
+_PARTS = ("config", "code", "environment")  # of a digest: what else decides what a check finds
+_WAIVED = b"no check\n"
+_DETECTOR = "torch"  # an environment without it loads no configurations
+
+
+class Finding(Frozen, frozen=True, kw_only=True):
+    """One thing that is wrong with the configuration of some runs."""
+
+    file: str  # where the experiment says it
+    line: int
+    runs: tuple[str, ...]
+    environment: str
+    level: str
+    kind: str
+    key: str
+    text: str
+    nearest: str = ""
+
+    def problem(self) -> Problem:
+        """Return the finding as a line of the experiment's file."""
+        more = f" and {len(self.runs) - 1} more" if self.runs[1:] else ""
+        near = f"; the nearest is {self.nearest}" if self.nearest else ""
+        return Problem(self.file, self.line, f"{self.runs[0]}{more}: {self.text}{near}")
+
+
+class Checked(Frozen, frozen=True, kw_only=True):
+    """What came of a check."""
+
+    configurations: int = 0  # that were looked at
+    passed: int = 0  # that had been looked at before, or are fine
+    findings: tuple[Finding, ...] = ()
+    unchecked: dict[str, str] = msgspec.field(default_factory=dict)  # environment -> why it gave no answer
+    notes: tuple[str, ...] = ()  # what each process said of itself: seconds, memory
+
+    @property
+    def errors(self) -> list[Finding]:
+        """Return the findings that keep runs from being submitted."""
+        return [finding for finding in self.findings if finding.level == "error"]
+
+
+class _Subject(Frozen, frozen=True, kw_only=True):
+    """One configuration, and the runs that load it."""
+
+    key: str
+    configuration: Configuration
+    runs: tuple[Run, ...]
+
+    @property
+    def environment(self) -> str:
+        """Return the name of the environment that loads it."""
+        return self.runs[0].environment
+
+
+class Checking:
+    """Checks runs of one workspace."""
+
+    def __init__(self, workspace: Workspace, environments: Environments) -> None:
+        self._workspace, self._environments = workspace, environments
+        self._detectors: dict[str, bool] = {}
+
+    def check(
+        self, runs: Iterable[Run], say: Say, *, again: bool = False, patience_s: float = PATIENCE_S
+    ) -> Checked:
+        """Check what these runs load; with ``again`` also what passed before. Raise SchedulerError,
+        StateError, EnvironmentNotReadyError."""
+        subjects = self._subjects(runs)
+        todo = [s for s in subjects if again or not self._record(s).exists()]
+        unready = self._unready({s.environment for s in todo})
+        groups = self._groups([s for s in todo if s.environment not in unready])
+        passed = len(subjects) - len(todo)
+        if not groups:
+            return Checked(passed=passed, unchecked=unready)
+        for name, count in self._sizes(groups).items():
+            say(f"checking {counted(count, 'configuration')} in environment {name}")
+        try:
+            with self._folder() as folder:
+                checked = self._answers(groups, self._run(groups, folder, say, patience_s))
+        except OSError as error:
+            raise StateError(f"{self._workspace.results}: {error.strerror}: {mend(error)}") from error
+        return msgspec.structs.replace(
+            checked,
+            configurations=sum(map(len, groups)),
+            passed=passed + checked.passed,
+            unchecked={**unready, **checked.unchecked},
+        )
+
+    def require(self, runs: Iterable[Run], say: Say) -> None:
+        """Check what these runs load, as far as it did not pass before; InputError for what is wrong. What
+        could not be checked is only said, jobs look again before they begin; nor are runs in environments
+        that are still to be built."""
+        runs = [run for run in runs if self._has_detector(run.environment)]
+        unready = self._unready({run.environment for run in runs})
+        checked = self.check((run for run in runs if run.environment not in unready), say)
+        for finding in checked.findings:
+            if finding.level != "error":
+                say(f"warning: {finding.problem()}")
+        for name, why in checked.unchecked.items():
+            say(f"warning: not checked in environment {name}: {why}")
+        if checked.errors:
+            path = str(self._workspace.loaded.path)
+            end = Problem(path, 0, "nothing was submitted; correct this, or submit with --no-check")
+            raise InputError([*(finding.problem() for finding in checked.errors), end])
+
+    def waive(self, runs: Iterable[Run]) -> None:
+        """Record that what these runs load is not to be checked, not by their jobs either."""
+        for subject in self._subjects(runs):
+            self._remember(subject, _WAIVED)
+
+    def waived(self, runs: Iterable[Run]) -> frozenset[str]:
+        """Return the names of those among these runs that are not to be checked."""
+        subjects = (s for s in self._subjects(runs) if _content(self._record(s)) == _WAIVED)
+        return frozenset(run.name for subject in subjects for run in subject.runs)
+
+    # -- what there is to check
+
+    def _subjects(self, runs: Iterable[Run]) -> list[_Subject]:
+        loaded, blocked = self._workspace.loaded, self._workspace.blocked()
+        results, project = str(self._workspace.results), str(self._workspace.catalog.project)
+        found: dict[str, _Subject] = {}
+        for run in runs:
+            if run.name in blocked or not self._has_detector(run.environment):
+                continue
+            one = configurations.of(run, loaded.experiment, results, project)
+            if one is None:
+                continue
+            seed = loaded.experiment.codes[run.code].seed_option
+            key = _key(run, configurations.without_seed(one, seed))
+            before = found.get(key)
+            before_runs = before.runs if before else ()
+            kept = before.configuration if before else one
+            found[key] = _Subject(key=key, configuration=kept, runs=(*before_runs, run))
+        return list(found.values())
+
+    def _has_detector(self, name: str) -> bool:
+        if name not in self._detectors:
+            try:
+                pins = environment.pins(self._environments.load(name).lock) if name else {}
+            except DdqjobsError:
+                pins = {}
+            self._detectors[name] = _DETECTOR in pins
+        return self._detectors[name]
+
+    def _unready(self, names: Iterable[str]) -> dict[str, str]:
+        """Return environment -> why nothing can run in it, of those of these that are not ready."""
+        ours = (name for name in sorted(names) if name and name not in self._workspace.site.activate)
+        return {name: why.splitlines()[0] for name in ours if (why := self._environments.problem(name))}
+
+    def _record(self, subject: _Subject) -> Path:
+        return self._workspace.store.layout.checks / subject.key
+
+    @staticmethod
+    def _groups(subjects: Sequence[_Subject]) -> list[list[_Subject]]:
+        """Return the subjects by what their processes have in common."""
+        groups: dict[object, list[_Subject]] = {}
+        for subject in subjects:
+            run = subject.runs[0]
+            groups.setdefault((run.environment, run.workdir, run.variables), []).append(subject)
+        return list(groups.values())
+
+    @staticmethod
+    def _sizes(groups: Sequence[Sequence[_Subject]]) -> dict[str, int]:
+        sizes: dict[str, int] = {}
+        for group in groups:
+            name = group[0].environment
+            sizes[name] = sizes.get(name, 0) + len(group)
+        return sizes
+
+    # -- running it
+
+    @contextlib.contextmanager
+    def _folder(self) -> Iterator[Path]:
+        folder = self._workspace.store.layout.node_jobs().checks / new_token()
+        folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _run(
+        self, groups: Sequence[Sequence[_Subject]], folder: Path, say: Say, patience_s: float
+    ) -> list[_Answer]:
+        """Run one process for each group, one after the other, and return what they left."""
+        code = snapshot(
+            self._workspace.store.layout.code, self._workspace.catalog.files, self._workspace.loaded.path
+        )
+        lines = ["#!/usr/bin/env bash\n"]
+        for number, group in enumerate(groups):
+            place = folder / str(number)
+            requests = [msgspec.to_builtins(subject.configuration) for subject in group]
+            files.replace(place.with_suffix(".requests"), json.dumps(requests).encode())
+            typed = _program(place)
+            script = self._rendering.shell(group[0].runs[0], typed, code)
+            files.create(place.with_suffix(".sh"), script.encode(), 0o600)  # it may hold secret variables
+            lines.append(f"bash {quote(place)}.sh > {quote(place)}.log 2>&1\n")
+        script_path = folder / "all.sh"
+        files.replace(script_path, "".join(lines).encode())
+        why = self._execute(script_path, say, patience_s)
+        return [_Answer(folder / str(number), why) for number in range(len(groups))]
+
+    def _execute(self, script: Path, say: Say, patience_s: float) -> str:
+        """Run a script where the site's jobs run; return why it did not run to its end, if it did not."""
+        site = self._workspace.site
+        if site.scheduler == "local":
+            done = process.run(["bash", str(script)], timeout=patience_s)
+            return f"no answer within {patience_s:.0f} s" if done.timed_out else ""
+        argv = ("bash", str(script))
+        resources = Resources(cpus=1, time_s=_JOB_S)
+        request = Request(name=CHECK, command=argv, resources=resources, site=site.name)
+        jobs = NodeJobs(self._workspace.scheduler(site.name), site, self._workspace.results)
+        context = self._rendering.context(new_token())
+        renderer = renderer_of(self._workspace.catalog)
+        with jobs.job(request, context.token, say) as job:
+            job.submit(
+                lambda c: renderer.node_command(site, c, resources, "check", argv, CHECK), context, say
+            )
+            ended = job.follow(lambda _: None, lambda _: None, patience_s)
+        return "" if ended.code is not None else f"its job did not end within {patience_s:.0f} s"
+
+    @cached_property
+    def _rendering(self) -> Rendering:
+        return Rendering(self._workspace, self._environments)
+
+    # -- what came of it
+
+    def _answers(self, groups: Sequence[Sequence[_Subject]], answers: Sequence[_Answer]) -> Checked:
+        findings: list[Finding] = []
+        unchecked: dict[str, str] = {}
+        passed = 0
+        for group, answer in zip(groups, answers, strict=True):
+            if answer.problem:
+                unchecked[group[0].environment] = answer.problem
+                continue
+            for subject, found in zip(group, answer.findings, strict=True):
+                findings += self._findings(subject, found)
+                if not any(one["level"] == "error" for one in found):
+                    passed += 1
+                    self._remember(subject)
+        notes = tuple(answer.note for answer in answers if answer.note)
+        return Checked(passed=passed, findings=tuple(findings), unchecked=unchecked, notes=notes)
+
+    def _findings(self, subject: _Subject, found: Iterable[Mapping[str, str]]) -> Iterator[Finding]:
+        loaded, run = self._workspace.loaded, subject.runs[0]
+        for one in found:
+            places = configurations.places(run, loaded.experiment, one["key"])
+            file, line = loaded.line_of(next(places, ("tasks", run.task)))
+            names = tuple(r.name for r in subject.runs)
+            yield Finding(file=file, line=line, runs=names, environment=subject.environment, **one)
+
+    def _remember(self, subject: _Subject, content: bytes = b"") -> None:
+        path = self._record(subject)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.replace(path, content)
+
+
+class _Answer:
+    """What one process left."""
+
+    def __init__(self, place: Path, why: str) -> None:
+        self.findings: list[list[dict[str, str]]] = []
+        self.problem = self.note = ""
+        lines = _lines(place.with_suffix(".log"))
+        try:
+            answers = json.loads(place.with_suffix(".answers").read_text(encoding="utf-8"))
+            self.findings = [answer["findings"] for answer in answers]
+        except (OSError, ValueError):
+            self.problem = why or (lines[-1][:200] if lines else "it left no answer")
+        else:
+            self.note = next((line for line in reversed(lines) if line.startswith("check: ")), "")
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    except OSError:
+        return []
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _program(place: Path) -> str:
+    """Return the shell text that checks, on one core and without a GPU."""
+    one = " ".join(f"{name}=1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"))
+    argv = f"{quote(place)}.requests {quote(place)}.answers"
+    return f'{one} CUDA_VISIBLE_DEVICES= exec "$DDQJOBS_PYTHON" -m ddqjobs.detect.check {argv}'
+
+
+def _key(run: Run, configuration: Configuration) -> str:
+    """Return the name of a passed check: of all that decides what it finds, but for the data."""
+    parts = dict(digests.parts(run.digest))
+    known = [*(parts.get(name, "") for name in _PARTS), run.workdir, *map("=".join, run.variables)]
+    text = "\n".join([*known, msgspec.json.encode(configuration, order="sorted").decode()])
+    return hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -1,0 +1,121 @@
+"""Which configuration a run's command loads, and with which options: what a check is asked about. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from ddqjobs.base.frozen import Frozen
+from ddqjobs.spec.dataset import Dataset
+from ddqjobs.spec.experiment import Experiment, variable
+from ddqjobs.spec.model import Run
+
+_FLAGS = ("--cfg-options", "--options")
+_OF_CODE = re.compile(r"\{code\}/configs/[\w./+@-]+\.py")
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+
+
+class Configuration(Frozen, frozen=True, kw_only=True):
+    """A request of :mod:`ddqjobs.detect.check`."""
+
+    config: str
+    options: tuple[str, ...] = ()
+    kind: str = ""
+    variables: dict[str, str] = msgspec.field(default_factory=dict)
+    own: tuple[str, ...] = ()
+    declared: bool = False
+
+
+def of(run: Run, experiment: Experiment, results: str, project: str) -> Configuration | None:
+    """Return what a run loads; None if its command names no configuration. ``results`` is the folder of the
+    experiment's results, ``project`` that of the project; paths are absolute."""
+    config = next((word for word in run.command if word == "{config}" or _OF_CODE.fullmatch(word)), None)
+    if config is None or (config == "{config}" and not run.config):
+        return None
+    inputs = {
+        role: _path(value.run, value.artifact, value.path, results, project) for role, value in run.inputs
+    }
+    of_data = [_datasets(d, project) for d in experiment.datasets.values() if _reads(d, run)]
+    return Configuration(
+        config=run.config if config == "{config}" else config,
+        options=tuple(_options(run, experiment.codes[run.code].option_flag)),
+        kind=run.kind.value,
+        variables={
+            **{f"DDQJOBS_INPUT_{variable(role)}": path for role, path in inputs.items()},
+            **({"DDQJOBS_CONFIG": _absolute_config(run)} if run.config else {}),
+            "DDQJOBS_MODEL": run.model,
+            "DDQJOBS_GPUS": str(run.resources.gpus),
+            "DDQJOBS_NODES": str(run.resources.nodes),
+        },
+        own=(*inputs.values(), *(path for paths in of_data for path in paths)),
+        declared=bool(of_data) or any("data" in role for role in inputs),
+    )
+
+
+def _absolute_config(run: Run) -> str:
+    """Return a configuration as jobs have it: ``./`` stands for the folder in which the command runs."""
+    return run.config if "::" in run.config or run.config.startswith("/") else f"./{run.config}"
+
+
+def _path(upstream: str, artifact: str, path: str, results: str, project: str) -> str:
+    if upstream:
+        return f"{results}/runs/{upstream}/artifacts/{artifact}"
+    return path if path.startswith(("/", "~", "$")) else f"{project}/{path}"
+
+
+def _reads(dataset: Dataset, run: Run) -> bool:
+    return dataset.codes is None or run.code in dataset.codes
+
+
+def _datasets(dataset: Dataset, project: str) -> Sequence[str]:
+    """Return where a data set lies, and the link to it in a code's tree, which a command runs in."""
+    return [path for path in (_path("", "", dataset.path, "", project), dataset.link) if path]
+
+
+def _options(run: Run, flag: str) -> Iterator[str]:
+    """Yield the options that the command ends up with, in its order."""
+    flags = {*_FLAGS, flag} - {""}
+    inside = False
+    for word in run.command:
+        if word == "{options}":
+            yield from run.options
+            inside = inside or bool(run.options)
+        elif word.startswith("-"):
+            inside = word in flags
+        elif inside and "=" in word:
+            yield _PLACEHOLDER.sub(lambda found: f"/{found[1]}", word)
+
+
+def without_seed(configuration: Configuration, seed_option: str) -> Configuration:
+    """Return a configuration as all seeds of a run have it: one of them is checked for all."""
+    start = f"{seed_option}="
+    if not seed_option or not any(option.startswith(start) for option in configuration.options):
+        return configuration
+    options = (f"{start}0" if o.startswith(start) else o for o in configuration.options)
+    return msgspec.structs.replace(configuration, options=tuple(options))
+
+
+def places(run: Run, experiment: Experiment, key: str) -> Iterator[tuple[str, ...]]:
+    """Yield where the experiment may say an option of a run, the last word first."""
+    code = experiment.codes[run.code]
+    task = experiment.tasks.get(run.task)
+    model = experiment.models.get(run.model)
+    entry = model.implementations.get(run.implementation) if model else None
+    variant = experiment.variants.get(run.variant)
+    said = [
+        (("variants", run.variant, "options"), variant.options if variant else {}),
+        (("tasks", run.task, "options"), task.options if task else {}),
+        (
+            ("models", run.model, "implementations", run.implementation, "options"),
+            entry.options if entry else {},
+        ),
+    ]
+    for place, options in said:
+        yield from ((*place, name) for name in (key, f"+{key}") if name in options)
+    for name in ("seed_option", "deterministic_option"):
+        if getattr(code, name) == key:
+            yield ("codes", run.code, name)
+    if task is not None:
+        yield ("tasks", run.task)

@@ -1,0 +1,56 @@
+"""Wrong options are refused before anything is submitted, by the built environment of the miniature."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from ddqjobs.base import process
+from tests.support.paths import ROOT
+
+E3 = """
+base: nano
+name: e3
+tasks:
+  p4-train:
+    options:
+      optim_wraper.optimizer.lr: 0.01
+      train_cfg.max_epochs: eight
+      +not.there: 1
+"""
+RUNS = ("data", "initial", "p4-train.ddq-detr-r18")  # all of one environment
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project that uses the checkout's built environments."""
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / ".environments").symlink_to(ROOT / ".environments")
+    (tmp_path / "experiments/e3.yaml").write_text(E3)
+    return tmp_path
+
+
+def ddqjobs(project: Path, *words: str) -> process.Completed:
+    return process.run([sys.executable, "-m", "ddqjobs", *words], timeout=600, cwd=project)
+
+
+def test_wrong_options_are_refused_with_file_and_line_and_right_ones_are_checked_once(project: Path) -> None:
+    done = ddqjobs(project, "submit", "e3", *RUNS)
+    assert done.code == 2
+    run = "p4-train.ddq-detr-r18: option"
+    assert done.stderr.splitlines() == [
+        f"error: experiments/e3.yaml:7: {run} optim_wraper.optimizer.lr: the configuration has no "
+        "'optim_wraper' (+optim_wraper.optimizer.lr adds it); the nearest is optim_wrapper.optimizer.lr",
+        f"error: experiments/e3.yaml:8: {run} train_cfg.max_epochs: 'eight' is a str; expected int",
+        f"error: {project / 'experiments/e3.yaml'}: nothing was submitted; correct this, or submit with "
+        "--no-check",
+    ]
+    assert not (project / "results/e3/submissions").exists()
+    right = E3.replace("wraper", "wrapper").replace("eight", "8")
+    (project / "experiments/e3.yaml").write_text(right)
+    found = json.loads(ddqjobs(project, "check", "e3", *RUNS, "--json").stdout)
+    assert (found["configurations"], found["passed"], found["findings"]) == (1, 2, [])  # `initial` had passed
+    assert ddqjobs(project, "check", "e3", *RUNS).stdout == "2 of 2 configurations passed, 0 checked now\n"

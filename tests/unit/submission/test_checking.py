@@ -1,0 +1,121 @@
+"""Configurations are checked before anything is submitted."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from ddqjobs.planning.canary import _options as with_canary
+from ddqjobs.planning.matrix import _options
+from ddqjobs.spec.dataset import Dataset
+from ddqjobs.spec.experiment import Code, Experiment, Task, Variant
+from ddqjobs.spec.model import Input, Run, TaskKind
+from ddqjobs.submission import configurations, words
+from ddqjobs.submission.configurations import without_seed
+from tests.support import checks
+from tests.support.trivial import EXPERIMENT, TrivialProject, a_run
+
+TRAIN = ("{python}", "tools/train.py", "{config}", "--work-dir", "{work_dir}", "{options}")
+
+
+@pytest.fixture
+def project(trivial: TrivialProject) -> TrivialProject:
+    trivial.local_site(activate=checks.entered(trivial))
+    checks.detector(trivial)
+    return trivial
+
+
+def experiment(**keys: object) -> Experiment:
+    base = {"name": "e", "implementations": {}, "models": {}, "codes": {"mm": Code()}}
+    return msgspec.convert({**base, "tasks": {}, **keys}, Experiment)
+
+
+def of(run: Run, e: Experiment | None = None) -> configurations.Configuration:
+    found = configurations.of(run, e or experiment(), "/results/e", "/project")
+    assert found is not None
+    return found
+
+
+def training(**keys: object) -> Run:
+    run = a_run(kind=TaskKind.TRAIN, code="mm", config="configs/a.py", command=TRAIN, options=("lr=1",))
+    return msgspec.structs.replace(run, **keys)
+
+
+def test_what_a_command_loads_and_with_which_options() -> None:
+    assert of(training()).config == "configs/a.py"
+    assert of(training()).options == ("lr=1",)
+    assert of(training()).variables["DDQJOBS_CONFIG"] == "./configs/a.py"
+    words = ("bash", "tools/test.sh", "{code}/configs/b.py", "--cfg-options", "out={work_dir}/r", "{options}")
+    assert of(training(command=words)).config == "{code}/configs/b.py"
+    assert of(training(command=words)).options == ("out=/work_dir/r", "lr=1")
+    assert of(training(command=(*TRAIN, "--eval-options", "a=1"))).options == ("lr=1",)
+    assert configurations.of(training(command=("sh", "-c", "cat a")), experiment(), "/r", "/p") is None
+
+
+def test_which_data_is_the_run_s() -> None:
+    inputs = (("data", Input(artifact="data", run="up")), ("init", Input(artifact="init", path="w.pth")))
+    found = of(training(inputs=inputs))
+    assert found.own == ("/results/e/runs/up/artifacts/data", "/project/w.pth")
+    assert found.variables["DDQJOBS_INPUT_DATA"] == found.own[0]
+    assert found.declared
+    assert not of(training(inputs=inputs[1:])).declared
+    coco = Dataset(path="~/coco", link="data/coco", codes=["mm"])
+    assert of(training(), experiment(datasets={"coco": coco})).own == ("~/coco", "data/coco")
+    other = msgspec.structs.replace(coco, codes=["another"])
+    assert of(training(), experiment(datasets={"coco": other})).own == ()
+
+
+def test_seeds_are_checked_once() -> None:
+    one, two = (of(training(options=("lr=1", f"seed={n}"))) for n in (1, 2))
+    assert one != two
+    assert without_seed(one, "seed") == without_seed(two, "seed")
+    assert without_seed(one, "") == one
+
+
+def test_where_the_experiment_says_an_option() -> None:
+    e = experiment(
+        tasks={"t": Task(kind=TaskKind.TRAIN, options={"+lr": 1})}, variants={"v": Variant(options={"a": 1})}
+    )
+    assert next(configurations.places(training(variant="v"), e, "a")) == ("variants", "v", "options", "a")
+    assert next(configurations.places(training(), e, "lr")) == ("tasks", "t", "options", "+lr")
+    assert next(configurations.places(training(), e, "b")) == ("tasks", "t")
+
+
+def test_a_plus_is_for_the_check_alone() -> None:
+    assert _options({"+a.b": 1, "c": 2}, {"a.b": 3}) == ("+a.b=3", "c=2")
+    assert with_canary(("+a.b=1", "c=2"), {"a.b": 3}) == ("c=2", "a.b=3")
+    run = training(options=("+a.b=3",))
+    assert words.command(run, "--cfg-options").endswith(" --cfg-options a.b=3")
+
+
+def test_an_added_option_leaves_the_digest_as_it_is(project: TrivialProject) -> None:
+    before = project.run("first").run
+    assert "+extra.key=3" in before.options
+    path = project.root / f"experiments/{EXPERIMENT}.yaml"
+    path.write_text(path.read_text().replace("+extra", "extra"))
+    assert project.run("first").run.digest == before.digest
+
+
+def test_what_cannot_be_checked_is_said_and_runs_all_the_same(project: TrivialProject) -> None:
+    done = project.cli("check", EXPERIMENT)
+    assert done.code == 2
+    why = "not checked: ModuleNotFoundError: No module named 'torch'"
+    assert done.stderr.splitlines()[0] == f"error: environment tiny: {why}"
+    done = project.cli("submit", EXPERIMENT)
+    assert done.code == 0, done.stderr
+    assert "checking 1 configuration in environment tiny" in done.stdout
+    assert "warning: not checked in environment tiny: ModuleNotFoundError" in done.stdout
+    assert not (project.results / "checks").exists()
+    assert list((project.results / ".jobs/checks").iterdir()) == []
+
+
+def test_looking_executes_nothing_and_no_check_checks_nothing(project: TrivialProject) -> None:
+    for command in (("plan",), ("submit", "--dry-run")):
+        assert project.cli(*command, EXPERIMENT).code == 0
+        assert not (project.results / ".jobs").exists()
+    done = project.cli("submit", EXPERIMENT, "--no-check")
+    assert done.code == 0, done.stderr
+    assert "check" not in done.stdout + done.stderr
+    assert not (project.results / ".jobs").exists()
+    done = project.cli("check", EXPERIMENT)  # waived
+    assert (done.code, done.stdout) == (0, "1 of 1 configuration passed, 0 checked now\n")
