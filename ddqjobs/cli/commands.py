@@ -36,6 +36,7 @@ COMMANDS = {
     "status": Entry(_LOOK, "Tasks by state, runs with progress, job, node and reason."),
     "logs": Entry(_LOOK, "The log of one run."),
     "report": Entry(_LOOK, "The AP table: reproduced or not, with the evidence."),
+    "archive": Entry(_LOOK, "One file with all that the numbers stand on; verified anywhere."),
     "retry": Entry(_REPAIR, "Make failed runs eligible again."),
     "accept": Entry(_REPAIR, "Let stale results stand; reports say who did, when and why."),
     "adopt": Entry(_REPAIR, "Take in a result that exists already."),

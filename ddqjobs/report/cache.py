@@ -45,7 +45,10 @@ class _Kept(msgspec.Struct, frozen=True, kw_only=True):
 class ReportFiles:
     """The files of one experiment's results folder that its report reads."""
 
-    def __init__(self, results: Path, environments: Environments) -> None:
+    def __init__(
+        self, results: Path, environments: Environments, annotations: Mapping[str, Path] | None = None
+    ) -> None:
+        self._annotations = annotations or {}  # run -> file, where it is not the one that the test names
         self.runs = Layout(results).runs
         self.cache = Layout(results).cache
         self._environments = environments
@@ -145,9 +148,21 @@ class ReportFiles:
         work_dir = RunFolder(folder).attempt(product.attempt).work_dir
         tree = Path(os.path.expandvars(p.run.workdir)).expanduser() if p.run.workdir else work_dir
         what = folder / product.artifacts["predictions"]
+        named: list[str | Path] = []
+        if name in self._annotations:
+            named = ["--annotations", self._annotations[name]]
         said = "no interpreter with pycocotools: pip install 'ddqjobs[coco]'"
         for python in self._pythons(p.run.environment):
-            argv: list[str | Path] = [python, _RECOMPUTE, what, "--config", work_dir, "--folder", tree]
+            argv: list[str | Path] = [
+                python,
+                _RECOMPUTE,
+                what,
+                "--config",
+                work_dir,
+                "--folder",
+                tree,
+                *named,
+            ]
             done = process.run(argv, timeout=_EVALUATION_S, env=_variables(python))
             if done.code == 0:
                 return _answer(name, key, done.stdout)

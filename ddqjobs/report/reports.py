@@ -48,18 +48,19 @@ class Reports:
             unfollowed=workspace.loaded.unfollowed,
         )
 
-    def page(self, made: Report, *, price: float | None, say: Say) -> str:
-        """Return a report as one HTML page. ``price`` of a GPU hour."""
+    def page(self, made: Report, *, price: float | None, say: Say, at: float | None = None) -> str:
+        """Return a report as one HTML page. ``price`` of a GPU hour; ``at``: when it was made."""
         from ddqjobs.report.page import facts, render
 
         workspace = self._workspace
         plan, products = workspace.plan(refresh=False), workspace.products()
         curves = self.files.curves(plan, products, say)
-        spent = hours.spent(plan, workspace.store.history(), now=time.time())
+        spent = hours.spent(plan, workspace.store.history(), now=time.time() if at is None else at)
         to_come = {name: known.to_come for name, known in spent.items() if known.to_come}
         behind = facts.read(workspace, self._environments, plan, products, (row.run for row in made.runs))
+        experiment = workspace.loaded.experiment
         return render.page(
-            workspace.loaded.experiment, plan, made, behind, curves, products, price=price, to_come=to_come
+            experiment, plan, made, behind, curves, products, price=price, to_come=to_come, now=at
         )
 
     def export(self, made: Report, kind: str, folder: Path) -> int:

@@ -1,0 +1,124 @@
+"""``ddqjobs archive``: create, verify."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ddqjobs.base.text import clean
+from ddqjobs.base.units import counted
+from ddqjobs.cli.exits import reporting
+from ddqjobs.cli.help import App, Group
+from ddqjobs.cli.output import COLOURS, note, put, say, say_json, settle, style
+from ddqjobs.cli.selection import FOLDER, JSON, SITE, complete_words
+
+if TYPE_CHECKING:
+    from ddqjobs.environments.on_site import Environments
+
+_CREATE = "create"
+
+
+class _Archives(Group):
+    """Takes `archive EXPERIMENT` for `archive create EXPERIMENT`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Return the words of the command, with its name."""
+        if not args or args[0] not in {*self.commands, *ctx.help_option_names}:
+            args = [_CREATE, *args]
+        return super().parse_args(ctx, args)
+
+
+app = App(
+    cls=_Archives,
+    add_completion=False,
+    help="One file with all that an experiment's numbers stand on. `ddqjobs archive EXPERIMENT` is `create`.",
+)
+_reporting = functools.partial(reporting, interrupted="no archive was written")
+
+
+@app.command(_CREATE)
+@_reporting
+def create(
+    experiment: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[EXPERIMENT]",
+            help="May be left out if the project has only one.",
+            autocompletion=complete_words,
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The file; EXPERIMENT.crate.zip here if left out.")
+    ] = None,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="With checkpoints and other inputs that runs made.")
+    ] = False,
+    site: SITE = None,
+    folder: FOLDER = None,
+    as_json: JSON = False,
+) -> None:
+    """Write one file (an RO-Crate) that outlives the disk: specification, locks, scripts, logs, report.
+
+    Examples: ddqjobs archive mini; ddqjobs archive ddq -o ddq-2026.crate.zip --weights
+    """
+    from ddqjobs.project import open_project
+    from ddqjobs.report.archive import writing
+
+    project = open_project(folder)
+    workspace = project.workspace(experiment, site)
+    target = out or Path(f"{workspace.loaded.experiment.name}.crate.zip")
+    environments = project.environments(workspace.site)
+    written = writing.write(workspace, environments, target, weights=weights, say=note)
+    if as_json:
+        say_json("archive", archive=written)
+    else:
+        left_out = f"; left out: {counted(len(written.left_out), 'file')}" if written.left_out else ""
+        say(f"wrote {written.path}: {counted(written.files, 'file')}, {written.size / 1e6:.1f} MB{left_out}")
+        say(f"sha256 {written.sha256}")
+    settle(workspace.warnings)
+
+
+@app.command()
+@_reporting
+def verify(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An archive, from this machine or another.")],
+    folder: FOLDER = None,
+    as_json: JSON = False,
+) -> None:
+    """Say what holds of an archive: digests, records, AP from the predictions, verdicts. Needs no project.
+
+    AP is computed by the pycocotools of the test's environment, if it is built here, else by ddqjobs' own
+    (`pip install 'ddqjobs[coco]'`); without one it is *not recomputed*. Exit 1 if something does not hold.
+    Example: ddqjobs archive verify mini.crate.zip
+    """
+    from ddqjobs.report.archive import verifying
+
+    made = verifying.verify(file, _environments(folder), note)
+    if as_json:
+        say_json("archive verify", archive=made)
+    else:
+        words = {
+            True: ("ok", "holds"),
+            False: ("error", "does not hold"),
+            None: ("warning", "not recomputed"),
+        }
+        for check in made.checks:
+            level, word = words[check.holds]
+            shown = style(f"{word:13}", fg=COLOURS[level]) if sys.stdout.isatty() else f"{word:13}"
+            put(f"{shown}  {check.what}: {clean(check.found)}")
+        say(f"sha256 {made.sha256}")
+    if not made.ok:
+        raise typer.Exit(1)
+
+
+def _environments(folder: str | None) -> Environments:
+    """Return the environments of the project here, if there is one; of a folder without, none is built."""
+    from ddqjobs.project import open_project
+
+    project = open_project(folder)
+    return project.environments(project.site(None))

@@ -1,0 +1,1 @@
+"""One file with all that an experiment's numbers stand on, and its verification anywhere."""

@@ -1,0 +1,193 @@
+"""What goes into an archive, by its name there, and what is left out and why."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ddqjobs.base import files
+from ddqjobs.base.errors import DdqjobsError
+from ddqjobs.detect import files as job_files
+from ddqjobs.detect import recompute
+from ddqjobs.environments.on_site import Environments
+from ddqjobs.planning.catalog import Catalog
+from ddqjobs.spec.model import Plan, PlannedRun, Product, TaskKind
+from ddqjobs.store.layout import RunFolder
+from ddqjobs.submission.workspace import Workspace
+
+WEIGHTS = (".pth", ".pt", ".ckpt", ".safetensors", ".pkl")
+_TEXTS = (".json", ".jsonl", ".log", ".py", ".txt", ".yaml", ".yml", ".xml", ".csv", ".md", ".sh", ".out", "")
+_LARGEST_TEXT = 1 << 30  # bytes
+_SECRET = "secrets.sh"
+_BASE = re.compile(r"^base:\s*['\"]?([^'\"#\s]+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, order=True)
+class Member:
+    """A file of an archive. The bytes of an ``exact`` one are evidence: they are never rewritten."""
+
+    name: str
+    path: Path | None = None
+    data: bytes = b""
+    exact: bool = False
+
+    @property
+    def written(self) -> bool:
+        """Whether somebody wrote it: code, configurations and locks."""
+        return self.name.startswith(("specification/", "locks/")) or "/code/" in self.name
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is ddqjobs' own code, which knows no machine and no secret."""
+        return "/code/" in self.name and "/ddqjobs/detect/" in self.name
+
+
+@dataclass
+class Contents:
+    """Members by name, and what is not among them."""
+
+    members: dict[str, Member] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)  # name -> why
+    annotations: dict[str, str] = field(
+        default_factory=dict
+    )  # run -> name of the file its AP is computed with
+
+    def add(self, name: str, source: Path | bytes, *, exact: bool = False) -> None:
+        """Put a file or bytes into the archive."""
+        if isinstance(source, bytes):
+            self.members[name] = Member(name, data=source, exact=exact)
+        elif not files.ordinary(source):
+            self.left_out[name] = "no regular file"
+        else:
+            self.members[name] = Member(name, source, exact=exact)
+
+
+def collect(
+    workspace: Workspace,
+    environments: Environments,
+    plan: Plan,
+    products: Mapping[str, Product],
+    *,
+    weights: bool,
+) -> Contents:
+    """Return what an experiment left: all of its runs, also those that the plan no longer has."""
+    found = Contents()
+    _specification(found, workspace.catalog, workspace.loaded.path)
+    for name in dict.fromkeys(p.run.environment for p in plan.runs if p.run.environment):
+        _lock(found, environments, name)
+    root, top = workspace.results, f"results/{workspace.loaded.experiment.name}"
+    _plain(found, root, top, (root / "format.json", *_below(root / "ledger"), *_below(root / "code")))
+    _plain(found, root, top, _below(root / "submissions"))
+    recomputed = root / "report" / "cache" / "recomputed"
+    _plain(found, root, top, _below(recomputed))
+    folder = workspace.store.layout.runs
+    for run in sorted(workspace.store.run_folders()):
+        _run(found, RunFolder(folder / run), f"{top}/runs/{run}", products.get(run), weights=weights)
+    for p in plan.runs:
+        if p.run.name in products:
+            _annotations(found, p, products[p.run.name], folder / p.run.name)
+    return found
+
+
+def _specification(found: Contents, catalog: Catalog, path: Path) -> None:
+    """Add the experiment's file and those that it inherits from."""
+    known = catalog.experiments()
+    todo = [path]
+    while todo:
+        file = todo.pop()
+        name = f"specification/{file.name}"
+        if name in found.members or not file.is_file():
+            continue
+        found.add(name, file)
+        for base in _BASE.findall(file.read_text(encoding="utf-8", errors="replace")):
+            todo.append(known.get(base) or file.parent / base)
+
+
+def _lock(found: Contents, environments: Environments, name: str) -> None:
+    try:
+        environment = environments.load(name)
+    except DdqjobsError:
+        found.left_out[f"locks/{name}"] = "the environment cannot be read"
+        return
+    for path in (environment.path, environment.requirements, environment.overrides, environment.lock_path):
+        if path is not None and path.is_file():
+            found.add(f"locks/{name}/{path.name}", path)
+
+
+def _plain(found: Contents, root: Path, top: str, paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.name != _SECRET and path.is_file():
+            found.add(f"{top}/{path.relative_to(root).as_posix()}", path)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder in order; links are not followed."""
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+        if not path.is_symlink() and path.is_file() and "__pycache__" not in path.parts:
+            yield path
+
+
+def _run(found: Contents, run: RunFolder, top: str, product: Product | None, *, weights: bool) -> None:
+    if run.product.is_file():
+        found.add(f"{top}/{run.product.name}", run.product)
+    artifacts = set(product.artifacts.values()) if product is not None else set()
+    follow = product is not None and bool(product.adopted_from)
+    prepared = product is not None and product.kind is TaskKind.PREPARE
+    for path, folder in _attempts(run, artifacts, follow=follow):
+        relative = path.relative_to(run.path).as_posix()
+        name = f"{top}/{relative}"
+        if folder:
+            found.left_out[name] = "a folder of data"
+        elif path.suffix in WEIGHTS:
+            if weights and relative in artifacts:
+                found.add(name, path, exact=True)
+            else:
+                found.left_out[name] = "weights" if relative in artifacts else "weights that no run needs"
+        elif relative in artifacts and (weights or not prepared or path.suffix in _TEXTS):
+            found.add(name, path, exact=path.suffix not in (".jsonl", ".xml", ".log"))
+        elif path.suffix in _TEXTS and path.stat().st_size <= _LARGEST_TEXT:
+            found.add(name, path)
+        else:
+            found.left_out[name] = "an input of other runs" if relative in artifacts else "no text"
+    for relative in artifacts:
+        if not (run.path / relative).exists():
+            found.left_out[f"{top}/{relative}"] = "gone"
+
+
+def _attempts(run: RunFolder, artifacts: set[str], *, follow: bool) -> Iterator[tuple[Path, bool]]:
+    """Yield each file of a run's attempts, and each artifact that is a folder, which is not looked into.
+    Links are followed in adopted results only: those consist of them."""
+    seen: set[str] = set()
+    for folder, names, leaves in os.walk(run.attempts, followlinks=follow):
+        real = os.path.realpath(folder)
+        inside = [Path(folder, name) for name in sorted(names)]
+        as_product = [p for p in inside if p.relative_to(run.path).as_posix() in artifacts]
+        names[:] = [] if real in seen else [p.name for p in inside if p not in as_product]
+        seen.add(real)
+        yield from ((path, True) for path in as_product)
+        for leaf in sorted(leaves):
+            path = Path(folder, leaf)
+            if (follow or not path.is_symlink()) and path.is_file():
+                yield path, False
+
+
+def _annotations(found: Contents, p: PlannedRun, product: Product, folder: Path) -> None:
+    """Add the annotations that a test was evaluated with, once for all tests that share them."""
+    if p.run.kind is not TaskKind.TEST or "predictions" not in product.artifacts:
+        return
+    work_dir = RunFolder(folder).attempt(product.attempt).work_dir
+    tree = Path(os.path.expandvars(p.run.workdir)).expanduser() if p.run.workdir else work_dir
+    try:
+        path = tree / recompute.annotation_file(work_dir)
+    except (OSError, ValueError):
+        path = Path()
+    if not path.is_file():
+        found.left_out[f"annotations of {p.run.name}"] = "not there"
+        return
+    name = f"annotations/{job_files.sha256(path)[:16]}-{path.name}"
+    found.annotations[p.run.name] = name
+    if name not in found.members:
+        found.add(name, path, exact=True)

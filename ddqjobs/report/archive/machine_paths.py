@@ -1,0 +1,56 @@
+"""Take the paths of one machine out of texts; what is left says what lay where in the project. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cached_property
+
+# Absolute paths of two parts and more, but for those that every Linux has. What stands before the first slash
+# decides: behind a name, a variable or a quoted variable it is a relative path's.
+_ABSOLUTE = re.compile(
+    r"(?<![\w/.}\])*%#~@+$-])(?<![\w}]['\"])(?<![\w}]\\[\"'])"
+    r"/(?!(?:bin|dev|proc|sys)/|usr/bin/env\b)[\w.+@=%-]+((?:/[\w.+@=%-]+)*/([\w.+@=%-]+)/?)"
+)
+# Where machines keep what is theirs: '/annotations/val.json' in a configuration is no path of one.
+_ROOTS = re.compile(
+    r"/(?:home|root|users|data\d*|datasets?|scratch\d*|work|mnt|media|srv|projects?|group|lustre|gpfs"
+    r"|beegfs|fs\d*|nfs|share\d*|shared|storage|nobackup|local|raid|ssd|hdd|var|opt|tmp|usr|lib\w*)/",
+    re.IGNORECASE,
+)
+ELSEWHERE = "{machine}"
+
+
+class MachinePaths:
+    """Folders of a machine with the words that take their places, and any other absolute path."""
+
+    def __init__(self, folders: Mapping[str, str]) -> None:
+        self._words = {
+            form: word
+            for folder, word in folders.items()
+            if len(folder) > 2
+            for form in (folder, folder.replace(" ", "\\ "))
+        }
+
+    def masked(self, text: str, *, written: bool = False) -> str:
+        """Return a text without the paths of the machine; one that was ``written`` (code, configurations)
+        only without those that begin as a machine's do.
+
+        >>> MachinePaths({"/home/me/ddq": "{project}"}).masked("/home/me/ddq/results and /scratch/me/x.pth")
+        '{project}/results and {machine}/x.pth'
+        """
+        if "/" not in text:
+            return text
+        if self._known is not None:
+            text = self._known.sub(lambda match: self._words[match[0]], text)
+        return _ABSOLUTE.sub(lambda match: _shortened(match, written), text)
+
+    @cached_property
+    def _known(self) -> re.Pattern[str] | None:
+        longest = sorted(self._words, key=len, reverse=True)
+        words = "|".join(map(re.escape, longest))
+        return re.compile(rf"(?<![\w.-])(?:{words})(?![\w-])") if words else None
+
+
+def _shortened(match: re.Match[str], written: bool) -> str:
+    return match[0] if written and not _ROOTS.match(match[0]) else f"{ELSEWHERE}/{match[2]}"
