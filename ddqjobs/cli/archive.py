@@ -11,10 +11,11 @@ import typer
 
 from ddqjobs.base.text import clean
 from ddqjobs.base.units import counted
+from ddqjobs.cli import completion
 from ddqjobs.cli.exits import reporting
 from ddqjobs.cli.help import App, Group
 from ddqjobs.cli.output import COLOURS, note, put, say, say_json, settle, style
-from ddqjobs.cli.selection import FOLDER, JSON, SITE, complete_words
+from ddqjobs.cli.selection import FOLDER, JSON, SITE
 
 if TYPE_CHECKING:
     from ddqjobs.environments.on_site import Environments
@@ -48,7 +49,7 @@ def create(
         typer.Argument(
             metavar="[EXPERIMENT]",
             help="May be left out if the project has only one.",
-            autocompletion=complete_words,
+            autocompletion=completion.experiments,
             show_default=False,
         ),
     ] = None,
