@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,7 +28,9 @@ def status(
     selection: Selection,
     watch: Annotated[
         bool,
-        typer.Option("--watch", "-w", help="Refresh until all is over; q leaves, arrows scroll, f filters."),
+        typer.Option(
+            "--watch", "-w", help="Refresh until all is over; q leaves, Enter shows a log, / searches."
+        ),
     ] = False,
     interval: Annotated[
         float, typer.Option(help="Seconds between refreshes.", min=0.2, max=86400, callback=a_number)
@@ -38,7 +41,8 @@ def status(
     """Tasks by state, and the runs of a filter: progress, job, node, attempt, reason.
 
     Keys of --watch: q or Ctrl-C leave; arrows, PgUp, PgDn, Home, End scroll (also j, k, space, b, g, G);
-    f shows all, not done, active, failed; r asks now.
+    f shows all, not done, active, failed; / searches; r asks now. Enter shows the end of a run's log, R
+    retries and C cancels it after a question.
     Examples: ddqjobs status; ddqjobs status mini --runs; ddqjobs status mini --watch;
     ddqjobs status ddq --state active --json
     """
@@ -125,20 +129,34 @@ def _missing(made: Plan, states: Sequence[RunState]) -> list[str]:
 
 
 def _watch(selection: Selection, interval: float) -> None:
-    """Until nothing is active or the user leaves: the last table stays on the screen."""
-    from ddqjobs.cli.watch.watcher import Seen, watch
+    """Until nothing is active or the user leaves: the runs that were shown stay on the screen."""
+    from ddqjobs.cli.watch.watcher import Desk, Seen, watch
 
-    last: list[Seen] = []
-    selection.project.tell = lambda _: None  # the screen is the board's
+    project = selection.project
+    project.tell = lambda _: None  # the screen is the board's
 
     def ask() -> Seen:
         made, states = states_of(selection)
-        warnings = selection.project.workspace(selection.experiment, selection.site).warnings
-        last[:] = [Seen(made, states, "; ".join(warnings), time.time())]
-        return last[0]
+        warnings = project.workspace(selection.experiment, selection.site).warnings
+        return Seen(made, states, "; ".join(warnings), time.time())
 
-    with contextlib.suppress(KeyboardInterrupt):  # as good a way to leave as any
-        watch(ask, interval)
-    for seen in last:
-        put(_list(seen.states))
+    def log(made: Plan, run: str) -> Path:
+        return project.log(made, run, site=selection.site)
+
+    def act(what: str, run: str) -> str:
+        from ddqjobs.planning.filters import one_run
+
+        made = project.plan(selection.experiment, site=selection.site)
+        if what == "retry":
+            names = project.retry(made, [one_run(made, run)], site=selection.site)
+            done = "is eligible again: `ddqjobs submit` submits it"
+        else:
+            names = project.cancel(made, [one_run(made, run)], site=selection.site)
+            done = "is asked to end"
+        return f"{run} {done}" if names else f"{run}: nothing to {what}"
+
+    with contextlib.suppress(KeyboardInterrupt):  # before anything was shown
+        seen = watch(Desk(ask, log, act), interval)
+        if seen.states:
+            put(_list(seen.states))
         say(summary(seen.made, [s.planned for s in seen.states]))

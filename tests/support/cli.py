@@ -117,12 +117,13 @@ class Place(TrivialProject):
     def spawn(self, *words: str, **options: Any) -> subprocess.Popen[str]:
         """The same as a process of its own, in the project's folder."""
         options = {
+            "env": environment(),
             "stdin": subprocess.DEVNULL,
             "stdout": subprocess.PIPE,
             "stderr": subprocess.PIPE,
             **options,
         }
-        return subprocess.Popen(ddqjobs(*words), cwd=self.root, env=environment(), text=True, **options)
+        return subprocess.Popen(ddqjobs(*words), cwd=self.root, text=True, **options)
 
     def call(self, *words: str, **options: Any) -> Ran:
         """Like :meth:`spawn`, to its end."""
@@ -177,12 +178,15 @@ def opened(root: Path, experiment: str = TINY) -> Iterator[Place]:
 class Terminal:
     """A pseudo-terminal of a given size, the command in it, and its keyboard."""
 
-    def __init__(self, place: Place, *words: str, columns: int = 70, rows: int = 20) -> None:
+    def __init__(
+        self, place: Place, *words: str, columns: int = 70, rows: int = 20, **variables: str
+    ) -> None:
         self.output = b""
         self._end, inside = pty.openpty()
         fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.process = place.spawn(
             *words,
+            env=environment(**variables),
             stdin=inside,
             stdout=inside,
             stderr=inside,

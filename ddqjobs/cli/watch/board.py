@@ -32,10 +32,20 @@ SHOWN: tuple[tuple[str, Callable[[RunState], bool]], ...] = (
 
 
 class View(NamedTuple):
-    """What the user looks at: an index into SHOWN, and the first row on the screen."""
+    """What the user looks at."""
 
-    shown: int = 0
-    top: int = 0
+    shown: int = 0  # index into SHOWN
+    top: int = 0  # the first row on the screen
+    cursor: int = 0  # the row that Enter, R and C are about
+    search: str = ""  # in names and reasons
+    typing: bool = False  # at the search
+    log: str = ""  # the run whose log is shown
+    question: tuple[str, str] | None = None  # (retry or cancel, run): waits for y
+
+    @property
+    def busy(self) -> bool:
+        """Return whether the user is at something that must not vanish."""
+        return bool(self.typing or self.log or self.question)
 
 
 class Size(NamedTuple):
@@ -52,6 +62,18 @@ class Screen(NamedTuple):
     view: View  # with a top that is not beyond the end
     page: int  # runs on the screen
     there: int  # runs to look at
+    run: RunState | None = None  # under the cursor
+
+
+def chosen(states: Sequence[RunState], view: View) -> list[RunState]:
+    """Return the runs that the filter and the search leave."""
+    word = view.search.lower()
+    return [
+        s
+        for s in states
+        if SHOWN[view.shown][1](s)
+        and (word in s.planned.run.name.lower() or word in s.planned.reason.lower())
+    ]
 
 
 def draw(
@@ -60,20 +82,23 @@ def draw(
 ) -> Screen:  # fmt: skip
     """The screen. ``head`` stands at the right end of the first line, ``note`` is what went wrong."""
     top = _summary(made, states, size, head, blocks)
-    chosen = [s for s in states if SHOWN[view.shown][1](s)]
-    table = _table(chosen, size, blocks)
-    header, runs = table[:1], table[1:]
-    room = size.rows - len(top) - 1 - bool(note) - sum(map(len, header))
-    page = max(1, room // max(map(len, runs), default=1))
-    first = max(0, min(view.top, len(chosen) - page))
-    body = [line for lines in (*header, *runs[first : first + page]) for line in lines]
-    body = body or ["no run is " + SHOWN[view.shown][0]]
+    runs = chosen(states, view)
+    cursor = max(0, min(view.cursor, len(runs) - 1))
+    header, rows = _table(runs, size, blocks, cursor)
+    room = size.rows - len(top) - 1 - bool(note) - len(header)
+    page = max(1, room // max(map(len, rows), default=1))
+    first = max(0, min(max(view.top, cursor - page + 1), cursor, len(runs) - page))
+    body = [*header, *(line for lines in rows[first : first + page] for line in lines)]
+    body = body or [
+        "no run is " + SHOWN[view.shown][0] + (f" and has '{view.search}'" if view.search else "")
+    ]
     lines = [*top, *body][: size.rows - 1 - bool(note)]
     lines += [""] * (size.rows - 1 - bool(note) - len(lines))
     if note:
         lines.append(style(fit(clean(note), size.columns), fg="yellow"))
-    lines.append(_keys(view, first, page, len(chosen), size))
-    return Screen(lines[-size.rows :], view._replace(top=first), page, len(chosen))
+    lines.append(_last_line(view, first, page, len(runs), size))
+    view = view._replace(top=first, cursor=cursor)
+    return Screen(lines[-size.rows :], view, page, len(runs), runs[cursor] if runs else None)
 
 
 def fraction(p: Progress | None) -> float | None:
@@ -134,8 +159,10 @@ def _counts(states: Sequence[RunState], blocks: bool) -> tuple[str, str, str]:
     return bar(done / max(1, len(states)), PHASE_BAR, blocks), f"{done}/{len(states)}", rest
 
 
-def _table(states: Sequence[RunState], size: Size, blocks: bool) -> list[list[str]]:
-    """Return the header's lines and those of each run."""
+def _table(
+    states: Sequence[RunState], size: Size, blocks: bool, cursor: int
+) -> tuple[list[str], list[list[str]]]:
+    """Return the header's lines and those of each run; the cursor's stand out."""
     wide = size.columns >= WIDE
     header = ("RUN", "STATE", *(("NODE",) if wide else ()), "PROGRESS, REASON")
     rows = []
@@ -143,14 +170,18 @@ def _table(states: Sequence[RunState], size: Size, blocks: bool) -> list[list[st
         p = s.planned
         rows.append((p.run.name, state(s.planned), *((p.node,) if wide else ()), _what(s, wide, blocks)))
     if not rows:
-        return []
+        return [], []
 
     def paint(row: int, title: str, text: str) -> str:
         if row < 0:
             return style(text, bold=True)
+        if row == cursor:
+            return text
         return style(text, fg=COLOURS.get(text.strip(), COLOURS["active"]) if title == "STATE" else None)
 
-    return listed(header, rows, width=size.columns, leave_out=("NODE",), paint=paint)
+    first, *lines = listed(header, rows, width=size.columns, leave_out=("NODE",), paint=paint)
+    lines[cursor] = [style(line, reverse=True) for line in lines[cursor]]
+    return first, lines
 
 
 def _what(s: RunState, wide: bool, blocks: bool) -> str:
@@ -165,11 +196,23 @@ def _what(s: RunState, wide: bool, blocks: bool) -> str:
     return f"{bar(part, BAR, blocks)} {int(100 * part):3d}% {figures}".rstrip()
 
 
-def _keys(view: View, first: int, page: int, count: int, size: Size) -> str:
-    there = f"{first + 1}-{min(count, first + page)} of {count}" if count else "none"
-    text = (
-        f"q leaves, jobs go on   arrows, PgUp, PgDn: {there}   f shows: {SHOWN[view.shown][0]}   r asks now"
-    )
-    if len(text) > size.columns:
-        text = f"q leaves  PgUp PgDn {there}  f: {SHOWN[view.shown][0]}  r: now"
-    return style(fit(text.ljust(size.columns), size.columns), reverse=True)
+def _last_line(view: View, first: int, page: int, count: int, size: Size) -> str:
+    """Return a question, the search that is typed, or the keys, as many as there is room for."""
+    if view.question:
+        what, run = view.question
+        text = f"{what} {run}? y: yes   any other key: no"
+    elif view.typing:
+        text = f"/{view.search}_   Enter: keep   Esc: clear"
+    else:
+        there = f"{first + 1}-{min(count, first + page)} of {count}" if count else "none"
+        shown = SHOWN[view.shown][0] + (f" /{view.search}" if view.search else "")
+        long = f"q leaves, jobs go on   arrows, PgUp, PgDn: {there}   f shows: {shown}   r asks now"
+        short = f"q leaves  PgUp PgDn {there}  f: {shown}  r: now"
+        texts = (
+            f"{long}   Enter log   / search   R retry   C cancel",
+            f"{long}   Enter log   / R C",
+            f"{short}  Enter: log  / R C",
+            short,
+        )
+        text = next((t for t in texts if len(t) <= size.columns), short)
+    return style(fit(clean(text).ljust(size.columns), size.columns), reverse=True)

@@ -11,12 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ddqjobs.cli.watch import frames
+from ddqjobs.cli.watch import frames, log
 from ddqjobs.cli.watch.bell import Bell, woken
-from ddqjobs.cli.watch.board import Screen, Size, View, draw
-from ddqjobs.cli.watch.keys import keys, moved
+from ddqjobs.cli.watch.board import Screen, Size, View, chosen, draw
+from ddqjobs.cli.watch.keys import Order, keys, pressed
 
 if TYPE_CHECKING:
     from ddqjobs.spec.model import Plan
@@ -37,22 +38,33 @@ class Seen(NamedTuple):
         return not any(s.planned.status.value == "active" for s in self.states)
 
 
-def watch(ask: Callable[[], Seen], interval_s: float) -> Seen:
-    """Shows until nothing is active or the user leaves; returns what was seen last. What the first question
+class Desk(NamedTuple):
+    """What the loop can ask for."""
+
+    ask: Callable[[], Seen]
+    log: Callable[[Plan, str], Path]  # raises MissingError
+    act: Callable[[str, str], str]  # (retry or cancel, run) -> what came of it; raises as the commands do
+
+
+def watch(desk: Desk, interval_s: float) -> Seen:
+    """Shows until nothing is active any more or the user leaves; returns what was seen last, with the runs
+    that filter and search leave. What was over before is shown until the user leaves. What the first question
     raises is the caller's; later ones show what went wrong and go on."""
-    seen = ask()
-    if seen.over:
+    seen = desk.ask()
+    if seen.over and not sys.stdin.isatty():
         return seen
     with woken() as bell, frames.alternate_screen():
-        return Watcher(ask, interval_s, bell, seen).run()
+        return Watcher(desk, interval_s, bell, seen).run()
 
 
 class Watcher:
     """The loop of one terminal."""
 
-    def __init__(self, ask: Callable[[], Seen], interval_s: float, bell: Bell, seen: Seen) -> None:
-        self._asker = Asker(ask, interval_s, bell.ring, seen)
+    def __init__(self, desk: Desk, interval_s: float, bell: Bell, seen: Seen) -> None:
+        self._desk = desk
+        self._asker = Asker(desk.ask, interval_s, bell.ring, seen)
         self._bell, self._view = bell, View()
+        self._stays = seen.over
         self._shown: list[str] = []
         self._size = Size(0, 0)
         self._screen = Screen([], self._view, 1, 0)
@@ -60,23 +72,38 @@ class Watcher:
         self._blocks = "█".encode(encoding, "ignore") != b""
 
     def run(self) -> Seen:
-        """Until the user leaves, or nothing is active."""
+        """Until the user leaves, or nothing is active any more."""
         self._asker.start()
         try:
-            while not self._asker.seen.over:
+            while self._stays or self._view.busy or not self._asker.seen.over:
                 self._draw()
                 typed = self._bell.wait()
                 if self._bell.suspended:
                     self._suspend()
-                for action in keys(typed):
-                    if action == "quit":
-                        return self._asker.seen
-                    if action == "refresh":
-                        self._asker.hurry()
-                    self._view = moved(self._view, action, self._screen)
-            return self._asker.seen
+                for key in keys(typed):
+                    self._asker.said = ""
+                    self._view, order = pressed(self._view, key, self._screen)
+                    if order.what == "quit":
+                        return self._left()
+                    self._do(order)
+                    self._draw()  # the next key is about what is on the screen then
+            return self._left()
+        except KeyboardInterrupt:  # as good a way to leave as any
+            return self._left()
         finally:
             self._asker.stop()
+
+    def _left(self) -> Seen:
+        seen = self._asker.seen
+        return seen._replace(states=chosen(seen.states, self._view))
+
+    def _do(self, order: Order) -> None:
+        if order.what == "refresh":
+            self._asker.hurry()
+        elif order.what == "say":
+            self._asker.said = order.run
+        elif order.what:
+            self._asker.act(lambda: self._desk.act(order.what, order.run))
 
     def _draw(self) -> None:
         seen = self._asker.seen
@@ -84,13 +111,27 @@ class Watcher:
         size = Size(
             columns - 1, rows
         )  # in the last column, erasing the rest of a line would erase the line's end
-        head = f"as of {time.strftime('%H:%M:%S', time.localtime(seen.at))}"
-        self._screen = draw(
-            seen.made, seen.states, self._view, size, head=head, note=seen.note, blocks=self._blocks
-        )
-        self._view = self._screen.view
-        frames.show(self._shown if self._size == size else [], self._screen.lines)
-        self._shown, self._size = self._screen.lines, size
+        note = self._asker.said or seen.note
+        if self._view.log:
+            lines = self._log(size, note)
+        else:
+            head = f"as of {time.strftime('%H:%M:%S', time.localtime(seen.at))}"
+            self._screen = draw(
+                seen.made, seen.states, self._view, size, head=head, note=note, blocks=self._blocks
+            )
+            self._view, lines = self._screen.view, self._screen.lines
+        frames.show(self._shown if self._size == size else [], lines)
+        self._shown, self._size = lines, size
+
+    def _log(self, size: Size, note: str) -> list[str]:
+        from ddqjobs.base.errors import DdqjobsError
+
+        run = self._view.log
+        try:
+            path = self._desk.log(self._asker.seen.made, run)
+            return log.draw(f"{run}, attempt {path.parent.name}", log.tail(path), size, note=note)
+        except (DdqjobsError, OSError) as error:
+            return log.draw(run, [], size, note=" ".join(str(error).split()))
 
     def _suspend(self) -> None:
         """Ctrl-Z."""
@@ -107,6 +148,8 @@ class Asker:
     ) -> None:
         self._ask, self._interval_s, self._ring = ask, interval_s, ring
         self.seen = seen
+        self.said = ""  # what came of the last action, until the next key
+        self._actions: list[Callable[[], str]] = []
         self._hurry = threading.Event()
         self._over = False
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -117,6 +160,11 @@ class Asker:
 
     def hurry(self) -> None:
         """Asks now."""
+        self._hurry.set()
+
+    def act(self, action: Callable[[], str]) -> None:
+        """Do something before the next question, which is asked now."""
+        self._actions.append(action)
         self._hurry.set()
 
     def stop(self) -> None:
@@ -132,8 +180,18 @@ class Asker:
             self._hurry.clear()
             if self._over:
                 return
+            while self._actions:
+                self._act(self._actions.pop(0))
             self.seen = self._next()
             self._ring()
+
+    def _act(self, action: Callable[[], str]) -> None:
+        from ddqjobs.base.errors import DdqjobsError
+
+        try:
+            self.said = action()
+        except (DdqjobsError, OSError) as error:
+            self.said = " ".join(str(error).split())
 
     def _next(self) -> Seen:
         from ddqjobs.base.errors import DdqjobsError

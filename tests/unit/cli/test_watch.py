@@ -12,9 +12,10 @@ import pytest
 from ddqjobs.base.text import cells
 from ddqjobs.cli.selection import Selection
 from ddqjobs.cli.status import states_of
-from ddqjobs.cli.watch.board import SHOWN, Size, View, bar, draw, fraction
+from ddqjobs.cli.watch.board import SHOWN, Size, View, bar, chosen, draw, fraction
 from ddqjobs.cli.watch.frames import changes
-from ddqjobs.cli.watch.keys import keys, moved
+from ddqjobs.cli.watch.keys import KEYS, Order, keys, moved, pressed
+from ddqjobs.cli.watch.log import draw as draw_log
 from ddqjobs.detect.job.training_progress import Progress
 from ddqjobs.spec.model import JobState, Observation, Plan, PlannedRun, Status
 from ddqjobs.submission.workspace import RunState
@@ -29,10 +30,12 @@ models: {}
 phases: {"1": {}, "2": {}}
 tasks:
   many: {kind: smoke, once: true, code: shell, phase: "1", seeds: [%s], command: ["true"]}
-  bad: {kind: smoke, once: true, code: shell, phase: "2", command: [bash, -c, "exit 3"]}
+  bad:
+    {kind: prepare, once: true, code: shell, phase: "2", command: [bash, -c, "exit 3"],
+     products: {out: out.txt}}
   wait:
     {kind: smoke, once: true, code: shell, optional: true, phase: "2",
-     command: [bash, -c, 'until [ -e go ]; do sleep 0.05; done']}
+     command: [bash, -c, 'until [ -e go ] || [ -e "$DDQJOBS_STOP" ]; do sleep 0.05; done']}
 """ % ", ".join(map(str, range(220)))  # noqa: UP031  (the braces are YAML's)
 
 
@@ -97,6 +100,56 @@ def test_scrolling_and_filtering() -> None:
     assert "1-1 of 1" in plain(failed.lines[-1])
 
 
+def after(typed: str, view: View = View(), size: Size = Size(80, 24)) -> tuple[View, list[Order]]:
+    """Return the view and the orders after some keys."""
+    orders = []
+    for key in keys(typed):
+        view, order = pressed(view, key, draw(PLAN, STATES, view, size, head=""))
+        orders += [order] if order.what else []
+    return view, orders
+
+
+def test_the_cursor_reaches_every_row() -> None:
+    view, seen = View(), list[str]()
+    for _ in STATES:
+        screen = draw(PLAN, STATES, view, Size(80, 24), head="")
+        assert screen.run is not None
+        seen.append(screen.run.planned.run.name)
+        assert sum("\x1b[7m" + seen[-1] in line for line in screen.lines) == 1
+        view, _ = pressed(view, "j", screen)
+    assert seen == [s.planned.run.name for s in STATES]
+    assert draw(PLAN, STATES, after("GGk" + "k" * 300)[0], Size(80, 24), head="").run == STATES[0]
+
+
+def test_a_search_narrows_while_it_is_typed() -> None:
+    view, orders = after("/DONE-24q")  # letters of a search are no keys
+    assert (view.search, orders) == ("DONE-24q", [])
+    screen = draw(PLAN, STATES, after("\x7f", view)[0], Size(80, 24), head="")
+    assert screen.there == 10
+    assert "/DONE-24_" in plain(screen.lines[-1])
+    kept = after("\r", screen.view)[0]
+    assert "f: all /DONE-24" in plain(draw(PLAN, STATES, kept, Size(80, 24), head="").lines[-1])
+    assert len(chosen(STATES, kept)) == 10
+    assert after("\x1b", kept)[0] == View()
+
+
+def test_capitals_ask_before_they_act() -> None:
+    assert after("jR")[0].question == ("retry", "broken")
+    assert after("jRy") == (View(top=1, cursor=1), [Order("retry", "broken")])
+    assert after("jRn") == (View(top=1, cursor=1), [])
+    assert after("CY")[1] == [Order("cancel", "running")]
+    assert after("R")[1] == [Order("say", "retry needs failed runs: running is active")]
+    assert after("j\r")[0].log == "broken"
+    assert after("j\rRfq")[1] == [Order("quit")]  # beside a log only leaving and going back count
+
+
+def test_the_log_s_end_fits_the_screen() -> None:
+    lines = [*(f"line {n}" for n in range(90)), "x" * 100, ""]
+    shown = [plain(line) for line in draw_log("run, attempt 1", lines, Size(79, 24), note="why")]
+    assert (len(shown), shown[0], shown[-2]) == (24, "run, attempt 1", "why")
+    assert shown[-4:-2] == ["x" * 79, "x" * 21]
+
+
 @pytest.mark.parametrize(
     ("typed", "actions"),
     [
@@ -110,7 +163,7 @@ def test_scrolling_and_filtering() -> None:
     ],
 )
 def test_keys(typed: str, actions: list[str]) -> None:
-    assert keys(typed) == actions
+    assert [KEYS[key] for key in keys(typed) if key in KEYS] == actions
 
 
 @pytest.mark.parametrize(
@@ -167,6 +220,43 @@ def test_keys_scroll_filter_and_leave(place: Place) -> None:
     assert shown.count("\x1b[2J") == 2  # whole only at first and after the change of size
     assert re.search(r"wait +running", plain(shown.rpartition("\x1b[?1049l")[2]))
     assert place.states()["wait"] == "active"
+
+
+def test_a_log_a_search_and_a_cancellation(place: Place) -> None:
+    terminal = Terminal(place, "status", "tiny", "--watch", "--interval", "60", columns=80, rows=24)
+    terminal.read_until("1-17 of 222")
+    terminal.type("/wai\n")
+    terminal.read_until("1-1 of 1  f: all /wai")
+    terminal.type("\n")
+    terminal.read_until("wait, attempt 1")
+    terminal.type("\x1b")
+    terminal.read_until("1-1 of 1  f: all /wai", times=2)
+    terminal.type("C")
+    terminal.read_until("cancel wait? y: yes")
+    terminal.type("n")
+    terminal.read_until("1-1 of 1  f: all /wai", times=3)
+    assert place.states()["wait"] == "active"
+    terminal.type("Cy")
+    terminal.read_until("wait is asked to end")
+    until(lambda: place.states()["wait"] != "active")
+    terminal.type("r")  # nothing is active: it leaves by itself
+    code, shown = terminal.close()
+    left = plain(shown.rpartition("\x1b[?1049l")[2])
+    assert code == 0
+    assert [line.split()[0] for line in left.splitlines()] == ["RUN", "wait", "tiny"]
+
+
+def test_what_is_over_can_be_browsed_and_retried(place: Place) -> None:
+    (place.root / "go").touch()
+    place.invoke("submit", "tiny", "bad", "--wait")
+    until(lambda: place.states()["wait"] == "done")
+    terminal = Terminal(place, "status", "tiny", "--watch", "--interval", "60", columns=80, rows=24)
+    terminal.read_until("1-17 of 222")
+    terminal.type("fffRy")
+    terminal.read_until("bad is eligible again")
+    terminal.type("q")
+    assert terminal.close()[0] == 0
+    assert place.states()["bad"] == "eligible"
 
 
 def test_ctrl_z_gives_the_screen_back_and_fg_takes_it_again(place: Place) -> None:
