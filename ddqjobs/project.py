@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,13 +171,15 @@ class Project:
         self, experiment: str | None = None, filters: Filters | None = None, *, site: str | None = None
     ) -> Data:
         """Data sets and weights that the experiment declares, or those that the filtered runs need."""
+        from ddqjobs.data import classes
         from ddqjobs.data.data import Data
 
         workspace = self.workspace(experiment, site)
-        runs = None
-        if filters and filters.any:
-            runs = [p.run for p in select(workspace.plan(refresh=False), filters)]
-        return Data(workspace.loaded.experiment, self.root, workspace.site, runs)
+        loaded, find = workspace.loaded, workspace.catalog.configs_of(workspace.loaded.path)
+        some = select(workspace.plan(refresh=False), filters) if filters and filters.any else None
+        runs = None if some is None else [p.run for p in some]
+        declared = partial(classes.of_runs, runs or loaded.runs, find)
+        return Data(loaded.experiment, self.root, workspace.site, runs, declared)
 
     # -- doing ------------------------------------------------------------------------------------------
 

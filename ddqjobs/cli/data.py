@@ -6,6 +6,7 @@ import contextlib
 import functools
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -182,27 +183,40 @@ def verify(
     split: Annotated[
         list[str] | None, typer.Option("--split", metavar="NAME", help="Only this split; repeatable.")
     ] = None,
-    sample: Annotated[int, typer.Option("--sample", min=0, help="Images of each split to open.")] = 1000,
+    sample: Annotated[
+        int | None,
+        typer.Option("--sample", min=0, metavar="N", help="Open only so many images of each split."),
+    ] = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option("--fix", metavar="OUT", help="Write one split's annotations, mended, to a new file."),
+    ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Look whether the data sets are whole: annotations, counts, every annotated image, a sample of headers.
+    """Look whether the data sets are what detectors and pycocotools need: annotations, and every image.
 
     Exit 1 if something is wrong. Warnings (boxes without area, ...) are no mistake: COCO itself has some.
-    Examples: ddqjobs data verify ddq; ddqjobs data verify ddq --split val --sample 5000
+    Examples: ddqjobs data verify ddq; ddqjobs data verify ddq --split val --fix val_mended.json
     """
     data = _data(selection)
+    splits = data.splits(split or ())
+    if fix is not None and len(splits) != 1:
+        raise typer.BadParameter("needs one split; name it by --split", param_hint="--fix")
     results: list[Verified] = []
     with _bar() as progress:
-        for dataset, name in data.splits(split or ()):
+        for dataset, name in splits:
             results.append(data.verify(dataset, name, sample, progress))
     errors = sum(f.level.value == "error" for r in results for f in r.findings)
+    mended = data.mend(*splits[0], fix) if fix is not None else {}
     if as_json:
-        say_json("data-verify", errors=errors, splits=[_verified_row(r) for r in results])
+        say_json("data-verify", errors=errors, splits=[_verified_row(r) for r in results], mended=mended)
     else:
         if not results:
             say("nothing to verify: none of these runs reads such a split")
         for result in results:
             _show_verified(result)
+        if fix is not None:
+            _show_mended(mended, fix)
     if errors:
         raise typer.Exit(1)
 
@@ -215,10 +229,28 @@ def _verified_row(result: Verified) -> dict[str, object]:
             "what": f.what,
             "count": f.count,
             "examples": list(f.examples),
+            "mendable": f.mendable,
         }
         for f in result.findings
     ]
-    return {"dataset": result.dataset, "split": result.split, "findings": found}
+    return {
+        "dataset": result.dataset,
+        "split": result.split,
+        "opened": result.opened,
+        "images": result.images,
+        "findings": found,
+    }
+
+
+def _show_mended(mended: dict[str, int], out: Path) -> None:
+    from ddqjobs.base.text import clean
+
+    if not mended:
+        say("nothing to mend: no file was written")
+        return
+    for what, count in mended.items():
+        say(f"mended: {what} ({count:,})")
+    say(f"written: {clean(str(out))}; declare it in the experiment and verify it again")
 
 
 def _show_verified(result: Verified) -> None:
@@ -226,13 +258,22 @@ def _show_verified(result: Verified) -> None:
 
     name = f"{result.dataset} {result.split}"
     if not result.findings:
-        put(f"{_coloured('ok')}  {clean(name)}: whole")
+        put(f"{_coloured('ok')}  {clean(name)}: whole{_sampled(result)}")
+    elif result.opened < result.images:
+        put(f"{_coloured('warning')}  {clean(name)}: {_sampled(result)[2:]}")
     for f in result.findings:
         words = f.what
         if f.examples:
             more = ", ..." if f.count > len(f.examples) else ""
             words = f"{f.count} {f.what}: {', '.join(f.examples)}{more}"
+        words += "; --fix mends it" if f.mendable else ""
         put(f"{_coloured(f.level.value)}  {clean(name)}: {clean(f.where)}: {clean(words)}")
+
+
+def _sampled(result: Verified) -> str:
+    if result.opened == result.images:
+        return ""
+    return f", of a sample: {result.opened:,} of {result.images:,} images were opened (--sample)"
 
 
 def _coloured(level: str) -> str:

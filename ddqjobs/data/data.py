@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ddqjobs.base.errors import MissingError, nearest
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.paths import expanded
 from ddqjobs.data import coco, links, weights
-from ddqjobs.data.coco import Finding
+from ddqjobs.data.annotation_file import Progress
+from ddqjobs.data.findings import Finding
 from ddqjobs.data.links import Link
+from ddqjobs.data.mend import mend
 from ddqjobs.data.weights import Wanted
 from ddqjobs.spec.dataset import Dataset
 from ddqjobs.spec.experiment import Experiment
@@ -24,15 +26,24 @@ class Verified(Frozen, frozen=True, kw_only=True):
     dataset: str
     split: str
     findings: tuple[Finding, ...] = ()
+    opened: int = 0  # images looked into
+    images: int = 0  # annotated images that are there
 
 
 class Data:
     """The experiment's data, as far as ``runs`` need it (None: all of it)."""
 
     def __init__(
-        self, experiment: Experiment, project: Path, site: Site, runs: Sequence[Run] | None = None
+        self,
+        experiment: Experiment,
+        project: Path,
+        site: Site,
+        runs: Sequence[Run] | None = None,
+        classes: Callable[[], Mapping[str, tuple[str, ...]]] = dict,
     ) -> None:
+        """``classes``: configuration -> the classes that it declares, of the runs, asked for by verify."""
         self._experiment, self.project, self._site, self._runs = experiment, project, site, runs
+        self._classes = classes
 
     def links(self) -> list[Link]:
         """Links of data sets in code trees. Raises MissingError if the experiment declares none."""
@@ -64,12 +75,27 @@ class Data:
             if not names or split in names
         ]
 
-    def verify(self, dataset: str, split: str, sample: int, progress: coco.Progress) -> Verified:
-        """Looks at one split, opening so many of its images."""
+    def verify(self, dataset: str, split: str, sample: int | None, progress: Progress) -> Verified:
+        """Look at one split, opening ``sample`` of its images, or all."""
         declared = self._experiment.datasets[dataset]
         root = expanded(self.project, declared.path)
-        found = coco.examine(root, declared, declared.splits[split], sample, progress)
-        return Verified(dataset=dataset, split=split, findings=tuple(found))
+        # Which of several data sets a configuration reads is not known: its classes then say.
+        only = len(self._experiment.datasets) == 1
+        found = coco.examine(
+            root, declared, declared.splits[split], self._classes(), sample, progress, only=only
+        )
+        return Verified(
+            dataset=dataset,
+            split=split,
+            findings=found.findings,
+            opened=found.opened,
+            images=found.images,
+        )
+
+    def mend(self, dataset: str, split: str, out: Path) -> dict[str, int]:
+        """Write a split's mended annotations to ``out``; return what was mended, and how often."""
+        declared = self._experiment.datasets[dataset]
+        return mend(expanded(self.project, declared.path) / declared.splits[split].annotations, out)
 
     def _codes(self) -> set[str] | None:
         return None if self._runs is None else {run.code for run in self._runs}

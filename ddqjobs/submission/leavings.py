@@ -103,8 +103,9 @@ class Left:
 
     @property
     def validated(self) -> int | None:
-        """Return where the last validation was."""
-        return self.log.val[-1].epoch if self.log is not None and self.log.val else None
+        """Return where the last validation was: its epoch, or its iteration where there are no epochs."""
+        last = self.log.val[-1] if self.log is not None and self.log.val else None
+        return None if last is None else last.epoch or last.step
 
 
 def read_checkpoint(path: Path) -> Checkpoint | None:

@@ -60,7 +60,7 @@ def coco(count: int) -> dict[str, Any]:
         for i in range(count)
     ]
     boxes = [
-        {"id": k, "image_id": 10 + k % count, "category_id": 1 + k % 2, "bbox": [1.5, 2, 10, 20.5],
+        {"id": k or 10**6, "image_id": 10 + k % count, "category_id": 1 + k % 2, "bbox": [1.5, 2, 10, 20.5],
          "segmentation": [[1.5, 2, 3, 4, 5, 6]], "area": 205.0, "iscrowd": 0}
         for k in range(3 * count)
     ]  # fmt: skip
@@ -249,15 +249,15 @@ ERRORS: list[tuple[str, Break, list[tuple[str, int, list[str]]]]] = [
         ]),
     ("image file", lambda d: d["images"][1].update(file_name="000000000000.jpg", width=40),
      [("images have a file that another has", 1, ["000000000000.jpg"])]),
-    ("annotation id", lambda d: d["annotations"][1].update(id=0),
-     [("annotations have an id that another has", 1, ["0"])]),
+    ("annotation id", lambda d: d["annotations"][1].update(id=10**6),
+     [("annotations have an id that another has", 1, ["1000000"])]),
     ("category id", lambda d: d["annotations"][1].update(category_id=9),
      [("annotations name a category that is not listed", 1, ["1"])]),
     ("image of an annotation", lambda d: d["annotations"][1].update(image_id=9),
      [("annotations name an image that is not listed", 1, ["1"])]),
-    ("negative box", lambda d: d["annotations"][1].update(bbox=[1, 1, -2, 3]),
+    ("negative box", lambda d: d["annotations"][1].update(bbox=[1, 1, -2, 3], area=0),
      [("boxes have a negative size", 1, ["1"])]),
-    ("box beside", lambda d: d["annotations"][1].update(bbox=[100, 1, 2, 3]),
+    ("box beside", lambda d: d["annotations"][1].update(bbox=[100, 1, 2, 3], area=6),
      [("boxes lie outside their image", 1, ["1"])]),
     ("size", lambda d: d["images"][1].update(height=0), [
         ("images have no size", 1, ["000000000001.jpg"]),
@@ -293,11 +293,13 @@ def test_what_is_no_mistake_is_a_warning(place: Place) -> None:
     content["annotations"][0]["bbox"] = [1, 1, 5, 0]
     content["annotations"][1]["bbox"] = [-5, 1, 10, 10]
     content["annotations"][2]["bbox"] = [35, 1, 7.9, 10]  # within a pixel: rounded
+    for box in content["annotations"][:3]:
+        box["area"] = 1
     write(place, "val", content)
     ran = place.invoke("data", "verify", "tiny", "--json")
     assert (ran.code, ran.json["errors"]) == (0, 0)
     assert found(ran) == [
-        ("warning", "boxes have no area", 1, ["0"]),
+        ("warning", "boxes have no area", 1, ["1000000"]),
         ("warning", "boxes reach out of their image by more than a pixel", 1, ["1"]),
     ]
 
@@ -309,7 +311,7 @@ def test_what_is_no_mistake_is_a_warning(place: Place) -> None:
         ("", "is empty"),
         ('{"images": [', "is no whole file of annotations: Input data was truncated"),
         ('{"images": [], "categories": []}', "Object missing required field `annotations`"),
-        ('{"images": [{"id": "a"}], "categories": [], "annotations": []}', "- at `$.images[0].id`"),
+        ('{"images": [{"id": []}], "categories": [], "annotations": []}', "- at `$.images[0].id`"),
         ("<html>", "is no whole file of annotations: JSON is malformed"),
     ],
 )
@@ -375,8 +377,28 @@ def test_checksums_and_the_size_of_the_sample(place: Place) -> None:
     place.text("experiments/tiny.yaml", EXPERIMENT.replace("count: 4", f"count: 4, sha256: {right}"))
     assert place.invoke("data", "verify", "tiny").code == 0
     (place.root / "data" / "lvis" / "val2017" / "000000000000.jpg").write_bytes(b"")
-    assert place.invoke("data", "verify", "tiny", "--sample", "0").code == 0  # nothing is opened
+    ran = place.invoke("data", "verify", "tiny", "--sample", "0")
+    assert (ran.code, ran.out.count("\n")) == (0, 2)
+    assert "coco val: whole, of a sample: 0 of 4 images were opened (--sample)\n" in ran.out
     assert place.invoke("data", "verify", "tiny", "--sample", "4").code == 1
+
+
+def test_mended_annotations_are_written_to_a_new_file(place: Place) -> None:
+    content = coco(4)
+    for box in content["annotations"]:
+        del box["iscrowd"]
+    write(place, "val", content)
+    out = place.root / "mended.json"
+    assert place.invoke("data", "verify", "tiny", "--fix", str(out)).code == 2
+    ran = place.invoke("data", "verify", "tiny", "--split", "val", "--fix", str(out))
+    assert ran.code == 1
+    assert "12 annotations have no iscrowd, which pycocotools needs" in ran.out
+    assert ran.out.splitlines()[1:] == [
+        "mended: iscrowd 0 added (12)",
+        f"written: {out}; declare it in the experiment and verify it again",
+    ]
+    out.replace(place.root / "data" / "lvis" / "annotations" / "val.json")
+    assert place.invoke("data", "verify", "tiny", "--split", "val").code == 0
 
 
 def test_bad_input_is_told(place: Place) -> None:

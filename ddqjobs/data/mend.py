@@ -1,0 +1,111 @@
+"""Mend what can be mended safely in a file of annotations, into another file.
+
+Nothing is guessed: a missing ``iscrowd`` is 0 (as mmdet takes it), a missing area that of the box, an id that
+stands for a whole number becomes that number, and annotations are numbered anew where their own ids are 0 or
+met twice: nothing refers to them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ddqjobs.base import files
+from ddqjobs.base.errors import StateError
+from ddqjobs.data.annotation_file import BOM, Annotation, whole
+
+
+def mend(path: Path, out: Path) -> dict[str, int]:
+    """Write ``out``, which must not exist, in one step; return what was mended, and how often.
+
+    Nothing is written where nothing is to be mended. Raises StateError for a file that is no whole file of
+    annotations, or for an ``out`` that exists.
+    """
+    if out.exists() or out.is_symlink():
+        raise StateError(f"{out}: exists; give --fix the name of a new file")
+    try:
+        data = path.read_bytes()
+        mended: Counter[str] = Counter()
+        if data.startswith(BOM):
+            mended["a byte order mark removed"] += 1
+            data = data[len(BOM) :]
+        content = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        _lists(content, mended)
+        _annotations(content, mended)
+        if mended and not files.create(out, msgspec.json.encode(content)):
+            raise StateError(f"{out}: exists; give --fix the name of a new file")
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError) as error:
+        raise StateError(f"{path}: is no whole file of annotations: {error}") from error
+    except OSError as error:
+        raise StateError(f"{error.filename or path}: {error.strerror}") from error
+    return dict(mended)
+
+
+def _lists(content: dict[str, msgspec.Raw], mended: Counter[str]) -> None:
+    for name in ("images", "categories"):
+        rows = msgspec.json.decode(content[name], type=list[dict[str, Any]])
+        changed = sum(_number(row, "id") for row in rows)
+        if changed:
+            mended[f"ids of {name} made whole numbers"] += changed
+            content[name] = msgspec.Raw(msgspec.json.encode(rows))
+
+
+def _number(row: dict[str, Any], key: str) -> bool:
+    """Make an id a whole number; tell whether it was none and is one now."""
+    value = row[key]
+    row[key] = whole(value)
+    return type(row[key]) is not type(value)
+
+
+def _annotations(content: dict[str, msgspec.Raw], mended: Counter[str]) -> None:
+    raw = msgspec.json.decode(content["annotations"], type=list[msgspec.Raw])
+    decoder, seen = msgspec.json.Decoder(Annotation), set[Hashable]()
+    rows: list[Any] = list(raw)
+    anew: list[int] = []
+    for number, text in enumerate(raw):
+        try:
+            a = decoder.decode(text)
+        except msgspec.MsgspecError:
+            continue
+        changes = _changes(a)
+        if changes:
+            rows[number] = {**msgspec.json.decode(text), **{k: v for k, v, _ in changes}}
+            mended.update(words for _, _, words in changes)
+        value = whole(a.id)
+        if value == 0 or value in seen:
+            anew.append(number)
+        seen.add(value)
+    _renumber(rows, anew, seen)
+    if anew:
+        mended["annotations numbered anew, whose id was 0 or met twice"] += len(anew)
+    if mended:
+        content["annotations"] = msgspec.Raw(msgspec.json.encode(rows))
+
+
+def _renumber(rows: list[Any], anew: list[int], seen: set[Hashable]) -> None:
+    new = max((value for value in seen if isinstance(value, int)), default=0)
+    for number in anew:
+        new += 1
+        row = rows[number]
+        rows[number] = {**(row if isinstance(row, dict) else msgspec.json.decode(row)), "id": new}
+
+
+def _changes(a: Annotation) -> list[tuple[str, Any, str]]:
+    """(key, value, words) of each key of an annotation that is mended by itself."""
+    changes: list[tuple[str, Any, str]] = []
+    for key in ("id", "image_id", "category_id"):
+        value = getattr(a, key)
+        if type(whole(value)) is not type(value):
+            changes.append((key, whole(value), "ids of annotations made whole numbers"))
+    if a.iscrowd is msgspec.UNSET:
+        changes.append(("iscrowd", 0, "iscrowd 0 added"))
+    width, height = a.bbox[2:]
+    if (a.area is msgspec.UNSET and width >= 0 and height >= 0) or (
+        a.area is not msgspec.UNSET and a.area <= 0 and width >= 1 and height >= 1
+    ):
+        changes.append(("area", width * height, "areas taken from the box"))
+    return changes
