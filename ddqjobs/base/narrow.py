@@ -6,11 +6,13 @@ fit side by side, they stand on lines of their own. A table of results stacks it
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 from ddqjobs.base.text import GAP, cells, clean, fit, format_table, widths
 
 WORDS = 24  # cells of the last column below which other columns are left out
+LAST = 16  # cells that a last column needs at least to be wrapped beside others
 INDENT = "  "
 Paint = Callable[[int, str, str], str]  # row (-1 for the header), title of the column, text -> text to print
 
@@ -69,22 +71,55 @@ def _stack(
 
 
 def stacked(
-    header: Sequence[str], rows: Sequence[Sequence[str]], *, width: int,
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, width: int, align: str = "",
     paint: Callable[[int, int, str], str] | None = None,
 ) -> str:  # fmt: skip
-    """Return each row as lines: its first cell, then a title and a text per line, wrapped and never cut."""
+    """Return each row as its first cell and, below it, the others: side by side with the last one wrapped,
+    or, where that does not fit either, a title and a text per line. No text is cut."""
     titles = [clean(title) for title in header]
-    column = max(map(cells, titles[1:]), default=0)
-    room = max(1, width - len(INDENT) - column - len(GAP))
+    body = [[clean(text) for text in row] for row in rows]
+    natural = widths(titles, body)[1:]
+    room = width - len(INDENT) - sum(n + len(GAP) for n in natural[:-1])
+    if room < min(natural[-1], LAST):
+        natural, room = [], width - len(INDENT) - max(map(cells, titles[1:])) - len(GAP)
+
+    def painted(row: int, column: int, text: str) -> str:
+        return text if paint is None else paint(row, column, text)
+
     lines: list[str] = []
-    for number, row in enumerate(rows):
-        texts = [clean(text) for text in row]
-        lines += [part if paint is None else paint(number, 0, part) for part in wrapped(texts[0], width)]
-        for index, (title, text) in enumerate(zip(titles[1:], texts[1:], strict=True), 1):
-            for place, part in enumerate(wrapped(text, room)):
-                painted = part if paint is None else paint(number, index, part)
-                lines.append(INDENT + ("" if place else title).ljust(column) + GAP + painted)
+    for number, texts in enumerate(body, 0) if not natural else enumerate([titles, *body], -1):
+        lines += [painted(number, 0, part) for part in wrapped(texts[0], width)]
+        on_column = functools.partial(painted, number)
+        if natural:
+            lines += _beside(texts, natural, align, room, on_column)
+        else:
+            lines += _below(titles, texts, max(1, room), on_column)
     return "\n".join(lines)
+
+
+def _beside(
+    texts: Sequence[str], natural: Sequence[int], align: str, room: int, paint: Callable[[int, str], str]
+) -> list[str]:
+    """Return all cells but the first side by side, the last one wrapped."""
+    parts = []
+    for column, (text, size) in enumerate(zip(texts[1:-1], natural, strict=False), 1):
+        blank = " " * (size - cells(text))
+        parts.append(paint(column, blank + text if align[column : column + 1] == "r" else text + blank))
+    first, *more = wrapped(texts[-1], room) or [""]
+    line = INDENT + GAP.join([*parts, paint(len(texts) - 1, first)])
+    hang = INDENT + " " * sum(size + len(GAP) for size in natural[:-1])
+    return [line.rstrip(), *(hang + paint(len(texts) - 1, part) for part in more)]
+
+
+def _below(
+    titles: Sequence[str], texts: Sequence[str], room: int, paint: Callable[[int, str], str]
+) -> list[str]:
+    """Return all cells but the first, a title and a text per line."""
+    column, lines = max(map(cells, titles[1:])), []
+    for index, (title, text) in enumerate(zip(titles[1:], texts[1:], strict=True), 1):
+        for place, part in enumerate(wrapped(text, room)):
+            lines.append(INDENT + ("" if place else title).ljust(column) + GAP + paint(index, part))
+    return lines
 
 
 def wrapped(text: str, width: int) -> list[str]:

@@ -34,7 +34,7 @@ def of_text(text: Text, *, width: int | None = None, style: Style | None = None)
 def _table(grid: Grid, width: int | None, paint: Callable[[int, int, str], str] | None) -> str:
     """Return a table, or its rows stacked where the terminal is too narrow for it: nothing is cut."""
     if width is not None and _natural(grid) > width:
-        return stacked(grid.header, grid.rows, width=width, paint=paint)
+        return stacked(grid.header, grid.rows, width=width, align=grid.align, paint=paint)
     return format_table(grid.header, grid.rows, align=grid.align, paint=paint, rule=True)
 
 

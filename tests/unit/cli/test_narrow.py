@@ -78,9 +78,36 @@ def test_the_watched_list_has_whole_names(names: list[str], width: int) -> None:
     width=st.integers(60, 120),
 )
 def test_a_stacked_table_loses_nothing(rows: list[tuple[str, ...]], width: int) -> None:
-    text = stacked(("run", "phase", "verdict"), rows, width=width)
-    assert max(map(cells, text.split("\n"))) <= width
-    shown = "".join(text.split())
+    lines = stacked(("run", "phase", "verdict"), rows, width=width).split("\n")
+    assert max(map(cells, lines)) <= width
+    shown = "".join("".join(lines).split())
     for row in rows:
         assert "".join(clean(row[0]).split()) in shown
         assert "".join(clean(row[2]).split()) in shown
+
+
+def test_a_stacked_table_keeps_its_columns_where_it_can() -> None:
+    rows = [
+        ("a long name of a model", "phase 1", "41.5", "within tolerance and more"),
+        ("", "phase 2", "4.0", "x"),
+    ]
+    header = ("model", "phase", "AP", "verdict")
+    assert stacked(header, rows, width=40, align="llrl").split("\n") == [
+        "model",
+        "  phase      AP  verdict",
+        "a long name of a model",
+        "  phase 1  41.5  within tolerance and",
+        "                 more",
+        "  phase 2   4.0  x",
+    ]
+    assert stacked(header, rows, width=24, align="llrl").split("\n") == [
+        "a long name of a model",
+        "  phase    phase 1",
+        "  AP       41.5",
+        "  verdict  within",
+        "           tolerance and",
+        "           more",
+        "  phase    phase 2",
+        "  AP       4.0",
+        "  verdict  x",
+    ]
