@@ -141,18 +141,21 @@ class Project:
         metrics: Sequence[str] = ("AP",),
         recompute: bool = False,
         at: float | None = None,
+        share: bool = False,
         say: Say = lambda _: None,
     ) -> Report:
-        """Return the report as a document. With ``recompute`` AP is computed once more from the predictions
-        of the done tests that are shown; ``at`` (seconds since the epoch) looks back at what was known."""
-        made = self._reports(self.workspace(experiment, site))
-        return made.document(filters or Filters(), metrics=metrics, recompute=recompute, at=at, say=say)
+        """Return the report as a document. ``recompute``: with AP from predictions of the done tests; ``at``
+        (seconds since the epoch): as it was known then; ``share``: without absolute paths and nodes."""
+        reports = self._reports(self.workspace(experiment, site))
+        made = reports.document(filters or Filters(), metrics=metrics, recompute=recompute, at=at, say=say)
+        return reports.shared(made) if share else made
 
     def report_page(
-        self, made: Report, *, site: str | None = None, price: float | None = None, say: Say = lambda _: None
-    ) -> str:
-        """A report as one HTML page, with everything that its numbers stand on. ``price`` of a GPU hour."""
-        return self._reports(self.workspace(made.experiment, site)).page(made, price=price, say=say)
+        self, made: Report, *, site: str | None = None, price: float | None = None, share: bool = False,
+        say: Say = lambda _: None,
+    ) -> str:  # fmt: skip
+        """Return a report as one HTML page with its evidence. ``price`` is of a GPU hour."""
+        return self._reports(self.workspace(made.experiment, site)).page(made, price, share, say)
 
     def export(self, made: Report, kind: str, folder: Path, *, site: str | None = None) -> int:
         """Export the done runs of a report for another tool (`report.exports.EXTRAS`); return how many."""

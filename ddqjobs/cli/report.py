@@ -62,6 +62,10 @@ PRICE = Annotated[
     float | None,
     typer.Option("--price", min=0, callback=a_number, help="Of a GPU hour, for the cost on the HTML page."),
 ]
+SHARE = Annotated[
+    bool,
+    typer.Option("--share", help="Leave out absolute paths and names of nodes, and scripts of the page."),
+]
 CHECK = Annotated[bool, typer.Option("--check", help="Exit 1 unless every required verdict holds.")]
 _BY_ENDING = {
     "": "table",
@@ -86,11 +90,12 @@ def report(
     compare: COMPARE = None,
     export: EXPORT = None,
     price: PRICE = None,
+    share: SHARE = False,
     check: CHECK = False,
 ) -> None:
     """The AP table: reproduced or not, with the evidence.
 
-    Examples: ddqjobs report mini; ddqjobs report mini -f html -o mini.html; ddqjobs report ddq --check;
+    Examples: ddqjobs report mini; ddqjobs report mini -o mini.html --share; ddqjobs report ddq --check;
     ddqjobs report mini --compare 2026-11-01 2026-11-24; ddqjobs report mini --export tensorboard -o board
     """
     from ddqjobs.base.errors import RunsFailedError
@@ -105,15 +110,17 @@ def report(
         check=check,
         recompute=recompute,
         price=price is not None,
+        share=share,
     )
     if compare is not None:
         _compare(selection, compare, chosen, out, metric or [])
         return
-    made = _made(selection, _every_metric() if chosen == "html" else metric or [], recompute)
+    made = _made(selection, _every_metric() if chosen == "html" else metric or [], recompute, share)
     if export is not None:
         _export(selection, made, export, out)
     elif chosen == "html":
-        page = selection.project.report_page(made, site=selection.site, price=price, say=note)
+        project = selection.project
+        page = project.report_page(made, site=selection.site, price=price, share=share, say=note)
         _write(page, out or (_beside(selection, made) if sys.stdout.isatty() else None))
     else:
         _write(_text(made, chosen, out), out)
@@ -142,8 +149,9 @@ def _by_ending(out: Path | None) -> str:
 
 
 def _refuse_idle(
-    said: str | None, chosen: str, *, compare: bool, export: bool, check: bool, recompute: bool, price: bool
-) -> None:
+    said: str | None, chosen: str, *, compare: bool, export: bool, check: bool, recompute: bool, price: bool,
+    share: bool,
+) -> None:  # fmt: skip
     """Raises InputError for what would have no effect: nobody shall take it for heard."""
     from ddqjobs.base.errors import InputError
 
@@ -152,6 +160,8 @@ def _refuse_idle(
         raise InputError(f"--compare goes with the formats of text, not with {others}")
     if export and said is not None:
         raise InputError("--export writes files of its own: leave out --format and --json")
+    if share and (export or compare):
+        raise InputError("--share goes with the formats of one report, not with --export or --compare")
     if price and (export or chosen != "html"):
         raise InputError("--price goes with --format html: that page says what the runs cost")
 
@@ -160,6 +170,7 @@ def _made(
     selection: Selection,
     metrics: list[str],
     recompute: bool = False,
+    share: bool = False,
     *,
     experiment: str | None = None,
     at: float | None = None,
@@ -180,6 +191,7 @@ def _made(
         metrics=("AP", *metrics),
         recompute=recompute,
         at=at,
+        share=share,
         say=note,
     )
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ddqjobs.environments.on_site import Environments
 from ddqjobs.planning.filters import Filters, select
 from ddqjobs.report import document, hours
+from ddqjobs.report import share as share_
 from ddqjobs.report.cache import ReportFiles
 from ddqjobs.report.document import Report
 from ddqjobs.submission.workspace import Workspace
@@ -48,8 +50,20 @@ class Reports:
             unfollowed=workspace.loaded.unfollowed,
         )
 
-    def page(self, made: Report, *, price: float | None, say: Say, at: float | None = None) -> str:
-        """Return a report as one HTML page. ``price`` of a GPU hour; ``at``: when it was made."""
+    def shared(self, made: Report) -> Report:
+        """Return a report without absolute paths and names of nodes."""
+        return share_.shared(made, self._sharing())
+
+    def _sharing(self, hosts: Iterable[str] = ()) -> share_.Share:
+        workspace = self._workspace
+        tickets = workspace.store.history().tickets.values()
+        found = (name for t in tickets for name in (t.node, t.owner.host, t.finished and t.finished.node))
+        nodes = {name for name in (*found, *hosts, platform.node()) if name}
+        return share_.sharing(nodes, [str(workspace.results), str(self.files.runs), str(Path.home())])
+
+    def page(self, made: Report, price: float | None, share: bool, say: Say, at: float | None = None) -> str:
+        """Return a report as one HTML page. ``price`` of a GPU hour; ``share`` leaves out absolute paths,
+        names of nodes, and scripts; ``at``: when it was made."""
         from ddqjobs.report.page import facts, render
 
         workspace = self._workspace
@@ -58,10 +72,14 @@ class Reports:
         spent = hours.spent(plan, workspace.store.history(), now=time.time() if at is None else at)
         to_come = {name: known.to_come for name, known in spent.items() if known.to_come}
         behind = facts.read(workspace, self._environments, plan, products, (row.run for row in made.runs))
-        experiment = workspace.loaded.experiment
+        hide = None
+        if share:
+            hide = self._sharing(facts.hosts(behind))
+            made, behind = share_.shared(made, hide), facts.without_scripts(behind)
         return render.page(
-            experiment, plan, made, behind, curves, products, price=price, to_come=to_come, now=at
-        )
+            workspace.loaded.experiment, plan, made, behind, curves, products,
+            price=price, to_come=to_come, share=hide, now=at,
+        )  # fmt: skip
 
     def export(self, made: Report, kind: str, folder: Path) -> int:
         """Write the done runs of a report for another tool; return how many."""

@@ -80,7 +80,7 @@ def write(
     found.add("report/judged.json", _json(judged(experiment, plan, products, reports.files)))
     found.add("report/report.json", formats.render(whole, "json").encode())
     found.add("report/report.md", formats.render(whole, "markdown").encode())
-    found.add("report/report.html", reports.page(whole, price=None, say=say, at=at).encode())
+    found.add("report/report.html", reports.page(whole, None, False, say, at).encode())
     writer = _Writer(_paths(workspace, environments), say)
     describe = _describer(whole, workspace, plan, products, at)
     try:

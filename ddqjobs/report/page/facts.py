@@ -105,6 +105,18 @@ def read(
     return Facts(runs=runs, scripts=scripts, environments=found)
 
 
+def hosts(facts: Facts) -> set[str]:
+    """Return the names of all nodes that attempts and environments name."""
+    named = {attempt.host for run in facts.runs.values() for attempt in run.attempts}
+    return {host for host in (*named, *(e.host for e in facts.environments)) if host}
+
+
+def without_scripts(facts: Facts) -> Facts:
+    """Return the facts without launch scripts, which hold a site's accounts, modules and paths."""
+    runs = {name: msgspec.structs.replace(run, script="", submission="") for name, run in facts.runs.items()}
+    return msgspec.structs.replace(facts, runs=runs, scripts={})
+
+
 def _ends(attempts: Iterable[Attempt], history: History) -> dict[int, str]:
     """Return attempt -> class and reason of its failure as the ledger recorded them. A ticket's failure is
     that of its last attempt."""

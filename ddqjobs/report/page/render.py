@@ -53,9 +53,11 @@ def page(
     *,
     price: float | None = None,
     to_come: Mapping[str, float] | None = None,
+    share: Callable[[str], str] | None = None,
     now: float | None = None,
 ) -> str:
-    """Return the whole page. ``price`` is of a GPU hour; ``to_come``: run -> GPU hours."""
+    """Return the whole page. ``price`` is of a GPU hour; ``to_come``: run -> GPU hours;
+    ``share`` leaves out of each text what is not for others."""
     at = time.time() if now is None else now
     wanted = {row.run for row in report.runs}
     shown = [p for p in plan.runs if p.run.name in wanted]
@@ -63,7 +65,7 @@ def page(
     numbers = {name: i for i, name in enumerate(planned)}
     pictures = _draw(experiment, plan, curves, {m.model: m.title for m in report.models}, wanted)
     script = (_FOLDER / "page.js").read_text()
-    environment = _environment(lambda run: f"run-{numbers[run]}" if run in numbers else "")
+    environment = _environment(lambda run: f"run-{numbers[run]}" if run in numbers else "", share)
     return environment.get_template("page.html.j2").render(
         css=_raw((_FOLDER / "page.css").read_text()),
         script=_raw(script),
@@ -101,8 +103,11 @@ def _by_model(report: Report) -> list[tuple[str, list[object]]]:
     return [(model, [cells.get((model, phase)) for phase in phases]) for model in models]
 
 
-def _environment(anchor: Callable[[str], str]) -> jinja2.Environment:
+def _environment(anchor: Callable[[str], str], share: Callable[[str], str] | None) -> jinja2.Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    def shown(text: str) -> str:
+        return clean(masked(text) if share is None else share(masked(text)))
 
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
@@ -110,12 +115,12 @@ def _environment(anchor: Callable[[str], str]) -> jinja2.Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: clean(masked(value)) if type(value) is str else value,
+        finalize=lambda value: shown(value) if type(value) is str else value,
     )
     environment.globals.update(anchor=anchor, signs=_SIGNS)
     environment.filters.update(
-        lines=lambda texts: _lines("\n".join(texts)),
-        text=lambda text: _lines(str(text)),
+        lines=lambda texts: _lines("\n".join(texts), shown),
+        text=lambda text: _lines(str(text), shown),
         svg=_raw,
         moment=moment,
         duration=clock,
@@ -140,10 +145,11 @@ def _hours(hours: float | None) -> str:
     return f"{hours:,.0f}" if hours >= 100 else f"{hours:.1f}" if hours >= 1 or not hours else f"{hours:.2f}"
 
 
-def _lines(text: str) -> Markup:
+def _lines(text: str, shown: Callable[[str], str]) -> Markup:
     from markupsafe import Markup, escape
 
-    return Markup("\n").join(escape(clean(line)) for line in masked(text).split("\n"))
+    # Masked as a whole first: a secret may go on in the next line.
+    return Markup("\n").join(escape(shown(line)) for line in masked(text).split("\n"))
 
 
 def _other_grids(report: Report) -> list[Grid]:

@@ -104,6 +104,23 @@ def test_the_configuration_of_both_codes_is_compared_at_the_cell(page: str) -> N
     assert "p3-train.detr-4scale.s0" in row
 
 
+@pytest.mark.parametrize("form", ["html", "json", "csv"])
+def test_what_is_shared_names_no_path_and_no_node(root: Path, report: Report, page: str, form: str) -> None:
+    project = open_project(root)
+    whole = page if form == "html" else render(report, form)
+    shared = project.report("matrix", share=True)
+    text = project.report_page(report, share=True) if form == "html" else render(shared, form)
+    assert "gpu-a00" in whole
+    for private in ("gpu-a00", "cluster.example", "/scratch", "erika", str(root), "login1"):
+        assert private not in text
+    if form == "html":
+        assert "/scratch/erika" in whole
+        assert (
+            "[path]/ddq_detr_head.py" in Reader(text).text
+        )  # which line of which file failed is still there
+        assert "DDQJOBS_RUN" not in text
+
+
 def test_ticks_of_small_numbers_keep_their_digits() -> None:
     line = Line(label="a", style=0, points=[(1, 0.021), (2, 0.034), (3, 0.048)])
     drawn = charts.draw(Panel(title="loss", x="epoch", lines=(line,)))
