@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from ddqjobs.doctor.missing import Missing
     from ddqjobs.environments.on_site import Environments
     from ddqjobs.planning.changes import Change
-    from ddqjobs.report.cache import ReportFiles
     from ddqjobs.report.document import Report
     from ddqjobs.report.reports import Reports
     from ddqjobs.spec.site import Site
@@ -146,7 +145,7 @@ class Project:
     ) -> Report:
         """Return the report as a document. ``recompute``: with AP from predictions of the done tests; ``at``
         (seconds since the epoch): as it was known then; ``share``: without absolute paths and nodes."""
-        reports = self._reports(self.workspace(experiment, site))
+        reports = self.reports(self.workspace(experiment, site))
         made = reports.document(filters or Filters(), metrics=metrics, recompute=recompute, at=at, say=say)
         return reports.shared(made) if share else made
 
@@ -155,17 +154,14 @@ class Project:
         say: Say = lambda _: None,
     ) -> str:  # fmt: skip
         """Return a report as one HTML page with its evidence. ``price`` is of a GPU hour."""
-        return self._reports(self.workspace(made.experiment, site)).page(made, price, share, say)
+        return self.reports(self.workspace(made.experiment, site)).page(made, price, share, say)
 
     def export(self, made: Report, kind: str, folder: Path, *, site: str | None = None) -> int:
         """Export the done runs of a report for another tool (`report.exports.EXTRAS`); return how many."""
-        return self._reports(self.workspace(made.experiment, site)).export(made, kind, folder)
+        return self.reports(self.workspace(made.experiment, site)).export(made, kind, folder)
 
-    def report_files(self, workspace: Workspace) -> ReportFiles:
-        """What reports read beside the ledger."""
-        return self._reports(workspace).files
-
-    def _reports(self, workspace: Workspace) -> Reports:
+    def reports(self, workspace: Workspace) -> Reports:
+        """Return what makes reports of a workspace, and the files that they read beside the ledger."""
         from ddqjobs.report.reports import Reports
 
         return Reports(workspace, self.environments(workspace.site))

@@ -144,7 +144,7 @@ def test_curves_of_both_codes_lie_over_each_other(paper: Project) -> None:
     fresh = open_project(paper.root)
     workspace = fresh.workspace("paper")
     plan = fresh.plan("paper")
-    found = fresh.report_files(workspace).curves(plan, workspace.products())
+    found = fresh.reports(workspace).files.curves(plan, workspace.products())
     (group,) = panels.groups(workspace.loaded.experiment, plan, found, {})
     assert [p.title for p in group.panels] == ["loss", "loss difference", "AP", "AP difference"]
     assert [p.title for p in group.more][:2] == ["lr", "grad_norm"]
@@ -257,7 +257,7 @@ def test_two_attempts_that_wrote_into_one_log_make_one_curve(own: Project) -> No
     _record(own, "p3-train.m000.s0", {"log": "attempts/1/work_dir/log.jsonl"})
     fresh = open_project(own.root)
     workspace = fresh.workspace("paper")
-    made = fresh.report_files(workspace).curves(fresh.plan("paper"), workspace.products())
+    made = fresh.reports(workspace).files.curves(fresh.plan("paper"), workspace.products())
     xs = [x for x, _ in made["p3-train.m000.s0"].terms["loss"]]
     assert xs == sorted(set(xs))
     assert xs[-1] == 6
