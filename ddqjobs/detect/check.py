@@ -14,10 +14,10 @@ REQUESTS is JSON, a list of objects::
 ANSWERS is JSON, a list of objects in the same order::
 
     findings   kind, key, text, nearest, level (error, warning)
-    resolved   the configuration with its options, as :func:`ddqjobs.detect.checks.resolved.plain` has it
 
 Exit code 0 whatever is found, 2 if mmdet cannot be imported. One process; nothing is built and nothing of
-the data is read but the categories of its annotations.
+the data is read but the categories of its annotations. A training or test of ours does the same once more
+by :func:`load`, before its first iteration.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from . import files, runtime
-from .checks import data, outcome
-from .checks.finding import Finding
+from .checks import data, outcome, resolved
+from .checks.finding import ERROR, Finding
 from .checks.options import Options
 from .checks.places import Places
 from .checks.types import Registries
@@ -79,6 +79,46 @@ def main(argv: Sequence[str] = tuple(sys.argv[1:])) -> int:
     return 0
 
 
+def load(config: str, options: Sequence[str]) -> Any:
+    """Return a configuration with its options. In an attempt they are checked, with the data that is there by
+    now, and what comes of them is recorded.
+
+    Raises CannotLoad for what is wrong, and OSError for a missing file.
+    """
+    attempt = os.environ.get("DDQJOBS_ATTEMPT_DIR", "")
+    if not attempt:
+        return runtime.load_config(config, options)
+    run = _run(Path(attempt))
+    if run.get("unchecked"):
+        cfg = runtime.load_config(config, options)
+    else:
+        cfg = runtime.load_config(config)
+        added = {word[1:] for word in run.get("options", ()) if word.startswith("+")}
+        words = [f"+{word}" if word in added else word for word in options]
+        _require(Checker().examine(cfg, Subject(config, words, run.get("kind", ""))))
+    if os.environ.get("RANK", "0") == "0" and os.environ.get("DDQJOBS_NODE_RANK", "0") in ("", "0"):
+        plain = resolved.plain(cfg._cfg_dict.to_dict(), os.environ)
+        files.replace_json(Path(attempt) / resolved.NAME, plain)
+    return cfg
+
+
+def _run(attempt: Path) -> dict[str, Any]:
+    try:
+        run = json.loads((attempt / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return run if isinstance(run, dict) else {}
+
+
+def _require(found: Sequence[Finding]) -> None:
+    for finding in found:
+        print(f"check: {finding.level}: {finding.line()}", flush=True)
+    wrong = [finding.line() for finding in found if finding.level == ERROR]
+    if wrong:
+        more = f"; and {len(wrong) - 1} more, above" if wrong[1:] else ""
+        raise runtime.CannotLoad(f"{wrong[0]}{more}")
+
+
 @contextlib.contextmanager
 def _variables(values: Mapping[str, str]) -> Iterator[None]:
     before = dict(os.environ)
@@ -115,6 +155,10 @@ class Checker:
             cfg = runtime.load_config(subject.config)
         except Exception as error:  # whatever a configuration does when it is loaded
             return [Finding("load", "", f"{subject.config}: {_short(error)}")]
+        return self.examine(cfg, subject)
+
+    def examine(self, cfg: Any, subject: Subject) -> list[Finding]:
+        """Return all that is wrong with a configuration that was loaded, and merge its options into it."""
         registries = Registries()  # custom_imports of this configuration may have registered more
         options = Options(Places(registries, self._generation))
         found = []  # type: list[Finding]

@@ -22,6 +22,7 @@ from typing import Any, Callable, Mapping, NamedTuple
 from xml.etree import ElementTree
 
 from . import files, loaded, proof
+from .checks import resolved
 from .job import checkpoints, claim, costs, curves, live, loading, logs, progress
 
 OK, UNUSABLE, NOT_WHOLE, LOST = 0, 2, 3, 4
@@ -137,6 +138,7 @@ def _product(attempt: Attempt, found: Found) -> dict[str, Any]:
     ran = proof.summary(attempt.attempt_dir / "proof.json")
     if ran:
         ran.update(loaded.collect(attempt.attempt_dir, ran.pop("roots")))
+        ran["differs"] = resolved.compare(attempt.run_dir / "attempts", attempt.run.get("digest", ""))
     return {
         **(adopted if attempt.adopted_from else {}),
         **({"ran": ran} if ran else {}),

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Sequence
 
-from . import runtime
+from . import check, runtime
 from .training import numerics
 
 
@@ -41,7 +41,7 @@ def test(config: str, checkpoint: Path, work_dir: Path, options: Sequence[str]) 
 
     from .hooks import predictions  # noqa: F401  (registers PredictionsHook)
 
-    cfg = runtime.load_config(config, options)
+    cfg = check.load(config, options)
     try:
         numerics.prepare(cfg)
     except ValueError as error:

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, Sequence
 
-from . import runtime
+from . import check, runtime
 from .job import checkpoints, claim, exit_codes, stopping
 from .training import distributed, numerics
 
@@ -45,7 +45,7 @@ def train(
     from .hooks import canary, epoch_seed, initial_state, resume, usage  # noqa: F401  (registers them)
     from .training import batches
 
-    cfg = runtime.load_config(config, options)
+    cfg = check.load(config, options)
     distributed.adapt(cfg)
     try:
         numerics.prepare(cfg)

@@ -174,8 +174,12 @@ def _judge(desk: Desk, column: Column, m: _Measured) -> Judgement:
         return verdict.unknown(f"AP: {notes[0]}", rule)
     if m.side.problem or m.difference is None:
         return verdict.unknown(m.side.problem or "nothing to compare with", rule)
+    ours, theirs = list(desk.made_by(p.run.name for p in m.kept)), list(desk.made_by(m.side.runs))
+    differs = ran.differs([*ours, *theirs])
+    if differs:
+        return verdict.unknown("configurations differ", f"{rule}; attempts of one run differ, {differs}")
+    apart = ran.apart(ours, theirs)
     test, basis = _test(m, desk.exact_of(m.kept), allowed)
-    apart = ran.apart(desk.made_by(p.run.name for p in m.kept), desk.made_by(m.side.runs))
     judgement = verdict.judge(
         m.difference,
         verdict.from_points(allowed),

@@ -37,6 +37,17 @@ def apart(ours: Iterable[Product], theirs: Iterable[Product]) -> str:
     return ""
 
 
+def differs(made: Iterable[Product]) -> str:
+    """Return the first run whose attempts had different configurations, and where they differ; empty if
+    there is none."""
+    found = (product for product in made if product.ran is not None and product.ran.differs)
+    return next((f"{product.run}: {_places(product)}" for product in found), "")
+
+
+def _places(product: Product) -> str:
+    return "; ".join(product.ran.differs) if product.ran is not None else ""
+
+
 def notes(products: Mapping[str, Product]) -> Iterator[str]:
     """Yield a line per set of versions and machine that results ran with."""
     groups: dict[str, list[str]] = {}
@@ -49,6 +60,8 @@ def notes(products: Mapping[str, Product]) -> Iterator[str]:
     for name, product in products.items():
         if product.ran is not None and product.ran.foreign:
             yield f"loaded from outside of its environment and code: {', '.join(product.ran.foreign)}: {name}"
+        if product.ran is not None and product.ran.differs:
+            yield f"attempts of {name} had different configurations: {_places(product)}"
 
 
 def _processor(ran: Ran) -> str:

@@ -170,6 +170,7 @@ class Ran(Frozen, frozen=True, kw_only=True):
     code: str = ""  # the snapshot of the task code
     files: int = 0  # from which its programs had loaded modules at their end; 0: not recorded
     foreign: tuple[str, ...] = ()  # the first of those outside of the environment and the code
+    differs: tuple[str, ...] = ()  # places in which attempts of one digest had other configurations
 
 
 class Adoption(Frozen, frozen=True, kw_only=True):

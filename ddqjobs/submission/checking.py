@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -123,6 +123,13 @@ class Checking:
             passed=passed + checked.passed,
             unchecked={**unready, **checked.unchecked},
         )
+
+    def before(self, runs: Collection[Run], say: Say, *, waive: bool) -> None:
+        """Check what is about to be submitted, or record that it is not to be checked. Raise InputError."""
+        if waive:
+            self.waive(runs)
+        else:
+            self.require(runs, say)
 
     def require(self, runs: Iterable[Run], say: Say) -> None:
         """Check what these runs load, as far as it did not pass before; InputError for what is wrong. What

@@ -6,6 +6,8 @@ import secrets
 import time
 from collections.abc import Sequence
 
+import msgspec
+
 from ddqjobs.base.errors import EnvironmentNotReadyError
 from ddqjobs.data.weights import torch_home
 from ddqjobs.environments.on_site import Environments
@@ -25,10 +27,13 @@ class Rendering:
         self._workspace, self._environments = workspace, environments
         self._renderer = renderer or renderer_of(workspace.catalog)
 
-    def scripts(self, runs: Sequence[Run], token: str, code: str) -> Scripts:
-        """Return the scripts of a submission. Raise InputError for what must not stand in a directive
-        line."""
-        return self._renderer.render(runs, self._workspace.site, self.context(token, code))
+    def scripts(
+        self, runs: Sequence[Run], token: str, code: str, unchecked: frozenset[str] = frozenset()
+    ) -> Scripts:
+        """Return the scripts of a submission. ``unchecked`` are runs whose jobs are not to check their
+        configuration. Raise InputError for what must not stand in a directive line."""
+        context = msgspec.structs.replace(self.context(token, code), unchecked=unchecked)
+        return self._renderer.render(runs, self._workspace.site, context)
 
     def shell(self, run: Run, typed: str, code: str) -> str:
         """Return a script that enters a run's environment."""

@@ -64,6 +64,7 @@ class Context(Frozen, frozen=True, kw_only=True):
     weights: str = ""  # TORCH_HOME of the jobs; empty: not said
     locks: dict[str, Locked] = field(default_factory=dict)  # environment -> its lock
     trees: dict[str, str] = field(default_factory=dict)  # code -> state of its tree, which the job compares
+    unchecked: frozenset[str] = frozenset()  # runs whose configuration is not to be checked
 
     @property
     def submission(self) -> SubmissionFolder:
@@ -150,7 +151,10 @@ class Renderer:
         return Scripts(
             job=job,
             elements="" if len(runs) == 1 else _SOURCED + elements,
-            manifest="".join(map(manifest_line, runs, functions)),
+            manifest="".join(
+                manifest_line(run, script, unchecked=run.name in context.unchecked)
+                for run, script in zip(runs, functions, strict=True)
+            ),
             secrets="".join(_secret_function(i, run, site, context) for i, run in enumerate(runs)),
             locks=_locks(runs, context),
         )
@@ -304,9 +308,12 @@ def _secret_function(index: int, run: Run, site: Site, context: Context) -> str:
     return f"secrets_{index}() {{\n{''.join(exports)}}}\n" if exports else ""
 
 
-def manifest_line(run: Run, script: str) -> str:
-    """Return a run as the manifest lists it: frozen, with what it adds to the job's script."""
+def manifest_line(run: Run, script: str, *, unchecked: bool = False) -> str:
+    """Return a run as the manifest lists it: frozen, with what it adds to the job's script, and whether the
+    job is not to check its configuration."""
     line = {**msgspec.to_builtins(without_secrets(run)), "script": script}
+    if unchecked:
+        line["unchecked"] = True
     return msgspec.json.encode(line).decode() + "\n"
 
 

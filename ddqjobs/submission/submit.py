@@ -108,8 +108,7 @@ class Submitter:
         limit = workspace.site.limits.jobs_in_queue
         picks, left = within_queue(picks, left, limit, workspace.room() if picks else None)
         self._rendering.require_environments([p.run for p in picks])
-        if picks:
-            self._check(wanted, plan, picks, say)
+        unchecked = self._check(wanted, plan, picks, say) if picks else frozenset[str]()
         self._remember(wanted, plan, left)
         if not picks:
             return Outcome(left=left)
@@ -117,6 +116,7 @@ class Submitter:
             workspace,
             self._rendering,
             code=self._snapshot(),
+            unchecked=unchecked,
             avoid=self._bad_nodes(able, say),
             hours={name: cost.gpu_hours for name, cost in costs.items()},
             planned={p.run.name: p for p in plan.runs},
@@ -137,17 +137,13 @@ class Submitter:
         self._workspace.store.ledger.begin()
         return self._rendering.shell(run, typed, self._snapshot())
 
-    def _check(self, wanted: Submitting, plan: Plan, picks: Sequence[PlannedRun], say: Say) -> None:
-        """Check the configurations of what is submitted, and of what will be. Raise InputError."""
-        names = {p.run.name for p in picks}
-        to_come = (Status.ELIGIBLE, Status.WAITING)
-        runs = [
-            p.run for p in plan.runs if p.run.name in names or (p.status in to_come and wanted.wants(p.run))
-        ]
-        if wanted.check:
-            self._checking.require(runs, say)
-        else:
-            self._checking.waive(runs)
+    def _check(self, wanted: Submitting, plan: Plan, picks: Sequence[PlannedRun], say: Say) -> frozenset[str]:
+        """Check the configurations of what is submitted, and of what will be; return the runs whose jobs are
+        not to check them. Raise InputError."""
+        to_come = (p for p in plan.runs if p.status in (Status.ELIGIBLE, Status.WAITING))
+        runs = {p.run.name: p.run for p in (*picks, *(p for p in to_come if wanted.wants(p.run)))}
+        self._checking.before(runs.values(), say, waive=not wanted.check)
+        return self._checking.waived(p.run for p in picks)
 
     def _snapshot(self) -> str:
         """Copy the task code as it is now, unless it is there already; return the copy's name."""
@@ -209,6 +205,7 @@ class _Round:
     workspace: Workspace
     rendering: Rendering
     code: str  # name of the snapshot
+    unchecked: frozenset[str]  # runs whose jobs are not to check their configuration
     avoid: tuple[str, ...]  # nodes
     hours: Mapping[str, float | None]  # run -> estimated GPU hours
     planned: Mapping[str, PlannedRun]  # of the plan that is carried out
@@ -268,7 +265,7 @@ class _Round:
 
     def _write(self, token: str, runs: Sequence[Run]) -> Path:
         folder = self.workspace.store.layout.submission(token)
-        scripts = self.rendering.scripts(runs, token, self.code)
+        scripts = self.rendering.scripts(runs, token, self.code, self.unchecked)
         try:
             folder.out.mkdir(parents=True)
             write_scripts(folder.path, scripts)

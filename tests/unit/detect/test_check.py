@@ -154,3 +154,25 @@ def test_the_program_answers_in_the_order_of_the_requests(tmp_path: Path, data_s
     assert first["findings"] == []
     assert second["findings"][0]["kind"] == "option"
     assert "nowhere" not in os.environ["DDQJOBS_INPUT_DATA"]
+
+
+def test_a_job_checks_once_more_and_records_what_it_runs_with(
+    checker: check.Checker, tmp_path: Path, data_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def job(run: dict[str, Any], *options: str) -> Any:
+        (tmp_path / "run.json").write_text(json.dumps({"kind": "train", **run}))
+        return check.load(CONFIG, options)
+
+    monkeypatch.setenv("DDQJOBS_ATTEMPT_DIR", str(tmp_path))
+    wrong = ("model.extra=1", "train_cfg.max_epochs=3")
+    with pytest.raises(runtime.CannotLoad, match="model has no 'extra'"):
+        job({}, *wrong)
+    assert not (tmp_path / "resolved.json").exists()
+    assert job({"options": ["+model.extra=1"]}, *wrong).model.extra == 1
+    assert job({"unchecked": True}, *wrong).train_cfg.max_epochs == 3
+    recorded = json.loads((tmp_path / "resolved.json").read_text())
+    assert recorded["train_cfg"]["max_epochs"] == 3
+    assert recorded["data_root"] == "$DDQJOBS_INPUT_DATA"
+    write(data_set, "train", ("rectangle_0", "disk", "triangle_0"))  # by now the data is there
+    with pytest.raises(runtime.CannotLoad, match="has no category 'disc_0'"):
+        job({})

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
 from ddqjobs.report.formats import render
+from ddqjobs.report.verdict import Outcome
 from ddqjobs.spec.model import Input, Ran, TaskKind
 from tests.unit.report.test_document import Desk, cell, run
 
@@ -60,6 +62,18 @@ def test_the_rule_names_both_machines() -> None:
     assert found.judgement.rule.endswith(
         "; the two sides ran on different processors: EPYC against Xeon (avx512f)"
     )
+
+
+def test_attempts_with_other_configurations_leave_the_verdict_unknown() -> None:
+    mixed = msgspec.structs.replace(XEON, differs=("optim_wrapper.optimizer.lr: 0.1 against 0.2",))
+    report = two_phases(mixed, XEON).report()
+    found = report.models[0].cells[1]  # phase 2 is compared with the mixed phase 1
+    assert found is not None
+    assert found.judgement.outcome is Outcome.UNKNOWN
+    assert found.judgement.word == "unknown: configurations differ"
+    where = "p1-test.detr: optim_wrapper.optimizer.lr: 0.1 against 0.2"
+    assert found.judgement.rule.endswith(where)
+    assert any(note.startswith("attempts of p1-test.detr had different") for note in report.footnotes)
 
 
 def test_the_machine_of_the_training_counts_too() -> None:

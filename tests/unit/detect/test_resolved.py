@@ -1,0 +1,59 @@
+"""Two attempts of one run are compared by the configurations that they ran with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ddqjobs.detect.checks import resolved
+
+
+def attempt(folder: Path, number: int, digest: str, cfg: dict[str, object]) -> None:
+    place = folder / str(number)
+    place.mkdir()
+    (place / "run.json").write_text(json.dumps({"digest": digest}))
+    (place / resolved.NAME).write_text(json.dumps(cfg))
+
+
+def test_what_differs_by_nature_is_taken_out() -> None:
+    def of(work_dir: str, data: str) -> dict[str, object]:
+        cfg = {
+            "work_dir": work_dir,
+            "resume": work_dir == "/r/2",
+            "launcher": "none",
+            "out": f"{work_dir}/results",
+            "data": (f"{data}/train", {"b", "a"}),
+            "kind": Path,
+        }
+        return resolved.plain(cfg, {"DDQJOBS_WORK_DIR": work_dir, "DDQJOBS_INPUT_DATA": data})
+
+    one = of("/r/1", "/shared/data")
+    assert one == of("/r/2", "/node/copy")
+    assert one == {
+        "out": "$DDQJOBS_WORK_DIR/results",
+        "data": ["$DDQJOBS_INPUT_DATA/train", ["a", "b"]],
+        "kind": f"{Path.__module__}.Path",
+    }
+    json.dumps(one)
+
+
+def test_attempts_of_one_digest_are_compared(tmp_path: Path) -> None:
+    attempt(tmp_path, 1, "other", {"lr": 3})
+    attempt(tmp_path, 2, "same", {"lr": 1, "nan": float("nan"), "a": {"b": [1, 2]}})
+    assert resolved.compare(tmp_path, "same") == ()
+    attempt(tmp_path, 3, "same", {"lr": 1, "nan": float("nan"), "a": {"b": [1, 2]}})
+    assert resolved.compare(tmp_path, "same") == ()
+    attempt(tmp_path, 4, "same", {"lr": 2, "nan": float("nan"), "a": {"b": [1, 3]}, "new": "x"})
+    assert resolved.compare(tmp_path, "same") == (
+        "a.b.1: 2 against 3",
+        "lr: 1 against 2",
+        "new: nothing against x",
+    )
+    (tmp_path / "4" / resolved.NAME).write_text("{")
+    assert resolved.compare(tmp_path, "same") == ()
+
+
+def test_many_differences_are_counted(tmp_path: Path) -> None:
+    attempt(tmp_path, 1, "d", {str(n): 0 for n in range(9)})
+    attempt(tmp_path, 2, "d", {str(n): 1 for n in range(9)})
+    assert resolved.compare(tmp_path, "d")[-1] == "and 4 more"
