@@ -42,7 +42,7 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
 
-from . import convert, files, parity, runtime
+from . import convert, files, layouts, parity, runtime
 from .compare import dumps, mappings, modules
 from .compare.batch import Batch, data, from_dump
 from .compare.recorder import Recorder, points_of
@@ -169,10 +169,9 @@ def _side() -> Any:
 
 def _load(model: Any, path: Path) -> None:
     """Fill the model; raises CannotLoad unless the weights are the model's, but for copies and averages."""
-    state = runtime.load_checkpoint(path)
-    fitted = convert.fit(
-        state.get("state_dict", state), model.state_dict(), mappings.MAPPINGS["identity"], path
-    )
+    target, rules = model.state_dict(), mappings.MAPPINGS["identity"]
+    layout = layouts.choose(runtime.load_checkpoint(path), target, rules.__call__, None, path)
+    fitted = convert.fit(layout, target, rules, path)
     model.load_state_dict(fitted.state, strict=True)
 
 

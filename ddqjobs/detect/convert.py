@@ -1,7 +1,9 @@
 """Brings a checkpoint of one code base to another, every key accounted for.
 
     python -m ddqjobs.detect.convert SRC --out CHECKPOINT --report REPORT --config CONFIG
-        [--mapping identity] [--cfg-options k=v ...]
+        [--mapping identity] [--weights KEY] [--cfg-options k=v ...]
+
+SRC is a checkpoint of torch's or of safetensors, an index of shards (``*.index.json``), or a folder with one.
 
 Runs in the target's environment. Exit code 2, one line and nothing written, for a file that cannot be loaded
 safely or does not fit the model, and for an output that is an input. The report is JSON::
@@ -10,7 +12,9 @@ safely or does not fit the model, and for an output that is an input. The report
     source, target   {"sha256", "bytes"} of the two files
     tensors          number of tensors in the target, all bit-equal to the source's
     renamed          {name in the source: name in the target}, where they differ
-    dropped          [{"key", "reason"}], keys of the state_dict, then those of the checkpoint beside it
+    layout           the form of the file and where in it the weights are (:mod:`.layouts`)
+    dropped          [{"key", "reason"}], tensors of the set of weights that the model does not have
+    beside           [{"key", "reason"}], what else the checkpoint holds: optimizer, history, other weights
     metadata         what became of state_dict._metadata, the versions of the modules: "kept", or "repaired"
                      with the model's own. mmdet takes a checkpoint without it for one of before version 1,
                      renames keys, and would run DDQ FCN and DDQ R-CNN with their auxiliary predictors
@@ -31,14 +35,18 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
-from . import files, runtime
-from .compare.mappings import EMA, MAPPINGS, PARALLEL, TIED, Mapping, averaged
+from . import files, layouts, runtime, weight_files
+from .compare.mappings import EMA, MAPPINGS, TIED, Mapping, averaged
 
+_SHOWN = 5  # dropped tensors that are printed; the report has all
 NOT_AVERAGED = "not averaged"
 # What checkpoints hold beside the weights and their meta data, and why it is not taken over.
 _BESIDE = {
     "optimizer": "a training in the new code begins anew",
     "param_schedulers": "a training in the new code begins anew",
+    **dict.fromkeys(
+        ("optimizer_states", "lr_schedulers", "lr_scheduler", "scaler", "amp"), "a training begins anew"
+    ),
     "message_hub": "history of the training, not weights",
     EMA: f"{NOT_AVERAGED}; the average is the state_dict",
 }
@@ -49,7 +57,7 @@ class Fitted(NamedTuple):
     """Weights under the target's names, and what became of every key of the source."""
 
     state: Any
-    renamed: dict[str, str]
+    renamed: dict[str, str]  # what a wrapper put before a name is no renaming
     dropped: dict[str, str]
     metadata: str
 
@@ -62,16 +70,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--report", type=Path, required=True)
     parser.add_argument("--config", required=True, help="configuration of mmdet's side")
     parser.add_argument("--mapping", choices=sorted(MAPPINGS), default="identity")
+    parser.add_argument("--weights", help="which, of a checkpoint with several sets: model, ema, ...")
     parser.add_argument("--cfg-options", nargs="*", default=[], metavar="key=value")
     args = parser.parse_args(argv)
     try:
         outputs = {"--out": args.out, "--report": args.report}
         files.keep_apart(outputs, (args.source, Path(args.config)))
         runtime.set_up()
-        checkpoint = runtime.load_checkpoint(args.source)
+        source = weight_files.load(args.source)
         model = runtime.build_model(runtime.load_config(args.config, args.cfg_options))
         parameters = [tuple(p.shape) for p in model.parameters()]
-        report = convert(checkpoint, model.state_dict(), args.source, args.out, args.mapping, parameters)
+        report = convert(
+            source, model.state_dict(), args.source, args.out, args.mapping, parameters, args.weights
+        )
         args.report.parent.mkdir(parents=True, exist_ok=True)
         files.replace_json(args.report, report)
     except (ValueError, OSError) as error:
@@ -79,65 +90,78 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if report["metadata"] == "repaired":
         print("convert: warning: the checkpoint had no versions of its modules; they are the model's now")
-    print(f"convert: {report['tensors']} tensors, {len(report['dropped'])} dropped")
+    print(f"convert: {report['layout']}: {report['tensors']} tensors, {len(report['dropped'])} dropped")
+    for entry in report["dropped"][:_SHOWN]:
+        print(f"convert: dropped {entry['key']}: {entry['reason']}")
+    for entry in report["beside"]:
+        print(f"convert: left aside {entry['key']}: {entry['reason']}")
     return 0
 
 
 def convert(
-    checkpoint: Any,
+    loaded: weight_files.Source,
     target: Any,
     source: Path,
     out: Path,
     mapping: str,
     parameters: Sequence[tuple[int, ...]] = (),
+    weights: str | None = None,
 ) -> dict[str, Any]:
     """Write the checkpoint with the weights under the target's names; the report.
 
     ``target`` is the state_dict of mmdet's model, ``parameters`` the shapes of its parameters in order.
     Raises CannotLoad if a weight is missing, left over, or of another shape or type.
     """
-    rules = MAPPINGS[mapping]
-    fitted = fit(checkpoint.get("state_dict", checkpoint), _named(target, rules), rules, source)
-    digest = files.sha256(source)
+    rules, checkpoint, digest = MAPPINGS[mapping], loaded.content, loaded.sha256
+    named = _named(target, rules)
+    layout = layouts.choose(checkpoint, named, rules.__call__, weights, source)
+    fitted = fit(layout, named, rules, source)
     meta = _meta(checkpoint.get("meta"))
     content = {"meta": {**meta, "converted_from": digest}, "state_dict": fitted.state}
     dropped = [{"key": key, "reason": reason} for key, reason in sorted(fitted.dropped.items())]
     optimizer = _optimizer(checkpoint.get("optimizer"), parameters)
-    dropped += _beside(checkpoint)
+    beside = _beside(checkpoint, layout)
     runtime.save(content, out, lambda written: _same(written, fitted.state))
     return {
         "mapping": mapping,
-        "source": {"sha256": digest, "bytes": source.stat().st_size},
+        "layout": f"{loaded.form}, {layout}",
+        "source": {"sha256": digest, "bytes": loaded.size},
         "target": {"sha256": files.sha256(out), "bytes": out.stat().st_size},
         "tensors": len(fitted.state),
         "renamed": fitted.renamed,
         "dropped": dropped,
+        "beside": beside,
         "metadata": fitted.metadata,
         "optimizer": optimizer,
-        "averaged": any(reason.startswith(NOT_AVERAGED) for reason in (d["reason"] for d in dropped)),
+        "averaged": any(
+            reason.startswith(NOT_AVERAGED) for reason in (d["reason"] for d in dropped + beside)
+        ),
         "meta": sorted(meta),
     }
 
 
-def _beside(checkpoint: Any) -> list[dict[str, str]]:
-    """Keys of a checkpoint, other than the weights and their meta data, and why they are dropped."""
-    if "state_dict" not in checkpoint:  # bare weights
+def _beside(checkpoint: Any, layout: layouts.Layout) -> list[dict[str, str]]:
+    """Keys of a checkpoint, other than the weights and their meta data, and why they are not taken over."""
+    if not layout.place:  # bare weights
         return []
-    rest = sorted(set(checkpoint) - {"state_dict", "meta"}, key=str)
+    rest = sorted(set(checkpoint) - {layout.place.split(".")[0], "meta"}, key=str)
     return [{"key": str(key), "reason": _BESIDE.get(key, "no weights of the model")} for key in rest]
 
 
-def fit(state: Any, target: Any, mapping: Mapping, source: Path) -> Fitted:
-    """The weights of ``state`` under the names of ``target``. Raises CannotLoad; see :func:`convert`."""
-    named = _rename(state, mapping)
+def fit(layout: layouts.Layout, target: Any, mapping: Mapping, source: Path) -> Fitted:
+    """The weights under the names of ``target``. Raises CannotLoad; see :func:`convert`."""
+    state, prefix = layout.state, layout.prefix
+    named = _rename(state, mapping, prefix)
     weights = {new: state[old] for new, old in named.items()}
     dropped = {**_tied(weights, target), **_averages(weights, target)}
+    outside = [key for key in state if not layouts.plain(key).startswith(prefix)]
+    dropped.update(dict.fromkeys(outside, f"not below {prefix!r}, where the model's weights are"))
     kept = OrderedDict((key, value) for key, value in weights.items() if key not in dropped)
     _check(kept, target, source)
-    found, known = _versions(state, mapping, _prefix(state)), getattr(target, "_metadata", None)
+    found, known = _versions(state, mapping, prefix), getattr(target, "_metadata", None)
     repaired = known is not None and _lacks_versions(found, known)
     kept._metadata = known if repaired else found  # type: ignore[attr-defined]
-    renamed = {old: new for new, old in named.items() if new != old}
+    renamed = {old: new for new, old in named.items() if new != layouts.plain(old)[len(prefix) :]}
     return Fitted(kept, renamed, dropped, "repaired" if repaired else "kept")
 
 
@@ -146,26 +170,22 @@ def _named(target: Any, mapping: Mapping) -> Any:
     if mapping.direction == 1:
         return target
     named = OrderedDict((mapping(key), value) for key, value in target.items())
-    named._metadata = _versions(target, mapping, 0)  # type: ignore[attr-defined]
+    named._metadata = _versions(target, mapping, "")  # type: ignore[attr-defined]
     return named
 
 
-def _versions(state: Any, mapping: Mapping, skip: int) -> Any:
-    """``_metadata`` of a state_dict, its modules called as their weights will be, the first ``skip`` letters
-    left out; None if it has none."""
+def _versions(state: Any, mapping: Mapping, prefix: str) -> Any:
+    """``_metadata`` of a state_dict, its modules called as their weights will be, without the prefix; None if
+    it has none."""
     metadata = getattr(state, "_metadata", None)
     if not isinstance(metadata, dict):
         return None
-    inner = [name for name in metadata if isinstance(name, str) and f"{name}."[:skip] == PARALLEL[:skip]]
-    return OrderedDict((mapping(f"{name}.x"[skip:])[:-2], metadata[name]) for name in inner)
+    named = {layouts.plain(f"{name}."): name for name in metadata if isinstance(name, str)}
+    inner = {dotted[len(prefix) :]: name for dotted, name in named.items() if dotted.startswith(prefix)}
+    return OrderedDict((mapping(f"{dotted}x")[:-2], metadata[name]) for dotted, name in inner.items())
 
 
-def _prefix(state: Any) -> int:
-    """How many letters DistributedDataParallel has put before each name."""
-    return len(PARALLEL) if state and all(key.startswith(PARALLEL) for key in state) else 0
-
-
-def _rename(state: Any, mapping: Mapping) -> dict[str, str]:
+def _rename(state: Any, mapping: Mapping, prefix: str) -> dict[str, str]:
     """Name in the target -> name in the source. Raises CannotLoad for what is no tensor, or met twice."""
     import torch
 
@@ -174,10 +194,11 @@ def _rename(state: Any, mapping: Mapping) -> dict[str, str]:
             raise runtime.CannotLoad(f"the state_dict holds {str(key)[:80]!r}, which is no tensor")
         if not _plain(value):
             raise runtime.CannotLoad(f"the state_dict holds {key[:80]!r}, which is no plain tensor")
-    skip = _prefix(state)
     named: dict[str, str] = {}
     for key in state:
-        new = mapping(key[skip:])
+        if not layouts.plain(key).startswith(prefix):
+            continue
+        new = mapping(layouts.plain(key)[len(prefix) :])
         if new in named:
             raise runtime.CannotLoad(f"two weights become {new}")
         named[new] = key

@@ -40,7 +40,6 @@ MAPPINGS: Dictionary[str, Mapping] = {
 
 # After a training step mmdet's DDQ DETR holds the head's branches in its decoder as well.
 TIED = (("decoder.aux_reg_branches.", "bbox_head.aux_reg_branches."),)
-PARALLEL = "module."  # what DistributedDataParallel puts before each name
 EMA = "ema_state_dict"  # where mmengine's EMAHook leaves the weights that it averages
 AVERAGE = "ema_"  # mmcv 1.x keeps the weights that it averages in buffers of this name, dots as underscores
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import pickle
+import struct
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from ddqjobs.detect import convert, files, restricted, runtime  # noqa: E402
+from ddqjobs.detect import convert, files, restricted, runtime, weight_files  # noqa: E402
 from ddqjobs.detect.compare import CannotCompare, state_dicts  # noqa: E402
 
 
@@ -41,7 +43,7 @@ def write(path: Path, value: Any) -> Path:
 
 def run(tmp_path: Path, source: Path, model: Any) -> dict[str, Any]:
     out = tmp_path / "out" / "checkpoint.pth"
-    return convert.convert(runtime.load_checkpoint(source), model, source, out, "identity")
+    return convert.convert(weight_files.load(source), model, source, out, "identity")
 
 
 def test_every_key_is_accounted_for(tmp_path: Path) -> None:
@@ -208,12 +210,13 @@ def test_checkpoint_of_mmcv_1(tmp_path: Path) -> None:
     meta = {"CLASSES": ("a", "b"), "mmcv_version": "1.4.7", "epoch": 12, "config": "x", "hook_msgs": {}}
     content = {"meta": meta, "state_dict": weights, "optimizer": {"state": moments, "param_groups": groups}}
     source, out = write(tmp_path / "a.pth", content), tmp_path / "out.pth"
-    checkpoint = runtime.load_checkpoint(source)
+    checkpoint = weight_files.load(source)
     report = convert.convert(checkpoint, target(), source, out, "identity", [(3,), (2, 3)])
     assert report["tensors"] == 2
     assert {d["key"] for d in report["dropped"]} == {
-        "decoder.aux_reg_branches.0.weight", "ema_backbone_weight", "optimizer"
+        "decoder.aux_reg_branches.0.weight", "ema_backbone_weight"
     }  # fmt: skip
+    assert [entry["key"] for entry in report["beside"]] == ["optimizer"]
     assert report["optimizer"] == {"parameters": 2, "with_state": 1, "fits": True}
     assert report["meta"] == ["dataset_meta", "epoch", "mmcv_version"]
     assert runtime.load_checkpoint(out)["meta"]["dataset_meta"]["classes"] == ("a", "b")
@@ -239,9 +242,10 @@ def test_average_of_mmengine_is_taken_and_told(tmp_path: Path) -> None:
     content = {"state_dict": OrderedDict(model.state_dict()), "message_hub": {}, "own": 1}
     hook.before_save_checkpoint(runner, content)
     source, out = write(tmp_path / "a.pth", content), tmp_path / "out.pth"
-    report = convert.convert(runtime.load_checkpoint(source), model.state_dict(), source, out, "identity")
+    report = convert.convert(weight_files.load(source), model.state_dict(), source, out, "identity")
     assert report["averaged"] is True
-    assert {d["key"]: d["reason"] for d in report["dropped"]} == {
+    assert report["dropped"] == []
+    assert {d["key"]: d["reason"] for d in report["beside"]} == {
         "ema_state_dict": "not averaged; the average is the state_dict",
         "message_hub": "history of the training, not weights",
         "own": "no weights of the model",
@@ -259,7 +263,7 @@ def test_versions_of_the_modules_are_repaired_aloud(tmp_path: Path, found: Any) 
     model = OrderedDict(target())
     model._metadata = OrderedDict({"": {"version": 2}, "bbox_head": {"version": 1}})  # type: ignore[attr-defined]
     source, out = write(tmp_path / "a.pth", weights), tmp_path / "out.pth"
-    report = convert.convert(runtime.load_checkpoint(source), model, source, out, "identity")
+    report = convert.convert(weight_files.load(source), model, source, out, "identity")
     assert report["metadata"] == "repaired"
     assert runtime.load_checkpoint(out)["state_dict"]._metadata == model._metadata  # type: ignore[attr-defined]
 
@@ -270,7 +274,7 @@ def test_versions_of_a_wrapped_model_are_the_models(tmp_path: Path) -> None:
     wrapped = torch.nn.Module()
     wrapped.module = model
     source, out = write(tmp_path / "a.pth", wrapped.state_dict()), tmp_path / "out.pth"
-    report = convert.convert(runtime.load_checkpoint(source), model.state_dict(), source, out, "identity")
+    report = convert.convert(weight_files.load(source), model.state_dict(), source, out, "identity")
     assert report["metadata"] == "kept"
     found = runtime.load_checkpoint(out)
     assert found["state_dict"]._metadata == model.state_dict()._metadata
@@ -283,7 +287,7 @@ def test_seven_and_seven_heads_in_both_directions(tmp_path: Path) -> None:
     versions = OrderedDict((name[: -len(".weight")], {"version": 1}) for name in names)
     eight._metadata = versions  # type: ignore[attr-defined]
     source, seven = write(tmp_path / "eight.pth", eight), tmp_path / "seven.pth"
-    report = convert.convert(runtime.load_checkpoint(source), eight, source, seven, "8+6-to-7+7")
+    report = convert.convert(weight_files.load(source), eight, source, seven, "8+6-to-7+7")
     assert report["renamed"] == {
         f"bbox_head.{kind}_branches.7.weight": f"bbox_head.aux_{kind}_branches.6.weight"
         for kind in ("cls", "reg")
@@ -293,12 +297,114 @@ def test_seven_and_seven_heads_in_both_directions(tmp_path: Path) -> None:
     # The modules' versions go with the weights, and nobody is told that they had been missing.
     assert {f"{name}.weight" for name in found._metadata} == set(found)
     back = tmp_path / "back.pth"
-    report = convert.convert(runtime.load_checkpoint(seven), eight, seven, back, "7+7-to-8+6")
+    report = convert.convert(weight_files.load(seven), eight, seven, back, "7+7-to-8+6")
     assert report["metadata"] == "kept"
     again = runtime.load_checkpoint(back)["state_dict"]
     assert again._metadata == versions
     assert set(again) == set(eight)
     assert all(torch.equal(again[key], eight[key]) for key in eight)
     with pytest.raises(runtime.CannotLoad, match="does not fit the model"):
-        convert.convert(runtime.load_checkpoint(seven), eight, seven, tmp_path / "no.pth", "identity")
+        convert.convert(weight_files.load(seven), eight, seven, tmp_path / "no.pth", "identity")
     assert not (tmp_path / "no.pth").exists()
+
+
+def wrapped(prefix: str, weights: Any = None) -> Any:
+    return OrderedDict((prefix + key, value) for key, value in (weights or state()).items())
+
+
+def safetensors(path: Path, weights: Any, damage: int = 0) -> Path:
+    """Written after the format's description, not by the code that reads it."""
+    kinds = {torch.float32: "F32", torch.bfloat16: "BF16", torch.int64: "I64"}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    data = b""
+    for name, value in weights.items():
+        plain = value.view(torch.int16) if value.dtype is torch.bfloat16 else value
+        raw = plain.numpy().tobytes()
+        offsets = [len(data), len(data) + len(raw)]
+        header[name] = {"dtype": kinds[value.dtype], "shape": list(value.shape), "data_offsets": offsets}
+        data += raw
+    text = json.dumps(header).encode()
+    whole = struct.pack("<Q", len(text)) + text + data
+    path.write_bytes(whole[: len(whole) - damage])
+    return path
+
+
+LAYOUTS: list[tuple[str, Any, str]] = [
+    ("bare", lambda: state(), "torch, bare weights"),
+    ("model", lambda: {"model": state(), "optimizer": {}}, "torch, weights in 'model'"),
+    ("ema", lambda: {"ema": {"module": state(), "updates": 7}}, "torch, weights in 'ema.module'"),
+    ("compiled", lambda: {"state_dict": wrapped("_orig_mod.")}, "torch, weights in 'state_dict'"),
+    ("both", lambda: {"model": wrapped("module._orig_mod.")}, "torch, weights in 'model' below 'module.'"),
+    ("lightning", lambda: {"state_dict": {**wrapped("model."), "loss.weight": torch.ones(1)},
+                           "pytorch-lightning_version": "2.1", "optimizer_states": []},
+     "torch, Lightning, weights in 'state_dict' below 'model.'"),
+    ("deepspeed", lambda: {"module": wrapped("module."), "dp_world_size": 2, "ds_version": "0.9"},
+     "torch, DeepSpeed, weights in 'module' below 'module.'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "layout"), [e[1:] for e in LAYOUTS], ids=[e[0] for e in LAYOUTS])
+def test_the_field_s_layouts_are_recognised_and_named(tmp_path: Path, make: Any, layout: str) -> None:
+    source = write(tmp_path / "a.pth", make())
+    out = tmp_path / "out.pth"
+    report = convert.convert(weight_files.load(source), target(), source, out, "identity")
+    assert (report["layout"], report["tensors"], report["renamed"]) == (layout, 2, {})
+    for key, value in runtime.load_checkpoint(out)["state_dict"].items():
+        assert value.numpy().tobytes() == state()[key].numpy().tobytes()
+    assert {d["key"] for d in report["dropped"]} >= {"decoder.aux_reg_branches.0.weight"}
+    assert not {"optimizer", "optimizer_states"} & {d["key"] for d in report["dropped"]}
+
+
+def test_of_two_sets_of_weights_one_must_be_chosen(tmp_path: Path) -> None:
+    other = {key: value + 1 for key, value in state().items()}
+    source, out = (
+        write(tmp_path / "a.pth", {"model": state(), "ema": {"module": other}}),
+        tmp_path / "out.pth",
+    )
+    loaded = weight_files.load(source)
+    with pytest.raises(
+        runtime.CannotLoad, match=r"2 sets of weights that fit: model, ema\.module; choose by"
+    ):
+        convert.convert(loaded, target(), source, out, "identity")
+    with pytest.raises(runtime.CannotLoad, match=r"--weights emma: .* has: model, ema\.module"):
+        convert.convert(loaded, target(), source, out, "identity", (), "emma")
+    report = convert.convert(loaded, target(), source, out, "identity", (), "ema.module")
+    assert [d["key"] for d in report["beside"]] == ["model"]
+    found = runtime.load_checkpoint(out)["state_dict"]["bbox_head.aux_reg_branches.0.weight"]
+    assert torch.equal(found, other["bbox_head.aux_reg_branches.0.weight"])
+    source = write(tmp_path / "b.pth", {"state_dict": {**wrapped("teacher."), **wrapped("student.", other)}})
+    loaded = weight_files.load(source)
+    with pytest.raises(runtime.CannotLoad, match="state_dict:student, state_dict:teacher"):
+        convert.convert(loaded, target(), source, out, "identity")
+    report = convert.convert(loaded, target(), source, out, "identity", (), "state_dict:teacher")
+    assert report["tensors"] == 2
+
+
+def test_safetensors_are_read_without_their_library(tmp_path: Path) -> None:
+    weights = {**state(), "half": torch.tensor([1.5, -2.0]).bfloat16(), "count": torch.tensor(7)}
+    model = {key: torch.zeros_like(value) for key, value in weights.items() if key[:7] != "decoder"}
+    source, out = safetensors(tmp_path / "model.safetensors", weights), tmp_path / "out.pth"
+    report = convert.convert(weight_files.load(source), model, source, out, "identity")
+    assert (report["layout"], report["tensors"]) == ("safetensors, bare weights", 4)
+    found = runtime.load_checkpoint(out)["state_dict"]
+    assert (found["half"].tolist(), found["half"].dtype) == ([1.5, -2.0], torch.bfloat16)
+    assert int(found["count"]) == 7
+    for damage in (1, 20, source.stat().st_size - 5, source.stat().st_size):
+        broken = safetensors(tmp_path / "broken.safetensors", weights, damage)
+        with pytest.raises(runtime.CannotLoad, match=r"broken\.safetensors: "):
+            weight_files.load(broken)
+
+
+def test_shards_are_one_checkpoint(tmp_path: Path) -> None:
+    weights = state()
+    names = {key: f"model-0000{n % 2 + 1}-of-00002.safetensors" for n, key in enumerate(weights)}
+    for name in sorted(set(names.values())):
+        safetensors(tmp_path / name, {key: weights[key] for key in weights if names[key] == name})
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    source, out = tmp_path, tmp_path / "out" / "out.pth"
+    report = convert.convert(weight_files.load(source), target(), source, out, "identity")
+    assert (report["layout"], report["tensors"]) == ("safetensors in 2 shards, bare weights", 2)
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(runtime.CannotLoad, match="its shard model-00002-of-00002"):
+        weight_files.load(index)

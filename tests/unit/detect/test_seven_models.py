@@ -16,7 +16,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("mmdet")
 
-from ddqjobs.detect import convert, runtime  # noqa: E402
+from ddqjobs.detect import convert, runtime, weight_files  # noqa: E402
 from tests.support import shrunken  # noqa: E402
 from tests.support.paths import ROOT  # noqa: E402
 
@@ -75,7 +75,7 @@ def test_weights_in_the_releases_layout_are_converted_and_loaded(name: str, tmp_
         state[key] = (torch.rand((), generator=generator) * 9).to(value.dtype).expand(value.shape)
     source, out = tmp_path / "a.pth", tmp_path / "b.pth"
     torch.save({"meta": {"CLASSES": ("a",), "epoch": 12}, "state_dict": state}, source)
-    report = convert.convert(runtime.load_checkpoint(source), model.state_dict(), source, out, "identity")
+    report = convert.convert(weight_files.load(source), model.state_dict(), source, out, "identity")
     assert (report["tensors"], report["dropped"], report["renamed"]) == (count, [], {})
     converted = runtime.load_checkpoint(out)["state_dict"]
     missing, unexpected = model.load_state_dict(converted, strict=True)
@@ -96,7 +96,7 @@ def test_checkpoint_without_versions_would_swap_the_predictors(name: str, head: 
     assert torch.equal(wrong, plain[f"{head}.aux_conv_cls.bias"])
     source, out = tmp_path / "a.pth", tmp_path / "b.pth"
     torch.save(plain, source)
-    report = convert.convert(runtime.load_checkpoint(source), model.state_dict(), source, out, "identity")
+    report = convert.convert(weight_files.load(source), model.state_dict(), source, out, "identity")
     assert report["metadata"] == "repaired"
     model.load_state_dict(runtime.load_checkpoint(out)["state_dict"], strict=True)
     assert torch.equal(model.state_dict()[f"{head}.conv_cls.bias"], plain[f"{head}.conv_cls.bias"])
@@ -166,6 +166,6 @@ def test_report_is_json(tmp_path: Path) -> None:
     assert convert.main([str(tmp_path / "a.pth"), *words]) == 0
     report = json.loads((tmp_path / "r" / "r.json").read_text())
     assert set(report) == {
-        "mapping", "source", "target", "tensors", "renamed", "dropped", "metadata", "optimizer", "averaged",
-        "meta"
+        "mapping", "layout", "source", "target", "tensors", "renamed", "dropped", "beside", "metadata",
+        "optimizer", "averaged", "meta"
     }  # fmt: skip
