@@ -23,7 +23,8 @@ Row = tuple[str, str]  # term, text
 Function = TypeVar("Function", bound=Callable[..., Any])
 # Typer's names of types in a user's words.
 _WORDS = (
-    (r"<(?:int|float)(?: range)?>", "N"),
+    (r"\\\[", "["),  # older versions escape rich's markup, and have words in capitals
+    (r"<(?:int|float)(?: range)?>|\b(?:INTEGER|FLOAT)(?: RANGE)?\b", "N"),
     (r"<str>", "TEXT"),
     (r"<path>", "PATH"),
     (r"<(\w[^ >]*)>", r"\1"),

@@ -118,18 +118,24 @@ def settle(warnings: Sequence[str]) -> None:
         raise typer.Exit(3)
 
 
+def terminal_width() -> int | None:
+    """Return the columns of the terminal; None where stdout is none."""
+    import shutil
+
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def run_table(
     header: Sequence[str], rows: Sequence[Sequence[str]], *, leave_out: Sequence[str] = (), state: str
 ) -> str:
     """A list of runs, whose names a terminal never cuts; piped it has all columns, as wide as they are.
     ``state`` is the column that gets colours."""
-    import shutil
-
     from ddqjobs.base.narrow import listed
     from ddqjobs.base.secrets import masked
     from ddqjobs.base.text import format_table
 
-    if not sys.stdout.isatty():
+    width = terminal_width()
+    if width is None:
         return masked(format_table(header, rows))
 
     def paint(row: int, title: str, text: str) -> str:
@@ -137,7 +143,7 @@ def run_table(
             return style(text, bold=True)
         return style(text, fg=COLOURS.get(text.strip())) if title == state else text
 
-    lines = listed(header, rows, width=shutil.get_terminal_size().columns, leave_out=leave_out, paint=paint)
+    lines = listed(header, rows, width=width, leave_out=leave_out, paint=paint)
     return masked("\n".join(line for several in lines for line in several))
 
 
@@ -145,17 +151,16 @@ def table(
     header: Sequence[str], rows: Sequence[Sequence[str]], *, align: str = "", status: int | None = None
 ) -> str:
     """A table as wide as the terminal (unlimited when piped); ``status`` is the column that gets colours."""
-    import shutil
-
     from ddqjobs.base.secrets import masked
     from ddqjobs.base.text import format_table
 
-    terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if terminal else None
+    width = terminal_width()
 
     def paint(row: int, column: int, text: str) -> str:
         if row < 0:
             return style(text, bold=True)
         return style(text, fg=COLOURS.get(text.strip()) if column == status else None)
 
-    return masked(format_table(header, rows, align=align, width=width, paint=paint if terminal else None))
+    return masked(
+        format_table(header, rows, align=align, width=width, paint=None if width is None else paint)
+    )

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from ddqjobs.base.narrow import stacked
+from ddqjobs.base.text import GAP, widths
 from ddqjobs.base.units import counted
+from ddqjobs.cli.output import table
 
 if TYPE_CHECKING:
     from ddqjobs.cli.selection import Selection
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from ddqjobs.spec.model import PlannedRun
 
 RUNS = Annotated[bool, typer.Option("--runs", help="List every run; filters list those that they leave.")]
+HOW_TO_LIST = "--runs lists every run, a filter those that it leaves"
 # The order in which a run moves through them, as far as there is one.
 _ORDER = (
     "done", "active", "running", "stopped", "ended", "held", "queued", "unknown", "eligible", "waiting",
@@ -70,24 +74,36 @@ def overview(
     costs: Mapping[str, Estimate],
     word: Callable[[PlannedRun], str],
     going: Mapping[str, float] | None = None,
-) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return the header and the rows, one per task and one for all. Columns are states that occur."""
+    *,
+    width: int | None,
+) -> str:
+    """Return a row per task and one for all. Columns are the states that occur; where a terminal is too
+    narrow for them, each task has its states in words."""
     tasks: dict[str, list[PlannedRun]] = {}
     for p in runs:
         tasks.setdefault(p.run.task, []).append(p)
-    counts = {task: _counts(several, word) for task, several in tasks.items()}
-    words = {name for count in counts.values() for name in count}
-    states = sorted(words, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
-    hours = any(p.run.resources.gpus for p in runs)
-    rows = [(task, several, counts[task]) for task, several in tasks.items()]
-    if len(tasks) > 1:
-        rows.append(("all", list(runs), _counts(runs, word)))
-    header = ("TASK", *(name.upper() for name in states), *(("GPU H TO COME",) if hours else ()))
-    return header, [
-        (task, *(str(count.get(name, "")) for name in states),
-         *((str(to_come(several, costs, going)),) if hours else ()))
-        for task, several, count in rows
-    ]  # fmt: skip
+    named = [*tasks.items(), *([("all", list(runs))] if len(tasks) > 1 else [])]
+    counted_runs = {task: _counts(several, word) for task, several in named}
+    costly = any(p.run.resources.gpus for p in runs)
+    hours = {task: (str(to_come(several, costs, going)),) if costly else () for task, several in named}
+    cost = ("GPU H TO COME",) if costly else ()
+    states = sorted(
+        {name for counts in counted_runs.values() for name in counts},
+        key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER),
+    )
+    header = ("TASK", *(name.upper() for name in states), *cost)
+    rows = [
+        (task, *(str(counts.get(name, "")) for name in states), *hours[task])
+        for task, counts in counted_runs.items()
+    ]
+    if width is None or sum(widths(header, rows)) + len(GAP) * (len(header) - 1) <= width:
+        return table(header, rows, align="l" + "r" * (len(header) - 1))
+    phrases = {
+        task: ", ".join(f"{counts[name]} {name}" for name in states if name in counts)
+        for task, counts in counted_runs.items()
+    }
+    narrow = [("", task, *hours[task], phrase) for task, phrase in phrases.items()]
+    return stacked(("", "TASK", *cost, "STATES"), narrow, width=width, align="llr" if costly else "lll")
 
 
 def _counts(runs: Sequence[PlannedRun], word: Callable[[PlannedRun], str]) -> dict[str, int]:

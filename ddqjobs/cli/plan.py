@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ddqjobs.cli.describe import changed_since, facts, missing_here, own_templates, summary
-from ddqjobs.cli.output import put, run_table, say, say_json, settle, table
-from ddqjobs.cli.overview import RUNS, lists_runs, overview, to_come
+from ddqjobs.cli.output import note, put, run_table, say, say_json, settle, terminal_width
+from ddqjobs.cli.overview import HOW_TO_LIST, RUNS, lists_runs, overview, to_come
 from ddqjobs.cli.selection import JSON, Selection, filtered
 
 
@@ -42,13 +42,14 @@ def plan(selection: Selection, runs: RUNS = False, as_json: JSON = False) -> Non
         )
         settle(workspace.warnings)
         return
-    header, tasks = overview(chosen, costs, lambda p: p.status.value)
-    put(table(header, tasks, align="l" + "r" * (len(header) - 1)))
+    put(overview(chosen, costs, lambda p: p.status.value, width=terminal_width()))
     if lists_runs(selection, runs):
         rows = [(p.run.name, p.run.phase, p.status.value, p.stale or p.reason) for p in chosen]
         put(
             "\n" + run_table(("RUN", "PHASE", "STATUS", "REASON"), rows, leave_out=("PHASE",), state="STATUS")
         )
+    else:
+        note(HOW_TO_LIST)
     say(summary(made, chosen))
     for line in own_templates(templates):
         say(line)

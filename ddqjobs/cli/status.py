@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddqjobs.cli.describe import facts, progress_text, summary
-from ddqjobs.cli.output import put, run_table, say, say_json, settle, table
-from ddqjobs.cli.overview import RUNS, lists_runs, overview
+from ddqjobs.cli.output import note, put, run_table, say, say_json, settle, terminal_width
+from ddqjobs.cli.overview import HOW_TO_LIST, RUNS, lists_runs, overview
 from ddqjobs.cli.overview import state as state_of
 from ddqjobs.cli.selection import JSON, Selection, a_number, filtered
 
@@ -70,6 +70,8 @@ def status(
     put(_overview(selection, made, states))
     if lists_runs(selection, runs):
         put("\n" + _list(states))
+    else:
+        note(HOW_TO_LIST)
     say(summary(made, [s.planned for s in states]))
     for line in _missing(made, states):
         say(line)
@@ -102,8 +104,7 @@ def _overview(selection: Selection, made: Plan, states: Sequence[RunState]) -> s
         for s in states
         if s.progress and (hours := s.progress.gpu_hours_to_come) is not None
     }
-    header, rows = overview([s.planned for s in states], costs, state_of, going)
-    return table(header, rows, align="l" + "r" * (len(header) - 1))
+    return overview([s.planned for s in states], costs, state_of, going, width=terminal_width())
 
 
 def _list(states: Sequence[RunState]) -> str:

@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 
 from ddqjobs.base.narrow import listed, stacked
 from ddqjobs.base.text import cells, clean
+from ddqjobs.cli.overview import overview, state
 from ddqjobs.cli.watch.board import Size, View, draw
-from ddqjobs.spec.model import JobState, Plan, PlannedRun, Status
+from ddqjobs.planning.estimate import estimates
+from ddqjobs.spec.model import JobState, Plan, PlannedRun, Resources, Status
+from ddqjobs.store.history import History
 from ddqjobs.submission.workspace import RunState
 from tests.support.trivial import a_run
 
@@ -41,6 +44,25 @@ def test_no_run_looks_like_another(rows: list[tuple[str, ...]], width: int) -> N
         assert "".join(block).startswith(clean(row[0]))
         assert row[1] in "\n".join(block)
     assert len({tuple(block) for block in blocks}) == len(rows)
+
+
+def test_the_table_of_tasks_fits_and_loses_no_count() -> None:
+    kinds = [*Status, *JobState]
+    planned = [
+        PlannedRun(run=a_run(f"r{n}", task=f"p3-train-{n % 3}", resources=Resources(gpus=8)),
+                   status=kind if isinstance(kind, Status) else Status.ACTIVE,
+                   state=kind if isinstance(kind, JobState) else None, reason="")
+        for n, kind in enumerate(kinds * 4)
+    ]  # fmt: skip
+    costs = estimates((p.run for p in planned), History(()))
+    piped = overview(planned, costs, state, width=None)
+    assert {"DONE", "RUNNING", "QUEUED", "FAILED"} <= set(piped.split("\n")[0].split())
+    for width in (60, 80, 100, 140):
+        text = overview(planned, costs, state, width=width)
+        assert max(map(cells, text.split("\n"))) <= width
+        assert all(name in text for name in ("p3-train-0", "p3-train-1", "p3-train-2", "all"))
+        numbers = re.findall(r"\b(\d+)\b(?! runs?\b)", re.sub("p3-train-.", "", text))
+        assert sum(map(int, numbers)) == 2 * len(planned)  # of the tasks, and of all
 
 
 def test_other_columns_go_first_and_reasons_last() -> None:
