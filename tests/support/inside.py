@@ -33,7 +33,12 @@ MODELS = (
 # Tried with mini-legacy too, where test_epochs.py goes on in the middle of an epoch as well.
 RESUME = ("training/test_resume.py",)
 OVERFIT = ("training/test_overfit.py",)
-SPEED = ("unit/detect/test_speed.py", "training/test_repeat.py", "training/test_usage.py")
+SPEED = (
+    "unit/detect/test_speed.py",
+    "unit/detect/test_speed_fcn.py",
+    "training/test_repeat.py",
+    "training/test_usage.py",
+)
 # By name: the environment, and the files that its Python runs in one process.
 GROUPS = {
     "mini-new": ("mini-new", BOTH),

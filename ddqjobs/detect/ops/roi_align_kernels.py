@@ -22,16 +22,13 @@ from . import roi_align
 from .device import on_its_device
 
 _AVERAGE = 1
-_LARGEST_GRID = tl.constexpr(
-    65536
-)  # samples per bin and axis; a box that wants more (infinite, NaN) gets none
-_CHANNELS, _WARPS = 16, 4  # forward: channels per program
-_TILE, _TILE_CHANNELS, _TILE_WARPS, _BOXES = (
-    8,
-    64,
-    4,
-    128,
-)  # backward: pixels per side, boxes looked at at once
+# Samples per bin and axis, at most; a box that wants more (infinite, not a number) gets none.
+_LARGEST_GRID = tl.constexpr(65536)
+_SLACK = tl.constexpr(1e-2)  # of a pixel: more than the rounding of a sample's position
+_CHANNELS, _WARPS = 4, 1  # forward: channels per program
+# Backward: pixels per side of a tile, channels, warps, boxes looked at at once.
+_TILE, _TILE_CHANNELS, _TILE_WARPS, _BOXES = 4, 64, 1, 128
+_VARY = ["height", "width", "boxes", "tiles_x", "tiles"]  # no kernel of its own for each kind of size
 
 
 @triton.jit
@@ -69,7 +66,7 @@ def pixel_at(position, length):
     return low, high, share, inside
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width"])
 def forward_kernel(
     features,
     rois,
@@ -119,11 +116,12 @@ def forward_kernel(
 
 @triton.jit
 def touched(begin, size, count, first, last, length):
-    """Lowest and highest pixel that samples of the bins ``first`` to ``last`` touch, or nearly."""
+    """Return the lowest and the highest pixel that samples of the bins ``first`` to ``last`` touch, or
+    nearly."""
     one = begin + first * size + 0.5 * size / tl.maximum(count, 1)
     two = begin + (last + 1) * size - 0.5 * size / tl.maximum(count, 1)
-    low = tl.minimum(tl.maximum(tl.minimum(one, two), 0.0), length).to(tl.int32) - 1
-    high = tl.minimum(tl.maximum(tl.maximum(one, two), -1.0), length).to(tl.int32) + 2
+    low = tl.minimum(tl.maximum(tl.minimum(one, two) - _SLACK, 0.0), length).to(tl.int32)
+    high = tl.minimum(tl.maximum(tl.maximum(one, two) + _SLACK, 0.0), length).to(tl.int32) + 1
     return tl.minimum(low, length - 1), high
 
 
@@ -138,7 +136,7 @@ def weights_of(pixel, begin, size, count, length, real: tl.constexpr):
     return total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=_VARY)
 def backward_kernel(
     grad_out,
     rois,

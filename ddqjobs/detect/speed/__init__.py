@@ -7,6 +7,10 @@
 * ``FastDDQDETR`` for ``DDQDETR`` (:mod:`.detector`): losses of all layers at once (:mod:`.losses`), matching
   with one copy to the host (:mod:`.matching`), selection of distinct queries (:mod:`.decoder`) and denoising
   queries (:mod:`.queries`) that do not wait for the GPU, deformable attention in Triton (:mod:`.attention`);
+* ``FastDDQFCNHead`` and ``FastDDQFCNRPN`` for DDQ FCN and DDQ R-CNN (:mod:`.fcn`): queries and losses with
+  one copy to the host, the pyramid shuffle of a deterministic training in a kernel per level;
+* losses for the log in one copy, for which the host does not wait before the GPU's next work is launched
+  (:mod:`.logged`);
 * ``MergedGroupsConstructor`` for mmengine's optimizer constructor (:mod:`.groups`);
 * on a GPU, unless the configuration says otherwise, batches in pinned memory, and copies of them that the
   host does not wait for.
@@ -20,6 +24,8 @@ from .unsupported import NoFastForm
 
 __all__ = ["NoFastForm", "configure"]
 
+_ONE_STAGE = ("SingleStageDetector", "FastSingleStageDetector")
+_TWO_STAGES = ("DDQRCNN", "FastDDQRCNN")
 _CONSTRUCTORS = ("DefaultOptimWrapperConstructor", "MergedGroupsConstructor")
 
 
@@ -28,17 +34,35 @@ def configure(cfg: Any) -> None:
     constructor."""
     if not cfg.get("speed"):
         return
-    if cfg.model.type not in ("DDQDETR", "FastDDQDETR"):
-        raise NoFastForm(f"speed: there is no fast form of {cfg.model.type}, only of DDQDETR")
-    from . import detector, groups  # noqa: F401  (registers them)
+    _choose_model(cfg.model)
+    from . import groups  # noqa: F401  (registers it)
 
-    cfg.model.type = "FastDDQDETR"
     if cfg.get("optim_wrapper"):
         constructor = cfg.optim_wrapper.get("constructor", _CONSTRUCTORS[0])
         if constructor not in _CONSTRUCTORS:
             raise NoFastForm(f"speed: there is no fast form of {constructor}, only of {_CONSTRUCTORS[0]}")
         cfg.optim_wrapper.constructor = _CONSTRUCTORS[1]
     _overlap_copies(cfg)
+
+
+def _choose_model(model: Any) -> None:
+    head = model.get("bbox_head") or {}
+    if model.type in ("DDQDETR", "FastDDQDETR"):
+        from . import detector  # noqa: F401  (registers it)
+
+        model.type = "FastDDQDETR"
+    elif model.type in _ONE_STAGE and head.get("type") in ("DDQFCNHead", "FastDDQFCNHead"):
+        from . import fcn
+
+        model.type, model.bbox_head.type = _ONE_STAGE[1], "FastDDQFCNHead"
+    elif model.type in _TWO_STAGES and model.rpn_head.type in ("DDQFCNRPN", "FastDDQFCNRPN"):
+        from . import fcn  # noqa: F401  (registers them)
+
+        model.type, model.rpn_head.type = _TWO_STAGES[1], "FastDDQFCNRPN"
+    else:
+        raise NoFastForm(
+            f"speed: there is no fast form of {model.type}, only of DDQDETR, DDQ FCN and DDQ R-CNN"
+        )
 
 
 def _overlap_copies(cfg: Any) -> None:

@@ -17,6 +17,7 @@ from ddqjobs.detect.ops.distinct import distinct
 
 from .attention import FastDeformableAttention
 from .decoder import FastDecoder
+from .logged import LogsOnce
 from .losses import FastHead, check_losses
 from .queries import FastQueryGenerator
 from .unsupported import NoFastForm
@@ -47,7 +48,7 @@ _FAST = {
 
 
 @MODELS.register_module(force=True)
-class FastDDQDETR(DDQDETR):  # type: ignore[misc]
+class FastDDQDETR(LogsOnce, DDQDETR):  # type: ignore[misc]
     """mmdet's DDQDETR: the same configuration, weights, random numbers, losses and predictions."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -17,6 +17,8 @@ import torch
 from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
+from . import host
+
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module(force=True)
 class MergedGroupsConstructor(DefaultOptimWrapperConstructor):  # type: ignore[misc]
@@ -72,13 +74,6 @@ def fit_schedulers(states: Sequence[Any], wrapper: Any) -> None:
         state["base_values"] = [values[n] for n in places] + values[other:]
 
 
-class _Groups:
-    """Stands for an optimizer while its gradients are clipped."""
-
-    def __init__(self, groups: Sequence[Any]) -> None:
-        self.param_groups = groups
-
-
 def _in_model_order(base: type) -> type:
     """A wrapper's class that clips the parameters in the order of the model."""
 
@@ -86,12 +81,19 @@ def _in_model_order(base: type) -> type:
         optimizer: Any
         clip_groups: Any
 
+        norm: Any = None
+
         def _clip_grad(self) -> None:
-            optimizer, self.optimizer = self.optimizer, _Groups(self.clip_groups)
-            try:
-                super()._clip_grad()
-            finally:
-                self.optimizer = optimizer
+            known = [p for p in self.clip_groups[0]["params"] if p.requires_grad and p.grad is not None]
+            norm = self.clip_func(known, **self.clip_grad_kwargs) if known else None
+            self.norm = None if norm is None else host.Later([norm])
+
+        def step(self, **kwargs: Any) -> None:
+            super().step(**kwargs)
+            # Read when the optimizer has launched its kernels: the GPU works while the host waits.
+            norm, self.norm = self.norm, None
+            if norm is not None:
+                self.message_hub.update_scalar(f"train/{self.grad_name}", float(norm.read()[0]))
 
     InModelOrder.__name__ = InModelOrder.__qualname__ = base.__name__
     return InModelOrder

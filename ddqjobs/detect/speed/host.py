@@ -23,6 +23,28 @@ def fetch(tensors: Sequence[Tensor]) -> list[Any]:
     return [part.view(t.shape).numpy() for part, t in zip(parts, tensors)]
 
 
+class Later:
+    """Single numbers on their way to the host, in one copy that only :meth:`read` waits for."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        flat = torch.stack([t.detach().reshape(()) for t in tensors])
+        self._event: Any = None
+        if not flat.is_cuda:
+            self._numbers = flat
+            return
+        self._numbers = torch.empty(flat.shape, dtype=flat.dtype, pin_memory=True)
+        self._numbers.copy_(flat, non_blocking=True)
+        self._event = torch.cuda.Event()
+        self._event.record()
+
+    def read(self) -> Sequence[Tensor]:
+        """The numbers, tensors on the CPU."""
+        if self._event is not None:
+            self._event.synchronize()
+        numbers: Sequence[Tensor] = self._numbers.unbind()
+        return numbers
+
+
 def everywhere(flag: bool, device: Any) -> bool:
     """Whether ``flag`` holds in every process of the training."""
     if not torch.distributed.is_available() or not torch.distributed.is_initialized():

@@ -77,11 +77,11 @@ class FastHead(DDQDETRHead):  # type: ignore[misc]
         first, dense = dn_meta["num_denoising_queries"], dn_meta["num_dense_queries"]
         distinct = self.cache_dict["distinct_query_mask"]
         masks = torch.stack([m[:: self.cache_dict["num_heads"], 0] for m in distinct])
-        one = _Queries(
+        one = Queries(
             torch.cat([scores[:, :, first:-dense], enc_outputs_class[None]]),
             torch.cat([boxes[:, :, first:-dense], enc_outputs_coord[None]]),
         )
-        many = _Queries(
+        many = Queries(
             torch.cat([scores[:, :, -dense:], aux_enc_outputs_class[None]]).sigmoid(),
             bbox_cxcywh_to_xyxy(torch.cat([boxes[:, :, -dense:], aux_enc_outputs_coord[None]]))
             * truth.factors[None, :, None],
@@ -89,7 +89,7 @@ class FastHead(DDQDETRHead):  # type: ignore[misc]
         pairs, dense_pairs, metrics, chosen = _match(self, one, many, truth, masks)
         plain = _distinct_losses(self, one, truth, chosen, pairs)
         noisy = _denoising_losses(self, scores[:, :, :first], boxes[:, :, :first], truth, dn_meta)
-        auxiliary = _dense_losses(self.aux_loss_for_dense, many, truth, dense_pairs, metrics)
+        auxiliary = dense_losses(self.aux_loss_for_dense, many, truth, dense_pairs, metrics)
         return _named(plain, noisy, auxiliary)
 
 
@@ -108,12 +108,12 @@ def check_losses(head: Any) -> None:
             raise NoFastForm(f"speed: {where} is {name}, the fast form of DDQDETR has {wanted.__name__} only")
 
 
-class _Queries(NamedTuple):
+class Queries(NamedTuple):
     scores: Tensor  # (layers, b, queries, classes)
     boxes: Tensor  # (layers, b, queries, 4)
 
 
-def _match(head: Any, one: _Queries, many: _Queries, truth: matching.Truth, masks: Tensor) -> Any:
+def _match(head: Any, one: Queries, many: Queries, truth: matching.Truth, masks: Tensor) -> Any:
     """Both matchings, the dense queries' metrics, and which queries take part: by layer and image."""
     auxiliary = head.aux_loss_for_dense
     alpha, beta = 1, 6  # what mmdet's DDQAuxLoss lets its assigner take by default
@@ -151,7 +151,7 @@ class _Losses(NamedTuple):
     iou: Tensor
 
 
-def _distinct_losses(head: Any, one: _Queries, truth: matching.Truth, chosen: Any, pairs: Any) -> _Losses:
+def _distinct_losses(head: Any, one: Queries, truth: matching.Truth, chosen: Any, pairs: Any) -> _Losses:
     """The losses of distinct queries, one group per decoder layer and one for the encoder."""
     groups, images, queries, classes = one.scores.shape
     place: list[Any] = []  # row among all queries of all groups
@@ -284,10 +284,16 @@ class _Dense(NamedTuple):
     box: Tensor
 
 
-def _dense_losses(
-    loss: Any, many: _Queries, truth: matching.Truth, pairs: Any, metrics: list[Tensor]
+def dense_losses(
+    loss: Any,
+    many: Queries,
+    truth: matching.Truth,
+    pairs: Any,
+    metrics: list[Tensor],
+    lengths: Sequence[int] | None = None,
 ) -> _Dense:
-    """DDQAuxLoss.loss for every group (layers and encoder) and image."""
+    """DDQAuxLoss.loss for every group (layers and encoder) and image; ``lengths`` are the queries of each
+    image, where not all have as many."""
     groups, images, queries, classes = many.scores.shape
     plan = _plan(truth, pairs, queries, images, groups)
     device = many.scores.device
@@ -308,10 +314,11 @@ def _dense_losses(
         ).repeat(groups)
     overlap = 1 - bbox_overlaps(predicted, goal, "giou", is_aligned=True, eps=loss.loss_bbox.eps)
     starts = [queries * n for n in range(groups * images)]
+    known = [queries] * len(starts) if lengths is None else [*lengths] * groups
     totals = [
-        host.sums(cls, starts, [queries] * len(starts)),
+        host.sums(cls, starts, known),
         host.sums(overlap * norm, plan.starts, plan.lengths),
-        host.sums(spread, starts, [queries] * len(starts)),
+        host.sums(spread, starts, known),
         host.sums(norm, plan.starts, plan.lengths),
     ]
     cls_totals, box_totals, cls_norm, box_norm = (t.view(groups, images) for t in totals)

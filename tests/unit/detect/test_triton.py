@@ -17,7 +17,15 @@ triton = pytest.importorskip("triton")
 torch.set_num_threads(1)
 
 from ddqjobs.detect.ops import deformable_attention as attention  # noqa: E402
-from ddqjobs.detect.ops import distinct, focal_kernels, focal_loss, nms, nms_kernels  # noqa: E402
+from ddqjobs.detect.ops import (  # noqa: E402  # noqa: E402
+    distinct,
+    focal_kernels,
+    focal_loss,
+    nms,
+    nms_kernels,
+    rows_kernels,
+    shuffle_kernels,
+)
 from ddqjobs.detect.ops import roi_align as by_torch  # noqa: E402
 from ddqjobs.detect.ops import roi_align_kernels as by_kernels  # noqa: E402
 
@@ -321,3 +329,44 @@ def test_roi_align_of_nothing_and_of_boxes_that_are_no_numbers() -> None:
     out, found = align(by_kernels, features, rois * torch.nan, grad, 0.5, 0, 1, True)
     assert not out.any()
     assert not found.any()
+
+
+def shuffled(feats: Any, size: int) -> list[Any]:
+    """``DDQFCNHead.shuffle`` with torch's resize of a deterministic training."""
+    from torch._decomp.decompositions import _upsample_linear_vec as resize
+
+    own, mixed = feats[0].shape[1] - 2 * size, []
+    for level, feat in enumerate(feats):
+        above, below = feats[min(level + 1, len(feats) - 1)], feats[max(level - 1, 0)]
+        taken = (above[:, own + size :], below[:, own : own + size])
+        parts = [resize(part, list(feat.shape[-2:]), True, None) for part in taken]
+        mixed.append(torch.cat([feat[:, :own], *parts], 1))
+    return mixed
+
+
+@pytest.mark.bits
+@pytest.mark.parametrize("sizes", [[(6, 7), (3, 4), (1, 2)], [(4, 3)]], ids=str)
+def test_the_pyramid_shuffle_has_the_bits_of_torchs_deterministic_one(sizes: Any) -> None:
+    """In a training's size on a GPU, where torch sums in another way for few channels."""
+    g, channels, size = torch.Generator().manual_seed(2), 5, 2
+    if DEVICE == "cuda":
+        channels, size = 256, 64
+        torch.use_deterministic_algorithms(True)
+        sizes = [(8 * height, 8 * width) for height, width in sizes]
+    feats, grads = ([torch.randn(2, channels, *s, generator=g).to(DEVICE) for s in sizes] for _ in range(2))
+    found = []
+    for way in (lambda x: shuffled(x, size), lambda x: shuffle_kernels.Shuffle.apply(size, *x)):
+        leaves = [feat.clone().requires_grad_() for feat in feats]
+        out = way(leaves)
+        found.append([*out, *torch.autograd.grad(out, leaves, grads)])
+    torch.use_deterministic_algorithms(False)
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_rows_and_their_gradient() -> None:
+    table = torch.arange(21.0, device=DEVICE).view(7, 3).requires_grad_()
+    index = torch.tensor([5, -1, 0, 6], device=DEVICE)
+    found = rows_kernels.Rows.apply(table, index)
+    assert found.tolist() == [[15.0, 16, 17], [0, 0, 0], [0, 1, 2], [18, 19, 20]]
+    (gradient,) = torch.autograd.grad((found * found.new_tensor([[1], [2], [3], [4]])).sum(), table)
+    assert gradient[:, 0].tolist() == [3, 0, 0, 0, 0, 1, 4]

@@ -20,6 +20,7 @@ from triton.compiler import ASTSource  # noqa: E402
 from ddqjobs.detect.ops import deformable_few_kernels as few  # noqa: E402
 from ddqjobs.detect.ops import deformable_kernels as many  # noqa: E402
 from ddqjobs.detect.ops import roi_align_kernels as roi  # noqa: E402
+from ddqjobs.detect.ops import shuffle_kernels as shuffle  # noqa: E402
 
 # Of DDQ's decoder; 40 is a size of a head that is no power of two.
 _CONSTANTS = {
@@ -42,7 +43,8 @@ _CONSTANTS = {
 }
 _INTEGERS = {"shapes": "*i32", "lists": "*i32", "runs": "*i32", "cell": "*i32", "order": "*i64"}
 _WARPS = {"sort_kernel": 32, "gradients_kernel": 1, "samples_kernel": 1, "forward_kernel": 1}
-_ROI_COUNTS = ("ratio", "channels", "height", "width", "boxes", "tiles", "tiles_x")
+_ROI_COUNTS = ("ratio", "channels", "boxes", "tiles", "tiles_x", "ends", *roi._VARY, *shuffle._SIZES)
+_ROI_COUNTS += ("reach_3y", "reach_3x")
 _COUNTS = (
     "queries",
     "pixels",
@@ -66,7 +68,7 @@ _KERNELS = [
 ]
 
 
-def compiled(kernel: Any, real: str, architecture: int, **changed: int) -> str:
+def compiled(kernel: Any, real: str, architecture: int, options: Any = None, **changed: int) -> str:
     """The kernel's PTX."""
     constants = {**_CONSTANTS, **changed, "real": tl.float64 if real == "fp64" else tl.float32}
     signature = {}
@@ -76,11 +78,15 @@ def compiled(kernel: Any, real: str, architecture: int, **changed: int) -> str:
             signature[name] = "constexpr"
         else:
             signature[name] = (
-                "fp32" if name == "scale" else "i32" if name in _COUNTS else _INTEGERS.get(name, f"*{real}")
+                "fp32"
+                if name.startswith(("scale", "back_"))
+                else "i32"
+                if name in _COUNTS
+                else _INTEGERS.get(name, f"*{real}")
             )
     given = {name: constants[name] for name, kind in signature.items() if kind == "constexpr"}
     source = ASTSource(kernel, signature, given)
-    options = {"num_warps": _WARPS.get(kernel.__name__, 4)}
+    options = {"num_warps": _WARPS.get(kernel.__name__, 4), **(options or {})}
     done = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     assert done.asm["cubin"]
     text: str = done.asm["ptx"]
@@ -91,6 +97,12 @@ def compiled(kernel: Any, real: str, architecture: int, **changed: int) -> str:
 @pytest.mark.parametrize("real", ["fp32", "bf16", "fp64"])
 def test_deformable_attention_compiles_and_adds_nothing_atomically(kernel: Any, real: str) -> None:
     assert not re.search(r"\b(atom|red)\.", compiled(kernel, real, 90))
+
+
+@pytest.mark.parametrize("kernel", [shuffle.forward_kernel, shuffle.backward_kernel])
+def test_the_shuffle_compiles_without_a_fused_multiply_add(kernel: Any) -> None:
+    ptx = compiled(kernel, "fp32", 90, options={"enable_fp_fusion": False}, channels=256, size=64, block=512)
+    assert not re.search(r"\bfma\.", ptx)
 
 
 @pytest.mark.parametrize(("kernel", "real"), [(roi.forward_kernel, "bf16"), (roi.backward_kernel, "fp64")])

@@ -1,0 +1,98 @@
+"""The fast DDQ FCN and DDQ R-CNN against their plain forms: bits in processes whose instructions are fixed,
+as in test_speed.py. Needs mmdet."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("mmcv")
+torch.set_num_threads(1)
+if not hasattr(torch.optim.Optimizer, "register_load_state_dict_pre_hook"):
+    pytest.skip("needs torch 2.1 or later", allow_module_level=True)
+
+from ddqjobs.detect import runtime, speed  # noqa: E402
+from ddqjobs.detect.training import determinism  # noqa: E402
+from tests.support import processor  # noqa: E402
+from tests.support.paths import ROOT  # noqa: E402
+from tests.unit.detect import test_speed as steps  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch's and mmdet's own, while they are imported
+CONFIGS = ROOT / "experiments" / "configs" / "ddq"
+SMALL = [
+    "model.backbone.depth=18",
+    "model.backbone.init_cfg=None",
+    "model.data_preprocessor.type=DetDataPreprocessor",
+]
+BATCHES = [steps.BATCHES[number] for number in (1, 3)]
+
+
+def model(family: str, fast: bool) -> Any:
+    """A small one: ResNet-18, at most 40 queries of a level."""
+    options = [*SMALL, f"speed={fast}"]
+    cfg = runtime.load_config(str(CONFIGS / f"ddq-{family}_r50_8xb2-12e_coco.py"), options)
+    head = cfg.model.bbox_head if family == "fcn" else cfg.model.rpn_head
+    neck = cfg.model.neck[0] if family == "fcn" else cfg.model.neck
+    head.dqs_cfg.nms_pre, neck.in_channels = 40, [64, 128, 256, 512]
+    speed.configure(cfg)
+    torch.manual_seed(3)
+    found = runtime.build_model(cfg).train()
+    found.init_weights()
+    generator = torch.Generator().manual_seed(5)
+    for parameter in found.parameters():
+        parameter.data += torch.randn(parameter.shape, generator=generator) * 0.01
+    return found
+
+
+def compare(device: str) -> dict[str, Any]:
+    """What differs between plain and fast, by family and batch, and how often the fast form had to go the
+    plain way."""
+    runtime.set_up()
+    determinism.prepare({"randomness": {"deterministic": True}})
+    torch.use_deterministic_algorithms(True)  # as mmengine does
+    found: dict[str, Any] = {}
+    for family in ("fcn", "rcnn"):
+        plain, fast = (model(family, way).to(device) for way in (False, True))
+        head = fast.bbox_head if family == "fcn" else fast.rpn_head
+        plainly: list[int] = []
+        inner = head.dense_queries
+        head.dense_queries = lambda *a, plainly=plainly, inner=inner: plainly.append(1) or inner(*a)
+        apart = [steps.apart(steps.training_step(plain, b), steps.training_step(fast, b)) for b in BATCHES]
+        found[family] = {"apart": apart, "plainly": len(plainly)}
+    return found
+
+
+_COMPARE = """
+import json, sys
+from tests.unit.detect import test_speed_fcn as here
+json.dump(here.compare(sys.argv[1]), open(sys.argv[2], "w"))
+"""
+
+
+def compared(device: str, variables: dict[str, str], folder: Path) -> Any:
+    """What :func:`compare` finds in a process with these variables."""
+    out = folder / "compared.json"
+    argv = [sys.executable, "-W", "ignore", "-c", _COMPARE, device, str(out)]
+    subprocess.run(argv, env=processor.variables(variables, ROOT), check=True)
+    return json.loads(out.read_text())
+
+
+# Both branches of the one batch without a box go the plain way.
+WANTED = {family: {"apart": [{}] * len(BATCHES), "plainly": 2} for family in ("fcn", "rcnn")}
+
+
+@pytest.mark.bits
+def test_every_loss_and_gradient_has_the_bits_of_the_plain_form(tmp_path: Path) -> None:
+    assert compared("cpu", processor.FIXED, tmp_path) == WANTED
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_too(tmp_path: Path) -> None:
+    processor.require(processor.ON_A_GPU)
+    assert compared("cuda", processor.ON_A_GPU, tmp_path) == WANTED
