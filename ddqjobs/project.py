@@ -323,11 +323,13 @@ class Project:
         adopted = one_run(plan, run), path, because
         return adoption.adopt(workspace, self.environments(workspace.site), *adopted)
 
-    def adopt_from(self, plan: Plan, runs: Sequence[PlannedRun], experiment: str) -> dict[str, Product]:
+    def adopt_from(
+        self, plan: Plan, runs: Sequence[PlannedRun], other: str, *, site: str | None = None
+    ) -> dict[str, Product]:
         """Take in another experiment's results of the same digests; return run -> result."""
         from ddqjobs.submission import adoption
 
-        return adoption.adopt_from(self._of(plan, None), runs, self.workspace(experiment))
+        return adoption.adopt_from(self._of(plan, site), runs, self.workspace(other, site))
 
     def advance(
         self,

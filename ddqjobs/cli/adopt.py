@@ -83,7 +83,7 @@ def _of_experiment(
     if project.load(source).experiment.name == plan.experiment:
         raise InputError(f"--from needs another experiment than {plan.experiment}")
     runs = select(plan, selection.filters)
-    adopted = project.adopt_from(plan, runs, source)
+    adopted = project.adopt_from(plan, runs, source, site=selection.site)
     if not adopted:
         what = counted(len(runs), "run")
         raise StateError(f"none of {what} is open and has a result of its digest in {source}")

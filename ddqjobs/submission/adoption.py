@@ -102,9 +102,11 @@ def _expected(workspace: Workspace, environments: Environments, run: Run) -> Exp
         packages = declarations.pins(environments.load(run.environment).lock) if run.environment else {}
     except DdqjobsError:
         packages = {}
+    read, absent = _settings(workspace, environments, run)
     return Expected(
         run=run,
-        settings=_settings(workspace, environments, run),
+        settings=read,
+        absent=absent,
         packages=packages,
         inputs={role: path for role, path in inputs.items() if path is not None and path.is_file()},
     )
@@ -117,12 +119,15 @@ def _input(store: Store, run: str, artifact: str, path: str, products: dict[str,
     return store.run_dir(run) / relative if relative else None
 
 
-def _settings(workspace: Workspace, environments: Environments, run: Run) -> dict[str, object]:
-    """Return what the run's configuration and options set; empty where it cannot be read here."""
+def _settings(
+    workspace: Workspace, environments: Environments, run: Run
+) -> tuple[dict[str, object], tuple[str, ...]]:
+    """Return what the run's configuration and options set, and the names of what was not found."""
     find = _Configurations(workspace, environments, run)
     path = find.named(run.config)
     read = settings.of_file(path, find.base) if path is not None else {}
-    return settings.with_options(read, run.options) if read else {}
+    absent = tuple(find.absent) if path is not None else (run.config,) if run.config else ()
+    return (settings.with_options(read, run.options) if read else {}), absent
 
 
 class _Configurations:
@@ -132,6 +137,7 @@ class _Configurations:
         self._run, self._environments = run, environments
         self._find = workspace.catalog.configs_of(workspace.loaded.path)
         self._places: dict[Path, str] = {}
+        self.absent: list[str] = []  # bases that were not found
 
     def named(self, name: str) -> Path | None:
         """Return the file of a configuration by its name in the experiment."""
@@ -148,6 +154,12 @@ class _Configurations:
 
     def base(self, name: str, named_by: Path) -> Path | None:
         """Return the file that a ``_base_`` names."""
+        found = self._base(name, named_by)
+        if found is None:
+            self.absent.append(name)
+        return found
+
+    def _base(self, name: str, named_by: Path) -> Path | None:
         if "::" in name:
             return self._of_package(name)
         path = named_by.parent / name

@@ -81,6 +81,7 @@ class Expected:
     settings: Mapping[str, Any]  # of its configuration and options
     packages: Mapping[str, str]  # of its environment's lock
     inputs: Mapping[str, Path]  # role -> file, of those that are there
+    absent: tuple[str, ...] = ()  # what its configuration builds on and is not here
 
     @property
     def kind(self) -> TaskKind:
@@ -108,8 +109,9 @@ def examine(expected: Expected, path: Path) -> Examination:
 
 def _configuration(found: Examination, expected: Expected, left: Left) -> None:
     wanted = _deciding(expected.settings, expected.kind)
+    if not wanted or expected.absent:
+        _name(found, expected, left)
     if not wanted:
-        found.unverified.append("configuration (the run's own cannot be read here)")
         return
     dumped = [("configuration", left.config)]
     checkpoint = left.checkpoint
@@ -128,6 +130,19 @@ def _configuration(found: Examination, expected: Expected, left: Left) -> None:
             found.unverified.append(f"{name} (it cannot be read)")
             continue
         _settings(found, name, there, wanted)
+
+
+def _name(found: Examination, expected: Expected, left: Left) -> None:
+    """Compare the name, where the content of the run's configuration is not known or only in part."""
+    run = expected.run
+    missing = expected.absent[:1] or ((run.config,) if run.config else ())
+    found.unverified.append(f"configuration ({missing[0]} is not here)" if missing else "configuration")
+    known = {
+        Path(word).name for word in (run.config.rpartition("::")[2], *run.command) if word.endswith(".py")
+    }
+    others = [name for name in left.config_names if name not in {*known, "config.py"}]
+    if known and others and known.isdisjoint(left.config_names):
+        found.differs("configuration", others[0], Path(run.config).name)
 
 
 def _settings(found: Examination, name: str, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -182,6 +183,28 @@ def test_results_are_a_data_frame_in_three_lines(disturbed: Project) -> None:
     table = disturbed.results("mine")
     assert set(table["status"]) == {"done"}
     assert table.set_index("run").loc[TWIN, "AP"] == table.set_index("run").loc[TRAIN, "AP"]
+
+
+def test_an_archive_of_the_results_holds_without_project_and_network(
+    disturbed: Project, tmp_path: Path
+) -> None:
+    out = tmp_path / "mine.crate.zip"
+    written = ddqjobs(disturbed.root, "archive", "mine", "-o", str(out))
+    assert written.code == 0, written.stderr
+    alone = ["unshare", "--map-root-user", "--net"]
+    if process.run([*alone, "true"], timeout=60).code != 0:  # this user may not make namespaces
+        alone = []
+    argv = [*alone, sys.executable, "-m", "ddqjobs", "archive", "verify", str(out), "--json"]
+    verified = process.run(argv, timeout=600, cwd=tmp_path)
+    assert verified.code == 0, verified.stdout + verified.stderr
+    checks = json.loads(verified.stdout)["archive"]["checks"]
+    assert {check["what"] for check in checks if check["holds"]} == {
+        *("files", "crate", "runs", "artifacts", "AP", "verdicts"),
+    }
+    assert len(checks) == 6
+    with zipfile.ZipFile(out) as archive:
+        for name in archive.namelist():
+            assert str(disturbed.root).encode() not in archive.read(name), name
 
 
 def test_a_changed_configuration_makes_what_it_decides_stale(disturbed: Project) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ddqjobs.base import files
 from ddqjobs.base.errors import DdqjobsError
+from ddqjobs.base.text import clean
 from ddqjobs.detect import files as job_files
 from ddqjobs.detect import recompute
 from ddqjobs.environments.on_site import Environments
@@ -20,7 +21,8 @@ from ddqjobs.submission.workspace import Workspace
 
 WEIGHTS = (".pth", ".pt", ".ckpt", ".safetensors", ".pkl")
 _TEXTS = (".json", ".jsonl", ".log", ".py", ".txt", ".yaml", ".yml", ".xml", ".csv", ".md", ".sh", ".out", "")
-_LARGEST_TEXT = 1 << 30  # bytes
+_LARGEST_TEXT = 256 << 20  # bytes; it is read into memory
+_OF_OTHERS = "an input of other runs"
 _SECRET = "secrets.sh"
 _BASE = re.compile(r"^base:\s*['\"]?([^'\"#\s]+)", re.MULTILINE)
 
@@ -59,10 +61,17 @@ class Contents:
         """Put a file or bytes into the archive."""
         if isinstance(source, bytes):
             self.members[name] = Member(name, data=source, exact=exact)
+        elif not _portable(name):
+            self.left_out[clean(name)] = "its name"
         elif not files.ordinary(source):
             self.left_out[name] = "no regular file"
         else:
             self.members[name] = Member(name, source, exact=exact)
+
+
+def _portable(name: str) -> bool:
+    """Tell a name that a zip can hold and that every system can unpack."""
+    return name.isprintable() and "\\" not in name
 
 
 def collect(
@@ -133,7 +142,7 @@ def _below(folder: Path) -> Iterator[Path]:
 def _run(found: Contents, run: RunFolder, top: str, product: Product | None, *, weights: bool) -> None:
     if run.product.is_file():
         found.add(f"{top}/{run.product.name}", run.product)
-    artifacts = set(product.artifacts.values()) if product is not None else set()
+    artifacts = {path: name for name, path in product.artifacts.items()} if product is not None else {}
     follow = product is not None and bool(product.adopted_from)
     prepared = product is not None and product.kind is TaskKind.PREPARE
     for path, folder in _attempts(run, artifacts, follow=follow):
@@ -147,17 +156,19 @@ def _run(found: Contents, run: RunFolder, top: str, product: Product | None, *, 
             else:
                 found.left_out[name] = "weights" if relative in artifacts else "weights that no run needs"
         elif relative in artifacts and (weights or not prepared or path.suffix in _TEXTS):
-            found.add(name, path, exact=path.suffix not in (".jsonl", ".xml", ".log"))
+            binary = path.suffix not in _TEXTS or path.stat().st_size > _LARGEST_TEXT
+            found.add(name, path, exact=binary or artifacts[relative] == "predictions")
         elif path.suffix in _TEXTS and path.stat().st_size <= _LARGEST_TEXT:
             found.add(name, path)
         else:
-            found.left_out[name] = "an input of other runs" if relative in artifacts else "no text"
+            large = path.suffix in _TEXTS
+            found.left_out[name] = "large" if large else _OF_OTHERS if relative in artifacts else "no text"
     for relative in artifacts:
         if not (run.path / relative).exists():
             found.left_out[f"{top}/{relative}"] = "gone"
 
 
-def _attempts(run: RunFolder, artifacts: set[str], *, follow: bool) -> Iterator[tuple[Path, bool]]:
+def _attempts(run: RunFolder, artifacts: Collection[str], *, follow: bool) -> Iterator[tuple[Path, bool]]:
     """Yield each file of a run's attempts, and each artifact that is a folder, which is not looked into.
     Links are followed in adopted results only: those consist of them."""
     seen: set[str] = set()

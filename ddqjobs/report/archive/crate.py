@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.spec.model import PlannedRun, Product
@@ -87,9 +88,18 @@ def metadata(
     return {"@context": context, "@graph": [described, root, software, *files, *actions]}
 
 
+def identifier(name: str) -> str:
+    """Return a file's name as the relative URI that names it in the metadata.
+
+    >>> identifier("results/a b.json")
+    'results/a%20b.json'
+    """
+    return quote(name)
+
+
 def _file(entry: Entry) -> dict[str, Any]:
     found = {
-        "@id": entry.name,
+        "@id": identifier(entry.name),
         "@type": "File",
         "name": entry.name.rpartition("/")[2],
         "contentSize": str(entry.size),
@@ -110,7 +120,7 @@ def _action(planned: PlannedRun, product: Product, top: str, known: set[str]) ->
         "description": f"digest {product.digest}; {planned.reason}",
         "endTime": _date(product.finished_at),
         "instrument": {"@id": "#ddqjobs"},
-        "result": [{"@id": name} for name in names if name in known],
+        "result": [{"@id": name} for name in map(identifier, names) if name in known],
     }
 
 

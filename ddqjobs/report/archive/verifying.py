@@ -154,7 +154,9 @@ def _crate(inside: _Inside) -> Check:
         for item in (graph if isinstance(graph, list) else ())
         if isinstance(item, dict) and item.get("@type") == "File"
     }
-    there = {name: digest for name, digest in inside.digests.items() if name != crate.METADATA}
+    there = {
+        crate.identifier(name): digest for name, digest in inside.digests.items() if name != crate.METADATA
+    }
     if described != there:
         return Check(what="crate", holds=False, found=f"{crate.METADATA} describes other files")
     return Check(what="crate", holds=True, found=f"{crate.METADATA} describes all files")

@@ -81,7 +81,7 @@ def write(
     found.add("report/report.json", formats.render(whole, "json").encode())
     found.add("report/report.md", formats.render(whole, "markdown").encode())
     found.add("report/report.html", reports.page(whole, None, False, say, at).encode())
-    writer = _Writer(_paths(workspace, environments), say)
+    writer = _Writer(experiment.name, _paths(workspace, environments), say)
     describe = _describer(whole, workspace, plan, products, at)
     try:
         job_files.replace(path.resolve(), lambda temporary: writer.write(temporary, found, describe))
@@ -133,8 +133,9 @@ def _json(value: object) -> bytes:
 class _Writer:
     """Writes members in order, and knows what it has written."""
 
-    def __init__(self, paths: MachinePaths, say: Say) -> None:
+    def __init__(self, experiment: str, paths: MachinePaths, say: Say) -> None:
         self.entries: list[Entry] = []
+        self._experiment = experiment
         self._paths, self._say, self._told = paths, say, time.monotonic()
 
     def write(self, path: Path, found: Contents, describe: Callable[[list[Entry]], dict[str, Any]]) -> None:
@@ -148,7 +149,7 @@ class _Writer:
             index = Index(
                 format=FORMAT,
                 ddqjobs=VERSION,
-                experiment=next(n.split("/")[1] for n in found.members if n.startswith("results/")),
+                experiment=self._experiment,
                 original={e.name: e.original for e in self.entries if e.original},
                 left_out=found_left_out,
                 annotations=dict(sorted(found.annotations.items())),

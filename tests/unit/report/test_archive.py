@@ -270,6 +270,15 @@ def test_without_annotations_ap_is_not_recomputed_and_with_weights_they_are_insi
     assert found["AP"][1].startswith("test.m: the annotations are not there")
 
 
+def test_an_experiment_that_nobody_submitted_has_an_archive_too(tmp_path: Path) -> None:
+    made = TrivialProject(tmp_path / "project")
+    out = tmp_path / "trivial.zip"
+    assert ddqjobs("archive", "-o", str(out), "-C", str(made.root))[0] == 0
+    code, found = verified(out, tmp_path)
+    assert (code, found["runs"]) == (0, (True, "0 of 2 runs done, by ledger, plan and products"))
+    assert not (made.root / "results").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "masked"),
     [

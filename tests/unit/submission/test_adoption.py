@@ -79,7 +79,7 @@ def test_what_is_another_training_is_refused_and_taken_in_with_a_reason_that_rep
         r"by \S+ on [\d-]+, though the last checkpoint is epoch_3\.pth, of .* none: named by hand",
         train.accepted,
     )
-    assert train.notes[-1].startswith("unverified: configuration (the run's own cannot be read here)")
+    assert train.notes[-1].startswith("unverified: configuration, ")
     report = trainer.open().report(EXPERIMENT)
     assert [row.accepted for row in report.runs if row.run == "train"] == [train.accepted]
     assert [n for n in report.footnotes if n.startswith("train: adopted, unverified: configuration")]

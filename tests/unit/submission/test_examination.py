@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 import shutil
@@ -147,6 +148,20 @@ def test_what_is_no_training_of_mmdet_2_of_its_run_is_named(
 ) -> None:
     spoil(mmdet2[1])
     assert any(difference in line for line in examine(*mmdet2).differences)
+
+
+def test_of_a_configuration_that_is_not_here_the_name_is_compared(mmdet2: tuple[Expected, Path]) -> None:
+    wanted, work_dir = mmdet2
+    unread = dataclasses.replace(wanted, settings={}, absent=("projects/ddq_fcn_r50_1x.py",))
+    found = examine(unread, work_dir)
+    assert (found.differences, found.unverified[0]) == (
+        [],
+        "configuration (projects/ddq_fcn_r50_1x.py is not here)",
+    )
+    (work_dir / "ddq_fcn_r50_1x.py").rename(work_dir / "atss_r50_1x.py")
+    assert (
+        "configuration is 'atss_r50_1x.py', not 'ddq_fcn_r50_1x.py'" in examine(unread, work_dir).differences
+    )
 
 
 def test_a_test_of_another_checkpoint_is_named(recorded: Path, tmp_path: Path) -> None:
