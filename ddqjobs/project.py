@@ -319,9 +319,8 @@ class Project:
         """Take in a work_dir or a checkpoint, if nothing differs or ``because`` says why it counts."""
         from ddqjobs.submission import adoption
 
-        workspace = self._of(plan, site)
-        adopted = one_run(plan, run), path, because
-        return adoption.adopt(workspace, self.environments(workspace.site), *adopted)
+        planned, here = one_run(plan, run), self._of(plan, site)
+        return adoption.adopt(here, self.environments(here.site), planned, path, because)
 
     def adopt_from(
         self, plan: Plan, runs: Sequence[PlannedRun], other: str, *, site: str | None = None
