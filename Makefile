@@ -55,8 +55,8 @@ lint: $(VENV)/.installed  ## ruff, mypy, the import contracts, Python 3.8 for ta
 
 check: lint demo test  ## everything that CI runs
 
-pictures: demo  ## the demo's page as a browser shows it, for the README (needs node, npm, Chromium)
-	$(BIN)/python tests/browser/pictures.py results/mini/report/mini.html docs
+pictures: $(VENV)/.installed  ## the page of a matrix as a browser shows it, for the README (node, npm, Chromium)
+	$(BIN)/python tests/browser/pictures.py docs
 
 bench: $(VENV)/.installed  ## measurements, as a table with ratios to a bare reference
 	$(BIN)/python -m tests.bench

@@ -72,6 +72,7 @@ _FORMS = (
         f"{MASK}\n",
     ),
 )
+_ANY = re.compile("|".join(sorted({re.escape(sign) for form in _FORMS for sign in form.signs})))
 _known: set[str] = set()
 
 
@@ -120,6 +121,8 @@ def _pattern() -> re.Pattern[str] | None:
 
 def _by_form(text: str) -> str:
     small = text.lower()
+    if not _ANY.search(small):
+        return text
     for form in _FORMS:
         if any(sign in small for sign in form.signs):
             text = form.pattern.sub(form.mask, text)

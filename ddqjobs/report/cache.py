@@ -42,6 +42,13 @@ class _Kept(msgspec.Struct, frozen=True, kw_only=True):
     curve: Curve
 
 
+class _Means(msgspec.Struct, frozen=True, kw_only=True):
+    """What a verdict on curves looks at."""
+
+    last: int = 0
+    means: dict[str, list[float | None]] = {}
+
+
 class ReportFiles:
     """The files of one experiment's results folder that its report reads."""
 
@@ -56,24 +63,32 @@ class ReportFiles:
     # -- curves -----------------------------------------------------------------------------------------
 
     def curves(
-        self, plan: Plan, products: Mapping[str, Product], say: Say = lambda _: None
+        self,
+        plan: Plan,
+        products: Mapping[str, Product],
+        say: Say = lambda _: None,
+        *,
+        means_only: bool = False,
     ) -> dict[str, Curve]:
-        """Run -> loss curve of every training that has begun to log."""
+        """Return run -> loss curve of every training that has begun to log; with ``means_only`` the points of
+        a curve, most of its file, are not taken where its job has left it."""
         found = {}
         for p in plan.runs:
             if p.run.kind is not TaskKind.TRAIN or (not p.attempts and p.status is not Status.ACTIVE):
                 continue
-            curve = self._curve(p, products.get(p.run.name), say)
+            curve = self._curve(p, products.get(p.run.name), say, _Means if means_only else Curve)
             if curve is not None:
                 found[p.run.name] = curve
         return found
 
-    def _curve(self, p: PlannedRun, product: Product | None, say: Say) -> Curve | None:
+    def _curve(
+        self, p: PlannedRun, product: Product | None, say: Say, kind: type[Curve | _Means]
+    ) -> Curve | None:
         folder = self.runs / p.run.name
         if product is not None and "curve" in product.artifacts:
-            kept = _read(folder / product.artifacts["curve"], Curve)
+            kept = _read(folder / product.artifacts["curve"], kind)
             if kept is not None:
-                return kept
+                return kept if isinstance(kept, Curve) else Curve(last=kept.last, means=kept.means)
         log = folder / product.artifacts.get("log", "-") if product is not None else _newest(folder)
         if log is None or not log.exists():
             return None

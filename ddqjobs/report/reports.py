@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import msgspec
+
 from ddqjobs.environments.on_site import Environments
 from ddqjobs.planning.filters import Filters, select
 from ddqjobs.report import document, hours
@@ -41,7 +43,7 @@ class Reports:
             products,
             progress=running,
             recomputed=files.recompute(shown, products, say) if recompute else files.recomputed(products),
-            curves=files.curves(document.compared(experiment, plan), products, say),
+            curves=files.curves(document.compared(experiment, plan), products, say, means_only=True),
             metrics=metrics,
             hours=hours.spent(plan, workspace.store.history(), running, now=time.time())
             if at is None
@@ -64,14 +66,16 @@ class Reports:
     def page(self, made: Report, price: float | None, share: bool, say: Say, at: float | None = None) -> str:
         """Return a report as one HTML page. ``price`` of a GPU hour; ``share`` leaves out absolute paths,
         names of nodes, and scripts; ``at``: when it was made."""
-        from ddqjobs.report.page import facts, render
+        from ddqjobs.report.page import facts, panels, render
 
         workspace = self._workspace
         plan, products = workspace.plan(refresh=False), workspace.products()
-        curves = self.files.curves(plan, products, say)
+        wanted = {row.run for row in made.runs}
+        listed = msgspec.structs.replace(plan, runs=tuple(p for p in plan.runs if p.run.name in wanted))
+        curves = self.files.curves(panels.drawn(listed), products, say)
         spent = hours.spent(plan, workspace.store.history(), now=time.time() if at is None else at)
         to_come = {name: known.to_come for name, known in spent.items() if known.to_come}
-        behind = facts.read(workspace, self._environments, plan, products, (row.run for row in made.runs))
+        behind = facts.read(workspace, self._environments, plan, products, wanted)
         hide = None
         if share:
             hide = self._sharing(facts.hosts(behind))

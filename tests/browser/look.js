@@ -1,11 +1,11 @@
-// node look.js PAGE.html CHROMIUM PICTURES: looks at a page at three widths, light and dark.
+// node look.js PAGE.html CHROMIUM FOLDER [pictures]: looks at a page at three widths, light and dark.
 // Prints one JSON list: per look the violations that axe-core finds, console messages, requests, sizes.
 const fs = require("fs");
 const path = require("path");
 const puppeteer = require("puppeteer-core");
 const axe = fs.readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 
-const [page, chromium, pictures] = process.argv.slice(2);
+const [page, chromium, pictures, only] = process.argv.slice(2);
 const address = "file://" + path.resolve(page);
 
 async function look(browser, width, scheme) {
@@ -22,6 +22,7 @@ async function look(browser, width, scheme) {
   const file = path.join(pictures, `${width}-${scheme}.png`);
   const height = await tab.evaluate(() => Math.min(9000, document.documentElement.scrollHeight));
   await tab.screenshot({ path: file, clip: { x: 0, y: 0, width, height }, captureBeyondViewport: true });
+  if (only) return tab.close();
   await tab.screenshot({ path: path.join(pictures, `${width}-${scheme}-top.png`) });
   // What is folded is looked at too; of the runs, which are all alike, the first ones.
   await tab.evaluate(() => document.querySelectorAll("details:not(.run)").forEach((d) => (d.open = true)));
@@ -68,6 +69,16 @@ async function use() {
   return { filtered: { runs, rows, restored }, sorted, tip, copies: all("button.copy").length };
 }
 
+// The first sheet, as it is printed on A4 at 96 dots per inch.
+async function print(browser) {
+  const tab = await browser.newPage();
+  await tab.setViewport({ width: 794, height: 1123 });
+  await tab.emulateMediaType("print");
+  await tab.goto(address, { waitUntil: "load" });
+  await tab.screenshot({ path: path.join(pictures, "print.png") });
+  await tab.close();
+}
+
 (async () => {
   const browser = await puppeteer.launch({
     executablePath: chromium,
@@ -77,6 +88,7 @@ async function use() {
     const looks = [];
     for (const width of [360, 768, 1280])
       for (const scheme of ["light", "dark"]) looks.push(await look(browser, width, scheme));
+    if (only) await print(browser);
     console.log(JSON.stringify(looks, null, 1));
   } finally {
     await browser.close();

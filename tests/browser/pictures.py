@@ -1,4 +1,7 @@
-"""``pictures.py PAGE.html FOLDER``: the page at three widths, light and dark, as small PNG files."""
+"""``pictures.py FOLDER``: the page of a matrix at three widths, light, dark and printed, as small PNG files.
+
+The matrix is tests/support/matrix.py's: nothing is trained for it.
+"""
 
 from __future__ import annotations
 
@@ -10,35 +13,40 @@ from pathlib import Path
 
 from PIL import Image
 
-from ddqjobs.base import process
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from ddqjobs.base import process
+from ddqjobs.report.results import METRICS
 from tests.browser.test_page import BROWSERS, CACHE, SOURCE
+from tests.support import matrix
 
-# Width, scheme -> rows of pixels from the top that the picture shows.
+# Name of a look -> rows of pixels from the top that the picture shows.
 SHOWN = {
-    (1280, "light"): 1660,
-    (1280, "dark"): 1000,
-    (768, "light"): 1000,
-    (768, "dark"): 1000,
-    (360, "light"): 900,
-    (360, "dark"): 900,
+    "1280-light": 2900,
+    "1280-dark": 1300,
+    "768-light": 1400,
+    "768-dark": 1400,
+    "360-light": 1700,
+    "360-dark": 1700,
+    "print": 1123,  # a sheet of A4
 }
 
 
-def main(page: str, folder: str) -> None:
-    """Looks, crops, and keeps few colours: flat areas and text need no more."""
+def main(folder: str) -> None:
+    """Make the page, look, crop, and keep few colours: flat areas and text need no more."""
     browser = next(path for name in BROWSERS if (path := shutil.which(name)))
     with tempfile.TemporaryDirectory() as temporary:
+        project = matrix.make(Path(temporary) / "project")
+        page = Path(temporary) / "page.html"
+        page.write_text(project.report_page(project.report("matrix", metrics=list(METRICS)), price=2.5))
         env = {**os.environ, "NODE_PATH": str(CACHE / "node_modules")}
-        words = ["node", str(SOURCE / "look.js"), page, browser, temporary]
+        words = ["node", str(SOURCE / "look.js"), str(page), browser, temporary, "pictures"]
         done = process.run(words, timeout=400, env=env)
         if done.code != 0:
             raise SystemExit(done.stderr)
-        for (width, scheme), height in SHOWN.items():
-            picture = Image.open(Path(temporary) / f"{width}-{scheme}.png").convert("RGB")
-            picture = picture.crop((0, 0, width, min(height, picture.height))).quantize(48)
-            picture.save(Path(folder) / f"report-{width}-{scheme}.png", optimize=True)
+        for name, height in SHOWN.items():
+            picture = Image.open(Path(temporary) / f"{name}.png").convert("RGB")
+            picture = picture.crop((0, 0, picture.width, min(height, picture.height))).quantize(64)
+            picture.save(Path(folder) / f"report-{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ A file that is not there, is binary, or is huge costs a line that says so, never
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,8 +15,7 @@ from ddqjobs.base.errors import DdqjobsError
 from ddqjobs.environments import environment
 from ddqjobs.environments.on_site import Environments
 from ddqjobs.planning import digest
-from ddqjobs.planning.estimate import Estimate, estimates
-from ddqjobs.spec.model import Attempt, Plan, PlannedRun, Product
+from ddqjobs.spec.model import Attempt, Plan, PlannedRun, Product, Status
 from ddqjobs.store import evidence
 from ddqjobs.store.history import History
 from ddqjobs.store.layout import Layout, RunFolder, SubmissionFolder
@@ -24,6 +23,8 @@ from ddqjobs.submission.workspace import Workspace
 
 TAIL_LINES, LINE = 14, 220  # of a log, and characters of each line
 DIFFERENCES = 60  # lines of a configuration's difference
+MOST_RUNS = 500  # whose evidence a page shows: ten thousand bytes each
+_URGENCY = {Status.FAILED: 0, Status.ACTIVE: 1}
 _VALUE = 160  # characters of a configuration's value
 _CONFIG_BYTES = 2 << 20
 _MANIFEST_BYTES = 64 << 20
@@ -40,7 +41,6 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     base: str = ""  # run whose configuration the difference is against; empty: this is such a base
     differences: tuple[str, ...] = ()
     digests: tuple[tuple[str, str], ...] = ()  # part -> digest
-    estimate: Estimate = Estimate(gpu_hours=None)
 
 
 class EnvironmentFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,11 +70,11 @@ def read(
     products: Mapping[str, Product],
     shown: Iterable[str],
 ) -> Facts:
-    """Reads the folders of the ``shown`` runs."""
+    """Return what lies behind the ``shown`` runs; of many only behind those that a reader looks for first."""
     wanted = set(shown)
-    picked = [p for p in plan.runs if p.run.name in wanted]
+    listed = [p for p in plan.runs if p.run.name in wanted]
+    picked = first(listed)
     history = workspace.store.history()
-    costs = estimates((p.run for p in plan.runs), history)
     submissions: dict[str, _Submission] = {}
     bases: dict[tuple[str, str], tuple[str, dict[str, str]]] = {}
     runs = {}
@@ -96,13 +96,19 @@ def read(
             base=base,
             differences=differences,
             digests=digest.parts((product or p.run).digest),
-            estimate=costs[p.run.name],
         )
     found = tuple(
-        _environment(environments, name) for name in dict.fromkeys(p.run.environment for p in picked) if name
+        _environment(environments, name) for name in dict.fromkeys(p.run.environment for p in listed) if name
     )
     scripts = {token: submission.script for token, submission in submissions.items() if submission.script}
     return Facts(runs=runs, scripts=scripts, environments=found)
+
+
+def first(planned: Sequence[PlannedRun], most: int = MOST_RUNS) -> list[PlannedRun]:
+    """Return at most so many runs in the plan's order: failed ones before active ones before others."""
+    urgent = sorted(planned, key=lambda p: _URGENCY.get(p.status, len(_URGENCY)))
+    kept = {p.run.name for p in urgent[:most]}
+    return [p for p in planned if p.run.name in kept]
 
 
 def hosts(facts: Facts) -> set[str]:

@@ -78,6 +78,7 @@ class Glance(msgspec.Struct, frozen=True, kw_only=True):
     judged: int
     counts: tuple[Count, ...]
     runs: int
+    wall: float  # hours of all jobs
     used: float
     to_come: float
     unknown: int  # runs to come of which no GPU hours are known
@@ -98,6 +99,7 @@ def glance(
         judged=len(known),
         counts=_counts(planned),
         runs=len(planned),
+        wall=total.wall if total else 0.0,
         used=total.used if total else 0.0,
         to_come=total.to_come if total else 0.0,
         unknown=total.unknown if total else 0,

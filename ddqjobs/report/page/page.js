@@ -12,6 +12,8 @@
   // Filter: what does not name every word is hidden; folded lists open while a filter is set.
   const search = make("input", { type: "search", placeholder: "model, run, failure, node …", autocomplete: "off" });
   const state = make("select", {}, make("option", { value: "", textContent: "every state" }));
+  // A run without evidence has neither attribute: its text says the same.
+  for (const run of all("p.run")) [run.dataset.find, run.dataset.state] = [run.textContent, run.firstElementChild.textContent];
   for (const name of new Set(all("[data-state]").map((run) => run.dataset.state)))
     state.append(make("option", { value: name, textContent: name }));
   const count = make("output", { className: "quiet" });

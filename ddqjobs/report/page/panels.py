@@ -12,13 +12,23 @@ from ddqjobs.report.loss_curves import Curve
 from ddqjobs.report.page.charts import Line, Panel, Point
 from ddqjobs.report.results import METRICS
 from ddqjobs.spec.experiment import Experiment
-from ddqjobs.spec.model import Plan, PlannedRun
+from ddqjobs.spec.model import Plan, PlannedRun, TaskKind
 
 MOST_PANELS = 300  # a page with more is slow to make and to look at: terms of losses are left out first
 MOST_POINTS = 200_000  # of all lines together: eleven bytes each; more are thinned once more
 _FEW = 40  # points: of a line of so few, each is shown
 _BEST = ("loss", "loss difference", "AP", "AP difference")
 _ORDER = (*_BEST, "lr", "grad_norm")
+
+
+def drawn(plan: Plan) -> Plan:
+    """Return the trainings whose curves a page can bear: those of the first models."""
+    kept: dict[tuple[str, str], list[PlannedRun]] = {}
+    for p in plan.runs:
+        if p.run.kind is TaskKind.TRAIN:
+            kept.setdefault((p.run.model or p.run.task, p.run.variant), []).append(p)
+    few = list(kept.values())[: MOST_PANELS // len(_BEST)]
+    return msgspec.structs.replace(plan, runs=tuple(p for runs in few for p in runs))
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 _FOLDER = Path(__file__).parent
 _SIGNS = {"reproduced": "✓", "equal": "✓", "short": "✗", "differs": "≠", "exceeds": "↑", "unknown": "?"}
+_MOST_ROWS = 2000  # of a table of single runs; all of them are in the other formats
 _SMALL = 24  # runs; on a page of more the tables behind the first ones are folded
 
 
@@ -65,7 +67,7 @@ def page(
     numbers = {name: i for i, name in enumerate(planned)}
     pictures = _draw(experiment, plan, curves, {m.model: m.title for m in report.models}, wanted)
     script = (_FOLDER / "page.js").read_text()
-    environment = _environment(lambda run: f"run-{numbers[run]}" if run in numbers else "", share)
+    environment = _environment(lambda run: _raw(f"run-{numbers[run]}" if run in numbers else ""), share)
     return environment.get_template("page.html.j2").render(
         css=_raw((_FOLDER / "page.css").read_text()),
         script=_raw(script),
@@ -92,7 +94,10 @@ def page(
         facts=facts,
         scripts={token: f"script-{i}" for i, token in enumerate(facts.scripts)},
         groups=tables.run_groups(report, shown, facts, products, experiment.phases),
+        most_rows=_MOST_ROWS,
         small=len(shown) <= _SMALL,
+        left_out=len(shown) - len(facts.runs),
+        undrawn=len({(m.model, m.variant) for m in report.models}) - len(pictures) if pictures else 0,
     )
 
 
@@ -106,6 +111,7 @@ def _by_model(report: Report) -> list[tuple[str, list[object]]]:
 def _environment(anchor: Callable[[str], str], share: Callable[[str], str] | None) -> jinja2.Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    @lru_cache(maxsize=1 << 16)
     def shown(text: str) -> str:
         return clean(masked(text) if share is None else share(masked(text)))
 
@@ -153,7 +159,8 @@ def _lines(text: str, shown: Callable[[str], str]) -> Markup:
 
 
 def _other_grids(report: Report) -> list[Grid]:
-    return [grid for grid in grids(report) if grid.title not in ("AP", HOURS)]
+    found = [grid for grid in grids(report) if grid.title not in ("AP", HOURS)]
+    return [msgspec.structs.replace(grid, rows=grid.rows[:_MOST_ROWS]) for grid in found]
 
 
 def _draw(

@@ -10,13 +10,14 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ddqjobs.detect.job import curves
 from ddqjobs.project import Project, open_project
 from ddqjobs.report.loss_curves import Curve
 from ddqjobs.report.page import charts, facts, panels, timeline
-from ddqjobs.spec.model import Attempt
+from ddqjobs.spec.model import Attempt, Status
 from tests.support import paper as paper_support
 
 VOID = {"meta", "link", "br", "hr", "img", "path", "rect", "use", "input"}
@@ -336,6 +337,20 @@ def test_thinning_twice_keeps_the_extremes() -> None:
 )
 def test_small_ticks_are_read_as_they_are(value: float, text: str) -> None:
     assert charts.tiny(value) == text
+
+
+def test_a_page_of_very_many_runs_leaves_out_the_evidence_of_those_that_are_well(
+    paper: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = list(paper.plan("paper").runs)
+    planned[7] = msgspec.structs.replace(planned[7], status=Status.FAILED)
+    planned[9] = msgspec.structs.replace(planned[9], status=Status.ACTIVE)
+    assert facts.first(planned, 3) == [planned[0], planned[7], planned[9]]
+    monkeypatch.setattr(facts, "first", lambda runs: runs[:2])
+    read = Reader(page(paper))
+    assert {link[1:] for link in read.links} <= set(read.names)
+    assert "The evidence of 10 runs is left out" in read.text
+    assert "done p4-test.m000.s2000 0.17 h" in read.text
 
 
 def test_the_page_is_small(paper: Project) -> None:
