@@ -102,7 +102,7 @@ class Site(Table, frozen=True, kw_only=True):
     memory_mb_per_gpu: Natural = 0
     """Memory that a job asks for with each GPU, in MB; 0: not said. Example: 37500"""
     warning: str = "120s"
-    """How long before its time limit a job is asked to stop. Example: 120s"""
+    """How long before its time limit a job is asked to stop; at most half of the limit. Example: 120s"""
     grace: str = "60s"
     """How long a job's files may be absent after its end before that counts (file system caches). Example:
     60s"""

@@ -17,9 +17,9 @@ def options(site: Site, job: Job) -> list[str]:
         ("--ntasks-per-node", 1),
         ("--cpus-per-task", r.cpus),
         ("--gres", gpu if r.gpus else ""),
-        ("--mem", f"{r.memory_mb}M" if r.memory_mb else ""),
+        ("--mem", f"{_mebibytes(r.memory_mb)}M" if r.memory_mb else ""),
         ("--time", _time(r.time_s)),
-        ("--signal", f"B:USR1@{seconds(site.warning)}"),
+        ("--signal", f"B:USR1@{_warning(site, r.time_s)}"),
         ("--open-mode", "append"),
         ("--output", f"{job.out}/" + ("%a.log" if job.count > 1 else "0.log")),
         ("--array", _array(job.count, site.limits.array_running)),
@@ -32,6 +32,17 @@ def options(site: Site, job: Job) -> list[str]:
 def _array(count: int, running: int) -> str:
     """Return the value of ``--array``; empty for an only element, which is no array."""
     return "" if count == 1 else f"0-{count - 1}" + (f"%{running}" if running else "")
+
+
+def _mebibytes(megabytes: int) -> int:
+    """Return 10^6 bytes in Slurm's M, which are 2^20 bytes: a node of 250 GiB has ``RealMemory=256000``."""
+    return round(megabytes * 10**6 / 2**20)
+
+
+def _warning(site: Site, time_s: int) -> int:
+    """Return how many seconds before the limit a job is asked to stop: at most half of its time, so that it
+    is not asked as soon as it begins."""
+    return min(seconds(site.warning), time_s // 2)
 
 
 def _time(time_s: int) -> str:

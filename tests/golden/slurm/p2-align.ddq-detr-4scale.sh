@@ -5,7 +5,7 @@
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=6
-#SBATCH --mem=37500M
+#SBATCH --mem=35763M
 #SBATCH --time=0-01:00:00
 #SBATCH --signal=B:USR1@120
 #SBATCH --open-mode=append

@@ -6,7 +6,7 @@
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=48
 #SBATCH --gres=gpu:8
-#SBATCH --mem=300000M
+#SBATCH --mem=286102M
 #SBATCH --time=0-02:00:00
 #SBATCH --signal=B:USR1@120
 #SBATCH --open-mode=append

@@ -5,7 +5,7 @@
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=16
-#SBATCH --mem=100000M
+#SBATCH --mem=95367M
 #SBATCH --time=0-04:00:00
 #SBATCH --signal=B:USR1@120
 #SBATCH --open-mode=append

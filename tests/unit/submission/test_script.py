@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddqjobs.base.errors import InputError
+from ddqjobs.base.units import megabytes
 from ddqjobs.spec.model import Input, Resources, Run, TaskKind
 from ddqjobs.spec.shipped import shipped_root
 from ddqjobs.spec.site import Site
@@ -220,6 +221,19 @@ def test_a_site_value_that_no_directive_can_hold_is_refused(value: str) -> None:
 def place(tmp_path: Path) -> Iterator[Place]:
     with opened(tmp_path / "project", TINY) as made:
         yield made
+
+
+@pytest.mark.parametrize(("memory", "asked"), [("250GiB", 256000), ("1GiB", 1024), ("256GB", 244141)])
+def test_memory_is_asked_for_in_slurm_s_mebibytes(memory: str, asked: int) -> None:
+    run = a_run(resources=Resources(memory_mb=megabytes(memory)))
+    assert f"#SBATCH --mem={asked}M\n" in render(SITES["slurm"], run).job
+
+
+@pytest.mark.parametrize(("time_s", "warning"), [(24 * 3600, 300), (120, 60)])
+def test_a_job_is_not_asked_to_stop_as_soon_as_it_begins(time_s: int, warning: int) -> None:
+    site = msgspec.structs.replace(SITES["slurm"], warning="300s")
+    run = a_run(resources=Resources(time_s=time_s))
+    assert f"#SBATCH --signal=B:USR1@{warning}\n" in render(site, run).job
 
 
 def test_a_site_s_own_script_extends_the_shipped_one(place: Place) -> None:
