@@ -18,7 +18,7 @@ from ddqjobs.detect import files
 from ddqjobs.detect.job import live
 from ddqjobs.planning import settings
 from ddqjobs.spec.model import Run, TaskKind
-from ddqjobs.submission.leavings import Checkpoint, Header, Left, length_of
+from ddqjobs.submission.leavings import Checkpoint, Left, length_of
 
 # What a configuration decides a result by, in the words of mmdet 3.x and of 2.x.
 _TESTS = ("model", "test_dataloader", "test_evaluator", "test_cfg", "data.test")
@@ -97,7 +97,7 @@ def examine(expected: Expected, path: Path) -> Examination:
         return found
     left = Left.read(path)
     _configuration(found, expected, left)
-    _header(found, expected, left.header)
+    _header(found, expected, left)
     if expected.kind is TaskKind.TRAIN:
         _schedule(found, expected, left)
         _validation(found, left)
@@ -180,10 +180,12 @@ def _same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def _header(found: Examination, expected: Expected, header: Header) -> None:
-    run = expected.run
+def _header(found: Examination, expected: Expected, left: Left) -> None:
+    run, header = expected.run, left.header
+    inside = left.checkpoint.seed if left.checkpoint is not None else None
+    seed = inside if header.seed is None else header.seed
     if expected.kind is TaskKind.TRAIN:
-        found.compare("seed", header.seed, run.seed)
+        found.compare("seed", seed, run.seed)
         found.compare("number of GPUs", header.gpus, run.resources.nodes * run.resources.gpus or None)
     for name, packages in _PACKAGES.items():
         locked = next((expected.packages[p] for p in packages if p in expected.packages), None)

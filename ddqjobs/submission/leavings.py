@@ -24,6 +24,8 @@ _GPU_IDS = re.compile(r"^gpu_ids = (?:range\(0, (\d{1,6})\)|\[([\d, ]*)\])", re.
 _SEED = re.compile(r"^\s*seed: (\d{1,20})\s*$|[Ss]et random seed to (\d{1,20})", re.MULTILINE)
 
 
+# What is read of a checkpoint: mmcv calls its configuration `config`, mmengine `cfg`.
+_META: dict[str, type] = {"epoch": int, "iter": int, "seed": int, "cfg": str, "config": str}
 _NO_LENGTH = live.Length()
 
 
@@ -34,6 +36,7 @@ class Checkpoint:
     config: str = ""
     epoch: int | None = None
     iteration: int | None = None
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -121,11 +124,11 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
         return None
     found: dict[str, Any] = {}
     for key, value in _pairs(data):
-        if key in ("epoch", "iter", "cfg", "config") and isinstance(value, str if "c" in key[:1] else int):
+        if key in _META and isinstance(value, _META[key]):
             found.setdefault("config" if key == "cfg" else key, value)
-        if key == "state_dict" or len(found) == 3:
+        if key == "state_dict" or len(found) == 4:
             break
-    return Checkpoint(found.get("config", ""), found.get("epoch"), found.get("iter"))
+    return Checkpoint(found.get("config", ""), found.get("epoch"), found.get("iter"), found.get("seed"))
 
 
 def _pairs(data: bytes) -> Iterator[tuple[str, object]]:

@@ -183,8 +183,8 @@ def test_a_test_of_another_checkpoint_is_named(recorded: Path, tmp_path: Path) -
 def test_what_a_bare_checkpoint_tells_is_compared(mmdet3: tuple[Expected, Path], tmp_path: Path) -> None:
     wanted, work_dir = mmdet3
     config = config3(work_dir).read_text()
-    whole = examine(wanted, checkpoint(tmp_path / "a.pth", epoch=2, cfg=config))
-    assert whole == Examination([], ["seed", "versions of its packages"])
+    whole = examine(wanted, checkpoint(tmp_path / "a.pth", epoch=2, cfg=config, seed=7))
+    assert whole == Examination([], ["versions of its packages"])
     half = examine(wanted, checkpoint(tmp_path / "b.pth", epoch=1, cfg=config))
     assert half.differences == ["the checkpoint is of epoch 1 of 2"]
     assert "configuration (none was left)" in examine(wanted, checkpoint(tmp_path / "c.pth")).unverified
