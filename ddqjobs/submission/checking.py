@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -21,7 +22,6 @@ from ddqjobs.base import files, process
 from ddqjobs.base.errors import DdqjobsError, InputError, Problem, StateError, mend
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.units import counted
-from ddqjobs.environments import environment
 from ddqjobs.environments.on_site import Environments
 from ddqjobs.planning import digest as digests
 from ddqjobs.spec.model import Resources, Run
@@ -40,7 +40,7 @@ PATIENCE_S = 900.0
 _JOB_S = 1800  # the helper job's own limit
 _PARTS = ("config", "code", "environment")  # of a digest: what else decides what a check finds
 _WAIVED = b"no check\n"
-_DETECTOR = "torch"  # an environment without it loads no configurations
+_DETECTOR = re.compile(r"^torch\b", re.MULTILINE)  # an environment without it loads no configurations
 
 
 class Finding(Frozen, frozen=True, kw_only=True):
@@ -181,10 +181,11 @@ class Checking:
     def _has_detector(self, name: str) -> bool:
         if name not in self._detectors:
             try:
-                pins = environment.pins(self._environments.load(name).lock) if name else {}
-            except DdqjobsError:
-                pins = {}
-            self._detectors[name] = _DETECTOR in pins
+                declared = self._environments.load(name) if name else None
+                text = declared.requirements.read_text(encoding="utf-8") if declared else ""
+            except (DdqjobsError, OSError):
+                text = ""
+            self._detectors[name] = bool(_DETECTOR.search(text))
         return self._detectors[name]
 
     def _unready(self, names: Iterable[str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.support.trivial import EXPERIMENT, TrivialProject
 
-LOCK = "torch==1.0\n"  # what makes ddqjobs take it for a detector's
+LOCK = "torch==1.0\n"
 OPTIONS = {"lr": 0.1, "+extra.key": 3}
 
 
@@ -16,7 +16,7 @@ def detector(project: TrivialProject) -> None:
     folder = project.root / "envs" / "tiny"
     folder.mkdir(parents=True)
     (folder / "env.yaml").write_text('name: tiny\npython: "3.11"\n')
-    (folder / "requirements.txt").write_text("torch\n")
+    (folder / "requirements.txt").write_text("torch\n")  # a detector's
     (folder / "lock.txt").write_text(LOCK)
     (project.root / "entered").mkdir()
     (project.root / "entered/activate").write_text("")

@@ -16,7 +16,7 @@ from .finding import WARNING, Finding, join, lookup, walk
 from .types import Registries
 
 _CATEGORIES = re.compile(rb'"categories"\s*:\s*(?=\[)')
-_HEADS = re.compile(r"(^|\.)(bbox_head|mask_head)(\.\d+)?$")
+_HEADS = re.compile(r"model\.(roi_head\.)?(bbox_head|mask_head)(\.\d+)?")
 _LIMIT = 4 << 20  # bytes of a list of categories
 
 
@@ -56,7 +56,10 @@ def _classes(value: Any, registries: Registries) -> tuple[str, ...]:
     said = (value.get("metainfo") or {}).get("classes") or value.get("classes")
     if said is None:
         target = registries.find(value.get("type"))
-        said = (getattr(target, "METAINFO", None) or {}).get("classes") or getattr(target, "CLASSES", None)
+        known = getattr(target, "METAINFO", None) or {}
+        # Of a panoptic data set some classes are for one head, all for another.
+        said = known.get("classes") if "thing_classes" not in known else None
+        said = said or getattr(target, "CLASSES", None)
     return tuple(map(str, said)) if isinstance(said, (list, tuple)) else ()
 
 
@@ -133,7 +136,7 @@ def heads(model: Any, found: Sequence[Dataset]) -> Iterator[Finding]:
     ((count, dataset),) = counts.items()
     for path, value in walk(model, "model"):
         number = value.get("num_classes")
-        if _HEADS.search(path) and isinstance(number, int) and number != count:
+        if _HEADS.fullmatch(path) and isinstance(number, int) and number != count:
             said = f"{path}.num_classes is {number}, and {dataset.path} has {count} classes"
             yield Finding("classes", join(path, "num_classes"), said)
 

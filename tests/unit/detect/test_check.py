@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 pytest.importorskip("mmdet")
 
 from ddqjobs.detect import check, runtime
-from ddqjobs.detect.checks import data
+from ddqjobs.detect.checks import data, types
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -100,6 +100,17 @@ def test_an_option_that_cannot_be_meant(checker: check.Checker, option: str, lin
     assert len(found) == 1, found
     assert line in found[0]
     assert "\n" not in found[0]
+
+
+@pytest.mark.usefixtures("checker")
+def test_types_that_are_no_registered_ones() -> None:
+    def unknown(**section: str) -> list[str]:
+        found = types.Registries().unknown({k: {"type": v} for k, v in section.items()}, "model")
+        return [f"{finding.level} {finding.key}" for finding in found]
+
+    assert unknown(roi_layer="RoIAlign", nms="soft_nms", norm_cfg="GN", scoped="mmdet.DDQDETR") == []
+    assert unknown(adapt_cfg="dilation") == ["warning model.adapt_cfg.type"]  # the head's own word
+    assert unknown(neck="FPNN") == ["error model.neck.type"]
 
 
 def test_a_test_that_leaves_no_ap(checker: check.Checker) -> None:
