@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST :=  # more options for pytest: make fast PYTEST=--random-order
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo fast test test-long test-pythons test-isa test-gpu lint check pictures bench environments slurmlab slurmlab-down clean
+.PHONY: help demo fast test test-long test-pythons test-isa test-gpu test-legacy lint check pictures bench environments slurmlab slurmlab-down clean
 
 help:  ## these targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -45,6 +45,9 @@ GPU_PYTHON = $(firstword $(wildcard .environments/modern-lite-*/bin/python) $(BI
 test-gpu: $(VENV)/.installed  ## tests that need a GPU; GPU_PYTHON names a Python with a CUDA build of torch
 	$(BIN)/python -m tests.gpu $(GPU_PYTHON)
 
+test-legacy: $(VENV)/.installed  ## the real legacy stack, built and trained: torch 1.9, mmcv 1.4.7; needs a Python 3.8
+	$(BIN)/pytest tests/legacy -q --durations=0 $(PYTEST)
+
 lint: $(VENV)/.installed  ## ruff, mypy, the import contracts, Python 3.8 for task code, spelling, shell, ends
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -70,4 +73,4 @@ slurmlab-down:  ## stop it and forget it
 	tests/labs/slurm/down.sh --wipe
 
 clean:  ## forget the virtual environment and the built environments; results stay
-	rm -rf $(VENV) .environments
+	rm -rf $(VENV) .environments tests/legacy/project/.environments
