@@ -5,12 +5,13 @@ from __future__ import annotations
 import typer
 
 from ddqjobs.base.units import counted
+from ddqjobs.cli.live_page import EVERY_S, PAGE, LivePage
 from ddqjobs.cli.output import say, say_json, settle
 from ddqjobs.cli.selection import JSON, Selection, filtered
 
 
 @filtered
-def advance(selection: Selection, as_json: JSON = False) -> None:
+def advance(selection: Selection, page: PAGE = None, as_json: JSON = False) -> None:
     """Collect what has ended, submit again what may be retried, submit what became eligible: for cron.
 
     Only what was submitted before is touched, as far as filters leave it. Example, every ten minutes:
@@ -25,6 +26,7 @@ def advance(selection: Selection, as_json: JSON = False) -> None:
             if outcome.submitted
             else "nothing to submit"
         )
+    LivePage(selection, page).write(EVERY_S)
     asked = selection.project.workspace(selection.experiment, selection.site)
     settle([*asked.warnings, *(f"{run}: not confirmed: {why}" for run, why in outcome.unconfirmed.items())])
     if outcome.refused:

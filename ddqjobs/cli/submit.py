@@ -12,6 +12,7 @@ import typer
 
 from ddqjobs.base.units import counted
 from ddqjobs.cli.describe import own_templates, progress_text, summary
+from ddqjobs.cli.live_page import EVERY_S, PAGE, LivePage
 from ddqjobs.cli.output import fail, put, say, say_json, settle, table
 from ddqjobs.cli.selection import JSON, Selection, a_number, filtered
 
@@ -79,6 +80,7 @@ def submit(
     max_gpu_hours: MAX_GPU_HOURS = None,
     take_over: TAKE_OVER = None,
     no_check: NO_CHECK = False,
+    page: PAGE = None,
     as_json: JSON = False,
 ) -> None:
     """Submit what is eligible, and what comes after it where the scheduler knows dependencies.
@@ -87,9 +89,12 @@ def submit(
     Examples: ddqjobs submit mini --wait; ddqjobs submit mini --canary;
     ddqjobs submit ddq --phase 1 --site bscc --dry-run --out scripts
     """
+    from ddqjobs.base.errors import InputError
     from ddqjobs.project import SubmitOptions
 
     _refuse_idle(dry_run=dry_run, out=out, wait=wait, canary=canary, take_over=take_over)
+    if page is not None and not wait:
+        raise InputError("--page goes with --wait: it is written as long as one waits")
     if not dry_run and not as_json:
         _name_templates(selection, "")
     options = SubmitOptions(
@@ -106,7 +111,7 @@ def submit(
     if dry_run:
         _dry_run(selection, options, out, as_json)
     elif wait:
-        _wait(selection, options, as_json)
+        _wait(selection, options, LivePage(selection, page), as_json)
     else:
         _submit(selection, options, as_json)
 
@@ -279,20 +284,28 @@ class Ticker:
                     say(f"{head} {name}: {words}")
 
 
-def _wait(selection: Selection, options: SubmitOptions, as_json: bool) -> None:
+def _wait(selection: Selection, options: SubmitOptions, page: LivePage, as_json: bool) -> None:
     from ddqjobs.base.errors import RunsFailedError
 
     project = selection.project
+    page.write(EVERY_S)  # a file that cannot be written is reported before anything is submitted
     ticker = Ticker(lambda plan, p: progress_text(project.status(plan, [p], site=selection.site)[0].progress))
     quiet = (lambda _: None) if as_json else say
+
+    def show(plan: Plan, runs: Sequence[PlannedRun]) -> None:
+        if not as_json:
+            ticker.show(plan, runs)
+        page.look()
+
     plan = project.wait(
         selection.experiment,
         selection.filters,
         options,
         site=selection.site,
         say=quiet,
-        show=(lambda _plan, _runs: None) if as_json else ticker.show,
+        show=show,
     )
+    page.write()
     chosen = plan.runs
     failed = [p for p in chosen if p.status.value != "done"]
     if as_json:

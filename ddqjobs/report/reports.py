@@ -9,12 +9,14 @@ from pathlib import Path
 
 import msgspec
 
+from ddqjobs.detect.job.training_progress import Progress
 from ddqjobs.environments.on_site import Environments
 from ddqjobs.planning.filters import Filters, select
 from ddqjobs.report import document, hours
 from ddqjobs.report import share as share_
 from ddqjobs.report.cache import ReportFiles
 from ddqjobs.report.document import Report
+from ddqjobs.spec.model import Plan
 from ddqjobs.submission.workspace import Workspace
 
 Say = Callable[[str], None]
@@ -28,13 +30,24 @@ class Reports:
         self.files = ReportFiles(workspace.results, environments)
 
     def document(
-        self, filters: Filters, *, metrics: Sequence[str], recompute: bool, at: float | None, say: Say
+        self,
+        filters: Filters,
+        *,
+        metrics: Sequence[str],
+        recompute: bool,
+        at: float | None,
+        say: Say,
+        refresh: bool = True,
     ) -> Report:
-        """Return the report of the runs that the filters leave (:meth:`ddqjobs.project.Project.report`)."""
+        """Return the report of the runs that the filters leave (:meth:`ddqjobs.project.Project.report`);
+        without ``refresh`` the schedulers are not asked first."""
         workspace, files = self._workspace, self.files
-        plan, products = workspace.then(at) if at is not None else (workspace.plan(), workspace.products())
+        if at is not None:
+            plan, products = workspace.then(at)
+        else:
+            plan, products = workspace.plan(refresh=refresh), workspace.products()
         only = {p.run.name for p in select(plan, filters)} if filters.any else None
-        running = {p.run.name: made for p in plan.runs if (made := workspace.progress(p)) is not None}
+        running = self._running(plan)
         shown = [p for p in plan.runs if only is None or p.run.name in only]
         experiment = workspace.loaded.experiment
         return document.build(
@@ -52,6 +65,10 @@ class Reports:
             unfollowed=workspace.loaded.unfollowed,
         )
 
+    def _running(self, plan: Plan) -> dict[str, Progress]:
+        progress = self._workspace.progress
+        return {p.run.name: made for p in plan.runs if (made := progress(p)) is not None}
+
     def shared(self, made: Report) -> Report:
         """Return a report without absolute paths and names of nodes."""
         return share_.shared(made, self._sharing())
@@ -63,9 +80,19 @@ class Reports:
         nodes = {name for name in (*found, *hosts, platform.node()) if name}
         return share_.sharing(nodes, [str(workspace.results), str(self.files.runs), str(Path.home())])
 
-    def page(self, made: Report, price: float | None, share: bool, say: Say, at: float | None = None) -> str:
+    def page(
+        self,
+        made: Report,
+        price: float | None,
+        share: bool,
+        say: Say,
+        at: float | None = None,
+        *,
+        reload_s: int = 0,
+    ) -> str:
         """Return a report as one HTML page. ``price`` of a GPU hour; ``share`` leaves out absolute paths,
-        names of nodes, and scripts; ``at``: when it was made."""
+        names of nodes, and scripts; ``at``: when it was made; after ``reload_s`` seconds, if not 0, it
+        reloads itself."""
         from ddqjobs.report.page import facts, panels, render
 
         workspace = self._workspace
@@ -73,7 +100,8 @@ class Reports:
         wanted = {row.run for row in made.runs}
         listed = msgspec.structs.replace(plan, runs=tuple(p for p in plan.runs if p.run.name in wanted))
         curves = self.files.curves(panels.drawn(listed), products, say)
-        spent = hours.spent(plan, workspace.store.history(), now=time.time() if at is None else at)
+        now = time.time() if at is None else at
+        spent = hours.spent(plan, workspace.store.history(), self._running(plan), now=now)
         to_come = {name: known.to_come for name, known in spent.items() if known.to_come}
         behind = facts.read(workspace, self._environments, plan, products, wanted)
         hide = None
@@ -82,7 +110,7 @@ class Reports:
             made, behind = share_.shared(made, hide), facts.without_scripts(behind)
         return render.page(
             workspace.loaded.experiment, plan, made, behind, curves, products,
-            price=price, to_come=to_come, share=hide, now=at,
+            price=price, to_come=to_come, share=hide, now=at, reload_s=reload_s,
         )  # fmt: skip
 
     def export(self, made: Report, kind: str, folder: Path) -> int:

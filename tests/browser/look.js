@@ -26,7 +26,7 @@ async function look(browser, width, scheme) {
   await tab.screenshot({ path: path.join(pictures, `${width}-${scheme}-top.png`) });
   // What is folded is looked at too; of the runs, which are all alike, the first ones.
   await tab.evaluate(() => document.querySelectorAll("details:not(.run)").forEach((d) => (d.open = true)));
-  await tab.evaluate(() => [...document.querySelectorAll("details.run")].slice(0, 8).forEach((d) => (d.open = true)));
+  await tab.evaluate(() => [...document.querySelectorAll("details.run")].slice(0, 3).forEach((d) => (d.open = true)));
   await tab.evaluate(axe);
   const found = await tab.evaluate(() => axe.run(document, { resultTypes: ["violations"] }));
   const violations = found.violations.map((v) => `${v.id}: ${v.nodes.length}x ${v.nodes[0].html.slice(0, 200)}`);

@@ -57,6 +57,7 @@ def page(
     to_come: Mapping[str, float] | None = None,
     share: Callable[[str], str] | None = None,
     now: float | None = None,
+    reload_s: int = 0,
 ) -> str:
     """Return the whole page. ``price`` is of a GPU hour; ``to_come``: run -> GPU hours;
     ``share`` leaves out of each text what is not for others."""
@@ -83,6 +84,7 @@ def page(
         rules=rules(report),
         grids=_other_grids(report),
         pictures=pictures,
+        reload_s=reload_s,
         smoothable=any(
             line.smooth for g in pictures for panel, _ in (*g.drawn, *g.more) for line in panel.lines
         ),

@@ -1,0 +1,34 @@
+"""``--page FILE`` of commands that follow runs: a page that reloads itself until all is over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import Place, opened
+
+RELOADS = '<meta http-equiv="refresh" content="60">'
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with opened(tmp_path / "project") as made:
+        yield made
+
+
+def test_a_page_lives_as_long_as_one_waits(place: Place, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert place.invoke("advance", "--page", str(page)).code == 0
+    assert RELOADS in page.read_text()
+    assert place.invoke("submit", "tiny", "first", "--wait", "--page", str(page)).code == 0
+    assert RELOADS not in page.read_text()
+    assert "1 of 1 required runs done" in page.read_text()
+
+
+def test_a_page_that_nobody_can_write_is_reported_before_anything_is_submitted(place: Place) -> None:
+    ran = place.invoke("submit", "--wait", "--page", str(place.root / "no" / "page.html"))
+    assert (ran.code, len(ran.err.splitlines())) == (2, 1)
+    assert set(place.states().values()) <= {"eligible", "waiting"}
+    assert "--page goes with --wait" in place.invoke("submit", "--page", "x.html").err
