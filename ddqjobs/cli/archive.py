@@ -38,11 +38,12 @@ app = App(
     add_completion=False,
     help="One file with all that an experiment's numbers stand on. `ddqjobs archive EXPERIMENT` is `create`.",
 )
-_reporting = functools.partial(reporting, interrupted="no archive was written")
+_writing = functools.partial(reporting, interrupted="no archive was written")
+_reading = functools.partial(reporting, interrupted="the archive is as it was")
 
 
 @app.command(_CREATE)
-@_reporting
+@_writing
 def create(
     experiment: Annotated[
         str | None,
@@ -85,7 +86,7 @@ def create(
 
 
 @app.command()
-@_reporting
+@_reading
 def verify(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An archive, from this machine or another.")],
     folder: FOLDER = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zipfile
 from pathlib import Path
@@ -131,25 +132,34 @@ def test_what_is_not_there_cannot_be_adopted(trainer: TrivialProject, tmp_path: 
         adopt(trainer, "trian", tmp_path)
 
 
-def test_results_of_another_experiment_are_taken_in_by_their_digests(trivial: TrivialProject) -> None:
-    trivial.submit_all()
+@pytest.fixture
+def done(trivial: TrivialProject, tmp_path: Path) -> TrivialProject:
+    """A project whose runs are done, and a second experiment of the same runs."""
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "out.txt").write_text("done\n")
+    for run in ("first", "second"):
+        adopt(trivial, run, tmp_path / "old")
     trivial.write("experiments/again.yaml", {"base": EXPERIMENT, "name": "again"})
-    ran = trivial.cli("adopt", "again", "--from", EXPERIMENT)
+    return trivial
+
+
+def test_results_of_another_experiment_are_taken_in_by_their_digests(done: TrivialProject) -> None:
+    ran = done.cli("adopt", "again", "--from", EXPERIMENT, "--json")
     assert ran.code == 0, ran.stderr
-    assert ran.stdout.splitlines() == [f"adopted {n} from {n} of trivial: out" for n in ("first", "second")]
-    assert {p.status for p in trivial.open().plan("again").runs} == {Status.DONE}
-    assert (trivial.root / "results/again/runs/second/artifacts/out").read_text() == "done\n"
-    refused = trivial.cli("adopt", "again", "second", "--from", EXPERIMENT)
+    sources = {run: product["adopted_from"] for run, product in json.loads(ran.stdout)["adopted"].items()}
+    assert sources == {"first": "first of trivial", "second": "second of trivial"}
+    assert {p.status for p in done.open().plan("again").runs} == {Status.DONE}
+    assert (done.root / "results/again/runs/second/artifacts/out").read_text() == "done\n"
+    refused = done.cli("adopt", "again", "second", "--from", EXPERIMENT)
     assert "none of 1 run is open and has a result of its digest in trivial" in refused.stderr
-    assert trivial.executions() == {"first": 1, "second": 1}
 
 
-def test_a_file_that_changed_since_it_was_recorded_is_not_taken_in(trivial: TrivialProject) -> None:
-    trivial.submit_all()
-    trivial.write("experiments/again.yaml", {"base": EXPERIMENT, "name": "again"})
-    (trivial.results / "runs/first/artifacts/out").write_text("edited\n")
-    front = trivial.open()
+def test_a_file_that_changed_since_it_was_recorded_is_not_taken_in(
+    done: TrivialProject, tmp_path: Path
+) -> None:
+    (tmp_path / "old" / "out.txt").write_text("edited\n")
+    front = done.open()
     plan = front.plan("again")
     with pytest.raises(InputError, match="it is not the file that was recorded"):
         front.adopt_from(plan, plan.runs, EXPERIMENT)
-    assert {p.status for p in trivial.open().plan("again").runs} <= {Status.ELIGIBLE, Status.WAITING}
+    assert {p.status for p in done.open().plan("again").runs} <= {Status.ELIGIBLE, Status.WAITING}
