@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from ddqjobs.spec.model import FailureClass
+from ddqjobs.planning.failures import SUSPECT
 from ddqjobs.store.history import Ticket
 
-# A hang or a lost node may be the node's fault; what the code, the data or a time limit did is not.
-_SUSPECT = (FailureClass.NODE, FailureClass.HANG)
 _RUNS = 2  # one run that fails twice on a node may be at fault itself
 _ONE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # a node list does not tell which of them it was
 
@@ -19,7 +17,7 @@ def bad_nodes(tickets: Iterable[Ticket], now: float, window_s: float) -> dict[st
     failed: dict[str, dict[str, None]] = {}
     for ticket in tickets:
         end = ticket.finished
-        if end is None or end.failure not in _SUSPECT or not ticket.node or now - end.at > window_s:
+        if end is None or end.failure not in SUSPECT or not ticket.node or now - end.at > window_s:
             continue
         if _ONE.fullmatch(ticket.node):
             failed.setdefault(ticket.node, {})[ticket.run] = None

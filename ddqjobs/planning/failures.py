@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from ddqjobs.detect.job import exit_codes
+from ddqjobs.planning import causes, endings
 from ddqjobs.spec.model import FailureClass
 
 # How often a run is started again after failures of a class, beyond its first start. A class that says
@@ -14,7 +15,9 @@ BUDGETS: dict[FailureClass, int] = {
     FailureClass.TIMEOUT: 10,
     FailureClass.NODE: 3,
     FailureClass.STORAGE: 3,
+    FailureClass.NETWORK: 3,
     FailureClass.HANG: 2,
+    FailureClass.LIMIT: 1,
     FailureClass.UNKNOWN: 1,
     FailureClass.OUT_OF_MEMORY: 0,
     FailureClass.ENVIRONMENT: 0,
@@ -33,10 +36,24 @@ INFRASTRUCTURE = frozenset(
         FailureClass.TIMEOUT,
         FailureClass.NODE,
         FailureClass.STORAGE,
+        FailureClass.NETWORK,
+        FailureClass.LIMIT,
         FailureClass.HANG,
         FailureClass.OUT_OF_MEMORY,
     }
 )
+
+# Failures that may be the fault of a node: two different runs make it one that is kept away from. A port that
+# another process has, a file server or a limit of the site are none.
+SUSPECT = frozenset({FailureClass.NODE, FailureClass.HANG})
+
+_TAIL = 32 << 10  # characters of a log that are looked at
+_BUS_ERROR = 128 + 7
+# torchrun's table of failed processes, which itself exits with 1.
+_KILLED_RANK = re.compile(
+    r"^ *exitcode +: -9 |Signal 9 \(SIGKILL\) received by PID|\(exitcode: -9\)", re.MULTILINE
+)
+_BUS_RANK = re.compile(r"^ *exitcode +: -7 |Signal 7 \(SIGBUS\) received by PID", re.MULTILINE)
 
 NOT_SAVED = f"ended with code {exit_codes.STOPPED}, and without a new checkpoint"
 
@@ -55,54 +72,6 @@ EXIT_CODES: dict[int, tuple[FailureClass, str]] = {
     exit_codes.CHANGED: (FailureClass.CODE, "the code tree has changed since the run was submitted"),
 }
 
-# Class, what the reason begins with, and what a line of the log holds; the first that fits.
-_PATTERNS: tuple[tuple[FailureClass, str, str], ...] = (
-    (
-        FailureClass.OUT_OF_MEMORY,
-        "GPU memory: ",
-        r"CUDA out of memory|CUDA error: out of memory|OutOfMemoryError",
-    ),
-    (
-        FailureClass.OUT_OF_MEMORY,
-        "host memory: ",
-        r"Cannot allocate memory|MemoryError|oom-kill|Out Of Memory",
-    ),
-    (
-        FailureClass.NODE,
-        "",
-        r"uncorrectable ECC|no CUDA-capable device|busy or unavailable|GPU is lost|fallen off the bus|"
-        r"Input/output error|Transport endpoint is not connected",
-    ),
-    (FailureClass.STORAGE, "no room on a disk, free some: ", r"No space left on device|\[Errno 28\]"),
-    (FailureClass.STORAGE, "over quota, free some space: ", r"[Qq]uota exceeded|\[Errno 122\]"),
-    (FailureClass.STORAGE, "a disk is read-only, mount it anew: ", r"Read-only file system|\[Errno 30\]"),
-    (
-        FailureClass.STORAGE,
-        "a lost file server, mount it anew: ",
-        r"Stale (?:NFS )?file handle|Errno 116\b",
-    ),
-    (
-        FailureClass.ENVIRONMENT,
-        "",
-        r"ModuleNotFoundError|ImportError|undefined symbol|cannot open shared object",
-    ),
-    (FailureClass.DATA, "", r"FileNotFoundError|json\.decoder\.JSONDecodeError|No such file or directory"),
-    (
-        FailureClass.DIVERGED,
-        "",
-        r"[Ll]oss is (?:nan|inf)|loss become infinite|FloatingPointError|NaN or Inf|"
-        # SciPy, asked to match queries and objects by costs that are no numbers: before there is a loss.
-        r"matrix contains invalid numeric entries|cost matrix is infeasible",
-    ),
-)
-
-
-# Shared memory, which is no disk of the results.
-_IN_MEMORY = re.compile(r"/dev/shm|/torch_\d")
-
-# torchrun's table of failed processes, which itself exits with 1.
-_KILLED_RANK = re.compile(r"^ *exitcode +: -9 |Signal 9 \(SIGKILL\) received by PID", re.MULTILINE)
-
 
 def classify(exit_code: int, log_tail: str) -> tuple[FailureClass, str]:
     """(class, reason in words) of a task that ended with a non-zero ``exit_code``.
@@ -111,19 +80,46 @@ def classify(exit_code: int, log_tail: str) -> tuple[FailureClass, str]:
     """
     # What the job says when it looks for the product of a task that failed is no reason. The task may have
     # left its last line open.
-    log_tail = re.sub(r"product: none: .*\n?", "\n", log_tail)
-    for failure, begin, pattern in _PATTERNS:
-        lines = re.findall(rf"^.*(?:{pattern}).*$", log_tail[-8192:], re.MULTILINE)
-        lines = [line for line in lines if failure is not FailureClass.STORAGE or not _IN_MEMORY.search(line)]
-        if lines:
-            return failure, f"{begin}exit {exit_code}: {lines[-1].strip()[:160]}"
-    if exit_code == 137 or _KILLED_RANK.search(log_tail[-8192:]):
+    log_tail = re.sub(r"product: none: .*\n?", "\n", log_tail)[-_TAIL:]
+    ending = endings.find(log_tail)
+    cause, line = _cause(ending)
+    who = f"exit {exit_code}" if ending.rank is None else f"exit {exit_code}, rank {ending.rank} first"
+    if cause is not None:
+        return cause.failure, f"{cause.begin}{who}: {line[:160]}"
+    if exit_code == _BUS_ERROR or _BUS_RANK.search(log_tail):
+        return (
+            FailureClass.LIMIT,
+            "ended by signal 7: shared memory (/dev/shm) is full",
+        )
+    if exit_code == 137 or _KILLED_RANK.search(log_tail):
         return FailureClass.UNKNOWN, "killed (signal 9): out of memory, or ended by the system"
     if by_signal(exit_code):
         return FailureClass.UNKNOWN, signal_words(exit_code)
-    lines = [line.strip() for line in log_tail.splitlines() if line.strip()]
-    last = f": {lines[-1][:160]}" if lines else ""
-    return FailureClass.CODE, f"exit {exit_code}{last}"
+    return FailureClass.CODE, f"{who}: {line[:160]}" if line else who
+
+
+def _cause(ending: endings.Ending) -> tuple[causes.Cause | None, str]:
+    """The cause and the line that shows it; without a cause the line that ended the task.
+
+    What a system says behind an exception counts before it (who was killed fails in odd ways), the exception
+    itself before what stands above it, and of that only what no later line can take back.
+    """
+    for line in ending.after:
+        cause = causes.of(line)
+        if cause is not None and cause.sure:
+            return cause, line
+    if not ending.lines:
+        said = ((causes.of(line), line) for line in ending.before)
+        return next((s for s in said if s[0] is not None), (None, next(iter(ending.before), "")))
+    for line in (*reversed(ending.lines), *ending.cause):
+        cause = causes.of(line)
+        if cause is not None:
+            return cause, line
+    for line in ending.before:
+        cause = causes.of(line)
+        if cause is not None and cause.sure:
+            return cause, line
+    return None, ending.lines[0]
 
 
 def by_signal(exit_code: int) -> bool:

@@ -56,6 +56,8 @@ class FailureClass(str, Enum):
     PREEMPTED = "preempted"
     TIMEOUT = "timeout"
     NODE = "node"
+    NETWORK = "network"  # processes that do not meet: a port that is taken, a rendezvous
+    LIMIT = "limit"  # of a node or user: shared memory, open files, a loader's worker
     STORAGE = "storage"  # the disk of the results: no room, no right to write, a stale handle
     OUT_OF_MEMORY = "out-of-memory"
     ENVIRONMENT = "environment"

@@ -19,6 +19,8 @@ from ddqjobs.spec.model import FailureClass, JobState, PlannedRun, Status
 _ADVICE = {
     FailureClass.OUT_OF_MEMORY: "Give it more memory or smaller batches first.",
     FailureClass.STORAGE: "Free room on the disk first.",
+    FailureClass.LIMIT: "Raise the limit that its reason names first.",
+    FailureClass.NETWORK: "The processes did not meet. To try once more:",
     FailureClass.ENVIRONMENT: "Build its environment anew first: ddqjobs env build.",
     FailureClass.DATA: "Look at its data and inputs first: ddqjobs data verify.",
     FailureClass.CODE: "Correct its code or configuration first.",

@@ -60,7 +60,8 @@ from ddqjobs.spec.model import FailureClass as F
         (
             1,
             "unable to write to file </torch_1_2>: No space left on device (28)",
-            F.CODE,
+            F.LIMIT,
+            "shared memory (/dev/shm) is full, use fewer workers or enlarge it: "
             "exit 1: unable to write to file </torch_1_2>: No space left on device (28)",
         ),
         (1, "ModuleNotFoundError: none", F.ENVIRONMENT, "exit 1: ModuleNotFoundError: none"),

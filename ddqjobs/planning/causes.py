@@ -1,0 +1,169 @@
+"""What lines that end tasks mean: class, and what the reason begins with. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from ddqjobs.spec.model import FailureClass as F
+
+
+class Cause(NamedTuple):
+    """What a line means. ``begin``: how the reason begins, with the remedy if there is one. ``sure``: the
+    line tells the cause wherever it stands near the end, also beside an exception of another kind."""
+
+    failure: F
+    begin: str
+    pattern: re.Pattern[str]
+    sure: bool = False
+
+
+def _cause(failure: F, begin: str, pattern: str, *, sure: bool = False) -> Cause:
+    return Cause(failure, begin, re.compile(pattern), sure)
+
+
+# The first that fits a line.
+CAUSES: tuple[Cause, ...] = (
+    # -- what schedulers and the kernel say ---------------------------------------------------------------
+    _cause(F.PREEMPTED, "preempted: ", r"DUE TO PREEMPTION", sure=True),
+    _cause(F.NODE, "", r"DUE TO NODE FAILURE", sure=True),
+    _cause(F.TIMEOUT, "", r"DUE TO TIME LIMIT", sure=True),
+    _cause(F.PREEMPTED, "ended from outside: ", r"\*\*\* (?:JOB|STEP) .*CANCELLED AT", sure=True),
+    _cause(
+        F.OUT_OF_MEMORY,
+        "host memory: ",
+        r"oom[-_ ]kill|OOM Killed|task \d+: Out Of Memory|Out of memory: Killed process",
+        sure=True,
+    ),
+    # -- limits of a node or user -------------------------------------------------------------------------
+    _cause(
+        F.LIMIT,
+        "shared memory (/dev/shm) is full, use fewer workers or enlarge it: ",
+        r"insufficient shared memory|out of shared memory|killed by signal: Bus error|"
+        r"[Uu]nexpected bus error|"
+        r"(?:/dev/shm|/torch_\d).*No space left|No space left.*(?:/dev/shm|/torch_\d)",
+        sure=True,
+    ),
+    _cause(
+        F.LIMIT,
+        "too many open files, raise `ulimit -n` or use fewer workers: ",
+        r"Too many open files|\[Errno 24\]|received 0 items of ancdata",
+    ),
+    _cause(
+        F.LIMIT,
+        "a loader's worker died, perhaps for want of host memory: ",
+        r"DataLoader worker .*(?:is killed by signal|exited unexpectedly)",
+    ),
+    # -- memory -------------------------------------------------------------------------------------------
+    _cause(
+        F.OUT_OF_MEMORY,
+        "GPU memory: ",
+        r"CUDA out of memory|CUDA error: out of memory|OutOfMemoryError|STATUS_ALLOC_FAILED|"
+        r"CUBLAS_STATUS_NOT_INITIALIZED",
+    ),
+    _cause(
+        F.OUT_OF_MEMORY,
+        "host memory: ",
+        r"Cannot allocate memory|MemoryError|Out Of Memory|can't allocate memory",
+    ),
+    # -- processes that do not meet -----------------------------------------------------------------------
+    _cause(
+        F.HANG,
+        "a process did not answer: ",
+        r"Watchdog caught collective operation timeout|Watchdog .*timed? ?out|"
+        r"Timeout\(ms\)=\d+\) ran for \d+ milliseconds|Timed out waiting \d+ms for",
+        sure=True,
+    ),
+    _cause(
+        F.NETWORK,
+        "the port is taken, try again: ",
+        r"Address already in use|EADDRINUSE|errno: 98\b|\[Errno 98\]",
+    ),
+    _cause(
+        F.NETWORK,
+        "the processes did not meet: ",
+        r"DistStoreError|Rendezvous\w+Error|waiting for clients|clients joined|"
+        r"client socket has (?:failed|timed)|"
+        r"wait timeout after \d+ms|Socket Timeout|Connection refused|Gloo connectFullMesh failed|"
+        r"No route to host|Network is unreachable",
+    ),
+    _cause(
+        F.NODE, "", r"unhandled system error|ncclSystemError|ncclInternalError|ncclUnhandledCudaError|IBV_WC_"
+    ),
+    # -- GPUs and their driver ----------------------------------------------------------------------------
+    _cause(
+        F.NODE,
+        "",
+        r"uncorrectable ECC|no CUDA-capable device|busy or unavailable|GPU is lost|fallen off the bus|"
+        r"unspecified launch failure|Driver/library version mismatch|system not yet initialized|\bXid\b",
+    ),
+    _cause(
+        F.NODE,
+        "no GPU on the node: ",
+        r"Found no NVIDIA driver|No CUDA GPUs are available|CUDA is not available|No devices were found|"
+        r"couldn't communicate with the NVIDIA driver",
+    ),
+    _cause(
+        F.ENVIRONMENT,
+        "the driver or the GPU does not fit the environment: ",
+        r"no kernel image is available|NVIDIA driver on your system is too old|"
+        r"driver version is insufficient|forward compatibility was attempted|"
+        r"not compiled with CUDA enabled|PTX was compiled with an unsupported",
+    ),
+    # -- file systems -------------------------------------------------------------------------------------
+    _cause(F.NODE, "", r"Input/output error|Transport endpoint is not connected"),
+    _cause(
+        F.STORAGE,
+        "no room on a disk, free some: ",
+        r"No space left on device|\[Errno 28\]|unexpected pos \d+ vs \d+",  # torch.save, cut short
+    ),
+    _cause(F.STORAGE, "over quota, free some space: ", r"[Qq]uota exceeded|\[Errno 122\]"),
+    _cause(F.STORAGE, "a disk is read-only, mount it anew: ", r"Read-only file system|\[Errno 30\]"),
+    _cause(F.STORAGE, "a lost file server, mount it anew: ", r"Stale (?:NFS )?file handle|Errno 116\b"),
+    _cause(
+        F.STORAGE,
+        "a file server did not answer: ",
+        r"Errno 108\b|transport endpoint shutdown|(?:Errno 110\]|Connection timed out).*'/|Errno 112\b",
+    ),
+    _cause(
+        F.DATA,
+        "no network on the node, bring weights before (`ddqjobs data weights`): ",
+        r"name resolution|Name or service not known|URLError|Max retries exceeded|Connection timed out|"
+        r"\[Errno 110\]",
+    ),
+    # -- libraries ----------------------------------------------------------------------------------------
+    _cause(
+        F.ENVIRONMENT,
+        "",
+        r"ModuleNotFoundError|ImportError|undefined symbol|cannot open shared object|"
+        r"is used but incompatible|binary incompatibility|Numpy is not available|compiled using NumPy 1|"
+        r"version `?(?:GLIBC|GLIBCXX|CXXABI)_[\d.]+'? not found|Weights ?[Oo]nly load failed|"
+        r"WeightsUnpickler error",
+    ),
+    # -- data ---------------------------------------------------------------------------------------------
+    _cause(
+        F.DATA,
+        "annotations lack a key (`ddqjobs data verify`): ",
+        r"^KeyError: '(?:area|iscrowd|bbox|segmentation|category_id|image_id|categories|images|annotations|"
+        r"width|height)'$",
+    ),
+    _cause(
+        F.DATA,
+        "",
+        r"FileNotFoundError|JSONDecodeError|No such file or directory|UnicodeDecodeError|PermissionError|"
+        r"Permission denied|UnidentifiedImageError|image file is truncated",
+    ),
+    # -- training -----------------------------------------------------------------------------------------
+    _cause(
+        F.DIVERGED,
+        "",
+        r"[Ll]oss is (?:nan|inf)|loss become infinite|FloatingPointError|NaN or Inf|"
+        # SciPy, asked to match queries and objects by costs that are no numbers: before there is a loss.
+        r"matrix contains invalid numeric entries|cost matrix is infeasible",
+    ),
+)
+
+
+def of(line: str) -> Cause | None:
+    """Return what a line means; None for one that means nothing of its own."""
+    return next((cause for cause in CAUSES if cause.pattern.search(line)), None)

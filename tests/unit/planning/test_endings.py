@@ -1,0 +1,68 @@
+"""The line that ended a task is found in what real crashes leave, and its class is right.
+
+tests/recorded/endings/provoke.py made most of them; facts.json has what other programs say, line by line.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ddqjobs.planning import endings
+from ddqjobs.planning.failures import BUDGETS, SUSPECT, classify
+from ddqjobs.spec.model import FailureClass as F
+from tests.support import paths
+
+FOLDER = paths.RECORDED / "endings"
+EXPECTED: dict[str, tuple[int, str, str]] = json.loads((FOLDER / "expected.json").read_text())
+FACTS: dict[str, tuple[int, str, str]] = json.loads((FOLDER / "facts.json").read_text())
+TRACEBACK = 'Traceback (most recent call last):\n  File "train.py", line 1, in <module>\n    main()\n'
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_a_provoked_crash_has_its_class_and_its_line(name: str) -> None:
+    code, failure, words = EXPECTED[name]
+    found, reason = classify(code, (FOLDER / f"{name}.txt").read_text())
+    assert (found.value, words in reason) == (failure, True), reason
+
+
+@pytest.mark.parametrize("name", sorted(FACTS))
+def test_a_line_that_is_known_has_its_class(name: str) -> None:
+    code, failure, text = FACTS[name]
+    assert classify(code, text)[0].value == failure
+
+
+def test_of_several_ranks_the_first_that_died_is_named() -> None:
+    log = (
+        f"{TRACEBACK}torch.distributed.DistBackendError: NCCL error: Connection closed by peer\n"
+        "[rank3]: Traceback (most recent call last):\n[rank3]:   File \"train.py\", line 1, in <module>\n"
+        "[rank3]: torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB\n"
+        "[rank0]: Traceback (most recent call last):\n[rank0]:   File \"train.py\", line 1, in <module>\n"
+        "[rank0]: RuntimeError: [../gloo/pair.cc:534] Connection closed by peer [127.0.0.1]:4\n"
+    )  # fmt: skip
+    line = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
+    assert classify(1, log) == (F.OUT_OF_MEMORY, f"GPU memory: exit 1, rank 3 first: {line}")
+
+
+def test_of_chained_exceptions_the_last_counts_and_warnings_never() -> None:
+    log = (
+        f"{TRACEBACK}ModuleNotFoundError: No module named 'apex'\n\n"
+        "During handling of the above exception, another exception occurred:\n\n"
+        f"{TRACEBACK}AssertionError: lr must be positive\n"
+        "a.py:1: UserWarning: libc10_cuda.so: cannot open shared object file\n  warn(1)\n"
+    )
+    assert endings.find(log).lines == ("AssertionError: lr must be positive",)
+    assert classify(1, log) == (F.CODE, "exit 1: AssertionError: lr must be positive")
+
+
+def test_what_the_kernel_says_goes_before_what_python_says() -> None:
+    log = f"{TRACEBACK}RuntimeError: DataLoader worker (pid 3) is killed by signal: Killed. \n"
+    assert classify(1, log)[0] is F.LIMIT
+    killed = "slurmstepd: error: Detected 1 oom_kill event in StepId=4.0.\n"
+    assert classify(1, log + killed)[0] is F.OUT_OF_MEMORY
+
+
+def test_only_what_a_node_may_be_guilty_of_makes_it_suspect() -> None:
+    assert {F.NODE, F.HANG} == SUSPECT
+    assert all(BUDGETS[failure] > 0 for failure in SUSPECT | {F.NETWORK, F.LIMIT})
