@@ -10,7 +10,7 @@ import msgspec
 
 from ddqjobs.report.cells import Cell, ModelRow
 from ddqjobs.report.document import Report, rules
-from ddqjobs.report.hours import HoursRow
+from ddqjobs.report.hours import HoursRow, hours_order
 from ddqjobs.report.lookup import label
 from ddqjobs.report.loss_curves import CurveRow
 from ddqjobs.report.recomputed import RecomputedRow
@@ -230,7 +230,7 @@ def _costs(found: Sequence[Row]) -> Grid:
 def _hours(report: Report) -> Grid:
     """A row per model and for all of them, a column per phase and for all of them: used and to come."""
     cells = {(row.model, row.phase): row for row in report.hours}
-    models, phases = (dict.fromkeys(getattr(r, name) for r in report.hours) for name in ("model", "phase"))
+    models, phases = hours_order(report.hours)
     titles = {row.model: row.title for row in report.models}
     rows = [
         (titles.get(model, model) or "all", *(_used(cells.get((model, phase))) for phase in phases))

@@ -115,6 +115,12 @@ def hours_rows(
     return tuple(sorted(rows, key=lambda r: (_place(models, r.model), _place(phases, r.phase))))
 
 
+def hours_order(rows: Iterable[HoursRow]) -> tuple[list[str], list[str]]:
+    """Return the models and the phases of such rows in their order, the sums last."""
+    rows = list(rows)
+    return [row.model for row in rows if not row.phase], [row.phase for row in rows if not row.model]
+
+
 def _place(words: Sequence[str], word: str) -> int:
     return words.index(word) if word in words else len(words) + (not word)
 

@@ -80,6 +80,7 @@ class Glance(msgspec.Struct, frozen=True, kw_only=True):
     judged: int
     counts: tuple[Count, ...]
     runs: int
+    optional: int  # runs that nobody asked for
     wall: float  # hours of all jobs
     used: float
     to_come: float
@@ -94,13 +95,15 @@ def glance(
 ) -> Glance:
     """Return the first screen. ``to_come``: run -> GPU hours."""
     total = next((row for row in report.hours if not row.phase and not row.model), None)
+    asked = [p for p in planned if _is_asked(p)]
     judged = [c.judgement.outcome for row in report.models for c in row.cells if c and c.required]
     known = [outcome for outcome in judged if outcome is not None]
     return Glance(
         good=sum(outcome in (Outcome.REPRODUCED, Outcome.EQUAL) for outcome in known),
         judged=len(known),
-        counts=_counts(planned),
-        runs=len(planned),
+        counts=_counts(asked),
+        runs=len(asked),
+        optional=len(planned) - len(asked),
         wall=total.wall if total else 0.0,
         used=total.used if total else 0.0,
         to_come=total.to_come if total else 0.0,
@@ -109,6 +112,11 @@ def glance(
         heat=_heat(report, planned, to_come),
         causes=causes(report.experiment, planned, facts),
     )
+
+
+def _is_asked(p: PlannedRun) -> bool:
+    """Return whether a run counts: it is required, was submitted, or is there."""
+    return not p.run.optional or bool(p.submissions) or p.status is Status.DONE
 
 
 def _counts(planned: Sequence[PlannedRun]) -> tuple[Count, ...]:
@@ -159,7 +167,7 @@ def _mark(
 ) -> Mark | None:
     if cell is None:
         return None
-    asked = [p for p in runs if not p.run.optional or p.submissions]
+    asked = [p for p in runs if _is_asked(p)]
     failed = sum(p.status is Status.FAILED for p in runs)
     outcome = cell.judgement.outcome
     value = cell.values["AP"].mean

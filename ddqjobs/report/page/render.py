@@ -18,6 +18,7 @@ from ddqjobs.base.text import clean
 from ddqjobs.base.units import clock
 from ddqjobs.report.document import Report, rules
 from ddqjobs.report.grids import HOURS, Grid, grids
+from ddqjobs.report.hours import hours_order
 from ddqjobs.report.lookup import label
 from ddqjobs.report.loss_curves import Curve
 from ddqjobs.report.page import charts, glance, panels, tables, timeline
@@ -106,7 +107,7 @@ def page(
 def _by_model(report: Report) -> list[tuple[str, list[object]]]:
     """Return the GPU hours as rows of models, the sum last, and columns of phases, the sum last."""
     cells = {(row.model, row.phase): row for row in report.hours}
-    models, phases = (dict.fromkeys(getattr(r, name) for r in report.hours) for name in ("model", "phase"))
+    models, phases = hours_order(report.hours)
     return [(model, [cells.get((model, phase)) for phase in phases]) for model in models]
 
 

@@ -10,6 +10,7 @@ import pytest
 from ddqjobs.project import open_project
 from ddqjobs.report.document import Report
 from ddqjobs.report.formats import render
+from ddqjobs.report.hours import HoursRow, hours_order
 from ddqjobs.report.page import charts
 from ddqjobs.report.page.charts import Line, Panel
 from ddqjobs.report.results import METRICS
@@ -95,6 +96,16 @@ def test_gpu_hours_by_phase_and_model_are_also_in_the_table(report: Report) -> N
     grid = text[text.index("GPU hours: used + to come") :].split("\n\n")[0]
     assert re.search(r"DDQ FCN, R-50, 12e .* 61\d\.\d \+ 113\.6$", grid, re.MULTILINE)
     assert re.search(r"^all .* 10,613\.\d \+ 5,438\.\d$", grid, re.MULTILINE)
+
+
+def test_phases_that_the_first_model_has_not_stand_in_order() -> None:
+    def row(model: str, phase: str) -> HoursRow:
+        return HoursRow(
+            phase=phase, model=model, runs=1, done=0, wall=0, kept=0, planned=1, used=0, to_come=1
+        )
+
+    rows = [row("a", "1"), row("a", ""), row("b", "1"), row("b", "2"), row("b", "")]
+    assert hours_order([*rows, row("", "1"), row("", "2"), row("", "")]) == (["a", "b", ""], ["1", "2", ""])
 
 
 def test_the_configuration_of_both_codes_is_compared_at_the_cell(page: str) -> None:
