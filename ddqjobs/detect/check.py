@@ -148,6 +148,9 @@ class Checker:
 
     def __init__(self) -> None:
         self._generation = runtime.generation()
+        if self._generation < 3:  # whose programs import what registers data sets and hooks
+            import mmdet.core
+            import mmdet.datasets  # noqa: F401
 
     def check(self, subject: Subject) -> list[Finding]:
         """Return all that is wrong with a configuration and its options."""

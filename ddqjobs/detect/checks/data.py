@@ -57,9 +57,9 @@ def _classes(value: Any, registries: Registries) -> tuple[str, ...]:
     if said is None:
         target = registries.find(value.get("type"))
         known = getattr(target, "METAINFO", None) or {}
-        # Of a panoptic data set some classes are for one head, all for another.
-        said = known.get("classes") if "thing_classes" not in known else None
-        said = said or getattr(target, "CLASSES", None)
+        if "thing_classes" in known or hasattr(target, "THING_CLASSES"):
+            return ()  # panoptic: some classes are for one head, all for another
+        said = known.get("classes") or getattr(target, "CLASSES", None)
     return tuple(map(str, said)) if isinstance(said, (list, tuple)) else ()
 
 
