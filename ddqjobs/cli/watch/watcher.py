@@ -80,13 +80,14 @@ class Watcher:
                 typed = self._bell.wait()
                 if self._bell.suspended:
                     self._suspend()
-                for key in keys(typed):
+                for number, key in enumerate(keys(typed)):
+                    if number:
+                        self._draw()  # a key is about what the one before left on the screen
                     self._asker.said = ""
                     self._view, order = pressed(self._view, key, self._screen)
                     if order.what == "quit":
                         return self._left()
                     self._do(order)
-                    self._draw()  # the next key is about what is on the screen then
             return self._left()
         except KeyboardInterrupt:  # as good a way to leave as any
             return self._left()
