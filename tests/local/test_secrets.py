@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +84,11 @@ def test_nothing_that_is_passed_on_shows_a_secret(place: Place, tmp_path: Path) 
         assert planted(ran.out + ran.err) == [], words
     for path in (place.root / "results/tiny/ledger").iterdir():
         assert planted(path.read_text()) == []
+    out = tmp_path / "tiny.crate.zip"
+    assert place.invoke("archive", "tiny", "-o", str(out)).code == 0
+    with zipfile.ZipFile(out) as archive:
+        shown = {name: archive.read(name).decode("utf-8", "replace") for name in archive.namelist()}
+    assert {name: planted(text) for name, text in shown.items() if planted(text)} == {}
 
 
 def test_a_job_gets_its_secrets_by_a_file_of_its_owner(place: Place) -> None:
