@@ -146,7 +146,7 @@ def _name(found: Examination, expected: Expected, left: Left) -> None:
 
 
 def _settings(found: Examination, name: str, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    differing = [key for key in wanted if key not in there or not _same(there[key], wanted[key])]
+    differing = [key for key in wanted if key not in there or not _same(key, there[key], wanted[key])]
     differing.sort(key=lambda key: (key != "model.type", not key.endswith(".type"), key))
     if "model.type" in differing:  # another model: all else follows from that
         differing = ["model.type"]
@@ -169,14 +169,14 @@ def _deciding(values: Mapping[str, Any], kind: TaskKind) -> dict[str, Any]:
     }
 
 
-def _same(one: Any, other: Any) -> bool:
+def _same(key: str, one: Any, other: Any) -> bool:
     """Compare two values: of paths the last part, of types the last name (``mmdet.models.DDQDETR``)."""
     if isinstance(one, str) and isinstance(other, str):
-        if "/" in one or "/" in other:
-            return one.rstrip("/").rpartition("/")[2] == other.rstrip("/").rpartition("/")[2]
-        return one.rpartition(".")[2] == other.rpartition(".")[2] if "." in one + other else one == other
+        if key.endswith("type"):
+            return one.rpartition(".")[2] == other.rpartition(".")[2]
+        return one.rstrip("/").rpartition("/")[2] == other.rstrip("/").rpartition("/")[2]
     if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
+        return len(one) == len(other) and all(_same(key, *pair) for pair in zip(one, other, strict=True))
     return bool(one == other)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,9 +96,10 @@ def collect(
     folder = workspace.store.layout.runs
     for run in sorted(workspace.store.run_folders()):
         _run(found, RunFolder(folder / run), f"{top}/runs/{run}", products.get(run), weights=weights)
+    digest = functools.cache(job_files.sha256)  # tests share their annotations
     for p in plan.runs:
         if p.run.name in products:
-            _annotations(found, p, products[p.run.name], folder / p.run.name)
+            _annotations(found, p, products[p.run.name], folder / p.run.name, digest)
     return found
 
 
@@ -185,7 +187,9 @@ def _attempts(run: RunFolder, artifacts: Collection[str], *, follow: bool) -> It
                 yield path, False
 
 
-def _annotations(found: Contents, p: PlannedRun, product: Product, folder: Path) -> None:
+def _annotations(
+    found: Contents, p: PlannedRun, product: Product, folder: Path, digest: Callable[[Path], str]
+) -> None:
     """Add the annotations that a test was evaluated with, once for all tests that share them."""
     if p.run.kind is not TaskKind.TEST or "predictions" not in product.artifacts:
         return
@@ -198,7 +202,7 @@ def _annotations(found: Contents, p: PlannedRun, product: Product, folder: Path)
     if not path.is_file():
         found.left_out[f"annotations of {p.run.name}"] = "not there"
         return
-    name = f"annotations/{job_files.sha256(path)[:16]}-{path.name}"
+    name = f"annotations/{digest(path.resolve())[:16]}-{path.name}"
     found.annotations[p.run.name] = name
     if name not in found.members:
         found.add(name, path, exact=True)

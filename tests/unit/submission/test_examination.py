@@ -136,6 +136,7 @@ def test_what_is_no_training_of_its_run_is_named(
             lambda w: evaluation(w, "ddq_fcn_r50_1x.py", 0.302),
             "has AP 0.302, the log's last validation 0.415",
         ),
+        (lambda w: edit(w / "ddq_fcn_r50_1x.py", "train.json", "val.json"), "ann_file is 'data/coco/annota"),
         (lambda w: edit(w / "ddq_fcn_r50_1x.py", "range(0, 8)", "range(0, 4)"), "number of GPUs is 4, not 8"),
         (
             lambda w: edit(w / "20260101_000000.log.json", '"epoch": 2', '"epoch": 1'),
