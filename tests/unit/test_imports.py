@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -123,3 +124,15 @@ def test_starting_the_command_line_loads_nothing_that_only_some_commands_need() 
         "ddqjobs.project",
     }
     assert not heavy & loaded
+
+
+def test_task_code_evaluates_no_generic_builtins() -> None:
+    """Python 3.8 knows ``tuple[int]`` in annotations that nobody evaluates, and nowhere else."""
+    builtin = {"dict", "frozenset", "list", "set", "tuple", "type"}
+    for path in sorted((PACKAGE / "detect").rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        notes = [getattr(n, k, None) for n in ast.walk(tree) for k in ("annotation", "returns")]
+        told = {id(part) for note in notes if note is not None for part in ast.walk(note)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and id(node) not in told:
+                assert node.value.id not in builtin, f"{path}:{node.lineno}: {ast.unparse(node)}"

@@ -8,9 +8,9 @@ So the place of a validation is the training row that it follows, corrected by w
 
 from __future__ import annotations
 
-from typing import Iterable, NamedTuple, Union
+from typing import Iterable, NamedTuple, Tuple, Union
 
-Place = tuple[int, int, int]
+Place = Tuple[int, int, int]
 # What rows of validations have beside their metrics.
 _BESIDE = frozenset({"lr", "time", "data_time", "memory"})
 
