@@ -88,7 +88,10 @@ CAUSES: tuple[Cause, ...] = (
         r"No route to host|Network is unreachable",
     ),
     _cause(
-        F.NODE, "", r"unhandled system error|ncclSystemError|ncclInternalError|ncclUnhandledCudaError|IBV_WC_"
+        F.NODE,
+        "",
+        r"unhandled system error|ncclSystemError|ncclInternalError|ncclUnhandledCudaError|"
+        r"unhandled cuda error|IBV_WC_",
     ),
     # -- GPUs and their driver ----------------------------------------------------------------------------
     _cause(
@@ -111,12 +114,14 @@ CAUSES: tuple[Cause, ...] = (
         r"not compiled with CUDA enabled|PTX was compiled with an unsupported",
     ),
     # -- file systems -------------------------------------------------------------------------------------
-    _cause(F.NODE, "", r"Input/output error|Transport endpoint is not connected"),
     _cause(
         F.STORAGE,
         "no room on a disk, free some: ",
-        r"No space left on device|\[Errno 28\]|unexpected pos \d+ vs \d+",  # torch.save, cut short
+        # The last ones are torch.save's, cut short.
+        r"No space left on device|\[Errno 28\]|unexpected pos \d+ vs \d+|"
+        r"PytorchStreamWriter failed writing|write\(\): fd \d+ failed",
     ),
+    _cause(F.NODE, "", r"Input/output error|Transport endpoint is not connected"),
     _cause(F.STORAGE, "over quota, free some space: ", r"[Qq]uota exceeded|\[Errno 122\]"),
     _cause(F.STORAGE, "a disk is read-only, mount it anew: ", r"Read-only file system|\[Errno 30\]"),
     _cause(F.STORAGE, "a lost file server, mount it anew: ", r"Stale (?:NFS )?file handle|Errno 116\b"),
@@ -136,16 +141,23 @@ CAUSES: tuple[Cause, ...] = (
         F.ENVIRONMENT,
         "",
         r"ModuleNotFoundError|ImportError|undefined symbol|cannot open shared object|"
+        r"Distributed package doesn't have|"
         r"is used but incompatible|binary incompatibility|Numpy is not available|compiled using NumPy 1|"
         r"version `?(?:GLIBC|GLIBCXX|CXXABI)_[\d.]+'? not found|Weights ?[Oo]nly load failed|"
         r"WeightsUnpickler error",
     ),
     # -- data ---------------------------------------------------------------------------------------------
+    _cause(F.DATA, "an image cannot be decoded (`ddqjobs data verify`): ", r"libpng error:", sure=True),
+    _cause(
+        F.DATA,
+        "an image cannot be read (`ddqjobs data verify`): ",
+        r"error: \(-215:Assertion failed\) !_?(?:src|img|buf)\.empty\(\)",
+    ),
     _cause(
         F.DATA,
         "annotations lack a key (`ddqjobs data verify`): ",
-        r"^KeyError: '(?:area|iscrowd|bbox|segmentation|category_id|image_id|categories|images|annotations|"
-        r"width|height)'$",
+        r"^KeyError: (?:.*: )?\W*(?:area|iscrowd|bbox|segmentation|category_id|image_id|file_name|categories|"
+        r"images|annotations|width|height)\W*$",
     ),
     _cause(
         F.DATA,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from ddqjobs.detect.job import exit_codes
 from ddqjobs.planning import causes, endings
@@ -53,6 +54,7 @@ _BUS_ERROR = 128 + 7
 _KILLED_RANK = re.compile(
     r"^ *exitcode +: -9 |Signal 9 \(SIGKILL\) received by PID|\(exitcode: -9\)", re.MULTILINE
 )
+_THROWN = re.compile(r"^  what\(\): +(.+)", re.MULTILINE)  # what a C++ program says before it aborts
 _BUS_RANK = re.compile(r"^ *exitcode +: -7 |Signal 7 \(SIGBUS\) received by PID", re.MULTILINE)
 
 NOT_SAVED = f"ended with code {exit_codes.STOPPED}, and without a new checkpoint"
@@ -93,6 +95,9 @@ def classify(exit_code: int, log_tail: str) -> tuple[FailureClass, str]:
         )
     if exit_code == 137 or _KILLED_RANK.search(log_tail):
         return FailureClass.UNKNOWN, "killed (signal 9): out of memory, or ended by the system"
+    thrown = _THROWN.findall(log_tail)
+    if thrown:
+        return FailureClass.CODE, f"{who}: {thrown[-1].strip()[:160]}"
     if by_signal(exit_code):
         return FailureClass.UNKNOWN, signal_words(exit_code)
     return FailureClass.CODE, f"{who}: {line[:160]}" if line else who
@@ -104,10 +109,9 @@ def _cause(ending: endings.Ending) -> tuple[causes.Cause | None, str]:
     What a system says behind an exception counts before it (who was killed fails in odd ways), the exception
     itself before what stands above it, and of that only what no later line can take back.
     """
-    for line in ending.after:
-        cause = causes.of(line)
-        if cause is not None and cause.sure:
-            return cause, line
+    sure = _sure(ending.after) or (None if ending.lines else _sure(ending.before))
+    if sure is not None:
+        return sure
     if not ending.lines:
         said = ((causes.of(line), line) for line in ending.before)
         return next((s for s in said if s[0] is not None), (None, next(iter(ending.before), "")))
@@ -115,11 +119,16 @@ def _cause(ending: endings.Ending) -> tuple[causes.Cause | None, str]:
         cause = causes.of(line)
         if cause is not None:
             return cause, line
-    for line in ending.before:
+    return _sure(ending.before) or (None, ending.lines[0])
+
+
+def _sure(lines: Iterable[str]) -> tuple[causes.Cause, str] | None:
+    """The first line that tells a cause whatever else is said."""
+    for line in lines:
         cause = causes.of(line)
         if cause is not None and cause.sure:
             return cause, line
-    return None, ending.lines[0]
+    return None
 
 
 def by_signal(exit_code: int) -> bool:
