@@ -5,8 +5,9 @@
 Stands alone: it imports nothing of ddqjobs, so that any interpreter with NumPy and pycocotools can run the
 file. PREDICTIONS is a predictions.npz (``ddqjobs.detect.hooks.predictions``) or COCO results (JSON); the
 annotations are those that the test's own dumped configuration names, relative to ``--folder``. Prints one
-JSON object: metrics in the detector's keys and scale, not rounded (-1: no such objects), and the annotation
-file. Exit code 2, one line, for what cannot be evaluated; 3 where pycocotools is not there.
+JSON object: metrics in the detector's keys and scale, not rounded (-1: no such objects), the annotation file,
+and how many detections and objects fall under each kind of error that TIDE names (``error_kinds``). Exit
+code 2, one line, for what cannot be evaluated; 3 where pycocotools is not there.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from typing import Any, Iterator, Sequence
 # As mmdet 2.x and 3.x evaluate: at most so many detections per image; AP itself is taken at 100.
 MAX_DETECTIONS = (100, 300, 1000)
 METRICS = ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_75", "bbox_mAP_s", "bbox_mAP_m", "bbox_mAP_l")
+# Kinds of error as Bolya et al., TIDE, ECCV 2020, define them.
+ERRORS = ("class", "localisation", "both", "duplicate", "background", "missed")
+ERROR_SCORE = 0.3  # detections below it are not looked at
+_FOREGROUND, _BACKGROUND = 0.5, 0.1  # intersection over union
 _FAR = 4 << 20  # bytes of a configuration
 
 
@@ -53,19 +58,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         annotations = args.annotations or args.folder / annotation_file(args.config)
-        metrics = evaluate(args.predictions, annotations)
+        metrics, errors = evaluate(args.predictions, annotations)
     except ImportError as error:
         print(f"recompute: {error}", file=sys.stderr)
         return 3
     except _TROUBLES as error:
         print("recompute: " + (str(error) or type(error).__name__).split("\n")[0], file=sys.stderr)
         return 2
-    print(json.dumps({"metrics": metrics, "annotations": str(annotations)}))
+    print(json.dumps({"metrics": metrics, "errors": errors, "annotations": str(annotations)}))
     return 0
 
 
-def evaluate(predictions: Path, annotations: Path) -> dict[str, float]:
-    """All six metrics of box AP. Raises CannotEvaluate, OSError, ImportError."""
+def evaluate(predictions: Path, annotations: Path) -> tuple[dict[str, float], dict[str, int]]:
+    """Return all six metrics of box AP, and counts of errors by kind. Raise CannotEvaluate, OSError,
+    ImportError."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -74,15 +80,98 @@ def evaluate(predictions: Path, annotations: Path) -> dict[str, float]:
     results, images, categories = load(predictions)
     with contextlib.redirect_stdout(sys.stderr):
         truth = COCO(str(annotations))
+        errors = error_kinds(results, truth, images or truth.getImgIds(), categories)
         if not results:
-            return dict.fromkeys(METRICS, 0.0)
+            return dict.fromkeys(METRICS, 0.0), errors
         job = COCOeval(truth, truth.loadRes(results), "bbox")
         job.params.maxDets = list(MAX_DETECTIONS)
         job.params.imgIds = images or truth.getImgIds()
         job.params.catIds = categories or truth.getCatIds()
         for step in (job.evaluate, job.accumulate, job.summarize):
             step()
-    return {name: float(value) for name, value in zip(METRICS, job.stats)}
+    return {name: float(value) for name, value in zip(METRICS, job.stats)}, errors
+
+
+def error_kinds(
+    results: Sequence[dict[str, Any]],
+    truth: Any,
+    images: Sequence[int],
+    categories: Sequence[int] = (),
+    least: float = ERROR_SCORE,
+) -> dict[str, int]:
+    """Return kind -> count, of COCO results against a pycocotools COCO of the truth.
+
+    A detection that matches no object of its class by an intersection over union of 0.5 is the first of:
+    *localisation* (0.1 to 0.5 with one of its class), *class* (0.5 with one of another class), *duplicate*
+    (0.5 with one that a detection of a higher score has), *background* (at most 0.1 with anything), *both*.
+    An object is *missed* if neither a detection nor a correction of the first two kinds could find it. What
+    lies in a region of many objects is ignored. ``found`` counts the detections that match.
+    """
+    by_image: dict[int, list[dict[str, Any]]] = {}
+    for result in results:
+        if result["score"] >= least:
+            by_image.setdefault(result["image_id"], []).append(result)
+    counts = dict.fromkeys(("found", *ERRORS), 0)
+    for image in images:
+        objects = truth.loadAnns(truth.getAnnIds(imgIds=[image], catIds=list(categories)))
+        found = sorted(by_image.get(image, []), key=lambda result: -result["score"])[: MAX_DETECTIONS[0]]
+        for kind in _kinds_of_image(found, objects):
+            counts[kind] += 1
+    return counts
+
+
+def _kinds_of_image(found: list[dict[str, Any]], annotated: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the kind of each detection, and ``missed`` for each object without one."""
+    import numpy as np
+    from pycocotools import mask
+
+    objects = [a for a in annotated if not a.get("iscrowd")]
+    crowds = [a for a in annotated if a.get("iscrowd")]
+    boxes = [result["bbox"] for result in found]
+    if not found or not objects:
+        yield from ("background" for i in range(len(found)) if not _ignored(found[i], crowds))
+        yield from ("missed" for _ in objects)
+        return
+    overlap = np.asarray(mask.iou(boxes, [a["bbox"] for a in objects], [0] * len(objects)))
+    classes = np.array([a["category_id"] for a in objects])
+    same = np.array([result["category_id"] for result in found])[:, None] == classes[None, :]
+    own, other = overlap * same, overlap * ~same
+    taken = np.full(len(found), -1)
+    free = own.copy()
+    for i in range(len(found)):
+        best = int(free[i].argmax())
+        if free[i, best] >= _FOREGROUND:
+            taken[i] = best
+            free[:, best] = 0
+    matched = np.isin(np.arange(len(objects)), taken)
+    corrected = set()  # objects that a better box or class would find
+    for i, result in enumerate(found):
+        if taken[i] >= 0:
+            yield "found"
+        elif not _ignored(result, crowds):
+            kind, place = _kind(own[i], other[i], overlap[i], matched)
+            corrected.update([place] if place >= 0 else [])
+            yield kind
+    yield from ("missed" for j in range(len(objects)) if not matched[j] and j not in corrected)
+
+
+def _kind(own: Any, other: Any, overlap: Any, matched: Any) -> tuple[str, int]:
+    """Return the kind of a detection that matches nothing, and the object that its correction would find."""
+    if _BACKGROUND <= own.max() <= _FOREGROUND:
+        return "localisation", int(own.argmax())
+    if other.max() >= _FOREGROUND:
+        return "class", int(other.argmax())
+    if (own * matched).max() >= _FOREGROUND:
+        return "duplicate", -1
+    return ("background" if overlap.max() <= _BACKGROUND else "both"), -1
+
+
+def _ignored(result: dict[str, Any], crowds: Sequence[dict[str, Any]]) -> bool:
+    """Return whether a detection lies in a region that is annotated as many objects of its class."""
+    from pycocotools import mask
+
+    boxes = [a["bbox"] for a in crowds if a["category_id"] == result["category_id"]]
+    return bool(boxes) and bool((mask.iou([result["bbox"]], boxes, [1] * len(boxes)) > _FOREGROUND).any())
 
 
 def load(path: Path) -> tuple[list[dict[str, Any]], list[int], list[int]]:

@@ -51,6 +51,7 @@ def grids(report: Report, *, tall: bool = False, brief: bool = False) -> list[Gr
         made.append(_curves(report.curves))
     if report.recomputed:
         made.append(_recomputed(report.recomputed))
+        made += _errors(report.recomputed)
     if trained := [row for row in report.runs if row.seconds_per_iteration or row.gpu_hours_used]:
         made.append(_costs(trained))
     if any(row.used or row.to_come or row.unknown for row in report.hours):
@@ -201,6 +202,17 @@ def _recomputed(found: Sequence[RecomputedRow]) -> Grid:
     return Grid(
         title="AP recomputed from the predictions", header=header, rows=rows, align="llrrl", outcomes=outcomes
     )
+
+
+def _errors(found: Sequence[RecomputedRow]) -> Iterator[Grid]:
+    """Yield a row per test with the errors of its detections by kind, where they were counted."""
+    counted = [row for row in found if row.errors]
+    if counted:
+        kinds = tuple(counted[0].errors)
+        rows = [(r.run, r.phase, *(str(r.errors.get(kind, "")) for kind in kinds)) for r in counted]
+        header = ("run", "phase", *kinds)
+        title = "Detection errors (score at least 0.3)"
+        yield Grid(title=title, header=header, rows=tuple(rows), align="ll" + "r" * len(kinds))
 
 
 def _checks(found: Sequence[CheckRow]) -> Grid:

@@ -18,6 +18,7 @@ class Recomputed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     run: str
     metrics: dict[str, float | None] = {}
+    errors: dict[str, int] = {}  # kind -> count, where predictions were evaluated
     problem: str = ""
     key: str = ""  # of predictions and annotations: other files, other metrics
 
@@ -29,6 +30,7 @@ class RecomputedRow(msgspec.Struct, frozen=True, kw_only=True):
     phase: str
     printed: float | None
     recomputed: float | None  # not rounded
+    errors: dict[str, int]  # kinds of error as TIDE names them -> count; empty: not counted
     judgement: Judgement
     required: bool
 
@@ -55,6 +57,7 @@ def recomputed_rows(
                 phase=p.run.phase,
                 printed=score(products[name], "AP").points,
                 recomputed=None if ap is None else 100 * ap,
+                errors=again.errors,
                 judgement=_judge_recomputed(products[name], again),
                 required=not p.run.optional,
             )

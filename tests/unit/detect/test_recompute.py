@@ -85,7 +85,7 @@ def test_coco_s_own_format_of_results_gives_the_same(place: Path) -> None:
     path.write_text("\ufeff\n  " + json.dumps(results))
     assert recompute.evaluate(path, truth) == recompute.evaluate(place / "predictions.npz", truth)
     path.write_text("[]")
-    assert recompute.evaluate(path, truth)["bbox_mAP"] == 0.0
+    assert recompute.evaluate(path, truth)[0]["bbox_mAP"] == 0.0
 
 
 def test_a_json_object_of_results_is_refused_as_what_it_is(tmp_path: Path) -> None:
@@ -147,3 +147,56 @@ def test_what_cannot_be_evaluated_is_one_line(place: Path, damage: str) -> None:
     lines = [line for line in done.stderr.splitlines() if line.startswith("recompute: ")]
     assert len(lines) == 1
     assert "Traceback" not in done.stderr
+
+
+def coco(annotations: list[dict[str, Any]], images: int) -> Any:
+    """A pycocotools COCO of two categories."""
+    from pycocotools.coco import COCO
+
+    truth = COCO()
+    numbered = [{"id": i, "area": 1, "iscrowd": 0, **a} for i, a in enumerate(annotations, 1)]
+    listed = [{"id": i, "width": 500, "height": 500} for i in range(1, images + 1)]
+    truth.dataset = {"images": listed, "annotations": numbered, "categories": [{"id": 1}, {"id": 2}]}
+    truth.createIndex()
+    return truth
+
+
+def test_each_kind_of_error_is_named_as_tide_names_it() -> None:
+    def at(image: int, category: int, left: float, **more: Any) -> dict[str, Any]:
+        return {"image_id": image, "category_id": category, "bbox": [left, 0, 100, 100], **more}
+
+    objects = [at(1, 1, 0), at(1, 1, 300), at(2, 2, 0), at(3, 1, 0), at(4, 1, 0, iscrowd=1), at(5, 1, 0)]
+    detections = [
+        at(1, 1, 10, score=0.9),  # found
+        at(1, 1, 0, score=0.8),  # a duplicate, though nearer
+        at(1, 1, 360, score=0.7),  # badly localised: 0.25
+        at(1, 2, 310, score=0.6),  # of the wrong class
+        at(2, 1, 60, score=0.9),  # both: 0.25 with an object of the other class
+        at(3, 1, 250, score=0.9),  # background
+        at(3, 1, 0, score=0.29),  # not looked at
+        at(4, 1, 20, score=0.9),  # in a crowd
+    ]
+    counts = recompute.error_kinds(detections, coco(objects, 5), [1, 2, 3, 4, 5])
+    expected = {"found": 1, "duplicate": 1, "localisation": 1, "class": 1, "both": 1, "background": 1}
+    # The objects of images 2, 3 and 5; the second of image 1 would be found by a better box.
+    assert counts == {**expected, "missed": 3}
+
+
+def test_duplicates_are_those_that_a_second_way_of_counting_finds() -> None:
+    random = np.random.default_rng(7)
+    objects: list[dict[str, Any]] = []
+    detections: list[dict[str, Any]] = []
+    for image in range(1, 31):
+        for left in (0, 150, 300):
+            objects.append({"image_id": image, "category_id": 1, "bbox": [left, 0, 100, 100]})
+            for _ in range(int(random.integers(0, 4))):
+                box = [left + float(random.uniform(0, 20)), 0, 100, 100]
+                detections.append(
+                    {"image_id": image, "category_id": 1, "bbox": box, "score": random.random()}
+                )
+    counts = recompute.error_kinds(detections, coco(objects, 30), range(1, 31))
+    # Objects are far apart and every detection lies on one: all but the first of an object are duplicates.
+    kept = [d for d in detections if d["score"] >= 0.3]
+    places = {(d["image_id"], round(d["bbox"][0] // 150)) for d in kept}
+    assert (counts["found"], counts["missed"]) == (len(places), 90 - len(places))
+    assert counts["duplicate"] == len(kept) - len(places) > 10

@@ -104,10 +104,17 @@ def test_ap_from_predictions_is_compared_with_the_log(project: Project) -> None:
     assert table_row(again, "p3-test.m000.s0")[1:] == ["3", "70.0", "70.0000", "equal"]
     assert table_row(again, "p4-test.m000.s0")[1:3] == ["4", "51.2"]
     assert "the test left no predictions" in again
+    errors = again[again.index("Detection errors (score at least 0.3)") :].split("\n\n")[0]
+    assert errors.splitlines()[1].split()[2:] == [
+        *("found", "class", "localisation", "both", "duplicate", "background", "missed")
+    ]
+    assert errors.splitlines()[3].split() == ["p3-test.m000.s0", "3", "4", *"000000"]
     # Once made it is there without being asked for, and is made anew only for other predictions.
     assert table_row(call(open_project(project.root), "report", "paper").out, "p3-test")[4] == "equal"
     with_predictions(project, "p3-test.m000.s0", 0.7, shift=0)
-    assert "p3-test" not in call(open_project(project.root), "report", "paper").out.split("AP recomputed")[-1]
+    anew = call(open_project(project.root), "report", "paper").out
+    assert "Detection errors" not in anew
+    assert "p3-test" not in anew.split("AP recomputed")[-1]
 
 
 def test_an_ap_that_the_predictions_do_not_have_fails_the_check(project: Project) -> None:
