@@ -51,6 +51,11 @@ CAUSES: tuple[Cause, ...] = (
     ),
     _cause(
         F.LIMIT,
+        "too many processes or threads, raise `ulimit -u` or use fewer workers: ",
+        r"can't start new thread|Resource temporarily unavailable|\[Errno 11\]",
+    ),
+    _cause(
+        F.LIMIT,
         "a loader's worker died, perhaps for want of host memory: ",
         r"DataLoader worker .*(?:is killed by signal|exited unexpectedly)",
     ),
@@ -98,7 +103,8 @@ CAUSES: tuple[Cause, ...] = (
         F.NODE,
         "",
         r"uncorrectable ECC|no CUDA-capable device|busy or unavailable|GPU is lost|fallen off the bus|"
-        r"unspecified launch failure|Driver/library version mismatch|system not yet initialized|\bXid\b",
+        r"unspecified launch failure|CUDA unknown error|"
+        r"Driver/library version mismatch|system not yet initialized|\bXid\b",
     ),
     _cause(
         F.NODE,
@@ -109,7 +115,8 @@ CAUSES: tuple[Cause, ...] = (
     _cause(
         F.ENVIRONMENT,
         "the driver or the GPU does not fit the environment: ",
-        r"no kernel image is available|NVIDIA driver on your system is too old|"
+        r"no kernel image is available|kernel image is invalid|"
+        r"compiled with different CUDA|NVIDIA driver on your system is too old|"
         r"driver version is insufficient|forward compatibility was attempted|"
         r"not compiled with CUDA enabled|PTX was compiled with an unsupported",
     ),
@@ -175,7 +182,16 @@ CAUSES: tuple[Cause, ...] = (
     ),
 )
 
+# What the type of an exception tells where nothing else does.
+KINDS: tuple[Cause, ...] = (
+    _cause(
+        F.NETWORK,
+        "the processes lost each other: ",
+        r"DistBackendError|DistNetworkError|ncclUniqueId|^Connection(?:Reset|Refused|Aborted)?Error|^TimeoutError",
+    ),
+)
 
-def of(line: str) -> Cause | None:
+
+def of(line: str, known: tuple[Cause, ...] = CAUSES) -> Cause | None:
     """Return what a line means; None for one that means nothing of its own."""
-    return next((cause for cause in CAUSES if cause.pattern.search(line)), None)
+    return next((cause for cause in known if cause.pattern.search(line)), None)

@@ -109,17 +109,18 @@ def _cause(ending: endings.Ending) -> tuple[causes.Cause | None, str]:
     What a system says behind an exception counts before it (who was killed fails in odd ways), the exception
     itself before what stands above it, and of that only what no later line can take back.
     """
-    sure = _sure(ending.after) or (None if ending.lines else _sure(ending.before))
+    sure = _sure(ending.after) or _sure(ending.lines) or (None if ending.lines else _sure(ending.before))
     if sure is not None:
         return sure
     if not ending.lines:
         said = ((causes.of(line), line) for line in ending.before)
         return next((s for s in said if s[0] is not None), (None, next(iter(ending.before), "")))
-    for line in (*reversed(ending.lines), *ending.cause):
+    for line in (*ending.lines, *ending.cause):
         cause = causes.of(line)
         if cause is not None:
             return cause, line
-    return _sure(ending.before) or (None, ending.lines[0])
+    by_kind = causes.of(ending.lines[0], causes.KINDS)
+    return _sure(ending.before) or (by_kind, ending.lines[0])
 
 
 def _sure(lines: Iterable[str]) -> tuple[causes.Cause, str] | None:
