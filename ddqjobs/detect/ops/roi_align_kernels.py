@@ -27,7 +27,7 @@ _LARGEST_GRID = tl.constexpr(65536)
 _SLACK = tl.constexpr(1e-2)  # of a pixel: more than the rounding of a sample's position
 _CHANNELS, _WARPS = 4, 1  # forward: channels per program
 # Backward: pixels per side of a tile, channels, warps, boxes looked at at once.
-_TILE, _TILE_CHANNELS, _TILE_WARPS, _BOXES = 4, 64, 1, 128
+_TILE, _TILE_CHANNELS, _TILE_WARPS, _BOXES = 4, 256, 4, 128
 _VARY = ["height", "width", "boxes", "tiles_x", "tiles"]  # no kernel of its own for each kind of size
 
 

@@ -11,10 +11,11 @@ from mmdet.models.detectors import DDQDETR
 from mmdet.models.layers import CdnQueryGenerator, DDQTransformerDecoder, DeformableDetrTransformerEncoder
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddqjobs.detect.ops.distinct import distinct
 
+from . import host
 from .attention import FastDeformableAttention
 from .decoder import FastDecoder
 from .logged import LogsOnce
@@ -51,6 +52,8 @@ _FAST = {
 class FastDDQDETR(LogsOnce, DDQDETR):  # type: ignore[misc]
     """mmdet's DDQDETR: the same configuration, weights, random numbers, losses and predictions."""
 
+    _noise: Any = None
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for module in self.modules():
@@ -63,6 +66,10 @@ class FastDDQDETR(LogsOnce, DDQDETR):  # type: ignore[misc]
         """As mmdet's; notes the levels' shapes."""
         shapes = [(int(f.shape[2]), int(f.shape[3])) for f in mlvl_feats]
         self.encoder.levels = shapes
+        # Denoising queries ask the GPU how many labels are noisy: before it has the encoder's work. mmdet
+        # makes them after it; where the encoder draws no random numbers, these are the same.
+        early = self.training and not _draws(self.encoder)
+        self._noise = self.dn_query_generator(batch_data_samples) if early else None
         encoder, decoder = super().pre_transformer(mlvl_feats, batch_data_samples)
         if encoder["spatial_shapes"].is_cuda:
             from ddqjobs.detect.ops.deformable_attention import remember
@@ -73,6 +80,8 @@ class FastDDQDETR(LogsOnce, DDQDETR):  # type: ignore[misc]
     def gen_encoder_output_proposals(self, memory: Tensor, memory_mask: Any, spatial_shapes: Tensor) -> Any:
         """As mmdet's, with the levels' shapes from the host."""
         levels = self.encoder.levels
+        # mmdet makes a tensor of each level's shape, by this method, and waits for the GPU's work so far.
+        memory.new_tensor = lambda shape: host.put(shape, memory.dtype, memory.device)
         return super().gen_encoder_output_proposals(memory, memory_mask, levels)
 
     def pre_decoder(
@@ -115,7 +124,8 @@ class FastDDQDETR(LogsOnce, DDQDETR):  # type: ignore[misc]
         dense = rest[0].shape[1]
         query, unactivated = torch.cat([top[2], rest[2]], 1), torch.cat([top[1], rest[1]], 1)
         activated = unactivated.sigmoid()
-        labels, boxes, mask, meta = self.dn_query_generator(samples)
+        noise, self._noise = self._noise, None
+        labels, boxes, mask, meta = self.dn_query_generator(samples) if noise is None else noise
         query = torch.cat([labels, query], 1)
         points = torch.cat([boxes, unactivated.detach()], 1).sigmoid()
         others = mask.shape[-1]
@@ -134,6 +144,11 @@ class FastDDQDETR(LogsOnce, DDQDETR):  # type: ignore[misc]
             "dn_meta": meta,
         }
         return decoder, head
+
+
+def _draws(module: nn.Module) -> bool:
+    """Whether a module draws random numbers in training."""
+    return any(getattr(part, "p", 0) or getattr(part, "drop_prob", 0) for part in module.modules())
 
 
 def _rows(table: Tensor, index: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ triton = pytest.importorskip("triton")
 torch.set_num_threads(1)
 
 from ddqjobs.detect.ops import deformable_attention as attention  # noqa: E402
-from ddqjobs.detect.ops import (  # noqa: E402  # noqa: E402
+from ddqjobs.detect.ops import (  # noqa: E402
     distinct,
     focal_kernels,
     focal_loss,
@@ -25,6 +25,7 @@ from ddqjobs.detect.ops import (  # noqa: E402  # noqa: E402
     nms_kernels,
     rows_kernels,
     shuffle_kernels,
+    sum_kernels,
 )
 from ddqjobs.detect.ops import roi_align as by_torch  # noqa: E402
 from ddqjobs.detect.ops import roi_align_kernels as by_kernels  # noqa: E402
@@ -370,3 +371,14 @@ def test_rows_and_their_gradient() -> None:
     assert found.tolist() == [[15.0, 16, 17], [0, 0, 0], [0, 1, 2], [18, 19, 20]]
     (gradient,) = torch.autograd.grad((found * found.new_tensor([[1], [2], [3], [4]])).sum(), table)
     assert gradient[:, 0].tolist() == [3, 0, 0, 0, 0, 1, 4]
+
+
+def test_losses_are_added_one_after_the_other() -> None:
+    """1e8 + 1 - 1e8 is 0 in float32, and 1e8 - 1e8 + 1 is 1."""
+    values = torch.tensor([1e8, 1.0, -1e8, 5.0, 1e8, -1e8, 1.0], device=DEVICE).requires_grad_()
+    marks = torch.tensor([2, 2, 2, 1, 0, 0, 2], dtype=torch.int32, device=DEVICE)
+    counted = torch.tensor([1.0, 1, 1, 0, 1, 1, 1], device=DEVICE)
+    total, sums = sum_kernels.Sums.apply(values, marks, counted)
+    assert sums.tolist()[:6] == [1.0, 1e8, 1.0, -1e8, 5.0, 1.0]
+    assert float(total.detach()) == 1.0
+    assert torch.autograd.grad(total, values)[0].tolist() == counted.tolist()
