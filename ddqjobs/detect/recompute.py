@@ -6,8 +6,8 @@ Stands alone: it imports nothing of ddqjobs, so that any interpreter with NumPy 
 file. PREDICTIONS is a predictions.npz (``ddqjobs.detect.hooks.predictions``) or COCO results (JSON); the
 annotations are those that the test's own dumped configuration names, relative to ``--folder``. Prints one
 JSON object: metrics in the detector's keys and scale, not rounded (-1: no such objects), the annotation file,
-and how many detections and objects fall under each kind of error that TIDE names (``error_kinds``). Exit
-code 2, one line, for what cannot be evaluated; 3 where pycocotools is not there.
+AP by class, and how many detections and objects fall under each kind of error that TIDE names
+(``error_kinds``). Exit code 2, one line, for what cannot be evaluated; 3 where pycocotools is not there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import json
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterator, NamedTuple, Sequence
 
 # As mmdet 2.x and 3.x evaluate: at most so many detections per image; AP itself is taken at 100.
 MAX_DETECTIONS = (100, 300, 1000)
@@ -58,19 +58,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         annotations = args.annotations or args.folder / annotation_file(args.config)
-        metrics, errors = evaluate(args.predictions, annotations)
+        evaluation = evaluate(args.predictions, annotations)
     except ImportError as error:
         print(f"recompute: {error}", file=sys.stderr)
         return 3
     except _TROUBLES as error:
         print("recompute: " + (str(error) or type(error).__name__).split("\n")[0], file=sys.stderr)
         return 2
-    print(json.dumps({"metrics": metrics, "errors": errors, "annotations": str(annotations)}))
+    print(json.dumps({**evaluation._asdict(), "annotations": str(annotations)}))
     return 0
 
 
-def evaluate(predictions: Path, annotations: Path) -> tuple[dict[str, float], dict[str, int]]:
-    """Return all six metrics of box AP, and counts of errors by kind. Raise CannotEvaluate, OSError,
+class Evaluation(NamedTuple):
+    """What the predictions of a test are worth."""
+
+    metrics: dict[str, float]
+    errors: dict[str, int]  # kind -> count
+    classes: dict[str, float]  # class -> AP, of classes with objects
+
+
+def evaluate(predictions: Path, annotations: Path) -> Evaluation:
+    """Return all six metrics of box AP, errors by kind, and AP by class. Raise CannotEvaluate, OSError,
     ImportError."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -82,14 +90,26 @@ def evaluate(predictions: Path, annotations: Path) -> tuple[dict[str, float], di
         truth = COCO(str(annotations))
         errors = error_kinds(results, truth, images or truth.getImgIds(), categories)
         if not results:
-            return dict.fromkeys(METRICS, 0.0), errors
+            return Evaluation(dict.fromkeys(METRICS, 0.0), errors, {})
         job = COCOeval(truth, truth.loadRes(results), "bbox")
         job.params.maxDets = list(MAX_DETECTIONS)
         job.params.imgIds = images or truth.getImgIds()
         job.params.catIds = categories or truth.getCatIds()
         for step in (job.evaluate, job.accumulate, job.summarize):
             step()
-    return {name: float(value) for name, value in zip(METRICS, job.stats)}, errors
+    metrics = {name: float(value) for name, value in zip(METRICS, job.stats)}
+    return Evaluation(metrics, errors, _by_class(job, truth))
+
+
+def _by_class(job: Any, truth: Any) -> dict[str, float]:
+    """Return class -> AP over all sizes, as the metric AP is taken: -1 stands for recalls without objects."""
+    found = {}
+    for k, category in enumerate(job.params.catIds):
+        precision = job.eval["precision"][:, :, k, 0, 0]
+        precision = precision[precision > -1]
+        if precision.size:
+            found[str(truth.cats[category].get("name", category))] = float(precision.mean())
+    return found
 
 
 def error_kinds(

@@ -148,7 +148,7 @@ class ReportFiles:
             name = p.run.name
             if p.run.kind is not TaskKind.TEST or p.status is not Status.DONE or name not in products:
                 continue
-            if name in found and found[name].errors:
+            if name in found and found[name].classes:
                 continue
             say(f"computing AP from the predictions of {name}")
             found[name] = self._recompute(p, products[name])
@@ -204,6 +204,7 @@ def _variables(python: Path) -> dict[str, str]:
 class _Answer(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float | None]
     errors: dict[str, int] = {}
+    classes: dict[str, float] = {}
 
 
 def _answer(run: str, key: str, text: str) -> Recomputed:
@@ -211,7 +212,7 @@ def _answer(run: str, key: str, text: str) -> Recomputed:
         answer = msgspec.json.decode(text.strip().splitlines()[-1], type=_Answer)
     except (msgspec.MsgspecError, IndexError):
         return Recomputed(run=run, key=key, problem="its answer cannot be read")
-    return Recomputed(run=run, key=key, metrics=answer.metrics, errors=answer.errors)
+    return Recomputed(run=run, key=key, metrics=answer.metrics, errors=answer.errors, classes=answer.classes)
 
 
 def _newest(folder: Path) -> Path | None:

@@ -29,6 +29,7 @@ from ddqjobs.base.units import counted
 from ddqjobs.detect.job.training_progress import Progress
 from ddqjobs.report import equivalence, ran, verdict
 from ddqjobs.report.cells import Cell, ModelRow, model_rows
+from ddqjobs.report.classes import ClassRow, class_rows
 from ddqjobs.report.hours import HoursRow, Spent, hours_rows
 from ddqjobs.report.lookup import REFERENCE, Column, Desk, label
 from ddqjobs.report.loss_curves import Curve, CurveRow, curve_rows
@@ -73,6 +74,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     alignment: tuple[AlignRow, ...]
     curves: tuple[CurveRow, ...]
     recomputed: tuple[RecomputedRow, ...]
+    classes: tuple[ClassRow, ...]
     checks: tuple[CheckRow, ...]
     summary: tuple[PhaseSummary, ...]
     missing: tuple[Missing, ...]
@@ -124,6 +126,7 @@ def build(
         alignment=aligned,
         curves=lines,
         recomputed=again,
+        classes=class_rows(experiment, picked, recomputed or {}),
         checks=checked,
         summary=tuple(_summaries(experiment, columns, models, aligned, picked)),
         missing=missing(experiment.name, picked, says),

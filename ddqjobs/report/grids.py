@@ -18,6 +18,7 @@ from ddqjobs.report.results import Row
 from ddqjobs.report.run_rows import AlignRow, CheckRow
 from ddqjobs.report.verdict import Judgement, Outcome, format_difference
 
+CLASSES = 20  # rows of classes that differ most
 LISTED = 6  # names of missing runs that the text spells out
 HOURS = "GPU hours: used + to come"
 RULES = 24  # verdicts whose rules the text spells out
@@ -52,6 +53,7 @@ def grids(report: Report, *, tall: bool = False, brief: bool = False) -> list[Gr
     if report.recomputed:
         made.append(_recomputed(report.recomputed))
         made += _errors(report.recomputed)
+        made += _classes(report)
     if trained := [row for row in report.runs if row.seconds_per_iteration or row.gpu_hours_used]:
         made.append(_costs(trained))
     if any(row.used or row.to_come or row.unknown for row in report.hours):
@@ -213,6 +215,21 @@ def _errors(found: Sequence[RecomputedRow]) -> Iterator[Grid]:
         header = ("run", "phase", *kinds)
         title = "Detection errors (score at least 0.3)"
         yield Grid(title=title, header=header, rows=tuple(rows), align="ll" + "r" * len(kinds))
+
+
+def _classes(report: Report) -> Iterator[Grid]:
+    """Yield the classes whose AP differs most between two codes, where any does."""
+    differing = [row for row in report.classes if round(row.difference, 1)]
+    if differing:
+        titles = {row.model: row.title for row in report.models}
+        rows = tuple(
+            (titles.get(r.model, r.model) + ("" if r.variant == "default" else f", {r.variant}"), r.name,
+             r.phase, f"{r.ap:.1f}", r.against, f"{r.other:.1f}", f"{r.difference:+.1f}")
+            for r in differing[:CLASSES]
+        )  # fmt: skip
+        title = f"Classes that differ most ({len(rows)} of {len(report.classes)})"
+        header = ("model", "class", "phase", "AP", "against phase", "its AP", "diff")
+        yield Grid(title=title, header=header, rows=rows, align="lllrlrr")
 
 
 def _checks(found: Sequence[CheckRow]) -> Grid:

@@ -19,6 +19,7 @@ class Recomputed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     run: str
     metrics: dict[str, float | None] = {}
     errors: dict[str, int] = {}  # kind -> count, where predictions were evaluated
+    classes: dict[str, float] = {}  # class -> AP as a fraction
     problem: str = ""
     key: str = ""  # of predictions and annotations: other files, other metrics
 

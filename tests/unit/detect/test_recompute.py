@@ -85,7 +85,7 @@ def test_coco_s_own_format_of_results_gives_the_same(place: Path) -> None:
     path.write_text("\ufeff\n  " + json.dumps(results))
     assert recompute.evaluate(path, truth) == recompute.evaluate(place / "predictions.npz", truth)
     path.write_text("[]")
-    assert recompute.evaluate(path, truth)[0]["bbox_mAP"] == 0.0
+    assert recompute.evaluate(path, truth).metrics["bbox_mAP"] == 0.0
 
 
 def test_a_json_object_of_results_is_refused_as_what_it_is(tmp_path: Path) -> None:
@@ -147,6 +147,13 @@ def test_what_cannot_be_evaluated_is_one_line(place: Path, damage: str) -> None:
     lines = [line for line in done.stderr.splitlines() if line.startswith("recompute: ")]
     assert len(lines) == 1
     assert "Traceback" not in done.stderr
+
+
+def test_ap_by_class_is_what_ap_is_the_mean_of(place: Path) -> None:
+    evaluation = recompute.evaluate(predictions(place, shift=6), place / "truth.json")
+    assert set(evaluation.classes) == {"a", "b"}
+    assert sum(evaluation.classes.values()) / 2 == pytest.approx(evaluation.metrics["bbox_mAP"])
+    assert 0 < evaluation.metrics["bbox_mAP"] < 1
 
 
 def coco(annotations: list[dict[str, Any]], images: int) -> Any:

@@ -96,6 +96,16 @@ def table_row(text: str, run: str) -> list[str]:
     return next(line for line in section.splitlines() if line.startswith(run)).split()
 
 
+def test_classes_on_which_two_codes_differ_are_named(project: Project) -> None:
+    with_predictions(project, "p3-test.m000.s0", 1.0)
+    with_predictions(project, "p4-test.m000.s0", 0.7, shift=4)
+    text = call(project, "report", "paper", "--recompute").out
+    rows = text[text.index("Classes that differ most (2 of 2)") :].split("\n\n")[0].splitlines()[3:]
+    assert [row.split() for row in rows] == [
+        ["m000", name, "4", "70.0", "3", "100.0", "-30.0"] for name in ("a", "b")
+    ]
+
+
 def test_ap_from_predictions_is_compared_with_the_log(project: Project) -> None:
     with_predictions(project, "p3-test.m000.s0", 0.7, shift=4)
     plain = call(project, "report", "paper").out

@@ -433,7 +433,7 @@ def test_the_json_document_keeps_its_keys() -> None:
     document = json.loads(render(four_phases().report(), "json"))
     assert list(document) == [
         *("version", "kind", "experiment", "title", "ok", "outcome", "overall", "metrics", "columns"),
-        *("models", "alignment", "curves", "recomputed", "checks", "summary", "missing", "hours"),
+        *("models", "alignment", "curves", "recomputed", "classes", "checks", "summary", "missing", "hours"),
         *("footnotes", "runs"),
     ]
     assert (document["version"], document["kind"], document["ok"]) == (2, "report", False)
