@@ -6,6 +6,7 @@ import hashlib
 import re
 import stat
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +21,7 @@ _LARGEST_LIST = 256 << 20  # bytes of the list of digests
 _RATIO, _ANYWAY = 100, 1 << 30  # as large as it unpacks at most: times its own size, and bytes
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 _BLOCK = 1 << 20
+_DAMAGED = (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError)
 
 
 class BrokenError(Exception):
@@ -68,7 +70,7 @@ class Opened:
             raise BrokenError(f"{clean(name)}: absent, or too large")
         try:
             return self._zip.read(name)
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+        except _DAMAGED as error:
             raise BrokenError(f"{clean(name)}: damaged ({error})") from error
 
     def unpack(self, folder: Path, digests: Mapping[str, str]) -> list[str]:
@@ -90,12 +92,8 @@ class Opened:
                 while block := source.read(_BLOCK):
                     digest.update(block)
                     out.write(block)
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+        except _DAMAGED as error:
             raise BrokenError(f"{clean(name)}: damaged ({error})") from error
-        except Exception as error:
-            if type(error).__module__ in ("zlib", "lzma"):
-                raise BrokenError(f"{clean(name)}: damaged ({error})") from error
-            raise
         return digest.hexdigest()
 
 
@@ -128,6 +126,8 @@ def _harm(info: zipfile.ZipInfo) -> str:
     mode = info.external_attr >> 16
     if mode and not stat.S_ISREG(mode) and stat.S_IFMT(mode):
         return "a link or a device"
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return "compressed in an unusual way"
     return "encrypted" if info.flag_bits & 1 else ""
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import random
 import re
 import shutil
 import zipfile
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from ddqjobs.base.errors import InputError
 from ddqjobs.cli.commands import app
 from ddqjobs.report.archive import opening
 from ddqjobs.report.archive.machine_paths import MachinePaths
@@ -224,6 +227,19 @@ def test_files_that_are_not_what_is_listed_are_refused(written: tuple[Path, Path
                 if data is not None:
                     target.writestr(name, data)
         assert verified(tmp_path / "changed.zip", tmp_path) == (1, {"files": (False, why)})
+
+
+def test_a_damaged_archive_is_told_and_never_a_traceback(written: tuple[Path, Path], tmp_path: Path) -> None:
+    whole = written[0].read_bytes()
+    broken = tmp_path / "broken.zip"
+    for seed in range(60):  # half in the directory at the end, half anywhere
+        data, chance = bytearray(whole), random.Random(seed)
+        for _ in range(3):
+            data[chance.randrange(len(data) - 4000 if seed % 2 else 0, len(data))] = chance.randrange(256)
+        broken.write_bytes(data)
+        with contextlib.suppress(InputError, opening.BrokenError):
+            archive = opening.Opened(broken)
+            archive.unpack(tmp_path / "unpacked", archive.digests())
 
 
 def test_links_and_bombs_are_refused_before_anything_is_unpacked(
