@@ -15,7 +15,7 @@ from ddqjobs.detect import files
 from ddqjobs.spec.dataset import Dataset, Split
 
 _THREADS = 16  # a file server answers slowly, and many at once
-_EVERY = 100  # images between two signs of progress
+_AT_ONCE = 256  # images between two signs of progress, and those that Ctrl-C waits for
 Size = tuple[int, int]
 
 
@@ -105,10 +105,11 @@ def _headers(images: Sequence[Image], folder: Path, tally: Tally, progress: Prog
             return error
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        for number, (image, seen) in enumerate(zip(images, pool.map(look, images), strict=True)):
-            if number % _EVERY == 0:
-                progress(f"{folder.name}: images", number, len(images))
-            _judge(image, seen, folder, tally)
+        for start in range(0, len(images), _AT_ONCE):
+            progress(f"{folder.name}: images", start, len(images))
+            some = images[start : start + _AT_ONCE]
+            for image, seen in zip(some, pool.map(look, some), strict=True):
+                _judge(image, seen, folder, tally)
     progress(f"{folder.name}: images", len(images), len(images))
 
 

@@ -24,6 +24,7 @@ _WARNING = re.compile(
 )
 # An exception's message may have several lines; of each exception so many are looked at.
 _MOST = 40
+_LONGEST = 2000  # characters of a line that are looked at: configurations are printed in errors
 _NEAR = 100  # other lines that are looked at
 # torchrun's table: the rank that failed first.
 _ROOT = re.compile(r"Root Cause \(first observed failure\):\n\[0\]:\n(?:.*\n){0,2}? +rank +: (\d+)")
@@ -74,7 +75,7 @@ def find(log: str) -> Ending:
 def _shown(line: str) -> str:
     """Return what a terminal would show: progress bars return to the beginning of their line."""
     parts = [part for part in line.rstrip().split("\r") if part.strip()]
-    return parts[-1] if parts else ""
+    return parts[-1][:_LONGEST] if parts else ""
 
 
 def _split(line: str) -> tuple[int | None, str]:
