@@ -60,7 +60,8 @@ def summary(made: Plan, runs: Sequence[PlannedRun]) -> str:
     ]
     if stale:
         parts.append(f"{stale} stale (`ddqjobs submit --stale` runs them again)")
-    return f"{made.experiment} on {made.site}: {counted(len(runs), 'run')}: {', '.join(parts)}"
+    said = (f"{made.experiment} on {made.site}", counted(len(runs), "run"), ", ".join(parts))
+    return ": ".join(filter(None, said))
 
 
 def progress_text(p: Progress | None) -> str:

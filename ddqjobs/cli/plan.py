@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from ddqjobs.cli.describe import changed_since, facts, missing_here, own_templates, summary
 from ddqjobs.cli.output import note, put, run_table, say, say_json, settle, terminal_width
 from ddqjobs.cli.overview import HOW_TO_LIST, RUNS, lists_runs, overview, to_come
 from ddqjobs.cli.selection import JSON, Selection, filtered
+
+if TYPE_CHECKING:
+    from ddqjobs.spec.model import PlannedRun
 
 
 @filtered
@@ -42,14 +48,12 @@ def plan(selection: Selection, runs: RUNS = False, as_json: JSON = False) -> Non
         )
         settle(workspace.warnings)
         return
-    put(overview(chosen, costs, lambda p: p.status.value, width=terminal_width()))
-    if lists_runs(selection, runs):
-        rows = [(p.run.name, p.run.phase, p.status.value, p.stale or p.reason) for p in chosen]
-        put(
-            "\n" + run_table(("RUN", "PHASE", "STATUS", "REASON"), rows, leave_out=("PHASE",), state="STATUS")
-        )
-    else:
-        note(HOW_TO_LIST)
+    if chosen:
+        put(overview(chosen, costs, lambda p: p.status.value, width=terminal_width()))
+        if lists_runs(selection, runs):
+            put("\n" + _list(chosen))
+        else:
+            note(HOW_TO_LIST)
     say(summary(made, chosen))
     for line in own_templates(templates):
         say(line)
@@ -62,3 +66,9 @@ def plan(selection: Selection, runs: RUNS = False, as_json: JSON = False) -> Non
     for line in missing_here(absent):
         say(line)
     settle(workspace.warnings)
+
+
+def _list(chosen: Sequence[PlannedRun]) -> str:
+    rows = [(p.run.name, p.run.phase, p.status.value, p.stale or p.reason) for p in chosen]
+    columns = ("RUN", "PHASE", "STATUS", "REASON")
+    return run_table(columns, rows, leave_out=("PHASE",), state="STATUS")

@@ -67,11 +67,12 @@ def status(
         say_json("status", experiment=made.experiment, site=made.site, runs=rows, warnings=workspace.warnings)
         settle(workspace.warnings)
         return
-    put(_overview(selection, made, states))
-    if lists_runs(selection, runs):
-        put("\n" + _list(states))
-    else:
-        note(HOW_TO_LIST)
+    if states:
+        put(_overview(selection, made, states))
+        if lists_runs(selection, runs):
+            put("\n" + _list(states))
+        else:
+            note(HOW_TO_LIST)
     say(summary(made, [s.planned for s in states]))
     for line in _missing(made, states):
         say(line)

@@ -89,9 +89,7 @@ def draw(
     page = max(1, room // max(map(len, rows), default=1))
     first = max(0, min(max(view.top, cursor - page + 1), cursor, len(runs) - page))
     body = [*header, *(line for lines in rows[first : first + page] for line in lines)]
-    body = body or [
-        "no run is " + SHOWN[view.shown][0] + (f" and has '{view.search}'" if view.search else "")
-    ]
+    body = body or [_nothing(view)]
     lines = [*top, *body][: size.rows - 1 - bool(note)]
     lines += [""] * (size.rows - 1 - bool(note) - len(lines))
     if note:
@@ -99,6 +97,13 @@ def draw(
     lines.append(_last_line(view, first, page, len(runs), size))
     view = view._replace(top=first, cursor=cursor)
     return Screen(lines[-size.rows :], view, page, len(runs), runs[cursor] if runs else None)
+
+
+def _nothing(view: View) -> str:
+    """Return why no run is shown."""
+    said = [f"is {SHOWN[view.shown][0]}"] if view.shown else []
+    said += [f"has '{clean(view.search)}'"] if view.search else []
+    return "no run " + (" and ".join(said) or "is there")
 
 
 def fraction(p: Progress | None) -> float | None:

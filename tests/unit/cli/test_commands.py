@@ -273,6 +273,7 @@ def test_plan_opens_with_tasks_by_status_and_lists_runs_when_asked(place: Place)
     table = ["TASK ELIGIBLE WAITING OPTIONAL", "first 1", "second 2", "broken 1", "wait 1", "all 1 2 2"]
     assert [" ".join(line.split()) for line in ran.out.splitlines()[:6]] == table
     assert "second.m1" not in ran.out
+    assert place.invoke("plan", "--state", "failed").out == "tiny on local: 0 runs\n"
     for words in (["--runs"], ["--task", "second"], ["tiny", "second.m1"]):
         lines = place.invoke("plan", *words).out.splitlines()
         header = lines.index("") + 1

@@ -131,6 +131,9 @@ def test_a_search_narrows_while_it_is_typed() -> None:
     assert "f: all /DONE-24" in plain(draw(PLAN, STATES, kept, Size(80, 24), head="").lines[-1])
     assert len(chosen(STATES, kept)) == 10
     assert after("\x1b", kept)[0] == View()
+    nothing = draw(PLAN, STATES, after("ff/zz\r")[0], Size(80, 24), head="")
+    assert "no run is active and has 'zz'" in nothing.lines
+    assert after("RC\r", nothing.view) == (nothing.view, [])
 
 
 def test_capitals_ask_before_they_act() -> None:
