@@ -1,6 +1,7 @@
 """Says what is wrong with configurations and their options before anything of them runs.
 
     python -m ddqjobs.detect.check REQUESTS ANSWERS
+    python -m ddqjobs.detect.check --job CONFIG [key=value ...]
 
 REQUESTS is JSON, a list of objects::
 
@@ -15,9 +16,10 @@ ANSWERS is JSON, a list of objects in the same order::
 
     findings   kind, key, text, nearest, level (error, warning)
 
-Exit code 0 whatever is found, 2 if mmdet cannot be imported. One process; nothing is built and nothing of
-the data is read but the categories of its annotations. A training or test of ours does the same once more
-by :func:`load`, before its first iteration.
+Exit code 0 whatever is found, another if mmdet cannot be imported. One process; nothing is built and nothing
+of the data is read but the categories of its annotations. A training or test of ours does the same once more
+by :func:`load`, before its first iteration; before a code tree's own program the launch script does, with
+``--job``: exit code 2 for what is wrong, 0 if that cannot be found out.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import os
 import resource
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
@@ -59,8 +62,11 @@ class Subject(NamedTuple):
     declared: bool = False
 
 
-def main(argv: Sequence[str] = tuple(sys.argv[1:])) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["--job"]:
+        return _job(argv[1], argv[2:])
     requests = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
     began = time.monotonic()
     runtime.set_up()
@@ -76,6 +82,22 @@ def main(argv: Sequence[str] = tuple(sys.argv[1:])) -> int:
         f"check: {len(requests)} configuration(s) in {time.monotonic() - ready:.1f} s after "
         f"{ready - began:.1f} s of imports, {peak:.0f} MB"
     )
+    return 0
+
+
+def _job(config: str, options: Sequence[str]) -> int:
+    if os.environ.get("DDQJOBS_NODE_RANK", "0") not in ("", "0") or find_spec("torch") is None:
+        return 0
+    if _run(Path(os.environ["DDQJOBS_ATTEMPT_DIR"])).get("unchecked"):
+        return 0
+    try:
+        runtime.set_up()
+        load(config, options)
+    except (runtime.CannotLoad, FileNotFoundError) as error:
+        print(f"check: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:  # not the run's fault: its program says what is wrong, if anything is
+        print(f"check: not made: {_short(error)}", file=sys.stderr)
     return 0
 
 

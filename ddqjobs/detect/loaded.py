@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Mapping, Sequence
 
-_OURS = ("launch", "meet", "product", "proof", "stage", "tree", "watchdog")
+_OURS = ("check", "launch", "meet", "product", "proof", "stage", "tree", "watchdog")
 _AROUND = tuple(f"ddqjobs.detect.{name}" for name in _OURS)
 
 

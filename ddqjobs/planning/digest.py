@@ -7,8 +7,8 @@ names, and a project's own modules beside them (``configs.…``), a task module 
 imports. Python files count by their meaning
 (:mod:`ddqjobs.planning.syntax`).
 
-The launch script's own programs (launch, meet, product, proof, stage, tree, watchdog) do not count: they
-start a task and read what it left.
+The launch script's own programs (check, launch, meet, product, proof, stage, tree, watchdog) do not count:
+they start a task and read what it left.
 """
 
 from __future__ import annotations

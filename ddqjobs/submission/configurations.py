@@ -28,19 +28,38 @@ class Configuration(Frozen, frozen=True, kw_only=True):
     declared: bool = False
 
 
+class Loads(Frozen, frozen=True, kw_only=True):
+    """What a command loads, in words of the experiment."""
+
+    config: str
+    options: tuple[tuple[str, bool], ...]  # (word, whether it may have placeholders)
+
+
+def loads(run: Run, flag: str) -> Loads | None:
+    """Return what a run's command loads; None if it names no configuration. ``flag`` comes before the
+    code's options."""
+    config = next((word for word in run.command if word == "{config}" or _OF_CODE.fullmatch(word)), None)
+    if config is None or (config == "{config}" and not run.config):
+        return None
+    return Loads(config=config, options=tuple(_options(run, flag)))
+
+
 def of(run: Run, experiment: Experiment, results: str, project: str) -> Configuration | None:
     """Return what a run loads; None if its command names no configuration. ``results`` is the folder of the
     experiment's results, ``project`` that of the project; paths are absolute."""
-    config = next((word for word in run.command if word == "{config}" or _OF_CODE.fullmatch(word)), None)
-    if config is None or (config == "{config}" and not run.config):
+    found = loads(run, experiment.codes[run.code].option_flag)
+    if found is None:
         return None
     inputs = {
         role: _path(value.run, value.artifact, value.path, results, project) for role, value in run.inputs
     }
     of_data = [_datasets(d, project) for d in experiment.datasets.values() if _reads(d, run)]
     return Configuration(
-        config=run.config if config == "{config}" else config,
-        options=tuple(_options(run, experiment.codes[run.code].option_flag)),
+        config=run.config if found.config == "{config}" else found.config,
+        options=tuple(
+            _PLACEHOLDER.sub(lambda name: f"/{name[1]}", word) if open_ else word
+            for word, open_ in found.options
+        ),
         kind=run.kind.value,
         variables={
             **{f"DDQJOBS_INPUT_{variable(role)}": path for role, path in inputs.items()},
@@ -74,18 +93,19 @@ def _datasets(dataset: Dataset, project: str) -> Sequence[str]:
     return [path for path in (_path("", "", dataset.path, "", project), dataset.link) if path]
 
 
-def _options(run: Run, flag: str) -> Iterator[str]:
-    """Yield the options that the command ends up with, in its order."""
+def _options(run: Run, flag: str) -> Iterator[tuple[str, bool]]:
+    """Yield the options that the command ends up with, in its order, and whether they may have
+    placeholders."""
     flags = {*_FLAGS, flag} - {""}
     inside = False
     for word in run.command:
         if word == "{options}":
-            yield from run.options
+            yield from ((option, False) for option in run.options)
             inside = inside or bool(run.options)
         elif word.startswith("-"):
             inside = word in flags
         elif inside and "=" in word:
-            yield _PLACEHOLDER.sub(lambda found: f"/{found[1]}", word)
+            yield word, True
 
 
 def without_seed(configuration: Configuration, seed_option: str) -> Configuration:

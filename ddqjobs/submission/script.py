@@ -25,14 +25,15 @@ from ddqjobs.schedulers.backend import Job, sections
 from ddqjobs.schedulers.backend import directives as checked_directives
 from ddqjobs.schedulers.registry import backend
 from ddqjobs.spec.experiment import Code, variable
-from ddqjobs.spec.model import Input, Resources, Run
+from ddqjobs.spec.model import Input, Resources, Run, TaskKind
 from ddqjobs.spec.site import Site
 from ddqjobs.store.layout import Layout, SubmissionFolder
 from ddqjobs.store.ledger import ticket_of
-from ddqjobs.submission import templates
+from ddqjobs.submission import configurations, templates
 from ddqjobs.submission.words import command, known_values, node_path, quote, shell_path, word
 
 DOCTOR, ENV, CHECK = "ddqjobs.doctor", "ddqjobs.env", "ddqjobs.check"  # names of the jobs that are no runs
+_CHECKED = (TaskKind.TRAIN, TaskKind.TEST)
 _NAME = 100  # characters of a job's name before its token: Slurm's accounting keeps 255 in all
 # What an environment must be able to do on a node: load the largest of what it has.
 _LOOK_AROUND = (
@@ -259,8 +260,21 @@ class Renderer:
             workdir=shell_path(run.workdir, context.project) if run.workdir else '"$DDQJOBS_CODE"',
             activate=shell_path(activate, context.project) if activate else "",
             config=_config(run),
+            check=_check(run, context.option_flags.get(run.code, "")),
             command=command(run, context.option_flags.get(run.code, "")),
         )
+
+
+def _check(run: Run, option_flag: str) -> str:
+    """Return the words of the check before the work of a code tree's own program; empty for programs of ours,
+    which check by themselves, and for what loads no configuration."""
+    loads = configurations.loads(run, option_flag)
+    ours = any("ddqjobs.detect." in text for text in run.command)
+    if loads is None or ours or not run.environment or run.kind not in _CHECKED:
+        return ""
+    values = known_values(run)
+    options = (word(o, values) if open_ else quote(o.removeprefix("+")) for o, open_ in loads.options)
+    return " ".join([word(loads.config, values), *options])
 
 
 def _node_job(site: Site, context: Context, resources: Resources, name: str) -> dict[str, object]:

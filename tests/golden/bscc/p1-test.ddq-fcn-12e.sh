@@ -91,6 +91,7 @@ element_0() {  # p1-test.ddq-fcn-12e
     set -u
     if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
       PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
+      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.check --job projects/configs/ddq_fcn/ddq_fcn_r50_1x.py || return $?
     fi
     exec bash tools/test.sh projects/configs/ddq_fcn/ddq_fcn_r50_1x.py "$DDQJOBS_INPUT_CHECKPOINT" 8 --eval bbox --work-dir "$DDQJOBS_WORK_DIR" --eval-options jsonfile_prefix="$DDQJOBS_WORK_DIR"/results
   }

@@ -90,6 +90,7 @@ element_0() {  # p3-train.ddq-fcn-12e.ddq_fcn_4gpu
     set -u
     if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
       PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
+      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.check --job "$DDQJOBS_CODE"/configs/ddq/resume_mmcv1.py 'optimizer=dict(lr=2.5e-05)' || return $?
     fi
     exec bash tools/train.sh "$DDQJOBS_CODE"/configs/ddq/resume_mmcv1.py 4 "$DDQJOBS_WORK_DIR" --cfg-options 'optimizer=dict(lr=2.5e-05)'
   }

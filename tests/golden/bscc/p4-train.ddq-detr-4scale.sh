@@ -89,6 +89,7 @@ element_0() {  # p4-train.ddq-detr-4scale
     set -u
     if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
       PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
+      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.check --job "$DDQJOBS_CODE"/configs/ddq/resume.py || return $?
     fi
     exec bash tools/dist_train.sh "$DDQJOBS_CODE"/configs/ddq/resume.py 8 --work-dir "$DDQJOBS_WORK_DIR"
   }

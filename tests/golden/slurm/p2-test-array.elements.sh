@@ -14,6 +14,7 @@ element_0() {  # p2-test.ddq-detr-4scale
     case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
     if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
       PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
+      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.check --job configs/ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py test_evaluator.outfile_prefix="$DDQJOBS_WORK_DIR"/results || return $?
     fi
     exec bash tools/dist_test.sh configs/ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py "$DDQJOBS_INPUT_CHECKPOINT" 8 --work-dir "$DDQJOBS_WORK_DIR" --cfg-options test_evaluator.outfile_prefix="$DDQJOBS_WORK_DIR"/results
   }
@@ -33,6 +34,7 @@ element_1() {  # p2-test.ddq-detr-5scale
     case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
     if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
       PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
+      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.check --job configs/ddq/ddq-detr-5scale_r50_8xb2-12e_coco.py test_evaluator.outfile_prefix="$DDQJOBS_WORK_DIR"/results || return $?
     fi
     exec bash tools/dist_test.sh configs/ddq/ddq-detr-5scale_r50_8xb2-12e_coco.py "$DDQJOBS_INPUT_CHECKPOINT" 8 --work-dir "$DDQJOBS_WORK_DIR" --cfg-options test_evaluator.outfile_prefix="$DDQJOBS_WORK_DIR"/results
   }
@@ -52,6 +54,7 @@ element_2() {  # p2-test.ddq-detr-swinl
     case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
     if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
       PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
+      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.check --job configs/ddq/ddq-detr-4scale_swinl_8xb2-30e_coco.py test_evaluator.outfile_prefix="$DDQJOBS_WORK_DIR"/results || return $?
     fi
     exec bash tools/dist_test.sh configs/ddq/ddq-detr-4scale_swinl_8xb2-30e_coco.py "$DDQJOBS_INPUT_CHECKPOINT" 8 --work-dir "$DDQJOBS_WORK_DIR" --cfg-options test_evaluator.outfile_prefix="$DDQJOBS_WORK_DIR"/results
   }

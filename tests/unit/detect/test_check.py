@@ -187,3 +187,15 @@ def test_a_job_checks_once_more_and_records_what_it_runs_with(
     write(data_set, "train", ("rectangle_0", "disk", "triangle_0"))  # by now the data is there
     with pytest.raises(runtime.CannotLoad, match="has no category 'disc_0'"):
         job({})
+
+
+@pytest.mark.usefixtures("checker")
+def test_before_a_program_of_a_code_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DDQJOBS_ATTEMPT_DIR", str(tmp_path))
+    run = tmp_path / "run.json"
+    run.write_text(json.dumps({"kind": "train"}))
+    assert check.main(["--job", CONFIG, "modell.x=1"]) == 2
+    assert check.main(["--job", CONFIG, "train_cfg.max_epochs=3"]) == 0
+    assert json.loads((tmp_path / "resolved.json").read_text())["train_cfg"]["max_epochs"] == 3
+    run.write_text(json.dumps({"kind": "train", "unchecked": True}))
+    assert check.main(["--job", CONFIG, "modell.x=1"]) == 0
