@@ -41,8 +41,9 @@ if TYPE_CHECKING:
     from ddqjobs.report.reports import Reports
     from ddqjobs.spec.site import Site
     from ddqjobs.store.cleaning import Cleaning
+    from ddqjobs.submission.round import Outcome
     from ddqjobs.submission.shell import Shell
-    from ddqjobs.submission.submit import Outcome, Rendered, Submitter
+    from ddqjobs.submission.submit import Rendered, Submitter
 
 Say = Callable[[str], None]
 
@@ -228,9 +229,8 @@ class Project:
 
     def using(self, environments: Sequence[str], site: str) -> dict[str, list[str]]:
         """Return environment -> active runs of all experiments that use it. Raises SchedulerError."""
-        return actions.using(
-            (self.workspace(name, site) for name in self.catalog.experiments()), environments
-        )
+        workspaces = (self.workspace(name, site) for name in self.catalog.experiments())
+        return actions.using(workspaces, environments)
 
     def on_node(self, site: Site, argv: Sequence[str], resources: Resources, say: Say) -> int:
         """Run a command of ours as a job; return its exit code. Raises SchedulerError, InputError."""

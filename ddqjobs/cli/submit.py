@@ -240,7 +240,7 @@ def _show(script: str) -> None:
 
 def _write(rendered: Sequence[Rendered], out: Path) -> None:
     from ddqjobs.base.errors import StateError
-    from ddqjobs.submission.submit import write_scripts
+    from ddqjobs.submission.round import write_scripts
 
     try:
         for r in rendered:
@@ -322,5 +322,6 @@ def _wait(selection: Selection, options: SubmitOptions, page: LivePage, as_json:
         fail(f"{p.run.name}: {p.status.value}: {p.reason}")
     if failed:
         raise RunsFailedError(
-            f"not done: {len(failed)} of {counted(len(chosen), 'run')}; `ddqjobs logs RUN` shows why"
+            f"not done: {len(failed)} of {counted(len(chosen), 'run')}"
+            + ("; `ddqjobs logs RUN` shows why" if any(p.attempts for p in failed) else "")
         )

@@ -28,6 +28,11 @@ class RefusedError(SchedulerError):
     """The scheduler answered, and will never take this submission as it is: other submissions may go on."""
 
 
+class QueueFullError(SchedulerError):
+    """Nothing was submitted: the scheduler's own limit of jobs is reached. It takes more when some have
+    ended."""
+
+
 class DependencyGoneError(SchedulerError):
     """Nothing was submitted: jobs to wait for are no longer known, so that waiting for them would mean
     nothing. Whether they ended well is for their evidence to say."""
@@ -87,7 +92,7 @@ class Scheduler(Protocol):
         """Hands a submission over; returns index -> job id. The same token twice is one submission.
 
         Raises SubmitUnknownError when it may have been taken, SchedulerError when it certainly was not; among
-        these RefusedError and DependencyGoneError.
+        these RefusedError, QueueFullError and DependencyGoneError.
         """
 
     def find(self, token: str) -> Mapping[int, str] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -13,8 +13,9 @@ from ddqjobs.base.units import seconds
 from ddqjobs.planning import canary
 from ddqjobs.planning.filters import with_upstream
 from ddqjobs.spec.model import Plan, PlannedRun, Status
+from ddqjobs.submission.round import Outcome
 from ddqjobs.submission.select import Submitting
-from ddqjobs.submission.submit import Outcome, Submitter
+from ddqjobs.submission.submit import Submitter
 from ddqjobs.submission.workspace import Workspace
 
 _CALLS_PER_LOOK = 4  # a look plans (squeue, sacct) and submits (squeue, sbatch)
@@ -45,10 +46,12 @@ def follow(
     pause_s = _pause_s(workspace, watching)
     patience = Patience(seconds(workspace.site.submit_timeout))
     said: set[str] = set()
+    never: dict[str, str] = {}  # run -> why its scheduler will not take it
     idle = 0
     while True:
-        outcome = submitter.submit(wanted, plan, watching.say)
+        outcome = submitter.submit(wanted.without(never), plan, watching.say)
         wanted = wanted.rest(outcome.gpu_hours)
+        never |= outcome.never
         plan = workspace.plan(canaries=canaries)
         # An optional run that nobody asked for counts only where it is done anyway.
         there = (p for p in plan.runs if p.run.name in wanted.chosen)
@@ -56,10 +59,11 @@ def follow(
         watching.show(plan, chosen)
         _warn(workspace, outcome, said, watching.say)
         patience.look(workspace.warnings[workspace.standing :])
-        idle = 0 if outcome.submitted or any(p.status is Status.ACTIVE for p in chosen) else idle + 1
+        busy = workspace.is_full or any(p.status is Status.ACTIVE for p in chosen)
+        idle = 0 if outcome.submitted or busy else idle + 1
         # Another terminal may be about to submit what was refused to us: a few looks more.
-        if idle > (_IDLE_LOOKS if outcome.refused else 1):
-            return msgspec.structs.replace(plan, runs=tuple(chosen))
+        if idle > (_IDLE_LOOKS if {*outcome.refused} - {*never} else 1):
+            return msgspec.structs.replace(plan, runs=tuple(_with_refusals(chosen, never)))
         if idle != 1:  # this look may have made something eligible: one more, at once, before it is over
             time.sleep(pause_s)
 
@@ -80,6 +84,13 @@ def follow_canaries(
         trying = Submitting(chosen=needed, named=needed, stale=True)
         plan = follow(workspace, submitter, plan, trying, watching, canaries=True)
     return tuple(p for p in plan.runs if p.run.name in names)
+
+
+def _with_refusals(chosen: Sequence[PlannedRun], never: Mapping[str, str]) -> Iterator[PlannedRun]:
+    """Yield the runs; those that their scheduler will not take say so."""
+    for planned in chosen:
+        refused = never.get(planned.run.name) if planned.status is Status.ELIGIBLE else None
+        yield msgspec.structs.replace(planned, reason=refused) if refused else planned
 
 
 def _pause_s(workspace: Workspace, watching: Watching) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -36,6 +36,10 @@ class Submitting(Frozen, frozen=True, kw_only=True):
     def wants(self, run: Run) -> bool:
         """Return whether a run is meant: an optional one only if it was named or all are wanted."""
         return run.name in self.chosen and (self.optional or not run.optional or run.name in self.named)
+
+    def without(self, runs: Collection[str]) -> Submitting:
+        """Return what is still wanted when some runs are not to be tried again."""
+        return msgspec.structs.replace(self, chosen=self.chosen - {*runs}) if runs else self
 
     def rest(self, gpu_hours: float) -> Submitting:
         """Return what is still wanted after a round that spent so many GPU hours: stale runs go round once,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,6 +25,7 @@ from ddqjobs.submission.observe import Observer
 if TYPE_CHECKING:
     from ddqjobs.detect.job.training_progress import Progress
 
+_FULL_S = 60.0  # other people's jobs end too: then one tries again
 _TRAINS = (TaskKind.TRAIN, TaskKind.PREPARE, TaskKind.SMOKE)
 
 
@@ -47,6 +49,7 @@ class Workspace:
     warnings: list[str] = field(default_factory=list)
     standing: int = 0  # how many of them, from the first, are of files and not of schedulers
     _schedulers: dict[str, Scheduler] = field(default_factory=dict)
+    _full: tuple[int, float] | None = None  # how many jobs the queue took, and when it was seen
 
     @cached_property
     def store(self) -> Store:
@@ -84,7 +87,7 @@ class Workspace:
             history = self.store.history()
         plan = self._built(history, canaries=canaries)
         full = self._room(self._active_here(history)) == 0
-        return planning.with_full_queue(plan, self.site.limits.jobs_in_queue) if full else plan
+        return planning.with_full_queue(plan, self.queue_limit or 0) if full else plan
 
     def then(self, at: float) -> tuple[Plan, dict[str, Product]]:
         """Return the plan and the products as the ledger knew them at a time (seconds since the epoch); the
@@ -115,10 +118,16 @@ class Workspace:
     def room(self) -> int | None:
         """Return how many more jobs the site's queue takes, after asking it; None without a limit. Raises
         SchedulerError."""
-        if not self.site.limits.jobs_in_queue:
-            return None
-        in_queue = self.scheduler(self.site.name).in_queue()
-        return self._room(max(in_queue, self._active_here(self.store.history())))
+        return None if self.queue_limit is None else self._room(self._in_queue())
+
+    @property
+    def is_full(self) -> bool:
+        """Return whether the scheduler has said within the last minute that it takes no more."""
+        return self._full is not None and time.monotonic() - self._full[1] < _FULL_S
+
+    def queue_is_full(self) -> None:
+        """Learn from the scheduler's refusal: what is in the queue now is what it takes, for a minute."""
+        self._full = (self._in_queue(), time.monotonic())
 
     def strays(self) -> tuple[PlannedRun, ...]:
         """Return the runs that the experiment file no longer has, and whose jobs have not ended."""
@@ -172,9 +181,20 @@ class Workspace:
         tried = (c for c in self.loaded.canaries if canaries or c.name in history.runs)
         return (*self.loaded.runs, *tried)
 
+    @property
+    def queue_limit(self) -> int | None:
+        """How many jobs the queue takes: what the site says, and what its scheduler has taken lately."""
+        said = self.site.limits.jobs_in_queue or None
+        if self._full is None or not self.is_full:
+            return said
+        return self._full[0] if said is None else min(said, self._full[0])
+
+    def _in_queue(self) -> int:
+        in_queue = self.scheduler(self.site.name).in_queue()
+        return max(in_queue, self._active_here(self.store.history()))
+
     def _room(self, there: int) -> int | None:
-        limit = self.site.limits.jobs_in_queue
-        return max(0, limit - there) if limit else None
+        return None if self.queue_limit is None else max(0, self.queue_limit - there)
 
     def _active_here(self, history: History) -> int:
         return sum(t.site == self.site.name and not self.members.of_another(t) for t in history.active())

@@ -30,6 +30,7 @@ from ddqjobs.schedulers.donau.scheduler import DonauScheduler
 from ddqjobs.spec.model import Plan, Product, Run, Status, TaskKind
 from ddqjobs.store.claims import Claims
 from ddqjobs.store.ledger import Finished, Ledger, Retried
+from ddqjobs.submission import round as submission_round
 from ddqjobs.submission import submit as submission
 from ddqjobs.submission.rendering import renderer_of
 from ddqjobs.submission.submit import Submitter
@@ -66,7 +67,7 @@ DJOB = ["", "", "", "hang", "token", "chinese", "lag", "lose", "partial", "trunc
 # Where a command line may die: after the n-th return of one of these.
 DEATHS: list[tuple[Any, str]] = [
     (Claims, "reserve"), (Claims, "void"), (Claims, "revoke"), (Ledger, "append"), (DonauScheduler, "submit"),
-    (DonauScheduler, "find"), (DonauScheduler, "query"), (submission, "write_scripts"),
+    (DonauScheduler, "find"), (DonauScheduler, "query"), (submission_round, "write_scripts"),
 ]  # fmt: skip
 
 

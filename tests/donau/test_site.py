@@ -16,7 +16,7 @@ from ddqjobs.schedulers.donau.scheduler import DonauScheduler
 from ddqjobs.spec.model import JobState, Status
 from ddqjobs.store.claims import Claims
 from ddqjobs.store.ledger import Ledger, Submitted, Voided
-from ddqjobs.submission import submit as submission
+from ddqjobs.submission import round as submission_round
 from tests.local.test_exactly_once import die_after
 from tests.support.donau import DonauProject, Lab
 from tests.support.trivial import EXPERIMENT, WORK, end_of, fork, task, until
@@ -294,7 +294,7 @@ def test_what_a_script_said_that_never_began_is_shown(on_donau: DonauProject) ->
 # (the step after which it dies, how often that was done before, how many tickets the next command voids)
 STEPS_OF_SUBMISSION = [
     ("reserved", Claims, "reserve", 1, 0),
-    ("folder", submission, "write_scripts", 1, 0),
+    ("folder", submission_round, "write_scripts", 1, 0),
     ("wanted", Ledger, "append", 1, 0),
     ("intent", Ledger, "append", 2, 1),
     ("submitted", DonauScheduler, "submit", 1, 0),

@@ -27,6 +27,7 @@ from ddqjobs.schedulers.local.scheduler import LocalScheduler
 from ddqjobs.spec.model import FailureClass, Status
 from ddqjobs.store.claims import Claims
 from ddqjobs.store.ledger import Intent, Ledger, Submitted, Voided
+from ddqjobs.submission import round as submission_round
 from ddqjobs.submission import submit as submission
 from ddqjobs.submission.snapshot import snapshot
 from ddqjobs.submission.submit import Submitter
@@ -165,7 +166,7 @@ STEPS = [
     ("planned", Workspace, "plan", 1, Status.ELIGIBLE, 0),
     ("snapshot", submission, "snapshot", 1, Status.ELIGIBLE, 0),
     ("reserved", Claims, "reserve", 1, Status.ELIGIBLE, 0),
-    ("folder", submission, "write_scripts", 1, Status.ELIGIBLE, 0),
+    ("folder", submission_round, "write_scripts", 1, Status.ELIGIBLE, 0),
     ("wanted", Ledger, "append", 1, Status.ELIGIBLE, 0),
     ("intent", Ledger, "append", 2, Status.ELIGIBLE, 1),
     ("environment", Queue, "keep_environment", 1, Status.ELIGIBLE, 1),

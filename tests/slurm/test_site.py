@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from ddqjobs.schedulers.slurm.scheduler import SlurmScheduler
 from ddqjobs.spec.model import FailureClass, JobState, Resources, Status
 from ddqjobs.store.claims import Claims
 from ddqjobs.store.ledger import Finished, Intent, Ledger, Submitted
+from ddqjobs.submission import round as submission_round
 from ddqjobs.submission import submit as submission
 from ddqjobs.submission.workspace import Workspace
 from tests.local.test_exactly_once import die_after
@@ -247,7 +250,7 @@ STEPS_OF_SUBMIT: list[tuple[str, Any, str, int]] = [
     ("planned", Workspace, "plan", 1),
     ("snapshot", submission, "snapshot", 1),
     ("reserved", Claims, "reserve", 1),
-    ("folder", submission, "write_scripts", 1),
+    ("folder", submission_round, "write_scripts", 1),
     ("intent", Ledger, "append", 1),
     ("accepted", process, "run", 1),
     ("submitted", SlurmScheduler, "submit", 1),
@@ -354,6 +357,49 @@ def test_no_more_jobs_than_the_site_allows_are_in_its_queue(lab: Lab, on_slurm: 
     (on_slurm.root / "trace.go").touch()
     assert on_slurm.cli("submit", "--wait").code == 0
     once_each(on_slurm)
+
+
+@pytest.fixture
+def limited(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Accounting lets each user have four jobs, queued or running."""
+
+    def restart() -> None:
+        lab.kill("slurmctld", signal.SIGTERM)
+        assert lab.up().code == 0
+
+    monkeypatch.setenv("ENFORCE", "associations,limits")
+    restart()
+    lab.ask("sacctmgr", "-i", "modify", "user", "root", "set", "MaxSubmitJobs=4")
+    yield
+    lab.ask("sacctmgr", "-i", "modify", "user", "root", "set", "MaxSubmitJobs=-1")
+    monkeypatch.delenv("ENFORCE")
+    restart()
+
+
+@pytest.mark.usefixtures("limited")
+def test_a_limit_of_the_accounting_is_a_full_queue_that_is_fed_on(on_slurm: SlurmProject) -> None:
+    on_slurm.tasks({"first": task(seeds=list(range(10)))}, work=WAIT)
+    outcome = on_slurm.open().submit(EXPERIMENT)
+    assert len(outcome.submitted) == 4
+    assert {why for run, why in outcome.left.items()} == {
+        "site slurm: its queue takes no more for now (AssocMaxSubmitJobLimit)"
+    }
+    (on_slurm.root / "trace.go").touch()
+    done = on_slurm.cli("submit", "--wait")
+    assert done.code == 0, done
+    assert "refused" not in done.stderr
+    once_each(on_slurm)
+
+
+def test_what_slurm_refuses_for_good_is_submitted_once(lab: Lab, on_slurm: SlurmProject) -> None:
+    on_slurm.tasks({"good": task(), "bad": task(resources={"memory": "900TB"})})
+    done = on_slurm.cli("submit", "--wait")
+    assert done.code == 1, done
+    assert on_slurm.run("good").status is Status.DONE
+    first, last = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert re.search("error: bad: .* was refused: .*configuration is not available", first)
+    assert last == "error: not done: 1 of 2 runs"
+    assert len([*(on_slurm.results / "submissions").iterdir()]) == 2
 
 
 def test_what_feeds_a_full_queue_may_be_killed_and_started_twice(lab: Lab, on_slurm: SlurmProject) -> None:

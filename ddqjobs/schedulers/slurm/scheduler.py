@@ -12,6 +12,7 @@ from ddqjobs.base import process, shell_variables
 from ddqjobs.base.errors import SchedulerError
 from ddqjobs.schedulers.base import (
     DependencyGoneError,
+    QueueFullError,
     RefusedError,
     Submission,
     SubmitUnknownError,
@@ -35,6 +36,8 @@ _LOST = re.compile(
 )
 # What these options ask for will never be had; a submission that asks for something else may.
 _NEVER = re.compile(r"Batch job submission failed: (?:Invalid|Requested|User's group not permitted)")
+# Limits of how many jobs may be submitted, as acct_policy.c of slurmctld names them: they pass.
+_FULL = re.compile(r"\b((?:Assoc|QOS)\w*Submit\w*Limit)\b")
 _NO_ACCOUNTING = re.compile(r"accounting storage is disabled", re.IGNORECASE)
 # Jobs that have ended, and those of another user: of one who left, whose runs somebody took over.
 _NOT_TO_END = re.compile(
@@ -167,6 +170,8 @@ class SlurmScheduler:
             return SchedulerError(f"{what}: {words}; load Slurm's commands, or choose another --site")
         taken = answers.accepted(done.stdout) is not None  # whatever else it says, it has named a job
         if done.code > 0 and not taken and _REFUSED.search(done.stderr) and not _LOST.search(done.stderr):
+            if limit := _FULL.search(done.stderr):
+                return QueueFullError(f"site {self._name}: its queue takes no more for now ({limit[1]})")
             refusal = RefusedError if _NEVER.search(done.stderr) else SchedulerError
             return refusal(f"{what} was refused: {words}")
         if done.code:

@@ -5,7 +5,7 @@
 #   source $SLURMLAB_DIR/env.sh      afterwards: SLURM_CONF, so that squeue and the others find it
 #   SLURMLAB_DIR                     the lab's folder (default: slurmlab below the temporary folder)
 #   SLURMLAB_PACKAGES=no             do not install packages
-#   ACCOUNTING=none, PRIVATE_QUEUE=yes, PRIVATE_ACCOUNTING=yes
+#   ACCOUNTING=none, PRIVATE_QUEUE=yes, PRIVATE_ACCOUNTING=yes, ENFORCE=associations,limits
 #                                    what users may know of the jobs of others
 #   NODES CPUS GPUS MEM              size (4 virtual nodes of 48 CPUs and 8 stand-in GPUs)
 #
@@ -116,6 +116,7 @@ CompleteWait=0
 # accounting
 AccountingStorageType=accounting_storage/${ACCOUNTING:-slurmdbd}
 ${PRIVATE_QUEUE:+PrivateData=jobs}
+${ENFORCE:+AccountingStorageEnforce=$ENFORCE}
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort=$((PORT + 19))
 AccountingStoragePass=$LAB/run/munge.sock

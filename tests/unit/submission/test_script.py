@@ -20,8 +20,8 @@ from ddqjobs.base.units import megabytes
 from ddqjobs.spec.model import Input, Resources, Run, TaskKind
 from ddqjobs.spec.shipped import shipped_root
 from ddqjobs.spec.site import Site
+from ddqjobs.submission.round import write_scripts
 from ddqjobs.submission.script import Context, Renderer, Scripts
-from ddqjobs.submission.submit import write_scripts
 from ddqjobs.submission.words import quote, word
 from tests.support import shellcheck
 from tests.support.cli import TINY, Place, opened

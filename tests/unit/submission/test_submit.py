@@ -9,7 +9,7 @@ from ddqjobs.spec.model import Plan
 from ddqjobs.store.history import History
 from ddqjobs.store.ledger import AnyRecord
 from ddqjobs.submission.rendering import new_token
-from ddqjobs.submission.submit import moved_on
+from ddqjobs.submission.round import moved_on
 from tests.support.trivial import a_run, an_end, an_intent
 
 RUNS = (a_run("a"), a_run("b", "a"), a_run("c", "b"), a_run("extra", optional=True))
