@@ -68,5 +68,5 @@ def _show(checked: Checked) -> None:
         (fail if finding.level == "error" else warn)(str(finding.problem()))
     for name, why in checked.unchecked.items():
         fail(f"environment {name}: not checked: {why}")
-    known = checked.passed + len({finding.runs for finding in checked.errors})
-    say(f"{checked.passed} of {counted(known, 'configuration')} passed, {checked.configurations} checked now")
+    of = counted(checked.total, "configuration")
+    say(f"{checked.passed} of {of} passed, {checked.configurations} checked now")

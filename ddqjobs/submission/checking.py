@@ -66,6 +66,7 @@ class Finding(Frozen, frozen=True, kw_only=True):
 class Checked(Frozen, frozen=True, kw_only=True):
     """What came of a check."""
 
+    total: int = 0  # configurations that the runs load
     configurations: int = 0  # that were looked at
     passed: int = 0  # that had been looked at before, or are fine
     findings: tuple[Finding, ...] = ()
@@ -109,7 +110,7 @@ class Checking:
         groups = self._groups([s for s in todo if s.environment not in unready])
         passed = len(subjects) - len(todo)
         if not groups:
-            return Checked(passed=passed, unchecked=unready)
+            return Checked(total=len(subjects), passed=passed, unchecked=unready)
         for name, count in self._sizes(groups).items():
             say(f"checking {counted(count, 'configuration')} in environment {name}")
         try:
@@ -119,6 +120,7 @@ class Checking:
             raise StateError(f"{self._workspace.results}: {error.strerror}: {mend(error)}") from error
         return msgspec.structs.replace(
             checked,
+            total=len(subjects),
             configurations=sum(map(len, groups)),
             passed=passed + checked.passed,
             unchecked={**unready, **checked.unchecked},
