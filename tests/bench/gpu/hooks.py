@@ -73,6 +73,8 @@ def summary(profiler: Any, iterations: int) -> dict[str, Any]:
     spans, names, calls = [], collections.Counter(), collections.Counter()
     for event in profiler.events():
         if event.device_type == torch.autograd.DeviceType.CUDA:
+            if getattr(event, "is_user_annotation", False) or event.name.startswith(regions.MARK):
+                continue  # a part's whole span
             spans.append((event.time_range.start, event.time_range.end))
             names[event.name[:90]] += event.time_range.elapsed_us()
         else:
@@ -84,7 +86,7 @@ def summary(profiler: Any, iterations: int) -> dict[str, Any]:
     launches = sum(n for name, n in calls.items() if "LaunchKernel" in name or name == "cuLaunchKernel")
     return {
         "launches": launches / iterations,
-        "waits": (calls["cudaStreamSynchronize"] + calls["cudaDeviceSynchronize"]) / iterations,
+        "waits": sum(calls[name] for name in regions.WAITS) / iterations,
         "items": calls["aten::item"] / iterations,
         "nonzero": calls["aten::nonzero"] / iterations,
         "busy_ms": busy / 1000 / iterations,

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-_MARK = "region: "
+MARK = "region: "
 WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize")
 # attribute paths of a detector and the methods there; what a model lacks is passed over
 _MODEL = {
@@ -23,7 +23,14 @@ _MODEL = {
     "dn_query_generator": ("__call__",),
     "decoder": ("forward",),
     "bbox_head": ("forward", "loss", "loss_by_feat"),
-    "rpn_head": ("forward", "dense_queries", "distinct_queries", "losses", "proposals"),
+    "rpn_head": (
+        "forward",
+        "dense_queries",
+        "distinct_queries",
+        "losses",
+        "losses_and_distinct",
+        "proposals",
+    ),
     "roi_head": ("loss",),
     "": ("pre_transformer", "pre_decoder", "parse_losses"),
 }
@@ -46,7 +53,7 @@ def _name(owner: Any, method: str, name: str) -> None:
         return
 
     def outer(*args: Any, **kwargs: Any) -> Any:
-        with torch.profiler.record_function(_MARK + name):
+        with torch.profiler.record_function(MARK + name):
             return inner(*args, **kwargs)
 
     if method == "__call__":  # looked up at the class
@@ -60,7 +67,7 @@ def table(events: Any, iterations: int) -> dict[str, dict[str, float]]:
     """Per iteration and part: launches, waits, items, and milliseconds of the host, those of inner parts
     left out."""
     here = [e for e in events if e.device_type == torch.autograd.DeviceType.CPU]
-    spans = [e for e in here if e.name.startswith(_MARK)]
+    spans = [e for e in here if e.name.startswith(MARK)]
     main = spans[0].thread if spans else -1
     found: dict[str, Any] = collections.defaultdict(collections.Counter)
     stack: list[Any] = []
@@ -69,12 +76,12 @@ def table(events: Any, iterations: int) -> dict[str, dict[str, float]]:
         if event.thread == main:
             while stack and stack[-1].time_range.end <= event.time_range.start:
                 stack.pop()
-            region = stack[-1].name[len(_MARK) :] if stack else region
-            if event.name.startswith(_MARK):
+            region = stack[-1].name[len(MARK) :] if stack else region
+            if event.name.startswith(MARK):
                 took = event.time_range.elapsed_us() / 1000
                 if stack:
                     found[region]["ms"] -= took
-                found[event.name[len(_MARK) :]]["ms"] += took
+                found[event.name[len(MARK) :]]["ms"] += took
                 stack.append(event)
         if kind := kind_of(event.name):
             found[region][kind] += 1
