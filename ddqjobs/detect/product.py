@@ -104,6 +104,8 @@ def look(run: Mapping[str, Any], work_dir: Path, *, adopted: bool = False, exite
         found = _LOOK[run["kind"]](work_dir)
     for name, pattern in run.get("products", ()):
         found.artifacts[name] = _declared(work_dir, name, pattern)
+    if not (found.artifacts or exited_0 or adopted):
+        raise NotWhole("it leaves no files, and it did not exit 0")
     return found
 
 

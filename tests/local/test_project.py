@@ -73,6 +73,15 @@ def test_a_run_that_exits_0_without_its_product_has_failed(
     assert trivial.executions() == {"first": 1}
 
 
+def test_a_run_that_leaves_no_files_is_done_only_if_it_exits_0(trivial: TrivialProject) -> None:
+    trivial.tasks(
+        {"good": task(products={}, command=sh("true")), "bad": task(products={}, command=sh("exit 3"))}
+    )
+    plan = trivial.submit_all()
+    assert plan["good"].status is Status.DONE
+    assert plan["bad"].status is Status.FAILED, plan["bad"].reason
+
+
 def test_a_run_whose_product_is_whole_although_its_process_died_is_done_with_a_note(
     trivial: TrivialProject,
 ) -> None:
