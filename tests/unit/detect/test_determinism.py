@@ -11,7 +11,9 @@ import pytest
 
 pytest.importorskip("torch")
 
-from ddqjobs.detect.training import determinism
+import torch
+
+from ddqjobs.detect.training import determinism, numerics
 
 ON_GPU, ON_CPU = SimpleNamespace(is_cuda=True), SimpleNamespace(is_cuda=False)
 
@@ -50,3 +52,13 @@ def test_others_stop_the_run_with_their_name(compiled: Any, name: str) -> None:
     ):
         getattr(compiled, name)(1, grad=ON_GPU)
     assert getattr(compiled, name)(ON_CPU) == f"compiled {name}"
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_a_fast_training_says_that_its_first_iterations_compile(
+    gpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setenv("TRITON_CACHE_DIR", "/some/cache")
+    assert ("/some/cache lacks" in numerics.compile_notice({"speed": True})) == gpu
+    assert not numerics.compile_notice({})
