@@ -52,6 +52,7 @@ class Capabilities(Frozen, frozen=True, kw_only=True):
     restarts: bool = True  # may start a job again that its script did not ask for (requeue)
     marks: bool = False  # shows of each job a word that holds its submission's token
     tests: bool = False  # says whether it would take a job, without taking it
+    here: bool = False  # its jobs run on this machine, so that it can be looked at without one
     probes: bool = True  # `doctor` may submit a small job that looks around on a node
 
 

@@ -24,6 +24,7 @@ from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.units import counted
 from ddqjobs.environments.on_site import Environments
 from ddqjobs.planning import digest as digests
+from ddqjobs.schedulers.registry import capabilities
 from ddqjobs.spec.model import Resources, Run
 from ddqjobs.submission import configurations
 from ddqjobs.submission.configurations import Configuration
@@ -250,7 +251,7 @@ class Checking:
     def _execute(self, script: Path, say: Say, patience_s: float) -> str:
         """Run a script where the site's jobs run; return why it did not run to its end, if it did not."""
         site = self._workspace.site
-        if site.scheduler == "local":
+        if capabilities(site).here:
             done = process.run(["bash", str(script)], timeout=patience_s)
             return f"no answer within {patience_s:.0f} s" if done.timed_out else ""
         argv = ("bash", str(script))

@@ -24,7 +24,7 @@ class LocalBackend(Backend):
     site_section = options.Local
 
     def capabilities(self, site: Site) -> Capabilities:
-        return Capabilities(arrays=True, dependencies=True, own_dependencies=True)
+        return Capabilities(arrays=True, dependencies=True, own_dependencies=True, here=True)
 
     def connect(self, site: Site, project: Path) -> Scheduler:
         from ddqjobs.schedulers.local.scheduler import LocalScheduler
