@@ -27,7 +27,7 @@ class Stack:
             shutil.copytree(PROJECT / name, root / name)
         site = root / "templates" / "local"
         site.mkdir(parents=True)
-        declared = {"name": "local", "scheduler": "local", "grace": "2s", "environments": str(BUILT)}
+        declared = {"name": "local", "scheduler": "local", "grace": "60s", "environments": str(BUILT)}
         (site / "site.yaml").write_text(json.dumps(declared))
 
     def ddqjobs(self, *words: str) -> process.Completed:

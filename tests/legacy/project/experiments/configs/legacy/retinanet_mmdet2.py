@@ -13,8 +13,9 @@ model = dict(
     backbone=dict(depth=18, base_channels=8, frozen_stages=-1, norm_eval=False, init_cfg=None),
     neck=dict(in_channels=[8, 16, 32, 64], out_channels=16),
     bbox_head=dict(num_classes=3, in_channels=16, feat_channels=16, stacked_convs=1),
+    test_cfg=dict(score_thr=0.0),
 )
-classes = ("rectangle", "disc", "triangle")
+classes = ("rectangle_0", "disc_0", "triangle_0")
 norm = dict(type="Normalize", mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
 train_pipeline = [
     dict(type="LoadImageFromFile"),

@@ -1,0 +1,142 @@
+"""mmdet 2.22.0, mmcv 1.4.7 and torch 1.9.0 train through ``submit``: stopped, killed, and gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ddqjobs.base import process
+from ddqjobs.detect.job import logs, progress
+from ddqjobs.environments import environment as environments
+from ddqjobs.planning.filters import one_run
+from ddqjobs.project import open_project
+from ddqjobs.spec.shipped import Files
+from tests.legacy.conftest import BUILT, PROJECT, Stack
+from tests.support.trivial import until
+
+MODELS = ("epochs", "iterations")
+EVERY = 3  # iterations from checkpoint to checkpoint: legacy.yaml
+_LIMIT_S = 300.0
+_SAVED = 'import hashlib, sys, torch; d = torch.load(sys.argv[1], map_location="cpu")["state_dict"]; ' + (
+    "print(hashlib.sha256(b''.join(v.numpy().tobytes() for v in d.values())).hexdigest(), len(d))"
+)
+
+
+@pytest.fixture(scope="module")
+def stacked(stack: Stack) -> Stack:
+    """The stack with its data and the trainings that nobody disturbs, tested."""
+    done = stack.ddqjobs("submit", "legacy", "--wait", "--task", "data")
+    assert done.code == 0, done.stdout + done.stderr
+    words = ["--task", "train", "--task", "test", "--variant", "undisturbed"]
+    done = stack.ddqjobs("submit", "legacy", "--wait", *words)
+    assert done.code == 0, done.stdout + done.stderr
+    return stack
+
+
+def rows(stack: Stack, run: str) -> list[dict[str, Any]]:
+    """All logged training lines of all attempts, the last of each iteration, without what clocks decide."""
+    last: dict[tuple[int, int], dict[str, Any]] = {}
+    folder = stack.run(run) / "artifacts" / "checkpoint"
+    for path in logs.log_files(folder.resolve().parent):
+        for line in path.read_text().splitlines():
+            row = json.loads(line)
+            if row.get("mode") == "train":
+                kept = {k: v for k, v in row.items() if k not in ("time", "data_time", "memory")}
+                last[row["epoch"], row["iter"]] = kept
+    return [last[place] for place in sorted(last)]
+
+
+def weights(stack: Stack, run: str) -> str:
+    """A digest of the final weights."""
+    place = environments.location(BUILT, environments.load("legacy-cpu", Files(PROJECT)))
+    checkpoint = stack.run(run) / "artifacts" / "checkpoint"
+    words = [str(place / "bin" / "python"), "-W", "ignore", "-c", _SAVED, str(checkpoint)]
+    done = process.run(words, timeout=120)
+    assert done.code == 0, done.stderr
+    return done.stdout
+
+
+def at_iteration(stack: Stack, run: str, number: int) -> Path:
+    """Submit a run and wait until so many iterations are done; the attempt's folder."""
+    done = stack.ddqjobs("submit", "legacy", run)
+    assert done.code == 0, done.stdout + done.stderr
+    attempt = stack.run(run) / "attempts" / "1"
+
+    def reached() -> bool:
+        stretch = progress.read(attempt / "work_dir")
+        return (attempt / "exit.json").exists() or (stretch is not None and stretch.end >= number)
+
+    until(reached, _LIMIT_S)
+    assert not (attempt / "exit.json").exists(), (attempt / "stdout.log").read_text()[-2000:]
+    return attempt
+
+
+def finished(stack: Stack, run: str) -> dict[str, Any]:
+    """Wait for a run, started again if it failed; the report of its product."""
+    done = stack.ddqjobs("submit", "legacy", run, "--wait")
+    if done.code:
+        assert stack.ddqjobs("retry", "legacy", run).code == 0
+        done = stack.ddqjobs("submit", "legacy", run, "--wait")
+    assert done.code == 0, done.stdout + done.stderr
+    report: dict[str, Any] = json.loads((stack.run(run) / "product.json").read_text())["report"]
+    return report
+
+
+def kill(attempt: Path, name: str) -> None:
+    """SIGKILL the task's own Python, not its launch script."""
+    mark = {"DDQJOBS_ATTEMPT_DIR": str(attempt)}
+    for pid in process.with_environment(mark):
+        if name in Path(f"/proc/{pid}/cmdline").read_text():
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_training_ends_with_weights_that_can_be_tested(model: str, stacked: Stack) -> None:
+    assert len(rows(stacked, f"train.{model}.undisturbed")) == 16
+    product = json.loads((stacked.run(f"test.{model}.undisturbed") / "product.json").read_text())
+    assert product["metrics"]["bbox_mAP"] >= 0
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_requeued_training_goes_on_as_if_nothing_had_happened(model: str, stacked: Stack) -> None:
+    run = f"train.{model}.stopped"
+    at_iteration(stacked, run, 2)
+    project = open_project(stacked.root)
+    job = one_run(project.plan("legacy"), run).job
+    project.workspace("legacy").scheduler("local").requeue(job)  # type: ignore[attr-defined]
+    report = finished(stacked, run)
+    # TERM reaches the data loader's workers too: one that ends before the iteration does ends the attempt,
+    # and what came after the last checkpoint is done again.
+    assert report["attempts"] == 2
+    assert report["repeated_iterations"] <= EVERY
+    assert rows(stacked, run) == rows(stacked, f"train.{model}.undisturbed")
+    assert weights(stacked, run) == weights(stacked, f"train.{model}.undisturbed")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_killed_training_goes_on_from_its_last_checkpoint(model: str, stacked: Stack) -> None:
+    run = f"train.{model}.killed"
+    kill(at_iteration(stacked, run, 4), "train.py")
+    report = finished(stacked, run)
+    assert report["attempts"] == 2
+    assert rows(stacked, run) == rows(stacked, f"train.{model}.undisturbed")
+    assert weights(stacked, run) == weights(stacked, f"train.{model}.undisturbed")
+
+
+def test_a_worker_that_is_killed_under_the_launcher_of_torch_1_9_ends_the_attempt(stacked: Stack) -> None:
+    done = stacked.ddqjobs("submit", "legacy", "two")
+    assert done.code == 0, done.stdout + done.stderr
+    attempt = stacked.run("two") / "attempts" / "1"
+    until(lambda: len(list(attempt.glob("work_dir/pid*"))) == 2, _LIMIT_S)
+    began = time.monotonic()
+    os.kill(int((attempt / "work_dir" / "pid1").read_text()), signal.SIGKILL)
+    until(lambda: (attempt / "exit.json").exists(), 60)
+    assert time.monotonic() - began < 60
+    assert json.loads((attempt / "exit.json").read_text())["code"] != 0
+    finished(stacked, "two")
