@@ -38,7 +38,9 @@ class Loads(Frozen, frozen=True, kw_only=True):
 def loads(run: Run, flag: str) -> Loads | None:
     """Return what a run's command loads; None if it names no configuration. ``flag`` comes before the
     code's options."""
-    config = next((word for word in run.command if word == "{config}" or _OF_CODE.fullmatch(word)), None)
+    # A program may lie below the same folder: the word that can be nothing else comes first.
+    own = "{config}" if "{config}" in run.command else None
+    config = own or next((word for word in run.command if _OF_CODE.fullmatch(word)), None)
     if config is None or (config == "{config}" and not run.config):
         return None
     return Loads(config=config, options=tuple(_options(run, flag)))

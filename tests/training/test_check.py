@@ -49,7 +49,7 @@ def test_wrong_options_are_refused_with_file_and_line_and_right_ones_are_checked
         "--no-check",
     ]
     assert not (project / "results/e3/submissions").exists()
-    right = E3.replace("wraper", "wrapper").replace("eight", "8")
+    right = E3.replace("optim_wraper", "optim_wrapper").replace("eight", "8")
     (project / "experiments/e3.yaml").write_text(right)
     found = json.loads(ddqjobs(project, "check", "e3", *RUNS, "--json").stdout)
     assert (found["configurations"], found["passed"], found["findings"]) == (1, 2, [])  # `initial` had passed

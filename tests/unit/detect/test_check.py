@@ -76,7 +76,7 @@ def test_what_is_right_is_not_reported(checker: check.Checker) -> None:
         ("optimizer.lr=0.01", "the nearest is optim_wrapper.optimizer.lr"),
         ("model.bbox_head.num_class=3", "the nearest is model.bbox_head.num_classes"),
         ("optim_wrapper.optimizer.beta=(0.9,0.99)", "the nearest is optim_wrapper.optimizer.betas"),
-        ("default_hooks.checkpoint.intervall=2", "the nearest is default_hooks.checkpoint.interval"),
+        ("default_hooks.checkpoint.interva1=2", "the nearest is default_hooks.checkpoint.interval"),
         ("randomness.sed=7", "the nearest is randomness.seed"),
         ("max_epochs=8", "max_epochs changes a name of the file alone, which was read before the options; "
          "the nearest is train_cfg.max_epochs"),
@@ -158,7 +158,7 @@ def test_categories_are_found_without_reading_the_file_whole(tmp_path: Path) -> 
 @pytest.mark.usefixtures("checker")
 def test_the_program_answers_in_the_order_of_the_requests(tmp_path: Path, data_set: Path) -> None:
     requests = tmp_path / "requests.json"
-    wrong = {"config": CONFIG, "options": ["modell.x=1"], "variables": {"DDQJOBS_INPUT_DATA": "/nowhere"}}
+    wrong = {"config": CONFIG, "options": ["mode1.x=1"], "variables": {"DDQJOBS_INPUT_DATA": "/nowhere"}}
     requests.write_text(json.dumps([{"config": CONFIG, "kind": "test", "own": [str(data_set)]}, wrong]))
     assert check.main([str(requests), str(tmp_path / "answers.json")]) == 0
     first, second = json.loads((tmp_path / "answers.json").read_text())
@@ -194,8 +194,8 @@ def test_before_a_program_of_a_code_tree(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("DDQJOBS_ATTEMPT_DIR", str(tmp_path))
     run = tmp_path / "run.json"
     run.write_text(json.dumps({"kind": "train"}))
-    assert check.main(["--job", CONFIG, "modell.x=1"]) == 2
+    assert check.main(["--job", CONFIG, "mode1.x=1"]) == 2
     assert check.main(["--job", CONFIG, "train_cfg.max_epochs=3"]) == 0
     assert json.loads((tmp_path / "resolved.json").read_text())["train_cfg"]["max_epochs"] == 3
     run.write_text(json.dumps({"kind": "train", "unchecked": True}))
-    assert check.main(["--job", CONFIG, "modell.x=1"]) == 0
+    assert check.main(["--job", CONFIG, "mode1.x=1"]) == 0

@@ -47,6 +47,8 @@ def test_what_a_command_loads_and_with_which_options() -> None:
     assert of(training()).variables["DDQJOBS_CONFIG"] == "./configs/a.py"
     words = ("bash", "tools/test.sh", "{code}/configs/b.py", "--cfg-options", "out={work_dir}/r", "{options}")
     assert of(training(command=words)).config == "{code}/configs/b.py"
+    program = ("{python}", "{code}/configs/train.py", "{config}")
+    assert of(training(command=program)).config == of(training()).config
     assert of(training(command=words)).options == ("out=/work_dir/r", "lr=1")
     assert of(training(command=(*TRAIN, "--eval-options", "a=1"))).options == ("lr=1",)
     assert configurations.of(training(command=("sh", "-c", "cat a")), experiment(), "/r", "/p") is None
