@@ -30,7 +30,9 @@ from ddqjobs.store.layout import Layout, RunFolder
 LARGEST_LOG = 256 << 20  # bytes that are read for a curve; a log of DDQ DETR has 5 MB
 _EVALUATION_S = 3600.0
 _RECOMPUTE = PACKAGE / "detect" / "recompute.py"
-_NO_PYCOCOTOOLS = 3  # exit code of ddqjobs.detect.recompute
+_NO_PYCOCOTOOLS_CODE = 3  # exit code of ddqjobs.detect.recompute
+NO_PYCOCOTOOLS = "no interpreter with pycocotools: pip install 'ddqjobs[coco]'"
+ANNOTATIONS_ABSENT = "the annotations are not there"
 T = TypeVar("T")
 Say = Callable[[str], None]
 
@@ -55,7 +57,8 @@ class ReportFiles:
     def __init__(
         self, results: Path, environments: Environments, annotations: Mapping[str, Path] | None = None
     ) -> None:
-        self._annotations = annotations or {}  # run -> file, where it is not the one that the test names
+        # Run -> file. None: of each test the one that its own configuration names.
+        self._annotations = annotations
         self.runs = Layout(results).runs
         self.cache = Layout(results).cache
         self._environments = environments
@@ -161,27 +164,21 @@ class ReportFiles:
             return Recomputed(run=name, key=key, problem="the test left no predictions")
         folder = self.runs / name
         work_dir = RunFolder(folder).attempt(product.attempt).work_dir
-        tree = Path(os.path.expandvars(p.run.workdir)).expanduser() if p.run.workdir else work_dir
         what = folder / product.artifacts["predictions"]
-        named: list[str | Path] = []
-        if name in self._annotations:
+        if self._annotations is None:
+            tree = Path(os.path.expandvars(p.run.workdir)).expanduser() if p.run.workdir else work_dir
+            named: list[str | Path] = ["--folder", tree]
+        elif name in self._annotations:
             named = ["--annotations", self._annotations[name]]
-        said = "no interpreter with pycocotools: pip install 'ddqjobs[coco]'"
+        else:
+            return Recomputed(run=name, key=key, problem=ANNOTATIONS_ABSENT)
+        said = NO_PYCOCOTOOLS
         for python in self._pythons(p.run.environment):
-            argv: list[str | Path] = [
-                python,
-                _RECOMPUTE,
-                what,
-                "--config",
-                work_dir,
-                "--folder",
-                tree,
-                *named,
-            ]
+            argv: list[str | Path] = [python, _RECOMPUTE, what, "--config", work_dir, *named]
             done = process.run(argv, timeout=_EVALUATION_S, env=_variables(python))
             if done.code == 0:
                 return _answer(name, key, done.stdout)
-            if done.code not in (_NO_PYCOCOTOOLS, process.NOT_STARTED):
+            if done.code not in (_NO_PYCOCOTOOLS_CODE, process.NOT_STARTED):
                 last = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
                 said = clean(last[-1].removeprefix("recompute: "))
                 break
@@ -210,7 +207,7 @@ class _Answer(msgspec.Struct, frozen=True, kw_only=True):
 def _answer(run: str, key: str, text: str) -> Recomputed:
     try:
         answer = msgspec.json.decode(text.strip().splitlines()[-1], type=_Answer)
-    except (msgspec.MsgspecError, IndexError):
+    except (msgspec.MsgspecError, IndexError, RecursionError):
         return Recomputed(run=run, key=key, problem="its answer cannot be read")
     return Recomputed(run=run, key=key, metrics=answer.metrics, errors=answer.errors, classes=answer.classes)
 
@@ -224,7 +221,7 @@ def _newest(folder: Path) -> Path | None:
 def _read(path: Path, kind: type[T]) -> T | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, RecursionError):
         return None
 
 

@@ -38,6 +38,8 @@ class RecomputedRow(msgspec.Struct, frozen=True, kw_only=True):
 
 RECOMPUTED_RULE = "AP recomputed from the predictions rounds to the AP in the log, and so do AP50, AP75, ..."
 
+NOT_RECOMPUTED = "not recomputed"
+
 
 def recomputed_rows(
     picked: Iterable[PlannedRun], products: Mapping[str, Product], found: Mapping[str, Recomputed]
@@ -68,7 +70,7 @@ def recomputed_rows(
 
 def _judge_recomputed(product: Product, again: Recomputed) -> Judgement:
     if again.problem:
-        return verdict.unjudged(f"not recomputed: {again.problem}")
+        return verdict.unjudged(f"{NOT_RECOMPUTED}: {again.problem}")
     made = msgspec.structs.replace(product, metrics=again.metrics)
     differing = []
     for metric in METRICS:
@@ -77,7 +79,7 @@ def _judge_recomputed(product: Product, again: Recomputed) -> Judgement:
             if printed != computed:
                 differing.append(metric)
     if METRICS["AP"] not in again.metrics:
-        return verdict.unjudged("not recomputed")
+        return verdict.unjudged(NOT_RECOMPUTED)
     if differing:
         words = f"differs: {', '.join(differing)}"
         return Judgement(outcome=Outcome.DIFFERS, word=words, brief="differs", rule=RECOMPUTED_RULE, n=1)

@@ -21,7 +21,8 @@ _LARGEST_LIST = 256 << 20  # bytes of the list of digests
 _RATIO, _ANYWAY = 100, 1 << 30  # as large as it unpacks at most: times its own size, and bytes
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 _BLOCK = 1 << 20
-_DAMAGED = (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError)
+_DAMAGED = (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, ValueError)
+_LONGEST_NAME, _LONGEST_PART = 2048, 255  # bytes that file systems take; the first below another folder
 
 
 class BrokenError(Exception):
@@ -121,7 +122,8 @@ def _harm(info: zipfile.ZipInfo) -> str:
         return "a path out of the archive"
     if any(part in ("", ".", "..") for part in name.split("/")):
         return "a path out of the archive" if ".." in name.split("/") else "not the path of a file"
-    if any(ord(c) < 32 for c in name) or len(name) > 4096:
+    longest = max(len(part.encode()) for part in name.split("/"))
+    if any(ord(c) < 32 for c in name) or longest > _LONGEST_PART or len(name.encode()) > _LONGEST_NAME:
         return "not a name of a file"
     mode = info.external_attr >> 16
     if mode and not stat.S_ISREG(mode) and stat.S_IFMT(mode):

@@ -5,34 +5,27 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
-from ddqjobs.base.errors import InputError
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.units import counted
 from ddqjobs.detect import files as job_files
 from ddqjobs.environments.on_site import Environments
-from ddqjobs.planning import plan as planning
 from ddqjobs.report.archive import crate
-from ddqjobs.report.archive.opening import BrokenError, Opened
-from ddqjobs.report.archive.writing import FORMAT, INDEX, Index, judged
-from ddqjobs.report.cache import ReportFiles
-from ddqjobs.report.recomputed import Recomputed, recomputed_rows
-from ddqjobs.spec.experiment import Experiment
-from ddqjobs.spec.model import Plan, Product, Status, TaskKind
+from ddqjobs.report.archive.contents import WEIGHTS
+from ddqjobs.report.archive.opening import BrokenError
+from ddqjobs.report.archive.unpacked import Inside, read, unpacked
+from ddqjobs.report.archive.writing import judged
+from ddqjobs.report.cache import ANNOTATIONS_ABSENT, NO_PYCOCOTOOLS, ReportFiles
+from ddqjobs.report.recomputed import NOT_RECOMPUTED, Recomputed, recomputed_rows
+from ddqjobs.spec.model import Status, TaskKind
 from ddqjobs.store import evidence
-from ddqjobs.store.history import History
-from ddqjobs.store.store import Store
 
-_LARGEST = 256 << 20  # bytes of a document
 # What of a report is a verdict; the rest says when and where.
 _VERDICTS = ("models", "alignment", "curves", "recomputed", "checks", "summary", "overall", "outcome", "ok")
-T = TypeVar("T")
 Say = Callable[[str], None]
 
 
@@ -55,24 +48,6 @@ class Verified(Frozen, frozen=True, kw_only=True):
     checks: tuple[Check, ...]
 
 
-@dataclass
-class _Inside:
-    """An archive that was unpacked."""
-
-    folder: Path
-    digests: Mapping[str, str]
-    index: Index
-    experiment: Experiment
-    plan: Plan  # of the archive's ledger and runs, made here
-    recorded: Plan  # as the archive has it
-    products: Mapping[str, Product]
-    history: History = field(repr=False)
-
-    @property
-    def top(self) -> str:
-        return f"results/{self.experiment.name}"
-
-
 def verify(path: Path, environments: Environments, say: Say = lambda _: None) -> Verified:
     """Verify an archive; ``environments`` may have an interpreter with pycocotools. Raise InputError for a
     file that is no archive, or one of a newer format."""
@@ -81,7 +56,10 @@ def verify(path: Path, environments: Environments, say: Say = lambda _: None) ->
     name, overall = "", ""
     with tempfile.TemporaryDirectory(prefix="ddqjobs-archive-") as temporary:
         try:
-            inside = _unpacked(path, Path(temporary), checks, say)
+            inside = unpacked(path, Path(temporary), say)
+            files = counted(len(inside.digests), "file")
+            words = f"{files} are what their SHA-256 say, nothing else is inside"
+            checks.append(Check(what="files", holds=True, found=words))
             name = inside.experiment.name
             overall = _all(inside, environments, checks, say)
         except BrokenError as error:
@@ -96,43 +74,7 @@ def verify(path: Path, environments: Environments, say: Say = lambda _: None) ->
     )
 
 
-def _unpacked(path: Path, folder: Path, checks: list[Check], say: Say) -> _Inside:
-    with closing(Opened(path)) as archive:
-        digests = archive.digests()
-        say(f"unpacking {counted(len(digests), 'file')}")
-        differing = archive.unpack(folder, digests)
-    if differing:
-        shown = ", ".join(differing[:3]) + (f" and {len(differing) - 3} more" if differing[3:] else "")
-        raise BrokenError(f"not what their digests say: {shown}")
-    words = f"{counted(len(digests), 'file')} are what their SHA-256 say, nothing else is inside"
-    checks.append(Check(what="files", holds=True, found=words))
-    index = _read(folder / INDEX, Index)
-    if index.format > FORMAT:
-        raise InputError(f"{path}: format {index.format}, written by ddqjobs {index.ddqjobs}; update ddqjobs")
-    experiment = _read(folder / "experiment.json", Experiment)
-    recorded = _read(folder / "plan.json", Plan)
-    if not experiment.name == index.experiment == recorded.experiment:
-        raise BrokenError("its experiment has several names")
-    store = Store(folder / "results" / experiment.name)
-    history = store.history()
-    plan = planning.build(
-        (p.run for p in recorded.runs),
-        history,
-        experiment=recorded.experiment,
-        site=recorded.site,
-        missing={p.run.name for p in recorded.runs if p.gone},
-        blocked={p.run.name: p.reason for p in recorded.runs if p.blocked},
-    )
-    gone = {p.run.name for p in plan.runs if p.gone}
-    products = {
-        name: story.done.product
-        for name, story in history.runs.items()
-        if story.done is not None and story.done.product is not None and name not in gone
-    }
-    return _Inside(folder, digests, index, experiment, plan, recorded, products, history)
-
-
-def _all(inside: _Inside, environments: Environments, checks: list[Check], say: Say) -> str:
+def _all(inside: Inside, environments: Environments, checks: list[Check], say: Say) -> str:
     annotations = {run: inside.folder / name for run, name in inside.index.annotations.items()}
     files = ReportFiles(inside.folder / inside.top, environments, annotations)
     checks.append(_crate(inside))
@@ -145,14 +87,14 @@ def _all(inside: _Inside, environments: Environments, checks: list[Check], say: 
     return report.overall
 
 
-def _crate(inside: _Inside) -> Check:
+def _crate(inside: Inside) -> Check:
     """Look whether the metadata describe the files that are there."""
-    metadata = _read(inside.folder / crate.METADATA, dict[str, Any])
+    metadata = read(inside.folder / crate.METADATA, dict[str, Any])
     graph = metadata.get("@graph")
     described = {
         item.get("@id"): item.get("sha256")
         for item in (graph if isinstance(graph, list) else ())
-        if isinstance(item, dict) and item.get("@type") == "File"
+        if isinstance(item, dict) and item.get("@type") == "File" and isinstance(item.get("@id"), str)
     }
     there = {
         crate.identifier(name): digest for name, digest in inside.digests.items() if name != crate.METADATA
@@ -162,7 +104,7 @@ def _crate(inside: _Inside) -> Check:
     return Check(what="crate", holds=True, found=f"{crate.METADATA} describes all files")
 
 
-def _runs(inside: _Inside) -> Check:
+def _runs(inside: Inside) -> Check:
     """Look whether plan, ledger and products tell the same of each run."""
     wrong = []
     for here, there in zip(inside.plan.runs, inside.recorded.runs, strict=True):
@@ -178,7 +120,7 @@ def _runs(inside: _Inside) -> Check:
     return _check("runs", wrong, words)
 
 
-def _artifacts(inside: _Inside) -> Check:
+def _artifacts(inside: Inside) -> Check:
     """Look whether each file that a product recorded is inside and is that file, or was left out."""
     wrong, there, absent = [], 0, 0
     for name, product in inside.products.items():
@@ -196,26 +138,43 @@ def _artifacts(inside: _Inside) -> Check:
     return _check("artifacts", wrong, f"{there} are the files that were recorded, {absent} were left out")
 
 
-def _recomputed(inside: _Inside, found: Mapping[str, Recomputed]) -> Iterator[Check]:
+def _recomputed(inside: Inside, found: Mapping[str, Recomputed]) -> Iterator[Check]:
     """Yield whether AP computed from the predictions is the AP that each test printed."""
     rows = recomputed_rows(inside.plan.runs, inside.products, found)
-    equal = [row for row in rows if row.judgement.good]
-    wrong = [row for row in rows if row.judgement.outcome is not None and not row.judgement.good]
-    rest = [row for row in rows if row.judgement.outcome is None]
+    computed = [row for row in rows if row.judgement.outcome is not None and row.printed is not None]
+    equal = [row for row in computed if row.judgement.good]
+    wrong = [f"{row.run} {row.judgement.word}" for row in computed if not row.judgement.good]
+    rest = {
+        row.run: "it printed no AP" if row.judgement.outcome is not None else _why(row.judgement.word)
+        for row in rows
+        if row not in computed
+    }
+    for name in [name for name in rest if _evaluable(inside, name, rest[name])]:
+        wrong.append(f"{name}: what is inside cannot be evaluated: {rest.pop(name)}")
     tests = sum(p.run.kind is TaskKind.TEST and p.run.name in inside.products for p in inside.plan.runs)
     if wrong or equal:
         words = f"computed from the predictions of {counted(len(equal), 'test')} of {tests}, as printed"
-        yield _check("AP", [f"{row.run} {row.judgement.word}" for row in wrong], words)
-    for reason in dict.fromkeys(row.judgement.word for row in rest):
-        names = [row.run for row in rest if row.judgement.word == reason]
+        yield _check("AP", wrong, words)
+    for reason in dict.fromkeys(rest.values()):
+        names = [name for name in rest if rest[name] == reason]
         more = f" and {len(names) - 3} more" if names[3:] else ""
-        why = reason.removeprefix("not recomputed: ")
-        yield Check(what="AP", holds=None, found=f"{', '.join(names[:3])}{more}: {why}")
+        yield Check(what="AP", holds=None, found=f"{', '.join(names[:3])}{more}: {reason}")
 
 
-def _verdicts(inside: _Inside, report: Mapping[str, Any]) -> Check:
+def _why(word: str) -> str:
+    return word.removeprefix(f"{NOT_RECOMPUTED}: ")
+
+
+def _evaluable(inside: Inside, name: str, problem: str) -> bool:
+    """Tell a test whose predictions are inside, and whose AP could have been computed here."""
+    member = inside.member(name, "predictions")
+    there = member in inside.digests and not member.endswith(WEIGHTS)  # weights are not unpacked
+    return there and problem not in (NO_PYCOCOTOOLS, ANNOTATIONS_ABSENT)
+
+
+def _verdicts(inside: Inside, report: Mapping[str, Any]) -> Check:
     """Look whether the evidence gives the verdicts that the archive's report has."""
-    recorded = _read(inside.folder / "report" / "judged.json", dict[str, Any])
+    recorded = read(inside.folder / "report" / "judged.json", dict[str, Any])
     wrong = [f"{key} of the report" for key in _VERDICTS if recorded.get(key) != report.get(key)]
     return _check("verdicts", wrong, f"{report['overall']}, as the report says")
 
@@ -223,12 +182,3 @@ def _verdicts(inside: _Inside, report: Mapping[str, Any]) -> Check:
 def _check(what: str, wrong: list[str], right: str) -> Check:
     more = f" and {len(wrong) - 3} more" if wrong[3:] else ""
     return Check(what=what, holds=not wrong, found="; ".join(wrong[:3]) + more if wrong else right)
-
-
-def _read(path: Path, kind: type[T]) -> T:
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise BrokenError(f"{path.name}: too large")
-        return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise BrokenError(f"{path.name}: absent, or not what it must be") from error

@@ -213,6 +213,61 @@ def test_records_that_contradict_each_other_do_not_hold(
     assert (code, found["verdicts"]) == (1, (False, "ok of the report"))
 
 
+def test_names_that_lead_out_of_the_archive_are_refused(
+    written: tuple[Path, Path], rewrite: Rewrite, tmp_path: Path
+) -> None:
+    inside = dict(members(written[0]))
+    old = b"attempts/1/work_dir/results.bbox.json"
+    victim = tmp_path / "victim"
+    run = str(victim / "product").encode()
+    plan, index = json.loads(inside["plan.json"]), json.loads(inside["archive.json"])
+    twice = {**plan, "runs": [plan["runs"][0]] * 2}
+    plan["runs"][1]["run"]["inputs"] = [["data", {"artifact": "a", "run": "nobody"}]]
+    for changes, why in (
+        (forged(written[0], b'"test.m"', b'"%s"' % run, "ledger", "plan.json"), "not a name"),
+        (forged(written[0], b'"test.m"', b'"../m"', "ledger"), "'../m': not a name"),
+        (forged(written[0], old, b"/dev/zero", "ledger"), "'/dev/zero' is not a path in the archive"),
+        (forged(written[0], old, b"../x", "ledger"), "'../x' is not a path in the archive"),
+        (
+            {"archive.json": {**index, "annotations": {"test.m": "/etc/passwd"}}},
+            "'/etc/passwd' is not inside",
+        ),
+        ({"plan.json": twice}, "plan.json: 'start' is twice in it"),
+        ({"plan.json": plan}, "plan.json: 'test.m' reads of 'nobody', not before it"),
+        ({"plan.json": b"[" * 10**5}, "plan.json: absent, or not what it must be"),
+    ):
+        data = {n: d if isinstance(d, bytes) else json.dumps(d).encode() for n, d in changes.items()}
+        code, found = verified(rewrite(data), tmp_path)
+        assert (code, list(found), found["files"][0]) == (1, ["files"], False)
+        assert found["files"][1].endswith(why)
+    assert not victim.exists()
+
+
+def test_ap_holds_only_where_it_was_computed(
+    written: tuple[Path, Path], rewrite: Rewrite, tmp_path: Path
+) -> None:
+    inside = dict(members(written[0]))
+    old = b"attempts/1/work_dir/results.bbox.json"
+    name = f"results/mine/runs/test.m/{old.decode()}"
+    digest = hashlib.sha256(inside[name]).hexdigest().encode()
+    names = ("ledger", PRODUCT)
+    torn = forged(written[0], digest, hashlib.sha256(b"{}").hexdigest().encode(), *names)
+    code, found = verified(rewrite({**torn, name: b"{}"}), tmp_path)
+    assert (code, found["artifacts"][0], found["AP"][0]) == (1, True, False)
+    assert found["AP"][1].startswith("test.m: what is inside cannot be evaluated: the predictions are a JSON")
+    # The annotations of this machine are not the archive's.
+    index = {**json.loads(inside["archive.json"]), "annotations": {}}
+    plan = json.loads(inside["plan.json"])
+    plan["runs"][1]["run"]["workdir"] = str(tmp_path)
+    local = tmp_path / "{machine}" / "val.json"
+    local.parent.mkdir()
+    local.write_text(json.dumps(TRUTH))
+    changes = {"archive.json": index, "plan.json": plan}
+    here = {n: json.dumps(d).encode() for n, d in changes.items()}
+    code, found = verified(rewrite(here), tmp_path)
+    assert found["AP"] == (None, "test.m: the annotations are not there")
+
+
 def test_files_that_are_not_what_is_listed_are_refused(written: tuple[Path, Path], tmp_path: Path) -> None:
     for change, why in (
         ({PRODUCT: b"{}"}, f"not what their digests say: {PRODUCT}"),
@@ -221,6 +276,7 @@ def test_files_that_are_not_what_is_listed_are_refused(written: tuple[Path, Path
         ({"../evil.sh": b""}, "'../evil.sh': a path out of the archive"),
         ({"/etc/evil": b""}, "'/etc/evil': a path out of the archive"),
         ({"plan.json/x": b""}, "1 file a file and a folder, first plan.json"),
+        ({"a" * 300: b""}, f"{'a' * 200!r}: not a name of a file"),
     ):
         with zipfile.ZipFile(tmp_path / "changed.zip", "w") as target:
             for name, data in (dict(members(written[0])) | change).items():
@@ -283,7 +339,7 @@ def test_without_annotations_ap_is_not_recomputed_and_with_weights_they_are_insi
     (tmp_path / "empty").mkdir()
     code, found = verified(out, tmp_path / "empty")
     assert (code, found["AP"][0]) == (0, None)
-    assert found["AP"][1].startswith("test.m: the annotations are not there")
+    assert found["AP"][1] == "test.m: the annotations are not there"
 
 
 def test_an_experiment_that_nobody_submitted_has_an_archive_too(tmp_path: Path) -> None:
