@@ -22,6 +22,8 @@ def _cause(failure: F, begin: str, pattern: str, *, sure: bool = False) -> Cause
     return Cause(failure, begin, re.compile(pattern), sure)
 
 
+NO_NETWORK = "no network on the node, bring weights before (`ddqjobs data weights`): "
+
 # The first that fits a line.
 CAUSES: tuple[Cause, ...] = (
     # -- what schedulers and the kernel say ---------------------------------------------------------------
@@ -69,8 +71,10 @@ CAUSES: tuple[Cause, ...] = (
     _cause(
         F.OUT_OF_MEMORY,
         "host memory: ",
-        r"Cannot allocate memory|MemoryError|Out Of Memory|can't allocate memory",
+        r"Cannot allocate memory|\bMemoryError\b|Out Of Memory|can't allocate memory",
     ),
+    # -- downloads; before the processes that do not meet, whose words they share ---------------------------
+    _cause(F.DATA, NO_NETWORK, r"URLError|urlopen error|Max retries exceeded|couldn't connect to 'https?:"),
     # -- processes that do not meet -----------------------------------------------------------------------
     _cause(
         F.HANG,
@@ -139,9 +143,8 @@ CAUSES: tuple[Cause, ...] = (
     ),
     _cause(
         F.DATA,
-        "no network on the node, bring weights before (`ddqjobs data weights`): ",
-        r"name resolution|Name or service not known|URLError|Max retries exceeded|Connection timed out|"
-        r"\[Errno 110\]",
+        NO_NETWORK,
+        r"name resolution|Name or service not known|Connection timed out|\[Errno 110\]",
     ),
     # -- libraries ----------------------------------------------------------------------------------------
     _cause(

@@ -32,6 +32,8 @@ class QueueFullError(SchedulerError):
     """Nothing was submitted: the scheduler's own limit of jobs is reached. It takes more when some have
     ended."""
 
+    WORDS = "takes no more jobs for now"  # in every message: ledgers keep it
+
 
 class DependencyGoneError(SchedulerError):
     """Nothing was submitted: jobs to wait for are no longer known, so that waiting for them would mean

@@ -48,6 +48,7 @@ class Ticket:
     node: str = ""
     since: float = 0.0  # of the last observation
     voided: bool = False
+    why: str = ""  # it was voided
     cancelled: bool = False
     finished: Finished | None = None
 
@@ -126,7 +127,7 @@ class History:
 
     def _voided(self, r: Voided) -> None:
         for ticket in self._known(r.tickets):
-            ticket.voided = True
+            ticket.voided, ticket.why, ticket.since = True, r.why, r.at
 
     def _observed(self, r: Observed) -> None:
         for ticket in self._known([r.ticket]):

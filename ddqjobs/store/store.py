@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -66,6 +67,13 @@ class Store:
             "out; what it says of submissions is not known. Restore the file if a disk or an editor damaged "
             "it; use the version of ddqjobs that wrote it if that was a newer one"
         ]
+
+    def forget_secrets(self, tokens: Iterable[str]) -> None:
+        """Remove the secret variables of those of these submissions of which nothing is active any more."""
+        left = {ticket.token for ticket in self.history().active()}
+        for token in {*tokens} - left:
+            with contextlib.suppress(OSError):  # another member's
+                self.layout.submission(token).secrets.unlink(missing_ok=True)
 
     # -- what jobs left ---------------------------------------------------------------------------------
 

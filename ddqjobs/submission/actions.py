@@ -32,6 +32,7 @@ def cancel(workspace: Workspace, runs: Sequence[PlannedRun]) -> list[str]:
     for planned in active:  # the scheduler answered, and does not know the job: nothing else would end it
         if planned.job and planned.state is JobState.UNKNOWN:
             store.write_off(tickets[planned.ticket])
+    store.forget_secrets({tickets[p.ticket].token for p in active})
     return [p.run.name for p in active]
 
 

@@ -12,6 +12,7 @@ from ddqjobs.base.errors import SchedulerError
 from ddqjobs.base.units import seconds
 from ddqjobs.planning import canary
 from ddqjobs.planning.filters import with_upstream
+from ddqjobs.schedulers.base import QueueFullError
 from ddqjobs.spec.model import Plan, PlannedRun, Status
 from ddqjobs.submission.round import Outcome
 from ddqjobs.submission.select import Submitting
@@ -47,11 +48,13 @@ def follow(
     patience = Patience(seconds(workspace.site.submit_timeout))
     said: set[str] = set()
     never: dict[str, str] = {}  # run -> why its scheduler will not take it
-    idle = 0
+    full: dict[str, str] = {}  # run -> why it takes no more for now
+    idle, moved = 0, time.monotonic()
     while True:
         outcome = submitter.submit(wanted.without(never), plan, watching.say)
         wanted = wanted.rest(outcome.gpu_hours)
         never |= outcome.never
+        full = outcome.left if outcome.full else full
         plan = workspace.plan(canaries=canaries)
         # An optional run that nobody asked for counts only where it is done anyway.
         there = (p for p in plan.runs if p.run.name in wanted.chosen)
@@ -59,11 +62,13 @@ def follow(
         watching.show(plan, chosen)
         _warn(workspace, outcome, said, watching.say)
         patience.look(workspace.warnings[workspace.standing :])
-        busy = workspace.is_full or any(p.status is Status.ACTIVE for p in chosen)
-        idle = 0 if outcome.submitted or busy else idle + 1
+        moves = bool(outcome.submitted) or any(p.status is Status.ACTIVE for p in chosen)
+        moved = time.monotonic() if moves else moved
+        held_up = workspace.is_full and time.monotonic() - moved < seconds(workspace.site.submit_timeout)
+        idle = 0 if moves or held_up else idle + 1
         # Another terminal may be about to submit what was refused to us: a few looks more.
         if idle > (_IDLE_LOOKS if {*outcome.refused} - {*never} else 1):
-            return msgspec.structs.replace(plan, runs=tuple(_with_refusals(chosen, never)))
+            return msgspec.structs.replace(plan, runs=tuple(_with_refusals(chosen, {**full, **never})))
         if idle != 1:  # this look may have made something eligible: one more, at once, before it is over
             time.sleep(pause_s)
 
@@ -101,7 +106,9 @@ def _pause_s(workspace: Workspace, watching: Watching) -> float:
 
 def _warn(workspace: Workspace, outcome: Outcome, said: set[str], say: Callable[[str], None]) -> None:
     """Say each warning once."""
-    for words in (*workspace.warnings, *(f"{run}: {why}" for run, why in outcome.refused.items())):
+    full = sorted({*outcome.left.values()}) if outcome.full else []
+    refused = (f"{run}: {why}" for run, why in outcome.refused.items())
+    for words in (*workspace.warnings, *(why for why in full if QueueFullError.WORDS in why), *refused):
         if words not in said:
             say(f"warning: {words}")
             said.add(words)

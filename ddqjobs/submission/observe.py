@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +64,7 @@ class Observer:
         """Confirm submissions, ask each scheduler once, read evidence, record what is new. Return whether
         anything was. Raise StateError where a record or a claim cannot be written."""
         history = self._store.history()
+        before = history.active()
         confirmed = self._confirm(history)
         if confirmed:
             self._store.ledger.append(*confirmed)
@@ -86,16 +86,9 @@ class Observer:
                 for ticket, seen in looked
                 if (record := self._look(ticket, seen, started, now))
             )
-        if found:
-            self._forget_secrets({ticket.token for ticket in active})
+        if confirmed or found:
+            self._store.forget_secrets({ticket.token for ticket in (*before, *active)})
         return bool(confirmed or found)
-
-    def _forget_secrets(self, tokens: Collection[str]) -> None:
-        """Remove the secret variables of those submissions of which nothing is active any more."""
-        left = {ticket.token for ticket in self._store.history().active()}
-        for token in {*tokens} - left:
-            with suppress(OSError):  # another member's
-                self._store.layout.submission(token).secrets.unlink(missing_ok=True)
 
     def _record(self, news: Iterable[tuple[Ticket, AnyRecord]]) -> int:
         """Record what is new of some tickets, and return how much that is. The right to run of those that

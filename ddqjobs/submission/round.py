@@ -75,11 +75,22 @@ class Round:
     jobs: dict[str, str]  # run -> job in the queue, seen by the plan or submitted since
     outcome: Outcome
     say: Say
-    full: str = ""  # why the scheduler takes no more for now
+    cautious: bool = False  # the scheduler has a limit of its own
+    full: str = ""  # why it takes no more for now
 
     def submit(self, resources: Resources, runs: Sequence[Run]) -> None:
-        """Submit one batch: reserve, write, intend, hand over, record. Of one that is too large for what is
-        left of a scheduler's own limit, submit what fits, found by halves."""
+        """Submit one batch. Where the scheduler has a limit of its own, which nobody knows, begin with one
+        run and double: what is refused is recorded too, and may be asked for again for days."""
+        if self.cautious and len(runs) > 1:
+            first, size = 0, 1
+            while first < len(runs):
+                self._submit(resources, runs[first : first + size])
+                first, size = first + size, 2 * size
+        else:
+            self._submit(resources, runs)
+
+    def _submit(self, resources: Resources, runs: Sequence[Run]) -> None:
+        """Submit one array or job: reserve, write, intend, hand over, record."""
         if self.full:
             self._wait_for_room(runs)
             return
@@ -95,10 +106,9 @@ class Round:
         if taken:
             self._record(submission, reserved, taken)
         elif self.full and len(reserved) > 1:
-            self.full, half = "", len(reserved) // 2
+            self.full, self.cautious = "", True
             self.planned = {**self.planned, **self._once_more(reserved)}
-            self.submit(resources, reserved[:half])
-            self.submit(resources, reserved[half:])
+            self.submit(resources, reserved)
         elif self.full:
             self._wait_for_room(reserved)
 

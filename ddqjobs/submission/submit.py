@@ -84,6 +84,7 @@ class Submitter:
             jobs={p.run.name: p.job for p in plan.runs if p.job and p.state in IN_QUEUE and not p.owner},
             outcome=Outcome(left=left),
             say=say,
+            cautious=workspace.is_limited,
         )
         picks = self._as_they_will_be(picks, plan)
         for resources, runs in batches(picks, workspace.site, able, carried_out.jobs):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ddqjobs.base.errors import StateError
 from ddqjobs.planning import plan as planning
 from ddqjobs.planning.catalog import Catalog, Loaded
-from ddqjobs.schedulers.base import Capabilities, Scheduler
+from ddqjobs.schedulers.base import Capabilities, QueueFullError, Scheduler
 from ddqjobs.schedulers.registry import capabilities, cluster, make_scheduler
 from ddqjobs.spec.model import JobState, Plan, PlannedRun, Product, Run, TaskKind
 from ddqjobs.spec.site import Site
@@ -25,6 +25,7 @@ from ddqjobs.submission.observe import Observer
 if TYPE_CHECKING:
     from ddqjobs.detect.job.training_progress import Progress
 
+_LIMITED_S = 3600.0
 _FULL_S = 60.0  # other people's jobs end too: then one tries again
 _TRAINS = (TaskKind.TRAIN, TaskKind.PREPARE, TaskKind.SMOKE)
 
@@ -180,6 +181,15 @@ class Workspace:
         """The experiment's runs, and the canaries that are about to be submitted or ever were."""
         tried = (c for c in self.loaded.canaries if canaries or c.name in history.runs)
         return (*self.loaded.runs, *tried)
+
+    @property
+    def is_limited(self) -> bool:
+        """Return whether the scheduler refused a submission within the last hour for a limit of its own."""
+        since = time.time() - _LIMITED_S
+        return any(
+            t.voided and t.since > since and QueueFullError.WORDS in t.why
+            for t in self.store.history().tickets.values()
+        )
 
     @property
     def queue_limit(self) -> int | None:

@@ -382,7 +382,7 @@ def test_a_limit_of_the_accounting_is_a_full_queue_that_is_fed_on(on_slurm: Slur
     outcome = on_slurm.open().submit(EXPERIMENT)
     assert len(outcome.submitted) == 4
     assert {why for run, why in outcome.left.items()} == {
-        "site slurm: its queue takes no more for now (AssocMaxSubmitJobLimit)"
+        "site slurm: it takes no more jobs for now (AssocMaxSubmitJobLimit)"
     }
     (on_slurm.root / "trace.go").touch()
     done = on_slurm.cli("submit", "--wait")

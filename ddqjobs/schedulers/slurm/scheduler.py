@@ -35,7 +35,9 @@ _LOST = re.compile(
     r"timed out|Zero Bytes|Unexpected message|[Cc]onnection reset|Broken pipe|send/recv|[Cc]ommunication"
 )
 # What these options ask for will never be had; a submission that asks for something else may.
-_NEVER = re.compile(r"Batch job submission failed: (?:Invalid|Requested|User's group not permitted)")
+_NEVER = re.compile(
+    r"Batch job submission failed: (?:Invalid|Requested|User's group not permitted|Job violates accounting)"
+)
 # Limits of how many jobs may be submitted, as acct_policy.c of slurmctld names them: they pass.
 _FULL = re.compile(r"\b((?:Assoc|QOS)\w*Submit\w*Limit)\b")
 _NO_ACCOUNTING = re.compile(r"accounting storage is disabled", re.IGNORECASE)
@@ -171,7 +173,7 @@ class SlurmScheduler:
         taken = answers.accepted(done.stdout) is not None  # whatever else it says, it has named a job
         if done.code > 0 and not taken and _REFUSED.search(done.stderr) and not _LOST.search(done.stderr):
             if limit := _FULL.search(done.stderr):
-                return QueueFullError(f"site {self._name}: its queue takes no more for now ({limit[1]})")
+                return QueueFullError(f"site {self._name}: it {QueueFullError.WORDS} ({limit[1]})")
             refusal = RefusedError if _NEVER.search(done.stderr) else SchedulerError
             return refusal(f"{what} was refused: {words}")
         if done.code:
