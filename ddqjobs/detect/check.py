@@ -11,6 +11,8 @@ REQUESTS is JSON, a list of objects::
     variables  of the environment, set while the configuration is loaded
     own        folders and files of data that are the run's
     declared   whether it may read no other data
+    registers  whether the run's own program may register types: an unknown one is then a warning, and the
+               package ``projects`` of the folder it runs in is imported, if there is one
 
 ANSWERS is JSON, a list of objects in the same order::
 
@@ -26,6 +28,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import importlib
 import json
 import os
 import resource
@@ -60,6 +63,7 @@ class Subject(NamedTuple):
     kind: str = ""
     own: Sequence[str] = ()
     declared: bool = False
+    registers: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,7 +96,7 @@ def _job(config: str, options: Sequence[str]) -> int:
         return 0
     try:
         runtime.set_up()
-        load(config, options)
+        load(config, options, registers=True)
     except (runtime.CannotLoad, FileNotFoundError) as error:
         print(f"check: {error}", file=sys.stderr)
         return 2
@@ -101,9 +105,9 @@ def _job(config: str, options: Sequence[str]) -> int:
     return 0
 
 
-def load(config: str, options: Sequence[str]) -> Any:
+def load(config: str, options: Sequence[str], *, registers: bool = False) -> Any:
     """Return a configuration with its options. In an attempt they are checked, with the data that is there by
-    now, and what comes of them is recorded.
+    now, and what comes of them is recorded. ``registers``: the program to come may register types itself.
 
     Raises CannotLoad for what is wrong, and OSError for a missing file.
     """
@@ -114,14 +118,24 @@ def load(config: str, options: Sequence[str]) -> Any:
     if run.get("unchecked"):
         cfg = runtime.load_config(config, options)
     else:
+        if registers:
+            _register()
         cfg = runtime.load_config(config)
         added = {word[1:] for word in run.get("options", ()) if word.startswith("+")}
         words = [f"+{word}" if word in added else word for word in options]
-        _require(Checker().examine(cfg, Subject(config, words, run.get("kind", ""))))
+        subject = Subject(config, words, run.get("kind", ""), registers=registers)
+        _require(Checker().examine(cfg, subject))
     if os.environ.get("RANK", "0") == "0" and os.environ.get("DDQJOBS_NODE_RANK", "0") in ("", "0"):
         plain = resolved.plain(cfg._cfg_dict.to_dict(), os.environ)
         files.replace_json(Path(attempt) / resolved.NAME, plain)
     return cfg
+
+
+def _register() -> None:
+    """Import what the programs of code trees begin with: DDQ's, Co-DETR's do ``from projects import *``."""
+    if Path("projects/__init__.py").is_file():
+        with contextlib.suppress(Exception):  # its types are then unknown, which is no error there
+            importlib.import_module("projects")
 
 
 def _run(attempt: Path) -> dict[str, Any]:
@@ -176,6 +190,8 @@ class Checker:
 
     def check(self, subject: Subject) -> list[Finding]:
         """Return all that is wrong with a configuration and its options."""
+        if subject.registers:
+            _register()
         try:
             cfg = runtime.load_config(subject.config)
         except Exception as error:  # whatever a configuration does when it is loaded
@@ -227,7 +243,7 @@ class Checker:
         if self._generation < 3 and splits:
             sections = _READS_2
         for section in sections.split():
-            yield from registries.unknown(cfg.get(section), section)
+            yield from registries.unknown(cfg.get(section), section, sure=not subject.registers)
         yield from outcome.check(cfg, subject.kind, registries, self._generation)
         named = splits.split()
         found = list(data.of(cfg, registries, self._generation, named))

@@ -26,6 +26,7 @@ class Configuration(Frozen, frozen=True, kw_only=True):
     variables: dict[str, str] = msgspec.field(default_factory=dict)
     own: tuple[str, ...] = ()
     declared: bool = False
+    registers: bool = False
 
 
 class Loads(Frozen, frozen=True, kw_only=True):
@@ -72,7 +73,13 @@ def of(run: Run, experiment: Experiment, results: str, project: str) -> Configur
         },
         own=(*inputs.values(), *(path for paths in of_data for path in paths)),
         declared=bool(of_data) or any("data" in role for role in inputs),
+        registers=not is_ours(run) or "--imports" in run.command,
     )
+
+
+def is_ours(run: Run) -> bool:
+    """Tell whether a run's program is one of ours: another may register types by itself."""
+    return any("ddqjobs.detect." in word for word in run.command)
 
 
 def _absolute_config(run: Run) -> str:

@@ -269,8 +269,7 @@ def _check(run: Run, option_flag: str) -> str:
     """Return the words of the check before the work of a code tree's own program; empty for programs of ours,
     which check by themselves, and for what loads no configuration."""
     loads = configurations.loads(run, option_flag)
-    ours = any("ddqjobs.detect." in text for text in run.command)
-    if loads is None or ours or not run.environment or run.kind not in _CHECKED:
+    if loads is None or configurations.is_ours(run) or not run.environment or run.kind not in _CHECKED:
         return ""
     values = known_values(run)
     options = (word(o, values) if open_ else quote(o.removeprefix("+")) for o, open_ in loads.options)

@@ -55,8 +55,8 @@ class Registries:
                 return found
         return None
 
-    def unknown(self, section: Any, path: str) -> Iterator[Finding]:
-        """Yield the types below a section of a configuration that nobody registered."""
+    def unknown(self, section: Any, path: str, *, sure: bool = True) -> Iterator[Finding]:
+        """Yield the types below a section of a configuration that nobody registered; ``sure``: nor will."""
         foreign = []  # type: list[str]
         for here, value in walk(section, path):
             name = value.get("type")
@@ -68,7 +68,7 @@ class Registries:
                 near = closest(str(name), self.names())
                 said = f"{here}: type '{name}' is not registered"
                 # A word in small letters may be for its head alone, as adapt_cfg=dict(type='dilation').
-                level = WARNING if str(name)[:1].islower() else ERROR
+                level = ERROR if sure and not str(name)[:1].islower() else WARNING
                 yield Finding("type", join(here, "type"), said, near, level)
 
 

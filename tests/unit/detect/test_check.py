@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,31 @@ def test_types_that_are_no_registered_ones() -> None:
     assert unknown(neck="FPNN") == ["error model.neck.type"]
 
 
+def test_types_that_the_program_of_a_code_tree_registers(
+    checker: check.Checker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def levels(**keys: Any) -> list[str]:
+        subject = check.Subject(CONFIG, ["model.neck.type=TreeNeck"], **keys)
+        return [f"{finding.level} {finding.key}" for finding in checker.check(subject)]
+
+    assert levels() == ["error model.neck.type"]
+    assert levels(registers=True) == ["warning model.neck.type"]
+    (tmp_path / "projects").mkdir()
+    package = tmp_path / "projects/__init__.py"
+    package.write_text("import nothing_of_this_name\n")
+    assert levels(registers=True) == ["warning model.neck.type"]
+    package.write_text(
+        "from mmdet.registry import MODELS\n\n\n@MODELS.register_module()\nclass TreeNeck:\n    pass\n"
+    )
+    try:
+        assert levels(registers=True) == []
+    finally:
+        sys.modules.pop("projects", None)
+
+
 def test_a_test_that_leaves_no_ap(checker: check.Checker) -> None:
     assert "has no metric 'bbox'" in lines(checker, "test_evaluator.metric=proposal", kind="test")[0]
     assert "does not test" in lines(checker, "test_evaluator=None", kind="test")[0]
@@ -195,6 +221,7 @@ def test_before_a_program_of_a_code_tree(tmp_path: Path, monkeypatch: pytest.Mon
     run = tmp_path / "run.json"
     run.write_text(json.dumps({"kind": "train"}))
     assert check.main(["--job", CONFIG, "mode1.x=1"]) == 2
+    assert check.main(["--job", CONFIG, "model.neck.type=OfTheTree"]) == 0
     assert check.main(["--job", CONFIG, "train_cfg.max_epochs=3"]) == 0
     assert json.loads((tmp_path / "resolved.json").read_text())["train_cfg"]["max_epochs"] == 3
     run.write_text(json.dumps({"kind": "train", "unchecked": True}))

@@ -67,6 +67,13 @@ def test_which_data_is_the_run_s() -> None:
     assert of(training(), experiment(datasets={"coco": other})).own == ()
 
 
+def test_which_programs_may_register_types_by_themselves() -> None:
+    ours = ("{python}", "-m", "ddqjobs.detect.capture", "{config}")
+    assert of(training()).registers
+    assert not of(training(command=ours)).registers
+    assert of(training(command=(*ours, "--imports", "projects"))).registers
+
+
 def test_seeds_are_checked_once() -> None:
     one, two = (of(training(options=("lr=1", f"seed={n}"))) for n in (1, 2))
     assert one != two
