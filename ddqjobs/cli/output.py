@@ -100,6 +100,18 @@ def put(text: str) -> None:
         raise OutputError(error.errno, error.strerror) from error
 
 
+def put_utf8(text: str) -> None:
+    """Text on stdout as UTF-8, whatever the locale: a document that says itself that it is."""
+    sys.stdout.flush()
+    try:
+        sys.stdout.buffer.write(text.encode() + b"\n")
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(error.errno, error.strerror) from error
+
+
 def say_json(kind: str, **content: object) -> None:
     """One versioned JSON document on stdout."""
     import msgspec

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 import typer
 
 from ddqjobs.base.units import counted
-from ddqjobs.cli.output import note, put, say, settle, style
+from ddqjobs.cli.output import note, put, put_utf8, say, settle, style
 from ddqjobs.cli.selection import Selection, a_number, filtered
 
 if TYPE_CHECKING:
@@ -121,7 +121,8 @@ def report(
     elif chosen == "html":
         project = selection.project
         page = project.report_page(made, site=selection.site, price=price, share=share, say=note)
-        _write(page, out or (_beside(selection, made) if sys.stdout.isatty() else None))
+        out = out or (_beside(selection, made) if sys.stdout.isatty() else None)
+        _write(page, out, put_utf8)
     else:
         _write(_text(made, chosen, out), out)
     settle(selection.project.workspace(selection.experiment, selection.site).warnings)
@@ -246,13 +247,13 @@ def _beside(selection: Selection, made: Report) -> Path:
     return folder / f"{made.experiment}.html"
 
 
-def _write(text: str, out: Path | None) -> None:
+def _write(text: str, out: Path | None, print_it: Callable[[str], None] = put) -> None:
     """To a file, which is replaced as a whole, or to stdout. Raises StateError."""
     from ddqjobs.base import files
     from ddqjobs.base.errors import StateError
 
     if out is None:
-        put(text.rstrip("\n"))
+        print_it(text.rstrip("\n"))
         return
     try:
         if out.exists() and not out.is_file():  # a device or a pipe

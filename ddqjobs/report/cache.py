@@ -122,7 +122,10 @@ class ReportFiles:
             log_ = logs.read(log)
         except OSError as error:
             return Curve(problem=f"{log.name}: {error.strerror}")
-        curve = msgspec.convert(curves.thin(log_), Curve)
+        try:
+            curve = msgspec.convert(curves.thin(log_), Curve)
+        except msgspec.ValidationError as error:
+            return Curve(problem=f"{log.name}: {error}")
         _write(path, _Kept(source=source, curve=curve))
         return curve
 

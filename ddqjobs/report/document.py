@@ -129,7 +129,7 @@ def build(
         classes=class_rows(experiment, picked, recomputed or {}),
         checks=checked,
         summary=tuple(_summaries(experiment, columns, models, aligned, picked)),
-        missing=missing(experiment.name, picked, says),
+        missing=missing(experiment.name, picked, says, plan.site),
         hours=hours_rows(experiment, picked, hours) if hours else (),
         footnotes=(
             *_footnotes(models, aligned, checked),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -13,17 +14,20 @@ from ddqjobs.report.verdict import Judgement, Outcome
 from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import PlannedRun, TaskKind
 
+Number = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]  # that a float holds exactly
+
 
 class Curve(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A training's loss curve as the job thinned it (:mod:`ddqjobs.detect.job.curves`)."""
 
-    rows: int = 0  # logged iterations
-    first: int = 0  # the first and the last of them
-    last: int = 0
-    terms: dict[str, list[tuple[int, float | None]]] = {}  # every extreme kept; None: not finite
+    rows: Number = 0  # logged iterations
+    first: Number = 0  # the first and the last of them
+    last: Number = 0
+    terms: dict[str, list[tuple[Number, float | None]]] = {}  # every extreme kept; None: not finite
     means: dict[str, list[float | None]] = {}  # of equal parts of the training, in order
-    val: dict[str, list[tuple[int, float | None]]] = {}  # metric -> (epoch, fraction)
-    val_by: str = "epoch"  # or "iteration", where a training has no epochs, or validations in their middle
+    val: dict[str, list[tuple[Number, float | None]]] = {}  # metric -> (epoch, fraction)
+    # By iterations where a training has no epochs, or validations in their middle.
+    val_by: Literal["epoch", "iteration"] = "epoch"
     lost: int = 0  # lines of the log that were no rows
     problem: str = ""  # why there is no curve
 

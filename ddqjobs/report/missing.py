@@ -11,6 +11,8 @@ from ddqjobs.spec.model import PlannedRun, Status
 
 MANY = 12  # so many runs are not spelled out in a command: it names none and so takes all of their status
 
+_DEFAULT_SITE = "local"  # of commands that name none
+
 
 class Missing(msgspec.Struct, frozen=True, kw_only=True):
     """Runs that lack the same thing, and the command that brings it. Optional runs never are missing."""
@@ -20,7 +22,9 @@ class Missing(msgspec.Struct, frozen=True, kw_only=True):
     command: str
 
 
-def missing(experiment: str, picked: Sequence[PlannedRun], says: Mapping[str, str]) -> tuple[Missing, ...]:
+def missing(
+    experiment: str, picked: Sequence[PlannedRun], says: Mapping[str, str], site: str = _DEFAULT_SITE
+) -> tuple[Missing, ...]:
     """What stands between the plan and a whole report, most urgent first."""
     groups: dict[str, list[str]] = {key: [] for key in _REMEDIES}
     for p in picked:
@@ -31,7 +35,11 @@ def missing(experiment: str, picked: Sequence[PlannedRun], says: Mapping[str, st
         elif p.status is not Status.DONE and not (p.run.optional and p.status in _NOT_ASKED):
             groups[p.status.value].append(p.run.name)
     return tuple(
-        Missing(what=what, runs=tuple(names), command=command(words, experiment, names, naming=naming))
+        Missing(
+            what=what,
+            runs=tuple(names),
+            command=command(words, experiment, names if naming and len(names) <= MANY else (), site),
+        )
         for key, (what, words, naming) in _REMEDIES.items()
         if (names := groups[key])
     )
@@ -50,8 +58,10 @@ _REMEDIES: dict[str, tuple[str, tuple[str, ...], bool]] = {
 }
 
 
-def command(words: Sequence[str], experiment: str, names: Sequence[str], *, naming: bool) -> str:
-    """Return a command of ddqjobs; it names the runs only if it is told to and they are few."""
+def command(
+    words: Sequence[str], experiment: str, names: Sequence[str] = (), site: str = _DEFAULT_SITE
+) -> str:
+    """Return a command of ddqjobs for these runs; it names a site that is not the one without a name."""
     verb, *flags = words
-    named = names if naming and len(names) <= MANY else ()
-    return shlex.join(["ddqjobs", verb, experiment, *flags, *named])
+    where = [] if site == _DEFAULT_SITE else ["--site", site]
+    return shlex.join(["ddqjobs", verb, experiment, *flags, *where, *names])

@@ -19,6 +19,7 @@ STYLES = 4  # colours and dashes in the style sheet; further implementations beg
 WIDTH, HEIGHT = 300, 122
 LEFT, RIGHT, TOP, BOTTOM = 40, 292, 8, 96  # of the field in which lines are drawn
 _TICKS = 4
+_MOST, _LEAST = 1e300, 1e-300  # beyond them a span overflows, or its parts are 0
 _UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 Point = tuple[float, float | None]
@@ -60,21 +61,33 @@ class _Scale(msgspec.Struct, frozen=True):
 def draw(panel: Panel) -> str:
     """Return a panel as one SVG element."""
     points = [p for line in panel.lines for p in (*line.points, *line.smooth)]
-    xs = [x for x, _ in points]
-    ys = [y for _, y in points if y is not None and math.isfinite(y)]
+    xs = [x for x, _ in points if _drawable(x)]
+    ys = [y for _, y in points if y is not None and _drawable(y)]
     across = _scale(xs, LEFT, RIGHT)
     up = _scale([*ys, 0.0] if panel.zero else ys, BOTTOM, TOP, room=0.04)
     parts = [*_axes(across, up, panel), *_zero(up, panel), *_lines(panel, across, up)]
-    data = f'data-x="{across.low:g} {across.high:g}" data-y="{up.low:g} {up.high:g}" data-of="{panel.x}"'
+    data = (
+        f'data-x="{across.low:g} {across.high:g}" data-y="{up.low:g} {up.high:g}" data-of="{_text(panel.x)}"'
+    )
     return (
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" aria-hidden="true" {data}>{"".join(parts)}</svg>'
     )
 
 
+def _text(text: str) -> str:
+    return escape(clean(text))
+
+
+def _drawable(value: float) -> bool:
+    """Return whether there is a place for a value; nan has none either."""
+    return abs(value) <= _MOST
+
+
 def _scale(values: Sequence[float], start: float, end: float, room: float = 0.0) -> _Scale:
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    reach = high - low or abs(high) or 1.0
-    if low == high:
+    reach, largest = high - low, max(abs(low), abs(high))
+    if reach <= max(1e-12 * largest, _LEAST):  # one value
+        reach = largest if largest > _LEAST else 1.0
         low, high = low - reach / 2, high + reach / 2
     return _Scale(low - room * reach, high + room * reach, start, end)
 
@@ -89,7 +102,8 @@ def _axes(across: _Scale, up: _Scale, panel: Panel) -> Iterator[str]:
     for value, text in zip(values, labels(values), strict=True):
         words.append(f'<text x="{across.at(value):.1f}" y="{BOTTOM + 12}" text-anchor="middle">{text}</text>')
     yield f'<path class="grid" d="{"".join(grid)}"/><g class="words">{"".join(words)}'
-    yield f'<text x="{(LEFT + RIGHT) / 2:g}" y="{HEIGHT - 2}" text-anchor="middle">{panel.x}</text></g>'
+    middle = (LEFT + RIGHT) / 2
+    yield f'<text x="{middle:g}" y="{HEIGHT - 2}" text-anchor="middle">{_text(panel.x)}</text></g>'
 
 
 def _zero(up: _Scale, panel: Panel) -> Iterator[str]:
@@ -101,7 +115,7 @@ def _lines(panel: Panel, across: _Scale, up: _Scale) -> Iterator[str]:
     crowd = " crowd" if len(panel.lines) > 6 else ""
     for line in panel.lines:
         look = f"series-{line.style % STYLES} dash-{line.dash % STYLES}{crowd}"
-        name = escape(clean(line.label))
+        name = _text(line.label)
         kinds: list[tuple[str, Sequence[Point]]] = [("", line.points)]
         if line.smooth:
             kinds = [(" raw", line.points), (" smooth", line.smooth)]
@@ -113,7 +127,7 @@ def _lines(panel: Panel, across: _Scale, up: _Scale) -> Iterator[str]:
 def _path(points: Iterable[Point], across: _Scale, up: _Scale) -> str:
     parts, pen, count = [], False, 0
     for x, y in points:
-        if y is None or not math.isfinite(y):
+        if y is None or not _drawable(y) or not _drawable(x):
             pen = False
             continue
         parts.append(f"{'L' if pen else 'M'}{across.at(x):.1f} {up.at(y):.1f}")
@@ -126,7 +140,7 @@ def ticks(low: float, high: float) -> list[float]:
     step = 10 ** math.floor(math.log10((high - low) / _TICKS))
     step *= next(k for k in (1, 2, 5, 10) if (high - low) / (step * k) <= _TICKS + 1)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(i * step, 12) + 0.0 for i in range(first, last + 1)]
+    return [float(f"{i * step:.12g}") + 0.0 for i in range(first, last + 1)]
 
 
 def labels(values: Sequence[float]) -> list[str]:

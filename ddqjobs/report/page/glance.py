@@ -14,7 +14,7 @@ from ddqjobs.report.document import Report
 from ddqjobs.report.page.facts import Facts
 from ddqjobs.report.results import OPTIONAL
 from ddqjobs.report.verdict import Outcome
-from ddqjobs.spec.model import FailureClass, JobState, PlannedRun, Status
+from ddqjobs.spec.model import FailureClass, JobState, Plan, PlannedRun, Status
 
 _ADVICE = {
     FailureClass.OUT_OF_MEMORY: "Give it more memory or smaller batches first.",
@@ -62,7 +62,6 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int  # runs that wait for them
     advice: str
     command: str
-    look: str  # command that shows the log
 
 
 class Count(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,10 +89,9 @@ class Glance(msgspec.Struct, frozen=True, kw_only=True):
     causes: tuple[Cause, ...]
 
 
-def glance(
-    report: Report, planned: Sequence[PlannedRun], facts: Facts, to_come: Mapping[str, float]
-) -> Glance:
-    """Return the first screen. ``to_come``: run -> GPU hours."""
+def glance(report: Report, plan: Plan, facts: Facts, to_come: Mapping[str, float]) -> Glance:
+    """Return the first screen of the runs of a plan. ``to_come``: run -> GPU hours."""
+    planned = plan.runs
     total = next((row for row in report.hours if not row.phase and not row.model), None)
     asked = [p for p in planned if _is_asked(p)]
     judged = [c.judgement.outcome for row in report.models for c in row.cells if c and c.required]
@@ -110,7 +108,7 @@ def glance(
         unknown=total.unknown if total else 0,
         when=_when(planned, total.to_come if total else 0.0),
         heat=_heat(report, planned, to_come),
-        causes=causes(report.experiment, planned, facts),
+        causes=causes(plan, facts),
     )
 
 
@@ -213,9 +211,9 @@ def _place(cell: Cell) -> float | None:
 # ------------------------------------------------------------------------------------------------ failures
 
 
-def causes(experiment: str, planned: Iterable[PlannedRun], facts: Facts) -> tuple[Cause, ...]:
-    """Return the failed runs by cause, the most frequent first."""
-    planned = list(planned)
+def causes(plan: Plan, facts: Facts) -> tuple[Cause, ...]:
+    """Return the failed runs of a plan by cause, the most frequent first."""
+    planned = plan.runs
     groups: dict[tuple[str, str], list[PlannedRun]] = {}
     for p in planned:
         if p.status is Status.FAILED:
@@ -225,12 +223,12 @@ def causes(experiment: str, planned: Iterable[PlannedRun], facts: Facts) -> tupl
     for p in planned:
         for name in p.run.upstream if p.status is Status.WAITING else ():
             waiting[name] = waiting.get(name, 0) + 1
-    made = [_cause(experiment, kind, runs, facts, waiting) for (kind, _), runs in groups.items()]
+    made = [_cause(plan, kind, runs, facts, waiting) for (kind, _), runs in groups.items()]
     return tuple(sorted(made, key=lambda cause: -len(cause.runs)))
 
 
 def _cause(
-    experiment: str, kind: str, runs: Sequence[PlannedRun], facts: Facts, waiting: Mapping[str, int]
+    plan: Plan, kind: str, runs: Sequence[PlannedRun], facts: Facts, waiting: Mapping[str, int]
 ) -> Cause:
     names = tuple(p.run.name for p in runs)
     tail = next((f.log_tail for n in names if (f := facts.runs.get(n)) is not None and f.log_tail), ())
@@ -242,6 +240,6 @@ def _cause(
         runs=names,
         waiting=sum(waiting.get(name, 0) for name in names),
         advice=_ADVICE.get(failure, "") if failure is not None else "",
-        command=missing.command(("retry",), experiment, names, naming=True),
-        look=missing.command(("logs",), experiment, names[:1], naming=True),
+        # All are named, however many: the same command without names takes the failures of other causes too.
+        command=missing.command(("retry",), plan.experiment, names, plan.site),
     )

@@ -86,7 +86,11 @@
   // Curves: the values next to the pointer, and a larger picture on a click.
   const tip = make("div", { className: "tip", hidden: true });
   document.body.append(tip);
-  const short = (number) => String(Number(number.toPrecision(4)));
+  // A line's places are tenths: a value read from one has no more digits than a tenth of the axis.
+  const rounded = (number, low, high, places, least) => {
+    const power = Math.max(least, Math.ceil(Math.log10((high - low) / (10 * places))));
+    return Number(power < 0 ? number.toFixed(Math.min(100, -power)) : Math.round(number / 10 ** power) * 10 ** power);
+  };
   const field = { left: 40, right: 292, top: 8, bottom: 96, width: 300 };
   for (const chart of all("svg.chart")) {
     const [xLow, xHigh] = chart.dataset.x.split(" ").map(Number);
@@ -109,10 +113,10 @@
       const at = found[0][1][0];
       const where = xLow + ((at - field.left) / (field.right - field.left)) * (xHigh - xLow);
       tip.replaceChildren(
-        make("b", { textContent: `${chart.dataset.of} ${Math.round(where).toLocaleString("en")}` }),
+        make("b", { textContent: `${chart.dataset.of} ${rounded(where, xLow, xHigh, field.right - field.left, 0).toLocaleString("en")}` }),
         ...found.map(([line, point]) => {
           const y = yLow + ((field.bottom - point[1]) / (field.bottom - field.top)) * (yHigh - yLow);
-          return make("div", { textContent: `${line.name}: ${short(y)}` });
+          return make("div", { textContent: `${line.name}: ${rounded(y, yLow, yHigh, field.bottom - field.top, -100)}` });
         }),
       );
       tip.hidden = false;

@@ -16,6 +16,7 @@ import msgspec
 from ddqjobs.base.secrets import masked
 from ddqjobs.base.text import clean
 from ddqjobs.base.units import clock
+from ddqjobs.report import missing
 from ddqjobs.report.document import Report, rules
 from ddqjobs.report.grids import HOURS, Grid, grids
 from ddqjobs.report.hours import hours_order
@@ -68,18 +69,19 @@ def page(
     planned = {p.run.name: p for p in shown}
     numbers = {name: i for i, name in enumerate(planned)}
     pictures = _draw(experiment, plan, curves, {m.model: m.title for m in report.models}, wanted)
-    script = (_FOLDER / "page.js").read_text()
+    script = (_FOLDER / "page.js").read_text(encoding="utf-8")
     environment = _environment(lambda run: _raw(f"run-{numbers[run]}" if run in numbers else ""), share)
     return environment.get_template("page.html.j2").render(
-        css=_raw((_FOLDER / "page.css").read_text()),
+        css=_raw((_FOLDER / "page.css").read_text(encoding="utf-8")),
         script=_raw(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        script_hash=_raw(base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
         experiment=experiment,
         report=report,
         made=moment(at),
+        again=missing.command(("report", "--format", "json"), report.experiment, site=plan.site),
         site=plan.site,
         titles={row.model: row.title for row in report.models},
-        glance=glance.glance(report, shown, facts, to_come or {}),
+        glance=glance.glance(report, msgspec.structs.replace(plan, runs=tuple(shown)), facts, to_come or {}),
         column_names=[(tables.column_name(c), c.title) for c in report.columns],
         tables=tables.tables(report, facts, planned),
         rules=rules(report),

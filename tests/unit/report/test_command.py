@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,7 +21,7 @@ from ddqjobs.report.document import Report
 from ddqjobs.spec.model import Product, TaskKind
 from ddqjobs.store.ledger import Finished, Ledger
 from tests.support import paper
-from tests.support.cli import Ran
+from tests.support.cli import Ran, ddqjobs, environment
 from tests.support.paths import ROOT
 from tests.unit.detect.test_recompute import CONFIG, predictions, truth_in
 
@@ -50,6 +51,14 @@ def test_a_format_that_is_not_written_is_refused(project: Project, tmp_path: Pat
     assert "is not a format of reports; use .txt, .html" in ran.err
     assert not (tmp_path / name).exists()
     assert call(project, "report", "paper", "-f", "csv", "-o", tmp_path / name).code == 0
+
+
+def test_a_page_on_stdout_is_utf_8_in_any_locale(project: Project) -> None:
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    argv = ddqjobs("report", "paper", "-f", "html", "-C", str(project.root))
+    done = subprocess.run(argv, env=environment(**locale), capture_output=True, check=True)
+    assert "±" in done.stdout.decode()
+    assert b"\\u" not in done.stdout.partition(b"<script>")[0]
 
 
 def test_a_filtered_page_shows_what_was_chosen(project: Project) -> None:

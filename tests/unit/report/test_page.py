@@ -16,9 +16,10 @@ import pytest
 from ddqjobs.detect.job import curves
 from ddqjobs.project import Project, open_project
 from ddqjobs.report.loss_curves import Curve
-from ddqjobs.report.page import charts, facts, panels, timeline
-from ddqjobs.spec.model import Attempt, Status
+from ddqjobs.report.page import charts, facts, glance, panels, timeline
+from ddqjobs.spec.model import Attempt, FailureClass, Plan, PlannedRun, Status
 from tests.support import paper as paper_support
+from tests.support.trivial import a_run
 
 VOID = {"meta", "link", "br", "hr", "img", "path", "rect", "use", "input"}
 
@@ -107,6 +108,12 @@ def test_the_policy_lets_in_the_page_s_own_script_and_nothing_else(paper: Projec
     expected = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
     assert policy == expected
     assert not re.search(r"\b(fetch|XMLHttpRequest|WebSocket|eval|innerHTML|import)\b", script)
+
+
+def test_nothing_is_masked_in_the_policy(paper: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    (digest,) = re.findall(r"'sha256-([^']*)'", page(paper))
+    monkeypatch.setenv("A_TOKEN", digest[5:30])
+    assert f"'sha256-{digest}'" in page(paper)
 
 
 def test_it_shows_verdicts_their_rules_and_the_tolerance(paper: Project) -> None:
@@ -204,6 +211,27 @@ def test_hostile_logs_are_data(own: Project) -> None:
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", text)
     assert "<script>alert(1)</script>" in read.text
     assert r"\x1b[31mred" in read.text
+
+
+def test_a_curve_by_something_else_is_not_taken(own: Project) -> None:
+    folder = attempt_dir(own, "p3-train.m000.s0") / "work_dir"
+    for value in (HOSTILE, 7):
+        curve = {**curves.thin(paper_support.a_log(50, 1)), "val_by": value}
+        (folder / curves.NAME).write_text(json.dumps(curve))
+        text = page(own)
+        assert text.count("<script>") == 1
+        assert "img" not in Reader(text).tags
+    panel = charts.Panel(title="AP", x=HOSTILE, lines=())
+    assert not re.search("<(script|img)|[\x1b\u202e]", charts.draw(panel))
+
+
+@pytest.mark.parametrize(
+    "values", [(1e308, -1e308), (5e-324, 0.0), (5e-324, 5e-324), (1e300, -1e300), (1.0, 1 + 2e-16)]
+)
+def test_every_finite_value_can_be_drawn(values: tuple[float, float]) -> None:
+    line = charts.Line(label="x", style=0, points=[(1, values[0]), (10**400, 1.0), (3, values[1])])
+    drawn = charts.draw(charts.Panel(title="loss", x="iteration", lines=(line,), zero=True))
+    assert not re.search(r"\b(nan|inf)\b", drawn)
 
 
 def test_a_huge_log_is_not_read(own: Project) -> None:
@@ -351,6 +379,19 @@ def test_a_page_of_very_many_runs_leaves_out_the_evidence_of_those_that_are_well
     assert {link[1:] for link in read.links} <= set(read.names)
     assert "The evidence of 10 runs is left out" in read.text
     assert "done p4-test.m000.s2000 0.17 h" in read.text
+
+
+def test_a_cause_s_command_retries_its_own_runs_only_and_names_the_site() -> None:
+    runs = [
+        PlannedRun(run=a_run(f"r{n}"), status=Status.FAILED, reason="why", failure=kind)
+        for n, kind in enumerate([FailureClass.HANG] * 40 + [FailureClass.CODE] * 2)
+    ]
+    nothing = facts.Facts(runs={}, scripts={}, environments=())
+    many, few = glance.causes(Plan(experiment="e", site="here", runs=tuple(runs)), nothing)
+    assert many.command.split()[5:] == [f"r{n}" for n in range(40)]
+    assert few.command == "ddqjobs retry e --site here r40 r41"
+    (few,) = glance.causes(Plan(experiment="e", site="local", runs=tuple(runs[40:])), nothing)
+    assert few.command == "ddqjobs retry e r40 r41"
 
 
 def test_the_page_is_small(paper: Project) -> None:
