@@ -162,3 +162,5 @@ def _watch(selection: Selection, interval: float) -> None:
         if seen.states:
             put(_list(seen.states))
         say(summary(seen.made, [s.planned for s in seen.states]))
+        for line in seen.said:
+            say(line)

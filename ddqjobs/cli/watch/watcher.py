@@ -31,6 +31,7 @@ class Seen(NamedTuple):
     states: Sequence[RunState]
     note: str  # what could not be asked
     at: float
+    said: Sequence[str] = ()  # what came of the user's actions
 
     @property
     def over(self) -> bool:
@@ -72,31 +73,39 @@ class Watcher:
         self._blocks = "█".encode(encoding, "ignore") != b""
 
     def run(self) -> Seen:
-        """Until the user leaves, or nothing is active any more."""
+        """Until the user leaves, or nothing is active any more; what was confirmed is done first."""
         self._asker.start()
         try:
-            while self._stays or self._view.busy or not self._asker.seen.over:
+            while self._goes_on() and self._turn():
+                pass
+            if self._asker.acting:
+                self._asker.said = "ends as soon as what was confirmed is done"
                 self._draw()
-                typed = self._bell.wait()
-                if self._bell.suspended:
-                    self._suspend()
-                for number, key in enumerate(keys(typed)):
-                    if number:
-                        self._draw()  # a key is about what the one before left on the screen
-                    self._asker.said = ""
-                    self._view, order = pressed(self._view, key, self._screen)
-                    if order.what == "quit":
-                        return self._left()
-                    self._do(order)
-            return self._left()
         except KeyboardInterrupt:  # as good a way to leave as any
-            return self._left()
+            pass
         finally:
             self._asker.stop()
-
-    def _left(self) -> Seen:
         seen = self._asker.seen
-        return seen._replace(states=chosen(seen.states, self._view))
+        return seen._replace(states=chosen(seen.states, self._view), said=self._asker.results)
+
+    def _goes_on(self) -> bool:
+        return self._stays or self._view.busy or self._asker.busy or not self._asker.seen.over
+
+    def _turn(self) -> bool:
+        """Show what there is, and do what is typed next; return False where the user leaves."""
+        self._draw()
+        typed = self._bell.wait()
+        if self._bell.suspended:
+            self._suspend()
+        for number, key in enumerate(keys(typed)):
+            if number:
+                self._draw()  # a key is about what the one before left on the screen
+            self._asker.said = ""
+            self._view, order = pressed(self._view, key, self._screen)
+            if order.what == "quit":
+                return False
+            self._do(order)
+        return True
 
     def _do(self, order: Order) -> None:
         if order.what == "refresh":
@@ -150,7 +159,10 @@ class Asker:
         self._ask, self._interval_s, self._ring = ask, interval_s, ring
         self.seen = seen
         self.said = ""  # what came of the last action, until the next key
+        self.results: list[str] = []  # what came of all of them
         self._actions: list[Callable[[], str]] = []
+        # Each is written by one thread only: actions ordered, done, and done before the last answer.
+        self._ordered = self._done = self._answered = 0
         self._hurry = threading.Event()
         self._over = False
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -165,34 +177,53 @@ class Asker:
 
     def act(self, action: Callable[[], str]) -> None:
         """Do something before the next question, which is asked now."""
+        self._ordered += 1
         self._actions.append(action)
         self._hurry.set()
 
+    @property
+    def acting(self) -> bool:
+        """Whether an action is not done yet."""
+        return self._ordered > self._done and self._thread.is_alive()
+
+    @property
+    def busy(self) -> bool:
+        """Whether an action is not done yet, or what is seen is older than it."""
+        return self._ordered > self._answered and self._thread.is_alive()
+
     def stop(self) -> None:
-        """Ends, without waiting for an answer that is on its way for long: nothing of it is lost, since the
-        next command asks again."""
+        """Ends when all actions are done, however long that takes; without waiting for an answer that is on
+        its way for long: nothing of it is lost, since the next command asks again."""
         self._over = True
         self._hurry.set()
-        self._thread.join(timeout=2.0)
+        self._thread.join(timeout=None if self.acting else 2.0)
 
     def _work(self) -> None:
         while True:
             self._hurry.wait(self._interval_s)
             self._hurry.clear()
-            if self._over:
-                return
+            over = self._over  # before the actions: none is ordered after it
             while self._actions:
                 self._act(self._actions.pop(0))
+            if over:
+                return
+            done = self._done
             self.seen = self._next()
-            self._ring()
+            self._answered = done
+            if not self._over:  # else nobody listens any more
+                self._ring()
 
     def _act(self, action: Callable[[], str]) -> None:
         from ddqjobs.base.errors import DdqjobsError
 
         try:
-            self.said = action()
+            said = action()
         except (DdqjobsError, OSError) as error:
-            self.said = " ".join(str(error).split())
+            said = " ".join(str(error).split())
+        self.said = said
+        self.results.append(said)
+        self._done += 1
+        self._ring()
 
     def _next(self) -> Seen:
         from ddqjobs.base.errors import DdqjobsError

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from ddqjobs.cli.watch.board import SHOWN, Size, View, bar, chosen, draw, fracti
 from ddqjobs.cli.watch.frames import changes
 from ddqjobs.cli.watch.keys import KEYS, Order, keys, moved, pressed
 from ddqjobs.cli.watch.log import draw as draw_log
+from ddqjobs.cli.watch.watcher import Asker, Seen
 from ddqjobs.detect.job.training_progress import Progress
 from ddqjobs.spec.model import JobState, Observation, Plan, PlannedRun, Status
 from ddqjobs.submission.workspace import RunState
@@ -194,6 +197,30 @@ def test_only_what_has_changed_is_written() -> None:
     assert changes([], ["a", "b"]).count("\x1b[K") == 2
 
 
+def test_what_was_confirmed_is_done_before_it_ends() -> None:
+    asked, answered = threading.Event(), threading.Event()
+    seen = Seen(PLAN, [], "", 0.0)
+
+    def ask() -> Seen:
+        asked.set()
+        assert answered.wait(20)
+        return seen
+
+    def cancel() -> str:
+        time.sleep(2.2)
+        return "cancelled"
+
+    asker = Asker(ask, 60, lambda: None, seen)
+    asker.start()
+    asker.hurry()
+    assert asked.wait(20)
+    asker.act(cancel)  # while an answer is on its way
+    assert asker.busy
+    threading.Timer(0.05, answered.set).start()
+    asker.stop()
+    assert asker.results == ["cancelled"]
+
+
 # -- on a terminal ------------------------------------------------------------------------------------------
 
 
@@ -246,7 +273,7 @@ def test_a_log_a_search_and_a_cancellation(place: Place) -> None:
     code, shown = terminal.close()
     left = plain(shown.rpartition("\x1b[?1049l")[2])
     assert code == 0
-    assert [line.split()[0] for line in left.splitlines()] == ["RUN", "wait", "tiny"]
+    assert [line.split()[0] for line in left.splitlines()] == ["RUN", "wait", "tiny", "wait"]
 
 
 def test_what_is_over_can_be_browsed_and_retried(place: Place) -> None:
@@ -255,10 +282,10 @@ def test_what_is_over_can_be_browsed_and_retried(place: Place) -> None:
     until(lambda: place.states()["wait"] == "done")
     terminal = Terminal(place, "status", "tiny", "--watch", "--interval", "60", columns=80, rows=24)
     terminal.read_until("1-17 of 222")
-    terminal.type("fffRy")
-    terminal.read_until("bad is eligible again")
-    terminal.type("q")
-    assert terminal.close()[0] == 0
+    terminal.type("fffRyq")  # what was confirmed is done, and said, however quickly one leaves
+    code, shown = terminal.close()
+    assert code == 0
+    assert "bad is eligible again" in shown.rpartition("\x1b[?1049l")[2]
     assert place.states()["bad"] == "eligible"
 
 
