@@ -27,6 +27,7 @@ class _Unknown:
 
 
 UNKNOWN = _Unknown()
+OPEN = "*"  # a key of what has more keys than are known
 _UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
@@ -62,14 +63,14 @@ def _of_file(path: Path, find: Find, depth: int) -> dict[str, Any]:
     try:
         with path.open("rb") as stream:
             tree = ast.parse(stream.read(LARGEST))
-        named = bases(tree)[0]
+        named, unfollowed = bases(tree)
     except (OSError, *_UNREADABLE):
         return {}
-    merged: dict[str, Any] = {}
+    merged: dict[str, Any] = {OPEN: UNKNOWN} if unfollowed or (named and not depth) else {}
     for base in named if depth else ():
         found = find(base, path)
-        if found is not None:
-            merged = _merged(merged, _of_file(found, find, depth - 1))
+        read = _of_file(found, find, depth - 1) if found is not None else {OPEN: UNKNOWN}
+        merged = _merged(merged, read)
     return _merged(merged, _own(tree))
 
 
@@ -82,6 +83,8 @@ def _own(tree: ast.Module) -> dict[str, Any]:
         elif not isinstance(statement, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef):
             touched = {n.id for n in ast.walk(statement) if isinstance(n, ast.Name)}
             known.update(dict.fromkeys(touched, UNKNOWN))
+        if any(isinstance(n, ast.ImportFrom) for n in ast.walk(statement)):  # `with read_base(): from ...`
+            known[OPEN] = UNKNOWN
     return {name: value for name, value in known.items() if name != "_base_"}
 
 
@@ -146,9 +149,9 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
             if isinstance(there, list) and own and all(k.isdecimal() for k in own):
                 merged[key] = _in_list(there, own)
             else:
-                merged[key] = _merged(
-                    there if isinstance(there, dict) and len(own) == len(value) else {}, own
-                )
+                kept = len(own) == len(value)
+                below_ = {OPEN: UNKNOWN} if there is UNKNOWN else there if isinstance(there, dict) else {}
+                merged[key] = _merged(below_ if kept else {}, own)
         else:
             merged[key] = value
     return merged

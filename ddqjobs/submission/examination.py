@@ -7,7 +7,6 @@ checkpoints as the opcodes of their pickles (:mod:`ddqjobs.submission.leavings`)
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,29 +17,9 @@ from ddqjobs.detect import files
 from ddqjobs.detect.job import live
 from ddqjobs.planning import settings
 from ddqjobs.spec.model import Run, TaskKind
+from ddqjobs.submission.deciding import Deciding
 from ddqjobs.submission.leavings import Checkpoint, Left, length_of
 
-# What a configuration decides a result by, in the words of mmdet 3.x and of 2.x.
-_TESTS = ("model", "test_dataloader", "test_evaluator", "test_cfg", "data.test")
-_TRAINS = (
-    *("model", "train_dataloader", "val_dataloader", "val_evaluator", "optim_wrapper", "param_scheduler"),
-    *(
-        "train_cfg",
-        "randomness.deterministic",
-        "auto_scale_lr",
-        "data",
-        "optimizer",
-        "optimizer_config",
-        "lr_config",
-    ),
-    *("runner", "total_epochs", "fp16"),
-)
-# Where, how fast and how loudly: no result depends on it.
-_ELSEWHERE = re.compile(
-    r"(?:^|\.)(?:num_workers|persistent_workers|prefetch_factor|pin_memory|workers_per_gpu|data_root|work_dir|"
-    r"backend_args|file_client_args|outfile_prefix|format_only|classwise|val_interval|val_begin|dynamic_intervals|"
-    r"_scope_)(?:\.|$)"
-)
 _SHOWN = 4  # differences of a configuration that are named
 _LONGEST = 60  # characters of a value
 _PACKAGES = {
@@ -108,10 +87,10 @@ def examine(expected: Expected, path: Path) -> Examination:
 
 
 def _configuration(found: Examination, expected: Expected, left: Left) -> None:
-    wanted = _deciding(expected.settings, expected.kind)
-    if not wanted or expected.absent:
+    wanted = Deciding.of(expected.settings, expected.kind, expected.run.command)
+    if not wanted.values or expected.absent:
         _name(found, expected, left)
-    if not wanted:
+    if not wanted.values:
         return
     dumped = [("configuration", left.config)]
     checkpoint = left.checkpoint
@@ -125,11 +104,11 @@ def _configuration(found: Examination, expected: Expected, left: Left) -> None:
     if not told:
         found.unverified.append("configuration (none was left)")
     for name, text in told:
-        there = _deciding(settings.of_text(text), expected.kind)
-        if not there:
+        there = Deciding.of(settings.of_text(text), expected.kind)
+        if not there.values:
             found.unverified.append(f"{name} (it cannot be read)")
             continue
-        _settings(found, name, there, wanted)
+        _settings(found, name, there, wanted, not expected.absent)
 
 
 def _name(found: Examination, expected: Expected, left: Left) -> None:
@@ -145,39 +124,26 @@ def _name(found: Examination, expected: Expected, left: Left) -> None:
         found.differs("configuration", others[0], Path(run.config).name)
 
 
-def _settings(found: Examination, name: str, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    differing = [key for key in wanted if key not in there or not _same(key, there[key], wanted[key])]
-    differing.sort(key=lambda key: (key != "model.type", not key.endswith(".type"), key))
+def _settings(found: Examination, name: str, there: Deciding, wanted: Deciding, known: bool) -> None:
+    differing = wanted.differing(there)
+    more, unknown = there.beyond(wanted)
+    if not known:
+        more, unknown = [], more + unknown
     if "model.type" in differing:  # another model: all else follows from that
-        differing = ["model.type"]
-    for key in differing[:_SHOWN]:
-        if key in there:
-            found.differs(f"{name}: {key}", there[key], wanted[key])
-        else:
-            found.differences.append(f"{name}: {key} is absent, not {_short(wanted[key])}")
-    if differing[_SHOWN:]:
-        found.differences.append(f"{name}: {len(differing) - _SHOWN} more settings differ")
-
-
-def _deciding(values: Mapping[str, Any], kind: TaskKind) -> dict[str, Any]:
-    """Return what decides the result of a run of this kind."""
-    sections = _TRAINS if kind is TaskKind.TRAIN else _TESTS
-    return {
-        key: value
-        for key, value in settings.flat(values).items()
-        if any(key == s or key.startswith(f"{s}.") for s in sections) and not _ELSEWHERE.search(key)
-    }
-
-
-def _same(key: str, one: Any, other: Any) -> bool:
-    """Compare two values: of paths the last part, of types the last name (``mmdet.models.DDQDETR``)."""
-    if isinstance(one, str) and isinstance(other, str):
-        if key.endswith("type"):
-            return one.rpartition(".")[2] == other.rpartition(".")[2]
-        return one.rstrip("/").rpartition("/")[2] == other.rstrip("/").rpartition("/")[2]
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(_same(key, *pair) for pair in zip(one, other, strict=True))
-    return bool(one == other)
+        differing, more, unknown = ["model.type"], [], []
+    lines = [
+        f"{name}: {key} is {_short(there.values[key])}, not {_short(wanted.values[key])}"
+        if key in there.values
+        else f"{name}: {key} is absent, not {_short(wanted.values[key])}"
+        for key in differing
+    ]
+    lines += [f"{name}: {key} is {_short(there.values[key])}, and the run has none" for key in more]
+    found.differences += lines[:_SHOWN]
+    if lines[_SHOWN:]:
+        found.differences.append(f"{name}: {len(lines) - _SHOWN} more settings differ")
+    if unknown:
+        others = f" and {len(unknown) - 1} more" if unknown[1:] else ""
+        found.unverified.append(f"{name} ({unknown[0]}{others}: not known of the run)")
 
 
 def _header(found: Examination, expected: Expected, left: Left) -> None:

@@ -128,6 +128,51 @@ def test_what_is_no_training_of_its_run_is_named(
     assert any(difference in line for line in examine(*mmdet3).differences)
 
 
+def test_what_a_result_has_beyond_its_run_is_named(mmdet3: tuple[Expected, Path]) -> None:
+    wanted, work_dir = mmdet3
+    whole = config3(work_dir).read_text()
+    assert "optim_wrapper = dict(" in whole
+    for text, difference in (
+        (whole.replace("optim_wrapper = dict(", "optim_wrapper = dict(accumulative_counts=8, "),
+         "optim_wrapper.accumulative_counts is 8, and the run has none"),
+        (f"{whole}fp16 = dict(loss_scale=512.0)", "fp16.loss_scale is 512.0, and the run has none"),
+        (f"{whole}custom_hooks = [dict(type='EMAHook')]", "custom_hooks.EMAHook.type is 'EMAHook', and the"),
+        (f"{whole}load_from = '/old/coco.pth'", "load_from is '/old/coco.pth', and the run has none"),
+        (f"{whole}load_from = '/old/epoch_1.pth'\nresume = True", ""),  # mmengine's own
+        (f"{whole}custom_hooks = [dict(type='NumClassCheckHook')]", ""),
+    ):  # fmt: skip
+        left = checkpoint(work_dir.parent / "a.pth", epoch=2, cfg=text, seed=7)
+        found = examine(wanted, left).differences
+        assert len(found) == bool(difference)
+        assert all(difference in line for line in found)
+
+
+def test_the_same_name_in_another_zoo_is_another_backbone(mmdet2: tuple[Expected, Path]) -> None:
+    wanted, work_dir = mmdet2
+    for ours, theirs, differing in (
+        ("torchvision://resnet50", "open-mmlab://resnet50", ["configuration: model.backbone.pretrained"]),
+        ("file:///a/r50.pth", "/b/r50.pth", []),
+    ):
+        text = MMDET2.replace("depth=50", f"depth=50, pretrained={ours!r}")
+        (work_dir / "ddq_fcn_r50_1x.py").write_text(text.replace(ours, theirs))
+        checkpoint(work_dir / "epoch_2.pth", epoch=2, iter=1250, config=text)
+        found = examine(dataclasses.replace(wanted, settings=settings.of_text(text)), work_dir).differences
+        assert [line.partition(" is ")[0] for line in found] == differing
+
+
+def test_of_what_a_base_that_is_not_known_may_set_nothing_is_claimed(tmp_path: Path) -> None:
+    (tmp_path / "top.py").write_text("import os\n_base_ = os.environ['B']\nmodel = dict(type='DDQFCN')\n")
+    read = settings.of_file(tmp_path / "top.py", lambda base, named_by: None)
+    run = Run(name="t", experiment="e", task="t", kind=TaskKind.TRAIN)
+    old = checkpoint(tmp_path / "a.pth", epoch=2, config=MMDET2)
+    found = examine(Expected(run=run, settings=read, packages={}, inputs={}), old)
+    assert found.differences == []
+    assert (
+        "configuration in the checkpoint (data.samples_per_gpu and 8 more: not known of the run)"
+        in found.unverified
+    )
+
+
 @pytest.mark.parametrize(
     ("spoil", "difference"),
     [
