@@ -343,7 +343,7 @@ class Project:
         plan = workspace.plan()
         passing = select(plan, filters or Filters())
         chosen = frozenset(p.run.name for p in passing) & workspace.store.history().wanted
-        return self._submitter(workspace).submit(Submitting(chosen=chosen, named=chosen), plan, say)
+        return self._submitter(workspace).submit(Submitting.of_advance(chosen), plan, say)
 
     def wait(
         self,

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from ddqjobs.base import files, process
-from ddqjobs.base.errors import DdqjobsError, InputError, Problem, StateError, mend
+from ddqjobs.base.errors import DdqjobsError, InputError, Problem, SchedulerError, StateError, mend
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.units import counted
 from ddqjobs.environments.on_site import Environments
@@ -40,7 +40,6 @@ Say = Callable[[str], None]
 PATIENCE_S = 900.0
 _JOB_S = 1800  # the helper job's own limit
 _PARTS = ("config", "code", "environment")  # of a digest: what else decides what a check finds
-_WAIVED = b"no check\n"
 _DETECTOR = re.compile(r"^torch\b", re.MULTILINE)  # an environment without it loads no configurations
 
 
@@ -99,13 +98,18 @@ class Checking:
     def __init__(self, workspace: Workspace, environments: Environments) -> None:
         self._workspace, self._environments = workspace, environments
         self._detectors: dict[str, bool] = {}
+        self._unanswered: set[str] = set()  # keys of subjects that were asked about in vain
 
     def check(
         self, runs: Iterable[Run], say: Say, *, again: bool = False, patience_s: float = PATIENCE_S
     ) -> Checked:
         """Check what these runs load; with ``again`` also what passed before. Raise SchedulerError,
         StateError, EnvironmentNotReadyError."""
-        subjects = self._subjects(runs)
+        return self._check(self._subjects(runs), say, again=again, patience_s=patience_s)
+
+    def _check(
+        self, subjects: Sequence[_Subject], say: Say, *, again: bool = False, patience_s: float = PATIENCE_S
+    ) -> Checked:
         todo = [s for s in subjects if again or not self._record(s).exists()]
         unready = self._unready({s.environment for s in todo})
         groups = self._groups([s for s in todo if s.environment not in unready])
@@ -114,6 +118,7 @@ class Checking:
             return Checked(total=len(subjects), passed=passed, unchecked=unready)
         for name, count in self._sizes(groups).items():
             say(f"checking {counted(count, 'configuration')} in environment {name}")
+        self._unanswered |= {subject.key for group in groups for subject in group}
         try:
             with self._folder() as folder:
                 checked = self._answers(groups, self._run(groups, folder, say, patience_s))
@@ -127,20 +132,31 @@ class Checking:
             unchecked={**unready, **checked.unchecked},
         )
 
-    def before(self, runs: Collection[Run], say: Say, *, waive: bool) -> None:
-        """Check what is about to be submitted, or record that it is not to be checked. Raise InputError."""
+    def before(self, runs: Collection[Run], say: Say, *, waive: bool, keep: bool) -> None:
+        """Check what is about to be submitted, or record that it is not to be checked; ``keep`` leaves out
+        what was waived before. Raise InputError, StateError."""
+        subjects = self._subjects(runs)
         if waive:
-            self.waive(runs)
-        else:
-            self.require(runs, say)
+            for subject in subjects:
+                self._remember(self._waiver(subject))
+            return
+        self.require([s for s in subjects if not (keep and self._waiver(s).exists())], say)
+        if not keep:
+            for subject in subjects:
+                self._waiver(subject).unlink(missing_ok=True)
 
-    def require(self, runs: Iterable[Run], say: Say) -> None:
-        """Check what these runs load, as far as it did not pass before; InputError for what is wrong. What
-        could not be checked is only said, jobs look again before they begin; nor are runs in environments
-        that are still to be built."""
-        runs = [run for run in runs if self._has_detector(run.environment)]
-        unready = self._unready({run.environment for run in runs})
-        checked = self.check((run for run in runs if run.environment not in unready), say)
+    def require(self, subjects: Iterable[_Subject], say: Say) -> None:
+        """Check what did not pass before; InputError for what is wrong. What could not be checked is only
+        said, and once: a busy cluster is not waited for again, and jobs look again before they begin. Nor
+        are environments looked at that are still to be built."""
+        subjects = [s for s in subjects if s.key not in self._unanswered]
+        unready = self._unready({s.environment for s in subjects})
+        subjects = [s for s in subjects if s.environment not in unready]
+        try:
+            checked = self._check(subjects, say)
+        except SchedulerError as error:  # the helper job's; the runs' own may fare better
+            asked = (s.environment for s in subjects if s.key in self._unanswered)
+            checked = Checked(unchecked=dict.fromkeys(asked, str(error)))
         for finding in checked.findings:
             if finding.level != "error":
                 say(f"warning: {finding.problem()}")
@@ -151,14 +167,9 @@ class Checking:
             end = Problem(path, 0, "nothing was submitted; correct this, or submit with --no-check")
             raise InputError([*(finding.problem() for finding in checked.errors), end])
 
-    def waive(self, runs: Iterable[Run]) -> None:
-        """Record that what these runs load is not to be checked, not by their jobs either."""
-        for subject in self._subjects(runs):
-            self._remember(subject, _WAIVED)
-
     def waived(self, runs: Iterable[Run]) -> frozenset[str]:
         """Return the names of those among these runs that are not to be checked."""
-        subjects = (s for s in self._subjects(runs) if _content(self._record(s)) == _WAIVED)
+        subjects = (s for s in self._subjects(runs) if self._waiver(s).exists())
         return frozenset(run.name for subject in subjects for run in subject.runs)
 
     # -- what there is to check
@@ -198,6 +209,9 @@ class Checking:
 
     def _record(self, subject: _Subject) -> Path:
         return self._workspace.store.layout.checks / subject.key
+
+    def _waiver(self, subject: _Subject) -> Path:
+        return self._workspace.store.layout.checks / f"{subject.key}.waived"
 
     @staticmethod
     def _groups(subjects: Sequence[_Subject]) -> list[list[_Subject]]:
@@ -282,10 +296,11 @@ class Checking:
                 unchecked[group[0].environment] = answer.problem
                 continue
             for subject, found in zip(group, answer.findings, strict=True):
+                self._unanswered.discard(subject.key)
                 findings += self._findings(subject, found)
                 if not any(one["level"] == "error" for one in found):
                     passed += 1
-                    self._remember(subject)
+                    self._remember(self._record(subject))
         notes = tuple(answer.note for answer in answers if answer.note)
         return Checked(passed=passed, findings=tuple(findings), unchecked=unchecked, notes=notes)
 
@@ -297,10 +312,10 @@ class Checking:
             names = tuple(r.name for r in subject.runs)
             yield Finding(file=file, line=line, runs=names, environment=subject.environment, **one)
 
-    def _remember(self, subject: _Subject, content: bytes = b"") -> None:
-        path = self._record(subject)
+    @staticmethod
+    def _remember(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        files.replace(path, content)
+        files.replace(path, b"")
 
 
 class _Answer:
@@ -324,13 +339,6 @@ def _lines(path: Path) -> list[str]:
         return [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
     except OSError:
         return []
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
 
 
 def _program(place: Path) -> str:

@@ -86,7 +86,7 @@ def follow_canaries(
     done = {p.run.name for p in plan.runs if p.status is Status.DONE and not p.gone}
     needed = (with_upstream(plan, chosen) - done) | names
     if any(p.status is not Status.DONE or p.stale for p in chosen):
-        trying = Submitting(chosen=needed, named=needed, stale=True)
+        trying = Submitting(chosen=needed, named=needed, stale=True, check=meant.check)
         plan = follow(workspace, submitter, plan, trying, watching, canaries=True)
     return tuple(p for p in plan.runs if p.run.name in names)
 

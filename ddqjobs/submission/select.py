@@ -32,6 +32,12 @@ class Submitting(Frozen, frozen=True, kw_only=True):
     stale: bool = False
     max_gpu_hours: float | None = None
     check: bool = True
+    waivers: bool = False  # what was submitted unchecked goes on unchecked
+
+    @classmethod
+    def of_advance(cls, chosen: frozenset[str]) -> Submitting:
+        """Return what goes on of runs that somebody submitted before."""
+        return cls(chosen=chosen, named=chosen, waivers=True)
 
     def wants(self, run: Run) -> bool:
         """Return whether a run is meant: an optional one only if it was named or all are wanted."""

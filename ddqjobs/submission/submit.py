@@ -105,7 +105,7 @@ class Submitter:
         not to check them. Raise InputError."""
         to_come = (p for p in plan.runs if p.status in (Status.ELIGIBLE, Status.WAITING))
         runs = {p.run.name: p.run for p in (*picks, *(p for p in to_come if wanted.wants(p.run)))}
-        self._checking.before(runs.values(), say, waive=not wanted.check)
+        self._checking.before(runs.values(), say, waive=not wanted.check, keep=wanted.waivers)
         return self._checking.waived(p.run for p in picks)
 
     def _snapshot(self) -> str:

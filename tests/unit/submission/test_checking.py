@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import msgspec
 import pytest
 
 from ddqjobs.planning.canary import _options as with_canary
 from ddqjobs.planning.matrix import _options
+from ddqjobs.project import Project
 from ddqjobs.spec.dataset import Dataset
 from ddqjobs.spec.experiment import Code, Experiment, Task, Variant
 from ddqjobs.spec.model import Input, Run, TaskKind
 from ddqjobs.submission import configurations, words
+from ddqjobs.submission.checking import Checking
 from ddqjobs.submission.configurations import without_seed
 from tests.support import checks
 from tests.support.trivial import EXPERIMENT, TrivialProject, a_run
@@ -34,6 +39,12 @@ def of(run: Run, e: Experiment | None = None) -> configurations.Configuration:
     found = configurations.of(run, e or experiment(), "/results/e", "/project")
     assert found is not None
     return found
+
+
+def checked(project: TrivialProject, site: str) -> tuple[Project, Checking]:
+    opened = project.open()
+    workspace = opened.workspace(EXPERIMENT, site)
+    return opened, Checking(workspace, opened.environments(workspace.site))
 
 
 def training(**keys: object) -> Run:
@@ -126,5 +137,42 @@ def test_looking_executes_nothing_and_no_check_checks_nothing(project: TrivialPr
     assert done.code == 0, done.stderr
     assert "check" not in done.stdout + done.stderr
     assert not (project.results / ".jobs").exists()
-    done = project.cli("check", EXPERIMENT)  # waived
-    assert (done.code, done.stdout) == (0, "1 of 1 configuration passed, 0 checked now\n")
+    done = project.cli("check", EXPERIMENT)  # asked in so many words
+    assert (done.code, "0 of 1 configuration passed" in done.stdout) == (2, True)
+
+
+def test_what_is_not_checked_stays_so_until_it_is_submitted_again(project: TrivialProject) -> None:
+    opened, checking = checked(project, "local")
+    runs = [planned.run for planned in opened.plan(EXPERIMENT, refresh=False).runs]
+
+    def said(*, waive: bool = False, keep: bool = False) -> list[str]:
+        lines: list[str] = []
+        checking.before(runs, lines.append, waive=waive, keep=keep)
+        return lines
+
+    for keys in ({"waive": True}, {"keep": True}):
+        assert said(**keys) == []
+        assert "first" in checking.waived(runs)
+    assert said()[0] == "checking 1 configuration in environment tiny"
+    assert not checking.waived(runs)
+
+
+def test_a_helper_job_that_is_refused_keeps_nothing_back(
+    project: TrivialProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    why = "Batch job submission failed: Job violates accounting/QOS policy"
+    (tmp_path / "sbatch").write_text(f"#!/bin/sh\necho 'sbatch: error: {why}' >&2\nexit 1\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    site = {"name": "slurm", "scheduler": "slurm", "activate": checks.entered(project), "slurm": {}}
+    project.write("templates/slurm/site.yaml", site)
+    opened, checking = checked(project, "slurm")
+    runs = [planned.run for planned in opened.plan(EXPERIMENT, site="slurm", refresh=False).runs]
+    said: list[str] = []
+    for _ in range(2):  # rounds of --wait: what gave no answer is not asked again
+        checking.before(runs, said.append, waive=False, keep=False)
+    assert said[0] == "checking 1 configuration in environment tiny"
+    assert "warning: not checked in environment tiny: " in said[1]
+    assert why in said[1]
+    assert said[2:] == []
+    assert list((project.results / ".jobs/submissions").iterdir()) == []
