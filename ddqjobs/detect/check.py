@@ -200,10 +200,11 @@ class Checker:
 
     def examine(self, cfg: Any, subject: Subject) -> list[Finding]:
         """Return all that is wrong with a configuration that was loaded, and merge its options into it."""
-        registries = Registries()  # custom_imports of this configuration may have registered more
+        # custom_imports of this configuration may have registered more.
+        registries = Registries(cfg.get("default_scope") or "mmdet")
         options = Options(Places(registries, self._generation))
         found = []  # type: list[Finding]
-        for option in subject.options:
+        for option in sorted(subject.options, key=_is_of_values):
             found += self._option(cfg, option, options)
         if found:
             return found  # of what follows from a wrong option one line is enough
@@ -250,6 +251,11 @@ class Checker:
         yield from data.check(found, subject.own, declared=subject.declared)
         yield from data.heads(cfg.get("model"), found)
         yield from data.evaluators(cfg, found, named)
+
+
+def _is_of_values(option: str) -> bool:
+    """Tell whether an option names no type. Options are merged at once, so types decide about all of them."""
+    return not option.partition("=")[0].endswith(".type")
 
 
 def _short(error: BaseException) -> str:

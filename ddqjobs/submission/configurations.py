@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -56,13 +56,17 @@ def of(run: Run, experiment: Experiment, results: str, project: str) -> Configur
     inputs = {
         role: _path(value.run, value.artifact, value.path, results, project) for role, value in run.inputs
     }
+    known = {
+        **{f"input.{role}": path for role, path in inputs.items()},
+        "checkpoint": inputs.get("checkpoint", "/checkpoint"),
+        "gpus": str(run.resources.gpus),
+        "nodes": str(run.resources.nodes),
+        "seed": "0",  # as of all seeds: one of them is checked
+    }
     of_data = [_datasets(d, project) for d in experiment.datasets.values() if _reads(d, run)]
     return Configuration(
         config=run.config if found.config == "{config}" else found.config,
-        options=tuple(
-            _PLACEHOLDER.sub(lambda name: f"/{name[1]}", word) if open_ else word
-            for word, open_ in found.options
-        ),
+        options=tuple(_filled(word, known) if open_ else word for word, open_ in found.options),
         kind=run.kind.value,
         variables={
             **{f"DDQJOBS_INPUT_{variable(role)}": path for role, path in inputs.items()},
@@ -75,6 +79,11 @@ def of(run: Run, experiment: Experiment, results: str, project: str) -> Configur
         declared=bool(of_data) or any("data" in role for role in inputs),
         registers=not is_ours(run) or "--imports" in run.command,
     )
+
+
+def _filled(word: str, known: Mapping[str, str]) -> str:
+    """Return an option of a command, with a path for what only the job knows."""
+    return _PLACEHOLDER.sub(lambda name: known.get(name[1], f"/{name[1]}"), word)
 
 
 def is_ours(run: Run) -> bool:

@@ -12,11 +12,13 @@ import os
 import re
 from typing import Any, Iterator, NamedTuple, Sequence
 
-from .finding import WARNING, Finding, join, lookup, walk
+from .finding import ERROR, WARNING, Finding, join, lookup, walk
 from .types import Registries
 
 _CATEGORIES = re.compile(rb'"categories"\s*:\s*(?=\[)')
 _HEADS = re.compile(r"model\.(roi_head\.)?(bbox_head|mask_head)(\.\d+)?")
+# Keys of models that read the names of classes: their heads have room for more than one data set has.
+_OPEN = re.compile(r"language|contrastive|vocab|zero_?shot|zs_|(^|_)text")
 _LIMIT = 4 << 20  # bytes of a list of categories
 
 
@@ -134,11 +136,13 @@ def heads(model: Any, found: Sequence[Dataset]) -> Iterator[Finding]:
     if len(counts) != 1:
         return
     ((count, dataset),) = counts.items()
+    reads_names = any(_OPEN.search(str(key)) for _, value in walk(model) for key in value)
     for path, value in walk(model, "model"):
         number = value.get("num_classes")
         if _HEADS.fullmatch(path) and isinstance(number, int) and number != count:
             said = f"{path}.num_classes is {number}, and {dataset.path} has {count} classes"
-            yield Finding("classes", join(path, "num_classes"), said)
+            level = WARNING if reads_names and number > count else ERROR
+            yield Finding("classes", join(path, "num_classes"), said, level=level)
 
 
 def evaluators(cfg: Any, found: Sequence[Dataset], splits: Sequence[str]) -> Iterator[Finding]:

@@ -124,6 +124,7 @@ def _rules_3() -> Any:
         ("(train|val|test)_dataloader", _LOADER),
         ("randomness", _randomness),
         ("env_cfg", "cudnn_benchmark mp_cfg dist_cfg resource_limit"),
+        (r"env_cfg\.dist_cfg(\..*)?", _everything),
         (r"env_cfg\.mp_cfg", "mp_start_method opencv_num_threads"),
         ("auto_scale_lr", "enable base_batch_size"),
         ("optim_wrapper", "accumulative_counts clip_grad constructor optimizer paramwise_cfg type"),

@@ -18,15 +18,15 @@ _FOREIGN = ("Albu", "Albumentations")
 
 
 class Registries:
-    """All registries of this process."""
+    """All registries of this process, those of a scope first: mmcv and mmdet both have LoadAnnotations."""
 
-    def __init__(self) -> None:
+    def __init__(self, scope: str = "mmdet") -> None:
         self._all = list(_registries())
         for registry in self._all:
             bring = getattr(registry, "import_from_location", None)
             if bring is not None:
                 bring()
-        self._all = list(_registries())
+        self._all = sorted(_registries(), key=lambda registry: getattr(registry, "scope", "") != scope)
 
     def find(self, name: Any) -> Any:
         """Return what is registered by a name; None for nothing."""
@@ -104,18 +104,22 @@ def takes(target: Any) -> Takes:
         return _of_function(target)
     names = {}  # type: dict[str, Any]
     hints = {}  # type: dict[str, Any]
+    first = None  # type: Takes | None
     for cls in target.__mro__:
         init = cls.__dict__.get("__init__")
         if init is None:
             continue
         if cls is object or (cls.__module__.startswith("torch.") and cls.__name__ in ("Module", "Dataset")):
-            return Takes(names, hints, False)
+            break
         own = _of_function(init)
+        first = first or own
         names = {**own.names, **names}
         hints = {**own.hints, **hints}
         if not own.others:
-            return Takes(names, hints, False)
-    return Takes(names, hints, True)
+            break
+    # What no class above names goes elsewhere: EMAHook hands it to the average, RandomResize to Resize.
+    others = first is not None and first.others and set(names) == set(first.names)
+    return Takes(names, hints, others)
 
 
 def _of_function(function: Any) -> Takes:

@@ -114,6 +114,51 @@ def test_types_that_are_no_registered_ones() -> None:
     assert unknown(neck="FPNN") == ["error model.neck.type"]
 
 
+def test_what_a_type_takes_is_asked_of_the_right_one(checker: check.Checker, tmp_path: Path) -> None:
+    def found(*options: str, config: str = CONFIG) -> list[str]:
+        return [one.line() for one in checker.check(check.Subject(config, options))]
+
+    faster = tmp_path / "faster.py"
+    faster.write_text("_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'\n")
+    with_mask = "train_dataloader.dataset.pipeline.1.with_mask=True"  # mmdet's LoadAnnotations, not mmcv's
+    assert found(with_mask, config=str(faster)) == []
+    assert "no 'loss_scale'" in found("optim_wrapper.loss_scale=dynamic")[0]
+    assert found("optim_wrapper.loss_scale=dynamic", "optim_wrapper.type=AmpOptimWrapper") == []
+    assert found("train_cfg.max_iters=9", "train_cfg.type=IterBasedTrainLoop") == []
+    assert found("env_cfg.dist_cfg.timeout=1800") == []
+
+
+@pytest.mark.usefixtures("checker")
+def test_what_a_constructor_hands_on() -> None:
+    class Above:
+        def __init__(self, depth: int = 1) -> None:
+            raise NotImplementedError
+
+    class Names(Above):
+        def __init__(self, width: int = 1, **others: int) -> None:
+            raise NotImplementedError
+
+    class Free:
+        def __init__(self, width: int = 1, **others: int) -> None:
+            raise NotImplementedError
+
+    assert (set(types.takes(Names).names), types.takes(Names).others) == ({"width", "depth"}, False)
+    assert types.takes(Free).others
+    registries = types.Registries()
+    assert all(types.takes(registries.find(name)).others for name in ("EMAHook", "RandomResize"))
+
+
+def test_a_head_that_is_told_the_names_of_its_classes() -> None:
+    found = [data.Dataset("train_dataloader.dataset", "a.json", "", ("cat", "dog"))]
+
+    def level(number: int, **model: object) -> list[str]:
+        return [f.level for f in data.heads({**model, "bbox_head": {"num_classes": number}}, found)]
+
+    assert level(256) == level(1) == ["error"]
+    assert level(256, language_model={"type": "BertModel"}) == ["warning"]
+    assert level(1, language_model={"type": "BertModel"}) == ["error"]
+
+
 def test_types_that_the_program_of_a_code_tree_registers(
     checker: check.Checker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

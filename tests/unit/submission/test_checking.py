@@ -62,6 +62,9 @@ def test_what_a_command_loads_and_with_which_options() -> None:
     assert of(training(command=program)).config == of(training()).config
     assert of(training(command=words)).options == ("out=/work_dir/r", "lr=1")
     assert of(training(command=(*TRAIN, "--eval-options", "a=1"))).options == ("lr=1",)
+    filled = (*TRAIN[:-1], "--cfg-options", "load_from={input.init}", "n={gpus}")
+    inputs = (("init", Input(artifact="init", path="w.pth")),)
+    assert of(training(command=filled, inputs=inputs)).options == ("load_from=/project/w.pth", "n=0")
     assert configurations.of(training(command=("sh", "-c", "cat a")), experiment(), "/r", "/p") is None
 
 
