@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from ddqjobs.base.paths import expanded
 from ddqjobs.detect.job.training_progress import Progress
 from ddqjobs.environments.on_site import Environments
 from ddqjobs.planning.filters import Filters, select
@@ -78,7 +80,21 @@ class Reports:
         tickets = workspace.store.history().tickets.values()
         found = (name for t in tickets for name in (t.node, t.owner.host, t.finished and t.finished.node))
         nodes = {name for name in (*found, *hosts, platform.node()) if name}
-        return share_.sharing(nodes, [str(workspace.results), str(self.files.runs), str(Path.home())])
+        here = workspace.loaded.experiment
+        words = (here.models, here.phases, here.tasks, here.implementations, here.variants)
+        return share_.sharing(nodes, self._folders(), [here.name, *(word for kind in words for word in kind)])
+
+    def _folders(self) -> set[str]:
+        """Return the folders that a report may name."""
+        workspace, experiment = self._workspace, self._workspace.loaded.experiment
+        site, project = workspace.site, workspace.catalog.project
+        named = [code.path for code in experiment.codes.values()]
+        named += [data.path for data in experiment.datasets.values()]
+        named += [weight.path for weight in experiment.weights.values()]
+        named += [site.environments, site.results, site.stage_to, site.weights, *site.activate.values()]
+        ours = [workspace.results, self.files.runs, Path.home(), project]
+        paths = [*ours, *(expanded(project, text) for text in named if text)]
+        return {name for path in paths for name in (str(path), os.path.realpath(path))}
 
     def page(
         self,
