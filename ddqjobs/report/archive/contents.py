@@ -21,7 +21,7 @@ from ddqjobs.store.layout import RunFolder
 from ddqjobs.submission.workspace import Workspace
 
 WEIGHTS = (".pth", ".pt", ".ckpt", ".safetensors", ".pkl")
-_TEXTS = (".json", ".jsonl", ".log", ".py", ".txt", ".yaml", ".yml", ".xml", ".csv", ".md", ".sh", ".out", "")
+TEXTS = (".json", ".jsonl", ".log", ".py", ".txt", ".yaml", ".yml", ".xml", ".csv", ".md", ".sh", ".out", "")
 _LARGEST_TEXT = 256 << 20  # bytes; it is read into memory
 _OF_OTHERS = "an input of other runs"
 _SECRET = "secrets.sh"
@@ -157,13 +157,13 @@ def _run(found: Contents, run: RunFolder, top: str, product: Product | None, *, 
                 found.add(name, path, exact=True)
             else:
                 found.left_out[name] = "weights" if relative in artifacts else "weights that no run needs"
-        elif relative in artifacts and (weights or not prepared or path.suffix in _TEXTS):
-            binary = path.suffix not in _TEXTS or path.stat().st_size > _LARGEST_TEXT
+        elif relative in artifacts and (weights or not prepared or path.suffix in TEXTS):
+            binary = path.suffix not in TEXTS or path.stat().st_size > _LARGEST_TEXT
             found.add(name, path, exact=binary or artifacts[relative] == "predictions")
-        elif path.suffix in _TEXTS and path.stat().st_size <= _LARGEST_TEXT:
+        elif path.suffix in TEXTS and path.stat().st_size <= _LARGEST_TEXT:
             found.add(name, path)
         else:
-            large = path.suffix in _TEXTS
+            large = path.suffix in TEXTS
             found.left_out[name] = "large" if large else _OF_OTHERS if relative in artifacts else "no text"
     for relative in artifacts:
         if not (run.path / relative).exists():

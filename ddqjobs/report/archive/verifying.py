@@ -15,17 +15,39 @@ from ddqjobs.base.units import counted
 from ddqjobs.detect import files as job_files
 from ddqjobs.environments.on_site import Environments
 from ddqjobs.report.archive import crate
-from ddqjobs.report.archive.contents import WEIGHTS
+from ddqjobs.report.archive.contents import TEXTS, WEIGHTS
 from ddqjobs.report.archive.opening import BrokenError
 from ddqjobs.report.archive.unpacked import Inside, read, unpacked
-from ddqjobs.report.archive.writing import judged
+from ddqjobs.report.archive.writing import BLOCK, judged
 from ddqjobs.report.cache import ANNOTATIONS_ABSENT, NO_PYCOCOTOOLS, ReportFiles
 from ddqjobs.report.recomputed import NOT_RECOMPUTED, Recomputed, recomputed_rows
+from ddqjobs.report.results import METRICS
 from ddqjobs.spec.model import Status, TaskKind
 from ddqjobs.store import evidence
 
-# What of a report is a verdict; the rest says when and where.
+# What records that nobody of us wrote make Python raise: nested too deeply, times beyond all calendars.
+_TROUBLES = (RecursionError, ValueError, LookupError, TypeError, AttributeError, OverflowError)
+_LONGEST = 200  # characters of what is said of them
+# What of a report is a verdict, and what of that decides; the rest says when, where and in which words. A
+# newer ddqjobs says more of the same.
 _VERDICTS = ("models", "alignment", "curves", "recomputed", "checks", "summary", "overall", "outcome", "ok")
+_DECISIVE = frozenset(
+    (
+        *("run", "runs", "phase", "model", "variant", "overall", "outcome", "ok", "word", "required"),
+        *(
+            "mean",
+            "reference",
+            "difference",
+            "tolerance",
+            "printed",
+            "recomputed",
+            "distance",
+            "box",
+            "score",
+        ),
+        *("unmatched", "good", "short", "differs", "exceeds", "unknown", "judged"),
+    )
+)
 Say = Callable[[str], None]
 
 
@@ -64,6 +86,9 @@ def verify(path: Path, environments: Environments, say: Say = lambda _: None) ->
             overall = _all(inside, environments, checks, say)
         except BrokenError as error:
             checks.append(Check(what="files", holds=False, found=str(error)))
+        except _TROUBLES as error:
+            words = f"its records cannot be used: {type(error).__name__}: {error}".split("\n")[0]
+            checks.append(Check(what="records", holds=False, found=words[:_LONGEST]))
     return Verified(
         file=str(path),
         sha256=sha256,
@@ -80,11 +105,11 @@ def _all(inside: Inside, environments: Environments, checks: list[Check], say: S
     checks.append(_crate(inside))
     checks.append(_runs(inside))
     checks.append(_artifacts(inside))
-    report = judged(inside.experiment, inside.plan, inside.products, files)
+    verdicts, overall = _verdicts(inside, files)
     shutil.rmtree(files.cache / "recomputed", ignore_errors=True)  # what follows is computed here and now
     checks.extend(_recomputed(inside, files.recompute(inside.plan.runs, inside.products, say)))
-    checks.append(_verdicts(inside, msgspec.json.decode(msgspec.json.encode(report))))
-    return report.overall
+    checks.append(verdicts)
+    return overall
 
 
 def _crate(inside: Inside) -> Check:
@@ -121,21 +146,38 @@ def _runs(inside: Inside) -> Check:
 
 
 def _artifacts(inside: Inside) -> Check:
-    """Look whether each file that a product recorded is inside and is that file, or was left out."""
-    wrong, there, absent = [], 0, 0
+    """Look whether each file that a product recorded is inside and is that file, or was left out. Of a text
+    that was rewritten only what it was before is known."""
+    annotations = set(inside.index.annotations.values())
+    wrong = [f"{name} was rewritten" for name in sorted(annotations & inside.index.original.keys())]
+    there, rewritten, absent = 0, 0, 0
     for name, product in inside.products.items():
-        for artifact, path in product.artifacts.items():
-            member = f"{inside.top}/runs/{name}/{path}"
+        for artifact in product.artifacts:
+            member = inside.member(name, artifact)
             if member in inside.digests:
-                digest = inside.index.original.get(member, inside.digests[member])
-                there += 1
-                if product.sha256.get(artifact, digest) != digest:
+                digest = inside.digests[member]
+                original = inside.index.original.get(member, digest)
+                other = original != digest
+                if product.sha256.get(artifact, original) != original:
                     wrong.append(f"{artifact} of {name} is not the file that was recorded")
+                elif other and (artifact == "predictions" or not _text(inside.folder / member)):
+                    wrong.append(f"{artifact} of {name} was rewritten")
+                there, rewritten = there + (not other), rewritten + other
             elif member in inside.index.left_out:
                 absent += 1
             else:
                 wrong.append(f"{artifact} of {name} is not inside")
-    return _check("artifacts", wrong, f"{there} are the files that were recorded, {absent} were left out")
+    words = f"{there} are the files that were recorded, "
+    words += f"{rewritten} are texts that were rewritten, " if rewritten else ""
+    return _check("artifacts", wrong, f"{words}{absent} were left out")
+
+
+def _text(path: Path) -> bool:
+    """Tell a file that an archive may have rewritten."""
+    if path.suffix not in TEXTS:
+        return False
+    with path.open("rb") as stream:
+        return b"\0" not in stream.read(BLOCK)
 
 
 def _recomputed(inside: Inside, found: Mapping[str, Recomputed]) -> Iterator[Check]:
@@ -172,11 +214,34 @@ def _evaluable(inside: Inside, name: str, problem: str) -> bool:
     return there and problem not in (NO_PYCOCOTOOLS, ANNOTATIONS_ABSENT)
 
 
-def _verdicts(inside: Inside, report: Mapping[str, Any]) -> Check:
-    """Look whether the evidence gives the verdicts that the archive's report has."""
-    recorded = read(inside.folder / "report" / "judged.json", dict[str, Any])
-    wrong = [f"{key} of the report" for key in _VERDICTS if recorded.get(key) != report.get(key)]
-    return _check("verdicts", wrong, f"{report['overall']}, as the report says")
+def _verdicts(inside: Inside, files: ReportFiles) -> tuple[Check, str]:
+    """Look whether the evidence gives the verdicts that the archive's report has; that of all of it."""
+    wrong, overall = [], ""
+    for name, metrics, called in (
+        ("judged.json", ("AP",), "the report"),
+        ("report.json", tuple(METRICS), "report.json"),
+    ):
+        recorded = read(inside.folder / "report" / name, dict[str, Any])
+        report = judged(inside.experiment, inside.plan, inside.products, files, metrics)
+        here, overall = msgspec.json.decode(msgspec.json.encode(report)), report.overall
+        wrong += [
+            f"{key} of {called}"
+            for key in _VERDICTS
+            if _decisive(key, recorded.get(key)) != _decisive(key, here[key])
+        ]
+    right = f"{overall}, as the report says; its page and its text are not compared"
+    return _check("verdicts", wrong, right), overall
+
+
+def _decisive(key: str, value: Any) -> Any:
+    """Return what of a verdict decides; None for what does not."""
+    if isinstance(value, dict):
+        open_ = "outcome" in value and value["outcome"] is None  # the words say how far a run is
+        told = {k: _decisive(k, v) for k, v in value.items() if not (open_ and k == "word")}
+        return {k: v for k, v in told.items() if v is not None} or None
+    if isinstance(value, list) and any(isinstance(v, dict) for v in value):
+        return [_decisive(key, v) for v in value]
+    return value if key in _DECISIVE else None
 
 
 def _check(what: str, wrong: list[str], right: str) -> Check:

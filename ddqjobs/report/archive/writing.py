@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ FORMAT = 1
 INDEX = "archive.json"
 MANIFEST = "manifest-sha256.txt"  # as `sha256sum --check` reads it: of all other files
 _STAMP = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say: times are in the files
-_BLOCK = 1 << 20
+BLOCK = 1 << 20
 Say = Callable[[str], None]
 
 
@@ -97,11 +97,17 @@ def write(
     )
 
 
-def judged(experiment: Experiment, plan: Plan, products: Mapping[str, Product], files: ReportFiles) -> Report:
+def judged(
+    experiment: Experiment,
+    plan: Plan,
+    products: Mapping[str, Product],
+    files: ReportFiles,
+    metrics: Sequence[str] = ("AP",),
+) -> Report:
     """Return the report that nothing but the evidence decides: no progress, no clock, no scheduler."""
     curves = files.curves(document.compared(experiment, plan), products)
     kept = files.recomputed(products)
-    return document.build(experiment, plan, products, recomputed=kept, curves=curves)
+    return document.build(experiment, plan, products, recomputed=kept, curves=curves, metrics=metrics)
 
 
 def _describer(
@@ -170,7 +176,7 @@ class _Writer:
     def _member(self, archive: zipfile.ZipFile, member: Member, found: Contents) -> None:
         if member.path is None or not member.exact:
             data = member.data if member.path is None else member.path.read_bytes()
-            if b"\0" in data[:_BLOCK] and not member.exact:
+            if b"\0" in data[:BLOCK] and not member.exact:
                 found.left_out[member.name] = "binary"
                 return
             text = data.decode("utf-8", "surrogateescape")
@@ -181,7 +187,7 @@ class _Writer:
             return
         digest, size = hashlib.sha256(), 0
         with member.path.open("rb") as source, archive.open(_info(member.name), "w", force_zip64=True) as out:
-            while block := source.read(_BLOCK):
+            while block := source.read(BLOCK):
                 digest.update(block)
                 size += len(block)
                 out.write(block)

@@ -241,6 +241,10 @@ def test_names_that_lead_out_of_the_archive_are_refused(
         assert (code, list(found), found["files"][0]) == (1, ["files"], False)
         assert found["files"][1].endswith(why)
     assert not victim.exists()
+    ledger = next(name for name in inside if LEDGER.fullmatch(name))
+    code, found = verified(rewrite({ledger: inside[ledger] + b'{"a":' * 10**5 + b"\n"}), tmp_path)
+    assert (code, found["records"][0]) == (1, False)
+    assert "\n" not in found["records"][1]
 
 
 def test_ap_holds_only_where_it_was_computed(
@@ -266,6 +270,37 @@ def test_ap_holds_only_where_it_was_computed(
     here = {n: json.dumps(d).encode() for n, d in changes.items()}
     code, found = verified(rewrite(here), tmp_path)
     assert found["AP"] == (None, "test.m: the annotations are not there")
+
+
+def test_predictions_that_an_archive_says_it_has_rewritten_do_not_hold(
+    written: tuple[Path, Path], rewrite: Rewrite, tmp_path: Path
+) -> None:
+    inside = dict(members(written[0]))
+    name = "results/mine/runs/test.m/attempts/1/work_dir/results.bbox.json"
+    index = json.loads(inside["archive.json"])
+    truth = index["annotations"]["test.m"]
+    for rewritten in (name, truth):
+        index["original"][rewritten] = hashlib.sha256(inside[rewritten]).hexdigest()
+    changes = {name: inside[name] + b"\n", "archive.json": json.dumps(index).encode()}
+    code, found = verified(rewrite(changes), tmp_path)
+    words = f"{truth} was rewritten; predictions of test.m was rewritten"
+    assert (code, found["artifacts"]) == (1, (False, words))
+
+
+def test_verdicts_hold_whatever_else_a_report_says(
+    written: tuple[Path, Path], rewrite: Rewrite, tmp_path: Path
+) -> None:
+    inside = dict(members(written[0]))
+    names = ("report/judged.json", "report/report.json")
+    judged, report = (json.loads(inside[name]) for name in names)
+    judged["models"][0]["cells"][0]["of_another_version"] = {"a": 1}
+    del judged["checks"][0]["headline"], judged["models"][0]["cells"][0]["seeds"]
+    code, found = verified(rewrite({names[0]: json.dumps(judged).encode()}), tmp_path)
+    assert (code, found["verdicts"][0]) == (0, True)
+    assert found["verdicts"][1].endswith("its page and its text are not compared")
+    report["models"][0]["cells"][0]["values"]["AP50"]["mean"] = 99.0
+    code, found = verified(rewrite({names[1]: json.dumps(report).encode()}), tmp_path)
+    assert (code, found["verdicts"]) == (1, (False, "models of report.json"))
 
 
 def test_files_that_are_not_what_is_listed_are_refused(written: tuple[Path, Path], tmp_path: Path) -> None:
