@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -235,6 +237,7 @@ class Checking:
     @contextlib.contextmanager
     def _folder(self) -> Iterator[Path]:
         folder = self._workspace.store.layout.node_jobs().checks / new_token()
+        _remove_abandoned(folder.parent)
         folder.mkdir(parents=True)
         try:
             yield folder
@@ -332,6 +335,16 @@ class _Answer:
             self.problem = why or (lines[-1][:200] if lines else "it left no answer")
         else:
             self.note = next((line for line in reversed(lines) if line.startswith("check: ")), "")
+
+
+def _remove_abandoned(checks: Path) -> None:
+    """Remove the folders of our processes that were killed: they may hold secrets."""
+    latest = time.time() - _JOB_S - PATIENCE_S
+    for folder in checks.iterdir() if checks.is_dir() else ():
+        with contextlib.suppress(OSError):  # another process removes it, too
+            seen = folder.lstat()
+            if seen.st_uid == os.getuid() and seen.st_mtime < latest:
+                shutil.rmtree(folder)
 
 
 def _lines(path: Path) -> list[str]:

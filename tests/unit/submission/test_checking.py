@@ -132,7 +132,17 @@ def test_what_cannot_be_checked_is_said_and_runs_all_the_same(project: TrivialPr
     assert list((project.results / ".jobs/checks").iterdir()) == []
 
 
-def test_looking_executes_nothing_and_no_check_checks_nothing(project: TrivialProject) -> None:
+def test_a_check_removes_what_killed_ones_left(project: TrivialProject) -> None:
+    left = project.results / ".jobs/checks"
+    for name in ("killed", "under-way"):
+        (left / name).mkdir(parents=True)
+        (left / name / "0.sh").write_text("export TOKEN=secret\n")
+    os.utime(left / "killed", (1e9, 1e9))
+    assert project.cli("check", EXPERIMENT).code == 2
+    assert [path.name for path in left.iterdir()] == ["under-way"]
+
+
+def test_looking_executes_nothing_and_no_check_leftnothing(project: TrivialProject) -> None:
     for command in (("plan",), ("submit", "--dry-run")):
         assert project.cli(*command, EXPERIMENT).code == 0
         assert not (project.results / ".jobs").exists()
