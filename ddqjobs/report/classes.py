@@ -6,9 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from ddqjobs.report.lookup import REFERENCE
+from ddqjobs.report.lookup import REFERENCE, Desk, Place
 from ddqjobs.report.recomputed import Recomputed
-from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import PlannedRun, Status, TaskKind
 
 
@@ -16,6 +15,8 @@ class ClassRow(msgspec.Struct, frozen=True, kw_only=True):
     """A class in a phase that is compared with another: AP of both in points, means over seeds."""
 
     phase: str
+    implementation: str
+    task: str
     against: str
     model: str
     variant: str
@@ -26,42 +27,46 @@ class ClassRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def class_rows(
-    experiment: Experiment, picked: Iterable[PlannedRun], found: Mapping[str, Recomputed]
+    desk: Desk, picked: Iterable[PlannedRun], found: Mapping[str, Recomputed]
 ) -> tuple[ClassRow, ...]:
-    """Return a row per phase, model, variant and class that both sides have, the largest difference first."""
-    sides: dict[tuple[str, str, str], list[Mapping[str, float]]] = {}
+    """Return a row per cell of the AP table and class that both sides have, the largest difference first."""
+    ours: dict[tuple[Place, str], list[PlannedRun]] = {}
     for p in picked:
         run = p.run
-        if run.kind is TaskKind.TEST and p.status is Status.DONE and run.name in found:
-            sides.setdefault((run.phase, run.model, run.variant), []).append(found[run.name].classes)
-    means = {place: _means(classes) for place, classes in sides.items()}
-    return tuple(sorted(_rows(experiment, means), key=lambda row: -abs(row.difference)))
+        place = (run.phase, run.implementation, run.model, run.variant)
+        ours.setdefault((place, run.task), []).append(p)
+    rows = [row for (place, task), runs in ours.items() for row in _rows(desk, place, task, runs, found)]
+    return tuple(sorted(rows, key=lambda row: -abs(row.difference)))
 
 
 def _rows(
-    experiment: Experiment, means: Mapping[tuple[str, str, str], Mapping[str, float]]
+    desk: Desk, place: Place, task: str, runs: Iterable[PlannedRun], found: Mapping[str, Recomputed]
 ) -> Iterator[ClassRow]:
-    for (phase, model, variant), ours in means.items():
-        section = experiment.phases.get(phase)
-        if section is None or section.against == REFERENCE:
-            continue
-        places = ((section.against, model, wanted) for wanted in (variant, "default"))
-        theirs = next((means[place] for place in places if place in means), {})
-        for name in ours:
-            if name in theirs:
-                yield ClassRow(
-                    phase=phase,
-                    against=section.against,
-                    model=model,
-                    variant=variant,
-                    name=name,
-                    ap=100 * ours[name],
-                    other=100 * theirs[name],
-                    difference=100 * (ours[name] - theirs[name]),
-                )
+    phase, implementation, model, variant = place
+    section = desk.experiment.phases.get(phase)
+    if section is None or section.against == REFERENCE:
+        return
+    mine = _means(runs, found)
+    theirs = _means(desk.opposite(place, section.against, task), found) if mine else {}
+    for name in mine:
+        if name in theirs:
+            yield ClassRow(
+                phase=phase,
+                implementation=implementation,
+                task=task,
+                against=section.against,
+                model=model,
+                variant=variant,
+                name=name,
+                ap=100 * mine[name],
+                other=100 * theirs[name],
+                difference=100 * (mine[name] - theirs[name]),
+            )
 
 
-def _means(classes: list[Mapping[str, float]]) -> dict[str, float]:
-    """Return the mean of each class that all have."""
-    names = [name for name in classes[0] if all(name in each for each in classes)]
+def _means(runs: Iterable[PlannedRun], found: Mapping[str, Recomputed]) -> dict[str, float]:
+    """Return the mean of each class that all tests have of which classes are known."""
+    tests = [p.run.name for p in runs if p.run.kind is TaskKind.TEST and p.status is Status.DONE]
+    classes = [known for name in tests if name in found and (known := found[name].classes)]
+    names = [name for name in classes[0] if all(name in each for each in classes)] if classes else []
     return {name: sum(each[name] for each in classes) / len(classes) for name in names}

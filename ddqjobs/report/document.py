@@ -126,7 +126,7 @@ def build(
         alignment=aligned,
         curves=lines,
         recomputed=again,
-        classes=class_rows(experiment, picked, recomputed or {}),
+        classes=class_rows(desk, picked, recomputed or {}),
         checks=checked,
         summary=tuple(_summaries(experiment, columns, models, aligned, picked)),
         missing=missing(experiment.name, picked, says, plan.site),

@@ -222,9 +222,12 @@ def _classes(report: Report) -> Iterator[Grid]:
     differing = [row for row in report.classes if round(row.difference, 1)]
     if differing:
         titles = {row.model: row.title for row in report.models}
+        places = {(r.phase, r.implementation, r.task) for r in report.classes}
+        several = {phase for phase, *_ in places if sum(phase == other for other, *_ in places) > 1}
         rows = tuple(
             (titles.get(r.model, r.model) + ("" if r.variant == "default" else f", {r.variant}"), r.name,
-             r.phase, f"{r.ap:.1f}", r.against, f"{r.other:.1f}", f"{r.difference:+.1f}")
+             " ".join(filter(None, (r.phase, r.implementation, r.task))) if r.phase in several else r.phase,
+             f"{r.ap:.1f}", r.against, f"{r.other:.1f}", f"{r.difference:+.1f}")
             for r in differing[:CLASSES]
         )  # fmt: skip
         title = f"Classes that differ most ({len(rows)} of {len(report.classes)})"

@@ -183,6 +183,13 @@ class Desk:
 
     def phase_side(self, place: Place, phase: str, task: str) -> Side:
         """The same model in another phase; see the module's rules for variant and implementation."""
+        runs = self.opposite(place, phase, task)
+        if not runs:
+            return Side(name=label(phase), problem=f"no run in {label(phase)}")
+        return self.side(runs, label(phase))
+
+    def opposite(self, place: Place, phase: str, task: str) -> list[PlannedRun]:
+        """Return the runs of another phase that a place is compared with; empty if there are none."""
         _, implementation, model, variant = place
         for wanted in (variant, "default"):
             here = self.sides.get((phase, model, wanted))
@@ -190,9 +197,8 @@ class Desk:
                 sought = [implementation, *self.experiment.implementations, *here]
                 runs = here[next(i for i in sought if i in here)]
                 same = [p for p in runs if p.run.task == (task or runs[0].run.task)]
-                runs = same or [p for p in runs if p.run.task == runs[0].run.task]
-                return self.side(runs, label(phase))
-        return Side(name=label(phase), problem=f"no run in {label(phase)}")
+                return same or [p for p in runs if p.run.task == runs[0].run.task]
+        return []
 
     def side(self, runs: Sequence[PlannedRun], name: str) -> Side:
         """The AP of some runs as the other side of a comparison."""

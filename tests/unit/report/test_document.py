@@ -15,6 +15,7 @@ import pytest
 from ddqjobs.detect.job.training_progress import Progress
 from ddqjobs.report.document import Report, build
 from ddqjobs.report.formats import FORMATS, render
+from ddqjobs.report.recomputed import Recomputed
 from ddqjobs.report.results import COLUMNS, frame
 from ddqjobs.report.verdict import Outcome
 from ddqjobs.spec import experiment as e
@@ -445,6 +446,29 @@ def test_the_json_document_keeps_its_keys() -> None:
     judgement = document["models"][0]["cells"][0]["judgement"]
     assert list(judgement) == ["outcome", "word", "brief", "rule", "n", "excluded", "test"]
     assert document["models"][0]["cells"][0]["values"]["AP"]["quanta"] == [513]
+
+
+def test_classes_are_compared_where_the_ap_table_compares() -> None:
+    desk, found = Desk({"detr": 51.3}), dict[str, Recomputed]()
+    for phase, implementation, task, classes in (
+        ("3", "legacy", "all", {"a": 0.4}),
+        ("3", "legacy", "again", {"a": 0.1}),
+        ("3", "new", "all", {"a": 0.55}),
+        ("3", "new", "all", {}),  # not computed
+        ("4", "legacy", "fast", {"a": 0.5}),
+        ("4", "new", "fast", {"a": 0.6}),
+        ("4", "new", "slow", {"a": 0.8}),
+    ):
+        name = f"r{len(found)}"
+        desk.done(run(phase, "detr", name=name, task=task, implementation=implementation), 0.5)
+        found[name] = Recomputed(run=name, classes=classes)
+    report = desk.report(recomputed=found)
+    assert [(r.implementation, r.task, round(r.ap), round(r.other)) for r in report.classes] == [
+        ("new", "slow", 80, 55),
+        ("legacy", "fast", 50, 40),
+        ("new", "fast", 60, 55),
+    ]
+    assert re.search(r"detr +a +4 new slow +80\.0 +3 +55\.0 +\+25\.0", render(report, "table", width=200))
 
 
 def test_json_writes_nan_as_null() -> None:
