@@ -114,14 +114,16 @@ def test_types_that_are_no_registered_ones() -> None:
     assert unknown(neck="FPNN") == ["error model.neck.type"]
 
 
-def test_what_a_type_takes_is_asked_of_the_right_one(checker: check.Checker, tmp_path: Path) -> None:
+def test_what_a_type_takes_is_asked_of_the_right_one(checker: check.Checker) -> None:
     def found(*options: str, config: str = CONFIG) -> list[str]:
         return [one.line() for one in checker.check(check.Subject(config, options))]
 
-    faster = tmp_path / "faster.py"
-    faster.write_text("_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'\n")
+    shipped = (
+        Path(str(sys.modules["mmdet"].__file__)).parent
+        / ".mim/configs/faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py"
+    )
     with_mask = "train_dataloader.dataset.pipeline.1.with_mask=True"  # mmdet's LoadAnnotations, not mmcv's
-    assert found(with_mask, config=str(faster)) == []
+    assert found(with_mask, config=str(shipped)) == []
     assert "no 'loss_scale'" in found("optim_wrapper.loss_scale=dynamic")[0]
     assert found("optim_wrapper.loss_scale=dynamic", "optim_wrapper.type=AmpOptimWrapper") == []
     assert found("train_cfg.max_iters=9", "train_cfg.type=IterBasedTrainLoop") == []
