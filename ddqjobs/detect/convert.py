@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
 from . import files, layouts, runtime, weight_files
-from .compare.mappings import EMA, MAPPINGS, TIED, Mapping, averaged
+from .compare.mappings import MAPPINGS, TIED, Mapping, averaged
 
 _SHOWN = 5  # dropped tensors that are printed; the report has all
 NOT_AVERAGED = "not averaged"
@@ -48,7 +48,6 @@ _BESIDE = {
         ("optimizer_states", "lr_schedulers", "lr_scheduler", "scaler", "amp"), "a training begins anew"
     ),
     "message_hub": "history of the training, not weights",
-    EMA: f"{NOT_AVERAGED}; the average is the state_dict",
 }
 _META = ("dataset_meta", "epoch", "iter", "experiment_name", "mmengine_version", "mmcv_version", "time")
 
@@ -75,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         outputs = {"--out": args.out, "--report": args.report}
-        files.keep_apart(outputs, (args.source, Path(args.config)))
+        files.keep_apart(outputs, (args.source, *weight_files.members(args.source), Path(args.config)))
         runtime.set_up()
         source = weight_files.load(args.source)
         model = runtime.build_model(runtime.load_config(args.config, args.cfg_options))
@@ -145,7 +144,13 @@ def _beside(checkpoint: Any, layout: layouts.Layout) -> list[dict[str, str]]:
     if not layout.place:  # bare weights
         return []
     rest = sorted(set(checkpoint) - {layout.place.split(".")[0], "meta"}, key=str)
-    return [{"key": str(key), "reason": _BESIDE.get(key, "no weights of the model")} for key in rest]
+    return [{"key": str(key), "reason": _aside(layout.maker, key)} for key in rest]
+
+
+def _aside(maker: str, key: Any) -> str:
+    if layouts.swapped(maker, key):
+        return f"{NOT_AVERAGED}; the average is the state_dict"
+    return _BESIDE.get(key, "no weights of the model")
 
 
 def fit(layout: layouts.Layout, target: Any, mapping: Mapping, source: Path) -> Fitted:

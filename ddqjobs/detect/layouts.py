@@ -21,6 +21,7 @@ _MAKERS = (
     ("ds_version", "DeepSpeed"),
     ("dp_world_size", "DeepSpeed"),
     ("matching_heuristics", "Detectron2"),
+    ("message_hub", "mmengine"),  # each checkpoint of its runner has one
 )
 
 
@@ -57,8 +58,8 @@ def choose(
     Raises CannotLoad if there are two that fit the target and ``wanted`` does not name one, or if it names
     none.
     """
-    sets = _sets(checkpoint)
     maker = _maker(checkpoint)
+    sets = _sets(checkpoint, maker)
     found = [
         Layout(maker, place, prefix, state)
         for place, state in sets.items()
@@ -80,15 +81,22 @@ def choose(
     return found[0]
 
 
-def _sets(checkpoint: Any) -> dict[str, Any]:
-    """Place -> a set of weights. The average of mmengine's hook is none: it has changed places with the
-    state_dict, which holds the average."""
+def swapped(maker: str, key: str) -> bool:
+    """Tell what mmengine's hook for averages leaves: the weights that it averaged. Before it saves, they
+    change places with the average, which is the state_dict; what others write under that name is a set."""
+    return maker == "mmengine" and key == EMA
+
+
+def _sets(checkpoint: Any, maker: str) -> dict[str, Any]:
+    """Place -> a set of weights."""
     state = checkpoint.get("state_dict")
     if state is None and _is_weights(checkpoint):
         return {"": checkpoint}
     found: dict[str, Any] = {"state_dict": state} if isinstance(state, dict) else {}
     for key, value in checkpoint.items():
-        if not isinstance(key, str) or key in (EMA, "state_dict") or not isinstance(value, dict):
+        if not isinstance(key, str) or key == "state_dict" or not isinstance(value, dict):
+            continue
+        if swapped(maker, key):
             continue
         if _is_weights(value):
             found[key] = value

@@ -76,6 +76,12 @@ def load(path: Path) -> Source:
     return Source(state, form, digest, sum(shard.stat().st_size for shard in shards))
 
 
+def members(path: Path) -> list[Path]:
+    """Return the files that a checkpoint consists of, without their content. Raises CannotLoad, OSError."""
+    path = _in_folder(path) if path.is_dir() else path
+    return [path, *_shards(path)] if path.name.endswith(INDEX) else [path]
+
+
 def _in_folder(folder: Path) -> Path:
     there = [folder / name for name in _IN_FOLDER if (folder / name).is_file()]
     if not there:

@@ -372,6 +372,17 @@ def test_of_two_sets_of_weights_one_must_be_chosen(tmp_path: Path) -> None:
     assert [d["key"] for d in report["beside"]] == ["model"]
     found = runtime.load_checkpoint(out)["state_dict"]["bbox_head.aux_reg_branches.0.weight"]
     assert torch.equal(found, other["bbox_head.aux_reg_branches.0.weight"])
+    both = {"state_dict": state(), "ema_state_dict": other}
+    source = write(tmp_path / "c.pth", both)
+    loaded = weight_files.load(source)
+    with pytest.raises(runtime.CannotLoad, match="fit: state_dict, ema_state_dict; choose by"):
+        convert.convert(loaded, target(), source, out, "identity")
+    report = convert.convert(loaded, target(), source, out, "identity", (), "ema_state_dict")
+    assert report["beside"] == [{"key": "state_dict", "reason": "no weights of the model"}]
+    found = runtime.load_checkpoint(out)["state_dict"]["bbox_head.aux_reg_branches.0.weight"]
+    assert torch.equal(found, other["bbox_head.aux_reg_branches.0.weight"])
+    source = write(tmp_path / "d.pth", {**both, "meta": {"mmengine_version": "0.10.7"}})  # swaps them
+    assert convert.convert(weight_files.load(source), target(), source, out, "identity")["averaged"] is True
     source = write(tmp_path / "b.pth", {"state_dict": {**wrapped("teacher."), **wrapped("student.", other)}})
     loaded = weight_files.load(source)
     with pytest.raises(runtime.CannotLoad, match="state_dict:student, state_dict:teacher"):
@@ -395,7 +406,7 @@ def test_safetensors_are_read_without_their_library(tmp_path: Path) -> None:
             weight_files.load(broken)
 
 
-def test_shards_are_one_checkpoint(tmp_path: Path) -> None:
+def test_shards_are_one_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = state()
     names = {key: f"model-0000{n % 2 + 1}-of-00002.safetensors" for n, key in enumerate(weights)}
     for name in sorted(set(names.values())):
@@ -405,6 +416,13 @@ def test_shards_are_one_checkpoint(tmp_path: Path) -> None:
     source, out = tmp_path, tmp_path / "out" / "out.pth"
     report = convert.convert(weight_files.load(source), target(), source, out, "identity")
     assert (report["layout"], report["tensors"]) == ("safetensors in 2 shards, bare weights", 2)
-    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    shard = tmp_path / "model-00002-of-00002.safetensors"
+    before = shard.read_bytes()
+    words = ("--report", str(tmp_path / "r.json"), "--config", str(tmp_path / "c.py"))
+    for given in (tmp_path, index):
+        assert convert.main([str(given), "--out", str(shard), *words]) == 2
+        assert f"--out {shard} is the input {shard}" in capsys.readouterr().err
+    assert shard.read_bytes() == before
+    shard.unlink()
     with pytest.raises(runtime.CannotLoad, match="its shard model-00002-of-00002"):
         weight_files.load(index)
