@@ -17,6 +17,7 @@ def advance(selection: Selection, page: PAGE = None, as_json: JSON = False) -> N
     Only what was submitted before is touched, as far as filters leave it. Example, every ten minutes:
     */10 * * * * ddqjobs advance ddq -C ~/reproduction
     """
+    live = LivePage(selection, page)
     outcome = selection.project.advance(selection.experiment, selection.filters, site=selection.site)
     if as_json:
         say_json("advance", submitted=outcome.submitted, left=outcome.left, unconfirmed=outcome.unconfirmed)
@@ -26,8 +27,12 @@ def advance(selection: Selection, page: PAGE = None, as_json: JSON = False) -> N
             if outcome.submitted
             else "nothing to submit"
         )
-    LivePage(selection, page).write(EVERY_S)
     asked = selection.project.workspace(selection.experiment, selection.site)
-    settle([*asked.warnings, *(f"{run}: not confirmed: {why}" for run, why in outcome.unconfirmed.items())])
-    if outcome.refused:
-        raise typer.Exit(1)
+    try:
+        settle(
+            [*asked.warnings, *(f"{run}: not confirmed: {why}" for run, why in outcome.unconfirmed.items())]
+        )
+        if outcome.refused:
+            raise typer.Exit(1)
+    finally:
+        live.finish(EVERY_S)

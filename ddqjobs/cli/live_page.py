@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ddqjobs.cli.output import note
+from ddqjobs.cli.output import note, warn
 from ddqjobs.cli.selection import Selection
 
 EVERY_S = 60  # seconds between two writings, and after which the page reloads itself
@@ -29,14 +30,19 @@ class LivePage:
 
     def look(self) -> None:
         """Write the page, at most once a minute. What keeps it from being written ends no waiting."""
-        from ddqjobs.base.errors import DdqjobsError
+        if time.monotonic() >= self._next:
+            self._try(EVERY_S, note)
 
-        if self._file is None or time.monotonic() < self._next:
-            return
+    def finish(self, reload_s: int = 0) -> None:
+        """Write the page as the last thing that a command does; what keeps it from being written is a
+        warning, and changes nothing of how the command ends."""
+        self._try(reload_s, warn)
+
+    def _try(self, reload_s: int, tell: Callable[[str], None]) -> None:
         try:
-            self.write(EVERY_S)
-        except DdqjobsError as error:
-            note(f"page not written: {error}")
+            self.write(reload_s)
+        except Exception as error:  # whatever is wrong with a page, the runs go on
+            tell(f"page not written: {error}")
 
     def write(self, reload_s: int = 0) -> None:
         """Write the page as things are now. Raise StateError where that is impossible."""

@@ -285,8 +285,6 @@ class Ticker:
 
 
 def _wait(selection: Selection, options: SubmitOptions, page: LivePage, as_json: bool) -> None:
-    from ddqjobs.base.errors import RunsFailedError
-
     project = selection.project
     page.write(EVERY_S)  # a file that cannot be written is reported before anything is submitted
     ticker = Ticker(lambda plan, p: progress_text(project.status(plan, [p], site=selection.site)[0].progress))
@@ -297,15 +295,24 @@ def _wait(selection: Selection, options: SubmitOptions, page: LivePage, as_json:
             ticker.show(plan, runs)
         page.look()
 
-    plan = project.wait(
-        selection.experiment,
-        selection.filters,
-        options,
-        site=selection.site,
-        say=quiet,
-        show=show,
-    )
-    page.write()
+    try:
+        plan = project.wait(
+            selection.experiment,
+            selection.filters,
+            options,
+            site=selection.site,
+            say=quiet,
+            show=show,
+        )
+        _end(plan, as_json)
+    finally:  # also after Ctrl-C: nobody writes the page any more, so it need not reload itself
+        page.finish()
+
+
+def _end(plan: Plan, as_json: bool) -> None:
+    """Says what became of the runs. Raises RunsFailedError."""
+    from ddqjobs.base.errors import RunsFailedError
+
     chosen = plan.runs
     failed = [p for p in chosen if p.status.value != "done"]
     if as_json:
