@@ -127,7 +127,10 @@ def load(config: str, options: Sequence[str], *, registers: bool = False) -> Any
         _require(Checker().examine(cfg, subject))
     if os.environ.get("RANK", "0") == "0" and os.environ.get("DDQJOBS_NODE_RANK", "0") in ("", "0"):
         plain = resolved.plain(cfg._cfg_dict.to_dict(), os.environ)
-        files.replace_json(Path(attempt) / resolved.NAME, plain)
+        try:
+            files.replace_json(Path(attempt) / resolved.NAME, plain)
+        except OSError as error:  # no reason to train less
+            print(f"check: the configuration was not recorded: {error}", file=sys.stderr)
     return cfg
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.support import checks
 from tests.support.slurm import Lab, SlurmProject
-from tests.support.trivial import EXPERIMENT
+from tests.support.trivial import EXPERIMENT, until
 
 
 def test_a_check_is_one_helper_job_in_the_run_s_environment(lab: Lab, tmp_path: Path) -> None:
@@ -16,6 +16,6 @@ def test_a_check_is_one_helper_job_in_the_run_s_environment(lab: Lab, tmp_path: 
     done = project.cli("check", EXPERIMENT)
     why = "not checked: ModuleNotFoundError: No module named 'torch'"  # the node's Python has none
     assert (done.code, done.stderr.splitlines()) == (2, [f"error: environment tiny: {why}"])
-    assert [name for _, name, _ in lab.accounted(project.root)] == ["ddqjobs.check"]
+    until(lambda: [name for _, name, _ in lab.accounted(project.root)] == ["ddqjobs.check"])
     assert list((project.results / ".jobs/submissions").iterdir()) == []
     assert list((project.results / ".jobs/checks").iterdir()) == []

@@ -43,6 +43,7 @@ class Job:
             "DDQJOBS_ATTEMPT_DIR": str(self.root / "run" / "attempts" / str(attempt)),
             "DDQJOBS_GPUS": "2",  # processes, where a launcher starts them
         }
+        Path(variables["DDQJOBS_ATTEMPT_DIR"]).mkdir(parents=True, exist_ok=True)
         argv = [sys.executable, "-m", *map(str, words)]
         output = subprocess.STDOUT
         deaf = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as the launch script starts a training
