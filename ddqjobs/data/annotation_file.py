@@ -30,6 +30,7 @@ _LARGER = 1.05, 4.0  # what an area may have more than its box: a share, and pix
 _EVERY = 10_000  # annotations between two signs of progress
 _BLOCK = 1 << 20
 BOM = codecs.BOM_UTF8
+EXACT = 1 << 53  # from here on two whole numbers may be one float
 
 
 class Image(msgspec.Struct, frozen=True, gc=False):
@@ -68,11 +69,14 @@ class File(msgspec.Struct, frozen=True):
 
 
 def whole(value: Id) -> Id:
-    """Return the whole number that an id stands for, or the id itself if it stands for none."""
-    if isinstance(value, float) and value.is_integer():
+    """Return the whole number that an id stands for, or the id itself if it stands for none that every reader
+    of JSON tells from its neighbours."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
         return int(value)
     if isinstance(value, str) and value.isascii() and value.isdecimal():
-        return int(value)
+        digits = value.lstrip("0") or "0"
+        number = int(digits) if len(digits) <= len(str(EXACT)) else EXACT
+        return number if number < EXACT else value
     return value
 
 

@@ -7,6 +7,7 @@ met twice: nothing refers to them.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Hashable
 from pathlib import Path
@@ -16,7 +17,13 @@ import msgspec
 
 from ddqjobs.base import files
 from ddqjobs.base.errors import StateError
-from ddqjobs.data.annotation_file import BOM, Annotation, whole
+from ddqjobs.data.annotation_file import BOM, EXACT, Annotation, whole
+
+
+class _Numbered(msgspec.Struct):
+    """A row that may be no annotation, with its id."""
+
+    id: Any = None
 
 
 def mend(path: Path, out: Path) -> dict[str, int]:
@@ -48,10 +55,24 @@ def mend(path: Path, out: Path) -> dict[str, int]:
 def _lists(content: dict[str, msgspec.Raw], mended: Counter[str]) -> None:
     for name in ("images", "categories"):
         rows = msgspec.json.decode(content[name], type=list[dict[str, Any]])
+        before = [row["id"] for row in rows]
         changed = sum(_number(row, "id") for row in rows)
         if changed:
+            _require_apart(name, before)
             mended[f"ids of {name} made whole numbers"] += changed
             content[name] = msgspec.Raw(msgspec.json.encode(rows))
+
+
+def _require_apart(name: str, ids: list[Any]) -> None:
+    """Raise StateError if two ids that differ would become the same number: what is of one is not of the
+    other."""
+    found: dict[Hashable, Any] = {}
+    for value in ids:
+        if isinstance(value, int | float | str) and found.setdefault(whole(value), value) != value:
+            first = found[whole(value)]
+            raise StateError(
+                f"ids of {name}: {first!r} and {value!r} would both be {whole(value)}; mend them"
+            )
 
 
 def _number(row: dict[str, Any], key: str) -> bool:
@@ -70,6 +91,7 @@ def _annotations(content: dict[str, msgspec.Raw], mended: Counter[str]) -> None:
         try:
             a = decoder.decode(text)
         except msgspec.MsgspecError:
+            seen |= _ids(text)  # it stays as it is, and so does its id
             continue
         changes = _changes(a)
         if changes:
@@ -86,10 +108,21 @@ def _annotations(content: dict[str, msgspec.Raw], mended: Counter[str]) -> None:
         content["annotations"] = msgspec.Raw(msgspec.json.encode(rows))
 
 
+def _ids(row: msgspec.Raw) -> set[Hashable]:
+    try:
+        value = msgspec.json.decode(row, type=_Numbered).id
+    except msgspec.MsgspecError:
+        return set()
+    return {whole(value)} if isinstance(value, int | float | str) else set()
+
+
 def _renumber(rows: list[Any], anew: list[int], seen: set[Hashable]) -> None:
-    new = max((value for value in seen if isinstance(value, int)), default=0)
+    most = EXACT - len(anew) - len(seen)
+    new = max((value for value in seen if isinstance(value, int) and 0 < value < most), default=0)
     for number in anew:
         new += 1
+        while new in seen:
+            new += 1
         row = rows[number]
         rows[number] = {**(row if isinstance(row, dict) else msgspec.json.decode(row)), "id": new}
 
@@ -104,8 +137,8 @@ def _changes(a: Annotation) -> list[tuple[str, Any, str]]:
     if a.iscrowd is msgspec.UNSET:
         changes.append(("iscrowd", 0, "iscrowd 0 added"))
     width, height = a.bbox[2:]
-    if (a.area is msgspec.UNSET and width >= 0 and height >= 0) or (
-        a.area is not msgspec.UNSET and a.area <= 0 and width >= 1 and height >= 1
-    ):
+    absent = a.area is msgspec.UNSET and width >= 0 and height >= 0
+    empty = a.area is not msgspec.UNSET and a.area <= 0 and width >= 1 and height >= 1
+    if (absent or empty) and math.isfinite(width * height):  # JSON has no infinity
         changes.append(("area", width * height, "areas taken from the box"))
     return changes

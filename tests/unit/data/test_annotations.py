@@ -105,6 +105,32 @@ def test_mending_never_replaces_a_file(tmp_path: Path) -> None:
     assert (tmp_path / "a.json").read_bytes() == before
 
 
+def test_ids_that_would_meet_are_not_mended(tmp_path: Path) -> None:
+    content = made(tmp_path)
+    content["images"][0]["id"] = f"0{content['images'][1]['id']}"
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.raises(StateError, match=r"ids of images: '0(\d+)' and \1 would both be \1; mend them"):
+        mend(tmp_path / "a.json", tmp_path / "out.json")
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_ids_that_no_number_stands_for_stay_and_none_is_given_twice(tmp_path: Path) -> None:
+    content = made(tmp_path)
+    rows = content["annotations"]
+    far = ["9" * 5000, str(2**53), 1e300, 2**70]
+    for row, value in zip(rows, [*far, 0, 0, 900], strict=False):
+        row["id"] = value
+    rows[8].update(bbox=[0, 0, 1e200, 1e200], area=0)
+    rows[6]["bbox"], rows[7]["id"] = [], "0" * 5000 + "899"  # no annotation; its id stays, too
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    mended = mend(tmp_path / "a.json", tmp_path / "out.json")
+    written = json.loads((tmp_path / "out.json").read_text())["annotations"]
+    again = [row["id"] for row in written]
+    assert (again[:4], again[4:8]) == (far, [901, 902, 900, 899])
+    assert written[8]["area"] == 0  # JSON has no infinity
+    assert mended["annotations numbered anew, whose id was 0 or met twice"] == 2
+
+
 def test_a_file_that_is_not_utf_8_is_one_finding_with_its_place(tmp_path: Path) -> None:
     made(tmp_path)
     data = (tmp_path / "a.json").read_bytes()
