@@ -17,7 +17,7 @@ import typer
 
 from ddqjobs.base.version import VERSION
 from ddqjobs.spec.shipped import Files
-from ddqjobs.store.layout import project_folder
+from ddqjobs.store.layout import has_results, project_folder
 
 CACHE = ".names.json"
 Names = dict[str, list[str]]  # "run", or a filter -> what there is
@@ -61,8 +61,8 @@ def _safely(find: Callable[[], Iterable[str]], incomplete: str) -> list[str]:
 
 
 def _files(ctx: typer.Context) -> Files:
-    start = Path(ctx.params.get("folder") or os.environ.get("DDQJOBS_PROJECT") or ".").resolve()
-    return Files(project_folder(start))
+    start = Path(ctx.params.get("folder") or os.environ.get("DDQJOBS_PROJECT") or ".")
+    return Files(project_folder(start.expanduser().resolve()))  # a shell hands over `~` as it was typed
 
 
 def _words(ctx: typer.Context) -> list[str]:
@@ -90,21 +90,29 @@ def _own(files: Files, known: dict[str, Path]) -> list[str]:
 
 def _names(files: Files, experiment: str, known: dict[str, Path]) -> Names:
     place = files.project / "results" / CACHE
-    kept: dict[str, Any] = {}
+    kept = _kept(place)
     try:
-        kept = json.loads(place.read_bytes())
-        entry = kept["experiments"][experiment]
-        if kept["version"] == VERSION and entry["path"] == str(known[experiment]) and _same(entry["read"]):
+        entry = kept[experiment]
+        if entry["path"] == str(known[experiment]) and _same(entry["read"]):
             names: Names = entry["names"]
             return names
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         pass
     names, read = _fresh(files.project, experiment)
-    if place.parent.is_dir():  # looking leaves nothing behind where nothing was ever submitted
-        others = kept.get("experiments") if kept.get("version") == VERSION else None
+    if has_results(files.project):  # looking leaves nothing behind where nothing was ever submitted
         entry = {"path": str(known[experiment]), "read": read, "names": names}
-        _keep(place, {"version": VERSION, "experiments": {**(others or {}), experiment: entry}})
+        _keep(place, {"version": VERSION, "experiments": {**kept, experiment: entry}})
     return names
+
+
+def _kept(place: Path) -> dict[str, Any]:
+    """Return experiment -> entry; empty where the cache is another version's, or none that can be read."""
+    try:
+        found = json.loads(place.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    entries = found.get("experiments") if isinstance(found, dict) and found.get("version") == VERSION else {}
+    return entries if isinstance(entries, dict) else {}
 
 
 def _same(stamps: list[_Stamp]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from ddqjobs.base.version import VERSION
 from ddqjobs.cli import completion
 from ddqjobs.cli.commands import app
 from tests.support.cli import Place, environment, opened
@@ -81,7 +83,10 @@ def test_names_are_kept_until_a_file_changes(place: Place) -> None:
     place.text("experiments/more.yaml", VARIANT)
     offered(place, "plan -C more ")
     assert not (place.root / "results").exists()  # looking leaves nothing behind
-    (place.root / "results").mkdir()
+    (place.root / "results").mkdir()  # of whatever: nothing was submitted
+    offered(place, "plan -C more ")
+    assert list((place.root / "results").iterdir()) == []
+    place.invoke("submit", "tiny", "first")
     before = offered(place, "plan -C more ")
     cache = place.root / "results" / completion.CACHE
     cache.write_text(cache.read_text().replace('"wait"', '"kept"'))
@@ -89,10 +94,17 @@ def test_names_are_kept_until_a_file_changes(place: Place) -> None:
     tiny = place.root / "experiments" / "tiny.yaml"  # which `more` inherits
     tiny.write_text(tiny.read_text().replace("wait:", "linger:"))
     assert set(offered(place, "plan -C more ")) ^ set(before) == {"wait", "linger"}
-    cache.write_text("torn")
-    assert "linger" in offered(place, "plan -C more ")
+    for other in ("torn", "[]", '{"version": 1}', json.dumps({"version": VERSION, "experiments": [1]})):
+        cache.write_text(other)
+        assert "linger" in offered(place, "plan -C more ")
+        assert "linger" in cache.read_text()
     tiny.write_text("nothing: [that is an experiment")
     assert offered(place, "plan -C more ") == []
+
+
+def test_the_folder_may_be_below_home(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(place.root.parent))
+    assert offered(place, f"plan --project ~/{place.root.name} tiny se") == ["second.m1", "second.m2"]
 
 
 def test_bash_itself_completes(place: Place) -> None:
