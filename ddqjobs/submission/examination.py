@@ -188,9 +188,7 @@ def _schedule(found: Examination, expected: Expected, left: Left) -> None:
 
 
 def _bare(found: Examination, checkpoint: Checkpoint | None, end: int, unit: str) -> None:
-    reached = None
-    if checkpoint is not None:
-        reached = checkpoint.epoch if unit == "epoch" else checkpoint.iteration
+    reached = _inside(checkpoint, end, unit)
     if reached is None:
         found.unverified.append("how far the training was")
     elif reached < end:
@@ -208,10 +206,18 @@ def _ended(found: Examination, left: Left, end: int, unit: str) -> None:
             found.unverified.append(f"last checkpoint ({left.name} is the only one)")
     elif left.name is not None and left.name != f"{'epoch' if unit == 'epoch' else 'iter'}_{end}.pth":
         found.differences.append(f"the last checkpoint is {left.name}, of {unit} {end} there is none")
-    elif left.checkpoint is not None:
-        inside = left.checkpoint.epoch if unit == "epoch" else left.checkpoint.iteration
-        if inside is not None and inside != end:
+    else:
+        inside = _inside(left.checkpoint, end, unit)
+        if left.name is not None and inside is not None and inside != end:
             found.differences.append(f"{left.name} holds {unit} {inside}")
+
+
+def _inside(checkpoint: Checkpoint | None, end: int, unit: str) -> int | None:
+    """Return the epoch or iteration that a checkpoint says it is of. (By iterations, the last one of mmcv 1.x
+    says one less than its name.)"""
+    if checkpoint is None or unit == "epoch":
+        return None if checkpoint is None else checkpoint.epoch
+    return end if checkpoint.iteration == end - 1 else checkpoint.iteration
 
 
 def _validation(found: Examination, left: Left) -> None:

@@ -160,6 +160,16 @@ def test_the_same_name_in_another_zoo_is_another_backbone(mmdet2: tuple[Expected
         assert [line.partition(" is ")[0] for line in found] == differing
 
 
+def test_the_last_checkpoint_of_mmcv_1_by_iterations_says_one_less(mmdet2: tuple[Expected, Path]) -> None:
+    wanted, work_dir = mmdet2
+    text = MMDET2.replace("type='EpochBasedRunner', max_epochs=2", "type='IterBasedRunner', max_iters=16")
+    wanted = dataclasses.replace(wanted, settings=settings.of_text(text))
+    left = checkpoint(work_dir.parent / "iter_16.pth", epoch=3, iter=15, config=text)
+    assert examine(wanted, left).differences == []
+    left = checkpoint(work_dir.parent / "iter_16.pth", epoch=3, iter=14, config=text)
+    assert examine(wanted, left).differences == ["the checkpoint is of iteration 14 of 16"]
+
+
 def test_of_what_a_base_that_is_not_known_may_set_nothing_is_claimed(tmp_path: Path) -> None:
     (tmp_path / "top.py").write_text("import os\n_base_ = os.environ['B']\nmodel = dict(type='DDQFCN')\n")
     read = settings.of_file(tmp_path / "top.py", lambda base, named_by: None)
