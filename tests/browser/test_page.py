@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,8 @@ def test_a_matrix_of_112_runs_takes_eight_screens_and_can_be_filtered(tmp_path: 
         assert look["filtered"] == {"runs": 3, "rows": 1, "restored": 112}
         assert look["sorted"] == sorted(look["sorted"])
         assert look["tip"].startswith("iteration ")
+        assert re.findall(r": -?\d+\.?\d*", look["tip"])
+        assert not re.search(r"\.\d{3}", look["tip"])  # no digits that the picture does not have
         assert look["copies"] > 0
 
 
