@@ -27,7 +27,7 @@ fast: $(VENV)/.installed  ## the tests of the inner loop: no training, no cluste
 
 test: environments  ## all that guards a promise, with real trainings, a real Slurm and real kills
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m 'not long' -n 3 --dist loadscope --no-loadscope-reorder --durations=25 $(PYTEST)
+	$(BIN)/coverage run -m pytest -m 'not long' -n 2 --dist loadscope --no-loadscope-reorder --durations=25 $(PYTEST)
 	$(BIN)/python tools/coverage_gate.py
 
 test-long: environments  ## storms, corpora, all models; by hand

@@ -110,7 +110,7 @@ ReturnToService=2
 SlurmdTimeout=10
 KillWait=30
 InactiveLimit=0
-BatchStartTimeout=10
+BatchStartTimeout=60
 MessageTimeout=10
 CompleteWait=0
 # accounting
