@@ -20,6 +20,7 @@ from ddqjobs.base.paths import expanded
 from ddqjobs.planning.catalog import Catalog, Loaded
 from ddqjobs.planning.filters import Filters, one_run, select
 from ddqjobs.spec.model import Attempt, Plan, PlannedRun, Product, Resources
+from ddqjobs.spec.site import DEFAULT_SITE, Site
 from ddqjobs.store import evidence
 from ddqjobs.store.layout import project_folder
 from ddqjobs.submission import acceptance, actions
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from ddqjobs.planning.changes import Change
     from ddqjobs.report.document import Report
     from ddqjobs.report.reports import Reports
-    from ddqjobs.spec.site import Site
     from ddqjobs.store.cleaning import Cleaning
     from ddqjobs.submission.round import Outcome
     from ddqjobs.submission.shell import Shell
@@ -397,4 +397,4 @@ class Project:
 
 
 def _site_name(named: str | None) -> str:
-    return named or os.environ.get("DDQJOBS_SITE") or "local"
+    return named or os.environ.get("DDQJOBS_SITE") or DEFAULT_SITE

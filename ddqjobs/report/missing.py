@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from ddqjobs.spec.model import PlannedRun, Status
+from ddqjobs.spec.site import DEFAULT_SITE
 
 MANY = 12  # so many runs are not spelled out in a command: it names none and so takes all of their status
-
-_DEFAULT_SITE = "local"  # of commands that name none
 
 
 class Missing(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,7 +22,7 @@ class Missing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def missing(
-    experiment: str, picked: Sequence[PlannedRun], says: Mapping[str, str], site: str = _DEFAULT_SITE
+    experiment: str, picked: Sequence[PlannedRun], says: Mapping[str, str], site: str = DEFAULT_SITE
 ) -> tuple[Missing, ...]:
     """What stands between the plan and a whole report, most urgent first."""
     groups: dict[str, list[str]] = {key: [] for key in _REMEDIES}
@@ -59,9 +58,9 @@ _REMEDIES: dict[str, tuple[str, tuple[str, ...], bool]] = {
 
 
 def command(
-    words: Sequence[str], experiment: str, names: Sequence[str] = (), site: str = _DEFAULT_SITE
+    words: Sequence[str], experiment: str, names: Sequence[str] = (), site: str = DEFAULT_SITE
 ) -> str:
     """Return a command of ddqjobs for these runs; it names a site that is not the one without a name."""
     verb, *flags = words
-    where = [] if site == _DEFAULT_SITE else ["--site", site]
+    where = [] if site == DEFAULT_SITE else ["--site", site]
     return shlex.join(["ddqjobs", verb, experiment, *flags, *where, *names])

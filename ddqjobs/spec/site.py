@@ -17,6 +17,9 @@ Umask = Annotated[
 ]
 
 
+DEFAULT_SITE = "local"  # of commands that name none
+
+
 class Limits(Table, frozen=True, kw_only=True):
     """What the site allows. 0 means no limit."""
 
