@@ -103,9 +103,16 @@ def changed_since(changes: Sequence[Change], experiment: str) -> list[str]:
     )
     lines = [f"changed since {counted(len(runs), 'done run')} ran{made}:"]
     for change in changes:
-        shown = ", ".join(change.runs[:3]) + (f" and {len(change.runs) - 3} more" if change.runs[3:] else "")
-        lines.append(f"  {change.part}: {', '.join(change.what)} ({shown})")
-    return [*lines, f"  these runs stay done; `ddqjobs submit {experiment} --stale` runs them again"]
+        lines.append(f"  {change.part}: {_first(change.what, 4)} ({_first(change.runs, 3)})")
+    again, stand = f"ddqjobs submit {experiment} --stale", f"ddqjobs accept {experiment} --because TEXT"
+    return [*lines, f"  these runs stay done; `{again}` runs them again, `{stand}` lets them stand"]
+
+
+def _first(names: Sequence[str], count: int) -> str:
+    """Return the first names, and how many more there are; one more is said, not counted."""
+    if len(names) <= count + 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:count])} and {len(names) - count} more"
 
 
 def own_templates(names: Sequence[str]) -> list[str]:
@@ -117,7 +124,6 @@ def missing_here(absent: Sequence[Missing]) -> list[str]:
     """Return the block that says what the runs to come lack here, counted, each with what brings it."""
     lines = []
     for part in absent:
-        names = ", ".join(part.names[:3]) + (f" and {len(part.names) - 3} more" if part.names[3:] else "")
-        lines.append(f"  {part.kind}: {len(part.names)} of {part.needed}: {names}")
+        lines.append(f"  {part.kind}: {len(part.names)} of {part.needed}: {_first(part.names, 3)}")
         lines.append(f"    -> {part.remedy}")
     return ["missing here:", *lines] if lines else []

@@ -122,12 +122,12 @@ def _list(states: Sequence[RunState]) -> str:
 def _missing(made: Plan, states: Sequence[RunState]) -> list[str]:
     """What is missing, and the command that brings it; what merely goes on, and stale runs, which
     the summary counts, are not worth a line here."""
-    from ddqjobs.report.missing import missing
+    from ddqjobs.report.missing import STALE, UNDER_WAY, missing
 
-    runs = [s.planned for s in states if s.planned.status.value != "active"]
-    runs = [p for p in runs if p.gone or not p.stale]
+    runs = [s.planned for s in states]
     says = {p.run.name: "product missing" if p.gone else p.status.value for p in runs}
-    return [f"{len(m.runs)} {m.what}: {m.command}" for m in missing(made.experiment, runs, says)]
+    there = missing(made.experiment, runs, says, made.site)
+    return [f"{len(m.runs)} {m.what}: {m.command}" for m in there if m.what not in (STALE, UNDER_WAY)]
 
 
 def _watch(selection: Selection, interval: float) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from ddqjobs.spec.model import PlannedRun, Status
 from ddqjobs.spec.site import DEFAULT_SITE
 
+UNDER_WAY, STALE = "under way", "done but stale"
 MANY = 12  # so many runs are not spelled out in a command: it names none and so takes all of their status
 
 
@@ -26,13 +27,16 @@ def missing(
 ) -> tuple[Missing, ...]:
     """What stands between the plan and a whole report, most urgent first."""
     groups: dict[str, list[str]] = {key: [] for key in _REMEDIES}
+    held_up = {p.run.name for p in picked if p.stale}  # nothing new is made of these, nor of what needs them
     for p in picked:
         if says[p.run.name] == "product missing":
             groups["lost"].append(p.run.name)
         elif p.stale:
             groups["stale"].append(p.run.name)
         elif p.status is not Status.DONE and not (p.run.optional and p.status in _NOT_ASKED):
-            groups[p.status.value].append(p.run.name)
+            held = p.status is Status.WAITING and not held_up.isdisjoint(p.run.upstream)
+            groups["held up" if held else p.status.value].append(p.run.name)
+            held_up |= {p.run.name} if held else set()
     return tuple(
         Missing(
             what=what,
@@ -51,9 +55,10 @@ _REMEDIES: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "failed": ("failed", ("retry",), True),
     "lost": ("done, but the product is gone", ("submit", "--stale"), True),
     "eligible": ("not submitted", ("submit",), True),
+    "held up": ("waiting for stale runs", ("submit", "--stale", "--wait"), False),
     "waiting": ("waiting for other runs", ("submit", "--wait"), False),
-    "active": ("under way", ("status", "--watch"), False),
-    "stale": ("done but stale", ("submit", "--stale"), True),
+    "active": (UNDER_WAY, ("status", "--watch"), False),
+    "stale": (STALE, ("submit", "--stale"), True),
 }
 
 

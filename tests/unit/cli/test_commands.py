@@ -328,7 +328,8 @@ def test_the_plan_says_in_one_block_what_changed_since_runs_ran(edited: Place) -
         "changed since 3 done runs ran:",
         "  definition: command (first)",
         "  code: the code tree of shell (first, second.m1, second.m2)",  # the experiment lies in it
-        "  these runs stay done; `ddqjobs submit tiny --stale` runs them again",
+        "  these runs stay done; `ddqjobs submit tiny --stale` runs them again, "
+        "`ddqjobs accept tiny --because TEXT` lets them stand",
     ]
     changes = edited.invoke("plan", "--json").json["changes"]
     assert changes[0] == {

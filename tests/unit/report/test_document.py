@@ -21,6 +21,7 @@ from ddqjobs.report.verdict import Outcome
 from ddqjobs.spec import experiment as e
 from ddqjobs.spec.model import (
     FailureClass,
+    Input,
     JobState,
     Plan,
     PlannedRun,
@@ -73,6 +74,10 @@ def run(phase: str, model: str, kind: TaskKind = TaskKind.TEST, **more: object) 
         "digest": "d1",
     }
     return Run(**{**values, **more})  # type: ignore[arg-type]
+
+
+def reads(upstream: str) -> tuple[tuple[str, Input], ...]:
+    return (("checkpoint", Input(run=upstream, artifact="checkpoint")),)
 
 
 class Desk:
@@ -333,6 +338,17 @@ def test_what_is_missing_names_the_command_that_brings_it() -> None:
     assert failed.command == "ddqjobs retry mini p3-test.m0"
     assert (len(eligible.runs), eligible.command) == (14, "ddqjobs submit mini")
     assert "p3-test.m6 and 8 more): ddqjobs submit mini" in render(desk.report(), "table")
+
+
+def test_what_waits_for_a_stale_run_is_brought_by_running_that_again() -> None:
+    desk = Desk({"detr": 51.3})
+    desk.done(run("3", "detr", TaskKind.TRAIN), 0.513, stale="stale: code changed since it ran")
+    desk.undone(run("3", "detr", inputs=reads("p3-train.detr")), Status.WAITING)
+    desk.undone(run("4", "detr", inputs=reads("p3-test.detr")), Status.WAITING)
+    held, stale = desk.report().missing
+    assert (held.what, held.runs) == ("waiting for stale runs", ("p3-test.detr", "p4-test.detr"))
+    assert held.command == "ddqjobs submit mini --stale --wait"
+    assert stale.command == "ddqjobs submit mini --stale p3-train.detr"
 
 
 def test_a_failed_smoke_run_is_enough_for_check_to_fail() -> None:
