@@ -140,7 +140,10 @@ def _product(attempt: Attempt, found: Found) -> dict[str, Any]:
     ran = proof.summary(attempt.attempt_dir / "proof.json")
     if ran:
         ran.update(loaded.collect(attempt.attempt_dir, ran.pop("roots")))
-        ran["differs"] = resolved.compare(attempt.run_dir / "attempts", attempt.run.get("digest", ""))
+        digest = attempt.run.get("digest", "")
+        ran["differs"] = resolved.compare(attempt.run_dir / "attempts", digest)
+        everybody = attempt.run_dir.parents[2] / resolved.ALL
+        ran["resolved"] = resolved.keep(everybody, digest, attempt.attempt_dir / resolved.NAME)
     return {
         **(adopted if attempt.adopted_from else {}),
         **({"ran": ran} if ran else {}),

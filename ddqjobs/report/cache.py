@@ -20,6 +20,7 @@ from ddqjobs.base.errors import DdqjobsError
 from ddqjobs.base.paths import PACKAGE
 from ddqjobs.base.shell_variables import inherited
 from ddqjobs.base.text import clean
+from ddqjobs.detect.checks import resolved
 from ddqjobs.environments.on_site import Environments
 from ddqjobs.report.loss_curves import Curve
 from ddqjobs.report.recomputed import Recomputed
@@ -60,8 +61,34 @@ class ReportFiles:
         # Run -> file. None: of each test the one that its own configuration names.
         self._annotations = annotations
         self.runs = Layout(results).runs
+        self.resolved = Layout(results).resolved()
         self.cache = Layout(results).cache
         self._environments = environments
+
+    # -- configurations ---------------------------------------------------------------------------------
+
+    def compared(self, products: Mapping[str, Product]) -> dict[str, Product]:
+        """Return the products; those whose configuration differs from another run's of the same digest, also
+        one of another experiment, say in which places."""
+        groups: dict[str, list[str]] = {}
+        paths = sorted(self.resolved.iterdir()) if self.resolved.is_dir() else []
+        for path in paths:
+            groups.setdefault(f"{path.name.partition('-')[0]}-", []).append(path.name)
+        several = {start: names for start, names in groups.items() if len(names) > 1}
+        return {name: self._compared(product, several) for name, product in products.items()}
+
+    def _compared(self, product: Product, several: Mapping[str, list[str]]) -> Product:
+        made = product.ran
+        if not several or made is None or not made.resolved or made.differs:
+            return product
+        own = resolved.name(product.digest, made.resolved)
+        others = [n for n in several.get(resolved.of_digest(product.digest), ()) if n != own]
+        if not others:
+            return product
+        here, there = (resolved.read(self.resolved / one) for one in (own, others[0]))
+        # In an archive, paths of the machine are the same word.
+        places = resolved.first_differences(here, there) or ("paths of the machine",)
+        return msgspec.structs.replace(product, ran=msgspec.structs.replace(made, differs=places))
 
     # -- curves -----------------------------------------------------------------------------------------
 

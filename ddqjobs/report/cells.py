@@ -177,7 +177,7 @@ def _judge(desk: Desk, column: Column, m: _Measured) -> Judgement:
     ours, theirs = list(desk.made_by(p.run.name for p in m.kept)), list(desk.made_by(m.side.runs))
     differs = ran.differs([*ours, *theirs])
     if differs:
-        return verdict.unknown("configurations differ", f"{rule}; attempts of one run differ, {differs}")
+        return verdict.unknown(ran.DIFFER, f"{rule}; {ran.RULE}, {differs}")
     apart = ran.apart(ours, theirs)
     test, basis = _test(m, desk.exact_of(m.kept), allowed)
     judgement = verdict.judge(

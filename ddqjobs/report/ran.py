@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from ddqjobs.spec.model import Product, Ran
 
 NOT_LOCKED = "not locked"
+DIFFER, RULE = "configurations differ", "configurations of one digest differ"
 _PACKAGES = ("torch", "mmengine", "mmcv", "mmcv-full", "mmcv-lite", "mmdet", "numpy")
 _WIDEST = ("amx_tile", "avx512f", "avx2", "avx", "sve")
 
@@ -38,7 +39,7 @@ def apart(ours: Iterable[Product], theirs: Iterable[Product]) -> str:
 
 
 def differs(made: Iterable[Product]) -> str:
-    """Return the first run whose attempts had different configurations, and where they differ; empty if
+    """Return the first run with different configurations under its digest, and where they differ; empty if
     there is none."""
     found = (product for product in made if product.ran is not None and product.ran.differs)
     return next((f"{product.run}: {_places(product)}" for product in found), "")
@@ -61,7 +62,7 @@ def notes(products: Mapping[str, Product]) -> Iterator[str]:
         if product.ran is not None and product.ran.foreign:
             yield f"loaded from outside of its environment and code: {', '.join(product.ran.foreign)}: {name}"
         if product.ran is not None and product.ran.differs:
-            yield f"attempts of {name} had different configurations: {_places(product)}"
+            yield f"different configurations under the digest of {name}: {_places(product)}"
 
 
 def _processor(ran: Ran) -> str:

@@ -48,6 +48,7 @@ class Reports:
             plan, products = workspace.then(at)
         else:
             plan, products = workspace.plan(refresh=refresh), workspace.products()
+        products = files.compared(products)
         only = {p.run.name for p in select(plan, filters)} if filters.any else None
         running = self._running(plan)
         shown = [p for p in plan.runs if only is None or p.run.name in only]

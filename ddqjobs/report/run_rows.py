@@ -115,8 +115,11 @@ def _aligned(found: Alignment, run: Run, products: Mapping[str, Product]) -> Jud
     """Return the verdict of an align run, and where its first input and the others were made on different
     machines."""
     sides = [products[name] for name in run.upstream if name in products]
-    apart = ran.apart(sides[:1], sides[1:])
-    return verdict.on_machines(judge_alignment(found, run), apart)
+    judgement = judge_alignment(found, run)
+    differs = ran.differs(sides)
+    if differs and judgement.outcome is not None:
+        return verdict.unknown(ran.DIFFER, f"{judgement.rule}; {ran.RULE}, {differs}")
+    return verdict.on_machines(judgement, ran.apart(sides[:1], sides[1:]))
 
 
 def _product(planned: PlannedRun, products: Mapping[str, Product]) -> Product | None:

@@ -196,6 +196,11 @@ class Layout:
         """Folder of what reports would else compute again."""
         return self.report / "cache"
 
+    def resolved(self) -> Path:
+        """Return the folder of the configurations that runs of all experiments had
+        (:mod:`ddqjobs.detect.checks.resolved`)."""
+        return self.root.parent / ".resolved"
+
     def node_jobs(self) -> Layout:
         """Return the layout of the jobs that are no runs."""
         return Layout(self.root / ".jobs")

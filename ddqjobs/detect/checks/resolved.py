@@ -2,17 +2,25 @@
 
 What differs between two attempts of one run by its nature is taken out: the folders of the attempt, what it
 was resumed from, and how its processes were started. Standard library only.
+
+Configurations of runs whose products were made lie once more in one folder for all experiments of a project,
+named by the digest of the run and by their own: two of one digest differ in what no digest covers.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any, Iterator, Mapping
 
 NAME = "resolved.json"
+ALL = ".resolved"  # below the folder that has the results of all experiments
 _OWN = ("work_dir", "resume", "resume_from", "load_from", "launcher", "auto_resume", "gpu_ids")
 _FOLDERS = ("DDQJOBS_WORK_DIR", "DDQJOBS_ATTEMPT_DIR", "DDQJOBS_RUN_DIR", "DDQJOBS_CODE")
+_FORMAT = "1:"  # of what is normalised: configurations of different ones are not compared
 _MOST = 5  # differences that are named
 
 
@@ -45,13 +53,41 @@ def compare(attempts: Path, digest: str) -> tuple[str, ...]:
     """Return in which places the attempts of a run differ that have this digest, the first of them; empty if
     they do not, or if it was not recorded."""
     found = [path for path in sorted(attempts.glob(f"*/{NAME}")) if _digest(path.parent) == digest]
-    values = [value for value in map(_read, found) if value is not None]
-    for value in values[1:]:
-        places = list(differences(values[0], value))
-        if places:
-            more = [f"and {len(places) - _MOST} more"] if len(places) > _MOST else []
-            return (*places[:_MOST], *more)
-    return ()
+    values = [value for value in map(read, found) if value is not None]
+    found_places = (first_differences(values[0], value) for value in values[1:])
+    return next((places for places in found_places if places), ())
+
+
+def keep(folder: Path, digest: str, path: Path) -> str:
+    """Put an attempt's configuration among those of its digest; return its own digest, empty without one.
+
+    A folder that cannot be written to is no reason to lose a product."""
+    value = read(path)
+    if value is None:
+        return ""
+    own = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+    place = folder / name(digest, own)
+    with contextlib.suppress(OSError):
+        folder.mkdir(exist_ok=True)
+        os.link(str(path), str(place))
+    return own
+
+
+def name(digest: str, own: str) -> str:
+    """Return the name under which a configuration is kept for the digest of its run."""
+    return f"{of_digest(digest)}{own}.json"
+
+
+def of_digest(digest: str) -> str:
+    """Return what the names of all configurations of a digest begin with."""
+    return f"{hashlib.sha256((_FORMAT + digest).encode()).hexdigest()[:24]}-"
+
+
+def first_differences(one: Any, other: Any) -> tuple[str, ...]:
+    """Return the first places in which two plain configurations differ."""
+    places = list(differences(one, other))
+    more = [f"and {len(places) - _MOST} more"] if len(places) > _MOST else []
+    return (*places[:_MOST], *more)
 
 
 def differences(one: Any, other: Any, path: str = "") -> Iterator[str]:
@@ -75,7 +111,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _read(path: Path) -> Any:
+def read(path: Path) -> Any:
+    """Return what a JSON file has; None if it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -83,5 +120,5 @@ def _read(path: Path) -> Any:
 
 
 def _digest(attempt: Path) -> str:
-    run = _read(attempt / "run.json")
+    run = read(attempt / "run.json")
     return str(run.get("digest", "")) if isinstance(run, dict) else ""

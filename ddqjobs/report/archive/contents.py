@@ -14,6 +14,7 @@ from ddqjobs.base.errors import DdqjobsError
 from ddqjobs.base.text import clean
 from ddqjobs.detect import files as job_files
 from ddqjobs.detect import recompute
+from ddqjobs.detect.checks import resolved
 from ddqjobs.environments.on_site import Environments
 from ddqjobs.planning.catalog import Catalog
 from ddqjobs.spec.model import Plan, PlannedRun, Product, TaskKind
@@ -93,6 +94,7 @@ def collect(
     _plain(found, root, top, _below(root / "submissions"))
     recomputed = root / "report" / "cache" / "recomputed"
     _plain(found, root, top, _below(recomputed))
+    _resolved(found, workspace.store.layout.resolved(), products)
     folder = workspace.store.layout.runs
     for run in sorted(workspace.store.run_folders()):
         _run(found, RunFolder(folder / run), f"{top}/runs/{run}", products.get(run), weights=weights)
@@ -126,6 +128,14 @@ def _lock(found: Contents, environments: Environments, name: str) -> None:
     for path in (environment.path, environment.requirements, environment.overrides, environment.lock_path):
         if path is not None and path.is_file():
             found.add(f"locks/{name}/{path.name}", path)
+
+
+def _resolved(found: Contents, folder: Path, products: Mapping[str, Product]) -> None:
+    """Add the configurations that runs of the products' digests had, also those of other experiments."""
+    ours = tuple({resolved.of_digest(product.digest) for product in products.values()})
+    for path in _below(folder):
+        if path.name.startswith(ours):
+            found.add(f"results/{resolved.ALL}/{path.name}", path)
 
 
 def _plain(found: Contents, root: Path, top: str, paths: Iterable[Path]) -> None:

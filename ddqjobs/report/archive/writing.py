@@ -105,6 +105,7 @@ def judged(
     metrics: Sequence[str] = ("AP",),
 ) -> Report:
     """Return the report that nothing but the evidence decides: no progress, no clock, no scheduler."""
+    products = files.compared(products)
     curves = files.curves(document.compared(experiment, plan), products)
     kept = files.recomputed(products)
     return document.build(experiment, plan, products, recomputed=kept, curves=curves, metrics=metrics)

@@ -57,3 +57,17 @@ def test_many_differences_are_counted(tmp_path: Path) -> None:
     attempt(tmp_path, 1, "d", {str(n): 0 for n in range(9)})
     attempt(tmp_path, 2, "d", {str(n): 1 for n in range(9)})
     assert resolved.compare(tmp_path, "d")[-1] == "and 4 more"
+
+
+def test_configurations_are_kept_by_the_digest_of_their_run(tmp_path: Path) -> None:
+    attempt(tmp_path, 1, "d", {"lr": 1, "b": 2})
+    attempt(tmp_path, 2, "d", {"b": 2, "lr": 1})
+    attempt(tmp_path, 3, "d", {"lr": 2, "b": 2})
+    attempt(tmp_path, 4, "e", {"lr": 2, "b": 2})
+    folder = tmp_path / resolved.ALL
+    attempts = {"1": "d", "2": "d", "3": "d", "4": "e"}
+    kept = [resolved.keep(folder, d, tmp_path / n / resolved.NAME) for n, d in attempts.items()]
+    assert kept[0] == kept[1] != kept[2] == kept[3]
+    names = {resolved.name("d", kept[0]), resolved.name("d", kept[2]), resolved.name("e", kept[3])}
+    assert {path.name for path in folder.iterdir()} == names
+    assert resolved.keep(folder, "d", tmp_path / "5" / resolved.NAME) == ""

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import msgspec
 import pytest
 
+from ddqjobs.detect.checks import resolved
+from ddqjobs.environments.on_site import Environments
+from ddqjobs.report.cache import ReportFiles
 from ddqjobs.report.formats import render
 from ddqjobs.report.verdict import Outcome
 from ddqjobs.spec.model import Input, Ran, TaskKind
+from ddqjobs.spec.shipped import Files
+from ddqjobs.spec.site import Site
 from tests.unit.report.test_document import Desk, cell, run
 
 VERSIONS = {"torch": "2.13.0+cpu", "mmdet": "3.3.0", "pycocotools": "2.0.11"}
@@ -73,7 +79,34 @@ def test_attempts_with_other_configurations_leave_the_verdict_unknown() -> None:
     assert found.judgement.word == "unknown: configurations differ"
     where = "p1-test.detr: optim_wrapper.optimizer.lr: 0.1 against 0.2"
     assert found.judgement.rule.endswith(where)
-    assert any(note.startswith("attempts of p1-test.detr had different") for note in report.footnotes)
+    assert any(note.startswith("different configurations under the digest") for note in report.footnotes)
+
+
+def test_a_run_of_another_experiment_that_had_another_configuration_counts_too(tmp_path: Path) -> None:
+    made = {}
+    for name, cfg in (("one", {"lr": 0.1}), ("two", {"lr": 0.2})):
+        attempt = tmp_path / name / "runs" / "r" / "attempts" / "1"
+        attempt.mkdir(parents=True)
+        (attempt / resolved.NAME).write_text(json.dumps(cfg))
+        made[name] = resolved.keep(tmp_path / resolved.ALL, "d1", attempt / resolved.NAME)
+    desk = two_phases(msgspec.structs.replace(XEON, resolved=made["one"]), XEON)
+    found = ReportFiles(
+        tmp_path / "one", Environments(Files(tmp_path), Site(name="s", scheduler="local"))
+    ).compared(desk.products)
+    ran = found["p1-test.detr"].ran
+    assert ran is not None
+    assert ran.differs == ("lr: 0.1 against 0.2",)
+    assert found["p2-test.detr"] == desk.products["p2-test.detr"]  # of which it was not recorded
+    desk.products = found
+    assert cell(desk.report(), "1")[2] == "unknown: configurations differ"
+    assert cell(desk.report(), "2")[2] == "unknown: configurations differ"
+
+
+def test_an_alignment_of_such_runs_is_unknown(tmp_path: Path) -> None:
+    desk = two_phases(msgspec.structs.replace(XEON, differs=("lr: 0.1 against 0.2",)), XEON)
+    read = inputs("p1-test.detr", "p2-test.detr")
+    desk.done(run("2", "detr", TaskKind.ALIGN, tolerances=(("box", 0.0),), inputs=read), {"box": 0.0})
+    assert desk.report().alignment[0].judgement.word == "unknown: configurations differ"
 
 
 def test_the_machine_of_the_training_counts_too() -> None:
