@@ -15,12 +15,13 @@ import pytest
 from ddqjobs.base.paths import PACKAGE
 from tests.support.donau import donau, on_donau
 from tests.support.environments import place
+from tests.support.nano import undisturbed
 from tests.support.paths import ROOT
 from tests.support.slurm import cluster, lab, on_slurm
 from tests.support.trivial import trivial
 from tests.support.upgrade import upgraded
 
-__all__ = ["cluster", "donau", "lab", "on_donau", "on_slurm", "place", "trivial", "upgraded"]
+__all__ = ["cluster", "donau", "lab", "on_donau", "on_slurm", "place", "trivial", "undisturbed", "upgraded"]
 
 # A shell starts background commands with Ctrl-C ignored, and whatever we start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

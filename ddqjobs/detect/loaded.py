@@ -32,7 +32,9 @@ def _leave(attempt: Path) -> None:
         return
     library = os.path.dirname(os.__file__)
     places = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    paths = sorted(path for path in places if isinstance(path, str) and not _of_library(path, library))
+    # torch.ops and torch.classes are objects among the modules, "_ops.py" their file: no path, no file.
+    files = (place for place in places if isinstance(place, str) and os.path.isabs(place))
+    paths = sorted(path for path in files if not _of_library(path, library))
     try:
         if paths:
             (attempt / f"loaded.{os.getpid()}.txt").write_text("\n".join(paths) + "\n", encoding="utf-8")

@@ -27,6 +27,7 @@ from ddqjobs.submission import round as submission_round
 from ddqjobs.submission import submit as submission
 from ddqjobs.submission.workspace import Workspace
 from tests.local.test_exactly_once import die_after
+from tests.support import nano
 from tests.support.paths import ROOT
 from tests.support.slurm import Lab, SlurmProject, unwrap, wrap_sbatch
 from tests.support.trivial import EXPERIMENT, WORK, end_of, fork, task, until
@@ -295,7 +296,13 @@ exec "$SBATCH" "$@"
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "crashed"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(signal.SIGTERM, id="stopped", marks=pytest.mark.long),
+        pytest.param(signal.SIGKILL, id="crashed"),
+    ],
+)
 def test_a_controller_that_goes_down_in_the_middle_of_a_submission(
     lab: Lab, on_slurm: SlurmProject, monkeypatch: pytest.MonkeyPatch, how: int
 ) -> None:
@@ -597,18 +604,6 @@ def test_every_failure_ends_in_its_class_and_is_retried_as_often_as_that_allows(
 # -- real trainings --------------------------------------------------------------------------------------
 
 
-def losses(project: Project, run: str, experiment: str = "nano") -> list[tuple[int, int, float]]:
-    """(epoch, iteration, loss) of a training's whole curve, as its last attempt tells it."""
-    folder = project.workspace(experiment).store.run_dir(run) / "attempts"
-    last = max(folder.iterdir(), key=lambda path: int(path.name))
-    curve: dict[tuple[int, int], float] = {}
-    for log in sorted(last.glob("work_dir/*/vis_data/scalars.json")):
-        for row in map(json.loads, log.read_text().splitlines()):
-            if "loss" in row:
-                curve[row["epoch"], row["iter"]] = row["loss"]
-    return [(*key, loss) for key, loss in sorted(curve.items())]
-
-
 def a_project(root: Path, name: str, experiment: str) -> Project:
     """A project with one experiment, for real trainings on the cluster."""
     (root / "experiments").mkdir(parents=True)
@@ -620,40 +615,26 @@ def a_project(root: Path, name: str, experiment: str) -> Project:
 
 
 def test_real_trainings_on_slurm_equal_those_on_the_local_site(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, undisturbed: Project, tmp_path: Path
 ) -> None:
     """All of nano, with a training that is requeued in its second epoch: the same AP and the same losses."""
-    made = {}
-    for site in ("slurm", "local"):
-        root = tmp_path / site
-        (root / "experiments").mkdir(parents=True)
-        folder = root / "templates" / site
-        folder.mkdir(parents=True)
-        declared = {
-            "name": site,
-            "scheduler": site,
-            "environments": str(ROOT / ".environments"),
-            "grace": "2s",
-        }
-        (folder / "site.yaml").write_text(json.dumps(declared))
-        monkeypatch.setenv("DDQJOBS_SITE", site)
-        project = made[site] = open_project(root)
-        jobs = project.submit("nano").submitted
-        assert len(jobs) == 15
-        if site == "slurm":
-            run_dir = project.workspace("nano").store.run_dir("p4-train.ddq-detr-r18")
-            until((run_dir / "attempts" / "1" / "work_dir" / "epoch_1.pth").exists)
-            lab.ask("scontrol", "requeue", jobs["p4-train.ddq-detr-r18"])
-        plan = project.wait("nano", Filters(), SubmitOptions())
-        assert {p.run.name: p.reason for p in plan.runs if p.status is not Status.DONE} == {}
-        if site == "slurm":
-            assert [p.attempts for p in plan.runs if p.run.name == "p4-train.ddq-detr-r18"] == [2]
-    on_slurm, local = (made[site].products("nano") for site in ("slurm", "local"))
+    project = a_project(
+        tmp_path / "project", nano.EXPERIMENT, f"base: {nano.BASE}\nname: {nano.EXPERIMENT}\n"
+    )
+    jobs = project.submit(nano.EXPERIMENT).submitted
+    assert len(jobs) == 15
+    run_dir = project.workspace(nano.EXPERIMENT).store.run_dir("p4-train.ddq-detr-r18")
+    until((run_dir / "attempts" / "1" / "work_dir" / "epoch_1.pth").exists)
+    lab.ask("scontrol", "requeue", jobs["p4-train.ddq-detr-r18"])
+    plan = project.wait(nano.EXPERIMENT, Filters(), SubmitOptions())
+    assert {p.run.name: p.reason for p in plan.runs if p.status is not Status.DONE} == {}
+    assert [p.attempts for p in plan.runs if p.run.name == "p4-train.ddq-detr-r18"] == [2]
+    on_slurm, local = (made.products(nano.EXPERIMENT) for made in (project, undisturbed))
     assert {name: p.metrics for name, p in on_slurm.items()} == {name: p.metrics for name, p in local.items()}
     for run in ("release.s2023", "p3-train.ddq-detr-r18", "p4-train.ddq-detr-r18"):
-        curve = losses(made["slurm"], run)
-        assert len(curve) == 8
-        assert curve == losses(made["local"], run)
+        curve = nano.losses(project, run)
+        assert curve
+        assert curve == nano.losses(undisturbed, run)
 
 
 def test_jobs_that_the_controller_has_forgotten_are_found_in_accounting(
@@ -743,8 +724,6 @@ def test_a_node_where_two_runs_were_lost_is_avoided(lab: Lab, on_slurm: SlurmPro
     assert on_slurm.run("third").node not in ("", bad)
 
 
-# DDQJOBS_TRAIN=mini: the miniature with its own images (docs/slurm.md: how long, and what came out).
-TRAINED = os.environ.get("DDQJOBS_TRAIN") or "nano"
 NANO_DATA = """  data:
     command: ["{python}", -m, ddqjobs.detect.prepare, dataset, --out, "{work_dir}/data", --images-train, "32",
               --images-val, "4", --size, 96x64, --classes, "3", --seed, "1"]
@@ -752,11 +731,11 @@ NANO_DATA = """  data:
 PROCESSES = (
     f"""
 name: processes
-base: {TRAINED}
+base: {nano.BASE}
 codes:
   mmdet-3.3: {{launcher: torchrun}}
 tasks:
-{NANO_DATA if TRAINED == "nano" else ""}"""
+{NANO_DATA if nano.BASE == "nano" else ""}"""
     + """
   together:
     kind: train
@@ -802,10 +781,10 @@ def test_two_nodes_with_two_processes_train_as_one_node_with_four(lab: Lab, tmp_
     assert len(lab.ask("scontrol", "show", "hostnames", nodes["apart"]).split()) == 2
     assert len(lab.ask("scontrol", "show", "hostnames", nodes["together"]).split()) == 1
     run = "apart.ddq-detr-r18"
-    curve = losses(project, run, "processes")
+    curve = nano.losses(project, run, "processes")
     # 32 images, 4 processes with 2 images each, 2 epochs; or 64, 4 with 4 each, 14 epochs.
-    assert len(curve) == (8 if TRAINED == "nano" else 56)
-    assert curve == losses(project, "together.ddq-detr-r18", "processes")
+    assert len(curve) == (8 if nano.BASE == "nano" else 56)
+    assert curve == nano.losses(project, "together.ddq-detr-r18", "processes")
     apart, together = (
         project.products("processes")[f"{name}.ddq-detr-r18"] for name in ("apart", "together")
     )

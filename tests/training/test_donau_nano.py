@@ -10,48 +10,20 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
-from pathlib import Path
 
 import pytest
 
-from ddqjobs.base import process
-from ddqjobs.project import open_project
-from ddqjobs.spec.model import Status
+from ddqjobs.project import Project, open_project
 from tests.support.donau import LAB, DonauProject
+from tests.support.nano import BASE, LIMIT_S, figures
 from tests.support.paths import ROOT
 from tests.support.trivial import until
 
-BASE = os.environ.get("DDQJOBS_TRAIN") or "nano"
-LIMIT_S = 1200.0 if BASE == "nano" else 4800.0
 EPOCH = 1 if BASE == "nano" else 5  # after which the training is disturbed
 TRAIN = "p3-train.ddq-detr-r18"
-
-
-def figures(root: Path, site: str) -> dict[str, float]:
-    """Run -> AP of every run that has one; all runs are done."""
-    project = open_project(root)
-    plan = project.plan("mine", site=site)
-    assert {p.run.name: p.reason for p in plan.runs if p.status is not Status.DONE} == {}
-    found = {name: product.metrics.get("bbox_mAP") for name, product in project.products("mine").items()}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-@pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
-    """The figures of the local site."""
-    root = tmp_path_factory.mktemp("here")
-    site = {"name": "local", "scheduler": "local", "grace": "2s", "environments": str(ROOT / ".environments")}
-    for name, text in (("templates/local/site.yaml", json.dumps(site)),
-                       ("experiments/mine.yaml", f"base: {BASE}\nname: mine\n")):  # fmt: skip
-        (root / name).parent.mkdir(parents=True)
-        (root / name).write_text(text)
-    words = [sys.executable, "-m", "ddqjobs", "submit", "mine", "--wait"]
-    done = process.run(words, timeout=LIMIT_S, cwd=root, env={**os.environ, "DDQJOBS_SITE": "local"})
-    assert done.code == 0, done
-    found = figures(root, "local")
-    print(f"local: {found}")
-    return found
+BOTH = pytest.mark.parametrize(
+    "donau", ["new", pytest.param("old", marks=pytest.mark.long)], indirect=True
+)  # a training takes a minute
 
 
 def started(project: DonauProject, run: str, then: str) -> int:
@@ -62,7 +34,8 @@ def started(project: DonauProject, run: str, then: str) -> int:
     return int(json.loads((attempt / "started.json").read_text())["pid"])
 
 
-def test_nano_has_the_same_ap_as_on_the_local_site(here: dict[str, float], on_donau: DonauProject) -> None:
+@BOTH
+def test_nano_has_the_same_ap_as_on_the_local_site(undisturbed: Project, on_donau: DonauProject) -> None:
     on_donau.write("experiments/mine.yaml", {"base": BASE, "name": "mine"})
     on_donau.site(environments=str(ROOT / ".environments"), grace="1s", submit_timeout="30s")
     on_donau.lab.set(slots=2)
@@ -75,15 +48,17 @@ def test_nano_has_the_same_ap_as_on_the_local_site(here: dict[str, float], on_do
             os.kill(pid, signal.SIGUSR1)
         assert command.wait(LIMIT_S) == 0
     report = open_project(on_donau.root).products("mine")[TRAIN].report
-    print(f"{on_donau.lab.generation}: {figures(on_donau.root, on_donau.name)}; the disturbed training: "
+    there = figures(open_project(on_donau.root), on_donau.name)
+    print(f"{on_donau.lab.generation}: {there}; the disturbed training: "
           f"{report['attempts']} attempts, {report['repeated_iterations']} iterations twice")  # fmt: skip
-    assert figures(on_donau.root, on_donau.name) == here
+    assert there == figures(undisturbed)
     attempts = on_donau.root / "results" / "mine" / "runs" / TRAIN / "attempts"
     assert sorted(p.name for p in attempts.iterdir()) == ["1", "2"]
     starts = [job["starts"] for job in on_donau.lab.jobs().values() if TRAIN in job["name"]]
     assert starts == {"old": [1, 1], "new": [2]}[on_donau.lab.generation]
 
 
+@BOTH
 def test_four_replicas_train_together(on_donau: DonauProject) -> None:
     """Over gloo, each with its own processes, as on four nodes."""
     four = {"nodes": 4, "cpus": 1, "time": "30m"}

@@ -168,6 +168,12 @@ def test_every_module_of_both_codes_says_the_same(disturbed: Project) -> None:
 
 
 @pytest.mark.bits
+def test_all_that_ran_is_of_its_environment_and_code(undisturbed: Project) -> None:
+    ran = {name: product.ran for name, product in undisturbed.products("mine").items()}
+    assert {name for name, found in ran.items() if found is None} == set()
+    assert {name: found.foreign for name, found in ran.items() if found and found.foreign} == {}
+
+
 def test_the_report_checks_and_says_reproduced(disturbed: Project) -> None:
     done = ddqjobs(disturbed.root, "report", "mine", "--check")
     assert done.code == 0, done.stdout + done.stderr
