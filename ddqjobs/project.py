@@ -138,14 +138,14 @@ class Project:
         filters: Filters | None = None,
         *,
         site: str | None = None,
-        metrics: Sequence[str] = ("AP",),
+        metrics: Sequence[str] | None = (),
         recompute: bool = False,
         at: float | None = None,
         share: bool = False,
         say: Say = lambda _: None,
     ) -> Report:
-        """Return the report as a document. ``recompute``: with AP from predictions of the done tests; ``at``
-        (seconds since the epoch): as it was known then; ``share``: without absolute paths and nodes."""
+        """Return the report as a document. ``metrics``: further ones (None: all); ``recompute``: with AP from
+        predictions; ``at`` (seconds since the epoch): as known then; ``share``: without paths and nodes."""
         reports = self.reports(self.workspace(experiment, site))
         made = reports.document(filters or Filters(), metrics=metrics, recompute=recompute, at=at, say=say)
         return reports.shared(made) if share else made

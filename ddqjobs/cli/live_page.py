@@ -48,7 +48,6 @@ class LivePage:
         """Write the page as things are now. Raise StateError where that is impossible."""
         from ddqjobs.base import files
         from ddqjobs.base.errors import StateError
-        from ddqjobs.report.results import METRICS
 
         if self._file is None:
             return
@@ -56,7 +55,7 @@ class LivePage:
         self._next = began + EVERY_S
         reports = selection.project.reports(selection.project.workspace(selection.experiment, selection.site))
         made = reports.document(
-            selection.filters, metrics=list(METRICS), recompute=False, at=None, say=note, refresh=False
+            selection.filters, metrics=None, recompute=False, at=None, say=note, refresh=False
         )
         text = reports.page(made, None, False, note, reload_s=reload_s)
         self._next = began + max(EVERY_S, _IDLE * (time.monotonic() - began))

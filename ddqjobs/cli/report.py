@@ -44,7 +44,8 @@ FORM = Annotated[
 AS_JSON = Annotated[bool, typer.Option("--json", help="The same as --format json.")]
 OUT = Annotated[Path | None, typer.Option("--out", "-o", help="Write it to this file.")]
 METRIC = Annotated[
-    list[str] | None, typer.Option("--metric", help="Further metrics: AP50, AP75, APs, APm, APl.")
+    list[str] | None,
+    typer.Option("--metric", help="Further metrics: AP50, AP75, APs, APm, APl, or a model's own."),
 ]
 RECOMPUTE = Annotated[
     bool,
@@ -115,7 +116,7 @@ def report(
     if compare is not None:
         _compare(selection, compare, chosen, out, metric or [])
         return
-    made = _made(selection, _every_metric() if chosen == "html" else metric or [], recompute, share)
+    made = _made(selection, None if chosen == "html" else metric or [], recompute, share)
     if export is not None:
         _export(selection, made, export, out)
     elif chosen == "html":
@@ -169,7 +170,7 @@ def _refuse_idle(
 
 def _made(
     selection: Selection,
-    metrics: list[str],
+    metrics: list[str] | None,
     recompute: bool = False,
     share: bool = False,
     *,
@@ -177,31 +178,23 @@ def _made(
     at: float | None = None,
 ) -> Report:
     from ddqjobs.base.errors import InputError, nearest
-    from ddqjobs.report import results
+    from ddqjobs.report.document import metrics_known
 
-    for name in metrics:
-        if name not in results.METRICS:
-            raise InputError(
-                f"unknown metric '{name}'{nearest(name, results.METRICS)}; "
-                f"there are: {', '.join(results.METRICS)}"
-            )
+    name = experiment or selection.experiment
+    known = metrics_known(selection.project.workspace(name, selection.site).loaded.experiment)
+    for word in metrics or ():
+        if word not in known:
+            raise InputError(f"unknown metric '{word}'{nearest(word, known)}; there are: {', '.join(known)}")
     return selection.project.report(
-        experiment or selection.experiment,
+        name,
         selection.filters,
         site=selection.site,
-        metrics=("AP", *metrics),
+        metrics=metrics,
         recompute=recompute,
         at=at,
         share=share,
         say=note,
     )
-
-
-def _every_metric() -> list[str]:
-    """Return the metrics of a page, which shows all of them."""
-    from ddqjobs.report import results
-
-    return list(results.METRICS)
 
 
 def _compare(

@@ -11,6 +11,7 @@ REQUESTS is JSON, a list of objects::
     variables  of the environment, set while the configuration is loaded
     own        folders and files of data that are the run's
     declared   whether it may read no other data
+    metric     the figure of its log that the run is judged by; empty: box AP
     registers  whether the run's own program may register types: an unknown one is then a warning, and the
                package ``projects`` of the folder it runs in is imported, if there is one
 
@@ -64,6 +65,7 @@ class Subject(NamedTuple):
     own: Sequence[str] = ()
     declared: bool = False
     registers: bool = False
+    metric: str = ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -123,7 +125,9 @@ def load(config: str, options: Sequence[str], *, registers: bool = False) -> Any
         cfg = runtime.load_config(config)
         added = {word[1:] for word in run.get("options", ()) if word.startswith("+")}
         words = [f"+{word}" if word in added else word for word in options]
-        subject = Subject(config, words, run.get("kind", ""), registers=registers)
+        subject = Subject(
+            config, words, run.get("kind", ""), registers=registers, metric=run.get("metric", "")
+        )
         _require(Checker().examine(cfg, subject))
     if os.environ.get("RANK", "0") == "0" and os.environ.get("DDQJOBS_NODE_RANK", "0") in ("", "0"):
         plain = resolved.plain(cfg._cfg_dict.to_dict(), os.environ)
@@ -248,7 +252,7 @@ class Checker:
             sections = _READS_2
         for section in sections.split():
             yield from registries.unknown(cfg.get(section), section, sure=not subject.registers)
-        yield from outcome.check(cfg, subject.kind, registries, self._generation)
+        yield from outcome.check(cfg, subject.kind, registries, self._generation, subject.metric)
         named = splits.split()
         found = list(data.of(cfg, registries, self._generation, named))
         yield from data.check(found, subject.own, declared=subject.declared)

@@ -280,8 +280,8 @@ def _adopted_training(work_dir: Path) -> Found:
 
 def _test(work_dir: Path) -> Found:
     log = logs.read(work_dir)
-    if not log.test or "bbox_mAP" not in log.test[-1].values:
-        raise NotWhole("the log has no bbox metrics of a test")
+    if not log.test or not log.metrics:
+        raise NotWhole("the log has no metrics of a test")
     predictions = work_dir / "predictions.npz"
     artifacts = {"predictions": Path(predictions.name)} if predictions.is_file() else {}
     inexact = _inexact(work_dir)
@@ -363,8 +363,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _metrics(log: logs.Log) -> dict[str, float | None]:
-    found = log.metrics
-    return {key: _number(found[key]) for key in logs.METRICS if key in found}
+    return {key: _number(value) for key, value in log.metrics.items()}
 
 
 def _number(value: object) -> float | None:

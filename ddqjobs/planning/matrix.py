@@ -24,6 +24,7 @@ from ddqjobs.spec.experiment import (
     Task,
     Variant,
     applies,
+    metric_of,
     models_of,
     split_input,
     upstream_of,
@@ -139,6 +140,7 @@ def _prototype(e: Experiment, name: str, entry: ModelCode, model: str, variant_n
         tolerances=_tolerances(e, task),
         resources=_resources(e, task, variant),
         optional=_optional(task, model),
+        metric="" if (metric := metric_of(e, model)).is_box_ap else metric.key,
         comparable=variant.reference,
         hours=_hours(e, name, model, entry),
     )
@@ -224,7 +226,7 @@ def _tolerances(e: Experiment, task: Task) -> tuple[tuple[str, float], ...]:
     phase = e.phases[task.phase].tolerance if task.phase else None
     values: dict[str, float] = {}
     for source in (phase, task.tolerance):
-        for key in ("ap", "box", "score", "loss", "weight", "module"):
+        for key in ("ap", "metric", "box", "score", "loss", "weight", "module"):
             value = getattr(source, key, None)
             if value is not None:
                 values[key] = value

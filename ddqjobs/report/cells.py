@@ -17,31 +17,42 @@ from ddqjobs.report import equivalence, ran, verdict
 from ddqjobs.report.equivalence import Equivalence
 from ddqjobs.report.lookup import REFERENCE, Column, Desk, Fate, Place, Side, order
 from ddqjobs.report.results import NAN, NO_OBJECTS, OPTIONAL, Score
-from ddqjobs.report.verdict import QUANTA_PER_POINT, Judgement
+from ddqjobs.report.verdict import Judgement
+from ddqjobs.spec.metric import BOX_AP, Metric
 from ddqjobs.spec.model import PlannedRun
 
 NO_TOLERANCE = "no tolerance given"
-_QUANTUM = 1 / QUANTA_PER_POINT  # points
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True):
-    """One metric of a cell, in AP points; ``text`` says it, or why there is none."""
+    """One metric of a cell, in its unit, AP in points; ``text`` says it, or why there is none."""
 
     text: str
     mean: float | None = None
     sd: float | None = None
     n: int = 0
-    quanta: tuple[int, ...] = ()  # each seed's, in 0.1 points
+    quanta: tuple[int, ...] = ()  # each seed's, in units of the last digit: of AP 0.1 points
+    decimals: int | msgspec.UnsetType = msgspec.UNSET  # digits behind the point, where not 1
+
+    @property
+    def digits(self) -> int:
+        """Return how many digits it has behind the point."""
+        return BOX_AP.decimals if self.decimals is msgspec.UNSET else self.decimals
+
+    @property
+    def each(self) -> list[float]:
+        """Return each seed's, in the metric's unit."""
+        return [quanta / 10**self.digits for quanta in self.quanta]
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
     """One model and variant in one column, with the evidence: ``runs`` names its runs."""
 
-    values: dict[str, Value]  # metric -> value
-    reference: float | None  # what AP is compared with, points
-    difference: float | None  # points
+    values: dict[str, Value]  # metric -> value; the first is the one that is judged
+    reference: float | None  # what it is compared with, in the metric's unit, like the next three
+    difference: float | None
     difference_text: str
-    tolerance: float | None  # points
+    tolerance: float | None
     judgement: Judgement
     required: bool
     adopted: bool
@@ -50,6 +61,11 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     runs: tuple[str, ...]
     seeds: tuple[int | None, ...] = ()
 
+    @property
+    def value(self) -> Value:
+        """Return the metric that is judged."""
+        return next(iter(self.values.values()))
+
 
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     """A model and variant across all columns; None where the plan has no such run."""
@@ -57,16 +73,23 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     title: str
     variant: str
-    reference: float | None  # published or reference task's AP, points
+    reference: float | None  # the published figure or the reference task's, in the metric's unit
     reference_text: str
     source: str
     cells: tuple[Cell | None, ...]
+    metric: Metric | msgspec.UnsetType = msgspec.UNSET  # what the model is judged by, where not box AP
+
+    @property
+    def judged_by(self) -> Metric:
+        """Return what the model is judged by."""
+        return BOX_AP if self.metric is msgspec.UNSET else self.metric
 
 
 def model_rows(
-    desk: Desk, columns: Sequence[Column], metrics: Sequence[str], wanted: Collection[str]
+    desk: Desk, columns: Sequence[Column], metrics: Sequence[Metric], wanted: Collection[str]
 ) -> Iterable[ModelRow]:
-    """Rows in the experiment's order of models, then in the plan's order of variants."""
+    """Rows in the experiment's order of models, then in the plan's order of variants. ``metrics`` are shown
+    beside the one that each model is judged by."""
     found: dict[tuple[str, str], None] = {}
     for (_, _, model, variant), runs in desk.places.items():
         if any(p.run.name in wanted for p in runs):
@@ -78,32 +101,36 @@ def model_rows(
         section = desk.experiment.models.get(model)
         side = desk.published(model)
         value = None if side.problem or side.absent else verdict.mean(side.values.values())
+        metric = desk.metric(model)
         places = [(c.phase, c.implementation, model, variant) for c in columns]
         yield ModelRow(
             model=model,
             title=(section.title if section else "") or model,
             variant=variant,
-            reference=None if value is None else verdict.to_points(value),
-            reference_text=verdict.format_points(value) if value is not None else side.problem or "none",
+            reference=None if value is None else verdict.to_points(value, metric.quanta),
+            reference_text=side.problem or "none"
+            if value is None
+            else verdict.format_points(value, metric.decimals),
             source=(section.reference.source or section.reference.task or "") if section else "",
             cells=tuple(_cell(desk, c, p, metrics, wanted) for c, p in zip(columns, places, strict=True)),
+            metric=msgspec.UNSET if metric == BOX_AP else metric,
         )
 
 
 def _cell(
-    desk: Desk, column: Column, place: Place, metrics: Sequence[str], wanted: Collection[str]
+    desk: Desk, column: Column, place: Place, metrics: Sequence[Metric], wanted: Collection[str]
 ) -> Cell | None:
     runs = [p for p in desk.places.get(place, []) if p.run.name in wanted and column.task in ("", p.run.task)]
     if not runs:
         return None
     found = _measure(desk, column, place, runs)
-    difference = found.difference
+    metric, difference, theirs = found.metric, found.difference, found.side.values.values()
     return Cell(
-        values={metric: _value(desk, runs, metric) for metric in metrics},
-        reference=verdict.to_points(verdict.mean(found.side.values.values())) if found.side.values else None,
-        difference=None if difference is None else verdict.to_points(difference),
-        difference_text="" if difference is None else verdict.format_difference(difference),
-        tolerance=dict(runs[0].run.tolerances).get("ap"),
+        values={shown.name: _value(desk, runs, shown) for shown in (metric, *metrics)},
+        reference=verdict.to_points(verdict.mean(theirs), metric.quanta) if theirs else None,
+        difference=None if difference is None else verdict.to_points(difference, metric.quanta),
+        difference_text="" if difference is None else verdict.format_difference(difference, metric.decimals),
+        tolerance=_tolerance(runs[0], metric),
         judgement=_judge(desk, column, found),
         required=not all(p.run.optional for p in runs),
         adopted=any(desk.products[p.run.name].adopted_from for p in runs if p.run.name in desk.products),
@@ -114,9 +141,14 @@ def _cell(
     )
 
 
+def _tolerance(planned: PlannedRun, metric: Metric) -> float | None:
+    return dict(planned.run.tolerances).get("ap" if metric.is_box_ap else "metric")
+
+
 class _Measured(msgspec.Struct, frozen=True, kw_only=True):
     """A cell before its verdict. ``kept`` are its runs without those that their machines failed."""
 
+    metric: Metric
     runs: list[PlannedRun]
     kept: list[PlannedRun]
     side: Side
@@ -134,7 +166,8 @@ class _Measured(msgspec.Struct, frozen=True, kw_only=True):
 def _measure(desk: Desk, column: Column, place: Place, runs: list[PlannedRun]) -> _Measured:
     side = _other_side(desk, column, place, runs)
     kept = [p for p in runs if desk.fate(p) is not Fate.CRASHED]
-    found = _Measured(runs=runs, kept=kept, side=side, ours=desk.scores(kept))
+    metric = desk.metric(place[2])
+    found = _Measured(metric=metric, runs=runs, kept=kept, side=side, ours=desk.scores(kept, metric))
     values = found.values
     if not values or not side.values or len(values) < len(found.ours):
         return found
@@ -155,8 +188,9 @@ def _other_side(desk: Desk, column: Column, place: Place, runs: Sequence[Planned
 
 
 def _judge(desk: Desk, column: Column, m: _Measured) -> Judgement:
-    rule = f"AP against {m.side.name}" if m.side.name else "AP"
-    allowed = dict(m.runs[0].run.tolerances).get("ap")
+    metric = m.metric
+    rule = f"{metric.name} against {m.side.name}" if m.side.name else metric.name
+    allowed = _tolerance(m.runs[0], metric)
     diverged = desk.with_fate(m.runs, Fate.DIVERGED)
     if diverged:
         return verdict.diverged(rule, len(diverged), len(m.runs))
@@ -171,7 +205,7 @@ def _judge(desk: Desk, column: Column, m: _Measured) -> Judgement:
         return verdict.unknown(why, rule)
     notes = [s.note for s in m.ours.values() if s.note]
     if notes:
-        return verdict.unknown(f"AP: {notes[0]}", rule)
+        return verdict.unknown(f"{metric.name}: {notes[0]}", rule)
     if m.side.problem or m.difference is None:
         return verdict.unknown(m.side.problem or "nothing to compare with", rule)
     ours, theirs = list(desk.made_by(p.run.name for p in m.kept)), list(desk.made_by(m.side.runs))
@@ -179,10 +213,10 @@ def _judge(desk: Desk, column: Column, m: _Measured) -> Judgement:
     if differs:
         return verdict.unknown(ran.DIFFER, f"{rule}; {ran.RULE}, {differs}")
     apart = ran.apart(ours, theirs)
-    test, basis = _test(m, desk.exact_of(m.kept), allowed)
+    test, basis = _test(m, desk.exact_of(m.kept, metric), allowed)
     judgement = verdict.judge(
         m.difference,
-        verdict.from_points(allowed),
+        verdict.from_points(allowed, metric.quanta),
         n=m.n,
         reference=m.side.name,
         published=column.against == REFERENCE,
@@ -191,6 +225,7 @@ def _judge(desk: Desk, column: Column, m: _Measured) -> Judgement:
         excluded=len(m.runs) - len(m.kept),
         test=test,
         basis=basis,
+        metric=metric,
     )
     return verdict.on_machines(judgement, apart)
 
@@ -201,14 +236,15 @@ def _test(
     """(equivalence test, or what keeps one from being made): only of independent seeds, at least three."""
     if tolerance == 0 or m.side.rounded_to > 1 or len(m.ours) < equivalence.LEAST:
         return None, ""
-    ours, ours_exact = _points(m.values, exact)
-    theirs, theirs_exact = _points(m.side.values, m.side.exact)
+    per_unit = m.metric.quanta
+    ours, ours_exact = _points(m.values, exact, per_unit)
+    theirs, theirs_exact = _points(m.side.values, m.side.exact, per_unit)
     common = [seed for seed in ours if seed in theirs] if m.side.seeds else []
     seeds = equivalence.independent(common or ours)
     if len(seeds) < equivalence.LEAST:
         near = f"seeds closer than {equivalence.APART:,} are not independent"
         return None, f"no equivalence test: {len(seeds)} independent seeds of {len(common or ours)} ({near})"
-    quantum = 0.0 if ours_exact and (theirs_exact or not m.side.seeds) else _QUANTUM
+    quantum = 0.0 if ours_exact and (theirs_exact or not m.side.seeds) else 1 / per_unit
     if not m.side.seeds:
         reference = sum(theirs.values()) / len(theirs)
         values = [ours[seed] for seed in seeds]
@@ -223,15 +259,17 @@ def _test(
 
 
 def _points(
-    rounded: Mapping[int | None, int] | Mapping[int | None, Fraction], exact: Mapping[int | None, float]
+    rounded: Mapping[int | None, int] | Mapping[int | None, Fraction],
+    exact: Mapping[int | None, float],
+    per_unit: int,
 ) -> tuple[dict[int | None, float], bool]:
     """(AP points by seed, whether they are exact): before rounding only if that is known of every seed."""
     if rounded and all(seed in exact for seed in rounded):
         return {seed: exact[seed] for seed in rounded}, True
-    return {seed: verdict.to_points(Fraction(value)) for seed, value in rounded.items()}, False
+    return {seed: verdict.to_points(Fraction(value), per_unit) for seed, value in rounded.items()}, False
 
 
-def _value(desk: Desk, runs: Sequence[PlannedRun], metric: str) -> Value:
+def _value(desk: Desk, runs: Sequence[PlannedRun], metric: Metric) -> Value:
     found = list(desk.scores(runs, metric).values())
     if not found:
         return Value(text=desk.state(runs))
@@ -242,15 +280,16 @@ def _value(desk: Desk, runs: Sequence[PlannedRun], metric: str) -> Value:
             return Value(text=text if count == of else f"{text} ({count} of {of})", n=n - count)
     quanta = tuple(s.quanta for s in found if s.quanta is not None)
     mean, sd = verdict.mean(quanta), verdict.deviation(quanta)
-    text = verdict.format_points(mean)
+    text = verdict.format_points(mean, metric.decimals)
     if sd is not None:
-        text += f" ± {sd / verdict.QUANTA_PER_POINT:.2f} SD"
+        text += f" ± {sd / metric.quanta:.{metric.decimals + 1}f} SD"
     if of > 1:
         text += f" (n={n})" if n == of else f" ({n} of {of})"
     return Value(
         text=text,
-        mean=verdict.to_points(mean),
-        sd=None if sd is None else sd / verdict.QUANTA_PER_POINT,
+        mean=verdict.to_points(mean, metric.quanta),
+        sd=None if sd is None else sd / metric.quanta,
         n=n,
         quanta=quanta,
+        decimals=msgspec.UNSET if metric.decimals == BOX_AP.decimals else metric.decimals,
     )

@@ -15,9 +15,10 @@ import msgspec
 from ddqjobs.base.errors import InputError
 from ddqjobs.report import verdict
 from ddqjobs.report.cells import Cell
-from ddqjobs.report.document import Report
+from ddqjobs.report.document import MIXED, Report
 from ddqjobs.report.grids import Grid, Text
 from ddqjobs.report.lookup import label
+from ddqjobs.spec.metric import BOX_AP
 
 VERSION = 1
 _DATES = ("%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S")
@@ -32,7 +33,7 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     implementation: str
     ap_a: str
     ap_b: str
-    difference: float | None  # b - a, AP points
+    difference: float | None  # b - a, in the metric's unit
     difference_text: str
     verdict_a: str
     verdict_b: str
@@ -50,6 +51,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     overall_a: str
     overall_b: str
     rows: tuple[Compared, ...]
+    metric: str | msgspec.UnsetType = msgspec.UNSET  # what is compared, where not AP
 
 
 Key = tuple[str, str, str, str, str]  # model, variant, phase, implementation, task
@@ -59,12 +61,15 @@ def compare(a: Report, b: Report, name_a: str, name_b: str) -> Comparison:
     """Cells of both, in the order of ``a``, then what only ``b`` has."""
     ours, theirs = dict(_cells(a)), dict(_cells(b))
     keys = dict.fromkeys([*ours, *theirs])
+    names = {report.metrics[0] for report in (a, b)}
+    name = names.pop() if len(names) == 1 else MIXED
     return Comparison(
         a=name_a,
         b=name_b,
         overall_a=a.overall,
         overall_b=b.overall,
         rows=tuple(_row(key, ours.get(key), theirs.get(key)) for key in keys),
+        metric=msgspec.UNSET if name == BOX_AP.name else name,
     )
 
 
@@ -76,10 +81,11 @@ def _cells(report: Report) -> Iterator[tuple[Key, Cell]]:
 
 
 def _row(key: Key, a: Cell | None, b: Cell | None) -> Compared:
-    difference = None
+    difference, decimals = None, 1
     if a is not None and b is not None:
-        one, two = a.values["AP"], b.values["AP"]
-        if one.quanta and two.quanta:
+        one, two = a.value, b.value
+        decimals = one.digits
+        if one.quanta and two.quanta and next(iter(a.values)) == next(iter(b.values)):
             difference = verdict.mean(two.quanta) - verdict.mean(one.quanta)
     model, variant, phase, implementation, task = key
     return Compared(
@@ -87,10 +93,10 @@ def _row(key: Key, a: Cell | None, b: Cell | None) -> Compared:
         variant=variant,
         phase=phase,
         implementation=" ".join(filter(None, (implementation, task))),
-        ap_a=a.values["AP"].text if a else "",
-        ap_b=b.values["AP"].text if b else "",
-        difference=None if difference is None else verdict.to_points(Fraction(difference)),
-        difference_text="" if difference is None else verdict.format_difference(difference),
+        ap_a=a.value.text if a else "",
+        ap_b=b.value.text if b else "",
+        difference=None if difference is None else verdict.to_points(Fraction(difference), 10**decimals),
+        difference_text="" if difference is None else verdict.format_difference(difference, decimals),
         verdict_a=a.judgement.word if a else "",
         verdict_b=b.judgement.word if b else "",
         outcome_a=a.judgement.outcome if a else None,
@@ -106,7 +112,8 @@ def as_text(found: Comparison, title: str) -> Text:
 
 def _grid(found: Comparison) -> Grid:
     variants = any(row.variant != "default" for row in found.rows)
-    header = ["model", *(["variant"] if variants else []), "phase", "AP A", "AP B", "B - A"]
+    name = BOX_AP.name if found.metric is msgspec.UNSET else found.metric
+    header = ["model", *(["variant"] if variants else []), "phase", f"{name} A", f"{name} B", "B - A"]
     rows, outcomes = [], {}
     for number, row in enumerate(found.rows):
         where = f"{label(row.phase)} {row.implementation}".strip()

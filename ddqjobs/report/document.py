@@ -35,13 +35,16 @@ from ddqjobs.report.lookup import REFERENCE, Column, Desk, label
 from ddqjobs.report.loss_curves import Curve, CurveRow, curve_rows
 from ddqjobs.report.missing import Missing, missing
 from ddqjobs.report.recomputed import Recomputed, RecomputedRow, exact_points, recomputed_rows
-from ddqjobs.report.results import METRICS, NAN, Row, rows
+from ddqjobs.report.results import NAN, Row, rows
 from ddqjobs.report.run_rows import AlignRow, CheckRow, align_rows, check_rows
 from ddqjobs.report.verdict import Judgement, Outcome
-from ddqjobs.spec.experiment import Experiment
+from ddqjobs.spec.check.figures import RESERVED
+from ddqjobs.spec.experiment import Experiment, metric_of, metrics_of
+from ddqjobs.spec.metric import BOX_AP, OF_BOXES, Metric
 from ddqjobs.spec.model import Plan, PlannedRun, Product, Status, TaskKind
 
 VERSION = 2
+MIXED = RESERVED  # the name of what is judged where models have several metrics
 _KEYS = 3  # of a checkpoint that are named in a footnote
 
 
@@ -91,26 +94,27 @@ def build(
     progress: Mapping[str, Progress] | None = None,
     recomputed: Mapping[str, Recomputed] | None = None,
     curves: Mapping[str, Curve] | None = None,
-    metrics: Sequence[str] = ("AP",),
+    metrics: Sequence[str] | None = (),
     hours: Mapping[str, Spent] | None = None,
     only: Collection[str] | None = None,
     unfollowed: Iterable[str] = (),
 ) -> Report:
     """The report of a plan. ``progress`` (run -> Progress) refines running cells; ``recomputed``
     and ``curves`` (run -> what was found) add their tables, ``hours`` (run -> hours) theirs; ``metrics``
-    are names of :data:`ddqjobs.report.results.METRICS` (AP is always there); ``only`` shows these runs and
-    judges by all; ``unfollowed`` says what configurations build on that no digest covers."""
-    shown = ("AP", *(m for m in METRICS if m in metrics and m != "AP"))
-    table = rows(plan, products, progress, hours)
+    are names of :func:`metrics_known` that are shown beside what is judged (None: all that may be there);
+    ``only`` shows these runs and judges by all; ``unfollowed`` says what configurations build on that no
+    digest covers."""
+    judged, more = _shown(experiment, plan, metrics)
+    table = rows(experiment, plan, products, progress, hours)
     exact = exact_points(recomputed or {}, products)
     desk = Desk(experiment, plan, products, table, exact)
     wanted = {row.run for row in table} if only is None else set(only)
     columns = desk.columns(wanted)
-    models = tuple(model_rows(desk, columns, shown, wanted))
+    models = tuple(model_rows(desk, columns, more, wanted))
     picked = [p for p in plan.runs if p.run.name in wanted]
     says = {row.run: row.says for row in table}
     aligned = align_rows(picked, products, says)
-    checked = check_rows(picked, products, says)
+    checked = check_rows(experiment, picked, products, says)
     again = recomputed_rows(picked, products, recomputed or {})
     lines = curve_rows(experiment, picked, curves or {})
     outcomes = _outcomes(models, [*aligned, *checked, *again], picked, says)
@@ -120,7 +124,7 @@ def build(
         ok=bool(picked) and not set(verdict.OPEN) & set(outcomes),
         outcome=verdict.overall(outcomes),
         overall=_overall(outcomes, picked),
-        metrics=shown,
+        metrics=(judged, *(metric.name for metric in more)),
         columns=columns,
         models=models,
         alignment=aligned,
@@ -141,6 +145,23 @@ def build(
         ),
         runs=tuple(row for row in table if row.run in wanted),
     )
+
+
+def metrics_known(experiment: Experiment) -> dict[str, Metric]:
+    """Return what a report can show, by name: COCO's figures for boxes, and what models are judged by."""
+    return {**OF_BOXES, **metrics_of(experiment)}
+
+
+def _shown(experiment: Experiment, plan: Plan, names: Sequence[str] | None) -> tuple[str, tuple[Metric, ...]]:
+    """Return the name of what is judged, and the metrics beside it."""
+    models = dict.fromkeys(p.run.model for p in plan.runs if p.run.model)
+    judged = {metric.name: metric for metric in (metric_of(experiment, model) for model in models)}
+    name = next(iter(judged)) if len(judged) == 1 else MIXED if judged else BOX_AP.name
+    known = metrics_known(experiment)
+    if names is None:
+        boxes = any(metric.is_box_ap for metric in judged.values()) or not judged
+        names = [n for n in OF_BOXES if n not in judged] if boxes else []
+    return name, tuple(metric for n, metric in known.items() if n in names and n != name)
 
 
 def compared(experiment: Experiment, plan: Plan) -> Plan:

@@ -9,7 +9,7 @@ from fractions import Fraction
 import msgspec
 
 from ddqjobs.report.cells import Cell, ModelRow
-from ddqjobs.report.document import Report, rules
+from ddqjobs.report.document import MIXED, Report, rules
 from ddqjobs.report.hours import HoursRow, hours_order
 from ddqjobs.report.lookup import label
 from ddqjobs.report.loss_curves import CurveRow
@@ -71,7 +71,8 @@ def _marked(text: str, thing: Cell | AlignRow | CheckRow) -> str:
 def _wide(report: Report, brief: bool) -> Grid:
     """A row per model, for each column AP (and other metrics), difference and verdict."""
     variants = any(row.variant != "default" for row in report.models)
-    header = ["model", *(["variant"] if variants else []), "reference"]
+    mixed = report.metrics[0] == MIXED
+    header = ["model", *(["variant"] if variants else []), *(["metric"] if mixed else []), "reference"]
     align = "l" * (len(header) - 1) + "r"
     for column in report.columns:
         head = " ".join(filter(None, (label(column.phase), column.implementation, column.task)))
@@ -79,31 +80,35 @@ def _wide(report: Report, brief: bool) -> Grid:
         align += "r" * len(report.metrics) + "rl"
     rows, outcomes = [], {}
     for number, row in enumerate(report.models):
-        line = [row.title, *([row.variant] if variants else []), row.reference_text]
+        names = [row.variant] if variants else []
+        names += [row.judged_by.name] if mixed else []
+        line = [row.title, *names, row.reference_text]
         for cell in row.cells:
             line += _cell_texts(cell, report.metrics, brief)
             if cell is not None and cell.judgement.outcome:
                 outcomes[number, len(line) - 1] = cell.judgement.outcome.value
         rows.append(tuple(line))
-    return Grid(title="AP", header=tuple(header), rows=tuple(rows), align=align, outcomes=outcomes)
+    return Grid(
+        title=report.metrics[0], header=tuple(header), rows=tuple(rows), align=align, outcomes=outcomes
+    )
 
 
 def _cell_texts(cell: Cell | None, metrics: Sequence[str], brief: bool) -> list[str]:
     if cell is None:
         return [""] * (len(metrics) + 2)
-    texts = [cell.values[metric].text for metric in metrics]
-    texts[0] = _marked(texts[0], cell)
+    texts = [_marked(cell.value.text, cell), *(cell.values[metric].text for metric in metrics[1:])]
     judgement = cell.judgement
     word = judgement.brief if brief else judgement.word
-    if judgement.outcome is Outcome.UNKNOWN and word == f"unknown: {cell.values['AP'].text}":
-        word = "unknown"  # the AP's own cell has said why
+    if judgement.outcome is Outcome.UNKNOWN and word == f"unknown: {cell.value.text}":
+        word = "unknown"  # the result's own cell has said why
     return [*texts, cell.difference_text, word]
 
 
 def _tall(report: Report) -> Grid:
     """A line per model and column: what fits where the wide table does not."""
     variants = any(row.variant != "default" for row in report.models)
-    names = ("model", "variant") if variants else ("model",)
+    mixed = report.metrics[0] == MIXED
+    names = ("model", *(("variant",) if variants else ()), *(("metric",) if mixed else ()))
     header = (*names, "phase", *report.metrics, "reference", "diff", "verdict")
     rows: list[tuple[str, ...]] = []
     outcomes = {}
@@ -113,14 +118,15 @@ def _tall(report: Report) -> Grid:
             if cell is None:
                 continue
             name = [row.title, *([row.variant] if variants else [])] if first else [""] * (1 + variants)
+            name += [row.judged_by.name] if mixed else []
             where = " ".join(filter(None, (label(column.phase), column.implementation, column.task)))
             *texts, difference, word = _cell_texts(cell, report.metrics, False)
             if cell.judgement.outcome:
                 outcomes[len(rows), len(header) - 1] = cell.judgement.outcome.value
             rows.append((*name, where, *texts, _reference(row, cell), difference, word))
             first = False
-    align = "l" * (2 + variants) + "r" * (len(report.metrics) + 2) + "l"
-    return Grid(title="AP", header=header, rows=tuple(rows), align=align, outcomes=outcomes)
+    align = "l" * (1 + len(names)) + "r" * (len(report.metrics) + 2) + "l"
+    return Grid(title=report.metrics[0], header=header, rows=tuple(rows), align=align, outcomes=outcomes)
 
 
 def _reference(row: ModelRow, cell: Cell) -> str:

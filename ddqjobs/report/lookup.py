@@ -12,7 +12,8 @@ import msgspec
 from ddqjobs.planning.failures import INFRASTRUCTURE
 from ddqjobs.report import verdict
 from ddqjobs.report.results import NAN, Row, Score, score
-from ddqjobs.spec.experiment import Experiment
+from ddqjobs.spec.experiment import Experiment, metric_of
+from ddqjobs.spec.metric import Metric
 from ddqjobs.spec.model import FailureClass, Plan, PlannedRun, Product, Status, TaskKind
 
 REFERENCE = "reference"
@@ -39,7 +40,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
-    """What an AP is compared with: values by seed, or the problem that there are none."""
+    """What a result is compared with: values by seed, or the problem that there are none."""
 
     name: str  # for the rule's sentence
     values: dict[int | None, Fraction] = {}
@@ -105,7 +106,11 @@ class Desk:
             for phase, implementation, task in places
         )
 
-    def scores(self, runs: Iterable[PlannedRun], metric: str = "AP") -> dict[int | None, Score]:
+    def metric(self, model: str) -> Metric:
+        """Return what results of a model are judged by."""
+        return metric_of(self.experiment, model)
+
+    def scores(self, runs: Iterable[PlannedRun], metric: Metric) -> dict[int | None, Score]:
         """Scores of the done runs, by seed."""
         return {
             p.run.seed: score(self.products[p.run.name], metric)
@@ -113,8 +118,10 @@ class Desk:
             if p.status is Status.DONE and p.run.name in self.products
         }
 
-    def exact_of(self, runs: Iterable[PlannedRun]) -> dict[int | None, float]:
+    def exact_of(self, runs: Iterable[PlannedRun], metric: Metric) -> dict[int | None, float]:
         """AP before rounding, points, by seed, of the runs whose AP was recomputed."""
+        if not (metric.is_box_ap and metric.is_fraction):
+            return {}
         return {p.run.seed: self.exact[p.run.name] for p in runs if p.run.name in self.exact}
 
     def made_by(self, names: Iterable[str]) -> list[Product]:
@@ -132,7 +139,7 @@ class Desk:
     def fate(self, p: PlannedRun) -> Fate:
         """What a run is to a verdict. One that waits for a training shares that training's fate."""
         if p.status is Status.DONE and p.run.name in self.products:
-            note = score(self.products[p.run.name], "AP").note
+            note = score(self.products[p.run.name], self.metric(p.run.model)).note
             return Fate.DIVERGED if note == NAN else Fate.RESULT
         if p.status is Status.FAILED:
             if p.failure is FailureClass.DIVERGED:
@@ -165,18 +172,20 @@ class Desk:
     def _find_published(self, model: str) -> Side:
         section = self.experiment.models.get(model)
         reference = section.reference if section else None
-        if reference is None or (reference.ap is None and reference.task is None):
+        metric = self.metric(model)
+        if reference is None or (reference.figure is None and reference.task is None):
             return Side(name="", absent="no reference")
-        if reference.ap is not None:
-            value = verdict.from_points(reference.ap)
+        if reference.figure is not None:
+            value = verdict.from_points(reference.figure, metric.quanta)
             source = f" ({reference.source})" if reference.source else ""
-            name = f"the published {verdict.format_points(value)}{source}"
-            step = verdict.from_points(reference.rounded_to)
+            name = f"the published {verdict.format_points(value, metric.decimals)}{source}"
+            last = reference.rounded_to
+            step = Fraction(1) if last is None else verdict.from_points(last, metric.quanta)
             return Side(name=name, values={None: value}, seeds=False, rounded_to=step)
         task = reference.task or ""
         runs = self.by_task.get((task, model)) or self.by_task.get((task, ""), [])
         runs = [p for p in runs if p.run.variant == "default"] or runs
-        side = self.side(runs, f"task {reference.task}")
+        side = self.side(runs, f"task {reference.task}", metric)
         if side.problem:
             return side
         return msgspec.structs.replace(side, seeds=False)
@@ -186,7 +195,7 @@ class Desk:
         runs = self.opposite(place, phase, task)
         if not runs:
             return Side(name=label(phase), problem=f"no run in {label(phase)}")
-        return self.side(runs, label(phase))
+        return self.side(runs, label(phase), self.metric(place[2]))
 
     def opposite(self, place: Place, phase: str, task: str) -> list[PlannedRun]:
         """Return the runs of another phase that a place is compared with; empty if there are none."""
@@ -200,27 +209,27 @@ class Desk:
                 return same or [p for p in runs if p.run.task == runs[0].run.task]
         return []
 
-    def side(self, runs: Sequence[PlannedRun], name: str) -> Side:
-        """The AP of some runs as the other side of a comparison."""
+    def side(self, runs: Sequence[PlannedRun], name: str, metric: Metric) -> Side:
+        """The results of some runs as the other side of a comparison."""
         if not runs:
             return Side(name=name, problem=f"no run of {name}")
         diverged = self.with_fate(runs, Fate.DIVERGED)
         if diverged:
             return Side(name=name, problem=f"{name} diverged in {len(diverged)} of {len(runs)} runs")
         kept = [p for p in runs if self.fate(p) is not Fate.CRASHED]
-        found = self.scores(kept)
+        found = self.scores(kept, metric)
         if not kept or len(found) < len(kept):
             return Side(name=name, problem=f"{name} is {self.state(runs)}")
         values = {seed: Fraction(s.quanta) for seed, s in found.items() if s.quanta is not None}
         if len(values) < len(found):
             notes = ", ".join(dict.fromkeys(s.note for s in found.values() if s.note))
-            return Side(name=name, problem=f"AP of {name}: {notes}")
-        mean = verdict.format_points(verdict.mean(values.values()))
+            return Side(name=name, problem=f"{metric.name} of {name}: {notes}")
+        mean = verdict.format_points(verdict.mean(values.values()), metric.decimals)
         return Side(
             name=f"the {mean} of {name}",
             values=values,
             runs=tuple(p.run.name for p in kept),
-            exact=self.exact_of(kept),
+            exact=self.exact_of(kept, metric),
         )
 
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from ddqjobs.report import verdict
-from ddqjobs.report.results import METRICS, score
+from ddqjobs.report.results import score
 from ddqjobs.report.verdict import Judgement, Outcome
+from ddqjobs.spec.metric import BOX_AP, OF_BOXES
 from ddqjobs.spec.model import PlannedRun, Product, Status, TaskKind
 
 
@@ -53,12 +54,12 @@ def recomputed_rows(
         if name not in products:
             continue
         again = found[name]
-        ap = again.metrics.get(METRICS["AP"])
+        ap = again.metrics.get(BOX_AP.key)
         made.append(
             RecomputedRow(
                 run=name,
                 phase=p.run.phase,
-                printed=score(products[name], "AP").points,
+                printed=score(products[name]).points,
                 recomputed=None if ap is None else 100 * ap,
                 errors=again.errors,
                 judgement=_judge_recomputed(products[name], again),
@@ -73,12 +74,12 @@ def _judge_recomputed(product: Product, again: Recomputed) -> Judgement:
         return verdict.unjudged(f"{NOT_RECOMPUTED}: {again.problem}")
     made = msgspec.structs.replace(product, metrics=again.metrics)
     differing = []
-    for metric in METRICS:
-        if METRICS[metric] in product.metrics and METRICS[metric] in again.metrics:
+    for name, metric in OF_BOXES.items():
+        if metric.key in product.metrics and metric.key in again.metrics:
             printed, computed = score(product, metric), score(made, metric)
             if printed != computed:
-                differing.append(metric)
-    if METRICS["AP"] not in again.metrics:
+                differing.append(name)
+    if BOX_AP.key not in again.metrics:
         return verdict.unjudged(NOT_RECOMPUTED)
     if differing:
         words = f"differs: {', '.join(differing)}"
@@ -90,7 +91,7 @@ def exact_points(found: Mapping[str, Recomputed], products: Mapping[str, Product
     """Run -> AP before rounding, in points, where it was recomputed and rounds to what the log prints."""
     made = {}
     for name, again in found.items():
-        ap = again.metrics.get(METRICS["AP"])
+        ap = again.metrics.get(BOX_AP.key)
         if ap is not None and name in products and _judge_recomputed(products[name], again).good:
             made[name] = 100 * ap
     return made

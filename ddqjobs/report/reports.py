@@ -35,7 +35,7 @@ class Reports:
         self,
         filters: Filters,
         *,
-        metrics: Sequence[str],
+        metrics: Sequence[str] | None,
         recompute: bool,
         at: float | None,
         say: Say,

@@ -11,7 +11,7 @@ pandas, which alone takes longer than that.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,22 +20,14 @@ from ddqjobs.detect.job.training_progress import Progress
 from ddqjobs.report import ran, repeats
 from ddqjobs.report.alignment import alignment
 from ddqjobs.report.hours import Spent
-from ddqjobs.report.verdict import EMPTY_CLASS, QUANTA_PER_POINT, quanta
-from ddqjobs.spec.experiment import Experiment
+from ddqjobs.report.verdict import EMPTY_CLASS, quanta
+from ddqjobs.spec.experiment import Experiment, metric_of
+from ddqjobs.spec.metric import BOX_AP, METRICS, OF_BOXES, Metric, found_as
 from ddqjobs.spec.model import JobState, Plan, PlannedRun, Product, Status, TaskKind
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Our names of the metrics and the detectors' (facts: mmengine after its prefix `coco/`, and mmcv 1.x).
-METRICS: dict[str, str] = {
-    "AP": "bbox_mAP",
-    "AP50": "bbox_mAP_50",
-    "AP75": "bbox_mAP_75",
-    "APs": "bbox_mAP_s",
-    "APm": "bbox_mAP_m",
-    "APl": "bbox_mAP_l",
-}
 NAN = "nan"  # the metric was printed, and is no number: the training diverged
 MISSING = "missing"  # the run is done and the metric is not in its product
 OPTIONAL = "optional"  # the run is not asked for, and was not submitted
@@ -47,25 +39,26 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
 
     quanta: int | None = None
     note: str = ""
+    per_unit: int = BOX_AP.quanta
 
     @property
     def points(self) -> float | None:
-        """The metric in AP points; None if it is no number."""
-        return None if self.quanta is None else self.quanta / QUANTA_PER_POINT
+        """The metric in its unit, AP in points; None if it is no number."""
+        return None if self.quanta is None else self.quanta / self.per_unit
 
 
-def score(product: Product, metric: str) -> Score:
-    """The metric ``AP``, ``AP50``, ... of a product. NaN is null in a product file (docs/job-contract.md)."""
-    key = METRICS[metric]
-    if key not in product.metrics:
+def score(product: Product, metric: Metric = BOX_AP) -> Score:
+    """A metric of a product. NaN is null in a product file (docs/job-contract.md)."""
+    key = found_as(metric.key, product.metrics)
+    if key is None:
         return Score(note=MISSING)
     value = product.metrics[key]
     if value is None or not math.isfinite(value):
         return Score(note=NAN)
-    if value == EMPTY_CLASS:
+    if value == EMPTY_CLASS and metric.is_fraction:
         return Score(note=NO_OBJECTS)
     try:
-        return Score(quanta=quanta(value))
+        return Score(quanta=quanta(value, metric), per_unit=metric.quanta)
     except ValueError:  # a negative fraction is no AP, whoever wrote it
         return Score(note=MISSING)
 
@@ -156,9 +149,14 @@ class Row(msgspec.Struct, kw_only=True):
     digest: str = ""  # of what made the result, where there is one
     ran: str = ""  # versions that it ran with; "not locked" where nothing was compared with a lock
     machine: str = ""  # processor and GPUs that it ran on
+    # Of models that are judged by another metric than box AP.
+    metric: str | msgspec.UnsetType = msgspec.UNSET
+    value: float | msgspec.UnsetType | None = msgspec.UNSET
+    unit: str | msgspec.UnsetType = msgspec.UNSET
 
 
-COLUMNS: tuple[str, ...] = Row.__struct_fields__
+_OTHER = ("metric", "value", "unit")  # columns that only reports of other metrics have
+COLUMNS: tuple[str, ...] = tuple(name for name in Row.__struct_fields__ if name not in _OTHER)
 _INTEGERS = (
     "seed",
     "attempt",
@@ -170,10 +168,22 @@ _INTEGERS = (
 )
 _DIFFERENCES = ("box_difference", "score_difference", "loss_relative_difference")
 _COSTS = ("seconds_per_iteration", "gpu_busy", "peak_memory_mb", "gpu_hours_used", "gpu_hours_to_come")
-_FLOATS = (*METRICS, *_DIFFERENCES, *_COSTS, "wall_hours", "gpu_hours", "finished_at")
+_FLOATS = (*METRICS, *_DIFFERENCES, *_COSTS, "wall_hours", "gpu_hours", "finished_at", "value")
+
+
+def columns_of(table: Iterable[Row]) -> tuple[str, ...]:
+    """Return the columns that a table of rows has."""
+    return (*COLUMNS, *(_OTHER if any(row.metric is not msgspec.UNSET for row in table) else ()))
+
+
+def cells_of(row: Row, columns: Iterable[str]) -> tuple[Any, ...]:
+    """Return a row's values; None for what it does not have."""
+    values = (getattr(row, column) for column in columns)
+    return tuple(None if value is msgspec.UNSET else value for value in values)
 
 
 def rows(
+    experiment: Experiment,
     plan: Plan,
     products: Mapping[str, Product],
     progress: Mapping[str, Progress] | None = None,
@@ -183,6 +193,14 @@ def rows(
     known, proven = progress or {}, repeats.proofs(plan, products)
     made = [_row(p, products.get(p.run.name), known.get(p.run.name)) for p in plan.runs]
     for row in made:
+        judged_by = metric_of(experiment, row.model)
+        if judged_by != BOX_AP:
+            product = products.get(row.run) if row.status == Status.DONE.value else None
+            row.metric, row.unit = judged_by.name, judged_by.unit
+            found = Score() if product is None else score(product, judged_by)
+            row.value = found.points
+            if product is not None and METRICS["AP"] not in product.metrics:
+                row.metric_notes = f"{judged_by.name}: {found.note}" if found.note else ""
         row.repeats = proven.get(row.run, "")
         spent = hours.get(row.run) if hours else None
         row.wall_hours = (spent.wall or None) if spent else None
@@ -255,12 +273,12 @@ def _fill(row: Row, product: Product) -> None:
         row.loss_first_difference, row.loss_relative_difference = found.first_difference, found.loss
     elif product.kind in (TaskKind.TEST, TaskKind.TRAIN) or METRICS["AP"] in product.metrics:
         notes = []
-        for metric in METRICS:
+        for name, metric in OF_BOXES.items():
             found_score = score(product, metric)
-            setattr(row, metric, found_score.points)
+            setattr(row, name, found_score.points)
             if found_score.note:
-                notes.append(f"{metric}: {found_score.note}")
-            elif metric == "AP":
+                notes.append(f"{name}: {found_score.note}")
+            elif name == "AP":
                 row.ap_quanta = found_score.quanta
         row.metric_notes = "; ".join(notes)
 
@@ -280,15 +298,17 @@ def frame(
     nullable; a number that is not there is NaN or <NA>."""
     import pandas as pd
 
-    made = rows(plan, products, progress)
+    made = rows(experiment, plan, products, progress)
+    columns = columns_of(made)
+    table_cells = [cells_of(row, columns) for row in made]
     orders: dict[str, Mapping[str, object]] = {
         "phase": experiment.phases,
         "model": experiment.models,
         "implementation": experiment.implementations,
     }
     data: dict[str, Any] = {}
-    for column in COLUMNS:
-        values: list[Any] = [getattr(row, column) for row in made]
+    for i, column in enumerate(columns):
+        values: list[Any] = [cells[i] for cells in table_cells]
         if column in _INTEGERS:
             data[column] = pd.array(values, dtype="Int64")
         elif column in _FLOATS:
@@ -298,5 +318,5 @@ def frame(
             data[column] = pd.Categorical(values, categories=list(order), ordered=True)
         else:
             data[column] = values
-    table: pd.DataFrame = pd.DataFrame(data, columns=list(COLUMNS))
+    table: pd.DataFrame = pd.DataFrame(data, columns=list(columns))
     return table

@@ -9,8 +9,10 @@ import msgspec
 
 from ddqjobs.report import ran, verdict
 from ddqjobs.report.alignment import Alignment, alignment, judge_alignment
-from ddqjobs.report.results import METRICS, score
+from ddqjobs.report.results import MISSING, score
 from ddqjobs.report.verdict import Judgement, Outcome
+from ddqjobs.spec.experiment import Experiment, metric_of
+from ddqjobs.spec.metric import Metric
 from ddqjobs.spec.model import PlannedRun, Product, Run, Status, TaskKind
 
 
@@ -82,7 +84,10 @@ def align_rows(
 
 
 def check_rows(
-    picked: Iterable[PlannedRun], products: Mapping[str, Product], says: Mapping[str, str]
+    experiment: Experiment,
+    picked: Iterable[PlannedRun],
+    products: Mapping[str, Product],
+    says: Mapping[str, str],
 ) -> tuple[CheckRow, ...]:
     """One row per run of the kinds in :data:`_HEADLINES`, in the plan's order."""
     made = []
@@ -91,7 +96,11 @@ def check_rows(
         if headline is None:
             continue
         product = _product(p, products)
-        text, judgement = headline(product) if product else ("", verdict.unjudged(says[run.name]))
+        text, judgement = (
+            headline(product, metric_of(experiment, run.model))
+            if product
+            else ("", verdict.unjudged(says[run.name]))
+        )
         made.append(
             CheckRow(
                 run=run.name,
@@ -136,7 +145,7 @@ def _count(product: Product, key: str) -> int | None:
     return None
 
 
-def _convert(product: Product) -> tuple[str, Judgement]:
+def _convert(product: Product, _: Metric) -> tuple[str, Judgement]:
     """Every key is mapped or dropped for a reason (tied duplicates); a missing one makes it short.
     A conversion that counts nothing has still checked itself, key by key, before it ended well."""
     counts = {key: _count(product, key) for key in ("tensors", "dropped", "missing", "unexpected")}
@@ -149,7 +158,7 @@ def _convert(product: Product) -> tuple[str, Judgement]:
     return text, _passed(not bad, f"keys {' and '.join(bad)}", rule)
 
 
-def _unittest(product: Product) -> tuple[str, Judgement]:
+def _unittest(product: Product, _: Metric) -> tuple[str, Judgement]:
     keys = ("tests", "passed", "failures", "failed", "errors", "skipped")
     counts = {key: _count(product, key) for key in keys}
     text = ", ".join(f"{count} {key}" for key, count in counts.items() if count is not None)
@@ -163,12 +172,14 @@ def _unittest(product: Product) -> tuple[str, Judgement]:
     return (text, _passed(True, "", rule)) if ran else (text, verdict.unknown("no test ran", rule))
 
 
-def _ran(product: Product) -> tuple[str, Judgement]:
+def _ran(product: Product, metric: Metric) -> tuple[str, Judgement]:
     """Prepare and smoke runs: an AP where they have one."""
-    found = score(product, "AP")
-    text = f"AP {found.points:.1f}" if found.points is not None else "ran"
-    if METRICS["AP"] in product.metrics and found.note:
-        text = f"AP {found.note}"
+    found = score(product, metric)
+    text = "ran"
+    if found.points is not None:
+        text = f"{metric.name} {found.points:.{metric.decimals}f}"
+    elif found.note != MISSING:
+        text = f"{metric.name} {found.note}"
     return text, verdict.unjudged("done")
 
 
@@ -178,7 +189,7 @@ def _passed(good: bool, why: str, rule: str) -> Judgement:
     return Judgement(outcome=Outcome.SHORT, word=f"failed: {why}", brief="failed", rule=rule, n=1)
 
 
-_HEADLINES: dict[TaskKind, Callable[[Product], tuple[str, Judgement]]] = {
+_HEADLINES: dict[TaskKind, Callable[[Product, Metric], tuple[str, Judgement]]] = {
     TaskKind.PREPARE: _ran,
     TaskKind.CONVERT: _convert,
     TaskKind.UNITTEST: _unittest,

@@ -1,17 +1,18 @@
 """Verdicts: is a result the reference's? Pure; everything is exact.
 
-Detectors print metrics as fractions with three decimals, so AP comes in *quanta* of 0.001, that is 0.1 AP
-point. Differences are compared as integers (means as fractions of integers): in floats
-``abs(0.511 - 0.513) <= 0.002`` is false, and a verdict would hang on the 17th digit.
+Results come in *quanta*, units of the last digit that their metric is rounded to: detectors print AP as a
+fraction with three decimals, so its quantum is 0.001, that is 0.1 AP point. Differences are compared as
+integers (means as fractions of integers): in floats ``abs(0.511 - 0.513) <= 0.002`` is false, and a verdict
+would hang on the 17th digit.
 
 =================  ===========================================================  ======================
 word               rule                                                         outcome
 =================  ===========================================================  ======================
 within tolerance   the difference is smaller than the tolerance                 reproduced, or equal
 edge of tolerance  the difference is exactly the tolerance                      reproduced, or equal
-outside: short     below a published figure by more than the tolerance          short
-exceeds: check     above a published figure by more than the tolerance: better  exceeds
-                   than published is a finding about the set-up, no success
+outside: short     worse than a published figure by more than the tolerance     short
+exceeds: check     better than a published figure by more than the tolerance:   exceeds
+                   a finding about the set-up, no success
 differs: lower,    below or above another phase by more than the tolerance      differs
 differs: higher
 equal              tolerance 0: the same to three decimals                      reproduced, or equal
@@ -36,7 +37,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_DOWN, ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 from enum import Enum
 from fractions import Fraction
 from functools import lru_cache
@@ -44,10 +45,11 @@ from functools import lru_cache
 import msgspec
 
 from ddqjobs.report.equivalence import Equivalence
+from ddqjobs.spec.metric import BOX_AP, Metric
 
-QUANTA_PER_POINT = 10  # one AP point is 0.01, one quantum 0.001
+QUANTA_PER_POINT = BOX_AP.quanta  # one AP point is 0.01, one quantum 0.001
 EMPTY_CLASS = -1.0  # what COCO's evaluation says of an area class without objects
-_QUANTUM = Decimal("0.001")
+_ROUNDING = {"half-even": ROUND_HALF_EVEN, "half-up": ROUND_HALF_UP, "down": ROUND_DOWN}
 
 
 class Outcome(str, Enum):
@@ -83,23 +85,25 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @lru_cache(maxsize=4096)  # ten thousand runs share a few hundred values
-def quanta(fraction: float) -> int:
-    """A metric as printed (0.513) in quanta (513). More than three decimals are rounded as detectors do.
+def quanta(logged: float, metric: Metric = BOX_AP) -> int:
+    """A metric as printed (0.513) in quanta (513), rounded as it says: box AP as detectors do.
     The caller has sorted out NaN and -1: they have no quanta (ValueError)."""
-    if not math.isfinite(fraction) or fraction < 0:
-        raise ValueError(f"{fraction} is no metric")
-    return int(Decimal(repr(float(fraction))).quantize(_QUANTUM, ROUND_HALF_EVEN) * 1000)
+    if not math.isfinite(logged) or (logged < 0 and metric.is_fraction):
+        raise ValueError(f"{logged} is no metric")
+    exact = Decimal(repr(float(logged))) * Decimal(repr(float(metric.scale))) * metric.quanta
+    return int(exact.to_integral_value(_ROUNDING[metric.rounding]))
 
 
 @lru_cache(maxsize=4096)
-def from_points(points: float) -> Fraction:
-    """AP points as an experiment file writes them (51.3, a tolerance of 0.25), exactly, in quanta."""
-    return Fraction(repr(float(points))) * QUANTA_PER_POINT
+def from_points(points: float, per_unit: int = QUANTA_PER_POINT) -> Fraction:
+    """AP points as an experiment file writes them (51.3, a tolerance of 0.25), exactly, in quanta, of which
+    ``per_unit`` are a point, or one of another metric's unit."""
+    return Fraction(repr(float(points))) * per_unit
 
 
-def to_points(value: Fraction) -> float:
+def to_points(value: Fraction, per_unit: int = QUANTA_PER_POINT) -> float:
     """Quanta as AP points, for people and for JSON; nothing is computed with it."""
-    return value.numerator / (value.denominator * QUANTA_PER_POINT)
+    return value.numerator / (value.denominator * per_unit)
 
 
 def mean(values: Collection[int] | Collection[Fraction]) -> Fraction:
@@ -135,18 +139,19 @@ def paired(
 
 
 def format_points(value: Fraction, decimals: int = 1) -> str:
-    """Quanta as text in AP points, with ``decimals`` decimals, or more (three at most) where exact."""
+    """Quanta of 10**-decimals as text with ``decimals`` decimals, or up to two more where exact."""
+    per_unit, most = 10**decimals, decimals + 2
     if value.denominator == 1:
-        return f"{value.numerator / QUANTA_PER_POINT:.{decimals}f}"
-    points = value / QUANTA_PER_POINT
-    while decimals < 3 and (points * 10**decimals).denominator != 1:
+        return f"{value.numerator / per_unit:.{decimals}f}"
+    points = value / per_unit
+    while decimals < most and (points * 10**decimals).denominator != 1:
         decimals += 1
     return f"{float(points):.{decimals}f}"
 
 
-def format_difference(difference: Fraction) -> str:
+def format_difference(difference: Fraction, decimals: int = 1) -> str:
     """The same with a sign; zero has none."""
-    text = format_points(abs(difference))
+    text = format_points(abs(difference), decimals)
     return text if difference == 0 else f"{'+' if difference > 0 else '-'}{text}"
 
 
@@ -162,21 +167,24 @@ def judge(
     excluded: int = 0,
     test: Equivalence | None = None,
     basis: str = "",
+    metric: Metric = BOX_AP,
 ) -> Judgement:
     """The verdict on a difference (ours - reference), in quanta like ``tolerance``.
 
     ``reference`` names the other side in the rule's sentence; ``published`` tells a reference figure from
     another phase; ``how`` says how the difference was taken where that is not plain (means, pairs of seeds);
     ``rounded_to`` is the last digit of the reference; ``excluded`` runs were left out; ``test`` is what the
-    seeds show, ``basis`` why there is none.
+    seeds show, ``basis`` why there is none; ``metric`` says which differences are for the better.
     """
-    outcome, word, brief = _point_rule(difference, tolerance, rounded_to, published)
+    outcome, word, brief = _point_rule(difference, tolerance, rounded_to, published, metric)
     crashed = f"{excluded} crashed run{'s' if excluded > 1 else ''} left out" if excluded else ""
     stands_on = ", ".join(filter(None, (f"n={n}", how, crashed)))
     if tolerance == 0:
-        rule = f"AP equal to three decimals to {reference}; {stands_on}"
+        digits = "three decimals" if metric == BOX_AP else f"{metric.decimals} decimals"
+        rule = f"{metric.name} equal to {digits} to {reference}; {stands_on}"
     else:
-        rule = f"AP within {format_points(tolerance)} points of {reference}; {stands_on}"
+        allowed = f"{format_points(tolerance, metric.decimals)} {metric.unit}".rstrip()
+        rule = f"{metric.name} within {allowed} of {reference}; {stands_on}"
     rule = "; ".join(filter(None, (rule, test.text if test else basis)))
     short = f"(n={n}, {excluded} left out)" if excluded else f"(n={n})"
     shown = "" if test is None else ", equivalent" if test.shown else ", equivalence not shown"
@@ -192,12 +200,12 @@ def judge(
 
 
 def _point_rule(
-    difference: Fraction, tolerance: Fraction, rounded_to: Fraction, published: bool
+    difference: Fraction, tolerance: Fraction, rounded_to: Fraction, published: bool, metric: Metric
 ) -> tuple[Outcome, str, str]:
     """(outcome, word, short word) by the difference alone."""
     distance = abs(difference)
     passed = Outcome.REPRODUCED if published else Outcome.EQUAL
-    outside = _outside(difference, published)
+    outside = _outside(difference, published, metric)
     if rounded_to > 1:  # the figure is anywhere within half its last digit
         half = rounded_to / 2
         if distance - half <= tolerance < distance + half:
@@ -211,12 +219,12 @@ def _point_rule(
     return outside
 
 
-def _outside(difference: Fraction, published: bool) -> tuple[Outcome, str, str]:
+def _outside(difference: Fraction, published: bool, metric: Metric) -> tuple[Outcome, str, str]:
     """(outcome, word, short word) of a difference beyond the tolerance. Two codes differ, whichever way."""
     if not published:
         word = f"differs: {'lower' if difference < 0 else 'higher'}"
         return Outcome.DIFFERS, word, word
-    if difference < 0:
+    if (difference < 0) == (metric.direction == "higher"):
         return Outcome.SHORT, "outside: short", "short"
     return Outcome.EXCEEDS, "exceeds: check", "exceeds: check"
 

@@ -14,6 +14,8 @@ import msgspec
 from msgspec import Meta
 
 from ddqjobs.spec.dataset import Data, Dataset, Weight
+from ddqjobs.spec.metric import BOX_AP, Metric
+from ddqjobs.spec.metric import ReferenceAP as ReferenceAP
 from ddqjobs.spec.model import TaskKind
 from ddqjobs.spec.sections import KEY, Section
 from ddqjobs.spec.table import Name, Natural, Positive, Table, Variable
@@ -44,21 +46,6 @@ PLACEHOLDERS = {
 }
 
 
-class ReferenceAP(Table, frozen=True, kw_only=True):
-    """The published figure of a model: ``ap`` in AP points, or the metrics of a run of task ``task``.
-    ``rounded_to`` is the figure's last digit: 0.1 for 51.3, 1 for a paper that only says 51."""
-
-    ap: float | None = None
-    """The published box AP, in AP points. Example: 51.3"""
-    rounded_to: Annotated[float, Meta(gt=0)] = 0.1
-    """The last digit of the published figure, in AP points: 1 for a paper that only says 51. Example: 0.1"""
-    task: Name | None = None
-    """Takes the figure from the runs of this task instead, which then count as the published ones. Example:
-    released-test"""
-    source: str = ""
-    """Where the figure was published, for the report. Example: Table 2 of arXiv:2303.12776"""
-
-
 class ModelCode(Table, frozen=True, kw_only=True):
     """One model in one implementation: which code, which configuration."""
 
@@ -84,6 +71,9 @@ class Model(Table, frozen=True, kw_only=True):
     """Name in the report. Example: DDQ DETR-4scale, R-50, 12e"""
     reference: ReferenceAP = ReferenceAP()
     """The published figure that runs are compared with. Example: {ap: 51.3, source: README}"""
+    metric: Metric | None = None
+    """What its results are judged by, in place of the experiment's. Example: {name: mask AP, key:
+    segm_mAP}"""
     implementations: dict[Name, ModelCode]
     """How each implementation runs this model; one that is left out makes no runs. Example: {legacy: {code:
     M, config: a.py}}"""
@@ -200,6 +190,8 @@ class Tolerance(Table, frozen=True, kw_only=True):
 
     ap: Amount | None = None
     """Largest difference of AP that still counts as the same, in AP points. Example: 0.2"""
+    metric: Amount | None = None
+    """The same of models that have another `metric` than box AP, in its unit. Example: 0.3"""
     box: Amount | None = None
     """Largest difference of a coordinate of a box, in pixels. Example: 0.01"""
     score: Amount | None = None
@@ -305,6 +297,8 @@ class Experiment(Table, frozen=True, kw_only=True):
     """Code trees with environment and commands. Example: {M: {environment: legacy, path: ~/ddq}}"""
     models: dict[Name, Model]
     """Rows of the report. Example: {ddq-fcn: {implementations: {legacy: {code: M}}}}"""
+    metric: Metric = BOX_AP
+    """What results are judged by, unless a model says otherwise. Example: {name: PQ, key: PQ, scale: 1}"""
     phases: dict[Name, Phase] = {}
     """Columns of the report. Example: {'1': {title: released weights}}"""
     variants: dict[Name, Variant] = {}
@@ -334,6 +328,18 @@ ARTIFACTS: dict[TaskKind, tuple[str, ...]] = {
 
 # Kinds whose product never holds an AP; a task to prepare or smoke may run a detector whose log has one.
 WITHOUT_AP = frozenset({TaskKind.CONVERT, TaskKind.ALIGN, TaskKind.UNITTEST})
+
+
+def metric_of(e: Experiment, model: str) -> Metric:
+    """Return what results of a model are judged by."""
+    section = e.models.get(model)
+    return e.metric if section is None or section.metric is None else section.metric
+
+
+def metrics_of(e: Experiment) -> dict[str, Metric]:
+    """Return what models are judged by, by name, in their order."""
+    found = [metric_of(e, model) for model in e.models] or [e.metric]
+    return {metric.name: metric for metric in found}
 
 
 def split_input(text: str) -> tuple[str, str]:

@@ -122,6 +122,7 @@ class Run(Frozen, frozen=True, kw_only=True):
     tolerances: tuple[tuple[str, float], ...] = ()
     resources: Resources = Resources()
     optional: bool = False
+    metric: str = ""  # the figure of its log that its model is judged by, where that is not box AP
     comparable: bool = True  # whether the model's reference AP holds for this variant
     hours: float | None = None  # declared wall-clock estimate
     digest: str = ""

@@ -27,6 +27,7 @@ class Configuration(Frozen, frozen=True, kw_only=True):
     own: tuple[str, ...] = ()
     declared: bool = False
     registers: bool = False
+    metric: str = ""
 
 
 class Loads(Frozen, frozen=True, kw_only=True):
@@ -77,6 +78,7 @@ def of(run: Run, experiment: Experiment, results: str, project: str) -> Configur
         },
         own=(*inputs.values(), *(path for paths in of_data for path in paths)),
         declared=bool(of_data) or any("data" in role for role in inputs),
+        metric=run.metric,
         registers=not is_ours(run) or "--imports" in run.command,
     )
 

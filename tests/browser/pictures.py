@@ -15,7 +15,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from ddqjobs.base import process
-from ddqjobs.report.results import METRICS
+from ddqjobs.spec.metric import METRICS
 from tests.browser.test_page import BROWSERS, CACHE, SOURCE
 from tests.support import matrix
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ddqjobs.base import process
-from ddqjobs.report.results import METRICS
+from ddqjobs.spec.metric import METRICS
 from tests.support import matrix, paper
 from tests.support.paths import ROOT
 

@@ -7,15 +7,19 @@ from typing import Any, Iterator, Mapping
 from .finding import Finding, walk
 from .types import Registries
 
+_OF_COCO = {"bbox": "boxes", "segm": "masks"}
 _CHECKPOINT = "a training must leave the checkpoint of its last epoch"
 
 
-def check(cfg: Any, kind: str, registries: Registries, generation: int) -> Iterator[Finding]:
-    """Yield why no product can come of a training or a test."""
+def check(
+    cfg: Any, kind: str, registries: Registries, generation: int, metric: str = ""
+) -> Iterator[Finding]:
+    """Yield why no product can come of a training or a test. ``metric`` is the figure that is judged; empty:
+    box AP."""
     if kind == "train":
         yield from _training_2(cfg) if generation < 3 else _training_3(cfg)
     elif kind == "test" and generation >= 3:
-        yield from _test(cfg, registries)
+        yield from _test(cfg, registries, metric or "bbox_mAP")
 
 
 def _training_3(cfg: Any) -> Iterator[Finding]:
@@ -67,20 +71,27 @@ def _training_2(cfg: Any) -> Iterator[Finding]:
         yield from _last("checkpoint_config", hook, runner["max_epochs"])
 
 
-def _test(cfg: Any, registries: Registries) -> Iterator[Finding]:
+def _test(cfg: Any, registries: Registries, judged_by: str) -> Iterator[Finding]:
     for key in ("test_dataloader", "test_cfg", "test_evaluator"):
         if not isinstance(cfg.get(key), (dict, list)):
             yield Finding("product", key, f"{key} is missing: this configuration does not test")
             return
     coco = registries.find("CocoMetric")
     known = [value for _, value in walk(cfg["test_evaluator"]) if registries.find(value.get("type")) is coco]
-    if coco is None or not known:
-        return  # another evaluator may log bbox_mAP too
+    wanted = judged_by.rpartition("/")[2].partition("_mAP")[0]
+    if coco is None or wanted not in _OF_COCO or len(known) < _evaluators(cfg["test_evaluator"]):
+        return  # another evaluator may log it, too
     for value in known:
         metric = value.get("metric", "bbox")
-        if ("bbox" in metric if isinstance(metric, (list, tuple)) else metric == "bbox") and not value.get(
-            "format_only"
-        ):
+        logged = metric if isinstance(metric, (list, tuple)) else [metric]
+        if wanted in logged and not value.get("format_only"):
             return
-    said = "test_evaluator: a test must log the AP of boxes, and this one has no metric 'bbox'"
+    said = (
+        f"test_evaluator: a test must log the AP of {_OF_COCO[wanted]}, and this one has no metric '{wanted}'"
+    )
     yield Finding("product", "test_evaluator", said)
+
+
+def _evaluators(section: Any) -> int:
+    """Return how many evaluators a section has."""
+    return len(section) if isinstance(section, list) else len(section.get("metrics") or [1])

@@ -88,9 +88,8 @@ def _validations(rows: Iterable[logs.Val], by_iterations: bool) -> dict[str, lis
     found: dict[str, list[list[float | None]]] = {}
     for row in rows:
         place = row.step if by_iterations else row.epoch
-        for name in logs.METRICS:
-            if name in row.values:
-                found.setdefault(name, []).append([place, _short(row.values[name])])
+        for name, value in logs.metrics_of(row.values).items():
+            found.setdefault(name, []).append([place, _short(value)])
     return found
 
 

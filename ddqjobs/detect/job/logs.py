@@ -34,6 +34,7 @@ STAMP = re.compile(r"^\d{8}_\d{6}")
 _PREFIX = re.compile(r"^(?:(?:coco|train|val|test)/)+")
 _LEARNS = re.compile(r"^(?:train/)?(?:loss|(?:\w+\.)?lr)$")
 _META = ("exp_name", "env_info", "hook_msgs", "config")
+_NO_RESULTS = ("lr", "momentum", "memory", "time", "data_time", "eta", "grad_norm")
 _NO_VALUES = ("epoch", "iter", "step", "mode")
 
 
@@ -63,12 +64,19 @@ class Log(NamedTuple):
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Metrics of the last test, else of the last validation, else nothing. Fractions, maybe NaN."""
+        """Metrics of the last test, else of the last validation, else nothing. Maybe NaN."""
         last: list[Any] = list(self.test[-1:]) or list(self.val[-1:])
-        return {k: v for k, v in last[0].values.items() if k.startswith("bbox_")} if last else {}
+        return metrics_of(last[0].values) if last else {}
 
 
 START = State()
+
+
+def metrics_of(values: dict[str, float]) -> dict[str, float]:
+    """Return what an evaluation measured: those of boxes first, then others, without what is no result."""
+    first = {name: values[name] for name in METRICS if name in values}
+    others = {k: v for k, v in values.items() if k not in first and k.rpartition("/")[2] not in _NO_RESULTS}
+    return {**first, **others}
 
 
 def parse(data: bytes | str, state: State = START) -> Parsed:

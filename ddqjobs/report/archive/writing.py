@@ -28,7 +28,6 @@ from ddqjobs.report.archive.machine_paths import MachinePaths
 from ddqjobs.report.cache import ReportFiles
 from ddqjobs.report.document import Report
 from ddqjobs.report.reports import Reports
-from ddqjobs.report.results import METRICS
 from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import Plan, Product
 from ddqjobs.submission.workspace import Workspace
@@ -69,7 +68,7 @@ def write(
     """Write the archive of an experiment to ``path``, in place of a file that is there. Raise StateError."""
     begun = time.monotonic()
     reports = Reports(workspace, environments)
-    whole = reports.document(Filters(), metrics=tuple(METRICS), recompute=False, at=None, say=say)
+    whole = reports.document(Filters(), metrics=None, recompute=False, at=None, say=say)
     plan, products = workspace.plan(refresh=False), workspace.products()
     found = collect(workspace, environments, plan, products, weights=weights)
     experiment = workspace.loaded.experiment
@@ -102,7 +101,7 @@ def judged(
     plan: Plan,
     products: Mapping[str, Product],
     files: ReportFiles,
-    metrics: Sequence[str] = ("AP",),
+    metrics: Sequence[str] | None = (),
 ) -> Report:
     """Return the report that nothing but the evidence decides: no progress, no clock, no scheduler."""
     products = files.compared(products)

@@ -7,17 +7,16 @@ import io
 import math
 from collections.abc import Iterable
 
-import msgspec
-
 from ddqjobs.base.text import clean
 from ddqjobs.report.document import Report
 from ddqjobs.report.grids import Text
-from ddqjobs.report.results import COLUMNS
+from ddqjobs.report.results import cells_of, columns_of
 
 
 def of_report(report: Report) -> str:
     """Return the flat rows (:data:`ddqjobs.report.results.COLUMNS`), one per run."""
-    return _lines(COLUMNS, map(msgspec.structs.astuple, report.runs))
+    columns = columns_of(report.runs)
+    return _lines(columns, (cells_of(row, columns) for row in report.runs))
 
 
 def of_text(text: Text) -> str:

@@ -47,7 +47,7 @@ def of_text(text: Text) -> str:
     """Return tables, shrunk to the line where they are wider, and lists."""
     blocks = ["% \\usepackage{booktabs,graphicx,textcomp}\n% \\usepackage[T1]{fontenc}"]
     for grid in text.grids:
-        body = "\n".join([*_tex_header(grid.header), r"\midrule", *map(_tex_row, grid.rows)])
+        body = "\n".join([*_tex_header(grid.header, grid.title), r"\midrule", *map(_tex_row, grid.rows)])
         blocks.append(
             f"\\begin{{table}}\n\\centering\n\\caption{{{_tex(text.title)}: {_tex(grid.title)}}}\n{_FITTED}"
             f"\\begin{{tabular}}{{{grid.align}}}\n\\toprule\n{body}\n\\bottomrule\n\\end{{tabular}}}}\n\\end{{table}}"
@@ -58,8 +58,8 @@ def of_text(text: Text) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _tex_header(header: Sequence[str]) -> list[str]:
-    """The columns' names; those of one phase below the phase's name."""
+def _tex_header(header: Sequence[str], metric: str) -> list[str]:
+    """The columns' names; those of one phase, of which the metric is the first, below the phase's name."""
     starts = [i for i, name in enumerate(header) if name.startswith("phase ")]
     if not starts or "diff" not in header:
         return [_tex_row(header)]
@@ -70,7 +70,7 @@ def _tex_header(header: Sequence[str]) -> list[str]:
         for at, end in zip(starts, ends, strict=True)
     ]
     rules = [rf"\cmidrule(lr){{{at + 1}-{end}}}" for at, end in zip(starts, ends, strict=True)]
-    below = ["AP" if i in starts else name for i, name in enumerate(header)]
+    below = [metric if i in starts else name for i, name in enumerate(header)]
     return [" & ".join(above) + r" \\", " ".join(rules), _tex_row(below)]
 
 

@@ -168,11 +168,11 @@ def _mark(
     asked = [p for p in runs if _is_asked(p)]
     failed = sum(p.status is Status.FAILED for p in runs)
     outcome = cell.judgement.outcome
-    value = cell.values["AP"].mean
+    value = cell.value.mean
     return Mark(
         cell=cell,
         tone=_tone(cell, failed),
-        text=cell.values["AP"].text.partition(" ")[0] if value is not None else _state(cell, runs),
+        text=cell.value.text.partition(" ")[0] if value is not None else _state(cell, runs),
         word="" if outcome is None else outcome.value,
         place=_place(cell),
         done=sum(p.status is Status.DONE for p in asked),
@@ -197,7 +197,7 @@ def _state(cell: Cell, runs: Sequence[PlannedRun]) -> str:
         return failed[0].failure.value if failed[0].failure else "failed"
     if any(p.state is JobState.RUNNING for p in runs):
         return "running"
-    text = cell.values["AP"].text
+    text = cell.value.text
     return "not asked for" if text == OPTIONAL else text
 
 

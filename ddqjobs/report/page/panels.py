@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import msgspec
 
 from ddqjobs.report.lookup import label
 from ddqjobs.report.loss_curves import Curve
 from ddqjobs.report.page.charts import Line, Panel, Point
-from ddqjobs.report.results import METRICS
-from ddqjobs.spec.experiment import Experiment
+from ddqjobs.spec.experiment import Experiment, metric_of
+from ddqjobs.spec.metric import Metric, found_as
 from ddqjobs.spec.model import Plan, PlannedRun, TaskKind
 
 MOST_PANELS = 300  # a page with more is slow to make and to look at: terms of losses are left out first
 MOST_POINTS = 200_000  # of all lines together: eleven bytes each; more are thinned once more
 _FEW = 40  # points: of a line of so few, each is shown
-_BEST = ("loss", "loss difference", "AP", "AP difference")
-_ORDER = (*_BEST, "lr", "grad_norm")
+_LOSSES = ("loss", "loss difference")
+_UNFOLDED = 4  # panels of a model: its loss, its metric, and how two codes differ in them
 
 
 def drawn(plan: Plan) -> Plan:
@@ -27,7 +28,7 @@ def drawn(plan: Plan) -> Plan:
     for p in plan.runs:
         if p.run.kind is TaskKind.TRAIN:
             kept.setdefault((p.run.model or p.run.task, p.run.variant), []).append(p)
-    few = list(kept.values())[: MOST_PANELS // len(_BEST)]
+    few = list(kept.values())[: MOST_PANELS // _UNFOLDED]
     return msgspec.structs.replace(plan, runs=tuple(p for runs in few for p in runs))
 
 
@@ -38,8 +39,9 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     legend: tuple[tuple[str, str, int, int, str], ...]  # (what, its last part, style, dash, run)
     panels: tuple[Panel, ...]
     more: tuple[Panel, ...]  # folded: learning rate, gradient norm, terms of the loss
-    finals: tuple[tuple[str, str, str, str, str], ...]  # run, logged, iterations, last loss, last AP
+    finals: tuple[tuple[str, str, str, str, str], ...]  # run, logged, iterations, last loss, last metric
     notes: tuple[str, ...]
+    metric: str = "AP"  # what the model is judged by
 
 
 def groups(
@@ -54,14 +56,21 @@ def groups(
     made = []
     for (model, variant), runs in found.items():
         title = titles.get(model, model)
-        made.append(_group(title if variant == "default" else f"{title}, {variant}", runs, curves, styles))
+        title = title if variant == "default" else f"{title}, {variant}"
+        made.append(_group(title, runs, curves, styles, metric_of(experiment, model)))
     # What can be compared comes first.
     return _fewer(sorted(made, key=lambda g: len({style for _, _, style, _, _ in g.legend}) < 2))
 
 
 def _group(
-    title: str, runs: Sequence[PlannedRun], curves: Mapping[str, Curve], styles: Mapping[str, int]
+    title: str,
+    runs: Sequence[PlannedRun],
+    curves: Mapping[str, Curve],
+    styles: Mapping[str, int],
+    metric: Metric,
 ) -> Group:
+    best = (*_LOSSES, metric.name, f"{metric.name} difference")
+    order = (*best, "lr", "grad_norm")
     legend, finals, notes = [], [], []
     lines: dict[tuple[str, str], list[Line]] = {}
     dashes: dict[int, int] = {}
@@ -82,29 +91,30 @@ def _group(
             means = _parts(curve, curve.means.get(term, ()))
             line = Line(label=what, style=style, dash=dash, points=points, smooth=means)
             lines.setdefault((term, "iteration"), []).append(line)
-        ap = _ap(curve)
-        if ap:
-            line = Line(label=what, style=style, dash=dash, points=ap)
-            lines.setdefault(("AP", curve.val_by), []).append(line)
-        finals.append(
-            (name, f"{curve.rows:,}", f"{curve.last:,}", _last(curve.terms.get("loss")), _last(ap, 1))
-        )
-    keys = sorted(lines, key=lambda k: (_ORDER.index(k[0]) if k[0] in _ORDER else len(_ORDER), k[0]))
+        measured = _measured(curve, metric)
+        if measured:
+            line = Line(label=what, style=style, dash=dash, points=measured)
+            lines.setdefault((metric.name, curve.val_by), []).append(line)
+        last = (_last(curve.terms.get("loss")), _last(measured, metric.decimals))
+        finals.append((name, f"{curve.rows:,}", f"{curve.last:,}", *last))
+    keys = sorted(lines, key=lambda k: (order.index(k[0]) if k[0] in order else len(order), k[0]))
     made = [Panel(title=k[0], x=k[1], lines=tuple(lines[k])) for k in keys]
-    made += _differences(runs, curves, styles)
-    made.sort(key=lambda panel: _BEST.index(panel.title) if panel.title in _BEST else len(_BEST))
+    made += _differences(runs, curves, styles, metric)
+    made.sort(key=lambda panel: best.index(panel.title) if panel.title in best else len(best))
     return Group(
         title=title,
         legend=tuple(legend),
-        panels=tuple(panel for panel in made if panel.title in _BEST),
-        more=tuple(panel for panel in made if panel.title not in _BEST),
+        panels=tuple(panel for panel in made if panel.title in best),
+        more=tuple(panel for panel in made if panel.title not in best),
         finals=tuple(finals),
         notes=tuple(notes),
+        metric=metric.name,
     )
 
 
-def _ap(curve: Curve) -> list[Point]:
-    return [(x, None if y is None or y < 0 else 100 * y) for x, y in curve.val.get(METRICS["AP"], [])]
+def _measured(curve: Curve, metric: Metric) -> list[Point]:
+    points = curve.val.get(found_as(metric.key, curve.val) or "", [])
+    return [(x, None if y is None or (y < 0 and metric.is_fraction) else metric.scale * y) for x, y in points]
 
 
 def _parts(curve: Curve, means: Sequence[float | None]) -> list[Point]:
@@ -113,9 +123,9 @@ def _parts(curve: Curve, means: Sequence[float | None]) -> list[Point]:
 
 
 def _differences(
-    runs: Sequence[PlannedRun], curves: Mapping[str, Curve], styles: Mapping[str, int]
+    runs: Sequence[PlannedRun], curves: Mapping[str, Curve], styles: Mapping[str, int], metric: Metric
 ) -> Iterator[Panel]:
-    """Yield how far the second code's loss (in parts of the first's) and AP are from the first's, seed by
+    """Yield how far the second code's loss (in parts of the first's) and metric are from the first's, seed by
     seed. What the first code's seeds differ by among themselves is beside them, for scale."""
     sides: dict[int, dict[int | None, Curve]] = {}
     for p in runs:
@@ -134,7 +144,7 @@ def _differences(
     ]
     kinds: tuple[tuple[str, str, str, Callable[[Curve, Curve], list[Point]]], ...] = (
         ("loss difference", "iteration", "%", _loss_difference),
-        ("AP difference", next(iter(one.values())).val_by, "points", _ap_difference),
+        (f"{metric.name} difference", next(iter(one.values())).val_by, metric.unit, partial(_apart, metric)),
     )
     for title, x, unit, between in kinds:
         lines, dashes = [], dict.fromkeys(sides, -1)
@@ -143,7 +153,13 @@ def _differences(
             if points := between(a, b):
                 lines.append(Line(label=name, style=look, dash=dash, points=points))
         if lines:
-            yield Panel(title=title, x=x, lines=tuple(lines), zero=True, note=f"{between_them}, {unit}")
+            yield Panel(
+                title=title,
+                x=x,
+                lines=tuple(lines),
+                zero=True,
+                note=f"{between_them}, {unit}".removesuffix(", "),
+            )
 
 
 def _loss_difference(a: Curve, b: Curve) -> list[Point]:
@@ -158,9 +174,9 @@ def _loss_difference(a: Curve, b: Curve) -> list[Point]:
     return _parts(a, found)
 
 
-def _ap_difference(a: Curve, b: Curve) -> list[Point]:
-    known = dict(_ap(a)) if a.val_by == b.val_by else {}
-    found = [(x, known[x], y) for x, y in _ap(b) if x in known]
+def _apart(metric: Metric, a: Curve, b: Curve) -> list[Point]:
+    known = dict(_measured(a, metric)) if a.val_by == b.val_by else {}
+    found = [(x, known[x], y) for x, y in _measured(b, metric) if x in known]
     return [(x, None if ours is None or y is None else y - ours) for x, ours, y in found]
 
 

@@ -25,7 +25,7 @@ from ddqjobs.report.loss_curves import Curve
 from ddqjobs.report.page import charts, glance, panels, tables, timeline
 from ddqjobs.report.page.charts import Panel
 from ddqjobs.report.page.facts import Facts
-from ddqjobs.report.page.words import moment
+from ddqjobs.report.page.words import measure, moment
 from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import Plan, Product
 
@@ -98,7 +98,7 @@ def page(
         codes=list(experiment.codes.items()),
         facts=facts,
         scripts={token: f"script-{i}" for i, token in enumerate(facts.scripts)},
-        groups=tables.run_groups(report, shown, facts, products, experiment.phases),
+        groups=tables.run_groups(experiment, report, shown, facts, products),
         most_rows=_MOST_ROWS,
         small=len(shown) <= _SMALL,
         left_out=len(shown) - len(facts.runs),
@@ -139,6 +139,7 @@ def _environment(anchor: Callable[[str], str], share: Callable[[str], str] | Non
         sign=lambda outcome: _SIGNS.get(outcome.value if outcome else "", "–"),
         tone=lambda outcome: outcome.value if outcome else "none",
         hours=_hours,
+        measure=measure,
     )
     return environment
 
@@ -164,7 +165,7 @@ def _lines(text: str, shown: Callable[[str], str]) -> Markup:
 
 
 def _other_grids(report: Report) -> list[Grid]:
-    found = [grid for grid in grids(report) if grid.title not in ("AP", HOURS)]
+    found = [grid for grid in grids(report) if grid.title not in (report.metrics[0], HOURS)]
     return [msgspec.structs.replace(grid, rows=grid.rows[:_MOST_ROWS]) for grid in found]
 
 

@@ -1,4 +1,4 @@
-"""Results on lines: what each AP differs by, all lines of a column on one scale. Pure; places in percent."""
+"""Results on lines: what each differs by, all lines of a column on one scale. Pure; places in percent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Strip(msgspec.Struct, frozen=True, kw_only=True):
-    """A cell's AP: the tolerance band, each seed, the mean and its 90 % interval."""
+    """A cell's result: the tolerance band, each seed, the mean and its 90 % interval."""
 
     band: tuple[float, float]
     seeds: tuple[float, ...]
@@ -55,7 +55,7 @@ def strip(cell: Cell, on: Scale | None) -> Strip | None:
     differences = _differences(cell)
     if on is None or differences is None or cell.reference is None:
         return None
-    tolerance, mean = cell.tolerance or 0.0, (cell.values["AP"].mean or 0.0) - cell.reference
+    tolerance, mean = cell.tolerance or 0.0, (cell.value.mean or 0.0) - cell.reference
     interval = _interval(cell)
     return Strip(
         band=(on.at(-tolerance), on.at(tolerance)),
@@ -68,10 +68,10 @@ def strip(cell: Cell, on: Scale | None) -> Strip | None:
 
 def _differences(cell: Cell) -> list[float] | None:
     """Return each seed's difference from the reference, points."""
-    value = cell.values["AP"]
+    value = cell.value
     if cell.reference is None or value.mean is None or not value.quanta:
         return None
-    return [quanta / 10 - cell.reference for quanta in value.quanta]
+    return [each - cell.reference for each in value.each]
 
 
 def _interval(cell: Cell) -> tuple[float, ...]:

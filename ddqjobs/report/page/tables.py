@@ -14,6 +14,7 @@ from ddqjobs.report.page.glance import anchor
 from ddqjobs.report.page.strips import Scale, Strip, scale, strip
 from ddqjobs.report.page.words import metrics
 from ddqjobs.report.results import Row
+from ddqjobs.spec.experiment import Experiment, metric_of
 from ddqjobs.spec.model import PlannedRun, Product, Status
 
 
@@ -73,7 +74,9 @@ def tables(report: Report, facts: Facts, planned: Mapping[str, PlannedRun]) -> l
             for number, row in enumerate(report.models)
             if (cell := row.cells[i]) is not None
         )
-        against = "the published AP" if column.against == REFERENCE else label(column.against)
+        against = (
+            f"the published {report.metrics[0]}" if column.against == REFERENCE else label(column.against)
+        )
         made.append(
             Table(name=column_name(column), title=column.title, against=against, scale=on, lines=lines)
         )
@@ -86,7 +89,7 @@ def _line(
     base, differences = _configuration(cell, facts, planned)
     says = ""
     if cell.tolerance is not None and cell.reference is not None:
-        says = f"{cell.values['AP'].text} against {cell.reference:g} ± {cell.tolerance:g}"
+        says = f"{cell.value.text} against {cell.reference:g} ± {cell.tolerance:g}"
     return Line(
         row=row, cell=cell, strip=strip(cell, on), says=says, anchor=name, base=base, differences=differences
     )
@@ -107,21 +110,21 @@ def _configuration(
 
 
 def run_groups(
+    experiment: Experiment,
     report: Report,
     planned: Sequence[PlannedRun],
     facts: Facts,
     products: Mapping[str, Product],
-    phases: Iterable[str],
 ) -> list[RunGroup]:
     """Return the runs by phase, those of none last."""
     rows = {row.run: row for row in report.runs}
-    by_phase: dict[str, list[PlannedRun]] = {phase: [] for phase in phases}
+    by_phase: dict[str, list[PlannedRun]] = {phase: [] for phase in experiment.phases}
     for p in planned:
         by_phase.setdefault(p.run.phase, []).append(p)
     made = []
     for phase, runs in sorted(by_phase.items(), key=lambda item: not item[0]):
         if runs:
-            entries = tuple(_entries(runs, rows, facts, products))
+            entries = tuple(_entries(experiment, runs, rows, facts, products))
             counts = ", ".join(_counted(runs))
             failed = any(p.status is Status.FAILED for p in runs)
             title = label(phase) if phase else "no phase"
@@ -137,7 +140,11 @@ def _counted(runs: Sequence[PlannedRun]) -> Iterator[str]:
 
 
 def _entries(
-    runs: Iterable[PlannedRun], rows: Mapping[str, Row], facts: Facts, products: Mapping[str, Product]
+    experiment: Experiment,
+    runs: Iterable[PlannedRun],
+    rows: Mapping[str, Row],
+    facts: Facts,
+    products: Mapping[str, Product],
 ) -> Iterator[Entry]:
     for p in runs:
         name = p.run.name
@@ -148,5 +155,7 @@ def _entries(
             row=rows[name],
             facts=known,
             product=product if known is not None else None,
-            metrics=metrics(product) if product is not None and known is not None else [],
+            metrics=metrics(product, metric_of(experiment, p.run.model))
+            if product is not None and known is not None
+            else [],
         )

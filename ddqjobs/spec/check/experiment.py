@@ -68,8 +68,8 @@ def _models(e: Experiment) -> Found:
         if model.reference.task:
             yield from reference((*at, "reference", "task"), "task", model.reference.task, e.tasks)
             yield from _gives_ap((*at, "reference", "task"), model.reference.task, e)
-        if model.reference.task and model.reference.ap is not None:
-            yield (*at, "reference"), "a reference is either a figure (ap) or a task, not both"
+        if model.reference.task and model.reference.figure is not None:
+            yield (*at, "reference"), "a reference is either a figure (ap, value) or a task, not both"
         for task in model.hours:
             yield from reference((*at, "hours", task), "task", task, e.tasks)
 

@@ -189,6 +189,9 @@ def test_types_that_the_program_of_a_code_tree_registers(
 def test_a_test_that_leaves_no_ap(checker: check.Checker) -> None:
     assert "has no metric 'bbox'" in lines(checker, "test_evaluator.metric=proposal", kind="test")[0]
     assert "does not test" in lines(checker, "test_evaluator=None", kind="test")[0]
+    masks = lines(checker, kind="test", metric="segm_mAP")
+    assert masks == ["test_evaluator: a test must log the AP of masks, and this one has no metric 'segm'"]
+    assert lines(checker, "test_evaluator.metric=proposal", kind="test", metric="AR@100") == []
 
 
 def test_classes_of_configuration_and_annotations(checker: check.Checker, data_set: Path) -> None:

@@ -228,7 +228,7 @@ def test_product_of_a_later_attempt_replaces(trained: Bench, tmp_path: Path) -> 
 
 def test_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bench = Bench(tmp_path, run(TaskKind.TEST))
-    assert "no bbox metrics" in why(bench, capsys)
+    assert "no metrics of a test" in why(bench, capsys)
     folder = bench.work / "20260101_000000"
     folder.mkdir()
     (folder / "20260101_000000.json").write_text('{"coco/bbox_mAP": 0.25}')

@@ -13,7 +13,7 @@ from ddqjobs.report.formats import render
 from ddqjobs.report.hours import HoursRow, hours_order
 from ddqjobs.report.page import charts
 from ddqjobs.report.page.charts import Line, Panel
-from ddqjobs.report.results import METRICS
+from ddqjobs.spec.metric import METRICS
 from tests.support import matrix
 from tests.unit.report.test_page import Reader
 

@@ -19,6 +19,8 @@ from ddqjobs.report.results import (
 from ddqjobs.spec import experiment as e
 from ddqjobs.spec.model import Plan, PlannedRun, Product, Run, Status, TaskKind
 
+EXPERIMENT = e.Experiment(name="x", implementations={}, codes={}, models={}, tasks={})
+
 
 def run(name: str, kind: TaskKind = TaskKind.TEST, **more: object) -> Run:
     values = {"name": name, "experiment": "x", "task": "t", "kind": kind, "phase": "1", "model": "m"}
@@ -50,11 +52,13 @@ def done(name: str, kind: TaskKind = TaskKind.TEST, **more: object) -> PlannedRu
     ],
 )
 def test_scores(metrics: dict[str, float | None], expected: Score) -> None:
-    assert score(product("a", TaskKind.TEST, **metrics), "AP") == expected
+    assert score(product("a", TaskKind.TEST, **metrics)) == expected
 
 
 def test_a_row_has_points_quanta_and_notes() -> None:
-    made = rows(plan(done("a")), {"a": product("a", bbox_mAP=0.513, bbox_mAP_s=-1.0, bbox_mAP_50=None)})[0]
+    made = rows(
+        EXPERIMENT, plan(done("a")), {"a": product("a", bbox_mAP=0.513, bbox_mAP_s=-1.0, bbox_mAP_50=None)}
+    )[0]
     assert (made.AP, made.ap_quanta, made.AP50, made.APs) == (51.3, 513, None, None)
     assert made.metric_notes == "AP50: nan; AP75: missing; APs: no such objects; APm: missing; APl: missing"
     assert (made.attempts, made.attempt, made.digest, made.says) == (2, 2, "made", "done")
@@ -62,12 +66,12 @@ def test_a_row_has_points_quanta_and_notes() -> None:
 
 def test_only_a_done_run_s_product_counts() -> None:
     failed = PlannedRun(run=run("a"), status=Status.FAILED, reason="exit 1")
-    made = rows(plan(failed), {"a": product("a", bbox_mAP=0.5)})[0]
+    made = rows(EXPERIMENT, plan(failed), {"a": product("a", bbox_mAP=0.5)})[0]
     assert (made.AP, made.says) == (None, "failed: unknown")
 
 
 def test_a_lost_product_is_said() -> None:
-    assert rows(plan(done("a")), {})[0].says == "product missing"
+    assert rows(EXPERIMENT, plan(done("a")), {})[0].says == "product missing"
 
 
 @pytest.mark.parametrize(

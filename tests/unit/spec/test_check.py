@@ -32,6 +32,9 @@ GOOD: dict[str, Any] = {
 }
 
 
+PQ = {"name": "PQ", "key": "PQ", "scale": 1}
+
+
 def problems(*changes: tuple[str, Any]) -> list[str]:
     """Problems after changes of a good file, each without its place."""
     content = msgspec.json.decode(msgspec.json.encode(GOOD))
@@ -49,6 +52,11 @@ def problems(*changes: tuple[str, Any]) -> list[str]:
     return [p.message for p in found]
 
 
+def test_a_tolerance_of_another_metric_than_the_models_have() -> None:
+    (found,) = problems(("metric", PQ), ("phases/1/tolerance", {"ap": 0.2}))
+    assert found == "ap is box AP, and its models are judged by PQ; write metric"
+
+
 def test_a_good_file_has_no_problems() -> None:
     assert problems() == []
 
@@ -60,7 +68,20 @@ def test_a_good_file_has_no_problems() -> None:
         ("models/m/implementations/old", {"code": "c"}, "unknown implementation 'old'"),
         ("models/m/implementations/new/code", "x", "unknown code 'x'; declared: c"),
         ("models/m/hours", {"tran": 1}, "unknown task 'tran'; did you mean 'train'?"),
-        ("models/m/reference", {"ap": 1, "task": "train"}, "a reference is either a figure (ap) or a task"),
+        (
+            "models/m/reference",
+            {"ap": 1, "task": "train"},
+            "a reference is either a figure (ap, value)",
+        ),
+        ("models/m/reference", {"ap": 1, "value": 1}, "a reference is one figure: ap (of box AP) or value"),
+        (
+            "models/m",
+            {**GOOD["models"]["m"], "metric": PQ, "reference": {"ap": 39.4}},
+            "ap is box AP, and this model is judged by PQ; write value: 39.4",
+        ),
+        ("metric", {"name": "AP50", "key": "PQ"}, "'AP50' is the name of bbox_mAP_50; choose another one"),
+        ("metric", {"name": "result"}, "'result' is the column of several metrics"),
+        ("phases/2/tolerance", {"metric": 0.2}, "its models are judged by box AP; write ap"),
         (
             "models/m/reference",
             {"task": "align"},
