@@ -59,14 +59,14 @@ lint: $(VENV)/.installed  ## ruff, mypy, the import contracts, Python 3.8 for ta
 check: lint demo test  ## everything that CI runs
 
 pictures: $(VENV)/.installed  ## the page of a matrix as a browser shows it, for the README (node, npm, Chromium)
-	$(BIN)/python tests/browser/pictures.py docs
+	$(BIN)/python tests/browser/pictures.py docs/pictures
 
 bench: $(VENV)/.installed  ## measurements, as a table with ratios to a bare reference
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench.slurm
 	$(BIN)/python -m tests.bench.environments
 
-slurmlab:  ## a real Slurm cluster on this machine to play with (root; Debian or Ubuntu); docs/slurm.md
+slurmlab:  ## a real Slurm cluster on this machine to play with (root; Debian or Ubuntu); docs/reference/slurm.md
 	tests/labs/slurm/up.sh
 
 slurmlab-down:  ## stop it and forget it

@@ -1,8 +1,8 @@
 """Variables of the submitting shell that never reach a job, by kind; all others pass.
 
 The list is here and nowhere else: commands filter by it what they start, and scripts unset by it what reached
-them another way (a login shell on the node, a scheduler's own export). ``docs/job-contract.md`` has it as a
-table, which a test compares. A name that ends with ``*`` is a prefix.
+them another way (a login shell on the node, a scheduler's own export). ``docs/reference/job-contract.md`` has
+it as a table, which a test compares. A name that ends with ``*`` is a prefix.
 """
 
 from __future__ import annotations

@@ -47,6 +47,7 @@ COMMANDS = {
     "data": Entry(_SET_UP, "Data sets and weights: linked, brought, verified."),
     "env": Entry(_SET_UP, "Environments: pinned, built once, verified."),
     "schema": Entry(_SET_UP, "The JSON Schema of a kind of file, for editors."),
+    "docs": Entry(_SET_UP, "The pages of the documentation."),
 }
 
 

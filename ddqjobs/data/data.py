@@ -106,4 +106,5 @@ class Data:
         return {n: d for n, d in declared if codes is None or d.codes is None or codes & {*d.codes}}
 
     def _nothing(self, what: str, key: str) -> str:
-        return f"experiment {self._experiment.name} declares no {what}; docs/data.md says how (key `{key}:`)"
+        name = self._experiment.name
+        return f"experiment {name} declares no {what}; `ddqjobs docs data` says how (key `{key}:`)"

@@ -3,9 +3,10 @@
     python -m ddqjobs.detect.product
 
 Called by the launch script after the task, whatever its exit code; all it needs is in the environment
-(``docs/job-contract.md``). Standard library only. Exit codes: 0 the product is in place; 2 the environment
-or run.json cannot be used; 3 the product is not there or not whole; 4 it is, but this attempt may no longer
-speak for the run (its own ``attempts/<n>/product.json`` stays as a record). Each says why in one line.
+(``docs/reference/job-contract.md``). Standard library only. Exit codes: 0 the product is in place; 2 the
+environment or run.json cannot be used; 3 the product is not there or not whole; 4 it is, but this attempt may
+no longer speak for the run (its own ``attempts/<n>/product.json`` stays as a record). Each says why in one
+line.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     python -m ddqjobs.detect.proof
 
 Called by the launch script in the task's own variables and folder, by the interpreter of the task. It leaves
-``proof.json`` in the attempt's folder (docs/job-contract.md): the packages with versions and places, the
-code snapshot, the machine, the variables that steer numbers. Where the environment has a lock, it ends with
-exit code 69 and one line that names the path, if
+``proof.json`` in the attempt's folder (docs/reference/job-contract.md): the packages with versions and
+places, the code snapshot, the machine, the variables that steer numbers. Where the environment has a lock, it
+ends with exit code 69 and one line that names the path, if
 
 * a package of the lock is missing, of another version, or comes from elsewhere; or one is not in the lock;
 * ``sys.path`` has a folder with modules that is not the interpreter's, the environment's or the code's,

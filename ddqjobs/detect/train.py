@@ -4,7 +4,7 @@
 
 Exit code 0 when the training is over, 75 when it ended early because ``$DDQJOBS_STOP`` appeared or the
 claim was lost, 2 for inputs that cannot be used. The newest whole checkpoint of an earlier attempt of the
-same run is taken over, and the training goes on from there (docs/resume.md).
+same run is taken over, and the training goes on from there (docs/explanation/resume.md).
 """
 
 from __future__ import annotations

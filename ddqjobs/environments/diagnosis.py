@@ -1,8 +1,8 @@
 """What the output of a failed step of a build means, and the remedy. Pure.
 
 The patterns are the words of the programs themselves (uv, pip, git, gcc, nvcc, ninja, torch, the dynamic
-loader, `module`); outputs to which they were fitted are in tests/recorded/build. docs/environments.md lists
-the table.
+loader, `module`); outputs to which they were fitted are in tests/recorded/build. docs/how-to/environments.md
+lists the table.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def needed(plan: Plan, wanted: Iterable[Run]) -> tuple[PlannedRun, ...]:
         code = missing[0]
         raise InputError(
             f"code {code} does not say how to try its trainings: declare codes.{code}.canary, with "
-            "options that end one after some iterations and products that prove it (docs/operations.md), or "
-            "leave out --canary"
+            "options that end one after some iterations and products that prove it (`ddqjobs docs "
+            "operations`), or leave out --canary"
         )
     return tuple(there[code] for code in codes)

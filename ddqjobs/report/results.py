@@ -48,7 +48,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def score(product: Product, metric: Metric = BOX_AP) -> Score:
-    """A metric of a product. NaN is null in a product file (docs/job-contract.md)."""
+    """Return a metric of a product. NaN is null in a product file (docs/reference/job-contract.md)."""
     key = found_as(metric.key, product.metrics)
     if key is None:
         return Score(note=MISSING)

@@ -1,5 +1,5 @@
 """Everything that ddqjobs knows of one scheduler, in one place: a folder has a :class:`Backend`, the registry
-has one of each, and no other module asks which scheduler a site has (docs/adding-a-scheduler.md)."""
+has one of each, and no other module asks which scheduler a site has (docs/how-to/adding-a-scheduler.md)."""
 
 from __future__ import annotations
 

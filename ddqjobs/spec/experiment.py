@@ -315,7 +315,8 @@ class Experiment(Table, frozen=True, kw_only=True):
 
 CANARY = "canary"  # task of the runs that `submit --canary` adds
 
-# Artifacts that each kind of task leaves by itself (docs/job-contract.md); `products:` adds to them.
+# Artifacts that each kind of task leaves by itself (docs/reference/job-contract.md); `products:` adds to
+# them.
 ARTIFACTS: dict[TaskKind, tuple[str, ...]] = {
     TaskKind.PREPARE: (),
     TaskKind.CONVERT: ("checkpoint", "convert"),

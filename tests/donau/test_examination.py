@@ -79,7 +79,7 @@ def test_a_session_yields_the_facts_that_are_missing(on_donau: DonauProject) -> 
 
 @BOTH
 def test_the_user_is_told_what_each_file_settles(speaks: str) -> None:
-    text = (ROOT / "docs" / "donau.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/reference/donau.md").read_text(encoding="utf-8")
     assert [name for name in ALWAYS | JOB_FILES[speaks] if f"`{name}`" not in text] == []
 
 

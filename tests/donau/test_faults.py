@@ -2,7 +2,7 @@
 lines that die between any two steps. Everything is real but Donau and the jobs, which are steps in here.
 
 ``DDQJOBS_EXAMPLES=1000 pytest tests/donau/test_faults.py`` runs more of them, ``DDQJOBS_STEPS=1000`` longer
-ones (docs/donau.md).
+ones (docs/reference/donau.md).
 """
 
 from __future__ import annotations

@@ -307,7 +307,7 @@ def test_a_controller_that_goes_down_in_the_middle_of_a_submission(
     lab: Lab, on_slurm: SlurmProject, monkeypatch: pytest.MonkeyPatch, how: int
 ) -> None:
     """Between the first and the second of four `sbatch`. Two runs are under way then, and the controller has
-    written that down (what it has not, a crash takes away: docs/slurm.md); one ends meanwhile.
+    written that down (what it has not, a crash takes away: docs/reference/slurm.md); one ends meanwhile.
 
     ``DDQJOBS_DOWN_S=60 pytest -s tests/slurm/test_site.py -k middle`` keeps it down for a minute.
     """

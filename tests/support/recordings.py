@@ -1,5 +1,5 @@
 """Recordings of a terminal of 80 columns and 24 rows, as text: ``python -m tests.support.recordings`` writes
-``docs/terminal.md``, and a test compares it with what the commands show today."""
+``docs/reference/terminal.md``, and a test compares it with what the commands show today."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support import matrix
 from tests.support.cli import Place, Terminal
 
 COLUMNS, ROWS = 80, 24
-PAGE = Path(__file__).parents[2] / "docs" / "terminal.md"
+PAGE = Path(__file__).parents[2] / "docs/reference/terminal.md"
 HEAD = """# What a terminal shows
 
 Recorded on a terminal of 80 columns and 24 rows, without colours, by `python -m tests.support.recordings`.

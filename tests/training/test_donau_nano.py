@@ -2,7 +2,7 @@
 that of the local site. And a training of four replicas that find each other.
 
 ``DDQJOBS_TRAIN=mini pytest -s -o timeout=0 tests/training/test_donau_nano.py`` does the same with the
-miniature itself (docs/donau.md: how long, and what came out).
+miniature itself (docs/reference/donau.md: how long, and what came out).
 """
 
 from __future__ import annotations

@@ -1,30 +1,40 @@
-"""The documentation says each thing once."""
+"""The documentation says each thing once, and its links lead somewhere."""
 
 from __future__ import annotations
 
 import itertools
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support import markdown
+from tests.support.cli import Place, opened
+from tests.support.markdown import PAGES
 from tests.support.paths import ROOT
 
 DOCS = ROOT / "docs"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with opened(tmp_path / "project") as made:
+        yield made
 
 
 def twice(found: list[str]) -> list[str]:
     return [word for word, count in Counter(found).items() if count > 1]
 
 
-@pytest.mark.parametrize("path", sorted(DOCS.glob("*.md")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=lambda path: path.stem)
 def test_no_section_is_there_twice(path: Path) -> None:
     assert twice(re.findall(r"^## .+$", path.read_text(), re.M)) == []
 
 
 def test_the_picture_of_the_packages_is_that_of_the_import_contracts() -> None:
-    text = (DOCS / "design.md").read_text()
+    text = (DOCS / "explanation/design.md").read_text()
     picture = text.partition("```mermaid")[2].partition("```")[0]
     arrows = re.findall(r"^  (\w+) --> (\w+)$", picture, re.M)
     layers = re.findall(
@@ -35,7 +45,7 @@ def test_the_picture_of_the_packages_is_that_of_the_import_contracts() -> None:
 
 
 def test_the_modules_that_the_design_names_are_there() -> None:
-    section = (DOCS / "design.md").read_text().partition("## Modules")[2].partition("\n## ")[0]
+    section = (DOCS / "explanation/design.md").read_text().partition("## Modules")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)/` \|.*\|(.*)\|$", section, re.M)
     named = [
         f"{package}/{name}" for package, words in rows for name in re.findall(r"`([\w.]+(?:\.py|/))`", words)
@@ -47,7 +57,33 @@ def test_the_modules_that_the_design_names_are_there() -> None:
 
 
 def test_the_tests_that_the_promises_name_are_there() -> None:
-    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", (DOCS / "promises.md").read_text())
+    named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", (DOCS / "explanation/promises.md").read_text())
     assert len(named) > 40
     gone = [(path, name) for path, name in named if f"def {name}(" not in (ROOT / path).read_text()]
     assert gone == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_link_is_dead(page: Path) -> None:
+    dead = []
+    for target in markdown.links(page):
+        name, _, anchor = target.partition("#")
+        place = (page.parent / name) if name else page
+        if not place.exists() or (anchor and anchor not in markdown.anchors(place)):
+            dead.append(target)
+    assert dead == []
+
+
+def test_the_index_has_every_page() -> None:
+    named = {(DOCS / link.partition("#")[0]).resolve() for link in markdown.links(DOCS / "README.md")}
+    pages = {page for page in DOCS.rglob("*.md") if page.parent.name != "decisions"}
+    assert {str(page.relative_to(DOCS)) for page in pages - named} == {"README.md"}
+
+
+def test_the_command_lists_and_shows_the_pages(place: Place) -> None:
+    listed = place.call("docs")
+    assert {line.split()[0] for line in listed.out.splitlines()} == {
+        str(page.relative_to(DOCS).with_suffix("")) for page in DOCS.rglob("*.md")
+    }
+    assert place.call("docs", "verdicts").out == (DOCS / "explanation/verdicts.md").read_text()
+    assert "there is no page verdict; did you mean 'verdicts'" in place.call("docs", "verdict").err

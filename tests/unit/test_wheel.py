@@ -64,7 +64,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Installe
 def test_the_wheel_holds_what_ships_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     shipped = {n.split("/")[2] for n in names if n.startswith("ddqjobs/shipped_files/")}
-    assert shipped == {"experiments", "templates", "envs"}
+    assert shipped == {"experiments", "templates", "envs", "docs"}
+    pages = {str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md")}
+    assert {f"ddqjobs/shipped_files/{page}" for page in pages} <= set(names)
+    assert not [n for n in names if n.endswith(".png")]
     assert "ddqjobs/py.typed" in names
     assert "ddqjobs-0.1.0.dist-info/licenses/LICENSE" in names
     assert "ddqjobs/shipped_files/experiments/configs/mini/ddq-detr_r18_shapes.py" in names
@@ -89,6 +92,7 @@ def test_the_code_is_the_wheel_s(installed: Installed) -> None:
         (("submit", "ddq", "--phase", "1", "--dry-run", "--site", "bscc"), "#DSUB -A root.bingxing2."),
         (("submit", "mini", "--dry-run"), "ddqjobs.detect.prepare"),
         (("schema", "site"), '"title": "ddqjobs site"'),
+        (("docs", "how-to/data"), "# Data sets and weights"),
         (("env", "list"), "mini-legacy"),
         (("--version",), "ddqjobs 0.1.0"),
     ],

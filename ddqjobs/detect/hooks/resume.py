@@ -1,5 +1,5 @@
 """An interrupted training goes on where it was, also in the middle of an epoch, as if nothing had happened
-(docs/resume.md).
+(docs/explanation/resume.md).
 
 Works in any program that trains with mmengine's runner (0.6 to 0.10.7)::
 

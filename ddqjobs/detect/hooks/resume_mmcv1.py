@@ -6,7 +6,7 @@ For mmdet 2.x (tried with mmcv 1.4.7)::
     custom_imports = dict(imports=['ddqjobs.detect.hooks.resume_mmcv1'], allow_failed_imports=False)
     custom_hooks = [dict(type='ResumeHook', priority='VERY_HIGH')]
 
-What differs from mmengine is said in docs/resume.md. Python 3.8 and torch 1.9 clean.
+What differs from mmengine is said in docs/explanation/resume.md. Python 3.8 and torch 1.9 clean.
 """
 
 from __future__ import annotations

@@ -51,7 +51,8 @@ class Job(NamedTuple):
 
 
 def from_environment(variables: Mapping[str, str] = os.environ) -> Job:
-    """The job of this process (``docs/job-contract.md``); without its variables a Job that may do all."""
+    """Return the job of this process (docs/reference/job-contract.md); without its variables one that may do
+    all."""
     number = variables.get("DDQJOBS_ATTEMPT", "")
     return Job(
         _path(variables, "DDQJOBS_RUN_DIR"),

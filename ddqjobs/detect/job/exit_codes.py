@@ -1,4 +1,5 @@
-"""Exit codes of a job script and of what it starts (docs/job-contract.md), numbered as in sysexits.h.
+"""Exit codes of a job script and of what it starts (docs/reference/job-contract.md), numbered as in
+sysexits.h.
 
 The project and the templates take them from here, too. A task may end with any of them and mean something
 else. Standard library only.

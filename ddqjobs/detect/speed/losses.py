@@ -2,8 +2,8 @@
 mmdet's bit by bit.
 
 What keeps the bits: element-wise arithmetic does not depend on what else is in a tensor (on a CPU with vector
-instructions the last elements do: docs/performance.md); every sum is taken over the same numbers in a tensor
-of the same shape; numbers that mmdet fetches from the GPU to divide by stay there.
+instructions the last elements do: docs/explanation/performance.md); every sum is taken over the same numbers
+in a tensor of the same shape; numbers that mmdet fetches from the GPU to divide by stay there.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """mmengine's two training loops, begun at any batch as if this process had done those before
-(docs/resume.md)."""
+(docs/explanation/resume.md)."""
 
 from __future__ import annotations
 

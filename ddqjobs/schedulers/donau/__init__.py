@@ -1,6 +1,6 @@
-"""Donau, through its own commands, of which little is known for certain (docs/donau.md): so everything that
-differs between its generations is data (``donau.dialect`` of the site file), and whatever is not understood
-changes nothing.
+"""Donau, through its own commands, of which little is known for certain (docs/reference/donau.md): so
+everything that differs between its generations is data (``donau.dialect`` of the site file), and whatever is
+not understood changes nothing.
 
 ===========  ===================================================================================
 scheduler    what the rest of ddqjobs calls: builds command lines, runs them, says what failed

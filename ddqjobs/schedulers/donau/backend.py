@@ -59,6 +59,6 @@ class DonauBackend(Backend):
 
     def shell(self, site: Site, job: Job, *, terminal: bool, named: Sequence[str]) -> Shell:
         raise StateError(
-            f"site {site.name}: nothing is known of interactive jobs in Donau (docs/donau.md); "
+            f"site {site.name}: nothing is known of interactive jobs in Donau (`ddqjobs docs donau`); "
             "`ddqjobs submit --dry-run` shows the run's script"
         )

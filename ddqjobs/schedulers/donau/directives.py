@@ -7,7 +7,8 @@ from ddqjobs.schedulers.donau.options import Donau
 
 
 def options(donau: Donau, job: Job) -> list[str]:
-    """Return the options of the one script known to have run at BSCC (docs/donau.md), plus a time limit."""
+    """Return the options of the one script known to have run at BSCC (docs/reference/donau.md), plus a
+    time limit."""
     assert donau.dialect is not None, "checked when the site file was read"
     option, r = donau.dialect.options, job.resources
     items = [f"cpu={r.cpus}", f"gpu={r.gpus}" if r.gpus else "", f"mem={r.memory_mb}" if r.memory_mb else ""]

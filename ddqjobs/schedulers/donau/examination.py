@@ -1,7 +1,7 @@
 """What Donau's commands say of themselves and of jobs: for `ddqjobs doctor`. Nothing is submitted or changed.
 
-Each answer settles something that docs/donau.md only infers or assumes. So all are recorded in the project,
-without names (:mod:`~ddqjobs.schedulers.donau.record`), and compared with what the site file says.
+Each answer settles something that docs/reference/donau.md only infers or assumes. So all are recorded in the
+project, without names (:mod:`~ddqjobs.schedulers.donau.record`), and compared with what the site file says.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def examine(context: Context, folder: Path) -> Iterator[Line]:
         yield ok("answers", f"{len(about_jobs)} answers about jobs can be read")
     yield warning(
         "limits", "queue, limits and nodes cannot be asked of Donau",
-        "compare the site file with docs/donau.md; `submit --dry-run` shows the scripts",
+        "compare the site file with `ddqjobs docs donau`; `submit --dry-run` shows the scripts",
     )  # fmt: skip
     yield _record(context, folder, asked, _generation(context, belief).found)
 
@@ -153,7 +153,9 @@ def _generation(context: Context, belief: generation.Belief) -> Line:
     against = f" (but {belief.against})" if belief.against else ""
     if not belief.generation:
         found = f"cannot be told; site {name} says {says}{against}"
-        return warning("generation", found, "look at the recorded help; docs/donau.md tells them apart")
+        return warning(
+            "generation", found, "look at the recorded help; `ddqjobs docs donau` tells them apart"
+        )
     found = f"{belief.generation}: {belief.reasons}{against}"
     if belief.generation == says:
         return ok("generation", found)

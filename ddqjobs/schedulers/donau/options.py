@@ -90,7 +90,7 @@ class DonauPatterns(Table, frozen=True, kw_only=True):
 
 
 class DonauDialect(Table, frozen=True, kw_only=True):
-    """One generation of Donau's command line, as data (docs/donau.md)."""
+    """One generation of Donau's command line, as data (docs/reference/donau.md)."""
 
     generation: str
     """Name of this generation of the command line, for messages. Example: old"""

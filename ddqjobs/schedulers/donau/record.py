@@ -1,4 +1,5 @@
-"""Answers of Donau's commands in files of the project, without names (docs/donau.md: what each settles)."""
+"""Answers of Donau's commands in files of the project, without names (docs/reference/donau.md has what each
+settles)."""
 
 from __future__ import annotations
 

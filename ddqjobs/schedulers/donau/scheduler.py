@@ -22,7 +22,8 @@ _FOREIGN = ("DDQJOBS_",)  # of a job that we may be part of
 _MOST_DETAILS = 5  # jobs that are asked for one by one in one look
 _LOOKS = 3  # at jobs that djob does not show, before a cancellation counts as done
 _MOST_UNREAD = 3  # answers of dsub in a row that could not be read: then somebody has to look at them
-# Never `forgotten`: that djob does not show a job says nothing (docs/donau.md), so only its user gives it up.
+# Never `forgotten`: that djob does not show a job says nothing (docs/reference/donau.md), so only its user
+# gives it up.
 _NOT_SHOWN = Observation(
     state=JobState.UNKNOWN,
     detail="djob does not show it; if that lasts, `ddqjobs cancel` gives it up and `retry` brings it back",

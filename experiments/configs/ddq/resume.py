@@ -1,4 +1,4 @@
-"""The run's own configuration, with what lets its training go on after an interruption (docs/resume.md).
+"""The run's own configuration, with what lets its training go on after an interruption (docs/explanation/resume.md).
 
 For code trees that train with mmengine's runner: the release's branch ddq_detr, and mmdet 3.x.
 """

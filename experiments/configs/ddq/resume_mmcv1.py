@@ -1,4 +1,4 @@
-"""The run's own configuration, with what lets its training go on after an interruption (docs/resume.md).
+"""The run's own configuration, with what lets its training go on after an interruption (docs/explanation/resume.md).
 
 For the release's branch main, which trains with mmcv 1.x's runner. Its configurations have no hooks and no
 imports of their own.

@@ -14,9 +14,9 @@
 #SBATCH --requeue
 # p2-unittest
 # Written by ddqjobs for site slurm; submission 20260101-000000-0badcafe. One element per start.
-# What the task gets and leaves: docs/job-contract.md.
+# What the task gets and leaves: docs/reference/job-contract.md.
 set -uo pipefail
-# Of the submitting shell nothing steers an interpreter, a loader or a process group (docs/job-contract.md).
+# Of the submitting shell nothing steers an interpreter, a loader or a process group (docs/reference/job-contract.md).
 unset -v "${!PYTHON@}" __PYVENV_LAUNCHER__ EBPYTHONPREFIXES "${!VIRTUAL_ENV@}" "${!CONDA_@}" "${!_CONDA_@}"
 unset -v _CE_CONDA _CE_M "${!MAMBA_@}" "${!MICROMAMBA_@}" "${!PYENV_@}" "${!PIPENV_@}" "${!PIXI_@}" UV_PYTHON
 unset -v UV_PROJECT UV_PROJECT_ENVIRONMENT UV_SYSTEM_PYTHON UV_WORKING_DIRECTORY RANK LOCAL_RANK GROUP_RANK

@@ -8,5 +8,5 @@ state              the jobs, under a lock; which of them may start
 runner             one process per running job: replicas, time limit, its end
 =================  =============================================================================
 
-It is only as true as docs/donau.md: what nobody knows of Donau it does in the nastiest way.
+It is only as true as docs/reference/donau.md: what nobody knows of Donau it does in the nastiest way.
 """

@@ -1,4 +1,4 @@
-"""A queue of one machine with three commands, for the example of docs/adding-a-scheduler.md.
+"""A queue of one machine with three commands, for the example of docs/how-to/adding-a-scheduler.md.
 
 ::
 

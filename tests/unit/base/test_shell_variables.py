@@ -71,7 +71,7 @@ def test_a_scheduler_s_client_keeps_its_libraries() -> None:
 
 
 def test_the_documentation_has_the_list() -> None:
-    text = (ROOT / "docs" / "job-contract.md").read_text()
+    text = (ROOT / "docs/reference/job-contract.md").read_text()
     section = text.partition("\n## What passes of the submitting shell")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| ([^|]+) \| (`[^|]+`) \| ([^|]+) \|$", section, re.M)
     words = {True: "pass", False: "never"}

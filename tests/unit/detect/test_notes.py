@@ -1,4 +1,4 @@
-"""What docs/ddq-notes.md says of mmdet's DDQ DETR, where a test can tell."""
+"""What docs/explanation/ddq-notes.md says of mmdet's DDQ DETR, where a test can tell."""
 
 from __future__ import annotations
 

@@ -130,6 +130,6 @@ def test_every_failure_has_a_name_of_its_own_and_a_case() -> None:
 
 
 def test_the_documentation_has_the_whole_table() -> None:
-    text = (RECORDED.parents[2] / "docs" / "environments.md").read_text(encoding="utf-8")
+    text = (RECORDED.parents[2] / "docs/how-to/environments.md").read_text(encoding="utf-8")
     rows = [f"| `{known.name}` | {known.meaning} | {known.remedy} |" for known in diagnosis.table()]
     assert [line for line in text.splitlines() if line in rows] == rows

@@ -532,8 +532,8 @@ def test_bscc_resources(plan: Document[Experiment], runs: dict[str, Run], run: s
 
 
 def test_each_directive_is_explained(plan: Document[Experiment], runs: dict[str, Run]) -> None:
-    """docs/donau.md has a line for every directive, in the order of the script."""
-    text = (ROOT / "docs/donau.md").read_text(encoding="utf-8")
+    """docs/reference/donau.md has a line for every directive, in the order of the script."""
+    text = (ROOT / "docs/reference/donau.md").read_text(encoding="utf-8")
     explained = re.findall(r"^\| `#DSUB (\S+)", text, re.MULTILINE)
 
     for run in runs.values():
@@ -553,7 +553,7 @@ def statements(text: str) -> dict[str, str]:
 
 
 def test_each_directive_of_the_golden_files_stands_on_known_inferred_or_assumed_ground() -> None:
-    said = statements((ROOT / "docs/donau.md").read_text(encoding="utf-8"))
+    said = statements((ROOT / "docs/reference/donau.md").read_text(encoding="utf-8"))
     for path in sorted((ROOT / "tests/golden/bscc").iterdir()):
         for line in directives(path.read_text()):
             assert said.get(line.split()[0]) in ("known", "inferred", "assumed"), f"{path.name}: {line}"
@@ -561,7 +561,7 @@ def test_each_directive_of_the_golden_files_stands_on_known_inferred_or_assumed_
 
 @pytest.mark.parametrize("name", ["bscc", "donau"])
 def test_each_option_of_both_generations_is_explained(name: str) -> None:
-    said = statements((ROOT / "docs/donau.md").read_text(encoding="utf-8"))
+    said = statements((ROOT / "docs/reference/donau.md").read_text(encoding="utf-8"))
     dialect = of(site(name)).dialect
     assert dialect is not None
     used = [getattr(dialect.options, key) for key in dialect.options.__struct_fields__]

@@ -1,4 +1,4 @@
-"""Hand-made cases, each with the verdict that a statistician would give; docs/verdicts.md tells why."""
+"""Hand-made cases, each with the verdict that a statistician gives; docs/explanation/verdicts.md has why."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ddqjobs.spec.model import FailureClass, Input, Run, Status, TaskKind
 from tests.support.paths import ROOT
 from tests.unit.report.test_document import Desk, cell, experiment, run
 
-DOCUMENT = ROOT / "docs" / "verdicts.md"
+DOCUMENT = ROOT / "docs/explanation/verdicts.md"
 Case = Callable[[Desk], None]
 
 

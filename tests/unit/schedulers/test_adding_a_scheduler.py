@@ -1,4 +1,4 @@
-"""The example of docs/adding-a-scheduler.md works as it stands there."""
+"""The example of docs/how-to/adding-a-scheduler.md works as it stands there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.cli import Place, opened
 from tests.support.paths import LABS, ROOT
 from tests.support.trivial import until
 
-DOCUMENT = ROOT / "docs" / "adding-a-scheduler.md"
+DOCUMENT = ROOT / "docs/how-to/adding-a-scheduler.md"
 BACKEND = "ddqjobs/schedulers/shellqueue/backend.py"
 WAITS = """
 name: tiny

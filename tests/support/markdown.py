@@ -1,0 +1,53 @@
+"""Read Markdown pages as a test needs them: links, anchors, blocks of code."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+from tests.support.paths import ROOT
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+_BLOCK = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^\1```$", re.M | re.S)
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def prose(text: str) -> str:
+    """Return the text without its blocks and spans of code."""
+    return re.sub(r"`[^`\n]+`", "", _BLOCK.sub("", text))
+
+
+def links(page: Path) -> list[str]:
+    """Return the targets of a page's links, those to other hosts left out."""
+    targets: list[str] = _LINK.findall(prose(page.read_text(encoding="utf-8")))
+    return [target for target in targets if not re.match(r"[a-z]+:", target)]
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub and the site's generator make them."""
+    headings = re.findall(r"^#+ (.+)$", _BLOCK.sub("", page.read_text(encoding="utf-8")), re.M)
+    return {slug(heading) for heading in headings}
+
+
+def slug(heading: str) -> str:
+    """Return the anchor of a heading."""
+    words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "")
+    return re.sub(r"[^\w\- ]", "", words.strip().lower()).replace(" ", "-")
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Return the language and the text of each block of code."""
+    return [(found[2], found[3]) for found in _BLOCK.finditer(page.read_text(encoding="utf-8"))]
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Return the words of each `ddqjobs` command line in the blocks of a page, without what explains it."""
+    lines = [line.strip().removeprefix("$ ") for _, text in blocks(page) for line in text.splitlines()]
+    return [words(line) for line in lines if line.startswith("ddqjobs ")]
+
+
+def words(line: str) -> list[str]:
+    """Return the words of a command line up to a comment, or to the two spaces before its explanation."""
+    command = re.split(r"  +|\s#\s", line)[0]
+    return shlex.split(command.partition(" | ")[0].partition(" > ")[0])
