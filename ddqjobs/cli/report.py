@@ -23,18 +23,10 @@ class _Terminal(TypedDict):
     style: Callable[[str, str], str] | None
 
 
-_COLOURS = {
-    "reproduced": "green",
-    "equal": "green",
-    "short": "red",
-    "differs": "red",
-    "exceeds": "magenta",
-    "unknown": "yellow",
-}
-
-
 def _style(name: str, text: str) -> str:
-    return style(text, bold=True) if name == "head" else style(text, fg=_COLOURS.get(name))
+    from ddqjobs.report import verdict_colours
+
+    return style(text, bold=True) if name == "head" else style(text, fg=verdict_colours.terminal(name))
 
 
 FORM = Annotated[

@@ -1,4 +1,4 @@
-"""Why an attempt failed, from its exit code and the end of its log; and what is done about it. Pure."""
+"""Why an attempt failed, from its exit code and the end of its log. Pure."""
 
 from __future__ import annotations
 
@@ -8,26 +8,6 @@ from collections.abc import Iterable
 from ddqjobs.detect.job import exit_codes
 from ddqjobs.planning import causes, endings
 from ddqjobs.spec.model import FailureClass
-
-# How often a run is started again after failures of a class, beyond its first start. A class that says
-# that the run itself is wrong (code, data, environment, ...) has none: a retry would only burn GPU hours.
-BUDGETS: dict[FailureClass, int] = {
-    FailureClass.PREEMPTED: 20,
-    FailureClass.TIMEOUT: 10,
-    FailureClass.NODE: 3,
-    FailureClass.STORAGE: 3,
-    FailureClass.NETWORK: 3,
-    FailureClass.HANG: 2,
-    FailureClass.LIMIT: 1,
-    FailureClass.UNKNOWN: 1,
-    FailureClass.OUT_OF_MEMORY: 0,
-    FailureClass.ENVIRONMENT: 0,
-    FailureClass.DATA: 0,
-    FailureClass.CODE: 0,
-    FailureClass.DIVERGED: 0,
-    FailureClass.CANCELLED: 0,
-    FailureClass.NO_PRODUCT: 0,
-}
 
 # What a machine does to a run, whatever the run is: no statement about the method. Not among these: an
 # unknown reason and the user's own cancelling, which may both hide a result that nobody liked.

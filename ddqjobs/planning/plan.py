@@ -9,8 +9,8 @@ from typing import NamedTuple
 import msgspec
 
 from ddqjobs.planning import digest as digests
-from ddqjobs.planning.failures import BUDGETS
-from ddqjobs.spec.model import Adoption, FailureClass, JobState, Plan, PlannedRun, Run, Status, TaskKind
+from ddqjobs.planning import retries
+from ddqjobs.spec.model import Adoption, JobState, Plan, PlannedRun, Run, Status, TaskKind
 from ddqjobs.store.history import History, RunHistory, Ticket
 from ddqjobs.store.ledger import Finished
 
@@ -72,27 +72,20 @@ def _plan_run(
         return _active(run, story, active, elsewhere.get(active.name))
     if story.done is not None:
         return _done(run, story, story.done, missing)
-    failed = _failed(run, story)
-    if failed is not None and failed.status is Status.FAILED:
-        return failed
-    waiting = blocked.get(run.name) or _waiting(run, planned)
-    if waiting:
-        return PlannedRun(
-            run=run,
-            status=Status.WAITING,
-            reason=waiting,
-            blocked=run.name in blocked,
-            attempts=_attempts(story),
-            submissions=len(story.tickets),
-        )
-    reason = failed.reason if failed is not None else _eligible_reason(run)
+    retry = retries.after(run, story.failures)
+    held = "" if retry and not retry.allowed else blocked.get(run.name) or _waiting(run, planned)
+    if retry and not held:
+        status, reason = Status.ELIGIBLE if retry.allowed else Status.FAILED, retry.reason
+    else:
+        status, reason = Status.WAITING if held else Status.ELIGIBLE, held or _eligible_reason(run)
     return PlannedRun(
         run=run,
-        status=Status.ELIGIBLE,
+        status=status,
         reason=reason,
+        blocked=bool(held) and run.name in blocked,
         attempts=_attempts(story),
         submissions=len(story.tickets),
-        failure=failed.failure if failed else None,
+        failure=retry.failure if retry and not held else None,
     )
 
 
@@ -217,39 +210,6 @@ def _exception(adoption: Adoption) -> str:
 def _not_compared(old: str, new: str) -> str:
     left = [part for part in digests.PARTS if part not in digests.compared(old, new)]
     return f"recorded in digest format {digests.format_of(old)}: {', '.join(left)} not compared"
-
-
-def _failed(run: Run, story: RunHistory) -> PlannedRun | None:
-    """How the last ticket failed: FAILED, or ELIGIBLE if its class has budget left and there was progress."""
-    failures = [f for f in story.failures if f.failure is not FailureClass.DEPENDENCY]
-    if not failures:
-        return None
-    last = failures[-1]
-    kind = last.failure or FailureClass.UNKNOWN
-    same = [f for f in failures if f.failure is last.failure]
-    budget = BUDGETS.get(kind, 0)
-    # Progress is told by checkpoints, which trainings leave. Others begin anew: what a time limit was too
-    # short for twice it is too short for.
-    told = run.kind is TaskKind.TRAIN or kind is FailureClass.TIMEOUT
-    stuck = told and len(same) > 1 and same[-1].progress <= same[-2].progress
-    words = f"{kind.value}: {last.reason}"
-    if len(same) <= budget and not stuck:
-        status, reason = Status.ELIGIBLE, f"retry {len(same)} of {budget} after {words}"
-    else:
-        why = ""
-        if stuck and budget:
-            why = "; no progress since the failure before, so it is not retried"
-        elif budget:
-            why = f"; all {budget} retries are used up"
-        status, reason = Status.FAILED, f"{words}{why}"
-    return PlannedRun(
-        run=run,
-        status=status,
-        reason=reason,
-        attempts=_attempts(story),
-        submissions=len(story.tickets),
-        failure=kind,
-    )
 
 
 def _waiting(run: Run, planned: Mapping[str, PlannedRun]) -> str:

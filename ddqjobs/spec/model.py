@@ -51,7 +51,7 @@ IN_QUEUE = (JobState.QUEUED, JobState.HELD, JobState.RUNNING, JobState.STOPPED) 
 
 
 class FailureClass(str, Enum):
-    """Why a run failed. Each class has its own retry budget (:data:`ddqjobs.planning.failures.BUDGETS`)."""
+    """Why a run failed. Each class has its own retry budget (:data:`ddqjobs.planning.retries.BUDGETS`)."""
 
     PREEMPTED = "preempted"
     TIMEOUT = "timeout"

@@ -17,7 +17,7 @@ from ddqjobs.detect import files
 from ddqjobs.detect.job import live
 from ddqjobs.planning import settings
 from ddqjobs.spec.model import Run, TaskKind
-from ddqjobs.submission.deciding import Deciding
+from ddqjobs.submission.adoption_settings import Deciding
 from ddqjobs.submission.leavings import Checkpoint, Left, length_of
 
 _SHOWN = 4  # differences of a configuration that are named

@@ -44,8 +44,8 @@ def test_the_task_code_works_in_the_environment(group: str, tools: Path) -> None
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("group", ["models", "overfit"])
-def test_all_seven_models(group: str, tools: Path) -> None:
+@pytest.mark.parametrize("group", ["models", "overfit", "speed"])
+def test_all_models_and_processes(group: str, tools: Path) -> None:
     name, files = GROUPS[group]
     passes(name, files, [tools], "long and not gpu")
 

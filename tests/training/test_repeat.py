@@ -85,6 +85,7 @@ def test_first_iterations_twice(where: dict[str, str], data: Path, tmp_path: Pat
 
 
 @pytest.mark.bits
+@pytest.mark.long
 def test_two_processes_repeat_too(data: Path, tmp_path: Path) -> None:
     """Over gloo: NCCL refuses two processes on one GPU."""
     start = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")

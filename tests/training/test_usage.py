@@ -65,6 +65,7 @@ def test_lines_of_a_training_say_what_its_gpus_do(tmp_path: Path) -> None:
     assert taken["gpu_hours"] == float(f"{hours[-1]:.4g}")
 
 
+@pytest.mark.long
 def test_without_a_gpu_nothing_is_claimed(tmp_path: Path) -> None:
     run(tmp_path, "ddqjobs.detect.prepare", "dataset", "--out", tmp_path / "data", *DATASET)
     run(tmp_path, "ddqjobs.detect.train", CONFIG, "--work-dir", tmp_path / "w")

@@ -40,6 +40,7 @@ PURE = {
     "ddqjobs.report.grids", "ddqjobs.report.compare", "ddqjobs.report.ran",
     "ddqjobs.report.hours", "ddqjobs.report.share", "ddqjobs.report.classes",
     "ddqjobs.report.page.charts", "ddqjobs.report.page.strips", "ddqjobs.base.shell_variables",
+    "ddqjobs.planning.retries", "ddqjobs.report.verdict_colours",
 }  # fmt: skip
 DATA = {
     *PURE,

@@ -18,11 +18,11 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .log_rows import Row as Row
-from .log_rows import Test as Test
-from .log_rows import Train as Train
-from .log_rows import Val as Val
-from .log_rows import merge as merge
+from .log_merging import Row as Row
+from .log_merging import Test as Test
+from .log_merging import Train as Train
+from .log_merging import Val as Val
+from .log_merging import merge as merge
 from .training_progress import Progress as Progress
 
 MAX_LINE = 1 << 20  # bytes; a row of DDQ DETR has 2.5 kB, longer lines than this are no rows

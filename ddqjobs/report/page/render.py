@@ -16,7 +16,7 @@ import msgspec
 from ddqjobs.base.secrets import masked
 from ddqjobs.base.text import clean
 from ddqjobs.base.units import clock
-from ddqjobs.report import missing
+from ddqjobs.report import missing, verdict_colours
 from ddqjobs.report.document import Report, rules
 from ddqjobs.report.grids import HOURS, Grid, grids
 from ddqjobs.report.hours import hours_order
@@ -72,7 +72,7 @@ def page(
     script = (_FOLDER / "page.js").read_text(encoding="utf-8")
     environment = _environment(lambda run: _raw(f"run-{numbers[run]}" if run in numbers else ""), share)
     return environment.get_template("page.html.j2").render(
-        css=_raw((_FOLDER / "page.css").read_text(encoding="utf-8")),
+        css=_raw(f"{verdict_colours.css()}\n{(_FOLDER / 'page.css').read_text(encoding='utf-8')}"),
         script=_raw(script),
         script_hash=_raw(base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
         experiment=experiment,

@@ -220,7 +220,10 @@ os.write(1, f"{rank} of {torch.distributed.get_world_size()} differ in {differ}\
 
 
 @pytest.mark.bits
-@pytest.mark.parametrize("batches", [(0, 4), (0, 3), (3, 3)])
+@pytest.mark.parametrize(
+    "batches",
+    [(0, 4), pytest.param((0, 3), marks=pytest.mark.long), pytest.param((3, 3), marks=pytest.mark.long)],
+)
 def test_processes_of_which_some_have_no_box_in_their_batch(batches: tuple[int, int]) -> None:
     """Each of two processes has the losses of mmdet's two."""
     with socket.socket() as free:

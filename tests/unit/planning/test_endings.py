@@ -10,7 +10,8 @@ import json
 import pytest
 
 from ddqjobs.planning import endings
-from ddqjobs.planning.failures import BUDGETS, SUSPECT, classify
+from ddqjobs.planning.failures import SUSPECT, classify
+from ddqjobs.planning.retries import BUDGETS
 from ddqjobs.spec.model import FailureClass as F
 from tests.support import paths
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ddqjobs.planning.failures import BUDGETS, EXIT_CODES, classify, signal_words
+from ddqjobs.planning.failures import EXIT_CODES, classify, signal_words
+from ddqjobs.planning.retries import BUDGETS
 from ddqjobs.spec.model import FailureClass as F
 
 

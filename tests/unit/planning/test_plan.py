@@ -7,7 +7,7 @@ import pytest
 
 from ddqjobs.planning import digest as digests
 from ddqjobs.planning import plan as planning
-from ddqjobs.planning.failures import BUDGETS
+from ddqjobs.planning.retries import BUDGETS
 from ddqjobs.spec.model import FailureClass, JobState, Plan, PlannedRun, Run, Status, TaskKind
 from ddqjobs.store.history import History
 from ddqjobs.store.ledger import AnyRecord, Cancelled, Observed, Retried, Submitted
