@@ -24,10 +24,9 @@ from xml.etree import ElementTree
 
 from . import files, loaded, proof
 from .checks import resolved
-from .job import checkpoints, claim, costs, curves, live, loading, logs, progress
+from .job import checkpoints, claim, costs, curves, ending, loading, logs, progress
 
 OK, UNUSABLE, NOT_WHOLE, LOST = 0, 2, 3, 4
-_NUMBERS = re.compile(r"(\d+)")
 
 
 class NotWhole(Exception):
@@ -187,7 +186,7 @@ def _declared(work_dir: Path, name: str, pattern: str) -> Path:
     if pattern.startswith("/") or ".." in Path(pattern).parts:
         raise NotWhole(f"{name}: {pattern!r} leads out of the work_dir")
     matches = list(work_dir.glob(pattern)) if pattern not in ("", ".") else [work_dir]
-    for path in sorted(matches, key=lambda p: _natural(str(p)), reverse=True):
+    for path in sorted(matches, key=lambda p: ending.natural(str(p)), reverse=True):
         if any(path.iterdir()) if path.is_dir() else path.stat().st_size:
             if path.suffix == ".pth" and files.torn(path):
                 raise NotWhole(f"{name}: {path.name} is {files.torn(path)}")
@@ -207,10 +206,6 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def _natural(text: str) -> list[tuple[int, str]]:
-    return [(int(t), "") if t.isdigit() else (-1, t) for t in _NUMBERS.split(text)]
-
-
 def _anything(work_dir: Path) -> Found:
     log = logs.read(work_dir)
     return Found({}, _metrics(log), {})
@@ -223,50 +218,23 @@ def _convert(work_dir: Path) -> Found:
 
 
 def _train(work_dir: Path, exited_0: bool) -> Found:
-    log, (epochs, iterations) = logs.read(work_dir), live.length(work_dir)
-    end = epochs if epochs is not None else iterations
-    if end is None:
-        raise NotWhole("the configuration in the work_dir tells no number of epochs or iterations")
-    unit, prefix = ("epoch", "epoch_") if epochs is not None else ("iteration", "iter_")
-    report: dict[str, Any] = {"epochs": epochs} if epochs is not None else {}
-    last, reached = work_dir / f"{prefix}{end}.pth", end
-    if exited_0 and not last.exists():
-        last, reached = _early_or_best(work_dir, prefix, last, end, log)
-        report["checkpoint"] = last.name
-        if reached != end:
-            report["stopped_early"] = f"{unit} {reached} of {end}"
+    log = logs.read(work_dir)
+    try:
+        last, report = ending.of(work_dir, log, exited_0)
+    except ending.NoEnd as why:
+        raise NotWhole(str(why)) from why
     _checkpoint(last)
-    if not exited_0 and not _validated(log, prefix, end):
-        raise NotWhole(f"the log has no validation of {unit} {end}")
-    return _with_log(work_dir, log, Found({"checkpoint": Path(last.name)}, _metrics(log), report))
-
-
-def _early_or_best(work_dir: Path, prefix: str, last: Path, end: int, log: logs.Log) -> tuple[Path, int]:
-    """Return the checkpoint of a training that ended well without its last one, and how far it came: one
-    that stopped early by its configuration, or that keeps only the best."""
-    series = sorted(work_dir.glob(f"{prefix}*.pth"), key=lambda p: _natural(p.name))
-    if series and live.stops_early(work_dir):
-        return series[-1], int(_NUMBERS.findall(series[-1].name)[-1])
-    best = sorted(work_dir.glob("best_*.pth"), key=lambda p: _natural(p.name))
-    if best and not series and _validated(log, prefix, end):
-        return best[-1], end
-    return last, end
+    return _with_log(work_dir, log, Found({"checkpoint": last.relative_to(work_dir)}, _metrics(log), report))
 
 
 def final_checkpoint(work_dir: Path) -> Path | None:
     """Return the checkpoint that an adopted training is taken for; None if it has none."""
-    series = sorted(work_dir.glob("*.pth"), key=lambda p: _natural(p.name))
+    series = sorted(work_dir.glob("*.pth"), key=lambda p: ending.natural(p.name))
     for prefix in ("epoch_", "iter_", ""):
         matching = [p for p in series if p.name.startswith(prefix)]
         if matching:
             return matching[-1]
     return None
-
-
-def _validated(log: logs.Log, prefix: str, end: int) -> bool:
-    """Tell whether the log's last validation is that of the training's end."""
-    last = log.val[-1] if log.val else None
-    return last is not None and (last.epoch if prefix == "epoch_" else last.step) == end
 
 
 def _adopted_training(work_dir: Path) -> Found:

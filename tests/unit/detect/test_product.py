@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import zipfile
+from collections import OrderedDict
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +188,85 @@ def test_a_training_that_ended_before_its_last_epoch_says_so(
     bench.variables["DDQJOBS_EXIT_CODE"] = code
     assert "epoch_9.pth" in why(bench, capsys)
     assert "epoch_9.pth" in (bench.attempt_dir / "no_product").read_text()
+
+
+def kept(bench: Bench) -> tuple[str, dict[str, Any]]:
+    """Return checkpoint and report of a training that exited 0."""
+    bench.variables["DDQJOBS_EXIT_CODE"] = "0"
+    assert bench.look() == 0
+    found = bench.product()
+    assert (bench.run_dir / "artifacts" / "checkpoint").resolve().is_file()
+    return found.artifacts["checkpoint"].partition("work_dir/")[2], found.report
+
+
+def test_a_training_that_keeps_checkpoints_elsewhere_is_kept(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "a", run(TaskKind.TRAIN))
+    bench.log(TRAIN, VAL)
+    (bench.work / "ckpts" / "work_dir").mkdir(parents=True)
+    bench.checkpoint("ckpts/work_dir/epoch_2.pth")
+    assert kept(bench)[0] == "ckpts/work_dir/epoch_2.pth"
+    far = Bench(tmp_path / "b", run(TaskKind.TRAIN))
+    far.log(TRAIN, VAL)
+    moved = far.checkpoint("epoch_2.pth").rename(tmp_path / "epoch_2.pth")
+    (far.work / "last_checkpoint").write_text(str(moved))
+    assert kept(far)[0] == "epoch_2.pth"
+
+
+@pytest.mark.parametrize(
+    ("lines", "config", "checkpoint"),
+    [
+        ([{"loss": 2.0, "epoch": 9, "step": 40}], NINE, "epoch_8.pth"),  # saved every second epoch
+        (
+            [{"loss": 2.0, "epoch": 9, "step": 40}],
+            NINE,
+            "best_coco_bbox_mAP_epoch_4.pth",
+        ),  # the last not validated
+        (
+            [{"loss": 2.0, "step": step} for step in (50, 100)],
+            "train_cfg = dict(type='IterBasedTrainLoop', max_iters=120)\n",
+            "iter_100.pth",
+        ),
+    ],
+)
+def test_a_training_that_went_to_its_end_keeps_what_it_saved(
+    tmp_path: Path, lines: list[dict[str, Any]], config: str, checkpoint: str
+) -> None:
+    bench = Bench(tmp_path, run(TaskKind.TRAIN))
+    bench.log(*lines, config=config)
+    bench.checkpoint(checkpoint)
+    name, report = kept(bench)
+    assert (name, report["checkpoint"]) == (checkpoint, checkpoint)
+    assert "stopped_early" not in report
+
+
+def test_a_training_that_was_asked_to_stop_has_not_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = Bench(tmp_path, run(TaskKind.TRAIN))
+    bench.log({"loss": 2.0, "epoch": 9, "step": 40}, config=NINE)
+    bench.checkpoint("epoch_8.pth")
+    (bench.attempt_dir / "stop").touch()
+    bench.variables["DDQJOBS_EXIT_CODE"] = "0"
+    assert "epoch_9.pth" in why(bench, capsys)
+
+
+@pytest.mark.parametrize("iterations", [0, 1])
+def test_a_training_without_an_iteration_is_no_training(
+    tmp_path: Path, iterations: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = Bench(tmp_path, run(TaskKind.TRAIN))
+    bench.log()
+    with zipfile.ZipFile(bench.work / "epoch_2.pth", "w") as archive:
+        content = {
+            "meta": {"iter": iterations, "seen": Fraction(1)},
+            "state_dict": OrderedDict(a=Fraction(2)),
+        }
+        archive.writestr("archive/data.pkl", pickle.dumps(content, protocol=2))
+    bench.variables["DDQJOBS_EXIT_CODE"] = "0"
+    if iterations:
+        assert bench.look() == 0
+    else:
+        assert "made no iteration" in why(bench, capsys)
 
 
 def test_train_of_unknown_length(trained: Bench, capsys: pytest.CaptureFixture[str]) -> None:
