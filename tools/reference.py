@@ -1,15 +1,21 @@
 #!/usr/bin/env python3
-"""Write the reference pages of the keys of files, from the types that declare them.
+"""Write the reference pages of the keys of files, from the types that declare them, and of the commands.
 
     .venv/bin/python tools/reference.py
 
-docs/reference/KIND.md; a test compares them with the types.
+docs/reference/KIND.md and commands.md; tests compare them with the types and the help.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
+from typing import Any
 
+import typer
+
+from ddqjobs.cli.commands import COMMANDS, load
 from ddqjobs.cli.schema import document
 from ddqjobs.spec import keys
 from ddqjobs.spec.experiment import ARTIFACTS, PLACEHOLDERS
@@ -70,9 +76,31 @@ def _code(text: str) -> str:
     return f"`{text}`" if text else ""
 
 
+def commands() -> str:
+    """Return the reference page of the commands: the help of each, 80 columns wide."""
+    lines = ["# Commands", "", "`ddqjobs COMMAND --help` says the same. Written by `tools/reference.py`."]
+    for name in COMMANDS:
+        for words, text in _helps(name, load(name), None):
+            lines += ["", f"## {words}", "", "```text", text, "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _helps(words: str, command: Any, parent: Any) -> list[tuple[str, str]]:
+    """Return the help of a command, and of those below it."""
+    os.environ["COLUMNS"] = "80"
+    name = words if parent else f"ddqjobs {words}"
+    names = ["-h", "--help"]
+    context = typer.Context(command, info_name=name, parent=parent, help_option_names=names)
+    text = re.sub(r"\x1b\[[0-9;]*m| +$", "", command.get_help(context), flags=re.M).strip("\n")
+    below = getattr(command, "commands", {})
+    own = [help for name, sub in below.items() for help in _helps(name, sub, context)]
+    return [(words, text)] + [(f"{words} {name}", text) for name, text in own]
+
+
 def main() -> None:
     """Write the pages."""
     FOLDER.mkdir(exist_ok=True)
+    (FOLDER / "commands.md").write_text(commands(), encoding="utf-8")
     for kind in KINDS:
         (FOLDER / f"{kind}.md").write_text(page(kind), encoding="utf-8")
 

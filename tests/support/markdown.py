@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 from pathlib import Path
+from types import ModuleType
 
 from tests.support.paths import ROOT
 
@@ -42,12 +44,24 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 
 def commands(page: Path) -> list[list[str]]:
-    """Return the words of each `ddqjobs` command line in the blocks of a page, without what explains it."""
-    lines = [line.strip().removeprefix("$ ") for _, text in blocks(page) for line in text.splitlines()]
+    """Return the words of each `ddqjobs` command line in the blocks of a page, without what explains it.
+    Blocks that say `text` show what commands print."""
+    texts = [text for language, text in blocks(page) if language != "text"]
+    lines = [line.strip().removeprefix("$ ") for text in texts for line in text.splitlines()]
     return [words(line) for line in lines if line.startswith("ddqjobs ")]
 
 
 def words(line: str) -> list[str]:
     """Return the words of a command line up to a comment, or to the two spaces before its explanation."""
-    command = re.split(r"  +|\s#\s", line)[0]
-    return shlex.split(command.partition(" | ")[0].partition(" > ")[0])
+    command = re.split(r"  +|\s#\s|\s(?:\||>|&&)\s", line)[0]
+    return [word.partition("|")[0] for word in shlex.split(command)]
+
+
+def reference() -> ModuleType:
+    """Return the tool that writes the reference pages."""
+    spec = importlib.util.spec_from_file_location("reference", ROOT / "tools/reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

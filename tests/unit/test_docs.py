@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 
+from ddqjobs.cli.commands import COMMANDS, load
 from tests.support import markdown
 from tests.support.cli import Place, opened
-from tests.support.markdown import PAGES
+from tests.support.markdown import PAGES, reference
 from tests.support.paths import ROOT
 
 DOCS = ROOT / "docs"
@@ -87,3 +89,51 @@ def test_the_command_lists_and_shows_the_pages(place: Place) -> None:
     }
     assert place.call("docs", "verdicts").out == (DOCS / "explanation/verdicts.md").read_text()
     assert "there is no page verdict; did you mean 'verdicts'" in place.call("docs", "verdict").err
+
+
+def refusal(words: list[str]) -> str:
+    """Return why the command line does not take these words; empty if it does."""
+    name, *arguments = words[1:] or ["--help"]
+    if name.startswith("-"):
+        return ""
+    if name not in COMMANDS:
+        return f"no command {name}"
+    command, context = load(name), None
+    try:
+        while True:
+            context = command.make_context(name, arguments, parent=context)
+            if not hasattr(command, "resolve_command"):
+                return ""
+            name, command, arguments = command.resolve_command(
+                context, [*context._protected_args, *context.args]
+            )
+    except typer.Exit:
+        return ""
+    except Exception as error:
+        return str(error) or type(error).__name__
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_command_line_takes_every_command_of_a_page(page: Path) -> None:
+    refused = {" ".join(words): refusal(words) for words in markdown.commands(page)}
+    assert {line: why for line, why in refused.items() if why} == {}
+
+
+@pytest.mark.parametrize("name", ["README", "docs/how-to/first-day-slurm", "docs/how-to/first-day-donau"])
+def test_both_languages_have_the_same_commands(name: str) -> None:
+    english, chinese = (ROOT / f"{name}{ending}" for ending in (".md", ".zh-CN.md"))
+    assert lines_of_code(english) == lines_of_code(chinese) != []
+
+
+def test_the_page_of_commands_is_their_help() -> None:
+    page = (DOCS / "reference/commands.md").read_text(encoding="utf-8")
+    assert page == reference().commands(), "run tools/reference.py"
+
+
+def lines_of_code(page: Path) -> list[str]:
+    """Return the lines of a page's blocks of code, explanations beside commands left out."""
+    return [
+        re.split(r"  +", line)[0] if line.startswith("ddqjobs ") else line
+        for _, text in markdown.blocks(page)
+        for line in text.splitlines()
+    ]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import typing
-from types import ModuleType
 
 import msgspec
 import pytest
@@ -15,6 +13,7 @@ from ddqjobs.spec import descriptions, keys
 from ddqjobs.spec.environment import Declaration
 from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.site import Site
+from tests.support.markdown import reference
 from tests.support.paths import ROOT
 
 KINDS = ("experiment", "site", "environment")
@@ -25,15 +24,6 @@ def types() -> list[type[msgspec.Struct]]:
     of_schedulers = (*sections.of_sites().values(), *sections.of_experiments().values())
     roots: list[type[msgspec.Struct]] = [Experiment, Site, Declaration, *of_schedulers]
     return [*dict.fromkeys(found for root in roots for found in descriptions.structs(root))]
-
-
-def reference() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("reference", ROOT / "tools/reference.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("kind", KINDS)
