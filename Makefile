@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST :=  # more options for pytest: make fast PYTEST=--random-order
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo fast test test-long test-pythons test-isa test-gpu test-legacy lint check pictures bench environments slurmlab slurmlab-down clean
+.PHONY: help demo fast test test-long test-pythons test-isa test-gpu test-legacy lint check docs pictures bench environments slurmlab slurmlab-down clean
 
 help:  ## these targets
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -57,6 +57,14 @@ lint: $(VENV)/.installed  ## ruff, mypy, the import contracts, Python 3.8 for ta
 	SKIP=ruff-check,ruff-format,mypy $(BIN)/pre-commit run --all-files --show-diff-on-failure
 
 check: lint demo test  ## everything that CI runs
+
+$(VENV)/.docs: $(VENV)/.installed tests/docs-requirements.txt
+	$(BIN)/pip install --quiet --requirement tests/docs-requirements.txt
+	touch $@
+
+docs: $(VENV)/.docs  ## the documentation as a site in build/docs; after the first time without network
+	$(BIN)/python tools/reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 pictures: $(VENV)/.installed  ## the page of a matrix as a browser shows it, for the README (node, npm, Chromium)
 	$(BIN)/python tests/browser/pictures.py docs/pictures

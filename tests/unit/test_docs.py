@@ -74,6 +74,13 @@ def test_no_link_is_dead(page: Path) -> None:
         if not place.exists() or (anchor and anchor not in markdown.anchors(place)):
             dead.append(target)
     assert dead == []
+    if DOCS in page.parents:  # the site and the wheel have nothing else
+        assert [target for target in markdown.links(page) if not inside(page.parent, target)] == []
+
+
+def inside(folder: Path, target: str) -> bool:
+    """Return whether a link leads to a place within the documentation."""
+    return (folder / target.partition("#")[0]).resolve().is_relative_to(DOCS)
 
 
 def test_the_index_has_every_page() -> None:
@@ -137,3 +144,13 @@ def lines_of_code(page: Path) -> list[str]:
         for _, text in markdown.blocks(page)
         for line in text.splitlines()
     ]
+
+
+def test_the_experiments_of_the_tutorial_are_valid(place: Place) -> None:
+    page = DOCS / "tutorial/your-own-paper.md"
+    experiments = [text for language, text in markdown.blocks(page) if language == "yaml"]
+    for text in experiments:
+        name = re.findall(r"^name: (.+)$", text, re.M)[0]
+        (place.root / f"experiments/{name}.yaml").write_text(text)
+        assert place.call("plan", name).code == 0
+    assert len(experiments) == 2

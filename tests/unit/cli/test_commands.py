@@ -75,6 +75,26 @@ def test_init_twice_changes_nothing(place: Place) -> None:
     assert (again / "README.md").read_text() == "mine\n"
 
 
+def test_init_from_a_shipped_experiment_copies_it_with_its_configurations(tmp_path: Path) -> None:
+    def init(name: str) -> subprocess.CompletedProcess[str]:
+        argv = ddqjobs("init", "made", "--from", name)
+        return subprocess.run(argv, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+
+    ran = init("dino-mnii")
+    refused(
+        Ran(ran.returncode, ran.stdout, ran.stderr),
+        "no experiment dino-mnii ships",
+        "did you mean 'dino-mini'",
+    )
+    assert list(tmp_path.iterdir()) == []
+    assert init("dino-mini").returncode == 0
+    config = tmp_path / "made/experiments/configs/dino-mini/dino_r18_shapes.py"
+    config.write_text(config.read_text() + "# mine\n")
+    words = ddqjobs("plan", "my-dino-mini", "-C", "made")
+    plan = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert "my-dino-mini on local: 15 runs" in plan.stdout
+
+
 def test_init_where_a_file_is_says_so(place: Place) -> None:
     ran = place.call("init", "experiments/tiny.yaml")
     refused(ran, "experiments/tiny.yaml", "Not a directory")
@@ -213,7 +233,7 @@ def test_a_word_that_names_nothing_gets_the_nearest_name(place: Place) -> None:
     refused(
         place.invoke("plan", "second.m3"),
         "did you mean 'second.m",
-        "experiments: ddq, ddq-mask, mini, nano, tiny",
+        "experiments: ddq, ddq-mask, dino-mini, faster-rcnn-mini, mini, nano, tiny",
     )
     refused(place.invoke("plan", "tiny", "frist"), "no run matches 'frist'; did you mean 'first'?")
 
