@@ -57,7 +57,7 @@ def test_the_triton_operators(file: str, tools: Path, triton: Path) -> None:
     passes("mini-new", (file,), [tools, triton], "not gpu")
 
 
-@pytest.mark.parametrize("capability", ["default", "avx2"])
+@pytest.mark.parametrize("capability", ["default", pytest.param("avx2", marks=pytest.mark.long)])
 def test_bits_do_not_depend_on_the_instructions(capability: str, tools: Path) -> None:
     """The quick ones; ``make test-isa`` tries all."""
     if capability not in processor.capabilities(inside.python("mini-new")):
