@@ -34,4 +34,5 @@ def init(
     for path in made:
         say(f"made {path}")
     what = "next" if made else "a project is there already"
-    say(f"{what}: cd {shlex.quote(str(folder))} && ddqjobs plan")
+    there = "" if folder.expanduser().resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
+    say(f"{what}: {there}ddqjobs plan")

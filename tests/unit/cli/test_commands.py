@@ -72,6 +72,8 @@ def test_init_twice_changes_nothing(place: Place) -> None:
     (again / "README.md").write_text("mine\n")
     second = subprocess.run(words, env=environment(), capture_output=True, text=True)
     assert second.stdout == f"a project is there already: cd {again} && ddqjobs plan\n"
+    here = subprocess.run(ddqjobs("init", "."), cwd=again, env=environment(), capture_output=True, text=True)
+    assert here.stdout == "a project is there already: ddqjobs plan\n"
     assert (again / "README.md").read_text() == "mine\n"
 
 
