@@ -46,6 +46,7 @@ from . import convert, files, layouts, parity, runtime
 from .compare import dumps, mappings, modules
 from .compare.batch import Batch, data, from_dump
 from .compare.recorder import Recorder, points_of
+from .configurations import located
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,7 +91,7 @@ def _capture(args: argparse.Namespace) -> tuple[dumps.Arrays, list[dict[str, flo
     for name in args.imports:
         importlib.import_module(name)
     side = _side()
-    cfg = runtime.load_config(args.config, args.cfg_options)
+    cfg = runtime.load_config(located(args.config), args.cfg_options)
     cfg.model.backbone.init_cfg = None
     if args.scale is not None:
         resize(side.pipeline(cfg, args.split), tuple(args.scale))

@@ -18,6 +18,7 @@ REQUESTS is JSON, a list of objects::
 ANSWERS is JSON, a list of objects in the same order::
 
     findings   kind, key, text, nearest, level (error, warning)
+    resolved   the configuration with its options, as attempts record it; null if it does not load
 
 Exit code 0 whatever is found, another if mmdet cannot be imported. One process; nothing is built and nothing
 of the data is read but the categories of its annotations. A training or test of ours does the same once more
@@ -45,6 +46,7 @@ from .checks.finding import ERROR, Finding
 from .checks.options import Options
 from .checks.places import Places
 from .checks.types import Registries
+from .configurations import located
 
 # What each kind of run reads: sections of an mmengine configuration, and data sets.
 _READS = {
@@ -81,7 +83,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     answers = []
     for request in requests:
         with _variables(request.get("variables") or {}):
-            answers.append({"findings": [f._asdict() for f in checker.check(_subject(request))]})
+            found, cfg = checker.look(_subject(request))
+            whole = resolved.plain(cfg._cfg_dict.to_dict(), os.environ) if cfg is not None else None
+            answers.append({"findings": [f._asdict() for f in found], "resolved": whole})
     files.replace_json(Path(argv[1]), answers)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
@@ -115,14 +119,14 @@ def load(config: str, options: Sequence[str], *, registers: bool = False) -> Any
     """
     attempt = os.environ.get("DDQJOBS_ATTEMPT_DIR", "")
     if not attempt:
-        return runtime.load_config(config, options)
+        return runtime.load_config(located(config), options)
     run = _run(Path(attempt))
     if run.get("unchecked"):
-        cfg = runtime.load_config(config, options)
+        cfg = runtime.load_config(located(config), options)
     else:
         if registers:
             _register()
-        cfg = runtime.load_config(config)
+        cfg = runtime.load_config(located(config))
         added = {word[1:] for word in run.get("options", ()) if word.startswith("+")}
         words = [f"+{word}" if word in added else word for word in options]
         subject = Subject(
@@ -197,13 +201,18 @@ class Checker:
 
     def check(self, subject: Subject) -> list[Finding]:
         """Return all that is wrong with a configuration and its options."""
+        return self.look(subject)[0]
+
+    def look(self, subject: Subject) -> tuple[list[Finding], Any]:
+        """Return all that is wrong with a configuration and its options, and what they come to; None if it
+        does not load."""
         if subject.registers:
             _register()
         try:
-            cfg = runtime.load_config(subject.config)
+            cfg = runtime.load_config(located(subject.config))
         except Exception as error:  # whatever a configuration does when it is loaded
-            return [Finding("load", "", f"{subject.config}: {_short(error)}")]
-        return self.examine(cfg, subject)
+            return [Finding("load", "", f"{subject.config}: {_short(error)}")], None
+        return self.examine(cfg, subject), cfg
 
     def examine(self, cfg: Any, subject: Subject) -> list[Finding]:
         """Return all that is wrong with a configuration that was loaded, and merge its options into it."""

@@ -37,6 +37,7 @@ from typing import Any, NamedTuple, Sequence
 
 from . import files, layouts, runtime, weight_files
 from .compare.mappings import MAPPINGS, TIED, Mapping, averaged
+from .configurations import located
 
 _SHOWN = 5  # dropped tensors that are printed; the report has all
 NOT_AVERAGED = "not averaged"
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         files.keep_apart(outputs, (args.source, *weight_files.members(args.source), Path(args.config)))
         runtime.set_up()
         source = weight_files.load(args.source)
-        model = runtime.build_model(runtime.load_config(args.config, args.cfg_options))
+        model = runtime.build_model(runtime.load_config(located(args.config), args.cfg_options))
         parameters = [tuple(p.shape) for p in model.parameters()]
         report = convert(
             source, model.state_dict(), args.source, args.out, args.mapping, parameters, args.weights

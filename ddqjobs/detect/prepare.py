@@ -100,9 +100,10 @@ def class_names(classes: int) -> list[str]:
 def write_initial(config: str, out: Path, seed: int, options: Sequence[str]) -> None:
     """Build the model of ``config`` as a training with this seed would, and save its state."""
     from ddqjobs.detect import runtime
+    from ddqjobs.detect.configurations import located
 
     runtime.set_up()
-    cfg = runtime.load_config(config, options)
+    cfg = runtime.load_config(located(config), options)
     import torch
     from mmengine.runner import set_random_seed
 

@@ -105,7 +105,8 @@ class Catalog:
             file=outside.file,
             source=outside.source,
         )
-        absent = frozenset(c for c in {run.config for run in runs} if c and find(c) is None)
+        named = {run.config for run in runs if "::" not in run.config}  # mmdet::... is the environment's
+        absent = frozenset(c for c in named if c and find(c) is None)
         canaries = canary.canaries(read.value, runs)
         digested = digester.digest_all(read.value, (*runs, *canaries))
         outside.save()

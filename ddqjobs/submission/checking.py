@@ -65,6 +65,14 @@ class Finding(Frozen, frozen=True, kw_only=True):
         return Problem(self.file, self.line, f"{self.runs[0]}{more}: {self.text}{near}")
 
 
+class Resolved(Frozen, frozen=True, kw_only=True):
+    """What a configuration that was looked at comes to with its options."""
+
+    runs: tuple[str, ...]
+    environment: str
+    configuration: dict[str, object]
+
+
 class Checked(Frozen, frozen=True, kw_only=True):
     """What came of a check."""
 
@@ -73,6 +81,7 @@ class Checked(Frozen, frozen=True, kw_only=True):
     passed: int = 0  # that had been looked at before, or are fine
     findings: tuple[Finding, ...] = ()
     unchecked: dict[str, str] = msgspec.field(default_factory=dict)  # environment -> why it gave no answer
+    resolved: tuple[Resolved, ...] = ()  # of those that were looked at and load
     notes: tuple[str, ...] = ()  # what each process said of itself: seconds, memory
 
     @property
@@ -292,20 +301,32 @@ class Checking:
 
     def _answers(self, groups: Sequence[Sequence[_Subject]], answers: Sequence[_Answer]) -> Checked:
         findings: list[Finding] = []
+        resolved: list[Resolved] = []
         unchecked: dict[str, str] = {}
         passed = 0
         for group, answer in zip(groups, answers, strict=True):
             if answer.problem:
                 unchecked[group[0].environment] = answer.problem
                 continue
-            for subject, found in zip(group, answer.findings, strict=True):
+            for subject, found, whole in zip(group, answer.findings, answer.resolved, strict=True):
                 self._unanswered.discard(subject.key)
+                if whole is not None:
+                    names = tuple(run.name for run in subject.runs)
+                    resolved.append(
+                        Resolved(runs=names, environment=subject.environment, configuration=whole)
+                    )
                 findings += self._findings(subject, found)
                 if not any(one["level"] == "error" for one in found):
                     passed += 1
                     self._remember(self._record(subject))
         notes = tuple(answer.note for answer in answers if answer.note)
-        return Checked(passed=passed, findings=tuple(findings), unchecked=unchecked, notes=notes)
+        return Checked(
+            passed=passed,
+            findings=tuple(findings),
+            unchecked=unchecked,
+            resolved=tuple(resolved),
+            notes=notes,
+        )
 
     def _findings(self, subject: _Subject, found: Iterable[Mapping[str, str]]) -> Iterator[Finding]:
         loaded, run = self._workspace.loaded, subject.runs[0]
@@ -326,11 +347,13 @@ class _Answer:
 
     def __init__(self, place: Path, why: str) -> None:
         self.findings: list[list[dict[str, str]]] = []
+        self.resolved: list[dict[str, object] | None] = []
         self.problem = self.note = ""
         lines = _lines(place.with_suffix(".log"))
         try:
             answers = json.loads(place.with_suffix(".answers").read_text(encoding="utf-8"))
             self.findings = [answer["findings"] for answer in answers]
+            self.resolved = [answer["resolved"] for answer in answers]
         except (OSError, ValueError):
             self.problem = why or (lines[-1][:200] if lines else "it left no answer")
         else:

@@ -15,6 +15,16 @@ E3 = """
 base: nano
 name: e3
 tasks:
+  named-new: &named
+    kind: smoke
+    once: true
+    code: mmdet-3.3
+    config: mmdet::_base_/default_runtime.py
+    command: ["{python}", -m, ddqjobs.detect.prepare, initial, --config, "{config}", "{options}"]
+    options: {log_level: DEBUG}
+  named-legacy:
+    <<: *named
+    code: mmdet-3.2
   p4-train:
     options:
       optim_wraper.optimizer.lr: 0.01
@@ -42,9 +52,9 @@ def test_wrong_options_are_refused_with_file_and_line_and_right_ones_are_checked
     assert done.code == 2
     run = "p4-train.ddq-detr-r18: option"
     assert done.stderr.splitlines() == [
-        f"error: experiments/e3.yaml:7: {run} optim_wraper.optimizer.lr: the configuration has no "
+        f"error: experiments/e3.yaml:17: {run} optim_wraper.optimizer.lr: the configuration has no "
         "'optim_wraper' (+optim_wraper.optimizer.lr adds it); the nearest is optim_wrapper.optimizer.lr",
-        f"error: experiments/e3.yaml:8: {run} train_cfg.max_epochs: 'eight' is a str; expected int",
+        f"error: experiments/e3.yaml:18: {run} train_cfg.max_epochs: 'eight' is a str; expected int",
         f"error: {project / 'experiments/e3.yaml'}: nothing was submitted; correct this, or submit with "
         "--no-check",
     ]
@@ -54,3 +64,13 @@ def test_wrong_options_are_refused_with_file_and_line_and_right_ones_are_checked
     found = json.loads(ddqjobs(project, "check", "e3", *RUNS, "--json").stdout)
     assert (found["configurations"], found["passed"], found["findings"]) == (1, 2, [])  # `initial` had passed
     assert ddqjobs(project, "check", "e3", *RUNS).stdout == "2 of 2 configurations passed, 0 checked now\n"
+
+
+def test_configurations_of_the_environments_packages_are_loaded_by_their_names(project: Path) -> None:
+    done = ddqjobs(project, "check", "e3", "named-new", "named-legacy", "--json")
+    assert done.code == 0, done.stdout
+    resolved = json.loads(done.stdout)["resolved"]
+    assert {one["environment"] for one in resolved} == {"mini-new", "mini-legacy"}
+    for one in resolved:
+        found = one["configuration"]
+        assert (found["default_scope"], found["log_level"]) == ("mmdet", "DEBUG")
