@@ -30,7 +30,7 @@ for name in ("COLUMNS", "LINES"):
     os.environ.pop(name, None)
 
 # Fixtures that need more than this machine's Python and shell, and the folders where their tests belong.
-_FOLDERS = {"cluster": ("slurm",), "donau": ("donau", "training")}
+_FOLDERS = {"cluster": ("slurm", "training"), "donau": ("donau", "training")}
 
 
 def _folder(nodeid: str) -> str:

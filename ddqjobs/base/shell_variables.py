@@ -62,7 +62,7 @@ KINDS = (
     _kind(
         "torch and communication",
         "TORCH_* PYTORCH_* TORCHINDUCTOR_* TORCHDYNAMO_* TRITON_* ATEN_* NCCL_* GLOO_* UCX_* UCC_* "
-        "TP_SOCKET_IFNAME",
+        "TP_SOCKET_IFNAME DISABLE_ADDMM_CUDA_LT DISABLE_ADDMM_HIP_LT NVFUSER_*",
     ),
     _kind(
         "CUDA's libraries",
@@ -72,13 +72,17 @@ KINDS = (
     _kind(
         "threads and instruction sets",
         "OMP_* GOMP_* KMP_* MKL_* DNNL_* ONEDNN_* OPENBLAS_* GOTO_* BLIS_* VECLIB_* NUMEXPR_* NUMBA_* NPY_* "
-        "OPENCV_* TBB_*",
+        "OPENCV_* TBB_* FLEXIBLAS*",
     ),
+    _kind("detectors' data and weights", "MMDET_DATASETS MMENGINE_HOME MMCV_HOME"),
     _kind("the shell", "CDPATH GLOBIGNORE EXECIGNORE POSIXLY_CORRECT BASH_COMPAT"),
     _kind(
         "what a scheduler sets itself",
         "CUDA_VISIBLE_DEVICES CUDA_DEVICE_ORDER CUDA_MPS_* NVIDIA_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES "
         "HIP_VISIBLE_DEVICES GPU_DEVICE_ORDINAL ZE_AFFINITY_MASK "
+        "SLURM_PROCID SLURM_LOCALID SLURM_NODEID SLURM_NNODES SLURM_NPROCS SLURM_NTASKS* SLURM_TASK* "
+        "SLURM_JOB* SLURM_STEP* SLURM_ARRAY_* SLURM_CPU* SLURM_GPU* SLURM_MEM_* SLURM_DISTRIBUTION "
+        "SLURM_EXPORT_ENV SRUN_* "
         "SHELLOPTS BASHOPTS BASH_XTRACEFD BASH_FUNC_*",
         node=True,
     ),
@@ -97,6 +101,18 @@ _REFUSED = (
     "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE", "ROLE_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
     "TORCHELASTIC_*", "OMPI_COMM_WORLD_*", "PMI_*", "PMIX_*",
 )  # fmt: skip
+
+
+# Of the variables that do not reach jobs, those by which somebody may have meant to bring code of his own.
+_TOLD = ("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "LD_PRELOAD", "LD_AUDIT")
+_LEAVE_OUT = """left_out=''
+leave_out() {
+  local name
+  for name in "$@"; do
+    [ -z "${!name:-}" ] || left_out+=" $name=${!name}"
+    unset -v "$name"
+  done
+}"""
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
@@ -128,18 +144,24 @@ def refused(name: str) -> bool:
 
 def unset_shell() -> str:
     """Return shell text that begins a script: it unsets what reached it of the submitting shell."""
-    return "\n".join(_unset(name for kind in KINDS if not kind.node for name in kind.names))
+    return "\n".join(_lines("unset -v", (name for kind in KINDS if not kind.node for name in kind.names)))
 
 
 def unset_site() -> str:
-    """Return shell text for after the site's setup lines and modules: what not even they may set."""
-    lines = _unset(name for kind in KINDS if not kind.site for name in kind.names)
-    return "\n".join([*lines, "export PYTHONNOUSERSITE=1"])
+    """Return shell text for after the site's setup lines and modules: it unsets what not even they may set,
+    and puts that into ``left_out``."""
+    lines = _lines("leave_out", (name for kind in KINDS if not kind.site for name in kind.names))
+    return "\n".join([_LEAVE_OUT, *lines, "export PYTHONNOUSERSITE=1"])
 
 
-def _unset(names: Iterable[str]) -> Iterator[str]:
+def told(environ: Mapping[str, str]) -> str:
+    """Return the variables of a shell that lead to other code and do not reach jobs: ``PYTHONPATH=/x``."""
+    return ", ".join(f"{name}={environ[name]}" for name in _TOLD if environ.get(name))
+
+
+def _lines(command: str, names: Iterable[str]) -> Iterator[str]:
     words = " ".join(f'"${{!{name[:-1]}@}}"' if name.endswith("*") else name for name in names)
-    yield from (f"unset -v {line}" for line in textwrap.wrap(words, 100, break_long_words=False))
+    yield from (f"{command} {line}" for line in textwrap.wrap(words, 100, break_long_words=False))
 
 
 def _is_module(name: str) -> bool:

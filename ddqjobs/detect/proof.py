@@ -339,6 +339,7 @@ def _record(variables: Mapping[str, str], lock: Lock | None, packages: Sequence[
         "roots": [sys.prefix, os.path.realpath(sys.prefix), *_code(variables)],
         "code": os.path.basename(variables.get("DDQJOBS_CODE", "")),
         "machine": machine.describe(variables),
+        "left_out": variables.get("DDQJOBS_LEFT_OUT", "").strip(),
         "variables": {n: v for n, v in sorted(variables.items()) if n.startswith(_STEERING)},
     }
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from ddqjobs.base import shell_variables
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.units import seconds
 from ddqjobs.environments.on_site import Environments
@@ -46,6 +48,7 @@ class Submitter:
         self._workspace = workspace
         self._rendering = Rendering(workspace, environments, renderer)
         self._checking = Checking(workspace, environments)
+        self._told = False  # what of the shell does not reach jobs
 
     def dry_run(self, wanted: Submitting, plan: Plan) -> tuple[list[Rendered], dict[str, str]]:
         """The scripts that `submit` would submit on an otherwise empty site; writes nothing."""
@@ -68,6 +71,9 @@ class Submitter:
         room = workspace.room() if picks else None
         picks, left = within_queue(picks, left, workspace.queue_limit or 0, room)
         self._rendering.require_environments([p.run for p in picks])
+        if picks and not self._told and (words := shell_variables.told(os.environ)):
+            say(f"warning: of this shell these do not reach jobs: {words}")
+            self._told = True
         unchecked = self._check(wanted, plan, picks, say) if picks else frozenset[str]()
         self._remember(wanted, plan, left)
         if not picks:

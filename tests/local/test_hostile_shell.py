@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def test_a_job_of_a_hostile_shell_has_the_variables_of_a_clean_one(
         monkeypatch.setenv(name, value)
     done = trivial.cli("submit", "trivial", "second", "--wait")
     assert done.code == 0, done
+    assert f"do not reach jobs: PYTHONPATH={poison}, PYTHONUSERBASE={poison}/user" in done.stdout
     (place, clean), (other, hostile) = seen(trivial, "first"), seen(trivial, "second")
     assert sorted(clean.items() ^ hostile.items()) == []
     assert place == other
@@ -59,14 +61,23 @@ def test_python_paths_environments_and_ranks_of_setup_lines_stay_out(
     lines = [
         f"export PYTHONPATH={poison} PYTHONHOME={poison} VIRTUAL_ENV={poison} CONDA_PREFIX={poison} RANK=3",
         "export CUDA_HOME=/opt/cuda LD_LIBRARY_PATH=/opt/cuda/lib NCCL_ALGO=Ring",
+        f"module() {{ export PYTHONUSERBASE={poison}/$2 MASTER_ADDR=poison; }}",
     ]
-    trivial.local_site(setup=lines)
+    trivial.local_site(setup=lines, modules=["base/1"])
     trivial.tasks({"first": task()}, LOOK)
     assert trivial.cli("submit", "trivial", "first", "--wait").code == 0
     place, variables = seen(trivial, "first")
     assert str(poison) not in place
     assert str(poison) not in "".join(variables.values())
-    assert "RANK" not in variables
+    assert not {"RANK", "MASTER_ADDR"} & variables.keys()
+    attempt = trivial.results / "runs/first/attempts/1"
+    left_out = json.loads((attempt / "proof.json").read_text())["left_out"]
+    assert set(left_out.split()) == {
+        *(f"{name}={poison}" for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX")),
+        *(f"PYTHONUSERBASE={poison}/base/1", "RANK=3", "MASTER_ADDR=poison"),
+    }
+    first = (attempt / "stdout.log").read_text().splitlines()[0]
+    assert first == f"ddqjobs: left out, though setup lines or modules export it: {left_out}"
     assert variables["LD_LIBRARY_PATH"] == "/opt/cuda/lib"
     assert (variables["CUDA_HOME"], variables["NCCL_ALGO"]) == ("/opt/cuda", "Ring")
     assert variables["PYTHONNOUSERSITE"] == "1"

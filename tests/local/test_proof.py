@@ -159,6 +159,7 @@ def test_a_path_that_the_shell_and_the_site_bring_changes_nothing(
     monkeypatch.setenv("PYTHONPATH", str(poison))
     said, record = submit(place)
     assert said.startswith("done: ")
+    assert record.pop("left_out") == f"PYTHONPATH={poison}"
     assert str(poison) not in json.dumps(record)
     found = (place.root / "results/tiny/runs/look/artifacts/out").read_text().strip()
     assert Path(found).resolve() == packages(place) / "tinypkg.py"

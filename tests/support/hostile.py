@@ -35,5 +35,19 @@ HOSTILE = {
     "KMP_AFFINITY": "compact", "MKL_NUM_THREADS": "9", "MKL_CBWR": "COMPATIBLE",
     "MKL_ENABLE_INSTRUCTIONS": "SSE4_2", "DNNL_MAX_CPU_ISA": "SSE41", "ONEDNN_VERBOSE": "1",
     "OPENBLAS_NUM_THREADS": "9", "OPENBLAS_CORETYPE": "Prescott", "NPY_DISABLE_CPU_FEATURES": "AVX2",
-    "NUMEXPR_MAX_THREADS": "1", "CDPATH": "/poison", "GLOBIGNORE": "*",
+    "NUMEXPR_MAX_THREADS": "1", "CDPATH": "/poison", "GLOBIGNORE": "*", "FLEXIBLAS": "poison",
+    "DISABLE_ADDMM_CUDA_LT": "1", "MMDET_DATASETS": "/poison", "MMENGINE_HOME": "/poison",
+    "BASH_FUNC_python%%": "() { false; }", "BASH_FUNC_srun%%": "() { false; }",
+    # Of a job that the shell is part of.
+    "SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "poison", "SLURM_PROCID": "3", "SLURM_LOCALID": "3",
+    "SLURM_NTASKS": "8", "SLURM_NPROCS": "8", "SLURM_NNODES": "4", "SLURM_NODEID": "1",
+    "SLURM_STEP_ID": "0", "SLURM_TASKS_PER_NODE": "8", "SLURM_CPU_BIND": "mask_cpu:0x1",
+    "SLURM_CPUS_PER_TASK": "9", "SLURM_EXPORT_ENV": "NONE", "SRUN_CPUS_PER_TASK": "9",
+}  # fmt: skip
+# What commands of Slurm read, and jobs do not.
+COMMANDS = {
+    "SBATCH_PARTITION": "poison", "SBATCH_TIMELIMIT": "1", "SBATCH_EXPORT": "NONE", "SBATCH_WAIT": "1",
+    "SBATCH_QOS": "poison", "SBATCH_IMMEDIATE": "1", "SBATCH_NO_REQUEUE": "1", "SQUEUE_FORMAT": "%i",
+    "SQUEUE_STATES": "COMPLETED", "SQUEUE_USERS": "poison", "SACCT_FORMAT": "JobID",
+    "SLURM_CLUSTERS": "poison", "SLURM_TIME_FORMAT": "relative", "SCANCEL_STATE": "PENDING",
 }  # fmt: skip

@@ -23,7 +23,7 @@ from ddqjobs.spec.model import JobState, Observation
 
 # Of the user's shell, these would change what our options and the script's lines mean: SBATCH_PARTITION
 # overrides the script, SQUEUE_STATES hides jobs, and SLURM_* are of a job that we may be part of.
-_FOREIGN = ("SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SLURM_", "DDQJOBS_")
+_FOREIGN = ("SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SLURM_", "SRUN_", "SALLOC_", "DDQJOBS_")
 _IN_FULL = {"SLURM_BITSTR_LEN": "0"}  # the waiting elements of an array, else cut at 64 characters
 _KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")
 # The controller answered, or was not reached at all: either way there is no job.

@@ -27,11 +27,12 @@ unset -v "${!APPTAINERENV_@}" "${!SINGULARITYENV_@}" CUDA_INJECTION32_PATH CUDA_
 unset -v NVTX_INJECTION32_PATH NVTX_INJECTION64_PATH LOADEDMODULES "${!_LMFILES_@}" "${!_ModuleTable@}"
 unset -v "${!__LMOD_@}" "${!__MODULES_@}" "${!TORCH_@}" "${!PYTORCH_@}" "${!TORCHINDUCTOR_@}"
 unset -v "${!TORCHDYNAMO_@}" "${!TRITON_@}" "${!ATEN_@}" "${!NCCL_@}" "${!GLOO_@}" "${!UCX_@}" "${!UCC_@}"
-unset -v TP_SOCKET_IFNAME "${!CUBLAS_@}" "${!CUBLASLT_@}" "${!CUDNN_@}" NVIDIA_TF32_OVERRIDE
-unset -v CUDA_LAUNCH_BLOCKING CUDA_MODULE_LOADING "${!CUDA_CACHE_@}" CUDA_FORCE_PTX_JIT CUDA_DISABLE_PTX_JIT
-unset -v CUDA_DEVICE_MAX_CONNECTIONS "${!OMP_@}" "${!GOMP_@}" "${!KMP_@}" "${!MKL_@}" "${!DNNL_@}"
-unset -v "${!ONEDNN_@}" "${!OPENBLAS_@}" "${!GOTO_@}" "${!BLIS_@}" "${!VECLIB_@}" "${!NUMEXPR_@}"
-unset -v "${!NUMBA_@}" "${!NPY_@}" "${!OPENCV_@}" "${!TBB_@}" CDPATH GLOBIGNORE EXECIGNORE POSIXLY_CORRECT
+unset -v TP_SOCKET_IFNAME DISABLE_ADDMM_CUDA_LT DISABLE_ADDMM_HIP_LT "${!NVFUSER_@}" "${!CUBLAS_@}"
+unset -v "${!CUBLASLT_@}" "${!CUDNN_@}" NVIDIA_TF32_OVERRIDE CUDA_LAUNCH_BLOCKING CUDA_MODULE_LOADING
+unset -v "${!CUDA_CACHE_@}" CUDA_FORCE_PTX_JIT CUDA_DISABLE_PTX_JIT CUDA_DEVICE_MAX_CONNECTIONS "${!OMP_@}"
+unset -v "${!GOMP_@}" "${!KMP_@}" "${!MKL_@}" "${!DNNL_@}" "${!ONEDNN_@}" "${!OPENBLAS_@}" "${!GOTO_@}"
+unset -v "${!BLIS_@}" "${!VECLIB_@}" "${!NUMEXPR_@}" "${!NUMBA_@}" "${!NPY_@}" "${!OPENCV_@}" "${!TBB_@}"
+unset -v "${!FLEXIBLAS@}" MMDET_DATASETS MMENGINE_HOME MMCV_HOME CDPATH GLOBIGNORE EXECIGNORE POSIXLY_CORRECT
 unset -v BASH_COMPAT
 
 token=20260101-000000-0badcafe
@@ -85,13 +86,21 @@ element_0() {  # p4-smoke.ddq-detr-swinl
 
 "element_$DDQJOBS_INDEX" || exit 70
 # Nor do the site's modules and setup lines bring Python paths, virtual environments or ranks.
-unset -v "${!PYTHON@}" __PYVENV_LAUNCHER__ EBPYTHONPREFIXES "${!VIRTUAL_ENV@}" "${!CONDA_@}" "${!_CONDA_@}"
-unset -v _CE_CONDA _CE_M "${!MAMBA_@}" "${!MICROMAMBA_@}" "${!PYENV_@}" "${!PIPENV_@}" "${!PIXI_@}" UV_PYTHON
-unset -v UV_PROJECT UV_PROJECT_ENVIRONMENT UV_SYSTEM_PYTHON UV_WORKING_DIRECTORY RANK LOCAL_RANK GROUP_RANK
-unset -v ROLE_RANK ROLE_NAME NODE_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_WORLD_SIZE ROLE_WORLD_SIZE
-unset -v MASTER_ADDR MASTER_PORT NNODES NPROC_PER_NODE "${!TORCHELASTIC_@}" "${!PET_@}" NCCL_COMM_ID
-unset -v "${!OMPI_COMM_WORLD_@}" OMPI_UNIVERSE_SIZE "${!PMI_@}" "${!PMIX_@}" MPI_LOCALRANKID MPI_LOCALNRANKS
-unset -v "${!MV2_COMM_WORLD_@}"
+left_out=''
+leave_out() {
+  local name
+  for name in "$@"; do
+    [ -z "${!name:-}" ] || left_out+=" $name=${!name}"
+    unset -v "$name"
+  done
+}
+leave_out "${!PYTHON@}" __PYVENV_LAUNCHER__ EBPYTHONPREFIXES "${!VIRTUAL_ENV@}" "${!CONDA_@}" "${!_CONDA_@}"
+leave_out _CE_CONDA _CE_M "${!MAMBA_@}" "${!MICROMAMBA_@}" "${!PYENV_@}" "${!PIPENV_@}" "${!PIXI_@}" UV_PYTHON
+leave_out UV_PROJECT UV_PROJECT_ENVIRONMENT UV_SYSTEM_PYTHON UV_WORKING_DIRECTORY RANK LOCAL_RANK GROUP_RANK
+leave_out ROLE_RANK ROLE_NAME NODE_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_WORLD_SIZE ROLE_WORLD_SIZE
+leave_out MASTER_ADDR MASTER_PORT NNODES NPROC_PER_NODE "${!TORCHELASTIC_@}" "${!PET_@}" NCCL_COMM_ID
+leave_out "${!OMPI_COMM_WORLD_@}" OMPI_UNIVERSE_SIZE "${!PMI_@}" "${!PMIX_@}" MPI_LOCALRANKID MPI_LOCALNRANKS
+leave_out "${!MV2_COMM_WORLD_@}"
 export PYTHONNOUSERSITE=1
 
 # 1. The claim: whoever creates it first, this job or a command line that voids the ticket, has it for good.
@@ -126,6 +135,10 @@ export DDQJOBS_ATTEMPT="$number" DDQJOBS_ATTEMPT_DIR="$attempt_dir"
 export DDQJOBS_WORK_DIR="$attempt_dir/work_dir" DDQJOBS_STOP="$attempt_dir/stop"
 mkdir -- "$DDQJOBS_WORK_DIR" || exit 73
 exec >> "$attempt_dir/stdout.log" 2>&1 || exit 73
+if [ -n "$left_out" ]; then
+  printf 'ddqjobs: left out, though setup lines or modules export it:%s\n' "$left_out"
+  export DDQJOBS_LEFT_OUT="$left_out"
+fi
 sed -n "$((DDQJOBS_INDEX + 1))p" "$submission/manifest.jsonl" | put "$attempt_dir/run.json" || exit 73
 printf '{"ticket":"%s","job":"%s","host":"%s","pid":%d,"at":%s}\n' "$DDQJOBS_TICKET" \
   "${DDQJOBS_JOB_ID//[^A-Za-z0-9._-]/_}" "${HOSTNAME//[^A-Za-z0-9._-]/_}" "$$" "$(now)" \
