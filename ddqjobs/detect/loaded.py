@@ -2,9 +2,9 @@
 
 A snapshot of the code has this file as ``sitecustomize.py`` too, so that every Python that finds the
 snapshot begins with it; a ``sitecustomize`` of the environment runs after it. Each program leaves
-``loaded.<pid>.txt`` in the attempt's folder, a path per line, if it loaded more than the standard library; of
-several ranks the first. :func:`collect` makes one ``loaded.txt`` of them. A program that is killed leaves
-nothing. Standard library only.
+``loaded.<host>.<pid>.txt`` in the attempt's folder, a path per line, if it loaded more than the standard
+library: of several ranks each. :func:`collect` makes one ``loaded.txt`` of them. A program that is killed
+leaves nothing. Standard library only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _AROUND = tuple(f"ddqjobs.detect.{name}" for name in _OURS)
 def watch(variables: Mapping[str, str] = os.environ) -> None:
     """Record at the end of this program, if it is one of an attempt's."""
     attempt = variables.get("DDQJOBS_ATTEMPT_DIR", "")
-    if attempt and variables.get("RANK", "") in ("", "0"):
+    if attempt:
         atexit.register(_leave, Path(attempt))
 
 
@@ -37,7 +37,8 @@ def _leave(attempt: Path) -> None:
     paths = sorted(path for path in files if not _of_library(path, library))
     try:
         if paths:
-            (attempt / f"loaded.{os.getpid()}.txt").write_text("\n".join(paths) + "\n", encoding="utf-8")
+            place = attempt / f"loaded.{os.uname().nodename}.{os.getpid()}.txt"
+            place.write_text("\n".join(paths) + "\n", encoding="utf-8")
     except (OSError, UnicodeError):
         pass  # the record is not worth an attempt
 

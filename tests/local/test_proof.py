@@ -111,6 +111,16 @@ def test_what_a_task_loads_from_elsewhere_is_reported(place: Place, tmp_path: Pa
     assert f"loaded from outside of its environment and code: {tmp_path}/poison" in report
 
 
+def test_what_a_rank_above_the_first_loads_is_recorded_too(place: Place, tmp_path: Path) -> None:
+    path = place.root / "experiments" / "tiny.yaml"
+    change = f"import sys; sys.path.insert(0, ''{tmp_path}/poison''); import tinypkg;"
+    text = path.read_text().replace("import tinypkg;", change)
+    path.write_text(text.replace("[bash, -c, 'python", "[bash, -c, 'RANK=1 python"))
+    assert submit(place)[0].startswith("done: ")
+    ran = place.invoke("status", "tiny", "--json").json["runs"][0]["ran"]
+    assert ran["foreign"] == [f"{tmp_path}/poison/tinypkg.py"]
+
+
 def refused(place: Place) -> str:
     """Submit the run, which ends before its work begins: the reason."""
     said, record = submit(place)

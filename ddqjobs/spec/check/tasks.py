@@ -21,6 +21,8 @@ from ddqjobs.spec.experiment import (
 )
 from ddqjobs.spec.model import TaskKind
 
+_TRAIN = "ddqjobs.detect.train"
+
 
 def tasks(e: Experiment) -> Found:
     """Yield the problems of all tasks, and of what they share."""
@@ -36,6 +38,7 @@ def tasks(e: Experiment) -> Found:
         yield from _checkpoint(e, at, task)
         yield from _unused_options(e, at, task)
         yield from _unheard_seeds(e, at, task)
+        yield from _one_process(e, at, task)
 
 
 def _place(e: Experiment, at: Path, task: Task) -> Found:
@@ -237,6 +240,23 @@ def _unheard_seeds(e: Experiment, at: Path, task: Task) -> Found:
                 (*at, "variants"),
                 f"`deterministic` does not reach the training: code '{name}' needs a deterministic_option, "
                 "and the command {options}",
+            )
+
+
+def _one_process(e: Experiment, at: Path, task: Task) -> Found:
+    """Yield trainings on several GPUs whose program, one of ours, nothing starts more than once: all but one
+    would stand idle, and the batch be smaller than the name says."""
+    if task.kind is not TaskKind.TRAIN:
+        return
+    for name, variants in _variants_of_codes(e, task).items():
+        code, words = e.codes.get(name), _words(e, task, name) or []
+        asked = e.resources.gpus if task.resources.gpus is None else task.resources.gpus
+        gpus = max((asked if v.gpus is None else v.gpus) or 0 for v in variants or [Variant()])
+        if code is not None and code.launcher == "plain" and gpus > 1 and words[1:3] == ["-m", _TRAIN]:
+            yield (
+                at,
+                f"it asks for {gpus} GPUs and its command starts one process: give code '{name}' a launcher "
+                "(torchrun)",
             )
 
 

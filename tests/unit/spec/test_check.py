@@ -240,3 +240,13 @@ def test_all_problems_come_at_once_in_the_order_of_the_file() -> None:
 def test_environments_are_not_looked_for_where_nobody_knows_them() -> None:
     made = reader.parse(msgspec.json.encode(GOOD).decode(), "e.yaml", Experiment, lambda _b, _n: ("", ""))
     assert check(made.value, made.line_of, None) == []
+
+
+def test_several_gpus_for_a_training_of_one_process() -> None:
+    words = ["{python}", "-m", "ddqjobs.detect.train", "{config}", "{seed}"]
+    changes: list[tuple[str, Any]] = [("codes/c/commands/train", words), ("resources/gpus", 8)]
+    (found,) = problems(*changes)
+    assert found.startswith("it asks for 8 GPUs and its command starts one process: give code 'c' a launcher")
+    assert problems(*changes, ("codes/c/launcher", "torchrun")) == []
+    assert problems(*changes, ("tasks/train/resources", {"gpus": 1})) == []
+    assert len(problems(*changes, ("tasks/train/resources", {"gpus": 1}), ("variants/s7/gpus", 2))) == 1
