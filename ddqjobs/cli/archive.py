@@ -94,8 +94,9 @@ def verify(
 ) -> None:
     """Say what holds of an archive: digests, records, AP from the predictions, verdicts. Needs no project.
 
-    AP is computed by the pycocotools of the test's environment, if it is built here, else by ddqjobs' own
-    (`pip install 'ddqjobs[coco]'`); without one it is *not recomputed*. Exit 1 if something does not hold.
+    AP is computed by ddqjobs' own evaluator (`pip install 'ddqjobs[coco]'`), or by the pycocotools of the
+    test's environment, if it is built here; without one it is *not recomputed*. Exit 1 if
+    something does not hold.
     Example: ddqjobs archive verify mini.crate.zip
     """
     from ddqjobs.report.archive import verifying

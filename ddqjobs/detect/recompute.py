@@ -1,13 +1,15 @@
-"""Computes AP once more from the predictions that a test left, by COCO's own evaluation (pycocotools).
+"""Computes AP once more from the predictions that a test left, by COCO's own evaluation.
 
     python recompute.py PREDICTIONS --config WORK_DIR [--annotations FILE] [--folder DIR]
 
-Stands alone: it imports nothing of ddqjobs, so that any interpreter with NumPy and pycocotools can run the
-file. PREDICTIONS is a predictions.npz (``ddqjobs.detect.hooks.predictions``) or COCO results (JSON); the
-annotations are those that the test's own dumped configuration names, relative to ``--folder``. Prints one
-JSON object: metrics in the detector's keys and scale, not rounded (-1: no such objects), the annotation file,
-AP by class, and how many detections and objects fall under each kind of error that TIDE names
-(``error_kinds``). Exit code 2, one line, for what cannot be evaluated; 3 where pycocotools is not there.
+Stands alone: it imports nothing of ddqjobs, so that any interpreter with NumPy and an evaluator can run the
+file: hotcoco, whose precision equals pycocotools' bit by bit, or pycocotools, which is also taken for what
+the two evaluate differently (:func:`_tidy`). PREDICTIONS is a predictions.npz
+(``ddqjobs.detect.hooks.predictions``) or COCO results (JSON); the annotations are those that the test's own
+dumped configuration names, relative to ``--folder``. Prints one JSON object: metrics in the detector's keys
+and scale, not rounded (-1: no such objects), the annotation file, AP by class, precision by recall, and the
+count of each kind of error that TIDE names, of all sizes (``errors``) and of each (``sizes``). Exit code 2,
+one line, for what cannot be evaluated; 3 where no evaluator is there.
 """
 
 from __future__ import annotations
@@ -27,21 +29,15 @@ METRICS = ("bbox_mAP", "bbox_mAP_50", "bbox_mAP_75", "bbox_mAP_s", "bbox_mAP_m",
 # Kinds of error as Bolya et al., TIDE, ECCV 2020, define them.
 ERRORS = ("class", "localisation", "both", "duplicate", "background", "missed")
 ERROR_SCORE = 0.3  # detections below it are not looked at
+SIZES = {"small": 32.0**2, "medium": 96.0**2, "large": 1e10}  # largest area in pixels, as COCO has them
+CURVES = {"0.50:0.95": (None, 0), "0.50": (0, 2), "0.75": (5, 2)}  # overlap -> threshold, most detections
+_KIND = {kind: i for i, kind in enumerate(("found", *ERRORS))}
 _FOREGROUND, _BACKGROUND = 0.5, 0.1  # intersection over union
 _FAR = 4 << 20  # bytes of a configuration
 
 
-# What files that are torn, or are something else, make NumPy, JSON and pycocotools raise.
-_TROUBLES = (
-    OSError,
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    EOFError,
-    AssertionError,
-    zipfile.BadZipFile,
-)
+# What files that are torn, or are something else, make NumPy, JSON and evaluators raise.
+_TROUBLES = (OSError, LookupError, ValueError, TypeError, EOFError, AssertionError, zipfile.BadZipFile)
 
 
 class CannotEvaluate(ValueError):
@@ -74,158 +70,281 @@ class Evaluation(NamedTuple):
 
     metrics: dict[str, float]
     errors: dict[str, int]  # kind -> count
+    sizes: dict[str, dict[str, int]]  # size -> the same
     classes: dict[str, float]  # class -> AP, of classes with objects
+    precision: dict[str, list[float]]  # overlap -> precision at 101 recalls, the mean over classes
+
+
+class Detections(NamedTuple):
+    """Detections of a test as arrays of one length, and what it looked at (empty: not known)."""
+
+    image: Any
+    boxes: Any  # left, top, width, height
+    score: Any
+    category: Any
+    images: list[int]
+    categories: list[int]
+
+    def rows(self) -> Any:
+        """Return the seven columns that COCO's evaluation reads."""
+        import numpy as np
+
+        return np.column_stack([self.image, self.boxes, self.score, self.category]).astype(float)
 
 
 def evaluate(predictions: Path, annotations: Path) -> Evaluation:
     """Return all six metrics of box AP, errors by kind, and AP by class. Raise CannotEvaluate, OSError,
     ImportError."""
+    if not annotations.is_file():
+        raise CannotEvaluate(f"the annotations are not there: {annotations}")
+    found = load(predictions)
+    truth = json.loads(annotations.read_bytes())
+    images = sorted(set(found.images or [image["id"] for image in truth["images"]]))
+    categories = sorted(set(found.categories or [category["id"] for category in truth["categories"]]))
+    sizes = error_kinds(found, truth["annotations"], images, categories)
+    errors = {kind: sum(counts[kind] for counts in sizes.values()) for kind in _KIND}
+    if not len(found.score):
+        return Evaluation(dict.fromkeys(METRICS, 0.0), errors, sizes, {}, {})
+    precision = _precision(found, truth, annotations, images, categories)
+    names = {c["id"]: str(c.get("name", c["id"])) for c in truth["categories"]}
+    classes = {
+        names[category]: float(known.mean())
+        for k, category in enumerate(categories)
+        if (known := _known(precision[:, :, k, 0, 0])).size
+    }
+    return Evaluation(_metrics(precision), errors, sizes, classes, _curves(precision))
+
+
+def _precision(
+    found: Detections, truth: dict[str, Any], annotations: Path, images: list[int], categories: list[int]
+) -> Any:
+    """Return precision by overlap, recall, category, size, and most detections; -1: no such objects."""
+    import numpy as np
+
+    if not np.isin(found.image, [image["id"] for image in truth["images"]]).all():
+        raise CannotEvaluate("the predictions are of images that the annotations do not have")
+    with contextlib.redirect_stdout(sys.stderr):
+        if _tidy(found, truth):
+            with contextlib.suppress(ImportError):
+                return _by_hotcoco(found, annotations, images, categories)
+        return _by_pycocotools(found, annotations, images, categories)
+
+
+def _tidy(found: Detections, truth: dict[str, Any]) -> bool:
+    """Return whether every evaluator reads the annotations alike: pycocotools takes an object of the number 0
+    for none, of objects of one number the last, and ends where an object lacks its area or its crowd."""
+    import numpy as np
+
+    numbers = [a["id"] for a in truth["annotations"]]
+    whole = all("iscrowd" in a and "area" in a for a in truth["annotations"])
+    images = [image["id"] for image in truth["images"]]
+    unique = len(set(numbers)) == len(numbers) and len(set(images)) == len(images)
+    return (
+        whole
+        and unique
+        and 0 not in numbers
+        and all(np.isfinite(values).all() for values in (found.boxes, found.score))
+    )
+
+
+def _by_hotcoco(found: Detections, annotations: Path, images: list[int], categories: list[int]) -> Any:
+    import numpy as np
+    from hotcoco import COCO, COCOeval
+
+    truth = COCO(str(annotations))
+    job = COCOeval(truth, truth.load_res(found.rows()), "bbox")
+    job.params.max_dets = list(MAX_DETECTIONS)
+    job.params.img_ids, job.params.cat_ids = images, categories
+    job.evaluate()
+    job.accumulate()
+    evaluated: Any = job.eval
+    return np.ascontiguousarray(evaluated["precision"])
+
+
+def _by_pycocotools(found: Detections, annotations: Path, images: list[int], categories: list[int]) -> Any:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    if not annotations.is_file():
-        raise CannotEvaluate(f"the annotations are not there: {annotations}")
-    results, images, categories = load(predictions)
-    with contextlib.redirect_stdout(sys.stderr):
-        truth = COCO(str(annotations))
-        errors = error_kinds(results, truth, images or truth.getImgIds(), categories)
-        if not results:
-            return Evaluation(dict.fromkeys(METRICS, 0.0), errors, {})
-        job = COCOeval(truth, truth.loadRes(results), "bbox")
-        job.params.maxDets = list(MAX_DETECTIONS)
-        job.params.imgIds = images or truth.getImgIds()
-        job.params.catIds = categories or truth.getCatIds()
-        for step in (job.evaluate, job.accumulate, job.summarize):
-            step()
-    metrics = {name: float(value) for name, value in zip(METRICS, job.stats)}
-    return Evaluation(metrics, errors, _by_class(job, truth))
+    truth = COCO(str(annotations))
+    job = COCOeval(truth, truth.loadRes(found.rows()), "bbox")
+    job.params.maxDets = list(MAX_DETECTIONS)
+    job.params.imgIds, job.params.catIds = images, categories
+    job.evaluate()
+    job.accumulate()
+    return job.eval["precision"]
 
 
-def _by_class(job: Any, truth: Any) -> dict[str, float]:
-    """Return class -> AP over all sizes, as the metric AP is taken: -1 stands for recalls without objects."""
-    found = {}
-    for k, category in enumerate(job.params.catIds):
-        precision = job.eval["precision"][:, :, k, 0, 0]
-        precision = precision[precision > -1]
-        if precision.size:
-            found[str(truth.cats[category].get("name", category))] = float(precision.mean())
-    return found
+def _known(precision: Any) -> Any:
+    return precision[precision > -1]
+
+
+def _metrics(precision: Any) -> dict[str, float]:
+    """Return the metrics as COCO's evaluation takes them: AP at 100 detections per image, others at 1000."""
+    sized = [precision[..., size, 2] for size in (1, 2, 3)]
+    parts = [precision[..., 0, 0], precision[0, ..., 0, 2], precision[5, ..., 0, 2], *sized]
+    known = (_known(part) for part in parts)
+    return {name: float(part.mean()) if part.size else -1.0 for name, part in zip(METRICS, known)}
+
+
+def _curves(precision: Any) -> dict[str, list[float]]:
+    """Return precision by recall, whose mean is AP, AP50 and AP75."""
+    import numpy as np
+
+    made = {}
+    for name, (threshold, most) in CURVES.items():
+        part = precision[..., 0, most] if threshold is None else precision[[threshold], ..., 0, most]
+        counted = part > -1
+        if counted.any():
+            sums = np.where(counted, part, 0).sum((0, 2)) / counted.sum((0, 2))
+            made[name] = [round(value, 5) for value in sums.tolist()]
+    return made
 
 
 def error_kinds(
-    results: Sequence[dict[str, Any]],
-    truth: Any,
+    found: Detections,
+    annotated: Sequence[dict[str, Any]],
     images: Sequence[int],
-    categories: Sequence[int] = (),
+    categories: Sequence[int],
     least: float = ERROR_SCORE,
-) -> dict[str, int]:
-    """Return kind -> count, of COCO results against a pycocotools COCO of the truth.
+) -> dict[str, dict[str, int]]:
+    """Return size -> kind -> count, of detections against COCO's annotations.
 
     A detection that matches no object of its class by an intersection over union of 0.5 is the first of:
     *localisation* (0.1 to 0.5 with one of its class), *class* (0.5 with one of another class), *duplicate*
     (0.5 with one that a detection of a higher score has), *background* (at most 0.1 with anything), *both*.
     An object is *missed* if neither a detection nor a correction of the first two kinds could find it. What
-    lies in a region of many objects is ignored. ``found`` counts the detections that match.
+    lies in a region of many objects is ignored. ``found`` counts the detections that match. The size is that
+    of the object; of background and both, which have none, that of the detection.
     """
-    by_image: dict[int, list[dict[str, Any]]] = {}
-    for result in results:
-        if result["score"] >= least:
-            by_image.setdefault(result["image_id"], []).append(result)
-    counts = dict.fromkeys(("found", *ERRORS), 0)
-    for image in images:
-        objects = truth.loadAnns(truth.getAnnIds(imgIds=[image], catIds=list(categories)))
-        found = sorted(by_image.get(image, []), key=lambda result: -result["score"])[: MAX_DETECTIONS[0]]
-        for kind in _kinds_of_image(found, objects):
-            counts[kind] += 1
-    return counts
-
-
-def _kinds_of_image(found: list[dict[str, Any]], annotated: list[dict[str, Any]]) -> Iterator[str]:
-    """Yield the kind of each detection, and ``missed`` for each object without one."""
     import numpy as np
-    from pycocotools import mask
+
+    objects: dict[int, list[dict[str, Any]]] = {}
+    wanted = set(categories)
+    for a in annotated:
+        if a["category_id"] in wanted:
+            objects.setdefault(a["image_id"], []).append(a)
+    kept = np.flatnonzero(found.score >= least)
+    kept = kept[np.lexsort((-found.score[kept], found.image[kept]))]
+    starts: Any = np.searchsorted(found.image[kept], images, "left")
+    ends: Any = np.searchsorted(found.image[kept], images, "right")
+    kinds: list[Any] = [np.zeros(0, int)]
+    areas: list[Any] = [np.zeros(0)]
+    for k, image in enumerate(images):
+        here = kept[starts[k] : ends[k]][: MAX_DETECTIONS[0]]
+        kind, area = _kinds_of_image(found.boxes[here], found.category[here], objects.get(image, []))
+        kinds.append(kind)
+        areas.append(area)
+    kind = np.concatenate(kinds)
+    size = np.searchsorted(list(SIZES.values())[:-1], np.concatenate(areas))
+    return {
+        name: {kind_: int(((size == i) & (kind == j)).sum()) for kind_, j in _KIND.items()}
+        for i, name in enumerate(SIZES)
+    }
+
+
+def _kinds_of_image(boxes: Any, category: Any, annotated: Sequence[dict[str, Any]]) -> tuple[Any, Any]:
+    """Return the kind of each detection, and *missed* for each object without one, as numbers; the areas."""
+    import numpy as np
 
     objects = [a for a in annotated if not a.get("iscrowd")]
-    crowds = [a for a in annotated if a.get("iscrowd")]
-    boxes = [result["bbox"] for result in found]
-    if not found or not objects:
-        yield from ("background" for i in range(len(found)) if not _ignored(found[i], crowds))
-        yield from ("missed" for _ in objects)
-        return
-    overlap = np.asarray(mask.iou(boxes, [a["bbox"] for a in objects], [0] * len(objects)))
-    classes = np.array([a["category_id"] for a in objects])
-    same = np.array([result["category_id"] for result in found])[:, None] == classes[None, :]
+    counted = ~_ignored(boxes, category, [a for a in annotated if a.get("iscrowd")])
+    area, areas = boxes[:, 2] * boxes[:, 3], np.array([a["area"] for a in objects], float)
+    if not len(boxes) or not objects:
+        kinds = [_KIND["background"]] * int(counted.sum()) + [_KIND["missed"]] * len(objects)
+        return np.array(kinds, int), np.concatenate([area[counted], areas])
+    overlap = overlaps(boxes, np.array([a["bbox"] for a in objects], float))
+    same = category[:, None] == np.array([a["category_id"] for a in objects])[None, :]
     own, other = overlap * same, overlap * ~same
-    taken = np.full(len(found), -1)
-    free = own.copy()
-    for i in range(len(found)):
+    taken = _taken(own)
+    matched = np.isin(np.arange(len(objects)), taken)
+    held = own * matched
+    cases = (  # the first that holds; the object that it is about, of which an error has its size
+        ("found", taken >= 0, taken),
+        ("localisation", (own.max(1) >= _BACKGROUND) & (own.max(1) <= _FOREGROUND), own.argmax(1)),
+        ("class", other.max(1) >= _FOREGROUND, other.argmax(1)),
+        ("duplicate", held.max(1) >= _FOREGROUND, held.argmax(1)),
+    )
+    kinds = np.where(overlap.max(1) <= _BACKGROUND, _KIND["background"], _KIND["both"])
+    for name, holds, about in reversed(cases):
+        kinds = np.where(holds, _KIND[name], kinds)
+        area = np.where(holds, areas[about], area)
+    counted |= taken >= 0
+    found = matched.copy()  # also what a better box or class would find
+    for name, about in (("localisation", own.argmax(1)), ("class", other.argmax(1))):
+        found[about[counted & (kinds == _KIND[name])]] = True
+    missed = np.full((~found).sum(), _KIND["missed"])
+    return np.concatenate([kinds[counted], missed]), np.concatenate([area[counted], areas[~found]])
+
+
+def _taken(own: Any) -> Any:
+    """Return the object of each detection, the best one that none of a higher score has; -1: none."""
+    import numpy as np
+
+    free, taken = own.copy(), np.full(len(own), -1)
+    for i in (own.max(1) >= _FOREGROUND).nonzero()[0].tolist():
         best = int(free[i].argmax())
         if free[i, best] >= _FOREGROUND:
             taken[i] = best
             free[:, best] = 0
-    matched = np.isin(np.arange(len(objects)), taken)
-    corrected = set()  # objects that a better box or class would find
-    for i, result in enumerate(found):
-        if taken[i] >= 0:
-            yield "found"
-        elif not _ignored(result, crowds):
-            kind, place = _kind(own[i], other[i], overlap[i], matched)
-            corrected.update([place] if place >= 0 else [])
-            yield kind
-    yield from ("missed" for j in range(len(objects)) if not matched[j] and j not in corrected)
+    return taken
 
 
-def _kind(own: Any, other: Any, overlap: Any, matched: Any) -> tuple[str, int]:
-    """Return the kind of a detection that matches nothing, and the object that its correction would find."""
-    if _BACKGROUND <= own.max() <= _FOREGROUND:
-        return "localisation", int(own.argmax())
-    if other.max() >= _FOREGROUND:
-        return "class", int(other.argmax())
-    if (own * matched).max() >= _FOREGROUND:
-        return "duplicate", -1
-    return ("background" if overlap.max() <= _BACKGROUND else "both"), -1
+def _ignored(boxes: Any, category: Any, crowds: Sequence[dict[str, Any]]) -> Any:
+    """Return whether each detection lies in a region that is annotated as many objects of its class."""
+    import numpy as np
+
+    if not crowds:
+        return np.zeros(len(boxes), bool)
+    inside = overlaps(boxes, np.array([a["bbox"] for a in crowds], float), crowd=True)
+    same = category[:, None] == np.array([a["category_id"] for a in crowds])[None, :]
+    return ((inside > _FOREGROUND) & same).any(1)
 
 
-def _ignored(result: dict[str, Any], crowds: Sequence[dict[str, Any]]) -> bool:
-    """Return whether a detection lies in a region that is annotated as many objects of its class."""
-    from pycocotools import mask
+def overlaps(boxes: Any, others: Any, *, crowd: bool = False) -> Any:
+    """Return the intersection over union of each box with each other one; with ``crowd`` over the box."""
+    import numpy as np
 
-    boxes = [a["bbox"] for a in crowds if a["category_id"] == result["category_id"]]
-    return bool(boxes) and bool((mask.iou([result["bbox"]], boxes, [1] * len(boxes)) > _FOREGROUND).any())
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum((boxes[:, :2] + boxes[:, 2:])[:, None], (others[:, :2] + others[:, 2:])[None])
+    both = (high - low).clip(0).prod(2)
+    area = (boxes[:, 2] * boxes[:, 3])[:, None]
+    union = area if crowd else area + (others[:, 2] * others[:, 3])[None] - both
+    return np.divide(both, union, out=np.zeros_like(both), where=both > 0)
 
 
-def load(path: Path) -> tuple[list[dict[str, Any]], list[int], list[int]]:
-    """(COCO results, image ids, category ids); of COCO results alone the ids are not known: empty."""
+def load(path: Path) -> Detections:
+    """Return the detections of a file. Raise CannotEvaluate, OSError, and what a file that is none raises."""
+    import numpy as np
+
     with path.open("rb") as stream:
         first = stream.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     if first in (b"[", b"{"):
-        return _results(json.loads(path.read_text(encoding="utf-8-sig"))), [], []
-    import numpy as np
-
+        return detections(json.loads(path.read_text(encoding="utf-8-sig")))
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
         images, offsets, boxes, scores, labels, categories = (
-            archive[name].tolist()
-            for name in ("image_ids", "offsets", "boxes", "scores", "labels", "category_ids")
+            archive[name] for name in ("image_ids", "offsets", "boxes", "scores", "labels", "category_ids")
         )
-    if not categories:
+    if not len(categories):
         raise CannotEvaluate("the predictions do not tell the numbers of their categories")
-    results = []
-    for i, image in enumerate(images):
-        for j in range(offsets[i], offsets[i + 1]):
-            left, top, right, bottom = boxes[j]
-            box = [left, top, right - left, bottom - top]
-            found = {"image_id": image, "bbox": box, "score": scores[j], "category_id": categories[labels[j]]}
-            results.append(found)
-    return results, images, categories
+    boxes = boxes.astype(float).reshape(-1, 4)
+    boxes[:, 2:] -= boxes[:, :2]
+    image: Any = np.repeat(images, np.diff(offsets))
+    arrays = (image, boxes, scores.astype(float), categories[labels])
+    return Detections(*arrays, images.tolist(), categories.tolist())
 
 
-def _results(content: Any) -> list[dict[str, Any]]:
-    """Return COCO results. Raises CannotEvaluate for what is none."""
-    keys = {"image_id", "bbox", "score", "category_id"}
-    if isinstance(content, list) and all(isinstance(row, dict) and keys <= row.keys() for row in content):
-        return content
-    what = "a JSON object" if isinstance(content, dict) else "a list of something else"
-    raise CannotEvaluate(f"the predictions are {what}; COCO results are a list of {sorted(keys)}")
+def detections(results: Any) -> Detections:
+    """Return COCO results as arrays. Raise CannotEvaluate for what is none."""
+    import numpy as np
+
+    keys = ("image_id", "bbox", "score", "category_id")
+    if not isinstance(results, list) or not all(isinstance(r, dict) and r.keys() >= {*keys} for r in results):
+        what = "a JSON object" if isinstance(results, dict) else "a list of something else"
+        raise CannotEvaluate(f"the predictions are {what}; COCO results are a list of {sorted(keys)}")
+    columns: list[list[Any]] = [[row[key] for row in results] for key in keys]
+    image, category = np.array(columns[0], int), np.array(columns[3], int)
+    boxes = np.array(columns[1], float).reshape(-1, 4)
+    return Detections(image, boxes, np.array(columns[2], float), category, [], [])
 
 
 def annotation_file(work_dir: Path) -> Path:

@@ -31,8 +31,8 @@ from ddqjobs.store.layout import Layout, RunFolder
 LARGEST_LOG = 256 << 20  # bytes that are read for a curve; a log of DDQ DETR has 5 MB
 _EVALUATION_S = 3600.0
 _RECOMPUTE = PACKAGE / "detect" / "recompute.py"
-_NO_PYCOCOTOOLS_CODE = 3  # exit code of ddqjobs.detect.recompute
-NO_PYCOCOTOOLS = "no interpreter with pycocotools: pip install 'ddqjobs[coco]'"
+_NO_EVALUATOR_CODE = 3  # exit code of ddqjobs.detect.recompute
+NO_EVALUATOR = "no interpreter with hotcoco or pycocotools: pip install 'ddqjobs[coco]'"
 ANNOTATIONS_ABSENT = "the annotations are not there"
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -181,7 +181,7 @@ class ReportFiles:
             name = p.run.name
             if p.run.kind is not TaskKind.TEST or p.status is not Status.DONE or name not in products:
                 continue
-            if name in found and found[name].classes:
+            if name in found and found[name].precision:
                 continue
             say(f"computing AP from the predictions of {name}")
             found[name] = self._recompute(p, products[name])
@@ -202,23 +202,23 @@ class ReportFiles:
             named = ["--annotations", self._annotations[name]]
         else:
             return Recomputed(run=name, key=key, problem=ANNOTATIONS_ABSENT)
-        said = NO_PYCOCOTOOLS
+        said = NO_EVALUATOR
         for python in self._pythons(p.run.environment):
             argv: list[str | Path] = [python, _RECOMPUTE, what, "--config", work_dir, *named]
             done = process.run(argv, timeout=_EVALUATION_S, env=_variables(python))
             if done.code == 0:
                 return _answer(name, key, done.stdout)
-            if done.code not in (_NO_PYCOCOTOOLS_CODE, process.NOT_STARTED):
+            if done.code not in (_NO_EVALUATOR_CODE, process.NOT_STARTED):
                 last = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
                 said = clean(last[-1].removeprefix("recompute: "))
                 break
         return Recomputed(run=name, key=key, problem=said)
 
     def _pythons(self, environment: str) -> list[Path]:
-        """The interpreter of the test's environment, where it is built here; ours."""
+        """Return ours, which may have the faster evaluator; the test's own, where it is built here."""
         ours = [Path(sys.executable)]
         try:
-            return [self._environments.python(environment), *ours] if environment else ours
+            return [*ours, self._environments.python(environment)] if environment else ours
         except DdqjobsError:
             return ours
 
@@ -231,7 +231,9 @@ def _variables(python: Path) -> dict[str, str]:
 class _Answer(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float | None]
     errors: dict[str, int] = {}
+    sizes: dict[str, dict[str, int]] = {}
     classes: dict[str, float] = {}
+    precision: dict[str, list[float]] = {}
 
 
 def _answer(run: str, key: str, text: str) -> Recomputed:
@@ -239,7 +241,10 @@ def _answer(run: str, key: str, text: str) -> Recomputed:
         answer = msgspec.json.decode(text.strip().splitlines()[-1], type=_Answer)
     except (msgspec.MsgspecError, IndexError, RecursionError):
         return Recomputed(run=run, key=key, problem="its answer cannot be read")
-    return Recomputed(run=run, key=key, metrics=answer.metrics, errors=answer.errors, classes=answer.classes)
+    return Recomputed(
+        run=run, key=key, metrics=answer.metrics, errors=answer.errors, sizes=answer.sizes,
+        classes=answer.classes, precision=answer.precision,
+    )  # fmt: skip
 
 
 def _newest(folder: Path) -> Path | None:

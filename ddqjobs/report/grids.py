@@ -213,14 +213,24 @@ def _recomputed(found: Sequence[RecomputedRow]) -> Grid:
 
 
 def _errors(found: Sequence[RecomputedRow]) -> Iterator[Grid]:
-    """Yield a row per test with the errors of its detections by kind, where they were counted."""
+    """Yield the errors of each test's detections by kind, then those by size, where they were counted."""
     counted = [row for row in found if row.errors]
-    if counted:
-        kinds = tuple(counted[0].errors)
-        rows = [(r.run, r.phase, *(str(r.errors.get(kind, "")) for kind in kinds)) for r in counted]
-        header = ("run", "phase", *kinds)
-        title = "Detection errors (score at least 0.3)"
-        yield Grid(title=title, header=header, rows=tuple(rows), align="ll" + "r" * len(kinds))
+    if not counted:
+        return
+    kinds = tuple(counted[0].errors)
+    align = "r" * len(kinds)
+    rows = [(r.run, r.phase, *(str(r.errors.get(kind, "")) for kind in kinds)) for r in counted]
+    title = "Detection errors (score at least 0.3)"
+    yield Grid(title=title, header=("run", "phase", *kinds), rows=tuple(rows), align="ll" + align)
+    sized = [
+        (r.run, r.phase, size, *(str(counts.get(kind, "")) for kind in kinds))
+        for r in counted
+        for size, counts in r.sizes.items()
+        if any(counts.values())
+    ]
+    if sized:
+        header = ("run", "phase", "size", *kinds)
+        yield Grid(title="Detection errors by size", header=header, rows=tuple(sized), align="lll" + align)
 
 
 def _classes(report: Report) -> Iterator[Grid]:

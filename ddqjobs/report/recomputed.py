@@ -20,6 +20,8 @@ class Recomputed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     run: str
     metrics: dict[str, float | None] = {}
     errors: dict[str, int] = {}  # kind -> count, where predictions were evaluated
+    sizes: dict[str, dict[str, int]] = {}  # size -> the same
+    precision: dict[str, list[float]] = {}  # overlap -> precision at 101 recalls
     classes: dict[str, float] = {}  # class -> AP as a fraction
     problem: str = ""
     key: str = ""  # of predictions and annotations: other files, other metrics
@@ -33,6 +35,8 @@ class RecomputedRow(msgspec.Struct, frozen=True, kw_only=True):
     printed: float | None
     recomputed: float | None  # not rounded
     errors: dict[str, int]  # kinds of error as TIDE names them -> count; empty: not counted
+    sizes: dict[str, dict[str, int]]  # size of the object, or of a detection without one -> the same
+    precision: dict[str, list[float]]  # overlap -> precision at 101 recalls, the mean over classes
     judgement: Judgement
     required: bool
 
@@ -62,6 +66,8 @@ def recomputed_rows(
                 printed=score(products[name]).points,
                 recomputed=None if ap is None else 100 * ap,
                 errors=again.errors,
+                sizes=again.sizes,
+                precision=again.precision,
                 judgement=_judge_recomputed(products[name], again),
                 required=not p.run.optional,
             )

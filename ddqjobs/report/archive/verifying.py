@@ -19,7 +19,7 @@ from ddqjobs.report.archive.contents import TEXTS, WEIGHTS
 from ddqjobs.report.archive.opening import BrokenError
 from ddqjobs.report.archive.unpacked import Inside, read, unpacked
 from ddqjobs.report.archive.writing import BLOCK, judged
-from ddqjobs.report.cache import ANNOTATIONS_ABSENT, NO_PYCOCOTOOLS, ReportFiles
+from ddqjobs.report.cache import ANNOTATIONS_ABSENT, NO_EVALUATOR, ReportFiles
 from ddqjobs.report.recomputed import NOT_RECOMPUTED, Recomputed, recomputed_rows
 from ddqjobs.spec.model import Status, TaskKind
 from ddqjobs.store import evidence
@@ -70,7 +70,7 @@ class Verified(Frozen, frozen=True, kw_only=True):
 
 
 def verify(path: Path, environments: Environments, say: Say = lambda _: None) -> Verified:
-    """Verify an archive; ``environments`` may have an interpreter with pycocotools. Raise InputError for a
+    """Verify an archive; ``environments`` may have an interpreter with an evaluator. Raise InputError for a
     file that is no archive, or one of a newer format."""
     sha256 = job_files.sha256(path) if path.is_file() else ""
     checks: list[Check] = []
@@ -210,7 +210,7 @@ def _evaluable(inside: Inside, name: str, problem: str) -> bool:
     """Tell a test whose predictions are inside, and whose AP could have been computed here."""
     member = inside.member(name, "predictions")
     there = member in inside.digests and not member.endswith(WEIGHTS)  # weights are not unpacked
-    return there and problem not in (NO_PYCOCOTOOLS, ANNOTATIONS_ABSENT)
+    return there and problem not in (NO_EVALUATOR, ANNOTATIONS_ABSENT)
 
 
 def _verdicts(inside: Inside, files: ReportFiles) -> tuple[Check, str]:

@@ -77,7 +77,10 @@ def test_ap_is_the_share_of_thresholds_that_the_boxes_reach(
 
 def test_coco_s_own_format_of_results_gives_the_same(place: Path) -> None:
     predictions(place, 4)
-    results, _, _ = recompute.load(place / "predictions.npz")
+    results = [
+        {"image_id": int(row[0]), "bbox": row[1:5], "score": row[5], "category_id": int(row[6])}
+        for row in recompute.load(place / "predictions.npz").rows().tolist()
+    ]
     path = place / "results.bbox.json"
     path.write_text(json.dumps(results))
     truth = place / "truth.json"
@@ -156,16 +159,14 @@ def test_ap_by_class_is_what_ap_is_the_mean_of(place: Path) -> None:
     assert 0 < evaluation.metrics["bbox_mAP"] < 1
 
 
-def coco(annotations: list[dict[str, Any]], images: int) -> Any:
-    """A pycocotools COCO of two categories."""
-    from pycocotools.coco import COCO
-
-    truth = COCO()
-    numbered = [{"id": i, "area": 1, "iscrowd": 0, **a} for i, a in enumerate(annotations, 1)]
-    listed = [{"id": i, "width": 500, "height": 500} for i in range(1, images + 1)]
-    truth.dataset = {"images": listed, "annotations": numbered, "categories": [{"id": 1}, {"id": 2}]}
-    truth.createIndex()
-    return truth
+def kinds(
+    detections: list[dict[str, Any]], objects: list[dict[str, Any]], images: int, least: float = 0.3
+) -> dict[str, int]:
+    """Kind -> count over all sizes, of two categories."""
+    found = recompute.detections(detections)
+    annotated = [{"area": 1, **a} for a in objects]
+    sizes = recompute.error_kinds(found, annotated, range(1, images + 1), (1, 2), least)
+    return {kind: sum(counts[kind] for counts in sizes.values()) for kind in sizes["small"]}
 
 
 def test_each_kind_of_error_is_named_as_tide_names_it() -> None:
@@ -183,7 +184,7 @@ def test_each_kind_of_error_is_named_as_tide_names_it() -> None:
         at(3, 1, 0, score=0.29),  # not looked at
         at(4, 1, 20, score=0.9),  # in a crowd
     ]
-    counts = recompute.error_kinds(detections, coco(objects, 5), [1, 2, 3, 4, 5])
+    counts = kinds(detections, objects, 5)
     expected = {"found": 1, "duplicate": 1, "localisation": 1, "class": 1, "both": 1, "background": 1}
     # The objects of images 2, 3 and 5; the second of image 1 would be found by a better box.
     assert counts == {**expected, "missed": 3}
@@ -201,9 +202,80 @@ def test_duplicates_are_those_that_a_second_way_of_counting_finds() -> None:
                 detections.append(
                     {"image_id": image, "category_id": 1, "bbox": box, "score": random.random()}
                 )
-    counts = recompute.error_kinds(detections, coco(objects, 30), range(1, 31))
+    counts = kinds(detections, objects, 30)
     # Objects are far apart and every detection lies on one: all but the first of an object are duplicates.
     kept = [d for d in detections if d["score"] >= 0.3]
     places = {(d["image_id"], round(d["bbox"][0] // 150)) for d in kept}
     assert (counts["found"], counts["missed"]) == (len(places), 90 - len(places))
     assert counts["duplicate"] == len(kept) - len(places) > 10
+
+
+def test_an_error_has_the_size_of_its_object_or_of_its_own_box() -> None:
+    def at(left: float, size: float, **more: Any) -> dict[str, Any]:
+        return {"image_id": 1, "category_id": 1, "bbox": [left, 0, size, size], "area": size**2, **more}
+
+    detections = [
+        at(0, 20, score=0.9),
+        at(500, 50, score=0.8),
+        at(200, 100, score=0.7),
+        at(200, 100, score=0.6),
+    ]
+    objects = [at(0, 20), at(200, 100), at(900, 60)]
+    sizes = recompute.error_kinds(recompute.detections(detections), objects, [1], [1])
+    counted = {size: {kind: n for kind, n in counts.items() if n} for size, counts in sizes.items()}
+    assert counted == {
+        "small": {"found": 1},
+        "medium": {"background": 1, "missed": 1},
+        "large": {"found": 1, "duplicate": 1},
+    }
+
+
+def crowded(folder: Path, seed: int, first: int) -> tuple[Path, Path]:
+    """Annotations whose numbers begin with ``first``, with crowds, and detections with equal scores."""
+    random = np.random.default_rng(seed)
+    objects = [
+        {"id": first + i, "image_id": int(random.integers(5, 15)), "bbox": box,
+         "area": 0.7 * box[2] * box[3], "iscrowd": int(i % 10 == 0),
+         "category_id": int(random.integers(1, 4)) * 3}
+        for i in range(60)
+        for box in [[*random.uniform(0, 200, 2).round(2), *np.exp(random.normal(3.8, 1, 2)).round(2)]]
+    ]  # fmt: skip
+    results = [
+        {"image_id": a["image_id"], "bbox": np.abs(np.array(a["bbox"]) + random.normal(0, 6, 4)).tolist(),
+         "score": round(float(random.random()), 1), "category_id": a["category_id"]}
+        for a in objects
+        for _ in range(random.integers(0, 20))
+    ]  # fmt: skip
+    images = [{"id": i, "width": 400, "height": 400} for i in (9, 5, 6, 7, 8, 10, 11, 12, 13, 14)]
+    truth = {
+        "images": images,
+        "annotations": objects,
+        "categories": [{"id": i, "name": f"c{i}"} for i in (9, 3, 6)],
+    }
+    paths = folder / "results.json", folder / "instances.json"
+    for path, content in zip(paths, (results, truth), strict=True):
+        path.write_text(json.dumps(content))
+    return paths
+
+
+@pytest.mark.parametrize("first", [1, 0])
+def test_the_fast_evaluator_s_figures_are_pycocotools_bit_by_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: int
+) -> None:
+    pytest.importorskip("hotcoco")
+    for seed in range(3):
+        predictions, truth = crowded(tmp_path, seed, first)
+        fast = recompute.evaluate(predictions, truth)
+        with monkeypatch.context() as without:
+            without.setitem(sys.modules, "hotcoco", None)
+            slow = recompute.evaluate(predictions, truth)
+        assert fast == slow
+        assert all(0 < fast.metrics[name] < 1 for name in recompute.METRICS)
+
+
+def test_precision_by_recall_has_ap_as_its_mean(tmp_path: Path) -> None:
+    found = recompute.evaluate(*crowded(tmp_path, 1, 1))
+    for name, metric in (("0.50:0.95", "bbox_mAP"), ("0.50", "bbox_mAP_50"), ("0.75", "bbox_mAP_75")):
+        assert len(found.precision[name]) == 101
+        assert np.mean(found.precision[name]) == pytest.approx(found.metrics[metric], abs=1e-5)
+        assert found.precision[name] == sorted(found.precision[name], reverse=True)

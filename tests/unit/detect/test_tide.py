@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ddqjobs.detect import recompute
-from tests.unit.detect.test_recompute import coco
+from tests.unit.detect.test_recompute import kinds
 
 DRAWING = (
     "cv2",
@@ -83,6 +82,6 @@ def test_kinds_of_error_are_counted_as_tide_counts_them(tide: Any) -> None:
             found.add_detection(d["image_id"], d["category_id"], d["score"], box=d["bbox"])
         run = quantify.TIDERun(truth, found, 0.5, 0.1, "bbox", 100)
         theirs = {NAMES[kind.short_name]: len(errors) for kind, errors in run.error_dict.items()}
-        ours = recompute.error_kinds(detections, coco(objects, 40), range(1, 41), least=0.0)
+        ours = kinds(detections, objects, 40, least=0.0)
         assert {name: ours[name] for name in theirs} == theirs
         assert min(theirs.values()) > 0
