@@ -129,8 +129,7 @@ class Project:
         from ddqjobs.report import results
 
         workspace = self.workspace(experiment)
-        plan = workspace.plan()
-        return results.frame(workspace.loaded.experiment, plan, workspace.products())
+        return results.frame(workspace.loaded.experiment, workspace.plan(), workspace.products())
 
     def report(
         self,
@@ -152,10 +151,11 @@ class Project:
 
     def report_page(
         self, made: Report, *, site: str | None = None, price: float | None = None, share: bool = False,
-        say: Say = lambda _: None,
+        gallery: int = 0, say: Say = lambda _: None,
     ) -> str:  # fmt: skip
-        """Return a report as one HTML page with its evidence. ``price`` is of a GPU hour."""
-        return self.reports(self.workspace(made.experiment, site)).page(made, price, share, say)
+        """Return a report as an HTML page. ``price`` is of a GPU hour; ``gallery``: images per comparison."""
+        reports = self.reports(self.workspace(made.experiment, site))
+        return reports.page(made, price, share, say, gallery=gallery)
 
     def export(self, made: Report, kind: str, folder: Path, *, site: str | None = None) -> int:
         """Export the done runs of a report for another tool (`report.exports.EXTRAS`); return how many."""

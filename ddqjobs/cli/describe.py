@@ -90,8 +90,10 @@ def progress_text(p: Progress | None) -> str:
     return ", ".join(parts)
 
 
-def changed_since(changes: Sequence[Change], experiment: str) -> list[str]:
+def changed_since(changes: Sequence[Change], experiment: str, site: str) -> list[str]:
     """Return the block that says what changed since stale runs ran; no line where none is stale."""
+    from ddqjobs.report.missing import command
+
     if not changes:
         return []
     runs = dict.fromkeys(run for change in changes for run in change.runs)
@@ -104,7 +106,8 @@ def changed_since(changes: Sequence[Change], experiment: str) -> list[str]:
     lines = [f"changed since {counted(len(runs), 'done run')} ran{made}:"]
     for change in changes:
         lines.append(f"  {change.part}: {_first(change.what, 4)} ({_first(change.runs, 3)})")
-    again, stand = f"ddqjobs submit {experiment} --stale", f"ddqjobs accept {experiment} --because TEXT"
+    again = command(("submit", "--stale"), experiment, site=site)
+    stand = f"{command(('accept',), experiment, site=site)} --because TEXT"
     return [*lines, f"  these runs stay done; `{again}` runs them again, `{stand}` lets them stand"]
 
 

@@ -57,7 +57,7 @@ def plan(selection: Selection, runs: RUNS = False, as_json: JSON = False) -> Non
     say(summary(made, chosen))
     for line in own_templates(templates):
         say(line)
-    for line in changed_since(changes, made.experiment):
+    for line in changed_since(changes, made.experiment, made.site):
         say(line)
     for line in workspace.loaded.unfollowed:
         say(f"not followed: {line}; a change there makes no result stale")

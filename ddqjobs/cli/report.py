@@ -59,6 +59,13 @@ SHARE = Annotated[
     bool,
     typer.Option("--share", help="Leave out absolute paths and names of nodes, and scripts of the page."),
 ]
+GALLERY = Annotated[
+    int | None,
+    typer.Option(
+        "--gallery", metavar="N", min=1, max=50,
+        help="N images with boxes where two codes differ most, and N where both fail, on the HTML page.",
+    ),
+]  # fmt: skip
 CHECK = Annotated[bool, typer.Option("--check", help="Exit 1 unless every required verdict holds.")]
 _BY_ENDING = {
     "": "table",
@@ -84,6 +91,7 @@ def report(
     export: EXPORT = None,
     price: PRICE = None,
     share: SHARE = False,
+    gallery: GALLERY = None,
     check: CHECK = False,
 ) -> None:
     """The AP table: reproduced or not, with the evidence.
@@ -104,6 +112,7 @@ def report(
         recompute=recompute,
         price=price is not None,
         share=share,
+        gallery=gallery is not None,
     )
     if compare is not None:
         _compare(selection, compare, chosen, out, metric or [])
@@ -113,7 +122,9 @@ def report(
         _export(selection, made, export, out)
     elif chosen == "html":
         project = selection.project
-        page = project.report_page(made, site=selection.site, price=price, share=share, say=note)
+        page = project.report_page(
+            made, site=selection.site, price=price, share=share, gallery=gallery or 0, say=note
+        )
         out = out or (_beside(selection, made) if sys.stdout.isatty() else None)
         _write(page, out, put_utf8)
     else:
@@ -144,7 +155,7 @@ def _by_ending(out: Path | None) -> str:
 
 def _refuse_idle(
     said: str | None, chosen: str, *, compare: bool, export: bool, check: bool, recompute: bool, price: bool,
-    share: bool,
+    share: bool, gallery: bool,
 ) -> None:  # fmt: skip
     """Raises InputError for what would have no effect: nobody shall take it for heard."""
     from ddqjobs.base.errors import InputError
@@ -156,6 +167,10 @@ def _refuse_idle(
         raise InputError("--export writes files of its own: leave out --format and --json")
     if share and (export or compare):
         raise InputError("--share goes with the formats of one report, not with --export or --compare")
+    if gallery and share:
+        raise InputError("--gallery and --share exclude each other: images may not be yours to share")
+    if gallery and (export or chosen != "html"):
+        raise InputError("--gallery goes with --format html: that page shows images")
     if price and (export or chosen != "html"):
         raise InputError("--price goes with --format html: that page says what the runs cost")
 

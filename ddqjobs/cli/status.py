@@ -126,7 +126,7 @@ def _missing(made: Plan, states: Sequence[RunState]) -> list[str]:
 
     runs = [s.planned for s in states]
     says = {p.run.name: "product missing" if p.gone else p.status.value for p in runs}
-    there = missing(made.experiment, runs, says, made.site)
+    there = missing(made.experiment, runs, says, made.site, whole=len(runs) == len(made.runs))
     return [f"{len(m.runs)} {m.what}: {m.command}" for m in there if m.what not in (STALE, UNDER_WAY)]
 
 

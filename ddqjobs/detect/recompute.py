@@ -37,7 +37,7 @@ _FAR = 4 << 20  # bytes of a configuration
 
 
 # What files that are torn, or are something else, make NumPy, JSON and evaluators raise.
-_TROUBLES = (OSError, LookupError, ValueError, TypeError, EOFError, AssertionError, zipfile.BadZipFile)
+TROUBLES = (OSError, LookupError, ValueError, TypeError, EOFError, AssertionError, zipfile.BadZipFile)
 
 
 class CannotEvaluate(ValueError):
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImportError as error:
         print(f"recompute: {error}", file=sys.stderr)
         return 3
-    except _TROUBLES as error:
+    except TROUBLES as error:
         print("recompute: " + (str(error) or type(error).__name__).split("\n")[0], file=sys.stderr)
         return 2
     print(json.dumps({**evaluation._asdict(), "annotations": str(annotations)}))
@@ -231,7 +231,7 @@ def error_kinds(
     areas: list[Any] = [np.zeros(0)]
     for k, image in enumerate(images):
         here = kept[starts[k] : ends[k]][: MAX_DETECTIONS[0]]
-        kind, area = _kinds_of_image(found.boxes[here], found.category[here], objects.get(image, []))
+        kind, area = kinds_of_image(found.boxes[here], found.category[here], objects.get(image, []))
         kinds.append(kind)
         areas.append(area)
     kind = np.concatenate(kinds)
@@ -242,7 +242,7 @@ def error_kinds(
     }
 
 
-def _kinds_of_image(boxes: Any, category: Any, annotated: Sequence[dict[str, Any]]) -> tuple[Any, Any]:
+def kinds_of_image(boxes: Any, category: Any, annotated: Sequence[dict[str, Any]]) -> tuple[Any, Any]:
     """Return the kind of each detection, and *missed* for each object without one, as numbers; the areas."""
     import numpy as np
 

@@ -133,14 +133,11 @@ def build(
         classes=class_rows(desk, picked, recomputed or {}),
         checks=checked,
         summary=tuple(_summaries(experiment, columns, models, aligned, picked)),
-        missing=missing(experiment.name, picked, says, plan.site),
+        missing=missing(experiment.name, picked, says, plan.site, whole=len(picked) == len(plan.runs)),
         hours=hours_rows(experiment, picked, hours) if hours else (),
         footnotes=(
             *_footnotes(models, aligned, checked),
-            *_inexact(picked, products),
-            *_ended_otherwise(picked, products),
-            *_unverified(picked, products),
-            *ran.notes({p.run.name: made for p in picked if (made := products.get(p.run.name))}),
+            *_notes(picked, products),
             *(f"not followed: {u}" for u in unfollowed),
         ),
         runs=tuple(row for row in table if row.run in wanted),
@@ -291,6 +288,14 @@ def _footnotes(
         f"{r.run}: {r.found.first_module}, {r.found.first_values}" for r in aligned if r.found.first_values
     ]
     return tuple(notes)
+
+
+def _notes(picked: Sequence[PlannedRun], products: Mapping[str, Product]) -> Iterator[str]:
+    """Yield what is to be known of single results: how they were loaded, ended, adopted, and what ran."""
+    yield from _inexact(picked, products)
+    yield from _ended_otherwise(picked, products)
+    yield from _unverified(picked, products)
+    yield from ran.notes({p.run.name: made for p in picked if (made := products.get(p.run.name))})
 
 
 def _inexact(picked: Sequence[PlannedRun], products: Mapping[str, Product]) -> Iterator[str]:

@@ -23,9 +23,15 @@ class Missing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def missing(
-    experiment: str, picked: Sequence[PlannedRun], says: Mapping[str, str], site: str = DEFAULT_SITE
+    experiment: str,
+    picked: Sequence[PlannedRun],
+    says: Mapping[str, str],
+    site: str = DEFAULT_SITE,
+    *,
+    whole: bool = True,
 ) -> tuple[Missing, ...]:
-    """What stands between the plan and a whole report, most urgent first."""
+    """Return what stands between the plan and a whole report, most urgent first. Of a part of the plan
+    (not ``whole``) a command names all its runs: without names it would take others too."""
     groups: dict[str, list[str]] = {key: [] for key in _REMEDIES}
     held_up = {p.run.name for p in picked if p.stale}  # nothing new is made of these, nor of what needs them
     for p in picked:
@@ -37,11 +43,15 @@ def missing(
             held = p.status is Status.WAITING and not held_up.isdisjoint(p.run.upstream)
             groups["held up" if held else p.status.value].append(p.run.name)
             held_up |= {p.run.name} if held else set()
+
+    def named(names: Sequence[str]) -> Sequence[str]:
+        return names if len(names) <= MANY or not whole else ()
+
     return tuple(
         Missing(
             what=what,
             runs=tuple(names),
-            command=command(words, experiment, names if naming and len(names) <= MANY else (), site),
+            command=command(words, experiment, named(names) if naming else (), site),
         )
         for key, (what, words, naming) in _REMEDIES.items()
         if (names := groups[key])

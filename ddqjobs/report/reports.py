@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -18,7 +18,8 @@ from ddqjobs.report import document, hours
 from ddqjobs.report import share as share_
 from ddqjobs.report.cache import ReportFiles
 from ddqjobs.report.document import Report
-from ddqjobs.spec.model import Plan
+from ddqjobs.report.gallery import Gallery
+from ddqjobs.spec.model import Plan, Product
 from ddqjobs.submission.workspace import Workspace
 
 Say = Callable[[str], None]
@@ -106,9 +107,11 @@ class Reports:
         at: float | None = None,
         *,
         reload_s: int = 0,
+        gallery: int = 0,
     ) -> str:
         """Return a report as one HTML page. ``price`` of a GPU hour; ``share`` leaves out absolute paths,
-        names of nodes, and scripts; ``at``: when it was made; after ``reload_s`` seconds, if not 0, it
+        names of nodes, and scripts; ``gallery``: so many images of a kind and comparison, with boxes, which
+        are not for others; ``at``: when it was made; after ``reload_s`` seconds, if not 0, it
         reloads itself."""
         from ddqjobs.report.page import facts, panels, render
 
@@ -128,7 +131,17 @@ class Reports:
         return render.page(
             workspace.loaded.experiment, plan, made, behind, curves, products,
             price=price, to_come=to_come, share=hide, now=at, reload_s=reload_s,
+            gallery=self._gallery(plan, products, wanted, gallery, say) if gallery and not share else None,
         )  # fmt: skip
+
+    def _gallery(
+        self, plan: Plan, products: Mapping[str, Product], wanted: set[str], each: int, say: Say
+    ) -> Gallery:
+        from ddqjobs.report import gallery
+
+        gallery.check()
+        maker = gallery.Maker(self.files.runs, products, say)
+        return maker.make(self._workspace.loaded.experiment, plan, wanted, each)
 
     def export(self, made: Report, kind: str, folder: Path) -> int:
         """Write the done runs of a report for another tool; return how many."""

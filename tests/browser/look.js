@@ -1,4 +1,5 @@
-// node look.js PAGE.html CHROMIUM FOLDER [pictures]: looks at a page at three widths, light and dark.
+// node look.js PAGE.html CHROMIUM FOLDER [pictures | =TITLE]: looks at a page at three widths, light and dark.
+// With a title it makes one picture, of the sections whose titles begin so, below each other: section.png.
 // Prints one JSON list: per look the violations that axe-core finds, console messages, requests, sizes.
 const fs = require("fs");
 const path = require("path");
@@ -41,7 +42,7 @@ async function look(browser, width, scheme) {
   const opened = link && (await tab.evaluate((id) => document.getElementById(id).closest("details").open, link));
   const used = await tab.evaluate(use);
   await tab.close();
-  return { width, scheme, overflow, height: whole, ...used, violations, messages, requests: requests.filter((r) => r !== address), opened };
+  return { width, scheme, overflow, height: whole, ...used, violations, messages, requests: requests.filter((r) => r !== address && !r.startsWith("data:")), opened };
 }
 
 // What the page's own script does, as a reader would use it. Runs in the page.
@@ -79,12 +80,27 @@ async function print(browser) {
   await tab.close();
 }
 
+// The sections of a title as a wide light window shows them.
+async function sections(browser, title) {
+  const tab = await browser.newPage();
+  await tab.setViewport({ width: 1100, height: 100 });
+  await tab.goto(address, { waitUntil: "load" });
+  await tab.evaluate((begin) => {
+    const kept = (section) => section.querySelector("h2").textContent.startsWith(begin);
+    document.querySelectorAll("header, footer, .toolbar").forEach((e) => e.remove());
+    document.querySelectorAll("main > section").forEach((e) => kept(e) || e.remove());
+  }, title);
+  await tab.screenshot({ path: path.join(pictures, "section.png"), fullPage: true });
+  await tab.close();
+}
+
 (async () => {
   const browser = await puppeteer.launch({
     executablePath: chromium,
     args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--host-resolver-rules=MAP * 127.0.0.1:9"],
   });
   try {
+    if (only?.startsWith("=")) return await sections(browser, only.slice(1));
     const looks = [];
     for (const width of [360, 768, 1280])
       for (const scheme of ["light", "dark"]) looks.push(await look(browser, width, scheme));

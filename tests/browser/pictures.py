@@ -1,6 +1,8 @@
-"""``pictures.py FOLDER``: the page of a matrix at three widths, light, dark and printed, as small PNG files.
+"""``pictures.py FOLDER [MINI.html]``: a page at three widths, light, dark and printed, as small PNG files.
 
-The matrix is tests/support/matrix.py's: nothing is trained for it.
+It is the page of a matrix, tests/support/matrix.py's: nothing is trained for it. With the page of the
+miniature (``ddqjobs report mini --recompute --gallery 4 -o MINI.html``, after ``make demo``) its detections
+and kinds of error too.
 """
 
 from __future__ import annotations
@@ -31,9 +33,14 @@ SHOWN = {
 }
 
 
-def main(folder: str) -> None:
+SECTIONS = {"Detections": "report-gallery", "Detection errors": "report-errors"}
+
+
+def main(folder: str, mini: str = "") -> None:
     """Make the page, look, crop, and keep few colours: flat areas and text need no more."""
     browser = next(path for name in BROWSERS if (path := shutil.which(name)))
+    if mini:
+        _sections(Path(folder), mini, browser)
     with tempfile.TemporaryDirectory() as temporary:
         project = matrix.make(Path(temporary) / "project")
         page = Path(temporary) / "page.html"
@@ -47,6 +54,19 @@ def main(folder: str) -> None:
             picture = Image.open(Path(temporary) / f"{name}.png").convert("RGB")
             picture = picture.crop((0, 0, picture.width, min(height, picture.height))).quantize(64)
             picture.save(Path(folder) / f"report-{name}.png", optimize=True)
+
+
+def _sections(folder: Path, mini: str, browser: str) -> None:
+    """Make pictures of the sections of a page that show detections."""
+    env = {**os.environ, "NODE_PATH": str(CACHE / "node_modules")}
+    for title, name in SECTIONS.items():
+        with tempfile.TemporaryDirectory() as temporary:
+            words = ["node", str(SOURCE / "look.js"), mini, browser, temporary, f"={title}"]
+            done = process.run(words, timeout=100, env=env)
+            if done.code != 0:
+                raise SystemExit(done.stderr)
+            picture = Image.open(Path(temporary) / "section.png").convert("RGB")
+            picture.quantize(128).save(folder / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

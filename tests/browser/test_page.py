@@ -19,6 +19,7 @@ from ddqjobs.base import process
 from ddqjobs.spec.metric import METRICS
 from tests.support import matrix, paper
 from tests.support.paths import ROOT
+from tests.unit.report.test_gallery import photographed
 
 SOURCE, CACHE = ROOT / "tests" / "browser", ROOT / ".cache" / "browser"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -54,7 +55,7 @@ def looks(page: Path, browser: str, pictures: Path) -> list[dict[str, Any]]:
 
 
 def test_a_browser_finds_nothing_to_complain_about(tmp_path: Path, browser: str) -> None:
-    project = paper.make(tmp_path / "project", models=2, seeds=3)
+    project = photographed(paper.make(tmp_path / "project", models=2, seeds=3))
     attempts = project.root / "results" / "paper" / "runs" / "p3-train.m000.s0" / "attempts"
     (attempts / "1" / "stdout.log").write_text(
         "<script>console.log('run')</script><img src='http://x/y.png'>\n"
@@ -65,7 +66,7 @@ def test_a_browser_finds_nothing_to_complain_about(tmp_path: Path, browser: str)
     (failed / "started.json").write_text(json.dumps(started))
     (failed / "exit.json").write_text(json.dumps({"code": 1, "failure": "code", "at": paper.AT + 1e6 + 60}))
     page = tmp_path / "report.html"
-    page.write_text(project.report_page(project.report("paper")))
+    page.write_text(project.report_page(project.report("paper", recompute=True), gallery=2))
     check(looks(page, browser, tmp_path))
 
 

@@ -18,11 +18,12 @@ from ddqjobs.base.text import clean
 from ddqjobs.base.units import clock
 from ddqjobs.report import missing, verdict_colours
 from ddqjobs.report.document import Report, rules
+from ddqjobs.report.gallery import Gallery
 from ddqjobs.report.grids import HOURS, Grid, grids
 from ddqjobs.report.hours import hours_order
 from ddqjobs.report.lookup import label
 from ddqjobs.report.loss_curves import Curve
-from ddqjobs.report.page import charts, glance, panels, tables, timeline
+from ddqjobs.report.page import charts, detections, glance, panels, tables, timeline
 from ddqjobs.report.page.charts import Panel
 from ddqjobs.report.page.facts import Facts
 from ddqjobs.report.page.words import measure, moment
@@ -58,52 +59,101 @@ def page(
     price: float | None = None,
     to_come: Mapping[str, float] | None = None,
     share: Callable[[str], str] | None = None,
+    gallery: Gallery | None = None,
     now: float | None = None,
     reload_s: int = 0,
 ) -> str:
     """Return the whole page. ``price`` is of a GPU hour; ``to_come``: run -> GPU hours;
-    ``share`` leaves out of each text what is not for others."""
+    ``gallery``: images with boxes; ``share`` leaves out of each text what is not for others."""
     at = time.time() if now is None else now
     wanted = {row.run for row in report.runs}
-    shown = [p for p in plan.runs if p.run.name in wanted]
-    planned = {p.run.name: p for p in shown}
-    numbers = {name: i for i, name in enumerate(planned)}
-    pictures = _draw(experiment, plan, curves, {m.model: m.title for m in report.models}, wanted)
-    script = (_FOLDER / "page.js").read_text(encoding="utf-8")
+    shown = msgspec.structs.replace(plan, runs=tuple(p for p in plan.runs if p.run.name in wanted))
+    numbers = {p.run.name: i for i, p in enumerate(shown.runs)}
     environment = _environment(lambda run: _raw(f"run-{numbers[run]}" if run in numbers else ""), share)
     return environment.get_template("page.html.j2").render(
-        css=_raw(f"{verdict_colours.css()}\n{(_FOLDER / 'page.css').read_text(encoding='utf-8')}"),
-        script=_raw(script),
-        script_hash=_raw(base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
+        **_head(report, plan.site, at),
+        **_results(experiment, shown, report, facts, to_come or {}),
+        **_drawn_curves(experiment, shown, report, curves),
+        **_detections(experiment, shown, report, gallery),
+        **_runs(experiment, shown, report, facts, products, at),
         experiment=experiment,
         report=report,
-        made=moment(at),
-        again=missing.command(("report", "--format", "json"), report.experiment, site=plan.site),
-        site=plan.site,
-        titles={row.model: row.title for row in report.models},
-        glance=glance.glance(report, msgspec.structs.replace(plan, runs=tuple(shown)), facts, to_come or {}),
-        column_names=[(tables.column_name(c), c.title) for c in report.columns],
-        tables=tables.tables(report, facts, planned),
-        rules=rules(report),
-        grids=_other_grids(report),
-        pictures=pictures,
         reload_s=reload_s,
-        smoothable=any(
-            line.smooth for g in pictures for panel, _ in (*g.drawn, *g.more) for line in panel.lines
-        ),
-        line=timeline.time_line(shown, facts, at),
-        hours=[row for row in report.hours if not row.model],
-        by_model=_by_model(report),
         price=price,
-        codes=list(experiment.codes.items()),
-        facts=facts,
-        scripts={token: f"script-{i}" for i, token in enumerate(facts.scripts)},
-        groups=tables.run_groups(experiment, report, shown, facts, products),
-        most_rows=_MOST_ROWS,
-        small=len(shown) <= _SMALL,
-        left_out=len(shown) - len(facts.runs),
-        undrawn=len({(m.model, m.variant) for m in report.models}) - len(pictures) if pictures else 0,
+        small=len(shown.runs) <= _SMALL,
     )
+
+
+def _head(report: Report, site: str, at: float) -> dict[str, object]:
+    script = (_FOLDER / "page.js").read_text(encoding="utf-8")
+    return {
+        "css": _raw(f"{verdict_colours.css()}\n{(_FOLDER / 'page.css').read_text(encoding='utf-8')}"),
+        "script": _raw(script),
+        "script_hash": _raw(base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()),
+        "made": moment(at),
+        "again": missing.command(("report", "--format", "json"), report.experiment, site=site),
+        "site": site,
+    }
+
+
+def _results(
+    experiment: Experiment, plan: Plan, report: Report, facts: Facts, to_come: Mapping[str, float]
+) -> dict[str, object]:
+    """Return tables: at a glance, AP, hours, checks, and the rules of their verdicts."""
+    return {
+        "titles": {row.model: row.title for row in report.models},
+        "glance": glance.glance(report, plan, facts, to_come),
+        "column_names": [(tables.column_name(c), c.title) for c in report.columns],
+        "tables": tables.tables(report, facts, {p.run.name: p for p in plan.runs}),
+        "rules": rules(report),
+        "grids": _other_grids(report),
+        "most_rows": _MOST_ROWS,
+        "hours": [row for row in report.hours if not row.model],
+        "by_model": _by_model(report),
+        "codes": list(experiment.codes.items()),
+    }
+
+
+def _drawn_curves(
+    experiment: Experiment, plan: Plan, report: Report, curves: Mapping[str, Curve]
+) -> dict[str, object]:
+    wanted = {row.run for row in report.runs}
+    pictures = _draw(experiment, plan, curves, {m.model: m.title for m in report.models}, wanted)
+    lines = (line for g in pictures for panel, _ in (*g.drawn, *g.more) for line in panel.lines)
+    models = {(m.model, m.variant) for m in report.models}
+    return {
+        "pictures": pictures,
+        "smoothable": any(line.smooth for line in lines),
+        "undrawn": len(models) - len(pictures) if pictures else 0,
+    }
+
+
+def _detections(
+    experiment: Experiment, plan: Plan, report: Report, gallery: Gallery | None
+) -> dict[str, object]:
+    return {
+        "recalls": detections.recalls(experiment, plan, report),
+        "halls": detections.halls(experiment, plan, gallery) if gallery else [],
+        "photos": list(detections.images(gallery)) if gallery else [],
+        "photo_notes": gallery.notes if gallery else (),
+    }
+
+
+def _runs(
+    experiment: Experiment,
+    plan: Plan,
+    report: Report,
+    facts: Facts,
+    products: Mapping[str, Product],
+    at: float,
+) -> dict[str, object]:
+    return {
+        "facts": facts,
+        "scripts": {token: f"script-{i}" for i, token in enumerate(facts.scripts)},
+        "groups": tables.run_groups(experiment, report, plan.runs, facts, products),
+        "line": timeline.time_line(plan.runs, facts, at),
+        "left_out": len(plan.runs) - len(facts.runs),
+    }
 
 
 def _by_model(report: Report) -> list[tuple[str, list[object]]]:

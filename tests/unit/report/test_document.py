@@ -338,6 +338,9 @@ def test_what_is_missing_names_the_command_that_brings_it() -> None:
     assert failed.command == "ddqjobs retry mini p3-test.m0"
     assert (len(eligible.runs), eligible.command) == (14, "ddqjobs submit mini")
     assert "p3-test.m6 and 8 more): ddqjobs submit mini" in render(desk.report(), "table")
+    # Of a part all are named: a command without names would take the others too.
+    part = desk.report(only=[f"p3-test.m{i}" for i in range(1, 14)]).missing[0]
+    assert part.command.split()[2:] == ["mini", *part.runs]
 
 
 def test_what_waits_for_a_stale_run_is_brought_by_running_that_again() -> None:

@@ -1,0 +1,300 @@
+"""The images on which two codes differ most, and those on which both fail: chosen from the predictions that
+tests left, with the boxes of the truth and of both.
+
+Only for who asks (``report --gallery N``), and never on a page for others: images may not be ours to share.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ddqjobs.base.errors import InputError
+from ddqjobs.detect import recompute
+from ddqjobs.detect.recompute import ERROR_SCORE, Detections
+from ddqjobs.report.lookup import REFERENCE, label
+from ddqjobs.spec.experiment import Experiment
+from ddqjobs.spec.model import Plan, PlannedRun, Product, Status, TaskKind
+from ddqjobs.store.layout import RunFolder
+
+MOST_IMAGES = 100
+_SIDE, _QUALITY = 480, 70  # pixels of the longer side of an image, and of its JPEG
+_MOST_BYTES = 8 << 20  # of all JPEGs
+_SAME = 0.5  # overlap from which two detections of one class are the same
+_CONFIG_BYTES = 4 << 20
+
+Say = Callable[[str], None]
+
+
+class Box(msgspec.Struct, frozen=True, kw_only=True):
+    """A rectangle in pixels of the original image; of the truth without a score."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    name: str
+    score: float | None = None
+
+
+class Shot(msgspec.Struct, frozen=True, kw_only=True):
+    """One image with the boxes on it, and the errors of each code."""
+
+    key: str  # of the image
+    file: str
+    width: int
+    height: int
+    truth: tuple[Box, ...]
+    ours: tuple[Box, ...]
+    theirs: tuple[Box, ...]
+    errors: tuple[int, int]  # theirs, ours
+    apart: float  # how far the detections of the two are apart
+
+
+class Wall(msgspec.Struct, frozen=True, kw_only=True):
+    """The images of one pair of tests."""
+
+    title: str
+    ours: str
+    theirs: str
+    runs: tuple[str, str]  # theirs, ours
+    differing: tuple[Shot, ...]
+    failing: tuple[Shot, ...]
+    alike: int  # images on which the two find the same boxes, classes and scores
+
+
+class Gallery(msgspec.Struct, frozen=True, kw_only=True):
+    """All walls, each image once."""
+
+    walls: tuple[Wall, ...]
+    images: dict[str, bytes]  # key -> JPEG, where the image could be read
+    notes: tuple[str, ...]
+
+
+class _Test(msgspec.Struct, frozen=True, kw_only=True):
+    """What a test looked at, and what it found."""
+
+    found: Detections
+    truth: dict[str, Any]
+    folder: Path  # of its images
+
+
+class Maker:
+    """Makes the gallery of an experiment from the files of its runs."""
+
+    def __init__(self, runs: Path, products: Mapping[str, Product], say: Say) -> None:
+        self._runs, self._products, self._say = runs, products, say
+        self._truths: dict[Path, dict[str, Any]] = {}
+        self._notes: list[str] = []
+
+    def make(self, experiment: Experiment, plan: Plan, wanted: Iterable[str], each: int) -> Gallery:
+        """Return at most ``each`` images of either kind for every model and phase that is compared."""
+        walls, images, size = [], dict[str, bytes](), 0
+        titles = {name: model.title or name for name, model in experiment.models.items()}
+        for ours, theirs in pairs(experiment, plan, set(wanted)):
+            if len(images) >= MOST_IMAGES or size >= _MOST_BYTES:
+                self._notes.append(f"{ours.run.name}: left out, a page holds {MOST_IMAGES} images")
+                continue
+            self._say(f"comparing the detections of {theirs.run.name} and {ours.run.name}")
+            shots, folder = self._shots(theirs, ours)
+            differing = [s for s in sorted(shots, key=lambda s: -s.apart)[:each] if s.apart > 0]
+            failing = [s for s in sorted(shots, key=lambda s: -min(s.errors))[:each] if min(s.errors) > 0]
+            for shot in (*differing, *failing):
+                if shot.key not in images and len(images) < MOST_IMAGES:
+                    images[shot.key] = self._jpeg(folder / shot.file)
+                    size += len(images[shot.key])
+            wall = Wall(
+                title=titles.get(ours.run.model, ours.run.model),
+                ours=_side(ours),
+                theirs=_side(theirs),
+                runs=(theirs.run.name, ours.run.name),
+                differing=tuple(differing),
+                failing=tuple(failing),
+                alike=sum(not shot.apart for shot in shots),
+            )
+            walls.append(wall)
+        kept = {key: jpeg for key, jpeg in images.items() if jpeg}
+        return Gallery(walls=tuple(walls), images=kept, notes=tuple(dict.fromkeys(self._notes)))
+
+    def _shots(self, theirs: PlannedRun, ours: PlannedRun) -> tuple[list[Shot], Path]:
+        """Return all images of two tests, and their folder; none where something cannot be read."""
+        name = theirs.run.name
+        try:
+            a = self._test(theirs)
+            name = ours.run.name
+            b = self._test(ours)
+            return list(_shots(a, b)), b.folder
+        except recompute.TROUBLES as error:
+            self._notes.append(f"{name}: {str(error) or type(error).__name__}")
+            return [], Path()
+
+    def _test(self, p: PlannedRun) -> _Test:
+        name, product = p.run.name, self._products.get(p.run.name)
+        if product is None or "predictions" not in product.artifacts:
+            raise recompute.CannotEvaluate("the test left no predictions")
+        folder = self._runs / name
+        work_dir = RunFolder(folder).attempt(product.attempt).work_dir
+        tree = Path(os.path.expandvars(p.run.workdir)).expanduser() if p.run.workdir else work_dir
+        annotations = tree / recompute.annotation_file(work_dir)
+        if annotations not in self._truths:
+            self._truths[annotations] = json.loads(annotations.read_bytes())
+        found = recompute.load(folder / product.artifacts["predictions"])
+        return _Test(found=found, truth=self._truths[annotations], folder=tree / image_folder(work_dir))
+
+    def _jpeg(self, path: Path) -> bytes:
+        """Return an image, small; nothing where it cannot be read."""
+        from PIL import Image
+
+        try:
+            with Image.open(path) as image:
+                image.draft("RGB", (_SIDE, _SIDE))
+                small = image.convert("RGB")
+            small.thumbnail((_SIDE, _SIDE))
+            stream = io.BytesIO()
+            small.save(stream, "JPEG", quality=_QUALITY, optimize=True)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            self._notes.append(f"{path.name}: its image cannot be read: {type(error).__name__}")
+            return b""
+        return stream.getvalue()
+
+
+def check() -> None:
+    """Raise InputError where what makes pictures is not installed."""
+    try:
+        import PIL.Image  # noqa: F401
+    except ImportError as error:
+        raise InputError("--gallery needs Pillow: pip install 'ddqjobs[coco]'") from error
+
+
+def pairs(experiment: Experiment, plan: Plan, wanted: set[str]) -> Iterator[tuple[PlannedRun, PlannedRun]]:
+    """Yield, for each model and phase that is compared with another phase, one test of it and one of the
+    other: of the same variant and seed where there are such."""
+    tests = [p for p in plan.runs if p.run.kind is TaskKind.TEST and p.status is Status.DONE]
+    seen = set()
+    for p in tests:
+        section, place = experiment.phases.get(p.run.phase), (p.run.phase, p.run.model)
+        if p.run.name not in wanted or place in seen or section is None or section.against == REFERENCE:
+            continue
+        others = [q for q in tests if (q.run.phase, q.run.model) == (section.against, p.run.model)]
+        if others:
+            seen.add(place)
+            alike = [(q.run.variant != p.run.variant, q.run.seed != p.run.seed) for q in others]
+            yield p, others[alike.index(min(alike))]
+
+
+def image_folder(work_dir: Path) -> Path:
+    """Return the folder of a test's images that its dumped configuration names: mmengine's
+    ``test_dataloader``, mmcv 1.x's ``data.test``. Raise CannotEvaluate."""
+    stamped = sorted(work_dir.glob("*/vis_data/config.py"), reverse=True)
+    for config in [*stamped, *sorted(work_dir.glob("*.py"))]:
+        with config.open("rb") as stream:
+            text = stream.read(_CONFIG_BYTES).decode("utf-8", "replace")
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError):
+            for found in _folders(ast.parse(text)):
+                return Path(found)
+    raise recompute.CannotEvaluate(f"no configuration in {work_dir} names the folder of images")
+
+
+def _folders(tree: ast.Module) -> Iterator[str]:
+    for statement in tree.body:
+        target = statement.targets[0] if isinstance(statement, ast.Assign) else None
+        if not isinstance(target, ast.Name) or target.id not in ("test_dataloader", "data"):
+            continue
+        for call in ast.walk(statement):
+            if not isinstance(call, ast.Call):
+                continue
+            words = {k.arg: k.value for k in call.keywords}
+            inside = words.get("data_prefix")
+            prefix = next((k.value for k in getattr(inside, "keywords", []) if k.arg == "img"), None)
+            if (text := _text(prefix)) or (target.id == "data" and (text := _text(_of_test(words)))):
+                yield os.path.join(_text(words.get("data_root")), text)  # noqa: PTH118
+
+
+def _of_test(words: Mapping[str | None, ast.expr]) -> ast.expr | None:
+    """Return mmcv 1.x's folder of images of ``test=dict(...)``."""
+    test = words.get("test")
+    return next((k.value for k in getattr(test, "keywords", []) if k.arg == "img_prefix"), None)
+
+
+def _text(value: ast.expr | None) -> str:
+    return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
+
+
+def _side(p: PlannedRun) -> str:
+    return " ".join(filter(None, (label(p.run.phase), p.run.implementation)))
+
+
+def _shots(theirs: _Test, ours: _Test) -> Iterator[Shot]:
+    """Yield every image that both tests looked at."""
+    truth = ours.truth
+    names = {c["id"]: str(c.get("name", c["id"])) for c in truth["categories"]}
+    objects: dict[int, list[dict[str, Any]]] = {}
+    for a in truth["annotations"]:
+        objects.setdefault(a["image_id"], []).append(a)
+    sides = [(side.found, _by_image(side.found)) for side in (theirs, ours)]
+    for image in truth["images"]:
+        number, annotated = image["id"], objects.get(image["id"], [])
+        found = [(d.boxes[i], d.score[i], d.category[i]) for d, by in sides for i in [by.get(number, [])]]
+        yield Shot(
+            key=f"{image['file_name']}-{number}",
+            file=str(image["file_name"]),
+            width=int(image["width"]),
+            height=int(image["height"]),
+            truth=tuple(
+                _box(a["bbox"], names.get(a["category_id"], "?")) for a in annotated if not a.get("iscrowd")
+            ),
+            theirs=_boxes(found[0], names),
+            ours=_boxes(found[1], names),
+            errors=(_errors(found[0], annotated), _errors(found[1], annotated)),
+            apart=_apart(found[0], found[1]),
+        )
+
+
+def _by_image(found: Detections) -> dict[int, list[int]]:
+    """Return image -> its detections that count, the best first."""
+    import numpy as np
+
+    kept = np.flatnonzero(found.score >= ERROR_SCORE)
+    made: dict[int, list[int]] = {}
+    for i in kept[np.argsort(-found.score[kept], kind="stable")].tolist():
+        made.setdefault(int(found.image[i]), []).append(i)
+    return made
+
+
+def _boxes(found: tuple[Any, Any, Any], names: Mapping[int, str]) -> tuple[Box, ...]:
+    boxes, score, category = (values.tolist() for values in found)
+    return tuple(_box(b, names.get(c, "?"), s) for b, s, c in zip(boxes, score, category, strict=True))
+
+
+def _box(sides: Sequence[float], name: str, score: float | None = None) -> Box:
+    left, top, width, height = map(float, sides)
+    return Box(left=left, top=top, width=width, height=height, name=name, score=score)
+
+
+def _errors(found: tuple[Any, Any, Any], annotated: list[dict[str, Any]]) -> int:
+    """Return how many detections match no object, and objects no detection."""
+    kinds, _ = recompute.kinds_of_image(found[0], found[2], annotated)
+    return int((kinds > 0).sum())
+
+
+def _apart(a: tuple[Any, Any, Any], b: tuple[Any, Any, Any]) -> float:
+    """Return 1 for each detection that the other has not, and of the others how far box and score differ."""
+    (boxes, scores, classes), (others, their_scores, their_classes) = a, b
+    if not len(boxes) or not len(others):
+        return float(len(boxes) + len(others))
+    overlap = recompute.overlaps(boxes, others) * (classes[:, None] == their_classes[None, :])
+    total, both = 0.0, 0
+    for i in range(len(boxes)):
+        j = int(overlap[i].argmax())
+        if overlap[i, j] >= _SAME:
+            total += (1 - float(overlap[i, j])) + abs(float(scores[i] - their_scores[j]))
+            overlap[:, j], both = 0, both + 1
+    return total + len(boxes) + len(others) - 2 * both

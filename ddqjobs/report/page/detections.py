@@ -1,0 +1,169 @@
+"""Precision by recall of each phase, and the gallery's boxes, as small SVG pictures. Pure."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+
+import msgspec
+
+from ddqjobs.base.secrets import masked
+from ddqjobs.base.text import clean
+from ddqjobs.base.units import counted
+from ddqjobs.report.document import Report
+from ddqjobs.report.gallery import Box, Gallery, Shot, Wall
+from ddqjobs.report.lookup import label
+from ddqjobs.report.page import charts
+from ddqjobs.report.page.charts import Line, Panel
+from ddqjobs.spec.experiment import Experiment
+from ddqjobs.spec.model import Plan, PlannedRun
+
+MOST_MODELS = 40  # whose curves a page draws
+_OVERLAPS = {
+    "0.50:0.95": "all overlaps from 0.50 to 0.95",
+    "0.50": "overlap 0.50",
+    "0.75": "overlap 0.75",
+}
+
+
+class Recall(msgspec.Struct, frozen=True, kw_only=True):
+    """One model's precision by recall: a line per phase and code, the mean over seeds."""
+
+    title: str
+    legend: tuple[tuple[str, int, int, int], ...]  # phase and code, style, dash, tests
+    drawn: tuple[tuple[Panel, str], ...]
+
+
+class Photo(msgspec.Struct, frozen=True, kw_only=True):
+    """One image of the gallery, drawn."""
+
+    svg: str
+    caption: str
+    says: str  # all boxes with class and score
+
+
+class Hall(msgspec.Struct, frozen=True, kw_only=True):
+    """A wall of the gallery, drawn: titled rows of photos."""
+
+    wall: Wall
+    styles: tuple[int, int]
+    rows: tuple[tuple[str, tuple[Photo, ...]], ...]
+
+
+def recalls(experiment: Experiment, plan: Plan, report: Report) -> list[Recall]:
+    """Return one per model and variant of which predictions were evaluated."""
+    precision = {row.run: row.precision for row in report.recomputed if row.precision}
+    titles = {row.model: row.title for row in report.models}
+    found: dict[tuple[str, str], dict[tuple[str, str, str], list[PlannedRun]]] = {}
+    for p in plan.runs:
+        if p.run.name in precision:
+            place = (p.run.phase, p.run.implementation, p.run.task)
+            found.setdefault((p.run.model, p.run.variant), {}).setdefault(place, []).append(p)
+    made = []
+    for (model, variant), places in list(found.items())[:MOST_MODELS]:
+        title = titles.get(model, model) + ("" if variant == "default" else f", {variant}")
+        made.append(_recall(title, places, precision, list(experiment.implementations)))
+    return made
+
+
+def _recall(
+    title: str,
+    places: Mapping[tuple[str, str, str], Sequence[PlannedRun]],
+    precision: Mapping[str, Mapping[str, Sequence[float]]],
+    codes: Sequence[str],
+) -> Recall:
+    legend, dashes = [], dict[int, int]()
+    lines: dict[str, list[Line]] = {name: [] for name in _OVERLAPS}
+    for (phase, code, task), runs in places.items():
+        style = codes.index(code) if code in codes else 0
+        dashes[style] = dash = dashes.get(style, -1) + 1
+        several = sum((phase, code) == key[:2] for key in places) > 1
+        words = (label(phase) if phase else "", code, task if several else "")
+        name = " ".join(filter(None, words))
+        legend.append((name, style, dash, len(runs)))
+        for overlap in _OVERLAPS:
+            tests = [known for p in runs if (known := precision[p.run.name].get(overlap))]
+            if tests:
+                means = [100 * sum(each) / len(each) for each in zip(*tests, strict=True)]
+                points = [(float(recall), mean) for recall, mean in enumerate(means)]
+                lines[overlap].append(Line(label=name, style=style, dash=dash, points=points))
+    panels = [
+        Panel(title=f"precision, {words}", x="recall, %", lines=tuple(lines[overlap]), note="%")
+        for overlap, words in _OVERLAPS.items()
+        if lines[overlap]
+    ]
+    return Recall(title=title, legend=tuple(legend), drawn=tuple((p, masked(charts.draw(p))) for p in panels))
+
+
+def images(gallery: Gallery) -> Iterator[tuple[str, str]]:
+    """Yield an id and the data of each image: it is on the page once, however many walls show it."""
+    for i, jpeg in enumerate(gallery.images.values()):
+        yield f"photo-{i}", f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+
+
+def halls(experiment: Experiment, plan: Plan, gallery: Gallery) -> list[Hall]:
+    """Return the walls that show anything, drawn."""
+    numbers = {key: i for i, key in enumerate(gallery.images)}
+    codes = list(experiment.implementations)
+    runs = {p.run.name: p.run for p in plan.runs}
+    made = []
+    for wall in gallery.walls:
+        styles = [
+            codes.index(runs[name].implementation) if runs[name].implementation in codes else i
+            for i, name in enumerate(wall.runs)
+        ]
+        if styles[0] == styles[1]:  # two phases of one code
+            styles[1] += 1
+        rows = [
+            (title, tuple(_photo(shot, wall, styles, numbers.get(shot.key)) for shot in shots))
+            for title, shots in (("The two differ most", wall.differing), ("Both fail", wall.failing))
+            if shots
+        ]
+        if rows or wall.alike:
+            made.append(Hall(wall=wall, styles=(styles[0], styles[1]), rows=tuple(rows)))
+    return made
+
+
+def _photo(shot: Shot, wall: Wall, styles: Sequence[int], number: int | None) -> Photo:
+    looks = [
+        f"series-{style % charts.STYLES} dash-{dash}" for style, dash in zip(styles, (1, 2), strict=True)
+    ]
+    sides = (
+        ("truth", "truth", shot.truth),
+        (looks[0], wall.theirs, shot.theirs),
+        (looks[1], wall.ours, shot.ours),
+    )
+    boxes = [(box, look, side) for look, side, found in sides for box in found]
+    # A large box would hide what the pointer is to find in it.
+    boxes.sort(key=lambda each: -each[0].width * each[0].height)
+    drawn = "".join(_rectangle(*each) for each in boxes)
+    image = f'<rect class="blank" width="{shot.width}" height="{shot.height}"/>'
+    if number is not None:
+        image = f'<use href="#photo-{number}" transform="scale({shot.width} {shot.height})"/>'
+    says = "; ".join(f"{side}: {_words(found)}" for _, side, found in sides)
+    svg = (
+        f'<svg class="photo" viewBox="0 0 {shot.width} {shot.height}" role="img" '
+        f'aria-label="{_text(f"{shot.file}. {says}")}">{image}{drawn}</svg>'
+    )
+    errors = f"{shot.errors[0]} and {shot.errors[1]} errors"
+    caption = f"{shot.file}: {counted(len(shot.truth), 'object')}, {errors}"
+    return Photo(svg=svg, caption=caption, says=says)
+
+
+def _rectangle(box: Box, look: str, side: str) -> str:
+    sizes = {"x": box.left, "y": box.top, "width": max(box.width, 0), "height": max(box.height, 0)}
+    place = " ".join(f'{name}="{value:.1f}"' for name, value in sizes.items())
+    return f'<rect class="box {look}" {place}><title>{_text(f"{side}: {_said(box)}")}</title></rect>'
+
+
+def _text(text: str) -> str:
+    return escape(clean(masked(text)))
+
+
+def _said(box: Box) -> str:
+    return box.name if box.score is None else f"{box.name} {box.score:.2f}"
+
+
+def _words(found: Sequence[Box]) -> str:
+    return ", ".join(map(_said, found)) or "nothing"

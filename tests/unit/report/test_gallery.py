@@ -1,0 +1,94 @@
+"""The gallery shows where two codes differ and where both fail, only to who asks, and never to others."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ddqjobs.project import Project, open_project
+from ddqjobs.report import gallery
+from tests.support import paper
+from tests.unit.report.test_command import call, with_predictions
+from tests.unit.report.test_page import Reader
+
+LOADER = "test_dataloader = dict(dataset=dict(data_root={!r}, data_prefix=dict(img='val/')))\n"
+
+
+def photographed(made: Project) -> Project:
+    """Leave predictions and images of one model: the new code finds every object 30 pixels to the right."""
+    for run, shift in (("p3-test.m000.s0", 2), ("p4-test.m000.s0", 30)):
+        folder = with_predictions(made, run, 0.7, shift).parent
+        truth = json.loads((folder / "truth.json").read_text())
+        truth["categories"][0]["name"] = "<b>a</b>"
+        (folder / "val").mkdir()
+        for image in truth["images"]:
+            image["file_name"] = f"{image['id']}.png"
+            Image.new("RGB", (1000, 600)).save(folder / "val" / image["file_name"])
+        (folder / "truth.json").write_text(json.dumps(truth))
+        with (folder / "model.py").open("a") as config:
+            config.write(LOADER.format(str(folder)))
+    return open_project(made.root)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return photographed(paper.make(tmp_path / "project", seeds=1, rows=60))
+
+
+def page(project: Project, *words: object) -> str:
+    path = project.root / "page.html"
+    ran = call(project, "report", "paper", "-o", path, *words)
+    assert ran.code == 0, ran.err
+    return path.read_text()
+
+
+def test_images_are_shown_once_small_with_the_boxes_of_the_truth_and_both_codes(project: Project) -> None:
+    text = page(project, "--gallery", 2, "--recompute")
+    found = re.findall(r'<image id="photo-\d" href="data:image/jpeg;base64,([^"]+)"', text)
+    assert len(found) == 2
+    assert Image.open(io.BytesIO(base64.b64decode(found[0]))).size == (480, 288)
+    read = Reader(text)
+    assert "The two differ most" in read.text
+    assert all(place.startswith("data:") for place in read.loads)
+    assert "<title>truth: &lt;b&gt;a&lt;/b&gt;</title>" in text
+    assert "<title>phase 4 new: b 0.90</title>" in text
+    assert 'aria-label="1.png. truth: b; phase 3 legacy: b 0.90; phase 4 new: b 0.90"' in text
+    assert "1 objects" not in read.text
+    # What the recomputation found is drawn beside it.
+    assert "precision, overlap 0.50" in read.text
+
+
+def test_nobody_gets_images_who_did_not_ask_or_may_not_have_them(project: Project) -> None:
+    assert "image/jpeg" not in page(project)
+    refused = call(project, "report", "paper", "-o", "x.html", "--gallery", 2, "--share")
+    assert (refused.code, "images may not be yours to share" in refused.err) == (2, True)
+    assert "--format html" in call(project, "report", "paper", "--json", "--gallery", 2).err
+
+
+def test_what_cannot_be_read_is_said_and_the_boxes_stay(project: Project) -> None:
+    work_dir = project.root / "results/paper/runs/p4-test.m000.s0/attempts/1/work_dir"
+    (work_dir / "val" / "1.png").write_bytes(b"\x89PNG torn")
+    text = page(project, "--gallery", 4)
+    assert "1.png: its image cannot be read" in text
+    assert 'class="blank" width="100"' in text
+    (work_dir / "predictions.npz").write_bytes(b"PK torn")
+    assert "p4-test.m000.s0: " in Reader(page(project, "--gallery", 4)).text
+
+
+@pytest.mark.parametrize(
+    ("config", "folder"),
+    [
+        ("test_dataloader = dict(dataset=dict(dataset=dict(data_prefix=dict(img='/d/val'))))", "/d/val"),
+        ("data = dict(train=dict(img_prefix='t'), test=dict(img_prefix='data/val/'))", "data/val"),
+        ("test_dataloader = dict(dataset=dict(data_root='data', data_prefix=dict(img='val')))", "data/val"),
+    ],
+)
+def test_the_images_are_those_that_the_configuration_names(tmp_path: Path, config: str, folder: str) -> None:
+    (tmp_path / "model.py").write_text(config)
+    assert gallery.image_folder(tmp_path) == Path(folder)
