@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ddqjobs.spec.site import Site
 
 app = App(add_completion=False, help="Environments: pinned, built once, verified.", no_args_is_help=True)
-_reporting = functools.partial(reporting, interrupted=SAME_AGAIN)
+_reporting = functools.partial(reporting, interrupted=SAME_AGAIN, terminable=True)
 NAMES = Annotated[
     list[str],
     typer.Argument(metavar="NAME...", help="Names of environments.", autocompletion=completion.environments),
@@ -195,7 +195,7 @@ def lock(
     Example: ddqjobs env lock mini-new
     """
     _, _, environments = _opened(folder, site)
-    for environment in environments.pick(names):
+    for environment in environments.pick(names, locking=True):
         with _progress() as progress:
             environments.lock(environment.name, progress, upgrade=upgrade, without=without)
         say(f"locked {environment.name}: {environment.lock_path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable
@@ -10,22 +11,26 @@ from typing import Any
 
 import typer
 
-from ddqjobs.cli.interrupts import INTERRUPTED, Interruptible
+from ddqjobs.cli.interrupts import INTERRUPTED, TERMINATED, Interruptible, Terminable, Terminated
 from ddqjobs.cli.output import OutputError, fail, silence
 
 RUNS_GO_ON = "what was submitted so far is recorded, and runs go on: see `ddqjobs status`"
 SAME_AGAIN = "what is whole by now stays, and the same command goes on from there"
 
 
-def reporting(function: Callable[..., None], *, interrupted: str = RUNS_GO_ON) -> Callable[..., None]:
-    """Turns our errors into one clear message and their exit code; Ctrl-C into 130, saying what it means."""
+def reporting(
+    function: Callable[..., None], *, interrupted: str = RUNS_GO_ON, terminable: bool = False
+) -> Callable[..., None]:
+    """Turns our errors into one clear message and their exit code; Ctrl-C into 130, saying what it means.
+
+    With ``terminable`` SIGTERM becomes 143 in the same way, and the programs that the command started end."""
 
     @functools.wraps(function)
     def command(*args: Any, **arguments: Any) -> None:
         from ddqjobs.base.errors import DdqjobsError
 
         try:
-            with Interruptible():
+            with Interruptible(), Terminable() if terminable else contextlib.nullcontext():
                 function(*args, **arguments)
         except DdqjobsError as error:
             fail(str(error))
@@ -33,6 +38,9 @@ def reporting(function: Callable[..., None], *, interrupted: str = RUNS_GO_ON) -
         except KeyboardInterrupt:
             fail(f"interrupted; {interrupted}")
             raise typer.Exit(INTERRUPTED) from None
+        except Terminated:
+            fail(f"terminated; {interrupted}")
+            raise typer.Exit(TERMINATED) from None
         except typer.Abort:  # at a question
             fail("interrupted; nothing was done")
             raise typer.Exit(INTERRUPTED) from None

@@ -1,4 +1,5 @@
-"""Ctrl-C before a command begins and after it has ended. Imports little: it is there before anything else."""
+"""Ctrl-C before a command begins and after it has ended, and TERM while one runs that starts others. Imports
+little: it is there before anything else."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import os
 import signal
 
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 def leave_at_once() -> None:
@@ -29,3 +31,21 @@ class Interruptible:
     def __exit__(self, *_: object) -> None:
         if self._ours:
             signal.signal(signal.SIGINT, _leave)
+
+
+class Terminable:
+    """While a command runs, SIGTERM raises :class:`Terminated`, so that what it started ends with it."""
+
+    def __enter__(self) -> None:
+        self._before = signal.signal(signal.SIGTERM, _raise)
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._before)
+
+
+class Terminated(BaseException):
+    """SIGTERM was received."""
+
+
+def _raise(_number: int, _frame: object) -> None:
+    raise Terminated

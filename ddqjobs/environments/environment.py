@@ -128,8 +128,9 @@ def declared(files: Files) -> dict[str, Path]:
     return files.names("envs/*/env.yaml")
 
 
-def load(name: str, files: Files) -> Environment:
-    """Reads ``envs/<name>/env.yaml`` and what it names.
+def load(name: str, files: Files, *, locking: bool = False) -> Environment:
+    """Reads ``envs/<name>/env.yaml`` and what it names. With ``locking`` the present lock, which is to be
+    made anew, may lack what the declaration names.
 
     Raises :class:`MissingError` for an unknown name, :class:`InputError` for a file that is wrong.
     """
@@ -147,9 +148,10 @@ def load(name: str, files: Files) -> Environment:
     ]
     if declaration.name != name:
         problems.append(Problem(*read.line_of(("name",)), f"name must be '{name}', like its folder"))
-    lock = found["lock"]
-    text = lock.read_text(encoding="utf-8") if lock else ""
-    problems += [*_absent_files(read), *check_environment.check(declaration, read.line_of, pins(text))]
+    lock = _lock(files, declaration)
+    text = lock.read_text(encoding="utf-8") if lock.exists() else ""
+    locked = {} if locking else pins(text)
+    problems += [*_absent_files(read), *check_environment.check(declaration, read.line_of, locked)]
     if problems:
         raise InputError(sorted(problems))
     return Environment(
@@ -157,10 +159,19 @@ def load(name: str, files: Files) -> Environment:
         path=names[name],
         requirements=found["requirements"] or Path(),
         overrides=found.get("overrides"),
-        lock_path=lock or names[name].parent / declaration.lock,
+        lock_path=lock,
         lock=text,
         check_files=tuple(_check_files(declaration)),
     )
+
+
+def _lock(files: Files, declaration: Declaration) -> Path:
+    """Return the path of the lock: in the first folder that has it or anything that it is resolved from, so
+    that a project's own requirements are never locked into a shipped file."""
+    folders = [root / "envs" / declaration.name for root in files.roots]
+    parts = ["env.yaml", *(file for _, file in _parts(declaration))]
+    own = [folder for folder in folders if any((folder / part).exists() for part in parts)]
+    return next(iter(own), folders[0]) / declaration.lock
 
 
 def identity(environment: Environment) -> str:

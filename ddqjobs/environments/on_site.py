@@ -40,15 +40,16 @@ class Environments:
         """Name -> env.yaml of every environment of the project and of what ships, sorted."""
         return declarations.declared(self._files)
 
-    def pick(self, names: Sequence[str]) -> list[Environment]:
-        """Return the environments with these names. Raises MissingError for one that does not exist."""
+    def pick(self, names: Sequence[str], *, locking: bool = False) -> list[Environment]:
+        """Return the environments with these names, to lock them anew or as they are locked. Raises
+        MissingError for one that does not exist."""
         for name in names:
             if name not in self.declared:
                 there = ", ".join(self.declared)
                 raise MissingError(
                     f"unknown environment '{name}'{nearest(name, self.declared)}; there are: {there}"
                 )
-        return [self.load(name) for name in names]
+        return [declarations.load(name, self._files, locking=locking) for name in names]
 
     # -- where it is, and whether it can be used
 
@@ -123,7 +124,8 @@ class Environments:
         """Resolve its requirements anew; return the lock's path."""
         from ddqjobs.environments import build
 
-        return build.lock(self.load(name), self.base, progress=progress, upgrade=upgrade, without=without)
+        environment = declarations.load(name, self._files, locking=True)
+        return build.lock(environment, self.base, progress=progress, upgrade=upgrade, without=without)
 
     def fetch(self, name: str, to: Path, progress: Progress) -> Path:
         """Fill a folder with what its build needs where there is no network."""

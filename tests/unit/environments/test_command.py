@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from ddqjobs.base.errors import InputError
+from ddqjobs.environments.environment import load
+from ddqjobs.spec.shipped import Files
 from tests.support import environments
 from tests.support.cli import TINY, Place, Terminal, opened
 from tests.support.environments import wheel
@@ -173,15 +176,40 @@ def test_two_terminals_build_once_and_the_second_says_for_whom_it_waits(made: Pl
     assert (out.count("is ready"), err) == (1, "")
 
 
-def test_ctrl_c_leaves_nothing_running_and_the_next_goes_on(made: Place) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_a_build_that_is_ended_leaves_nothing_running_and_the_next_goes_on(
+    number: signal.Signals, code: int, word: str, made: Place
+) -> None:
     declaration = made.root / "envs" / "tiny" / "env.yaml"
     text = declaration.read_text()
-    declaration.write_text(text.replace("checks:", "steps:\n  long: {command: [sleep, '600']}\nchecks:"))
+    step = f"steps:\n  long: {{command: [sh, -c, 'echo $$ > {made.root}/pid; exec sleep 600']}}"
+    declaration.write_text(text.replace("checks:", f"{step}\nchecks:"))
     build = made.spawn("env", "build", "tiny")
-    log = made.root / ".environments" / ".logs" / "tiny" / "step-long.log"
-    until(lambda: log.exists() and "sleep 600" in log.read_text())
-    build.send_signal(signal.SIGINT)
+    until(lambda: (made.root / "pid").exists() and (made.root / "pid").read_text().endswith("\n"))
+    pid = (made.root / "pid").read_text().strip()
+    build.send_signal(number)
     _, said = build.communicate(timeout=60)
-    assert build.returncode == 130
-    assert "interrupted; what is whole by now stays, and the same command goes on from there" in said
+    assert build.returncode == code
+    assert f"{word}; what is whole by now stays, and the same command goes on from there" in said
+    assert not Path("/proc", pid).exists()
     assert state(made) == "missing"
+
+
+def test_a_project_s_own_requirements_are_locked_in_the_project(tmp_path: Path) -> None:
+    folder = tmp_path / "envs" / "mini-new"
+    folder.mkdir(parents=True)
+    (folder / "requirements.txt").write_text("torch==1.9.0\n")
+    environment = load("mini-new", Files(tmp_path))
+    assert (environment.lock_path, environment.lock) == (folder / "lock.txt", "")
+
+
+def test_a_package_that_a_step_needs_from_now_on_can_be_locked(tmp_path: Path) -> None:
+    place = environments.Place(tmp_path)
+    declaration = place.folder / "env.yaml"
+    text = declaration.read_text()
+    declaration.write_text(text.replace("checks:", "steps:\n  it: {packages: [later]}\nchecks:"))
+    with pytest.raises(InputError, match="'later' is not in the lock"):
+        load("tiny", Files(tmp_path))
+    assert load("tiny", Files(tmp_path), locking=True).lock
