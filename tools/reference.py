@@ -54,7 +54,7 @@ def page(kind: str) -> str:
 def _conventions() -> list[str]:
     """Return the sections on placeholders and artifacts of experiment files."""
     lines = ["", "## Placeholders in commands", ""]
-    lines += ["A word in braces is filled in when the script is written; other braces are an error.", ""]
+    lines += ["A word in braces is filled in when the script is written; write `{{` and `}}` for braces.", ""]
     lines += ["| placeholder | meaning |", "|---|---|"]
     lines += [f"| `{{{name}}}` | {text} |" for name, text in PLACEHOLDERS.items()]
     lines += ["", "## Artifacts of each kind of task", ""]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -211,15 +212,23 @@ def _dry_run(selection: Selection, options: SubmitOptions, out: Path | None, as_
         _write(rendered, out)
     if as_json:
         content = [
-            {"name": r.name, "runs": r.runs, "script": r.scripts.job, "elements": r.scripts.elements}
+            {
+                "name": r.name,
+                "runs": r.runs,
+                "script": r.scripts.job,
+                "elements": r.scripts.elements,
+                "command": r.command,
+            }
             for r in rendered
         ]
         say_json("dry-run", submissions=content, left=left)
         return
-    for r in rendered:
+    for number, r in enumerate(rendered, 1):
         if out is None:
             say(f"# ===== {r.name}: {counted(len(r.runs), 'run')}: {', '.join(r.runs)}")
             _show(r.scripts.job + r.scripts.elements)
+        if r.command:
+            say(f"# JOB{number}: {shlex.join(r.command)}")
     before = "# " if out is None else ""
     _name_templates(selection, before)
     say(f"{before}{counted(len(rendered), 'script')} for "

@@ -28,6 +28,16 @@ class Remedy:
 # archives, an index that cannot be reached has no package.
 _KNOWN: tuple[tuple[str, Remedy], ...] = (
     (
+        # uv unpacks into .tmpXXXXXX of its cache and moves what is whole into its folders *-v0.
+        r"Failed to initialize cache at [^\n]*\n[^\n]*(?:os error 28|os error 122)|"
+        r"failed to write to file `[^`\n]*/(?:\.tmp\w{6}|[a-z]+-v\d+)/[^\n]*(?:os error 28|os error 122)",
+        Remedy(
+            "cache-full",
+            "the disk of uv's cache is full",
+            "set UV_CACHE_DIR to a folder with room, or unset it: the cache is then beside the environments",
+        ),
+    ),
+    (
         r"No space left on device|os error 28\b|Disk quota exceeded",
         Remedy(
             "disk-full",

@@ -15,7 +15,7 @@ import msgspec
 from ddqjobs.base.errors import InputError, StateError
 from ddqjobs.base.findings import Line, ok
 from ddqjobs.base.frozen import Frozen
-from ddqjobs.schedulers.base import Capabilities, Scheduler
+from ddqjobs.schedulers.base import Capabilities, Scheduler, Submission
 from ddqjobs.spec.model import Resources, Run
 from ddqjobs.spec.sections import Section, merged
 from ddqjobs.spec.site import Site
@@ -97,6 +97,10 @@ class Backend(ABC):
 
     def directives(self, site: Site, job: Job) -> list[str]:
         """Return the options of a script's directive lines."""
+        return []
+
+    def submit_words(self, site: Site, submission: Submission) -> list[str]:
+        """Return the command line that submits a submission; none where no command does."""
         return []
 
     def job_id(self, site: Site) -> Sequence[str]:

@@ -361,9 +361,18 @@ def variable(role: str) -> str:
     return re.sub(r"[^A-Za-z0-9_]", "_", role).upper()
 
 
+# Of a command's word: text, with {{ and }} for braces, or a name in braces.
+_PARTS = re.compile(r"((?:[^{}]|\{\{|\}\}|\{(?![^{}]*\})|\}(?!\}))+)|\{([^{}]*)\}")
+
+
+def parts_of(word: str) -> list[tuple[str, str]]:
+    """Return (text, placeholder) of a command's word, in order; one of both is empty."""
+    return [(text.replace("{{", "{").replace("}}", "}"), name) for text, name in _PARTS.findall(word)]
+
+
 def placeholders(words: list[str]) -> list[str]:
     """All names in braces, in order, of a command's words."""
-    return [name for word in words for name in re.findall(r"\{([^{}]*)\}", word)]
+    return [name for word in words for text, name in parts_of(word) if not text]
 
 
 def applies(variant: Variant, task: Task, model: str) -> bool:

@@ -9,6 +9,8 @@ from ddqjobs.spec.model import PlannedRun, Resources, Run
 from ddqjobs.spec.site import Site
 from ddqjobs.submission.script import on_site
 
+MOST_APART = 4  # times the shortest run of an array that its longest may take: one waits for all of an array
+_LEAST_HOURS = 0.25  # shorter runs are alike, however short
 Place = tuple[str, int]  # (array, index) of a run in the queue or about to be; -1 where it is no array
 
 
@@ -18,8 +20,9 @@ def batches(
     able: Capabilities,
     jobs: Mapping[str, str] | None = None,
 ) -> list[tuple[Resources, list[Run]]]:
-    """Runs of one submission each: same depth below the picks, same resources, at most an array's size, and
-    dependencies that the scheduler can say of an array (:func:`alike`). ``jobs`` are in the queue already."""
+    """Runs of one submission each: same depth below the picks, same resources, hours of a kind
+    (:func:`as_long`), at most an array's size, and dependencies that the scheduler can say of an array
+    (:func:`alike`). ``jobs`` are in the queue already."""
     depth: dict[str, int] = {}
     groups: dict[tuple[int, Resources], list[Run]] = {}
     for planned in picks:
@@ -30,7 +33,8 @@ def batches(
     places = {run: _place(job) for run, job in (jobs or {}).items()}
     made: list[tuple[Resources, list[Run]]] = []
     for (_, resources), runs in sorted(groups.items(), key=lambda item: item[0][0]):
-        for similar in [runs] if able.own_dependencies else alike(runs, places):
+        parts = [runs] if able.own_dependencies else [p for r in as_long(runs) for p in alike(r, places)]
+        for similar in parts:
             for start in range(0, len(similar), size):
                 batch = similar[start : start + size]
                 places.update((run.name, (f"new {len(made)}", i)) for i, run in enumerate(batch))
@@ -41,6 +45,21 @@ def batches(
 def _place(job: str) -> Place:
     array, _, index = job.rpartition("_")
     return (array, int(index)) if array and index.isdecimal() else (job, -1)
+
+
+def as_long(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs parted so that the hours of none are more than four times those of another, as far as they are
+    declared; in the order given, within a part and of the parts."""
+    known = sorted({max(run.hours, _LEAST_HOURS) for run in runs if run.hours is not None})
+    shortest: dict[float, float] = {}  # hours -> the shortest of its part
+    for hours in known:
+        first = next(reversed(shortest.values()), hours)
+        shortest[hours] = hours if hours > MOST_APART * first else first
+    parts: dict[float | None, list[Run]] = {}
+    for run in runs:
+        part = None if run.hours is None else shortest[max(run.hours, _LEAST_HOURS)]
+        parts.setdefault(part, []).append(run)
+    return list(parts.values())
 
 
 def alike(runs: Sequence[Run], places: Mapping[str, Place]) -> list[list[Run]]:

@@ -9,12 +9,11 @@ import msgspec
 
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.spec.dataset import Dataset
-from ddqjobs.spec.experiment import Experiment, variable
+from ddqjobs.spec.experiment import Experiment, parts_of, variable
 from ddqjobs.spec.model import Run
 
 _FLAGS = ("--cfg-options", "--options")
 _OF_CODE = re.compile(r"\{code\}/configs/[\w./+@-]+\.py")
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 class Configuration(Frozen, frozen=True, kw_only=True):
@@ -85,7 +84,7 @@ def of(run: Run, experiment: Experiment, results: str, project: str) -> Configur
 
 def _filled(word: str, known: Mapping[str, str]) -> str:
     """Return an option of a command, with a path for what only the job knows."""
-    return _PLACEHOLDER.sub(lambda name: known.get(name[1], f"/{name[1]}"), word)
+    return "".join(text or known.get(name, f"/{name}") for text, name in parts_of(word))
 
 
 def is_ours(run: Run) -> bool:

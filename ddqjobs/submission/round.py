@@ -61,6 +61,14 @@ class Outcome(Frozen, frozen=True, kw_only=True):
     gpu_hours: float = 0.0  # estimated, of what was submitted
 
 
+def elements_of(runs: Sequence[Run], jobs: Mapping[str, str]) -> tuple[Element, ...]:
+    """Return the elements of a submission; each waits for the jobs of what its run needs."""
+    return tuple(
+        Element(index=i, run=r.name, after=tuple(jobs[up] for up in r.upstream if up in jobs))
+        for i, r in enumerate(runs)
+    )
+
+
 @dataclass
 class Round:
     """One call of ``submit``: what it decided on, and what has come of it so far."""
@@ -193,12 +201,7 @@ class Round:
             folder=str(folder),
             resources=resources,
             avoid=self.avoid,
-            elements=tuple(
-                Element(
-                    index=i, run=r.name, after=tuple(self.jobs[up] for up in r.upstream if up in self.jobs)
-                )
-                for i, r in enumerate(runs)
-            ),
+            elements=elements_of(runs, self.jobs),
         )
 
     def _hand_over(self, submission: Submission) -> Mapping[int, str]:

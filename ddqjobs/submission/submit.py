@@ -15,16 +15,14 @@ from ddqjobs.environments.on_site import Environments
 from ddqjobs.planning.bad_nodes import bad_nodes
 from ddqjobs.planning.digest import with_upstream
 from ddqjobs.planning.estimate import Estimate, estimates
-from ddqjobs.schedulers.base import (
-    Capabilities,
-)
-from ddqjobs.schedulers.registry import capabilities
+from ddqjobs.schedulers.base import Capabilities, Submission
+from ddqjobs.schedulers.registry import backend, capabilities
 from ddqjobs.spec.model import IN_QUEUE, Plan, PlannedRun, Run, Status
 from ddqjobs.store.ledger import Wanted
 from ddqjobs.submission.arrays import batches
 from ddqjobs.submission.checking import Checking
 from ddqjobs.submission.rendering import Rendering
-from ddqjobs.submission.round import Outcome, Round, Say, disk_error
+from ddqjobs.submission.round import Outcome, Round, Say, disk_error, elements_of
 from ddqjobs.submission.script import Renderer, Scripts, job_name
 from ddqjobs.submission.select import Submitting, pick, within_queue
 from ddqjobs.submission.snapshot import snapshot
@@ -37,6 +35,7 @@ class Rendered(Frozen, frozen=True, kw_only=True):
     name: str
     runs: tuple[str, ...]
     scripts: Scripts
+    command: tuple[str, ...] = ()  # that submits it; JOB1 stands for the job of the first script
 
 
 class Submitter:
@@ -56,9 +55,21 @@ class Submitter:
         picks, left = pick(plan, wanted, graph=True, costs=self._costs(plan))
         code = "snapshot-made-at-submission"
         out: list[Rendered] = []
-        for _, runs in batches(picks, self._workspace.site, able):
-            scripts = self._rendering.scripts(runs, f"dry-run-{len(out) + 1:03d}", code)
-            out.append(Rendered(name=job_name(runs), runs=tuple(r.name for r in runs), scripts=scripts))
+        jobs = {p.run.name: p.job for p in plan.runs if p.status is Status.ACTIVE and p.job}
+        for resources, runs in batches(picks, self._workspace.site, able):
+            number = len(out) + 1
+            token = f"dry-run-{number:03d}"
+            scripts, name = self._rendering.scripts(runs, token, code), job_name(runs)
+            elements = elements_of(runs, jobs)
+            submission = Submission(
+                token=token, name=name, folder=name, resources=resources, elements=elements
+            )
+            command = tuple(backend(self._workspace.site).submit_words(self._workspace.site, submission))
+            out.append(
+                Rendered(name=name, runs=tuple(r.name for r in runs), scripts=scripts, command=command)
+            )
+            array = able.arrays and len(runs) > 1
+            jobs.update((r.name, f"JOB{number}_{i}" if array else f"JOB{number}") for i, r in enumerate(runs))
         return out, left
 
     def submit(self, wanted: Submitting, plan: Plan, say: Say = lambda _: None) -> Outcome:

@@ -7,7 +7,7 @@ import shlex
 from pathlib import PurePosixPath
 
 from ddqjobs.base.errors import InputError
-from ddqjobs.spec.experiment import variable
+from ddqjobs.spec.experiment import parts_of, variable
 from ddqjobs.spec.model import Run
 
 # Placeholders that only the job knows; always inside double quotes.
@@ -54,7 +54,7 @@ def node_path(path: str) -> str:
 def word(text: str, values: dict[str, str]) -> str:
     """One word of a command: literal parts quoted, placeholders filled or left to the job."""
     out = []
-    for literal, name in re.findall(r"([^{]+|\{(?![^{}]*\}))|\{([^{}]*)\}", text):
+    for literal, name in parts_of(text):
         if literal:
             out.append(quote(literal))
         elif name in values:

@@ -10,7 +10,7 @@ from ddqjobs.base.errors import StateError
 from ddqjobs.base.findings import Line
 from ddqjobs.base.units import seconds
 from ddqjobs.schedulers.backend import Backend, Found, Job, Shell, Surroundings
-from ddqjobs.schedulers.base import Capabilities, Scheduler
+from ddqjobs.schedulers.base import Capabilities, Scheduler, Submission
 from ddqjobs.schedulers.donau import checks, directives, options
 from ddqjobs.spec.site import Site
 
@@ -44,6 +44,12 @@ class DonauBackend(Backend):
 
     def directives(self, site: Site, job: Job) -> list[str]:
         return directives.options(options.of(site), job)
+
+    def submit_words(self, site: Site, submission: Submission) -> list[str]:
+        from ddqjobs.schedulers.donau.scheduler import submit_words
+
+        dialect, after = options.of(site).dialect, submission.elements[0].after
+        return submit_words(dialect, str(submission.script), after, submission.avoid) if dialect else []
 
     def job_id(self, site: Site) -> Sequence[str]:
         return options.of(site).launch.job

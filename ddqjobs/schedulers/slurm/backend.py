@@ -10,8 +10,8 @@ from ddqjobs.base.findings import Line
 from ddqjobs.base.units import seconds
 from ddqjobs.schedulers.backend import Backend, Found, Job, Shell, Surroundings
 from ddqjobs.schedulers.backend import directives as checked_directives
-from ddqjobs.schedulers.base import Capabilities, Scheduler
-from ddqjobs.schedulers.slurm import directives, options, shell
+from ddqjobs.schedulers.base import Capabilities, Scheduler, Submission
+from ddqjobs.schedulers.slurm import dependencies, directives, options, shell
 from ddqjobs.spec.model import Resources
 from ddqjobs.spec.sections import Section, decoded
 from ddqjobs.spec.site import Site
@@ -53,6 +53,9 @@ class SlurmBackend(Backend):
 
     def directives(self, site: Site, job: Job) -> list[str]:
         return directives.options(site, job)
+
+    def submit_words(self, site: Site, submission: Submission) -> list[str]:
+        return dependencies.sbatch(submission)
 
     def job_id(self, site: Site) -> Sequence[str]:
         return ("SLURM_JOB_ID",)

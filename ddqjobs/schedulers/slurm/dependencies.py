@@ -1,4 +1,4 @@
-"""Who waits for whom becomes options of ``sbatch``. Pure.
+"""The command line of ``sbatch``: who waits for whom becomes options. Pure.
 
 Slurm's dependencies are the submission's, not the element's. Two shapes can be said exactly: all elements
 wait for the same jobs (``afterok``), and element *i* waits for element *i* of another array (``aftercorr``).
@@ -9,7 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ddqjobs.schedulers.base import Element
+from ddqjobs.schedulers.base import Element, Submission
+from ddqjobs.schedulers.slurm import options as slurm_options
+
+
+def sbatch(submission: Submission) -> list[str]:
+    """Return the command line that submits a submission."""
+    words = [*options(submission.elements), *_exclude(submission)]
+    return ["sbatch", "--parsable", *words, str(submission.script)]
+
+
+def _exclude(submission: Submission) -> list[str]:
+    """Nodes to keep away from. What stands on the command line replaces the script's line; and who names his
+    nodes gets them."""
+    named = slurm_options.of(submission.resources)
+    if not submission.avoid or named.nodelist:
+        return []
+    return [f"--exclude={','.join([*submission.avoid, *filter(None, [named.exclude])])}"]
 
 
 def jobs_before(elements: Sequence[Element]) -> tuple[str, ...]:
@@ -23,12 +39,16 @@ def options(elements: Sequence[Element]) -> list[str]:
     if not before:
         return []
     arrays = {array for job in before if "_" in job and (array := job.partition("_")[0])}
-    matched = sorted((a for a in arrays if len(elements) > 1 and _corresponds(elements, a)), key=int)
+    matched = sorted((a for a in arrays if len(elements) > 1 and _corresponds(elements, a)), key=_number)
     rest = [job for job in before if job.partition("_")[0] not in matched]
     kinds = [f"afterok:{':'.join(rest)}"] if rest else []
     kinds += [f"aftercorr:{array}" for array in matched]
     # Without the second option an element whose dependency failed would stay in the queue for ever.
     return [f"--dependency={','.join(kinds)}", "--kill-on-invalid-dep=yes"]
+
+
+def _number(job: str) -> tuple[int, str]:
+    return len(job), job
 
 
 def _corresponds(elements: Sequence[Element], array: str) -> bool:

@@ -18,7 +18,7 @@ from ddqjobs.schedulers.base import (
     SubmitUnknownError,
 )
 from ddqjobs.schedulers.pace import Pace
-from ddqjobs.schedulers.slurm import answers, dependencies, holding, options, states
+from ddqjobs.schedulers.slurm import answers, dependencies, holding, states
 from ddqjobs.spec.model import JobState, Observation
 
 # Of the user's shell, these would change what our options and the script's lines mean: SBATCH_PARTITION
@@ -74,10 +74,8 @@ class SlurmScheduler:
         Raises DependencyGoneError when a job to wait for has left the controller's memory: Slurm would take
         such a dependency for fulfilled, however the job ended.
         """
-        before = dependencies.jobs_before(submission.elements)
-        self._require_known(before)
-        words = [*dependencies.options(submission.elements), *_exclude(submission)]
-        argv = ["sbatch", "--parsable", *words, str(submission.script)]
+        self._require_known(dependencies.jobs_before(submission.elements))
+        argv = dependencies.sbatch(submission)
         self._calls.wait()
         done = process.run(argv, timeout=self._submit_s, env=environment(), cwd=submission.folder)
         job = answers.accepted(done.stdout) if done.code == 0 else None
@@ -238,15 +236,6 @@ def _marks(submission: Submission) -> tuple[str, str]:
 def _same(before: tuple[str, str], now: tuple[str, str]) -> bool:
     """Return whether two answers are of one job. What a site writes may be in the comment, or in the name."""
     return any(old == new for old, new in zip(before, now, strict=True))
-
-
-def _exclude(submission: Submission) -> list[str]:
-    """Nodes to keep away from. What stands on the command line replaces the script's line; and who names his
-    nodes gets them."""
-    named = options.of(submission.resources)
-    if not submission.avoid or named.nodelist:
-        return []
-    return [f"--exclude={','.join([*submission.avoid, *filter(None, [named.exclude])])}"]
 
 
 def _elements(submission: Submission, job: str) -> dict[int, str]:

@@ -400,7 +400,7 @@ def test_options_that_exclude_each_other_are_refused(place: Place) -> None:
 def test_the_dry_run_document_has_these_keys(place: Place) -> None:
     document = place.invoke("submit", "--dry-run", "--json").json
     assert set(document) == {"version", "kind", "submissions", "left"}
-    assert set(document["submissions"][0]) == {"name", "runs", "script", "elements"}
+    assert set(document["submissions"][0]) == {"name", "runs", "script", "elements", "command"}
     assert document["left"] == dict.fromkeys(("broken.m1", "wait"), "optional: name it, or add --optional")
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import msgspec
+
 from ddqjobs.planning import plan as planning
+from ddqjobs.project import open_project
 from ddqjobs.schedulers.base import Capabilities
 from ddqjobs.spec.model import Plan, Resources, Run
 from ddqjobs.store.history import History
@@ -27,6 +32,14 @@ def test_runs_of_one_depth_and_one_size_share_a_submission(trivial: TrivialProje
     assert single == [1] * 5
 
 
+def test_runs_whose_hours_differ_more_than_fourfold_share_no_submission(trivial: TrivialProject) -> None:
+    hours = {"a": 1.0, "b": 26.0, "c": 4.0, "d": 4.1, "e": None, "f": 16.0, "g": None, "h": 0.01, "i": 0.2}
+    made = plan(*(msgspec.structs.replace(a_run(name), hours=h) for name, h in hours.items()))
+    site = trivial.open().workspace(EXPERIMENT).site
+    groups = [[r.name for r in group] for _, group in batches(made.runs, site, ABLE)]
+    assert groups == [["a", "h", "i"], ["b"], ["c", "d", "f"], ["e", "g"]]
+
+
 def test_a_submission_is_no_larger_than_the_site_allows(trivial: TrivialProject) -> None:
     trivial.write(
         "templates/local/site.yaml", {"name": "local", "scheduler": "local", "limits": {"array_size": 4}}
@@ -34,3 +47,15 @@ def test_a_submission_is_no_larger_than_the_site_allows(trivial: TrivialProject)
     made = plan(*(a_run(f"r{n}") for n in range(10)))
     sizes = [len(group) for _, group in batches(made.runs, trivial.open().workspace(EXPERIMENT).site, ABLE)]
     assert sizes == [4, 4, 2]
+
+
+def test_a_dry_run_says_how_each_script_would_be_submitted(tmp_path: Path) -> None:
+    rendered, _ = open_project(tmp_path).dry_run("nano", site="slurm")
+    made = {name: r.command for r in rendered for name in r.runs}
+    order = {name: f"JOB{number}" for number, r in enumerate(rendered, 1) for name in r.runs}
+    assert all(words[:2] == ("sbatch", "--parsable") for words in made.values())
+    assert made["data"][2:] == ("nano.data/job.sh",)
+    (waits,) = [word for word in made["p1-test.ddq-detr-r18"] if word.startswith("--dependency=")]
+    release = next(name for name in made if name.startswith("release"))
+    jobs = {job.partition("_")[0] for job in waits.partition("afterok:")[2].split(":")}
+    assert jobs == {order["data"], order[release]}

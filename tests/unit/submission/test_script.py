@@ -127,6 +127,7 @@ def argv_of(text: str, folder: Path) -> list[str]:
 
 def test_hostile_words_reach_the_command_as_they_are(tmp_path: Path) -> None:
     words = [*HOSTILE, "{", "{ a", "}"]
+    assert argv_of(word("{{print $1}} {seed}}}", {"seed": "7"}), tmp_path) == ["{print $1} 7}"]
     assert argv_of(" ".join(word(w, {}) for w in words), tmp_path) == words
     assert argv_of(" ".join(word("{seed}", {"seed": w}) for w in HOSTILE), tmp_path) == HOSTILE
     assert list(tmp_path.iterdir()) == []
