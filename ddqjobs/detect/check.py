@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from . import files, runtime
-from .checks import data, outcome, resolved
+from .checks import data, outcome, resolved, values
 from .checks.finding import ERROR, Finding
 from .checks.options import Options
 from .checks.places import Places
@@ -262,6 +262,8 @@ class Checker:
         for section in sections.split():
             yield from registries.unknown(cfg.get(section), section, sure=not subject.registers)
         yield from outcome.check(cfg, subject.kind, registries, self._generation, subject.metric)
+        yield from registries.unknown_scope(cfg.get("default_scope"))
+        yield from values.check(cfg, subject.kind, registries, subject.own)
         named = splits.split()
         found = list(data.of(cfg, registries, self._generation, named))
         yield from data.check(found, subject.own, declared=subject.declared)

@@ -42,6 +42,7 @@ Say = Callable[[str], None]
 PATIENCE_S = 900.0
 _JOB_S = 1800  # the helper job's own limit
 _PARTS = ("config", "code", "environment")  # of a digest: what else decides what a check finds
+_OF_SCRIPT = re.compile(r"^\S+/\d+\.sh: line \d+: (cd: )?")  # bash's own words, of a script that is gone
 _DETECTOR = re.compile(r"^torch\b", re.MULTILINE)  # an environment without it loads no configurations
 
 
@@ -355,7 +356,7 @@ class _Answer:
             self.findings = [answer["findings"] for answer in answers]
             self.resolved = [answer["resolved"] for answer in answers]
         except (OSError, ValueError):
-            self.problem = why or (lines[-1][:200] if lines else "it left no answer")
+            self.problem = why or (_OF_SCRIPT.sub("", lines[-1])[:200] if lines else "it left no answer")
         else:
             self.note = next((line for line in reversed(lines) if line.startswith("check: ")), "")
 

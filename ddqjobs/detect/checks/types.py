@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import sys
 import typing
+from importlib.util import find_spec
 from typing import Any, Iterator, NamedTuple
 
 from .finding import ERROR, WARNING, Finding, closest, join, walk
@@ -54,6 +55,13 @@ class Registries:
             if found is not None:
                 return found
         return None
+
+    def unknown_scope(self, scope: Any) -> Iterator[Finding]:
+        """Yield a default scope that neither a registry has nor a package."""
+        scopes = {getattr(registry, "scope", "") for registry in self._all}
+        if isinstance(scope, str) and scope not in scopes and find_spec(scope.partition(".")[0]) is None:
+            said = f"default_scope '{scope}' is neither a registry's nor a package's"
+            yield Finding("type", "default_scope", said, closest(scope, scopes))
 
     def unknown(self, section: Any, path: str, *, sure: bool = True) -> Iterator[Finding]:
         """Yield the types below a section of a configuration that nobody registered; ``sure``: nor will."""

@@ -93,6 +93,16 @@ def test_what_is_right_is_not_reported(checker: check.Checker) -> None:
         ("default_hooks.checkpoint.by_epoch=False", "by_epoch is False: a training must leave"),
         ("train_dataloader=None", "train_dataloader is missing: this configuration does not train"),
         ("val_evaluator.ann_file=other.json", "other.json is not what val_dataloader reads"),
+        ("train_dataloader.batch_size=0", "train_dataloader.batch_size is 0; expected at least 1"),
+        ("train_cfg.max_epochs=-1", "train_cfg.max_epochs is -1; expected at least 1"),
+        ("load_from=/nowhere/epoch_12.pth", "load_from: no file /nowhere/epoch_12.pth"),
+        ("default_hooks.checkpoint.save_best=bbox_mAP", "save_best is 'bbox_mAP', and the evaluator logs "
+         "coco/bbox_mAP, ...; the nearest is coco/bbox_mAP"),
+        ("default_hooks.checkpoint.save_best=coco/bbox_mAP50", "the nearest is coco/bbox_mAP_50"),
+        ("default_scope=mmdett", "'mmdett' is neither a registry's nor a package's; the nearest is mmdet"),
+        ("resume=maybe", "option resume: 'maybe' is a str; expected bool"),
+        ("val_evaluator.classwise=yess", "'yess' is a str; expected bool"),
+        ("param_scheduler.5.gamma=0.1", "Index 5 exceeds the length of list"),
         ("train_dataloader.dataset.ann_file=other.json", "train_dataloader.dataset.ann_file: no file"),
     ],
 )  # fmt: skip

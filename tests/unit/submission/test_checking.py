@@ -132,6 +132,18 @@ def test_what_cannot_be_checked_is_said_and_runs_all_the_same(project: TrivialPr
     assert list((project.results / ".jobs/checks").iterdir()) == []
 
 
+def test_a_code_tree_that_is_not_there_is_why_its_configurations_are_not_checked(
+    project: TrivialProject,
+) -> None:
+    path = project.root / f"experiments/{EXPERIMENT}.yaml"
+    path.write_text(
+        path.read_text().replace('"environment": "tiny"', '"environment": "tiny", "path": "/no/tree"')
+    )
+    done = project.cli("check", EXPERIMENT)
+    why = "error: environment tiny: not checked: /no/tree: No such file or directory"
+    assert (done.code, done.stderr.splitlines()[0]) == (2, why)
+
+
 def test_a_check_removes_what_killed_ones_left(project: TrivialProject) -> None:
     left = project.results / ".jobs/checks"
     for name in ("killed", "under-way"):
