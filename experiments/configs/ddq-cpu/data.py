@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ddqjobs.detect import prepare, runtime
 
-COUNTS = {"train": 4, "val": 3}
+COUNTS = {"train": 8, "val": 4}
 
 
 def main(folder: Path) -> None:
