@@ -28,6 +28,7 @@ from ddqjobs.store.layout import RunFolder
 MOST_IMAGES = 100
 _SIDE, _QUALITY = 480, 70  # pixels of the longer side of an image, and of its JPEG
 _MOST_BYTES = 8 << 20  # of all JPEGs
+_MOST_BOXES = 50  # of each code that are drawn on an image, the best ones
 _SAME = 0.5  # overlap from which two detections of one class are the same
 _CONFIG_BYTES = 4 << 20
 
@@ -108,7 +109,7 @@ class Maker:
             differing = [s for s in sorted(shots, key=lambda s: -s.apart)[:each] if s.apart > 0]
             failing = [s for s in sorted(shots, key=lambda s: -min(s.errors))[:each] if min(s.errors) > 0]
             for shot in (*differing, *failing):
-                if shot.key not in images and len(images) < MOST_IMAGES:
+                if shot.key not in images and len(images) < MOST_IMAGES and size < _MOST_BYTES:
                     images[shot.key] = self._jpeg(folder / shot.file)
                     size += len(images[shot.key])
             wall = Wall(
@@ -116,8 +117,8 @@ class Maker:
                 ours=_side(ours),
                 theirs=_side(theirs),
                 runs=(theirs.run.name, ours.run.name),
-                differing=tuple(differing),
-                failing=tuple(failing),
+                differing=tuple(shot for shot in differing if shot.key in images),
+                failing=tuple(shot for shot in failing if shot.key in images),
                 alike=sum(not shot.apart for shot in shots),
             )
             walls.append(wall)
@@ -244,7 +245,7 @@ def _shots(theirs: _Test, ours: _Test) -> Iterator[Shot]:
         number, annotated = image["id"], objects.get(image["id"], [])
         found = [(d.boxes[i], d.score[i], d.category[i]) for d, by in sides for i in [by.get(number, [])]]
         yield Shot(
-            key=f"{image['file_name']}-{number}",
+            key=f"{ours.folder}/{image['file_name']}",
             file=str(image["file_name"]),
             width=int(image["width"]),
             height=int(image["height"]),
@@ -270,7 +271,7 @@ def _by_image(found: Detections) -> dict[int, list[int]]:
 
 
 def _boxes(found: tuple[Any, Any, Any], names: Mapping[int, str]) -> tuple[Box, ...]:
-    boxes, score, category = (values.tolist() for values in found)
+    boxes, score, category = (values[:_MOST_BOXES].tolist() for values in found)
     return tuple(_box(b, names.get(c, "?"), s) for b, s, c in zip(boxes, score, category, strict=True))
 
 

@@ -24,7 +24,9 @@ BARE = {"HOME": "/home/ada", "PATH": "/nowhere", "LC_ALL": "C.UTF-8", "TZ": "UTC
 COMMANDS = (
     ("plan", "ddq"),
     ("plan", "ddq", "--phase", "4", "--model", "ddq-detr-4scale"),
+    ("status", "ddq"),
     ("status", "ddq", "--watch"),
+    ("report", "ddq"),
     ("plan", "matrix"),
     ("status", "matrix"),
     ("status", "matrix", "--state", "failed"),

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _FOLDER = Path(__file__).parent
 _SIGNS = {"reproduced": "✓", "equal": "✓", "short": "✗", "differs": "≠", "exceeds": "↑", "unknown": "?"}
 _MOST_ROWS = 2000  # of a table of single runs; all of them are in the other formats
+_MOST_CLASSES = 3  # that a sentence names; the table has more
 _SMALL = 24  # runs; on a page of more the tables behind the first ones are folded
 
 
@@ -132,6 +133,7 @@ def _detections(
     experiment: Experiment, plan: Plan, report: Report, gallery: Gallery | None
 ) -> dict[str, object]:
     return {
+        "classes": [row for row in report.classes if round(row.difference, 1)][:_MOST_CLASSES],
         "recalls": detections.recalls(experiment, plan, report),
         "halls": detections.halls(experiment, plan, gallery) if gallery else [],
         "photos": list(detections.images(gallery)) if gallery else [],

@@ -60,8 +60,11 @@ def test_images_are_shown_once_small_with_the_boxes_of_the_truth_and_both_codes(
     assert "<title>phase 4 new: b 0.90</title>" in text
     assert 'aria-label="1.png. truth: b; phase 3 legacy: b 0.90; phase 4 new: b 0.90"' in text
     assert "1 objects" not in read.text
-    # What the recomputation found is drawn beside it.
+    # What the recomputation found is beside it.
     assert "precision, overlap 0.50" in read.text
+    assert (
+        "The codes differ most in AP on <b>a</b> (m000: 0.0 in phase 4, 90.0 in phase 3, -90.0)" in read.text
+    )
 
 
 def test_nobody_gets_images_who_did_not_ask_or_may_not_have_them(project: Project) -> None:
