@@ -184,7 +184,7 @@ class Project:
     # -- doing ------------------------------------------------------------------------------------------
 
     def submitting(self, plan: Plan, filters: Filters, options: SubmitOptions) -> Submitting:
-        """What filters and options mean for this plan. Raises MissingError if a filter matches nothing."""
+        """Return what filters and options mean. Raise MissingError if a filter matches nothing."""
         return submitting(plan, filters, options)
 
     def submit(
@@ -272,9 +272,9 @@ class Project:
         time_s: int | None = None,
         gpus: int | None = None,
     ) -> Shell:
-        """What enters a run's environment where the site's jobs run; ``typed`` is shell text to run there
-        instead of a shell. Raises MissingError, EnvironmentNotReadyError, StateError; InputError for what an
-        allocation lasts and has (an hour, the run's GPUs) where the site has no allocations."""
+        """Return what enters a run's environment where the site's jobs run; ``typed`` is shell text to run
+        there instead of a shell. Raises MissingError, EnvironmentNotReadyError, StateError; InputError for
+        what an allocation lasts and has (an hour, the run's GPUs) where the site has no allocations."""
         from ddqjobs.submission import shell
 
         workspace = self._of(plan, site)
@@ -290,7 +290,7 @@ class Project:
         site: str | None = None,
         say: Callable[[Line], None] = lambda _: None,
     ) -> list[Line]:
-        """What would keep these runs from starting or ending well on their site, line by line."""
+        """Return what would keep these runs from starting or ending well on their site, line by line."""
         from ddqjobs.doctor import examine as doctor
 
         workspace = self._of(plan, site)
@@ -307,7 +307,7 @@ class Project:
         return missing.missing(Subject(workspace, self.environments(workspace.site), missing.to_come(runs)))
 
     def cleaning(self, plan: Plan, runs: Sequence[PlannedRun], *, site: str | None = None) -> Cleaning:
-        """What `clean` would remove of these runs' checkpoints and what stays, with reasons."""
+        """Return what `clean` would remove of these runs' checkpoints and what stays, with reasons."""
         from ddqjobs.store import cleaning
 
         workspace = self._of(plan, site)

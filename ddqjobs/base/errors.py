@@ -119,7 +119,7 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 def mend(error: OSError) -> str:
-    """What to do about a folder that could not be written, as the operating system says why."""
+    """Return what to do about a folder that could not be written, as the operating system says why."""
     if error.filename2 is not None and error.errno in _NO_LINKS:
         return "choose a results folder on a file system that knows hard links (site key `results:`)"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

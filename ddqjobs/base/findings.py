@@ -8,7 +8,7 @@ from ddqjobs.base.frozen import Frozen
 
 
 class Level(str, Enum):
-    """How bad it is."""
+    """The degrees of a finding."""
 
     OK = "ok"
     WARNING = "warning"

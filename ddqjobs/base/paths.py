@@ -1,4 +1,4 @@
-"""Where this package lies, and paths as experiments and sites write them, as paths on this machine."""
+"""Find where this package lies, and turn paths of experiments and sites into paths on this machine."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 
 @dataclass(frozen=True)
 class Completed:
-    """How a command ended."""
+    """The end of a command."""
 
     argv: tuple[str, ...]
     code: int  # negative: ended by that signal; NOT_STARTED: see stderr
@@ -169,7 +169,7 @@ def spawn_detached(
 
 
 def identify(pid: int) -> Owner:
-    """Who the process with this pid is now. Raises ProcessLookupError if there is none."""
+    """Return who the process with this pid is now. Raise ProcessLookupError if there is none."""
     try:
         start_time, _ = _stat(pid)
     except (OSError, IndexError, ValueError) as error:
@@ -181,7 +181,7 @@ _ME: dict[int, Owner] = {}  # by pid: a forked process is somebody else
 
 
 def myself() -> Owner:
-    """Who this process is."""
+    """Return who this process is."""
     pid = os.getpid()
     if pid not in _ME:
         _ME[pid] = identify(pid)
@@ -189,7 +189,7 @@ def myself() -> Owner:
 
 
 def alive(owner: Owner) -> bool:
-    """Whether that very process still runs. A zombie does not.
+    """Return whether that very process still runs. A zombie does not.
 
     One on another host counts as alive: from here nobody can say otherwise.
     """

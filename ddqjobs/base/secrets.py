@@ -26,7 +26,7 @@ _NAMED = ("token", "secret", "passw", "passphrase", "credential", "key")
 
 
 class _Form(NamedTuple):
-    """How a secret looks: ``signs`` are texts in small letters one of which stands in whatever matches."""
+    """The look of a secret: ``signs`` are texts in small letters one of which stands in whatever matches."""
 
     signs: tuple[str, ...]
     pattern: re.Pattern[str]

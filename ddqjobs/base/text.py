@@ -39,7 +39,8 @@ def _escape(character: str) -> str:
 
 
 def cells(text: str) -> int:
-    """How many terminal cells ``text`` takes: two per East-Asian wide character, none per combining mark."""
+    """Return how many terminal cells ``text`` takes: two per East-Asian wide character, none per combining
+    mark."""
     if text.isascii() or _ALL_NARROW(text):
         return len(text)
     return sum(_cells(c) for c in text)

@@ -23,7 +23,7 @@ def doctor(
     patience: Annotated[str, typer.Option("--patience", help="How long to wait for that job.")] = "2m",
     as_json: JSON = False,
 ) -> None:
-    """What would keep runs from starting or ending well on a site: each line ok, warning or error.
+    """Report what would keep runs from starting or ending well on a site: each line ok, warning or error.
 
     Exit 1 if there is an error. On Slurm it uses up a few job ids (sbatch --test-only). On Donau it submits
     nothing; what its commands say is recorded in site-facts/, names masked.

@@ -83,7 +83,7 @@ def _progress() -> Iterator[Progress]:
 @app.command("list")
 @_reporting
 def list_(site: SITE = None, folder: FOLDER = None, as_json: JSON = False) -> None:
-    """Which environments there are: ready, unverified, stale (built for another lock), missing; and why.
+    """List the environments: ready, unverified, stale (built for another lock), missing; and why.
 
     Example: ddqjobs env list
     """

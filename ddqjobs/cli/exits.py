@@ -1,4 +1,4 @@
-"""How a command ends: errors become one clear message and an exit code."""
+"""End a command: errors become one clear message and an exit code."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def refused(error: OSError) -> None:
 
 
 def _here() -> bool:
-    """Whether the working folder is still there."""
+    """Return whether the working folder is still there."""
     try:
         Path.cwd()
     except FileNotFoundError:

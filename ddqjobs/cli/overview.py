@@ -1,4 +1,4 @@
-"""What `plan` and `status` open with: tasks by state, with the GPU hours to come."""
+"""Open `plan` and `status`: tasks by state, with the GPU hours to come."""
 
 from __future__ import annotations
 

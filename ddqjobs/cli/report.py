@@ -241,7 +241,7 @@ def _export(selection: Selection, made: Report, kind: str, out: Path | None) -> 
 
 
 def _beside(selection: Selection, made: Report) -> Path:
-    """Where a page goes that nobody gave a place: nobody wants to read HTML in a terminal."""
+    """Return the path of a page that nobody gave a place: nobody wants to read HTML in a terminal."""
     folder = selection.project.workspace(selection.experiment, selection.site).store.layout.report
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{made.experiment}.html"

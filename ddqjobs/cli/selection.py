@@ -1,4 +1,5 @@
-"""What a user names on the command line: an experiment, a site and filters, the same for most commands."""
+"""Read what a user names on the command line: an experiment, a site and filters, the same for most
+commands."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Selection:
-    """What a user named on the command line: a project, an experiment, a site, filters."""
+    """The choice of a user on the command line: a project, an experiment, a site, filters."""
 
     def __init__(self, **words: Any) -> None:
         self._words = words

@@ -120,8 +120,8 @@ def _list(states: Sequence[RunState]) -> str:
 
 
 def _missing(made: Plan, states: Sequence[RunState]) -> list[str]:
-    """What is missing, and the command that brings it; what merely goes on, and stale runs, which
-    the summary counts, are not worth a line here."""
+    """Return what is missing, and the command that brings it; what merely goes on, and stale runs, which the
+    summary counts, are not worth a line here."""
     from ddqjobs.report.missing import STALE, UNDER_WAY, missing
 
     runs = [s.planned for s in states]

@@ -34,7 +34,7 @@ EXACT = 1 << 53  # from here on two whole numbers may be one float
 
 
 class Image(msgspec.Struct, frozen=True, gc=False):
-    """What is looked at of an image."""
+    """The parts of an image that are looked at."""
 
     id: Id
     file_name: str
@@ -43,14 +43,14 @@ class Image(msgspec.Struct, frozen=True, gc=False):
 
 
 class Category(msgspec.Struct, frozen=True, gc=False):
-    """What is looked at of a category."""
+    """The parts of a category that are looked at."""
 
     id: Id
     name: str
 
 
 class Annotation(msgspec.Struct, frozen=True, gc=False):
-    """What is looked at of an annotation."""
+    """The parts of an annotation that are looked at."""
 
     id: Id
     image_id: Id

@@ -21,7 +21,7 @@ from ddqjobs.spec.site import Site
 
 
 class Verified(Frozen, frozen=True, kw_only=True):
-    """What was found of a data set's split; nothing: it is whole."""
+    """The findings about a data set's split; nothing: it is whole."""
 
     dataset: str
     split: str

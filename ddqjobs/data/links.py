@@ -15,7 +15,7 @@ from ddqjobs.spec.experiment import Experiment
 
 
 class There(str, Enum):
-    """What is at a link's place."""
+    """The kinds of things at a link's place."""
 
     RIGHT = "linked"
     NOTHING = "absent"
@@ -37,8 +37,8 @@ class Link(Frozen, frozen=True, kw_only=True):
 
     @property
     def problem(self) -> str:
-        """Why it cannot be made, and what to do; empty if it can, or is there. A link that leads elsewhere is
-        a problem to whoever does not want it replaced."""
+        """Return why it cannot be made, and what to do; empty if it can, or is there. A link that leads
+        elsewhere is a problem to whoever does not want it replaced."""
         words = {
             There.NO_TREE: f"{self.path}: the code tree of {self.code} is not there: bring it, or leave it "
             "out with a filter",

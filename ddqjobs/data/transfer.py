@@ -99,7 +99,7 @@ def tidy(target: Path) -> None:
 
 
 class _Part:
-    """What has come of a file."""
+    """The part of a file that has come."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -33,7 +33,7 @@ _TRAINS = (TaskKind.TRAIN, TaskKind.SMOKE)  # only these start from a backbone's
 
 
 class There(str, Enum):
-    """What is at the place of weights."""
+    """The kinds of things at the place of weights."""
 
     RIGHT = "right"
     NEW = "first seen"  # nobody knows its checksum yet
@@ -58,7 +58,7 @@ class Wanted(Frozen, frozen=True, kw_only=True):
 
     @property
     def known(self) -> str:
-        """What is known of its checksum, in words."""
+        """Return what is known of its checksum, in words."""
         if self.recorded:
             return "recorded"
         if not self.declared:
@@ -66,7 +66,7 @@ class Wanted(Frozen, frozen=True, kw_only=True):
         return "declared" if len(self.declared) == 64 else f"begins with {self.declared[:8]}"
 
     def mismatch(self, digest: str) -> str:
-        """Why this is not the file's SHA-256; empty if it may be."""
+        """Return why this is not the file's SHA-256; empty if it may be."""
         if not digest.startswith(self.declared):
             return f"SHA-256 is {digest}, and should begin with {self.declared}"
         if self.recorded and digest != self.recorded:
@@ -75,7 +75,7 @@ class Wanted(Frozen, frozen=True, kw_only=True):
 
 
 class Found(Frozen, frozen=True, kw_only=True):
-    """What is at the place of weights, and why it is wrong or could not be brought."""
+    """The file at the place of weights, and why it is wrong or could not be brought."""
 
     wanted: Wanted
     there: There
@@ -137,7 +137,7 @@ def absent(wanted_: Sequence[Wanted]) -> list[Wanted]:
 
 
 def look(wanted_: Wanted, progress: Progress) -> Found:
-    """What is there, read to its end. Raises StateError."""
+    """Return what is there, read to its end. Raise StateError."""
     path = Path(wanted_.target)
     if not path.exists():
         return Found(wanted=wanted_, there=There.MISSING)
@@ -154,7 +154,8 @@ def look(wanted_: Wanted, progress: Progress) -> Found:
 
 
 def foresee(wanted_: Wanted, sources: Sequence[str], progress: Progress) -> Found:
-    """What is there, and why :func:`bring` could not change that; no server is asked. Raises StateError."""
+    """Return what is there, and why :func:`bring` could not change that; no server is asked. Raise
+    StateError."""
     found = look(wanted_, progress)
     if found.there is There.MISSING and not would_ask(wanted_, sources):
         return Found(wanted=wanted_, there=There.MISSING, why=_by_hand(wanted_, sources))
@@ -164,8 +165,9 @@ def foresee(wanted_: Wanted, sources: Sequence[str], progress: Progress) -> Foun
 def bring(
     wanted_: Wanted, project: Path, sources: Sequence[str], progress: Progress, limits: Limits | None = None
 ) -> Found:
-    """What is there afterwards: what was there if it is right, else what the first of the sources (folders
-    and mirrors, then its own URL) had that is right. What is wrong is not replaced: it is the user's.
+    """Return what is there afterwards: what was there if it is right, else what the first of the sources
+    (folders and mirrors, then its own URL) had that is right. What is wrong is not replaced: it is the
+    user's.
 
     Raises StateError; what could not be brought is told by the result.
     """
@@ -199,7 +201,7 @@ def _bring(
 
 
 def would_ask(wanted_: Wanted, sources: Sequence[str]) -> list[str]:
-    """What :func:`bring` would try, one after the other."""
+    """Return what :func:`bring` would try, one after the other."""
     return [str(source) for source in _sources(wanted_, sources)]
 
 
@@ -216,7 +218,7 @@ def _sources(wanted_: Wanted, sources: Sequence[str]) -> Iterator[str | Path]:
 
 
 def is_url(text: str) -> bool:
-    """Whether it is to be asked for by http."""
+    """Return whether it is to be asked for by http."""
     return text.startswith(("http://", "https://"))
 
 
@@ -227,7 +229,8 @@ def _by_hand(wanted_: Wanted, sources: Sequence[str]) -> str:
 
 
 def _wrong(wanted_: Wanted, path: Path, digest: str) -> str:
-    """Why a file is not the one that is wanted. A login page that a proxy sends instead is no checkpoint."""
+    """Return why a file is not the one that is wanted. A login page that a proxy sends instead is no
+    checkpoint."""
     why = wanted_.mismatch(digest)
     if not why and PurePosixPath(wanted_.target).suffix in (".pth", ".pt"):
         damage = files.damaged(path)

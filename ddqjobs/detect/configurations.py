@@ -1,4 +1,4 @@
-"""Where configurations lie that are named as mmengine names those of packages: ``mmdet::ddq/NAME.py``.
+"""Find configurations that are named as mmengine names those of packages: ``mmdet::ddq/NAME.py``.
 
 mmengine itself finds them as bases alone.
 """

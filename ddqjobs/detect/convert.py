@@ -258,7 +258,7 @@ def _check(state: dict[str, Any], target: Any, source: Path) -> None:
 
 
 def _lacks_versions(found: Any, known: Any) -> bool:
-    """Whether a module has a version in the model and none in the checkpoint."""
+    """Return whether a module has a version in the model and none in the checkpoint."""
     return any(_version(known, name) is not None and _version(found, name) is None for name in known)
 
 
@@ -268,7 +268,7 @@ def _version(metadata: Any, name: str) -> Any:
 
 
 def _meta(meta: Any) -> dict[str, Any]:
-    """What is worth keeping of mmengine's or mmcv 1.x's meta data."""
+    """Return what is worth keeping of mmengine's or mmcv 1.x's meta data."""
     meta = meta if isinstance(meta, dict) else {}
     kept = {key: value for key, value in meta.items() if key in _META}
     if "dataset_meta" not in kept and meta.get("CLASSES") is not None:
@@ -277,7 +277,8 @@ def _meta(meta: Any) -> dict[str, Any]:
 
 
 def _optimizer(optimizer: Any, parameters: Sequence[tuple[int, ...]]) -> dict[str, Any] | None:
-    """What an optimizer's state is about; None for what is no state of an optimizer. See the module."""
+    """Return what an optimizer's state is about; None for what is no state of an optimizer. See the
+    module."""
     if not isinstance(optimizer, dict) or "param_groups" not in optimizer:
         return None
     try:

@@ -52,7 +52,7 @@ def words(kind: str, command: Sequence[str], torch: str, job: Mapping[str, str])
 
 
 def _program(command: Sequence[str]) -> list[str]:
-    """What the launcher starts: it runs Python itself, so the interpreter goes."""
+    """Return what the launcher starts: it runs Python itself, so the interpreter goes."""
     if len(command) < 2 or not re.fullmatch(r"(?:.*/)?python[\d.]*", command[0]):
         raise CannotLaunch(f"a launcher starts Python programs, not {' '.join(command[:1]) or 'nothing'}")
     return list(command[1:])

@@ -1,4 +1,4 @@
-"""Where in a checkpoint the weights are, and what the programs of this field put before their names.
+"""Find where in a checkpoint the weights are, and what the programs of this field put before their names.
 
 A set of weights is a dictionary of text to tensors: the checkpoint itself, or one that it holds by a key
 (``state_dict``, ``model``, ``ema``, DeepSpeed's ``module``), perhaps one level deeper (``ema: module``). Its

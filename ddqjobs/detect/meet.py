@@ -1,4 +1,4 @@
-"""Where the replicas of a job find each other, when no variable tells them which is which.
+"""Let the replicas of a job find each other, when no variable tells them which is which.
 
     python -m ddqjobs.detect.meet call ALLOCATION --host H --count N --agent AGENT -- COMMAND...
     python -m ddqjobs.detect.meet join FOLDER --host H --count N --limit SECONDS [--allocation FILE]
@@ -85,7 +85,8 @@ def follow(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
-    """What rank 0 has left in ``started``. Raises NotMet when it has ended without, or after ``limit_s``."""
+    """Return what rank 0 has left in ``started``. Raise NotMet when it has ended without, or after
+    ``limit_s``."""
     end = clock() + limit_s
     while True:
         try:
@@ -152,7 +153,7 @@ def _names(come: Mapping[int, str]) -> str:
 
 
 def _decide(folder: Path, words: str) -> None:
-    """How the meeting has ended; whoever says it first is right."""
+    """Record how the meeting has ended; whoever says it first is right."""
     files.create(folder / "verdict", lambda own: own.write_text(words + "\n"))
 
 

@@ -31,7 +31,7 @@ LOSSES = 1e-4  # largest relative difference of a loss term
 
 
 class Ran(NamedTuple):
-    """What a model makes of the recorded inputs: detections per image, best first, and loss terms."""
+    """The results of a model for the recorded inputs: detections per image, best first, and loss terms."""
 
     images: list[dict[str, Any]]
     losses: dict[str, float]
@@ -151,7 +151,7 @@ def _detections(found: Any) -> dict[str, Any]:
 
 
 def predictions(ran: Ran, record: dict[str, Any]) -> list[str]:
-    """What differs from the recorded detections by more than PREDICTIONS."""
+    """Return what differs from the recorded detections by more than PREDICTIONS."""
     if len(ran.images) != len(record["images"]):
         return [f"{len(ran.images)} images, recorded are {len(record['images'])}"]
     problems: list[str] = []
@@ -181,7 +181,7 @@ def _differences(now: dict[str, Any], then: dict[str, Any]) -> dict[str, float]:
 
 
 def losses(ran: Ran, record: dict[str, Any]) -> list[str]:
-    """What differs from the recorded loss terms by more than LOSSES."""
+    """Return what differs from the recorded loss terms by more than LOSSES."""
     expected: dict[str, float] = record["losses"]
     problems = [f"{name} is only on one side" for name in sorted(set(ran.losses) ^ set(expected))]
     for name in [name for name in expected if name in ran.losses]:

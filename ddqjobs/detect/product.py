@@ -34,7 +34,7 @@ class NotWhole(Exception):
 
 
 class Found(NamedTuple):
-    """What a task left: artifacts as paths below the work_dir."""
+    """The files that a task left: artifacts as paths below the work_dir."""
 
     artifacts: dict[str, Path]
     metrics: dict[str, float | None]
@@ -42,7 +42,7 @@ class Found(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """What this process is about, from the environment and run.json."""
+    """The attempt that this process is about, from the environment and run.json."""
 
     run: dict[str, Any]
     run_dir: Path
@@ -182,7 +182,7 @@ def _publish(attempt: Attempt, product: dict[str, Any]) -> None:
 
 
 def _declared(work_dir: Path, name: str, pattern: str) -> Path:
-    """What a declared glob matches; of several the last in natural order (epoch_12 after epoch_9)."""
+    """Return what a declared glob matches; of several the last in natural order (epoch_12 after epoch_9)."""
     if pattern.startswith("/") or ".." in Path(pattern).parts:
         raise NotWhole(f"{name}: {pattern!r} leads out of the work_dir")
     matches = list(work_dir.glob(pattern)) if pattern not in ("", ".") else [work_dir]
@@ -198,7 +198,8 @@ def _declared(work_dir: Path, name: str, pattern: str) -> Path:
 
 
 def _is_utf8(name: str) -> bool:
-    """Whether a file's name can be written into JSON. Python keeps other bytes as half a surrogate pair."""
+    """Return whether a file's name can be written into JSON. Python keeps other bytes as half a surrogate
+    pair."""
     try:
         name.encode()
     except UnicodeEncodeError:

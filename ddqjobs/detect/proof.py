@@ -61,7 +61,7 @@ class Package(NamedTuple):
 
 
 class Lock(NamedTuple):
-    """What the submission says of the environment."""
+    """The description of the environment by the submission."""
 
     environment: str
     folder: str

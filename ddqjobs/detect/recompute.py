@@ -41,7 +41,7 @@ TROUBLES = (OSError, LookupError, ValueError, TypeError, EOFError, AssertionErro
 
 
 class CannotEvaluate(ValueError):
-    """What the evaluation needs is not there; the message is one line."""
+    """A file that the evaluation needs is not there; the message is one line."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class Evaluation(NamedTuple):
-    """What the predictions of a test are worth."""
+    """The evaluation of a test's predictions."""
 
     metrics: dict[str, float]
     errors: dict[str, int]  # kind -> count

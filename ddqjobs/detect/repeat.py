@@ -1,4 +1,4 @@
-"""Whether a training repeats: its first iterations twice, each in a process of its own.
+"""Test whether a training repeats: run its first iterations twice, each in a process of its own.
 
 :mod:`ddqjobs.detect.align` compares the two. Where a launcher has started several processes, each of them
 starts its part of the training, and the first one speaks for all.

@@ -58,7 +58,7 @@ class Stopped(Exception):
 
 
 class CannotStage(Exception):
-    """Why there is no copy, in one line."""
+    """There is no copy; the message is one line."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -191,7 +191,8 @@ def _try(file: int) -> bool:
 
 
 def _whole(copy: Path, entries: Sequence[Entry]) -> bool:
-    """Whether a copy is there with the right sizes: a node that lost its power may have files cut short."""
+    """Return whether a copy is there with the right sizes: a node that lost its power may have files cut
+    short."""
     try:
         return all(e.path.endswith("/") or (copy / e.path).stat().st_size == e.size for e in entries)
     except OSError:

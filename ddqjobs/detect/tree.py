@@ -1,4 +1,4 @@
-"""What a code tree holds, as one digest: asked at submission, and asked again by the job before it starts.
+"""Digest what a code tree holds: asked at submission, and asked again by the job before it starts.
 
     python -m ddqjobs.detect.tree FOLDER DIGEST     exit code 78 if the tree is another one now
 

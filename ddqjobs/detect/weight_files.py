@@ -44,7 +44,7 @@ _TYPES = {
 
 
 class Source(NamedTuple):
-    """What was read: a checkpoint's dictionary, in which form, and its identity."""
+    """The weights that were read: a checkpoint's dictionary, in which form, and its identity."""
 
     content: Any
     form: str

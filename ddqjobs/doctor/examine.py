@@ -27,7 +27,8 @@ Say = Callable[[Line], None]
 
 
 class Options(Frozen, frozen=True, kw_only=True):
-    """How far to go: ``job`` submits the probe, with ``gpus``, and waits ``patience_s`` for it."""
+    """The extent of an examination: ``job`` submits the probe, with ``gpus``, and waits ``patience_s`` for
+    it."""
 
     job: bool = True
     gpus: int = 0

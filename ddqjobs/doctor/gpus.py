@@ -1,4 +1,4 @@
-"""Whether the GPUs that jobs get are those that the environments of their runs can serve."""
+"""Tell whether the GPUs that jobs get are those that the environments of their runs can serve."""
 
 from __future__ import annotations
 

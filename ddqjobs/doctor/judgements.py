@@ -1,4 +1,4 @@
-"""How the answers of nodes and of tools become the findings of `ddqjobs doctor`. Pure."""
+"""Turn the answers of nodes and of tools into the findings of `ddqjobs doctor`. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs to come lack on this machine, each with what brings it. Nothing is started to find out."""
+"""List what runs to come lack on this machine, each with what brings it. Nothing is started to find out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs need besides a scheduler and environments: configurations, inputs, code, data, weights."""
+"""Check what runs need besides a scheduler and environments: configurations, inputs, code, data, weights."""
 
 from __future__ import annotations
 

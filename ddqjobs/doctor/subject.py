@@ -1,4 +1,5 @@
-"""What `ddqjobs doctor` looks at: the runs to come of one experiment, and the site on which they will run."""
+"""Choose what `ddqjobs doctor` looks at: the runs to come of one experiment, and the site on which they will
+run."""
 
 from __future__ import annotations
 

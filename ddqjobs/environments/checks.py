@@ -77,7 +77,8 @@ def record_built(tools: Tools, folder: Path, steps: dict[str, float]) -> None:
 
 
 def built(folder: Path) -> Built:
-    """What was recorded when the build was finished; without a digest of files if it cannot be read."""
+    """Return what was recorded when the build was finished; without a digest of files if it cannot be
+    read."""
     try:
         return msgspec.json.decode((folder / BUILT).read_bytes(), type=Built)
     except (OSError, msgspec.MsgspecError):
@@ -85,17 +86,17 @@ def built(folder: Path) -> Built:
 
 
 def intact(folder: Path) -> bool:
-    """Whether the files are those that were built."""
+    """Return whether the files are those that were built."""
     return built(folder).files == manifest.digest(manifest.manifest(folder))
 
 
 def has_gpu() -> bool:
-    """Whether this machine shows an NVIDIA GPU."""
+    """Return whether this machine shows an NVIDIA GPU."""
     return Path("/dev/nvidia0").exists() or shutil.which("nvidia-smi") is not None
 
 
 def _passed_elsewhere(tools: Tools, folder: Path, name: str, _check: Check) -> CheckResult:
-    """How a check went on a node with a GPU: the proof holds, if it is of these files and checks."""
+    """Return how a check went on a node with a GPU: the proof holds, if it is of these files and checks."""
     try:
         before = msgspec.json.decode((folder / READY).read_bytes(), type=Ready)
     except (OSError, msgspec.MsgspecError):

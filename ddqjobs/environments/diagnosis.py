@@ -1,4 +1,4 @@
-"""What the output of a failed step of a build means, and the remedy. Pure.
+"""Tell what the output of a failed step of a build means, and the remedy. Pure.
 
 The patterns are the words of the programs themselves (uv, pip, git, gcc, nvcc, ninja, torch, the dynamic
 loader, `module`); outputs to which they were fitted are in tests/recorded/build. docs/how-to/environments.md
@@ -266,7 +266,7 @@ def recognise(log: str) -> Remedy | None:
 
 
 def explain(log: str) -> str:
-    """What a failed step's output means and what to do, or its last line if nobody knows."""
+    """Return what a failed step's output means and what to do, or its last line if nobody knows."""
     known = recognise(log)
     if known is not None:
         return str(known)

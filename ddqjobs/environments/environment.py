@@ -55,25 +55,25 @@ class Environment:
 
     @property
     def left_out(self) -> str:
-        """What the lock lacks because it was made where no index has it; such a lock is unverified."""
+        """Return what the lock lacks because it was made where no index has it; such a lock is unverified."""
         marks = [line for line in self.lock.splitlines() if line.startswith(LEFT_OUT)]
         return marks[0].removeprefix(LEFT_OUT).strip() if marks else ""
 
     @property
     def locked(self) -> bool:
-        """Whether there is a lock from which the environment can be built."""
+        """Return whether there is a lock from which the environment can be built."""
         return bool(self.lock) and not self.left_out
 
 
 class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
-    """How a check went that passed."""
+    """The result of a check that passed."""
 
     seconds: float
     output: str
 
 
 class Locked(msgspec.Struct, frozen=True, kw_only=True):
-    """What a job is told of the environment that it shall find (:mod:`ddqjobs.detect.proof`)."""
+    """The description of the environment that a job shall find (:mod:`ddqjobs.detect.proof`)."""
 
     folder: str
     packages: dict[str, str]
@@ -107,7 +107,7 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class State:
-    """Whether an environment is ready, and if not, why. ``built``: it only has to be verified."""
+    """The state of an environment: ready, or why it is not. ``built``: it only has to be verified."""
 
     location: Path
     ready: Ready | None = None
@@ -194,7 +194,7 @@ def digest(environment: Environment) -> str:
 
 
 def location(base_dir: Path, environment: Environment) -> Path:
-    """Where the environment is once it is built; its interpreter is ``bin/python`` there."""
+    """Return the folder of the environment once it is built; its interpreter is ``bin/python`` there."""
     return base_dir / f"{environment.name}-{identity(environment)[:12]}"
 
 
@@ -210,7 +210,7 @@ def folder(base_dir: Path, environment: Environment) -> Path:
 
 
 def state(base_dir: Path, environment: Environment) -> State:
-    """Whether the environment is ready. Reads two small files and starts nothing."""
+    """Return whether the environment is ready. Read two small files and start nothing."""
     place = location(base_dir, environment)
     older = any((link / READY).exists() for link in links(base_dir, environment.name) if link != place)
     if not environment.locked:

@@ -142,8 +142,9 @@ def apptainer(environment: Environment, uv: str, base: str = "") -> str:
 
 
 def entrance(name: str) -> dict[str, str]:
-    """What enters the image NAME.sif from outside: NAME/bin/python, a script to be made executable, and
-    NAME/bin/activate, which a site file names under ``activate:``. The image lies beside the folder NAME."""
+    """Return the files that enter the image NAME.sif from outside: NAME/bin/python, a script to be made
+    executable, and NAME/bin/activate, which a site file names under ``activate:``. The image lies beside the
+    folder NAME."""
     return {
         f"{name}/bin/python": _ENTER.replace("NAME", quote(name)),
         f"{name}/bin/activate": _ACTIVATE.replace("NAME", name),
@@ -160,7 +161,8 @@ def _modules(modules: tuple[str, ...]) -> Iterator[str]:
 
 
 def _sources(declaration: Declaration) -> Iterator[str]:
-    """Where uv looks, on top of what its user has configured; every file's hash is in the lock."""
+    """Yield the places where uv looks, on top of what its user has configured; every file's hash is in the
+    lock."""
     indexes = [*declaration.indexes, *declaration.fallback_indexes]
     if declaration.wheels:
         links = quote(",".join(declaration.wheels))

@@ -121,7 +121,7 @@ def _sources(uv: dict[str, str]) -> dict[str, str]:
 
 
 def _build_requirements(wheels: Path, packages: Sequence[str]) -> Iterator[str]:
-    """What the sdists of these packages say that they are built with."""
+    """Yield what the sdists of these packages say that they are built with."""
     for path in wheels.iterdir():
         name = environments.normal(re.split(r"-\d", path.name)[0])
         if name in packages and path.name.endswith((".tar.gz", ".zip")):

@@ -1,4 +1,4 @@
-"""Which GPUs an environment can serve, and which a site has. Pure.
+"""Compare the GPUs that an environment can serve with those of a site. Pure.
 
 Code for one compute capability runs on those of the same major version from there on (CUDA C++ Programming
 Guide, "Binary compatibility").

@@ -1,4 +1,4 @@
-"""Which files an environment consists of, as text: a digest and a path per line.
+"""List the files of an environment as text: a digest and a path per line.
 
 Two builds from one lock give the same text. So left out is what differs between them and decides nothing
 (bytecode, what tools note about when and where they installed), and the environment's own folder counts as
@@ -29,7 +29,7 @@ def digest(text: str) -> str:
 
 
 def differences(before: str, after: str) -> list[str]:
-    """What changed between two manifests, as words."""
+    """Return what changed between two manifests, in words."""
     old, new = _parse(before), _parse(after)
     words = {
         **dict.fromkeys(old.keys() - new.keys(), "gone"),

@@ -1,4 +1,4 @@
-"""What a build does, one thing after the other: packages of the lock, code trees, the declaration's steps.
+"""Build step by step: packages of the lock, code trees, the declaration's steps.
 
 Each leaves a stamp in the build's ``.steps`` with the digest of all that decided it, the things before it
 included; a build that was killed goes on with the first that has none. A step that was killed in a code tree
@@ -246,8 +246,8 @@ def part(lock: str, packages: set[str], *, inside: bool) -> str:
 
 
 def _interpreter(tools: Tools) -> list[str]:
-    """What ``uv venv`` gets. Our own interpreter if it is of that version, for it surely works; but what was
-    loaded as a module goes first."""
+    """Return the interpreter for ``uv venv``. Our own interpreter if it is of that version, for it surely
+    works; but what was loaded as a module goes first."""
     declaration = tools.environment.declaration
     version, wanted = declaration.python, declaration.interpreter
     if wanted.managed:

@@ -1,4 +1,4 @@
-"""What the steps of one build share: variables, uv, logs, signs of life, and how errors are told."""
+"""Tools that the steps of one build share: variables, uv, logs, signs of life, reports of errors."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ env -0
 
 @dataclass(frozen=True)
 class How:
-    """How a site wants an environment built: modules to load before; ``source``, a folder that ``env fetch``
-    filled, in place of any network."""
+    """The way in which a site wants an environment built: modules to load before; ``source``, a folder that
+    ``env fetch`` filled, in place of any network."""
 
     modules: tuple[str, ...] = ()
     source: Path | None = None
@@ -66,7 +66,7 @@ class Tools:
         self._progress(f"{self.environment.name}: {text}")
 
     def step_log(self, name: str) -> None:
-        """What follows is logged under this name, anew."""
+        """Log what follows under this name, anew."""
         self.log = self.logs / f"{name}.log"
         self.log.write_text("", encoding="utf-8")
 

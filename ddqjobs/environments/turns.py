@@ -136,7 +136,8 @@ def _owner(folder: Path) -> Owner | None:
 
 
 def _dead(folder: Path) -> bool:
-    """Whether nobody builds in this folder any more. Of another host's builds we know only their age."""
+    """Return whether nobody builds in this folder any more. Of another host's builds we know only their
+    age."""
     owner = _owner(folder)
     if owner is not None and owner.host == socket.gethostname():
         return not process.alive(owner)

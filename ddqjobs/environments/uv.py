@@ -1,4 +1,4 @@
-"""How uv is called: the variables it gets, and which package it says nobody has.
+"""Call uv: the variables that it gets, and the package that it says nobody has.
 
 uv does not read pip's configuration, but a cluster's mirror, wheel folder and certificate are written down
 there and nowhere else. So pip is asked, and its settings are handed to uv, unless the user set uv's own.
@@ -108,7 +108,7 @@ def pip_settings(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def parse_pip_config(text: str) -> dict[str, str]:
-    """What ``pip config list`` prints, variables over ``[install]`` over ``[global]``."""
+    """Return the settings that ``pip config list`` prints, variables over ``[install]`` over ``[global]``."""
     found: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}
     for line in text.splitlines():
         match = re.fullmatch(r"(global|install|:env:)\.([\w-]+)=(.*)", line)
@@ -129,7 +129,8 @@ def _pips(environ: Mapping[str, str]) -> Iterator[list[str]]:
 
 
 def _exists(source: str) -> bool:
-    """Whether a folder or URL is worth handing to uv. What is not on this machine's disk counts as there."""
+    """Return whether a folder or URL is worth handing to uv. What is not on this machine's disk counts as
+    there."""
     parts = urlsplit(source)
     if parts.scheme == "file":
         return Path(unquote(parts.path)).exists()

@@ -44,7 +44,7 @@ class Loaded:
 
 
 class Catalog:
-    """What a project's folder and the shipped files offer."""
+    """The files of a project's folder and those that ship."""
 
     def __init__(self, project: Path) -> None:
         self.project = project
@@ -226,7 +226,7 @@ class Catalog:
 
 
 def is_file_name(text: str) -> bool:
-    """Whether the user means a file rather than a name."""
+    """Return whether the user means a file rather than a name."""
     return "/" in text or text.endswith((".yaml", ".yml"))
 
 

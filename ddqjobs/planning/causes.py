@@ -1,4 +1,4 @@
-"""What lines that end tasks mean: class, and what the reason begins with. Pure."""
+"""Map lines that end tasks to a class, and to what the reason begins with. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ddqjobs.spec.model import FailureClass as F
 
 
 class Cause(NamedTuple):
-    """What a line means. ``begin``: how the reason begins, with the remedy if there is one. ``sure``: the
+    """The meaning of a line. ``begin``: how the reason begins, with the remedy if there is one. ``sure``: the
     line tells the cause wherever it stands near the end, also beside an exception of another kind."""
 
     failure: F

@@ -262,7 +262,8 @@ def _files(place: str) -> Iterable[str]:
 
 
 def _definition(run: Run) -> dict[str, object]:
-    """What the experiment file says of a run, as far as it decides the result (time and memory do not)."""
+    """Return what the experiment file says of a run, as far as it decides the result (time and memory do
+    not)."""
     return {
         "kind": run.kind,
         "model": run.model,

@@ -37,7 +37,7 @@ _SECOND_HAND = re.compile(
 
 
 class Ending(NamedTuple):
-    """What ended a task. ``lines``: those of the exception, its type first; empty without one. ``cause``:
+    """The end of a task. ``lines``: those of the exception, its type first; empty without one. ``cause``:
     those of the exception that it was raised from. ``after``: lines behind it, the last first. ``before``:
     other lines, the last first. No warnings among them."""
 

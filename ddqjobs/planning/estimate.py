@@ -1,4 +1,4 @@
-"""What runs will cost in GPU hours: learnt from runs of the same task and model, else as declared. Pure."""
+"""Estimate the GPU hours of runs: learnt from runs of the same task and model, else as declared. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why an attempt failed, from its exit code and the end of its log. Pure."""
+"""Tell why an attempt failed, by its exit code and the end of its log. Pure."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _sure(lines: Iterable[str]) -> tuple[causes.Cause, str] | None:
 
 
 def by_signal(exit_code: int) -> bool:
-    """Whether bash means a signal by it: 129 to 159. ``sys.exit(-1)`` is 255."""
+    """Return whether bash means a signal by it: 129 to 159. ``sys.exit(-1)`` is 255."""
     return 128 < exit_code <= 128 + 31
 
 

@@ -26,7 +26,7 @@ class Filters(Frozen, frozen=True, kw_only=True):
 
     @property
     def any(self) -> bool:
-        """Whether anything is filtered at all."""
+        """Return whether anything is filtered at all."""
         return self != Filters()
 
 
@@ -102,12 +102,13 @@ def with_upstream(plan: Plan, chosen: Iterable[PlannedRun]) -> frozenset[str]:
 
 
 def _passing(patterns: tuple[str, ...]) -> Callable[[tuple[str, ...]], bool]:
-    """Whether values pass one of the patterns. Thousands of runs have the same ones: each is tried once."""
+    """Return a function that tells whether values pass one of the patterns. Thousands of runs have the same
+    ones: each is tried once."""
     return functools.cache(lambda values: any(matches(pattern, values) for pattern in patterns))
 
 
 def matches(pattern: str, values: tuple[str, ...]) -> bool:
-    """Whether one of the values is the pattern, or passes it as a glob."""
+    """Return whether one of the values is the pattern, or passes it as a glob."""
     return any(value and (value == pattern or fnmatchcase(value, pattern)) for value in values)
 
 

@@ -1,4 +1,5 @@
-"""What an experiment names by path, as text that changes with its content: code trees, input files, sources.
+"""Turn what an experiment names by path (code trees, input files, sources) into text that changes with its
+content.
 
 Checkpoints are large, and parsing all task code takes a tenth of a second: so the digest of a file is kept
 (``results/.fingerprints.json``) and taken again when its size, time or inode says that it may be another one.

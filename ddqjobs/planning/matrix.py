@@ -114,7 +114,7 @@ def _keys(e: Experiment, task: Task, model: str, made: Mapping[str, Mapping[Key,
 
 
 def _prototype(e: Experiment, name: str, entry: ModelCode, model: str, variant_name: str) -> Run:
-    """What all seeds of a task, model and variant have in common."""
+    """Return what all seeds of a task, model and variant have in common."""
     task, code = e.tasks[name], e.codes[entry.code]
     variant = e.variants.get(variant_name, Variant())
     return Run(

@@ -16,7 +16,7 @@ from ddqjobs.store.ledger import Finished
 
 
 class Elsewhere(NamedTuple):
-    """What is to be said of a ticket of which the view from here proves nothing."""
+    """A ticket of which the view from here proves nothing."""
 
     owner: str
     reason: str
@@ -213,7 +213,7 @@ def _not_compared(old: str, new: str) -> str:
 
 
 def _waiting(run: Run, planned: Mapping[str, PlannedRun]) -> str:
-    """What a run still waits for, or an empty string."""
+    """Return what a run still waits for, or an empty string."""
     for name in run.upstream:
         upstream = planned[name]
         if upstream.gone:
@@ -234,7 +234,8 @@ def _waiting(run: Run, planned: Mapping[str, PlannedRun]) -> str:
 
 
 def full(limit: int) -> str:
-    """Why a run is not submitted although nothing that it needs is missing: the site's queue is full."""
+    """Return why a run is not submitted although nothing that it needs is missing: the site's queue is
+    full."""
     return f"site limit {limit} jobs in queue"
 
 

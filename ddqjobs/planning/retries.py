@@ -1,4 +1,4 @@
-"""Whether a run that failed is started again: the retry budget of each class of failure. Pure."""
+"""Decide whether a run that failed is started again, by the retry budget of its class of failure. Pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BUDGETS: dict[FailureClass, int] = {
 
 
 class Retry(NamedTuple):
-    """What follows from a run's failures, why, and the class of the last one."""
+    """The consequence of a run's failures, the reason, and the class of the last one."""
 
     allowed: bool
     reason: str

@@ -39,7 +39,7 @@ _BLOCKS = frozenset({"body", "orelse", "finalbody"})
 
 
 class Source(NamedTuple):
-    """What decides a file's behaviour.
+    """The parts of a file that decide its behaviour.
 
     ``form`` is the SHA-256 of its canonical form or, with another marker, of its bytes. ``modules`` are those
     below ``ddqjobs.detect`` and ``configs`` that it imports or names, relative ones with their dots.

@@ -20,7 +20,7 @@ from ddqjobs.spec.model import Product, Run
 
 
 class Alignment(msgspec.Struct, frozen=True, kw_only=True):
-    """What an align run found. None: not measured (a run compares predictions, or losses, or both)."""
+    """The findings of an align run. None: not measured (a run compares predictions, or losses, or both)."""
 
     box: float | None = None  # largest coordinate difference of matched boxes, pixels
     score: float | None = None  # largest score difference of matched boxes
@@ -42,22 +42,22 @@ class Alignment(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def predictions(self) -> bool:
-        """Whether predictions were compared."""
+        """Return whether predictions were compared."""
         return self.unmatched is not None or self.box is not None or self.score is not None
 
     @property
     def weights(self) -> bool:
-        """Whether checkpoints were compared."""
+        """Return whether checkpoints were compared."""
         return self.weight is not None
 
     @property
     def outputs(self) -> bool:
-        """Whether the outputs of modules were compared."""
+        """Return whether the outputs of modules were compared."""
         return self.module is not None
 
     @property
     def losses(self) -> bool:
-        """Whether loss curves were compared."""
+        """Return whether loss curves were compared."""
         return self.iterations is not None or self.loss is not None
 
 
@@ -162,7 +162,7 @@ def _first_values(product: Product) -> str:
 
 
 def _statistics(found: object) -> str:
-    """What :func:`ddqjobs.detect.compare.modules.statistics` says, in words."""
+    """Return the result of :func:`ddqjobs.detect.compare.modules.statistics` in words."""
     if not isinstance(found, dict):
         return "nothing"
     shape = f"({', '.join(str(side) for side in found.get('shape', ()))}) {found.get('type')}"

@@ -1,4 +1,4 @@
-"""What a report reads beside the ledger: loss curves, and AP recomputed from predictions.
+"""Keep what a report reads beside the ledger: loss curves, and AP recomputed from predictions.
 
 Nothing here changes a result. What takes long to make (a curve from a log, an AP from predictions) is kept
 below ``results/<experiment>/report/cache/`` and made again when its source has changed; the folder may be
@@ -46,7 +46,7 @@ class _Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Means(msgspec.Struct, frozen=True, kw_only=True):
-    """What a verdict on curves looks at."""
+    """The values that a verdict on curves looks at."""
 
     last: int = 0
     means: dict[str, list[float | None]] = {}

@@ -264,7 +264,7 @@ def _summary_text(
 def _footnotes(
     models: Sequence[ModelRow], aligned: Sequence[AlignRow], checked: Sequence[CheckRow]
 ) -> tuple[str, ...]:
-    """What the marks in the tables mean; only those that are used."""
+    """Return the meaning of the marks in the tables; only of those that are used."""
     cells = [c for row in models for c in row.cells if c is not None]
     everything: list[Cell | AlignRow | CheckRow] = [*cells, *aligned, *checked]
     notes = []

@@ -81,7 +81,7 @@ class Gallery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Test(msgspec.Struct, frozen=True, kw_only=True):
-    """What a test looked at, and what it found."""
+    """The images that a test looked at, and what it found."""
 
     found: Detections
     truth: dict[str, Any]

@@ -35,7 +35,7 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Text(msgspec.Struct, frozen=True, kw_only=True):
-    """What any format of text shows: tables, then titled lists."""
+    """The content that any format of text shows: tables, then titled lists."""
 
     title: str
     grids: tuple[Grid, ...]

@@ -1,5 +1,5 @@
-"""What the AP table is made from, laid out for look-up: runs by place, their scores, and what they are
-compared with. Pure."""
+"""Lay out for look-up what the AP table is made from: runs by place, their scores, and what they are compared
+with. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Place = tuple[str, str, str, str]  # phase, implementation, model, variant
 
 
 class Fate(str, Enum):
-    """What a run is to a verdict."""
+    """The ways in which a run counts for a verdict."""
 
     RESULT = "result"  # it has an AP, or a reason why that is no number
     DIVERGED = "diverged"  # its training became NaN: a failure of the method
@@ -40,7 +40,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
-    """What a result is compared with: values by seed, or the problem that there are none."""
+    """The side that a result is compared with: values by seed, or the problem that there are none."""
 
     name: str  # for the rule's sentence
     values: dict[int | None, Fraction] = {}
@@ -137,7 +137,8 @@ class Desk:
         return found
 
     def fate(self, p: PlannedRun) -> Fate:
-        """What a run is to a verdict. One that waits for a training shares that training's fate."""
+        """Return how a run counts for a verdict. One that waits for a training shares that training's
+        fate."""
         if p.status is Status.DONE and p.run.name in self.products:
             note = score(self.products[p.run.name], self.metric(p.run.model)).note
             return Fate.DIVERGED if note == NAN else Fate.RESULT
@@ -155,7 +156,7 @@ class Desk:
         return [p for p in runs if self.fate(p) in fates]
 
     def state(self, runs: Sequence[PlannedRun]) -> str:
-        """What unfinished runs say together: ``waiting``, or ``1 running, 2 waiting``."""
+        """Return the state of unfinished runs together: ``waiting``, or ``1 running, 2 waiting``."""
         words: dict[str, int] = {}
         for p in runs:
             words[self.says[p.run.name]] = words.get(self.says[p.run.name], 0) + 1

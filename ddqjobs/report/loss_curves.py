@@ -1,4 +1,4 @@
-"""How far the loss curves of two codes are apart, beside how far seeds are. Pure."""
+"""Measure how far the loss curves of two codes are apart, beside how far seeds are. Pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CurveRow(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a code's loss curves are from the other's, beside how far that one's are from each other."""
+    """The distance of a code's loss curves from the other's, beside that of the other's from each other."""
 
     phase: str
     model: str

@@ -1,4 +1,4 @@
-"""What stands between a plan and a whole report, and the commands that bring it. Pure."""
+"""List what stands between a plan and a whole report, and the commands that bring it. Pure."""
 
 from __future__ import annotations
 

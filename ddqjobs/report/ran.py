@@ -1,4 +1,4 @@
-"""What results ran with, in words: versions of packages, and machines. Pure."""
+"""Say in words what results ran with: versions of packages, and machines. Pure."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from ddqjobs.spec.model import PlannedRun, Product, Status, TaskKind
 
 
 class Recomputed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What :mod:`ddqjobs.detect.recompute` found for one test run: metrics in the detector's own keys and
-    scale, not rounded; or the problem that there are none."""
+    """The findings of :mod:`ddqjobs.detect.recompute` for one test run: metrics in the detector's own keys
+    and scale, not rounded; or the problem that there are none."""
 
     run: str
     metrics: dict[str, float | None] = {}

@@ -1,4 +1,4 @@
-"""Whether the deterministic flag of a training keeps its word: what `align repeat` runs say of it."""
+"""Tell whether the deterministic flag of a training keeps its word, by what `align repeat` runs say of it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _repeats(
 
 
 def _same(run: Run) -> Hashable:
-    """What decides whether a training repeats."""
+    """Return what decides whether a training repeats."""
     size = run.resources.nodes * max(1, run.resources.gpus)
     launcher = run.launcher if size > 1 else ""  # a single process has none
     options = tuple(o for o in run.options if not _is_seed(o, run.seed))

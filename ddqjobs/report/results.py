@@ -64,7 +64,8 @@ def score(product: Product, metric: Metric = BOX_AP) -> Score:
 
 
 def say(planned: PlannedRun, progress: Progress | None = None) -> str:
-    """What a run without a number says in its stead: ``running (epoch 3/12)``, ``failed: code``, ..."""
+    """Return the words of a run without a number in its stead: ``running (epoch 3/12)``, ``failed: code``,
+    ..."""
     if planned.status is Status.DONE:
         return "done"
     if planned.status is Status.FAILED:

@@ -80,7 +80,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def good(self) -> bool:
-        """Whether the result stands, or nothing was to be judged."""
+        """Return whether the result stands, or nothing was to be judged."""
         return self.outcome not in OPEN
 
 

@@ -36,7 +36,7 @@ class Job(Frozen, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the project knows when `ddqjobs doctor` examines a scheduler."""
+    """Facts of the project for the time when `ddqjobs doctor` examines a scheduler."""
 
     runs: Sequence[Run]  # to come
     sites: Callable[[], Mapping[str, Site]]  # all sites whose files can be read, by the names of these
@@ -46,7 +46,7 @@ class Surroundings:
 
 
 class Shell(Frozen, frozen=True, kw_only=True):
-    """How a shell is entered where the jobs of a site run."""
+    """The way into a shell where the jobs of a site run."""
 
     argv: tuple[str, ...]  # the path of the script to run comes behind
     where: str  # in words

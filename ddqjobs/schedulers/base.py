@@ -45,7 +45,7 @@ class DependencyGoneError(SchedulerError):
 
 
 class Capabilities(Frozen, frozen=True, kw_only=True):
-    """What a scheduler can express."""
+    """Features that a scheduler can express."""
 
     arrays: bool = False  # several elements in one submission
     dependencies: bool = False  # `after` is honoured
@@ -88,8 +88,8 @@ class Submission(Frozen, frozen=True, kw_only=True):
 
 
 class Scheduler(Protocol):
-    """What ``project`` asks of a scheduler. All calls raise :class:`SchedulerError` when the scheduler
-    cannot be asked; no call ever guesses."""
+    """The questions and orders that ``project`` has for a scheduler. All calls raise :class:`SchedulerError`
+    when the scheduler cannot be asked; no call ever guesses."""
 
     def submit(self, submission: Submission) -> Mapping[int, str]:
         """Hands a submission over; returns index -> job id. The same token twice is one submission.
@@ -102,7 +102,7 @@ class Scheduler(Protocol):
         """index -> job id of the submission with that token, or None if the scheduler has not got it now."""
 
     def in_queue(self) -> int:
-        """How many jobs of this user are queued or running now, whoever submitted them."""
+        """Return how many jobs of this user are queued or running now, whoever submitted them."""
 
     def query(self, jobs: Sequence[str]) -> Mapping[str, Observation]:
         """An observation for every job id asked for, in one query; UNKNOWN, and ``forgotten``, for those that

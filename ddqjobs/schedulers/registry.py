@@ -1,4 +1,4 @@
-"""Which schedulers there are: a folder each, and a line here."""
+"""List the schedulers: a folder each, and a line here."""
 
 from __future__ import annotations
 

@@ -256,7 +256,7 @@ def _is_name(kind: inspect.Type) -> bool:
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether text has the pattern. Unlike ``re``'s, a final ``$`` stands no newline behind it."""
+    """Return whether text has the pattern. Unlike ``re``'s, a final ``$`` stands no newline behind it."""
     return _compiled(pattern).search(text) is not None
 
 
@@ -283,7 +283,7 @@ def show(text: str) -> str:
 
 
 def found_words(node: Node) -> str:
-    """What a node is, in words: ``text 'eight'``, ``the number 1.10``, ``a list``."""
+    """Return what a node is, in words: ``text 'eight'``, ``the number 1.10``, ``a list``."""
     value = node.value
     if value is None:
         return "empty"
@@ -301,7 +301,7 @@ def found_words(node: Node) -> str:
 
 
 def wanted_words(kind: inspect.Type) -> str:
-    """What a type wants, in words: ``a whole number``, ``text or a list``."""
+    """Return what a type wants, in words: ``a whole number``, ``text or a list``."""
     _, kind = _described(kind)
     if isinstance(kind, inspect.UnionType):
         members = [m for m in kind.types if not isinstance(m, inspect.NoneType)]
@@ -340,7 +340,7 @@ def _words(kind: inspect.EnumType | inspect.LiteralType) -> list[str]:
 
 
 def _fits(value: object, kind: inspect.Type) -> bool:
-    """Whether a value has the shape of a type, whatever its content."""
+    """Return whether a value has the shape of a type, whatever its content."""
     _, kind = _described(kind)
     if isinstance(kind, (inspect.EnumType, inspect.LiteralType)):
         return type(value) in {type(v) for v in _values(kind)}

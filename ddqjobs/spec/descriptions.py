@@ -1,4 +1,4 @@
-"""What the keys of files mean: the strings below the fields of their types, read from the source.
+"""Read what the keys of files mean: the strings below the fields of their types, from the source.
 
 A field is described once, where it is declared, by a string on its own below it (an attribute docstring, as
 Sphinx and pydantic know them). It ends with ``Example: VALUE``, as YAML.
@@ -21,7 +21,7 @@ _EXAMPLE = "Example: "
 
 
 class Description(NamedTuple):
-    """What one key means: a sentence or two, and a value as a file may say it."""
+    """The meaning of one key: a sentence or two, and a value as a file may say it."""
 
     text: str
     example: Any = None

@@ -47,8 +47,8 @@ class Check(Table, frozen=True, kw_only=True):
 
 
 class Gpus(Table, frozen=True, kw_only=True):
-    """Which GPUs an environment can serve: the compute capabilities that torch and everything compiled beside
-    it were made for (one serves those of its major version from there on), and the oldest driver."""
+    """The GPUs that an environment can serve: the compute capabilities that torch and everything compiled
+    beside it were made for (one serves those of its major version from there on), and the oldest driver."""
 
     capabilities: Annotated[list[Capability], Meta(min_length=1)]
     """Compute capabilities that torch and what is compiled beside it were made for, in quotes. Example:
@@ -58,7 +58,7 @@ class Gpus(Table, frozen=True, kw_only=True):
 
 
 class Interpreter(Table, frozen=True, kw_only=True):
-    """Where Python comes from. Empty: what fits of our own, of PATH (after `modules`), of what uv brings."""
+    """The source of Python. Empty: what fits of our own, of PATH (after `modules`), of what uv brings."""
 
     path: str = ""
     """A program on PATH after `modules`, or a path; empty, what fits. Example: python3.8"""
@@ -82,10 +82,10 @@ class Tree(Table, frozen=True, kw_only=True):
 
 
 class Step(Table, frozen=True, kw_only=True):
-    """What is done after the packages are installed, in the order of the file: a ``command``, in a tree's
-    folder or in the environment's; or the installation of ``packages`` of the lock from their source, with
-    what is installed by then. ``produces`` are patterns of files, seen from where it runs, that must be
-    there afterwards."""
+    """A step after the packages are installed, in the order of the file: a ``command``, in a tree's folder or
+    in the environment's; or the installation of ``packages`` of the lock from their source, with what is
+    installed by then. ``produces`` are patterns of files, seen from where it runs, that must be there
+    afterwards."""
 
     command: list[str] = []
     """Words of the command. Example: [python, setup.py, develop, --no-deps]"""

@@ -84,7 +84,7 @@ class Model(Table, frozen=True, kw_only=True):
 
 
 class Canary(Table, frozen=True, kw_only=True):
-    """How the trainings of a code are tried before many start (`submit --canary`): what differs from one of
+    """A trial of the trainings of a code before many start (`submit --canary`): what differs from one of
     them. Not needed where they run ddqjobs.detect.train, which ends after some iterations when told so."""
 
     command: list[str] | None = None
@@ -158,7 +158,8 @@ class Variant(Table, frozen=True, kw_only=True):
 
 
 class ResourceRequest(Table, frozen=True, kw_only=True):
-    """What a run asks of each node. ``time`` as in 90s, 45m, 24h, 2d; ``memory`` as in 300GB."""
+    """The resources that a run asks of each node. ``time`` as in 90s, 45m, 24h, 2d; ``memory`` as in
+    300GB."""
 
     nodes: Positive | None = None
     """Number of nodes. Example: 2"""
@@ -174,8 +175,9 @@ class ResourceRequest(Table, frozen=True, kw_only=True):
 
 
 class Checkpoints(Table, frozen=True, kw_only=True):
-    """Which checkpoints `ddqjobs clean` leaves, besides products and what inputs name: the ``last`` of each
-    series, the ``best``, and the ``final`` of trainings that went to their end. Left out: one, yes, yes."""
+    """The checkpoints that `ddqjobs clean` leaves, besides products and what inputs name: the ``last`` of
+    each series, the ``best``, and the ``final`` of trainings that went to their end. Left out: one, yes,
+    yes."""
 
     last: Positive | None = None
     """How many of the newest checkpoints of each series stay (1 if left out). Example: 3"""
@@ -186,7 +188,8 @@ class Checkpoints(Table, frozen=True, kw_only=True):
 
 
 class Tolerance(Table, frozen=True, kw_only=True):
-    """What still counts as the same: ``ap`` in AP points, the others for align tasks."""
+    """The largest differences that still count as the same: ``ap`` in AP points, the others for align
+    tasks."""
 
     ap: Amount | None = None
     """Largest difference of AP that still counts as the same, in AP points. Example: 0.2"""

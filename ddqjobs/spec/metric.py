@@ -19,8 +19,8 @@ Word = Annotated[
 
 
 class Metric(Table, frozen=True, kw_only=True):
-    """What a result is judged by: a figure of the detector's log times `scale`, in `unit`, with `decimals`
-    digits. Left out, box AP as COCO defines it; a key that is left out is box AP's."""
+    """The measure that a result is judged by: a figure of the detector's log times `scale`, in `unit`, with
+    `decimals` digits. Left out, box AP as COCO defines it; a key that is left out is box AP's."""
 
     name: Word = "AP"
     """Name in tables, verdicts and curves. Example: PQ"""

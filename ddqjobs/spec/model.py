@@ -15,7 +15,7 @@ from ddqjobs.spec.sections import Section
 
 
 class TaskKind(str, Enum):
-    """What a run does; decides which product it must leave."""
+    """The kinds of work of a run; the kind decides which product it must leave."""
 
     PREPARE = "prepare"  # makes inputs of the experiment: a data set, a released checkpoint, an initial state
     CONVERT = "convert"  # checkpoint of one code -> checkpoint of another, every key accounted for
@@ -37,7 +37,7 @@ class Status(str, Enum):
 
 
 class JobState(str, Enum):
-    """What a scheduler says of a job, in our words. ``UNKNOWN`` is an answer too, and changes nothing."""
+    """The states of a job, in our words. ``UNKNOWN`` is an answer too, and changes nothing."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -51,7 +51,8 @@ IN_QUEUE = (JobState.QUEUED, JobState.HELD, JobState.RUNNING, JobState.STOPPED) 
 
 
 class FailureClass(str, Enum):
-    """Why a run failed. Each class has its own retry budget (:data:`ddqjobs.planning.retries.BUDGETS`)."""
+    """The causes of a run's failure. Each class has its own retry budget
+    (:data:`ddqjobs.planning.retries.BUDGETS`)."""
 
     PREEMPTED = "preempted"
     TIMEOUT = "timeout"
@@ -72,7 +73,7 @@ class FailureClass(str, Enum):
 
 
 class Resources(Frozen, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one run asks of its nodes."""
+    """The resources that one run asks of its nodes."""
 
     nodes: int = 1
     gpus: int = 0  # per node
@@ -141,7 +142,7 @@ class Run(Frozen, frozen=True, kw_only=True):
 
 
 class Observation(Frozen, frozen=True, kw_only=True):
-    """What the scheduler says of one ticket now."""
+    """The words of the scheduler about one ticket now."""
 
     state: JobState
     detail: str = ""
@@ -158,7 +159,8 @@ class Observation(Frozen, frozen=True, kw_only=True):
 
 
 class Ran(Frozen, frozen=True, kw_only=True):
-    """What a finished attempt ran with, as its ``proof.json`` says (:mod:`ddqjobs.detect.proof`)."""
+    """The versions and machine that a finished attempt ran with, as its ``proof.json`` says
+    (:mod:`ddqjobs.detect.proof`)."""
 
     environment: str = ""
     locked: bool = False  # False: no lock to compare with
@@ -178,7 +180,7 @@ class Ran(Frozen, frozen=True, kw_only=True):
 
 
 class Adoption(Frozen, frozen=True, kw_only=True):
-    """What the examination of an adopted result found, and who took it in although something differs."""
+    """The findings of the examination of an adopted result, and who took it in although something differs."""
 
     differences: tuple[str, ...] = ()
     unverified: tuple[str, ...] = ()  # what could not be compared
@@ -188,7 +190,8 @@ class Adoption(Frozen, frozen=True, kw_only=True):
 
 
 class Product(Frozen, frozen=True, kw_only=True):
-    """What a finished attempt left, as its ``product.json`` says. Paths are below the run's folder."""
+    """The files and figures that a finished attempt left, as its ``product.json`` says. Paths are below the
+    run's folder."""
 
     run: str
     digest: str

@@ -220,7 +220,8 @@ class _Reader:
 
 
 def plain_value(text: str) -> str | int | float | bool | None:
-    """What an unquoted scalar means. Raises :class:`ValueError` for one that needs quotes or another form."""
+    """Return what an unquoted scalar means. Raise :class:`ValueError` for one that needs quotes or another
+    form."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]
     if text[0] not in _NUMBER_START:

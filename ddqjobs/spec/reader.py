@@ -143,8 +143,8 @@ def _base_of(tree: Node) -> Node | None:
 
 
 def _misspells_base(tree: Node, keys: Collection[str]) -> bool:
-    """Whether a file without base has an unknown key that was probably meant to be `base`: whatever else is
-    missing in it would come from there."""
+    """Return whether a file without base has an unknown key that was probably meant to be `base`: whatever
+    else is missing in it would come from there."""
     if not isinstance(tree.value, dict):
         return False
     if "base" in tree.value:

@@ -1,4 +1,4 @@
-"""Where ``experiments/``, ``templates/`` and ``envs/`` come from: the project's folder, then what ships.
+"""Find ``experiments/``, ``templates/`` and ``envs/``: in the project's folder, then in what ships.
 
 A project may override any shipped file by a file with the same relative path.
 """

@@ -21,7 +21,7 @@ DEFAULT_SITE = "local"  # of commands that name none
 
 
 class Limits(Table, frozen=True, kw_only=True):
-    """What the site allows. 0 means no limit."""
+    """The limits of the site. 0 means no limit."""
 
     array_size: Natural = 0
     """Elements of one array; 0: no limit. Slurm's MaxArraySize less one. Example: 1000"""
@@ -36,7 +36,7 @@ class Limits(Table, frozen=True, kw_only=True):
 
 
 class SiteGpus(Table, frozen=True, kw_only=True):
-    """What GPUs jobs get, where the scheduler's own options do not name their type."""
+    """The GPUs that jobs get, where the scheduler's own options do not name their type."""
 
     type: str = ""
     """The GPUs' type, as nvidia-smi or the scheduler names it. Example: a100"""

@@ -1,4 +1,4 @@
-"""What the types of all files are made of: sections, names, numbers."""
+"""Parts of the types of all files: sections, names, numbers."""
 
 from __future__ import annotations
 

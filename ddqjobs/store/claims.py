@@ -1,4 +1,4 @@
-"""Who may submit a run, and who may run it: exclusive creation of small files, nothing else.
+"""Decide who may submit a run, and who may run it, by exclusive creation of small files, nothing else.
 
 Two races are settled here. Neither needs a lock that works across hosts: a link onto a name that must not
 exist, hard or symbolic, is atomic on local file systems, NFS and Lustre alike.
@@ -48,14 +48,14 @@ SUBMITTED_MEANWHILE = "another terminal submitted it meanwhile"
 
 
 class Reservation(Frozen, frozen=True, kw_only=True):
-    """What a reservation says: the ticket that will run, and the process that is submitting it."""
+    """The content of a reservation: the ticket that will run, and the process that is submitting it."""
 
     ticket: str
     owner: Owner
 
 
 class _Content(Frozen, frozen=True, kw_only=True):
-    """What stands in a reservation: the runs of its submission, by element index."""
+    """The file of a reservation: the runs of its submission, by element index."""
 
     token: str
     owner: Owner
@@ -158,7 +158,7 @@ class Claims:
     def _refusal(
         self, path: Path, past: frozenset[str], tickets_of: TicketsOf, run: str, patience_s: float
     ) -> str:
-        """Why the slot after ``path`` may not be taken; empty if its ticket will never run (again)."""
+        """Return why the slot after ``path`` may not be taken; empty if its ticket will never run (again)."""
         taken = _read(path, run)
         if taken is None:
             return f"its reservation {path} cannot be read; remove it if nobody else is submitting"

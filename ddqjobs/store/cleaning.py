@@ -32,7 +32,7 @@ class Cleaning(Frozen, frozen=True, kw_only=True):
 
     @property
     def removed(self) -> list[Checkpoint]:
-        """What goes."""
+        """Return the checkpoints that go."""
         return [d.checkpoint for d in self.decisions if not d.stays]
 
     @property
@@ -42,7 +42,7 @@ class Cleaning(Frozen, frozen=True, kw_only=True):
 
 
 def rule_of(experiment: Experiment, task: str) -> Rule:
-    """What is declared for a task's checkpoints."""
+    """Return what is declared for a task's checkpoints."""
     declared = [t.checkpoints for name, t in experiment.tasks.items() if name == task]
     declared.append(experiment.checkpoints)
 
@@ -140,7 +140,7 @@ def _attempts(run_dir: Path) -> list[int]:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder; nothing if it is not there or only a link to one."""
+    """Return the entries of a folder; nothing if it is not there or only a link to one."""
     try:
         if not stat.S_ISDIR(os.lstat(folder).st_mode):
             return []
@@ -189,6 +189,6 @@ def _input_paths(project: Path, plan: Plan) -> Iterator[str]:
 
 
 def _protected(path: str, kept: frozenset[str]) -> bool:
-    """Whether a file is one of these, or lies in a folder that is."""
+    """Return whether a file is one of these, or lies in a folder that is."""
     real = Path(os.path.realpath(path))
     return any(str(place) in kept for place in (real, *real.parents))

@@ -94,7 +94,7 @@ def _failure(end: _Exit) -> FailureClass | None:
 
 
 def progress(run_dir: Path) -> int:
-    """How far the newest checkpoint of any attempt is, as a number that grows; 0 if there is none.
+    """Return how far the newest checkpoint of any attempt is, as a number that grows; 0 if there is none.
 
     Epochs count a million, iterations (of the epoch; of the training where it has no epochs) one.
     """

@@ -29,7 +29,7 @@ from ddqjobs.store.ledger import (
 
 @dataclass
 class Ticket:
-    """What the ledger says of one ticket."""
+    """The words of the ledger about one ticket."""
 
     name: str
     token: str
@@ -54,7 +54,7 @@ class Ticket:
 
     @property
     def ended(self) -> bool:
-        """Whether this ticket will never run (again)."""
+        """Return whether this ticket will never run (again)."""
         return self.voided or self.finished is not None
 
 

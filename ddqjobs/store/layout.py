@@ -1,4 +1,4 @@
-"""Where everything of one experiment lies: every path below ``results/<experiment>/`` is made here.
+"""Name the places of everything of one experiment: every path below ``results/<experiment>/`` is made here.
 
 ::
 
@@ -64,7 +64,7 @@ class AttemptFolder:
 
     @property
     def product(self) -> Path:
-        """What this attempt left, whether or not it speaks for the run."""
+        """Return the path of what this attempt left, whether or not it speaks for the run."""
         return self.path / PRODUCT
 
     @property
@@ -81,7 +81,7 @@ class RunFolder:
 
     @property
     def product(self) -> Path:
-        """What speaks for the run."""
+        """Return the path of what speaks for the run."""
         return self.path / PRODUCT
 
     @property
@@ -131,7 +131,7 @@ class SubmissionFolder:
 
     @property
     def locks(self) -> Path:
-        """What the locks of its runs' environments say."""
+        """Return the path of what the locks of its runs' environments say."""
         return self.path / "locks.json"
 
     @property

@@ -239,5 +239,5 @@ class Ledger:
 
     @property
     def exists(self) -> bool:
-        """Whether anything was ever written here."""
+        """Return whether anything was ever written here."""
         return bool(self._segments())

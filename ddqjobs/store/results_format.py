@@ -21,7 +21,7 @@ FORMAT = 1
 
 
 class Mark(Frozen, frozen=True, kw_only=True):
-    """What the file says. ``version`` is the ddqjobs that made the folder."""
+    """The content of the file. ``version`` is the ddqjobs that made the folder."""
 
     format: int
     version: str

@@ -1,4 +1,5 @@
-"""Which checkpoints of a run may go. Pure: names, places and what is declared in; a reason for each file out.
+"""Decide which checkpoints of a run may go. Pure: names, places and what is declared in; a reason for each
+file out.
 
 Detectors number their checkpoints in series: ``epoch_12.pth``, ``iter_5000.pth``, and
 ``resume_epoch_11_iter_400.pth`` to go on from in the middle of an epoch. Nothing that bears another name is
@@ -22,7 +23,7 @@ _UNFINISHED = re.compile(r"\.(?:resume_epoch|epoch|iter|best)_[^/]*\.pth\.\d+(?:
 
 
 class Rule(Frozen, frozen=True, kw_only=True):
-    """What is declared: how many of each series stay, and whether the best and final ones do."""
+    """The declaration: how many of each series stay, and whether the best and final ones do."""
 
     last: int = 1
     best: bool = True

@@ -1,4 +1,4 @@
-"""What a user does to submitted runs: cancel, hold, release, retry; and which of them are under way."""
+"""Cancel, hold, release and retry submitted runs, and tell which of them are under way."""
 
 from __future__ import annotations
 

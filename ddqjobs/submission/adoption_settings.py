@@ -43,7 +43,7 @@ _SWITCHES = {"--amp": ("optim_wrapper", "fp16"), "--auto-scale-lr": ("auto_scale
 
 @dataclass(frozen=True)
 class Deciding:
-    """What decides the result of a run. ``whole`` has also what is not known."""
+    """All that decides the result of a run. ``whole`` has also what is not known."""
 
     values: Mapping[str, Any]  # dotted path -> value
     whole: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""Which runs share a submission, as elements of one array."""
+"""Group the runs that share a submission, as elements of one array."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class Finding(Frozen, frozen=True, kw_only=True):
 
 
 class Resolved(Frozen, frozen=True, kw_only=True):
-    """What a configuration that was looked at comes to with its options."""
+    """The form of a configuration that was looked at, with its options."""
 
     runs: tuple[str, ...]
     environment: str
@@ -75,7 +75,7 @@ class Resolved(Frozen, frozen=True, kw_only=True):
 
 
 class Checked(Frozen, frozen=True, kw_only=True):
-    """What came of a check."""
+    """The outcome of a check."""
 
     total: int = 0  # configurations that the runs load
     configurations: int = 0  # that were looked at
@@ -344,7 +344,7 @@ class Checking:
 
 
 class _Answer:
-    """What one process left."""
+    """The answer that one process left."""
 
     def __init__(self, place: Path, why: str) -> None:
         self.findings: list[list[dict[str, str]]] = []

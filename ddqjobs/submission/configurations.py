@@ -1,4 +1,4 @@
-"""Which configuration a run's command loads, and with which options: what a check is asked about. Pure."""
+"""Find the configuration that a run's command loads, and its options, for a check. Pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Configuration(Frozen, frozen=True, kw_only=True):
 
 
 class Loads(Frozen, frozen=True, kw_only=True):
-    """What a command loads, in words of the experiment."""
+    """The configuration that a command loads, in words of the experiment."""
 
     config: str
     options: tuple[tuple[str, bool], ...]  # (word, whether it may have placeholders)

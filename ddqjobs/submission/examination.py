@@ -33,7 +33,7 @@ _PRINTED = 0.0015  # an AP is printed with three decimals; twice rounded, it is 
 
 @dataclass
 class Examination:
-    """What was found. ``differences`` speak against the result; ``unverified`` could not be compared."""
+    """The findings. ``differences`` speak against the result; ``unverified`` could not be compared."""
 
     differences: list[str] = field(default_factory=list)
     unverified: list[str] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Examination:
 
 @dataclass(frozen=True)
 class Expected:
-    """What the run that is to be stood for would have had, as far as it is known without running it."""
+    """The values that the run would have had, as far as it is known without running it."""
 
     run: Run
     settings: Mapping[str, Any]  # of its configuration and options

@@ -25,7 +25,7 @@ _IDLE_LOOKS = 10  # how often one looks again at runs that were refused to us
 
 @dataclass(frozen=True)
 class Watching:
-    """Who hears of it: ``say`` of what happens, ``show`` of the plan after every look; and how long to wait
+    """The listeners: ``say`` of what happens, ``show`` of the plan after every look; and how long to wait
     between two looks at least."""
 
     say: Callable[[str], None] = lambda _: None
@@ -115,7 +115,7 @@ def _warn(workspace: Workspace, outcome: Outcome, said: set[str], say: Callable[
 
 
 class Patience:
-    """How long a scheduler may be silent while one waits for it."""
+    """The time for which a scheduler may be silent while one waits for it."""
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s

@@ -1,4 +1,4 @@
-"""When a ticket has failed, and why: ordered rules over what script and scheduler say. Pure.
+"""Judge whether a ticket has failed, and why, by ordered rules over what script and scheduler say. Pure.
 
 The script's last word counts as soon as the scheduler does not mean to start the job once more. The
 scheduler's word that a job has ended counts only after the site's grace time, since file systems show files
@@ -23,7 +23,7 @@ _SURE = (FailureClass.TIMEOUT, FailureClass.PREEMPTED, FailureClass.OUT_OF_MEMOR
 
 @dataclass(frozen=True)
 class Case:
-    """What is known of a ticket that has left no product."""
+    """The facts about a ticket that has left no product."""
 
     ticket: Ticket
     seen: Observation | None  # None: its scheduler need not be, or was not, asked
@@ -34,12 +34,12 @@ class Case:
 
     @property
     def ended(self) -> bool:
-        """Whether the scheduler says that the job is over."""
+        """Return whether the scheduler says that the job is over."""
         return self.seen is not None and self.seen.state is JobState.ENDED
 
     @property
     def never_started(self) -> bool:
-        """Whether no attempt of it is to be seen."""
+        """Return whether no attempt of it is to be seen."""
         return self.last is None
 
     @property
@@ -59,18 +59,18 @@ class Case:
 
     @property
     def by_signal(self) -> bool:
-        """Whether that exit code means a signal."""
+        """Return whether that exit code means a signal."""
         return failures.by_signal(self.code)
 
     @property
     def stopped(self) -> bool:
-        """Whether the attempt was asked to stop."""
+        """Return whether the attempt was asked to stop."""
         return self.last is not None and self.last.stopped
 
     @property
     def final(self) -> bool:
-        """Whether what the script said on leaving is the end of its job. While the scheduler has the job
-        queued or running it may start it once more (a requeue ends the script by a signal, or after a
+        """Return whether what the script said on leaving is the end of its job. While the scheduler has the
+        job queued or running it may start it once more (a requeue ends the script by a signal, or after a
         stop)."""
         if self.seen is None or self.ended:
             return True

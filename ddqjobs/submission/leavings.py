@@ -1,4 +1,4 @@
-"""What a training or a test of mmdet 2.x or 3.x left in its work_dir, read without running anything of it."""
+"""Read what a training or a test of mmdet 2.x or 3.x left in its work_dir, without running anything of it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NO_LENGTH = live.Length()
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint says of its training."""
+    """The facts about a training that its checkpoint tells."""
 
     config: str = ""
     epoch: int | None = None
@@ -41,7 +41,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Header:
-    """What a log says before its first iteration."""
+    """The lines of a log before its first iteration."""
 
     seed: int | None = None
     gpus: int | None = None
@@ -59,7 +59,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Left:
-    """What lies in a work_dir; of a bare checkpoint only itself (``folder`` is None)."""
+    """The files in a work_dir; of a bare checkpoint only itself (``folder`` is None)."""
 
     folder: Path | None
     name: str | None = None  # of the checkpoint that counts

@@ -20,7 +20,7 @@ _WORDS = {JobState.STOPPED: "suspended", None: "submitted"}
 
 @dataclass
 class Members:
-    """Who we are on each site. ``ask`` names the cluster of a site; empty where it has no name."""
+    """The user's identity on each site. ``ask`` names the cluster of a site; empty where it has no name."""
 
     ask: Callable[[str], str]
     uid: int = field(default_factory=os.getuid)

@@ -34,7 +34,7 @@ _LOG = "command.log"
 
 
 class Request(Frozen, frozen=True, kw_only=True):
-    """What a job is for. Two equal requests mean the same work."""
+    """The purpose of a job. Two equal requests mean the same work."""
 
     name: str  # in the queue, before the token
     command: tuple[str, ...]

@@ -40,7 +40,7 @@ Script = Callable[[Context], str]
 
 
 class Ended(Frozen, frozen=True, kw_only=True):
-    """How a job ended. ``code`` is None if it did not say, or has not ended within the patience."""
+    """The end of a job. ``code`` is None if it did not say, or has not ended within the patience."""
 
     code: int | None
     output: str
@@ -263,7 +263,7 @@ class NodeJob:
 
 
 class _Following:
-    """What was heard of a job while one waits for its end."""
+    """The news of a job while one waits for its end."""
 
     def __init__(self, job: NodeJob, hear: Say, say: Say, every_s: float) -> None:
         self.output: list[str] = []

@@ -1,4 +1,4 @@
-"""What has become of the active tickets: asks the schedulers, reads what jobs left, records what is new."""
+"""Find what has become of the active tickets: ask the schedulers, read what jobs left, record what is new."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MANY = 5000  # jobs that take a while to ask about
 
 @dataclass(frozen=True)
 class _Left:
-    """What a ticket left in its run's folder."""
+    """The files that a ticket left in its run's folder."""
 
     run_dir: Path
     attempts: int  # of the run, whatever ticket they are of

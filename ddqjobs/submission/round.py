@@ -50,7 +50,7 @@ Say = Callable[[str], None]
 
 
 class Outcome(Frozen, frozen=True, kw_only=True):
-    """What was submitted, and what was left out and why."""
+    """The runs that were submitted, and those that were left out, with the reasons."""
 
     submitted: dict[str, str] = field(default_factory=dict)  # run -> job
     left: dict[str, str] = field(default_factory=dict)  # run -> reason
@@ -252,7 +252,7 @@ class Round:
 
     @contextlib.contextmanager
     def _freed_if_it_fails(self, token: str, count: int) -> Iterator[None]:
-        """What was reserved is given back if nothing was handed over: nobody has to wait for our end to take
+        """Give back what was reserved if nothing was handed over: nobody has to wait for our end to take
         these runs; on a full disk they do."""
         try:
             yield
@@ -271,7 +271,7 @@ class Round:
 
 
 def moved_on(planned: PlannedRun, story: RunHistory) -> bool:
-    """Whether a run was submitted or adopted since it was planned: that plan is out of date."""
+    """Return whether a run was submitted or adopted since it was planned: that plan is out of date."""
     ticket = story.done.ticket if story.done is not None else ""
     return len(story.tickets) != planned.submissions or (
         ticket != (planned.ticket if planned.status is Status.DONE else "")

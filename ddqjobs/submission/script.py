@@ -50,7 +50,7 @@ _DIRECTIVE_PATH = re.compile(r"[A-Za-z0-9@._=,/+-]*")
 
 
 class Context(Frozen, frozen=True, kw_only=True):
-    """What rendering needs to know besides the runs and the site."""
+    """The facts that rendering needs besides the runs and the site."""
 
     results: str  # absolute results folder of the experiment
     project: str  # absolute project folder; relative paths of the experiment are below it

@@ -1,4 +1,5 @@
-"""What a submission is about: which runs are meant, which of them go now, and why the others do not. Pure."""
+"""Select the runs of a submission: those that are meant, those that go now, and why the others do not.
+Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from ddqjobs.spec.model import Plan, PlannedRun, Run, Status
 
 
 class SubmitOptions(Frozen, frozen=True, kw_only=True):
-    """How `submit` chooses, beyond the filters."""
+    """Options by which `submit` chooses, beyond the filters."""
 
     optional: bool = False  # optional runs too
     upstream: bool = False  # and everything that the chosen runs need
@@ -24,7 +25,7 @@ class SubmitOptions(Frozen, frozen=True, kw_only=True):
 
 
 class Submitting(Frozen, frozen=True, kw_only=True):
-    """What is wanted: names left by the user's filters, and how far to go."""
+    """The request: names left by the user's filters, and how far to go."""
 
     chosen: frozenset[str]
     named: frozenset[str] = frozenset()  # named one by one: optional runs among them are wanted

@@ -25,7 +25,7 @@ _TIME_S = 3600
 
 
 class Asked(Frozen, frozen=True, kw_only=True):
-    """What is wanted. ``typed`` is shell text, empty for a shell on the terminal."""
+    """The request. ``typed`` is shell text, empty for a shell on the terminal."""
 
     run: Run
     typed: str = ""
@@ -34,7 +34,7 @@ class Asked(Frozen, frozen=True, kw_only=True):
 
 
 class Shell(Frozen, frozen=True, kw_only=True):
-    """What enters a run's environment."""
+    """The way into a run's environment."""
 
     text: str
     folder: str

@@ -87,7 +87,8 @@ def command(run: Run, option_flag: str) -> str:
 
 
 def launched(run: Run) -> bool:
-    """Whether a launcher starts the run's processes: where its code names one, and there are several."""
+    """Return whether a launcher starts the run's processes: where its code names one, and there are
+    several."""
     return run.launcher != "plain" and run.resources.nodes * max(1, run.resources.gpus) > 1
 
 

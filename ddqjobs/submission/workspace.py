@@ -59,7 +59,7 @@ class Workspace:
 
     @cached_property
     def members(self) -> Members:
-        """Who we are, and whose tickets are."""
+        """Return who we are, and whose tickets are."""
         return Members(lambda site: cluster(self._declared(site)))
 
     def scheduler(self, site: str) -> Scheduler:
@@ -193,7 +193,8 @@ class Workspace:
 
     @property
     def queue_limit(self) -> int | None:
-        """How many jobs the queue takes: what the site says, and what its scheduler has taken lately."""
+        """Return how many jobs the queue takes: what the site says, and what its scheduler has taken
+        lately."""
         said = self.site.limits.jobs_in_queue or None
         if self._full is None or not self.is_full:
             return said

@@ -1,4 +1,4 @@
-"""What ends a wait: a key, an answer, a signal."""
+"""End a wait by a key, an answer or a signal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 
 class Bell:
-    """What the loop waits for: keys, an answer, a change of size, Ctrl-Z."""
+    """The events that the loop waits for: keys, an answer, a change of size, Ctrl-Z."""
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -29,7 +29,7 @@ class Bell:
 
     @property
     def descriptor(self) -> int:
-        """Where signals write."""
+        """Return the descriptor to which signals write."""
         return self._write
 
     def wait(self) -> str:

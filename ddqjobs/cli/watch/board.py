@@ -1,4 +1,4 @@
-"""What `status --watch` shows: plan and progress -> the lines of one screen. Pure."""
+"""Turn plan and progress into the lines of one screen of `status --watch`. Pure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SHOWN: tuple[tuple[str, Callable[[RunState], bool]], ...] = (
 
 
 class View(NamedTuple):
-    """What the user looks at."""
+    """The user's view: filter, search, place."""
 
     shown: int = 0  # index into SHOWN
     top: int = 0  # the first row on the screen
@@ -107,7 +107,7 @@ def _nothing(view: View) -> str:
 
 
 def fraction(p: Progress | None) -> float | None:
-    """How much of a training is done, 0 to 1; None if its log does not tell."""
+    """Return how much of a training is done, 0 to 1; None if its log does not tell."""
     if p is None:
         return None
     within = (p.iteration or 0) / p.iterations if p.iterations else 0.0

@@ -17,7 +17,8 @@ _FRAME, _CLEAR, _SHOW = "\x1b[?2026h", "\x1b[2J", "\x1b[?2026l"
 
 
 def changes(before: Sequence[str], lines: Sequence[str]) -> str:
-    """What brings a screen that shows ``before`` to show ``lines``: nothing is written that is there."""
+    """Return what brings a screen that shows ``before`` to show ``lines``: nothing is written that is
+    there."""
     pairs = itertools.zip_longest(lines, before[: len(lines)])
     return "".join(f"\x1b[{n};1H{line}\x1b[K" for n, (line, old) in enumerate(pairs, 1) if line != old)
 

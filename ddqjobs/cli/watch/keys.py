@@ -29,7 +29,7 @@ _POSSIBLE = {"retry": "failed", "cancel": "active"}  # what a run must be
 
 
 class Order(NamedTuple):
-    """What the loop is asked to do beside showing: quit, refresh, retry or cancel a run, say something."""
+    """An order to the loop beside showing: quit, refresh, retry or cancel a run, say something."""
 
     what: str = ""
     run: str = ""

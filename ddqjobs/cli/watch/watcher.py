@@ -35,12 +35,12 @@ class Seen(NamedTuple):
 
     @property
     def over(self) -> bool:
-        """Whether nothing will change any more."""
+        """Return whether nothing will change any more."""
         return not any(s.planned.status.value == "active" for s in self.states)
 
 
 class Desk(NamedTuple):
-    """What the loop can ask for."""
+    """The services that the loop can ask for."""
 
     ask: Callable[[], Seen]
     log: Callable[[Plan, str], Path]  # raises MissingError
@@ -183,12 +183,12 @@ class Asker:
 
     @property
     def acting(self) -> bool:
-        """Whether an action is not done yet."""
+        """Return whether an action is not done yet."""
         return self._ordered > self._done and self._thread.is_alive()
 
     @property
     def busy(self) -> bool:
-        """Whether an action is not done yet, or what is seen is older than it."""
+        """Return whether an action is not done yet, or what is seen is older than it."""
         return self._ordered > self._answered and self._thread.is_alive()
 
     def stop(self) -> None:

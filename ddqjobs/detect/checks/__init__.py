@@ -1,1 +1,1 @@
-"""What can be said of a configuration before it runs (:mod:`ddqjobs.detect.check`)."""
+"""Check a configuration before it runs (:mod:`ddqjobs.detect.check`)."""

@@ -9,7 +9,8 @@ ERROR, WARNING = "error", "warning"
 
 
 class Finding(NamedTuple):
-    """What is wrong, and where; ``key`` is a dotted path of the configuration, empty for the whole of it."""
+    """A thing that is wrong, and its place; ``key`` is a dotted path of the configuration, empty for the
+    whole of it."""
 
     kind: str  # load, option, value, type, data, classes, product
     key: str

@@ -1,4 +1,5 @@
-"""What the places of a configuration take that need name no type: the root, loaders, hooks, the optimizer.
+"""Tell what the places of a configuration take that need name no type: the root, loaders, hooks, the
+optimizer.
 
 The programs that read them decide: mmengine's Runner, mmdet 2.x's train.py with mmcv 1.x.
 """
@@ -47,7 +48,7 @@ _HOOKS = {
 
 
 class Places:
-    """What each dictionary of a configuration takes."""
+    """The keys that each dictionary of a configuration takes."""
 
     def __init__(self, registries: Registries, generation: int) -> None:
         self._registries = registries

@@ -99,7 +99,8 @@ def _registries() -> Iterator[Any]:
 
 
 class Takes(NamedTuple):
-    """What a constructor takes: names with their parameters, and whether it takes any other name too."""
+    """The parameters that a constructor takes: names with their parameters, and whether it takes any other
+    name too."""
 
     names: dict[str, Any]  # name -> inspect.Parameter
     hints: dict[str, Any]

@@ -1,4 +1,4 @@
-"""What is compared of two results, each as the module that measures it says."""
+"""Compare two results, each as the module that measures it says."""
 
 from __future__ import annotations
 

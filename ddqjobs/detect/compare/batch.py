@@ -10,7 +10,7 @@ META = ("img_shape", "ori_shape", "scale_factor", "flip")
 
 
 class Batch(NamedTuple):
-    """What a model gets. Each image has (height, width) as ``img_shape`` and ``ori_shape``, (x, y) as
+    """The input of a model. Each image has (height, width) as ``img_shape`` and ``ori_shape``, (x, y) as
     ``scale_factor``, ``flip`` if it was augmented, and ``boxes`` (n, 4) xyxy and ``labels`` (n,) if there are
     annotations."""
 

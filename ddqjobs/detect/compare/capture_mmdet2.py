@@ -1,4 +1,4 @@
-"""What ``ddqjobs.detect.capture`` asks of mmdet 2.x: the data set, predictions, losses, an optimizer.
+"""Answer for mmdet 2.x what ``ddqjobs.detect.capture`` asks: the data set, predictions, losses, an optimizer.
 
 torch 1.9 clean.
 """
@@ -13,7 +13,7 @@ from .batch import META, Batch, objects, pair
 
 
 def pipeline(cfg: Any, split: str) -> Any:
-    """What the data set does to an image, step by step."""
+    """Return what the data set does to an image, step by step."""
     return _dataset(cfg, split).pipeline
 
 

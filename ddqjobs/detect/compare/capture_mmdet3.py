@@ -1,4 +1,5 @@
-"""What ``ddqjobs.detect.capture`` asks of mmdet 3.x: the data set, predictions, losses, an optimizer."""
+"""Answer for mmdet 3.x what ``ddqjobs.detect.capture`` asks: the data set, predictions, losses, an
+optimizer."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from .batch import META, Batch, objects, pair
 
 
 def pipeline(cfg: Any, split: str) -> Any:
-    """What the data set does to an image, step by step."""
+    """Return what the data set does to an image, step by step."""
     return _dataset(cfg, split).pipeline
 
 

@@ -1,4 +1,4 @@
-"""How the names of weights in one code base become those of another. Standard library only.
+"""Map the names of weights in one code base to those of another. Standard library only.
 
 The release's names are those of mmdet 3.3.0 and of :mod:`ddqjobs.detect.models`, for all seven models, so
 their mapping is ``identity``; what a checkpoint holds beside the weights is dropped, each with its reason.

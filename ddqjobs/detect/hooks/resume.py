@@ -142,7 +142,7 @@ class ResumeHook(Hook):  # type: ignore[misc]
             self.progress.done(runner.iter)
 
     def _agree(self, runner: Any, seen: stopping.Seen) -> stopping.Seen:
-        """What any process has seen, all see."""
+        """Return what any process has seen: all see it."""
         if not dist.is_distributed():
             return seen
         flags = torch.tensor(list(seen), device=next(runner.model.parameters()).device)

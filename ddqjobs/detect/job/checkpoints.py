@@ -99,7 +99,7 @@ def take_over(job: claim.Job, work_dir: Path, stamp: str, say: Say = print) -> P
 
 
 def _is_result(name: str, place: Place) -> bool:
-    """Whether a file is a result of what was trained up to a place."""
+    """Return whether a file is a result of what was trained up to a place."""
     match = _RESULT.match(name)
     if match is None:
         return name.startswith("best_")
@@ -150,7 +150,8 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def digest(run_dir: Path, attempt: int) -> str:
-    """What decides an attempt's result, as its run.json says; empty where there is none (outside of jobs)."""
+    """Return what decides an attempt's result, as its run.json says; empty where there is none (outside of
+    jobs)."""
     try:
         run = json.loads((run_dir / "attempts" / str(attempt) / "run.json").read_text(encoding="utf-8"))
         return str(run.get("digest", ""))

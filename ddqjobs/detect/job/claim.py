@@ -1,4 +1,4 @@
-"""Whether this attempt may still speak for its run. Standard library only.
+"""Tell whether this attempt may still speak for its run. Standard library only.
 
 A node that came back from the dead goes on computing although its job was given up, or was started again
 elsewhere. Such an attempt must write no checkpoint and no product any more; it finds out here.
@@ -20,11 +20,11 @@ class Job(NamedTuple):
     stop: Path | None
 
     def lost(self) -> str:
-        """Why this attempt may not speak for its run, in one line; empty while it may."""
+        """Return why this attempt may not speak for its run, in one line; empty while it may."""
         return self._claim_lost() or self._superseded()
 
     def stop_asked(self) -> bool:
-        """Whether the stop file is there."""
+        """Return whether the stop file is there."""
         return self.stop is not None and self.stop.exists()
 
     def given_up(self) -> str:

@@ -1,4 +1,4 @@
-"""What a training took, from its log: mmengine's or mmcv 1.x's, with or without what our hook adds.
+"""Read what a training took from its log: mmengine's or mmcv 1.x's, with or without what our hook adds.
 Standard library only."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which checkpoint a training ended with, and whether it trained at all. Standard library only."""
+"""Find the checkpoint that a training ended with, and whether it trained at all. Standard library only."""
 
 from __future__ import annotations
 

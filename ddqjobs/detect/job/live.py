@@ -1,5 +1,5 @@
-"""How far a live training is, from the last KBs of its newest log, and how long it will be. Standard library
-only."""
+"""Tell how far a live training is, by the last KBs of its newest log, and how long it will be. Standard
+library only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ _AP = re.compile(r"\s(?:((?:\S+/)?)bbox_mAP): ([-+.\w]+)")
 
 
 def progress(work_dir: str | Path) -> Progress:
-    """How far the training in ``work_dir`` is, from the end of its newest text log and its configuration.
+    """Return how far the training in ``work_dir`` is, from the end of its newest text log and its
+    configuration.
 
     Where there is no text log the JSON log is read, which has no totals. Never raises: what cannot be read,
     or is not there yet, is None.
@@ -40,15 +41,15 @@ def progress(work_dir: str | Path) -> Progress:
 
 
 class Length(NamedTuple):
-    """How long a training is: epochs, or iterations where it has no epochs; None for what is not told."""
+    """The length of a training: epochs, or iterations where it has no epochs; None for what is not told."""
 
     epochs: int | None = None
     iterations: int | None = None
 
 
 def length(work_dir: str | Path) -> Length:
-    """How long the training is, from the configuration that mmengine or mmcv dumped into its work_dir (the
-    newest one that tells)."""
+    """Return how long the training is, from the configuration that mmengine or mmcv dumped into its work_dir
+    (the newest one that tells)."""
     for text in _dumped(work_dir):
         try:
             found = _length_of(text)

@@ -39,7 +39,8 @@ _NO_VALUES = ("epoch", "iter", "step", "mode")
 
 
 class State(NamedTuple):
-    """Where reading goes on. All fields are plain, so a caller may keep it in JSON (``State(*saved)``)."""
+    """The place where reading goes on. All fields are plain, so a caller may keep it in JSON
+    (``State(*saved)``)."""
 
     offset: int = 0  # bytes read so far; what follows (half a line, perhaps) is to be given again
     skipped: int = 0  # lines that were no rows

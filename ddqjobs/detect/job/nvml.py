@@ -1,4 +1,5 @@
-"""How busy a GPU is, from NVIDIA's management library, which comes with the driver. No package is needed."""
+"""Measure how busy a GPU is, by NVIDIA's management library, which comes with the driver. No package is
+needed."""
 
 from __future__ import annotations
 

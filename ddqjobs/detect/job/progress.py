@@ -1,5 +1,5 @@
-"""How far an attempt of a training is, to the iteration; and what interruptions have cost. Standard library
-only.
+"""Record how far an attempt of a training is, to the iteration; and what interruptions have cost. Standard
+library only.
 
 ``work_dir/progress.json`` is rewritten in place after every iteration: ``start``, the iterations that were
 done when the attempt began, and ``iter``, those that are done now. It costs one small write and no flush,
@@ -46,7 +46,7 @@ class Progress:
 
 
 def read(work_dir: Path) -> Stretch | None:
-    """What the file says; None without one."""
+    """Return what the file says; None without one."""
     try:
         value = json.loads((work_dir / NAME).read_text(encoding="utf-8"))
         return Stretch(int(value["start"]), int(value["iter"]))
@@ -64,7 +64,7 @@ def repeated(stretches: Iterable[Stretch]) -> int:
 
 
 def account(run_dir: Path, attempt: int, digests: Callable[[int], str]) -> dict[str, int]:
-    """What a training has cost: its attempts up to this one, of the same digest, and
+    """Return what a training has cost: its attempts up to this one, of the same digest, and
     ``repeated_iterations``."""
     numbers = [n for n in claim.attempts(run_dir) if n <= attempt and digests(n) == digests(attempt)]
     found = [read(run_dir / "attempts" / str(n) / "work_dir") for n in numbers]

@@ -1,5 +1,5 @@
-"""When a training saves and when it ends: what each process sees, and what all of them then do. Standard
-library only.
+"""Decide when a training saves and when it ends: what each process sees, and what all of them then do.
+Standard library only.
 
 Whatever framework trains, its hook asks here between two iterations. The interval between checkpoints is
 ``$DDQJOBS_SAVE_EVERY``, a number of iterations (``500``) or a time (``90s``, ``15m``, ``1h``); how many are
@@ -40,21 +40,22 @@ class Diverged(FloatingPointError):
 
 
 class Interval(NamedTuple):
-    """How often a checkpoint is due; 0 for never."""
+    """The interval at which a checkpoint is due; 0 for never."""
 
     iterations: int
     seconds: int
 
 
 class Settings(NamedTuple):
-    """What is declared of checkpoints to go on from."""
+    """The declaration of checkpoints to go on from."""
 
     every: Interval
     keep: int
 
 
 class Seen(NamedTuple):
-    """What a process sees between two iterations. All processes agree by the maximum of each number."""
+    """The things that a process sees between two iterations. All processes agree by the maximum of each
+    number."""
 
     stop: float  # 1 if it was asked to stop
     lost: float  # 1 if the attempt may not speak for its run any more
@@ -88,7 +89,7 @@ class Watch:
         self._saved_at = time.monotonic()
 
     def look(self, iterations: int, finite: bool) -> Seen:
-        """What is to be done after so many ``iterations`` of the whole training."""
+        """Return what is to be done after so many ``iterations`` of the whole training."""
         lost = self.job.given_up()
         stop = self.job.stop_asked()
         self.why = lost or ("a stop was asked for" if stop else "")
@@ -101,7 +102,7 @@ class Watch:
         self._saved_at = time.monotonic()
 
     def reason(self) -> str:
-        """Why the training ends, in one line."""
+        """Return why the training ends, in one line."""
         return self.why or "another process has to stop"
 
 

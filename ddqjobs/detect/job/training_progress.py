@@ -1,4 +1,5 @@
-"""How far a training is, as its logs tell. Jobs and the project use the same type. Standard library only."""
+"""Hold how far a training is, as its logs tell. Jobs and the project use the same type. Standard library
+only."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from typing import NamedTuple
 
 
 class Progress(NamedTuple):
-    """How far a training is; None where the log does not tell."""
+    """The progress of a training; None where the log does not tell."""
 
     epoch: int | None = None  # None in iteration-based trainings
     iteration: int | None = None

@@ -1,4 +1,4 @@
-"""What a git working tree holds that its commit does not, read without executing anything of the tree.
+"""Read what a git working tree holds that its commit does not, without executing anything of the tree.
 
 A tree's own configuration may name commands: a file system monitor, filters, text converters, hooks, aliases,
 transports. So git is asked only for what stands in its index and its commit; the files are read and hashed

@@ -1,4 +1,4 @@
-"""Which queries learn which object: one-to-many for dense queries, one-to-one for distinct ones (Fig. 3).
+"""Assign objects to queries: one-to-many for dense queries, one-to-one for distinct ones (Fig. 3).
 
 The cost is DETR's. DDQ FCN predicts probabilities, the square root of two sigmoids' product, while mmdet's
 FocalLossCost takes logits and applies the sigmoid itself; so they are brought back to logits first. mmdet's

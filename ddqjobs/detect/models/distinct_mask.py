@@ -72,7 +72,7 @@ class DistinctMaskDecoder(DDQTransformerDecoder):  # type: ignore[misc]
 
 
 def _kept(boxes: Tensor, scores: Tensor, before: Tensor, settings: Any) -> Tensor:
-    """Which queries (n,) of an image stay of those that were distinct ``before``: boxes (n, 4), scores
+    """Return which queries (n,) of an image stay of those that were distinct ``before``: boxes (n, 4), scores
     (n,)."""
     candidates = before.nonzero().view(-1)
     one_class = torch.ones(len(candidates), device=boxes.device)

@@ -32,7 +32,7 @@ PRIOR = 0.01  # probability of an object that the predictors start with
 
 
 class Dense(NamedTuple):
-    """What the predictors say of every point."""
+    """The predictions for every point."""
 
     scores: Levels  # (N, C, H, W) probabilities
     distances: Levels  # (N, 4, H, W) to left, top, right and bottom side, in strides

@@ -147,7 +147,7 @@ class FastDDQDETR(LogsOnce, DDQDETR):  # type: ignore[misc]
 
 
 def _draws(module: nn.Module) -> bool:
-    """Whether a module draws random numbers in training."""
+    """Return whether a module draws random numbers in training."""
     return any(getattr(part, "p", 0) or getattr(part, "drop_prob", 0) for part in module.modules())
 
 

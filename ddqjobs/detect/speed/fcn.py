@@ -41,7 +41,7 @@ class _Batch(NamedTuple):
 
 
 class _Fast(DDQFCNHead):
-    """What both heads share."""
+    """The part that both heads share."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

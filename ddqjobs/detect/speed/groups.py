@@ -100,7 +100,7 @@ def _in_model_order(base: type) -> type:
 
 
 class Layout:
-    """Which parameter of the model is in which merged group."""
+    """The merged group of each parameter of the model."""
 
     def __init__(self, groups: Sequence[Any]) -> None:
         self.parameters = [group["params"][0] for group in groups]

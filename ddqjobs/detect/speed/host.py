@@ -46,7 +46,7 @@ class Later:
 
 
 def everywhere(flag: bool, device: Any) -> bool:
-    """Whether ``flag`` holds in every process of the training."""
+    """Return whether ``flag`` holds in every process of the training."""
     if not torch.distributed.is_available() or not torch.distributed.is_initialized():
         return flag
     if torch.distributed.get_world_size() == 1:

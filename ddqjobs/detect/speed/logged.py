@@ -51,7 +51,7 @@ class LogsOnce:
 
 
 def _at_once(losses: Mapping[str, Any]) -> bool:
-    """Whether all losses are single float32 numbers on a GPU, and this process is the only one."""
+    """Return whether all losses are single float32 numbers on a GPU, and this process is the only one."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return False
     values = [v for loss in losses.values() for v in (loss if isinstance(loss, list) else [loss])]

@@ -51,7 +51,8 @@ class FastQueryGenerator(CdnQueryGenerator):  # type: ignore[misc]
 
 
 def _places(counts: Sequence[int], most: int, groups: int) -> list[int]:
-    """Which noisy target is each image's each query; the number of noisy targets where there is none."""
+    """Return which noisy target is each image's each query; the number of noisy targets where there is
+    none."""
     total = sum(counts)
     starts = [sum(counts[:i]) for i in range(len(counts))]
     return [
@@ -63,7 +64,7 @@ def _places(counts: Sequence[int], most: int, groups: int) -> list[int]:
 
 
 def _inverse(place: Sequence[int], rows: int) -> list[int]:
-    """Which query each noisy target became; the number of queries for the row of zeros."""
+    """Return which query each noisy target became; the number of queries for the row of zeros."""
     inverse = [len(place)] * rows
     for query, row in enumerate(place):
         if row < rows - 1:

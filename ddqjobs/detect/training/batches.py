@@ -36,7 +36,7 @@ class CannotPosition(ValueError):
 
 
 class Sample(NamedTuple):
-    """What a worker is asked for."""
+    """The request to a worker."""
 
     index: Any  # the data set's own
     seed: int
@@ -88,7 +88,7 @@ class Batches:
             self._sampler().seed = seed
 
     def _sampler(self) -> Any:
-        """What the order is drawn by; mmdet 2.x has batch samplers that do it themselves."""
+        """Return what the order is drawn by; mmdet 2.x has batch samplers that do it themselves."""
         return getattr(self.inner, "sampler", self.inner)
 
     def begin(self, loader: Any) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""What ``randomness.deterministic=True`` needs beside mmengine's own part, and flags that decide rounding.
+"""Do what ``randomness.deterministic=True`` needs beside mmengine's own part, and flags that decide rounding.
 
 mmengine calls ``torch.use_deterministic_algorithms(True)``: an operator without a deterministic form stops
 the run with its name. That holds for torch's operators, and those of compiled mmcv are none: on a GPU a

@@ -1,4 +1,4 @@
-"""What a configuration needs where several processes train together, started by a launcher."""
+"""Complete a configuration where several processes train together, started by a launcher."""
 
 from __future__ import annotations
 

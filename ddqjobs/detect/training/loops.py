@@ -27,7 +27,7 @@ class Hook(Protocol):
 
 
 class Loop(abc.ABC):
-    """What mmengine's two loops have in common here: they begin at any batch."""
+    """The part that mmengine's two loops share here: they begin at any batch."""
 
     runner: Any
     dataloader: Any
@@ -36,14 +36,15 @@ class Loop(abc.ABC):
 
     @abc.abstractmethod
     def place(self, done: int) -> str:
-        """Where the training is, in words."""
+        """Return where the training is, in words."""
 
     @abc.abstractmethod
     def validates_after(self, done: int) -> bool:
-        """Whether a validation follows batch ``done`` (from 1)."""
+        """Return whether a validation follows batch ``done`` (from 1)."""
 
     def _begin(self, epoch: int, length: int) -> tuple[int, Iterator[Any]]:
-        """How many of ``length`` batches are done, and the others, with everything as it was before them."""
+        """Yield how many of ``length`` batches are done, and the others, with everything as it was before
+        them."""
         begun, self.hook.begun = self.hook.begun, None
         order = self.dataloader.batch_sampler
         if begun:
@@ -97,11 +98,11 @@ class EpochLoop(Loop, EpochBasedTrainLoop):  # type: ignore[misc]
         self.hook = hook
 
     def place(self, done: int) -> str:
-        """Where the training is, in words."""
+        """Return where the training is, in words."""
         return f"at epoch {self.epoch + 1}, iteration {done}"
 
     def validates_after(self, done: int) -> bool:
-        """Whether a validation follows batch ``done`` (from 1) of this epoch."""
+        """Return whether a validation follows batch ``done`` (from 1) of this epoch."""
         epoch = self.epoch + 1
         return (
             done == len(self.dataloader)
@@ -121,8 +122,8 @@ class EpochLoop(Loop, EpochBasedTrainLoop):  # type: ignore[misc]
 
 
 class _Unbegun(_loops._InfiniteDataloaderIterator):  # type: ignore[misc]
-    """What mmengine's loop by iterations reads from, not begun before it is read from: workers that read
-    ahead would have used up what the samplers keep between two batches when the hook gets them."""
+    """The source that mmengine's loop by iterations reads from, not begun before it is read from: workers
+    that read ahead would have used up what the samplers keep between two batches when the hook gets them."""
 
     def __init__(self, dataloader: Any) -> None:
         self._dataloader, self._iterator, self._epoch = dataloader, None, 0
@@ -149,11 +150,11 @@ class IterationLoop(Loop, IterBasedTrainLoop):  # type: ignore[misc]
         self.runner.log_processor.by_epoch = False  # and all iterations would be of the first epoch
 
     def place(self, done: int) -> str:
-        """Where the training is, in words."""
+        """Return where the training is, in words."""
         return f"at iteration {done}"
 
     def validates_after(self, done: int) -> bool:
-        """Whether a validation follows batch ``done`` (from 1)."""
+        """Return whether a validation follows batch ``done`` (from 1)."""
         return (
             self.runner.val_loop is not None
             and done >= self.val_begin

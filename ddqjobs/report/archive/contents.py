@@ -1,4 +1,4 @@
-"""What goes into an archive, by its name there, and what is left out and why."""
+"""List what goes into an archive, by its name there, and what is left out and why."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Member:
 
     @property
     def written(self) -> bool:
-        """Whether somebody wrote it: code, configurations and locks."""
+        """Return whether somebody wrote it: code, configurations and locks."""
         return self.name.startswith(("specification/", "locks/")) or "/code/" in self.name
 
     @property
     def ours(self) -> bool:
-        """Whether it is ddqjobs' own code, which knows no machine and no secret."""
+        """Return whether it is ddqjobs' own code, which knows no machine and no secret."""
         return "/code/" in self.name and "/ddqjobs/detect/" in self.name
 
 

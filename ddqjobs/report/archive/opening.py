@@ -26,7 +26,7 @@ _LONGEST_NAME, _LONGEST_PART = 2048, 255  # bytes that file systems take; the fi
 
 
 class BrokenError(Exception):
-    """What does not hold; the message is one line."""
+    """A part of an archive does not hold; the message is one line."""
 
 
 class Opened:

@@ -59,7 +59,7 @@ class Check(Frozen, frozen=True, kw_only=True):
 
 
 class Verified(Frozen, frozen=True, kw_only=True):
-    """What holds of an archive."""
+    """The findings about an archive."""
 
     file: str
     sha256: str

@@ -41,7 +41,7 @@ Say = Callable[[str], None]
 
 
 class Index(Frozen, frozen=True, kw_only=True):
-    """What an archive is, beside its files: ``archive.json``."""
+    """The description of an archive, beside its files: ``archive.json``."""
 
     format: int
     ddqjobs: str

@@ -19,7 +19,8 @@ from ddqjobs.report.grids import Text
 
 
 class Format(NamedTuple):
-    """How a format writes a report, and tables and lists; None: it writes the document itself."""
+    """The functions by which a format writes a report, and tables and lists; None: it writes the document
+    itself."""
 
     of_report: Callable[[Report], str]
     of_text: Callable[[Text], str] | None

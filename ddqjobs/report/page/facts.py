@@ -1,4 +1,4 @@
-"""What lies behind each run, read from its folder: attempts, script, log, configuration, environment.
+"""Read what lies behind each run from its folder: attempts, script, log, configuration, environment.
 
 A file that is not there, is binary, or is huge costs a line that says so, never the page.
 """
@@ -149,7 +149,7 @@ class _Submission(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Line(msgspec.Struct):
-    """What the page takes from a line of a manifest. Older versions wrote no script there."""
+    """The part of a manifest's line that the page takes. Older versions wrote no script there."""
 
     script: str = ""
 

@@ -73,7 +73,7 @@ class Count(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Glance(msgspec.Struct, frozen=True, kw_only=True):
-    """What the first screen says."""
+    """The content of the first screen."""
 
     good: int
     judged: int

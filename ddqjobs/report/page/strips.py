@@ -13,7 +13,8 @@ _LEAST, _MOST = 1.5, 6.0  # tolerances that a scale reaches to either side
 
 
 class Scale(msgspec.Struct, frozen=True, kw_only=True):
-    """What all strips of a column share: points to either side of the reference, and its round numbers."""
+    """The scale that all strips of a column share: points to either side of the reference, and its round
+    numbers."""
 
     reach: float
     ticks: tuple[tuple[float, str], ...]  # place, text

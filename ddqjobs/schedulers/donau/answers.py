@@ -1,4 +1,4 @@
-"""What ``dsub`` and ``djob`` answer: taken, refused, log in again, or none of these. Pure.
+"""Read the answers of ``dsub`` and ``djob``: taken, refused, log in again, or none of these. Pure.
 
 Exit codes of these commands are undocumented and say nothing here; both streams are read.
 """
@@ -27,7 +27,7 @@ _ERROR_WORDS = re.compile(
 
 
 class Kind(Enum):
-    """What an answer of ``dsub`` is."""
+    """The kinds of answers of ``dsub``."""
 
     TAKEN = "taken"
     REFUSED = "refused"
@@ -58,7 +58,7 @@ def login(done: Completed, dialect: DonauDialect) -> str:
 
 
 def nothing(done: Completed, dialect: DonauDialect) -> bool:
-    """Whether the answer says that there is no such job (now, here, for us)."""
+    """Return whether the answer says that there is no such job (now, here, for us)."""
     return bool(matching(done, dialect.patterns.nothing))
 
 

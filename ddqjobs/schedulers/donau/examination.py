@@ -1,4 +1,5 @@
-"""What Donau's commands say of themselves and of jobs: for `ddqjobs doctor`. Nothing is submitted or changed.
+"""Examine Donau's commands and their answers about jobs, for `ddqjobs doctor`. Nothing is submitted or
+changed.
 
 Each answer settles something that docs/reference/donau.md only infers or assumes. So all are recorded in the
 project, without names (:mod:`~ddqjobs.schedulers.donau.record`), and compared with what the site file says.
@@ -30,8 +31,8 @@ _AGAIN = "then run `ddqjobs doctor` again"
 
 
 class Context(NamedTuple):
-    """What the project knows: the site, the dialects of all sites by their names, names that nobody else
-    needs to see, and the jobs that were submitted to this site (id -> token, the newest last)."""
+    """Facts of the project: the site, the dialects of all sites by their names, names that nobody else needs
+    to see, and the jobs that were submitted to this site (id -> token, the newest last)."""
 
     site: Site
     dialects: Mapping[str, DonauDialect]
@@ -165,7 +166,7 @@ def _generation(context: Context, belief: generation.Belief) -> Line:
 
 
 def _options(context: Context, asked: Sequence[Asked]) -> Iterator[Line]:
-    """Whether the help names what the site file uses."""
+    """Yield a line about options of the site file that the help does not name."""
     missing = generation.missing_options(context.dialect, _helps(context, asked))
     if missing is None:
         remedy = "look at the recorded help, and compare it with donau.dialect of the site file"
@@ -179,7 +180,7 @@ def _options(context: Context, asked: Sequence[Asked]) -> Iterator[Line]:
 
 
 def _unread(context: Context, one: Asked) -> Iterator[Line]:
-    """What of an answer about jobs would not be understood."""
+    """Yield the parts of an answer about jobs that would not be understood."""
     question, dialect, columns = one.question, context.dialect, context.dialect.columns
     assert question is not None
     details = question.form == "details"  # of a job that runs they need not have an exit code

@@ -1,4 +1,4 @@
-"""Which generation of Donau's command line answers here, and whether it knows what a site file says. Pure.
+"""Tell which generation of Donau's command line answers, and whether it knows what a site file says. Pure.
 
 What tells the generations apart is data: ``signs`` of each dialect.
 """
@@ -32,7 +32,7 @@ def signs(dialect: DonauDialect, said: Mapping[str, Completed]) -> dict[str, lis
 
 
 class Belief(NamedTuple):
-    """Which generation it is. None speaks for itself where ``generation`` is empty."""
+    """The generation, with the reasons. None speaks for itself where ``generation`` is empty."""
 
     generation: str
     reasons: str  # what speaks for it
@@ -66,7 +66,7 @@ def _words(found: Mapping[str, Sequence[str]]) -> str:
 
 
 def has(text: str, word: str) -> bool:
-    """Whether a word is in a text, whole: ``-l`` is not in ``--label`` and ``-ll``."""
+    """Return whether a word is in a text, whole: ``-l`` is not in ``--label`` and ``-ll``."""
     return re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", text) is not None
 
 

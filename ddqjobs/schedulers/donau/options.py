@@ -76,7 +76,7 @@ class DonauColumns(Table, frozen=True, kw_only=True):
 
 
 class DonauPatterns(Table, frozen=True, kw_only=True):
-    """What the commands say, line by line; upper and lower case are the same."""
+    """Patterns of what the commands print, line by line; upper and lower case are the same."""
 
     accepted: Pattern
     r"""Of an accepted submission; its only group is the job's number. Example: '^(\d+) Submit job
@@ -138,7 +138,8 @@ class DonauDialect(Table, frozen=True, kw_only=True):
 
 
 class DonauRequeue(Table, frozen=True, kw_only=True):
-    """How a script asks to be started once more: the option's value, and the exit code that it names."""
+    """The request of a script to be started once more: the option's value, and the exit code that it
+    names."""
 
     value: Directive
     """Value of the option that asks for another start. Example: '75'"""
@@ -147,7 +148,7 @@ class DonauRequeue(Table, frozen=True, kw_only=True):
 
 
 class DonauLaunch(Table, frozen=True, kw_only=True):
-    """What a job finds on its nodes."""
+    """Names that a job finds on its nodes."""
 
     job: list[Variable] = []
     """Variables with the job's number; the first that is set counts. Example: [BATCH_JOB_ID]"""

@@ -1,4 +1,4 @@
-"""What the rest of ddqjobs calls: builds command lines, runs them, says in the user's words what failed."""
+"""Offer Donau to the rest of ddqjobs: build command lines, run them, report failures in the user's words."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class DonauScheduler:
         return {0: next(iter(jobs))} if jobs else None
 
     def in_queue(self) -> int:
-        """How many jobs of this user djob shows that are not over, or of which it cannot be told."""
+        """Return how many jobs of this user djob shows that are not over, or of which it cannot be told."""
         done = self._ask(self._dialect.all.argv)
         found = answers.rows(done, self._dialect, self._dialect.columns.state)
         if found is None:
@@ -183,7 +183,7 @@ class DonauScheduler:
         failed: set[str],
         question: DonauQuestion,
     ) -> None:
-        """What a row adds to what is known: a state where there was none, a reason where there was an end."""
+        """Add a row to what is known: a state where there was none, a reason where there was an end."""
         if question.about == "failed":
             seen[job] = states.explained(seen[job], cells, self._site)
             return
@@ -303,8 +303,8 @@ def _about(
 
 
 def commands_are_here() -> bool:
-    """Whether this is Donau: there is another program of the name dsub (Google's batch tools), which has
-    neither of these."""
+    """Return whether this is Donau: there is another program of the name dsub (Google's batch tools), which
+    has neither of these."""
     return bool(shutil.which("djob") or os.environ.get("CCS_CLI_HOME"))
 
 

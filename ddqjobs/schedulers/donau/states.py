@@ -17,7 +17,7 @@ _STATES = {
 
 
 def observe(cells: Cells, dialect: DonauDialect) -> Observation:
-    """What a row or the details of a job mean. A word that nobody knows is no end."""
+    """Return the state that a row or the details of a job mean. A word that nobody knows is no end."""
     word = cell(cells, dialect.columns.state)
     meaning = dialect.states.get(word)
     if meaning is None:
@@ -37,7 +37,7 @@ def observe(cells: Cells, dialect: DonauDialect) -> Observation:
 
 
 def failed(cells: Cells, dialect: DonauDialect) -> bool:
-    """Whether these cells say of a job that it failed, so that it is worth asking why."""
+    """Return whether these cells say of a job that it failed, so that it is worth asking why."""
     return dialect.states.get(cell(cells, dialect.columns.state)) == "failed"
 
 

@@ -1,4 +1,4 @@
-"""What ``djob`` prints becomes cells by name. Pure.
+"""Turn the output of ``djob`` into cells by name. Pure.
 
 The whole header is not public, so nothing is taken for granted but the names of a few columns. A row whose
 cells cannot be told apart for certain is no row: its job is then simply not in the answer.

@@ -54,7 +54,7 @@ def unmark(folder: Path, names: list[str]) -> None:
 
 
 def names(folder: Path) -> set[str]:
-    """What lies in a folder, temporary ones left out."""
+    """Return the names in a folder, temporary ones left out."""
     return {entry.name for entry in os.scandir(folder) if not entry.name.startswith(".")}
 
 
@@ -101,7 +101,7 @@ class Tail:
 
     @property
     def grown(self) -> bool:
-        """Whether there is more than was read; costs one stat."""
+        """Return whether there is more than was read; costs one stat."""
         with contextlib.suppress(FileNotFoundError):
             return self._path.stat().st_size != self._offset
         return False
@@ -116,11 +116,11 @@ class Watched:
         self._names: set[str] = set()
 
     def fresh(self) -> set[str]:
-        """What lies in the folder, listed now in any case."""
+        """Return the names in the folder, listed now in any case."""
         return names(self._folder)
 
     def names(self) -> set[str]:
-        """What lies in the folder."""
+        """Return the names in the folder."""
         changed = self._folder.stat().st_mtime_ns
         if changed != self._seen or time.time() - changed / 1e9 < _TICK_S:
             self._names = names(self._folder)

@@ -1,4 +1,4 @@
-"""What the machine has for jobs, and what runs want of it: for `ddqjobs doctor`."""
+"""Compare what the machine has for jobs with what runs ask for, for `ddqjobs doctor`."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ class Watch:
         process.signal_group(self._pid, signal.SIGTERM)
 
     def end(self, status: os.waitid_result) -> End:
-        """How it ended. A script that asks for another start gets it, also when its time was over."""
+        """Return how it ended. A script that asks for another start gets it, also when its time was over."""
         exited = status.si_code == os.CLD_EXITED
         code = status.si_status if exited else None
         again = code == exit_codes.STOPPED and self._asked is not Reason.CANCELLED

@@ -71,7 +71,7 @@ class Queue:
 
     @property
     def exists(self) -> bool:
-        """Whether anything was ever submitted here."""
+        """Return whether anything was ever submitted here."""
         return self.launch.is_dir()  # made last
 
     # --- submissions
@@ -117,11 +117,11 @@ class Queue:
 
     @property
     def settings_path(self) -> Path:
-        """Where the settings are."""
+        """Return the path of the settings."""
         return self.root / "settings.json"
 
     def settings(self) -> Settings | None:
-        """What the last submission found. Raises TornError with what to do."""
+        """Return the settings that the last submission found. Raise TornError with what to do."""
         try:
             return _read(self.settings_path, Settings)
         except TornError as error:
@@ -132,7 +132,7 @@ class Queue:
         files.replace(self.settings_path, msgspec.json.encode(settings), _OURS)
 
     def supervisor(self) -> Owner | None:
-        """Who supervises, or did."""
+        """Return the process that supervises, or did."""
         return _read(self.root / "supervisor.json", Owner)
 
     def set_supervisor(self, owner: Owner) -> None:
@@ -158,7 +158,7 @@ class Queue:
         return files.create(self.started / f"{start}{_SUFFIX}", msgspec.json.encode(claim), _OURS)
 
     def claim(self, start: str) -> Claim | None:
-        """Who has the start."""
+        """Return the claim on the start."""
         return _read(self.started / f"{start}{_SUFFIX}", Claim)
 
     def note_script(self, start: str, owner: Owner) -> None:
@@ -166,7 +166,7 @@ class Queue:
         files.replace(self.root / "scripts" / f"{start}{_SUFFIX}", msgspec.json.encode(owner), _OURS)
 
     def script(self, start: str) -> Owner | None:
-        """Which process is the script."""
+        """Return the process that is the script."""
         return _read(self.root / "scripts" / f"{start}{_SUFFIX}", Owner)
 
     def record(self, ends: Iterable[End]) -> None:
@@ -215,7 +215,7 @@ class Queue:
             return set()
 
     def held(self, job: str) -> bool:
-        """Whether a job is not to start."""
+        """Return whether a job is not to start."""
         return (self.hold / job).exists()
 
     def ask_requeue(self, start: str) -> None:
@@ -223,7 +223,7 @@ class Queue:
         disk.mark(self.root / "requeue", [start])
 
     def wish(self, job: str, start: str) -> Reason | None:
-        """What is asked of a start under way; a cancel goes before a requeue."""
+        """Return the request to a start under way; a cancel goes before a requeue."""
         if (self.cancel / job).exists():
             return Reason.CANCELLED
         if (self.root / "requeue" / start).exists():
@@ -232,7 +232,7 @@ class Queue:
 
 
 class History:
-    """How starts ended, read as it grows."""
+    """The ends of starts, read as it grows."""
 
     def __init__(self, queue: Queue, complain: Callable[[str], None]) -> None:
         self._tail = disk.Tail(queue.ended)

@@ -1,4 +1,4 @@
-"""What the local queue writes: its records, and the names of jobs and starts."""
+"""Records that the local queue writes, and the names of jobs and starts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_RESTARTS = 20  # by exit code; whoever calls requeue() may do so for ever
 
 
 class Reason(str, Enum):
-    """Why a start is over."""
+    """Reasons for the end of a start."""
 
     EXIT = "exit"  # by itself, or by a signal that we did not send
     LIMIT = "time limit"
@@ -44,7 +44,7 @@ class Filed(Frozen, frozen=True, kw_only=True):
 
 
 class Settings(Frozen, frozen=True, kw_only=True):
-    """What the machine gives to jobs, as the last submission found it."""
+    """Resources that the machine gives to jobs, as the last submission found it."""
 
     host: str
     cpus: int
@@ -55,14 +55,14 @@ class Settings(Frozen, frozen=True, kw_only=True):
 
 
 class Slots(Frozen, frozen=True, kw_only=True):
-    """What one start occupies."""
+    """Resources that one start occupies."""
 
     cpus: int = 1
     gpus: tuple[int, ...] = ()
 
 
 class End(Frozen, frozen=True, kw_only=True):
-    """How one start ended."""
+    """The end of one start."""
 
     job: str
     restart: int
@@ -74,7 +74,7 @@ class End(Frozen, frozen=True, kw_only=True):
 
     @property
     def well(self) -> bool:
-        """Whether jobs that come after this one may start."""
+        """Return whether jobs that come after this one may start."""
         return self.reason is Reason.EXIT and self.code == 0
 
     @property
@@ -93,7 +93,7 @@ class End(Frozen, frozen=True, kw_only=True):
 
 
 class Claim(Frozen, frozen=True, kw_only=True):
-    """Who has a start: the launcher that runs it, or an end that forbids it."""
+    """The holder of a start: the launcher that runs it, or an end that forbids it."""
 
     owner: Owner | None = None
     void: End | None = None

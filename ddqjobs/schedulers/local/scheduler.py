@@ -1,4 +1,4 @@
-"""What the rest of ddqjobs calls. Answers from disk; wakes the supervisor when there is work for it."""
+"""Offer the local queue to the rest of ddqjobs. Answer from disk; wake the supervisor when there is work."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class LocalScheduler:
             return jobs
 
     def in_queue(self) -> int:
-        """How many jobs of this site have not ended."""
+        """Return how many jobs of this site have not ended."""
         if not self._queue.exists:
             return 0
         with self._asked("count jobs"):
@@ -103,7 +103,7 @@ class LocalScheduler:
             return sum(job not in ended for one in filed if one for job in one.jobs().values())
 
     def query(self, jobs: Sequence[str]) -> Mapping[str, Observation]:
-        """What is known of each job; reads a log and a few folders, however many jobs there are."""
+        """Return what is known of each job; read a log and a few folders, however many jobs there are."""
         self.complaints = []
         if not jobs or not self._queue.exists:
             return dict.fromkeys(jobs, _UNKNOWN)
@@ -211,7 +211,8 @@ class LocalScheduler:
         return self._queue.load(submission.token) or filed  # somebody was faster with the same token
 
     def _found(self, submission: Submission) -> Settings:
-        """What the machine has. GPUs are counted only for who asks for some: nvidia-smi takes a while."""
+        """Return what the machine has. GPUs are counted only for who asks for some: nvidia-smi takes a
+        while."""
         before = self._queue.settings()
         gpus = before.gpus if before else ()
         return Settings(
@@ -269,7 +270,7 @@ class LocalScheduler:
 
 
 def _another(place: Path, here: Path) -> bool:
-    """Whether something else lies at ``place`` than what is here; not if it was moved away."""
+    """Return whether something else lies at ``place`` than what is here; not if it was moved away."""
     try:
         return not place.samefile(here)
     except OSError:
@@ -290,7 +291,7 @@ class View:
         self._host = socket.gethostname()
 
     def observe(self, job: str) -> Observation:
-        """What is known of a job."""
+        """Return what is known of a job."""
         end = self._history.ends.get(job)
         if end is not None:
             failure = _FAILURES.get(end.reason)

@@ -1,4 +1,4 @@
-"""What the machine has to give, and who gets it."""
+"""Give the machine's resources to jobs."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Start:
         self._job: Any = executor.submit(launch, str(root), job, restart)
 
     def over(self) -> bool:
-        """Whether submitit's process has ended; reaps it."""
+        """Return whether submitit's process has ended; reaps it."""
         return bool(self._job.done())
 
     def last_words(self) -> str:

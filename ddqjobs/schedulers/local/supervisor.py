@@ -59,7 +59,7 @@ class Running:
 
 
 class Supervisor:
-    """What is queued and running, and one :meth:`step` after the other."""
+    """The jobs that are queued and running, and one :meth:`step` after the other."""
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
@@ -81,7 +81,7 @@ class Supervisor:
 
     @property
     def linger_s(self) -> float:
-        """How long to stay without work."""
+        """Return how long to stay without work."""
         return self._settings.linger_s
 
     def step(self) -> bool:
@@ -107,7 +107,7 @@ class Supervisor:
         return bool(self._open or self._leaving)
 
     def has_mail(self) -> bool:
-        """Whether something was submitted that no step has seen; only looks."""
+        """Return whether something was submitted that no step has seen; only looks."""
         return not self._submissions.fresh() <= self._known
 
     # --- what changed

@@ -1,5 +1,5 @@
-"""What Slurm's commands print becomes rows. Pure, and strict: an answer that is cut short, or that is not
-what was asked for, is no answer. Rows that cannot be of a job of ours are passed over."""
+"""Turn the output of Slurm's commands into rows. Pure, and strict: an answer that is cut short, or that is
+not what was asked for, is no answer. Rows that cannot be of a job of ours are passed over."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NAMELESS = ("", "allocation")  # accounting's name of a job whose submission it
 
 
 class Row(NamedTuple):
-    """What one command says of one job."""
+    """The words of one command about one job."""
 
     state: str  # in Slurm's words
     reason: str
@@ -46,7 +46,7 @@ class Row(NamedTuple):
 
     @property
     def nameless(self) -> bool:
-        """Whether accounting does not say yet whose job it is."""
+        """Return whether accounting does not say yet whose job it is."""
         return self.name in _NAMELESS and not self.comment
 
 

@@ -52,8 +52,8 @@ def _number(job: str) -> tuple[int, str]:
 
 
 def _corresponds(elements: Sequence[Element], array: str) -> bool:
-    """Whether each element waits for just its own index of that array. An index that the array has not got
-    would simply run, so none may be without."""
+    """Return whether each element waits for just its own index of that array. An index that the array has not
+    got would simply run, so none may be without."""
     return all(
         [job for job in element.after if job.partition("_")[0] == array] == [f"{array}_{element.index}"]
         for element in elements

@@ -1,4 +1,4 @@
-"""What Slurm says of itself and of jobs to come: for `ddqjobs doctor`. Nothing is submitted here."""
+"""Ask Slurm about itself and about jobs to come, for `ddqjobs doctor`. Nothing is submitted here."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def settings(text: str) -> dict[str, str]:
 
 
 def accounting() -> str:
-    """Why accounting does not answer; empty if it does."""
+    """Return why accounting does not answer; empty if it does."""
     done = _run(["sacct", "-X", "--noheader", "--starttime=now"])
     return words(done) if done.code or done.timed_out else ""
 
 
 def refusal(options: Sequence[str]) -> str:
-    """Why Slurm would refuse a job with these options, by ``sbatch --test-only``; empty if it would not. It
-    uses up a job id, and answers on stderr."""
+    """Return why Slurm would refuse a job with these options, by ``sbatch --test-only``; empty if it would
+    not. It uses up a job id, and answers on stderr."""
     done = _run(["sbatch", "--test-only", *options, "--wrap=true"])
     return words(done) if done.code or done.timed_out else ""
 

@@ -1,4 +1,4 @@
-"""What Slurm is told of a job beyond its resources: ``slurm:`` of site and experiment files. Pure.
+"""Options of a Slurm job beyond its resources: ``slurm:`` of site and experiment files. Pure.
 
 A key that is left out is inherited: the site's, the experiment's, the task's, the variant's, the later ones
 win; an empty value says that the option is not given. Values of ``#SBATCH`` lines are no shell words, and

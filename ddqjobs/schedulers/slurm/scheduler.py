@@ -1,4 +1,4 @@
-"""What the rest of ddqjobs calls: builds command lines, runs them, says in the user's words what failed."""
+"""Offer Slurm to the rest of ddqjobs: build command lines, run them, report failures in the user's words."""
 
 from __future__ import annotations
 
@@ -100,7 +100,8 @@ class SlurmScheduler:
         return dict(sorted(found.items())) or None
 
     def in_queue(self) -> int:
-        """How many jobs of this user squeue shows that are not over; an array's elements one by one."""
+        """Return how many jobs of this user squeue shows that are not over; an array's elements one by
+        one."""
         return sum(states.in_queue(row).state in states.ALIVE for row in self._queue().values())
 
     def query(self, jobs: Sequence[str]) -> Mapping[str, Observation]:
@@ -190,7 +191,8 @@ class SlurmScheduler:
         return answers.with_token(answers.accounting(done.stdout), token)
 
     def _accounting(self, jobs: Sequence[str]) -> dict[str, Observation]:
-        """What has become of jobs that squeue does not show. Never raises: the others' answer stands."""
+        """Return what has become of jobs that squeue does not show. Never raise: the others' answer
+        stands."""
         known = dict.fromkeys(job.partition("_")[0] for job in jobs if answers.JOB.fullmatch(job))
         rows: dict[str, answers.Row] = {}
         missing = Observation(state=JobState.UNKNOWN, detail=_UNKNOWN_JOB, forgotten=True)

@@ -58,7 +58,7 @@ ALIVE = (_QUEUED, _HELD, _RUNNING, _STOPPED)
 
 
 def in_queue(row: Row) -> Observation:
-    """What a row of squeue means."""
+    """Return the state that a row of squeue means."""
     return _marked(row, _in_queue(row))
 
 
@@ -84,7 +84,7 @@ def _in_queue(row: Row) -> Observation:
 
 
 def left_queue(row: Row) -> Observation:
-    """What a row of sacct means, of a job that squeue does not show."""
+    """Return the state that a row of sacct means, of a job that squeue does not show."""
     if row.nameless:
         return Observation(
             state=_UNKNOWN, detail="it has left the queue, and accounting does not say yet whose job it was"

@@ -1,4 +1,4 @@
-"""What an environment file says that cannot be true. Types and keys were checked before. Pure."""
+"""Find what an environment file says that cannot be true. Types and keys were checked before. Pure."""
 
 from __future__ import annotations
 

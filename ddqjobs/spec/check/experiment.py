@@ -1,4 +1,4 @@
-"""What an experiment file says that cannot be true: missing references, impossible combinations, cycles.
+"""Find what an experiment file says that cannot be true: missing references, impossible combinations, cycles.
 
 Types and keys were checked before (:mod:`ddqjobs.spec.reader`). Everything here is pure, and all problems of
 a file are found at once.

@@ -1,4 +1,4 @@
-"""What a file adds and never uses: a variant, or something with nearly the name of a thing of its base.
+"""Find what a file adds and never uses: a variant, or something with nearly the name of a thing of its base.
 
 A misspelt task lacks its `kind` and is found by its type. A misspelt variant, code, phase or implementation
 is whole, however little it says: what was meant would go on as the base has it, without a word.

@@ -1,4 +1,4 @@
-"""What a site file says that cannot be true: durations that are none, folders that are none of a node.
+"""Find what a site file says that cannot be true: invalid durations, folders that no node has.
 
 Types and keys were checked before (:mod:`ddqjobs.spec.reader`), and each scheduler checks its own section
 (:mod:`ddqjobs.planning.sections`). Pure.

@@ -42,7 +42,7 @@ def tasks(e: Experiment) -> Found:
 
 
 def _place(e: Experiment, at: Path, task: Task) -> Found:
-    """Which cells of the matrix a task fills."""
+    """Find what is wrong with the cells of the matrix that a task fills."""
     if task.phase is not None:
         yield from reference((*at, "phase"), "phase", task.phase, e.phases)
     yield from _where(e, at, task)
@@ -54,7 +54,7 @@ def _place(e: Experiment, at: Path, task: Task) -> Found:
 
 
 def _work(at: Path, task: Task) -> Found:
-    """What a task does, and what it leaves."""
+    """Find what is wrong with what a task does and leaves."""
     for i, name in enumerate(task.stage):
         yield from reference((*at, "stage", i), "input", name, task.inputs)
     if task.command is not None:
