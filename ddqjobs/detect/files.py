@@ -21,7 +21,8 @@ _CANNOT = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)
 
 
 class SameFile(ValueError):
-    """What would be written is what is read, or would be written twice; the message is one line."""
+    """The file that would be written is the one that is read, or would be written twice; the message is one
+    line."""
 
 
 def keep_apart(outputs: Mapping[str, Path | None], inputs: Iterable[Path | None]) -> None:
@@ -135,7 +136,7 @@ def sha256(path: Path) -> str:
 
 
 def torn(path: Path) -> str | None:
-    """Why a checkpoint is not whole, in a few words; None if it is.
+    """Return why a checkpoint is not whole, in a few words; None if it is.
 
     torch.save writes a zip whose directory comes last, so a writer that was killed leaves none. Checkpoints
     of torch before 1.6 are bare pickles: their end marker is looked for.
@@ -158,7 +159,7 @@ def torn(path: Path) -> str | None:
 
 
 def damaged(path: Path) -> str | None:
-    """Why a checkpoint is not as it was written, in a few words; None if it is. Reads all of it.
+    """Return why a checkpoint is not as it was written, in a few words; None if it is. Read all of it.
 
     torch.load does not look at the checksums that torch.save writes for each tensor: weights with flipped
     bits would be taken for good ones. Bare pickles have none.

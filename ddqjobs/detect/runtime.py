@@ -1,4 +1,4 @@
-"""What every program that loads a model begins with: operators, threads, safe loading, configuration."""
+"""Begin every program that loads a model: operators, threads, safe loading, configuration."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def key_and_value(option: str) -> tuple[str, Any]:
 
 
 def _misfit(path: str, options: Sequence[str], error: Exception) -> CannotLoad:
-    """What to say of options that could not be merged: the first one that cannot be merged alone."""
+    """Return what to say of options that could not be merged: the first one that cannot be merged alone."""
     for option in options:
         try:
             _config(path).merge_from_dict(dict([key_and_value(option)]))
@@ -170,7 +170,7 @@ def load_checkpoint(path: Path) -> Any:
 
 
 def _only_weights() -> dict[str, Any]:
-    """What makes torch.load create nothing but weights and plain data, with this version of torch."""
+    """Return what makes torch.load create nothing but weights and plain data, with this version of torch."""
     import torch
 
     if hasattr(torch.serialization, "add_safe_globals"):

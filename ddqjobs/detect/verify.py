@@ -123,9 +123,9 @@ def _gpu(found: dict[str, Any], needed: bool) -> None:
 
 
 def _runs_on(built: str, capability: int) -> bool:
-    """Whether code for ``sm_86`` or ``compute_70`` runs on a GPU of this capability (10 x major + minor):
-    machine code within its major version, the intermediate language on everything later
-    (CUDA C++ Programming Guide, "Binary compatibility", "PTX compatibility")."""
+    """Return whether code for ``sm_86`` or ``compute_70`` runs on a GPU of this capability (10 x major +
+    minor): machine code within its major version, the intermediate language on everything later (CUDA C++
+    Programming Guide, "Binary compatibility", "PTX compatibility")."""
     kind, _, text = built.partition("_")
     if not text.isdigit():  # sm_90a runs on just that
         return text.rstrip("af") == str(capability)
@@ -150,9 +150,9 @@ def _compiled(found: dict[str, Any], gpu: bool) -> None:
 
 
 def _compiled_with() -> dict[str, str]:
-    """What mmcv says of the compiler and CUDA that made it, asked in a process of its own: where its C++
-    runtime was linked into it statically, beside the one that torch uses, writing the version crashes (seen
-    with mmcv 2.1.0), though the operators work. Then there is just a note; the operators decide."""
+    """Return what mmcv says of the compiler and CUDA that made it, asked in a process of its own: where its
+    C++ runtime was linked into it statically, beside the one that torch uses, writing the version crashes
+    (seen with mmcv 2.1.0), though the operators work. Then there is just a note; the operators decide."""
     words = (
         "from mmcv.ops import get_compiler_version, get_compiling_cuda_version as cuda\n"
         "print(get_compiler_version(), cuda(), sep=chr(10))"

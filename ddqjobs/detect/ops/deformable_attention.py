@@ -30,7 +30,7 @@ _KNOWN = "_ddqjobs_levels"
 _BACKWARD = (4, 1)  # cells per program, and warps
 _SAMPLES = 512  # samples per program
 # Queries up to which it goes by pixels. That was seen to be faster at 1,350 and 2,446; where the two meet was
-# not measured (docs/performance.md).
+# not measured (docs/explanation/performance.md).
 FEW = 4096
 # By pixels: samples that one program sorts, at most, and per warp; queries and pixels per program.
 _MOST, _SORT, _ITEMS, _PIXELS = 2048, 64, 4, 16
@@ -360,7 +360,7 @@ def _forward_blocks(queries: int) -> tuple[int, int]:
 
 
 def _dtype(value: Tensor) -> torch.dtype:
-    """What sums are kept in."""
+    """Return the type that sums are kept in."""
     return torch.float64 if value.dtype == torch.float64 else torch.float32
 
 

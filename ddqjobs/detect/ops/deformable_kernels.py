@@ -35,8 +35,8 @@ def level_at(shapes, level):
 
 @triton.jit
 def place_of(location, sample, inside, width, height, real: tl.constexpr):
-    """Where samples lie, in pixels from the centre of the first one: x, y, and whether they touch any pixel;
-    those that touch none are put at 0, 0."""
+    """Return where samples lie, in pixels from the centre of the first one: x, y, and whether they touch any
+    pixel; those that touch none are put at 0, 0."""
     x = tl.load(location + 2 * sample, inside, 0.0).to(real) * width - 0.5
     y = tl.load(location + 2 * sample + 1, inside, 0.0).to(real) * height - 0.5
     near = (x > -1) & (y > -1) & (x < width) & (y < height) & inside
@@ -163,7 +163,8 @@ def cell_kernel(
 
 @triton.jit
 def bounds_kernel(cell, runs, samples, all_cells, block: tl.constexpr):
-    """Where each cell's run of samples begins and ends in the sorted list; 0 and 0 for cells without any."""
+    """Find where each cell's run of samples begins and ends in the sorted list; 0 and 0 for cells without
+    any."""
     at = tl.program_id(0) * block + tl.arange(0, block)
     inside = at < samples
     here = tl.load(cell + at, inside, all_cells)

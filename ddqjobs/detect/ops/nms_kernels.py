@@ -54,9 +54,8 @@ def overlap_kernel(boxes, bits, threshold, offset, count, words, rows: tl.conste
 def greedy_kernel(
     bits, gone, order, keep, first, alive, count, words, most, columns: tl.constexpr, wide: tl.constexpr
 ):
-    """Which of the first ``alive`` boxes stay, at most ``most``, by their numbers before sorting: ``keep``
-    (images,
-    count) and ``first`` (images, most), in order. One program per image."""
+    """Find which of the first ``alive`` boxes stay, at most ``most``, by their numbers before sorting:
+    ``keep`` (images, count) and ``first`` (images, most), in order. One program per image."""
     image = tl.program_id(0).to(tl.int64)
     valid = tl.load(alive + image)
     lane = tl.arange(0, columns)
@@ -98,7 +97,7 @@ def greedy_kernel(
 def keep_sorted(
     boxes: Tensor, order: Tensor, alive: Tensor, threshold: float, offset: int, most: int
 ) -> tuple[Tensor, Tensor]:
-    """Which boxes stay.
+    """Return which boxes stay.
 
     Args:
         boxes: (images, n, 4) float32, xyxy, by falling score; those from ``alive`` on are left out.

@@ -127,7 +127,7 @@ def touched(begin, size, count, first, last, length):
 
 @triton.jit
 def weights_of(pixel, begin, size, count, length, real: tl.constexpr):
-    """How much each pixel counts in the bin that begins at ``begin``, along one axis."""
+    """Return how much each pixel counts in the bin that begins at ``begin``, along one axis."""
     total = tl.zeros(pixel.shape, real)
     for sample in range(count):
         low, high, share, inside = pixel_at(begin + (sample + 0.5) * size / count, length)
@@ -337,5 +337,5 @@ def _contiguous(*tensors: Tensor) -> bool:
 
 
 def _real(tensor: Tensor) -> Any:
-    """What sums are kept in."""
+    """Return the type that sums are kept in."""
     return tl.float64 if tensor.dtype == torch.float64 else tl.float32
