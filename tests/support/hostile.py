@@ -39,10 +39,10 @@ HOSTILE = {
     "DISABLE_ADDMM_CUDA_LT": "1", "MMDET_DATASETS": "/poison", "MMENGINE_HOME": "/poison",
     "BASH_FUNC_python%%": "() { false; }", "BASH_FUNC_srun%%": "() { false; }",
     # Of a job that the shell is part of.
-    "SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "poison", "SLURM_PROCID": "3", "SLURM_LOCALID": "3",
-    "SLURM_NTASKS": "8", "SLURM_NPROCS": "8", "SLURM_NNODES": "4", "SLURM_NODEID": "1",
-    "SLURM_STEP_ID": "0", "SLURM_TASKS_PER_NODE": "8", "SLURM_CPU_BIND": "mask_cpu:0x1",
-    "SLURM_CPUS_PER_TASK": "9", "SLURM_EXPORT_ENV": "NONE", "SRUN_CPUS_PER_TASK": "9",
+    "SLURM_JOB_ID": "999999", "SLURM_JOB_NODELIST": "poison", "SLURM_PROCID": "3", "SLURM_LOCALID": "3",
+    "SLURM_NTASKS": "8", "SLURM_NPROCS": "8", "SLURM_NNODES": "4", "SLURM_NODEID": "77",
+    "SLURM_STEP_ID": "77", "SLURM_TASKS_PER_NODE": "8", "SLURM_CPU_BIND": "mask_cpu:0x1",
+    "SLURM_CPUS_PER_TASK": "99", "SLURM_EXPORT_ENV": "poison", "SRUN_CPUS_PER_TASK": "99",
 }  # fmt: skip
 # What commands of Slurm read, and jobs do not.
 COMMANDS = {
