@@ -251,7 +251,7 @@ def _adopted_training(work_dir: Path) -> Found:
 def _test(work_dir: Path) -> Found:
     log = logs.read(work_dir)
     if not log.test or not log.metrics:
-        raise NotWhole("the log has no metrics of a test")
+        raise NotWhole("the log has no metrics of a test (nothing was evaluated, or nothing detected)")
     predictions = work_dir / "predictions.npz"
     artifacts = {"predictions": Path(predictions.name)} if predictions.is_file() else {}
     inexact = _inexact(work_dir)

@@ -37,11 +37,24 @@ CAUSES: tuple[Cause, ...] = (
         r"oom[-_ ]kill|OOM Killed|task \d+: Out Of Memory|Out of memory: Killed process",
         sure=True,
     ),
+    _cause(
+        F.NODE,
+        "Slurm could not start a step there: ",
+        r"task launch failed|Unable to create step|[Ee]rror generating job credential|"
+        r"unable to mkdir cgroup|slurmstepd: error: .*[Pp]rolog",
+        sure=True,
+    ),
+    _cause(
+        F.PREEMPTED,
+        "ended from outside: ",
+        r"SignalException: Process \d+ got signal: (?:10|12|15)\b|was evicted",
+    ),
     # -- limits of a node or user -------------------------------------------------------------------------
     _cause(
         F.LIMIT,
         "shared memory (/dev/shm) is full, use fewer workers or enlarge it: ",
-        r"insufficient shared memory|out of shared memory|killed by signal: Bus error|"
+        r"insufficient shared memory|creating shared memory segment|"
+        r"unable to mmap \d+ bytes from file </torch_|out of shared memory|killed by signal: Bus error|"
         r"[Uu]nexpected bus error|"
         r"(?:/dev/shm|/torch_\d).*No space left|No space left.*(?:/dev/shm|/torch_\d)",
         sure=True,
@@ -65,20 +78,28 @@ CAUSES: tuple[Cause, ...] = (
     _cause(
         F.OUT_OF_MEMORY,
         "GPU memory: ",
-        r"CUDA out of memory|CUDA error: out of memory|OutOfMemoryError|STATUS_ALLOC_FAILED|"
+        r"\b[A-Z]{2,4} out of memory|Unable to find a valid cuDNN|"
+        r"CUDA error: out of memory|OutOfMemoryError|STATUS_ALLOC_FAILED|"
         r"CUBLAS_STATUS_NOT_INITIALIZED",
     ),
     _cause(
         F.OUT_OF_MEMORY,
         "host memory: ",
-        r"Cannot allocate memory|\bMemoryError\b|Out Of Memory|can't allocate memory",
+        r"Cannot allocate memory|MemoryError\b|Out Of Memory|can't allocate memory",
     ),
     # -- downloads; before the processes that do not meet, whose words they share ---------------------------
-    _cause(F.DATA, NO_NETWORK, r"URLError|urlopen error|Max retries exceeded|couldn't connect to 'https?:"),
+    _cause(
+        F.DATA,
+        NO_NETWORK,
+        r"LocalEntryNotFoundError|OfflineModeIsEnabled|"
+        r"EndpointConnectionError|requests\.exceptions|"
+        r"URLError|urlopen error|Max retries exceeded|couldn't connect to 'https?:",
+    ),
     # -- processes that do not meet -----------------------------------------------------------------------
     _cause(
         F.HANG,
         "a process did not answer: ",
+        r"watchdog got stuck|failed to pass monitoredBarrier|"
         r"Watchdog caught collective operation timeout|Watchdog .*timed? ?out|"
         r"Timeout\(ms\)=\d+\) ran for \d+ milliseconds|Timed out waiting \d+ms for",
         sure=True,
@@ -94,7 +115,8 @@ CAUSES: tuple[Cause, ...] = (
         r"DistStoreError|Rendezvous\w+Error|waiting for clients|clients joined|"
         r"client socket has (?:failed|timed)|"
         r"wait timeout after \d+ms|Socket Timeout|Connection refused|Gloo connectFullMesh failed|"
-        r"No route to host|Network is unreachable",
+        r"No route to host|Network is unreachable|HcclGetRootInfo|Getting socket times out|"
+        r"remote process exited",
     ),
     _cause(
         F.NODE,
@@ -106,7 +128,9 @@ CAUSES: tuple[Cause, ...] = (
     _cause(
         F.NODE,
         "",
-        r"uncorrectable ECC|no CUDA-capable device|busy or unavailable|GPU is lost|fallen off the bus|"
+        r"uncorrectable (?:ECC|NVLink)|device needs a reset|Failed to initialize NVML|"
+        r"OS call failed or operation not supported|"
+        r"no CUDA-capable device|busy or unavailable|GPU is lost|fallen off the bus|"
         r"unspecified launch failure|CUDA unknown error|"
         r"Driver/library version mismatch|system not yet initialized|\bXid\b",
     ),
@@ -152,6 +176,9 @@ CAUSES: tuple[Cause, ...] = (
         "",
         r"ModuleNotFoundError|ImportError|undefined symbol|cannot open shared object|"
         r"Distributed package doesn't have|"
+        r"module '(?:numpy|scipy|torch|PIL|cv2|mm\w+)[\w.]*' has no attribute|nvrtc: error|ptxas fatal|"
+        r"PTXASError|"
+        r"OMP: Error #15\b|: command not found|"
         r"is used but incompatible|binary incompatibility|Numpy is not available|compiled using NumPy 1|"
         r"version `?(?:GLIBC|GLIBCXX|CXXABI)_[\d.]+'? not found|Weights ?[Oo]nly load failed|"
         r"WeightsUnpickler error",
@@ -173,13 +200,16 @@ CAUSES: tuple[Cause, ...] = (
         F.DATA,
         "",
         r"FileNotFoundError|JSONDecodeError|No such file or directory|UnicodeDecodeError|PermissionError|"
+        r"BadZipFile|tarfile\.ReadError|zlib\.error|AssertionError: .*(?:[Aa]nnotation|coco set)|"
+        r"num_samples should be a positive|"
         r"Permission denied|UnidentifiedImageError|image file is truncated",
     ),
     # -- training -----------------------------------------------------------------------------------------
     _cause(
         F.DIVERGED,
         "",
-        r"[Ll]oss is (?:nan|inf)|loss become infinite|FloatingPointError|NaN or Inf|"
+        r"[Ll]oss (?:is|became|becomes|was) (?:nan|inf)|is non-finite|"
+        r"loss become infinite|FloatingPointError|NaN or Inf|"
         # SciPy, asked to match queries and objects by costs that are no numbers: before there is a loss.
         r"matrix contains invalid numeric entries|cost matrix is infeasible",
     ),
@@ -190,8 +220,18 @@ KINDS: tuple[Cause, ...] = (
     _cause(
         F.NETWORK,
         "the processes lost each other: ",
-        r"DistBackendError|DistNetworkError|ncclUniqueId|^Connection(?:Reset|Refused|Aborted)?Error|^TimeoutError",
+        r"DistBackendError|DistNetworkError|ncclUniqueId|^Connection(?:Reset|Refused|Aborted)?Error|^TimeoutError|"
+        r"(?:[Cc]losed|reset) by peer|Broken pipe",
     ),
+    # What a GPU says of itself; the others are what a kernel was given.
+    _cause(
+        F.NODE,
+        "",
+        r"CUDA error: (?!device-side assert|an illegal memory|misaligned|CUBLAS|"
+        r"invalid (?:arg|conf|dev.*func))",
+    ),
+    _cause(F.STORAGE, "a disk failed: ", r"^OSError: \[Errno \d+\].*'/"),
+    _cause(F.DATA, "", r"^OSError: (?!\[Errno)"),
 )
 
 
