@@ -7,11 +7,13 @@ URL, behind a name that sounds secret, or by the prefix that a service gives its
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 MASK = "***"
@@ -22,6 +24,7 @@ _NAME = re.compile(rf"(?i)(?:{_WORDS})s?(?![a-z])|(?:^|_)(?:key|pass|pat|auth)(?
 _HARMLESS = (
     r"(?![-+.\d]+(?:e-?\d+)?(?![\w.-])|(?:true|false|none|null|yes|no)\b|\d{8}-\d{6}-[0-9a-f]{8}|[$\{\[*(])"
 )
+_TOLD = re.compile(rf"(?i)--?[a-z0-9_.-]{{0,40}}(?:{_WORDS})s?$")
 _NAMED = ("token", "secret", "passw", "passphrase", "credential", "key")
 
 
@@ -98,6 +101,32 @@ def remember(variables: Mapping[str, str], marked: Iterable[str] = ()) -> None:
     if not values <= _known:
         _known.update(values)
         _pattern.cache_clear()
+
+
+def assigned(lines: Iterable[str]) -> dict[str, str]:
+    """Return the variables that shell lines assign, with their values.
+
+    >>> assigned(["export HF_TOKEN='a b'; source x", "it's not a line"])
+    {'HF_TOKEN': 'a b'}
+    """
+    found = {}
+    for line in lines:
+        words = shlex.shlex(line, posix=True, punctuation_chars=True)
+        words.whitespace_split = True
+        with contextlib.suppress(ValueError):  # an open quote: the line goes on
+            pairs = (word.partition("=") for word in words)
+            found.update({name: value for name, equals, value in pairs if equals and name.isidentifier()})
+    return found
+
+
+def told(words: Sequence[str]) -> dict[str, str]:
+    """Return the options of a command that sound secret, with their values.
+
+    >>> told(["python", "x.py", "--api-key", "abc", "--token", "{env.TOKEN}", "--secret-size", "--fast"])
+    {'--api-key': 'abc'}
+    """
+    pairs = ((name, value) for name, value in itertools.pairwise(words) if _TOLD.match(name))
+    return {name: value for name, value in pairs if not value.startswith(("-", "{", "$"))}
 
 
 def _common(value: str) -> bool:

@@ -127,8 +127,9 @@ def load(config: str, options: Sequence[str], *, registers: bool = False) -> Any
         if registers:
             _register()
         cfg = runtime.load_config(located(config))
-        added = {word[1:] for word in run.get("options", ()) if word.startswith("+")}
-        words = [f"+{word}" if word in added else word for word in options]
+        # By key: a value that is secret is masked there.
+        added = {word[1:].partition("=")[0] for word in run.get("options", ()) if word.startswith("+")}
+        words = [f"+{word}" if word.partition("=")[0] in added else word for word in options]
         subject = Subject(
             config, words, run.get("kind", ""), registers=registers, metric=run.get("metric", "")
         )

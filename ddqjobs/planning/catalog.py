@@ -89,11 +89,7 @@ class Catalog:
         """Reads, checks and expands an experiment. Raises InputError with all problems of its files."""
         path = self.find(name)
         read, runs = self._expanded(path)
-        for code in read.value.codes.values():
-            secrets.remember(code.variables)
-        for task in read.value.tasks.values():
-            secrets.remember(task.variables)
-        secrets.remember(os.environ)
+        _remember_secrets(read.value)
         find = self.configs_of(path)
         outside = Fingerprints(self.project)
         trees = {name: outside.tree(code.path) for name, code in read.value.codes.items() if code.path}
@@ -184,6 +180,7 @@ class Catalog:
             sections.of_sites(),
         ).value
         secrets.remember(site.exported, site.secrets)
+        secrets.remember(secrets.assigned(site.setup))
         return site
 
     def readable_sites(self) -> dict[str, Site]:
@@ -223,6 +220,18 @@ class Catalog:
         if not any(real.is_relative_to(root) for root in roots):
             raise InputError(f"'{clean(base)}' leads out of the project; copy the file into it")
         return path
+
+
+def _remember_secrets(experiment: Experiment) -> None:
+    """Have the secrets masked that an experiment and our own shell hold."""
+    secrets.remember(os.environ)
+    for code in experiment.codes.values():
+        secrets.remember(code.variables)
+        for command in code.commands.values():
+            secrets.remember(secrets.told(command))
+    for task in experiment.tasks.values():
+        secrets.remember(task.variables)
+        secrets.remember(secrets.told(task.command or ()))
 
 
 def is_file_name(text: str) -> bool:

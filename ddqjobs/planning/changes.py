@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from ddqjobs.base.frozen import Frozen
-from ddqjobs.base.secrets import MASK, is_secret
+from ddqjobs.base.secrets import MASK, is_secret, masked
 from ddqjobs.planning import digest
 from ddqjobs.planning.digest import Digester
 from ddqjobs.planning.syntax import Source
@@ -87,9 +87,17 @@ def _definition(then: Run, now: Run) -> tuple[str, ...]:
 
 
 def without_secrets(run: Run) -> Run:
-    """Return a run as it is kept on disk and compared later: secret variables without their values."""
+    """Return a run as it is kept on disk and compared later: without the secrets of its variables, of its
+    command and of its options."""
     variables = tuple((k, MASK if is_secret(k, v) else v) for k, v in run.variables)
-    return msgspec.structs.replace(run, variables=variables)
+    command, options = (_masked(words) for words in (run.command, run.options))
+    return msgspec.structs.replace(run, variables=variables, command=command, options=options)
+
+
+def _masked(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return words without secrets, also where one names what the next one holds (``--token VALUE``)."""
+    together = tuple(masked("\n".join(words)).split("\n"))
+    return together if len(together) == len(words) else tuple(map(masked, words))
 
 
 def _inputs(run: Run) -> list[tuple[str, str, str]]:

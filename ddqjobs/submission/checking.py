@@ -265,7 +265,7 @@ class Checking:
         for number, group in enumerate(groups):
             place = folder / str(number)
             requests = [msgspec.to_builtins(subject.configuration) for subject in group]
-            files.replace(place.with_suffix(".requests"), json.dumps(requests).encode())
+            files.replace(place.with_suffix(".requests"), json.dumps(requests).encode(), 0o600)
             typed = _program(place)
             script = self._rendering.shell(group[0].runs[0], typed, code)
             files.create(place.with_suffix(".sh"), script.encode(), 0o600)  # it may hold secret variables

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from ddqjobs.base import files
 from ddqjobs.base.errors import SchedulerError
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.units import seconds
@@ -138,8 +139,8 @@ class NodeJob:
             return
         folder, name = self.folder, self.folder.request.name
         own = {"results": str(folder.path.parent.parent), "token": folder.token}
-        folder.script.write_text(script(msgspec.structs.replace(context, **own)), encoding="utf-8")
-        folder.script.chmod(folder.script.stat().st_mode | 0o111)
+        text = script(msgspec.structs.replace(context, **own))
+        files.replace(folder.script, text.encode(), 0o700)  # the site's setup lines may show a secret
         submission = Submission(
             token=folder.token,
             name=name,

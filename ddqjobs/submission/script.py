@@ -29,7 +29,7 @@ from ddqjobs.spec.model import Input, Resources, Run, TaskKind
 from ddqjobs.spec.site import Site
 from ddqjobs.store.layout import Layout, SubmissionFolder
 from ddqjobs.store.ledger import ticket_of
-from ddqjobs.submission import configurations, templates
+from ddqjobs.submission import configurations, hiding, templates
 from ddqjobs.submission.words import command, known_values, node_path, quote, shell_path, word
 
 DOCTOR, ENV, CHECK = "ddqjobs.doctor", "ddqjobs.env", "ddqjobs.check"  # names of the jobs that are no runs
@@ -131,6 +131,7 @@ class Renderer:
         elements = "".join(functions)
         resources = on_site(runs[0].resources, site)
         name = job_name(runs)
+        setup, hidden_setup = hiding.setup(site.setup)
         job = self._fill(
             [f"{site.name}/job.sh.j2", f"{site.scheduler}.sh.j2"],
             title=runs[0].name if len(runs) == 1 else f"{runs[0].name} and {len(runs) - 1} more",
@@ -139,7 +140,7 @@ class Renderer:
             count=len(runs),
             results=context.results,
             code=context.code,
-            setup=site.setup,
+            setup=setup,
             modules=site.modules,
             umask=site.umask,
             elements=elements if len(runs) == 1 else "",
@@ -156,7 +157,7 @@ class Renderer:
                 manifest_line(run, script, unchecked=run.name in context.unchecked)
                 for run, script in zip(runs, functions, strict=True)
             ),
-            secrets="".join(_secret_function(i, run, site, context) for i, run in enumerate(runs)),
+            secrets=hidden_setup + "".join(_hidden(i, run, site, context) for i, run in enumerate(runs)),
             locks=_locks(runs, context),
         )
 
@@ -172,7 +173,7 @@ class Renderer:
             setup=site.setup,
             modules=site.modules,
             umask=site.umask,
-            element=_secret_function(0, run, site, context)
+            element=_hidden(0, run, site, context)
             + self.element(0, msgspec.structs.replace(run, command=words), site, context, inline=True),
             command=command(run, context.option_flags.get(run.code, "")),
             typed=typed,
@@ -233,7 +234,9 @@ class Renderer:
             **({"TORCH_HOME": shell_path(context.weights, context.project)} if context.weights else {}),
             **_variables(run, site, context),
         }
-        hidden = _hidden(run, site, context)
+        hidden = _secret_names(run, site, context)
+        words, check = _words(run, context)
+        private = hiding.shows_secret(f"{words} {check}")
         activate = context.activate.get(run.environment, "")
         return self._fill(
             ["element.sh.j2"],
@@ -250,7 +253,7 @@ class Renderer:
             python=_python(run, site, context, activate),
             threads=_threads(run.resources),
             variables=[(k, v) for k, v in variables.items() if k not in hidden],
-            secrets=bool(hidden),
+            secrets=private or bool(hidden),
             inline=inline,
             inputs=[(variable(name), _input_path(value, context)) for name, value in run.inputs],
             input_names=" ".join(variable(name) for name, _ in run.inputs),
@@ -260,9 +263,16 @@ class Renderer:
             workdir=shell_path(run.workdir, context.project) if run.workdir else '"$DDQJOBS_CODE"',
             activate=shell_path(activate, context.project) if activate else "",
             config=_config(run),
-            check=_check(run, context.option_flags.get(run.code, "")),
-            command=command(run, context.option_flags.get(run.code, "")),
+            check="" if private else check,
+            check_by=f"check_{index}" if private and check else "",
+            work=f"work_{index}" if private else f"exec {words}",
         )
+
+
+def _words(run: Run, context: Context) -> tuple[str, str]:
+    """Return a run's command and its check as shell words."""
+    option_flag = context.option_flags.get(run.code, "")
+    return command(run, option_flag), _check(run, option_flag)
 
 
 def _check(run: Run, option_flag: str) -> str:
@@ -308,17 +318,20 @@ def _variables(run: Run, site: Site, context: Context) -> dict[str, str]:
     }
 
 
-def _hidden(run: Run, site: Site, context: Context) -> frozenset[str]:
+def _secret_names(run: Run, site: Site, context: Context) -> frozenset[str]:
     """Return the names of the variables that no script shows."""
     of_environment = context.variables.get(run.environment, {})
     return site.secrets | {k for k, v in (*of_environment.items(), *run.variables) if is_secret(k, v)}
 
 
-def _secret_function(index: int, run: Run, site: Site, context: Context) -> str:
-    """Return the shell function that exports the secret variables of an element; empty without any."""
-    hidden = _hidden(run, site, context)
-    exports = [f"  export {k}={v}\n" for k, v in _variables(run, site, context).items() if k in hidden]
-    return f"secrets_{index}() {{\n{''.join(exports)}}}\n" if exports else ""
+def _hidden(index: int, run: Run, site: Site, context: Context) -> str:
+    """Return what the private file holds for a run; empty where nothing is secret."""
+    names = _secret_names(run, site, context)
+    variables = {k: v for k, v in _variables(run, site, context).items() if k in names}
+    words, check = _words(run, context)
+    if not hiding.shows_secret(f"{words} {check}"):
+        words = ""
+    return hiding.element(index, variables, words, check)
 
 
 def manifest_line(run: Run, script: str, *, unchecked: bool = False) -> str:

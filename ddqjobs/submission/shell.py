@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from ddqjobs.base import process
+from ddqjobs.base import files, process
 from ddqjobs.base.errors import StateError
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.environments.on_site import Environments
@@ -45,7 +45,7 @@ class Shell(Frozen, frozen=True, kw_only=True):
         path = Path(self.folder) / f"{secrets.token_hex(8)}.sh"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(self.text)
+            files.create(path, self.text.encode(), 0o600)  # it may hold secret variables
         except OSError as error:
             raise StateError(f"{path}: {error.strerror}") from error
         try:

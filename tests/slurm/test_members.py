@@ -36,7 +36,8 @@ class GroupProject(SlurmProject):
 
     def site(self, slurm: dict[str, object] | None = None, **keys: object) -> None:
         """Writes the site file, with a Python that everybody may start."""
-        super().site(slurm, umask="0007", submit_timeout="1s", python="/usr/bin/python3", **keys)
+        keys = {"submit_timeout": "1s", **keys}
+        super().site(slurm, umask="0007", python="/usr/bin/python3", **keys)
 
     def by(self, member: str, *words: str) -> process.Completed:
         """A command line of a member."""
