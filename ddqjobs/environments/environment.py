@@ -30,6 +30,7 @@ from pathlib import Path
 import msgspec
 
 from ddqjobs.base.errors import EnvironmentNotReadyError, InputError, MissingError, Problem, nearest
+from ddqjobs.base.files import read as read_file
 from ddqjobs.base.paths import PACKAGE
 from ddqjobs.spec import reader
 from ddqjobs.spec.check import environment as check_environment
@@ -138,7 +139,7 @@ def load(name: str, files: Files, *, locking: bool = False) -> Environment:
     if name not in names:
         known = ", ".join(names) or "none"
         raise MissingError(f"no environment '{name}'{nearest(name, names) or ';'} there are: {known}")
-    read = reader.load(names[name], Declaration, _no_base)
+    read = reader.load(files.inside(names[name]), Declaration, _no_base)
     declaration = read.value
     found = {part: files.find(f"envs/{name}/{file}") for part, file in _parts(declaration)}
     problems = [
@@ -149,7 +150,7 @@ def load(name: str, files: Files, *, locking: bool = False) -> Environment:
     if declaration.name != name:
         problems.append(Problem(*read.line_of(("name",)), f"name must be '{name}', like its folder"))
     lock = _lock(files, declaration)
-    text = lock.read_text(encoding="utf-8") if lock.exists() else ""
+    text = read_file(files.inside(lock), _LIMIT).decode("utf-8", "replace") if lock.exists() else ""
     locked = {} if locking else pins(text)
     problems += [*_absent_files(read), *check_environment.check(declaration, read.line_of, locked)]
     if problems:
@@ -310,3 +311,4 @@ READY, BUILT, FILES = "ready.json", "built.json", "files.txt"  # of a build, the
 LEFT_OUT = "# Unverified, without: "  # a line of a lock
 TREES = "trees"  # code trees lie here, in the environment's folder
 _CODE = PACKAGE.parent  # the folder above the package
+_LIMIT = 8 << 20  # bytes of a lock

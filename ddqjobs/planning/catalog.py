@@ -72,10 +72,10 @@ class Catalog:
         if name is None:
             own = self.own_experiments() or known
             if len(own) == 1:
-                return next(iter(own.values()))
+                return self.files.inside(next(iter(own.values())))
             raise MissingError(f"name an experiment: {', '.join(own) or 'there is none in this project'}")
         if name in known:
-            return known[name]
+            return self.files.inside(known[name])
         if is_file_name(name):
             path = Path(name)
             if path.is_file():
@@ -167,7 +167,9 @@ class Catalog:
     def site(self, name: str) -> Site:
         """Reads and checks a site. Raises MissingError or InputError."""
         known = self.sites()
-        path = known.get(name) or (Path(name) if is_file_name(name) and Path(name).is_file() else None)
+        path = self.files.inside(known[name]) if name in known else None
+        if path is None and is_file_name(name) and Path(name).is_file():
+            path = Path(name)
         if path is None:
             raise MissingError(
                 f"unknown site '{clean(name)}'{nearest(name, known)}; there are: {', '.join(known)}"
@@ -208,7 +210,7 @@ class Catalog:
             shipped = shipped_root() / known[base].relative_to(self.project)
             if shipped.is_file():
                 return shipped
-        return known[base]
+        return self.files.inside(known[base])
 
     def _inside(self, path: Path, base: str, named_by: Path) -> Path:
         """Return the path of a base. Raise InputError if it leads out of the project and of the folder of the

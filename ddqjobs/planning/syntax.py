@@ -25,11 +25,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ddqjobs.base import files
 from ddqjobs.planning.bases import bases
 
 # Task code, and a project's own modules beside its configurations.
 MODULE = re.compile(r"(?<![\w.])(?:ddqjobs\.detect|configs)(?:\.[A-Za-z_]\w*)+")
 READER = 2  # raised when more is read of a file: what was kept of it is read again
+_LIMIT = 8 << 20  # bytes of a file that a person wrote
+_LARGEST = 1 << 20  # bytes that are parsed; a syntax tree takes a hundred times its text
 _OLDEST = (3, 10)
 _DEEPEST = 500  # nested nodes; how many more a Python reads differs
 # Derived from the place of a node, or never filled by ast.parse as it is called here.
@@ -59,19 +62,21 @@ class _UnreadableError(ValueError):
 
 def read(data: bytes, *, python: bool = True) -> Source:
     """Return what counts of a file. One that is not Python 3.10 counts by its bytes."""
+    large = len(data) > _LARGEST
     try:
-        if python:
+        if python and not large:
             return _read(data)
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # ValueError: null bytes, before 3.11.4
         pass
     named = MODULE.findall(data.decode("utf-8", "replace"))
-    unfollowed = ("it is not Python 3.10",) if python else ()
+    unfollowed = (("it is larger than 1 MiB" if large else "it is not Python 3.10"),) if python else ()
     return Source(_sha256(b"text\0" + data), tuple(sorted(set(named))), (), unfollowed)
 
 
 def read_file(path: Path) -> Source:
-    """Return what counts of a file; one not named ``.py`` is not Python, though it may look so."""
-    return read(path.read_bytes(), python=path.suffix == ".py")
+    """Return what counts of a file; one not named ``.py`` is not Python, though it may look so. Raise OSError
+    also for one that is not regular or is too large."""
+    return read(files.read(path, _LIMIT), python=path.suffix == ".py")
 
 
 def _read(data: bytes) -> Source:

@@ -53,6 +53,7 @@ class Capabilities(Frozen, frozen=True, kw_only=True):
     avoids: bool = False  # can be told of nodes to keep away from
     restarts: bool = True  # may start a job again that its script did not ask for (requeue)
     marks: bool = False  # shows of each job a word that holds its submission's token
+    numbers: bool = False  # names a job as the job names itself, in its claim
     tests: bool = False  # says whether it would take a job, without taking it
     here: bool = False  # its jobs run on this machine, so that it can be looked at without one
     probes: bool = True  # `doctor` may submit a small job that looks around on a node

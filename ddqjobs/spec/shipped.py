@@ -5,9 +5,11 @@ A project may override any shipped file by a file with the same relative path.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from ddqjobs.base.errors import InputError
 from ddqjobs.base.paths import PACKAGE
 
 
@@ -39,6 +41,17 @@ class Files:
             for path in sorted(root.glob(pattern)):
                 found.setdefault(path.parent.name if path.stem in ("site", "env") else path.stem, path)
         return dict(sorted(found.items()))
+
+    def inside(self, path: Path) -> Path:
+        """Return the path of a file that was found by its name. Raise InputError if it is a link out of the
+        project: a file of somebody else's must not show the lines of a private one."""
+        real = Path(os.path.realpath(path))
+        if any(real.is_relative_to(os.path.realpath(root)) for root in self.roots):
+            return path
+        shown = path.relative_to(self.roots[0]) if path.is_relative_to(self.roots[0]) else path
+        raise InputError(
+            f"{shown}: cannot be read: a link that leads out of the project; copy the file into it"
+        )
 
     def tree(self, relative: str) -> Iterator[tuple[str, Path]]:
         """(path below ``relative``, file) of every file there, overridden ones once, sorted."""

@@ -222,7 +222,7 @@ class Observer:
         """Return the job that holds a ticket's claim, which decides who runs: where an ``sbatch`` of the site
         submits twice, it may not be the job that was recorded. Empty where none does, or none is told."""
         claims = self._store.claims
-        if not self._capabilities(ticket.site).marks or claims.holder(ticket.name) != "run":
+        if not self._capabilities(ticket.site).numbers or claims.holder(ticket.name) != "run":
             return ""
         try:
             job = claims.job(ticket.name)

@@ -10,9 +10,11 @@ import os
 import shutil
 from pathlib import Path
 
+from ddqjobs.base.files import read
 from ddqjobs.base.paths import PACKAGE
 from ddqjobs.spec.shipped import Files
 
+_LIMIT = 256 << 20  # bytes of a file beside the configurations
 _STUB = '"""The job\'s side of ddqjobs: only the task code."""\n'
 
 
@@ -40,11 +42,11 @@ def _content(files: Files, experiment_file: Path) -> dict[str, bytes]:
     for path in sorted(detect.rglob("*.py")):
         content[f"ddqjobs/detect/{path.relative_to(detect).as_posix()}"] = path.read_bytes()
     for relative, path in files.tree("experiments/configs"):
-        content[f"configs/{relative}"] = path.read_bytes()
+        content[f"configs/{relative}"] = read(path, _LIMIT)
     beside = experiment_file.resolve().parent / "configs"
     for path in sorted(beside.rglob("*")) if beside.is_dir() else ():
         if path.is_file() and "__pycache__" not in path.parts:
-            content[f"configs/{path.relative_to(beside).as_posix()}"] = path.read_bytes()
+            content[f"configs/{path.relative_to(beside).as_posix()}"] = read(path, _LIMIT)
     return content
 
 

@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 
 from ddqjobs.planning.filters import Filters
+from ddqjobs.schedulers.donau import answers
 from ddqjobs.schedulers.donau.scheduler import DonauScheduler
 from ddqjobs.spec.model import JobState, Status
 from ddqjobs.store.claims import Claims
 from ddqjobs.store.ledger import Ledger, Submitted, Voided
 from ddqjobs.submission import round as submission_round
+from tests.labs.donau import state as lab_state
 from tests.local.test_exactly_once import die_after
-from tests.support.donau import DonauProject, Lab
+from tests.support.donau import DonauProject, Lab, section
 from tests.support.trivial import EXPERIMENT, WORK, end_of, fork, task, until
 
 # A line in the trace, then waits until the test lets it go; stops without a word when it is asked to.
@@ -232,6 +234,45 @@ def test_a_job_that_djob_loses_for_ever_waits_for_its_user(on_donau: DonauProjec
     on_donau.until_over()
     once_each(on_donau)
     assert {job: on_donau.lab.jobs()[job]["exit"] for job in (lost, second)} == {lost: 77, second: 0}
+
+
+def give_again(lab: Lab, job: str, name: str) -> None:
+    """Donau lost its state: the number of a job is that of another one, which runs."""
+    with lab_state.locked(lab.folder) as state:
+        state.jobs[job].update(name=name, state="RUNNING", runner=0)
+
+
+def test_a_number_that_is_another_s_job_by_now_is_left_alone(on_donau: DonauProject) -> None:
+    """Neither believed nor cancelled; ours runs once, under another number."""
+    on_donau.lab.set(closed=True)  # nothing starts
+    on_donau.site(submit_timeout="1s")
+    on_donau.tasks({"first": task(), "second": task()})
+    jobs = on_donau.open().submit(EXPERIMENT).submitted
+    give_again(on_donau.lab, jobs["first"], "precious")
+    first = on_donau.run("first")
+    assert (first.status, first.state) == (Status.ACTIVE, JobState.UNKNOWN)
+    assert f"number {jobs['first']} is now of another job" in first.reason
+    assert on_donau.cli("cancel", EXPERIMENT, "first", "--yes").code == 0
+    assert on_donau.lab.jobs()[jobs["first"]]["state"] == "RUNNING"
+    assert on_donau.run("second").state is JobState.QUEUED
+    assert on_donau.cli("retry", EXPERIMENT).code == 0
+    on_donau.lab.set(closed=False)
+    on_donau.submit_all()
+    once_each(on_donau)
+    assert on_donau.lab.jobs()[jobs["first"]]["state"] == "RUNNING"
+    on_donau.lab.set(jobs={k: v for k, v in on_donau.lab.jobs().items() if k != jobs["first"]})
+
+
+def test_a_name_that_may_have_been_cut_tells_nothing(donau: Lab) -> None:
+    """Where djob shows no more of a name than of any with its token, the number counts alone."""
+    token, dialect = "20260101-000000-0badcafe", section(donau.generation).dialect
+    assert dialect is not None
+    names = {"ours": f"e.r.{token}", "foreign": "precious", "cut": f"e.long-name-of-a-run.{token}"[:28]}
+    column = dialect.columns.name[0]
+    whole = answers.whole_name([{column: name} for name in names.values()], dialect)
+    assert {what: answers.marks({column: name}, whole, dialect) for what, name in names.items()} == {
+        "ours": (token,), "foreign": ("precious",), "cut": (),
+    }  # fmt: skip
 
 
 def lose_two_runs_on_a_node(project: DonauProject) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ddqjobs.base.errors import InputError
+from ddqjobs.environments.environment import load as environment_of
 from ddqjobs.planning.catalog import Catalog
 from tests.support.cli import ddqjobs, environment
 
@@ -147,3 +148,39 @@ def test_an_input_that_is_no_ordinary_file_is_not_read(tmp_path: Path) -> None:
         text = HEAD + FIRST.format(f", inputs: {{c: 'path:{path}'}}")
         (tmp_path / "experiments/y.yaml").write_text(text)
         assert len(Catalog(tmp_path).load("y").runs) == 1
+
+
+@pytest.mark.parametrize("place", ["experiments/y.yaml", "templates/y/site.yaml", "envs/y/env.yaml"])
+def test_a_file_that_links_out_of_the_project_shows_nothing(tmp_path: Path, place: str) -> None:
+    """A stranger's project may link to what only its reader may read."""
+    (tmp_path / "private.yaml").write_text("secret-word: 1\n")
+    project = tmp_path / "project"
+    (project / "experiments").mkdir(parents=True)
+    (project / "experiments/y.yaml").write_text(HEAD + FIRST.format(""))
+    (project / place).parent.mkdir(parents=True, exist_ok=True)
+    (project / place).unlink(missing_ok=True)
+    (project / place).symlink_to(tmp_path / "private.yaml")
+    look: dict[str, Callable[[Catalog], object]] = {
+        "experiments": lambda catalog: catalog.load("y"),
+        "templates": lambda catalog: catalog.site("y"),
+        "envs": lambda catalog: environment_of("y", catalog.files),
+    }
+    with pytest.raises(InputError) as error:
+        look[place.partition("/")[0]](Catalog(project))
+    assert str(error.value) == (
+        f"{place}: cannot be read: a link that leads out of the project; copy the file into it"
+    )
+
+
+def test_a_lock_or_a_configuration_that_is_no_ordinary_file_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "experiments/configs").mkdir(parents=True)
+    (tmp_path / "envs/e").mkdir(parents=True)
+    (tmp_path / "envs/e/env.yaml").write_text("name: e\ntitle: e\npython: '3.11'\n")
+    (tmp_path / "envs/e/requirements.txt").touch()
+    (tmp_path / "envs/e/lock.txt").symlink_to("/dev/zero")
+    with pytest.raises(InputError, match=r"lock\.txt: cannot be read: a link that leads out of the project"):
+        environment_of("e", Catalog(tmp_path).files)
+    (tmp_path / "experiments/configs/c.py").symlink_to("/proc/kmsg")
+    code, message = plan(tmp_path, HEAD + FIRST.format(", config: configs/c.py"))
+    assert (code, len(message.splitlines())) == (2, 1)
+    assert message.endswith("configs/c.py: a file of the system, not of a project\n")

@@ -16,6 +16,7 @@ from ddqjobs.schedulers.donau.options import DonauDialect
 from ddqjobs.schedulers.donau.tables import Cells, cell, details, table, whole_lines
 
 JOB = re.compile(r"\d{1,20}")
+TOKEN = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 _SUBMITTED = re.compile(r"\s*JOBID\s+MESSAGE\s*")
 _ROW = re.compile(r"\s*(\d+)\s+(\S.*?)\s*")
 # In the message of a row, any of these makes it no success.
@@ -99,6 +100,20 @@ def named(cells: Iterable[Cells], token: str, dialect: DonauDialect) -> list[str
         if cell(row, dialect.columns.name).rpartition(".")[2] == token
     )
     return [job for job in found if JOB.fullmatch(job)]
+
+
+def whole_name(cells: Iterable[Cells], dialect: DonauDialect) -> int:
+    """Return the length of the longest name that ends with a token: names are cut nowhere before it."""
+    names = (cell(row, dialect.columns.name) for row in cells)
+    return max((len(name) for name in names if TOKEN.fullmatch(name.rpartition(".")[2])), default=0)
+
+
+def marks(cells: Cells, whole: int, dialect: DonauDialect) -> tuple[str, ...]:
+    """Return the word of a job's name that is its submission's token, if it is one of ours. Empty where no
+    name is shown, or one that may have been cut: without a token and not shorter than ``whole``."""
+    name = cell(cells, dialect.columns.name)
+    last = name.rpartition(".")[2]
+    return (last,) if TOKEN.fullmatch(last) or 0 < len(name) < whole else ()
 
 
 def matching(done: Completed, patterns: Sequence[str]) -> str:

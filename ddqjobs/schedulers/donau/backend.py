@@ -30,7 +30,9 @@ class DonauBackend(Backend):
         """No arrays: no variable tells a job its index. Dependencies, and nodes to avoid, where the site says
         that they work."""
         donau = options.of(site)
-        return Capabilities(dependencies=donau.dependencies, avoids=donau.avoid, restarts=False, probes=False)
+        return Capabilities(
+            dependencies=donau.dependencies, avoids=donau.avoid, restarts=False, marks=True, probes=False
+        )
 
     def connect(self, site: Site, project: Path) -> Scheduler:
         from ddqjobs.schedulers.donau.scheduler import DonauScheduler

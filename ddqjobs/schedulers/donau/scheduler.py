@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from ddqjobs.base import process, shell_variables
 from ddqjobs.base.errors import SchedulerError
 from ddqjobs.schedulers.base import RefusedError, Submission, SubmitUnknownError
@@ -59,6 +61,7 @@ class DonauScheduler:
         self._submit_s, self._ask_s, self._confirm_s = submit_s, ask_s, confirm_s
         self._calls, self._sleep = Pace(calls_per_minute), sleep
         self._unread = 0
+        self._whole = 0  # characters of a name that djob shows for certain
 
     def submit(self, submission: Submission) -> Mapping[int, str]:
         """One ``dsub``; see :class:`~ddqjobs.schedulers.base.Scheduler`. What it answered is kept beside the
@@ -188,6 +191,7 @@ class DonauScheduler:
             seen[job] = states.explained(seen[job], cells, self._site)
             return
         fresh = states.explained(states.observe(cells, self._dialect), cells, self._site)
+        fresh = msgspec.structs.replace(fresh, marks=answers.marks(cells, self._whole, self._dialect))
         if fresh.state is not JobState.UNKNOWN or seen[job] is _NOT_SHOWN:
             seen[job] = fresh
         if states.failed(cells, self._dialect) and fresh.exit_code is None:
@@ -218,6 +222,7 @@ class DonauScheduler:
         found = answers.rows(done, self._dialect, needed)
         if found is None:
             raise self._unreadable("ask for jobs", done)
+        self._whole = max(self._whole, answers.whole_name(found, self._dialect))
         return answers.by_job(found, jobs, self._dialect)
 
     def _require_donau(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from ddqjobs.schedulers.donau.options import Donau, DonauDialect
 from ddqjobs.schedulers.donau.tables import Cells, cell
 from ddqjobs.spec.model import FailureClass, JobState, Observation
@@ -56,4 +58,4 @@ def explained(seen: Observation, cells: Cells, site: Donau) -> Observation:
         failure = FailureClass.CANCELLED
     elif site.requeue is not None and number == site.requeue.code:
         failure = FailureClass.TIMEOUT  # asked to be started again more often than Donau was told to
-    return Observation(state=seen.state, detail=detail, failure=failure, exit_code=number)
+    return msgspec.structs.replace(seen, detail=detail, failure=failure, exit_code=number)

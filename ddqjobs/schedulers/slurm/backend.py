@@ -34,7 +34,7 @@ class SlurmBackend(Backend):
         return options.problems(decoded({self.name: section}, self.name, options.Slurm))
 
     def capabilities(self, site: Site) -> Capabilities:
-        return Capabilities(arrays=True, dependencies=True, avoids=True, marks=True, tests=True)
+        return Capabilities(arrays=True, dependencies=True, avoids=True, marks=True, numbers=True, tests=True)
 
     def connect(self, site: Site, project: Path) -> Scheduler:
         from ddqjobs.schedulers.slurm.scheduler import SlurmScheduler

@@ -119,7 +119,7 @@ def look_on(cluster: str, store: Store, **answers: Observation) -> Says:
         store,
         site,
         lambda _: cast("Scheduler", says),
-        lambda _: Capabilities(marks=True),
+        lambda _: Capabilities(marks=True, numbers=True),
         here(cluster),
         pytest.fail,
     ).refresh()
