@@ -195,9 +195,11 @@ def _outcomes(
 def _overall(outcomes: Sequence[Outcome | None], picked: Sequence[PlannedRun]) -> str:
     required = [p for p in picked if not p.run.optional]
     done = sum(p.status is Status.DONE for p in required)
+    stale = sum(bool(p.stale) for p in required)
     outcome = verdict.overall(outcomes)
     word = outcome.value if outcome else "nothing to judge"
-    return f"overall: {word}; {done} of {len(required)} required runs done"
+    left = f", {stale} of them stale" if stale else ""
+    return f"overall: {word}; {done} of {len(required)} required runs done{left}"
 
 
 def _summaries(

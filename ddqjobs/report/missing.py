@@ -64,7 +64,7 @@ _NOT_ASKED = (Status.ELIGIBLE, Status.WAITING)  # optional runs in these were si
 _REMEDIES: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "failed": ("failed", ("retry",), True),
     "lost": ("done, but the product is gone", ("submit", "--stale"), True),
-    "eligible": ("not submitted", ("submit",), True),
+    "eligible": ("eligible", ("submit",), True),
     "held up": ("waiting for stale runs", ("submit", "--stale", "--wait"), False),
     "waiting": ("waiting for other runs", ("submit", "--wait"), False),
     "active": (UNDER_WAY, ("status", "--watch"), False),

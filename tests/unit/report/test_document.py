@@ -348,10 +348,12 @@ def test_what_waits_for_a_stale_run_is_brought_by_running_that_again() -> None:
     desk.done(run("3", "detr", TaskKind.TRAIN), 0.513, stale="stale: code changed since it ran")
     desk.undone(run("3", "detr", inputs=reads("p3-train.detr")), Status.WAITING)
     desk.undone(run("4", "detr", inputs=reads("p3-test.detr")), Status.WAITING)
-    held, stale = desk.report().missing
+    report = desk.report()
+    held, stale = report.missing
     assert (held.what, held.runs) == ("waiting for stale runs", ("p3-test.detr", "p4-test.detr"))
     assert held.command == "ddqjobs submit mini --stale --wait"
     assert stale.command == "ddqjobs submit mini --stale p3-train.detr"
+    assert report.overall == "overall: unknown; 1 of 3 required runs done, 1 of them stale"
 
 
 def test_a_failed_smoke_run_is_enough_for_check_to_fail() -> None:
