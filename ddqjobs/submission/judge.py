@@ -234,8 +234,11 @@ def said_all(last: Attempt | None, seen: Observation | None, grace_over: bool) -
 
 
 def note_on_product(last: Attempt | None, seen: Observation | None) -> str:
-    """Return what is to be said of a product that is whole: the script's note, or that its script was ended
-    before its last word."""
-    if last is None or last.exit_code is not None or seen is None or seen.state is not JobState.ENDED:
-        return last.note if last is not None else ""
-    return "the product is whole although its script was ended before its last word"
+    """Return what is to be said of a product that is whole: the script's note; that a process of the job ran
+    out of memory, as the scheduler saw; that the script was ended before its last word."""
+    notes = [last.note] if last is not None and last.note else []
+    if seen is not None and seen.failure is FailureClass.OUT_OF_MEMORY:
+        notes.append("the product is whole although a process of its job ran out of memory")
+    if last is not None and last.exit_code is None and seen is not None and seen.state is JobState.ENDED:
+        notes.append("the product is whole although its script was ended before its last word")
+    return "; ".join(notes)

@@ -8,7 +8,7 @@ from ddqjobs.base.process import myself
 from ddqjobs.planning.failures import EXIT_CODES
 from ddqjobs.spec.model import Attempt, FailureClass, JobState, Observation
 from ddqjobs.store.history import Ticket
-from ddqjobs.submission.judge import RULES, Case, failure_of, rule_for, said_all
+from ddqjobs.submission.judge import RULES, Case, failure_of, note_on_product, rule_for, said_all
 
 F = FailureClass
 ENDED = Observation(state=JobState.ENDED, detail="exit 1")
@@ -129,3 +129,11 @@ def test_a_product_is_recorded_when_its_script_has_said_all(
     last: Attempt | None, seen: Observation | None, grace_over: bool, expected: bool
 ) -> None:
     assert said_all(last, seen, grace_over) is expected
+
+
+def test_a_process_out_of_memory_beside_a_whole_product_is_a_note() -> None:
+    words = "the product is whole although a process of its job ran out of memory"
+    assert note_on_product(attempt(0), ended(F.OUT_OF_MEMORY)) == words
+    assert note_on_product(attempt(0, note="13 rows twice"), ENDED) == "13 rows twice"
+    assert note_on_product(attempt(0), ENDED) == ""
+    assert note_on_product(attempt(None), ENDED).endswith("ended before its last word")
