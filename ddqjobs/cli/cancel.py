@@ -18,7 +18,7 @@ def cancel(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: JSON = False,
 ) -> None:
-    """Cancel active runs, also such as the experiment no longer has. They are marked failed (cancelled) and
+    """Cancel active runs, also such as the experiment no longer has. They are marked cancelled and
     come back with `ddqjobs retry`.
 
     Examples: ddqjobs cancel mini --phase 3; ddqjobs cancel ddq --model 'ddq-detr-*' --yes

@@ -50,12 +50,12 @@ def summary(made: Plan, runs: Sequence[PlannedRun]) -> str:
     no `submit` starts them without their name."""
     counts: dict[str, int] = {}
     for p in runs:
-        word = "optional" if p.run.optional and p.status.value in ("eligible", "waiting") else p.status.value
+        word = "optional" if p.run.optional and p.status.value in ("eligible", "waiting") else p.word
         counts[word] = counts.get(word, 0) + 1
     stale = sum(bool(p.stale) for p in runs)
     parts = [
         f"{n} {word}"
-        for word in ("done", "active", "eligible", "waiting", "failed", "optional")
+        for word in ("done", "active", "eligible", "waiting", "failed", "cancelled", "optional")
         if (n := counts.get(word))
     ]
     if stale:

@@ -17,6 +17,7 @@ COLOURS = {
     "eligible": "yellow",
     "waiting": None,
     "failed": "red",
+    "cancelled": "magenta",
     "ok": "green",
     "warning": "yellow",
     "error": "red",

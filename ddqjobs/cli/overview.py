@@ -22,7 +22,7 @@ HOW_TO_LIST = "--runs lists every run, a filter those that it leaves"
 # The order in which a run moves through them, as far as there is one.
 _ORDER = (
     "done", "active", "running", "stopped", "ended", "held", "queued", "unknown", "eligible", "waiting",
-    "failed", "optional",
+    "failed", "cancelled", "optional",
 )  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def lists_runs(selection: Selection, runs: bool) -> bool:
 
 def state(p: PlannedRun) -> str:
     """Return a run's state in one word: of its job while it is active."""
-    return p.state.value if p.state is not None and p.status.value == "active" else p.status.value
+    return p.state.value if p.state is not None and p.status.value == "active" else p.word
 
 
 def to_come(

@@ -172,7 +172,8 @@ _PARAMETERS: dict[str, Any] = {
         list[int] | None, typer.Option("--seed", help="Runs with this seed.", rich_help_panel="Filters")
     ],
     "state": _several(
-        "state", "done, active, eligible, waiting, failed, stale; or of its job: queued, held, running, ..."
+        "state",
+        "done, active, eligible, waiting, failed, cancelled, stale; of its job: queued, held, running, ...",
     ),
     "site": SITE,
     "folder": FOLDER,

@@ -122,12 +122,13 @@ def _list(states: Sequence[RunState]) -> str:
 def _missing(made: Plan, states: Sequence[RunState]) -> list[str]:
     """Return what is missing, and the command that brings it; what merely goes on, and stale runs, which the
     summary counts, are not worth a line here."""
-    from ddqjobs.report.missing import STALE, UNDER_WAY, missing
+    from ddqjobs.report.missing import CANCELLED, STALE, UNDER_WAY, missing
 
     runs = [s.planned for s in states]
-    says = {p.run.name: "product missing" if p.gone else p.status.value for p in runs}
+    says = {p.run.name: "product missing" if p.gone else p.word for p in runs}
     there = missing(made.experiment, runs, says, made.site, whole=len(runs) == len(made.runs))
-    return [f"{len(m.runs)} {m.what}: {m.command}" for m in there if m.what not in (STALE, UNDER_WAY)]
+    silent = (CANCELLED, STALE, UNDER_WAY)
+    return [f"{len(m.runs)} {m.what}: {m.command}" for m in there if m.what not in silent]
 
 
 def _watch(selection: Selection, interval: float) -> None:

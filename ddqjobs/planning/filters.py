@@ -41,13 +41,15 @@ _OF: dict[str, tuple[str, Callable[[PlannedRun], tuple[str, ...]]]] = {
 }
 
 
-_STATES = tuple(dict.fromkeys([*(s.value for s in Status), "stale", *(s.value for s in JobState)]))
+_STATES = tuple(
+    dict.fromkeys([*(s.value for s in Status), "cancelled", "stale", *(s.value for s in JobState)])
+)
 
 
 def _states(p: PlannedRun) -> tuple[str, ...]:
     """A run's status, what the scheduler says of it, and whether it is stale."""
     job = (p.state.value,) if p.state is not None and p.status is Status.ACTIVE else ()
-    return p.status.value, *job, *(("stale",) if p.stale else ())
+    return p.word, *job, *(("stale",) if p.stale else ())
 
 
 def values(runs: Iterable[Run]) -> dict[str, list[str]]:

@@ -51,7 +51,7 @@ def after(run: Run, failures: Sequence[Finished]) -> Retry | None:
     # short for twice it is too short for.
     told = run.kind is TaskKind.TRAIN or kind is FailureClass.TIMEOUT
     stuck = told and len(same) > 1 and same[-1].progress <= same[-2].progress
-    words = f"{kind.value}: {last.reason}"
+    words = last.reason if kind is FailureClass.CANCELLED else f"{kind.value}: {last.reason}"
     if len(same) <= budget and not stuck:
         return Retry(True, f"retry {len(same)} of {budget} after {words}", kind)
     why = ""

@@ -10,7 +10,7 @@ import msgspec
 from ddqjobs.spec.model import PlannedRun, Status
 from ddqjobs.spec.site import DEFAULT_SITE
 
-UNDER_WAY, STALE = "under way", "done but stale"
+UNDER_WAY, STALE, CANCELLED = "under way", "done but stale", "cancelled"
 MANY = 12  # so many runs are not spelled out in a command: it names none and so takes all of their status
 
 
@@ -41,7 +41,7 @@ def missing(
             groups["stale"].append(p.run.name)
         elif p.status is not Status.DONE and not (p.run.optional and p.status in _NOT_ASKED):
             held = p.status is Status.WAITING and not held_up.isdisjoint(p.run.upstream)
-            groups["held up" if held else p.status.value].append(p.run.name)
+            groups["held up" if held else p.word].append(p.run.name)
             held_up |= {p.run.name} if held else set()
 
     def named(names: Sequence[str]) -> Sequence[str]:
@@ -63,6 +63,7 @@ _NOT_ASKED = (Status.ELIGIBLE, Status.WAITING)  # optional runs in these were si
 # group -> what is the matter, the command's words, whether it names the runs
 _REMEDIES: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "failed": ("failed", ("retry",), True),
+    CANCELLED: (CANCELLED, ("retry",), True),
     "lost": ("done, but the product is gone", ("submit", "--stale"), True),
     "eligible": ("eligible", ("submit",), True),
     "held up": ("waiting for stale runs", ("submit", "--stale", "--wait"), False),

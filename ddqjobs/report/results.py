@@ -68,6 +68,8 @@ def say(planned: PlannedRun, progress: Progress | None = None) -> str:
     ..."""
     if planned.status is Status.DONE:
         return "done"
+    if planned.cancelled:
+        return planned.word
     if planned.status is Status.FAILED:
         return f"failed: {planned.failure.value if planned.failure else 'unknown'}"
     if planned.status is Status.ACTIVE:

@@ -247,6 +247,16 @@ class PlannedRun(Frozen, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     since: float | None = None
 
+    @property
+    def cancelled(self) -> bool:
+        """Tell whether the user ended it: it is over without a product, and did not fail."""
+        return self.status is Status.FAILED and self.failure is FailureClass.CANCELLED
+
+    @property
+    def word(self) -> str:
+        """Its status as people say it: ``cancelled`` is not ``failed``."""
+        return FailureClass.CANCELLED.value if self.cancelled else self.status.value
+
 
 class Plan(Frozen, frozen=True, kw_only=True):
     """Every run of an experiment, upstream first."""

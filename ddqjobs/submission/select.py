@@ -88,7 +88,8 @@ def pick(
         if name not in wanted.chosen or name in taken or planned.status in (Status.DONE, Status.ACTIVE):
             continue
         if planned.status is Status.FAILED:  # named or not: that alone does not bring it back
-            left[name] = f"failed: {planned.reason}; `ddqjobs retry` makes it eligible again"
+            why = planned.reason if planned.cancelled else f"failed: {planned.reason}"
+            left[name] = f"{why}; `ddqjobs retry` makes it eligible again"
         else:
             left[name] = planned.reason if name in chosen else "optional: name it, or add --optional"
     return within_budget(picks, left, wanted.max_gpu_hours, costs or {})

@@ -157,8 +157,8 @@ def test_cancelled_runs_queued_or_running_fail_and_complete_after_retry(
     assert trivial.run("second").state is JobState.QUEUED
     assert cancel(trivial, "first", "second") == ["first", "second"]
     plan = trivial.until_over()
-    assert summary(plan["first"]) == (Status.FAILED, "cancelled: cancelled by the user")
-    assert summary(plan["second"]) == (Status.FAILED, "cancelled: cancelled by the user before it started")
+    assert summary(plan["first"]) == (Status.FAILED, "cancelled by the user")
+    assert summary(plan["second"]) == (Status.FAILED, "cancelled by the user before it started")
     assert trivial.open().submit(EXPERIMENT).submitted == {}
     assert cancel(trivial, "first") == []
     assert retry(trivial, "*") == ["first", "second"]

@@ -171,8 +171,8 @@ def test_cancel_and_retry(lab: Lab, on_slurm: SlurmProject) -> None:
     assert (said.code, said.stdout) == (0, "asked for the end of 2 runs\n")
     plan = on_slurm.until_over()
     assert {name: p.reason for name, p in plan.items()} == {
-        "first": "cancelled: cancelled by the user",
-        "second": "cancelled: cancelled by the user before it started",
+        "first": "cancelled by the user",
+        "second": "cancelled by the user before it started",
     }
     (on_slurm.root / "trace.go").touch()
     assert on_slurm.cli("retry").code == 0

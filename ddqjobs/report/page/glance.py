@@ -216,7 +216,7 @@ def causes(plan: Plan, facts: Facts) -> tuple[Cause, ...]:
     planned = plan.runs
     groups: dict[tuple[str, str], list[PlannedRun]] = {}
     for p in planned:
-        if p.status is Status.FAILED:
+        if p.status is Status.FAILED and not p.cancelled:
             kind = p.failure.value if p.failure else "failed"
             groups.setdefault((kind, re.sub(r"\d+", "#", p.reason)), []).append(p)
     waiting: dict[str, int] = {}

@@ -683,6 +683,10 @@ def test_cancel_without_a_terminal_needs_yes(place: Place) -> None:
     until(lambda: place.states()["wait"] == "failed")
     assert place.invoke("plan", "wait", "--json").json["runs"][0]["failure"] == "cancelled"
     assert place.invoke("cancel").out == "none of these runs is active\n"
+    ran = place.call("status", "--state", "cancelled")
+    assert "tiny on local: 1 run: 1 cancelled\n" in ran.out + ran.err
+    assert "failed" not in ran.out + ran.err
+    assert ("cancelled", ("wait",)) in [(m.what, m.runs) for m in place.open().report("tiny").missing]
 
 
 @pytest.mark.parametrize(

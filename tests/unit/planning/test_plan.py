@@ -90,7 +90,7 @@ def test_an_unknown_answer_says_since_when_and_why() -> None:
     [
         ([(FailureClass.CODE, 0)], Status.FAILED, "code: why"),
         ([(FailureClass.NO_PRODUCT, 0)], Status.FAILED, "no product: why"),
-        ([(FailureClass.CANCELLED, 0)], Status.FAILED, "cancelled: why"),
+        ([(FailureClass.CANCELLED, 0)], Status.FAILED, "why"),
         ([(FailureClass.NODE, 0)], Status.ELIGIBLE, "retry 1 of 3 after node: why"),
         ([(FailureClass.NODE, 1), (FailureClass.NODE, 2)], Status.ELIGIBLE, "retry 2 of 3 after node: why"),
         (
