@@ -479,6 +479,36 @@ def test_a_task_is_told_its_run_s_configuration(tmp_path: Path, config: str, tol
     assert (tmp_path / "runs/one/artifacts/out").read_text() == expected
 
 
+# Two nodes as `srun --export=ALL` starts them: other processes, which get what is exported and nothing else.
+SRUN = """#!/usr/bin/env bash
+while [[ $1 == --* ]]; do shift; done
+SLURM_NODEID=1 "$@" & other=$!
+SLURM_NODEID=0 "$@" && wait "$other"
+"""
+
+
+def test_each_node_of_a_slurm_job_has_its_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bin").mkdir()
+    srun = tmp_path / "bin" / "srun"
+    srun.write_text(SRUN)
+    srun.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{srun.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    site = msgspec.structs.replace(
+        SITES["local"], name="s", scheduler="slurm", python=sys.executable, setup=["export SITE_TOKEN=abc1"]
+    )
+    say = 'echo "$SITE_TOKEN $HF_TOKEN $1" > "$DDQJOBS_RUN_DIR/node$DDQJOBS_NODE_RANK"; ' + GOOD
+    run = a_run(
+        command=("bash", "-c", say, "x", "--api-key=abc3"),
+        variables=(("HF_TOKEN", "abc2"),),
+        resources=Resources(time_s=60, nodes=2),
+    )
+    job = Job(tmp_path / "results", run, site=site)
+    assert job.run() == (0, "")
+    said = [(job.results / "runs/one" / f"node{rank}").read_text() for rank in (0, 1)]
+    assert said == ["abc1 abc2 --api-key=abc3\n"] * 2
+
+
 def test_a_missing_module_command_is_said(tmp_path: Path) -> None:
     site = msgspec.structs.replace(SITES["local"], modules=["cuda/12.1"])
     code, err = Job(tmp_path, shell(GOOD), site=site).run()
