@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any, Iterator, Mapping
 
-from .finding import Finding, walk
+from .finding import Finding, children, join, lookup, walk
 from .types import Registries
 
 _OF_COCO = {"bbox": "boxes", "segm": "masks"}
@@ -18,6 +20,7 @@ def check(
     box AP."""
     if kind == "train":
         yield from _training_2(cfg) if generation < 3 else _training_3(cfg)
+        yield from _shared(cfg)
     elif kind == "test" and generation >= 3:
         yield from _test(cfg, registries, metric or "bbox_mAP")
 
@@ -39,6 +42,30 @@ def _training_3(cfg: Any) -> Iterator[Finding]:
         yield Finding("product", key, f"{key} is False: {_CHECKPOINT}, and this leaves iterations'")
     elif by_epoch:
         yield from _last("default_hooks.checkpoint", hook, loop.get("max_epochs"))
+
+
+def _shared(cfg: Any) -> Iterator[Finding]:
+    """Yield folders of checkpoints that are not the run's: mmengine and mmcv add the last part of the
+    work_dir's path, which all runs have in common, so runs would overwrite each other's weights."""
+    named = [(key, lookup(cfg, key)) for key in ("default_hooks.checkpoint", "checkpoint_config")]
+    for place, hook in children(cfg.get("custom_hooks")):
+        if isinstance(hook, dict) and str(hook.get("type")).endswith("CheckpointHook"):
+            named.append((join("custom_hooks", place), hook))
+    for key, hook in named:
+        told = hook.get("out_dir") if isinstance(hook, dict) else None
+        folder = Path(str(told or ""))
+        if folder.is_absolute() and not _is_of_the_run(folder):
+            said = f"{key}.out_dir is {told}: all runs would write {folder}/work_dir/epoch_1.pth, ..."
+            do = "leave it out: checkpoints go to the work_dir"
+            yield Finding("product", f"{key}.out_dir", f"{said}; {do}")
+
+
+def _is_of_the_run(folder: Path) -> bool:
+    """Tell whether a folder lies in the run's, or has its name, as far as the environment says."""
+    whole = Path(os.path.realpath(str(folder)))
+    own = [os.environ.get(name) for name in ("DDQJOBS_WORK_DIR", "DDQJOBS_RUN_DIR")]
+    within = any(Path(os.path.realpath(one)) in (whole, *whole.parents) for one in own if one)
+    return within or os.environ.get("DDQJOBS_RUN") in whole.parts
 
 
 def _own_hook(cfg: Any) -> Mapping[str, Any] | None:

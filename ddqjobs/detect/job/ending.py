@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pickle
 import re
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .. import files
 from . import live, logs, progress
 
 _NUMBERS = re.compile(r"(\d+)")
@@ -55,10 +57,12 @@ def _other(work_dir: Path, prefix: str, last: Path, end: int, log: logs.Log) -> 
     elsewhere = _elsewhere(work_dir, last)
     if elsewhere is not None:
         return elsewhere, end
-    series = sorted(work_dir.glob(f"{prefix}*.pth"), key=lambda p: natural(p.name))
-    over = not (work_dir.parent / "stop").exists() and _went_to_its_end(log, prefix, end)
-    if series and (over or live.stops_early(work_dir)):
-        return series[-1], int(_NUMBERS.findall(series[-1].name)[-1])
+    numbered = re.compile(rf"{prefix}(\d+)\.pth")  # epoch_best.pth is of no epoch
+    series = {int(m[1]): path for path in work_dir.iterdir() for m in [numbered.fullmatch(path.name)] if m}
+    asked = (work_dir.parent / "stop").exists()  # a training that ended since it was asked to is not over
+    over = not asked and _went_to_its_end(log, prefix, end)
+    if series and not asked and (over or live.stops_early(work_dir)):
+        return series[max(series)], max(series)
     best = sorted(work_dir.glob("best_*.pth"), key=lambda p: natural(p.name))
     if best and not series and (over or validated(log, prefix, end)):
         return best[-1], end
@@ -66,7 +70,8 @@ def _other(work_dir: Path, prefix: str, last: Path, end: int, log: logs.Log) -> 
 
 
 def _elsewhere(work_dir: Path, last: Path) -> Path | None:
-    """Return the last checkpoint in a folder below the work_dir, or a link to where mmengine says it is."""
+    """Return the last checkpoint in a folder below the work_dir, or a copy of where mmengine says it is. A
+    link would lead to another training's weights as soon as one writes there. Raise NoEnd."""
     below = sorted(p for p in work_dir.rglob(last.name) if p.is_file())
     if below:
         return below[-1]
@@ -76,7 +81,11 @@ def _elsewhere(work_dir: Path, last: Path) -> Path | None:
         return None
     if told.name != last.name or not told.is_absolute() or not told.is_file():
         return None
-    last.symlink_to(told)
+    try:
+        files.replace(last, lambda temporary: shutil.copyfile(str(told), str(temporary)))
+    except OSError as error:
+        why = f"{told.name} cannot be copied into the work_dir: {error.strerror}"
+        raise NoEnd(why) from error
     return last
 
 

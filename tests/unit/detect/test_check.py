@@ -196,6 +196,33 @@ def test_types_that_the_program_of_a_code_tree_registers(
         sys.modules.pop("projects", None)
 
 
+def test_checkpoints_in_a_folder_that_all_runs_share(
+    checker: check.Checker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DDQJOBS_RUN", "p4-train.ddq")
+    monkeypatch.setenv("DDQJOBS_WORK_DIR", "/results/runs/p4-train.ddq/attempts/1/work_dir")
+    key = "default_hooks.checkpoint.out_dir"
+    (line,) = lines(checker, f"+{key}=/scratch/c")
+    assert line == (
+        f"{key} is /scratch/c: all runs would write /scratch/c/work_dir/epoch_1.pth, ...; leave it out: "
+        "checkpoints go to the work_dir"
+    )
+    for own in ("/results/runs/p4-train.ddq/attempts/1/work_dir/c", "/scratch/p4-train.ddq"):
+        assert lines(checker, f"+{key}={own}") == []
+    assert lines(checker, f"+{key}=/scratch/c", kind="test") == []
+
+
+def test_a_test_needs_no_weights_to_begin_with(checker: check.Checker) -> None:
+    backbone = "+model.backbone.init_cfg"
+    options = (
+        "load_from=/nowhere/a.pth",
+        f"{backbone}.type=Pretrained",
+        f"{backbone}.checkpoint=/nowhere/b.pth",
+    )
+    assert [line[-6:] for line in lines(checker, *options)] == ["/a.pth", "/b.pth"]
+    assert lines(checker, *options, kind="test") == []
+
+
 def test_a_test_that_leaves_no_ap(checker: check.Checker) -> None:
     assert "has no metric 'bbox'" in lines(checker, "test_evaluator.metric=proposal", kind="test")[0]
     assert "does not test" in lines(checker, "test_evaluator=None", kind="test")[0]

@@ -210,6 +210,11 @@ def test_a_training_that_keeps_checkpoints_elsewhere_is_kept(tmp_path: Path) -> 
     moved = far.checkpoint("epoch_2.pth").rename(tmp_path / "epoch_2.pth")
     (far.work / "last_checkpoint").write_text(str(moved))
     assert kept(far)[0] == "epoch_2.pth"
+    weights = moved.read_bytes()
+    moved.write_bytes(b"of the next training, which keeps its checkpoints in the same folder")
+    kept_at = far.run_dir / "artifacts" / "checkpoint"
+    assert kept_at.read_bytes() == weights
+    assert files.sha256(kept_at) == far.product().sha256["checkpoint"]
 
 
 @pytest.mark.parametrize(
@@ -239,11 +244,26 @@ def test_a_training_that_went_to_its_end_keeps_what_it_saved(
     assert "stopped_early" not in report
 
 
-def test_a_training_that_was_asked_to_stop_has_not_ended(
+def test_of_an_early_stop_the_last_numbered_checkpoint_counts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bench = Bench(tmp_path, run(TaskKind.TRAIN))
-    bench.log({"loss": 2.0, "epoch": 9, "step": 40}, config=NINE)
+    bench.log(TRAIN, VAL, config=STOPS)
+    bench.checkpoint("epoch_best.pth")
+    bench.variables["DDQJOBS_EXIT_CODE"] = "0"
+    assert "epoch_9.pth" in why(bench, capsys)
+    for number in (2, 4):
+        bench.checkpoint(f"epoch_{number}.pth")
+    name, report = kept(bench)
+    assert (name, report["stopped_early"]) == ("epoch_4.pth", "epoch 4 of 9")
+
+
+@pytest.mark.parametrize(("config", "epoch"), [(NINE, 9), (STOPS, 8)], ids=["near its end", "may stop early"])
+def test_a_training_that_was_asked_to_stop_has_not_ended(
+    tmp_path: Path, config: str, epoch: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = Bench(tmp_path, run(TaskKind.TRAIN))
+    bench.log({"loss": 2.0, "epoch": epoch, "step": 40}, config=config)
     bench.checkpoint("epoch_8.pth")
     (bench.attempt_dir / "stop").touch()
     bench.variables["DDQJOBS_EXIT_CODE"] = "0"
