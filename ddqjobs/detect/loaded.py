@@ -13,7 +13,7 @@ import atexit
 import os
 import sys
 from pathlib import Path
-from typing import Mapping, Sequence
+from typing import Iterable, Mapping, Sequence
 
 _OURS = ("check", "launch", "meet", "product", "proof", "stage", "tree", "watchdog")
 _AROUND = tuple(f"ddqjobs.detect.{name}" for name in _OURS)
@@ -47,9 +47,10 @@ def _of_library(path: str, library: str) -> bool:
     return path.startswith(library + os.sep) and "site-packages" not in path and "dist-packages" not in path
 
 
-def collect(attempt: Path, known: Sequence[str]) -> dict[str, object]:
-    """Make one file of what the attempt's programs left: how many files they loaded, and the first of those
-    that lie below none of the ``known`` folders; empty if nothing was recorded."""
+def collect(attempt: Path, known: Sequence[str], tree: str = "") -> dict[str, object]:
+    """Make one file of what the attempt's programs left: how many files they loaded, the first of those that
+    lie below none of the ``known`` folders, and which packages of the code ``tree`` were loaded from
+    elsewhere; empty if nothing was recorded."""
     paths = set()  # type: set[str]
     parts = sorted(attempt.glob("loaded.*.txt"))
     for part in parts:
@@ -61,7 +62,27 @@ def collect(attempt: Path, known: Sequence[str]) -> dict[str, object]:
         part.unlink()
     roots = [os.path.realpath(root) + os.sep for root in known if root]
     foreign = [p for p in sorted(paths) if not os.path.realpath(p).startswith(tuple(roots))]
-    return {"files": len(paths), "foreign": foreign[:10]}
+    return {
+        "files": len(paths),
+        "foreign": foreign[:10],
+        "hidden": _hidden(Path(tree), paths) if tree else [],
+    }
+
+
+def _hidden(tree: Path, paths: Iterable[str]) -> list[str]:
+    """Return the modules at the root of a code tree of which an installed copy was loaded instead: a program
+    in a folder of its own, like tools/train.py, does not find what is beside that folder by itself."""
+    own = {path.name for path in tree.glob("*.py")} | {
+        os.path.join(path.parent.name, path.name) for path in tree.glob("*/__init__.py")
+    }
+    here = os.path.realpath(str(tree)) + os.sep
+    elsewhere = {path for path in map(os.path.realpath, paths) if not path.startswith(here)}
+    installed = {name for path in elsewhere for name in own if path.endswith(_places(name))}
+    return sorted(os.path.dirname(name) or name[: -len(".py")] for name in installed)
+
+
+def _places(name: str) -> tuple[str, ...]:
+    return tuple(os.sep.join(("", folder, name)) for folder in ("site-packages", "dist-packages"))
 
 
 def _go_on() -> None:

@@ -139,7 +139,7 @@ def _product(attempt: Attempt, found: Found) -> dict[str, Any]:
     adopted = {"adopted_from": attempt.adopted_from, "adoption": attempt.adoption}
     ran = proof.summary(attempt.attempt_dir / "proof.json")
     if ran:
-        ran.update(loaded.collect(attempt.attempt_dir, ran.pop("roots")))
+        ran.update(loaded.collect(attempt.attempt_dir, ran.pop("roots"), os.environ.get("DDQJOBS_TREE", "")))
         digest = attempt.run.get("digest", "")
         ran["differs"] = resolved.compare(attempt.run_dir / "attempts", digest)
         everybody = attempt.run_dir.parents[2] / resolved.ALL

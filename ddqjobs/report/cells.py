@@ -209,9 +209,9 @@ def _judge(desk: Desk, column: Column, m: _Measured) -> Judgement:
     if m.side.problem or m.difference is None:
         return verdict.unknown(m.side.problem or "nothing to compare with", rule)
     ours, theirs = list(desk.made_by(p.run.name for p in m.kept)), list(desk.made_by(m.side.runs))
-    differs = ran.differs([*ours, *theirs])
-    if differs:
-        return verdict.unknown(ran.DIFFER, f"{rule}; {ran.RULE}, {differs}")
+    doubt = ran.doubt([*ours, *theirs])
+    if doubt:
+        return verdict.unknown(doubt.word, f"{rule}; {doubt.sentence}")
     apart = ran.apart(ours, theirs)
     test, basis = _test(m, desk.exact_of(m.kept, metric), allowed)
     judgement = verdict.judge(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from ddqjobs.spec.model import Product, Ran
 
 NOT_LOCKED = "not locked"
+OTHER_CODE = "another code ran"
 DIFFER, RULE = "configurations differ", "configurations of one digest differ"
 _PACKAGES = ("torch", "mmengine", "mmcv", "mmcv-full", "mmcv-lite", "mmdet", "numpy")
 _WIDEST = ("amx_tile", "avx512f", "avx2", "avx", "sve")
@@ -38,11 +40,27 @@ def apart(ours: Iterable[Product], theirs: Iterable[Product]) -> str:
     return ""
 
 
-def differs(made: Iterable[Product]) -> str:
-    """Return the first run with different configurations under its digest, and where they differ; empty if
-    there is none."""
-    found = (product for product in made if product.ran is not None and product.ran.differs)
-    return next((f"{product.run}: {_places(product)}" for product in found), "")
+class Doubt(NamedTuple):
+    """Why it is not known what made a result: in a few words, and as a sentence that names the run."""
+
+    word: str
+    sentence: str
+
+
+def doubt(made: Iterable[Product]) -> Doubt | None:
+    """Return what keeps verdicts on these results from being given: the first run of which another code than
+    its tree's ran, or that had different configurations under its digest."""
+    for product in made:
+        if product.ran is not None and product.ran.hidden:
+            return Doubt(OTHER_CODE, f"{product.run}: {_other_code(product.ran)}")
+        if product.ran is not None and product.ran.differs:
+            return Doubt(DIFFER, f"{RULE}, {product.run}: {_places(product)}")
+    return None
+
+
+def _other_code(ran: Ran) -> str:
+    names = " and ".join(ran.hidden)
+    return f"the installed {names} ran, not the code tree's own (its PYTHONPATH lacks the tree)"
 
 
 def _places(product: Product) -> str:
@@ -61,6 +79,8 @@ def notes(products: Mapping[str, Product]) -> Iterator[str]:
     for name, product in products.items():
         if product.ran is not None and product.ran.foreign:
             yield f"loaded from outside of its environment and code: {', '.join(product.ran.foreign)}: {name}"
+        if product.ran is not None and product.ran.hidden:
+            yield f"{_other_code(product.ran)}: {name}"
         if product.ran is not None and product.ran.differs:
             yield f"different configurations under the digest of {name}: {_places(product)}"
 

@@ -125,9 +125,9 @@ def _aligned(found: Alignment, run: Run, products: Mapping[str, Product]) -> Jud
     machines."""
     sides = [products[name] for name in run.upstream if name in products]
     judgement = judge_alignment(found, run)
-    differs = ran.differs(sides)
-    if differs and judgement.outcome is not None:
-        return verdict.unknown(ran.DIFFER, f"{judgement.rule}; {ran.RULE}, {differs}")
+    doubt = ran.doubt(sides)
+    if doubt and judgement.outcome is not None:
+        return verdict.unknown(doubt.word, f"{judgement.rule}; {doubt.sentence}")
     return verdict.on_machines(judgement, ran.apart(sides[:1], sides[1:]))
 
 

@@ -121,6 +121,27 @@ def test_what_a_rank_above_the_first_loads_is_recorded_too(place: Place, tmp_pat
     assert ran["foreign"] == [f"{tmp_path}/poison/tinypkg.py"]
 
 
+def test_a_program_of_a_tree_that_finds_the_installed_copy_instead_is_reported(place: Place) -> None:
+    path = place.root / "experiments" / "tiny.yaml"
+    text = path.read_text()
+    place.text("tree/tools/look.py", "import sys, tinypkg\nopen(sys.argv[1], 'w').write(tinypkg.__file__)\n")
+    place.text("tree/tinypkg.py", "answer = 43\n")
+    command = 'python tools/look.py "$DDQJOBS_WORK_DIR/out.txt"'
+    text = text.replace("path: .,", f"path: {place.root}/tree, ").replace(
+        text[text.index("'python") :], f"'{command}']"
+    )
+    path.write_text(text)
+    assert submit(place)[0].startswith("done: ")
+    words = "the installed tinypkg ran, not the code tree's own (its PYTHONPATH lacks the tree): look"
+    assert words in place.invoke("report", "tiny").out
+    own = f"variables: {{PYTHONPATH: {place.root}/tree}}"
+    path.write_text(text.replace("environment: tiny}", f"environment: tiny, {own}}}"))
+    place.invoke("submit", "tiny", "--stale", "--wait")
+    assert "the installed tinypkg" not in place.invoke("report", "tiny").out
+    out = place.root / "results/tiny/runs/look/artifacts/out"
+    assert out.read_text() == f"{place.root}/tree/tinypkg.py"
+
+
 def refused(place: Place) -> str:
     """Submit the run, which ends before its work begins: the reason."""
     said, record = submit(place)

@@ -59,6 +59,9 @@ def _python_path(at: Path, value: str, tree: str) -> Found:
     """Yield the folders outside of the code's tree: what lies there is in no digest."""
     home = ("{env.HOME}", "$HOME", "${HOME}")
     for entry in value.split(":"):
+        if entry.startswith("~"):
+            yield at, f"no shell expands '{entry}' in a variable; write {{env.HOME}}{entry[1:]}"
+            continue
         place = next((f"~{entry[len(word) :]}" for word in home if entry.startswith(word)), entry)
         own = entry in ("", "{env.PYTHONPATH}") or entry.startswith("{code}")
         relative = not entry.startswith(("/", "~", "{", "$")) and ".." not in PurePosixPath(entry).parts

@@ -82,6 +82,16 @@ def test_attempts_with_other_configurations_leave_the_verdict_unknown() -> None:
     assert any(note.startswith("different configurations under the digest") for note in report.footnotes)
 
 
+def test_a_run_that_loaded_another_copy_than_its_tree_s_leaves_the_verdict_unknown() -> None:
+    report = two_phases(XEON, msgspec.structs.replace(XEON, hidden=("mmdet",))).report()
+    found = report.models[0].cells[1]
+    assert found is not None
+    assert found.judgement.word == "unknown: another code ran"
+    words = "the installed mmdet ran, not the code tree's own (its PYTHONPATH lacks the tree)"
+    assert found.judgement.rule.endswith(f"p2-test.detr: {words}")
+    assert f"{words}: p2-test.detr" in report.footnotes
+
+
 def test_a_run_of_another_experiment_that_had_another_configuration_counts_too(tmp_path: Path) -> None:
     made = {}
     for name, cfg in (("one", {"lr": 0.1}), ("two", {"lr": 0.2})):

@@ -186,10 +186,15 @@ def test_any_other_glob_is_a_product(pattern: str) -> None:
 
 
 def test_folders_of_the_code_s_own_tree_are_a_python_path() -> None:
-    path = "{env.HOME}/trees/one:~/trees/one/lib:relative:{env.PYTHONPATH}"
+    path = "{env.HOME}/trees/one:{env.HOME}/trees/one/lib:relative:{env.PYTHONPATH}"
     assert problems(("codes/c/path", "~/trees/one"), ("codes/c/variables", {"PYTHONPATH": path})) == []
-    assert problems(("codes/c/path", "~/trees"), ("codes/c/variables", {"PYTHONPATH": "~/trees/../x"})) == [
-        "PYTHONPATH may only name folders of the code's path, ~/trees: '~/trees/../x' is in no digest"
+    outside, tilde = ({"PYTHONPATH": value} for value in ("{env.HOME}/trees/../x", "~/trees"))
+    assert problems(("codes/c/path", "~/trees"), ("codes/c/variables", outside)) == [
+        "PYTHONPATH may only name folders of the code's path, ~/trees: "
+        "'{env.HOME}/trees/../x' is in no digest"
+    ]
+    assert problems(("codes/c/path", "~/trees"), ("codes/c/variables", tilde)) == [
+        "no shell expands '~/trees' in a variable; write {env.HOME}/trees"
     ]
 
 
