@@ -4,12 +4,12 @@
 
 Stands alone: it imports nothing of ddqjobs, so that any interpreter with NumPy and an evaluator can run the
 file: hotcoco, whose precision equals pycocotools' bit by bit, or pycocotools, which is also taken for what
-the two evaluate differently (:func:`_tidy`). PREDICTIONS is a predictions.npz
-(``ddqjobs.detect.hooks.predictions``) or COCO results (JSON); the annotations are those that the test's own
-dumped configuration names, relative to ``--folder``. Prints one JSON object: metrics in the detector's keys
-and scale, not rounded (-1: no such objects), the annotation file, AP by class, precision by recall, and the
-count of each kind of error that TIDE names, of all sizes (``errors``) and of each (``sizes``). Exit code 2,
-one line, for what cannot be evaluated; 3 where no evaluator is there.
+the two evaluate differently (:func:`_tidy`) and for files that hotcoco does not read. PREDICTIONS is a
+predictions.npz (``ddqjobs.detect.hooks.predictions``) or COCO results (JSON); the annotations are those that
+the test's own dumped configuration names, relative to ``--folder``. Prints one JSON object: metrics in the
+detector's keys and scale, not rounded (-1: no such objects), the annotation file, AP by class, precision by
+recall, and the count of each kind of error that TIDE names, of all sizes (``errors``) and of each
+(``sizes``). Exit code 2, one line, for what cannot be evaluated; 3 where no evaluator is there.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ _FOREGROUND, _BACKGROUND = 0.5, 0.1  # intersection over union
 _FAR = 4 << 20  # bytes of a configuration
 
 
+NO_PYCOCOTOOLS = "pycocotools, which may read it, is not there"
 # What files that are torn, or are something else, make NumPy, JSON and evaluators raise.
 TROUBLES = (OSError, LookupError, ValueError, TypeError, EOFError, AssertionError, zipfile.BadZipFile)
 
@@ -124,10 +125,18 @@ def _precision(
     if not np.isin(found.image, [image["id"] for image in truth["images"]]).all():
         raise CannotEvaluate("the predictions are of images that the annotations do not have")
     with contextlib.redirect_stdout(sys.stderr):
+        refused = ""
         if _tidy(found, truth):
-            with contextlib.suppress(ImportError):
+            try:
                 return _by_hotcoco(found, annotations, images, categories)
-        return _by_pycocotools(found, annotations, images, categories)
+            except ImportError:
+                pass
+            except (ValueError, TypeError) as error:  # pycocotools reads types that hotcoco does not
+                refused = f"hotcoco cannot read {annotations.name}: {error}; {NO_PYCOCOTOOLS}"
+        try:
+            return _by_pycocotools(found, annotations, images, categories)
+        except ImportError as error:
+            raise ImportError(refused or str(error)) from error
 
 
 def _tidy(found: Detections, truth: dict[str, Any]) -> bool:
@@ -139,12 +148,8 @@ def _tidy(found: Detections, truth: dict[str, Any]) -> bool:
     whole = all("iscrowd" in a and "area" in a for a in truth["annotations"])
     images = [image["id"] for image in truth["images"]]
     unique = len(set(numbers)) == len(numbers) and len(set(images)) == len(images)
-    return (
-        whole
-        and unique
-        and 0 not in numbers
-        and all(np.isfinite(values).all() for values in (found.boxes, found.score))
-    )
+    finite = all(np.isfinite(values).all() for values in (found.boxes, found.score))
+    return whole and unique and 0 not in numbers and finite
 
 
 def _by_hotcoco(found: Detections, annotations: Path, images: list[int], categories: list[int]) -> Any:

@@ -21,6 +21,7 @@ from ddqjobs.base.paths import PACKAGE
 from ddqjobs.base.shell_variables import inherited
 from ddqjobs.base.text import clean
 from ddqjobs.detect.checks import resolved
+from ddqjobs.detect.recompute import NO_PYCOCOTOOLS
 from ddqjobs.environments.on_site import Environments
 from ddqjobs.report.loss_curves import Curve
 from ddqjobs.report.recomputed import Recomputed
@@ -184,8 +185,11 @@ class ReportFiles:
             if name in found and found[name].precision:
                 continue
             say(f"computing AP from the predictions of {name}")
-            found[name] = self._recompute(p, products[name])
-            _write(self.cache / "recomputed" / f"{name}.json", found[name])
+            again = self._recompute(p, products[name])
+            if again.problem and name in found and not found[name].problem:
+                continue  # what an older version kept holds: the predictions are the same
+            found[name] = again
+            _write(self.cache / "recomputed" / f"{name}.json", again)
         return found
 
     def _recompute(self, p: PlannedRun, product: Product) -> Recomputed:
@@ -208,10 +212,15 @@ class ReportFiles:
             done = process.run(argv, timeout=_EVALUATION_S, env=_variables(python))
             if done.code == 0:
                 return _answer(name, key, done.stdout)
-            if done.code not in (_NO_EVALUATOR_CODE, process.NOT_STARTED):
-                last = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
-                said = clean(last[-1].removeprefix("recompute: "))
+            if done.code == process.NOT_STARTED:
+                continue
+            last = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
+            words = clean(last[-1].removeprefix("recompute: "))
+            if done.code != _NO_EVALUATOR_CODE:
+                said = words
                 break
+            if words.endswith(NO_PYCOCOTOOLS):
+                said = words
         return Recomputed(run=name, key=key, problem=said)
 
     def _pythons(self, environment: str) -> list[Path]:

@@ -9,7 +9,7 @@ import msgspec
 from ddqjobs.report import verdict
 from ddqjobs.report.results import score
 from ddqjobs.report.verdict import Judgement, Outcome
-from ddqjobs.spec.metric import BOX_AP, OF_BOXES
+from ddqjobs.spec.metric import BOX_AP, OF_BOXES, found_as
 from ddqjobs.spec.model import PlannedRun, Product, Status, TaskKind
 
 
@@ -44,6 +44,7 @@ class RecomputedRow(msgspec.Struct, frozen=True, kw_only=True):
 RECOMPUTED_RULE = "AP recomputed from the predictions rounds to the AP in the log, and so do AP50, AP75, ..."
 
 NOT_RECOMPUTED = "not recomputed"
+NO_BOX_AP = "the log has no box AP"
 
 
 def recomputed_rows(
@@ -78,15 +79,18 @@ def recomputed_rows(
 def _judge_recomputed(product: Product, again: Recomputed) -> Judgement:
     if again.problem:
         return verdict.unjudged(f"{NOT_RECOMPUTED}: {again.problem}")
+    if BOX_AP.key not in again.metrics:
+        return verdict.unjudged(NOT_RECOMPUTED)
+    if found_as(BOX_AP.key, product.metrics) is None:
+        return verdict.unjudged(NO_BOX_AP)
     made = msgspec.structs.replace(product, metrics=again.metrics)
     differing = []
     for name, metric in OF_BOXES.items():
-        if metric.key in product.metrics and metric.key in again.metrics:
+        # By the name under which the printed column shows it: what is not compared is not equal.
+        if found_as(metric.key, product.metrics) and metric.key in again.metrics:
             printed, computed = score(product, metric), score(made, metric)
             if printed != computed:
                 differing.append(name)
-    if BOX_AP.key not in again.metrics:
-        return verdict.unjudged(NOT_RECOMPUTED)
     if differing:
         words = f"differs: {', '.join(differing)}"
         return Judgement(outcome=Outcome.DIFFERS, word=words, brief="differs", rule=RECOMPUTED_RULE, n=1)
@@ -98,6 +102,8 @@ def exact_points(found: Mapping[str, Recomputed], products: Mapping[str, Product
     made = {}
     for name, again in found.items():
         ap = again.metrics.get(BOX_AP.key)
-        if ap is not None and name in products and _judge_recomputed(products[name], again).good:
+        if ap is None or name not in products:
+            continue
+        if _judge_recomputed(products[name], again).outcome is Outcome.EQUAL:
             made[name] = 100 * ap
     return made

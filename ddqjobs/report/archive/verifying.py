@@ -13,6 +13,7 @@ import msgspec
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.units import counted
 from ddqjobs.detect import files as job_files
+from ddqjobs.detect.recompute import NO_PYCOCOTOOLS
 from ddqjobs.environments.on_site import Environments
 from ddqjobs.report.archive import crate
 from ddqjobs.report.archive.contents import TEXTS, WEIGHTS
@@ -20,7 +21,7 @@ from ddqjobs.report.archive.opening import BrokenError
 from ddqjobs.report.archive.unpacked import Inside, read, unpacked
 from ddqjobs.report.archive.writing import BLOCK, judged
 from ddqjobs.report.cache import ANNOTATIONS_ABSENT, NO_EVALUATOR, ReportFiles
-from ddqjobs.report.recomputed import NOT_RECOMPUTED, Recomputed, recomputed_rows
+from ddqjobs.report.recomputed import NO_BOX_AP, NOT_RECOMPUTED, Recomputed, recomputed_rows
 from ddqjobs.spec.model import Status, TaskKind
 from ddqjobs.store import evidence
 
@@ -210,7 +211,8 @@ def _evaluable(inside: Inside, name: str, problem: str) -> bool:
     """Tell a test whose predictions are inside, and whose AP could have been computed here."""
     member = inside.member(name, "predictions")
     there = member in inside.digests and not member.endswith(WEIGHTS)  # weights are not unpacked
-    return there and problem not in (NO_EVALUATOR, ANNOTATIONS_ABSENT)
+    absent = problem in (NO_EVALUATOR, ANNOTATIONS_ABSENT, NO_BOX_AP) or problem.endswith(NO_PYCOCOTOOLS)
+    return there and not absent
 
 
 def _verdicts(inside: Inside, files: ReportFiles) -> tuple[Check, str]:

@@ -34,6 +34,13 @@ def _metrics(e: Experiment) -> Found:
             yield (*at, "name"), f"'{metric.name}' is the name of {key}; choose another one for {metric.key}"
         elif first.setdefault(metric.name, metric) != metric:
             yield (*at, "name"), f"two metrics are named '{metric.name}', and they differ"
+        if metric.is_box_ap and not metric.is_fraction:
+            # Its references and tolerances are given as ap, in points: another scale is another unit.
+            yield (
+                (*at, "scale"),
+                f"box AP is logged as a fraction and judged in points; leave scale out, or write "
+                f"{BOX_AP.scale:g}",
+            )
 
 
 def _reference(at: Path, model: Model, metric: Metric) -> Found:

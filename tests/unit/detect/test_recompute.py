@@ -273,6 +273,38 @@ def test_the_fast_evaluator_s_figures_are_pycocotools_bit_by_bit(
         assert all(0 < fast.metrics[name] < 1 for name in recompute.METRICS)
 
 
+@pytest.mark.parametrize(
+    ("section", "entry"),
+    [
+        ("info", {"year": "2017"}),
+        ("licenses", None),
+        ("categories", {"name": 3}),
+        ("images", {"file_name": None}),
+        ("images", {"width": "100"}),
+        ("annotations", {"segmentation": [10, 10, 50, 10, 50, 50]}),
+    ],
+)
+def test_annotations_that_only_pycocotools_reads_are_evaluated(
+    place: Path, monkeypatch: pytest.MonkeyPatch, section: str, entry: dict[str, Any] | None
+) -> None:
+    pytest.importorskip("hotcoco")
+    path = place / "truth.json"
+    truth = json.loads(path.read_text())
+    if isinstance(truth.get(section), list):
+        truth[section][0].update(entry)
+    else:
+        truth[section] = entry
+    path.write_text(json.dumps(truth))
+    found = predictions(place, 4)
+    assert recompute.evaluate(found, path).metrics["bbox_mAP"] == pytest.approx(0.7)
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
+    with pytest.raises(
+        ImportError, match=r"hotcoco cannot read truth\.json: .*; pycocotools, which may read"
+    ):
+        recompute.evaluate(found, path)
+
+
 def test_precision_by_recall_has_ap_as_its_mean(tmp_path: Path) -> None:
     found = recompute.evaluate(*crowded(tmp_path, 1, 1))
     for name, metric in (("0.50:0.95", "bbox_mAP"), ("0.50", "bbox_mAP_50"), ("0.75", "bbox_mAP_75")):

@@ -259,6 +259,8 @@ def test_ap_holds_only_where_it_was_computed(
     code, found = verified(rewrite({**torn, name: b"{}"}), tmp_path)
     assert (code, found["artifacts"][0], found["AP"][0]) == (1, True, False)
     assert found["AP"][1].startswith("test.m: what is inside cannot be evaluated: the predictions are a JSON")
+    masks = forged(written[0], b'"bbox_mAP"', b'"segm_mAP"', *names)
+    assert verified(rewrite(masks), tmp_path)[1]["AP"] == (None, "test.m: the log has no box AP")
     # The annotations of this machine are not the archive's.
     index = {**json.loads(inside["archive.json"]), "annotations": {}}
     plan = json.loads(inside["plan.json"])

@@ -150,6 +150,19 @@ def test_annotations_that_are_gone_are_said_in_one_line(project: Project) -> Non
     assert "not recomputed: the annotations are not there: " in text
 
 
+def test_what_an_older_version_recomputed_stays_where_it_cannot_be_done_again(project: Project) -> None:
+    path = with_predictions(project, "p3-test.m000.s0", 0.7, shift=4)
+    call(open_project(project.root), "report", "paper", "--recompute")
+    (kept,) = project.root.glob("results/paper/report/cache/recomputed/p3-test.m000.s0.json")
+    content = json.loads(kept.read_text())
+    del content["precision"]
+    kept.write_text(json.dumps(content))
+    (path.parent / "truth.json").unlink()
+    again = call(open_project(project.root), "report", "paper", "--recompute").out
+    assert table_row(again, "p3-test.m000.s0")[1:] == ["3", "70.0", "70.0000", "equal"]
+    assert json.loads(kept.read_text()) == content
+
+
 # ----------------------------------------------------------------------------------------------- compare
 
 

@@ -15,7 +15,7 @@ import pytest
 from ddqjobs.detect.job.training_progress import Progress
 from ddqjobs.report.document import Report, build
 from ddqjobs.report.formats import FORMATS, render
-from ddqjobs.report.recomputed import Recomputed
+from ddqjobs.report.recomputed import Recomputed, exact_points
 from ddqjobs.report.results import COLUMNS, frame
 from ddqjobs.report.verdict import Outcome
 from ddqjobs.spec import experiment as e
@@ -490,6 +490,28 @@ def test_classes_are_compared_where_the_ap_table_compares() -> None:
         ("new", "fast", 60, 55),
     ]
     assert re.search(r"detr +a +4 new slow +80\.0 +3 +55\.0 +\+25\.0", render(report, "table", width=200))
+
+
+@pytest.mark.parametrize(
+    ("logged", "outcome", "word"),
+    [
+        ({"segm_mAP": 0.4}, None, "the log has no box AP"),
+        ({"a/bbox_mAP": 0.9, "b/bbox_mAP": 0.5}, None, "the log has no box AP"),
+        ({"a/bbox_mAP": 0.9}, Outcome.DIFFERS, "differs: AP"),
+        ({"bbox_mAP": 0.5, "a/bbox_mAP_50": 0.1}, Outcome.DIFFERS, "differs: AP50"),
+        ({"bbox_mAP": 0.5, "segm_mAP": 0.4}, Outcome.EQUAL, "equal"),
+    ],
+)
+def test_only_a_printed_box_ap_can_be_equal_to_the_recomputed_one(
+    logged: dict[str, float | None], outcome: Outcome | None, word: str
+) -> None:
+    desk = Desk({"detr": None})
+    desk.done(run("3", "detr"), logged)
+    again = Recomputed(run="p3-test.detr", metrics={"bbox_mAP": 0.5, "bbox_mAP_50": 0.7})
+    (row,) = desk.report(recomputed={again.run: again}).recomputed
+    assert (row.judgement.outcome, row.judgement.word) == (outcome, word)
+    exact = exact_points({again.run: again}, desk.products)
+    assert exact == ({again.run: 50.0} if outcome is Outcome.EQUAL else {})
 
 
 def test_json_writes_nan_as_null() -> None:

@@ -80,6 +80,7 @@ def test_a_good_file_has_no_problems() -> None:
             "ap is box AP, and this model is judged by PQ; write value: 39.4",
         ),
         ("metric", {"name": "AP50", "key": "PQ"}, "'AP50' is the name of bbox_mAP_50; choose another one"),
+        ("metric", {"scale": 1, "decimals": 3}, "box AP is logged as a fraction and judged in points; leave"),
         ("metric", {"name": "result"}, "'result' is the column of several metrics"),
         ("phases/2/tolerance", {"metric": 0.2}, "its models are judged by box AP; write ap"),
         (
