@@ -6,7 +6,7 @@
     ledger/<host>-<pid>-<start>-<random>.jsonl      what was submitted (store.ledger)
     reservations/<run>~<k>  claims/<ticket>         who may submit a run, who may run it (store.claims)
     code/<digest>/                                  snapshots of task code
-    submissions/<token>/  job.sh elements.sh secrets.sh manifest.jsonl out/
+    submissions/<token>/  job.sh elements.sh secret_setup.sh secrets.sh manifest.jsonl out/
     runs/<run>/           product.json artifacts/ attempts/<n>/
     runs/<run>/attempts/<n>/  run.json started.json exit.json stop stdout.log product.json work_dir/
     shells/               scripts of interactive shells, while they run
@@ -125,8 +125,13 @@ class SubmissionFolder:
         return self.path / "manifest.jsonl"
 
     @property
+    def secret_setup(self) -> Path:
+        """The site's setup lines, for their owner only; absent where they show no secret."""
+        return self.path / "secret_setup.sh"
+
+    @property
     def secrets(self) -> Path:
-        """Secret variables of its runs, for their owner only; absent without any."""
+        """Secrets of its runs, for their owner only; absent without any."""
         return self.path / "secrets.sh"
 
     @property

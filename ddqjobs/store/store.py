@@ -69,11 +69,13 @@ class Store:
         ]
 
     def forget_secrets(self, tokens: Iterable[str]) -> None:
-        """Remove the secret variables of those of these submissions of which nothing is active any more."""
+        """Remove the private files of those of these submissions of which nothing is active any more."""
         left = {ticket.token for ticket in self.history().active()}
         for token in {*tokens} - left:
+            folder = self.layout.submission(token)
             with contextlib.suppress(OSError):  # another member's
-                self.layout.submission(token).secrets.unlink(missing_ok=True)
+                folder.secret_setup.unlink(missing_ok=True)
+                folder.secrets.unlink(missing_ok=True)
 
     # -- what jobs left ---------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
-"""Whatever of a script only its owner may read: it goes into the submission's private file.
+"""Whatever of a script only its owner may read: it goes into the submission's private files.
 
-The file holds shell functions: the site's setup lines if any of them shows a secret, and for each run its
-secret variables, and its command and options if they show one. Pure.
+One has the site's setup lines as they are, if any of them shows a secret. The other has shell functions: for
+each run its secret variables, and its command and options if they show one. Pure.
 """
 
 from __future__ import annotations
@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ddqjobs.base.secrets import masked
-from ddqjobs.detect.job import exit_codes
+
+# The file is removed when the submission's runs have ended. A scheduler may start the job once more all the
+# same: claim and product then decide what it is, and until they have, no module is looked for.
+_LOAD = """\
+if [ -r "$submission/secret_setup.sh" ]; then
+  # shellcheck source=/dev/null  # a line of the site shows a secret
+  . "$submission/secret_setup.sh"
+else
+  setup_gone=1
+  # shellcheck disable=SC2329  # called where there are modules
+  module() { :; }
+fi"""
 
 
 def shows_secret(text: str) -> bool:
@@ -18,13 +29,11 @@ def shows_secret(text: str) -> bool:
 
 
 def setup(lines: Sequence[str]) -> tuple[Sequence[str], str]:
-    """Return the site's setup lines as a job script has them, and the function of the private file that they
-    call; without a secret the lines themselves, and nothing."""
+    """Return the site's setup lines as a job script has them, and the private file that they read; without a
+    secret the lines themselves, and nothing. They are no function: ``declare -x`` would be local to it."""
     if not any(map(shows_secret, lines)):
         return lines, ""
-    load = f'. "$submission/secrets.sh" || exit {exit_codes.BROKEN}'
-    call = ["# shellcheck source=/dev/null  # a line of the site shows a secret", load, "site_setup"]
-    return call, _function("site_setup", lines)
+    return [_LOAD], "".join(f"{line}\n" for line in lines)
 
 
 def element(index: int, variables: Mapping[str, str], command: str, check: str) -> str:

@@ -282,8 +282,9 @@ def write_scripts(folder: Path, scripts: Scripts) -> None:
     """Writes a submission's files below an existing folder."""
     files = SubmissionFolder(folder)
     files.manifest.write_text(scripts.manifest)
-    if scripts.secrets:
-        replace(files.secrets, scripts.secrets.encode(), 0o600)
+    for path, text in ((files.secret_setup, scripts.setup), (files.secrets, scripts.secrets)):
+        if text:
+            replace(path, text.encode(), 0o600)
     if scripts.locks:
         files.locks.write_text(scripts.locks)
     if scripts.elements:

@@ -79,7 +79,8 @@ class Scripts(Frozen, frozen=True, kw_only=True):
     job: str
     elements: str  # empty when the only element stands in the job script itself
     manifest: str
-    secrets: str = ""  # a shell function per element that exports its secret variables
+    setup: str = ""  # the site's setup lines, if they show a secret
+    secrets: str = ""  # shell functions of each element: its secret variables, its command if it shows one
     locks: str = ""  # environment -> what its lock says, for those that are ours
 
 
@@ -141,6 +142,7 @@ class Renderer:
             results=context.results,
             code=context.code,
             setup=setup,
+            private_setup=bool(hidden_setup),
             modules=site.modules,
             umask=site.umask,
             elements=elements if len(runs) == 1 else "",
@@ -157,7 +159,8 @@ class Renderer:
                 manifest_line(run, script, unchecked=run.name in context.unchecked)
                 for run, script in zip(runs, functions, strict=True)
             ),
-            secrets=hidden_setup + "".join(_hidden(i, run, site, context) for i, run in enumerate(runs)),
+            setup=hidden_setup,
+            secrets="".join(_hidden(i, run, site, context) for i, run in enumerate(runs)),
             locks=_locks(runs, context),
         )
 

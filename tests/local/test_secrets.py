@@ -23,7 +23,7 @@ CODE = {"AWS_SECRET_ACCESS_KEY": "planted-05-aB", "MIRROR": "https://planted-06-
 SETUP = [
     "export SITE_TOKEN=planted-23-aB",
     "export HTTPS_PROXY=http://ann:planted-24-aB@proxy:3128; true --password planted-25-aB",
-    'MODULES_AUTH="planted-26-aB"; export MODULES_AUTH',
+    'declare -x MODULES_AUTH="planted-26-aB"',
 ]
 TASK = {"MY_CREDENTIALS": "planted-07-aB", "GITHUB_PAT": "planted-08-aB"}
 SHELL = {"SLACK_TOKEN": "planted-09-aB"}
@@ -111,7 +111,7 @@ def test_a_job_gets_its_secrets_by_a_file_of_its_owner(place: Place) -> None:
     files = [path for path in (place.root / "results/tiny").rglob("*") if path.is_file()]
     holders = {path for path in files if b"planted-" in path.read_bytes()}
     written = {path for path in holders if path.name not in ("stdout.log", "config.py")}
-    assert {path.name for path in written} == {"secrets.sh"}
+    assert {path.name for path in written} == {"secret_setup.sh", "secrets.sh"}
     assert {path.stat().st_mode & 0o777 for path in written} == {0o600}
     until(lambda: set(place.states().values()) == {"done", "failed"})
     assert not any(path.exists() for path in written)  # nothing of them may start any more

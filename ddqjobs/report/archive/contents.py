@@ -25,7 +25,7 @@ WEIGHTS = (".pth", ".pt", ".ckpt", ".safetensors", ".pkl")
 TEXTS = (".json", ".jsonl", ".log", ".py", ".txt", ".yaml", ".yml", ".xml", ".csv", ".md", ".sh", ".out", "")
 _LARGEST_TEXT = 256 << 20  # bytes; it is read into memory
 _OF_OTHERS = "an input of other runs"
-_SECRET = "secrets.sh"
+_SECRET = ("secret_setup.sh", "secrets.sh")
 _BASE = re.compile(r"^base:\s*['\"]?([^'\"#\s]+)", re.MULTILINE)
 
 
@@ -140,7 +140,7 @@ def _resolved(found: Contents, folder: Path, products: Mapping[str, Product]) ->
 
 def _plain(found: Contents, root: Path, top: str, paths: Iterable[Path]) -> None:
     for path in paths:
-        if path.name != _SECRET and path.is_file():
+        if path.name not in _SECRET and path.is_file():
             found.add(f"{top}/{path.relative_to(root).as_posix()}", path)
 
 

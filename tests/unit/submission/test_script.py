@@ -115,6 +115,12 @@ def test_shells_accept_every_rendered_script(tmp_path: Path, site: str, count: i
     accepted(tmp_path / "submission", render(SITES[site], *runs))
 
 
+def test_shells_accept_a_script_that_reads_private_files(tmp_path: Path) -> None:
+    run = a_run(command=("echo", "--api-key=abc"), variables=(("HF_TOKEN", "x"),))
+    scripts = msgspec.structs.replace(render(SECRET_SITE, run, run), setup="", secrets="")
+    accepted(tmp_path / "submission", scripts)
+
+
 # -- values stay data ---------------------------------------------------------------------------------------
 
 
@@ -507,6 +513,48 @@ def test_each_node_of_a_slurm_job_has_its_secrets(tmp_path: Path, monkeypatch: p
     assert job.run() == (0, "")
     said = [(job.results / "runs/one" / f"node{rank}").read_text() for rank in (0, 1)]
     assert said == ["abc1 abc2 --api-key=abc3\n"] * 2
+
+
+SECRET_SITE = msgspec.structs.replace(
+    SITES["local"],
+    python=sys.executable,
+    setup=[
+        "declare -x MIRROR=https://me:abc@host/x",
+        "read -r -d '' FROM_SITE << 'END'",
+        "  two words",
+        "END",
+        "export FROM_SITE; module() { :; }",
+    ],
+    modules=["cuda/12.1"],
+)
+
+
+def test_setup_lines_with_a_secret_mean_what_they_mean_without(tmp_path: Path) -> None:
+    job = Job(tmp_path, shell(f'{GOOD}; echo "$MIRROR $FROM_SITE"'), site=SECRET_SITE)
+    assert job.run() == (0, "")
+    assert "https://me:abc@host/x two words\n" in (job.attempt() / "stdout.log").read_text()
+    assert "abc@" not in job.scripts.job
+    assert (job.folder / "secret_setup.sh").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("already", "code", "said"),
+    [("done", 0, ""), ("void", 77, "ticket token.0 is void"), ("nothing", 70, "setup lines are gone")],
+)
+def test_claim_and_product_decide_first_where_the_private_files_are_gone(
+    tmp_path: Path, already: str, code: int, said: str
+) -> None:
+    job = Job(tmp_path, shell(GOOD, variables=(("HF_TOKEN", "x"),)), site=SECRET_SITE)
+    if already == "done":
+        assert job.run() == (0, "")
+    elif already == "void":
+        (tmp_path / "claims").mkdir()
+        (tmp_path / "claims/token.0").write_text("void\n")
+    (job.folder / "secret_setup.sh").unlink()
+    (job.folder / "secrets.sh").unlink()
+    found, err = job.run()
+    assert (found, said in err) == (code, True)
+    assert not job.attempt(1 if already != "done" else 2).exists()
 
 
 def test_a_missing_module_command_is_said(tmp_path: Path) -> None:
