@@ -46,6 +46,19 @@ class _Kept(msgspec.Struct, frozen=True, kw_only=True):
     curve: Curve
 
 
+class _Made(msgspec.Struct, frozen=True, kw_only=True):
+    """The digest of a run's resolved configuration."""
+
+    resolved: str = ""
+
+
+class _Named(msgspec.Struct, frozen=True, kw_only=True):
+    """A product, as far as it names a configuration."""
+
+    digest: str = ""
+    ran: _Made | None = None
+
+
 class _Means(msgspec.Struct, frozen=True, kw_only=True):
     """The values that a verdict on curves looks at."""
 
@@ -57,10 +70,17 @@ class ReportFiles:
     """The files of one experiment's results folder that its report reads."""
 
     def __init__(
-        self, results: Path, environments: Environments, annotations: Mapping[str, Path] | None = None
+        self,
+        results: Path,
+        environments: Environments,
+        annotations: Mapping[str, Path] | None = None,
+        *,
+        archived: bool = False,
     ) -> None:
         # Run -> file. None: of each test the one that its own configuration names.
         self._annotations = annotations
+        self._results = results
+        self._archived = archived  # then what lies here was all that counted
         self.runs = Layout(results).runs
         self.resolved = Layout(results).resolved()
         self.cache = Layout(results).cache
@@ -71,10 +91,10 @@ class ReportFiles:
     def compared(self, products: Mapping[str, Product]) -> dict[str, Product]:
         """Return the products; those whose configuration differs from another run's of the same digest, also
         one of another experiment, say in which places."""
+        names = _names(self.resolved) if self._archived else self.configurations(products)
         groups: dict[str, list[str]] = {}
-        paths = sorted(self.resolved.iterdir()) if self.resolved.is_dir() else []
-        for path in paths:
-            groups.setdefault(f"{path.name.partition('-')[0]}-", []).append(path.name)
+        for name in sorted(names):
+            groups.setdefault(f"{name.partition('-')[0]}-", []).append(name)
         several = {start: names for start, names in groups.items() if len(names) > 1}
         return {name: self._compared(product, several) for name, product in products.items()}
 
@@ -83,13 +103,25 @@ class ReportFiles:
         if not several or made is None or not made.resolved or made.differs:
             return product
         own = resolved.name(product.digest, made.resolved)
-        others = [n for n in several.get(resolved.of_digest(product.digest), ()) if n != own]
-        if not others:
+        group = several.get(resolved.of_digest(product.digest), [])
+        if own not in group:
             return product
-        here, there = (resolved.read(self.resolved / one) for one in (own, others[0]))
+        other = next(name for name in group if name != own)
+        here, there = (resolved.read(self.resolved / one) for one in (own, other))
         # In an archive, paths of the machine are the same word.
         places = resolved.first_differences(here, there) or ("paths of the machine",)
         return msgspec.structs.replace(product, ran=msgspec.structs.replace(made, differs=places))
+
+    def configurations(self, products: Mapping[str, Product]) -> set[str]:
+        """Return the names of the kept configurations of the products' digests that a product has now, also
+        one of another experiment: those of results that were made again since say nothing of these."""
+        ours = tuple({resolved.of_digest(product.digest) for product in products.values()})
+        there = {name for name in _names(self.resolved) if name.startswith(ours)}
+        named = {_configuration(product) for product in products.values()} & there
+        for path in self._results.parent.glob("*/runs/*/product.json") if there - named else ():
+            if path.parents[2].name != self._results.name:
+                named |= {_configuration(_read(path, _Named))} & there
+        return named
 
     # -- curves -----------------------------------------------------------------------------------------
 
@@ -254,6 +286,16 @@ def _answer(run: str, key: str, text: str) -> Recomputed:
         run=run, key=key, metrics=answer.metrics, errors=answer.errors, sizes=answer.sizes,
         classes=answer.classes, precision=answer.precision,
     )  # fmt: skip
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+def _configuration(product: Product | _Named | None) -> str:
+    """Return the name under which a product's configuration is kept; empty if it was not recorded."""
+    made = product.ran if product is not None else None
+    return resolved.name(product.digest, made.resolved) if product and made and made.resolved else ""
 
 
 def _newest(folder: Path) -> Path | None:

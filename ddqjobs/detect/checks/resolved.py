@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, Iterator, Mapping
 
@@ -22,6 +23,7 @@ _OWN = ("work_dir", "resume", "resume_from", "load_from", "launcher", "auto_resu
 _FOLDERS = ("DDQJOBS_WORK_DIR", "DDQJOBS_ATTEMPT_DIR", "DDQJOBS_RUN_DIR", "DDQJOBS_CODE")
 _FORMAT = "1:"  # of what is normalised: configurations of different ones are not compared
 _MOST = 5  # differences that are named
+_SECRET = re.compile(r"(?i)(?:token|secret|passw(?:or)?d|api_?key)s?(?![a-z])|(?:^|[_.-])key(?:[_.-]|$)")
 
 
 def plain(cfg: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
@@ -91,24 +93,36 @@ def first_differences(one: Any, other: Any) -> tuple[str, ...]:
 
 
 def differences(one: Any, other: Any, path: str = "") -> Iterator[str]:
-    """Yield ``path: value against value`` for each place in which two plain configurations differ."""
+    """Yield ``path: value against value`` for each place in which two plain configurations differ; of one
+    that sounds secret the path alone, for reports are shared."""
     if isinstance(one, dict) and isinstance(other, dict):
         for key in sorted({*one, *other}):
             here = f"{path}.{key}" if path else key
             if key not in one or key not in other:
-                yield f"{here}: {_short(one.get(key, 'nothing'))} against {_short(other.get(key, 'nothing'))}"
+                yield _place(here, one.get(key, "nothing"), other.get(key, "nothing"))
             else:
                 yield from differences(one[key], other[key], here)
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         for place, (a, b) in enumerate(zip(one, other)):
             yield from differences(a, b, f"{path}.{place}")
     elif one != other and not (one != one and other != other):  # NaN
-        yield f"{path}: {_short(one)} against {_short(other)}"
+        yield _place(path, one, other)
+
+
+def _place(path: str, one: Any, other: Any) -> str:
+    return path if _SECRET.search(path) else f"{path}: {_short(one)} against {_short(other)}"
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
+    text = value if isinstance(value, str) else json.dumps(_told(value))
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _told(value: Any) -> Any:
+    """Return a value without what sounds secret in it."""
+    if isinstance(value, dict):
+        return {key: "..." if _SECRET.search(key) else _told(item) for key, item in value.items()}
+    return [_told(item) for item in value] if isinstance(value, list) else value
 
 
 def read(path: Path) -> Any:

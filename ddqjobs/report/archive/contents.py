@@ -17,6 +17,7 @@ from ddqjobs.detect import recompute
 from ddqjobs.detect.checks import resolved
 from ddqjobs.environments.on_site import Environments
 from ddqjobs.planning.catalog import Catalog
+from ddqjobs.report.cache import ReportFiles
 from ddqjobs.spec.model import Plan, PlannedRun, Product, TaskKind
 from ddqjobs.store.layout import RunFolder
 from ddqjobs.submission.workspace import Workspace
@@ -94,7 +95,7 @@ def collect(
     _plain(found, root, top, _below(root / "submissions"))
     recomputed = root / "report" / "cache" / "recomputed"
     _plain(found, root, top, _below(recomputed))
-    _resolved(found, workspace.store.layout.resolved(), products)
+    _resolved(found, ReportFiles(root, environments), products)
     folder = workspace.store.layout.runs
     for run in sorted(workspace.store.run_folders()):
         _run(found, RunFolder(folder / run), f"{top}/runs/{run}", products.get(run), weights=weights)
@@ -130,12 +131,10 @@ def _lock(found: Contents, environments: Environments, name: str) -> None:
             found.add(f"locks/{name}/{path.name}", path)
 
 
-def _resolved(found: Contents, folder: Path, products: Mapping[str, Product]) -> None:
-    """Add the configurations that runs of the products' digests had, also those of other experiments."""
-    ours = tuple({resolved.of_digest(product.digest) for product in products.values()})
-    for path in _below(folder):
-        if path.name.startswith(ours):
-            found.add(f"results/{resolved.ALL}/{path.name}", path)
+def _resolved(found: Contents, report: ReportFiles, products: Mapping[str, Product]) -> None:
+    """Add the configurations that the report compares, also those of other experiments."""
+    for name in sorted(report.configurations(products)):
+        found.add(f"results/{resolved.ALL}/{name}", report.resolved / name)
 
 
 def _plain(found: Contents, root: Path, top: str, paths: Iterable[Path]) -> None:

@@ -101,7 +101,7 @@ def verify(path: Path, environments: Environments, say: Say = lambda _: None) ->
 
 def _all(inside: Inside, environments: Environments, checks: list[Check], say: Say) -> str:
     annotations = {run: inside.folder / name for run, name in inside.index.annotations.items()}
-    files = ReportFiles(inside.folder / inside.top, environments, annotations)
+    files = ReportFiles(inside.folder / inside.top, environments, annotations, archived=True)
     checks.append(_crate(inside))
     checks.append(_runs(inside))
     checks.append(_artifacts(inside))

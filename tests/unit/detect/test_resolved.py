@@ -53,6 +53,23 @@ def test_attempts_of_one_digest_are_compared(tmp_path: Path) -> None:
     assert resolved.compare(tmp_path, "same") == ()
 
 
+def test_of_what_sounds_secret_no_value_is_told() -> None:
+    def cfg(word: str) -> dict[str, object]:
+        named = {
+            "token": [word],
+            "db-password": word,
+            "passwd": word,
+            "WANDB_KEY": word,
+            "wandb": {"apikey": word},
+        }
+        return {**named, "custom_keys": word}
+
+    places = "WANDB_KEY", "custom_keys: one against two", "db-password", "passwd", "token.0", "and 1 more"
+    assert resolved.first_differences(cfg("one"), cfg("two")) == places
+    told = ('hooks: [] against [{"api_key": "...", "host": "h"}]',)
+    assert resolved.first_differences({"hooks": []}, {"hooks": [{"api_key": "s3", "host": "h"}]}) == told
+
+
 def test_many_differences_are_counted(tmp_path: Path) -> None:
     attempt(tmp_path, 1, "d", {str(n): 0 for n in range(9)})
     attempt(tmp_path, 2, "d", {str(n): 1 for n in range(9)})

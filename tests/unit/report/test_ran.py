@@ -100,9 +100,15 @@ def test_a_run_of_another_experiment_that_had_another_configuration_counts_too(t
         (attempt / resolved.NAME).write_text(json.dumps(cfg))
         made[name] = resolved.keep(tmp_path / resolved.ALL, "d1", attempt / resolved.NAME)
     desk = two_phases(msgspec.structs.replace(XEON, resolved=made["one"]), XEON)
-    found = ReportFiles(
-        tmp_path / "one", Environments(Files(tmp_path), Site(name="s", scheduler="local"))
-    ).compared(desk.products)
+    environments = Environments(Files(tmp_path), Site(name="s", scheduler="local"))
+    files = ReportFiles(tmp_path / "one", environments)
+    assert files.compared(desk.products) == desk.products  # no product is of the other one any more
+    product = {"digest": "d1", "ran": {"resolved": made["two"]}}
+    (tmp_path / "two/runs/r/product.json").write_text(json.dumps(product))
+    assert len(files.configurations(desk.products)) == 2  # an archive has these, and not the other's product
+    found = files.compared(desk.products)
+    (tmp_path / "two/runs/r/product.json").unlink()
+    assert ReportFiles(tmp_path / "one", environments, archived=True).compared(desk.products) == found
     ran = found["p1-test.detr"].ran
     assert ran is not None
     assert ran.differs == ("lr: 0.1 against 0.2",)
