@@ -14,7 +14,7 @@ import msgspec
 
 from ddqjobs.base.errors import InputError
 from ddqjobs.report import verdict
-from ddqjobs.report.cells import Cell
+from ddqjobs.report.cells import Cell, ModelRow
 from ddqjobs.report.document import MIXED, Report
 from ddqjobs.report.grids import Grid, Text
 from ddqjobs.report.lookup import label
@@ -73,19 +73,21 @@ def compare(a: Report, b: Report, name_a: str, name_b: str) -> Comparison:
     )
 
 
-def _cells(report: Report) -> Iterator[tuple[Key, Cell]]:
+def _cells(report: Report) -> Iterator[tuple[Key, tuple[ModelRow, Cell]]]:
     for row in report.models:
         for column, cell in zip(report.columns, row.cells, strict=True):
             if cell is not None:
-                yield (row.model, row.variant, column.phase, column.implementation, column.task), cell
+                yield (row.model, row.variant, column.phase, column.implementation, column.task), (row, cell)
 
 
-def _row(key: Key, a: Cell | None, b: Cell | None) -> Compared:
+def _row(key: Key, ours: tuple[ModelRow, Cell] | None, theirs: tuple[ModelRow, Cell] | None) -> Compared:
+    a, b = (side[1] if side else None for side in (ours, theirs))
     difference, decimals = None, 1
-    if a is not None and b is not None:
-        one, two = a.value, b.value
+    # Quanta of another scale, rounding or number of digits are other units, whatever the metric's name.
+    if ours and theirs and ours[0].judged_by == theirs[0].judged_by:
+        one, two = ours[1].value, theirs[1].value
         decimals = one.digits
-        if one.quanta and two.quanta and next(iter(a.values)) == next(iter(b.values)):
+        if one.quanta and two.quanta:
             difference = verdict.mean(two.quanta) - verdict.mean(one.quanta)
     model, variant, phase, implementation, task = key
     return Compared(

@@ -234,8 +234,9 @@ def _side(p: PlannedRun) -> str:
 
 
 def _shots(theirs: _Test, ours: _Test) -> Iterator[Shot]:
-    """Yield every image that both tests looked at."""
+    """Yield every image that both tests looked at: all where their predictions do not say at which."""
     truth = ours.truth
+    tested = [set(side.found.images) for side in (theirs, ours) if side.found.images]
     names = {c["id"]: str(c.get("name", c["id"])) for c in truth["categories"]}
     objects: dict[int, list[dict[str, Any]]] = {}
     for a in truth["annotations"]:
@@ -243,6 +244,8 @@ def _shots(theirs: _Test, ours: _Test) -> Iterator[Shot]:
     sides = [(side.found, _by_image(side.found)) for side in (theirs, ours)]
     for image in truth["images"]:
         number, annotated = image["id"], objects.get(image["id"], [])
+        if not all(number in images for images in tested):
+            continue
         found = [(d.boxes[i], d.score[i], d.category[i]) for d, by in sides for i in [by.get(number, [])]]
         yield Shot(
             key=f"{ours.folder}/{image['file_name']}",
@@ -298,4 +301,5 @@ def _apart(a: tuple[Any, Any, Any], b: tuple[Any, Any, Any]) -> float:
         if overlap[i, j] >= _SAME:
             total += (1 - float(overlap[i, j])) + abs(float(scores[i] - their_scores[j]))
             overlap[:, j], both = 0, both + 1
-    return total + len(boxes) + len(others) - 2 * both
+    # The overlap of a box with itself is 1 but for the last bits.
+    return round(total, 6) + len(boxes) + len(others) - 2 * both

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
 from ddqjobs.spec.table import Name, Table
+
+_PREFIX = re.compile(r"^(?:(?:coco|train|val|test)/)+")  # as :mod:`ddqjobs.detect.job.logs` takes it off
 
 Word = Annotated[
     str,
@@ -96,9 +99,12 @@ class ReferenceAP(Table, frozen=True, kw_only=True):
 
 def found_as(key: str, names: Iterable[str]) -> str | None:
     """Return the name under which a figure was logged: the key itself, or the only name that ends in it
-    after a slash. Of several, none is meant."""
+    after a slash. Of several, none is meant. A key may have the prefix that logs are read without."""
     names = tuple(names)
     if key in names:
         return key
     ending = [name for name in names if name.endswith(f"/{key}")]
-    return ending[0] if len(ending) == 1 else None
+    if ending:
+        return ending[0] if len(ending) == 1 else None
+    plain = _PREFIX.sub("", key)
+    return plain if plain in names else None

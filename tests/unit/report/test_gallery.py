@@ -8,6 +8,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -82,6 +83,28 @@ def test_what_cannot_be_read_is_said_and_the_boxes_stay(project: Project) -> Non
     assert 'class="blank" width="100"' in text
     (work_dir / "predictions.npz").write_bytes(b"PK torn")
     assert "p4-test.m000.s0: " in Reader(page(project, "--gallery", 4)).text
+
+
+def test_only_images_that_both_tests_looked_at_count(project: Project) -> None:
+    # The two find the same, whose numbers are not exact in binary; the second test left out image 4.
+    for run, count in (("p3-test.m000.s0", 4), ("p4-test.m000.s0", 3)):
+        path = project.root / f"results/paper/runs/{run}/attempts/1/work_dir/predictions.npz"
+        arrays = dict(np.load(path))
+        arrays["boxes"] = np.array([[10.1, 10.3, 50.7, 50.9]] * count, np.float32)
+        for name in ("image_ids", "scores", "labels"):
+            arrays[name] = arrays[name][:count]
+        arrays["offsets"] = arrays["offsets"][: count + 1]
+        np.savez(path, **arrays)
+        truth = json.loads((path.parent / "truth.json").read_text())
+        nobody = {"id": 5, "width": 100, "height": 100, "file_name": "5.png"}
+        truth["images"].append(nobody)
+        truth["annotations"].append({**truth["annotations"][0], "id": 5, "image_id": 5})
+        (path.parent / "truth.json").write_text(json.dumps(truth))
+    text = page(project, "--gallery", 4)
+    assert "On 3 images the two find exactly the same" in Reader(text).text
+    assert "4.png" not in text
+    assert "5.png" not in text
+    assert "The two differ most" not in text
 
 
 @pytest.mark.parametrize(

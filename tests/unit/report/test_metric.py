@@ -16,7 +16,7 @@ from ddqjobs.report.page import panels, words
 from ddqjobs.report.results import frame
 from ddqjobs.report.verdict import quanta
 from ddqjobs.spec import experiment as e
-from ddqjobs.spec.metric import Metric
+from ddqjobs.spec.metric import Metric, found_as
 from ddqjobs.spec.model import Plan, Run, TaskKind
 from tests.unit.report.test_document import Desk, run
 
@@ -119,6 +119,34 @@ def test_a_table_of_rows_and_a_comparison_have_it() -> None:
     text = as_text(compare(alone.report(), later.report(), "a", "b"), "x").grids[0]
     assert text.header[2:4] == ("PQ A", "PQ B")
     assert text.rows[0][4] == "+0.25"
+
+
+def test_a_difference_is_only_of_what_is_judged_alike() -> None:
+    made = []
+    for metric in (Metric(), Metric(decimals=2), Metric(rounding="down")):
+        desk = desk_of({"m": metric}, 51.3)
+        desk.done(judged("m"), {"bbox_mAP": 0.513})
+        made.append(desk.report())
+    for other in made[1:]:
+        (row,) = compare(made[0], other, "a", "b").rows
+        assert (row.ap_a[:4], row.ap_b[:4], row.difference, row.difference_text) == ("51.3", "51.3", None, "")
+    (row,) = compare(made[1], made[1], "a", "b").rows
+    assert (row.difference, row.difference_text) == (0.0, "0.00")
+
+
+@pytest.mark.parametrize(
+    ("key", "found"),
+    [
+        ("coco/segm_mAP", "segm_mAP"),
+        ("test/coco/segm_mAP", "segm_mAP"),
+        ("lvis/segm_mAP", None),
+        ("val/coco_panoptic/PQ", "coco_panoptic/PQ"),
+        ("coco/PQ", None),  # another evaluator's
+        ("PQ", "coco_panoptic/PQ"),
+    ],
+)
+def test_a_key_may_be_written_as_the_log_prints_it(key: str, found: str | None) -> None:
+    assert found_as(key, ("bbox_mAP", "segm_mAP", "coco_panoptic/PQ")) == found
 
 
 def test_curves_follow() -> None:
