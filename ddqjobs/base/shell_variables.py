@@ -106,10 +106,14 @@ _REFUSED = (
 # Of the variables that do not reach jobs, those by which somebody may have meant to bring code of his own.
 _TOLD = ("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "LD_PRELOAD", "LD_AUDIT")
 _LEAVE_OUT = """left_out=''
-leave_out() {
+leave_out() {  # values may be secret: all are kept back but those of two paths
   local name
   for name in "$@"; do
-    [ -z "${!name:-}" ] || left_out+=" $name=${!name}"
+    case $name=${!name:-} in
+      "$name=" | PYTHONNOUSERSITE=1) ;;  # not set, or set below, too
+      PYTHONPATH=* | PYTHONHOME=*) left_out+=" $name=${!name}" ;;
+      *) left_out+=" $name" ;;
+    esac
     unset -v "$name"
   done
 }"""
@@ -149,7 +153,7 @@ def unset_shell() -> str:
 
 def unset_site() -> str:
     """Return shell text for after the site's setup lines and modules: it unsets what not even they may set,
-    and puts that into ``left_out``."""
+    and puts the names into ``left_out``, with the values of Python's paths."""
     lines = _lines("leave_out", (name for kind in KINDS if not kind.site for name in kind.names))
     return "\n".join([_LEAVE_OUT, *lines, "export PYTHONNOUSERSITE=1"])
 

@@ -249,6 +249,7 @@ class Round:
         with contextlib.suppress(OSError, StateError):
             voided = [t for t in tickets if self.workspace.store.claims.void(t)]
             self.workspace.store.ledger.append(Voided(tickets=voided, why=str(error)[:500]))
+            self.workspace.store.forget_secrets([token])
 
     @contextlib.contextmanager
     def _freed_if_it_fails(self, token: str, count: int) -> Iterator[None]:
@@ -260,6 +261,8 @@ class Round:
             with contextlib.suppress(OSError):
                 for index in range(count):
                     self.workspace.store.claims.void(ticket_of(token, index))
+            with contextlib.suppress(StateError):
+                self.workspace.store.forget_secrets([token])
             raise
 
     def _leave_out(self, refused: Mapping[str, str]) -> None:

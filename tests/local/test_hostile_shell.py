@@ -62,6 +62,7 @@ def test_python_paths_environments_and_ranks_of_setup_lines_stay_out(
         f"export PYTHONPATH={poison} PYTHONHOME={poison} VIRTUAL_ENV={poison} CONDA_PREFIX={poison} RANK=3",
         "export CUDA_HOME=/opt/cuda LD_LIBRARY_PATH=/opt/cuda/lib NCCL_ALGO=Ring",
         f"module() {{ export PYTHONUSERBASE={poison}/$2 MASTER_ADDR=poison; }}",
+        "export PYTHONNOUSERSITE=1 PIPENV_PYPI_MIRROR=https://me:hidden@host/simple",
     ]
     trivial.local_site(setup=lines, modules=["base/1"])
     trivial.tasks({"first": task()}, LOOK)
@@ -73,8 +74,8 @@ def test_python_paths_environments_and_ranks_of_setup_lines_stay_out(
     attempt = trivial.results / "runs/first/attempts/1"
     left_out = json.loads((attempt / "proof.json").read_text())["left_out"]
     assert set(left_out.split()) == {
-        *(f"{name}={poison}" for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX")),
-        *(f"PYTHONUSERBASE={poison}/base/1", "RANK=3", "MASTER_ADDR=poison"),
+        *(f"PYTHONPATH={poison}", f"PYTHONHOME={poison}", "VIRTUAL_ENV", "CONDA_PREFIX"),
+        *("PYTHONUSERBASE", "RANK", "MASTER_ADDR", "PIPENV_PYPI_MIRROR"),
     }
     first = (attempt / "stdout.log").read_text().splitlines()[0]
     assert first == f"ddqjobs: left out, though setup lines or modules export it: {left_out}"

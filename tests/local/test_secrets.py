@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 
 from ddqjobs.base import secrets
+from ddqjobs.base.errors import DdqjobsError, StateError
+from ddqjobs.schedulers.base import RefusedError
+from ddqjobs.schedulers.local.scheduler import LocalScheduler
+from ddqjobs.submission.round import Round
 from tests.support.cli import Place, opened
 from tests.support.trivial import until
 
@@ -115,6 +119,24 @@ def test_a_job_gets_its_secrets_by_a_file_of_its_owner(place: Place) -> None:
     assert {path.stat().st_mode & 0o777 for path in written} == {0o600}
     until(lambda: set(place.states().values()) == {"done", "failed"})
     assert not any(path.exists() for path in written)  # nothing of them may start any more
+
+
+@pytest.mark.parametrize(
+    ("place_of_error", "name", "error"),
+    [(LocalScheduler, "submit", RefusedError("no")), (Round, "_intend", StateError("disk full"))],
+)
+def test_what_is_not_handed_over_leaves_no_private_file(
+    place: Place, monkeypatch: pytest.MonkeyPatch, place_of_error: type, name: str, error: DdqjobsError
+) -> None:
+    def fail(*_: object) -> None:
+        written.extend((place.root / "results").rglob("secret*.sh"))
+        raise error
+
+    written: list[Path] = []
+    monkeypatch.setattr(place_of_error, name, fail)
+    assert place.invoke("submit", "tiny").code != 0
+    assert {path.name for path in written} == {"secret_setup.sh", "secrets.sh"}
+    assert not any(path.exists() for path in written)
 
 
 def test_a_dry_run_shows_no_secret_variable(place: Place) -> None:

@@ -100,10 +100,14 @@ element_0() {  # p3-train-1gpu.ddq-detr-4scale.seed7-det
 "element_$DDQJOBS_INDEX" || exit 70
 # Nor do the site's modules and setup lines bring Python paths, virtual environments or ranks.
 left_out=''
-leave_out() {
+leave_out() {  # values may be secret: all are kept back but those of two paths
   local name
   for name in "$@"; do
-    [ -z "${!name:-}" ] || left_out+=" $name=${!name}"
+    case $name=${!name:-} in
+      "$name=" | PYTHONNOUSERSITE=1) ;;  # not set, or set below, too
+      PYTHONPATH=* | PYTHONHOME=*) left_out+=" $name=${!name}" ;;
+      *) left_out+=" $name" ;;
+    esac
     unset -v "$name"
   done
 }

@@ -83,3 +83,16 @@ def test_the_documentation_has_the_list() -> None:
         )
         for kind in shell_variables.KINDS
     ]
+
+
+def test_values_of_what_is_left_out_are_kept_back_but_for_python_s_paths() -> None:
+    text = f'{shell_variables.unset_site()}\nexport SAID="$left_out"'
+    never = {
+        "PYTHONPATH": "/a b",
+        "PYTHONHOME": "/x",
+        "PYTHONNOUSERSITE": "1",
+        "PIPENV_PYPI_MIRROR": "https://me:pw@host/=",
+        "RANK": "3",
+    }
+    said = bash(text, {**CLEAN, **never})["SAID"]
+    assert said == " PYTHONHOME=/x PYTHONPATH=/a b PIPENV_PYPI_MIRROR RANK"
