@@ -28,8 +28,9 @@ def read(path: Path, limit: int) -> bytes:
     # Not blocking: it may have become a pipe since.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
+        # The size first: a file much too large costs neither time nor memory.
+        content = b"" if (size := os.fstat(descriptor).st_size) > limit else file.read(limit + 1)
+    if max(size, len(content)) > limit:
         raise NotReadError(0, f"larger than {limit >> 20} MiB", str(path))
     return content
 

@@ -208,8 +208,10 @@ def _say_left(left: dict[str, str]) -> None:
 def _dry_run(selection: Selection, options: SubmitOptions, out: Path | None, as_json: bool) -> None:
     project = selection.project
     rendered, left = project.dry_run(selection.experiment, selection.filters, options, site=selection.site)
+    commands = [r.command for r in rendered]
     if out is not None:
-        _write(rendered, out)
+        written = [str(path) for path in _write(rendered, out)]
+        commands = [_of(r, path) for r, path in zip(rendered, written, strict=True)]
     if as_json:
         content = [
             {
@@ -217,18 +219,21 @@ def _dry_run(selection: Selection, options: SubmitOptions, out: Path | None, as_
                 "runs": r.runs,
                 "script": r.scripts.job,
                 "elements": r.scripts.elements,
-                "command": r.command,
+                "command": command,
             }
-            for r in rendered
+            for r, command in zip(rendered, commands, strict=True)
         ]
         say_json("dry-run", submissions=content, left=left)
         return
-    for number, r in enumerate(rendered, 1):
+    for number, (r, command) in enumerate(zip(rendered, commands, strict=True), 1):
         if out is None:
             say(f"# ===== {r.name}: {counted(len(r.runs), 'run')}: {', '.join(r.runs)}")
             _show(r.scripts.job + r.scripts.elements)
-        if r.command:
-            say(f"# JOB{number}: {shlex.join(r.command)}")
+        if command:
+            when = (
+                f" when {', '.join(r.after)} {'is' if len(r.after) == 1 else 'are'} done" if r.after else ""
+            )
+            say(f"# JOB{number}{when}: {shlex.join(command)}")
     before = "# " if out is None else ""
     _name_templates(selection, before)
     say(f"{before}{counted(len(rendered), 'script')} for "
@@ -247,10 +252,18 @@ def _show(script: str) -> None:
         put(script)
 
 
-def _write(rendered: Sequence[Rendered], out: Path) -> None:
+def _of(rendered: Rendered, script: str) -> tuple[str, ...]:
+    """Return the command that submits a script that was written."""
+    return tuple(word.replace(rendered.script, script) for word in rendered.command)
+
+
+def _write(rendered: Sequence[Rendered], out: Path) -> list[Path]:
+    """Write each submission into a folder of its own; return the scripts' paths. Raise StateError."""
     from ddqjobs.base.errors import StateError
+    from ddqjobs.store.layout import SubmissionFolder
     from ddqjobs.submission.round import write_scripts
 
+    scripts: list[Path] = []
     try:
         for r in rendered:
             folder = out / (r.name if len(r.runs) == 1 else f"{r.name}-{len(r.runs)}-runs")
@@ -260,8 +273,10 @@ def _write(rendered: Sequence[Rendered], out: Path) -> None:
                 number += 1
             folder.mkdir(parents=True)
             write_scripts(folder, r.scripts)
+            scripts.append(SubmissionFolder(folder).script)
     except OSError as error:
         raise StateError(f"{error.filename or out}: {error.strerror}") from error
+    return scripts
 
 
 class Ticker:

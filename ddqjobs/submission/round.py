@@ -16,7 +16,7 @@ recording              nothing to do
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,21 +149,10 @@ class Round:
 
     def _why_not(self, run: Run, history: History) -> str:
         """Return why a run of the plan must not be submitted now; empty if nothing speaks against it."""
-        why = self._lacks(run)
+        why = lacks(run, self.planned, self.jobs, {**self.outcome.left, **self.outcome.unconfirmed})
         if not why and moved_on(self.planned[run.name], history.of(run.name)):
             return SUBMITTED_MEANWHILE
         return why
-
-    def _lacks(self, run: Run) -> str:
-        """Return what would make the run start without its input; empty if nothing does."""
-        for up in run.upstream:
-            if up in self.outcome.left or up in self.outcome.unconfirmed:
-                return f"needs {up}, which was not submitted"
-            if self.planned[up].owner:
-                return f"needs {up}, which is another member's ({self.planned[up].owner})"
-            if up not in self.jobs and self.planned[up].status is not Status.DONE:
-                return f"needs {up}, whose job the scheduler does not show yet"
-        return ""
 
     def _write(self, token: str, runs: Sequence[Run]) -> Path:
         folder = self.workspace.store.layout.submission(token)
@@ -271,6 +260,18 @@ class Round:
             left={**self.outcome.left, **refused},
             refused={**self.outcome.refused, **refused},
         )
+
+
+def lacks(run: Run, planned: Mapping[str, PlannedRun], jobs: Mapping[str, str], left: Collection[str]) -> str:
+    """Return what would make the run start without its input; empty if nothing does."""
+    for up in run.upstream:
+        if up in left:
+            return f"needs {up}, which was not submitted"
+        if planned[up].owner:
+            return f"needs {up}, which is another member's ({planned[up].owner})"
+        if up not in jobs and planned[up].status is not Status.DONE:
+            return f"needs {up}, whose job the scheduler does not show yet"
+    return ""
 
 
 def moved_on(planned: PlannedRun, story: RunHistory) -> bool:

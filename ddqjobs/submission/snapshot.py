@@ -10,7 +10,8 @@ import os
 import shutil
 from pathlib import Path
 
-from ddqjobs.base.files import read
+from ddqjobs.base.errors import InputError
+from ddqjobs.base.files import NotReadError, read
 from ddqjobs.base.paths import PACKAGE
 from ddqjobs.spec.shipped import Files
 
@@ -19,7 +20,8 @@ _STUB = '"""The job\'s side of ddqjobs: only the task code."""\n'
 
 
 def snapshot(folder: Path, files: Files, experiment_file: Path) -> str:
-    """Makes ``folder/<digest>/`` with ``ddqjobs/detect`` and ``configs`` unless it is there; its name."""
+    """Make ``folder/<digest>/`` with ``ddqjobs/detect`` and ``configs`` unless it is there; return its name.
+    Raise OSError; InputError for a file that cannot be a configuration."""
     content = _content(files, experiment_file)
     total = hashlib.sha256()
     for relative, data in sorted(content.items()):
@@ -42,12 +44,19 @@ def _content(files: Files, experiment_file: Path) -> dict[str, bytes]:
     for path in sorted(detect.rglob("*.py")):
         content[f"ddqjobs/detect/{path.relative_to(detect).as_posix()}"] = path.read_bytes()
     for relative, path in files.tree("experiments/configs"):
-        content[f"configs/{relative}"] = read(path, _LIMIT)
+        content[f"configs/{relative}"] = _read(path)
     beside = experiment_file.resolve().parent / "configs"
     for path in sorted(beside.rglob("*")) if beside.is_dir() else ():
         if path.is_file() and "__pycache__" not in path.parts:
-            content[f"configs/{path.relative_to(beside).as_posix()}"] = read(path, _LIMIT)
+            content[f"configs/{path.relative_to(beside).as_posix()}"] = _read(path)
     return content
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read(path, _LIMIT)
+    except NotReadError as error:
+        raise InputError(f"{path}: {error.strerror}; move it out of configs/") from error
 
 
 def _write(target: Path, content: dict[str, bytes]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -17,12 +17,12 @@ from ddqjobs.planning.digest import with_upstream
 from ddqjobs.planning.estimate import Estimate, estimates
 from ddqjobs.schedulers.base import Capabilities, Submission
 from ddqjobs.schedulers.registry import backend, capabilities
-from ddqjobs.spec.model import IN_QUEUE, Plan, PlannedRun, Run, Status
+from ddqjobs.spec.model import IN_QUEUE, JobState, Plan, PlannedRun, Resources, Run, Status
 from ddqjobs.store.ledger import Wanted
 from ddqjobs.submission.arrays import batches
 from ddqjobs.submission.checking import Checking
 from ddqjobs.submission.rendering import Rendering
-from ddqjobs.submission.round import Outcome, Round, Say, disk_error, elements_of
+from ddqjobs.submission.round import Outcome, Round, Say, disk_error, elements_of, lacks
 from ddqjobs.submission.script import Renderer, Scripts, job_name
 from ddqjobs.submission.select import Submitting, pick, within_queue
 from ddqjobs.submission.snapshot import snapshot
@@ -35,7 +35,9 @@ class Rendered(Frozen, frozen=True, kw_only=True):
     name: str
     runs: tuple[str, ...]
     scripts: Scripts
-    command: tuple[str, ...] = ()  # that submits it; JOB1 stands for the job of the first script
+    script: str  # a path that stands for its script's in the command, whoever writes it
+    command: tuple[str, ...] = ()  # that submits it; JOB1 stands for the job of the first submission
+    after: tuple[str, ...] = ()  # jobs that must be done before, of which the scheduler is not told
 
 
 class Submitter:
@@ -50,27 +52,53 @@ class Submitter:
         self._told = False  # what of the shell does not reach jobs
 
     def dry_run(self, wanted: Submitting, plan: Plan) -> tuple[list[Rendered], dict[str, str]]:
-        """The scripts that `submit` would submit on an otherwise empty site; writes nothing."""
+        """Return the scripts that `submit` would submit, one round after the other, while the queue has room,
+        and what would be left out and why. Write nothing."""
         able = capabilities(self._workspace.site)
         picks, left = pick(plan, wanted, graph=True, costs=self._costs(plan))
-        code = "snapshot-made-at-submission"
+        # Nobody was asked just now. A job that was never asked about was taken.
+        jobs = _in_queue(plan, (*IN_QUEUE, None))
+        planned = {p.run.name: p for p in plan.runs}
+        avoid = self._bad_nodes(able, lambda _: None)
         out: list[Rendered] = []
-        jobs = {p.run.name: p.job for p in plan.runs if p.status is Status.ACTIVE and p.job}
-        for resources, runs in batches(picks, self._workspace.site, able):
-            number = len(out) + 1
-            token = f"dry-run-{number:03d}"
-            scripts, name = self._rendering.scripts(runs, token, code), job_name(runs)
-            elements = elements_of(runs, jobs)
-            submission = Submission(
-                token=token, name=name, folder=name, resources=resources, elements=elements
-            )
-            command = tuple(backend(self._workspace.site).submit_words(self._workspace.site, submission))
-            out.append(
-                Rendered(name=name, runs=tuple(r.name for r in runs), scripts=scripts, command=command)
-            )
-            array = able.arrays and len(runs) > 1
-            jobs.update((r.name, f"JOB{number}_{i}" if array else f"JOB{number}") for i, r in enumerate(runs))
+        picks = self._as_they_will_be(picks, plan)
+        for resources, batch in batches(picks, self._workspace.site, able, jobs):
+            left |= {run.name: why for run in batch if (why := lacks(run, planned, jobs, left))}
+            runs = [run for run in batch if run.name not in left]
+            if runs:
+                out.append(self._rendered(len(out) + 1, resources, runs, jobs, avoid))
+                array = able.arrays and len(runs) > 1
+                job = f"JOB{len(out)}"
+                jobs.update((run.name, f"{job}_{i}" if array else job) for i, run in enumerate(runs))
         return out, left
+
+    def _rendered(
+        self,
+        number: int,
+        resources: Resources,
+        runs: Sequence[Run],
+        jobs: Mapping[str, str],
+        avoid: tuple[str, ...],
+    ) -> Rendered:
+        site = self._workspace.site
+        token, told = f"dry-run-{number:03d}", capabilities(site).dependencies
+        submission = Submission(
+            token=token,
+            name=job_name(runs),
+            folder=f"SUBMISSION{number}",
+            resources=resources,
+            avoid=avoid,
+            elements=elements_of(runs, jobs if told else {}),
+        )
+        before = () if told else (job for element in elements_of(runs, jobs) for job in element.after)
+        return Rendered(
+            name=submission.name,
+            runs=tuple(run.name for run in runs),
+            scripts=self._rendering.scripts(runs, token, "snapshot-made-at-submission"),
+            script=str(submission.script),
+            command=tuple(backend(site).submit_words(site, submission)),
+            after=tuple(dict.fromkeys(before)),
+        )
 
     def submit(self, wanted: Submitting, plan: Plan, say: Say = lambda _: None) -> Outcome:
         """Submits. Raises EnvironmentNotReadyError before anything is submitted; SchedulerError when the
@@ -98,7 +126,7 @@ class Submitter:
             hours={name: cost.gpu_hours for name, cost in costs.items()},
             planned={p.run.name: p for p in plan.runs},
             # A dependency only onto a job that was seen a moment ago: nobody knows what else would mean.
-            jobs={p.run.name: p.job for p in plan.runs if p.job and p.state in IN_QUEUE and not p.owner},
+            jobs=_in_queue(plan, IN_QUEUE),
             outcome=Outcome(left=left),
             say=say,
             cautious=workspace.is_limited,
@@ -176,3 +204,8 @@ class Submitter:
 
     def _costs(self, plan: Plan) -> dict[str, Estimate]:
         return estimates((p.run for p in plan.runs), self._workspace.store.history())
+
+
+def _in_queue(plan: Plan, states: Collection[JobState | None]) -> dict[str, str]:
+    """Return run -> job of this member's runs that are in one of these states."""
+    return {p.run.name: p.job for p in plan.runs if p.job and p.state in states and not p.owner}

@@ -385,6 +385,17 @@ def test_dry_run_writes_beside_what_lies_in_the_folder(place: Place, tmp_path: P
         assert os.access(script, os.X_OK) or script.read_text() == "mine\n"
 
 
+def test_dry_run_names_the_scripts_that_it_wrote(place: Place, tmp_path: Path) -> None:
+    out = tmp_path / "scripts"
+    for names in (("tiny.first", "tiny.second-2-runs"), ("tiny.first~2", "tiny.second~2")):
+        ran = place.invoke("submit", "--dry-run", "--site", "slurm", "--out", str(out), "--json")
+        scripts = [submission["command"][-1] for submission in ran.json["submissions"]]
+        assert scripts == [str(out / name / "job.sh") for name in names]
+        assert all(Path(script).is_file() for script in scripts)
+    unwritten = place.invoke("submit", "--dry-run", "--site", "bscc").out
+    assert "# JOB2 when JOB1 is done: dsub -s SUBMISSION2/job.sh" in unwritten.splitlines()
+
+
 def test_dry_run_into_a_file_is_refused(place: Place) -> None:
     refused(
         place.invoke("submit", "--dry-run", "--out", str(place.root / "experiments/tiny.yaml")), "tiny.yaml"

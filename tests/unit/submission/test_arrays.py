@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from ddqjobs.planning import plan as planning
 from ddqjobs.project import open_project
 from ddqjobs.schedulers.base import Capabilities
-from ddqjobs.spec.model import Plan, Resources, Run
+from ddqjobs.spec.model import JobState, Plan, Resources, Run
 from ddqjobs.store.history import History
+from ddqjobs.store.ledger import Observed, Submitted
 from ddqjobs.submission.arrays import batches
-from tests.support.trivial import EXPERIMENT, TrivialProject, a_run
+from tests.support.trivial import EXPERIMENT, TrivialProject, a_run, an_intent, task
 
 ABLE = Capabilities(arrays=True, dependencies=True)
 
@@ -54,8 +56,47 @@ def test_a_dry_run_says_how_each_script_would_be_submitted(tmp_path: Path) -> No
     made = {name: r.command for r in rendered for name in r.runs}
     order = {name: f"JOB{number}" for number, r in enumerate(rendered, 1) for name in r.runs}
     assert all(words[:2] == ("sbatch", "--parsable") for words in made.values())
-    assert made["data"][2:] == ("nano.data/job.sh",)
+    assert made["data"][2:] == ("SUBMISSION1/job.sh",)
     (waits,) = [word for word in made["p1-test.ddq-detr-r18"] if word.startswith("--dependency=")]
     release = next(name for name in made if name.startswith("release"))
     jobs = {job.partition("_")[0] for job in waits.partition("afterok:")[2].split(":")}
     assert jobs == {order["data"], order[release]}
+
+
+@pytest.mark.parametrize(
+    ("section", "words", "after"),
+    [
+        ({}, [], ("JOB1",)),
+        ({"dialect": {"dependency": [], "submit": ["dsub", "-s", "{script}"]}}, [], ("JOB1",)),
+        ({"dependencies": True}, ["-D", "JOB1=ENDED"], ()),
+    ],
+)
+def test_a_dry_run_names_dependencies_where_the_site_uses_them(
+    trivial: TrivialProject, section: object, words: list[str], after: tuple[str, ...]
+) -> None:
+    trivial.write("templates/mine/site.yaml", {"name": "mine", "base": "bscc", "donau": section})
+    (first, second), left = trivial.open().dry_run(EXPERIMENT, site="mine")
+    assert left == {}
+    assert (first.command, first.after) == (("dsub", "-s", "SUBMISSION1/job.sh"), ())
+    assert (second.command, second.after) == (("dsub", *words, "-s", "SUBMISSION2/job.sh"), after)
+
+
+@pytest.mark.parametrize("state", [None, JobState.QUEUED, JobState.UNKNOWN])
+def test_a_dry_run_waits_for_jobs_that_submit_would_wait_for(
+    trivial: TrivialProject, state: JobState | None
+) -> None:
+    trivial.tasks(
+        {"a": task(), "b": task(), "c": task(inputs={"x": "a.out"}), "d": task(inputs={"x": "b.out"})}
+    )
+    ledger = trivial.open().workspace(EXPERIMENT, "slurm").store.ledger
+    intent = msgspec.structs.replace(an_intent("t", "a", "b", at=1), site="slurm", scheduler="slurm")
+    ledger.append(intent, Submitted(token="t", jobs={"0": "7_0", "1": "7_1"}, at=2))
+    if state is not None:
+        ledger.append(Observed(ticket="t.0", state=state, at=3), Observed(ticket="t.1", state=state, at=3))
+    rendered, left = trivial.open().dry_run(EXPERIMENT, site="slurm")
+    if state is JobState.UNKNOWN:
+        why = "needs {}, whose job the scheduler does not show yet"
+        assert (rendered, left) == ([], {"c": why.format("a"), "d": why.format("b")})
+    else:
+        (both,) = rendered
+        assert (both.runs, both.command[2]) == (("c", "d"), "--dependency=aftercorr:7")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ddqjobs.base import process
+from ddqjobs.base.errors import InputError
 from ddqjobs.spec.shipped import Files
 from ddqjobs.submission.snapshot import snapshot
 from tests.support.trivial import end_of, fork
@@ -53,6 +54,16 @@ def test_the_same_content_is_one_snapshot_and_another_is_another(tmp_path: Path,
     (experiment.parent / "configs" / "mine.py").write_text("lr = 2\n")
     assert make(tmp_path / "code", experiment) != first
     assert (first / "configs" / "mine.py").read_text() == "lr = 1\n"
+
+
+def test_a_file_too_large_for_a_configuration_is_named(tmp_path: Path, experiment: Path) -> None:
+    weights = experiment.parent / "configs" / "r50.pth"
+    with weights.open("wb") as file:
+        file.truncate((256 << 20) + 1)
+    with pytest.raises(InputError) as refused:
+        make(tmp_path / "code", experiment)
+    assert str(refused.value) == f"{weights}: larger than 256 MiB; move it out of configs/"
+    assert not (tmp_path / "code").exists()
 
 
 def test_terminals_that_snapshot_at_once_get_the_same_whole_one(tmp_path: Path, experiment: Path) -> None:
