@@ -77,6 +77,12 @@ def test_failures_stand_first_by_cause_with_the_last_line_and_the_command(page: 
     assert "diverged 1 run, 1 waits for it" in card
 
 
+def test_the_command_for_all_failures_says_that_some_need_mending_first(read: Reader) -> None:
+    there = read.text[read.text.index("Outstanding runs") :]
+    told = "This repeats failures of every cause; first mend what stands there at out-of-memory, diverged."
+    assert there.index("ddqjobs retry matrix") < there.index(told) < there.index("ddqjobs submit matrix")
+
+
 def test_the_heat_map_says_ap_verdict_and_what_remains(read: Reader) -> None:
     heat = read.text[read.text.index("Models and phases") : read.text.index("Outstanding runs")]
     assert "45.2 +0.4 ↑ exceeds 1 of 1 done" in heat
