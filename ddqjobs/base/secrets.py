@@ -25,6 +25,12 @@ _HARMLESS = (
     r"(?![-+.\d]+(?:e-?\d+)?(?![\w.-])|(?:true|false|none|null|yes|no)\b|\d{8}-\d{6}-[0-9a-f]{8}|[$\{\[*(])"
 )
 _TOLD = re.compile(rf"(?i)--?[a-z0-9_.-]{{0,40}}(?:{_WORDS})s?$")
+_PLACEHOLDER = re.compile(r"(?<!\{)\{[^{}]*\}")  # of a command's word, which writes {{ for a brace
+_LONG_OPTION = re.compile(r"--[a-z][a-z-]*(?:=|$)")
+# A comment of a shell line, which begins a word outside quotes; or what is none, as its group.
+_COMMENT = re.compile(r"""('[^']*'|"(?:\\[\s\S]|[^"\\])*"|\\[\s\S]#*|(?<=[^\s;&|()])#)|#[^\n]*""")
+# A path, or a reference to something that is said elsewhere.
+_ELSEWHERE = re.compile(r"[/~]|(?:\$\w+|\$?\{[\w.-]*\})(?:/|$)")
 _NAMED = ("token", "secret", "passw", "passphrase", "credential", "key")
 
 
@@ -111,27 +117,31 @@ def assigned(lines: Iterable[str]) -> dict[str, str]:
     """
     found = {}
     for line in lines:
-        words = shlex.shlex(line, posix=True, punctuation_chars=True)
-        words.whitespace_split = True
+        words = shlex.shlex(_COMMENT.sub(lambda m: m[1] or "", line), posix=True, punctuation_chars=True)
+        words.whitespace_split, words.commenters = True, ""
         with contextlib.suppress(ValueError):  # an open quote: the line goes on
-            pairs = (word.partition("=") for word in words)
-            found.update({name: value for name, equals, value in pairs if equals and name.isidentifier()})
+            for word in words:
+                name, equals, value = word.partition("=")
+                if equals and name.isidentifier():
+                    found[name] = value
     return found
 
 
 def told(words: Sequence[str]) -> dict[str, str]:
-    """Return the options of a command that sound secret, with their values.
+    """Return the options of a command that sound secret, with their values as the command gets them. What
+    holds a placeholder is said elsewhere.
 
     >>> told(["python", "x.py", "--api-key", "abc", "--token", "{env.TOKEN}", "--secret-size", "--fast"])
     {'--api-key': 'abc'}
     """
     pairs = ((name, value) for name, value in itertools.pairwise(words) if _TOLD.match(name))
-    return {name: value for name, value in pairs if not value.startswith(("-", "{", "$"))}
+    values = {k: v for k, v in pairs if not _PLACEHOLDER.search(v) and not _LONG_OPTION.match(v)}
+    return {name: value.replace("{{", "{").replace("}}", "}") for name, value in values.items()}
 
 
 def _common(value: str) -> bool:
-    """Return whether a value may stand anywhere by chance: a path, or a small number."""
-    return value.startswith(("/", "~", "$", "{")) or (value.isdecimal() and len(value) <= _SHORTEST)
+    """Return whether a value may stand anywhere by chance: a path, a reference, or a small number."""
+    return _ELSEWHERE.match(value) is not None or (value.isdecimal() and len(value) <= _SHORTEST)
 
 
 def masked(text: str) -> str:
@@ -142,8 +152,9 @@ def masked(text: str) -> str:
 
 @functools.cache
 def _pattern() -> re.Pattern[str] | None:
-    """Return what finds the known values, also as a shell, JSON and HTML write them."""
-    forms = {form for value in _known for form in (value, shlex.quote(value), json.dumps(value)[1:-1])}
+    """Return what finds the known values, also as commands of a file, a shell and JSON write them."""
+    texts = {text for value in _known for text in (value, value.replace("{", "{{").replace("}", "}}"))}
+    forms = {form for text in texts for form in (text, shlex.quote(text), json.dumps(text)[1:-1])}
     words = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
     return re.compile(words) if words else None
 

@@ -25,7 +25,7 @@ SITE = {
 }
 CODE = {"AWS_SECRET_ACCESS_KEY": "planted-05-aB", "MIRROR": "https://planted-06-aBcDeFgH@host/simple"}
 SETUP = [
-    "export SITE_TOKEN=planted-23-aB",
+    "export SITE_TOKEN=planted-23#aB  # it's secret",
     "export HTTPS_PROXY=http://ann:planted-24-aB@proxy:3128; true --password planted-25-aB",
     'declare -x MODULES_AUTH="planted-26-aB"',
 ]
@@ -68,7 +68,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
         task = {"kind": "prepare", "once": True, "code": "shell", "products": {"out": "out.txt"}}
         good = {**task, "variables": TASK, "options": OPTIONS, "seeds": [1, 2]}
         code = {
-            "commands": {"prepare": ["bash", str(work), "--token", "planted-27-aB", "{options}"]},
+            "commands": {"prepare": ["bash", str(work), "--token", "$planted-27-aB", "{options}"]},
             "variables": CODE,
         }
         content = {"name": "tiny", "implementations": {}, "models": {}, "codes": {"shell": code}}
@@ -109,7 +109,7 @@ def test_a_job_gets_its_secrets_by_a_file_of_its_owner(place: Place) -> None:
     runs = place.root / "results/tiny/runs"
     until(lambda: len([*runs.glob("*/attempts/*/exit.json")]) == 3)
     (log,) = (place.root / "results/tiny/runs/good.s2").glob("attempts/*/stdout.log")
-    assert "planted-23-aB http://ann:planted-24-aB@proxy:3128 planted-26-aB" in log.read_text()
+    assert "planted-23#aB http://ann:planted-24-aB@proxy:3128 planted-26-aB" in log.read_text()
     given = f"planted-01-aB {SITE['PGPASSWORD']} planted-05-aB planted-07-aB planted-08-aB planted-09-aB"
     assert given in log.read_text()
     files = [path for path in (place.root / "results/tiny").rglob("*") if path.is_file()]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ddqjobs.base.secrets import is_secret, masked
+from ddqjobs.base import secrets
+from ddqjobs.base.secrets import assigned, is_secret, masked, told
 
 SECRETS = [
     ("HF_TOKEN=abc123 rest", "HF_TOKEN=*** rest"),
@@ -45,3 +46,33 @@ def test_names_decide_as_words() -> None:
     assert all(is_secret(name, "x") for name in names.split())
     assert not any(is_secret(name, "x") for name in ["TOKENIZERS_PARALLELISM", "KEYBOARD", "MONKEY", "PATH"])
     assert is_secret("DATABASE", "postgres://me:word@host")
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("export K=abc#d1", "abc#d1"),
+        ("export K=abc#d1 # don't", "abc#d1"),
+        ("K='a #b'#c;# it's", "a #b#c"),
+        ('K="a\\"#b" true', 'a"#b'),
+        (r"K=a\ #b", "a #b"),
+        ("K=abc; X='goes on", "abc"),
+        ("true # don't\nexport K=abc", "abc"),
+    ],
+)
+def test_setup_lines_are_read_as_a_shell_reads_them(line: str, value: str) -> None:
+    assert assigned([line, "# L=it", "true #M=x"]) == {"K": value}
+
+
+def test_options_tell_their_values_but_for_placeholders() -> None:
+    words = ["x", "--token", "$tr0ng", "--password", "-x{{y", "--api-key", "a{env.KEY}", "--secret", "--fast"]
+    assert told(words) == {"--token": "$tr0ng", "--password": "-x{y"}
+
+
+def test_values_that_begin_as_references_do_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "_known", set())
+    values = ["$tr0ng!pw", "{pw}more", "$HOME/x", "{env.D}"]
+    secrets.remember({f"TOKEN_{i}": value for i, value in enumerate(values)})
+    assert masked("$tr0ng!pw, {pw}more, {{pw}}more, $HOME/x, {env.D}") == "***, ***, ***, $HOME/x, {env.D}"
+    monkeypatch.undo()
+    secrets._pattern.cache_clear()
