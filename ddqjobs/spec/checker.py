@@ -19,6 +19,7 @@ from ddqjobs.base.errors import MOST_PROBLEMS, Problem, listed, nearest
 from ddqjobs.spec import sections
 from ddqjobs.spec.inheritance import added_to, names_beside
 from ddqjobs.spec.nodes import Node, Path, plain
+from ddqjobs.spec.table import units_of
 
 _MOST_UNKNOWN = 10  # keys of one mapping that are reported one by one
 
@@ -65,8 +66,10 @@ class Checker:
     def wrong_type(self, node: Node, kind: inspect.Type, path: Path) -> object:
         wanted = wanted_words(kind)
         message = f"{dotted(path) or 'the file'} must be {wanted}, not {found_words(node)}"
-        quotable = isinstance(node.value, (bool, int, float))
-        if quotable and "text" in wanted:
+        number = isinstance(node.value, (int, float)) and not isinstance(node.value, bool)
+        if number and (units := units_of(kind)):
+            message = f"{dotted(path)} has no unit: {node.raw}; write {units}"
+        elif isinstance(node.value, (bool, int, float)) and "text" in wanted:
             message += "; put it in quotes if it is text"
         self.problem(node, message)
         return None
@@ -77,7 +80,8 @@ class Checker:
         for name in self.lacking(node, kind):
             removed = (node.removed or {}).get(name)
             if removed is None:
-                self.problem(node, f"missing key '{name}'{_within(path)}")
+                instead = sections.instead(_fields(kind.cls)[name].type)
+                self.problem(node, f"missing key '{name}'{_within(path)}{instead}")
             else:
                 words = "is empty, which takes it out of the base, and is needed: fill it, or leave it out"
                 self.problem(removed, f"{dotted((*path, name))} {words}")
@@ -184,6 +188,8 @@ class Checker:
         if sections.names_scheduler(kind):
             return self.choice(node, inspect.LiteralType(tuple(self.sections)), path)
         description, inner = _described(kind)
+        if units_of(kind) and not isinstance(node.value, str):
+            return self.wrong_type(node, kind, path)
         if description and isinstance(inner, inspect.StrType):
             return self.described_text(node, inner, path, description)
         return self.check(node, inner, path)
@@ -291,13 +297,9 @@ def found_words(node: Node) -> str:
         return f"the truth value {node.raw}"
     if isinstance(value, (int, float)):
         return f"the number {node.raw}"
-    return (
-        f"text {show(value)}"
-        if isinstance(value, str)
-        else "a list"
-        if isinstance(value, list)
-        else "a mapping"
-    )
+    if isinstance(value, str):
+        return f"text {show(value)}"
+    return "a list" if isinstance(value, list) else "a mapping"
 
 
 def wanted_words(kind: inspect.Type) -> str:

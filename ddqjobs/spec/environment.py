@@ -11,7 +11,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from ddqjobs.spec.table import Name, Table, Variable
+from ddqjobs.spec.table import Duration, Name, Table, Variable
 
 PackageName = Annotated[
     str, Meta(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", description="a package's name as the lock writes it")
@@ -42,7 +42,7 @@ class Check(Table, frozen=True, kw_only=True):
     [ddqjobs/detect]"""
     gpu: bool = False
     """Whether it needs a GPU; until it ran on one the environment is unverified. Example: true"""
-    timeout: str = "10m"
+    timeout: Duration = "10m"
     """How long it may take: a number and s, m, h or d. Example: 10m"""
 
 
@@ -99,7 +99,7 @@ class Step(Table, frozen=True, kw_only=True):
     """Environment variables of the step. Example: {MAX_JOBS: '{cpus}'}"""
     produces: list[str] = []
     """Patterns of files that must be there afterwards, seen from where it runs. Example: [mmcv/_ext*.so]"""
-    timeout: str = "4h"
+    timeout: Duration = "4h"
     """How long it may take: a number and s, m, h or d. Example: 4h"""
 
 

@@ -18,7 +18,7 @@ from ddqjobs.spec.metric import BOX_AP, Metric
 from ddqjobs.spec.metric import ReferenceAP as ReferenceAP
 from ddqjobs.spec.model import TaskKind
 from ddqjobs.spec.sections import KEY, Section
-from ddqjobs.spec.table import Name, Natural, Positive, Table, Variable
+from ddqjobs.spec.table import Duration, Name, Natural, Positive, Size, Table, Variable
 
 Amount = Annotated[float, Meta(ge=0)]
 Seed = Annotated[int, Meta(ge=0, le=2**32 - 1)]
@@ -167,10 +167,10 @@ class ResourceRequest(Table, frozen=True, kw_only=True):
     """GPUs on each node; 0 for a task without. Example: 8"""
     cpus: Positive | None = None
     """CPUs on each node; left out, `cpus_per_gpu` of the site for each GPU. Example: 16"""
-    memory: str | None = None
+    memory: Size | None = None
     """Memory on each node, with a unit; left out, `memory_mb_per_gpu` of the site for each GPU. Example:
     300GB"""
-    time: str | None = None
+    time: Duration | None = None
     """Wall-clock limit of an attempt: a number and s, m, h or d. Example: 24h"""
 
 

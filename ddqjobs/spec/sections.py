@@ -26,6 +26,12 @@ def names_scheduler(kind: inspect.Metadata) -> bool:
     return (kind.extra_json_schema or {}).get("one_of") == KEY
 
 
+def instead(kind: inspect.Type) -> str:
+    """Return what may stand in a file instead of a missing key of this type."""
+    named = isinstance(kind, inspect.Metadata) and names_scheduler(kind)
+    return ", or `base: slurm`, which has it" if named else ""
+
+
 def expanded(keys: Mapping[str, object], kinds: Kinds) -> list[str]:
     """Return the keys of a mapping with the schedulers' names in the place of :data:`KEY`."""
     return [name for key in keys for name in (kinds if key == KEY else (key,))]

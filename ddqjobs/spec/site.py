@@ -10,7 +10,7 @@ from msgspec import Meta
 from ddqjobs.base.secrets import is_secret
 from ddqjobs.spec.environment import DriverVersion
 from ddqjobs.spec.sections import KEY, Scheduler, Section
-from ddqjobs.spec.table import Name, Natural, Table, Variable
+from ddqjobs.spec.table import Duration, Name, Natural, Table, Variable
 
 Umask = Annotated[
     str, Meta(pattern=r"^(00[0-7]{2})?$", description='four octal digits in quotes, the first two 0: "0007"')
@@ -31,7 +31,7 @@ class Limits(Table, frozen=True, kw_only=True):
     """Jobs of yours in the queue, whoever submitted them; 0: no limit. Example: 500"""
     calls_per_minute: Natural = 0
     """How often one process asks the scheduler in a minute; 0: no limit. Example: 60"""
-    time: str = ""
+    time: Duration = ""
     """Longest time limit of a job, which longer ones are cut to: a number and s, m, h or d. Example: 7d"""
 
 
@@ -104,16 +104,16 @@ class Site(Table, frozen=True, kw_only=True):
     """CPUs that a job asks for with each GPU; 0: not said. Example: 6"""
     memory_mb_per_gpu: Natural = 0
     """Memory that a job asks for with each GPU, in MB; 0: not said. Example: 37500"""
-    warning: str = "120s"
+    warning: Duration = "120s"
     """How long before its time limit a job is asked to stop; at most half of the limit. Example: 120s"""
-    grace: str = "60s"
+    grace: Duration = "60s"
     """How long a job's files may be absent after its end before that counts (file system caches). Example:
     60s"""
-    submit_timeout: str = "120s"
+    submit_timeout: Duration = "120s"
     """How long an unanswered submission is looked for. Example: 120s"""
-    avoid_bad_nodes: str = "2h"
+    avoid_bad_nodes: Duration = "2h"
     """How long a node is avoided where two different runs were lost or hung; 0s: never. Example: 2h"""
-    hang: str = "30m"
+    hang: Duration = "30m"
     """A task that logs nothing for so long is ended; 0s: never. Example: 30m"""
 
     @property

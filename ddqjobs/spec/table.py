@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, inspect
 
 from ddqjobs.base.units import seconds
 
@@ -16,12 +16,22 @@ Variable = Annotated[
 ]
 Positive = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
+_UNITS = "units"  # in `Meta.extra`: how to write a value that is a number with a unit
+Duration = Annotated[str, Meta(extra={_UNITS: "90s, 45m, 24h or 2d"})]
+Size = Annotated[str, Meta(extra={_UNITS: "500MB, 300GB or 16GiB"})]
 
 Place = tuple[str | int, ...]  # of a value in a file: keys and indices, from the outside in
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Base of all sections: an unknown key is an error."""
+
+
+def units_of(kind: inspect.Type) -> str:
+    """Return how a number with a unit is written, where a type wants one; else an empty text."""
+    members = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
+    said = (m.extra for m in members if isinstance(m, inspect.Metadata) and m.extra)
+    return next((str(extra[_UNITS]) for extra in said if _UNITS in extra), "")
 
 
 def durations(values: Mapping[Place, str]) -> Iterator[tuple[Place, str]]:

@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from ddqjobs.spec.sections import decoded
 from ddqjobs.spec.site import Site
-from ddqjobs.spec.table import Table, Variable
+from ddqjobs.spec.table import Duration, Table, Variable
 
 NAME = "donau"
 # Values of #DSUB lines are not shell and cannot be quoted: only what is listed here may pass.
@@ -157,7 +157,7 @@ class DonauLaunch(Table, frozen=True, kw_only=True):
     agent: str = ""
     """Program that starts a command on a node (`AGENT HOST COMMAND...`); empty, each replica starts itself.
     Example: /opt/batch/agent/tools/dstart"""
-    meet: str = "300s"
+    meet: Duration = "300s"
     """How long the replicas of a job wait for each other. Example: 300s"""
 
 

@@ -115,6 +115,29 @@ def test_durations_of_a_site_are_checked_with_their_lines(trivial: TrivialProjec
     assert all(problem.line for problem in error.value.problems)
 
 
+def test_a_site_without_a_scheduler_or_units_is_told_what_to_write(trivial: TrivialProject) -> None:
+    (trivial.root / "templates/mine").mkdir()
+    (trivial.root / "templates/mine/site.yaml").write_text("name: mine\nhang: 30\nlimits: {time: 7}\n")
+    with pytest.raises(InputError) as error:
+        Catalog(trivial.root).site("mine")
+    assert [f"{problem.line}: {problem.message}" for problem in error.value.problems] == [
+        "1: missing key 'scheduler', or `base: slurm`, which has it",
+        "2: hang has no unit: 30; write 90s, 45m, 24h or 2d",
+        "3: limits.time has no unit: 7; write 90s, 45m, 24h or 2d",
+    ]
+
+
+def test_a_number_in_a_task_is_asked_for_its_unit(trivial: TrivialProject) -> None:
+    trivial.tasks({"a": {**task(), "resources": {"time": 12, "memory": 300}}})
+    with pytest.raises(InputError) as error:
+        trivial.open().plan(EXPERIMENT)
+    said = [problem.message for problem in error.value.problems]
+    assert said == [
+        "tasks.a.resources.time has no unit: 12; write 90s, 45m, 24h or 2d",
+        "tasks.a.resources.memory has no unit: 300; write 500MB, 300GB or 16GiB",
+    ]
+
+
 def test_runs_come_with_digests_that_do_not_depend_on_where_the_project_lies(tmp_path: Path) -> None:
     digests = []
     for name in ("a", "b c"):
