@@ -41,7 +41,7 @@ def apart(ours: Iterable[Product], theirs: Iterable[Product]) -> str:
 
 
 class Doubt(NamedTuple):
-    """Why it is not known what made a result: in a few words, and as a sentence that names the run."""
+    """The reason why nobody knows what made a result, in few words and as a sentence about a run."""
 
     word: str
     sentence: str
