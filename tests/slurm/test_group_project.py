@@ -90,11 +90,14 @@ def test_anything_else_is_refused_with_its_line(trivial: TrivialProject, value: 
 
 
 def test_on_slurm_on_each_node(lab: Lab, on_slurm: SlurmProject) -> None:
-    on_slurm.site(umask="0007")
-    on_slurm.tasks({"first": task(resources={"nodes": 2})}, work=WORK)
+    on_slurm.site(umask="0007", variables={"HF_TOKEN": "of every node"})
+    work = f'{WORK}; echo "$HF_TOKEN" > "deep/file$DDQJOBS_NODE_RANK"'
+    on_slurm.tasks({"first": task(resources={"nodes": 2})}, work=work)
     assert on_slurm.cli("submit", "--wait").code == 0
     found = modes(on_slurm.results)
     assert {name: oct(m) for name, m in found.items() if m not in (0o660, 0o770)} == {}
     for rank in (0, 1):
-        assert found[f"runs/first/attempts/1/work_dir/deep/file{rank}"] == 0o660
+        path = f"runs/first/attempts/1/work_dir/deep/file{rank}"
+        assert found[path] == 0o660
+        assert (on_slurm.results / path).read_text() == "of every node\n"  # its secret reached each
     assert any(name.endswith("/out/0.log") for name in found)
