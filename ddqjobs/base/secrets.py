@@ -30,7 +30,7 @@ _LONG_OPTION = re.compile(r"--[a-z][a-z-]*(?:=|$)")
 # A comment of a shell line, which begins a word outside quotes; or what is none, as its group.
 _COMMENT = re.compile(r"""('[^']*'|"(?:\\[\s\S]|[^"\\])*"|\\[\s\S]#*|(?<=[^\s;&|()])#)|#[^\n]*""")
 # A path, or a reference to something that is said elsewhere.
-_ELSEWHERE = re.compile(r"[/~]|(?:\$\w+|\$?\{[\w.-]*\})(?:/|$)")
+_ELSEWHERE = re.compile(r"[/~]|\$\(|\$\{\w+:?[-+=?]|(?:\$\w+|\$?\{[\w.-]*\})(?:/|$)")
 _NAMED = ("token", "secret", "passw", "passphrase", "credential", "key")
 
 

@@ -231,7 +231,7 @@ KINDS: tuple[Cause, ...] = (
         "",
         r"CUDA error: (?:unknown error|hardware stack error|the launch timed out|"
         r"peer access is not supported|.*\bMPS (?:server|client|control)|"
-        r"system has unsupported display driver)",
+        r"system has unsupported display driver|.*\bor a hardware error)",
     ),
     _cause(F.DATA, "", r"^OSError: (?!\[Errno)"),
 )

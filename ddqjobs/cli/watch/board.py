@@ -150,6 +150,7 @@ def _counts(states: Sequence[RunState], blocks: bool) -> tuple[str, str, str]:
     done = counts.pop("done", 0)
     order = (
         "failed",
+        "cancelled",
         "running",
         "unknown",
         "stopped",

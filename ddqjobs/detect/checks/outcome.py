@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, Iterator, Mapping
 
-from .finding import Finding, children, join, lookup, walk
+from .finding import WARNING, Finding, children, join, lookup, walk
 from .types import Registries
 
 _OF_COCO = {"bbox": "boxes", "segm": "masks"}
@@ -55,9 +55,9 @@ def _shared(cfg: Any) -> Iterator[Finding]:
         told = hook.get("out_dir") if isinstance(hook, dict) else None
         folder = Path(str(told or ""))
         if folder.is_absolute() and not _is_of_the_run(folder):
-            said = f"{key}.out_dir is {told}: all runs would write {folder}/work_dir/epoch_1.pth, ..."
+            said = f"{key}.out_dir is {told}: runs that share it all write {folder}/work_dir/epoch_1.pth, ..."
             do = "leave it out: checkpoints go to the work_dir"
-            yield Finding("product", f"{key}.out_dir", f"{said}; {do}")
+            yield Finding("product", f"{key}.out_dir", f"{said}; {do}", level=WARNING)
 
 
 def _is_of_the_run(folder: Path) -> bool:

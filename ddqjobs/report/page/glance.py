@@ -166,7 +166,7 @@ def _mark(
     if cell is None:
         return None
     asked = [p for p in runs if _is_asked(p)]
-    failed = sum(p.status is Status.FAILED for p in runs)
+    failed = sum(p.status is Status.FAILED and not p.cancelled for p in runs)
     outcome = cell.judgement.outcome
     value = cell.value.mean
     return Mark(

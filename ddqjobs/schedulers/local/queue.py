@@ -41,7 +41,7 @@ _FOLDERS = (
 _SUFFIX = ".json"
 _OURS = 0o600  # a submission's environment may hold secrets
 # A job's own, and submitit's, must not leak from a job that submits into the jobs it submits.
-_PRIVATE = ("SUBMITIT_", "DDQJOBS_INDEX", "DDQJOBS_JOB_ID", "DDQJOBS_RESTART")
+_PRIVATE = ("SUBMITIT_", "DDQJOBS_INDEX", "DDQJOBS_JOB_ID", "DDQJOBS_RESTART", "DDQJOBS_TREE")
 
 
 class TornError(Exception):

@@ -204,8 +204,8 @@ def test_checkpoints_in_a_folder_that_all_runs_share(
     key = "default_hooks.checkpoint.out_dir"
     (line,) = lines(checker, f"+{key}=/scratch/c")
     assert line == (
-        f"{key} is /scratch/c: all runs would write /scratch/c/work_dir/epoch_1.pth, ...; leave it out: "
-        "checkpoints go to the work_dir"
+        f"{key} is /scratch/c: runs that share it all write /scratch/c/work_dir/epoch_1.pth, ...; "
+        "leave it out: checkpoints go to the work_dir"
     )
     for own in ("/results/runs/p4-train.ddq/attempts/1/work_dir/c", "/scratch/p4-train.ddq"):
         assert lines(checker, f"+{key}={own}") == []
