@@ -28,9 +28,11 @@ class Remedy:
 # archives, an index that cannot be reached has no package.
 _KNOWN: tuple[tuple[str, Remedy], ...] = (
     (
-        # uv unpacks into .tmpXXXXXX of its cache and moves what is whole into its folders *-v0.
-        r"Failed to initialize cache at [^\n]*\n[^\n]*(?:os error 28|os error 122)|"
-        r"failed to write to file `[^`\n]*/(?:\.tmp\w{6}|[a-z]+-v\d+)/[^\n]*(?:os error 28|os error 122)",
+        # uv unpacks into .tmpXXXXXX of its cache and moves what is whole into its folders *-v0. Our own
+        # cache, .uv-cache beside the environments, is on their disk.
+        r"Failed to initialize cache at (?![^\n]*/\.uv-cache\b)[^\n]*\n[^\n]*(?:os error 28|os error 122)|"
+        r"failed to write to file `(?![^`\n]*/\.uv-cache/)[^`\n]*/(?:\.tmp\w{6}|[a-z]+-v\d+)/"
+        r"[^\n]*(?:os error 28|os error 122)",
         Remedy(
             "cache-full",
             "the disk of uv's cache is full",
