@@ -4,6 +4,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST :=  # more options for pytest: make fast PYTEST=--random-order
+# One worker more than the two cores that the limits are for: at any time one waits, for a timer or the cluster.
+WORKERS := 3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help demo fast test test-long test-pythons test-isa test-gpu test-legacy lint check docs pictures bench environments slurmlab slurmlab-down clean
@@ -23,15 +25,15 @@ demo: environments  ## the main job: four phases of the miniature, really traine
 	$(BIN)/ddqjobs report mini --format html --out results/mini/report/mini.html
 
 fast: $(VENV)/.installed  ## the tests of the inner loop: no training, no cluster, no environment
-	$(BIN)/pytest tests/unit -m 'not slow and not long' -n 2 --dist worksteal -q $(PYTEST)
+	$(BIN)/pytest tests/unit -m 'not slow and not long' -n $(WORKERS) --dist worksteal -q $(PYTEST)
 
 test: environments  ## all that guards a promise, with real trainings, a real Slurm and real kills
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m 'not long' -n 2 --dist loadscope --no-loadscope-reorder --durations=25 $(PYTEST)
+	$(BIN)/coverage run -m pytest -m 'not long' -n $(WORKERS) --dist loadscope --no-loadscope-reorder --durations=25 $(PYTEST)
 	$(BIN)/python tools/coverage_gate.py
 
 test-long: environments  ## storms, corpora, all models; by hand
-	$(BIN)/pytest -m long -n 2 --dist loadscope --no-loadscope-reorder --durations=0 $(PYTEST)
+	$(BIN)/pytest -m long -n $(WORKERS) --dist loadscope --no-loadscope-reorder --durations=0 $(PYTEST)
 
 test-pythons: $(VENV)/.installed  ## the wheel and the fast tests with each of Python 3.10 to 3.13 that is here
 	$(BIN)/python tools/test_pythons.py $(PYTEST)

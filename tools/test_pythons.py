@@ -68,7 +68,7 @@ def test(venv: Path, options: list[str]) -> int:
     that it does.
     """
     argv = [str(venv / "bin" / "pytest"), "tests/unit", "-m", "not slow and not long", "-q"]
-    argv += ["--import-mode=append", "-n", "2", "--dist", "worksteal", *options]
+    argv += ["--import-mode=append", "-n", "3", "--dist", "worksteal", *options]
     variables = {**os.environ, "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ['PATH']}"}
     return subprocess.run(argv, cwd=ROOT, env=variables, check=False).returncode
 
