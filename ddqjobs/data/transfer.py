@@ -9,6 +9,7 @@ the target.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import glob
 import http.client
@@ -18,6 +19,7 @@ import shutil
 import socket
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -228,11 +230,12 @@ def _require_room(part: _Part, more: int) -> None:
 
 def _download(url: str, part: _Part, progress: Progress, limits: Limits) -> None:
     """Until it is whole. Raises TransferError."""
+    url, login = _apart(url)
     failures = 0
     while True:
         before = part.length
         try:
-            if _once(url, part, progress, limits):
+            if _once(url, login, part, progress, limits):
                 return
             why = "the connection was cut"
         except urllib.error.HTTPError as error:
@@ -249,6 +252,17 @@ def _download(url: str, part: _Part, progress: Progress, limits: Limits) -> None
         time.sleep(limits.pause_s * failures)
 
 
+def _apart(url: str) -> tuple[str, str]:
+    """Return a URL without the user's name and password, which urllib takes for a host's name, and these as
+    HTTP has them; so neither messages nor files show them."""
+    parts = urllib.parse.urlsplit(url)
+    login, _, host = parts.netloc.rpartition("@")
+    if not login:
+        return url, ""
+    code = base64.b64encode(urllib.parse.unquote(login).encode()).decode()
+    return parts._replace(netloc=host).geturl(), f"Basic {code}"
+
+
 def _words(error: Exception) -> str:
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, TimeoutError):
@@ -257,13 +271,15 @@ def _words(error: Exception) -> str:
     return " ".join(said.split()) or type(cause).__name__
 
 
-def _once(url: str, part: _Part, progress: Progress, limits: Limits) -> bool:
+def _once(url: str, login: str, part: _Part, progress: Progress, limits: Limits) -> bool:
     """One request: whether the file is whole afterwards."""
     known = part.origin()
     have = part.length if known is not None and known.source == url and known.validator else 0
     if known is not None and have and have == known.size:
         return True
     request = urllib.request.Request(url, headers={"User-Agent": "ddqjobs", "Accept-Encoding": "identity"})
+    if login:
+        request.add_unredirected_header("Authorization", login)  # for this server only
     if known is not None and have:
         request.add_header("Range", f"bytes={have}-")
         request.add_header("If-Range", known.validator)

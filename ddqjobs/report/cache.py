@@ -108,8 +108,11 @@ class ReportFiles:
             return product
         other = next(name for name in group if name != own)
         here, there = (resolved.read(self.resolved / one) for one in (own, other))
+        places = resolved.first_differences(here, there)
+        if not places and not self._archived:
+            return product  # one was recorded before secrets became marks
         # In an archive, paths of the machine are the same word.
-        places = resolved.first_differences(here, there) or ("paths of the machine",)
+        places = places or ("paths of the machine",)
         return msgspec.structs.replace(product, ran=msgspec.structs.replace(made, differs=places))
 
     def configurations(self, products: Mapping[str, Product]) -> set[str]:

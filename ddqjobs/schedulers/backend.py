@@ -15,6 +15,7 @@ import msgspec
 from ddqjobs.base.errors import InputError, StateError
 from ddqjobs.base.findings import Line, ok
 from ddqjobs.base.frozen import Frozen
+from ddqjobs.base.secrets import is_secret
 from ddqjobs.schedulers.base import Capabilities, Scheduler, Submission
 from ddqjobs.spec.model import Resources, Run
 from ddqjobs.spec.sections import Section, merged
@@ -137,6 +138,11 @@ def directives(backend: Backend, site: Site, job: Job) -> list[str]:
             raise InputError(
                 f"site {site.name}: {option!r} cannot stand in a directive line, which knows no quoting; "
                 "allowed are letters, digits and @._:=,/%+[]()*!- (a path: choose another results folder)"
+            )
+        if is_secret("", option):
+            raise InputError(
+                f"site {site.name}: option {option.partition('=')[0]} shows a secret, and everybody may read "
+                "a job's options; keep it in a file that only you may read, as its program provides for"
             )
     return options
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ddqjobs.base.errors import InputError
+from ddqjobs.base.secrets import masked
 from ddqjobs.planning import digest as digests
 from ddqjobs.spec.model import Plan, PlannedRun
 from ddqjobs.store.history import History
@@ -42,6 +43,6 @@ def _acceptance(planned: PlannedRun, history: History, because: str) -> Accepted
         ticket=end.ticket,
         digest=planned.run.digest,
         parts=list(digests.changed(end.product.digest, planned.run.digest)),
-        because=" ".join(because.split()),
+        because=masked(" ".join(because.split())),
         by=getpass.getuser(),
     )

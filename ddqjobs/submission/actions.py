@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 
 from ddqjobs.base.errors import InputError
+from ddqjobs.base.secrets import masked
 from ddqjobs.schedulers.base import Scheduler
 from ddqjobs.spec.model import JobState, Plan, PlannedRun, Status
 from ddqjobs.store.ledger import Cancelled, Retried, TakenOver
@@ -66,7 +67,7 @@ def take_over(workspace: Workspace, runs: Sequence[PlannedRun], reason: str) -> 
     for site in dict.fromkeys(tickets[p.ticket].site for p in theirs):
         names = [p.ticket for p in theirs if tickets[p.ticket].site == site]
         member = workspace.members.me(site)
-        workspace.store.ledger.append(TakenOver(tickets=names, member=member, reason=reason.strip()))
+        workspace.store.ledger.append(TakenOver(tickets=names, member=member, reason=masked(reason.strip())))
     return {p.run.name: p.owner for p in theirs}
 
 

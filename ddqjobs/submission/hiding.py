@@ -37,9 +37,10 @@ def setup(lines: Sequence[str]) -> tuple[Sequence[str], str]:
 
 
 def element(index: int, variables: Mapping[str, str], command: str, check: str) -> str:
-    """Return the functions of the private file for one run: ``secrets_<index>`` exports its secret variables,
-    ``work_<index>`` and ``check_<index>`` are there if its command shows a secret."""
+    """Return the functions of the private file for one run: ``secrets_<index>`` exports its secret variables
+    and their names, ``work_<index>`` and ``check_<index>`` are there if its command shows a secret."""
     exports = [f"export {name}={value}" for name, value in variables.items()]
+    exports += [f"export DDQJOBS_SECRETS='{' '.join(variables)}'"] * bool(variables)
     text = _function(f"secrets_{index}", exports or [":"])
     if command:
         text += _function(f"work_{index}", [f"exec {command}"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ddqjobs.base import secrets
+from ddqjobs.base import process, secrets
 from ddqjobs.base.errors import DdqjobsError, StateError
 from ddqjobs.schedulers.base import RefusedError
 from ddqjobs.schedulers.local.scheduler import LocalScheduler
@@ -30,7 +31,7 @@ SETUP = [
     'declare -x MODULES_AUTH="planted-26-aB"',
 ]
 TASK = {"MY_CREDENTIALS": "planted-07-aB", "GITHUB_PAT": "planted-08-aB"}
-SHELL = {"SLACK_TOKEN": "planted-09-aB"}
+SHELL = {"SLACK_TOKEN": "planted-09-aB", "ALL_PROXY": "http://ann:planted-29-aB@proxy:3128"}
 # What a log, a failure's last line and options may hold.
 PRINTED = (
     "login with password: planted-10-aB",
@@ -43,6 +44,7 @@ PRINTED = (
     "$HF_TOKEN $PGPASSWORD $AWS_SECRET_ACCESS_KEY $MY_CREDENTIALS $GITHUB_PAT $SLACK_TOKEN",
     "$SITE_TOKEN $HTTPS_PROXY $MODULES_AUTH",
     "the key is planted-02-aB, and $INNOCENT",
+    "-----BEGIN RSA PRIVATE KEY----- planted-36-aB",
 )
 WORK = """
 echo x > "$DDQJOBS_WORK_DIR/out.txt"
@@ -50,8 +52,26 @@ cat > "$DDQJOBS_WORK_DIR/config.py" << 'END'
 load_from = "https://u:planted-19-aB@h/w.pth"
 api_key = "planted-20-aB"
 END
+"$DDQJOBS_PYTHON" - << 'END'
+import json, os
+from ddqjobs.detect.checks import resolved
+cfg = {"hook": {"api_key": "planted-34-aB"}, "url": "s3://u:planted-35-aB@h"}
+cfg.update(pat=os.environ["GITHUB_PAT"], words=["for " + os.environ["INNOCENT"]])
+with open(os.environ["DDQJOBS_ATTEMPT_DIR"] + "/resolved.json", "w") as file:
+    json.dump(resolved.plain(cfg, os.environ), file)
+END
 """
 OPTIONS = {"hook.init_kwargs.api_key": "planted-17-aB", "load": "s3://key:planted-18-aB@bucket/x"}
+# Texts of an experiment that reports show, and where its files come from.
+TOLD = {
+    "description": "with token ghp_planted30aBcDeFgHiJkLmNoP",
+    "data": {"name": "d", "source": "https://ann:planted-31-aB@host/data"},
+    "weights": {
+        "w": {"url": "https://ann:planted-32-aB@host/w-0676ba61.pth", "path": "w.pth", "sha256": "0676ba61"}
+    },
+}
+# Of a code tree's origin.
+ORIGIN = "https://ann:planted-33-aB@host/tree.git"
 
 
 @pytest.fixture
@@ -67,11 +87,18 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
         broken = made.text("broken.sh", printed + "echo 'fatal: password=planted-21-aB' >&2; exit 3\n")
         task = {"kind": "prepare", "once": True, "code": "shell", "products": {"out": "out.txt"}}
         good = {**task, "variables": TASK, "options": OPTIONS, "seeds": [1, 2]}
+        made.text("tree/README", "a tree")
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        for words in (
+            ["init", "-q"], ["remote", "add", "origin", ORIGIN], ["add", "."], [*who, "commit", "-qm", "x"],
+        ):  # fmt: skip
+            assert process.run(["git", *words], timeout=30, cwd=made.root / "tree").code == 0
         code = {
+            "path": "tree",
             "commands": {"prepare": ["bash", str(work), "--token", "$planted-27-aB", "{options}"]},
             "variables": CODE,
         }
-        content = {"name": "tiny", "implementations": {}, "models": {}, "codes": {"shell": code}}
+        content = {"name": "tiny", "implementations": {}, "models": {}, "codes": {"shell": code}, **TOLD}
         bad = {**task, "command": ["bash", str(broken), "https://eve:planted-28-aB@host/w.pth"]}
         made.write("experiments/tiny.yaml", {**content, "tasks": {"good": good, "bad": bad}})
         yield made
@@ -90,6 +117,7 @@ def test_nothing_that_is_passed_on_shows_a_secret(place: Place, tmp_path: Path) 
     assert "End of the log" in page.read_text()
     assert planted(page.read_text()) == []
     for words in (
+        ["submit", "--dry-run"], ["data", "weights"], ["check"], ["doctor"],
         ["plan"], ["plan", "--json"], ["status"], ["status", "--json"], ["report"],
         *(["report", "-f", form] for form in ("json", "csv", "markdown", "latex")),
     ):  # fmt: skip
@@ -102,6 +130,12 @@ def test_nothing_that_is_passed_on_shows_a_secret(place: Place, tmp_path: Path) 
     with zipfile.ZipFile(out) as archive:
         shown = {name: archive.read(name).decode("utf-8", "replace") for name in archive.namelist()}
     assert {name: planted(text) for name, text in shown.items() if planted(text)} == {}
+
+
+def held_in(folder: Path) -> set[str]:
+    """Return the names of all files below a folder that hold one, queue and caches included."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.name for path in files if b"planted" in path.read_bytes()}
 
 
 def test_a_job_gets_its_secrets_by_a_file_of_its_owner(place: Place) -> None:
@@ -119,6 +153,10 @@ def test_a_job_gets_its_secrets_by_a_file_of_its_owner(place: Place) -> None:
     assert {path.stat().st_mode & 0o777 for path in written} == {0o600}
     until(lambda: set(place.states().values()) == {"done", "failed"})
     assert not any(path.exists() for path in written)  # nothing of them may start any more
+    until(lambda: held_in(place.root / "results") == {"stdout.log", "config.py"})  # what the runs wrote
+    recorded = json.loads((log.parent / "resolved.json").read_text())
+    assert (recorded["pat"], recorded["words"]) == ("$GITHUB_PAT", ["for $INNOCENT"])
+    assert recorded["url"].startswith("s3://secret:")
 
 
 @pytest.mark.parametrize(

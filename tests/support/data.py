@@ -44,16 +44,18 @@ class Served:
 
 
 class Server:
-    """``asked``: (path, Range) of each request."""
+    """``asked``: (path, Range) of each request; ``logins``: what those with a user's name had."""
 
     def __init__(self) -> None:
         self.files: dict[str, Served] = {}
         self.asked: list[tuple[str, str]] = []
+        self.logins: list[str] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.asked.append((self.path, self.headers.get("Range", "")))
+                outer.logins += self.headers.get_all("Authorization", [])
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     _answer(self, outer.files.get(self.path))
 

@@ -1,7 +1,8 @@
 """The configuration that an attempt ran with, as plain data that two attempts can be compared by.
 
 What differs between two attempts of one run by its nature is taken out: the folders of the attempt, what it
-was resumed from, and how its processes were started. Standard library only.
+was resumed from, and how its processes were started. Secrets are replaced by marks, too short to guess them
+by, which still tell two of them apart. Standard library only.
 
 Configurations of runs whose products were made lie once more in one folder for all experiments of a project,
 named by the digest of the run and by their own: two of one digest differ in what no digest covers.
@@ -23,32 +24,61 @@ _OWN = ("work_dir", "resume", "resume_from", "load_from", "launcher", "auto_resu
 _FOLDERS = ("DDQJOBS_WORK_DIR", "DDQJOBS_ATTEMPT_DIR", "DDQJOBS_RUN_DIR", "DDQJOBS_CODE")
 _FORMAT = "1:"  # of what is normalised: configurations of different ones are not compared
 _MOST = 5  # differences that are named
-_SECRET = re.compile(r"(?i)(?:token|secret|passw(?:or)?d|api_?key)s?(?![a-z])|(?:^|[_.-])key(?:[_.-]|$)")
+_SECRET = re.compile(r"(?i:(?:token|secret|passw(?:or)?d|api_?key)s?(?![a-z])|(?:^|[_.-])key(?:[_.-]|$))")
+_VARIABLE = re.compile(rf"{_SECRET.pattern}|(?i:credentials?|(?:^|_)(?:pass|pat|auth)(?:_|$))")
+# In a URL, behind its scheme; or by the prefix that a service gives its tokens.
+_LOGIN = re.compile(
+    r"(?i)(?<=://)[^\s/@'\"]{1,400}(?=@)"
+    r"|\b(?:gh[pousr]_|github_pat_|glpat-|hf_|sk-|xox[abprs]-|eyJ)[\w-]{16,}(?:\.[\w-]+)*"
+)
+_MARK = re.compile(r"secret:[0-9a-f]{4}")
+_SHORTEST = 6  # characters of a variable's value that is searched for
 
 
 def plain(cfg: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
-    """Return a configuration as JSON has it; paths of the attempt and of its inputs become their names."""
+    """Return a configuration as JSON has it; paths of the attempt and of its inputs, and secrets among the
+    variables, become their names, other secrets marks."""
     names = [*_FOLDERS, *sorted(name for name in variables if name.startswith("DDQJOBS_INPUT_"))]
     known = {variables[name]: f"${name}" for name in names if variables.get(name)}
-    folders = sorted(known.items(), key=lambda item: -len(item[0]))
-    return {str(k): _plain(v, folders) for k, v in cfg.items() if k not in _OWN}
+    marked = variables.get("DDQJOBS_SECRETS", "").split()
+    for name, value in variables.items():
+        if (name in marked or _VARIABLE.search(name)) and len(value) >= _SHORTEST and value[0] != "/":
+            known.setdefault(value, f"${name}")
+    texts = sorted(known.items(), key=lambda item: -len(item[0]))
+    return {str(k): _plain(v, texts, _sounds(k)) for k, v in cfg.items() if k not in _OWN}
 
 
-def _plain(value: Any, folders: list[tuple[str, str]]) -> Any:
+def _plain(value: Any, texts: list[tuple[str, str]], secret: bool) -> Any:
     if isinstance(value, dict):
-        return {str(k): _plain(v, folders) for k, v in value.items()}
+        return {str(k): _plain(v, texts, secret or _sounds(k)) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v, folders) for v in value]
+        return [_plain(v, texts, secret) for v in value]
     if isinstance(value, (set, frozenset)):
-        return sorted(str(_plain(v, folders)) for v in value)
+        return sorted(str(_plain(v, texts, secret)) for v in value)
     if isinstance(value, str):
-        for folder, name in folders:
-            value = value.replace(folder, name)
-        return value
+        for text, name in texts:
+            value = value.replace(text, name)
+        return _marked(value, secret)
     if value is None or isinstance(value, (bool, int, float)):
         return value
     named = getattr(value, "__qualname__", None)  # a class or a function
     return f"{value.__module__}.{named}" if named else type(value).__qualname__
+
+
+def _sounds(key: object) -> bool:
+    return _SECRET.search(str(key)) is not None
+
+
+def _marked(value: Any, secret: bool) -> Any:
+    """Return a value with marks for its secrets: all of a text whose key sounds ``secret``, else what looks
+    like one. Marks stay as they are."""
+    if not isinstance(value, str):
+        return value
+    return _mark(value) if secret and value else _LOGIN.sub(lambda match: _mark(match[0]), value)
+
+
+def _mark(text: str) -> str:
+    return text if _MARK.fullmatch(text) else f"secret:{hashlib.sha256(text.encode()).hexdigest()[:4]}"
 
 
 def compare(attempts: Path, digest: str) -> tuple[str, ...]:
@@ -105,12 +135,14 @@ def differences(one: Any, other: Any, path: str = "") -> Iterator[str]:
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         for place, (a, b) in enumerate(zip(one, other)):
             yield from differences(a, b, f"{path}.{place}")
-    elif one != other and not (one != one and other != other):  # NaN
+    elif _marked(one, _sounds(path)) != _marked(other, _sounds(path)) and not (
+        one != one and other != other
+    ):  # NaN
         yield _place(path, one, other)
 
 
 def _place(path: str, one: Any, other: Any) -> str:
-    return path if _SECRET.search(path) else f"{path}: {_short(one)} against {_short(other)}"
+    return path if _sounds(path) else f"{path}: {_short(one)} against {_short(other)}"
 
 
 def _short(value: Any) -> str:
@@ -121,7 +153,7 @@ def _short(value: Any) -> str:
 def _told(value: Any) -> Any:
     """Return a value without what sounds secret in it."""
     if isinstance(value, dict):
-        return {key: "..." if _SECRET.search(key) else _told(item) for key, item in value.items()}
+        return {key: "..." if _sounds(key) else _told(item) for key, item in value.items()}
     return [_told(item) for item in value] if isinstance(value, list) else value
 
 

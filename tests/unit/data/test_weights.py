@@ -83,6 +83,19 @@ def test_brought_checked_and_left_alone_the_second_time(place: Place, server: Se
     assert (done.code, done.stdout) == (0, f"{NAME}: OK\n")
 
 
+def test_a_login_in_a_url_reaches_its_server_and_nobody_else(place: Place, server: Server) -> None:
+    server.files[f"/{NAME}"] = Served(DATA, cut=[100_000])
+    url = f"http://ann:planted%20word@{server.url.removeprefix('http://')}/{NAME}"
+    declare(place, f"net: {{url: '{url}'}}")
+    cut = place.invoke("data", "weights", "tiny", "--tries", "1")
+    kept = b"".join(p.read_bytes() for p in target(place).parent.rglob("*") if p.is_file())
+    ran = place.invoke("data", "weights", "tiny")
+    assert (cut.code, ran.code, target(place).read_bytes() == DATA) == (1, 0, True)
+    assert server.logins == ["Basic YW5uOnBsYW50ZWQgd29yZA=="] * 2
+    assert "planted" not in cut.out + cut.err + ran.out + ran.err
+    assert b"planted" not in kept
+
+
 def test_a_connection_that_is_cut_goes_on_where_it_ended(place: Place, server: Server) -> None:
     server.files[f"/{NAME}"] = Served(DATA, cut=[100_000, 50_000], status=[503])
     declare(place, f"net: {{url: '{server.url}/{NAME}'}}")

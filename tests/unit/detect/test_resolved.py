@@ -37,6 +37,29 @@ def test_what_differs_by_nature_is_taken_out() -> None:
     json.dumps(one)
 
 
+def test_a_secret_is_recorded_as_a_mark_that_still_compares(tmp_path: Path) -> None:
+    def cfg(word: str) -> dict[str, object]:
+        return {
+            "tracker": {"api_key": word, "login": [{"user": word}], "tokens": [word]},
+            "weights": f"https://ann:{word}@host/r50.pth",
+            "note": f"for {word}",
+            "hub": f"hf_{word * 2}",
+        }
+
+    def of(word: str) -> dict[str, object]:
+        return resolved.plain(cfg(word), {"TRACKER_KEY": word})
+
+    recorded = of("planted-1-aB")
+    assert "planted" not in json.dumps({**recorded, "tracker": recorded["tracker"]})
+    assert resolved.first_differences(recorded, of("planted-1-aB")) == ()
+    other = resolved.plain(cfg("planted-2-aB"), {})
+    assert {line.partition(":")[0] for line in resolved.differences(recorded, other)} >= {
+        "tracker.api_key", "tracker.tokens.0", "weights", "hub",
+    }  # fmt: skip
+    plainly = {"api_key": "planted-1-aB", "url": "https://ann:planted-1-aB@host"}  # by an earlier version
+    assert resolved.first_differences(plainly, resolved.plain(plainly, {})) == ()
+
+
 def test_attempts_of_one_digest_are_compared(tmp_path: Path) -> None:
     attempt(tmp_path, 1, "other", {"lr": 3})
     attempt(tmp_path, 2, "same", {"lr": 1, "nan": float("nan"), "a": {"b": [1, 2]}})

@@ -221,6 +221,17 @@ def test_a_site_value_that_no_directive_can_hold_is_refused(value: str) -> None:
         render(site, a_run())
 
 
+def test_an_option_that_shows_a_secret_is_refused_without_it() -> None:
+    for option in (
+        "--container-image=docker://ann:planted-aB@host/image",
+        "--container-env=HF_TOKEN=planted-aB",
+    ):
+        site = Site(name="s", scheduler="slurm", sections={"slurm": {"extra": [option]}})
+        with pytest.raises(InputError, match="shows a secret") as caught:
+            render(site, a_run())
+        assert "planted" not in str(caught.value)
+
+
 # -- templates of one's own ---------------------------------------------------------------------------------
 
 
