@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,12 +11,13 @@ from pathlib import Path
 
 from ddqjobs.base import secrets
 from ddqjobs.base.errors import DdqjobsError, InputError, MissingError, Problem, nearest
-from ddqjobs.base.paths import PACKAGE
+from ddqjobs.base.paths import PACKAGE, expanded
 from ddqjobs.base.text import clean
 from ddqjobs.environments import environment
-from ddqjobs.planning import canary, matrix, sections
+from ddqjobs.planning import canary, matrix, outside, sections
 from ddqjobs.planning.digest import Digester, Find
 from ddqjobs.planning.fingerprint import Fingerprints
+from ddqjobs.planning.outside import Outside
 from ddqjobs.spec import reader
 from ddqjobs.spec.check import experiment as check
 from ddqjobs.spec.check import inherited
@@ -91,21 +93,22 @@ class Catalog:
         read, runs = self._expanded(path)
         _remember_secrets(read.value)
         find = self.configs_of(path)
-        outside = Fingerprints(self.project)
-        trees = {name: outside.tree(code.path) for name, code in read.value.codes.items() if code.path}
+        fingerprints = Fingerprints(self.project)
+        trees = {name: fingerprints.tree(code.path) for name, code in read.value.codes.items() if code.path}
+        environments = self._environments(read.value)
         digester = Digester(
             find,
             find_module,
-            self.environment_digests(read.value),
+            {name: environment.identity(found)[:12] for name, found in environments.items()},
             trees=trees,
-            file=outside.file,
-            source=outside.source,
+            file=fingerprints.file,
+            source=fingerprints.source,
         )
         named = {run.config for run in runs if "::" not in run.config}  # mmdet::... is the environment's
         absent = frozenset(c for c in named if c and find(c) is None)
         canaries = canary.canaries(read.value, runs)
         digested = digester.digest_all(read.value, (*runs, *canaries))
-        outside.save()
+        fingerprints.save()
         runs, canaries = digested[: len(runs)], digested[len(runs) :]
         return Loaded(
             read.value,
@@ -113,8 +116,8 @@ class Catalog:
             path,
             absent,
             trees,
-            tuple(outside.warnings),
-            digester.unfollowed(runs),
+            tuple(fingerprints.warnings),
+            digester.unfollowed(runs, self._covers(read.value, environments)),
             canaries,
             read.line_of,
         )
@@ -158,11 +161,34 @@ class Catalog:
 
         return find
 
-    def environment_digests(self, experiment: Experiment) -> dict[str, str]:
-        """Name -> identity (twelve digits) of each environment that the experiment's codes use."""
+    def _environments(self, experiment: Experiment) -> dict[str, environment.Environment]:
+        """Name -> environment of each one that the experiment's codes use."""
         names = dict.fromkeys(code.environment for code in experiment.codes.values() if code.environment)
-        loaded = {name: environment.load(name, self.files) for name in names}
-        return {name: environment.identity(declaration)[:12] for name, declaration in loaded.items()}
+        return {name: environment.load(name, self.files) for name in names}
+
+    def _covers(
+        self, experiment: Experiment, environments: Mapping[str, environment.Environment]
+    ) -> Callable[[Run, Outside], bool]:
+        """Return what tells whether a run's environment or its code's tree has a module. Of an environment
+        without a lock nothing is known but what ``custom_imports`` names: the rest is taken for there."""
+
+        @functools.cache
+        def known(name: str, code: str, module: str) -> bool:
+            there = environments[name] if name else None
+            path = experiment.codes[code].path
+            tree = expanded(self.project, path) if path else None
+            return outside.known(
+                module,
+                packages=environment.pins(there.lock) if there else (),
+                folder=environment.location(self.project / ".environments", there) if there else None,
+                tree=tree,
+            ) or (tree is not None and not tree.is_dir())  # its revision is all that is known here
+
+        def covers(run: Run, named: Outside) -> bool:
+            locked = run.environment and environments[run.environment].lock
+            return (not locked and not named.custom) or known(run.environment, run.code, named.module)
+
+        return covers
 
     def site(self, name: str) -> Site:
         """Reads and checks a site. Raises MissingError or InputError."""

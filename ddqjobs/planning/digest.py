@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 
 from ddqjobs.planning import syntax
+from ddqjobs.planning.outside import Outside, of_words
 from ddqjobs.planning.syntax import Source
 from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import Run
@@ -142,11 +143,26 @@ class Digester:
         """Return what counts of a run's configurations: relative path -> source."""
         return self._config_sources(self._named_by(run)[0])
 
-    def unfollowed(self, runs: Iterable[Run]) -> tuple[str, ...]:
-        """Return what the runs' configurations build on that no digest covers: one line each."""
-        entries = frozenset[str]().union(*(self._named_by(run)[0] for run in runs))
-        sources = sorted(self._config_sources(entries).items())
-        return tuple(f"{name}, {words}" for name, source in sources for words in source.unfollowed)
+    def unfollowed(self, runs: Iterable[Run], covers: Callable[[Run, Outside], bool]) -> tuple[str, ...]:
+        """Return what the runs' configurations build on that no digest covers: one line each. ``covers``
+        tells whether the environment or the code's tree has a module."""
+        lines = dict[str, None]()
+        seen = set[tuple[object, ...]]()
+        for run in runs:
+            configs = self._named_by(run)[0]
+            words = of_words((*run.command, *run.options))
+            key = (configs, run.environment, run.code, words)
+            if key in seen:
+                continue
+            seen.add(key)
+            sources = sorted(self._config_sources(configs).items())
+            lines.update(
+                (f"{name}, {words}", None) for name, source in sources for words in source.unfollowed
+            )
+            named = [(name, outside) for name, source in sources for outside in source.outside]
+            named += [(run.task, outside) for outside in words]
+            lines.update((f"{name}, {o.place}", None) for name, o in named if not covers(run, o))
+        return tuple(lines)
 
     def _entries(self, run: Run) -> tuple[str, frozenset[str]]:
         """Return the digest of the configurations that a run's command, options and variables name, and the

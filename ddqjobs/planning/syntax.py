@@ -27,10 +27,11 @@ from typing import Any, NamedTuple
 
 from ddqjobs.base import files
 from ddqjobs.planning.bases import bases
+from ddqjobs.planning.outside import Outside, outside
 
 # Task code, and a project's own modules beside its configurations.
 MODULE = re.compile(r"(?<![\w.])(?:ddqjobs\.detect|configs)(?:\.[A-Za-z_]\w*)+")
-READER = 2  # raised when more is read of a file: what was kept of it is read again
+READER = 3  # raised when more is read of a file: what was kept of it is read again
 _LIMIT = 8 << 20  # bytes of a file that a person wrote
 _LARGEST = 1 << 20  # bytes that are parsed; a syntax tree takes a hundred times its text
 _OLDEST = (3, 10)
@@ -47,13 +48,15 @@ class Source(NamedTuple):
     ``form`` is the SHA-256 of its canonical form or, with another marker, of its bytes. ``modules`` are those
     below ``ddqjobs.detect`` and ``configs`` that it imports or names, relative ones with their dots.
     ``bases`` are the configurations that it builds on, relative to its folder. ``unfollowed`` says, for a
-    configuration, where it builds on something that cannot be told without running it.
+    configuration, where it builds on something that cannot be told without running it. ``outside`` are the
+    other modules that it imports or names.
     """
 
     form: str
     modules: tuple[str, ...] = ()
     bases: tuple[str, ...] = ()
     unfollowed: tuple[str, ...] = ()
+    outside: tuple[Outside, ...] = ()
 
 
 class _UnreadableError(ValueError):
@@ -85,7 +88,7 @@ def _read(data: bytes) -> Source:
         tree = ast.parse(data, feature_version=_OLDEST)
     form, nodes = canonical(tree)
     modules = {name for node in nodes for name in _modules(node)}
-    return Source(_sha256(b"syntax\0" + form), tuple(sorted(modules)), *bases(tree))
+    return Source(_sha256(b"syntax\0" + form), tuple(sorted(modules)), *bases(tree), outside(tree))
 
 
 def _sha256(data: bytes) -> str:

@@ -333,6 +333,17 @@ def test_what_a_configuration_builds_on_unseen_is_named(place: Place) -> None:
     assert f"not followed: {words}" in place.invoke("report", "open").out
 
 
+def test_a_package_that_no_digest_has_is_named(place: Place) -> None:
+    configs = place.root / "experiments" / "configs"
+    configs.mkdir(exist_ok=True)
+    (configs / "plug.py").write_text("custom_imports = dict(imports=['mymodels.head'])\n")
+    experiment = {"base": "tiny", "name": "plug", "tasks": {"first": {"config": "configs/plug.py"}}}
+    (place.root / "experiments" / "plug.yaml").write_text(json.dumps(experiment))
+    words = "configs/plug.py, line 1: custom_imports names mymodels.head"
+    assert place.invoke("plan", "plug", "--json").json["not_followed"] == [words]
+    assert f"not followed: {words}" in place.invoke("report", "plug").out
+
+
 @pytest.fixture
 def edited(finished: Place) -> Iterator[Place]:
     """The finished project after its first command was edited; as it was again afterwards."""
