@@ -24,7 +24,7 @@ from xml.etree import ElementTree
 
 from . import files, loaded, proof
 from .checks import resolved
-from .job import checkpoints, claim, costs, curves, ending, loading, logs, progress
+from .job import checkpoints, claim, costs, curves, ending, installed, loading, logs, progress
 
 OK, UNUSABLE, NOT_WHOLE, LOST = 0, 2, 3, 4
 
@@ -140,6 +140,7 @@ def _product(attempt: Attempt, found: Found) -> dict[str, Any]:
     ran = proof.summary(attempt.attempt_dir / "proof.json")
     if ran:
         ran.update(loaded.collect(attempt.attempt_dir, ran.pop("roots"), os.environ.get("DDQJOBS_TREE", "")))
+        ran["changed"] = _changed(ran.pop("built"), attempt.attempt_dir / "loaded.txt")
         digest = attempt.run.get("digest", "")
         ran["differs"] = resolved.compare(attempt.run_dir / "attempts", digest)
         everybody = attempt.run_dir.parents[2] / resolved.ALL
@@ -162,6 +163,14 @@ def _product(attempt: Attempt, found: Found) -> dict[str, Any]:
         },
         "report": _plain(found.report),
     }
+
+
+def _changed(built: str, loaded_files: Path) -> list[str]:
+    """Return the first of the loaded files of the environment that are not what was built: an attempt's
+    start has time to compare some of them only."""
+    if not built or not loaded_files.is_file():
+        return []
+    return installed.changed(Path(built), loaded_files.read_text(encoding="utf-8").splitlines())[:10]
 
 
 def _link(attempt: Attempt, found: Found) -> None:

@@ -4,8 +4,8 @@
 
 Called by the launch script in the task's own variables and folder, by the interpreter of the task. It leaves
 ``proof.json`` in the attempt's folder (docs/reference/job-contract.md): the packages with versions and
-places, the code snapshot, the machine, the variables that steer numbers. Where the environment has a lock, it
-ends with exit code 69 and one line that names the path, if
+places, the code snapshot, the machine, the variables that steer numbers. It ends with exit code 69 and one
+line that names the path, if the snapshot is not what was submitted, and where the environment has a lock, if
 
 * a package of the lock is missing, of another version, or comes from elsewhere; or one is not in the lock;
 * ``sys.path`` has a folder with modules that is not the interpreter's, the environment's or the code's,
@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from . import files
-from .job import exit_codes, installed, machine
+from .job import exit_codes, installed, machine, snapshot
 
 _BUDGET_S = 0.3  # for looking for files that were touched, and again for comparing them
 _CODE = (".py", ".so", ".pth", ".pyc")  # what an import can load or run
@@ -48,7 +48,7 @@ _NAMED = (
     "torch", "torchvision", "triton", "numpy", "mmengine", "mmcv", "mmcv-full", "mmcv-lite", "mmdet",
     "pycocotools",
 )  # fmt: skip
-_OF_RECORD = ("environment", "locked", "python", "cuda", "code", "roots")
+_OF_RECORD = ("environment", "locked", "python", "cuda", "code", "roots", "built")
 _OF_MACHINE = ("processor", "instructions", "threads", "gpus", "driver")
 
 
@@ -74,9 +74,10 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
     began = time.monotonic()
     lock = _lock(variables)
     packages = list(_packages(sys.path))
-    problem, compared = "", {}  # type: str, dict[str, Any]
+    problem = snapshot.problem(Path(os.path.realpath(variables.get("DDQJOBS_CODE", ""))))
+    compared = {}  # type: dict[str, Any]
     if lock is not None:
-        problem = next(_problems(lock, packages, variables), "")
+        problem = problem or next(_problems(lock, packages, variables), "")
         changed, compared = _files(lock)
         problem = problem or changed
     record = _record(variables, lock, packages)
@@ -85,7 +86,7 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
     if variables.get("DDQJOBS_NODE_RANK", "") in ("", "0") or problem:
         files.replace_json(attempt / "proof.json", record)
     if problem:
-        said = f"environment {record['environment']}: {problem}"
+        said = f"environment {record['environment'] or 'none'}: {problem}"
         print(said, flush=True)
         (attempt / "refused").write_text(_plain(said) + "\n", encoding="utf-8")
         return exit_codes.NO_ENVIRONMENT
@@ -93,8 +94,8 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
 
 
 def summary(path: Path) -> dict[str, Any]:
-    """Return what a product says of the attempt's proof (``ddqjobs.spec.model.Ran``), and the ``roots`` of
-    what it may load; empty without one."""
+    """Return what a product says of the attempt's proof (``ddqjobs.spec.model.Ran``), the ``roots`` of what
+    it may load, and the folder of what was ``built``; empty without one."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -271,16 +272,12 @@ def _files(lock: Lock) -> tuple[str, dict[str, Any]]:
 
     A file's change of mode or links counts as touched too, so that no older time of change hides a change.
     """
-    folder = Path(os.path.realpath(lock.folder))
-    link = Path(lock.folder)
-    if link.is_symlink():  # by the path by which it was made
-        folder = link.parent / os.readlink(str(link))
+    folder = installed.made(Path(lock.folder))
     try:
-        lines = (folder / "files.txt").read_text(encoding="utf-8").splitlines()
+        digests = installed.listed(folder)
         built_at = json.loads((folder / "built.json").read_text(encoding="utf-8"))["built_at"]
     except (OSError, ValueError, KeyError):
         return "", {"compared": 0, "touched": 0, "looked": 0}
-    digests = {path: digest for digest, _, path in (line.partition("  ") for line in lines)}
     end = time.monotonic() + _BUDGET_S
     looked: list[str] = []
     touched = sorted(_touched(folder, digests, built_at, end, looked), reverse=True)
@@ -336,6 +333,7 @@ def _record(variables: Mapping[str, str], lock: Lock | None, packages: Sequence[
         "prefix": sys.prefix,
         "packages": places,
         "cuda": _cuda(),
+        "built": str(installed.made(Path(lock.folder))) if lock is not None else "",
         "roots": [sys.prefix, os.path.realpath(sys.prefix), *_code(variables)],
         "code": os.path.basename(variables.get("DDQJOBS_CODE", "")),
         "machine": machine.describe(variables),

@@ -9,6 +9,7 @@ from ddqjobs.spec.model import Product, Ran
 
 NOT_LOCKED = "not locked"
 OTHER_CODE = "another code ran"
+CHANGED = "the environment was changed"
 DIFFER, RULE = "configurations differ", "configurations of one digest differ"
 _PACKAGES = ("torch", "mmengine", "mmcv", "mmcv-full", "mmcv-lite", "mmdet", "numpy")
 _WIDEST = ("amx_tile", "avx512f", "avx2", "avx", "sve")
@@ -53,6 +54,8 @@ def doubt(made: Iterable[Product]) -> Doubt | None:
     for product in made:
         if product.ran is not None and product.ran.hidden:
             return Doubt(OTHER_CODE, f"{product.run}: {_other_code(product.ran)}")
+        if product.ran is not None and product.ran.changed:
+            return Doubt(CHANGED, f"{product.run}: {_changed(product.ran)}")
         if product.ran is not None and product.ran.differs:
             return Doubt(DIFFER, f"{RULE}, {product.run}: {_places(product)}")
     return None
@@ -61,6 +64,10 @@ def doubt(made: Iterable[Product]) -> Doubt | None:
 def _other_code(ran: Ran) -> str:
     names = " and ".join(ran.hidden)
     return f"the installed {names} ran, not the code tree's own (its PYTHONPATH lacks the tree)"
+
+
+def _changed(ran: Ran) -> str:
+    return f"its environment was changed since it was built: {', '.join(ran.changed)}"
 
 
 def _places(product: Product) -> str:
@@ -81,6 +88,8 @@ def notes(products: Mapping[str, Product]) -> Iterator[str]:
             yield f"loaded from outside of its environment and code: {', '.join(product.ran.foreign)}: {name}"
         if product.ran is not None and product.ran.hidden:
             yield f"{_other_code(product.ran)}: {name}"
+        if product.ran is not None and product.ran.changed:
+            yield f"{_changed(product.ran)}: {name}"
         if product.ran is not None and product.ran.differs:
             yield f"different configurations under the digest of {name}: {_places(product)}"
 

@@ -5,14 +5,14 @@ Snapshots are named by their content and shared by all submissions that have the
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from pathlib import Path
 
 from ddqjobs.base.errors import InputError
-from ddqjobs.base.files import NotReadError, read
+from ddqjobs.base.files import NotReadError, read, replace
 from ddqjobs.base.paths import PACKAGE
+from ddqjobs.detect.job import snapshot as snapshots
 from ddqjobs.spec.shipped import Files
 
 _LIMIT = 256 << 20  # bytes of a file beside the configurations
@@ -21,16 +21,14 @@ _STUB = '"""The job\'s side of ddqjobs: only the task code."""\n'
 
 def snapshot(folder: Path, files: Files, experiment_file: Path) -> str:
     """Make ``folder/<digest>/`` with ``ddqjobs/detect`` and ``configs`` unless it is there; return its name.
-    Raise OSError; InputError for a file that cannot be a configuration."""
+    Mend one that was changed since. Raise OSError; InputError for a file that cannot be a configuration."""
     content = _content(files, experiment_file)
-    total = hashlib.sha256()
-    for relative, data in sorted(content.items()):
-        total.update(f"{relative}\0{len(data)}\0".encode())
-        total.update(data)
-    name = total.hexdigest()[:16]
+    name = snapshots.name(content)
     target = folder / name
     if not target.is_dir():
         _write(target, content)
+    elif snapshots.problem(target):
+        _mend(target, content)
     return name
 
 
@@ -57,6 +55,17 @@ def _read(path: Path) -> bytes:
         return read(path, _LIMIT)
     except NotReadError as error:
         raise InputError(f"{path}: {error.strerror}; move it out of configs/") from error
+
+
+def _mend(target: Path, content: dict[str, bytes]) -> None:
+    """Give a snapshot that somebody changed its own files again; jobs may run in it."""
+    there = snapshots.read(target)
+    for relative in there.keys() - content.keys():
+        (target / relative).unlink()
+    for relative, data in content.items():
+        if there.get(relative) != data:
+            (target / relative).parent.mkdir(parents=True, exist_ok=True)
+            replace(target / relative, data)
 
 
 def _write(target: Path, content: dict[str, bytes]) -> None:

@@ -176,6 +176,31 @@ def test_what_is_not_the_lock_s_ends_an_attempt_with_its_path(place: Place, tmp_
     assert refused(place) == f"tinypkg is 9.9 in {named(place)}, and 1.0 in the lock"
 
 
+def test_a_snapshot_that_was_edited_ends_an_attempt_and_is_mended(place: Place) -> None:
+    place.text("experiments/configs/mine/model.py", "gain = 1\n")
+    write_site(
+        place, setup=[f"for f in {place.root}/results/tiny/code/*/configs/mine/model.py; do echo > $f; done"]
+    )
+    problem = refused(place)
+    (edited,) = (place.root / "results/tiny/code").glob("*/configs/mine/model.py")
+    assert problem == f"{edited} is not what was submitted; `ddqjobs retry` copies your own file anew"
+    write_site(place)
+    place.invoke("retry", "look")
+    assert submit(place)[0].startswith("done: ")
+    assert edited.read_text() == "gain = 1\n"
+
+
+def test_a_file_changed_after_the_proof_is_told_at_the_end(place: Place) -> None:
+    path = place.root / "experiments" / "tiny.yaml"
+    change = "import os, tinypkg; open(tinypkg.__file__, ''a'').write(''# later'');"
+    path.write_text(path.read_text().replace("import tinypkg;", change))
+    assert submit(place)[0].startswith("done: ")
+    ran = place.invoke("status", "tiny", "--json").json["runs"][0]["ran"]
+    assert ran["changed"] == [f"{named(place)}/tinypkg.py"]
+    words = f"its environment was changed since it was built: {named(place)}/tinypkg.py: look"
+    assert words in place.invoke("report", "tiny").out
+
+
 def named(place: Place) -> Path:
     """Return the folder of packages by the path that jobs use."""
     where = environment.location(place.root / ".environments", environment.load("tiny", Files(place.root)))

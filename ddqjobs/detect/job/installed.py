@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Iterable
 
 from .. import files
 
@@ -32,6 +33,34 @@ def digest(folder: Path, relative: str) -> str:
         lines = sorted(line for line in data.splitlines() if not line.startswith(_SCRIPTS))
         data = b"\n".join(line for line in lines if line.split(b",")[0].rpartition(b"/")[2] not in _NOTES)
     return hashlib.sha256(data).hexdigest()
+
+
+def made(link: Path) -> Path:
+    """Return the folder of an environment by the path by which it was made, which its files hold."""
+    return link.parent / os.readlink(str(link)) if link.is_symlink() else Path(os.path.realpath(str(link)))
+
+
+def listed(folder: Path) -> dict[str, str]:
+    """Return what was built: relative path -> digest. Raises OSError."""
+    lines = (folder / "files.txt").read_text(encoding="utf-8").splitlines()
+    return {path: digest for digest, _, path in (line.partition("  ") for line in lines)}
+
+
+def changed(folder: Path, paths: Iterable[str]) -> list[str]:
+    """Return those of the paths, below ``lib`` of an environment, that are not what was built in it."""
+    try:
+        built = listed(folder)
+    except OSError:
+        return []
+    real = Path(os.path.realpath(str(folder)))
+    found = []
+    for path in map(Path, paths):
+        place = Path(os.path.realpath(str(path.parent)), path.name)
+        if real / "lib" in place.parents and "__pycache__" not in place.parts:
+            relative = str(place.relative_to(real))
+            if not place.exists() or built.get(relative) != digest(folder, relative):
+                found.append(str(path))
+    return found
 
 
 def _neutral(folder: Path, data: bytes) -> bytes:

@@ -1,0 +1,52 @@
+"""The name of a code snapshot by its content, asked at submission and again before the work of an attempt.
+
+Paths in a traceback lead into the snapshot: an editor that follows them changes what other jobs run. Standard
+library only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import Iterator, Mapping
+
+_FOLDERS = ("ddqjobs", "configs")  # of a snapshot; a task may write beside them
+_NAME = re.compile(r"[0-9a-f]{16}")
+
+
+def name(content: Mapping[str, bytes]) -> str:
+    """Return the name of a snapshot that has these files: relative path -> content."""
+    total = hashlib.sha256()
+    for relative, data in sorted(content.items()):
+        total.update(f"{relative}\0{len(data)}\0".encode("utf-8", "surrogateescape"))
+        total.update(data)
+    return total.hexdigest()[:16]
+
+
+def read(folder: Path) -> dict[str, bytes]:
+    """Return the files of a snapshot, without bytecode. Raises OSError."""
+    return {relative: Path(folder, relative).read_bytes() for relative in _files(folder)}
+
+
+def _files(folder: Path) -> Iterator[str]:
+    yield from (path.name for path in folder.glob("*.py"))
+    for top in _FOLDERS:
+        for above, below, names in os.walk(str(folder / top)):
+            below[:] = [word for word in below if word != "__pycache__"]
+            yield from (Path(above, word).relative_to(folder).as_posix() for word in names)
+
+
+def problem(folder: Path) -> str:
+    """Return in one line what is wrong with a snapshot; empty if it is what its name says."""
+    if not _NAME.fullmatch(folder.name):
+        return ""
+    try:
+        content = read(folder)
+        if name(content) == folder.name:
+            return ""
+        newest = max(content, key=lambda relative: Path(folder, relative).stat().st_ctime)
+    except OSError as error:
+        return f"{folder} cannot be read ({error.strerror})"
+    return f"{folder / newest} is not what was submitted; `ddqjobs retry` copies your own file anew"
