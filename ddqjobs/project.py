@@ -151,11 +151,11 @@ class Project:
 
     def report_page(
         self, made: Report, *, site: str | None = None, price: float | None = None, share: bool = False,
-        gallery: int = 0, say: Say = lambda _: None,
+        gallery: int = 0, currency: str = "", say: Say = lambda _: None,
     ) -> str:  # fmt: skip
         """Return a report as an HTML page. ``price`` is of a GPU hour; ``gallery``: images per comparison."""
         reports = self.reports(self.workspace(made.experiment, site))
-        return reports.page(made, price, share, say, gallery=gallery)
+        return reports.page(made, price, share, say, gallery=gallery, currency=currency)
 
     def export(self, made: Report, kind: str, folder: Path, *, site: str | None = None) -> int:
         """Export the done runs of a report for another tool (`report.exports.EXTRAS`); return how many."""

@@ -12,7 +12,7 @@ import typer
 
 from ddqjobs.base.units import counted
 from ddqjobs.cli.output import note, put, put_utf8, say, settle, style
-from ddqjobs.cli.selection import Selection, a_number, filtered
+from ddqjobs.cli.selection import Selection, filtered
 
 if TYPE_CHECKING:
     from ddqjobs.report.document import Report
@@ -52,8 +52,10 @@ EXPORT = Annotated[
     typer.Option("--export", help="Write curves and metrics for another tool into the new folder --out."),
 ]
 PRICE = Annotated[
-    float | None,
-    typer.Option("--price", min=0, callback=a_number, help="Of a GPU hour, for the cost on the HTML page."),
+    str | None,
+    typer.Option(
+        "--price", metavar="PRICE", help="Of a GPU hour, for the cost on the HTML page: 2.5, or '2.5 EUR'."
+    ),
 ]
 SHARE = Annotated[
     bool,
@@ -122,9 +124,11 @@ def report(
         _export(selection, made, export, out)
     elif chosen == "html":
         project = selection.project
+        amount, currency = _price(price)
         page = project.report_page(
-            made, site=selection.site, price=price, share=share, gallery=gallery or 0, say=note
-        )
+            made, site=selection.site, price=amount, currency=currency, share=share, gallery=gallery or 0,
+            say=note,
+        )  # fmt: skip
         out = out or (_beside(selection, made) if sys.stdout.isatty() else None)
         _write(page, out, put_utf8)
     else:
@@ -132,6 +136,18 @@ def report(
     settle(selection.project.workspace(selection.experiment, selection.site).warnings)
     if check and not made.ok:
         raise RunsFailedError(f"not every required verdict holds: {made.overall}")
+
+
+def _price(text: str | None) -> tuple[float | None, str]:
+    """Return ``2.5 EUR`` as amount and currency. Raises InputError where it does not begin with a number."""
+    from ddqjobs.base.errors import InputError
+
+    if text is None:
+        return None, ""
+    amount, _, currency = text.strip().partition(" ")
+    if not amount.isascii() or not amount.replace(".", "", 1).isdigit():
+        raise InputError(f"--price: {text} is not a number, like 2.5, or one with a currency, like '2.5 EUR'")
+    return float(amount), currency.strip()
 
 
 def _said(form: str | None, as_json: bool) -> str | None:

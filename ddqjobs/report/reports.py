@@ -108,11 +108,12 @@ class Reports:
         *,
         reload_s: int = 0,
         gallery: int = 0,
+        currency: str = "",
     ) -> str:
-        """Return a report as one HTML page. ``price`` of a GPU hour; ``share`` leaves out absolute paths,
-        names of nodes, and scripts; ``gallery``: so many images of a kind and comparison, with boxes, which
-        are not for others; ``at``: when it was made; after ``reload_s`` seconds, if not 0, it
-        reloads itself."""
+        """Return a report as one HTML page. ``price`` of a GPU hour, in ``currency``; ``share`` leaves out
+        absolute paths, names of nodes, and scripts; ``gallery``: so many images of a kind and comparison,
+        with boxes, which are not for others; ``at``: when it was made; after ``reload_s`` seconds, if not
+        0, it reloads itself."""
         from ddqjobs.report.page import facts, panels, render
 
         workspace = self._workspace
@@ -130,7 +131,7 @@ class Reports:
             made, behind = share_.shared(made, hide), facts.without_scripts(behind)
         return render.page(
             workspace.loaded.experiment, plan, made, behind, curves, products,
-            price=price, to_come=to_come, share=hide, now=at, reload_s=reload_s,
+            price=price, currency=currency, to_come=to_come, share=hide, now=at, reload_s=reload_s,
             gallery=self._gallery(plan, products, wanted, gallery, say) if gallery and not share else None,
         )  # fmt: skip
 

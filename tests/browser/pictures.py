@@ -44,7 +44,9 @@ def main(folder: str, mini: str = "") -> None:
     with tempfile.TemporaryDirectory() as temporary:
         project = matrix.make(Path(temporary) / "project")
         page = Path(temporary) / "page.html"
-        page.write_text(project.report_page(project.report("matrix", metrics=list(METRICS)), price=2.5))
+        page.write_text(
+            project.report_page(project.report("matrix", metrics=list(METRICS)), price=2.5, currency="EUR")
+        )
         env = {**os.environ, "NODE_PATH": str(CACHE / "node_modules")}
         words = ["node", str(SOURCE / "look.js"), str(page), browser, temporary, "pictures"]
         done = process.run(words, timeout=400, env=env)

@@ -85,6 +85,7 @@ class Glance(msgspec.Struct, frozen=True, kw_only=True):
     to_come: float
     unknown: int  # runs to come of which no GPU hours are known
     when: str
+    remaining: dict[str, float]  # what is the matter with outstanding runs -> their GPU hours
     heat: tuple[HeatRow, ...]
     causes: tuple[Cause, ...]
 
@@ -107,6 +108,7 @@ def glance(report: Report, plan: Plan, facts: Facts, to_come: Mapping[str, float
         to_come=total.to_come if total else 0.0,
         unknown=total.unknown if total else 0,
         when=_when(planned, total.to_come if total else 0.0),
+        remaining={m.what: sum(to_come.get(run, 0.0) for run in m.runs) for m in report.missing},
         heat=_heat(report, planned, to_come),
         causes=causes(plan, facts),
     )

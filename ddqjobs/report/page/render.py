@@ -23,7 +23,7 @@ from ddqjobs.report.grids import HOURS, Grid, grids
 from ddqjobs.report.hours import hours_order
 from ddqjobs.report.lookup import label
 from ddqjobs.report.loss_curves import Curve
-from ddqjobs.report.page import charts, detections, glance, panels, tables, timeline
+from ddqjobs.report.page import charts, detections, findings, glance, panels, tables, timeline
 from ddqjobs.report.page.charts import Panel
 from ddqjobs.report.page.facts import Facts
 from ddqjobs.report.page.words import measure, moment
@@ -58,19 +58,21 @@ def page(
     products: Mapping[str, Product],
     *,
     price: float | None = None,
+    currency: str = "",
     to_come: Mapping[str, float] | None = None,
     share: Callable[[str], str] | None = None,
     gallery: Gallery | None = None,
     now: float | None = None,
     reload_s: int = 0,
 ) -> str:
-    """Return the whole page. ``price`` is of a GPU hour; ``to_come``: run -> GPU hours;
+    """Return the whole page. ``price`` is of a GPU hour, in ``currency``; ``to_come``: run -> GPU hours;
     ``gallery``: images with boxes; ``share`` leaves out of each text what is not for others."""
     at = time.time() if now is None else now
     wanted = {row.run for row in report.runs}
     shown = msgspec.structs.replace(plan, runs=tuple(p for p in plan.runs if p.run.name in wanted))
     numbers = {p.run.name: i for i, p in enumerate(shown.runs)}
     environment = _environment(lambda run: _raw(f"run-{numbers[run]}" if run in numbers else ""), share)
+    environment.filters["cost"] = lambda hours: f"{(price or 0) * hours:,.2f} {currency}".rstrip()
     return environment.get_template("page.html.j2").render(
         **_head(report, plan.site, at),
         **_results(experiment, shown, report, facts, to_come or {}),
@@ -79,8 +81,10 @@ def page(
         **_runs(experiment, shown, report, facts, products, at),
         experiment=experiment,
         report=report,
+        extremes=findings.extremes(report, gallery),
         reload_s=reload_s,
         price=price,
+        currency=currency,
         small=len(shown.runs) <= _SMALL,
     )
 
@@ -104,6 +108,8 @@ def _results(
     return {
         "titles": {row.model: row.title for row in report.models},
         "glance": glance.glance(report, plan, facts, to_come),
+        "findings": findings.findings(report, plan.runs),
+        "most_findings": findings.MOST,
         "column_names": [(tables.column_name(c), c.title) for c in report.columns],
         "tables": tables.tables(report, facts, {p.run.name: p for p in plan.runs}),
         "rules": rules(report),

@@ -122,6 +122,8 @@ def test_what_would_have_no_effect_is_refused_before_anything_is_done(
         ("status tiny --watch --interval nan", "nan is not a number"),
         ("submit tiny --dry-run --max-gpu-hours nan", "nan is not a number"),
         ("report tiny -f html --price nan", "nan is not a number"),
+        ("report tiny -f html --price -2", "-2 is not a number"),
+        ("report tiny -f html --price EUR", "EUR is not a number, like 2.5, or one with a currency"),
     ],
 )
 def test_a_number_that_no_clock_or_budget_has_is_refused(place: Place, line: str, words: str) -> None:

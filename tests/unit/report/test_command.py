@@ -38,7 +38,9 @@ def call(project: Project, *words: object) -> Ran:
 
 def test_the_page_goes_to_a_file(project: Project, tmp_path: Path) -> None:
     out = tmp_path / "page.html"
-    assert call(project, "report", "paper", "-f", "html", "-o", out, "--price", "2").out == f"wrote {out}\n"
+    assert (
+        call(project, "report", "paper", "-f", "html", "-o", out, "--price", "2 EUR").out == f"wrote {out}\n"
+    )
     assert out.read_text().startswith("<!DOCTYPE html>")
     ran = call(project, "report", "paper", "-f", "html", "-o", tmp_path / "no" / "page.html")
     assert (ran.code, len(ran.err.splitlines())) == (2, 1)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ddqjobs.project import open_project
+from ddqjobs.report.classes import ClassRow
 from ddqjobs.report.document import Report
 from ddqjobs.report.formats import render
+from ddqjobs.report.gallery import Gallery, Shot, Wall
 from ddqjobs.report.hours import HoursRow, hours_order
-from ddqjobs.report.page import charts
+from ddqjobs.report.page import charts, findings
 from ddqjobs.report.page.charts import Line, Panel
+from ddqjobs.report.verdict import Outcome
 from ddqjobs.spec.metric import METRICS
 from tests.support import matrix
 from tests.unit.report.test_page import Reader
@@ -88,6 +92,68 @@ def test_the_heat_map_says_ap_verdict_and_what_remains(read: Reader) -> None:
     assert "45.2 +0.4 ↑ exceeds 1 of 1 done" in heat
     assert "out-of-memory ✗ unknown 3 of 6 failed, 1,157 GPU h to come" in heat
     assert "waiting ? unknown 0 of 6 done, 2,837 GPU h to come" in heat
+
+
+def test_each_verdict_that_does_not_hold_is_explained(read: Reader) -> None:
+    said = read.text[read.text.index("Verdicts that do not hold, and why") : read.text.index("Models and")]
+    assert (
+        "differs DDQ R-CNN, R-50, 12e, phase 4 new 44.5 is 0.5 above phase 3 (44.0); 0.2 is allowed; 3 "
+        "seeds, 90 % interval +0.43 to +0.57; look at phase 3 first: it falls short of the published 44.6 "
+        "by 0.6, this result is 0.1 below it"
+    ) in said
+    assert (
+        "short DDQ FCN, R-50, 12e, phase 4 new p4-train.fcn-12e.s1000 diverged: exit 1: FloatingPointError: "
+        "Loss is nan at iteration 2,150; 41.5 is that of phase 3 (41.5); 0.2 is allowed; 2 of 3 seeds done"
+    ) in said
+    assert "exceeds DDQ FCN, R-50, 36e, phase 1 legacy 45.2 is 0.4 above the published AP (44.8)" in said
+    assert "alignment: within tolerance" in said
+    assert "no verdict yet: 4 DDQ R-CNN, R-50, 36e, phase 4 new: 2 of 3 seeds done, 1 eligible; " in said
+    assert "DDQ DETR-5scale, R-50, 12e, phase 4 new: 0 of 3 seeds done, 3 out-of-memory; " in said
+
+
+def test_curves_further_apart_than_seeds_and_stale_results_are_among_the_findings(
+    root: Path, report: Report
+) -> None:
+    plan = open_project(root).plan("matrix")
+    first, *others = plan.runs
+    stale = msgspec.structs.replace(first, stale="of an earlier configuration: configs/old.py changed")
+    line = report.curves[0]
+    verdict = msgspec.structs.replace(line.judgement, outcome=Outcome.DIFFERS, word="further than seeds")
+    far = msgspec.structs.replace(line, distance=0.04, spread=0.02, judgement=verdict)
+    changed = msgspec.structs.replace(report, curves=(far,))
+    said = {f.what: f.why for f in findings.findings(changed, [stale, *others])}
+    assert said["loss curves further apart than seeds: 1 of 1"] == (
+        "DDQ FCN, R-50, 12e, phase 4 (4.0 % apart, seeds 2.0 %)",
+    )
+    assert said["results of another configuration, environment or code: 1"] == (
+        f"of an earlier configuration: configs/old.py changed: {first.run.name}",
+    )
+
+
+def test_the_first_screen_says_where_the_codes_differ_most(report: Report, read: Reader) -> None:
+    assert "The codes differ most in AP: +0.5 (DDQ R-CNN, R-50, 12e, phase 4 from phase 3)" in read.text
+    row = ClassRow(phase="4", implementation="new", task="", against="3", model="swinl", variant="default",
+                   name="cat", ap=50.0, other=52.5, difference=-2.5)  # fmt: skip
+    shot = Shot(
+        key="1", file="a.jpg", width=1, height=1, truth=(), ours=(), theirs=(), errors=(0, 1), apart=2.0
+    )
+    wall = Wall(title="Swin-L", ours="phase 4", theirs="phase 3", runs=("a", "b"), differing=(shot,),
+                failing=(), alike=0)  # fmt: skip
+    gallery = Gallery(walls=(wall,), images={}, notes=())
+    found = findings.extremes(msgspec.structs.replace(report, classes=(row,)), gallery)
+    assert [(f.what, f.text) for f in found[1:]] == [
+        ("by class", "cat -2.5 (DDQ DETR-4scale, Swin-L, 30e, phase 4 from phase 3)"),
+        ("by image", "a.jpg (Swin-L, phase 3 and phase 4)"),
+    ]
+
+
+def test_what_is_to_run_says_its_hours_and_their_cost(root: Path, report: Report, read: Reader) -> None:
+    there = read.text[read.text.index("Outstanding runs") :]
+    assert "5 eligible 4,160 GPU h, 10,400.00ddqjobs submit matrix" in there
+    page = open_project(root).report_page(report, price=2.5, currency="EUR")
+    text = Reader(page).text
+    assert "cost 26,534.78 EUR, to come 13,595.67 EUR" in text
+    assert "a GPU hour costs 2.5 EUR" in text
 
 
 def test_strips_of_a_phase_share_one_scale(page: str) -> None:
