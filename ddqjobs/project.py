@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ddqjobs.doctor.examine import Options as DoctorOptions
     from ddqjobs.doctor.missing import Missing
     from ddqjobs.environments.on_site import Environments
+    from ddqjobs.notify.telling import Telling
     from ddqjobs.planning.changes import Change
     from ddqjobs.report.document import Report
     from ddqjobs.report.reports import Reports
@@ -68,6 +69,7 @@ class Project:
         self.root = root
         self.catalog = Catalog(root)
         self.tell: Say = lambda _: None  # hears how far it is where something takes long
+        self.undelivered: Say = lambda _: None  # hears of notifications that did not arrive
         self._loaded: dict[str, Loaded] = {}
         self._workspaces: dict[tuple[str, str], Workspace] = {}
 
@@ -132,17 +134,10 @@ class Project:
         return results.frame(workspace.loaded.experiment, workspace.plan(), workspace.products())
 
     def report(
-        self,
-        experiment: str | None = None,
-        filters: Filters | None = None,
-        *,
-        site: str | None = None,
-        metrics: Sequence[str] | None = (),
-        recompute: bool = False,
-        at: float | None = None,
-        share: bool = False,
-        say: Say = lambda _: None,
-    ) -> Report:
+        self, experiment: str | None = None, filters: Filters | None = None, *, site: str | None = None,
+        metrics: Sequence[str] | None = (), recompute: bool = False, at: float | None = None,
+        share: bool = False, say: Say = lambda _: None,
+    ) -> Report:  # fmt: skip
         """Return the report as a document. ``metrics``: further ones (None: all); ``recompute``: with AP from
         predictions; ``at`` (seconds since the epoch): as known then; ``share``: without paths and nodes."""
         reports = self.reports(self.workspace(experiment, site))
@@ -188,14 +183,9 @@ class Project:
         return submitting(plan, filters, options)
 
     def submit(
-        self,
-        experiment: str | None = None,
-        filters: Filters | None = None,
-        options: SubmitOptions | None = None,
-        *,
-        site: str | None = None,
-        say: Say = lambda _: None,
-    ) -> Outcome:
+        self, experiment: str | None = None, filters: Filters | None = None,
+        options: SubmitOptions | None = None, *, site: str | None = None, say: Say = lambda _: None,
+    ) -> Outcome:  # fmt: skip
         """Submits what is eligible, with everything behind it where the scheduler knows dependencies."""
         workspace = self.workspace(experiment, site)
         plan = workspace.plan()
@@ -203,13 +193,9 @@ class Project:
         return self._submitter(workspace).submit(wanted, plan, say)
 
     def dry_run(
-        self,
-        experiment: str | None = None,
-        filters: Filters | None = None,
-        options: SubmitOptions | None = None,
-        *,
-        site: str | None = None,
-    ) -> tuple[list[Rendered], dict[str, str]]:
+        self, experiment: str | None = None, filters: Filters | None = None,
+        options: SubmitOptions | None = None, *, site: str | None = None,
+    ) -> tuple[list[Rendered], dict[str, str]]:  # fmt: skip
         """The scripts that would be submitted, and what would be left out and why. Writes nothing."""
         workspace = self.workspace(experiment, site)
         plan = workspace.plan(refresh=False)
@@ -263,15 +249,9 @@ class Project:
         return acceptance.accept(self._of(plan, site), runs, why)
 
     def shell(
-        self,
-        plan: Plan,
-        run: str,
-        *,
-        site: str | None = None,
-        typed: str = "",
-        time_s: int | None = None,
+        self, plan: Plan, run: str, *, site: str | None = None, typed: str = "", time_s: int | None = None,
         gpus: int | None = None,
-    ) -> Shell:
+    ) -> Shell:  # fmt: skip
         """Return what enters a run's environment where the site's jobs run; ``typed`` is shell text to run
         there instead of a shell. Raises MissingError, EnvironmentNotReadyError, StateError; InputError for
         what an allocation lasts and has (an hour, the run's GPUs) where the site has no allocations."""
@@ -282,14 +262,9 @@ class Project:
         return shell.prepare(workspace, self.environments(workspace.site), asked)
 
     def examine(
-        self,
-        plan: Plan,
-        runs: Sequence[PlannedRun],
-        options: DoctorOptions | None = None,
-        *,
-        site: str | None = None,
-        say: Callable[[Line], None] = lambda _: None,
-    ) -> list[Line]:
+        self, plan: Plan, runs: Sequence[PlannedRun], options: DoctorOptions | None = None, *,
+        site: str | None = None, say: Callable[[Line], None] = lambda _: None,
+    ) -> list[Line]:  # fmt: skip
         """Return what would keep these runs from starting or ending well on their site, line by line."""
         from ddqjobs.doctor import examine as doctor
 
@@ -331,31 +306,25 @@ class Project:
         return adoption.adopt_from(self._of(plan, site), runs, self.workspace(other, site))
 
     def advance(
-        self,
-        experiment: str | None = None,
-        filters: Filters | None = None,
-        *,
-        site: str | None = None,
+        self, experiment: str | None = None, filters: Filters | None = None, *, site: str | None = None,
         say: Say = lambda _: None,
-    ) -> Outcome:
+    ) -> Outcome:  # fmt: skip
         """Collect, then submit what may be retried or became eligible, of what somebody asked for."""
         workspace = self.workspace(experiment, site)
+        telling = self._telling(workspace)
         plan = workspace.plan()
         passing = select(plan, filters or Filters())
         chosen = frozenset(p.run.name for p in passing) & workspace.store.history().wanted
-        return self._submitter(workspace).submit(Submitting.of_advance(chosen), plan, say)
+        outcome = self._submitter(workspace).submit(Submitting.of_advance(chosen), plan, say)
+        telling.finish()
+        return outcome
 
     def wait(
-        self,
-        experiment: str | None,
-        filters: Filters,
-        options: SubmitOptions,
-        *,
-        site: str | None = None,
+        self, experiment: str | None, filters: Filters, options: SubmitOptions, *, site: str | None = None,
         say: Say = lambda _: None,
         show: Callable[[Plan, Sequence[PlannedRun]], None] = lambda _plan, _runs: None,
         pause_s: float = 0.5,
-    ) -> Plan:
+    ) -> Plan:  # fmt: skip
         """Submit until nothing chosen is active or submittable any more; return the plan of these runs.
         The filters choose once, at the beginning; the budget of GPU hours is for all that is submitted
         meanwhile. It looks again after ``pause_s``, or as seldom as the site's calls per minute ask for.
@@ -364,21 +333,25 @@ class Project:
         from ddqjobs.submission.follow import Watching, follow
 
         workspace = self.workspace(experiment, site)
+        telling = self._telling(workspace)
         plan = workspace.plan()
         wanted = submitting(plan, filters, options)
-        return follow(workspace, self._submitter(workspace), plan, wanted, Watching(say, show, pause_s))
+        watching = Watching(say, telling.after(show), pause_s)
+        ended = follow(workspace, self._submitter(workspace), plan, wanted, watching)
+        telling.finish({p.run.name for p in ended.runs})
+        return ended
+
+    def _telling(self, workspace: Workspace) -> Telling:
+        from ddqjobs.notify.telling import Telling
+
+        return Telling(workspace, self.reports, self.undelivered)
 
     def try_canaries(
-        self,
-        experiment: str | None,
-        filters: Filters,
-        options: SubmitOptions,
-        *,
-        site: str | None = None,
+        self, experiment: str | None, filters: Filters, options: SubmitOptions, *, site: str | None = None,
         say: Say = lambda _: None,
         show: Callable[[Plan, Sequence[PlannedRun]], None] = lambda _plan, _runs: None,
         pause_s: float = 0.5,
-    ) -> tuple[PlannedRun, ...]:
+    ) -> tuple[PlannedRun, ...]:  # fmt: skip
         """Run the canaries of the trainings that `submit` would start, unless done with today's code; return
         them as they ended. Raises as ``wait``, and InputError for a code without one."""
         from ddqjobs.submission.follow import Watching, follow_canaries

@@ -24,6 +24,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "docs/reference"
 KINDS = {
     "experiment": "`experiments/NAME.yaml`: models, codes and tasks, from which the runs follow.",
     "site": "`templates/NAME/site.yaml`: where jobs run, and what that place allows.",
+    "user": "`~/.config/ddqjobs/config.yaml` (or below `$XDG_CONFIG_HOME`): what holds for you everywhere.",
     "environment": "`envs/NAME/env.yaml`: what an environment is made of, and the proof that it works.",
 }
 

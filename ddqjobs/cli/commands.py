@@ -46,6 +46,7 @@ COMMANDS = {
     "doctor": Entry(_SET_UP, "What would keep runs from starting or ending well on a site."),
     "data": Entry(_SET_UP, "Data sets and weights: linked, brought, verified."),
     "env": Entry(_SET_UP, "Environments: pinned, built once, verified."),
+    "notify": Entry(_SET_UP, "Who is told of ends, failures and verdicts; send a test."),
     "schema": Entry(_SET_UP, "The JSON Schema of a kind of file, for editors."),
     "docs": Entry(_SET_UP, "The pages of the documentation."),
 }

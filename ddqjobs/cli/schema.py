@@ -13,8 +13,8 @@ from ddqjobs.cli.output import put
 @reporting
 def schema(
     kind: Annotated[
-        Literal["experiment", "site", "environment", "report"],
-        typer.Argument(metavar="KIND", help="Of file: experiment, site, environment or report."),
+        Literal["experiment", "site", "environment", "user", "report"],
+        typer.Argument(metavar="KIND", help="Of file: experiment, site, environment, user or report."),
     ],
     key: Annotated[
         str, typer.Argument(metavar="[KEY]", help="Explain this key: tasks.resources.time, or just time.")
@@ -33,14 +33,16 @@ def schema(
 
 
 def document(kind: str) -> dict[str, Any]:
-    """Return the JSON Schema of a kind of file: experiment, site, environment or report."""
+    """Return the JSON Schema of a kind of file: experiment, site, environment, user or report."""
     from ddqjobs.planning import sections
     from ddqjobs.report import document as report
-    from ddqjobs.spec import environment
+    from ddqjobs.spec import environment, notify
     from ddqjobs.spec import schema as schemas
 
     if kind == "environment":
         return schemas.schema(environment.Declaration, f"ddqjobs {kind}")
+    if kind == "user":
+        return schemas.schema(notify.User, f"ddqjobs {kind}")
     if kind == "report":
         return schemas.schema(report.Report, f"ddqjobs {kind}")
     return sections.schema("site" if kind == "site" else "experiment")

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from ddqjobs.base.secrets import is_secret
 from ddqjobs.spec.environment import DriverVersion
+from ddqjobs.spec.notify import Channel
 from ddqjobs.spec.sections import KEY, Scheduler, Section
 from ddqjobs.spec.table import Duration, Name, Natural, Table, Variable
 
@@ -115,6 +116,9 @@ class Site(Table, frozen=True, kw_only=True):
     """How long a node is avoided where two different runs were lost or hung; 0s: never. Example: 2h"""
     hang: Duration = "30m"
     """A task that logs nothing for so long is ended; 0s: never. Example: 30m"""
+    notify: dict[Name, Channel] = {}
+    """Who is told when something happens, one for all who submit. Example: {group: {by: slack, url:
+    {variable: SLACK_URL}, events: [end, failure]}}"""
 
     @property
     def exported(self) -> dict[str, str]:

@@ -12,6 +12,7 @@
     shells/               scripts of interactive shells, while they run
     checks/<key>          configurations that passed their check (submission.checking)
     .jobs/submissions/<token>/  jobs that are no runs, while they run (submission.node_folder)
+    notifications/<scope>/  what is to be told, and what was (notify.outbox)
     report/cache/         what reports would else compute again; may be deleted
 
 Jobs use the same names without importing this module: ``templates/base.sh.j2`` and ``ddqjobs.detect``. A test
@@ -190,6 +191,11 @@ class Layout:
     def shells(self) -> Path:
         """Folder of the scripts of interactive shells."""
         return self.root / "shells"
+
+    @property
+    def notifications(self) -> Path:
+        """Folder of what is to be told, and of what was."""
+        return self.root / "notifications"
 
     @property
     def report(self) -> Path:

@@ -19,7 +19,8 @@ GRAPH = grimp.build_graph("ddqjobs", include_external_packages=True, cache_dir=N
 OURS = sorted(name for name in GRAPH.modules if name.partition(".")[0] == "ddqjobs")
 # Modules that read and write no state: text and data in, data out.
 PURE = {
-    "ddqjobs.spec.model", "ddqjobs.spec.metric", "ddqjobs.spec.sections", "ddqjobs.spec.table",
+    "ddqjobs.spec.model", "ddqjobs.spec.metric", "ddqjobs.spec.notify", "ddqjobs.spec.sections",
+    "ddqjobs.spec.table",
     "ddqjobs.detect.job.exit_codes", "ddqjobs.detect.job.training_progress",
     "ddqjobs.base.units", "ddqjobs.spec.dataset", "ddqjobs.spec.experiment", "ddqjobs.spec.site",
     "ddqjobs.spec.environment", "ddqjobs.spec.check.experiment", "ddqjobs.spec.check.tasks",

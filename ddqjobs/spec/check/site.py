@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from ddqjobs.base.errors import Problem
 from ddqjobs.base.shell_variables import refused
+from ddqjobs.spec.check import notify
 from ddqjobs.spec.check.commands import refusal
 from ddqjobs.spec.reader import Document
 from ddqjobs.spec.site import Site
@@ -22,7 +23,7 @@ Found = Iterator[tuple[tuple[str | int, ...], str]]
 def check(read: Document[Site]) -> list[Problem]:
     """All problems, by file and line."""
     site = read.value
-    found = [*_durations(site), *_folders(site), *_variables(site)]
+    found = [*_durations(site), *_folders(site), *_variables(site), *notify.check(site.notify)]
     return sorted({Problem(*read.line_of(path), message) for path, message in found})
 
 

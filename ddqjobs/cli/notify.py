@@ -1,0 +1,69 @@
+"""``ddqjobs notify``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ddqjobs.cli.exits import reporting
+from ddqjobs.cli.output import fail, put, say, say_json, table
+from ddqjobs.cli.selection import FOLDER, JSON, SITE
+
+
+@reporting
+def notify(
+    test: Annotated[bool, typer.Option("--test", help="Send a message by each channel now.")] = False,
+    channel: Annotated[
+        str | None, typer.Option("--channel", metavar="NAME", help="Only the channel of this name.")
+    ] = None,
+    as_json: JSON = False,
+    site: SITE = None,
+    folder: FOLDER = None,
+) -> None:
+    """List who is told of ends, failures and verdicts, as the site and your own file declare it.
+
+    With --test a message goes out by each channel; exit 1 if one was not delivered. `submit --wait` and
+    `advance` send the real ones. Examples: ddqjobs notify --site mycluster; ddqjobs notify --test
+    """
+    from ddqjobs.notify import channels
+    from ddqjobs.project import open_project
+
+    project = open_project(folder)
+    named = channels.of(project.site(site))
+    if channel is not None:
+        named = channels.one(named, channel)
+    rows = [(scope, name, one) for scope, several in named.items() for name, one in several.items()]
+    if not test:
+        listed = [
+            {"scope": scope, "channel": name, "by": one.by, "events": list(one.events)}
+            for scope, name, one in rows
+        ]
+        if as_json:
+            say_json("notify", channels=listed, user_file=str(channels.user_file()))
+        elif rows:
+            cells = [(scope, name, one.by, ", ".join(one.events) or "all") for scope, name, one in rows]
+            put(table(("scope", "channel", "by", "events"), cells))
+        else:
+            say(f"nobody is told; `notify:` in the site file or in {channels.user_file()} names channels")
+        return
+    from ddqjobs.notify.notifier import try_out
+
+    outcome = {(scope, name): try_out(one, name, project.root) for scope, name, one in rows}
+    if as_json:
+        results = [{"scope": scope, "channel": name, "why": why} for (scope, name), why in outcome.items()]
+        say_json("notify", tried=results)
+    else:
+        _show(outcome)
+    if any(outcome.values()):
+        raise typer.Exit(1)
+
+
+def _show(outcome: dict[tuple[str, str], str]) -> None:
+    for (_, name), why in outcome.items():
+        if why:
+            fail(f"{name}: not delivered: {why}")
+        else:
+            say(f"{name}: delivered")
+    if not outcome:
+        say("nobody is told: there is no channel")
