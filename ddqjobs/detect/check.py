@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from . import files, runtime
-from .checks import data, outcome, resolved, values
+from .checks import data, outcome, resolved, truth, values
 from .checks.finding import ERROR, Finding
 from .checks.options import Options
 from .checks.places import Places
@@ -140,7 +140,18 @@ def load(config: str, options: Sequence[str], *, registers: bool = False) -> Any
             files.replace_json(Path(attempt) / resolved.NAME, plain)
         except OSError as error:  # no reason to train less
             print(f"check: the configuration was not recorded: {error}", file=sys.stderr)
+        _record_annotations(Path(attempt), cfg, str(run.get("kind", "")))
     return cfg
+
+
+def _record_annotations(attempt: Path, cfg: Any, kind: str) -> None:
+    splits = _READS.get(kind, ("", ""))[1].split()
+    try:
+        registries = Registries(cfg.get("default_scope") or "mmdet")
+        found = list(data.of(cfg._cfg_dict.to_dict(), registries, runtime.generation(), splits))
+        files.replace_json(attempt / truth.NAME, truth.digests(found))
+    except Exception as error:  # no reason to train less
+        print(f"check: the annotations were not recorded: {_short(error)}", file=sys.stderr)
 
 
 def _register() -> None:

@@ -23,7 +23,7 @@ from typing import Any, Callable, Mapping, NamedTuple
 from xml.etree import ElementTree
 
 from . import files, loaded, proof
-from .checks import resolved
+from .checks import resolved, truth
 from .job import checkpoints, claim, costs, curves, ending, installed, loading, logs, progress
 
 OK, UNUSABLE, NOT_WHOLE, LOST = 0, 2, 3, 4
@@ -141,6 +141,7 @@ def _product(attempt: Attempt, found: Found) -> dict[str, Any]:
     if ran:
         ran.update(loaded.collect(attempt.attempt_dir, ran.pop("roots"), os.environ.get("DDQJOBS_TREE", "")))
         ran["changed"] = _changed(ran.pop("built"), attempt.attempt_dir / "loaded.txt")
+        ran["annotations"] = truth.read(attempt.attempt_dir)
         digest = attempt.run.get("digest", "")
         ran["differs"] = resolved.compare(attempt.run_dir / "attempts", digest)
         everybody = attempt.run_dir.parents[2] / resolved.ALL

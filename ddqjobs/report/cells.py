@@ -209,11 +209,13 @@ def _judge(desk: Desk, column: Column, m: _Measured) -> Judgement:
     if m.side.problem or m.difference is None:
         return verdict.unknown(m.side.problem or "nothing to compare with", rule)
     ours, theirs = list(desk.made_by(p.run.name for p in m.kept)), list(desk.made_by(m.side.runs))
-    doubt = ran.doubt([*ours, *theirs])
+    doubt = ran.doubt([*ours, *theirs]) or ran.other_data(ours, theirs)
     if doubt:
         return verdict.unknown(doubt.word, f"{rule}; {doubt.sentence}")
     apart = ran.apart(ours, theirs)
     test, basis = _test(m, desk.exact_of(m.kept, metric), allowed)
+    if test is not None and (again := _repeated(desk, m)):
+        test, basis = None, f"no equivalence test: {again}"
     judgement = verdict.judge(
         m.difference,
         verdict.from_points(allowed, metric.quanta),
@@ -228,6 +230,13 @@ def _judge(desk: Desk, column: Column, m: _Measured) -> Judgement:
         metric=metric,
     )
     return verdict.on_machines(judgement, apart)
+
+
+def _repeated(desk: Desk, m: _Measured) -> str:
+    """Return which seeds of a side are no two samples; empty if there are none."""
+    sides = [p.run.name for p in m.kept], m.side.runs
+    found = (ran.repeated({name: desk.made_by([name]) for name in side}) for side in sides)
+    return next(filter(None, found), "")
 
 
 def _test(

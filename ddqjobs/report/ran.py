@@ -10,6 +10,7 @@ from ddqjobs.spec.model import Product, Ran
 NOT_LOCKED = "not locked"
 OTHER_CODE = "another code ran"
 CHANGED = "the environment was changed"
+OTHER_DATA = "other annotations"
 DIFFER, RULE = "configurations differ", "configurations of one digest differ"
 _PACKAGES = ("torch", "mmengine", "mmcv", "mmcv-full", "mmcv-lite", "mmdet", "numpy")
 _WIDEST = ("amx_tile", "avx512f", "avx2", "avx", "sve")
@@ -59,6 +60,32 @@ def doubt(made: Iterable[Product]) -> Doubt | None:
         if product.ran is not None and product.ran.differs:
             return Doubt(DIFFER, f"{RULE}, {product.run}: {_places(product)}")
     return None
+
+
+def other_data(ours: Iterable[Product], theirs: Iterable[Product]) -> Doubt | None:
+    """Return what keeps two sides from being compared: that runs of one kind read other annotations."""
+    first: dict[tuple[str, str], Product] = {}
+    for product in (*ours, *theirs):
+        for split, digest in product.ran.annotations.items() if product.ran is not None else ():
+            one = first.setdefault((product.kind.value, split), product)
+            if one.ran is not None and one.ran.annotations[split] != digest:
+                words = f"the annotations ({split}) of {one.run} and of {product.run} are different files"
+                return Doubt(OTHER_DATA, f"{words} ({one.ran.annotations[split]} and {digest})")
+    return None
+
+
+def repeated(made: Mapping[str, Iterable[Product]]) -> str:
+    """Return which two runs of different seeds are one training, or one test, to the last bit: their seed
+    reaches nothing, and they are no two samples. Empty if there are none."""
+    first: dict[tuple[str, str], str] = {}
+    for name, products in made.items():
+        for product in products:
+            for artifact in ("curve", "predictions"):
+                digest = product.sha256.get(artifact, "")
+                one = first.setdefault((artifact, digest), name) if digest else name
+                if one != name:
+                    return f"the seed does not reach {one} and {name}, with one {artifact} bit for bit"
+    return ""
 
 
 def _other_code(ran: Ran) -> str:

@@ -176,6 +176,8 @@ class Ran(Frozen, frozen=True, kw_only=True):
     files: int = 0  # from which its programs had loaded modules at their end; 0: not recorded
     foreign: tuple[str, ...] = ()  # the first of those outside of the environment and the code
     hidden: tuple[str, ...] = ()  # packages of its code tree of which an installed copy was loaded instead
+    # Split (train, val, test) -> digest of the contents of its annotations; empty: not recorded.
+    annotations: dict[str, str] = msgspec.field(default_factory=dict)
     changed: tuple[str, ...] = ()  # the first loaded files of its environment that were not what was built
     differs: tuple[str, ...] = ()  # places in which attempts of one digest had other configurations
     resolved: str = ""  # the digest of its resolved configuration; empty: not recorded

@@ -14,7 +14,7 @@ pytest.importorskip("torch")
 pytest.importorskip("mmdet")
 
 from ddqjobs.detect import check, runtime
-from ddqjobs.detect.checks import data, types
+from ddqjobs.detect.checks import data, truth, types
 from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -300,6 +300,23 @@ def test_a_job_checks_once_more_and_records_what_it_runs_with(
     write(data_set, "train", ("rectangle_0", "disk", "triangle_0"))  # by now the data is there
     with pytest.raises(runtime.CannotLoad, match="has no category 'disc_0'"):
         job({})
+
+
+def test_a_job_records_which_annotations_it_reads(
+    data_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DDQJOBS_ATTEMPT_DIR", str(tmp_path))
+    (tmp_path / "run.json").write_text(json.dumps({"kind": "train", "unchecked": True}))
+    assert check.load(CONFIG, [])
+    before = truth.read(tmp_path)
+    assert before.keys() == {"train", "val"}
+    write(data_set, "val", ("rectangle_0",))
+    assert check.load(CONFIG, [])
+    after = truth.read(tmp_path)
+    assert after["train"] == before["train"]
+    assert after["val"] != before["val"]
+    (data_set / "annotations" / "val.json").unlink()
+    assert check.load(CONFIG, [])  # that a file is missing is for others to say
 
 
 @pytest.mark.usefixtures("checker")

@@ -92,6 +92,47 @@ def test_a_run_that_loaded_another_copy_than_its_tree_s_leaves_the_verdict_unkno
     assert f"{words}: p2-test.detr" in report.footnotes
 
 
+def test_a_run_that_loaded_a_changed_file_of_its_environment_leaves_the_verdict_unknown() -> None:
+    report = two_phases(XEON, msgspec.structs.replace(XEON, changed=("/env/lib/a.py",))).report()
+    found = report.models[0].cells[1]
+    assert found is not None
+    assert found.judgement.word == "unknown: the environment was changed"
+    words = "its environment was changed since it was built: /env/lib/a.py"
+    assert found.judgement.rule.endswith(f"p2-test.detr: {words}")
+    assert f"{words}: p2-test.detr" in report.footnotes
+
+
+@pytest.mark.parametrize(
+    ("other", "word"),
+    [
+        ({"test": "b"}, "unknown: other annotations"),
+        ({"test": "a"}, "equal (n=1)"),
+        ({"train": "b"}, "equal (n=1)"),
+        ({}, "equal (n=1)"),
+    ],
+)
+def test_results_on_other_annotations_are_not_compared(other: dict[str, str], word: str) -> None:
+    one, two = (msgspec.structs.replace(XEON, annotations=a) for a in ({"test": "a"}, other))
+    found = two_phases(one, two).report().models[0].cells[1]
+    assert found is not None
+    assert found.judgement.word == word
+    if "unknown" in word:
+        words = "the annotations (test) of p2-test.detr and of p1-test.detr are different files (b and a)"
+        assert found.judgement.rule.endswith(words)
+
+
+@pytest.mark.parametrize("digests", [("a", "b", "c"), ("a", "b", "a")])
+def test_seeds_that_give_one_training_are_no_samples(digests: tuple[str, ...]) -> None:
+    desk = Desk({"detr": 50.0})
+    for seed, digest in zip((1, 2001, 4001), digests, strict=True):
+        made = run("3", "detr", seed=seed, name=f"p3-test.s{seed}")
+        desk.done(made, 0.5 + seed / 1e7, sha256={"predictions": digest})
+    rule = desk.report().models[0].cells[0].judgement.rule  # type: ignore[union-attr]
+    same = "no equivalence test: the seed does not reach p3-test.s1 and p3-test.s4001, with one predictions"
+    assert (same in rule) == (digests[0] == digests[2])
+    assert ("TOST" in rule) == (digests[0] != digests[2])
+
+
 def test_a_run_of_another_experiment_that_had_another_configuration_counts_too(tmp_path: Path) -> None:
     made = {}
     for name, cfg in (("one", {"lr": 0.1}), ("two", {"lr": 0.2})):
