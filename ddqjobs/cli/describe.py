@@ -26,6 +26,7 @@ def facts(p: PlannedRun) -> dict[str, object]:
         "model": run.model,
         "implementation": run.implementation,
         "variant": run.variant,
+        "grid": dict(run.grid),
         "seed": run.seed,
         "deterministic": run.deterministic,
         "optional": run.optional,

@@ -109,14 +109,21 @@ def _overview(selection: Selection, made: Plan, states: Sequence[RunState]) -> s
 
 
 def _list(states: Sequence[RunState]) -> str:
+    from ddqjobs.spec.grid import shown
+
+    keys = tuple(dict.fromkeys(key for s in states for key, _ in s.planned.run.grid))
     rows = []
     for s in states:
         p = s.planned
+        grid = dict(p.run.grid)
+        parameters = [shown(grid[key]) if key in grid else "" for key in keys]
         notes = "; ".join(filter(None, [p.stale or p.reason, *p.notes]))
         attempts = str(p.attempts or "")
-        rows.append((p.run.name, state_of(p), progress_text(s.progress), p.job, p.node, attempts, notes))
-    header = ("RUN", "STATE", "PROGRESS", "JOB", "NODE", "TRY", "REASON")
-    return run_table(header, rows, leave_out=("TRY", "NODE", "JOB", "PROGRESS"), state="STATE")
+        rest = (state_of(p), progress_text(s.progress), p.job, p.node, attempts, notes)
+        rows.append((p.run.name, *parameters, *rest))
+    names = tuple(key.upper() for key in keys)
+    header = ("RUN", *names, "STATE", "PROGRESS", "JOB", "NODE", "TRY", "REASON")
+    return run_table(header, rows, leave_out=("TRY", "NODE", "JOB", "PROGRESS", *names), state="STATE")
 
 
 def _missing(made: Plan, states: Sequence[RunState]) -> list[str]:

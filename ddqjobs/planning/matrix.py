@@ -3,8 +3,8 @@
 A run's name is its task, its model, its variant unless that is ``default``, and its seed where the task
 lists seeds: ``p3-train.ddq-detr-4scale.seed7``. Runs come out upstream first.
 
-A task that says neither variants nor seeds follows the tasks that its inputs come from: it has the variants
-and seeds that all of them have, so that a test follows its training.
+A task that says neither variants nor seeds nor a grid follows the tasks that its inputs come from: it has the
+variants and seeds that all of them have, so that a test follows its training, with the same options.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 
 from ddqjobs.base.errors import InputError
 from ddqjobs.base.units import megabytes, seconds
-from ddqjobs.spec import sections
+from ddqjobs.spec import grid, sections
 from ddqjobs.spec.experiment import (
     Code,
     Experiment,
@@ -51,9 +51,11 @@ def expand(experiment: Experiment) -> tuple[Run, ...]:
     """
     made: dict[str, dict[Key, Run]] = {}
     order: dict[str, Run] = {}
+    points: dict[str, dict[str, grid.Point]] = {}
     for name in _upstream_first(experiment):
         made[name] = {}
-        for run, key in _runs_of(experiment, name, made, order):
+        points[name] = _points(experiment, name, points)
+        for run, key in _runs_of(experiment, name, made, order, points[name]):
             if run.name in order:
                 raise InputError(
                     f"experiment {experiment.name}: tasks {order[run.name].task} and {name} both make a run "
@@ -79,8 +81,23 @@ def _upstream_first(experiment: Experiment) -> list[str]:
     return list(order)
 
 
+def _points(e: Experiment, name: str, made: Mapping[str, Mapping[str, grid.Point]]) -> dict[str, grid.Point]:
+    """Return the points of a task's own grid, else of those that it may follow or name, the nearest first."""
+    task = e.tasks[name]
+    own = {point.name: point for point in grid.points(task)}
+    if own:
+        return own
+    followed = [made[up] for up in upstream_of(task)]
+    declared = [grid.names(e)] if task.variants else []
+    return {n: point for source in reversed([*followed, *declared]) for n, point in source.items()}
+
+
 def _runs_of(
-    e: Experiment, name: str, made: Mapping[str, Mapping[Key, Run]], order: Mapping[str, Run]
+    e: Experiment,
+    name: str,
+    made: Mapping[str, Mapping[Key, Run]],
+    order: Mapping[str, Run],
+    points: Mapping[str, grid.Point],
 ) -> Iterator[tuple[Run, Key]]:
     task = e.tasks[name]
     entries: list[tuple[str, ModelCode]] = (
@@ -88,17 +105,24 @@ def _runs_of(
     )
     for model, entry in entries:
         prototypes: dict[str, Run] = {}
-        for key in _keys(e, task, model, made):
+        for key in _keys(e, task, model, made, points):
             _, variant, seed = key
+            point = points.get(variant) or grid.Point(name=variant, base=variant, options={}, parameters=())
             if variant not in prototypes:
-                prototypes[variant] = _prototype(e, name, entry, model, variant)
-            inputs = _inputs(name, task, entry, key, made)
+                prototypes[variant] = _prototype(e, name, entry, model, point)
+            inputs = _inputs(name, task, entry, key, point.base, made)
             yield _seeded(prototypes[variant], e.codes[entry.code], seed, inputs, order), key
 
 
-def _keys(e: Experiment, task: Task, model: str, made: Mapping[str, Mapping[Key, Run]]) -> list[Key]:
+def _keys(
+    e: Experiment,
+    task: Task,
+    model: str,
+    made: Mapping[str, Mapping[Key, Run]],
+    points: Mapping[str, grid.Point],
+) -> list[Key]:
     """Model, variant and seed of the runs that a task makes for a model."""
-    if task.variants is None and task.seeds is None and not task.once:
+    if task.variants is None and task.seeds is None and not task.grid and not task.once:
         sources = (made[up] for text in task.inputs.values() if (up := split_input(text)[0]))
         followed = [dict.fromkeys(k for k in source if k[0] == model) for source in sources]
         followed = [keys for keys in followed if keys]
@@ -107,31 +131,36 @@ def _keys(e: Experiment, task: Task, model: str, made: Mapping[str, Mapping[Key,
             return common or list(dict.fromkeys(k for keys in followed for k in keys))
     return [
         (model, variant, seed)
-        for variant in task.variants or ("default",)
-        if applies(e.variants.get(variant, Variant()), task, model)
+        for variant in (points if task.grid else task.variants or ("default",))
+        if applies(_base(e, points, variant), task, model)
         for seed in task.seeds or (None,)
     ]
 
 
-def _prototype(e: Experiment, name: str, entry: ModelCode, model: str, variant_name: str) -> Run:
+def _base(e: Experiment, points: Mapping[str, grid.Point], name: str) -> Variant:
+    """Return the declared variant that a name, maybe of a grid's point, stands on."""
+    return e.variants.get(points[name].base if name in points else name, Variant())
+
+
+def _prototype(e: Experiment, name: str, entry: ModelCode, model: str, point: grid.Point) -> Run:
     """Return what all seeds of a task, model and variant have in common."""
     task, code = e.tasks[name], e.codes[entry.code]
-    variant = e.variants.get(variant_name, Variant())
+    variant = e.variants.get(point.base, Variant())
     return Run(
-        name=".".join(filter(None, (name, model, variant_name if variant_name != "default" else ""))),
+        name=".".join(filter(None, (name, model, point.name if point.name != "default" else ""))),
         experiment=e.name,
         task=name,
         kind=task.kind,
         phase=task.phase or "",
         model=model,
         implementation=task.implementation or "",
-        variant=variant_name,
+        variant=point.name,
         seed=variant.seed,
         deterministic=variant.deterministic,
         code=entry.code,
         environment=code.environment or "",
         command=tuple(task.command if task.command is not None else code.commands[task.kind]),
-        options=_options(entry.options, task.options, variant.options),
+        options=_options(entry.options, task.options, variant.options, point.options),
         config=task.config or entry.config,
         workdir=code.path,
         launcher=code.launcher,
@@ -141,7 +170,8 @@ def _prototype(e: Experiment, name: str, entry: ModelCode, model: str, variant_n
         resources=_resources(e, task, variant),
         optional=_optional(task, model),
         metric="" if (metric := metric_of(e, model)).is_box_ap else metric.key,
-        comparable=variant.reference,
+        comparable=variant.reference and (not point.parameters or point.name == e.baseline),
+        grid=point.parameters,
         hours=_hours(e, name, model, entry),
     )
 
@@ -182,7 +212,7 @@ def _options(*layers: Mapping[str, Scalar]) -> tuple[str, ...]:
 
 
 def _inputs(
-    name: str, task: Task, entry: ModelCode, key: Key, made: Mapping[str, Mapping[Key, Run]]
+    name: str, task: Task, entry: ModelCode, key: Key, base: str, made: Mapping[str, Mapping[Key, Run]]
 ) -> Inputs:
     found: list[tuple[str, Input]] = []
     for role, text in task.inputs.items():
@@ -193,23 +223,20 @@ def _inputs(
         elif not upstream:
             made_of = Input(artifact=role, path=text.removeprefix("path:"), stage=staged)
         else:
-            run = _match(made[upstream], key, upstream, ("tasks", name, "inputs", role))
+            run = _match(made[upstream], key, base, upstream, ("tasks", name, "inputs", role))
             made_of = Input(artifact=artifact, run=run.name, stage=staged)
         found.append((role, made_of))
     return tuple(found)
 
 
-def _match(candidates: Mapping[Key, Run], key: Key, task: str, path: tuple[str, ...]) -> Run:
-    """The upstream run that belongs to a run: same model, and the same variant and seed if it has them."""
+def _match(candidates: Mapping[Key, Run], key: Key, base: str, task: str, path: tuple[str, ...]) -> Run:
+    """The upstream run that belongs to a run: same model, and the same variant and seed if it has them; of a
+    grid's point also the variant that it stands on."""
     model, variant, seed = key
-    for place in (
-        (model, variant, seed),
-        (model, variant, None),
-        (model, "default", seed),
-        (model, "default", None),
-    ):
-        if place in candidates:
-            return candidates[place]
+    for name in (variant, base, "default"):
+        for place in ((model, name, seed), (model, name, None)):
+            if place in candidates:
+                return candidates[place]
     rest = [run for (m, _, _), run in candidates.items() if m in (model, "")] or list(candidates.values())
     if len(rest) == 1:
         return rest[0]

@@ -16,7 +16,7 @@ import msgspec
 from ddqjobs.report import equivalence, ran, verdict
 from ddqjobs.report.equivalence import Equivalence
 from ddqjobs.report.lookup import REFERENCE, Column, Desk, Fate, Place, Side, order
-from ddqjobs.report.results import NAN, NO_OBJECTS, OPTIONAL, Score
+from ddqjobs.report.results import NAN, NO_OBJECTS, OPTIONAL, Parameters, Score
 from ddqjobs.report.verdict import Judgement
 from ddqjobs.spec.metric import BOX_AP, Metric
 from ddqjobs.spec.model import PlannedRun
@@ -78,6 +78,7 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     cells: tuple[Cell | None, ...]
     metric: Metric | msgspec.UnsetType = msgspec.UNSET  # what the model is judged by, where not box AP
+    grid: Parameters | msgspec.UnsetType = msgspec.UNSET  # parameters, where the variant is a grid's
 
     @property
     def judged_by(self) -> Metric:
@@ -114,6 +115,7 @@ def model_rows(
             source=(section.reference.source or section.reference.task or "") if section else "",
             cells=tuple(_cell(desk, c, p, metrics, wanted) for c, p in zip(columns, places, strict=True)),
             metric=msgspec.UNSET if metric == BOX_AP else metric,
+            grid=desk.grids.get(variant, msgspec.UNSET),
         )
 
 
@@ -123,7 +125,14 @@ def _cell(
     runs = [p for p in desk.places.get(place, []) if p.run.name in wanted and column.task in ("", p.run.task)]
     if not runs:
         return None
-    found = _measure(desk, column, place, runs)
+    return cell_of(desk, runs, _other_side(desk, column, place, runs), metrics, column.against == REFERENCE)
+
+
+def cell_of(
+    desk: Desk, runs: list[PlannedRun], side: Side, metrics: Sequence[Metric] = (), published: bool = False
+) -> Cell:
+    """Return what runs of one place measured, and the verdict against a side, maybe a published figure."""
+    found = _measure(desk, side, runs)
     metric, difference, theirs = found.metric, found.difference, found.side.values.values()
     return Cell(
         values={shown.name: _value(desk, runs, shown) for shown in (metric, *metrics)},
@@ -131,7 +140,7 @@ def _cell(
         difference=None if difference is None else verdict.to_points(difference, metric.quanta),
         difference_text="" if difference is None else verdict.format_difference(difference, metric.decimals),
         tolerance=_tolerance(runs[0], metric),
-        judgement=_judge(desk, column, found),
+        judgement=_judge(desk, found, published),
         required=not all(p.run.optional for p in runs),
         adopted=any(desk.products[p.run.name].adopted_from for p in runs if p.run.name in desk.products),
         stale=any(p.stale for p in runs),
@@ -163,10 +172,9 @@ class _Measured(msgspec.Struct, frozen=True, kw_only=True):
         return {seed: s.quanta for seed, s in self.ours.items() if s.quanta is not None}
 
 
-def _measure(desk: Desk, column: Column, place: Place, runs: list[PlannedRun]) -> _Measured:
-    side = _other_side(desk, column, place, runs)
+def _measure(desk: Desk, side: Side, runs: list[PlannedRun]) -> _Measured:
     kept = [p for p in runs if desk.fate(p) is not Fate.CRASHED]
-    metric = desk.metric(place[2])
+    metric = desk.metric(runs[0].run.model)
     found = _Measured(metric=metric, runs=runs, kept=kept, side=side, ours=desk.scores(kept, metric))
     values = found.values
     if not values or not side.values or len(values) < len(found.ours):
@@ -187,7 +195,7 @@ def _other_side(desk: Desk, column: Column, place: Place, runs: Sequence[Planned
     return desk.published(place[2])
 
 
-def _judge(desk: Desk, column: Column, m: _Measured) -> Judgement:
+def _judge(desk: Desk, m: _Measured, published: bool) -> Judgement:
     metric = m.metric
     rule = f"{metric.name} against {m.side.name}" if m.side.name else metric.name
     allowed = _tolerance(m.runs[0], metric)
@@ -221,7 +229,7 @@ def _judge(desk: Desk, column: Column, m: _Measured) -> Judgement:
         verdict.from_points(allowed, metric.quanta),
         n=m.n,
         reference=m.side.name,
-        published=column.against == REFERENCE,
+        published=published,
         how=m.how,
         rounded_to=m.side.rounded_to,
         excluded=len(m.runs) - len(m.kept),

@@ -1,10 +1,11 @@
 """The report: results against their references, as one versioned document. Rendering it is the work of
 :mod:`ddqjobs.report.formats` and :mod:`ddqjobs.report.page`; what they say is decided here, once.
 
-Tables: AP (a row per model and variant, a cell per phase and implementation), alignment (a row per align
-run), loss curves (a row per model of a phase that is compared with another), AP recomputed from predictions,
-checks (convert, unit test, smoke and prepare runs); then a summary line per phase, one overall, and what is
-missing together with the command that brings it.
+Tables: AP (a row per model and variant, a cell per phase and implementation), variants (a row per variant
+that is compared with another), alignment (a row per align run), loss curves (a row per model of a phase that
+is compared with another), AP recomputed from predictions, checks (convert, unit test, smoke and prepare
+runs); then a summary line per phase, one overall, and what is missing together with the command that brings
+it.
 
 Rules:
 
@@ -12,8 +13,9 @@ Rules:
   with several test tasks becomes one column per task.
 * ``against: reference`` compares with the published AP, or with the AP of the reference task's run; a
   variant for which the figure does not hold has no verdict. ``against: PHASE`` compares with that phase's
-  same model, same variant where it exists there (else ``default``), same implementation where it exists
-  there (else the experiment's first), seed by seed where both have them.
+  same model, same variant where it exists there (else ``default``, but no verdict for a grid's variant that
+  is not the baseline), same implementation where it exists there (else the experiment's first), seed by seed
+  where both have them.
 * A verdict needs all seeds of its cell to have come to an end (:mod:`ddqjobs.report.cells` says which count),
   and counts as required unless all of the cell's runs are optional.
 * ``ok`` is what ``report --check`` asks: every required run done, every required verdict reproduced or equal.
@@ -37,6 +39,7 @@ from ddqjobs.report.missing import Missing, missing
 from ddqjobs.report.recomputed import Recomputed, RecomputedRow, exact_points, recomputed_rows
 from ddqjobs.report.results import NAN, Row, rows
 from ddqjobs.report.run_rows import AlignRow, CheckRow, align_rows, check_rows
+from ddqjobs.report.variants import VariantRow, variant_rows
 from ddqjobs.report.verdict import Judgement, Outcome
 from ddqjobs.spec.check.figures import RESERVED
 from ddqjobs.spec.experiment import Experiment, metric_of, metrics_of
@@ -76,6 +79,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[ModelRow, ...]
     alignment: tuple[AlignRow, ...]
     curves: tuple[CurveRow, ...]
+    variants: tuple[VariantRow, ...]
     recomputed: tuple[RecomputedRow, ...]
     classes: tuple[ClassRow, ...]
     checks: tuple[CheckRow, ...]
@@ -129,6 +133,7 @@ def build(
         models=models,
         alignment=aligned,
         curves=lines,
+        variants=variant_rows(desk, columns, wanted),
         recomputed=again,
         classes=class_rows(desk, picked, recomputed or {}),
         checks=checked,
@@ -370,6 +375,13 @@ def _rules(report: Report) -> Iterator[tuple[str, str]]:
     for other in (*judged, *report.checks):
         if other.judgement.outcome is not None:
             yield other.run, other.judgement.rule
+    for compared_row in report.variants:
+        if compared_row.judgement.outcome is not None:
+            where = " ".join(filter(None, (label(compared_row.phase), compared_row.implementation)))
+            yield (
+                f"variant {compared_row.variant} of {compared_row.title}, {where}",
+                compared_row.judgement.rule,
+            )
     for line in report.curves:
         if line.judgement.outcome is not None:
             yield f"loss curves of {line.model}, {label(line.phase)}", line.judgement.rule

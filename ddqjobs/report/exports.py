@@ -17,6 +17,7 @@ import msgspec
 from ddqjobs.base.errors import MissingError, StateError
 from ddqjobs.base.secrets import masked
 from ddqjobs.report.cache import LARGEST_LOG
+from ddqjobs.spec import grid
 from ddqjobs.spec.model import Plan, Product
 
 EXTRAS = {"mlflow": "mlflow", "wandb-offline": "wandb", "tensorboard": "tensorboard"}
@@ -60,6 +61,7 @@ def collect(
             "config": run.config,
             "options": " ".join(run.options),
             "digest": product.digest,
+            **{f"grid.{key}": grid.shown(value) for key, value in run.grid},
         }
         log = product.artifacts.get("log")
         found.append(

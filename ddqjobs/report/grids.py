@@ -14,9 +14,11 @@ from ddqjobs.report.hours import HoursRow, hours_order
 from ddqjobs.report.lookup import label
 from ddqjobs.report.loss_curves import CurveRow
 from ddqjobs.report.recomputed import RecomputedRow
-from ddqjobs.report.results import Row
+from ddqjobs.report.results import Parameters, Row, parameters
 from ddqjobs.report.run_rows import AlignRow, CheckRow
+from ddqjobs.report.variants import VariantRow
 from ddqjobs.report.verdict import Judgement, Outcome, format_difference
+from ddqjobs.spec.grid import shown
 
 CLASSES = 20  # rows of classes that differ most
 LISTED = 6  # names of missing runs that the text spells out
@@ -46,6 +48,8 @@ def grids(report: Report, *, tall: bool = False, brief: bool = False) -> list[Gr
     """Return the tables that are not empty. ``tall``: a line per model and phase, for narrow terminals;
     ``brief``: short verdict words."""
     made = [_tall(report) if tall else _wide(report, brief)] if report.models else []
+    if report.variants:
+        made.append(_variants(report))
     if report.alignment:
         made.append(_alignment(report.alignment))
     if report.curves:
@@ -63,6 +67,12 @@ def grids(report: Report, *, tall: bool = False, brief: bool = False) -> list[Gr
     return made
 
 
+def _parameters(grid: Parameters | msgspec.UnsetType, keys: Sequence[str]) -> list[str]:
+    """Return what a variant has of these parameters, as text."""
+    known: Parameters = {} if grid is msgspec.UNSET else grid
+    return [shown(known[key]) if key in known else "" for key in keys]
+
+
 def _marked(text: str, thing: Cell | AlignRow | CheckRow) -> str:
     marks = ((thing.adopted, " †"), (thing.stale, " ‡"), (thing.accepted, " §"))
     return text + "".join(mark for given, mark in marks if given)
@@ -72,7 +82,8 @@ def _wide(report: Report, brief: bool) -> Grid:
     """A row per model, for each column AP (and other metrics), difference and verdict."""
     variants = any(row.variant != "default" for row in report.models)
     mixed = report.metrics[0] == MIXED
-    header = ["model", *(["variant"] if variants else []), *(["metric"] if mixed else []), "reference"]
+    keys = parameters(row.grid for row in report.models)
+    header = ["model", *(["variant"] if variants else []), *keys, *(["metric"] if mixed else []), "reference"]
     align = "l" * (len(header) - 1) + "r"
     for column in report.columns:
         head = " ".join(filter(None, (label(column.phase), column.implementation, column.task)))
@@ -80,7 +91,7 @@ def _wide(report: Report, brief: bool) -> Grid:
         align += "r" * len(report.metrics) + "rl"
     rows, outcomes = [], {}
     for number, row in enumerate(report.models):
-        names = [row.variant] if variants else []
+        names = [*([row.variant] if variants else []), *_parameters(row.grid, keys)]
         names += [row.judged_by.name] if mixed else []
         line = [row.title, *names, row.reference_text]
         for cell in row.cells:
@@ -108,7 +119,8 @@ def _tall(report: Report) -> Grid:
     """A line per model and column: what fits where the wide table does not."""
     variants = any(row.variant != "default" for row in report.models)
     mixed = report.metrics[0] == MIXED
-    names = ("model", *(("variant",) if variants else ()), *(("metric",) if mixed else ()))
+    keys = parameters(row.grid for row in report.models)
+    names = ("model", *(("variant",) if variants else ()), *keys, *(("metric",) if mixed else ()))
     header = (*names, "phase", *report.metrics, "reference", "diff", "verdict")
     rows: list[tuple[str, ...]] = []
     outcomes = {}
@@ -117,7 +129,8 @@ def _tall(report: Report) -> Grid:
         for column, cell in zip(report.columns, row.cells, strict=True):
             if cell is None:
                 continue
-            name = [row.title, *([row.variant] if variants else [])] if first else [""] * (1 + variants)
+            name = [row.title, *([row.variant] if variants else []), *_parameters(row.grid, keys)]
+            name = name if first else [""] * len(name)
             name += [row.judged_by.name] if mixed else []
             where = " ".join(filter(None, (label(column.phase), column.implementation, column.task)))
             *texts, difference, word = _cell_texts(cell, report.metrics, False)
@@ -183,6 +196,22 @@ def _alignment(found: Sequence[AlignRow]) -> Grid:
         align=f"ll{'r' * len(more)}rrrlrl",
         outcomes=outcomes,
     )
+
+
+def _variants(report: Report) -> Grid:
+    """A row per variant, with its difference from the baseline."""
+    found: Sequence[VariantRow] = report.variants
+    keys = parameters(row.grid for row in found)
+    header = ("model", "phase", "variant", *keys, report.metrics[0], "diff", "verdict")
+    rows, outcomes = [], {}
+    for number, row in enumerate(found):
+        where = " ".join(filter(None, (label(row.phase), row.implementation, row.task)))
+        measured = (row.value.text, row.difference_text, row.judgement.word)
+        rows.append((row.title, where, row.variant, *_parameters(row.grid, keys), *measured))
+        if row.judgement.outcome:
+            outcomes[number, len(header) - 1] = row.judgement.outcome.value
+    align = f"lll{'r' * len(keys)}rrl"
+    return Grid(title="Variants", header=header, rows=tuple(rows), align=align, outcomes=outcomes)
 
 
 def _curves(found: Sequence[CurveRow]) -> Grid:

@@ -11,7 +11,7 @@ import msgspec
 
 from ddqjobs.planning.failures import INFRASTRUCTURE
 from ddqjobs.report import verdict
-from ddqjobs.report.results import NAN, Row, Score, score
+from ddqjobs.report.results import NAN, Parameters, Row, Score, score
 from ddqjobs.spec.experiment import Experiment, metric_of
 from ddqjobs.spec.metric import Metric
 from ddqjobs.spec.model import FailureClass, Plan, PlannedRun, Product, Status, TaskKind
@@ -67,9 +67,12 @@ class Desk:
         self.planned: dict[str, PlannedRun] = {p.run.name: p for p in plan.runs}
         self.says = {row.run: row.says for row in table}
         self.by_task: dict[tuple[str, str], list[PlannedRun]] = {}  # task, model
+        self.grids: dict[str, Parameters] = {}  # variant of a grid -> its parameters
         found: dict[Place, list[PlannedRun]] = {}
         for p in plan.runs:
             run = p.run
+            if run.grid:
+                self.grids[run.variant] = dict(run.grid)
             self.by_task.setdefault((run.task, run.model), []).append(p)
             if run.kind in (TaskKind.TEST, TaskKind.TRAIN) and run.phase and run.model:
                 found.setdefault((run.phase, run.implementation, run.model, run.variant), []).append(p)
@@ -194,6 +197,8 @@ class Desk:
     def phase_side(self, place: Place, phase: str, task: str) -> Side:
         """The same model in another phase; see the module's rules for variant and implementation."""
         runs = self.opposite(place, phase, task)
+        if not runs and self._alone(place[3]):
+            return Side(name="", absent=f"not in {label(phase)}")
         if not runs:
             return Side(name=label(phase), problem=f"no run in {label(phase)}")
         return self.side(runs, label(phase), self.metric(place[2]))
@@ -201,7 +206,7 @@ class Desk:
     def opposite(self, place: Place, phase: str, task: str) -> list[PlannedRun]:
         """Return the runs of another phase that a place is compared with; empty if there are none."""
         _, implementation, model, variant = place
-        for wanted in (variant, "default"):
+        for wanted in (variant,) if self._alone(variant) else (variant, "default"):
             here = self.sides.get((phase, model, wanted))
             if here:
                 sought = [implementation, *self.experiment.implementations, *here]
@@ -209,6 +214,10 @@ class Desk:
                 same = [p for p in runs if p.run.task == (task or runs[0].run.task)]
                 return same or [p for p in runs if p.run.task == runs[0].run.task]
         return []
+
+    def _alone(self, variant: str) -> bool:
+        """Tell a variant of a grid, which no other setting speaks for unless it is the baseline."""
+        return variant in self.grids and variant != self.experiment.baseline
 
     def side(self, runs: Sequence[PlannedRun], name: str, metric: Metric) -> Side:
         """The results of some runs as the other side of a comparison."""

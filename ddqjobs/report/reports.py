@@ -19,6 +19,7 @@ from ddqjobs.report import share as share_
 from ddqjobs.report.cache import ReportFiles
 from ddqjobs.report.document import Report
 from ddqjobs.report.gallery import Gallery
+from ddqjobs.spec import grid
 from ddqjobs.spec.model import Plan, Product
 from ddqjobs.submission.workspace import Workspace
 
@@ -83,7 +84,7 @@ class Reports:
         found = (name for t in tickets for name in (t.node, t.owner.host, t.finished and t.finished.node))
         nodes = {name for name in (*found, *hosts, platform.node()) if name}
         here = workspace.loaded.experiment
-        words = (here.models, here.phases, here.tasks, here.implementations, here.variants)
+        words = (here.models, here.phases, here.tasks, here.implementations, here.variants, grid.names(here))
         return share_.sharing(nodes, self._folders(), [here.name, *(word for kind in words for word in kind)])
 
     def _folders(self) -> set[str]:

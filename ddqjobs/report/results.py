@@ -28,6 +28,7 @@ from ddqjobs.spec.model import JobState, Plan, PlannedRun, Product, Status, Task
 if TYPE_CHECKING:
     import pandas as pd
 
+Parameters = dict[str, bool | int | float | str | None]  # parameters of a grid's variant
 NAN = "nan"  # the metric was printed, and is no number: the training diverged
 MISSING = "missing"  # the run is done and the metric is not in its product
 OPTIONAL = "optional"  # the run is not asked for, and was not submitted
@@ -156,10 +157,13 @@ class Row(msgspec.Struct, kw_only=True):
     metric: str | msgspec.UnsetType = msgspec.UNSET
     value: float | msgspec.UnsetType | None = msgspec.UNSET
     unit: str | msgspec.UnsetType = msgspec.UNSET
+    # Of runs of a grid: a column ``grid.KEY`` for each parameter.
+    grid: Parameters | msgspec.UnsetType = msgspec.UNSET
 
 
 _OTHER = ("metric", "value", "unit")  # columns that only reports of other metrics have
-COLUMNS: tuple[str, ...] = tuple(name for name in Row.__struct_fields__ if name not in _OTHER)
+_GRID = "grid."
+COLUMNS: tuple[str, ...] = tuple(name for name in Row.__struct_fields__ if name not in (*_OTHER, "grid"))
 _INTEGERS = (
     "seed",
     "attempt",
@@ -176,12 +180,20 @@ _FLOATS = (*METRICS, *_DIFFERENCES, *_COSTS, "wall_hours", "gpu_hours", "finishe
 
 def columns_of(table: Iterable[Row]) -> tuple[str, ...]:
     """Return the columns that a table of rows has."""
-    return (*COLUMNS, *(_OTHER if any(row.metric is not msgspec.UNSET for row in table) else ()))
+    listed = list(table)
+    other = _OTHER if any(row.metric is not msgspec.UNSET for row in listed) else ()
+    return (*COLUMNS, *other, *(f"{_GRID}{key}" for key in parameters(row.grid for row in listed)))
+
+
+def parameters(grids: Iterable[Parameters | msgspec.UnsetType]) -> tuple[str, ...]:
+    """Return the keys of all grids, in their order."""
+    return tuple(dict.fromkeys(key for grid in grids if grid is not msgspec.UNSET for key in grid))
 
 
 def cells_of(row: Row, columns: Iterable[str]) -> tuple[Any, ...]:
     """Return a row's values; None for what it does not have."""
-    values = (getattr(row, column) for column in columns)
+    grid = {} if row.grid is msgspec.UNSET else row.grid
+    values = (grid.get(c.removeprefix(_GRID)) if c.startswith(_GRID) else getattr(row, c) for c in columns)
     return tuple(None if value is msgspec.UNSET else value for value in values)
 
 
@@ -241,6 +253,7 @@ def _row(planned: PlannedRun, product: Product | None, progress: Progress | None
         job=planned.job,
         node=planned.node,
         digest=run.digest,
+        grid=dict(run.grid) or msgspec.UNSET,
     )
     if product is not None and done:
         _fill(row, product)
@@ -290,6 +303,11 @@ def _figure(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
 
 
+def _are_numbers(values: Iterable[object]) -> bool:
+    """Tell a column of numbers; texts, booleans and lists of both stay as they are."""
+    return all(v is None or (isinstance(v, (int, float)) and not isinstance(v, bool)) for v in values)
+
+
 def frame(
     experiment: Experiment,
     plan: Plan,
@@ -298,7 +316,7 @@ def frame(
 ) -> pd.DataFrame:
     """The rows as a table with the columns :data:`COLUMNS`. Phase, model and implementation are ordered
     categories in the experiment's order, so that sorting and grouping give the report's order; integers are
-    nullable; a number that is not there is NaN or <NA>."""
+    nullable; a number that is not there is NaN or <NA>. A grid's parameters follow as ``grid.KEY``."""
     import pandas as pd
 
     made = rows(experiment, plan, products, progress)
@@ -314,7 +332,7 @@ def frame(
         values: list[Any] = [cells[i] for cells in table_cells]
         if column in _INTEGERS:
             data[column] = pd.array(values, dtype="Int64")
-        elif column in _FLOATS:
+        elif column in _FLOATS or (column.startswith(_GRID) and _are_numbers(values)):
             data[column] = pd.Series([math.nan if v is None else v for v in values], dtype="float64")
         elif column in orders:
             order = dict.fromkeys([*orders[column], *values])

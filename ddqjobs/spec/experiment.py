@@ -245,6 +245,9 @@ class Task(Table, frozen=True, kw_only=True):
     [seed7, seed7-det]"""
     seeds: list[Seed] | None = None
     """One run for each seed, on top of each variant; left out, as its inputs'. Example: [1, 2, 3]"""
+    grid: dict[str, list[Scalar]] = {}
+    """Values of options: each with each makes a variant, on top of each of `variants`. Example:
+    {optim_wrapper.optimizer.lr: [0.0001, 0.0002]}"""
     inputs: dict[Name, str] = {}
     """Files that its runs read, by name: `TASK.ARTIFACT`, `released`, or `path:PATH`. Example: {checkpoint:
     p3-train.checkpoint}"""
@@ -306,6 +309,8 @@ class Experiment(Table, frozen=True, kw_only=True):
     """Columns of the report. Example: {'1': {title: released weights}}"""
     variants: dict[Name, Variant] = {}
     """Seeds, determinism, GPUs and options that tasks make runs for. Example: {seed7: {seed: 7}}"""
+    baseline: Name | None = None
+    """The variant that the others are compared with; left out, the first of a grid. Example: lr-0.0001"""
     tasks: dict[Name, Task]
     """Rules that make runs, one for each model and variant. Example: {p1-test: {kind: test, phase: '1'}}"""
     resources: ResourceRequest = ResourceRequest()

@@ -125,6 +125,7 @@ class Run(Frozen, frozen=True, kw_only=True):
     optional: bool = False
     metric: str = ""  # the figure of its log that its model is judged by, where that is not box AP
     comparable: bool = True  # whether the model's reference AP holds for this variant
+    grid: tuple[tuple[str, bool | int | float | str | None], ...] = ()  # parameters: short key -> value
     hours: float | None = None  # declared wall-clock estimate
     digest: str = ""
 

@@ -143,7 +143,7 @@ def places(run: Run, experiment: Experiment, key: str) -> Iterator[tuple[str, ..
     model = experiment.models.get(run.model)
     entry = model.implementations.get(run.implementation) if model else None
     variant = experiment.variants.get(run.variant)
-    said = [
+    said: list[tuple[tuple[str, ...], Mapping[str, object]]] = [
         (("variants", run.variant, "options"), variant.options if variant else {}),
         (("tasks", run.task, "options"), task.options if task else {}),
         (
@@ -151,10 +151,16 @@ def places(run: Run, experiment: Experiment, key: str) -> Iterator[tuple[str, ..
             entry.options if entry else {},
         ),
     ]
-    for place, options in said:
+    for place, options in [*_grids(experiment, run), *said]:
         yield from ((*place, name) for name in (key, f"+{key}") if name in options)
     for name in ("seed_option", "deterministic_option"):
         if getattr(code, name) == key:
             yield ("codes", run.code, name)
     if task is not None:
         yield ("tasks", run.task)
+
+
+def _grids(experiment: Experiment, run: Run) -> Iterator[tuple[tuple[str, ...], Mapping[str, object]]]:
+    """Yield the grids that may have given a run its variant, its own task's first."""
+    names = sorted(experiment.tasks, key=lambda name: name != run.task)  # stable
+    yield from ((("tasks", name, "grid"), experiment.tasks[name].grid) for name in names if run.grid)

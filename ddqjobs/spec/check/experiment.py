@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from itertools import chain, islice
 
 from ddqjobs.base.errors import MOST_PROBLEMS, Problem
+from ddqjobs.spec.check import grids
 from ddqjobs.spec.check.commands import command, products, value_of_variable
 from ddqjobs.spec.check.datasets import datasets, weights
 from ddqjobs.spec.check.figures import figures
@@ -30,6 +31,7 @@ def check(
         _codes(experiment, known),
         _models(experiment),
         _variants(experiment),
+        grids.baseline(experiment),
         _phases(experiment),
         figures(experiment),
         tasks(experiment),

@@ -50,5 +50,5 @@ def _used(e: Experiment) -> dict[str, set[str]]:
         "implementations": {name for model in e.models.values() for name in model.implementations},
         "codes": {*(entry.code for entry in entries), *(task.code or "" for task in tasks), *datasets},
         "phases": {*(task.phase or "" for task in tasks), *(phase.against for phase in e.phases.values())},
-        "variants": {"default", *(variant for task in tasks for variant in task.variants or ())},
+        "variants": {"default", e.baseline or "", *(v for task in tasks for v in task.variants or ())},
     }

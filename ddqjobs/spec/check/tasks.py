@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ddqjobs.base.units import megabytes, seconds
+from ddqjobs.spec.check import grids
 from ddqjobs.spec.check.commands import command, products, value_of_variable
 from ddqjobs.spec.check.reference import Found, Path, reference
 from ddqjobs.spec.experiment import (
@@ -27,11 +30,13 @@ _TRAIN = "ddqjobs.detect.train"
 def tasks(e: Experiment) -> Found:
     """Yield the problems of all tasks, and of what they share."""
     yield from _resources(("resources",), e.resources)
+    variants = dict.fromkeys(grids.names(e))
     for name, task in e.tasks.items():
         at: Path = ("tasks", name)
         if name == CANARY:
             yield at, f"'{CANARY}' is what `ddqjobs submit --canary` runs; give the task another name"
-        yield from _place(e, at, task)
+        yield from _place(e, at, task, variants)
+        yield from grids.grids(e, at, task)
         yield from _inputs(e, at, task)
         yield from _resources((*at, "resources"), task.resources)
         yield from _work(at, task)
@@ -41,14 +46,13 @@ def tasks(e: Experiment) -> Found:
         yield from _one_process(e, at, task)
 
 
-def _place(e: Experiment, at: Path, task: Task) -> Found:
+def _place(e: Experiment, at: Path, task: Task, variants: Collection[str]) -> Found:
     """Find what is wrong with the cells of the matrix that a task fills."""
     if task.phase is not None:
         yield from reference((*at, "phase"), "phase", task.phase, e.phases)
     yield from _where(e, at, task)
     for i, variant in enumerate(task.variants or ()):
-        if variant != "default":
-            yield from reference((*at, "variants", i), "variant", variant, ["default", *e.variants])
+        yield from reference((*at, "variants", i), "variant", variant, variants)
     if len(set(task.seeds or ())) != len(task.seeds or ()):
         yield (*at, "seeds"), "a seed is listed twice; each seed makes one run"
 
@@ -200,9 +204,10 @@ def _unused_options(e: Experiment, at: Path, task: Task) -> Found:
         words = _words(e, task, entry.code) or ["{options}"]
         if "{options}" in words:
             continue
-        if task.options:
-            yield (*at, "options"), "the command does not pass options on: it has no word {options}"
-            return
+        for key in ("options", "grid"):
+            if getattr(task, key):
+                yield (*at, key), "the command does not pass options on: it has no word {options}"
+                return
         for name in task.variants or ("default",):
             variant = e.variants.get(name)
             if variant is not None and variant.options:

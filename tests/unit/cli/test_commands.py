@@ -24,7 +24,7 @@ from tests.support.trivial import until
 FACTS = {
     "run", "phase", "task", "kind", "model", "implementation", "variant", "seed", "deterministic", "optional",
     "status", "reason", "failure", "stale", "accepted", "job", "state", "node", "owner", "attempts", "notes",
-    "needs", "digest",
+    "needs", "digest", "grid",
 }  # fmt: skip
 ENDS = ("done", "failed")
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from ddqjobs.detect.job.training_progress import Progress
@@ -455,7 +456,18 @@ def test_the_json_document_keeps_its_keys() -> None:
     document = json.loads(render(four_phases().report(), "json"))
     assert list(document) == [
         *("version", "kind", "experiment", "title", "ok", "outcome", "overall", "metrics", "columns"),
-        *("models", "alignment", "curves", "recomputed", "classes", "checks", "summary", "missing", "hours"),
+        *(
+            "models",
+            "alignment",
+            "curves",
+            "variants",
+            "recomputed",
+            "classes",
+            "checks",
+            "summary",
+            "missing",
+            "hours",
+        ),
         *("footnotes", "runs"),
     ]
     assert (document["version"], document["kind"], document["ok"]) == (2, "report", False)
@@ -752,3 +764,48 @@ def test_what_trainings_take_is_a_table() -> None:
     assert found["p4-train.detr"] == ["0.319", "83%", "11687", "12.2"]
     assert found["p4-train.on-the-cpu"] == ["2.5", "none", "none", "none"]
     assert found["p4-train.running"] == ["50%", "none", "1.5", "3"]
+
+
+def swept(baseline: str | None = None) -> Report:
+    """A grid of two rates and three seeds in phase 4; phase 3 has the first rate only."""
+    desk = Desk({"detr": 51.3})
+    desk.experiment = msgspec.structs.replace(desk.experiment, baseline=baseline)
+    for phase, rate, aps in (("3", 1e-4, (0.51, 0.512, 0.511)), ("4", 1e-4, (0.51, 0.511, 0.512)),
+                             ("4", 2e-4, (0.52, 0.521, 0.522))):  # fmt: skip
+        for seed, ap in zip((0, 1000, 2000), aps, strict=True):
+            name = f"p{phase}-test.detr.lr-{rate}.s{seed}"
+            grid = (("lr", rate),)
+            desk.done(
+                run(phase, "detr", name=name, variant=f"lr-{rate}", seed=seed, grid=grid, comparable=False),
+                ap,
+            )
+    return desk.report()
+
+
+def test_the_variants_of_a_grid_are_compared_with_the_first_or_with_the_baseline() -> None:
+    report = swept()
+    rows = [(r.variant, r.difference_text, r.judgement.word) for r in report.variants]
+    assert rows == [
+        ("lr-0.0001", "", "the baseline"),
+        ("lr-0.0002", "+1.0", "differs: higher, equivalence not shown (n=3)"),
+    ]
+    rule = report.variants[1].judgement.rule
+    assert rule.startswith(
+        "AP within 0.2 points of the 51.1 of the other variant, lr-0.0001; n=3, seed by seed"
+    )
+    assert report.ok  # a search fails nothing: phase 4 equals phase 3 where both were run
+    other = swept("lr-0.0002").variants
+    assert [(r.variant, r.difference_text) for r in other] == [("lr-0.0001", "-1.0"), ("lr-0.0002", "")]
+    assert swept("seed7").variants == ()
+
+
+def test_parameters_are_columns_of_every_table() -> None:
+    report = swept()
+    for name in ("markdown", "latex", "table"):
+        text = render(report, name)
+        assert re.search(r"variant\W+lr\b", text)
+        assert "0.0002" in text
+    table = list(csv.DictReader(io.StringIO(render(report, "csv"))))
+    assert [row["grid.lr"] for row in table] == ["0.0001"] * 6 + ["0.0002"] * 3
+    document = json.loads(render(report, "json"))
+    assert document["runs"][-1]["grid"] == document["models"][-1]["grid"] == {"lr": 0.0002}

@@ -1,0 +1,108 @@
+"""Compare the variants of one model in one phase and code with one of them, the baseline. Pure.
+
+Compared are the variants of a grid, with the experiment's `baseline` or else the grid's first; without a grid
+only what an experiment with a `baseline` has. Tolerance and rules are those of comparisons between phases
+(:mod:`ddqjobs.report.verdict`). A search for the better setting fails nothing: these verdicts do not count
+for `report --check`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+import msgspec
+
+from ddqjobs.report import verdict
+from ddqjobs.report.cells import Value, cell_of
+from ddqjobs.report.lookup import Column, Desk, Side
+from ddqjobs.report.results import Parameters
+from ddqjobs.report.verdict import Judgement
+from ddqjobs.spec.model import PlannedRun
+
+BASELINE = "the baseline"
+
+
+class VariantRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A variant beside the baseline of its model, phase and code. AP and differences are in points, other
+    metrics in their unit."""
+
+    phase: str
+    implementation: str
+    task: str
+    model: str
+    title: str
+    variant: str
+    baseline: str
+    grid: Parameters
+    metric: str
+    value: Value
+    difference: float | None
+    difference_text: str
+    judgement: Judgement
+    runs: tuple[str, ...]
+    others: tuple[str, ...]  # runs of the baseline
+
+
+def variant_rows(desk: Desk, columns: Sequence[Column], wanted: Collection[str]) -> tuple[VariantRow, ...]:
+    """Return a row per variant, the baseline included, by model and column, in the plan's order."""
+    if not desk.grids and desk.experiment.baseline is None:
+        return ()
+    by_model: dict[str, dict[tuple[str, str], dict[str, list[PlannedRun]]]] = {}
+    for (phase, implementation, model, variant), runs in desk.places.items():
+        by_model.setdefault(model, {}).setdefault((phase, implementation), {})[variant] = runs
+    return tuple(
+        row
+        for places in by_model.values()
+        for column in columns
+        for row in _rows(desk, column, places.get((column.phase, column.implementation), {}), wanted)
+    )
+
+
+def _rows(
+    desk: Desk, column: Column, place: Mapping[str, list[PlannedRun]], wanted: Collection[str]
+) -> Iterator[VariantRow]:
+    ours = {v: [p for p in runs if column.task in ("", p.run.task)] for v, runs in place.items()}
+    variants = {variant: runs for variant, runs in ours.items() if runs}
+    baseline = _baseline(desk, variants)
+    shown = {v: runs for v, runs in variants.items() if any(p.run.name in wanted for p in runs)}
+    if baseline and any(variant != baseline for variant in shown):
+        for variant, runs in shown.items():
+            yield _row(desk, column, (variant, runs), (baseline, variants[baseline]))
+
+
+def _baseline(desk: Desk, variants: Collection[str]) -> str:
+    """Return the variant that the others are compared with; empty where nothing is compared."""
+    if desk.experiment.baseline is not None:
+        return desk.experiment.baseline if desk.experiment.baseline in variants else ""
+    return next((variant for variant in variants if variant in desk.grids), "")
+
+
+def _row(
+    desk: Desk, column: Column, ours: tuple[str, list[PlannedRun]], theirs: tuple[str, list[PlannedRun]]
+) -> VariantRow:
+    (variant, runs), (baseline, others) = ours, theirs
+    model = runs[0].run.model
+    section, metric = desk.experiment.models.get(model), desk.metric(model)
+    side = (
+        Side(name="", absent=BASELINE)
+        if variant == baseline
+        else desk.side(others, f"the other variant, {baseline}", metric)
+    )
+    cell = cell_of(desk, runs, side)
+    return VariantRow(
+        phase=column.phase,
+        implementation=column.implementation,
+        task=column.task,
+        model=model,
+        title=(section.title if section else "") or model,
+        variant=variant,
+        baseline=baseline,
+        grid=desk.grids.get(variant, {}),
+        metric=metric.name,
+        value=cell.value,
+        difference=cell.difference,
+        difference_text=cell.difference_text,
+        judgement=verdict.unjudged(BASELINE) if variant == baseline else cell.judgement,
+        runs=cell.runs,
+        others=tuple(p.run.name for p in others),
+    )
