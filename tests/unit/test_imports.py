@@ -39,7 +39,8 @@ PURE = {
     "ddqjobs.report.run_rows", "ddqjobs.report.missing", "ddqjobs.report.lookup", "ddqjobs.report.recomputed",
     "ddqjobs.report.loss_curves", "ddqjobs.report.alignment", "ddqjobs.report.repeats",
     "ddqjobs.report.grids", "ddqjobs.report.compare", "ddqjobs.report.ran",
-    "ddqjobs.report.hours", "ddqjobs.report.share", "ddqjobs.report.classes",
+    "ddqjobs.report.hours", "ddqjobs.report.share", "ddqjobs.report.classes", "ddqjobs.report.variants",
+    "ddqjobs.spec.grid", "ddqjobs.spec.check.grids",
     "ddqjobs.report.page.charts", "ddqjobs.report.page.strips", "ddqjobs.base.shell_variables",
     "ddqjobs.planning.retries", "ddqjobs.report.verdict_colours",
 }  # fmt: skip
