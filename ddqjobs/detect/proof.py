@@ -5,7 +5,8 @@
 Called by the launch script in the task's own variables and folder, by the interpreter of the task. It leaves
 ``proof.json`` in the attempt's folder (docs/reference/job-contract.md): the packages with versions and
 places, the code snapshot, the machine, the variables that steer numbers. It ends with exit code 69 and one
-line that names the path, if the snapshot is not what was submitted, and where the environment has a lock, if
+line that names the path, if the snapshot is not what was submitted, or an input not what its run left, and
+where the environment has a lock, if
 
 * a package of the lock is missing, of another version, or comes from elsewhere; or one is not in the lock;
 * ``sys.path`` has a folder with modules that is not the interpreter's, the environment's or the code's,
@@ -31,7 +32,7 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from . import files
-from .job import exit_codes, installed, machine, snapshot
+from .job import exit_codes, installed, machine, snapshot, upstream
 
 _BUDGET_S = 0.3  # for looking for files that were touched, and again for comparing them
 _CODE = (".py", ".so", ".pth", ".pyc")  # what an import can load or run
@@ -74,7 +75,9 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
     began = time.monotonic()
     lock = _lock(variables)
     packages = list(_packages(sys.path))
-    problem = snapshot.problem(Path(os.path.realpath(variables.get("DDQJOBS_CODE", ""))))
+    problem = snapshot.problem(Path(os.path.realpath(variables.get("DDQJOBS_CODE", "")))) or _inputs(
+        variables
+    )
     compared = {}  # type: dict[str, Any]
     if lock is not None:
         problem = problem or next(_problems(lock, packages, variables), "")
@@ -86,11 +89,20 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
     if variables.get("DDQJOBS_NODE_RANK", "") in ("", "0") or problem:
         files.replace_json(attempt / "proof.json", record)
     if problem:
-        said = f"environment {record['environment'] or 'none'}: {problem}"
+        of_inputs = problem.startswith("input ")
+        said = problem if of_inputs else f"environment {record['environment'] or 'none'}: {problem}"
         print(said, flush=True)
         (attempt / "refused").write_text(_plain(said) + "\n", encoding="utf-8")
         return exit_codes.NO_ENVIRONMENT
     return 0
+
+
+def _inputs(variables: Mapping[str, str]) -> str:
+    try:
+        run = json.loads((Path(variables["DDQJOBS_ATTEMPT_DIR"]) / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+    return upstream.problem(Path(variables["DDQJOBS_RUN_DIR"]), run)
 
 
 def summary(path: Path) -> dict[str, Any]:

@@ -148,17 +148,20 @@ def _settings(found: Examination, name: str, there: Deciding, wanted: Deciding, 
 
 def _header(found: Examination, expected: Expected, left: Left) -> None:
     run, header = expected.run, left.header
-    inside = left.checkpoint.seed if left.checkpoint is not None else None
-    seed = inside if header.seed is None else header.seed
+    inside = left.checkpoint if left.checkpoint is not None else Checkpoint()
+    seed = inside.seed if header.seed is None else header.seed
     if expected.kind is TaskKind.TRAIN:
         found.compare("seed", seed, run.seed)
+        if None not in (inside.seed, run.seed) and seed == run.seed != inside.seed:
+            found.differs("seed in the checkpoint", inside.seed, run.seed)
         found.compare("number of GPUs", header.gpus, run.resources.nodes * run.resources.gpus or None)
     for name, packages in _PACKAGES.items():
         locked = next((expected.packages[p] for p in packages if p in expected.packages), None)
-        version = header.versions.get(name)
-        if locked is not None and version is not None and _release(version) != _release(locked):
-            found.differs(f"version of {name}", version, locked)
-    if not header.versions:
+        told = header.versions.get(name), inside.versions.get(name)
+        for where, version in zip(("", " in the checkpoint"), told, strict=True):
+            if locked is not None and version is not None and _release(version) != _release(locked):
+                found.differs(f"version of {name}{where}", version, locked)
+    if not header.versions and not inside.versions:
         found.unverified.append("versions of its packages")
 
 

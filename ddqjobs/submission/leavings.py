@@ -26,6 +26,8 @@ _SEED = re.compile(r"^\s*seed: (\d{1,20})\s*$|[Ss]et random seed to (\d{1,20})",
 
 # What is read of a checkpoint: mmcv calls its configuration `config`, mmengine `cfg`.
 _META: dict[str, type] = {"epoch": int, "iter": int, "seed": int, "cfg": str, "config": str}
+# The versions that it may tell, by the names that the header of a log has for them.
+_VERSIONS = {"mmengine_version": "MMEngine", "mmcv_version": "MMCV", "mmdet_version": "MMDetection"}
 _NO_LENGTH = live.Length()
 
 
@@ -37,6 +39,7 @@ class Checkpoint:
     epoch: int | None = None
     iteration: int | None = None
     seed: int | None = None
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -123,12 +126,17 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
         return None
     found: dict[str, Any] = {}
+    versions: dict[str, str] = {}
     for key, value in _pairs(data):
+        if key in _VERSIONS and isinstance(value, str):
+            versions.setdefault(_VERSIONS[key], value)
         if key in _META and isinstance(value, _META[key]):
             found.setdefault("config" if key == "cfg" else key, value)
-        if key == "state_dict" or len(found) == 4:
+        if key == "state_dict":
             break
-    return Checkpoint(found.get("config", ""), found.get("epoch"), found.get("iter"), found.get("seed"))
+    return Checkpoint(
+        found.get("config", ""), found.get("epoch"), found.get("iter"), found.get("seed"), versions
+    )
 
 
 def _pairs(data: bytes) -> Iterator[tuple[str, object]]:

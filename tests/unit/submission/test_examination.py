@@ -119,13 +119,18 @@ def test_a_training_of_mmdet_2_is_its_own_run(mmdet2: tuple[Expected, Path]) -> 
         (lambda w: checkpoint(w / "epoch_2.pth", epoch=1), "epoch_2.pth holds epoch 1"),
         (lambda w: checkpoint(w / "epoch_2.pth", epoch=2, cfg="model = dict(type='DINO')"),
          "configuration in the checkpoint: model.type is 'DINO'"),
+        (lambda w: checkpoint(w / "epoch_2.pth", seed=8, epoch=2), "seed in the checkpoint is 8, not 7"),
+        (lambda w: checkpoint(w / "epoch_2.pth", seed=7, mmengine_version="0.8.5+f1a2", epoch=2),
+         "version of MMEngine in the checkpoint is '0.8.5+f1a2', not '0.10.7'"),
     ],
 )  # fmt: skip
 def test_what_is_no_training_of_its_run_is_named(
     mmdet3: tuple[Expected, Path], spoil: Callable[[Path], object], difference: str
 ) -> None:
-    spoil(mmdet3[1])
-    assert any(difference in line for line in examine(*mmdet3).differences)
+    wanted, work_dir = mmdet3
+    spoil(work_dir)
+    found = examine(dataclasses.replace(wanted, packages={"mmengine": "0.10.7"}), work_dir)
+    assert any(difference in line for line in found.differences)
 
 
 def test_what_a_result_has_beyond_its_run_is_named(mmdet3: tuple[Expected, Path]) -> None:
