@@ -31,6 +31,8 @@ for name in ("COLUMNS", "LINES"):
 
 # Fixtures that need more than this machine's Python and shell, and the folders where their tests belong.
 _FOLDERS = {"cluster": ("slurm", "training"), "donau": ("donau", "training")}
+# Trainings that share nothing with the others, and take as long as all of them.
+_ALONE = ("tests/training/test_in_environments.py", "tests/training/test_zoo.py")
 
 
 def _folder(nodeid: str) -> str:
@@ -42,11 +44,11 @@ def _group(nodeid: str) -> str:
     """Return the group of a test: tests of one group run in one worker of pytest-xdist.
 
     One worker runs the cluster's tests from beginning to end, which mostly wait for its timers, another the
-    trainings, which mostly compute; the other files keep all workers busy to the end. The controller knows
-    nothing of a test but its name.
+    trainings, of which several look at one nano; the other files keep all workers busy to the end. The
+    controller knows nothing of a test but its name.
     """
-    folder = _folder(nodeid)
-    return folder if folder in ("slurm", "training") else nodeid.partition("::")[0]
+    folder, file = _folder(nodeid), nodeid.partition("::")[0]
+    return folder if folder in ("slurm", "training") and file not in _ALONE else file
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -62,8 +64,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for fixture in getattr(item, "fixturenames", ()):
             wanted = _FOLDERS.get(fixture, (folder,))
             assert folder in wanted, f"{item.nodeid} needs {fixture}: it belongs in tests/{wanted[0]}"
-    first = {"slurm": 0, "training": 1}
-    items.sort(key=lambda item: first.get(_group(item.nodeid), 2))
+    first = ("slurm", "training", *_ALONE)
+    items.sort(key=lambda item: first.index(group) if (group := _group(item.nodeid)) in first else len(first))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -8,7 +8,7 @@ from ddqjobs.base.errors import DdqjobsError, mend, nearest
 from ddqjobs.base.findings import Level, Line, error, ok, warning
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.doctor.gpus import check_gpus
-from ddqjobs.doctor.missing import environment_problems
+from ddqjobs.doctor.missing import environment_problems, mends_jobs
 from ddqjobs.doctor.needs import check_needs
 from ddqjobs.doctor.node import check_node
 from ddqjobs.doctor.storage import check_storage
@@ -16,13 +16,12 @@ from ddqjobs.doctor.subject import Subject
 from ddqjobs.environments.on_site import Environments
 from ddqjobs.schedulers.backend import Surroundings
 from ddqjobs.schedulers.registry import backend
-from ddqjobs.spec.model import PlannedRun, Resources, Run, Status
+from ddqjobs.spec.model import PlannedRun, Status
+from ddqjobs.submission.impossible import Kinds
 from ddqjobs.submission.members import user
 from ddqjobs.submission.rendering import Rendering
-from ddqjobs.submission.script import on_site
 from ddqjobs.submission.workspace import Workspace
 
-_KINDS_OF_JOBS = 8  # at most so many are asked about
 Say = Callable[[Line], None]
 
 
@@ -95,21 +94,12 @@ def check_scheduler(subject: Subject) -> Iterator[Line]:
 
 def check_jobs(subject: Subject) -> Iterator[Line]:
     """Yield whether the scheduler would take jobs with the resources of the runs to come."""
-    site, scheduler = subject.site, backend(subject.site)
-    if not scheduler.capabilities(site).tests:
-        return
-    kinds: dict[Resources, list[Run]] = {}
-    for run in subject.runs:
-        kinds.setdefault(on_site(run.resources, site), []).append(run)
-    rendering = Rendering(subject.workspace, subject.environments)
-    for resources, runs in list(kinds.items())[:_KINDS_OF_JOBS]:
-        what = f"{runs[0].task}: {resources.nodes} x {resources.gpus} GPUs, {resources.cpus} CPUs"
-        why = scheduler.refusal(rendering.directives(resources, "doctor"))
-        if why:
-            keys = f"`{scheduler.name}:` of the site or the experiment"
-            yield error("jobs", f"{what}: {why}", f"mend {keys}, the site's limits, or the resources")
+    kinds = Kinds(subject.workspace, Rendering(subject.workspace, subject.environments))
+    for kind in kinds.ask(subject.runs, again=True):
+        if kind.why:
+            yield error("jobs", f"{kind.asks}: {kind.why}", mends_jobs(subject.site))
         else:
-            yield ok("jobs", f"{what}: would be taken")
+            yield ok("jobs", f"{kind.asks}: would be taken")
 
 
 def check_environments(subject: Subject) -> Iterator[Line]:

@@ -11,6 +11,9 @@ from ddqjobs.data import links, weights
 from ddqjobs.doctor.subject import Subject
 from ddqjobs.schedulers.registry import backend
 from ddqjobs.spec.model import PlannedRun, Run, Status
+from ddqjobs.spec.site import Site
+from ddqjobs.submission.impossible import Kinds
+from ddqjobs.submission.rendering import Rendering
 
 
 class Missing(Frozen, frozen=True, kw_only=True):
@@ -33,6 +36,7 @@ def missing(subject: Subject) -> list[Missing]:
         *_weights(subject),
         *_inputs(subject),
         *_gpus(subject),
+        *_impossible(subject),
     ]
 
 
@@ -158,6 +162,19 @@ def _gpus(subject: Subject) -> Iterator[Missing]:
         names = tuple(run.name for run in subject.runs if run.resources.gpus > there)
         remedy = f"choose another --site: there are {there} GPUs here, and a run needs {most}"
         yield Missing(kind="GPUs for runs", names=names, needed=len(subject.runs), remedy=remedy)
+
+
+def mends_jobs(site: Site) -> str:
+    """Return what mends a job that the site's scheduler would refuse."""
+    return f"mend `{site.scheduler}:` of the site or the experiment, the site's limits, or the resources"
+
+
+def _impossible(subject: Subject) -> Iterator[Missing]:
+    kinds = Kinds(subject.workspace, Rendering(subject.workspace, subject.environments))
+    for kind in kinds.recorded(subject.runs):
+        remedy = f"{kind.why}: {mends_jobs(subject.site)}; `ddqjobs doctor` asks again"
+        names = tuple(run.name for run in kind.runs)
+        yield Missing(kind="jobs that can be taken", names=names, needed=len(subject.runs), remedy=remedy)
 
 
 def _grouped(kind: str, remedies: Mapping[str, str], needed: int) -> Iterator[Missing]:

@@ -114,7 +114,8 @@ class Backend(ABC):
         yield ok("scheduler", f"{self.name} has no checks of its own")
 
     def refusal(self, directives: Sequence[str]) -> str:
-        """Return why a job would be refused, empty if it would be taken. Asked where capabilities say so."""
+        """Return why a job would be refused for good, empty if it would be taken. Asked where capabilities
+        say so. Raise SchedulerError if it cannot be asked."""
         raise NotImplementedError
 
     def shell(self, site: Site, job: Job, *, terminal: bool, named: Sequence[str]) -> Shell:

@@ -11,6 +11,7 @@
     runs/<run>/attempts/<n>/  run.json started.json exit.json stop stdout.log product.json work_dir/
     shells/               scripts of interactive shells, while they run
     checks/<key>          configurations that passed their check (submission.checking)
+    checks/<key>.job      whether the scheduler would take a kind of job (submission.impossible)
     .jobs/submissions/<token>/  jobs that are no runs, while they run (submission.node_folder)
     notifications/<scope>/  what is to be told, and what was (notify.outbox)
     report/cache/         what reports would else compute again; may be deleted

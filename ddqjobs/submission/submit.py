@@ -19,6 +19,7 @@ from ddqjobs.schedulers.base import Capabilities, Submission
 from ddqjobs.schedulers.registry import backend, capabilities
 from ddqjobs.spec.model import IN_QUEUE, JobState, Plan, PlannedRun, Resources, Run, Status
 from ddqjobs.store.ledger import Wanted
+from ddqjobs.submission import impossible
 from ddqjobs.submission.arrays import batches
 from ddqjobs.submission.checking import Checking
 from ddqjobs.submission.rendering import Rendering
@@ -49,6 +50,7 @@ class Submitter:
         self._workspace = workspace
         self._rendering = Rendering(workspace, environments, renderer)
         self._checking = Checking(workspace, environments)
+        self._kinds = impossible.Kinds(workspace, self._rendering)
         self._told = False  # what of the shell does not reach jobs
 
     def dry_run(self, wanted: Submitting, plan: Plan) -> tuple[list[Rendered], dict[str, str]]:
@@ -114,6 +116,8 @@ class Submitter:
             say(f"warning: of this shell these do not reach jobs: {words}")
             self._told = True
         unchecked = self._check(wanted, plan, picks, say) if picks else frozenset[str]()
+        for words in impossible.said([p.run for p in picks], self._kinds):
+            say(words)
         self._remember(wanted, plan, left)
         if not picks:
             return Outcome(left=left)

@@ -28,8 +28,9 @@ def test_a_real_slurm_cluster_well_and_broken(place: Place, lab: Lab) -> None:
     found = lines(well)
     assert {level for seen in found.values() for level, _ in seen} == {"ok"}
     assert found["jobs"] == [
-        ("ok", "one: 1 x 0 GPUs, 1 CPUs: would be taken"), ("ok", "many: 1 x 8 GPUs, 1 CPUs: would be taken"),
-    ]  # fmt: skip
+        ("ok", "one: 1 x 0 GPUs, 1 CPUs, 1h00m: would be taken"),
+        ("ok", "many: 1 x 8 GPUs, 1 CPUs, 1h00m: would be taken"),
+    ]
     assert {"scheduler", "limits", "accounting", "clock", "shared folder", "paths on a node"} <= set(found)
     assert not list((place.root / "results").glob("*/.jobs/submissions/*"))
     place.write(

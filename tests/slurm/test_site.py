@@ -403,10 +403,17 @@ def test_what_slurm_refuses_for_good_is_submitted_once(lab: Lab, on_slurm: Slurm
     done = on_slurm.cli("submit", "--wait")
     assert done.code == 1, done
     assert on_slurm.run("good").status is Status.DONE
+    assert re.match(
+        r"warning: bad: .* 900 TB, .* \(bad\): it would never be taken: .*configuration is not ", done.stdout
+    )
     first, last = (line for line in done.stderr.splitlines() if line.startswith("error: "))
     assert re.search("error: bad: .* was refused: .*configuration is not available", first)
     assert last == "error: not done: 1 of 2 runs"
     assert len([*(on_slurm.results / "submissions").iterdir()]) == 2
+    planned = on_slurm.cli("plan")  # asks nobody
+    assert re.search(r"jobs that can be taken: 1 of 1: bad\n +-> .*configuration is not .*", planned.stdout)
+    on_slurm.tasks({"good": task(), "bad": task()})
+    assert "can be taken" not in on_slurm.cli("plan").stdout
 
 
 def test_what_feeds_a_full_queue_may_be_killed_and_started_twice(lab: Lab, on_slurm: SlurmProject) -> None:

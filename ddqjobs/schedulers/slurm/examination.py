@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Iterator, Sequence
 
 from ddqjobs.base import process
+from ddqjobs.base.errors import SchedulerError
 from ddqjobs.base.findings import Line, error, ok, warning
-from ddqjobs.schedulers.slurm.scheduler import environment
+from ddqjobs.schedulers.slurm.scheduler import FULL, environment
 from ddqjobs.spec.site import Site
 
 _ASK_S = 60.0
+_REFUSED = re.compile(
+    r"^(?:sbatch: )?(?:allocation failure: |error: [Ii]nvalid|unrecognized option)", re.MULTILINE
+)
 _SETTING = re.compile(r"^(\w+)\s*=\s*(.*)$", re.MULTILINE)
 
 
@@ -67,10 +72,46 @@ def accounting() -> str:
 
 
 def refusal(options: Sequence[str]) -> str:
-    """Return why Slurm would refuse a job with these options, by ``sbatch --test-only``; empty if it would
-    not. It uses up a job id, and answers on stderr."""
+    """Return why Slurm would never take a job with these options, by ``sbatch --test-only``; empty if it
+    would, now or later. It uses up a job id, and answers on stderr. Raise SchedulerError if it cannot be
+    asked."""
     done = _run(["sbatch", "--test-only", *options, "--wrap=true"])
-    return words(done) if done.code or done.timed_out else ""
+    if done.code == 0:
+        return _too_long(options)
+    if FULL.search(done.stderr):
+        return ""
+    if done.timed_out or not _REFUSED.search(done.stderr):
+        raise SchedulerError(f"Slurm cannot be asked about a job: {words(done)}")
+    return words(done)
+
+
+def _too_long(options: Sequence[str]) -> str:
+    """Return why a job that Slurm takes would never start: with EnforcePartLimits=NO its time may be above
+    that of all of its partitions."""
+    said = dict(option.removeprefix("--").split("=", 1) for option in options if "=" in option)
+    # It shows either all partitions, hidden ones too, or the named ones.
+    chosen = f"--partition={said['partition']}" if "partition" in said else "--all"
+    done = _run(["sinfo", "--noheader", "--format=%P|%l", chosen])
+    rows = [line.split("|") for line in done.stdout.splitlines() if "|" in line]
+    limits = {name.rstrip("*"): limit for name, limit in rows if "partition" in said or name.endswith("*")}
+    wanted = _duration(said.get("time", "")) or 0
+    if done.code or not limits or any((_duration(limit) or math.inf) >= wanted for limit in limits.values()):
+        return ""
+    partitions = ", ".join(f"{name} ({limit})" for name, limit in limits.items())
+    return f"its time is above the limit of partition {partitions}, so it would wait for ever"
+
+
+def _duration(text: str) -> int | None:
+    """Return the seconds of ``[D-]H:M:S``, ``M:S`` or ``M``, as Slurm writes times; None without a limit."""
+    days, _, rest = text.rpartition("-")
+    if not re.fullmatch(r"\d*", days) or not re.fullmatch(r"\d+(:\d+)*", rest):
+        return None
+    parts = [int(part) for part in rest.split(":")]
+    if days or len(parts) == 3:
+        hours, minutes, seconds = (*parts, 0, 0)[:3]
+    else:
+        hours, minutes, seconds = 0, *(*parts, 0)[:2]
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def words(done: process.Completed) -> str:

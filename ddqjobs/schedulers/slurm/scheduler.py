@@ -39,7 +39,7 @@ _NEVER = re.compile(
     r"Batch job submission failed: (?:Invalid|Requested|User's group not permitted|Job violates accounting)"
 )
 # Limits of how many jobs may be submitted, as acct_policy.c of slurmctld names them: they pass.
-_FULL = re.compile(r"\b((?:Assoc|QOS)\w*Submit\w*Limit)\b")
+FULL = re.compile(r"\b((?:Assoc|QOS)\w*Submit\w*Limit)\b")
 _NO_ACCOUNTING = re.compile(r"accounting storage is disabled", re.IGNORECASE)
 # Jobs that have ended, and those of another user: of one who left, whose runs somebody took over.
 _NOT_TO_END = re.compile(
@@ -171,7 +171,7 @@ class SlurmScheduler:
             return SchedulerError(f"{what}: {words}; load Slurm's commands, or choose another --site")
         taken = answers.accepted(done.stdout) is not None  # whatever else it says, it has named a job
         if done.code > 0 and not taken and _REFUSED.search(done.stderr) and not _LOST.search(done.stderr):
-            if limit := _FULL.search(done.stderr):
+            if limit := FULL.search(done.stderr):
                 return QueueFullError(f"site {self._name}: it {QueueFullError.WORDS} ({limit[1]})")
             refusal = RefusedError if _NEVER.search(done.stderr) else SchedulerError
             return refusal(f"{what} was refused: {words}")

@@ -5,8 +5,8 @@
 #   source $SLURMLAB_DIR/env.sh      afterwards: SLURM_CONF, so that squeue and the others find it
 #   SLURMLAB_DIR                     the lab's folder (default: slurmlab below the temporary folder)
 #   SLURMLAB_PACKAGES=no             do not install packages
-#   ACCOUNTING=none, PRIVATE_QUEUE=yes, PRIVATE_ACCOUNTING=yes, ENFORCE=associations,limits
-#                                    what users may know of the jobs of others
+#   ACCOUNTING=none, PRIVATE_QUEUE=yes, PRIVATE_ACCOUNTING=yes, ENFORCE=associations,limits, PART_LIMITS=NO
+#                                    what users may know of the jobs of others, and what limits them
 #   NODES CPUS GPUS MEM              size (4 virtual nodes of 48 CPUs and 8 stand-in GPUs)
 #
 # Nothing is shared between two labs: ports and node names follow from the folder's slot.
@@ -99,7 +99,7 @@ PriorityWeightAge=1000
 PriorityWeightQOS=10000
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-EnforcePartLimits=ALL
+EnforcePartLimits=${PART_LIMITS:-ALL}
 DefMemPerCPU=1000
 MaxJobCount=100000
 MaxArraySize=20001

@@ -1,7 +1,7 @@
 """Set-ups of mmdet's zoo made small enough for a CPU: their own configurations with small images, narrow
 layers and few iterations. Run by the environment's Python, which has mmdet:
 
-    PYTHONPATH=CHECKOUT python tests/bench/zoo.py DATA CONFIGS
+    PYTHONPATH=CHECKOUT python tests/support/zoo.py DATA CONFIGS
 
 writes DATA (COCO's layout, its 80 classes, masks and panoptic maps) and CONFIGS/NAME.py.
 """
