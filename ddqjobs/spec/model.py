@@ -153,6 +153,8 @@ class Observation(Frozen, frozen=True, kw_only=True):
     forgotten: bool = False  # UNKNOWN, and the scheduler did answer: it has no such job
     marks: tuple[str, ...] = ()  # words one of which is its submission's token; none where it shows no words
 
+    twins: tuple[str, ...] = ()  # further jobs that the same submission made for the same element
+
     def may_be_of(self, token: str) -> bool:
         """Return whether the job may be of that submission. (A controller that has lost its state gives
         numbers a second time.)"""

@@ -16,6 +16,7 @@ or a command line that voids the ticket (``void``). Whoever comes second stops.
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -155,6 +156,19 @@ class Claims:
                 return refusal
             slot += 1
 
+    def abandoned(self, token: str, run: str, patience_s: float) -> bool:
+        """Return whether the process that reserved a run for a submission is no more, so that it records
+        nothing any more. One on another host counts as alive for ``patience_s`` seconds."""
+        for path in self.reservations.glob(f"{glob.escape(run)}~*"):
+            taken = _read(path, run)
+            if taken is not None and taken.ticket.rpartition(".")[0] == token:
+                return not self._living(taken, path, patience_s)
+        return False
+
+    def _living(self, taken: Reservation, path: Path, patience_s: float) -> bool:
+        here = taken.owner.host == myself().host
+        return alive(taken.owner) and (here or _age_s(path) < patience_s)
+
     def _refusal(
         self, path: Path, past: frozenset[str], tickets_of: TicketsOf, run: str, patience_s: float
     ) -> str:
@@ -167,8 +181,7 @@ class Claims:
         if self.holder(taken.ticket) == "void":
             return ""
         me = myself()  # our own are of a submission that failed on its way
-        living = taken.owner != me and alive(taken.owner)
-        living = living and (taken.owner.host == me.host or _age_s(path) < patience_s)
+        living = taken.owner != me and self._living(taken, path, patience_s)
         tickets = tickets_of(run)  # after looking at the process: what it wrote before it died is seen
         if taken.ticket in tickets.ended:
             return SUBMITTED_MEANWHILE  # after the decision that is being carried out here: it is out of date

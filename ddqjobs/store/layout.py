@@ -184,6 +184,11 @@ class Layout:
         return self.root / _RUNS
 
     @property
+    def submissions(self) -> Path:
+        """Folder of the submissions."""
+        return self.root / "submissions"
+
+    @property
     def checks(self) -> Path:
         """Folder of the checks of configurations that passed, an empty file each."""
         return self.root / "checks"
@@ -223,7 +228,7 @@ class Layout:
 
     def submission(self, token: str) -> SubmissionFolder:
         """Return the folder of a submission."""
-        return SubmissionFolder(self.root / "submissions" / token)
+        return SubmissionFolder(self.submissions / token)
 
     def in_run(self, name: str, relative: str) -> str:
         """Return a path below a run's folder as text: ten thousand Path objects take longer to make than

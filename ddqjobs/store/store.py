@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from ddqjobs.store.history import History, Ticket
 from ddqjobs.store.layout import PRODUCT, Layout
 from ddqjobs.store.ledger import AnyRecord, Finished, Ledger
 
+_ABANDONED_S = 3600.0  # for how long a process of another host may be at a submission
 CALLED_OFF = "cancelled by the user before its submission was confirmed"
 CANCELLED_AND_FORGOTTEN = "cancelled by the user; its scheduler does not know the job any more"
 
@@ -76,6 +79,28 @@ class Store:
             with contextlib.suppress(OSError):  # another member's
                 folder.secret_setup.unlink(missing_ok=True)
                 folder.secrets.unlink(missing_ok=True)
+
+    def forget_abandoned(self, *, ended: bool = False) -> None:
+        """Remove the folders of submissions that their process left before it recorded them; with ``ended``
+        also private files of recorded ones whose runs have ended, which a process that was killed left."""
+        known = self.history().tokens
+        with contextlib.suppress(OSError):
+            names = frozenset(os.listdir(self.layout.submissions))  # noqa: PTH208
+            for token in () if self.ledger.unreadable else names - known.keys():
+                self._forget_abandoned(token)
+            if ended:
+                self.forget_secrets(names & known.keys())
+
+    def _forget_abandoned(self, token: str) -> None:
+        folder = self.layout.submission(token)
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            first = folder.manifest.read_text().partition("\n")[0]
+            if (
+                folder.path.lstat().st_uid == os.getuid()
+                and self.claims.abandoned(token, json.loads(first)["name"], _ABANDONED_S)
+                and token not in self.history().tokens  # read after the process was seen to be no more
+            ):
+                shutil.rmtree(folder.path)
 
     # -- what jobs left ---------------------------------------------------------------------------------
 

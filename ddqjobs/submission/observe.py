@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddqjobs.base.errors import DdqjobsError, StateError, mend
+from ddqjobs.base.errors import DdqjobsError, SchedulerError, StateError, listed, mend
 from ddqjobs.base.process import alive, myself
 from ddqjobs.base.secrets import masked
 from ddqjobs.base.units import seconds
@@ -73,6 +74,7 @@ class Observer:
         if len(history.active()) > _MANY:
             self._tell(f"asking what has become of {len(history.active())} jobs")
         observed = self._ask(history)
+        self._end_twins(history, observed)
         # Only now: what was there before the schedulers were asked is old.
         started = self._store.run_folders()
         active, found, told = history.active(), 0, now
@@ -181,6 +183,21 @@ class Observer:
                 answer = seen.get(job, Observation(state=JobState.UNKNOWN, detail="not in the answer"))
                 out.update({ticket.name: _of(ticket, answer) for ticket in tickets})
         return out
+
+    def _end_twins(self, history: History, observed: Mapping[str, Observation]) -> None:
+        """Cancel the jobs that a submission made twice, once the run's own job holds the claim: they would
+        start nothing, and wait in the queue for it."""
+        by_site: dict[str, list[str]] = {}
+        for name, seen in observed.items():
+            ticket = history.tickets[name]
+            if seen.twins and self._holder(ticket) == ticket.job:
+                by_site.setdefault(ticket.site, []).extend(seen.twins)
+        for site, jobs in by_site.items():
+            self._tell(
+                f"site {site}: cancelling {listed(jobs, 5)}, submitted a second time by its own sbatch"
+            )
+            with contextlib.suppress(SchedulerError):  # it ends by itself, later
+                self._scheduler(site).cancel(jobs)
 
     def _learn_cluster(self, site: str, tickets: Iterable[Iterable[Ticket]]) -> None:
         """Ask which cluster has answered, if any ticket is known to be of one: what one cluster does not show

@@ -6,7 +6,7 @@ After each of these steps the process may die. What the next command then finds 
 died after             the next command
 =====================  ========================================================================
 reserving              voids the tickets whose process is dead, takes the next slot
-writing the folder     the same; the folder is left without meaning
+writing the folder     the same; it removes the folder
 the intent             asks the scheduler for the token: found -> recorded; not found -> voided
 the scheduler took it  the same: found
 recording              nothing to do

@@ -119,6 +119,7 @@ class Submitter:
         for words in impossible.said([p.run for p in picks], self._kinds):
             say(words)
         self._remember(wanted, plan, left)
+        workspace.store.forget_abandoned(ended=True)
         if not picks:
             return Outcome(left=left)
         carried_out = Round(

@@ -86,6 +86,8 @@ class Workspace:
         if refresh and history.active():
             self._refresh()
             history = self.store.history()
+        if refresh:
+            self.store.forget_abandoned()
         plan = self._built(history, canaries=canaries)
         full = self._room(self._active_here(history)) == 0
         return planning.with_full_queue(plan, self.queue_limit or 0) if full else plan

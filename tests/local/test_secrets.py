@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ from ddqjobs.schedulers.base import RefusedError
 from ddqjobs.schedulers.local.scheduler import LocalScheduler
 from ddqjobs.submission.round import Round
 from tests.support.cli import Place, opened
-from tests.support.trivial import until
+from tests.support.trivial import end_of, fork, until
 
 SITE = {
     "HF_TOKEN": "planted-01-aB",
@@ -175,6 +177,23 @@ def test_what_is_not_handed_over_leaves_no_private_file(
     assert place.invoke("submit", "tiny").code != 0
     assert {path.name for path in written} == {"secret_setup.sh", "secrets.sh"}
     assert not any(path.exists() for path in written)
+
+
+@pytest.mark.parametrize("command", ["status", "submit"])
+def test_what_a_killed_command_left_is_removed_by_the_next(place: Place, command: str) -> None:
+    """Killed between the folder of a submission and its intent."""
+
+    def submit() -> None:
+        setattr(Round, "_intend", lambda *_: os.kill(os.getpid(), signal.SIGKILL))  # noqa: B010
+        place.open().submit("tiny")
+
+    pid = fork(submit)
+    assert end_of(pid) == -signal.SIGKILL
+    left = list((place.root / "results").rglob("secret*.sh"))
+    assert {path.name for path in left} == {"secret_setup.sh", "secrets.sh"}
+    assert place.invoke(command, "tiny").code == 0
+    assert not any(path.parent.exists() for path in left)
+    assert command == "status" or {*place.states().values()} & {"active", "done"}
 
 
 def test_a_dry_run_shows_no_secret_variable(place: Place) -> None:

@@ -136,3 +136,20 @@ def test_of_an_sbatch_that_submits_twice_the_claim_decides(
     assert {p.status for p in on_slurm.until_over().values()} == {Status.DONE}
     assert on_slurm.executions() == {"first.s0": 1, "first.s1": 1}
     until(lambda: Counter(s for _, _, s in lab.accounted(on_slurm.root)) == {"COMPLETED": 2, "FAILED": 2})
+
+
+def test_of_an_sbatch_that_submits_twice_the_job_that_waits_is_ended(
+    lab: Lab, on_slurm: SlurmProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would wait for a place, and then start nothing."""
+    wrap_sbatch(on_slurm, monkeypatch, '"$SBATCH" "$@" || exit; exec "$SBATCH" --hold "$@" > /dev/null')
+    on_slurm.tasks({"first": task(seeds=[0, 1])}, work=WAIT)
+    on_slurm.open().submit(EXPERIMENT)
+    until(lambda: on_slurm.executions() == {"first.s0": 1, "first.s1": 1})
+    ask = ("squeue", "--noheader", "--array", "--format=%T")
+    assert Counter(lab.ask(*ask).split()) == {"RUNNING": 2, "PENDING": 2}
+    assert on_slurm.cli("status").code == 0
+    until(lambda: lab.ask(*ask).split() == ["RUNNING", "RUNNING"])
+    on_slurm.trace.with_suffix(".go").touch()
+    assert {p.status for p in on_slurm.until_over().values()} == {Status.DONE}
+    assert on_slurm.executions() == {"first.s0": 1, "first.s1": 1}

@@ -4,7 +4,7 @@ not what was asked for, is no answer. Rows that cannot be of a job of ours are p
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from ddqjobs.base.errors import SchedulerError
@@ -22,6 +22,7 @@ JOB = re.compile(r"(\d+)(?:_(\d+))?")
 _ARRAY = re.compile(r"(\d+)_\[([\d,:-]+)(?:%\d+)?\]")
 # Accounting cuts a long list of waiting elements short where SLURM_BITSTR_LEN is not 0.
 _CUT_SHORT = re.compile(r"(\d+)_\[[\d,:-]*\.\.\..*")
+_TOKEN = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")  # of a submission of ours
 _ACCEPTED = re.compile(r"(\d+)(?:;[\w.-]+)?")
 _NO_NODE = ("", "None assigned", "(null)")
 _NAMELESS = ("", "allocation")  # accounting's name of a job whose submission it has not heard of yet
@@ -90,6 +91,17 @@ def row_of(rows: Mapping[str, Row], job: str) -> Row | None:
 def with_token(rows: Mapping[str, Row], token: str) -> list[str]:
     """Return the jobs that carry exactly this token."""
     return [job for job, row in rows.items() if token in row.marks]
+
+
+def twins(rows: Mapping[str, Row], jobs: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Return job -> other jobs of the same token and element: a site's own ``sbatch`` may submit twice."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for job, row in rows.items():
+        token = next((mark for mark in row.marks if _TOKEN.fullmatch(mark)), "")
+        if token:
+            alike.setdefault((token, job.partition("_")[2]), []).append(job)
+    several = [group for group in alike.values() if len(group) > 1]
+    return {job: tuple(j for j in group if j != job) for group in several for job in group if job in jobs}
 
 
 def expand(job: str) -> list[str]:

@@ -8,6 +8,8 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
+import msgspec
+
 from ddqjobs.base import process, shell_variables
 from ddqjobs.base.errors import SchedulerError
 from ddqjobs.schedulers.base import (
@@ -111,6 +113,10 @@ class SlurmScheduler:
         queue = self._queue()
         rows = {job: row for job in jobs if (row := answers.row_of(queue, job)) is not None}
         seen = {job: states.in_queue(row) for job, row in rows.items()}
+        waiting = {job: row for job, row in queue.items() if states.in_queue(row).state in states.ALIVE}
+        for job, twins in answers.twins({**rows, **waiting}, rows).items():
+            alive = tuple(twin for twin in twins if twin in waiting)
+            seen[job] = msgspec.structs.replace(seen[job], twins=alive)
         left = [job for job in jobs if job not in rows]
         if left:
             seen.update(self._accounting(left))
