@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from enum import IntEnum
 from itertools import islice
 from typing import NamedTuple
 
@@ -20,20 +21,60 @@ _CHAIN = re.compile(
 )
 _CAUSE = re.compile(r"^The above exception was the direct cause of the following")
 _WARNING = re.compile(
-    r"\b[A-Z]\w*Warning\b|(?:^|[\s\[-])(?:WARNING|warning)(?:[\s:\]-]|$)|^\[W\d*[ :]|^W\d{4} "
+    r"\b[A-Z]\w*Warning\b|(?:^|[\s\[-])(?:WARNING|warning)(?:[\s:\]-]|$)|^\[W\d*[ :]|^W\d{4} |"
+    r" (?:INFO|DEBUG)\b|^(?:INFO|DEBUG)\b|^\[I\d*[ :]|^I\d{4} |^Exception ignored"
+)
+# A traceback behind such a line ended nothing: destructors, and what runs when an interpreter ends.
+_HARMLESS = re.compile(r"^(?:Exception ignored|--- Logging error|Error in (?:atexit|sys\.excepthook))")
+_FRAME = re.compile(r'^\s+File ".*", line \d+, in ')
+# What a training prints as it goes on: an exception so many such lines before the end was caught.
+_PROGRESS = re.compile(
+    r"(?:Epoch|Iter)\((?:train|val|test)\)|\b(?:Epoch|Iter)\b[ :]*\[\d+\]?[\[/]|\b(?:loss|"
+    r"acc)\w*[:=] ?\d.*\b(?:lr|eta|time)\b"
+)
+_SURVIVED = 3
+# The first words of other programs, which are no part of an exception's message.
+_OTHERS = re.compile(
+    r"^(?:\S*srun: |slurmstepd: |sbatch: |mpirun|prterun|bash: |\S+: line \d+: |terminate called|"
+    r"  what\(\): |\[[EFWI]\d* ?|"
+    r"[EFWI]\d{4} |\*\*\*|={5}|-{5}|\d{4}[-/]\d\d[-/]\d\d[ T]|\d\d/\d\d \d\d:|Fatal Python|Aborted|"
+    r"Segmentation|Killed|FATAL:|"
+    r"During handling of the above|The above exception was|\s*(?:Original )?Traceback \(most recent|"
+    r"ERROR:|\[?rank\d|Exception (?:ignored|in thread)|\S+:\d+:\d+ \[\d\] NCCL|NVRM|kernel: |"
+    r"\[ *\d+\.\d+\] )"
 )
 # An exception's message may have several lines; of each exception so many are looked at.
 _MOST = 40
 _LONGEST = 2000  # characters of a line that are looked at: configurations are printed in errors
+_FRAMES = 12  # lines of a traceback that are looked at
 _NEAR = 100  # other lines that are looked at
 # torchrun's table: the rank that failed first.
 _ROOT = re.compile(r"Root Cause \(first observed failure\):\n\[0\]:\n(?:.*\n){0,2}? +rank +: (\d+)")
 # What a launcher says, or a process whose partner died: a consequence, no cause while there is another.
-_SECOND_HAND = re.compile(
-    r"ChildFailedError|CalledProcessError|ProcessRaisedException|ProcessExitedException|"
-    r"Connection (?:closed|reset) by (?:remote )?peer|ncclRemoteError|remote process exited|"
-    r"SignalException|Broken ?[Pp]ipe|died with <Signals"
+_LAUNCHER = re.compile(
+    r"ChildFailedError|CalledProcessError|ProcessRaisedException|ProcessExitedException|SignalException|"
+    r"died with <Signals|^KeyboardInterrupt|^SystemExit|(?:after|at) interpreter shutdown|"
+    r"driver shutting down|"
+    r"killed by signal: (?:Terminated|Aborted)"
 )
+_PEER = re.compile(
+    r"Connection (?:closed|reset) by (?:remote )?peer|ncclRemoteError|remote process exited|Broken ?[Pp]ipe|"
+    r"ConnectionResetError|communicator was aborted|recvValue failed|sendBytes failed|got 0 bytes|"
+    r"Connection was likely closed|ncclUniqueId|DistStoreError|Rendezvous(?:Closed|Timeout|Connection|"
+    r"Graceful)|"
+    r"wait timeout after|Timed out waiting \d+ms|[Ww]atchdog|"
+    r"DataLoader worker .*(?:exited unexpectedly|is killed by signal)|pin memory thread exited"
+)
+_EMPTY = re.compile(r"^(?:_?queue\.)?Empty$")  # what a loader waits for
+
+
+class Standing(IntEnum):
+    """How far an exception can be what ended the task."""
+
+    CAUGHT = 0  # another was raised while it was handled, or the training went on
+    LAUNCHER = 1  # says of another process that it failed
+    PEER = 2  # what a process says when another one is gone
+    FIRST_HAND = 3
 
 
 class Ending(NamedTuple):
@@ -46,13 +87,19 @@ class Ending(NamedTuple):
     before: tuple[str, ...] = ()
     rank: int | None = None  # that died first, of several
     cause: tuple[str, ...] = ()
+    frames: tuple[str, ...] = ()  # the last lines of its traceback
+    standing: Standing = Standing.FIRST_HAND
 
 
 class _Raised(NamedTuple):
     lines: tuple[str, ...]
     rank: int | None
+    start: int  # number of its traceback's first line
     end: int  # number of the line after it
     cause: tuple[str, ...] = ()  # lines of the exception that it was raised from, if its author says so
+    frames: tuple[str, ...] = ()
+    standing: Standing = Standing.FIRST_HAND
+    chained: bool = False  # raised while the one before was handled
 
 
 def find(log: str) -> Ending:
@@ -68,8 +115,18 @@ def find(log: str) -> Ending:
         return Ending((), (), _said(kept), first)
     many = first is not None or len({r.rank for r in found}) > 1
     rank = chosen.rank if chosen.rank is not None else first
-    after, before = kept[chosen.end :], kept[: max(0, chosen.end - len(chosen.lines))]
-    return Ending(chosen.lines, _said(after), _said(before), rank if many else None, chosen.cause)
+    for other in found:  # what was caught, or ended another process, does not stand beside it
+        kept[other.start : other.end] = [""] * (other.end - other.start)
+    after, before = kept[chosen.end :], kept[: chosen.end]
+    return Ending(
+        chosen.lines,
+        _said(after),
+        _said(before),
+        rank if many else None,
+        chosen.cause,
+        chosen.frames,
+        chosen.standing,
+    )
 
 
 def _shown(line: str) -> str:
@@ -87,49 +144,85 @@ def _split(line: str) -> tuple[int | None, str]:
 
 def _said(lines: Sequence[str]) -> tuple[str, ...]:
     """Return the last lines, the last first, without blank ones and warnings."""
-    said = (line.strip() for line in reversed(lines) if line.strip() and not _WARNING.search(line))
+    said = (
+        line.strip()
+        for line in reversed(lines)
+        if line.strip() and not _WARNING.search(line) and not _PROGRESS.search(line)
+    )
     return tuple(islice(said, _NEAR))
 
 
 def _raised(lines: Sequence[tuple[int | None, str]]) -> list[_Raised]:
     """Return the exceptions that tracebacks end with, in order; of several ranks each one's own."""
     found: list[_Raised] = []
-    open_ranks: dict[int | None, bool] = {}  # rank -> inside a traceback
+    begun: dict[int | None, int] = {}  # rank -> where the traceback begins that it is inside
     causes: dict[int | None, tuple[str, ...]] = {}  # rank -> what its next exception is raised from
+    chained: set[int | None] = set()  # ranks whose next exception was raised while another was handled
     for number, (rank, text) in enumerate(lines):
         if _TRACEBACK.match(text):
-            open_ranks[rank] = True
-        elif open_ranks.get(rank) and _EXCEPTION.match(text) and not _WARNING.match(text):
-            open_ranks[rank] = False
-            raised = _whole(lines, number, rank)
-            found.append(raised._replace(cause=causes.pop(rank, ())))
-        elif _CAUSE.match(text) and found and found[-1].rank == rank:
-            causes[rank] = (*found[-1].lines, *found[-1].cause)
-    return found
+            begun[rank] = number
+        elif _FRAME.match(text):
+            begun.setdefault(rank, number)
+        elif rank in begun and _EXCEPTION.match(text) and not _WARNING.match(text):
+            start = begun.pop(rank)
+            raised = _whole(lines, start, number, rank)
+            if not start or not _HARMLESS.match(lines[start - 1][1]):
+                found.append(raised._replace(cause=causes.pop(rank, ()), chained=rank in chained))
+            chained.discard(rank)
+        elif _CHAIN.match(text) and found and found[-1].rank == rank:
+            chained.add(rank)
+            if _CAUSE.match(text):
+                causes[rank] = (*found[-1].lines, *found[-1].cause)
+    return _judged(found, lines)
 
 
-def _whole(lines: Sequence[tuple[int | None, str]], number: int, rank: int | None) -> _Raised:
+def _judged(found: Sequence[_Raised], lines: Sequence[tuple[int | None, str]]) -> list[_Raised]:
+    """Return exceptions with their standings: of chained ones the last is what ended a task, unless it only
+    says of another process that it is gone."""
+    standings = [_standing(raised, lines) for raised in found]
+    for i, raised in enumerate(found[1:], 1):
+        first_hand = standings[i] is Standing.FIRST_HAND
+        if raised.chained and (first_hand or _EMPTY.match(found[i - 1].lines[0])):
+            standings[i - 1] = Standing.CAUGHT
+    return [raised._replace(standing=standing) for raised, standing in zip(found, standings, strict=True)]
+
+
+def _whole(lines: Sequence[tuple[int | None, str]], start: int, number: int, rank: int | None) -> _Raised:
     """Return an exception with the further lines of its message."""
     message, end = [lines[number][1].strip()], number + 1
     for end in range(number + 1, min(len(lines), number + _MOST)):
         other, text = lines[end]
         if other != rank:
             continue
-        if not text.strip() or _TRACEBACK.match(text) or _CHAIN.match(text) or _WARNING.search(text):
+        if (
+            not text.strip()
+            or any(p.match(text) for p in (_TRACEBACK, _CHAIN, _OTHERS))
+            or _WARNING.search(text)
+        ):
             break
         message.append(text.strip())
     else:
         end = min(len(lines), number + _MOST)
-    return _Raised(tuple(message), rank, end)
+    frames = [text.strip() for other, text in lines[start:number] if other == rank]
+    return _Raised(tuple(message), rank, start, end, frames=tuple(frames[-_FRAMES:]))
+
+
+def _standing(raised: _Raised, lines: Sequence[tuple[int | None, str]]) -> Standing:
+    """Return how far an exception can be what ended the task, by its words and what stands behind it."""
+    going_on = (text for rank, text in lines[raised.end :] if rank == raised.rank and _PROGRESS.search(text))
+    if len(list(islice(going_on, _SURVIVED))) == _SURVIVED:
+        return Standing.CAUGHT
+    if any(_LAUNCHER.search(line) for line in raised.lines):
+        return Standing.LAUNCHER
+    return Standing.PEER if any(_PEER.search(line) for line in raised.lines) else Standing.FIRST_HAND
 
 
 def _choose(found: Sequence[_Raised], first: int | None) -> _Raised | None:
-    """The last exception of the rank that died first, else the last that is no consequence of another's."""
-    own = [r for r in found if not any(_SECOND_HAND.search(line) for line in r.lines)]
-    of_first = [r for r in own if r.rank == first and first is not None]
-    if of_first:
-        return of_first[-1]
-    if not own:
-        return found[-1] if found else None
+    """The last exception of the rank that died first, of those that may best be what ended the task."""
+    if not found:
+        return None
+    best = max(raised.standing for raised in found)
+    own = [raised for raised in found if raised.standing is best]
+    of_first = [raised for raised in own if raised.rank == first and first is not None]
     # Without a launcher's word the first rank that says something is the first that died.
-    return [r for r in own if r.rank == own[0].rank][-1]
+    return of_first[-1] if of_first else [raised for raised in own if raised.rank == own[0].rank][-1]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ddqjobs.detect.job import exit_codes
 from ddqjobs.planning import causes, endings
+from ddqjobs.planning.endings import Standing
+from ddqjobs.planning.known.cause import Cause, Weight
 from ddqjobs.spec.model import FailureClass
 
 # What a machine does to a run, whatever the run is: no statement about the method. Not among these: an
@@ -29,13 +31,45 @@ INFRASTRUCTURE = frozenset(
 SUSPECT = frozenset({FailureClass.NODE, FailureClass.HANG})
 
 _TAIL = 32 << 10  # characters of a log that are looked at
-_BUS_ERROR = 128 + 7
-# torchrun's table of failed processes, which itself exits with 1.
-_KILLED_RANK = re.compile(
-    r"^ *exitcode +: -9 |Signal 9 \(SIGKILL\) received by PID|\(exitcode: -9\)", re.MULTILINE
+# Launchers, which themselves exit with 1, name the signals of their processes.
+_SIGNAL_OF_RANK = re.compile(
+    r"^ *exitcode +: -(\d+) |Signal (\d+) \(SIG\w+\) received by PID|\(exitcode: -(\d+)\)|"
+    r"exited on signal (\d+)",
+    re.MULTILINE,
+)
+_TERMINATED = 15  # those that are left are ended by it
+_KILLED = 9
+# Signals that say why, as the number of bash's exit code or of a launcher's table.
+_SIGNALS: dict[int, tuple[FailureClass, str]] = {
+    4: (FailureClass.ENVIRONMENT, "ended by signal 4 (illegal instruction): built for another processor"),
+    7: (FailureClass.LIMIT, "ended by signal 7: shared memory (/dev/shm) is full"),
+    9: (FailureClass.UNKNOWN, "killed (signal 9): out of memory, or ended by the system"),
+    10: (FailureClass.PREEMPTED, "ended from outside by signal 10"),
+    12: (FailureClass.PREEMPTED, "ended from outside by signal 12"),
+    24: (FailureClass.LIMIT, "ended by signal 24: over its limit of processor time"),
+    25: (FailureClass.LIMIT, "ended by signal 25: a file over the limit of size"),
+}
+_NOT_EXECUTED = frozenset({126, 127})  # bash's: not executable, not found
+# Of a step whose task ended by itself Slurm ends the rest.
+_EXITED = re.compile(r"Exited with exit code [1-9]|exitcode +: [1-9]|Non-zero exit code")
+# A program that writes, by the lines of its traceback or by its name.
+_WRITES = re.compile(
+    r"torch\.save|save_checkpoint|\bmk(?:dirs?|temp|stemp|dtemp)|\.dump\(|"
+    r"open\([^)]*,\s*(?:mode=)?['\"][wax]|\.write(?:_\w+)?\(|"
+    r"to_csv|savefig|imwrite|copy(?:file|tree|2)?\(|\.move\(|rmtree|os\.(?:rename|replace|remove|unlink|"
+    r"link|symlink)|"
+    r"FileHandler|SummaryWriter|event_file_writer|\.symlink_to|\.touch\("
+)
+_WRITES_IN_SHELL = re.compile(
+    r"\b(?:mkdir|touch|tee|mv|ln|rsync|install|rm|dd): |cannot create|error writing|cannot (?:touch|"
+    r"remove|move)|failed to (?:write|create|save)"
 )
 _THROWN = re.compile(r"^  what\(\): +(.+)", re.MULTILINE)  # what a C++ program says before it aborts
-_BUS_RANK = re.compile(r"^ *exitcode +: -7 |Signal 7 \(SIGBUS\) received by PID", re.MULTILINE)
+
+_Shown = tuple[Cause, str]  # a cause, and the line that shows it
+
+# Classes that an exception's type or a lost connection stands for: what stands beside it may know more.
+_LOOSE = frozenset({FailureClass.NETWORK, FailureClass.NODE, FailureClass.PREEMPTED, FailureClass.HANG})
 
 NOT_SAVED = f"ended with code {exit_codes.STOPPED}, and without a new checkpoint"
 
@@ -64,50 +98,103 @@ def classify(exit_code: int, log_tail: str) -> tuple[FailureClass, str]:
     # left its last line open.
     log_tail = re.sub(r"product: none: .*\n?", "\n", log_tail)[-_TAIL:]
     ending = endings.find(log_tail)
-    cause, line = _cause(ending)
+    cause, line = _cause(ending, exit_code)
     who = f"exit {exit_code}" if ending.rank is None else f"exit {exit_code}, rank {ending.rank} first"
-    if cause is not None:
-        return cause.failure, f"{cause.begin}{who}: {line[:160]}"
-    if exit_code == _BUS_ERROR or _BUS_RANK.search(log_tail):
-        return (
-            FailureClass.LIMIT,
-            "ended by signal 7: shared memory (/dev/shm) is full",
-        )
-    if exit_code == 137 or _KILLED_RANK.search(log_tail):
-        return FailureClass.UNKNOWN, "killed (signal 9): out of memory, or ended by the system"
+    said = f"{who}: {line[:160]}" if line else who
+    if exit_code in _NOT_EXECUTED and not ending.lines and (cause is None or cause.weight < Weight.SURE):
+        return FailureClass.ENVIRONMENT, said
+    signal = _signal(exit_code, log_tail)
+    by_itself = bool(ending.lines) and ending.standing is Standing.FIRST_HAND
+    lost = cause is None or cause.failure is FailureClass.UNKNOWN or cause.pattern is causes.LOST.pattern
+    if by_itself or not (signal and lost):
+        if cause is not None:
+            return cause.failure, f"{cause.begin}{said}"
+        return FailureClass.CODE, said
     thrown = _THROWN.findall(log_tail)
-    if thrown:
+    if signal not in _SIGNALS and thrown:
         return FailureClass.CODE, f"{who}: {thrown[-1].strip()[:160]}"
-    if by_signal(exit_code):
-        return FailureClass.UNKNOWN, signal_words(exit_code)
-    return FailureClass.CODE, f"{who}: {line[:160]}" if line else who
+    return _SIGNALS.get(signal, (FailureClass.UNKNOWN, signal_words(128 + signal)))
 
 
-def _cause(ending: endings.Ending) -> tuple[causes.Cause | None, str]:
+def _signal(exit_code: int, log_tail: str) -> int:
+    """The signal that ended a task or the first of its processes; 0 for none."""
+    ranks = [int(next(filter(None, groups))) for groups in _SIGNAL_OF_RANK.findall(log_tail)]
+    first = next((signal for signal in ranks if signal != _TERMINATED), ranks[0] if ranks else 0)
+    if exit_code < 0:
+        return -exit_code
+    return exit_code - 128 if by_signal(exit_code) else first
+
+
+def _cause(ending: endings.Ending, exit_code: int) -> tuple[Cause | None, str]:
     """The cause and the line that shows it; without a cause the line that ended the task.
 
-    What a system says behind an exception counts before it (who was killed fails in odd ways), the exception
-    itself before what stands above it, and of that only what no later line can take back.
+    What schedulers, the kernel and hardware say counts before all else (who was killed fails in odd ways),
+    then the exception itself, by its words, by where it was raised and by its type, and of what stands beside
+    it only what nothing takes back. An exception that is a consequence counts after what stands beside it.
     """
-    sure = _sure(ending.after) or _sure(ending.lines) or (None if ending.lines else _sure(ending.before))
+    beside = (*ending.after, *ending.before)
+    sure = _heaviest(beside, Weight.SURE) or _heaviest(ending.lines, Weight.SURE)
     if sure is not None:
         return sure
     if not ending.lines:
-        said = ((causes.of(line), line) for line in ending.before)
-        return next((s for s in said if s[0] is not None), (None, next(iter(ending.before), "")))
-    for line in (*ending.lines, *ending.cause):
-        cause = causes.of(line)
-        if cause is not None:
-            return cause, line
-    by_kind = causes.of(ending.lines[0], causes.KINDS)
-    return _sure(ending.before) or (by_kind, ending.lines[0])
+        return _nearest(ending.before)
+    if ending.standing is Standing.CAUGHT and by_signal(exit_code):
+        return _nearest(beside)
+    own = _own(ending)
+    if own is not None and (ending.standing is Standing.FIRST_HAND or not by_signal(exit_code)):
+        return own if ending.standing is Standing.FIRST_HAND else _heaviest(beside, Weight.PLAIN) or own
+    weak = _weak(ending)
+    if ending.standing is Standing.FIRST_HAND and weak is None:
+        return _heaviest(beside, Weight.FIRM) or (None, ending.lines[0])
+    return _consequence(ending, weak)
 
 
-def _sure(lines: Iterable[str]) -> tuple[causes.Cause, str] | None:
-    """The first line that tells a cause whatever else is said."""
+def _consequence(ending: endings.Ending, weak: _Shown | None) -> _Shown | tuple[None, str]:
+    """The cause beside an exception that is a consequence, or tells only by its type."""
+    beside = (*ending.after, *ending.before)
+    near = _heaviest(beside, Weight.PLAIN if weak is None or weak[0].failure in _LOOSE else Weight.FIRM)
+    if near is not None:
+        return near
+    other = _heaviest(beside, Weight.WEAK)
+    if other is not None and (weak is None or other[0].failure is FailureClass.HANG):
+        return other
+    return weak or _last(beside) or (None, ending.lines[0])
+
+
+def _own(ending: endings.Ending) -> _Shown | None:
+    """The cause that the words of an exception tell, or the place where it was raised."""
+    writes = any(_WRITES.search(frame) for frame in ending.frames)
+    placed = causes.of_place(ending.lines[0], ending.frames)
+    if placed is not None:
+        return placed, ending.lines[0]
+    return _heaviest((*ending.lines, *ending.cause), Weight.PLAIN, writes=writes)
+
+
+def _weak(ending: endings.Ending) -> _Shown | None:
+    """The cause that an exception tells as a consequence, or by its type alone."""
+    said = _heaviest(ending.lines, Weight.LAST)
+    by_kind = causes.of_kind(ending.lines[0])
+    return said or (None if by_kind is None else (by_kind, ending.lines[0]))
+
+
+def _nearest(lines: Sequence[str]) -> _Shown | tuple[None, str]:
+    """The cause that lines without a traceback tell, the last first."""
+    kinds = ((causes.of_kind(line), line) for line in lines)
+    by_kind = next(((kind, line) for kind, line in kinds if kind is not None), None)
+    found = _heaviest(lines, Weight.PLAIN) or _heaviest(lines, Weight.WEAK) or by_kind or _last(lines)
+    return found or (None, next(iter(lines), ""))
+
+
+def _last(lines: Sequence[str]) -> _Shown | None:
+    """What was done to a task from outside, unless it ended by itself before."""
+    return None if any(_EXITED.search(line) for line in lines) else _heaviest(lines, Weight.LAST)
+
+
+def _heaviest(lines: Iterable[str], least: Weight, *, writes: bool = False) -> _Shown | None:
+    """The first line that tells a cause of at least some weight."""
     for line in lines:
-        cause = causes.of(line)
-        if cause is not None and cause.sure:
+        cause = causes.meaning(line, writes=writes or _WRITES_IN_SHELL.search(line) is not None)
+        if cause is not None and cause.weight >= least:
             return cause, line
     return None
 

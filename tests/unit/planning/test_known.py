@@ -1,0 +1,69 @@
+"""What is known of other programs' messages is whole, and of several messages the first cause decides."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+import pytest
+
+from ddqjobs.planning import failures
+from ddqjobs.planning.failures import classify
+from ddqjobs.planning.known.errnos import ERRNOS
+from ddqjobs.spec.model import FailureClass as F
+
+TRACEBACK = 'Traceback (most recent call last):\n  File "train.py", line 1, in main\n    main()\n'
+STEP = (
+    "srun: error: n1: task 1: {end}\nsrun: Terminating StepId=4711.0\n"
+    "slurmstepd: error: *** STEP 4711.0 ON n1 CANCELLED AT 2026-11-29T10:00:00 ***\n"
+    "srun: error: n1: task 0: Terminated\n"
+)
+WATCHDOG = (
+    "[rank0]:[E ProcessGroupNCCL.cpp:616] [Rank 0] Watchdog caught collective operation timeout: Work()\n"
+    "terminate called after throwing an instance of 'c10::DistBackendError'\n"
+    "  what():  [Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=9)\n"
+)
+PROGRESS = "2026/11/29 10:00:00 - mmengine - INFO - Epoch(train) [1][50/90] lr: 1e-4 loss: nan\n" * 5
+
+
+def _of_rank(rank: int, text: str) -> str:
+    return "".join(f"[rank{rank}]: {line}\n" for line in text.splitlines())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the numbers are Linux's")
+def test_every_error_number_of_linux_has_a_class_and_its_own_text() -> None:
+    assert set(errno.errorcode) <= set(ERRNOS)
+    assert {number: row.text for number, row in ERRNOS.items()} == {
+        number: os.strerror(number) for number in ERRNOS
+    }
+
+
+@pytest.mark.parametrize(
+    ("code", "log", "failure"),
+    [
+        (1, TRACEBACK + "KeyError: 'x'\n" + STEP.format(end="Exited with exit code 1"), F.CODE),
+        (139, STEP.format(end="Segmentation fault (core dumped)"), F.UNKNOWN),
+        (1, _of_rank(1, TRACEBACK + "TypeError: x") + WATCHDOG, F.CODE),
+        (134, WATCHDOG, F.HANG),
+        (
+            1,
+            f"{TRACEBACK}json.JSONDecodeError: x\nException ignored in: <function Pool.__del__>\n{TRACEBACK}"
+            "OSError: [Errno 24] Too many open files\n",
+            F.DATA,
+        ),
+        (137, f"{TRACEBACK}requests.exceptions.ReadTimeout: wandb\n{PROGRESS}", F.UNKNOWN),
+        (1, f"{TRACEBACK}PermissionError: [Errno 13] Permission denied: '/work/e.pth'\n", F.DATA),
+        (1, f"{TRACEBACK}PermissionError: [Errno 13] Permission denied: '/work/e.pth'\n".replace(
+            "    main()", "    torch.save(state, path)"), F.STORAGE),
+        (127, "bash: line 4: /env/bin/python: No such file or directory\n", F.ENVIRONMENT),
+        (1, f"NVRM: Xid (PCI:0000:3b:00): 79, pid=4\n{TRACEBACK}KeyError: 1\n", F.NODE),
+        (1, f"NVRM: Xid (PCI:0000:3b:00): 31, pid=4\n{TRACEBACK}KeyError: 1\n", F.CODE),
+    ],
+)  # fmt: skip
+def test_consequences_and_noise_do_not_decide_beside_a_first_cause(code: int, log: str, failure: F) -> None:
+    assert classify(code, log)[0] is failure
+
+
+def test_no_more_than_the_end_of_a_log_is_read() -> None:
+    assert classify(1, "CUDA out of memory\n" + "." * failures._TAIL)[0] is F.CODE
