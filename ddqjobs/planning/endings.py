@@ -43,6 +43,8 @@ _OTHERS = re.compile(
     r"ERROR:|\[?rank\d|Exception (?:ignored|in thread)|\S+:\d+:\d+ \[\d\] NCCL|NVRM|kernel: |"
     r"\[ *\d+\.\d+\] )"
 )
+# Warnings that tell of an end all the same.
+_ENDS = re.compile(r"\bhang\b|heartbeat|SIGKILL|death signal")
 # An exception's message may have several lines; of each exception so many are looked at.
 _MOST = 40
 _LONGEST = 2000  # characters of a line that are looked at: configurations are printed in errors
@@ -144,12 +146,14 @@ def _split(line: str) -> tuple[int | None, str]:
 
 def _said(lines: Sequence[str]) -> tuple[str, ...]:
     """Return the last lines, the last first, without blank ones and warnings."""
-    said = (
-        line.strip()
-        for line in reversed(lines)
-        if line.strip() and not _WARNING.search(line) and not _PROGRESS.search(line)
-    )
+    said = (line.strip() for line in reversed(lines) if line.strip() and not _noise(line))
     return tuple(islice(said, _NEAR))
+
+
+def _noise(line: str) -> bool:
+    """Return whether a line tells nothing of an end: a warning, or what a training prints as it goes on."""
+    warns = _WARNING.search(line) is not None and not _ENDS.search(line)
+    return warns or _PROGRESS.search(line) is not None
 
 
 def _raised(lines: Sequence[tuple[int | None, str]]) -> list[_Raised]:

@@ -30,6 +30,8 @@ PURE = {
     "ddqjobs.store.history", "ddqjobs.planning.plan", "ddqjobs.planning.filters",
     "ddqjobs.planning.estimate", "ddqjobs.planning.failures", "ddqjobs.planning.causes",
     "ddqjobs.planning.endings",
+    *(f"ddqjobs.planning.known.{name}" for name in
+      ("cause", "errnos", "gpus", "processes", "programs", "python", "schedulers")),
     "ddqjobs.report.verdict", "ddqjobs.store.retention", "ddqjobs.doctor.judgements",
     "ddqjobs.planning.canary", "ddqjobs.planning.bad_nodes",
     "ddqjobs.submission.judge", "ddqjobs.submission.select",

@@ -252,7 +252,7 @@ _BEGIN_OF_CLASS = {
     F.STORAGE: "a file system failed: ",
     F.NETWORK: "the processes did not meet: ",
 }
-_SHARED_MEMORY = "shared memory (/dev/shm) is full, use fewer workers or enlarge it: "
+SHARED_MEMORY = "shared memory (/dev/shm) is full, use fewer workers or enlarge it: "
 _ANY = re.compile("")
 _SECOND_HAND = frozenset({32, 103, 104})
 
@@ -287,7 +287,7 @@ def of(line: str, *, writes: bool = False) -> Cause | None:
         _FILE.search(rest) and not _ADDRESS.search(rest)
     )
     if number in _OF_SHARED_MEMORY and _SHARED.search(line):
-        return Cause(F.LIMIT, _SHARED_MEMORY, _ANY)
+        return Cause(F.LIMIT, SHARED_MEMORY, _ANY)
     failure = ERRNOS[number].of_file if about_file else ERRNOS[number].of_socket
     if writes and number in _OF_WRITERS:
         failure = F.STORAGE

@@ -81,6 +81,9 @@ PROCESSES: tuple[Cause, ...] = (
     cause(
         F.HANG,
         "a process did not answer: ",
+        # those who watch over processes: fault-tolerant launchers, DeepSpeed, elastic agents
+        r"hang (?:is |was )?detected|[Dd]etected (?:a )?hang|not get (?:subsequent|initial) heartbeat|"
+        r"no heartbeat|"
         r"failed to pass monitoredBarrier|Timed out waiting \d+ms for|DataLoader timed out after",
     ),
     # NCCL's watchdog of the ranks that are left, too.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from ddqjobs.planning.known.cause import Cause, Weight, cause
+from ddqjobs.planning.known.errnos import SHARED_MEMORY
 from ddqjobs.planning.known.programs import NO_NETWORK
 from ddqjobs.spec.model import FailureClass as F
 
@@ -182,6 +183,15 @@ PLACES: tuple[tuple[re.Pattern[str], re.Pattern[str], Cause], ...] = (
         re.compile(r"gaierror"),
         re.compile(r"torch/distributed|rendezvous|TCPStore|init_process_group|init_dist"),
         cause(F.NETWORK, "the processes did not meet: ", ""),
+    ),
+    (
+        # semaphores and blocks of multiprocessing are files of /dev/shm
+        re.compile(r"^\w*Error: \[Errno (?:2|12|17|28)\]|^\w*Error: .*No space left on device"),
+        re.compile(
+            r"SemLock|_posixshmem|multiprocessing/(?:heap|synchronize|shared_memory)|_share_\w+cpu|"
+            r"_new_shared"
+        ),
+        cause(F.LIMIT, SHARED_MEMORY, ""),
     ),
     (re.compile(r"^AssertionError"), re.compile(r"boxes1\[:, 2:\] >= boxes1"), cause(F.DIVERGED, "", "")),
 )

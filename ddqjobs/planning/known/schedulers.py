@@ -114,6 +114,8 @@ SCHEDULERS: tuple[Cause, ...] = (
     cause(
         F.STORAGE,
         "a file server did not answer: ",
+        # of a folder that a job starts in, or a program writes: what follows is a consequence
+        r"couldn't chdir to .*(?:Stale|timed out|Input/output|endpoint|Communication|is down|No route)|"
         r"nfs: server \S+ not responding|Lustre(?:Error)?: .*|was evicted by|evicted by (?:lustre|MDT|OST|"
         r"\w+-(?:OST|MDT))|"
         r"mmfs\w*: .*(?:unmount|expel|fail|stale)|GPFS.*(?:expel|unmount|panic|fail)|ceph: .*(?:lost|"
