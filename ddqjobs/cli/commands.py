@@ -43,6 +43,7 @@ COMMANDS = {
     "clean": Entry(_REPAIR, "Remove checkpoints that nothing needs any more."),
     "shell": Entry(_REPAIR, "A shell in a run's environment, where its job would run."),
     "init": Entry(_SET_UP, "Make a project folder with an experiment of your own."),
+    "site": Entry(_SET_UP, "Sites: a file from what the cluster says of itself."),
     "doctor": Entry(_SET_UP, "What would keep runs from starting or ending well on a site."),
     "data": Entry(_SET_UP, "Data sets and weights: linked, brought, verified."),
     "env": Entry(_SET_UP, "Environments: pinned, built once, verified."),
