@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ddqjobs.cli import interrupts
+from ddqjobs.cli import completion_scripts, interrupts
 
 
 def main() -> None:
@@ -14,6 +14,8 @@ def main() -> None:
     from ddqjobs.cli.commands import app
 
     output.ensure_streams()
+    if completion_scripts.wanted():
+        completion_scripts.quieten()
     # A plan of 10,000 runs makes a million objects that live until the end: looking through them again and
     # again for cycles took a quarter of the time.
     gc.set_threshold(5_000_000, 50, 50)

@@ -243,7 +243,7 @@ def _stale(planned: Iterable[PlannedRun]) -> Iterator[Finding]:
     reasons: dict[str, list[str]] = {}
     for p in planned:
         if p.stale:
-            reasons.setdefault(p.stale, []).append(p.run.name)
+            reasons.setdefault(p.stale.removeprefix("stale: "), []).append(p.run.name)
     if reasons:
         ordered = sorted(reasons.items(), key=lambda item: -len(item[1]))
         why = [
@@ -261,6 +261,18 @@ def _stale(planned: Iterable[PlannedRun]) -> Iterator[Finding]:
 
 def _first(why: Sequence[str]) -> list[str]:
     return [*why[:_NAMED], *([f"and {len(why) - _NAMED} more"] if why[_NAMED:] else [])]
+
+
+def alike(report: Report, gallery: Gallery | None) -> str:
+    """Return in what two codes that were compared do not differ at all; empty where they do, or none were."""
+    compared = [c for _, _, i, c in _cells(report) if report.columns[i].against != REFERENCE]
+    measured = [c for c in compared if c.difference is not None]
+    if not measured or extremes(report, gallery):
+        return ""
+    said = [f"in {report.metrics[0]} ({len(measured)} of {len(compared)} comparisons made)"]
+    said += ["on any class"] if report.classes else []
+    said += ["on any image"] if gallery and gallery.walls else []
+    return ", ".join(said)
 
 
 def extremes(report: Report, gallery: Gallery | None) -> list[Extreme]:

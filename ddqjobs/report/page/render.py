@@ -82,6 +82,7 @@ def page(
         experiment=experiment,
         report=report,
         extremes=findings.extremes(report, gallery),
+        alike=findings.alike(report, gallery),
         reload_s=reload_s,
         price=price,
         currency=currency,

@@ -107,8 +107,8 @@ def test_the_folder_may_be_below_home(place: Place, monkeypatch: pytest.MonkeyPa
     assert offered(place, f"plan --project ~/{place.root.name} tiny se") == ["second.m1", "second.m2"]
 
 
-def test_bash_itself_completes(place: Place) -> None:
-    program = place.text("bin/ddqjobs", "#!/bin/sh\nexec " + shlex.join(MAIN) + ' "$@"\n')
+def test_bash_itself_completes_and_shows_words_alone(place: Place) -> None:
+    program = place.text("bin/ddqjobs", "#!/bin/sh\necho Traceback >&2\nexec " + shlex.join(MAIN) + ' "$@"\n')
     program.chmod(0o755)
     script = """
 eval "$(_DDQJOBS_COMPLETE=source_bash ddqjobs)"
@@ -120,4 +120,20 @@ echo "${COMPREPLY[@]}"
     ran = subprocess.run(
         ["bash", "-c", script], cwd=place.root, env=variables, capture_output=True, text=True
     )
-    assert (ran.stdout, ran.stderr) == ("first\n", "")
+    assert (ran.stdout, ran.stderr) == ("first\n", "Traceback\n")  # of the script that it sources
+
+
+@pytest.mark.parametrize(("shell", "calls"), [("bash", 1), ("zsh", 1), ("fish", 2)])
+def test_what_a_completion_prints_beside_its_words_is_dropped(place: Place, shell: str, calls: int) -> None:
+    for words, variables in (
+        ([], {"_DDQJOBS_COMPLETE": f"source_{shell}"}),
+        (["--show-completion", shell], {}),
+    ):
+        ran = subprocess.run(
+            [*MAIN, *words],
+            cwd=place.root,
+            env=environment(**variables, _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1"),
+            capture_output=True,
+            text=True,
+        )
+        assert ran.stdout.count("2>/dev/null") == calls, (words, ran.stdout, ran.stderr)

@@ -147,6 +147,19 @@ def test_the_first_screen_says_where_the_codes_differ_most(report: Report, read:
     ]
 
 
+def test_the_first_screen_says_that_codes_do_not_differ(report: Report) -> None:
+    rows = tuple(
+        msgspec.structs.replace(
+            row,
+            cells=tuple(cell and msgspec.structs.replace(cell, difference=0.0) for cell in row.cells),
+        )
+        for row in report.models
+    )
+    same = msgspec.structs.replace(report, models=rows)
+    assert findings.alike(same, None) == "in AP (14 of 14 comparisons made)"
+    assert findings.alike(report, None) == ""
+
+
 def test_what_is_to_run_says_its_hours_and_their_cost(root: Path, report: Report, read: Reader) -> None:
     there = read.text[read.text.index("Outstanding runs") :]
     assert "5 eligible 4,160 GPU h, 10,400.00ddqjobs submit matrix" in there
