@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ddqjobs.cli import completion_scripts, interrupts
+from ddqjobs.cli import interrupts
 
 
 def main() -> None:
@@ -10,7 +10,7 @@ def main() -> None:
     interrupts.leave_at_once()
     import gc
 
-    from ddqjobs.cli import output
+    from ddqjobs.cli import completion_scripts, output
     from ddqjobs.cli.commands import app
 
     output.ensure_streams()

@@ -117,10 +117,9 @@ class Watcher:
 
     def _draw(self) -> None:
         seen = self._asker.seen
-        columns, rows = os.get_terminal_size(sys.stdout.fileno())
-        size = Size(
-            columns - 1, rows
-        )  # in the last column, erasing the rest of a line would erase the line's end
+        columns, rows = os.get_terminal_size(sys.stdout.fileno())  # 0 and 0 where a terminal knows none
+        # In the last column, erasing the rest of a line would erase the line's end.
+        size = Size((columns or 80) - 1, rows or 24)
         note = self._asker.said or seen.note
         if self._view.log:
             lines = self._log(size, note)

@@ -244,10 +244,13 @@ def test_keys_scroll_filter_and_leave(place: Place) -> None:
     terminal.read_until("1-1 of 1")
     terminal.resize(columns=120, rows=40)
     terminal.read_until("f shows: active   r asks now")
+    terminal.resize(columns=0, rows=0)  # unknown: as wide as most
+    terminal.read_until("\x1b[2J", 3)
+    terminal.read_until("f: active  r: now", 2)
     terminal.type("q")
     code, shown = terminal.close()
     assert code == 0
-    assert shown.count("\x1b[2J") == 2  # whole only at first and after the change of size
+    assert shown.count("\x1b[2J") == 3  # whole only at first and after each change of size
     assert re.search(r"wait +running", plain(shown.rpartition("\x1b[?1049l")[2]))
     assert place.states()["wait"] == "active"
 
