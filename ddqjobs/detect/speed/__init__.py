@@ -12,6 +12,7 @@
 * losses for the log in one copy, for which the host does not wait before the GPU's next work is launched
   (:mod:`.logged`);
 * ``MergedGroupsConstructor`` for mmengine's optimizer constructor (:mod:`.groups`);
+* ``WorkspaceHook`` (:mod:`.workspace`): products of matrices that do not parse an environment variable;
 * on a GPU, unless the configuration says otherwise, batches in pinned memory, and copies of them that the
   host does not wait for.
 """
@@ -43,6 +44,15 @@ def configure(cfg: Any) -> None:
             raise NoFastForm(f"speed: there is no fast form of {constructor}, only of {_CONSTRUCTORS[0]}")
         cfg.optim_wrapper.constructor = _CONSTRUCTORS[1]
     _overlap_copies(cfg)
+    _add_workspace_hook(cfg)
+
+
+def _add_workspace_hook(cfg: Any) -> None:
+    from . import workspace  # noqa: F401  (registers it)
+
+    hooks = list(cfg.get("custom_hooks") or [])
+    if all(h.get("type") != "WorkspaceHook" for h in hooks):
+        cfg.custom_hooks = [*hooks, {"type": "WorkspaceHook"}]
 
 
 def _choose_model(model: Any) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 import socket
 import subprocess
 import sys
@@ -379,3 +380,17 @@ def test_model_without_a_fast_form_is_refused() -> None:
     off = runtime.load_config(CONFIG)
     speed.configure(off)
     assert off.model.type == "DDQDETR"
+
+
+def test_a_hook_lets_products_forget_the_workspace_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where torch has seen it, and would take a workspace of the same size without it: not on a CPU."""
+    from ddqjobs.detect.speed import workspace
+
+    cfg = runtime.load_config(CONFIG, ["speed=True"])
+    for _ in range(2):
+        speed.configure(cfg)
+    assert [hook.type for hook in cfg.custom_hooks].count("WorkspaceHook") == 1
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", determinism.WORKSPACE)
+    workspace.forget()
+    here = torch.cuda.is_available() and torch.cuda.get_device_capability() == (9, 0)
+    assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) == (not here)
