@@ -44,7 +44,7 @@ _OTHERS = re.compile(
     r"\[ *\d+\.\d+\] )"
 )
 # Warnings that tell of an end all the same.
-_ENDS = re.compile(r"\bhang\b|heartbeat|SIGKILL|death signal")
+_ENDS = re.compile(r"\bhang\b|preempted|heartbeat|SIGKILL|death signal")
 # An exception's message may have several lines; of each exception so many are looked at.
 _MOST = 40
 _LONGEST = 2000  # characters of a line that are looked at: configurations are printed in errors

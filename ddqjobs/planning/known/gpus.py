@@ -175,7 +175,7 @@ GPUS: tuple[Cause, ...] = (
         r"(?:found|available|detected|visible)|torch\.cuda\.is_available\(\) is False|"
         r"No supported gpu backend found|no NVIDIA GPU device is present|No visible GPU|"
         r"could not select device driver|Could not find any nv files|libcuda\.so(?:\.1)?: cannot open|"
-        r"CUDA (?:device|GPU)s? (?:not|unavailable)|requires (?:a )?(?:CUDA|GPU)",
+        r"CUDA (?:device|GPU)s? (?:not|unavailable)|requires a (?:CUDA|GPU)",
     ),
     # Ascend: device, driver or HBM.
     cause(

@@ -90,7 +90,8 @@ PROCESSES: tuple[Cause, ...] = (
     cause(
         F.HANG,
         "a process did not answer: ",
-        r"watchdog got stuck|Watchdog caught collective operation timeout|[Ww]atchdog .*timed? ?out|"
+        r"watchdog got stuck|communicator was aborted on rank|"
+        r"Watchdog caught collective operation timeout|[Ww]atchdog .*timed? ?out|"
         r"Timeout\(ms\)=\d+\) ran for \d+ milliseconds|[Cc]ollective (?:operation )?time(?:d )?out|"
         r"[Hh]eartbeat monitor timed out|operations have failed or timed out|Timeout at NCCL work|"
         r"The wait execution of the Notify register times? out|EI0002|HCCL.*(?:notify|heartbeat).*time|"

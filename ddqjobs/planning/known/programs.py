@@ -36,6 +36,9 @@ PROGRAMS: tuple[Cause, ...] = (
         r"execvp?(?:\(\))?: .*No such file|[Ff]ailed to (?:exec|run|find) .*(?:executable|python)|"
         r"executable file not found|"
         r"an executable for the specified executable|binary .*not found in (?:\$)?PATH",
+        r"No such file or directory: '(?:nvcc|gcc|g\+\+|c\+\+|cc|ninja|git|ffmpeg|make|cmake|ldconfig|"
+        r"which|nvidia-smi|"
+        r"srun|scontrol|mpirun|wget|curl|unzip|tar)'",
         # modules, conda, virtual environments, pip
         r"Lmod has detected the following error|module\(s\) are unknown|[Uu]nable to locate a modulefile|"
         r"ModuleCmd_\w+\.c|The following module|(?:ERROR|error): .*modulefile|CondaError|CondaHTTPError|"
@@ -83,7 +86,8 @@ PROGRAMS: tuple[Cause, ...] = (
         F.STORAGE,
         "no room on a disk, free some: ",
         # torch.save's, cut short; HDF5's, SQLite's, lmdb's.
-        r"unexpected pos \d+ vs \d+|PytorchStreamWriter failed|write\(\): fd \d+ failed|"
+        r"unexpected pos \d+ vs \d+|\d+ requested and \d+ written|PytorchStreamWriter failed|"
+        r"write\(\): fd \d+ failed|"
         r"MapFullError|MDB_MAP_FULL|database or disk is full|"
         r"(?:not enough|insufficient|no|out of)(?: free)? (?:disk )?space|inode.*(?:exhaust|full|limit)|"
         r"disk (?:is )?full",

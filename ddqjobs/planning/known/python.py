@@ -60,7 +60,9 @@ LIBRARIES: tuple[Cause, ...] = (
         r"requires (?:Python|torch|mm\w+|numpy) ?[<>=~!]|(?:mm\w+|torch\w*|numpy|"
         r"transformers)[<>=~!]=?[\d.]+ is required|"
         r"Please (?:install|upgrade|reinstall|update) |pip install |needs? to be installed|is not installed|"
-        r"unsupported pickle protocol|bad magic number in|has not been compiled|[Nn]ot compiled with|"
+        r"unsupported pickle protocol|bad magic number in|has not been compiled|'(?:ascii|"
+        r"latin-1)' codec can't encode|FormatCode\(\) got an unexpected|MMDetection requires|"
+        r"[Nn]ot compiled with|"
         r"EnsureABI|compiled with (?:a )?different|Unsupported operand.*python version|Could not (?:run|"
         r"find) '\S+' with arguments from the '\w+' backend|"
         r"implementation for device \S+ not found|"
@@ -128,6 +130,8 @@ DATA: tuple[Cause, ...] = (
         r"(?:[Cc]heckpoint|[Ff]ile|[Ii]mage|[Pp]ath|[Ww]eights?|[Dd]irectory|"
         r"[Ff]older) \S*.{0,80}(?:does not exist|doesn't exist|not exist|is not (?:a )?(?:found|"
         r"checkpoint)|not found|cannot be found|could not be found)|"
+        r"^(?:Type|Value|Attribute|Assertion)Error: [\"']?\w*Dataset: |"
+        r"need at least one array to concatenate|"
         r"[Cc]ould not find (?:file|image|checkpoint|annotation|data)|[Cc]annot find (?:the )?(?:file|"
         r"image|checkpoint|annotation|data)|"
         r"is not a (?:checkpoint|valid (?:zip|image|checkpoint|JSON|file))|InvalidDataError|"
@@ -140,7 +144,8 @@ CODE: tuple[Cause, ...] = (
     cause(
         F.CODE,
         "",
-        r"is not in the \S+ registry|must contain the key|unexpected keyword argument|"
+        r"is not in the \S+ registry|must contain the key|"
+        r"(?<!FormatCode\(\) got an )unexpected keyword argument|"
         r"required positional argument|"
         r"ConfigParsingError|size mismatch for|Missing key\(s\) in state_dict|[Uu]nexpected key\(s\)|"
         r"num_classes|"

@@ -37,7 +37,7 @@ SCHEDULERS: tuple[Cause, ...] = (
         F.PREEMPTED,
         "preempted: ",
         r"DUE TO PREEMPTION|DUE TO JOB REQUEUE|TERM_PREEMPT|\bPreempted by|preemption notice|job preempted",
-        r"spot (?:instance )?interruption|was preempted|has been preempted",
+        r"spot (?:instance )?interruption|(?:was|is|has been) preempted",
         weight=Weight.SURE,
     ),
     cause(
@@ -88,6 +88,8 @@ SCHEDULERS: tuple[Cause, ...] = (
         r"(?:slurmstepd|srun): error:.*execve\(\)|[Ee]xec(?:ve)? (?:of )?\S* ?failed: No such file|"
         r"pyxis: .*(?:failed to import|couldn't start container|container start failed|imag)|"
         r"spank: .*(?:plugin|undefined)|mpi/pmix?\S*: (?:plugin|can't load|.*not found)|"
+        r"not built with SLURM's PMI|PMI2?_Init failed|psec_base_open failed|PMIX ERROR: NOT-FOUND|"
+        r"requested component was not found|"
         r"couldn't find the specified plugin name for mpi|[Cc]annot create context for mpi",
     ),
     cause(
@@ -100,6 +102,7 @@ SCHEDULERS: tuple[Cause, ...] = (
         r"slurmstepd: error: .*[Pp]rolog|[Pp]rolog (?:failed|error)|[Ee]pilog failed|"
         r"launch failed requeued held|"
         r"io error with slurmstepd|slurm_receive_msgs?\b.*|Unable to contact slurm controller|"
+        r"unknown userid|Couldn't determine user account|"
         r"Required node not available|Slurmd could not|Spank plugin failure|Zero Bytes were transmitted|"
         r"Communication connection failure|Kill task failed|authentication credential|munge\w* .*(?:fail|"
         r"error|decode)|"
@@ -141,7 +144,7 @@ SCHEDULERS: tuple[Cause, ...] = (
         "ended from outside: ",
         r"\*\*\* STEP \S+ ON .*CANCELLED AT [^ ]+ \*\*\*|DUE to SIGNAL",
         r"SignalException: Process \d+ got signal: (?:1|10|12|15)\b|Received \S*(?:15|SIGTERM) death signal|"
-        r"tasks? [\d,-]+: Terminated",
+        r"tasks? [\d,-]+: Terminated|Received SIGTERM|Caught signal (?:SIG)?(?:TERM|USR\d)",
         weight=Weight.LAST,
     ),
 )

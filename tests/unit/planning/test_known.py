@@ -8,10 +8,12 @@ import sys
 
 import pytest
 
-from ddqjobs.planning import failures
+from ddqjobs.planning import failures, retries
 from ddqjobs.planning.failures import classify
 from ddqjobs.planning.known.errnos import ERRNOS
 from ddqjobs.spec.model import FailureClass as F
+from ddqjobs.spec.model import Run, TaskKind
+from ddqjobs.store.ledger import Finished
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "train.py", line 1, in main\n    main()\n'
 STEP = (
@@ -67,3 +69,12 @@ def test_consequences_and_noise_do_not_decide_beside_a_first_cause(code: int, lo
 
 def test_no_more_than_the_end_of_a_log_is_read() -> None:
     assert classify(1, "CUDA out of memory\n" + "." * failures._TAIL)[0] is F.CODE
+
+
+@pytest.mark.parametrize("failure", F)
+def test_no_class_is_retried_for_ever_whatever_progress_is_made(failure: F) -> None:
+    run = Run(name="r", experiment="e", task="t", kind=TaskKind.TRAIN)
+    ends = [Finished(run="r", ticket=str(i), failure=failure, progress=i) for i in range(40)]
+    starts = [bool(after and after.allowed) for after in (retries.after(run, ends[:n]) for n in range(1, 41))]
+    assert starts == sorted(starts, reverse=True)
+    assert not starts[-1]
