@@ -17,22 +17,22 @@ from ddqjobs.planning.known.python import CODE, KINDS, LIBRARIES, PLACES
 from ddqjobs.planning.known.python import DATA as FILES
 from ddqjobs.planning.known.schedulers import SCHEDULERS, SIGNALS
 
-__all__ = ["LOST", "meaning", "of_kind", "of_place"]
+__all__ = ["AFTER_NUMBERS", "BEFORE_NUMBERS", "LOST", "meaning", "of_kind", "of_place"]
 
 # Of a line the first that fits: from what one program says in one case only to what many say. Error numbers
 # are between them, since their words are part of longer ones, and say more than the names of files.
-_BEFORE_NUMBERS = (*SCHEDULERS, *GPUS, *CODE, *DOWNLOADS, *PROGRAMS, *PROCESSES, *NAMES, *LIBRARIES)
-_AFTER_NUMBERS = (*FILES, *SIGNALS)
+BEFORE_NUMBERS = (*SCHEDULERS, *GPUS, *CODE, *DOWNLOADS, *PROGRAMS, *PROCESSES, *NAMES, *LIBRARIES)
+AFTER_NUMBERS = (*FILES, *SIGNALS)
 
 
 @functools.lru_cache(maxsize=4096)
 def meaning(line: str, *, writes: bool = False) -> Cause | None:
     """Return what a line means; None for one that means nothing of its own. ``writes``: the program was
     writing a file."""
-    first = of(line, _BEFORE_NUMBERS)
+    first = of(line, BEFORE_NUMBERS)
     if first is not None and first.weight > Weight.WEAK:
         return first
-    return errnos.of(line, writes=writes) or first or of(line, _AFTER_NUMBERS)
+    return errnos.of(line, writes=writes) or first or of(line, AFTER_NUMBERS)
 
 
 def of_place(line: str, frames: Iterable[str]) -> Cause | None:

@@ -40,14 +40,14 @@ _SIGNAL_OF_RANK = re.compile(
 _TERMINATED = 15  # those that are left are ended by it
 _KILLED = 9
 # Signals that say why, as the number of bash's exit code or of a launcher's table.
-_SIGNALS: dict[int, tuple[FailureClass, str]] = {
-    4: (FailureClass.ENVIRONMENT, "ended by signal 4 (illegal instruction): built for another processor"),
-    7: (FailureClass.LIMIT, "ended by signal 7: shared memory (/dev/shm) is full"),
-    9: (FailureClass.UNKNOWN, "killed (signal 9): out of memory, or ended by the system"),
+SIGNALS: dict[int, tuple[FailureClass, str]] = {
+    4: (FailureClass.ENVIRONMENT, "ended by signal 4 (illegal instruction), built for another processor"),
+    7: (FailureClass.LIMIT, "ended by signal 7, shared memory (/dev/shm) is full"),
+    9: (FailureClass.UNKNOWN, "killed (signal 9), out of memory or ended by the system"),
     10: (FailureClass.PREEMPTED, "ended from outside by signal 10"),
     12: (FailureClass.PREEMPTED, "ended from outside by signal 12"),
-    24: (FailureClass.LIMIT, "ended by signal 24: over its limit of processor time"),
-    25: (FailureClass.LIMIT, "ended by signal 25: a file over the limit of size"),
+    24: (FailureClass.LIMIT, "ended by signal 24, over its limit of processor time"),
+    25: (FailureClass.LIMIT, "ended by signal 25, a file over the limit of size"),
 }
 _NOT_EXECUTED = frozenset({126, 127})  # bash's: not executable, not found
 # Of a step whose task ended by itself Slurm ends the rest.
@@ -79,7 +79,7 @@ EXIT_CODES: dict[int, tuple[FailureClass, str]] = {
     exit_codes.NO_ENVIRONMENT: (FailureClass.ENVIRONMENT, "the environment's interpreter is missing"),
     exit_codes.NO_ROOM: (
         FailureClass.STORAGE,
-        "the results folder could not be written: look at its room, inodes, quota (`df -h`, `df -i`) and "
+        "the results folder could not be written, look at its room, inodes, quota (`df -h`, `df -i`) and "
         "permissions, and whether its file system knows hard links",
     ),
     exit_codes.BROKEN: (FailureClass.NO_PRODUCT, "it exited 0 without leaving its product"),
@@ -100,20 +100,24 @@ def classify(exit_code: int, log_tail: str) -> tuple[FailureClass, str]:
     ending = endings.find(log_tail)
     cause, line = _cause(ending, exit_code)
     who = f"exit {exit_code}" if ending.rank is None else f"exit {exit_code}, rank {ending.rank} first"
-    said = f"{who}: {line[:160]}" if line else who
+    said = _reason("" if cause is None else cause.begin, who, line)
     if exit_code in _NOT_EXECUTED and not ending.lines and (cause is None or cause.weight < Weight.SURE):
-        return FailureClass.ENVIRONMENT, said
+        return FailureClass.ENVIRONMENT, _reason("", who, line)
     signal = _signal(exit_code, log_tail)
     by_itself = bool(ending.lines) and ending.standing is Standing.FIRST_HAND
     lost = cause is None or cause.failure is FailureClass.UNKNOWN or cause.pattern is causes.LOST.pattern
     if by_itself or not (signal and lost):
-        if cause is not None:
-            return cause.failure, f"{cause.begin}{said}"
-        return FailureClass.CODE, said
+        return FailureClass.CODE if cause is None else cause.failure, said
     thrown = _THROWN.findall(log_tail)
-    if signal not in _SIGNALS and thrown:
-        return FailureClass.CODE, f"{who}: {thrown[-1].strip()[:160]}"
-    return _SIGNALS.get(signal, (FailureClass.UNKNOWN, signal_words(128 + signal)))
+    if signal not in SIGNALS and thrown:
+        return FailureClass.CODE, _reason("", who, thrown[-1].strip())
+    return SIGNALS.get(signal, (FailureClass.UNKNOWN, signal_words(128 + signal)))
+
+
+def _reason(begin: str, who: str, line: str) -> str:
+    """Return the words of a reason. They have no colon: one stands between a class and its reason, and lines
+    that are quoted have their own."""
+    return ", ".join(filter(None, (f"{begin} ({who})" if begin else who, line[:160])))
 
 
 def _signal(exit_code: int, log_tail: str) -> int:

@@ -290,7 +290,7 @@ def lose_two_runs_on_a_node(project: DonauProject) -> None:
     until(lambda: {project.run(name).node for name in ("first", "second")} == {"n1"})
     project.trace.with_name("trace.go").touch()
     project.until_over()
-    assert "node: exit 1: CUDA error: uncorrectable ECC" in project.run("first").reason
+    assert "node: exit 1, CUDA error: uncorrectable ECC" in project.run("first").reason
 
 
 def test_a_bad_node_is_avoided_only_where_the_site_says_how(on_donau: DonauProject) -> None:

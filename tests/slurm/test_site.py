@@ -541,7 +541,7 @@ FAILS: dict[str, tuple[str, FailureClass, str]] = {
     "gpu-memory": (
         "echo 'torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB.' >&2; exit 1",
         FailureClass.OUT_OF_MEMORY,
-        "GPU memory: exit 1: torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB.",
+        "GPU memory (exit 1), torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB.",
     ),
     "host-memory": (
         f"{sys.executable} -c 'print(len(b\"x\" * (1 << 30)))'",
@@ -551,15 +551,15 @@ FAILS: dict[str, tuple[str, FailureClass, str]] = {
     "module": (
         f"{sys.executable} -c 'import no_such_module'",
         FailureClass.ENVIRONMENT,
-        "exit 1: ModuleNotFoundError: No module named 'no_such_module'",
+        "exit 1, ModuleNotFoundError: No module named 'no_such_module'",
     ),
-    "file": ("cat /no/such/file", FailureClass.DATA, "exit 1: cat: /no/such/file: No such file or directory"),
+    "file": ("cat /no/such/file", FailureClass.DATA, "exit 1, cat: /no/such/file: No such file or directory"),
     "nan": (
         f"{sys.executable} -c 'raise FloatingPointError(\"loss is NaN\")'",
         FailureClass.DIVERGED,
-        "exit 1: FloatingPointError: loss is NaN",
+        "exit 1, FloatingPointError: loss is NaN",
     ),
-    "wrong": ("echo no idea; exit 3", FailureClass.CODE, "exit 3: no idea"),
+    "wrong": ("echo no idea; exit 3", FailureClass.CODE, "exit 3, no idea"),
     "nothing": (
         "exit 0",
         FailureClass.NO_PRODUCT,
@@ -722,7 +722,7 @@ def test_a_node_where_two_runs_were_lost_is_avoided(lab: Lab, on_slurm: SlurmPro
     on_slurm.site({"nodelist": bad})
     on_slurm.open().submit(EXPERIMENT, Filters(runs=("first", "second")))
     until(lambda: on_slurm.statuses()[Status.ACTIVE] == 0)
-    assert "node: exit 1: CUDA error: uncorrectable ECC" in on_slurm.run("first").reason
+    assert "node: exit 1, CUDA error: uncorrectable ECC" in on_slurm.run("first").reason
     on_slurm.site()
     said: list[str] = []
     on_slurm.open().submit(EXPERIMENT, Filters(runs=("third",)), say=said.append)
@@ -776,7 +776,7 @@ def test_a_training_whose_loss_is_no_number_ends_as_diverged_and_is_not_retried(
     (run,) = (p for p in plan.runs if p.run.task == "p4-train")
     assert (run.status, run.failure, run.submissions) == (Status.FAILED, FailureClass.DIVERGED, 1), run.reason
     # The matching of queries and objects is the first to notice, before there is a loss.
-    assert run.reason == "diverged: exit 1: ValueError: matrix contains invalid numeric entries"
+    assert run.reason == "diverged: exit 1, ValueError: matrix contains invalid numeric entries"
 
 
 def test_two_nodes_with_two_processes_train_as_one_node_with_four(lab: Lab, tmp_path: Path) -> None:

@@ -34,22 +34,22 @@ OUT_OF_MEMORY = "torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to alloc
 FAILURES = {
     "p4-train.detr-5scale": (
         FailureClass.OUT_OF_MEMORY,
-        f"GPU memory: exit 1: {OUT_OF_MEMORY}",
+        f"GPU memory (exit 1), {OUT_OF_MEMORY}",
         f'  File "/scratch/erika/ddq/models/ddq_detr_head.py", line 311, in loss\n{OUT_OF_MEMORY}',
     ),
     "p4-train.rcnn-36e.s2000": (
         FailureClass.STORAGE,
-        "no room on a disk, free some: exit 1: OSError: [Errno 28] No space left on device",
+        "no room on a disk, free some (exit 1), OSError: [Errno 28] No space left on device",
         "OSError: [Errno 28] No space left on device: '/scratch/erika/ddq/epoch_21.pth'",
     ),
     "p3-train.swinl.s1000": (
         FailureClass.NODE,
-        "exit 1: RuntimeError: CUDA error: uncorrectable ECC error encountered",
+        "exit 1, RuntimeError: CUDA error: uncorrectable ECC error encountered",
         "RuntimeError: CUDA error: uncorrectable ECC error encountered",
     ),
     "p4-train.fcn-12e.s1000": (
         FailureClass.DIVERGED,
-        "exit 1: FloatingPointError: Loss is nan at iteration 2,150",
+        "exit 1, FloatingPointError: Loss is nan at iteration 2,150",
         "FloatingPointError: Loss is nan at iteration 2,150",
     ),
 }

@@ -20,7 +20,8 @@ class Weight(IntEnum):
 
 
 class Cause(NamedTuple):
-    """The meaning of a line. ``begin``: how the reason begins, with the remedy if there is one."""
+    """The meaning of a line. ``begin``: how the reason begins, without a colon and with the
+    remedy if there is one."""
 
     failure: FailureClass
     begin: str

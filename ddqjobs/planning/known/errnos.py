@@ -236,23 +236,23 @@ _ADDRESS = re.compile(
     r"https?://|\[?[\da-f.:]+\]?:\d{2,5}\b|socket|connect|port=|host=|[a-z][\w.-]+:\d{4,5}\b", re.I
 )
 
-_ROOM = "no room on a disk, free some: "
-_BEGIN = {
-    11: "too many processes or threads, raise `ulimit -u` or use fewer workers: ",
-    12: "host memory: ",
-    23: "too many open files on the node: ",
-    24: "too many open files, raise `ulimit -n` or use fewer workers: ",
+_ROOM = "no room on a disk, free some"
+BEGINNINGS = {
+    11: "too many processes or threads, raise `ulimit -u` or use fewer workers",
+    12: "host memory",
+    23: "too many open files on the node",
+    24: "too many open files, raise `ulimit -n` or use fewer workers",
     28: _ROOM,
-    30: "a disk is read-only, mount it anew: ",
-    98: "the port is taken, try again: ",
-    116: "a lost file server, mount it anew: ",
-    122: "over quota, free some space: ",
+    30: "a disk is read-only, mount it anew",
+    98: "the port is taken, try again",
+    116: "a lost file server, mount it anew",
+    122: "over quota, free some space",
 }
-_BEGIN_OF_CLASS = {
-    F.STORAGE: "a file system failed: ",
-    F.NETWORK: "the processes did not meet: ",
+_OF_CLASS = {
+    F.STORAGE: "a file system failed",
+    F.NETWORK: "the processes did not meet",
 }
-SHARED_MEMORY = "shared memory (/dev/shm) is full, use fewer workers or enlarge it: "
+SHARED_MEMORY = "shared memory (/dev/shm) is full, use fewer workers or enlarge it"
 _ANY = re.compile("")
 _SECOND_HAND = frozenset({32, 103, 104})
 
@@ -293,9 +293,9 @@ def of(line: str, *, writes: bool = False) -> Cause | None:
         failure = F.STORAGE
     if failure is F.CODE:
         return None
-    begin = _BEGIN.get(number, _BEGIN_OF_CLASS.get(failure, ""))
+    begin = BEGINNINGS.get(number, _OF_CLASS.get(failure, ""))
     if number == 11 and failure is F.STORAGE:
-        begin = _BEGIN_OF_CLASS[F.STORAGE]
+        begin = _OF_CLASS[F.STORAGE]
     return Cause(failure, begin, _ANY, Weight.WEAK if number in _SECOND_HAND else Weight.PLAIN)
 
 

@@ -141,7 +141,7 @@ _LOST = phrases("""
 GPUS: tuple[Cause, ...] = (
     cause(
         F.OUT_OF_MEMORY,
-        "GPU memory: ",
+        "GPU memory",
         # PyTorch's allocators name the kind of device: CUDA, HIP, NPU, MLU, XPU, MPS backend.
         r"\b(?!CPU )[A-Z]{2,4}(?: backend)? out of memory|(?:CUDA|HIP|driver|runtime) error: out of memory",
         r"[Cc]uda (?:failure|error|Error) ?\d* ?[:\"']+ ?out of memory|\bOutOfMemoryError\b|" + _MEMORY,
@@ -150,7 +150,7 @@ GPUS: tuple[Cause, ...] = (
         r"HSA_STATUS_ERROR_OUT_OF_RESOURCES|EL0004|MPS backend out of memory|RESOURCE_EXHAUSTED|\b207001\b",
         r"CUFFT_ALLOC_FAILED|[Cc]ould not allocate .*\bGPU memory|GPU memory (?:is )?(?:full|exhausted)",
     ),
-    cause(F.ENVIRONMENT, "the driver or the GPU does not fit the environment: ", _UNFIT),
+    cause(F.ENVIRONMENT, "the driver or the GPU does not fit the environment", _UNFIT),
     # A GPU or its driver tells of itself.
     cause(
         F.NODE,
@@ -169,7 +169,7 @@ GPUS: tuple[Cause, ...] = (
     cause(F.NODE, "", _LOST),
     cause(
         F.NODE,
-        "no GPU on the node: ",
+        "no GPU on the node",
         r"Found no NVIDIA driver|No CUDA GPUs are available|CUDA is not available|No devices were found|"
         r"couldn't communicate with the NVIDIA driver|No HIP GPUs|no (?:usable )?GPUs? (?:is |are |were )?"
         r"(?:found|available|detected|visible)|torch\.cuda\.is_available\(\) is False|"

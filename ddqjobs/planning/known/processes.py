@@ -9,7 +9,7 @@ from __future__ import annotations
 from ddqjobs.planning.known.cause import Cause, Weight, cause
 from ddqjobs.spec.model import FailureClass as F
 
-_LOST = "the processes lost each other: "
+_LOST = "the processes lost each other"
 
 # What follows on another process's death.
 LOST = cause(
@@ -42,7 +42,7 @@ PROCESSES: tuple[Cause, ...] = (
     ),
     cause(
         F.LIMIT,
-        "shared memory (/dev/shm) is full, use fewer workers or enlarge it: ",
+        "shared memory (/dev/shm) is full, use fewer workers or enlarge it",
         r"insufficient shared memory|(?:creating|extending|attaching to) shared memory segment|"
         r"unable to mmap \d+ bytes from file </torch_|(?<!resource: )out of shared memory|"
         r"killed by signal: Bus error|"
@@ -54,7 +54,7 @@ PROCESSES: tuple[Cause, ...] = (
     ),
     cause(
         F.LIMIT,
-        "a loader's worker died, perhaps for want of host memory: ",
+        "a loader's worker died, perhaps for want of host memory",
         r"DataLoader worker .*(?:is killed by signal|exited unexpectedly)|"
         r"pin memory thread exited unexpectedly|"
         r"[Pp]rocess in the process pool was terminated abruptly|BrokenProcessPool",
@@ -62,12 +62,12 @@ PROCESSES: tuple[Cause, ...] = (
     ),
     cause(
         F.LIMIT,
-        "too many open files, raise `ulimit -n` or use fewer workers: ",
+        "too many open files, raise `ulimit -n` or use fewer workers",
         r"received 0 items of ancdata|inotify (?:instance|watch) limit",
     ),
     cause(
         F.LIMIT,
-        "too many processes or threads, raise `ulimit -u` or use fewer workers: ",
+        "too many processes or threads, raise `ulimit -u` or use fewer workers",
         r"can't start new thread|pthread_create (?:failed|.*error)|fork(?:: retry)?: (?:retry|Resource)|"
         r"Thread creation failed|unable to allocate necessary resources for OMP|System error #11|"
         r"std::system_error.*Resource|RLIMIT_NPROC|blas_thread_init",
@@ -80,7 +80,7 @@ PROCESSES: tuple[Cause, ...] = (
     ),
     cause(
         F.HANG,
-        "a process did not answer: ",
+        "a process did not answer",
         # those who watch over processes: fault-tolerant launchers, DeepSpeed, elastic agents
         r"hang (?:is |was )?detected|[Dd]etected (?:a )?hang|not get (?:subsequent|initial) heartbeat|"
         r"no heartbeat|"
@@ -89,7 +89,7 @@ PROCESSES: tuple[Cause, ...] = (
     # NCCL's watchdog of the ranks that are left, too.
     cause(
         F.HANG,
-        "a process did not answer: ",
+        "a process did not answer",
         r"watchdog got stuck|communicator was aborted on rank|"
         r"Watchdog caught collective operation timeout|[Ww]atchdog .*timed? ?out|"
         r"Timeout\(ms\)=\d+\) ran for \d+ milliseconds|[Cc]ollective (?:operation )?time(?:d )?out|"
@@ -100,13 +100,13 @@ PROCESSES: tuple[Cause, ...] = (
     ),
     cause(
         F.NETWORK,
-        "the port is taken, try again: ",
+        "the port is taken, try again",
         r"failed to bind to|EADDRINUSE|[Pp]ort \d+ is (?:already )?(?:in use|taken|occupied)|already bound|"
         r"Required ports are in use|port .*(?:already in use|has been bound)|EI0019|EJ0003",
     ),
     cause(
         F.NETWORK,
-        "the processes did not meet: ",
+        "the processes did not meet",
         r"DistStoreError|Rendezvous\w+Error|waiting for clients|clients joined|"
         r"client socket has (?:failed|timed)|"
         r"wait timeout after \d+ms|[Ss]ocket [Tt]imeout|connectFullMesh failed|connect\(\) timed out|"

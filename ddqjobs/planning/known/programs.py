@@ -9,7 +9,7 @@ from __future__ import annotations
 from ddqjobs.planning.known.cause import Cause, Weight, cause
 from ddqjobs.spec.model import FailureClass as F
 
-NO_NETWORK = "no network on the node, bring weights before (`ddqjobs data weights`): "
+NO_NETWORK = "no network on the node, bring weights before (`ddqjobs data weights`)"
 
 # Before the errors of files, whose words they share.
 PROGRAMS: tuple[Cause, ...] = (
@@ -84,7 +84,7 @@ PROGRAMS: tuple[Cause, ...] = (
     ),
     cause(
         F.STORAGE,
-        "no room on a disk, free some: ",
+        "no room on a disk, free some",
         # torch.save's, cut short; HDF5's, SQLite's, lmdb's.
         r"unexpected pos \d+ vs \d+|\d+ requested and \d+ written|PytorchStreamWriter failed|"
         r"write\(\): fd \d+ failed|"
@@ -95,7 +95,7 @@ PROGRAMS: tuple[Cause, ...] = (
     ),
     cause(
         F.STORAGE,
-        "a file system failed: ",
+        "a file system failed",
         r"disk I/O error|database is locked|[Uu]nable to (?:create|lock) file|unable to flush file|"
         r"file write failed|"
         r"[Uu]nable to synchronously create file|sqlite3\.(?:Operational|Database)Error|lmdb\.(?:Lock|"

@@ -21,7 +21,7 @@ _KEYS = (
 LIBRARIES: tuple[Cause, ...] = (
     cause(
         F.OUT_OF_MEMORY,
-        "host memory: ",
+        "host memory",
         r"MemoryError\b|Out Of Memory|can't allocate memory|std::bad_alloc|DefaultCPUAllocator|"
         r"not enough memory|"
         r"Unable to allocate [\d.]+ \w?i?B|Failed to allocate \d+ bytes|Insufficient memory|alloc_cpu\.cpp|"
@@ -73,7 +73,7 @@ LIBRARIES: tuple[Cause, ...] = (
 DATA: tuple[Cause, ...] = (
     cause(
         F.DATA,
-        "an image cannot be decoded (`ddqjobs data verify`): ",
+        "an image cannot be decoded (`ddqjobs data verify`)",
         r"libpng error:|Corrupt JPEG data: .*|Premature end of JPEG|libjpeg.*(?:error|corrupt)|"
         r"JPEG datastream contains no image|"
         r"\bimread_\('?.*can't open|imread_: can't open|can't open/read file|Invalid SOS parameters",
@@ -81,7 +81,7 @@ DATA: tuple[Cause, ...] = (
     ),
     cause(
         F.DATA,
-        "an image cannot be read (`ddqjobs data verify`): ",
+        "an image cannot be read (`ddqjobs data verify`)",
         r"error: \(-215:Assertion failed\) !_?(?:src|img|buf)\.empty\(\)|UnidentifiedImageError|"
         r"cannot identify image file|"
         r"image file is truncated|broken (?:PNG|data stream)|unrecognized data stream|DecompressionBomb|"
@@ -92,7 +92,7 @@ DATA: tuple[Cause, ...] = (
     ),
     cause(
         F.DATA,
-        "annotations lack a key (`ddqjobs data verify`): ",
+        "annotations lack a key (`ddqjobs data verify`)",
         rf"^KeyError: (?:.*: )?\W*(?:{_KEYS})\W*$",
     ),
     cause(
@@ -163,7 +163,7 @@ PLACES: tuple[tuple[re.Pattern[str], re.Pattern[str], Cause], ...] = (
     (
         re.compile(r"^(?:AttributeError|TypeError|ValueError): .*NoneType"),
         re.compile(r"imread|imfrombytes|LoadImage|loading\.py|Image\.open|cvtColor"),
-        cause(F.DATA, "an image cannot be read (`ddqjobs data verify`): ", ""),
+        cause(F.DATA, "an image cannot be read (`ddqjobs data verify`)", ""),
     ),
     (
         re.compile(r"^(?:FileNotFound|Permission|NotADirectory)Error|^OSError: \[Errno 8\]"),
@@ -175,7 +175,7 @@ PLACES: tuple[tuple[re.Pattern[str], re.Pattern[str], Cause], ...] = (
         re.compile(
             r"pycocotools|datasets/(?:coco|lvis|voc|base_\w+|api_wrappers)|parse_data_info|_parse_ann_info"
         ),
-        cause(F.DATA, "annotations lack something (`ddqjobs data verify`): ", ""),
+        cause(F.DATA, "annotations lack something (`ddqjobs data verify`)", ""),
     ),
     (
         re.compile(
@@ -187,7 +187,7 @@ PLACES: tuple[tuple[re.Pattern[str], re.Pattern[str], Cause], ...] = (
     (
         re.compile(r"gaierror"),
         re.compile(r"torch/distributed|rendezvous|TCPStore|init_process_group|init_dist"),
-        cause(F.NETWORK, "the processes did not meet: ", ""),
+        cause(F.NETWORK, "the processes did not meet", ""),
     ),
     (
         # semaphores and blocks of multiprocessing are files of /dev/shm
@@ -205,13 +205,13 @@ PLACES: tuple[tuple[re.Pattern[str], re.Pattern[str], Cause], ...] = (
 KINDS: tuple[Cause, ...] = (
     cause(
         F.NETWORK,
-        "the processes lost each other: ",
+        "the processes lost each other",
         r"DistBackendError|DistNetworkError|ncclUniqueId|^Connection(?:Reset|Refused|Aborted)?Error|"
         r"^BrokenPipeError|"
         r"^TimeoutError|^socket\.timeout|^multiprocessing\.\S*AuthenticationError",
         weight=Weight.WEAK,
     ),
-    cause(F.HANG, "a process did not answer: ", r"^subprocess\.TimeoutExpired", weight=Weight.WEAK),
+    cause(F.HANG, "a process did not answer", r"^subprocess\.TimeoutExpired", weight=Weight.WEAK),
     cause(
         F.DATA,
         "",

@@ -35,7 +35,7 @@ _ASKED_WRONGLY = phrases("""
 SCHEDULERS: tuple[Cause, ...] = (
     cause(
         F.PREEMPTED,
-        "preempted: ",
+        "preempted",
         r"DUE TO PREEMPTION|DUE TO JOB REQUEUE|TERM_PREEMPT|\bPreempted by|preemption notice|job preempted",
         r"spot (?:instance )?interruption|(?:was|is|has been) preempted",
         weight=Weight.SURE,
@@ -60,7 +60,7 @@ SCHEDULERS: tuple[Cause, ...] = (
     ),
     cause(
         F.OUT_OF_MEMORY,
-        "host memory: ",
+        "host memory",
         r"oom[-_ ]kill|OOM[ -]?Killed|OOMKilled|task \d+: Out Of Memory|tasks? [\d,-]+: Out Of Memory|"
         r"Out of memory: Kill(?:ed)? process|Memory cgroup out of memory|invoked oom-killer|"
         r"OUT_OF_MEMORY\b(?!\S)|"
@@ -70,7 +70,7 @@ SCHEDULERS: tuple[Cause, ...] = (
     ),
     cause(
         F.PREEMPTED,
-        "ended from outside: ",
+        "ended from outside",
         r"\*\*\* JOB \d\S* ON .*CANCELLED AT|TERM_OWNER|TERM_ADMIN|TERM_FORCE_ADMIN|TERM_REQUEUE|"
         r"Job .*\bwas evicted|"
         r"(?:[Pp]od|[Cc]ontainer|node) .*(?:was evicted|\bEvicted)|\bEvicted\b|qdel|killed by owner",
@@ -78,7 +78,7 @@ SCHEDULERS: tuple[Cause, ...] = (
     ),
     cause(
         F.CODE,
-        "Slurm cannot give what the step asks for: ",
+        "Slurm cannot give what the step asks for",
         rf"(?:srun|sbatch|salloc|mpirun|slurm\w*)\b.*(?:{_ASKED_WRONGLY})|"
         rf"{phrases('There are not enough slots available')}",
     ),
@@ -94,7 +94,7 @@ SCHEDULERS: tuple[Cause, ...] = (
     ),
     cause(
         F.NODE,
-        "Slurm could not start a step there: ",
+        "Slurm could not start a step there",
         r"[Tt]ask launch (?:for \S+ )?failed|[Aa]pplication launch failed|timeout waiting for task launch|"
         r"Unable to create step|[Uu]nable to confirm allocation|[Ee]rror generating job credential|"
         r"[Ii]nvalid job credential|Job credential (?:expired|revoked|replayed)|"
@@ -116,7 +116,7 @@ SCHEDULERS: tuple[Cause, ...] = (
     # -- the kernel and hardware --------------------------------------------------------------------------
     cause(
         F.STORAGE,
-        "a file server did not answer: ",
+        "a file server did not answer",
         # of a folder that a job starts in, or a program writes: what follows is a consequence
         r"couldn't chdir to .*(?:Stale|timed out|Input/output|endpoint|Communication|is down|No route)|"
         r"nfs: server \S+ not responding|Lustre(?:Error)?: .*|was evicted by|evicted by (?:lustre|MDT|OST|"
@@ -141,7 +141,7 @@ SCHEDULERS: tuple[Cause, ...] = (
     # -- consequences: of a task that failed, Slurm ends the rest of the step ------------------------------
     cause(
         F.PREEMPTED,
-        "ended from outside: ",
+        "ended from outside",
         r"\*\*\* STEP \S+ ON .*CANCELLED AT [^ ]+ \*\*\*|DUE to SIGNAL",
         r"SignalException: Process \d+ got signal: (?:1|10|12|15)\b|Received \S*(?:15|SIGTERM) death signal|"
         r"tasks? [\d,-]+: Terminated|Received SIGTERM|Caught signal (?:SIG)?(?:TERM|USR\d)",
@@ -153,7 +153,7 @@ SCHEDULERS: tuple[Cause, ...] = (
 SIGNALS: tuple[Cause, ...] = (
     cause(
         F.LIMIT,
-        "shared memory (/dev/shm) is full: ",
+        "shared memory (/dev/shm) is full",
         r"\bBus error\b",
         weight=Weight.WEAK,
     ),

@@ -67,7 +67,7 @@ def test_endings_by_somebody_who_had_not_seen_the_rules_are_right() -> None:
     ],
 )
 def test_what_fails_alike_on_every_node_is_not_repeated(line: str) -> None:
-    assert classify(1, f"{TRACEBACK}{line}\n") == (F.CODE, f"exit 1: {line}")
+    assert classify(1, f"{TRACEBACK}{line}\n") == (F.CODE, f"exit 1, {line}")
 
 
 @pytest.mark.parametrize("words", ["unknown error", "hardware stack error", "unspecified launch failure"])
@@ -84,7 +84,7 @@ def test_of_several_ranks_the_first_that_died_is_named() -> None:
         "[rank0]: RuntimeError: [../gloo/pair.cc:534] Connection closed by peer [127.0.0.1]:4\n"
     )  # fmt: skip
     line = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
-    assert classify(1, log) == (F.OUT_OF_MEMORY, f"GPU memory: exit 1, rank 3 first: {line}")
+    assert classify(1, log) == (F.OUT_OF_MEMORY, f"GPU memory (exit 1, rank 3 first), {line}")
 
 
 def test_of_chained_exceptions_the_last_counts_and_warnings_never() -> None:
@@ -95,7 +95,7 @@ def test_of_chained_exceptions_the_last_counts_and_warnings_never() -> None:
         "a.py:1: UserWarning: libc10_cuda.so: cannot open shared object file\n  warn(1)\n"
     )
     assert endings.find(log).lines == ("AssertionError: lr must be positive",)
-    assert classify(1, log) == (F.CODE, "exit 1: AssertionError: lr must be positive")
+    assert classify(1, log) == (F.CODE, "exit 1, AssertionError: lr must be positive")
 
 
 def test_what_the_kernel_says_goes_before_what_python_says() -> None:

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from ddqjobs.planning import failures, retries
+from ddqjobs.planning import causes, failures, retries
 from ddqjobs.planning.failures import classify
+from ddqjobs.planning.known import errnos, python
 from ddqjobs.planning.known.errnos import ERRNOS
 from ddqjobs.spec.model import FailureClass as F
 from ddqjobs.spec.model import Run, TaskKind
@@ -78,3 +79,20 @@ def test_no_class_is_retried_for_ever_whatever_progress_is_made(failure: F) -> N
     starts = [bool(after and after.allowed) for after in (retries.after(run, ends[:n]) for n in range(1, 41))]
     assert starts == sorted(starts, reverse=True)
     assert not starts[-1]
+
+
+def test_a_reason_has_no_colon_of_ours() -> None:
+    """The one that it may have stands between the class and the reason."""
+    tables = (
+        causes.BEFORE_NUMBERS,
+        causes.AFTER_NUMBERS,
+        python.KINDS,
+        tuple(cause for *_, cause in python.PLACES),
+    )
+    begins = {cause.begin for table in tables for cause in table} | set(errnos.BEGINNINGS.values())
+    words = {words for _, words in (*failures.SIGNALS.values(), *failures.EXIT_CODES.values())}
+    assert len(begins) > 20
+    assert [text for text in begins | words if ":" in text] == []
+    assert classify(1, f"{TRACEBACK}RuntimeError: CUDA out of memory\n") == (
+        F.OUT_OF_MEMORY, "GPU memory (exit 1), RuntimeError: CUDA out of memory",
+    )  # fmt: skip

@@ -51,7 +51,7 @@ def test_higher_results_are_not_short_and_not_unknown(report: Report) -> None:
 
 
 def test_a_failed_attempt_is_named_as_status_names_it(read: Reader) -> None:
-    assert f"1: out-of-memory: GPU memory: exit 1: {matrix.OUT_OF_MEMORY}" in read.text
+    assert f"1: out-of-memory: GPU memory (exit 1), {matrix.OUT_OF_MEMORY}" in read.text
     assert not re.search(r"\d: exit 1\b", read.text)
 
 
@@ -102,7 +102,7 @@ def test_each_verdict_that_does_not_hold_is_explained(read: Reader) -> None:
         "by 0.6, this result is 0.1 below it"
     ) in said
     assert (
-        "short DDQ FCN, R-50, 12e, phase 4 new p4-train.fcn-12e.s1000 diverged: exit 1: FloatingPointError: "
+        "short DDQ FCN, R-50, 12e, phase 4 new p4-train.fcn-12e.s1000 diverged: exit 1, FloatingPointError: "
         "Loss is nan at iteration 2,150; 41.5 is that of phase 3 (41.5); 0.2 is allowed; 2 of 3 seeds done"
     ) in said
     assert "exceeds DDQ FCN, R-50, 36e, phase 1 legacy 45.2 is 0.4 above the published AP (44.8)" in said
