@@ -102,7 +102,14 @@ def _inputs(variables: Mapping[str, str]) -> str:
         run = json.loads((Path(variables["DDQJOBS_ATTEMPT_DIR"]) / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return ""
-    return upstream.problem(Path(variables["DDQJOBS_RUN_DIR"]), run)
+    script = _submission(variables) / "job.sh"
+    since = script.stat().st_mtime if script.is_file() else 0.0
+    return upstream.problem(Path(variables["DDQJOBS_RUN_DIR"]), run, variables, since)
+
+
+def _submission(variables: Mapping[str, str]) -> Path:
+    results = Path(variables["DDQJOBS_RUN_DIR"]).parent.parent
+    return results / "submissions" / variables["DDQJOBS_TICKET"].rpartition(".")[0]
 
 
 def summary(path: Path) -> dict[str, Any]:
@@ -128,11 +135,9 @@ def _plain(text: str) -> str:
 
 def _lock(variables: Mapping[str, str]) -> Lock | None:
     """Return what the submission froze of the environment; None where a site enters one of its own."""
-    results = Path(variables["DDQJOBS_RUN_DIR"]).parent.parent
-    token = variables["DDQJOBS_TICKET"].rpartition(".")[0]
     name = variables.get("DDQJOBS_ENVIRONMENT", "")
     try:
-        said = json.loads((results / "submissions" / token / "locks.json").read_text(encoding="utf-8"))
+        said = json.loads((_submission(variables) / "locks.json").read_text(encoding="utf-8"))
     except FileNotFoundError:  # there is no lock, or a ddqjobs submitted that wrote none
         return None
     if name not in said:

@@ -25,7 +25,7 @@ from ddqjobs.planning import syntax
 from ddqjobs.planning.outside import Outside, of_words
 from ddqjobs.planning.syntax import Source
 from ddqjobs.spec.experiment import Experiment
-from ddqjobs.spec.model import Run
+from ddqjobs.spec.model import Input, Run
 
 # Raised when a part is made by another rule, so that no result looks changed because ddqjobs has. Then
 # _UNCHANGED says which parts of each former format are still made as today's are.
@@ -120,8 +120,15 @@ class Digester:
                 _upstream(run, digests),
             )
             digests[run.name] = f"{FORMAT}:{'-'.join(six)}"
-            out.append(msgspec.structs.replace(run, digest=digests[run.name]))
+            out.append(msgspec.structs.replace(run, digest=digests[run.name], inputs=self._contents(run)))
         return tuple(out)
+
+    def _contents(self, run: Run) -> tuple[tuple[str, Input], ...]:
+        """Return a run's inputs with the contents of files, for its job to compare with what it finds."""
+        if not any(value.path for _, value in run.inputs):
+            return run.inputs
+        known = ((role, value, self._file(value.path) if value.path else "") for role, value in run.inputs)
+        return tuple((role, msgspec.structs.replace(value, sha256=sha256)) for role, value, sha256 in known)
 
     def _data(self, run: Run, declared: str) -> str:
         """The experiment's data version, with the contents of the files that the run's inputs name."""

@@ -9,6 +9,7 @@ The file may be lost at any time.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from pathlib import Path
@@ -32,6 +33,12 @@ class Kept(msgspec.Struct):
     reader: tuple[int, ...] = ()
     files: dict[str, tuple[State, str]] = {}
     sources: dict[str, tuple[State, Source]] = {}
+
+
+def _state(at: os.stat_result) -> State:
+    """Return what tells a file from another one; the time of the inode's change, which no program that copies
+    files sets back."""
+    return at.st_size, at.st_ctime_ns, at.st_ino
 
 
 class Fingerprints:
@@ -60,7 +67,7 @@ class Fingerprints:
             if not ordinary(place):
                 return ""
             at = place.stat()
-            state = (at.st_size, at.st_mtime_ns, at.st_ino)
+            state = _state(at)
             known = self._kept.files.get(str(place))
             if known is not None and known[0] == state:
                 return known[1]
@@ -68,16 +75,16 @@ class Fingerprints:
         except OSError as error:
             self.warnings.append(f"{place}: {error.strerror}; its content is not noticed")
             return ""
-        self._kept.files[str(place)] = (state, digest)
-        self._unsaved = True
-        self.save()  # at once: it may have taken minutes
+        if time.time_ns() - at.st_ctime_ns > _TICK_NS:
+            self._kept.files[str(place)] = (state, digest)
+            self._unsaved = True
+            self.save()  # at once: it may have taken minutes
         return digest
 
     def source(self, path: Path) -> Source:
         """Return what counts of a configuration or module; call :meth:`save` when all are read."""
         at = path.stat()
-        # The time of the inode's change, which no program that copies files sets back.
-        state = (at.st_size, at.st_ctime_ns, at.st_ino)
+        state = _state(at)
         known = self._kept.sources.get(str(path))
         if known is not None and known[0] == state:
             return known[1]

@@ -94,6 +94,7 @@ class Input(Frozen, frozen=True, kw_only=True):
     run: str = ""  # name of the upstream run; empty for a path
     stage: bool = False  # copied to the node's own disk first, where the site says where
     path: str = ""  # may begin with ~ and hold $VARIABLES of the job; otherwise data, never shell
+    sha256: str = ""  # of a path's content when the plan was made; empty for a folder and what is not here
 
 
 class Run(Frozen, frozen=True, kw_only=True):

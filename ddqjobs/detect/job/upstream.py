@@ -7,38 +7,42 @@ hand, trained further, or taken back from a backup, it would be tested under ano
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import Any, Iterator, Mapping
+from typing import Any, Mapping
 
 from .. import files
 
 
-def problem(run_dir: Path, run: Mapping[str, Any]) -> str:
-    """Return in one line which input is another file than was recorded; empty if there is none."""
-    return next(_problems(run_dir, run), "")
-
-
-def _problems(run_dir: Path, run: Mapping[str, Any]) -> Iterator[str]:
+def problem(run_dir: Path, run: Mapping[str, Any], variables: Mapping[str, str], since: float) -> str:
+    """Return in one line which input is another file than was recorded, or than at the submission at the time
+    ``since``; empty if there is none."""
     for role, read in run.get("inputs", ()):
-        name, artifact = read.get("run", ""), read.get("artifact", "")
-        folder = run_dir.parent / name
-        product = _product(folder) if name else {}
-        digest = product.get("sha256", {}).get(artifact)
-        path = folder / product.get("artifacts", {}).get(artifact, "")
-        if digest and _touched(path, product) and files.sha256(path) != digest:
-            yield f"input {role} is not what {name} left, {path} was changed since: bring it back"
+        if read.get("run"):
+            found = _of_run(run_dir.parent / read["run"], read.get("artifact", ""))
+            words = f"is not what {read['run']} left, {{}} was changed since: bring it back"
+        else:
+            name = "DDQJOBS_INPUT_" + re.sub(r"[^A-Za-z0-9_]", "_", role).upper()
+            found = Path(variables.get(name, "")), read.get("sha256", ""), since
+            words = "is not what was submitted, {} was changed since: `ddqjobs retry` takes it as it is"
+        path, digest, known = found
+        if digest and _touched(path, known) and files.sha256(path) != digest:
+            return f"input {role} {words.format(path)}"
+    return ""
 
 
-def _product(folder: Path) -> Mapping[str, Any]:
+def _of_run(folder: Path, artifact: str) -> tuple[Path, str, float]:
+    """Return the file of an artifact, its digest, and when that was taken."""
     try:
         said = json.loads((folder / "product.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return said if isinstance(said, dict) else {}
+        path = folder / said["artifacts"][artifact]
+        return path, said["sha256"].get(artifact, ""), float(said["finished_at"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return folder, "", 0.0
 
 
-def _touched(path: Path, product: Mapping[str, Any]) -> bool:
+def _touched(path: Path, since: float) -> bool:
     try:
-        return path.is_file() and path.stat().st_ctime > product.get("finished_at", 0)
+        return path.is_file() and path.stat().st_ctime > since
     except OSError:
         return False
