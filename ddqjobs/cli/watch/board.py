@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ddqjobs.submission.workspace import RunState
 
 BAR = 10  # cells of a run's progress bar
-PHASE_BAR = 20
+PHASE_BAR, LEAST_BAR = 20, 4  # of a phase: what the others do is worth more than a long bar
 WIDE = 100  # columns from which nodes are shown too
 _BLOCKS = ("█", "░")
 _PLAIN = ("#", "-")  # where the terminal's encoding has no blocks
@@ -130,20 +130,24 @@ def _summary(made: Plan, states: Sequence[RunState], size: Size, head: str, bloc
     title = f"{made.experiment} on {made.site}"
     title += " " * max(2, size.columns - len(title) - len(head)) + head
     phases = sorted({s.planned.run.phase for s in states})
-    rows = []
+    rows: list[tuple[str, float, str, str]] = []
     if len(phases) > 1 and len(phases) + 1 <= size.rows // 3:
-        rows = [(f"phase {p or '-'}", *_counts([s for s in states if s.planned.run.phase == p], blocks))
+        rows = [(f"phase {p or '-'}", *_counts([s for s in states if s.planned.run.phase == p]))
                 for p in phases]  # fmt: skip
-    rows.append(("all", *_counts(states, blocks)))
+    rows.append(("all", *_counts(states)))
+    texts = [(name, done, rest) for name, _, done, rest in rows]
+    others = sum(max(map(len, column)) + 2 for column in zip(*texts, strict=True))
+    length = max(LEAST_BAR, min(PHASE_BAR, size.columns - others))
+    lines = [(name, bar(part, length, blocks), done, rest) for name, part, done, rest in rows]
     return [
         style(fit(title, size.columns), bold=True),
-        *format_table((), rows, align="llrl", width=size.columns).split("\n"),
+        *format_table((), lines, align="llrl", width=size.columns).split("\n"),
         "",
     ]
 
 
-def _counts(states: Sequence[RunState], blocks: bool) -> tuple[str, str, str]:
-    """(bar, done of all, what the others do, the most urgent first)."""
+def _counts(states: Sequence[RunState]) -> tuple[float, str, str]:
+    """(done part, done of all, what the others do, the most urgent first)."""
     counts: dict[str, int] = {}
     for s in states:
         counts[state(s.planned)] = counts.get(state(s.planned), 0) + 1
@@ -162,7 +166,7 @@ def _counts(states: Sequence[RunState], blocks: bool) -> tuple[str, str, str]:
         "waiting",
     )
     rest = ", ".join(f"{counts[word]} {word}" for word in order if word in counts)
-    return bar(done / max(1, len(states)), PHASE_BAR, blocks), f"{done}/{len(states)}", rest
+    return done / max(1, len(states)), f"{done}/{len(states)}", rest
 
 
 def _table(

@@ -80,6 +80,8 @@ def test_80_columns_show_phases_bars_and_reasons() -> None:
     assert lines[3].split() == ["all", "█" * 19 + "░", "250/252", "1", "failed,", "1", "running"]
     assert lines[6] == "running   running  ██░░░░░░░░  20% eta 1h01m"
     assert lines[7] == "broken    failed   because"
+    narrow = [plain(line) for line in draw(PLAN, STATES, View(), Size(48, 24), head="").lines]
+    assert narrow[3] == "all      ████████░  250/252  1 failed, 1 running"  # the bar gives way
     wide = plain(draw(PLAN, STATES, View(), Size(140, 24), head="").lines[6])
     assert wide.endswith("██░░░░░░░░  20% epoch 3/12, 50/100, eta 1h01m, loss 1.5, AP 31.0")
 
