@@ -9,7 +9,7 @@ import functools
 from collections.abc import Iterable
 
 from ddqjobs.planning.known import errnos
-from ddqjobs.planning.known.cause import Cause, Weight, of
+from ddqjobs.planning.known.cause import Cause, Table, Weight
 from ddqjobs.planning.known.gpus import GPUS
 from ddqjobs.planning.known.processes import LOST, PROCESSES
 from ddqjobs.planning.known.programs import DOWNLOADS, NAMES, PROGRAMS
@@ -21,18 +21,19 @@ __all__ = ["AFTER_NUMBERS", "BEFORE_NUMBERS", "LOST", "meaning", "of_kind", "of_
 
 # Of a line the first that fits: from what one program says in one case only to what many say. Error numbers
 # are between them, since their words are part of longer ones, and say more than the names of files.
-BEFORE_NUMBERS = (*SCHEDULERS, *GPUS, *CODE, *DOWNLOADS, *PROGRAMS, *PROCESSES, *NAMES, *LIBRARIES)
-AFTER_NUMBERS = (*FILES, *SIGNALS)
+BEFORE_NUMBERS = Table(*SCHEDULERS, *GPUS, *CODE, *DOWNLOADS, *PROGRAMS, *PROCESSES, *NAMES, *LIBRARIES)
+AFTER_NUMBERS = Table(*FILES, *SIGNALS)
+_KINDS = Table(*KINDS)
 
 
 @functools.lru_cache(maxsize=4096)
 def meaning(line: str, *, writes: bool = False) -> Cause | None:
     """Return what a line means; None for one that means nothing of its own. ``writes``: the program was
     writing a file."""
-    first = of(line, BEFORE_NUMBERS)
+    first = BEFORE_NUMBERS.first(line)
     if first is not None and first.weight > Weight.WEAK:
         return first
-    return errnos.of(line, writes=writes) or first or of(line, AFTER_NUMBERS)
+    return errnos.of(line, writes=writes) or first or AFTER_NUMBERS.first(line)
 
 
 def of_place(line: str, frames: Iterable[str]) -> Cause | None:
@@ -43,4 +44,4 @@ def of_place(line: str, frames: Iterable[str]) -> Cause | None:
 
 def of_kind(line: str) -> Cause | None:
     """Return what the type of an exception means without its words."""
-    return of(line, KINDS)
+    return _KINDS.first(line)

@@ -6,6 +6,7 @@ on what it was about: a file, a socket, shared memory, a download.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -223,8 +224,6 @@ _OTHER_TEXTS = {
     "disk full": 28,
 }
 _BY_TEXT = {errno.text: number for number, errno in ERRNOS.items()} | _OTHER_TEXTS
-# The longest first, since one text begins another.
-_TEXT = re.compile("|".join(re.escape(text) for text in sorted(_BY_TEXT, key=len, reverse=True)))
 _NUMBER = re.compile(r"\[Errno (-?\d+)\]|\b[Ee]rr(?:no|or)?(?: ?[:=] ?|\s+)(\d+)\b|os error (\d+)|#(\d+): ")
 _FILE = re.compile(
     r"'[^']*/[^']*'|\"[^\"]*/[^\"]*\"|[‘`'][^'’]+\.\w+['’]|(?:^|[\s(:=<])(?:~|\.{0,2})/[\w.~-]+/?[\w./~-]*|"
@@ -253,8 +252,13 @@ _OF_CLASS = {
     F.NETWORK: "the processes did not meet",
 }
 SHARED_MEMORY = "shared memory (/dev/shm) is full, use fewer workers or enlarge it"
-_ANY = re.compile("")
 _SECOND_HAND = frozenset({32, 103, 104})
+
+
+@functools.cache
+def _text() -> re.Pattern[str]:
+    """Return what finds a text, the longest first, since one begins another."""
+    return re.compile("|".join(re.escape(text) for text in sorted(_BY_TEXT, key=len, reverse=True)))
 
 
 def number_in(line: str) -> int | None:
@@ -263,7 +267,7 @@ def number_in(line: str) -> int | None:
     bracketed = named is not None and named.group(1) is not None
     if bracketed and named is not None and int(named.group(1)) in ERRNOS:
         return int(named.group(1))
-    text = _TEXT.search(line)
+    text = _text().search(line)
     if text is not None:
         return _BY_TEXT[text.group()]
     if named is None:
@@ -282,12 +286,12 @@ def of(line: str, *, writes: bool = False) -> Cause | None:
     number = number_in(line)
     if number is None:
         return None
-    rest = _TEXT.sub("", line)
+    rest = _text().sub("", line)
     about_file = (number in _OF_SERVERS and _BARE.search(line)) or (
         _FILE.search(rest) and not _ADDRESS.search(rest)
     )
     if number in _OF_SHARED_MEMORY and _SHARED.search(line):
-        return Cause(F.LIMIT, SHARED_MEMORY, _ANY)
+        return Cause(F.LIMIT, SHARED_MEMORY, "")
     failure = ERRNOS[number].of_file if about_file else ERRNOS[number].of_socket
     if writes and number in _OF_WRITERS:
         failure = F.STORAGE
@@ -296,7 +300,7 @@ def of(line: str, *, writes: bool = False) -> Cause | None:
     begin = BEGINNINGS.get(number, _OF_CLASS.get(failure, ""))
     if number == 11 and failure is F.STORAGE:
         begin = _OF_CLASS[F.STORAGE]
-    return Cause(failure, begin, _ANY, Weight.WEAK if number in _SECOND_HAND else Weight.PLAIN)
+    return Cause(failure, begin, "", Weight.WEAK if number in _SECOND_HAND else Weight.PLAIN)
 
 
 # Of Python's OSError without a file's name: sockets' have types of their own.

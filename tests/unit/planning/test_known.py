@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import re
 import sys
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,7 @@ from ddqjobs.planning.known.errnos import ERRNOS
 from ddqjobs.spec.model import FailureClass as F
 from ddqjobs.spec.model import Run, TaskKind
 from ddqjobs.store.ledger import Finished
+from tests.support import paths
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "train.py", line 1, in main\n    main()\n'
 STEP = (
@@ -28,6 +32,11 @@ WATCHDOG = (
     "  what():  [Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=9)\n"
 )
 PROGRESS = "2026/11/29 10:00:00 - mmengine - INFO - Epoch(train) [1][50/90] lr: 1e-4 loss: nan\n" * 5
+
+
+def _corpus(name: str) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = json.loads((paths.RECORDED / f"endings/{name}.json").read_text())
+    return found
 
 
 def _of_rank(rank: int, text: str) -> str:
@@ -83,16 +92,22 @@ def test_no_class_is_retried_for_ever_whatever_progress_is_made(failure: F) -> N
 
 def test_a_reason_has_no_colon_of_ours() -> None:
     """The one that it may have stands between the class and the reason."""
-    tables = (
-        causes.BEFORE_NUMBERS,
-        causes.AFTER_NUMBERS,
-        python.KINDS,
-        tuple(cause for *_, cause in python.PLACES),
-    )
-    begins = {cause.begin for table in tables for cause in table} | set(errnos.BEGINNINGS.values())
+    tables = (causes.BEFORE_NUMBERS.causes, causes.AFTER_NUMBERS.causes, python.KINDS)
+    begins = {cause.begin for table in tables for cause in table} | {c.begin for *_, c in python.PLACES}
+    begins |= set(errnos.BEGINNINGS.values())
     words = {words for _, words in (*failures.SIGNALS.values(), *failures.EXIT_CODES.values())}
     assert len(begins) > 20
     assert [text for text in begins | words if ":" in text] == []
     assert classify(1, f"{TRACEBACK}RuntimeError: CUDA out of memory\n") == (
         F.OUT_OF_MEMORY, "GPU memory (exit 1), RuntimeError: CUDA out of memory",
     )  # fmt: skip
+
+
+def test_causes_that_are_left_aside_without_a_search_do_not_fit() -> None:
+    texts = [text for name in ("facts", "unseen", "blind") for _, _, text, *_ in _corpus(name).values()]
+    lines = {line for text in texts for line in text.splitlines()}
+    assert len(lines) > 300
+    for table in (causes.BEFORE_NUMBERS, causes.AFTER_NUMBERS):
+        for line in lines:
+            fits = (known for known in table.causes if re.search(known.pattern, line))
+            assert table.first(line) == next(fits, None), line
