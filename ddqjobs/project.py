@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ddqjobs.report.document import Report
     from ddqjobs.report.reports import Reports
     from ddqjobs.store.cleaning import Cleaning
+    from ddqjobs.submission.removal import Removal
     from ddqjobs.submission.round import Outcome
     from ddqjobs.submission.shell import Shell
     from ddqjobs.submission.submit import Rendered, Submitter
@@ -287,6 +288,25 @@ class Project:
 
         workspace = self._of(plan, site)
         return cleaning.look(workspace.results, self.root, workspace.loaded.experiment, plan, runs)
+
+    def removals(
+        self, experiment: str | None, filters: Filters, *, site: str | None = None
+    ) -> tuple[Removal, ...]:
+        """Return what `remove` would remove of the runs that pass, also of such as the experiment no longer
+        has. Raise StateError of an active run, and of one that something needs."""
+        from ddqjobs.submission import removal
+
+        workspace = self.workspace(experiment, site)
+        plan = removal.with_former(workspace, workspace.plan())
+        return removal.look(workspace, plan, select(plan, filters))
+
+    def remove(
+        self, experiment: str | None, removals: Iterable[Removal], *, site: str | None = None
+    ) -> dict[str, str]:
+        """Remove what runs left; return run -> where its folder lies now. Raise StateError."""
+        from ddqjobs.submission import removal
+
+        return removal.remove(self.workspace(experiment, site), removals)
 
     def adopt(
         self, plan: Plan, run: str, path: Path, because: str = "", *, site: str | None = None

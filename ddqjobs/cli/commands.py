@@ -41,6 +41,7 @@ COMMANDS = {
     "accept": Entry(_REPAIR, "Let stale results stand; reports say who did, when and why."),
     "adopt": Entry(_REPAIR, "Take in a result that exists already."),
     "clean": Entry(_REPAIR, "Remove checkpoints that nothing needs any more."),
+    "remove": Entry(_REPAIR, "Remove what runs left; they can be submitted anew."),
     "shell": Entry(_REPAIR, "A shell in a run's environment, where its job would run."),
     "init": Entry(_SET_UP, "Make a project folder with an experiment of your own."),
     "site": Entry(_SET_UP, "Sites: a file from what the cluster says of itself."),

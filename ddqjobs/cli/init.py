@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ddqjobs.cli import completion
 from ddqjobs.cli.exits import reporting
 from ddqjobs.cli.output import say
 
@@ -19,10 +21,20 @@ def init(
         str,
         typer.Option("--from", metavar="EXPERIMENT", help="Start from a copy of this shipped experiment."),
     ] = "",
+    site: Annotated[
+        str,
+        typer.Option(
+            "--site",
+            metavar="SITE",
+            help="Where jobs will run: local, or slurm, donau, ... for a site file to fill in. A terminal is "
+            "asked; elsewhere local if left out.",
+            autocompletion=completion.sites,
+        ),
+    ] = "",
 ) -> None:
     """Make a project folder with an experiment of your own to start from.
 
-    Examples: ddqjobs init ~/my-reproduction; ddqjobs init ~/my-dino --from dino-mini
+    Examples: ddqjobs init ~/my-reproduction; ddqjobs init ~/my-dino --from dino-mini --site slurm
     """
     from ddqjobs.base.errors import InputError
     from ddqjobs.planning import scaffold
@@ -30,9 +42,30 @@ def init(
     if not name:  # an empty variable; as a path it would be the folder that the shell is in
         raise InputError("the folder's name is empty; name one, or `.` for the one that you are in")
     folder = Path(name)
-    made = scaffold.init(folder.expanduser(), source)
+    if not site and sys.stdin.isatty() and sys.stdout.isatty():
+        site = typer.prompt(f"where will jobs run: {', '.join(scaffold.sites())}", default="local")
+    made = scaffold.init(folder.expanduser(), source, site)
     for path in made:
         say(f"made {path}")
     what = "next" if made else "a project is there already"
     there = "" if folder.expanduser().resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
-    say(f"{what}: {there}ddqjobs plan")
+    own = scaffold.name_of_site(site)
+    on_site = "" if own == "local" else f" --site {own}"
+    say(f"{what}: {there}ddqjobs plan{on_site}")
+    if made:
+        _explain(folder.expanduser(), own, on_site)
+
+
+def _explain(folder: Path, site: str, on_site: str) -> None:
+    """Say what the first runs need: a description of the site, and environments."""
+    from ddqjobs.project import open_project
+
+    if on_site:
+        say(f"then: describe the cluster in templates/{site}/site.yaml; `ddqjobs doctor{on_site}` checks it")
+    project = open_project(folder)
+    codes = project.load(next(iter(project.catalog.own_experiments()))).experiment.codes.values()
+    names = dict.fromkeys(code.environment for code in codes if code.environment)
+    if names:
+        say(f"then: ddqjobs env build {' '.join(names)}{on_site}")
+        say("      installs the pinned Python packages that the runs need, once, from a package registry;")
+        say("      `ddqjobs env list` shows what is ready")

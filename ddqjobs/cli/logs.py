@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from ddqjobs.cli.output import put, say
-from ddqjobs.cli.selection import Selection, filtered, one_selected
+from ddqjobs.cli.output import put, say, say_json
+from ddqjobs.cli.selection import JSON, Selection, filtered, one_selected
 
 _LINES_AT_ONCE = 10_000
 LONGEST = 1 << 20  # bytes; a longer line is shown in pieces of a line each
@@ -26,19 +26,31 @@ def logs(
         int | None, typer.Option("--attempt", min=1, help="Which attempt; the newest if left out.")
     ] = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Only the last N lines; 0: all.")] = 0,
+    as_json: JSON = False,
 ) -> None:
     """The log of one run.
 
-    Examples: ddqjobs logs mini p3-train.ddq-detr-r18; ddqjobs logs mini p3-train.ddq-detr-r18 -f -n 20
+    Examples: ddqjobs logs mini p3-train.ddq-detr-r18; ddqjobs logs mini p3-train.ddq-detr-r18 -f -n 20;
+    ddqjobs logs mini p3-train.ddq-detr-r18 -n 50 --json
     """
-    from ddqjobs.base.errors import MissingError
+    from ddqjobs.base.errors import InputError, MissingError
 
+    if follow and as_json:
+        raise InputError("--follow and --json exclude each other; call `ddqjobs logs --json` again instead")
     project = selection.project
     made, planned = one_selected(selection, "logs shows")
     run = planned.run.name
     path = project.log(made, run, attempt, site=selection.site)
     if not follow and not path.exists():
         raise MissingError(f"attempt {path.parent.name} of {run} has left no log")
+    if as_json:
+        texts: list[str] = []
+        Log(path, lines, texts.append).show(to_the_end=True)
+        shown = "\n".join(texts).split("\n") if texts else []
+        attempts = [found.number for found in project.attempts(made, run, site=selection.site)]
+        say_json("logs", experiment=made.experiment, run=run, status=planned.status.value,
+                 attempt=int(path.parent.name), attempts=attempts, path=str(path), lines=shown)  # fmt: skip
+        return
     log = Log(path, lines)
     log.show()
     while follow and _active(selection, run):
@@ -61,10 +73,11 @@ def _active(selection: Selection, run: str) -> bool:
 
 class Log:
     """Prints a log line by line as it grows, control characters made harmless. ``last``: at first only so
-    many lines; 0: all."""
+    many lines; 0: all. ``out`` takes the text, several lines at a time."""
 
-    def __init__(self, path: Path, last: int = 0) -> None:
+    def __init__(self, path: Path, last: int = 0, out: Callable[[str], object] = put) -> None:
         self.path = path
+        self._out = out
         self._last = last
         self._position = 0
 
@@ -88,11 +101,10 @@ class Log:
         self._print(lines, clean)
         self._last = 0
 
-    @staticmethod
-    def _print(lines: deque[bytes], clean: Callable[[str], str]) -> None:
+    def _print(self, lines: deque[bytes], clean: Callable[[str], str]) -> None:
         # A progress bar draws over itself with carriage returns: here each of its states is a line.
         texts = (line.decode(errors="replace").rstrip("\r\n").replace("\r", "\n") for line in lines)
         shown = [clean(part) for text in texts for part in text.split("\n")]
         lines.clear()
         if shown:
-            put("\n".join(shown))
+            self._out("\n".join(shown))

@@ -29,7 +29,7 @@ from ddqjobs.spec.experiment import (
     split_input,
     upstream_of,
 )
-from ddqjobs.spec.model import Input, Resources, Run
+from ddqjobs.spec.model import Input, Resources, Run, TaskKind
 
 _DEFAULT_TIME_S = 3600
 Inputs = tuple[tuple[str, Input], ...]
@@ -128,13 +128,25 @@ def _keys(
         followed = [keys for keys in followed if keys]
         if followed:
             common = [k for k in followed[0] if all(k in keys for keys in followed[1:])]
-            return common or list(dict.fromkeys(k for keys in followed for k in keys))
+            return common or _uncommon(e, task, followed, points)
     return [
         (model, variant, seed)
         for variant in (points if task.grid else task.variants or ("default",))
         if applies(_base(e, points, variant), task, model)
         for seed in task.seeds or (None,)
     ]
+
+
+def _uncommon(
+    e: Experiment, task: Task, followed: list[dict[Key, None]], points: Mapping[str, grid.Point]
+) -> list[Key]:
+    """Return what a task follows whose inputs have no variant and seed in common: where one comes from a grid
+    and another does not, the grid's. Of a comparison only its baseline: another setting differs anyway."""
+    keys = list(dict.fromkeys(key for source in followed for key in source))
+    swept = [key for key in keys if key[1] in points]
+    if task.kind is TaskKind.ALIGN and swept and len(swept) < len(keys):
+        return [key for key in swept if key[1] == e.baseline]
+    return swept or keys
 
 
 def _base(e: Experiment, points: Mapping[str, grid.Point], name: str) -> Variant:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ddqjobs.base.errors import InputError, StateError, nearest
 from ddqjobs.spec.shipped import shipped_root
+from ddqjobs.spec.site import DEFAULT_SITE
 
 _EXPERIMENT = """\
 # A variant of the miniature experiment: anything you omit is inherited.
@@ -14,6 +15,14 @@ _EXPERIMENT = """\
 base: mini
 name: my-mini
 title: my first experiment
+"""
+
+_SITE = """\
+# Your site: anything you omit is inherited from `{site}`, which ships with ddqjobs.
+# `ddqjobs schema site` prints all keys; `ddqjobs doctor --site my-{site}` says what is missing or wrong.
+base: {site}
+name: my-{site}
+title: my cluster
 """
 
 _README = """\
@@ -28,12 +37,13 @@ _README = """\
 """
 
 
-def init(folder: Path, source: str = "") -> list[Path]:
+def init(folder: Path, source: str = "", site: str = "") -> list[Path]:
     """Make a project in ``folder``, with a copy of the shipped experiment ``source`` and its configurations,
-    or with a variant of the miniature. What is there already stays as it is. Return the new files. Raise
-    InputError, StateError."""
+    or with a variant of the miniature; with a file to describe a ``site`` that is like a shipped one. What is
+    there already stays as it is. Return the new files. Raise InputError, StateError."""
     text = {
         **(_copied(source) if source else {"experiments/my-mini.yaml": _EXPERIMENT}),
+        **_described(site),
         "results/.gitignore": "*\n!.gitignore\n",
         ".gitignore": ".environments/\n.weights/\n",
         "README.md": _README,
@@ -51,6 +61,27 @@ def init(folder: Path, source: str = "") -> list[Path]:
     except OSError as error:
         raise StateError(f"{error.filename or folder}: {error.strerror}") from error
     return made
+
+
+def sites() -> list[str]:
+    """Return the sites that ship, the machine at hand first."""
+    names = sorted(path.parent.name for path in (shipped_root() / "templates").glob("*/site.yaml"))
+    return sorted(names, key=lambda name: name != DEFAULT_SITE)
+
+
+def name_of_site(site: str) -> str:
+    """Return the name that a new project's site has: `local` needs no file of its own."""
+    return f"my-{site}" if site and site != DEFAULT_SITE else DEFAULT_SITE
+
+
+def _described(site: str) -> dict[str, str]:
+    """Return the file that describes a site; nothing for the machine at hand."""
+    if site and site not in sites():
+        hint = nearest(site, sites()) or f"; there are {', '.join(sites())}"
+        raise InputError(f"no site {site} ships with ddqjobs{hint}")
+    if name_of_site(site) == DEFAULT_SITE:
+        return {}
+    return {f"templates/{name_of_site(site)}/site.yaml": _SITE.format(site=site)}
 
 
 def _copied(source: str) -> dict[str, str]:

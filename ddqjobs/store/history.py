@@ -18,6 +18,7 @@ from ddqjobs.store.ledger import (
     Finished,
     Intent,
     Observed,
+    Removed,
     Retried,
     Submitted,
     TakenOver,
@@ -154,6 +155,13 @@ class History:
     def _accepted(self, r: Accepted) -> None:
         self.runs.setdefault(r.run, RunHistory()).accepted = r
 
+    def _removed(self, r: Removed) -> None:
+        for name in r.runs:
+            story = self.runs.setdefault(name, RunHistory())
+            story.done = story.accepted = None
+            story.retried_at = r.at
+        self.wanted.difference_update(r.runs)
+
     def _finished(self, r: Finished) -> None:
         ticket = self.tickets.get(r.ticket)
         before = ticket.finished if ticket is not None else None
@@ -179,4 +187,5 @@ _APPLY: Mapping[type[AnyRecord], Callable[[History, Any], None]] = {
     Wanted: History._wanted,
     Retried: History._retried,
     Accepted: History._accepted,
+    Removed: History._removed,
 }

@@ -9,6 +9,7 @@
     submissions/<token>/  job.sh elements.sh secret_setup.sh secrets.sh manifest.jsonl out/
     runs/<run>/           product.json artifacts/ attempts/<n>/
     runs/<run>/attempts/<n>/  run.json started.json exit.json stop stdout.log product.json work_dir/
+    removed/<run>.<time>-<random>/  folders of runs that `ddqjobs remove` took away; may be deleted
     shells/               scripts of interactive shells, while they run
     checks/<key>          configurations that passed their check (submission.checking)
     checks/<key>.job      whether the scheduler would take a kind of job (submission.impossible)
@@ -189,6 +190,11 @@ class Layout:
         return self.root / "submissions"
 
     @property
+    def removed(self) -> Path:
+        """Folder of the run folders that a user removed."""
+        return self.root / "removed"
+
+    @property
     def checks(self) -> Path:
         """Folder of the checks of configurations that passed, an empty file each."""
         return self.root / "checks"
@@ -250,4 +256,9 @@ def project_folder(start: Path) -> Path:
 
 def has_results(project: Path) -> bool:
     """Return whether any experiment of a project was ever submitted."""
-    return any(project.glob(f"results/*/{_LEDGER}"))
+    return bool(ledgers(project / "results"))
+
+
+def ledgers(results: Path) -> list[Path]:
+    """Return the ledgers of all experiments below a folder of results."""
+    return sorted(results.glob(f"*/{_LEDGER}"))

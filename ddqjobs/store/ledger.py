@@ -124,8 +124,24 @@ class Accepted(Record, frozen=True, kw_only=True):
     by: str
 
 
+class Removed(Record, frozen=True, kw_only=True):
+    """A user removed what these runs left: nothing before this counts, and nobody asks for them any more."""
+
+    runs: list[str]
+
+
 AnyRecord = (
-    Intent | Wanted | Submitted | Voided | Observed | Finished | Cancelled | TakenOver | Retried | Accepted
+    Intent
+    | Wanted
+    | Submitted
+    | Voided
+    | Observed
+    | Finished
+    | Cancelled
+    | TakenOver
+    | Retried
+    | Accepted
+    | Removed
 )
 _DECODER: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)
 _ENCODER = msgspec.json.Encoder()

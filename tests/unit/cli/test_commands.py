@@ -97,6 +97,33 @@ def test_init_from_a_shipped_experiment_copies_it_with_its_configurations(tmp_pa
     assert "my-dino-mini on local: 15 runs" in plan.stdout
 
 
+def test_init_describes_a_site_and_says_what_comes_next(tmp_path: Path) -> None:
+    def init(*words: str) -> Ran:
+        ran = subprocess.run(
+            ddqjobs("init", *words), cwd=tmp_path, env=environment(), capture_output=True, text=True
+        )
+        return Ran(ran.returncode, ran.stdout, ran.stderr)
+
+    refused(init("p", "--site", "slrum"), "no site slrum ships with ddqjobs", "did you mean 'slurm'")
+    ran = init("p", "--site", "slurm")
+    assert "next: cd p && ddqjobs plan --site my-slurm" in ran.out
+    assert "ddqjobs doctor --site my-slurm" in ran.out
+    assert "then: ddqjobs env build mini-legacy mini-new --site my-slurm\n" in ran.out
+    plan = subprocess.run(
+        ddqjobs("plan", "--site", "my-slurm"), cwd=tmp_path / "p", env=environment(), capture_output=True
+    )
+    assert b"my-mini on my-slurm: 15 runs" in plan.stdout
+
+
+def test_init_asks_a_terminal_for_the_site(place: Place) -> None:
+    terminal = Terminal(place, "init", "asked")
+    terminal.read_until("where will jobs run: local, bscc, donau, slurm [local]:")
+    terminal.type("donau\r")
+    code, shown = terminal.close()
+    assert code == 0, shown
+    assert "base: donau" in (place.root / "asked/templates/my-donau/site.yaml").read_text()
+
+
 def test_init_where_a_file_is_says_so(place: Place) -> None:
     ran = place.call("init", "experiments/tiny.yaml")
     refused(ran, "experiments/tiny.yaml", "Not a directory")
@@ -603,6 +630,17 @@ def test_logs_show_what_a_run_printed(finished: Place) -> None:
     assert finished.invoke("logs", "first", "--attempt", "1").code == 0
 
 
+def test_logs_as_json_name_the_attempt_and_its_lines(finished: Place) -> None:
+    document = finished.invoke("logs", "first", "--json").json
+    assert document["path"].endswith("runs/first/attempts/1/stdout.log")
+    assert {key: document[key] for key in document if key != "path"} == {
+        "version": 1, "kind": "logs", "experiment": "tiny", "run": "first", "status": "done",
+        "attempt": 1, "attempts": [1], "lines": ["hello from first", "product: out"],
+    }  # fmt: skip
+    assert finished.invoke("logs", "first", "-n", "1", "--json").json["lines"] == ["product: out"]
+    refused(finished.invoke("logs", "first", "-f", "--json"), "--follow and --json exclude each other")
+
+
 def test_logs_of_what_is_not_there_say_what_is(finished: Place) -> None:
     refused(finished.invoke("logs", "first", "--attempt", "7"), "first has no attempt 7; there are: 1")
     refused(finished.invoke("logs", "wait"), "wait has not started on any node", "eligible")
@@ -731,6 +769,20 @@ def test_cancel_asks_on_a_terminal(place: Place, answer: str, code: int, cancell
         until(lambda: place.states()["wait"] == "failed")
     else:
         assert place.states()["wait"] == "active"
+
+
+def test_remove_asks_and_takes_away_what_a_run_left(finished: Place) -> None:
+    refused(finished.call("remove"), "name the runs to remove")
+    refused(finished.call("remove", "first"), "this would remove 1 run", "--yes removes them")
+    seen = finished.invoke("remove", "first", "--dry-run", "--json").json
+    (row,) = seen["runs"]
+    assert (row["run"], row["read_by"], row["moved_to"]) == ("first", ["second.m1", "second.m2"], None)
+    terminal = Terminal(finished, "remove", "first")
+    terminal.read_until("? [y/N]")
+    terminal.type("n\r")
+    assert terminal.close()[0] == 0
+    assert finished.states()["first"] == "done"
+    assert finished.invoke("remove", "wait").out == "nothing to remove: none of these runs left anything\n"
 
 
 def test_retry_makes_a_failed_run_eligible_again(place: Place) -> None:

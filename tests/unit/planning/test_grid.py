@@ -58,6 +58,19 @@ def test_codes_that_name_an_option_differently_share_their_variants() -> None:
     assert {run.variant for run in made.values()} == {"lr-0.1"}
 
 
+def test_a_comparison_with_a_code_without_the_grid_is_of_the_baseline_only() -> None:
+    tasks: dict[str, Any] = {"t": {**TRAIN, "grid": {LR: [1, 2]}}, "u": TRAIN,
+             "v": {"kind": "align", "implementation": "new", "command": ["x"],
+                   "inputs": {"old": "u.log", "new": "t.log"}}}  # fmt: skip
+    assert [name for name in runs(tasks, baseline="lr-2") if name.startswith("v")] == ["v.m1.lr-2"]
+    assert [name for name in runs(tasks) if name.startswith("v")] == []
+    tasks["u"] = {**TRAIN, "grid": {"lr": [1, 2]}}
+    assert [name for name in runs(tasks) if name.startswith("v")] == ["v.m1.lr-1", "v.m1.lr-2"]
+    tasks["w"] = {**tasks["v"], "kind": "smoke", "inputs": {"new": "t.log", "data": "d.log"}}
+    made = runs({**tasks, "d": TRAIN})
+    assert made["w.m1.lr-2"].upstream == ("t.m1.lr-2", "d.m1")
+
+
 def test_only_the_baseline_of_a_grid_is_compared_with_the_published_figure() -> None:
     task = {"t": {**TRAIN, "grid": {LR: [1, 2]}}}
     assert [run.comparable for run in runs(task).values()] == [False, False]
