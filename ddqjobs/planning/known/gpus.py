@@ -138,6 +138,44 @@ _LOST = phrases("""
     HW Exception by GPU
     """)
 
+# What the program asked for: of these a GPU and its node are not guilty.
+_ASKED = phrases("""
+    an illegal memory access was encountered
+    an illegal instruction was encountered
+    device-side assert triggered
+    misaligned address
+    invalid program counter
+    operation not supported on global/shared address space
+    too many resources requested for launch
+    CUDA error: invalid
+    CUDA error: initialization error
+    CUDA error: operation not
+    CUDA error: peer access has not been enabled
+    CUDA error: peer access is already enabled
+    CUDA error: dependency created on uncaptured work
+    CUDA error: capturing stream
+    CUDA error: too many blocks in cooperative launch
+    cudaErrorIllegalAddress
+    cudaErrorIllegalInstruction
+    cudaErrorAssert
+    cudaErrorMisalignedAddress
+    cudaErrorInvalid
+    CUDA_ERROR_ILLEGAL
+    CUDA_ERROR_ASSERT
+    CUDA_ERROR_INVALID
+    CUDA_ERROR_MISALIGNED_ADDRESS
+    CUBLAS_STATUS_INVALID_VALUE
+    CUBLAS_STATUS_EXECUTION_FAILED
+    CUBLAS_STATUS_INTERNAL_ERROR
+    CUBLAS_STATUS_NOT_SUPPORTED
+    CUDNN_STATUS_BAD_PARAM
+    CUDNN_STATUS_NOT_SUPPORTED
+    CUDNN_STATUS_EXECUTION_FAILED
+    HIP error: invalid
+    HIP error: an illegal
+    Memory access fault by GPU
+    """)
+
 GPUS: tuple[Cause, ...] = (
     cause(
         F.OUT_OF_MEMORY,
@@ -167,6 +205,7 @@ GPUS: tuple[Cause, ...] = (
         weight=Weight.SURE,
     ),
     cause(F.NODE, "", _LOST),
+    cause(F.CODE, "", _ASKED),
     cause(
         F.NODE,
         "no GPU on the node",

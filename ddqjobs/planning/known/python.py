@@ -198,6 +198,11 @@ PLACES: tuple[tuple[re.Pattern[str], re.Pattern[str], Cause], ...] = (
         ),
         cause(F.LIMIT, SHARED_MEMORY, ""),
     ),
+    (
+        re.compile(r"^(?:Connection(?:Reset|Refused)|EOF|FileNotFound)Error"),
+        re.compile(r"reductions\.py|rebuild_storage|resource_sharer|_pin_memory_loop"),
+        cause(F.LIMIT, "a loader's worker died, perhaps for want of host memory", ""),
+    ),
     (re.compile(r"^AssertionError"), re.compile(r"boxes1\[:, 2:\] >= boxes1"), cause(F.DIVERGED, "", "")),
 )
 
@@ -206,7 +211,7 @@ KINDS: tuple[Cause, ...] = (
     cause(
         F.NETWORK,
         "the processes lost each other",
-        r"DistBackendError|DistNetworkError|ncclUniqueId|^Connection(?:Reset|Refused|Aborted)?Error|"
+        r"^(?:torch\.distributed\.)?Dist(?:Backend|Network|Store)?Error|^Connection(?:Reset|Refused|Aborted)?Error|"
         r"^BrokenPipeError|"
         r"^TimeoutError|^socket\.timeout|^multiprocessing\.\S*AuthenticationError",
         weight=Weight.WEAK,
