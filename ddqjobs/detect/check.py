@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from . import files, runtime
-from .checks import data, outcome, resolved, truth, values
+from .checks import data, outcome, pretrained, resolved, truth, values
 from .checks.finding import ERROR, Finding
 from .checks.options import Options
 from .checks.places import Places
@@ -280,6 +280,8 @@ class Checker:
         found = list(data.of(cfg, registries, self._generation, named))
         yield from data.check(found, subject.own, declared=subject.declared)
         yield from data.heads(cfg.get("model"), found)
+        if subject.kind == "train":
+            yield from pretrained.check(cfg.get("model"))
         yield from data.evaluators(cfg, found, named)
 
 

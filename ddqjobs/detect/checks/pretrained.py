@@ -1,0 +1,61 @@
+"""The weights that a training begins with, as its detector finds them in torch's cache.
+
+torch.hub looks for a file of the URL's name there, and takes what it finds without a look at the digest that
+the name ends with: a half download, or another file under that name, decides a result unseen.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Callable, Iterator, Mapping
+from urllib.parse import urlparse
+
+from .. import files
+from .finding import Finding, join, walk
+
+_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.[^.]+$")  # as torch.hub writes it
+_KEYS = ("checkpoint", "pretrained")
+_LISTS = {
+    "torchvision": "get_torchvision_models",
+    "open-mmlab": "get_external_models",
+    "openmmlab": "get_external_models",
+}
+Addresses = Callable[[str], Mapping[str, str]]  # zoo -> name -> URL
+
+
+def check(model: Any, addresses: Addresses | None = None) -> Iterator[Finding]:
+    """Yield the weights in torch's cache that are not what their names say."""
+    home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch"
+    cache = Path(home).expanduser() / "hub" / "checkpoints"
+    for path, value in walk(model, "model"):
+        for key in _KEYS:
+            name = _file(value.get(key), addresses or _addresses)
+            said = _IN_NAME.search(name)
+            if said and (cache / name).is_file():
+                found = files.sha256(cache / name)
+                if not found.startswith(said[1]):
+                    here = join(path, key)
+                    words = f"{cache / name} is not what its name says, its SHA-256 begins with {found[:8]}"
+                    yield Finding("data", here, f"{here}: {words}")
+
+
+def _file(text: Any, addresses: Addresses) -> str:
+    """Return the name of the file that a detector loads for a text; empty for none in the cache."""
+    if not isinstance(text, str) or "://" not in text:
+        return ""
+    zoo, _, name = text.partition("://")
+    url = text if zoo in ("http", "https") else addresses(zoo).get(name, "")
+    return Path(urlparse(url).path).name
+
+
+def _addresses(zoo: str) -> Mapping[str, str]:
+    for module in ("mmengine.runner.checkpoint", "mmcv.runner.checkpoint"):
+        try:
+            found = getattr(import_module(module), _LISTS[zoo])()
+        except (ImportError, AttributeError, KeyError, OSError):
+            continue
+        return found if isinstance(found, dict) else {}
+    return {}
