@@ -71,7 +71,7 @@ _EMPTY = re.compile(r"^(?:_?queue\.)?Empty$")  # what a loader waits for
 
 
 class Standing(IntEnum):
-    """How far an exception can be what ended the task."""
+    """Rank of an exception among those that may have ended the task."""
 
     CAUGHT = 0  # another was raised while it was handled, or the training went on
     LAUNCHER = 1  # says of another process that it failed

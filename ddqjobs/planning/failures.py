@@ -190,7 +190,7 @@ def _nearest(lines: Sequence[str]) -> _Shown | tuple[None, str]:
 
 
 def _last(lines: Sequence[str]) -> _Shown | None:
-    """What was done to a task from outside, unless it ended by itself before."""
+    """Return what was done to a task from outside, unless it ended by itself before."""
     return None if any(_EXITED.search(line) for line in lines) else _heaviest(lines, Weight.LAST)
 
 

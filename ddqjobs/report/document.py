@@ -29,7 +29,7 @@ import msgspec
 
 from ddqjobs.base.units import counted
 from ddqjobs.detect.job.training_progress import Progress
-from ddqjobs.report import equivalence, ran, verdict
+from ddqjobs.report import equivalence, notebook, ran, verdict
 from ddqjobs.report.cells import Cell, ModelRow, model_rows
 from ddqjobs.report.classes import ClassRow, class_rows
 from ddqjobs.report.hours import HoursRow, Spent, hours_rows
@@ -88,6 +88,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     hours: tuple[HoursRow, ...]
     footnotes: tuple[str, ...]
     runs: tuple[Row, ...]
+
+    def _repr_html_(self) -> str:
+        """Return the AP table for a notebook."""
+        title = f"{self.experiment}: {self.overall.removeprefix('overall: ')}"
+        return notebook.of_report(title, self.models, self.columns)
 
 
 def build(

@@ -10,6 +10,7 @@ from enum import Enum
 
 import msgspec
 
+from ddqjobs.base import html
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.spec.sections import Section
 
@@ -272,3 +273,8 @@ class Plan(Frozen, frozen=True, kw_only=True):
     experiment: str
     site: str
     runs: tuple[PlannedRun, ...]
+
+    def _repr_html_(self) -> str:
+        """Return a table for a notebook."""
+        rows = [(p.run.name, p.word, p.reason) for p in self.runs]
+        return html.table(f"{self.experiment} on {self.site}", ("run", "status", "reason"), rows)

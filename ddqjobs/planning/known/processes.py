@@ -1,4 +1,4 @@
-"""What libraries of communication say when processes do not meet, or lose each other.
+"""Messages of libraries of communication when processes do not meet, or lose each other.
 
 Sources: NCCL's ncclResult_t and warnings, c10d's ProcessGroupNCCL, TCPStore and socket.cpp, gloo, elastic
 launchers, Open MPI, UCX, HCCL.

@@ -34,7 +34,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Extreme(msgspec.Struct, frozen=True, kw_only=True):
-    """Where two codes differ most in one respect."""
+    """The image on which two codes differ most in one respect."""
 
     what: str
     text: str
