@@ -20,6 +20,9 @@ from ddqjobs.spec.model import FailureClass, Plan, PlannedRun, Status
 from ddqjobs.store.history import History
 
 _MOST = 10  # lines of a message
+_LONGEST = 500  # characters of a line
+_TOLD = "~told"  # among the facts: states of which it was told, the newest last
+_KEPT = 50  # of these
 _OWN = {FailureClass.DIVERGED: "diverged", FailureClass.HANG: "stuck"}  # they have a kind of their own
 _DID = {"diverged": "diverged", "stuck": "logged nothing and was ended"}
 
@@ -54,8 +57,8 @@ def _event(view: View, kind: str, facts: dict[str, str], title: str, lines: Iter
         experiment=view.plan.experiment,
         site=view.plan.site,
         facts=facts,
-        title=masked(clean(f"{view.plan.experiment}: {title}")),
-        text="\n".join(masked(clean(line)) for line in [*every[:_MOST], *rest]),
+        title=masked(clean(f"{view.plan.experiment}: {title}"))[:_LONGEST],
+        text="\n".join(masked(clean(line))[:_LONGEST] for line in [*every[:_MOST], *rest]),
     )
 
 
@@ -92,16 +95,24 @@ def _ended_by(view: View, failure: FailureClass, kind: str, known: Mapping[str, 
 
 
 def _verdicts(view: View, known: Mapping[str, str]) -> Iterator[Event]:
-    if view.verdicts is None or view.verdicts == known:
+    """Yield the verdicts that changed. Members whose files differ judge the same results differently: what
+    one of them was told with these results is not told again."""
+    now, before = view.verdicts, {name: known[name] for name in known if name != _TOLD}
+    if now is None or now == before:
         return
-    now = view.verdicts
+    done = (p for p in view.plan.runs if p.status is Status.DONE)
+    state = _digest(view.history, done, *(f"{name}={now[name]}" for name in sorted(now)))
+    told = known.get(_TOLD, "").split()
+    if state in told:
+        return
     lines = [
-        f"{name}: {known.get(name, 'none')} -> {now.get(name, 'none')}"
-        for name in (*now, *(name for name in known if name not in now))
-        if known.get(name) != now.get(name)
+        f"{name}: {before.get(name, 'none')} -> {now.get(name, 'none')}"
+        for name in (*now, *(name for name in before if name not in now))
+        if before.get(name) != now.get(name)
     ]
     title = f"{counted(len(lines), 'verdict')} changed"
-    yield _event(view, "verdict", dict(now), title, [*lines[:_MOST], view.overall])
+    facts = {**now, _TOLD: " ".join([*told, state][-_KEPT:])}
+    yield _event(view, "verdict", facts, title, [*lines[:_MOST], view.overall])
 
 
 def _end(view: View, known: Mapping[str, str]) -> Iterator[Event]:
@@ -109,9 +120,10 @@ def _end(view: View, known: Mapping[str, str]) -> Iterator[Event]:
     asked = [planned for planned in view.plan.runs if planned.run.name in view.history.wanted]
     going = any(_goes_on(planned, view.given_up) for planned in asked)
     tried = any(view.history.of(planned.run.name).tickets for planned in asked)
-    facts = {"state": _digest(view.history, asked)}
-    if going or not tried or facts == known:
+    state, told = _digest(view.history, asked), known.get(_TOLD, "").split()
+    if going or not tried or state in told:
         return
+    facts = {_TOLD: " ".join([*told, state][-_KEPT:])}
     counts = Counter(planned.word for planned in asked)
     words = ", ".join(f"{count} {word}" for word, count in sorted(counts.items(), key=lambda item: -item[1]))
     lines = [f"{p.run.name}: {p.word}: {p.reason}" for p in asked if p.status is Status.FAILED]
@@ -124,8 +136,8 @@ def _goes_on(planned: PlannedRun, given_up: Collection[str]) -> bool:
     return planned.status is Status.ACTIVE
 
 
-def _digest(history: History, asked: Iterable[PlannedRun]) -> str:
-    lines = []
+def _digest(history: History, asked: Iterable[PlannedRun], *more: str) -> str:
+    lines = list(more)
     for planned in asked:
         tickets = history.of(planned.run.name).tickets
         lines.append(f"{planned.run.name} {planned.word} {tickets[-1].name if tickets else ''}")

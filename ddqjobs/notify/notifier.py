@@ -12,6 +12,7 @@ import msgspec
 
 from ddqjobs.base import process
 from ddqjobs.base.frozen import Owner
+from ddqjobs.base.paths import PACKAGE
 from ddqjobs.base.units import seconds
 from ddqjobs.notify import events
 from ddqjobs.notify.outbox import Delivery, Event, Outbox
@@ -26,6 +27,14 @@ from ddqjobs.submission.workspace import Workspace
 Say = Callable[[str], None]
 _PATIENCE_S = 1.0  # at the end of a command, to be able to say what was not delivered
 _POLL_S = 0.05
+# Not with -m: that looks for modules in the working folder first, and a project may have an email.py.
+_SENDER = (
+    sys.executable,
+    "-c",
+    "import sys; sys.path = [path for path in sys.path if path] + sys.argv[1:]; "
+    "from ddqjobs.notify.sender import main; sys.exit(main())",
+    str(PACKAGE.parent),
+)
 _AGAIN_S = (30.0, 3600.0)  # after which one tries again while one waits: the first time, and at most
 
 
@@ -42,6 +51,7 @@ class Notifier:
         self._heads = {scope: box.heads() for scope, box in self._boxes.items()}
         self._senders: dict[tuple[str, str], Owner] = {}
         self._told: set[str] = set()
+        self._began = time.time()
         self._judged: tuple[object, dict[str, str], str] = (None, {}, "")
         self._plan: Plan | None = None
         self._eager = True  # the first time whatever waits is tried, however often it failed
@@ -65,6 +75,9 @@ class Notifier:
                 time.sleep(_POLL_S)
             for scope, box in self._boxes.items():
                 self._say_undelivered(scope, box.pending(self._channels[scope]))
+                for given_up in box.given_up(self._channels[scope]):
+                    if given_up.failed_at >= self._began:
+                        self._complain(f"{_undelivered(given_up)}: {given_up.why}; it is given up")
         except OSError as error:
             self._complain(f"notifications cannot be sent: {error.strerror or error}")
 
@@ -138,8 +151,11 @@ class Notifier:
         for name in dict.fromkeys(delivery.channel for delivery in pending):
             first, *others = (delivery for delivery in pending if delivery.channel == name)
             more = f" and {len(others)} more" if others else ""
-            why = "no answer yet" if self._sends(scope, name) else first.why or "no answer yet"
-            self._complain(f"{_undelivered(first)}{more}: {why}; the next `ddqjobs advance` tries again")
+            if first.flying or self._sends(scope, name):
+                self._complain(f"{_undelivered(first)}{more}: no answer yet; it is still being sent")
+            else:
+                why = first.why or "no answer yet"
+                self._complain(f"{_undelivered(first)}{more}: {why}; the next `ddqjobs advance` tries again")
 
     def _complain(self, words: str) -> None:
         if words not in self._told:
@@ -154,7 +170,7 @@ def _undelivered(delivery: Delivery) -> str:
 def start(order: Order, project: Path) -> int:
     """Start a process that sends what is pending; return its pid. Raise OSError."""
     return process.spawn_detached(
-        [sys.executable, "-m", "ddqjobs.notify.sender"],
+        _SENDER,
         log=Path(os.devnull),
         env=_environment(order),
         cwd=project,
@@ -172,7 +188,7 @@ def try_out(channel: Channel, name: str, project: Path) -> str:
     )
     limit_s = seconds(channel.timeout) + 5
     done = process.run(
-        [sys.executable, "-m", "ddqjobs.notify.sender"],
+        _SENDER,
         timeout=limit_s,
         env=_environment(Order(channel=channel, name=name, event=event)),
         cwd=project,

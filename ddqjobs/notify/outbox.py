@@ -6,6 +6,7 @@
     notifications/<scope>/<kind>~<k>~<channel>~<n>       the n-th attempt to send it: who tries, and how long
     notifications/<scope>/<kind>~<k>~<channel>~<n>.failed    why it failed
     notifications/<scope>/<kind>~<k>~<channel>.sent      the channel has taken it
+    notifications/<scope>/<kind>~<k>~<channel>.given-up  why it never will
 
 The scope is ``group`` for the channels of a site, whoever submits, and ``user-<uid>`` for a user's own.
 A process that dies after the message went and before ``.sent`` leaves its attempt behind: the next one tries
@@ -31,6 +32,7 @@ from ddqjobs.base.process import alive, myself
 
 _EVENT = re.compile(r"([a-z]+)~(\d+)\.json")
 _MARGIN_S = 60.0  # that clocks of two hosts may differ
+_ENDS = (".sent", ".given-up")
 
 
 class Event(Frozen, frozen=True, kw_only=True):
@@ -102,8 +104,18 @@ class Outbox:
             self._delivery(event, channel, names)
             for event in sorted(self._read(names), key=lambda event: event.at)
             for channel in event.channels
-            if channel in wanted and f"{event.name}~{channel}.sent" not in names
+            if channel in wanted and not any(f"{event.name}~{channel}{end}" in names for end in _ENDS)
         ]
+
+    def given_up(self, channels: Iterable[str]) -> Iterator[Delivery]:
+        """Yield what these channels will never get, why, and since when."""
+        wanted, names = set(channels), self._names()
+        for event in self._read(names):
+            for channel in event.channels:
+                name = f"{event.name}~{channel}.given-up"
+                if channel in wanted and name in names:
+                    path = self.folder / name
+                    yield Delivery(event, channel, failed_at=path.stat().st_mtime, why=path.read_text())
 
     def begin(self, delivery: Delivery, limit_s: float) -> bool:
         """Record that we try to send it now; False if another process does. Raise OSError."""
@@ -115,6 +127,10 @@ class Outbox:
     def sent(self, delivery: Delivery) -> None:
         """Record that the channel has taken it. Raise OSError."""
         files.create(self.folder / f"{delivery.event.name}~{delivery.channel}.sent", b"")
+
+    def give_up(self, delivery: Delivery, why: str) -> None:
+        """Record that the channel will never get it, so that what comes after it is sent. Raise OSError."""
+        files.create(self.folder / f"{delivery.event.name}~{delivery.channel}.given-up", why.encode())
 
     def failed(self, delivery: Delivery, why: str) -> None:
         """Record that the attempt which we began is over. Raise OSError."""

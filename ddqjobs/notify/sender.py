@@ -1,5 +1,5 @@
 """Send what a channel has not taken yet: a short-lived process of its own, so that a server that hangs delays
-nobody. ``python -m ddqjobs.notify.sender``; what it sends, and where, stands in ``$DDQJOBS_NOTIFY``.
+nobody. What it sends, and where, stands in ``$DDQJOBS_NOTIFY``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from ddqjobs.notify.ways import UndeliveredError, send
 from ddqjobs.spec.notify import Channel
 
 VARIABLE = "DDQJOBS_NOTIFY"
+_IN_VAIN_S = 86_400.0
 _SPARE_S = 5.0  # beyond a channel's own time, for names that must be looked up
 
 
@@ -49,8 +51,8 @@ def main() -> int:
 
 
 def deliver(outbox: Outbox, name: str, channel: Channel) -> None:
-    """Send what is pending for a channel, oldest first, until one fails or another process sends. Raise
-    OSError."""
+    """Send what is pending for a channel, oldest first, until one fails or another process sends. What is
+    refused for good, or in vain for a day, is given up. Raise OSError."""
     limit_s = seconds(channel.timeout) + _SPARE_S
     for delivery in outbox.pending([name]):
         if not outbox.begin(delivery, limit_s):
@@ -59,7 +61,11 @@ def deliver(outbox: Outbox, name: str, channel: Channel) -> None:
             with _deadline(outbox, delivery, limit_s):
                 send(delivery.event, channel)
         except UndeliveredError as error:
-            outbox.failed(delivery, masked(str(error)))
+            why = masked(str(error))
+            outbox.failed(delivery, why)
+            if error.for_good or time.time() - delivery.event.at > _IN_VAIN_S:
+                outbox.give_up(delivery, why)
+                continue
             return
         outbox.sent(delivery)
 

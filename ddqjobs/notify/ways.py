@@ -34,10 +34,18 @@ from ddqjobs.spec.notify import Channel, Secret
 _ANSWER = 64 << 10  # bytes of an answer that are read
 
 
+# The message itself is refused, whoever asks and whenever: a bad request, too large, of a form not known.
+_FOR_GOOD = (400, 413, 414, 415, 422)
+
+
 class UndeliveredError(DdqjobsError):
-    """A channel did not take an event."""
+    """A channel did not take an event. ``for_good``: nor will it later."""
 
     exit_code = 1
+
+    def __init__(self, message: str, *, for_good: bool = False) -> None:
+        super().__init__(message)
+        self.for_good = for_good
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):
@@ -60,7 +68,8 @@ def send(event: Event, channel: Channel) -> None:
     except SecretError as error:
         raise UndeliveredError(str(error)) from None
     except (TimeoutError, urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
-        raise UndeliveredError(_why(error, limit_s)) from None
+        for_good = isinstance(error, urllib.error.HTTPError) and error.code in _FOR_GOOD
+        raise UndeliveredError(_why(error, limit_s), for_good=for_good) from None
 
 
 def _why(error: Exception, limit_s: float) -> str:
@@ -183,7 +192,8 @@ def _signature(key: str, text: str) -> str:
 
 
 def _ntfy(event: Event, address: str, _key: str) -> _Form:
-    headers = {"Title": Header(event.title, "utf-8" if not event.title.isascii() else "ascii").encode()}
+    title = Header(event.title, "ascii" if event.title.isascii() else "utf-8")
+    headers = {"Title": title.encode(maxlinelen=0)}  # one line, however long: a folded header may be refused
     return address, event.text.encode(), {"Content-Type": "text/plain; charset=utf-8", **headers}
 
 

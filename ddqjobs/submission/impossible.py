@@ -50,14 +50,14 @@ class Kinds:
     def ask(self, runs: Sequence[Run], *, again: bool = False) -> Iterator[Kind]:
         """Yield each kind with the scheduler's answer, which is recorded. Those that it is known to take are
         left out, unless ``again``. Raise SchedulerError if it cannot be asked."""
-        for kind, directives in self._kinds(runs)[:_MOST_KINDS]:
-            record = self._record(directives)
-            if again or _recorded(record) != "":
-                why = self._backend.refusal(directives)
-                with contextlib.suppress(OSError):  # a full disk keeps nobody from submitting here
-                    record.parent.mkdir(parents=True, exist_ok=True)
-                    replace(record, json.dumps({"why": why}).encode())
-                yield Kind(resources=kind.resources, runs=kind.runs, why=why)
+        kinds = [(kind, directives, self._record(directives)) for kind, directives in self._kinds(runs)]
+        wanted = [known for known in kinds if again or _recorded(known[-1]) != ""]
+        for kind, directives, record in wanted[:_MOST_KINDS]:
+            why = self._backend.refusal(directives)
+            with contextlib.suppress(OSError):  # a full disk keeps nobody from submitting here
+                record.parent.mkdir(parents=True, exist_ok=True)
+                replace(record, json.dumps({"why": why}).encode())
+            yield Kind(resources=kind.resources, runs=kind.runs, why=why)
 
     def recorded(self, runs: Sequence[Run]) -> list[Kind]:
         """Return the kinds that the scheduler would refuse, by what it said when it was asked."""

@@ -14,7 +14,7 @@ from ddqjobs.detect import files
 
 @HOOKS.register_module(force=True)
 class PredictionsHook(Hook):  # type: ignore[misc]
-    """Writes ``predictions.npz`` after a test (of one process), images by id, boxes by falling score:
+    """Writes ``predictions.npz`` after a test for boxes (of one process), images by id, boxes by score:
 
     ``image_ids`` (n,) int64; ``offsets`` (n + 1,) int64, the boxes of image i are offsets[i]:offsets[i + 1];
     ``boxes`` (m, 4) float32 xyxy in pixels of the original image; ``scores`` (m,) float32; ``labels`` (m,)
@@ -28,13 +28,17 @@ class PredictionsHook(Hook):  # type: ignore[misc]
     def after_test_iter(self, _runner: Any, outputs: Sequence[Any] | None = None, **_: Any) -> None:
         """Take the detections of a batch."""
         for sample in outputs or []:
-            found = sample.pred_instances
+            found = sample.get("pred_instances")
+            if found is None or "bboxes" not in found:  # panoptic or semantic segmentation
+                continue
             order = found.scores.cpu().numpy().argsort(kind="stable")[::-1]
             arrays = [getattr(found, name).cpu().numpy()[order] for name in ("bboxes", "scores", "labels")]
             self.samples.append((int(sample.img_id), *arrays))
 
     def after_test_epoch(self, runner: Any, **_: Any) -> None:
-        """Write the file."""
+        """Write the file, if something was detected as boxes."""
+        if not self.samples:
+            return
         self.samples.sort(key=lambda s: s[0])
         counts = [len(s[2]) for s in self.samples]
         arrays = {

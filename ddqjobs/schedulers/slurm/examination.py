@@ -14,8 +14,12 @@ from ddqjobs.schedulers.slurm.scheduler import FULL, environment
 from ddqjobs.spec.site import Site
 
 _ASK_S = 60.0
+# What no node, partition, account or limit will ever allow. A controller that does not answer, and nodes that
+# are down or busy, are told in the same way, and pass.
 _REFUSED = re.compile(
-    r"^(?:sbatch: )?(?:allocation failure: |error: [Ii]nvalid|unrecognized option)", re.MULTILINE
+    r"^(?:sbatch: )?(?:error: [Ii]nvalid |unrecognized option |allocation failure: (?:Invalid|User's group"
+    r"|Requested (?:node configuration|time limit)|Job violates accounting|Job size|Access/permission))",
+    re.MULTILINE,
 )
 _SETTING = re.compile(r"^(\w+)\s*=\s*(.*)$", re.MULTILINE)
 

@@ -29,7 +29,10 @@ def grids(e: Experiment, at: Path, task: Task) -> Found:
     """Yield the problems of a task's grid."""
     here: Path = (*at, "grid")
     seeds = {e.codes[code].seed_option for code in _codes(task, e) if code in e.codes}
+    short = [key.removeprefix("+") for key in task.grid]
     for key, values in task.grid.items():
+        if short.count(key.removeprefix("+")) > 1 and key.startswith("+"):
+            yield (*here, key), f"'{key.removeprefix('+')}' has values in this grid already; name it once"
         if not values:
             yield (*here, key), "a grid needs at least one value for each key"
         if key.removeprefix("+") in seeds - {""}:

@@ -13,14 +13,17 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from email.header import decode_header, make_header
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 import pytest
 
 from ddqjobs.base.errors import InputError
 from ddqjobs.notify import channels, ways
 from ddqjobs.notify.events import View, news
+from ddqjobs.notify.notifier import try_out
 from ddqjobs.notify.outbox import Event, Outbox
 from ddqjobs.notify.sender import deliver
 from ddqjobs.spec.model import FailureClass, Plan, PlannedRun, Run, Status, TaskKind
@@ -146,6 +149,36 @@ def test_of_several_processes_one_sends(tmp_path: Path, web: Web) -> None:
     assert len(web.got) == 1
 
 
+def test_what_a_channel_refuses_for_good_blocks_nothing(tmp_path: Path, web: Web) -> None:
+    outbox, channel = Outbox(tmp_path), Channel(by="webhook", url=URL)
+    assert outbox.add(EVENT, None, ["hook"])
+    web.status = 413
+    deliver(outbox, "hook", channel)
+    assert outbox.pending(["hook"]) == []
+    (refused,) = outbox.given_up(["hook"])
+    assert (refused.event.title, refused.why) == (EVENT.title, "the server answered with status 413")
+    assert outbox.add(EVENT, outbox.heads()["end"], ["hook"])
+    web.status = 503
+    deliver(outbox, "hook", channel)  # passes some day
+    assert len(outbox.pending(["hook"])) == 1
+    web.status = 200
+    deliver(outbox, "hook", channel)
+    assert outbox.pending(["hook"]) == []
+
+
+def test_a_long_title_is_one_header(web: Web) -> None:
+    for title in ("tiny: ended, " + "12 not eligible, " * 20, "tïny: " + "12 not eligible, " * 20):
+        ways.send(msgspec.structs.replace(EVENT, title=title), Channel(by="ntfy", url=URL))
+        told = str(make_header(decode_header(web.got[-1].headers["Title"])))
+        assert ("\n" in web.got[-1].headers["Title"], told) == (False, title)
+
+
+def test_a_project_with_a_module_of_the_standard_librarys_name(tmp_path: Path, web: Web) -> None:
+    (tmp_path / "email.py").write_text("raise SystemExit(3)\n")
+    assert try_out(Channel(by="webhook", url=URL), "hook", tmp_path) == ""
+    assert len(web.got) == 1
+
+
 def test_channels_that_cannot_work_are_refused_with_their_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +271,14 @@ def test_verdicts_are_told_when_they_change() -> None:
     assert told([], active, heads, verdicts={"m (phase 1)": "short"}) == []
     assert told([], active, heads, verdicts={"m (phase 1)": "reproduced"}) == ["x: 1 verdict changed"]
     assert "short -> reproduced" in heads["verdict"].text
+
+
+def test_members_whose_files_differ_are_told_once_each() -> None:
+    heads: dict[str, Event] = {}
+    mine, yours = {"m": "equal"}, {"m": "short", "n": "equal"}
+    runs = {"r0": Status.DONE}
+    titles = [told([], runs, heads, verdicts=verdicts) for verdicts in (mine, yours, mine, yours)]
+    assert titles == [["x: 1 verdict changed", "x: ended, 1 done"], ["x: 2 verdicts changed"], [], []]
 
 
 def test_a_sender_that_is_too_slow_ends_itself(tmp_path: Path) -> None:

@@ -106,3 +106,9 @@ def test_names_are_safe_and_do_not_depend_on_the_other_values(values: list[Any])
 def test_what_is_wrong_with_a_grid_is_said(task: dict[str, Any], keys: dict[str, Any], message: str) -> None:
     found = problems(task, **keys)
     assert any(message in problem for problem in found), found
+
+
+def test_a_key_with_and_without_its_plus_is_one_key() -> None:
+    assert problems({"grid": {"lr": [1, 2], "+lr": [1, 2]}})[0] == (
+        "'lr' has values in this grid already; name it once"
+    )
