@@ -9,7 +9,7 @@ import os
 import shutil
 from pathlib import Path
 
-from ddqjobs.base.errors import InputError
+from ddqjobs.base.errors import InputError, StateError
 from ddqjobs.base.files import NotReadError, read, replace
 from ddqjobs.base.paths import PACKAGE
 from ddqjobs.detect.job import snapshot as snapshots
@@ -21,14 +21,18 @@ _STUB = '"""The job\'s side of ddqjobs: only the task code."""\n'
 
 def snapshot(folder: Path, files: Files, experiment_file: Path) -> str:
     """Make ``folder/<digest>/`` with ``ddqjobs/detect`` and ``configs`` unless it is there; return its name.
-    Mend one that was changed since. Raise OSError; InputError for a file that cannot be a configuration."""
+    Mend one that was changed since. Raise OSError; InputError for a file that cannot be a configuration;
+    StateError for a snapshot that only its owner can mend."""
     content = _content(files, experiment_file)
     name = snapshots.name(content)
     target = folder / name
     if not target.is_dir():
         _write(target, content)
     elif snapshots.problem(target):
-        _mend(target, content)
+        try:
+            _mend(target, content)
+        except PermissionError as error:
+            raise StateError(_not_ours(target, error)) from error
     return name
 
 
@@ -42,11 +46,13 @@ def _content(files: Files, experiment_file: Path) -> dict[str, bytes]:
     for path in sorted(detect.rglob("*.py")):
         content[f"ddqjobs/detect/{path.relative_to(detect).as_posix()}"] = path.read_bytes()
     for relative, path in files.tree("experiments/configs"):
-        content[f"configs/{relative}"] = _read(path)
+        if all(map(snapshots.counts, relative.split("/"))):
+            content[f"configs/{relative}"] = _read(path)
     beside = experiment_file.resolve().parent / "configs"
     for path in sorted(beside.rglob("*")) if beside.is_dir() else ():
-        if path.is_file() and "__pycache__" not in path.parts:
-            content[f"configs/{path.relative_to(beside).as_posix()}"] = _read(path)
+        below = path.relative_to(beside)
+        if path.is_file() and all(map(snapshots.counts, below.parts)):
+            content[f"configs/{below.as_posix()}"] = _read(path)
     return content
 
 
@@ -61,11 +67,21 @@ def _mend(target: Path, content: dict[str, bytes]) -> None:
     """Give a snapshot that somebody changed its own files again; jobs may run in it."""
     there = snapshots.read(target)
     for relative in there.keys() - content.keys():
-        (target / relative).unlink()
+        (target / relative).unlink(missing_ok=True)  # somebody else may mend it, too
     for relative, data in content.items():
         if there.get(relative) != data:
             (target / relative).parent.mkdir(parents=True, exist_ok=True)
             replace(target / relative, data)
+
+
+def _not_ours(target: Path, error: PermissionError) -> str:
+    """Return the answer to a user who cannot mend a snapshot."""
+    try:
+        owner = target.owner()
+    except (OSError, KeyError):
+        owner = "its owner"
+    what = f"{target} is not what was submitted, and you may not mend it ({error.strerror})"
+    return f"{what}: ask {owner} to submit, or to move that folder away"
 
 
 def _write(target: Path, content: dict[str, bytes]) -> None:

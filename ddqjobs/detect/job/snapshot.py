@@ -6,6 +6,7 @@ library only.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -14,6 +15,8 @@ from typing import Iterator, Mapping
 
 _FOLDERS = ("ddqjobs", "configs")  # of a snapshot; a task may write beside them
 _NAME = re.compile(r"[0-9a-f]{16}")
+# Names of files and folders that editors, file browsers, network file systems and atomic writers leave.
+_LEFTOVER = re.compile(r"\.(?:_.*|#.*|.*(?<!\.py))|#.*#|.*(?:~|\.swp|\.tmp)")
 
 
 def name(content: Mapping[str, bytes]) -> str:
@@ -25,17 +28,27 @@ def name(content: Mapping[str, bytes]) -> str:
     return total.hexdigest()[:16]
 
 
+def counts(name: str) -> bool:
+    """Return whether a file or folder of this name is submitted, and judged: no bytecode, and nothing that an
+    editor, a file browser or a file system left."""
+    return name != "__pycache__" and not _LEFTOVER.fullmatch(name)
+
+
 def read(folder: Path) -> dict[str, bytes]:
-    """Return the files of a snapshot, without bytecode. Raises OSError."""
-    return {relative: Path(folder, relative).read_bytes() for relative in _files(folder)}
+    """Return the files of a snapshot that count. Raises OSError."""
+    content = {}
+    for relative in _files(folder):
+        with contextlib.suppress(FileNotFoundError):  # a submission that mends takes files away
+            content[relative] = Path(folder, relative).read_bytes()
+    return content
 
 
 def _files(folder: Path) -> Iterator[str]:
-    yield from (path.name for path in folder.glob("*.py"))
+    yield from (path.name for path in folder.glob("*.py") if counts(path.name))
     for top in _FOLDERS:
         for above, below, names in os.walk(str(folder / top)):
-            below[:] = [word for word in below if word != "__pycache__"]
-            yield from (Path(above, word).relative_to(folder).as_posix() for word in names)
+            below[:] = filter(counts, below)
+            yield from (Path(above, word).relative_to(folder).as_posix() for word in filter(counts, names))
 
 
 def problem(folder: Path) -> str:
@@ -46,7 +59,7 @@ def problem(folder: Path) -> str:
         content = read(folder)
         if name(content) == folder.name:
             return ""
-        newest = max(content, key=lambda relative: Path(folder, relative).stat().st_ctime)
+        newest = max(content, key=lambda relative: Path(folder, relative).stat().st_ctime, default="")
     except OSError as error:
         return f"{folder} cannot be read ({error.strerror})"
     return f"{folder / newest} is not what was submitted; `ddqjobs retry` copies your own file anew"

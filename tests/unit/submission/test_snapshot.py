@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 import pytest
 
 from ddqjobs.base import process
-from ddqjobs.base.errors import InputError
+from ddqjobs.base.errors import InputError, StateError
+from ddqjobs.detect.job.snapshot import problem
 from ddqjobs.spec.shipped import Files
 from ddqjobs.submission.snapshot import snapshot
 from tests.support.trivial import end_of, fork
@@ -71,3 +73,49 @@ def test_terminals_that_snapshot_at_once_get_the_same_whole_one(tmp_path: Path, 
     assert [end_of(pid) for pid in pids] == [0] * 4
     (only,) = (tmp_path / "code").iterdir()
     assert only == make(tmp_path / "code", experiment)
+
+
+def test_what_editors_and_file_systems_leave_is_neither_submitted_nor_judged(
+    tmp_path: Path, experiment: Path
+) -> None:
+    left = (".a.py.swp", ".nfs0001", ".DS_Store", "a.py~", ".mine.py.12-ab.tmp", "._mine.py", ".idea/a.py")
+    own = experiment.parent / "configs"
+    (own / ".base.py").write_text("lr = 1\n")  # a configuration may be called so
+    for name in left:
+        (own / name).parent.mkdir(exist_ok=True)
+        (own / name).write_text("")
+    made = make(tmp_path / "code", experiment)
+    assert not [name for name in left if (made / "configs" / name).exists()]
+    for name in left:
+        (made / "configs" / name).parent.mkdir(exist_ok=True)
+        (made / "configs" / name).write_text("")
+    assert problem(made) == ""
+    assert make(tmp_path / "code", experiment) == made
+    (made / "configs" / ".base.py").write_text("lr = 2\n")
+    assert problem(made).startswith(f"{made}/configs/.base.py is not what was submitted")
+
+
+def test_terminals_that_mend_at_once_all_succeed(tmp_path: Path, experiment: Path) -> None:
+    made = make(tmp_path / "code", experiment)
+    for number in range(100):
+        (made / "configs" / f"new{number}.py").write_text("")
+    pids = [fork(lambda: make(tmp_path / "code", experiment)) for _ in range(4)]
+    assert [end_of(pid) for pid in pids] == [0] * 4
+    assert problem(made) == ""
+
+
+def test_who_may_not_mend_a_snapshot_is_told_whom_to_ask(tmp_path: Path, experiment: Path) -> None:
+    made = make(tmp_path / "code", experiment)
+    (made / "configs" / "mine.py").write_text("lr = 2\n")
+    (made / "configs").chmod(0o555)
+
+    def submit() -> None:
+        # Of root its capabilities alone.
+        ctypes.CDLL(None).capset((ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)())
+        with pytest.raises(StateError) as refused:
+            make(tmp_path / "code", experiment)
+        what = f"{made} is not what was submitted, and you may not mend it (Permission denied)"
+        words = f"{what}: ask {made.owner()} to submit, or to move that folder away"
+        assert str(refused.value) == words
+
+    assert end_of(fork(submit)) == 0
