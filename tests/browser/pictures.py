@@ -25,10 +25,10 @@ from tests.support import matrix
 SHOWN = {
     "1280-light": 2900,
     "1280-dark": 1300,
-    "768-light": 1400,
-    "768-dark": 1400,
-    "360-light": 1700,
-    "360-dark": 1700,
+    "768-light": 1700,
+    "768-dark": 1700,
+    "360-light": 2600,
+    "360-dark": 2600,
     "print": 1123,  # a sheet of A4
 }
 
