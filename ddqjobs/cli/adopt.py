@@ -29,7 +29,8 @@ def adopt(
         typer.Option(
             "--from",
             metavar="EXPERIMENT",
-            help="Instead of PATH: results of this one with the same digest.",
+            help="Instead of PATH: results of this one with the same digest; of EXPERIMENT itself after its "
+            "tasks were renamed.",
             autocompletion=completion.experiments,
         ),
     ] = None,
@@ -41,7 +42,7 @@ def adopt(
     """Take in results that exist already, after an examination; every report marks them as adopted.
 
     Examples: ddqjobs adopt ddq p3-train.ddq-detr-4scale ~/old/work_dirs/ddq_detr;
-    ddqjobs adopt ddq-2 --from ddq
+    ddqjobs adopt ddq-2 --from ddq; ddqjobs adopt ddq --from ddq
     """
     adopted = (
         _of_experiment(selection, source, path, because) if source else _of_path(selection, path, because)
@@ -80,8 +81,6 @@ def _of_experiment(
         raise InputError("--because goes with a path: results of the same digest do not differ")
     project = selection.project
     plan = project.plan(selection.experiment, site=selection.site)
-    if project.load(source).experiment.name == plan.experiment:
-        raise InputError(f"--from needs another experiment than {plan.experiment}")
     runs = select(plan, selection.filters)
     adopted = project.adopt_from(plan, runs, source, site=selection.site)
     if not adopted:

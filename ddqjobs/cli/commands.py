@@ -42,6 +42,7 @@ COMMANDS = {
     "adopt": Entry(_REPAIR, "Take in a result that exists already."),
     "clean": Entry(_REPAIR, "Remove checkpoints that nothing needs any more."),
     "remove": Entry(_REPAIR, "Remove what runs left; they can be submitted anew."),
+    "rename": Entry(_REPAIR, "Rename an experiment with its results."),
     "shell": Entry(_REPAIR, "A shell in a run's environment, where its job would run."),
     "init": Entry(_SET_UP, "Make a project folder with an experiment of your own."),
     "site": Entry(_SET_UP, "Sites: a file from what the cluster says of itself."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +60,12 @@ class Catalog:
     def own_experiments(self) -> dict[str, Path]:
         """Those in the project's own folder."""
         return {n: p for n, p in self.experiments().items() if p.is_relative_to(self.project)}
+
+    def inheriting(self, name: str) -> list[str]:
+        """Return the project's own experiments whose `base` is this one."""
+        names_it = re.compile(rf"(?m)^base: *['\"]?{re.escape(name)}['\"]? *(#.*)?$")
+        own = self.own_experiments().items()
+        return [n for n, path in own if names_it.search(path.read_text(encoding="utf-8", errors="replace"))]
 
     def sites(self) -> dict[str, Path]:
         """Name -> file of all sites."""

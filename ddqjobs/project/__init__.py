@@ -169,6 +169,15 @@ class Project(Looking):
 
         return removal.remove(self.workspace(experiment, site), removals)
 
+    def rename(self, experiment: AnyExperiment, new: str, *, site: AnySite = None) -> list[str]:
+        """Rename an experiment with its results; return those that inherit from it. Raise StateError,
+        InputError."""
+        from ddqjobs.submission import renaming
+
+        workspace = self.workspace(experiment, site)
+        renaming.rename(workspace, new)
+        return self.catalog.inheriting(workspace.loaded.experiment.name)
+
     def adopt(
         self, plan: AnyPlan, run: AnyRun, path: Path, because: str = "", *, site: AnySite = None
     ) -> Product:

@@ -52,12 +52,14 @@ def adopt(
 
 
 def adopt_from(workspace: Workspace, planned: Sequence[PlannedRun], other: Workspace) -> dict[str, Product]:
-    """Take in the results of another experiment that have the digests of these runs; return them by run. Runs
-    that are done or active, and those whose digest it has not, are left as they are.
+    """Take in the results of another experiment, or of this one's runs that it no longer has, that have the
+    digests of these runs; return them by run. Runs that are done or active, and those whose digest it has
+    not, are left as they are.
 
     Raises StateError and InputError, of a file that is not what was recorded.
     """
-    results = {made.digest: made for made in other.products().values()}
+    kept = {run.name for run in workspace.loaded.runs} if other.results == workspace.results else set()
+    results = {made.digest: made for made in other.products().values() if made.run not in kept}
     found = {}
     for p in planned:
         theirs = results.get(p.run.digest)
@@ -194,7 +196,7 @@ def _taken(workspace: Workspace, run: Run, other: Workspace, theirs: Product) ->
         attempt.link(source.work_dir)
     for name in _BESIDE:
         if (source.path / name).exists():
-            (attempt.folder.path / name).symlink_to(source.path / name)
+            attempt.beside(source.path / name)
     before, here = f"attempts/{theirs.attempt}/", f"attempts/{attempt.number}/"
     product = msgspec.structs.replace(
         theirs,
@@ -251,7 +253,16 @@ class _Attempt:
     def link(self, path: Path) -> None:
         """Link to a file, or to all that lies in a folder, from the work_dir."""
         for source in sorted(path.iterdir()) if path.is_dir() else (path,):
-            (self.folder.work_dir / source.name).symlink_to(source)
+            self._symlink(self.folder.work_dir, source)
+
+    def beside(self, path: Path) -> None:
+        """Link to a file from beside the work_dir."""
+        self._symlink(self.folder.path, path)
+
+    def _symlink(self, folder: Path, source: Path) -> None:
+        """Make a link that survives a move of the results, where the source is one of them."""
+        own = source.is_relative_to(self._store.layout.root.parent)
+        (folder / source.name).symlink_to(os.path.relpath(source, folder) if own else source)
 
     def looked_for(self, workspace: Workspace, adoption: Adoption) -> Product:
         """Have the product looked for as a job has. Raise InputError."""

@@ -19,7 +19,7 @@ from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.units import seconds
 from ddqjobs.detect.files import flush
 from ddqjobs.planning import plan as planning
-from ddqjobs.spec.model import Plan, PlannedRun, Run, Status, TaskKind
+from ddqjobs.spec.model import Plan, PlannedRun, Product, Run, Status, TaskKind
 from ddqjobs.store.layout import ledgers
 from ddqjobs.store.ledger import Removed, ticket_of
 from ddqjobs.store.store import Store
@@ -66,7 +66,7 @@ def look(workspace: Workspace, plan: Plan, runs: Sequence[PlannedRun]) -> tuple[
         for name in planned.run.upstream:
             readers.setdefault(name, []).append(planned)
     removals = []
-    adopters = _adopters(workspace)
+    adopters = adopters_of(workspace)
     for name, planned in named.items():
         _require_free(planned, readers.get(name, ()), adopters.get(name, ()), named)
         folder = workspace.store.run_dir(name)
@@ -99,18 +99,26 @@ def _require_free(
         )
 
 
-def _adopters(workspace: Workspace) -> dict[str, list[str]]:
-    """Return run -> the results that were adopted from it: a run's name here, `RUN of EXPERIMENT` there."""
-    ending = f" of {workspace.loaded.experiment.name}"
+def adopters_of(workspace: Workspace) -> dict[str, list[str]]:
+    """Return run -> the adopted results whose files are links to its own: a run's name here, `RUN of
+    EXPERIMENT` there."""
+    runs = Path(os.path.realpath(workspace.store.layout.runs))
     adopters: dict[str, list[str]] = {}
     for ledger in ledgers(workspace.results.parent):
         store = Store(ledger.parent)
-        for product in store.products(store.history()).values():
-            if product.adopted_from.endswith(ending):
-                here = ledger.parent == workspace.results
-                who = product.run if here else f"{product.run} of {ledger.parent.name}"
-                adopters.setdefault(product.adopted_from.removesuffix(ending), []).append(who)
+        adopted = (p for p in store.products(store.history()).values() if p.adopted_from)
+        here = ledger.parent == workspace.results
+        for product in adopted:
+            who = product.run if here else f"{product.run} of {ledger.parent.name}"
+            for name in _read(store.run_dir(product.run), product, runs) - ({product.run} if here else set()):
+                adopters.setdefault(name, []).append(who)
     return adopters
+
+
+def _read(folder: Path, product: Product, runs: Path) -> set[str]:
+    """Return those of the runs, by their folder, in whose folders the files of a product lie."""
+    places = (Path(os.path.realpath(folder / relative)) for relative in product.artifacts.values())
+    return {place.relative_to(runs).parts[0] for place in places if place.is_relative_to(runs)}
 
 
 def remove(workspace: Workspace, removals: Iterable[Removal]) -> dict[str, str]:

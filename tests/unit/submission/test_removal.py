@@ -117,11 +117,11 @@ def test_what_goes_on_or_is_needed_stays(made: TrivialProject) -> None:
     with pytest.raises(StateError, match="second is read by third, which is active"):
         remove(made, "second")
     taken = Product(run="x", digest="d", kind=TaskKind.SMOKE, attempt=1, ticket="adopted-x-1",
-                    adopted_from=f"first of {EXPERIMENT}")  # fmt: skip
+                    adopted_from=f"first of {EXPERIMENT}", artifacts={"out": "out.txt"})  # fmt: skip
     other = made.root / "results/other"
     Ledger(other / "ledger").append(Finished(run="x", ticket="adopted-x-1", product=taken))
     (other / "runs/x").mkdir(parents=True)
-    (other / "runs/x/product.json").write_text("{}")
+    (other / "runs/x/out.txt").symlink_to(made.results / "runs/first/attempts/1/work_dir/out.txt")
     with pytest.raises(StateError, match="first was adopted by x of other, whose files are links to it"):
         remove(made, "first")
     assert {p.status for p in planned(made).values()} == {Status.DONE, Status.ACTIVE}
