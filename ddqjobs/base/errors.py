@@ -19,9 +19,11 @@ from __future__ import annotations
 
 import difflib
 import errno
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 MOST_PROBLEMS = 50  # lines that a user can be expected to read; whoever searches for problems may stop there
 _MOST_WORDS = 1000  # that one unknown word is compared with
@@ -114,16 +116,29 @@ def listed(words: Iterable[str], most: int = 50) -> str:
     return ", ".join(names[:most]) + more
 
 
+def _without_inodes(folder: Path) -> bool:
+    """Return whether the file system of a folder counts inodes, and has none left."""
+    try:
+        seen = os.statvfs(folder)
+    except OSError:
+        return False
+    return seen.f_files > 0 and seen.f_favail == 0
+
+
 # What file systems without hard links answer.
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
-def mend(error: OSError) -> str:
-    """Return what to do about a folder that could not be written, as the operating system says why."""
+def mend(error: OSError, folder: Path | None = None) -> str:
+    """Return what to do about a ``folder`` that could not be written, as the operating system says why."""
     if error.filename2 is not None and error.errno in _NO_LINKS:
         return "choose a results folder on a file system that knows hard links (site key `results:`)"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno == errno.ENOSPC and folder is not None and _without_inodes(folder):
+        return "remove files, no inode is left (`df -i`)"
+    if error.errno == errno.ENOSPC:
         return "free some space"
+    if error.errno == errno.EDQUOT:
+        return "free some of your quota (`quota -s`, `lfs quota`), or ask for more"
     if error.errno == errno.ESTALE:
         return "wait for its file server, or have the folder mounted anew"
     if error.errno == errno.EROFS:

@@ -6,6 +6,7 @@ ddqjobs is. These are its forms for content that is in memory, and for links.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -53,6 +54,23 @@ def _require_ordinary(path: Path) -> None:
         raise IsADirectoryError(21, "Is a directory", str(path))
     if not stat.S_ISREG(mode):
         raise NotReadError(0, "not a regular file", str(path))
+
+
+def why_not(folder: Path) -> OSError | None:
+    """Return why files cannot be made, written and linked in a folder, as jobs do it; None if they can."""
+    probe = folder / f".{os.getpid()}-{os.urandom(4).hex()}.tmp"
+    other = probe.with_name(f"{probe.name}2")
+    try:
+        _write(probe, bytes(4096), 0o600)
+        files.flush(probe)
+        os.link(probe, other)
+    except OSError as error:
+        return error
+    finally:
+        for path in (probe, other):
+            with contextlib.suppress(OSError):
+                path.unlink()
+    return None
 
 
 def replace(path: Path, data: bytes, mode: int = 0o666) -> None:

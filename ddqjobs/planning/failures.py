@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from ddqjobs.detect.job import exit_codes
 from ddqjobs.planning import causes, endings
 from ddqjobs.planning.endings import Standing
+from ddqjobs.planning.known import errnos
 from ddqjobs.planning.known.cause import Cause, Weight
 from ddqjobs.spec.model import FailureClass
 
@@ -64,6 +65,7 @@ _WRITES_IN_SHELL = re.compile(
     r"\b(?:mkdir|touch|tee|mv|ln|rsync|install|rm|dd): |cannot create|error writing|cannot (?:touch|"
     r"remove|move)|failed to (?:write|create|save)"
 )
+_SHORT = re.compile(r"No space left on device")  # of room, or of inodes: the disk itself says which
 _THROWN = re.compile(r"^  what\(\): +(.+)", re.MULTILINE)  # what a C++ program says before it aborts
 
 _Shown = tuple[Cause, str]  # a cause, and the line that shows it
@@ -87,6 +89,20 @@ EXIT_CODES: dict[int, tuple[FailureClass, str]] = {
     exit_codes.NOT_MINE: (FailureClass.CANCELLED, "its ticket was voided before it started"),
     exit_codes.CHANGED: (FailureClass.CODE, "the code tree has changed since the run was submitted"),
 }
+
+
+def no_room(words: str, disk: str) -> str:
+    """Return why a script could not write the results, by its last ``words``; where these do not tell by the
+    state of the ``disk`` now; else all that it may be."""
+    generic = EXIT_CODES[exit_codes.NO_ROOM][1]
+    what = generic.partition(":")[0]
+    line = next((line for line in reversed(words.splitlines()) if line.strip()), "").strip(": ")
+    if "no hard link can be made" in line:
+        return f"{what}: no hard links there, choose a file system that has them (site key `results:`)"
+    cause = errnos.of(line, writes=True)
+    if cause is None or (disk and _SHORT.search(line)):
+        return f"{what}: {disk}" if disk else generic
+    return f"{what}: {cause.begin}: {line[:160]}"
 
 
 def classify(exit_code: int, log_tail: str) -> tuple[FailureClass, str]:

@@ -179,9 +179,10 @@ class Ledger:
             os.fsync(self._file)
         except OSError as error:
             self.close()  # the line may be torn: a later record belongs into a new segment
+            remedy = mend(error, self.folder)
             raise StateError(
                 f"{self.folder}: the ledger cannot be written ({error.strerror}). Nothing is lost: "
-                f"{mend(error)}, then run the same command again; it finds whatever was submitted"
+                f"{remedy}, then run the same command again; it finds whatever was submitted"
             ) from error
 
     def close(self) -> None:

@@ -126,13 +126,14 @@ class Store:
         }
 
     def vanished(self, history: History) -> set[str]:
-        """Return the done runs whose product is no longer on disk."""
+        """Return the done runs whose product is no longer on disk. What a disk or a folder does not show is
+        not gone."""
         gone = set()
         for name, story in history.runs.items():
             if story.done is not None and story.done.product is not None:
                 # One question per run: the first artifact, which lies in the attempt that made it.
                 kept = next(iter(story.done.product.artifacts.values()), PRODUCT)
-                if not os.path.exists(self.layout.in_run(name, kept)):  # noqa: PTH110
+                if _gone(self.layout.in_run(name, kept)):
                     gone.add(name)
         return gone
 
@@ -159,8 +160,9 @@ class Store:
         try:
             self.claims.revoke(tickets)
         except OSError as error:
+            folder = self.claims.claims
             raise StateError(
-                f"{self.claims.claims}: {error.strerror}; {mend(error)}, then run the same command again"
+                f"{folder}: {error.strerror}; {mend(error, folder)}, then run the same command again"
             ) from error
 
     def call_off(self, ticket: Ticket) -> None:
@@ -179,3 +181,15 @@ class Store:
         self.ledger.append(
             Finished(run=ticket.run, ticket=ticket.name, failure=FailureClass.CANCELLED, reason=reason)
         )
+
+
+def _gone(path: str) -> bool:
+    """Return whether there is certainly no such file: a server that lost its handles, or a folder that we may
+    not read, proves nothing."""
+    try:
+        os.stat(path)  # noqa: PTH116
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False

@@ -31,6 +31,7 @@ class Case:
     grace_over: bool  # its scheduler said long enough ago that it ended
     log_tail: str = ""  # the end of the last attempt's log
     last_words: str = ""  # the last line of a script that made no attempt, after ": "
+    disk: str = ""  # why the results cannot be written now, and the remedy; empty if they can
 
     @property
     def ended(self) -> bool:
@@ -114,6 +115,8 @@ def _as_the_script_says(case: Case) -> Failure:
 def _as_its_exit_code_says(case: Case) -> Failure:
     assert case.seen is not None
     assert case.seen.exit_code is not None
+    if case.seen.exit_code == exit_codes.NO_ROOM:
+        return FailureClass.STORAGE, failures.no_room(case.last_words or case.log_tail, case.disk)
     return failures.EXIT_CODES[case.seen.exit_code]
 
 

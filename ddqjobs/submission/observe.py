@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddqjobs.base.errors import DdqjobsError, SchedulerError, StateError, listed, mend
+from ddqjobs.base.files import why_not
 from ddqjobs.base.process import alive, myself
 from ddqjobs.base.secrets import masked
 from ddqjobs.base.units import seconds
+from ddqjobs.detect.job import exit_codes
 from ddqjobs.schedulers.base import Capabilities, Scheduler
 from ddqjobs.spec.model import IN_QUEUE, Attempt, FailureClass, JobState, Observation, Product
 from ddqjobs.spec.site import Site
@@ -147,7 +149,7 @@ class Observer:
         except OSError as error:
             raise StateError(
                 f"{claims.claims}: {error.strerror}; whether submission {token} may still start cannot "
-                f"be settled: {mend(error)}, then run the same command again"
+                f"be settled: {mend(error, claims.claims)}, then run the same command again"
             ) from error
         started = {str(t.index): claims.job(t.name) for t in tickets if t.name not in voided}
         records: list[AnyRecord] = []
@@ -290,6 +292,7 @@ class Observer:
                 grace_over=grace_over,
                 log_tail=self._log_tail(ticket, last),
                 last_words=self._last_words(ticket, last),
+                disk=self._disk(seen),
             )
         )
         if failure is None:
@@ -333,6 +336,14 @@ class Observer:
         text = evidence.tail(out / f"{ticket.index}.log") or evidence.tail(out / f"{ticket.job}.out")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         return f": {lines[-1][:200]}" if lines else ""
+
+    def _disk(self, seen: Observation | None) -> str:
+        """Return why the results cannot be written now, and the remedy, where a script could not."""
+        if seen is None or seen.exit_code != exit_codes.NO_ROOM:
+            return ""
+        folder = self._store.layout.runs
+        error = why_not(folder) if folder.is_dir() else None
+        return f"{error.strerror}; {mend(error, folder)}" if error is not None else ""
 
     def _log_tail(self, ticket: Ticket, last: Attempt | None) -> str:
         if last is None or not last.exit_code:

@@ -301,5 +301,5 @@ def write_scripts(folder: Path, scripts: Scripts) -> None:
 def disk_error(path: Path, error: OSError) -> DdqjobsError:
     return StateError(
         f"{path}: {error.strerror or error}; what was submitted before is recorded, nothing else was: "
-        f"{mend(error)}, then run the same command again"
+        f"{mend(error, path)}, then run the same command again"
     )

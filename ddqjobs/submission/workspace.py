@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddqjobs.base.errors import StateError
+from ddqjobs.base.errors import StateError, mend
 from ddqjobs.planning import plan as planning
 from ddqjobs.planning.catalog import Catalog, Loaded
 from ddqjobs.schedulers.base import Capabilities, QueueFullError, Scheduler
@@ -156,6 +156,11 @@ class Workspace:
             ).refresh()
         except StateError as error:  # a full disk or a read-only one: what is known can be shown all the same
             self.warnings.append(str(error))
+        except OSError as error:  # what runs left cannot be looked at: nothing is concluded from that
+            where = error.filename or self.store.layout.runs
+            self.warnings.append(
+                f"{where}: {error.strerror}; {mend(error)}; runs are shown as they were before"
+            )
 
     def _built(self, history: History, *, canaries: bool = False) -> Plan:
         return planning.build(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import random
 import re
@@ -32,6 +33,7 @@ from ddqjobs.submission import submit as submission
 from ddqjobs.submission.snapshot import snapshot
 from ddqjobs.submission.submit import Submitter
 from ddqjobs.submission.workspace import Workspace
+from tests.support.failing_disk import failing_disk
 from tests.support.trivial import EXPERIMENT, WORK, TrivialProject, end_of, fork, task, until
 
 PAIRS = 30
@@ -351,25 +353,93 @@ def test_a_task_that_fills_the_disk_of_the_results_is_no_fault_of_the_node(
     assert trivial.submit_all()["first"].status is Status.DONE
 
 
-@pytest.mark.parametrize("fault", ["no room", "read-only"])
+def no_room(disk: Path) -> None:
+    with contextlib.suppress(OSError):
+        (disk / ".big").write_bytes(bytes(1 << 20))
+
+
+def no_inodes(disk: Path) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            (disk / f".{secrets.token_hex(4)}").touch()
+
+
+def read_only(disk: Path) -> None:
+    assert process.run(["mount", "-o", "remount,ro", disk], timeout=30).code == 0
+
+
+# What is done to the disk of the runs; what the reason says then.
+DISKS = {
+    "no room": (no_room, "No space left on device; free some space"),
+    "no inodes": (no_inodes, "No space left on device; remove files, no inode is left"),
+    "read-only": (read_only, "a disk is read-only, mount it anew: "),
+}
+
+
+@pytest.mark.parametrize("fault", DISKS)
 def test_a_job_that_cannot_begin_on_the_disk_of_the_results_is_no_fault_of_the_node(
     trivial: TrivialProject, runs_disk: Path, fault: str
 ) -> None:
+    break_it, words = DISKS[fault]
     trivial.open().workspace(EXPERIMENT).store.ledger.begin()
-    if fault == "read-only":
-        assert process.run(["mount", "-o", "remount,ro", runs_disk], timeout=30).code == 0
-    else:
-        with contextlib.suppress(OSError):
-            while True:
-                (runs_disk / f".{secrets.token_hex(4)}").touch()
+    break_it(runs_disk)
     trivial.tasks({"first": task()})
     trivial.open().submit(EXPERIMENT)
     first = trivial.until_over()["first"]
     assert first.failure is FailureClass.STORAGE, first.reason
-    assert "results folder could not be written" in first.reason
+    assert words in first.reason
     assert process.run(["mount", "-o", "remount,rw", runs_disk], timeout=30).code == 0
     for path in runs_disk.glob(".*"):
         path.unlink()
+    assert trivial.submit_all()["first"].status is Status.DONE
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.EDQUOT, "over quota, free some space: "),
+        (errno.ESTALE, "a lost file server, mount it anew: "),
+        (errno.EACCES, "no right to write there, mend its permissions: "),
+    ],
+)
+def test_what_the_disk_of_the_results_refuses_has_its_own_word(
+    trivial: TrivialProject, number: int, words: str
+) -> None:
+    trivial.tasks({"done": task()})
+    assert trivial.submit_all()["done"].status is Status.DONE
+    trivial.tasks({"done": task(), "first": task()})
+    with contextlib.ExitStack() as mounted:
+        try:
+            mounted.enter_context(failing_disk(trivial.results / "runs", number))
+        except OSError as error:
+            pytest.skip(f"NO FILE SYSTEM CAN BE MADE HERE, SO ITS ERRORS ARE NOT TESTED: {error}")
+        front = trivial.open()
+        front.submit(EXPERIMENT, Filters(runs=("first",)))
+        workspace = front.workspace(EXPERIMENT)
+        if number == errno.ESTALE:  # nothing can be looked at, so nothing is concluded
+            scheduler = workspace.scheduler("local")
+            until(lambda: not scheduler.in_queue())
+            seen = {p.run.name: p.status for p in workspace.plan().runs}
+            assert seen == {"done": Status.DONE, "first": Status.ACTIVE}
+            assert [w for w in workspace.warnings if "Stale file handle; wait for its file server" in w]
+        else:
+            assert trivial.until_over()["first"].failure is FailureClass.STORAGE
+    first = trivial.until_over()["first"]
+    assert first.failure is FailureClass.STORAGE, first.reason
+    assert words in first.reason
+    assert os.strerror(number) in first.reason
+    assert trivial.submit_all()["first"].status is Status.DONE  # the disk came back
+    assert trivial.executions() == {"done": 1, "first": 1}
+
+
+def test_a_node_that_cannot_link_on_the_disk_of_the_results_says_so(trivial: TrivialProject) -> None:
+    trivial.tasks({"first": task()})
+    trivial.local_site(setup=["ln() { return 1; }"])
+    trivial.open().submit(EXPERIMENT)
+    first = trivial.until_over()["first"]
+    assert first.failure is FailureClass.STORAGE, first.reason
+    assert "no hard links there, choose a file system that has them" in first.reason
+    trivial.local_site()
     assert trivial.submit_all()["first"].status is Status.DONE
 
 

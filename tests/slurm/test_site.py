@@ -799,3 +799,20 @@ def test_two_nodes_with_two_processes_train_as_one_node_with_four(lab: Lab, tmp_
     print(curve[0], curve[-1], apart.metrics, *(p.report for p in (apart, together)))
     log = project.log(project.plan("processes"), run).read_text()
     assert "GPU number: 4" in log  # mmengine's word for processes
+
+
+def test_a_job_whose_output_slurm_cannot_open_is_no_fault_of_the_node(
+    lab: Lab, on_slurm: SlurmProject
+) -> None:
+    """slurmstepd opens it before the script begins, which then says nothing."""
+    on_slurm.tasks({"first": task()})
+    lab.ask("scontrol", "update", "partitionname=gpu", "state=down")
+    on_slurm.open().submit(EXPERIMENT)
+    (out,) = (on_slurm.results / "submissions").glob("*/out")
+    out.rmdir()
+    out.symlink_to("/proc/self/nothing")  # where nobody can make a file
+    lab.ask("scontrol", "update", "partitionname=gpu", "state=up")
+    first = on_slurm.until_over()["first"]
+    assert first.failure is FailureClass.STORAGE, first.reason
+    assert "its output folder was not there on the node, or could not be written" in first.reason
+    assert on_slurm.submit_all()["first"].status is Status.DONE

@@ -293,13 +293,15 @@ def of(line: str, *, writes: bool = False) -> Cause | None:
     if number in _OF_SHARED_MEMORY and _SHARED.search(line):
         return Cause(F.LIMIT, SHARED_MEMORY, "")
     failure = ERRNOS[number].of_file if about_file else ERRNOS[number].of_socket
-    if writes and number in _OF_WRITERS:
+    if number in _OF_WRITERS and (writes or _RESULTS.search(line)):
         failure = F.STORAGE
     if failure is F.CODE:
         return None
     begin = BEGINNINGS.get(number, _OF_CLASS.get(failure, ""))
     if number == 11 and failure is F.STORAGE:
         begin = _OF_CLASS[F.STORAGE]
+    if number in _NO_RIGHT and failure is F.STORAGE:
+        begin = "no right to write there, mend its permissions"
     return Cause(failure, begin, "", Weight.WEAK if number in _SECOND_HAND else Weight.PLAIN)
 
 
@@ -309,3 +311,5 @@ _OF_SERVERS = frozenset({62, 64, 67, 70, 71, 107, 108, 112})
 _OF_SHARED_MEMORY = frozenset({2, 12, 17, 22, 27, 28, 122})
 # Of those who write: no right to, a failed write. Of readers they concern the data.
 _OF_WRITERS = frozenset({1, 13, 61, 121})
+_NO_RIGHT = frozenset({1, 13})
+_RESULTS = re.compile(r"/runs/[^/]+/attempts/\d+/")  # where a task only writes

@@ -117,6 +117,8 @@ class SlurmScheduler:
         for job, twins in answers.twins({**rows, **waiting}, rows).items():
             alive = tuple(twin for twin in twins if twin in waiting)
             seen[job] = msgspec.structs.replace(seen[job], twins=alive)
+        for job, told in self._accounting([j for j, row in rows.items() if not states.launched(row)]).items():
+            seen[job] = told if told.failure else seen[job]
         left = [job for job in jobs if job not in rows]
         if left:
             seen.update(self._accounting(left))

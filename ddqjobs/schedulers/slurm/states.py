@@ -54,6 +54,7 @@ STATES: dict[str, tuple[JobState, FailureClass | None]] = {
 _HELD_REASON = re.compile(r"JobHeld|JobHold|[ _]held")
 _DEPENDENCY = "a run it depends on did not end well"
 _QUIET = ("", "None", "(null)", "Priority", "Resources", "NonZeroExitCode")
+_LOOK = "look at the room, inodes, quota and permissions of the results there, and whether they are mounted"
 ALIVE = (_QUEUED, _HELD, _RUNNING, _STOPPED)
 
 
@@ -81,6 +82,11 @@ def _in_queue(row: Row) -> Observation:
     if word not in ("PENDING", "RUNNING"):
         detail = f"{word}: {detail}" if detail else word
     return Observation(state=state, detail=detail, node=row.node if state is _RUNNING else "")
+
+
+def launched(row: Row) -> bool:
+    """Return whether a job in the queue has not failed before its script began: only accounting says why."""
+    return row.reason != "JobLaunchFailure" or not row.state.startswith("FAILED")
 
 
 def left_queue(row: Row) -> Observation:
@@ -123,8 +129,9 @@ def _ended(word: str, row: Row, failure: FailureClass | None) -> Observation:
         detail += f" ({row.reason})"
     if row.exit not in ("", "0:0") and word == "FAILED":
         detail += f", exit {row.exit}"
-    if row.exit == "0:53":
-        detail += ": its output folder was not there on the node"
+    if row.exit == "0:53" and word == "FAILED":
+        failure = FailureClass.STORAGE
+        detail += ": its output folder was not there on the node, or could not be written; " + _LOOK
     code, _, signal = row.exit.partition(":")
     number = int(code) if word == "FAILED" and code.isdecimal() and signal == "0" else None
     return Observation(state=_ENDED, detail=detail, node=row.node, failure=failure, exit_code=number)

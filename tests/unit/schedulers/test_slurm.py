@@ -101,7 +101,7 @@ def test_recorded_accounting(version: str) -> None:
     assert states.left_queue(rows["14"]).failure is FailureClass.OUT_OF_MEMORY
     assert states.left_queue(rows["14"]).detail == "Slurm says OUT_OF_MEMORY"
     # 24.11 makes the folder of a job's output where it is missing.
-    missing = "output folder was not there" in states.left_queue(rows["15"]).detail
+    missing = states.left_queue(rows["15"]).failure is FailureClass.STORAGE
     assert missing == (version == "22.05")
     assert states.left_queue(rows["12_0"]).state is JobState.UNKNOWN
     assert states.left_queue(rows["3"]) == Observation(
