@@ -197,8 +197,8 @@ def lock(
     _, _, environments = _opened(folder, site)
     for environment in environments.pick(names, locking=True):
         with _progress() as progress:
-            environments.lock(environment.name, progress, upgrade=upgrade, without=without)
-        say(f"locked {environment.name}: {environment.lock_path}")
+            path = environments.lock(environment.name, progress, upgrade=upgrade, without=without)
+        say(f"locked {environment.name}: {path}")
 
 
 @app.command()

@@ -132,6 +132,7 @@ def lock(
         words += ["--build-constraints", str(requirements)] if built_here else []
         tools.uv_with_fallback(words, f"resolving {environment.requirements.name}")
         text = _lock_text(environment, out.read_text(encoding="utf-8"), left_out)
+        environment.lock_path.parent.mkdir(parents=True, exist_ok=True)
         files.replace(environment.lock_path, text.encode())
     progress(
         f"{environment.name}: {counted(len(environments.pins(text)), 'package')} in {environment.lock_path}"

@@ -6,6 +6,7 @@ The only module of this package that the rest of ddqjobs needs, besides what an 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
@@ -121,10 +122,14 @@ class Environments:
     def lock(
         self, name: str, progress: Progress, *, upgrade: bool = False, without: Sequence[str] = ()
     ) -> Path:
-        """Resolve its requirements anew; return the lock's path."""
+        """Resolve its requirements anew; return the lock's path. That of an environment which ships lies in
+        the project from then on: what is installed is not the project's to change."""
         from ddqjobs.environments import build
 
         environment = declarations.load(name, self._files, locking=True)
+        if not environment.lock_path.is_relative_to(self._files.roots[0]):
+            own = self._files.roots[0] / "envs" / name / environment.declaration.lock
+            environment = dataclasses.replace(environment, lock_path=own)
         return build.lock(environment, self.base, progress=progress, upgrade=upgrade, without=without)
 
     def fetch(self, name: str, to: Path, progress: Progress) -> Path:

@@ -101,6 +101,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.mark.long
 @pytest.mark.bits
+@pytest.mark.timeout(3600)  # two matrices, and the clean one before them
 def test_on_the_local_site(clean: dict[str, Any], tmp_path: Path) -> None:
     root = project(tmp_path / "project", "local")
     assert numbers(root, "local", hostile(tmp_path / "poison")) == clean
@@ -110,6 +111,7 @@ def test_on_the_local_site(clean: dict[str, Any], tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.bits
+@pytest.mark.timeout(3600)  # two matrices, and the clean one before them
 def test_on_slurm(clean: dict[str, Any], lab: Lab, tmp_path: Path) -> None:
     root = project(tmp_path / "project", "slurm")
     assert numbers(root, "slurm", hostile(tmp_path / "poison")) == clean

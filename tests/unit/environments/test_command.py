@@ -13,6 +13,7 @@ import pytest
 
 from ddqjobs.base.errors import InputError
 from ddqjobs.environments.environment import load
+from ddqjobs.spec import shipped
 from ddqjobs.spec.shipped import Files
 from tests.support import environments
 from tests.support.cli import TINY, Place, Terminal, opened
@@ -203,6 +204,21 @@ def test_a_project_s_own_requirements_are_locked_in_the_project(tmp_path: Path) 
     (folder / "requirements.txt").write_text("torch==1.9.0\n")
     environment = load("mini-new", Files(tmp_path))
     assert (environment.lock_path, environment.lock) == (folder / "lock.txt", "")
+
+
+def test_the_lock_of_an_environment_that_ships_is_made_in_the_project(
+    made: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ships = tmp_path / "ships" / "envs"
+    ships.mkdir(parents=True)
+    (made.root / "envs" / "tiny").rename(ships / "tiny")
+    monkeypatch.setattr(shipped, "shipped_root", lambda: ships.parent)
+    before = (ships / "tiny" / "lock.txt").read_text()
+    own = made.root / "envs" / "tiny" / "lock.txt"
+    assert load("tiny", Files(made.root)).lock_path == ships / "tiny" / "lock.txt"
+    assert made.invoke("env", "lock", "tiny").out.splitlines()[-1] == f"locked tiny: {own}"
+    assert (ships / "tiny" / "lock.txt").read_text() == before
+    assert load("tiny", Files(made.root)).lock == own.read_text() != before
 
 
 def test_a_package_that_a_step_needs_from_now_on_can_be_locked(tmp_path: Path) -> None:
