@@ -125,7 +125,7 @@ def _smaller(key: str, value: Any) -> Any:
         and all(type(v) is int and abs(v) > 100 for v in value)
     ):
         return tuple(v // 10 if v > 0 else -(-v // 10) for v in value)
-    if isinstance(value, (list, tuple)) and key in ("scales", "img_scale"):
+    if isinstance(value, (list, tuple)) and key in ("scale", "scales", "img_scale"):
         return [_smaller("", v) for v in value]
     return value
 

@@ -1,6 +1,6 @@
-"""The errors of GPUs, their drivers and libraries: whole enumerations, each value with its class.
+"""The errors of GPUs, their drivers and libraries, each with its class.
 
-Sources: CUDA runtime's cudaError_t and driver's CUresult, cuBLAS's and cuDNN's status types, NVML's
+Programs: CUDA runtime's cudaError_t and driver's CUresult, cuBLAS's and cuDNN's status types, NVML's
 nvmlReturn_t, NVIDIA's list of Xid errors, ROCm's hipError_t, CANN's error codes. What is not listed is the
 program's fault, and fails alike on every node: an invalid argument, an illegal address, a device that it was
 not given.

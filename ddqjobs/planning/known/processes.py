@@ -1,6 +1,6 @@
 """Messages of libraries of communication when processes do not meet, or lose each other.
 
-Sources: NCCL's ncclResult_t and warnings, c10d's ProcessGroupNCCL, TCPStore and socket.cpp, gloo, elastic
+Programs: NCCL's ncclResult_t and warnings, c10d's ProcessGroupNCCL, TCPStore and socket.cpp, gloo, elastic
 launchers, Open MPI, UCX, HCCL.
 """
 

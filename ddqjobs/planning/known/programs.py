@@ -1,6 +1,6 @@
 """Messages of shells, loaders of libraries, modules, conda, containers and compilers.
 
-Sources: bash's and glibc's messages (elf/dl-*.c), Lmod and Environment Modules, conda, Apptainer, Enroot and
+Programs: bash's and glibc's messages (elf/dl-*.c), Lmod and Environment Modules, conda, Apptainer, Enroot and
 Pyxis, runc and Docker, PyTorch's builder of extensions, Triton.
 """
 

@@ -1,6 +1,6 @@
 """Messages of Python's libraries, and the meaning of their exceptions' types without words.
 
-Sources: the exceptions of builtins, pickle, json, zipfile, tarfile, zlib, lzma, xml, h5py, lmdb, numpy,
+Programs: the exceptions of builtins, pickle, json, zipfile, tarfile, zlib, lzma, xml, h5py, lmdb, numpy,
 SciPy, Pillow, OpenCV, PyTorch, safetensors, mmengine, mmcv, pycocotools, detectron2, DeepSpeed.
 """
 

@@ -1,6 +1,6 @@
 """Lines that schedulers, their launchers and the kernel write into a job's output.
 
-Sources: slurmstepd, srun and slurm_errno.c of Slurm (23 to 26), LSF's TERM_ reasons, PBS's and Kubernetes'
+Programs: slurmstepd, srun and slurm_errno.c of Slurm (23 to 26), LSF's TERM_ reasons, PBS's and Kubernetes'
 words, Linux (mm/oom_kill.c, drivers).
 """
 
