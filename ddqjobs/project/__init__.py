@@ -14,7 +14,6 @@ from ddqjobs.planning.given import AnyExperiment, AnyFilters, AnyPlan, AnyRun, A
 from ddqjobs.project.looking import Looking
 from ddqjobs.project.opened import Say
 from ddqjobs.spec.model import Plan, PlannedRun, Product, Resources
-from ddqjobs.spec.site import Site
 from ddqjobs.store.layout import project_folder
 from ddqjobs.submission import acceptance, actions
 from ddqjobs.submission.select import SubmitOptions as SubmitOptions
@@ -213,16 +212,17 @@ class Project(Looking):
         asked = shell.Asked(run=given.planned(plan, run).run, typed=typed, time_s=time_s, gpus=gpus)
         return shell.prepare(workspace, self.environments(workspace.site), asked)
 
-    def using(self, environments: Sequence[str], site: str) -> dict[str, list[str]]:
+    def using(self, environments: Sequence[str], site: AnySite = None) -> dict[str, list[str]]:
         """Return environment -> active runs of all experiments that use it. Raises SchedulerError."""
         workspaces = (self.workspace(name, site) for name in self.catalog.experiments())
         return actions.using(workspaces, environments)
 
-    def on_node(self, site: Site, argv: Sequence[str], resources: Resources, say: Say) -> int:
+    def on_node(self, site: AnySite, argv: Sequence[str], resources: Resources, say: Say) -> int:
         """Run a command of ours as a job; return its exit code. Raises SchedulerError, InputError."""
         from ddqjobs.submission.node_command import run
 
-        return run(self.catalog, site, self.environments(site).base, argv, resources, say)
+        declared = self.site(site)
+        return run(self.catalog, declared, self.environments(declared).base, argv, resources, say)
 
     def _submitter(self, workspace: Workspace) -> Submitter:
         from ddqjobs.submission.submit import Submitter

@@ -62,11 +62,11 @@ class Opened:
         """A site (default: $DDQJOBS_SITE, else ``local``). Raises InputError, MissingError."""
         return name if isinstance(name, Site) else self.catalog.site(_site_name(name))
 
-    def environments(self, site: Site) -> Environments:
+    def environments(self, site: AnySite = None) -> Environments:
         """Return the environments as they are on a site."""
         from ddqjobs.environments.on_site import Environments
 
-        return Environments(self.catalog.files, site)
+        return Environments(self.catalog.files, self.site(site))
 
     def plan(self, experiment: AnyExperiment = None, *, site: AnySite = None, refresh: bool = True) -> Plan:
         """Return every run with its status and the reason; without ``refresh`` no scheduler is asked.

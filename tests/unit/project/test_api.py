@@ -58,6 +58,7 @@ def test_names_and_objects_are_accepted_alike(place: Place) -> None:
         assert project.plan(experiment) == plan
     for site in (None, "local", project.site("local")):
         assert project.plan(plan, site=site) == plan
+        assert project.using([], site) == {}
     for run in (first.run.name, first.run, first):
         for whole in ("tiny", plan):
             assert project.status(whole, run)[0].planned == first
