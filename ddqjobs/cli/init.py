@@ -62,6 +62,7 @@ def _explain(folder: Path, site: str, on_site: str) -> None:
 
     if on_site:
         say(f"then: describe the cluster in templates/{site}/site.yaml; `ddqjobs doctor{on_site}` checks it")
+        say("      (`ddqjobs site new NAME` asks Slurm, and writes such a file)")
     project = open_project(folder)
     codes = project.load(next(iter(project.catalog.own_experiments()))).experiment.codes.values()
     names = dict.fromkeys(code.environment for code in codes if code.environment)
