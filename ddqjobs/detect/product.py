@@ -143,6 +143,7 @@ def _product(attempt: Attempt, found: Found) -> dict[str, Any]:
         ran["changed"] = _changed(ran.pop("built"), attempt.attempt_dir / "loaded.txt")
         ran["annotations"] = truth.read(attempt.attempt_dir)
         digest = attempt.run.get("digest", "")
+        ran["earlier"] = _earlier(attempt, ran)
         ran["differs"] = resolved.compare(attempt.run_dir / "attempts", digest)
         everybody = attempt.run_dir.parents[2] / resolved.ALL
         ran["resolved"] = resolved.keep(everybody, digest, attempt.attempt_dir / resolved.NAME)
@@ -164,6 +165,22 @@ def _product(attempt: Attempt, found: Found) -> dict[str, Any]:
         },
         "report": _plain(found.report),
     }
+
+
+def _earlier(attempt: Attempt, ran: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what the attempts ran with whose checkpoints a training may have gone on from, where they had
+    another machine or other versions."""
+    found = []  # type: list[dict[str, Any]]
+    keys = ["processor", "instructions", "gpus", "driver", "packages"]
+    for number in range(1, attempt.number if attempt.run["kind"] == "train" else 1):
+        folder = attempt.attempt_dir.parent / str(number)
+        one = proof.summary(folder / "proof.json")
+        kept = {key: one[key] for key in keys if key in one}
+        differs = any(kept[key] != ran.get(key) for key in kept) and kept not in found
+        of_digest = checkpoints.digest(attempt.run_dir, number) == attempt.run.get("digest", "")
+        if differs and of_digest and any((folder / "work_dir").rglob("*.pth")):
+            found.append(kept)
+    return found
 
 
 def _changed(built: str, loaded_files: Path) -> list[str]:

@@ -32,14 +32,20 @@ def machine(ran: Ran) -> str:
 def apart(ours: Iterable[Product], theirs: Iterable[Product]) -> str:
     """Return on which different GPUs or processors two sides ran; empty if they did not, or if one side's are
     not known. How many GPUs there were says nothing here."""
-    one = [product.ran for product in ours if product.ran is not None]
-    other = [product.ran for product in theirs if product.ran is not None]
+    one, other = list(_all(ours)), list(_all(theirs))
     kinds: dict[str, Callable[[Ran], str]] = {"GPUs": _gpus, "processors": _processor}
     for word, kind in kinds.items():
         here, there = ({kind(ran) for ran in side} for side in (one, other))
         if here and there and here != there:
             return f"different {word}: {' and '.join(sorted(here))} against {' and '.join(sorted(there))}"
     return ""
+
+
+def _all(products: Iterable[Product]) -> Iterator[Ran]:
+    """Yield what results ran with, trainings that went on elsewhere in every place."""
+    for product in products:
+        if product.ran is not None:
+            yield from (product.ran, *product.ran.earlier)
 
 
 class Doubt(NamedTuple):
@@ -111,6 +117,8 @@ def notes(products: Mapping[str, Product]) -> Iterator[str]:
         few = f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
         yield f"ran with {words}: {few}"
     for name, product in products.items():
+        for before in product.ran.earlier if product.ran is not None else ():
+            yield f"went on from an attempt with {_with(before)}: {name}"
         if product.ran is not None and product.ran.foreign:
             yield f"loaded from outside of its environment and code: {', '.join(product.ran.foreign)}: {name}"
         if product.ran is not None and product.ran.hidden:
@@ -119,6 +127,11 @@ def notes(products: Mapping[str, Product]) -> Iterator[str]:
             yield f"{_changed(product.ran)}: {name}"
         if product.ran is not None and product.ran.differs:
             yield f"different configurations under the digest of {name}: {_places(product)}"
+
+
+def _with(ran: Ran) -> str:
+    names = [f"{name} {ran.packages[name]}" for name in _PACKAGES if name in ran.packages]
+    return ", ".join([*names, machine(ran)])
 
 
 def _processor(ran: Ran) -> str:

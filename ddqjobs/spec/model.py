@@ -185,6 +185,7 @@ class Ran(Frozen, frozen=True, kw_only=True):
     annotations: dict[str, str] = msgspec.field(default_factory=dict)
     changed: tuple[str, ...] = ()  # the first loaded files of its environment that were not what was built
     differs: tuple[str, ...] = ()  # places in which attempts of one digest had other configurations
+    earlier: tuple[Ran, ...] = ()  # attempts on other machines or versions that a training went on from
     resolved: str = ""  # the digest of its resolved configuration; empty: not recorded
 
 

@@ -328,6 +328,25 @@ def test_product_of_a_later_attempt_replaces(trained: Bench, tmp_path: Path) -> 
     assert trained.look() == 4
 
 
+def test_a_training_that_went_on_elsewhere_names_the_machines_before(trained: Bench, tmp_path: Path) -> None:
+    def proof(bench: Bench, processor: str) -> None:
+        machine = {"processor": processor, "instructions": [], "threads": "1", "gpus": [], "driver": ""}
+        record: dict[str, Any] = dict.fromkeys(("environment", "python", "cuda", "code", "built"), "")
+        record.update(locked=True, packages={}, roots=[], machine=machine)
+        (bench.attempt_dir / "proof.json").write_text(json.dumps(record))
+
+    benches = [trained, *(Bench(tmp_path, run(TaskKind.TRAIN), number) for number in (2, 3, 4))]
+    for bench, processor in zip(benches, ("EPYC", "Xeon", "Arm", "Xeon"), strict=True):
+        proof(bench, processor)
+    for bench in (benches[1], benches[3]):  # the third left no checkpoint
+        bench.log(TRAIN, VAL)
+        bench.checkpoint("epoch_2.pth")
+    assert benches[3].look() == 0
+    ran = benches[3].product().ran
+    assert ran is not None
+    assert [one.processor for one in ran.earlier] == ["EPYC"]
+
+
 def test_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bench = Bench(tmp_path, run(TaskKind.TEST))
     assert "no metrics of a test" in why(bench, capsys)

@@ -62,6 +62,13 @@ def test_verdicts_say_when_the_machines_differ(
     assert cell(two_phases(one, other, ap).report(), "2")[2] == word
 
 
+def test_a_training_that_went_on_on_another_machine_names_both() -> None:
+    moved = msgspec.structs.replace(XEON, earlier=(Ran(processor="EPYC", packages={"torch": "2.13.0+cpu"}),))
+    report = two_phases(XEON, moved).report()
+    assert cell(report, "2")[2] == "equal (n=1), different processors"
+    assert "went on from an attempt with torch 2.13.0+cpu, EPYC: p2-test.detr" in report.footnotes
+
+
 def test_the_rule_names_both_machines() -> None:
     found = two_phases(XEON, EPYC).report().models[0].cells[1]
     assert found is not None
