@@ -106,9 +106,9 @@ class ReportFiles:
         group = several.get(resolved.of_digest(product.digest), [])
         if own not in group:
             return product
-        other = next(name for name in group if name != own)
-        here, there = (resolved.read(self.resolved / one) for one in (own, other))
-        places = resolved.first_differences(here, there)
+        here = resolved.read(self.resolved / own)
+        others = (resolved.read(self.resolved / name) for name in group if name != own)
+        places = next((found for other in others if (found := resolved.first_differences(here, other))), ())
         if not places and not self._archived:
             return product  # one was recorded before secrets became marks
         # In an archive, paths of the machine are the same word.

@@ -217,7 +217,8 @@ def _judge(desk: Desk, m: _Measured, published: bool) -> Judgement:
     if m.side.problem or m.difference is None:
         return verdict.unknown(m.side.problem or "nothing to compare with", rule)
     ours, theirs = list(desk.made_by(p.run.name for p in m.kept)), list(desk.made_by(m.side.runs))
-    doubt = ran.doubt([*ours, *theirs]) or ran.other_data(ours, theirs)
+    made = (desk.made_by([name]) for name in (*(p.run.name for p in m.kept), *m.side.runs))
+    doubt = ran.doubt([*ours, *theirs]) or ran.other_data(made, desk.planned)
     if doubt:
         return verdict.unknown(doubt.word, f"{rule}; {doubt.sentence}")
     apart = ran.apart(ours, theirs)

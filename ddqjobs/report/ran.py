@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from ddqjobs.spec.model import Product, Ran
+from ddqjobs.spec.model import PlannedRun, Product, Ran, Run
 
 NOT_LOCKED = "not locked"
 OTHER_CODE = "another code ran"
@@ -13,6 +13,7 @@ CHANGED = "the environment was changed"
 OTHER_DATA = "other annotations"
 DIFFER, RULE = "configurations differ", "configurations of one digest differ"
 _PACKAGES = ("torch", "mmengine", "mmcv", "mmcv-full", "mmcv-lite", "mmdet", "numpy")
+_FILES = (".ann_file", ".data_root")  # options that say which annotations a data set has
 _WIDEST = ("amx_tile", "avx512f", "avx2", "avx", "sve")
 
 
@@ -68,28 +69,46 @@ def doubt(made: Iterable[Product]) -> Doubt | None:
     return None
 
 
-def other_data(ours: Iterable[Product], theirs: Iterable[Product]) -> Doubt | None:
-    """Return what keeps two sides from being compared: that runs of one kind read other annotations."""
-    first: dict[tuple[str, str], Product] = {}
-    for product in (*ours, *theirs):
-        for split, digest in product.ran.annotations.items() if product.ran is not None else ():
-            one = first.setdefault((product.kind.value, split), product)
-            if one.ran is not None and one.ran.annotations[split] != digest:
-                words = f"the annotations ({split}) of {one.run} and of {product.run} are different files"
-                return Doubt(OTHER_DATA, f"{words} ({one.ran.annotations[split]} and {digest})")
+def other_data(made: Iterable[Sequence[Product]], runs: Mapping[str, PlannedRun]) -> Doubt | None:
+    """Return what keeps results from being compared: that runs read other annotations.
+
+    ``made`` holds of each result its own run and the trainings before it, which are compared each with its
+    like: of those before only the split that they learnt from, and none that a grid varies."""
+    first: dict[tuple[object, ...], Product] = {}
+    for chain in made:
+        for place, product in enumerate(chain):
+            annotations = product.ran.annotations if product.ran is not None else {}
+            for split in annotations if place == 0 else annotations.keys() & {"train"}:
+                setting = _setting(runs[product.run].run, split) if product.run in runs else ()
+                one = first.setdefault((place, product.kind, split, setting), product)
+                if one.ran is not None and (other := one.ran.annotations[split]) != annotations[split]:
+                    words = f"the annotations ({split}) of {one.run} and of {product.run} are different files"
+                    return Doubt(OTHER_DATA, f"{words} ({other} and {annotations[split]})")
     return None
+
+
+def _setting(run: Run, split: str) -> tuple[str, ...]:
+    """Return the options of a grid's point that say which annotations a split has."""
+    parameters = tuple(f".{key}" for key, _ in run.grid)
+    places = f"{split}_dataloader.", f"data.{split}."
+    options = {word: f".{word.lstrip('+').partition('=')[0]}" for word in run.options}
+    return tuple(
+        word
+        for word, key in options.items()
+        if key.endswith(parameters) and key[1:].startswith(places) and key.endswith(_FILES)
+    )
 
 
 def repeated(made: Mapping[str, Iterable[Product]]) -> str:
     """Return which two runs of different seeds are one training, or one test, to the last bit: their seed
-    reaches nothing, and they are no two samples. Empty if there are none."""
-    first: dict[tuple[str, str], str] = {}
+    reaches nothing, and they are no two samples. Empty if there are none. What both read is no such."""
+    first: dict[tuple[str, str], tuple[str, str]] = {}
     for name, products in made.items():
         for product in products:
             for artifact in ("curve", "predictions"):
                 digest = product.sha256.get(artifact, "")
-                one = first.setdefault((artifact, digest), name) if digest else name
-                if one != name:
+                one, run = first.setdefault((artifact, digest), (name, product.run)) if digest else ("", "")
+                if run and one != name and run != product.run:
                     return f"the seed does not reach {one} and {name}, with one {artifact} bit for bit"
     return ""
 

@@ -24,8 +24,11 @@ _OWN = ("work_dir", "resume", "resume_from", "load_from", "launcher", "auto_resu
 _FOLDERS = ("DDQJOBS_WORK_DIR", "DDQJOBS_ATTEMPT_DIR", "DDQJOBS_RUN_DIR", "DDQJOBS_CODE")
 _FORMAT = "1:"  # of what is normalised: configurations of different ones are not compared
 _MOST = 5  # differences that are named
-_SECRET = re.compile(r"(?i:(?:token|secret|passw(?:or)?d|api_?key)s?(?![a-z])|(?:^|[_.-])key(?:[_.-]|$))")
-_VARIABLE = re.compile(rf"{_SECRET.pattern}|(?i:credentials?|(?:^|_)(?:pass|pat|auth)(?:_|$))")
+_SECRET = re.compile(
+    r"(?:token|secret|passw(?:or)?d|api_?key|authorization|credential|cookie|bearer)s?(?![a-z])", re.I
+)
+_KEY = re.compile(r"(?:^|[_.-])key(?:[_.-]|$)", re.I)  # numbers below one are sizes: key_dim
+_VARIABLE = re.compile(rf"{_SECRET.pattern}|{_KEY.pattern}|credential|(?:^|_)(?:pass|pat|auth)(?:_|$)", re.I)
 # In a URL, behind its scheme; or by the prefix that a service gives its tokens.
 _LOGIN = re.compile(
     r"(?i)(?<=://)[^\s/@'\"]{1,400}(?=@)"
@@ -45,36 +48,37 @@ def plain(cfg: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any
         if (name in marked or _VARIABLE.search(name)) and len(value) >= _SHORTEST and value[0] != "/":
             known.setdefault(value, f"${name}")
     texts = sorted(known.items(), key=lambda item: -len(item[0]))
-    return {str(k): _plain(v, texts, _sounds(k)) for k, v in cfg.items() if k not in _OWN}
+    return {str(k): _plain(v, texts, str(k)) for k, v in cfg.items() if k not in _OWN}
 
 
-def _plain(value: Any, texts: list[tuple[str, str]], secret: bool) -> Any:
+def _plain(value: Any, texts: list[tuple[str, str]], path: str) -> Any:
     if isinstance(value, dict):
-        return {str(k): _plain(v, texts, secret or _sounds(k)) for k, v in value.items()}
+        return {str(k): _plain(v, texts, f"{path}.{k}") for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v, texts, secret) for v in value]
+        return [_plain(v, texts, path) for v in value]
     if isinstance(value, (set, frozenset)):
-        return sorted(str(_plain(v, texts, secret)) for v in value)
+        return sorted(str(_plain(v, texts, path)) for v in value)
     if isinstance(value, str):
         for text, name in texts:
             value = value.replace(text, name)
-        return _marked(value, secret)
-    if value is None or isinstance(value, (bool, int, float)):
-        return value
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return _marked(value, path)
     named = getattr(value, "__qualname__", None)  # a class or a function
     return f"{value.__module__}.{named}" if named else type(value).__qualname__
 
 
-def _sounds(key: object) -> bool:
-    return _SECRET.search(str(key)) is not None
+def _sounds(path: str) -> bool:
+    return _SECRET.search(path) is not None or _KEY.search(path) is not None
 
 
-def _marked(value: Any, secret: bool) -> Any:
-    """Return a value with marks for its secrets: all of a text whose key sounds ``secret``, else what looks
-    like one. Marks stay as they are."""
+def _marked(value: Any, path: str) -> Any:
+    """Return a value with marks for its secrets: all of a text whose path sounds secret, and of a number but
+    below a bare ``key``, else what looks like one. Marks stay as they are."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return _mark(json.dumps(value)) if _SECRET.search(path) else value
     if not isinstance(value, str):
         return value
-    return _mark(value) if secret and value else _LOGIN.sub(lambda match: _mark(match[0]), value)
+    return _mark(value) if value and _sounds(path) else _LOGIN.sub(lambda match: _mark(match[0]), value)
 
 
 def _mark(text: str) -> str:
@@ -135,9 +139,8 @@ def differences(one: Any, other: Any, path: str = "") -> Iterator[str]:
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         for place, (a, b) in enumerate(zip(one, other)):
             yield from differences(a, b, f"{path}.{place}")
-    elif _marked(one, _sounds(path)) != _marked(other, _sounds(path)) and not (
-        one != one and other != other
-    ):  # NaN
+    # As text: 1 is neither 1.0 nor true, and NaN is NaN.
+    elif json.dumps(_marked(one, path), sort_keys=True) != json.dumps(_marked(other, path), sort_keys=True):
         yield _place(path, one, other)
 
 
@@ -146,15 +149,16 @@ def _place(path: str, one: Any, other: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(_told(value))
+    told = _told(value)
+    text = told if isinstance(told, str) else json.dumps(told)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _told(value: Any) -> Any:
-    """Return a value without what sounds secret in it."""
+    """Return a value without what sounds secret in it, also of a configuration that has no marks yet."""
     if isinstance(value, dict):
         return {key: "..." if _sounds(key) else _told(item) for key, item in value.items()}
-    return [_told(item) for item in value] if isinstance(value, list) else value
+    return [_told(item) for item in value] if isinstance(value, list) else _marked(value, "")
 
 
 def read(path: Path) -> Any:

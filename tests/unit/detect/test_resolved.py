@@ -60,6 +60,48 @@ def test_a_secret_is_recorded_as_a_mark_that_still_compares(tmp_path: Path) -> N
     assert resolved.first_differences(plainly, resolved.plain(plainly, {})) == ()
 
 
+def test_headers_and_numbers_below_secret_keys_are_marked() -> None:
+    cfg = {
+        "Authorization": "Bearer abcdefgh",
+        "Cookie": "a=b",
+        "password": 12345678,
+        "credentials": {"pin": 1234, "on": True, "user": None},
+        "key_dim": 8,
+    }
+    recorded = resolved.plain(cfg, {})
+    marks = (
+        recorded["Authorization"],
+        recorded["Cookie"],
+        recorded["password"],
+        recorded["credentials"]["pin"],
+    )
+    assert [mark[:7] for mark in marks] == ["secret:"] * 4
+    assert recorded["credentials"] == {"pin": marks[3], "on": True, "user": None}
+    assert recorded["key_dim"] == 8
+    assert resolved.first_differences(cfg, recorded) == ()  # by an earlier version
+
+
+def test_differences_show_no_secret_of_a_configuration_without_marks() -> None:
+    def cfg(host: str) -> dict[str, object]:
+        return {
+            "u": f"https://me:hunter2@{host}/a",
+            "hooks": [{"u": f"https://me:hunter2@{host}"}] * len(host),
+        }
+
+    places = resolved.first_differences(cfg("h"), cfg("ho"))
+    assert len(places) == 2
+    assert "hunter2" not in str(places)
+    assert "@ho/a" in places[1]
+
+
+def test_a_number_of_another_type_is_a_difference() -> None:
+    others = ({"a": 1.0}, {"a": True})
+    assert [resolved.first_differences({"a": 1}, other) for other in others] == [
+        ("a: 1 against 1.0",),
+        ("a: 1 against true",),
+    ]
+
+
 def test_attempts_of_one_digest_are_compared(tmp_path: Path) -> None:
     attempt(tmp_path, 1, "other", {"lr": 3})
     attempt(tmp_path, 2, "same", {"lr": 1, "nan": float("nan"), "a": {"b": [1, 2]}})

@@ -140,6 +140,77 @@ def test_seeds_that_give_one_training_are_no_samples(digests: tuple[str, ...]) -
     assert ("TOST" in rule) == (digests[0] != digests[2])
 
 
+def after(
+    before: dict[str, str], own: dict[str, str], *, kind: TaskKind = TaskKind.TRAIN, **grids: str
+) -> str:
+    """Return the verdict of phase 4 against phase 3: runs of a kind, each after a training of its own.
+    ``before`` and ``own`` have ``SPLIT PHASE`` -> annotations; ``grids`` a grid's value for each phase."""
+    desk = Desk({"detr": 50.0})
+    for phase in ("3", "4"):
+        reads = [
+            msgspec.structs.replace(XEON, annotations={k[:-2]: v for k, v in of.items() if k.endswith(phase)})
+            for of in (before, own)
+        ]
+        value = grids.get(f"p{phase}", "")
+        word = f"train_dataloader.dataset.ann_file={value}"
+        grid = {"options": (word,), "grid": (("ann_file", value),)} if value else {}
+        first = run("", "detr", TaskKind.TRAIN, name=f"before.{phase}", **grid)
+        desk.done(first, 0.5, ran=reads[0])
+        desk.done(run(phase, "detr", kind, inputs=inputs(first.name)), 0.5, ran=reads[1])
+    return cell(desk.report(), "4")[2]
+
+
+def test_annotations_are_compared_at_the_same_place_of_a_chain() -> None:
+    pretrained = {"train 3": "objects", "train 4": "objects"}
+    assert after(pretrained, {"train 3": "coco", "train 4": "coco"}) == "within tolerance (n=1)"
+    other = {"train 3": "objects", "train 4": "others"}
+    assert after(other, {"train 3": "coco", "train 4": "coco"}) == "unknown: other annotations"
+    assert after({}, {"val 3": "a", "val 4": "b"}) == "unknown: other annotations"  # its AP is of these
+
+
+def test_neither_a_training_s_validation_nor_what_a_grid_varies_keeps_tests_from_a_verdict() -> None:
+    tested = {"test 3": "a", "test 4": "a"}
+    validated = {"train 3": "a", "train 4": "a", "val 3": "b", "val 4": "c"}
+    assert after(validated, tested, kind=TaskKind.TEST) == "within tolerance (n=1)"
+    trained = {"train 3": "a", "train 4": "b"}
+    assert after(trained, tested, kind=TaskKind.TEST) == "unknown: other annotations"
+    assert after(trained, tested, kind=TaskKind.TEST, p3="a", p4="b") == "within tolerance (n=1)"
+    assert after(trained, tested, kind=TaskKind.TEST, p3="a", p4="a") == "unknown: other annotations"
+
+
+def test_a_pretraining_that_all_seeds_share_says_nothing_of_them() -> None:
+    desk = Desk({"detr": 50.0})
+    shared = run("", "detr", TaskKind.TRAIN, name="pretraining")
+    desk.done(shared, 0.5, sha256={"curve": "a"})
+    for seed in (1, 2001, 4001):
+        made = run("3", "detr", TaskKind.TRAIN, seed=seed, name=f"p3.s{seed}", inputs=inputs(shared.name))
+        desk.done(made, 0.5 + seed / 1e7, sha256={"curve": str(seed)})
+    found = desk.report().models[0].cells[0]
+    assert found is not None
+    assert "TOST" in found.judgement.rule
+
+
+def test_every_other_configuration_of_a_digest_is_compared(tmp_path: Path) -> None:
+    plainly = {"lr": 1, "api_key": "recorded-before-marks"}
+    marked = resolved.plain(plainly, {})
+    desks = {}
+    for name, cfg in (("raw", plainly), ("one", marked), ("two", {**marked, "lr": 3})):
+        attempt = tmp_path / "e" / "runs" / name / "attempts" / "1"
+        attempt.mkdir(parents=True)
+        (attempt / resolved.NAME).write_text(json.dumps(cfg))
+        made = resolved.keep(tmp_path / resolved.ALL, "d1", attempt / resolved.NAME)
+        desk = Desk({"detr": 50.0})
+        desk.done(run("1", name), 0.5, ran=msgspec.structs.replace(XEON, resolved=made))
+        desks[name] = desk.products[f"p1-test.{name}"]
+    files = ReportFiles(tmp_path / "e", Environments(Files(tmp_path), Site(name="s", scheduler="local")))
+    places = {name: product.ran.differs for name, product in files.compared(desks).items() if product.ran}
+    assert places == {
+        "raw": ("lr: 1 against 3",),
+        "one": ("lr: 1 against 3",),
+        "two": ("lr: 3 against 1",),
+    }
+
+
 def test_a_run_of_another_experiment_that_had_another_configuration_counts_too(tmp_path: Path) -> None:
     made = {}
     for name, cfg in (("one", {"lr": 0.1}), ("two", {"lr": 0.2})):
