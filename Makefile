@@ -73,6 +73,7 @@ pictures: $(VENV)/.installed  ## the page of a matrix as a browser shows it, for
 
 bench: $(VENV)/.installed  ## measurements, as a table with ratios to a bare reference
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench.login
 	$(BIN)/python -m tests.bench.slurm
 	$(BIN)/python -m tests.bench.environments
 

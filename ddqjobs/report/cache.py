@@ -32,6 +32,7 @@ from ddqjobs.store.layout import Layout, RunFolder
 LARGEST_LOG = 256 << 20  # bytes that are read for a curve; a log of DDQ DETR has 5 MB
 _EVALUATION_S = 3600.0
 _RECOMPUTE = PACKAGE / "detect" / "recompute.py"
+_THREADS = ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _NO_EVALUATOR_CODE = 3  # exit code of ddqjobs.detect.recompute
 NO_EVALUATOR = "no interpreter with hotcoco or pycocotools: pip install 'ddqjobs[coco]'"
 ANNOTATIONS_ABSENT = "the annotations are not there"
@@ -268,8 +269,10 @@ class ReportFiles:
 
 
 def _variables(python: Path) -> dict[str, str]:
-    """Return the variables for an interpreter: ours may need all, an environment's has what a job has."""
-    return dict(os.environ) if python == Path(sys.executable) else inherited(os.environ)
+    """Return the variables for an interpreter: ours may need all, an environment's has what a job has. One
+    core: this may be a login node."""
+    known = dict(os.environ) if python == Path(sys.executable) else inherited(os.environ)
+    return {**known, **dict.fromkeys(_THREADS, "1")}
 
 
 class _Answer(msgspec.Struct, frozen=True, kw_only=True):
