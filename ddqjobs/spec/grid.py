@@ -78,7 +78,7 @@ def text_of(value: Scalar) -> str:
 def shown(value: Scalar) -> str:
     """Return a value as tables show it: ``0.0001``, ``1e-5``, ``true``."""
     if value is None or isinstance(value, bool):
-        return str(value).lower()
+        return "null" if value is None else str(value).lower()
     return re.sub(r"e([+-])0*", r"e\1", repr(value)) if isinstance(value, float) else str(value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import itertools
 import os
 import sys
 import time
@@ -217,7 +218,7 @@ class _Attempt:
         self, workspace: Workspace, run: Run, source: str, number: int, folder: AttemptFolder
     ) -> None:
         self.run, self.source, self.number, self.folder = run, source, number, folder
-        self.ticket = f"adopted-{run.name}-{number}"
+        self.ticket = ""  # until it is claimed
         self._store = workspace.store
         self._run_dir = workspace.store.run_dir(run.name)
 
@@ -239,7 +240,7 @@ class _Attempt:
         folder.work_dir.mkdir()
         attempt = cls(workspace, run, source, number, folder)
         folder.run.write_bytes(msgspec.json.encode(run))
-        workspace.store.claims.take(attempt.ticket, f"run\nadopted from {source}\n")
+        attempt.claim()
         started = {
             "ticket": attempt.ticket,
             "job": "adopted",
@@ -249,6 +250,13 @@ class _Attempt:
         }
         folder.started.write_bytes(msgspec.json.encode(started))
         return attempt
+
+    def claim(self) -> None:
+        """Take the first ticket that nobody had: those of attempts that were removed are void."""
+        base = f"adopted-{self.run.name}-{self.number}"
+        names = (base if not again else f"{base}.{again}" for again in itertools.count())
+        claims = self._store.claims
+        self.ticket = next(name for name in names if claims.take(name, f"run\nadopted from {self.source}\n"))
 
     def link(self, path: Path) -> None:
         """Link to a file, or to all that lies in a folder, from the work_dir."""

@@ -52,7 +52,10 @@ def _names(e: Experiment, task: Task) -> Iterator[str]:
         elif point.name in e.variants or point.name == "default":
             yield f"a combination would have the name of variant '{point.name}'; rename the variant"
         elif not _NAME.fullmatch(point.name):
-            yield f"a name of {len(point.name)} characters, '{point.name[:30]}...'; at most 80 are allowed"
+            yield (
+                f"a combination would have the name '{point.name[:40]}' of {len(point.name)} characters; a "
+                "name begins with a letter or digit, and has at most 80"
+            )
         seen.add(point.name)
 
 

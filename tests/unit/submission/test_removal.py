@@ -153,3 +153,13 @@ def test_runs_that_the_experiment_no_longer_has_can_be_removed(made: TrivialProj
     assert "second" not in planned(made)
     assert list(remove(made, "sec*")) == ["second"]
     assert not (made.results / "runs/second").exists()
+
+
+def test_a_removed_result_can_be_adopted_again(made: TrivialProject, tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "out.txt").write_text("found")
+    for _ in range(2):
+        remove(made, "first")
+        front = made.open()
+        front.adopt(front.plan(EXPERIMENT), "first", tmp_path / "old")
+        assert planned(made)["first"].status is Status.DONE
