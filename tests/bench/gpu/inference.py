@@ -31,7 +31,9 @@ def measure(options: list[str], size: tuple[int, int]) -> tuple[float, Any]:
     numerics.prepare(cfg)
     torch.manual_seed(7)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = runtime.build_model(cfg).to(device).eval()
+    model = runtime.build_model(cfg)
+    model.init_weights()  # else some weights are what the memory held, which may be no number
+    model = model.to(device).eval()
     from mmdet.structures import DetDataSample
 
     image = torch.randint(0, 256, (3, *size), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)

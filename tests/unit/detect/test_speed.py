@@ -227,24 +227,23 @@ os.write(1, f"{rank} of {torch.distributed.get_world_size()} differ in {differ}\
 )
 def test_processes_of_which_some_have_no_box_in_their_batch(batches: tuple[int, int]) -> None:
     """Each of two processes has the losses of mmdet's two."""
+    for rank, text in enumerate(in_processes(_OF_SEVERAL, *batches)):
+        assert f"{rank} of 2 differ in []" in text
+
+
+def in_processes(script: str, *words: Any) -> list[str]:
+    """What each of several processes says that train together over gloo, one for each of ``words``."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     known = processor.variables(processor.FIXED, ROOT)
-    known |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    argv = [sys.executable, "-W", "ignore", "-c", _OF_SEVERAL, *map(str, batches)]
+    known |= {"WORLD_SIZE": str(len(words)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    argv = [sys.executable, "-W", "ignore", "-c", script, *map(str, words)]
     ranks = [
-        subprocess.Popen(
-            argv,
-            env={**known, "RANK": str(rank)},
-            text=True,
-            stdout=subprocess.PIPE,
-        )
-        for rank in range(2)
+        subprocess.Popen(argv, env={**known, "RANK": str(rank)}, text=True, stdout=subprocess.PIPE)
+        for rank in range(len(words))
     ]
-    said = [process.communicate(timeout=240)[0] for process in ranks]
-    for rank, text in enumerate(said):
-        assert f"{rank} of 2 differ in []" in text
+    return [process.communicate(timeout=240)[0] for process in ranks]
 
 
 def test_a_batch_without_boxes_under_autocast(models: tuple[Any, Any]) -> None:

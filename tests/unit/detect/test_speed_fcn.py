@@ -97,3 +97,33 @@ def test_every_loss_and_gradient_has_the_bits_of_the_plain_form(tmp_path: Path) 
 def test_on_a_gpu_too(tmp_path: Path) -> None:
     processor.require(processor.ON_A_GPU)
     assert compared("cuda", processor.ON_A_GPU, tmp_path) == WANTED
+
+
+_OF_SEVERAL = """
+import os, sys
+import torch
+from tests.unit.detect import test_speed as steps
+from tests.unit.detect import test_speed_fcn as here
+here.runtime.set_up()
+rank = int(os.environ["RANK"])
+torch.distributed.init_process_group("gloo")
+family, batch = sys.argv[1 + rank].split(":")
+logs = []
+for fast in (False, True):
+    one, batch_ = here.model(family, fast), steps.BATCHES[int(batch)]
+    torch.manual_seed(11)
+    logs.append(one.parse_losses(one.loss(steps.images(batch_), steps.samples(batch_)))[1])
+differ = [n for n in logs[0] if not torch.equal(logs[0][n].reshape(()), logs[1][n].reshape(()))]
+os.write(1, f"{rank} of {torch.distributed.get_world_size()} differ in {differ}\\n".encode())
+"""
+
+
+@pytest.mark.bits
+@pytest.mark.long
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("family", ["fcn", "rcnn"])
+def test_processes_of_which_one_has_no_box_in_its_batch(family: str, count: int) -> None:
+    """Each has the losses of the plain form's: all go the plain way."""
+    words = [f"{family}:{3 if rank == 1 else 1}" for rank in range(count)]
+    for rank, text in enumerate(steps.in_processes(_OF_SEVERAL, *words)):
+        assert f"{rank} of {count} differ in []" in text
