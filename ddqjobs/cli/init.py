@@ -12,6 +12,7 @@ import typer
 from ddqjobs.cli import completion
 from ddqjobs.cli.exits import reporting
 from ddqjobs.cli.output import say
+from ddqjobs.spec.site import DEFAULT_SITE
 
 
 @reporting
@@ -43,14 +44,14 @@ def init(
         raise InputError("the folder's name is empty; name one, or `.` for the one that you are in")
     folder = Path(name)
     if not site and sys.stdin.isatty() and sys.stdout.isatty():
-        site = typer.prompt(f"where will jobs run: {', '.join(scaffold.sites())}", default="local")
+        site = typer.prompt(f"where will jobs run: {', '.join(scaffold.sites())}", default=DEFAULT_SITE)
     made = scaffold.init(folder.expanduser(), source, site)
     for path in made:
         say(f"made {path}")
     what = "next" if made else "a project is there already"
     there = "" if folder.expanduser().resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
     own = scaffold.name_of_site(site)
-    on_site = "" if own == "local" else f" --site {own}"
+    on_site = "" if own == DEFAULT_SITE else f" --site {own}"
     say(f"{what}: {there}ddqjobs plan{on_site}")
     if made:
         _explain(folder.expanduser(), own, on_site)

@@ -313,7 +313,7 @@ def test_a_results_folder_that_is_a_file_is_one_line(place: Place) -> None:
     ("number", "remedy"),
     [
         (errno.ENOSPC, "free some space"),
-        (errno.EDQUOT, "free some space"),
+        (errno.EDQUOT, "free some of your quota (`quota -s`, `lfs quota`), or ask for more"),
         (errno.EROFS, "have its file system mounted for writing, or go to a machine where it is"),
         (errno.EACCES, "mend its permissions"),
         (errno.ESTALE, "wait for its file server, or have the folder mounted anew"),

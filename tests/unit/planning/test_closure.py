@@ -19,7 +19,10 @@ FILES = {
 COMMANDS = {name for name, path in FILES.items() if 'if __name__ == "__main__":' in path.read_text()}
 CONFIGURED = {"ddqjobs/detect/models/__init__.py", "ddqjobs/detect/hooks/resume_mmcv1.py"}
 # Their modules are named on the command line, or are not this project's.
-BY_NAME = {"ddqjobs/detect/capture.py", "ddqjobs/detect/training/determinism.py", "ddqjobs/detect/verify.py"}
+BY_NAME = {
+    "ddqjobs/detect/capture.py", "ddqjobs/detect/checks/pretrained.py",
+    "ddqjobs/detect/training/determinism.py", "ddqjobs/detect/verify.py",
+}  # fmt: skip
 
 
 def module(relative: str) -> str:

@@ -25,6 +25,7 @@ _PLACES: dict[str, type] = {
 # Of jobs alone: the project does not read them.
 _OF_JOBS = {
     ("attempt_dir", "hang.json"),
+    ("attempt_dir", "loaded.txt"),
     ("attempt_dir", "no_product"),
     ("attempt_dir", "stopped.json"),
     ("attempt_dir", "proof.json"),
