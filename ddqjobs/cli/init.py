@@ -12,7 +12,6 @@ import typer
 from ddqjobs.cli import completion
 from ddqjobs.cli.exits import reporting
 from ddqjobs.cli.output import say
-from ddqjobs.spec.site import DEFAULT_SITE
 
 
 @reporting
@@ -39,6 +38,7 @@ def init(
     """
     from ddqjobs.base.errors import InputError
     from ddqjobs.planning import scaffold
+    from ddqjobs.spec.site import DEFAULT_SITE
 
     if not name:  # an empty variable; as a path it would be the folder that the shell is in
         raise InputError("the folder's name is empty; name one, or `.` for the one that you are in")
