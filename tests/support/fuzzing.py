@@ -8,6 +8,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import sys
 import tempfile
 import traceback
@@ -71,10 +72,10 @@ class Outcome:
     cpu_s: float
     mib: float
 
-    def wrong(self) -> str:
+    def wrong(self, codes: Sequence[int] = (0, 2)) -> str:
         """Return what is wrong with it: neither a plan nor messages, one line each, and exit code 2."""
         lines = self.err.splitlines()
-        if self.code not in (0, 2) or "Traceback" in self.err:
+        if self.code not in codes or "Traceback" in self.err:
             return f"exit code {self.code}"
         if self.code == 2 and not 1 <= len(lines) <= MOST_LINES:
             return f"{len(lines)} lines"
@@ -252,6 +253,53 @@ def fuzz(root: Path, kind: str, count: int) -> Worst:
             outcome = call(root, *words)
             wrong = outcome.wrong()
             assert not wrong, f"{words}: {wrong}: {outcome.err[-2000:]}"
+            worst.refused += outcome.code == 2
+            worst.cpu_s, worst.mib = max(worst.cpu_s, outcome.cpu_s), max(worst.mib, outcome.mib)
+            worst.inputs += 1
+
+    look()
+    return worst
+
+
+@st.composite
+def results(draw: st.DrawFn, files: dict[str, str]) -> tuple[str, bytes]:
+    """Draw one of the files that runs and commands left, with changes of its text or of one of its values."""
+    name = draw(st.sampled_from(sorted(files)))
+    text = files[name]
+    if not name.endswith((".json", ".jsonl")):
+        return name, draw(texts([text]))
+    lines = text.splitlines() if name.endswith("l") else [text]
+    at = draw(st.integers(0, len(lines) - 1))
+    changed = draw(st.one_of(trees([lines[at]]), trees([lines[at]]), texts([lines[at]])))
+    return name, b"\n".join(
+        [*(line.encode() for line in lines[:at]), changed, *(x.encode() for x in lines[at + 1 :])]
+    )
+
+
+RESULTS = [["status", "y"], ["report", "y"], ["report", "y", "-f", "html", "-o", "page.html"]]
+
+
+def fuzz_results(root: Path, files: Sequence[Path], count: int) -> Worst:
+    """As :func:`fuzz`, with the results of an experiment y that ran: some file is changed each time, and
+    everything is as it was before the next. Code 3: a record names a job that no scheduler knows."""
+    kept = {str(path.relative_to(root)): path.read_text() for path in files}
+    whole = root.with_name("whole")
+    shutil.copytree(root / "results", whole, symlinks=True)
+    worst = Worst()
+
+    @settings(
+        max_examples=count, deadline=None, database=None, derandomize=True,
+        suppress_health_check=list(HealthCheck), phases=[Phase.generate],
+    )  # fmt: skip
+    @given(results(kept))
+    def look(changed: tuple[str, bytes]) -> None:
+        shutil.rmtree(root / "results")
+        shutil.copytree(whole, root / "results", symlinks=True)
+        (root / changed[0]).write_bytes(changed[1])
+        for words in RESULTS:
+            outcome = call(root, *words)
+            wrong = outcome.wrong((0, 2, 3))
+            assert not wrong, f"{changed[0]}: {changed[1][-500:]!r}: {words}: {wrong}: {outcome.err[-2000:]}"
             worst.refused += outcome.code == 2
             worst.cpu_s, worst.mib = max(worst.cpu_s, outcome.cpu_s), max(worst.mib, outcome.mib)
             worst.inputs += 1
