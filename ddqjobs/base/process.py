@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import getpass
 import math
 import os
 import select
@@ -186,6 +187,14 @@ def myself() -> Owner:
     if pid not in _ME:
         _ME[pid] = identify(pid)
     return _ME[pid]
+
+
+def user() -> str:
+    """Return the user's name; the number where it has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def alive(owner: Owner) -> bool:

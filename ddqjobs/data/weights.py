@@ -20,6 +20,7 @@ from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.paths import expanded
 from ddqjobs.data.transfer import Limits, Progress, fetch, tidy
 from ddqjobs.detect import files
+from ddqjobs.detect.checks.pretrained import digits_in
 from ddqjobs.spec.dataset import Weight
 from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import Run, TaskKind
@@ -28,7 +29,6 @@ from ddqjobs.spec.site import Site
 DEFAULT_HOME = ".weights"
 CACHE = "hub/checkpoints"  # below TORCH_HOME; torch.hub.get_dir() and load_state_dict_from_url()
 CHECKSUMS = "checksums"  # below the project: what was seen the first time, as `sha256sum -c` reads it
-_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.[^.]+$")  # torch.hub.HASH_REGEX, from its eighth digit on
 _TRAINS = (TaskKind.TRAIN, TaskKind.SMOKE)  # only these start from a backbone's weights
 
 
@@ -112,13 +112,12 @@ def wanted(
             continue
         text = weight.path or f"{home}/{CACHE}/{file_of(weight.url)}"
         target = expanded(project, text)
-        in_name = _IN_NAME.search(target.name)
         found.append(
             Wanted(
                 name=name,
                 weight=weight,
                 target=str(target),
-                declared=weight.sha256 or (in_name[1] if in_name else ""),
+                declared=weight.sha256 or digits_in(target.name),
                 recorded=_recorded(project, target.name),
             )
         )

@@ -75,7 +75,7 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
     began = time.monotonic()
     lock = _lock(variables)
     packages = list(_packages(sys.path))
-    problem = snapshot.problem(Path(os.path.realpath(variables.get("DDQJOBS_CODE", "")))) or _inputs(
+    problem = snapshot.problem(Path(os.path.realpath(variables.get("DDQJOBS_CODE", "")))) or inputs_problem(
         variables
     )
     compared = {}  # type: dict[str, Any]
@@ -97,14 +97,13 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
     return 0
 
 
-def _inputs(variables: Mapping[str, str]) -> str:
+def inputs_problem(variables: Mapping[str, str]) -> str:
+    """Return which input of the attempt is another file than it was; empty if there is none."""
     try:
         run = json.loads((Path(variables["DDQJOBS_ATTEMPT_DIR"]) / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return ""
-    script = _submission(variables) / "job.sh"
-    since = script.stat().st_mtime if script.is_file() else 0.0
-    return upstream.problem(Path(variables["DDQJOBS_RUN_DIR"]), run, variables, since)
+    return upstream.problem(Path(variables["DDQJOBS_RUN_DIR"]), run, variables)
 
 
 def _submission(variables: Mapping[str, str]) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ddqjobs.base.errors import DdqjobsError, mend, nearest
 from ddqjobs.base.findings import Level, Line, error, ok, warning
 from ddqjobs.base.frozen import Frozen
+from ddqjobs.base.process import user
 from ddqjobs.doctor.gpus import check_gpus
 from ddqjobs.doctor.missing import environment_problems, mends_jobs
 from ddqjobs.doctor.needs import check_needs
@@ -18,7 +19,6 @@ from ddqjobs.schedulers.backend import Surroundings
 from ddqjobs.schedulers.registry import backend
 from ddqjobs.spec.model import PlannedRun, Status
 from ddqjobs.submission.impossible import Kinds
-from ddqjobs.submission.members import user
 from ddqjobs.submission.rendering import Rendering
 from ddqjobs.submission.workspace import Workspace
 

@@ -18,6 +18,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -35,6 +36,14 @@ PARTS = ("definition", "config", "code", "environment", "data", "upstream")
 _ENCODER = msgspec.json.Encoder()
 _CONFIG = re.compile(r"(?<![\w./-])configs/[\w./+@-]+")
 Find = Callable[[str], "Path | None"]  # relative path below experiments/ or the task code's root -> file
+
+
+class Content(NamedTuple):
+    """The content of a file that an input names by path, as :class:`ddqjobs.spec.model.Input` has it."""
+
+    sha256: str = ""
+    size: int = 0
+    changed_ns: int = 0
 
 
 def sha(data: bytes) -> str:
@@ -81,8 +90,8 @@ class Digester:
     """Digests the runs of one experiment; every file is read once.
 
     ``config`` finds files below ``experiments/``, ``module`` finds ``ddqjobs/detect/...``; ``environments``
-    gives an environment's digest by name, ``trees`` the state of a code's own tree, ``file`` the content's
-    digest of a file that an input names by path (empty if it is not there), ``source`` what counts of a
+    gives an environment's digest by name, ``trees`` the state of a code's own tree, ``file`` the content
+    of a file that an input names by path (empty if it is not there), ``source`` what counts of a
     configuration or module.
     """
 
@@ -93,7 +102,7 @@ class Digester:
         environments: Mapping[str, str],
         *,
         trees: Mapping[str, str] | None = None,
-        file: Callable[[str], str] = lambda _: "",
+        file: Callable[[str], Content] = lambda _: Content(),
         source: Callable[[Path], Source] = syntax.read_file,
     ) -> None:
         self._config = functools.cache(config)
@@ -127,12 +136,12 @@ class Digester:
         """Return a run's inputs with the contents of files, for its job to compare with what it finds."""
         if not any(value.path for _, value in run.inputs):
             return run.inputs
-        known = ((role, value, self._file(value.path) if value.path else "") for role, value in run.inputs)
-        return tuple((role, msgspec.structs.replace(value, sha256=sha256)) for role, value, sha256 in known)
+        known = ((r, value, self._file(value.path) if value.path else Content()) for r, value in run.inputs)
+        return tuple((role, msgspec.structs.replace(value, **of._asdict())) for role, value, of in known)
 
     def _data(self, run: Run, declared: str) -> str:
         """The experiment's data version, with the contents of the files that the run's inputs name."""
-        contents = [self._file(value.path) for _, value in run.inputs if value.path]
+        contents = [self._file(value.path).sha256 for _, value in run.inputs if value.path]
         return sha("\n".join([declared, *contents]).encode()) if any(contents) else declared
 
     def _files(self, experiment: Experiment, run: Run) -> tuple[str, str]:

@@ -20,7 +20,7 @@ from ddqjobs.base.files import ordinary, replace
 from ddqjobs.base.paths import expanded
 from ddqjobs.detect import files, tree
 from ddqjobs.planning import syntax
-from ddqjobs.planning.digest import FORMAT
+from ddqjobs.planning.digest import FORMAT, Content
 from ddqjobs.planning.syntax import READER, Source
 
 State = tuple[int, int, int]  # size, time of change in ns, inode
@@ -39,6 +39,11 @@ def _state(at: os.stat_result) -> State:
     """Return what tells a file from another one; the time of the inode's change, which no program that copies
     files sets back."""
     return at.st_size, at.st_ctime_ns, at.st_ino
+
+
+def _settled(at: os.stat_result) -> bool:
+    """Return whether a file that changes from now on has another state."""
+    return time.time_ns() - at.st_ctime_ns > _TICK_NS
 
 
 class Fingerprints:
@@ -60,36 +65,36 @@ class Fingerprints:
             self.warnings.append(f"code tree {error}; its changes are not noticed")
             return ""
 
-    def file(self, path: str) -> str:
-        """SHA-256 of a file's content; empty for a folder and for what is not on this machine."""
+    def file(self, path: str) -> Content:
+        """Return the content of a file; empty for a folder and for what is not on this machine."""
         place = expanded(self._project, path)
         try:
             if not ordinary(place):
-                return ""
+                return Content()
             at = place.stat()
-            state = _state(at)
+            state, settled = _state(at), _settled(at)
             known = self._kept.files.get(str(place))
             if known is not None and known[0] == state:
-                return known[1]
+                return Content(known[1], at.st_size, at.st_ctime_ns)
             digest = files.sha256(place)
         except OSError as error:
             self.warnings.append(f"{place}: {error.strerror}; its content is not noticed")
-            return ""
-        if time.time_ns() - at.st_ctime_ns > _TICK_NS:
+            return Content()
+        if settled:
             self._kept.files[str(place)] = (state, digest)
             self._unsaved = True
             self.save()  # at once: it may have taken minutes
-        return digest
+        return Content(digest, at.st_size, at.st_ctime_ns if settled else 0)
 
     def source(self, path: Path) -> Source:
         """Return what counts of a configuration or module; call :meth:`save` when all are read."""
         at = path.stat()
-        state = _state(at)
+        state, settled = _state(at), _settled(at)
         known = self._kept.sources.get(str(path))
         if known is not None and known[0] == state:
             return known[1]
         source = syntax.read_file(path)
-        if time.time_ns() - at.st_ctime_ns > _TICK_NS:
+        if settled:
             self._kept.sources[str(path)] = (state, source)
             self._unsaved = True
         return source

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from typing import NamedTuple
 
 from ddqjobs.base import files
 from ddqjobs.base.errors import InputError, MissingError, StateError, mend
+from ddqjobs.base.process import user
 from ddqjobs.planning import sections
 from ddqjobs.schedulers.slurm import survey
 from ddqjobs.spec import reader
@@ -34,7 +34,7 @@ def place(project: Path, name: str) -> Path:
 
 def draft(path: Path, name: str, partition: str = "") -> Draft:
     """Ask the cluster and return its site's file, which is valid. Raise SchedulerError, MissingError."""
-    facts = survey.survey(getpass.getuser())
+    facts = survey.survey(user())
     text = survey.site_file(name, facts, survey.chosen(facts, partition))
     reader.parse(
         text,

@@ -96,6 +96,8 @@ class Input(Frozen, frozen=True, kw_only=True):
     stage: bool = False  # copied to the node's own disk first, where the site says where
     path: str = ""  # may begin with ~ and hold $VARIABLES of the job; otherwise data, never shell
     sha256: str = ""  # of a path's content when the plan was made; empty for a folder and what is not here
+    size: int = 0  # of that content
+    changed_ns: int = 0  # st_ctime_ns before it was read; 0: it does not tell that content from a later one
 
 
 class Run(Frozen, frozen=True, kw_only=True):

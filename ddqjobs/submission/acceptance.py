@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Sequence
 
 import msgspec
 
 from ddqjobs.base.errors import InputError
+from ddqjobs.base.process import user
 from ddqjobs.base.secrets import masked
 from ddqjobs.planning import digest as digests
 from ddqjobs.spec.model import Plan, PlannedRun
@@ -44,5 +44,5 @@ def _acceptance(planned: PlannedRun, history: History, because: str) -> Accepted
         digest=planned.run.digest,
         parts=list(digests.changed(end.product.digest, planned.run.digest)),
         because=masked(" ".join(because.split())),
-        by=getpass.getuser(),
+        by=user(),
     )

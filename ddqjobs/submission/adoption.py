@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import itertools
 import os
 import sys
@@ -15,6 +14,7 @@ import msgspec
 from ddqjobs.base import files, process
 from ddqjobs.base.errors import DdqjobsError, InputError, MissingError, StateError
 from ddqjobs.base.paths import PACKAGE
+from ddqjobs.base.process import user
 from ddqjobs.base.shell_variables import inherited
 from ddqjobs.detect import files as job_files
 from ddqjobs.detect.job import exit_codes
@@ -92,7 +92,7 @@ def _examined(
         differences=tuple(found.differences),
         unverified=tuple(found.unverified),
         because=" ".join(because.split()),
-        by=getpass.getuser() if because else "",
+        by=user() if because else "",
         at=time.time(),
     )
 

@@ -3,7 +3,6 @@ nothing of the jobs of another: only their owner's view, and the evidence on dis
 
 from __future__ import annotations
 
-import getpass
 import os
 import time
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 
 from ddqjobs.base.errors import StateError
 from ddqjobs.base.frozen import Member
-from ddqjobs.base.process import myself
+from ddqjobs.base.process import myself, user
 from ddqjobs.spec.model import JobState, PlannedRun
 from ddqjobs.store.history import Ticket
 
@@ -60,14 +59,6 @@ class Members:
         if self.of_another(ticket):
             return f"another member's ({name_of(ticket.member)})"
         return f"yours on cluster {ticket.member.cluster}"
-
-
-def user() -> str:
-    """Return the user's name; the number where it has none."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
 
 
 def name_of(member: Member) -> str:

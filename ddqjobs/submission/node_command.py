@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ddqjobs.base.process import user
 from ddqjobs.planning.catalog import Catalog
 from ddqjobs.schedulers.registry import make_scheduler
 from ddqjobs.spec.model import Resources
 from ddqjobs.spec.site import Site
-from ddqjobs.submission.members import user
 from ddqjobs.submission.node_folder import Request
 from ddqjobs.submission.node_job import NodeJobs
 from ddqjobs.submission.rendering import new_token, renderer_of

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import msgspec
 
 from ddqjobs.base.errors import EnvironmentNotReadyError
+from ddqjobs.base.process import user
 from ddqjobs.data.weights import torch_home
 from ddqjobs.environments.on_site import Environments
 from ddqjobs.planning.catalog import Catalog
 from ddqjobs.spec.model import Resources, Run
-from ddqjobs.submission.members import user
 from ddqjobs.submission.script import DOCTOR, Context, Renderer, Scripts, directives, option_flags
 from ddqjobs.submission.workspace import Workspace
 

@@ -10,13 +10,13 @@ import msgspec
 from ddqjobs.base import files, process
 from ddqjobs.base.errors import StateError
 from ddqjobs.base.frozen import Frozen
+from ddqjobs.base.process import user
 from ddqjobs.environments.on_site import Environments
 from ddqjobs.schedulers.backend import Job
 from ddqjobs.schedulers.backend import Shell as Entry
 from ddqjobs.schedulers.registry import backend
 from ddqjobs.spec.model import Run
 from ddqjobs.spec.site import Site
-from ddqjobs.submission.members import user
 from ddqjobs.submission.script import Context, described, on_site
 from ddqjobs.submission.submit import Submitter
 from ddqjobs.submission.workspace import Workspace

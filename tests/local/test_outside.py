@@ -10,6 +10,7 @@ import pytest
 
 from ddqjobs.base import process
 from ddqjobs.detect import tree
+from ddqjobs.planning import fingerprint
 from ddqjobs.planning.filters import Filters
 from ddqjobs.planning.fingerprint import Fingerprints
 from ddqjobs.spec.model import FailureClass, Status
@@ -164,16 +165,17 @@ def test_another_file_at_the_same_path_makes_a_run_stale(trivial: TrivialProject
 
 def test_a_large_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "results").mkdir()
-    weights = tmp_path / "released.pth"
-    weights.write_text("first")
-    first = Fingerprints(tmp_path).file("released.pth")
-    weights.chmod(0o000)  # root could read it all the same: the kept digest must not need to
-    kept = (tmp_path / "results" / ".fingerprints.json").read_bytes()
-    assert Fingerprints(tmp_path).file(str(weights)) == first
-    assert (tmp_path / "results" / ".fingerprints.json").read_bytes() == kept
-    monkeypatch.setenv("WEIGHTS", str(tmp_path))
-    assert Fingerprints(tmp_path).file("$WEIGHTS/released.pth") == first
-    (tmp_path / "results" / ".fingerprints.json").write_bytes(b"torn")
-    weights.chmod(0o600)
-    assert Fingerprints(tmp_path).file("released.pth") == first
-    assert Fingerprints(tmp_path).file("nowhere.pth") == ""
+    old = Path(fingerprint.__file__)  # nobody has just written it
+    kept = tmp_path / "results" / ".fingerprints.json"
+
+    def read(path: str) -> str:
+        return Fingerprints(tmp_path).file(path).sha256
+
+    first = read(str(old))
+    kept.write_text(kept.read_text().replace(first, "kept"))
+    assert read(str(old)) == "kept"
+    monkeypatch.setenv("FOLDER", str(old.parent))
+    assert read(f"$FOLDER/{old.name}") == "kept"
+    kept.write_bytes(b"torn")
+    assert read(str(old)) == first
+    assert read("nowhere.pth") == ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping
@@ -33,13 +34,30 @@ def check(model: Any, addresses: Addresses | None = None) -> Iterator[Finding]:
     for path, value in walk(model, "model"):
         for key in _KEYS:
             name = _file(value.get(key), addresses or _addresses)
-            said = _IN_NAME.search(name)
+            said = digits_in(name)
             if said and (cache / name).is_file():
                 found = files.sha256(cache / name)
-                if not found.startswith(said[1]):
+                if not found.startswith(said):
                     here = join(path, key)
                     words = f"{cache / name} is not what its name says, its SHA-256 begins with {found[:8]}"
                     yield Finding("data", here, f"{here}: {words}")
+
+
+def digits_in(name: str) -> str:
+    """Return the first digits of a SHA-256 that a file's name ends with; empty for none, and for a date.
+
+    >>> [digits_in(name) for name in ("r50-0676ba61.pth", "r50-20210804.pth", "r50-20219904.pth")]
+    ['0676ba61', '', '20219904']
+    """
+    said = _IN_NAME.search(name)
+    return said[1] if said and not _is_date(said[1]) else ""
+
+
+def _is_date(word: str) -> bool:
+    try:
+        return len(word) == 8 and time.strptime(word, "%Y%m%d").tm_year in range(2000, 2100)
+    except ValueError:
+        return False
 
 
 def _file(text: Any, addresses: Addresses) -> str:

@@ -1,48 +1,59 @@
 """Tell whether the inputs of an attempt are still what the runs before it left. Standard library only.
 
-A product names the SHA-256 of its files. A file that was touched since is digested once more: copied over by
-hand, trained further, or taken back from a backup, it would be tested under another's name.
+A product names the SHA-256 of its files, and a run those of the files that it was planned with. A file that
+was touched since then is digested once more: copied over by hand, trained further, or taken back from a
+backup, it would be tested under another's name.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping
 
 from .. import files
 
+Touched = Callable[[os.stat_result], bool]
 
-def problem(run_dir: Path, run: Mapping[str, Any], variables: Mapping[str, str], since: float) -> str:
-    """Return in one line which input is another file than was recorded, or than at the submission at the time
-    ``since``; empty if there is none."""
+
+def problem(run_dir: Path, run: Mapping[str, Any], variables: Mapping[str, str]) -> str:
+    """Return in one line which input is another file than was recorded, or than was submitted; empty if
+    there is none."""
     for role, read in run.get("inputs", ()):
         if read.get("run"):
             found = _of_run(run_dir.parent / read["run"], read.get("artifact", ""))
             words = f"is not what {read['run']} left, {{}} was changed since: bring it back"
         else:
             name = "DDQJOBS_INPUT_" + re.sub(r"[^A-Za-z0-9_]", "_", role).upper()
-            found = Path(variables.get(name, "")), read.get("sha256", ""), since
+            found = Path(variables.get(name, "")), read.get("sha256", ""), _other_than(read)
             words = "is not what was submitted, {} was changed since: `ddqjobs retry` takes it as it is"
-        path, digest, known = found
-        if digest and _touched(path, known) and files.sha256(path) != digest:
+        path, digest, touched = found
+        if digest and _is_touched(path, touched) and files.sha256(path) != digest:
             return f"input {role} {words.format(path)}"
     return ""
 
 
-def _of_run(folder: Path, artifact: str) -> tuple[Path, str, float]:
-    """Return the file of an artifact, its digest, and when that was taken."""
+def _of_run(folder: Path, artifact: str) -> tuple[Path, str, Touched]:
+    """Return the file of an artifact, its digest, and what tells that it was touched since then."""
     try:
         said = json.loads((folder / "product.json").read_text(encoding="utf-8"))
         path = folder / said["artifacts"][artifact]
-        return path, said["sha256"].get(artifact, ""), float(said["finished_at"])
+        taken_at = float(said["finished_at"])
+        return path, said["sha256"].get(artifact, ""), lambda at: at.st_ctime > taken_at
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return folder, "", 0.0
+        return folder, "", lambda _: True
 
 
-def _touched(path: Path, since: float) -> bool:
+def _other_than(read: Mapping[str, Any]) -> Touched:
+    """Return what tells a file from that whose content was submitted. No clock of another machine counts."""
+    known = read.get("size", 0), read.get("changed_ns", 0)
+    return lambda at: (at.st_size, at.st_ctime_ns) != known
+
+
+def _is_touched(path: Path, touched: Touched) -> bool:
     try:
-        return path.is_file() and path.stat().st_ctime > since
+        return path.is_file() and touched(path.stat())
     except OSError:
         return False

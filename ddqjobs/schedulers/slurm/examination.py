@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ddqjobs.base import process
 from ddqjobs.base.errors import SchedulerError
@@ -46,7 +46,7 @@ def examine(site: Site) -> Iterator[Line]:
 
 def _limits(site: Site, settings: dict[str, str]) -> Iterator[Line]:
     limits = site.limits
-    largest = int(settings.get("MaxArraySize") or 1001) - 1
+    largest = largest_array(settings)
     jobs = int(settings.get("MaxJobCount") or 10_000)
     if (limits.array_size or 1000) > largest:
         yield error("limits", f"arrays of {limits.array_size or 1000}, Slurm takes {largest}",
@@ -67,6 +67,15 @@ def configuration() -> tuple[dict[str, str], str]:
 def settings(text: str) -> dict[str, str]:
     """``Name = value`` lines of ``scontrol show config``. Pure."""
     return {name: value.strip() for name, value in _SETTING.findall(text)}
+
+
+def largest_array(settings: Mapping[str, str]) -> int:
+    """Return the most elements of an array; 1 where a cluster takes none (a MaxArraySize of 0).
+
+    >>> [largest_array({"MaxArraySize": size}) for size in ("1001", "2", "0", "")]
+    [1000, 1, 1, 1000]
+    """
+    return max(1, int(settings.get("MaxArraySize") or 1001) - 1)
 
 
 def accounting() -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from ddqjobs.base import process
 from ddqjobs.base.errors import MissingError, SchedulerError, nearest
 from ddqjobs.base.frozen import Frozen
-from ddqjobs.schedulers.slurm.examination import settings, words
+from ddqjobs.schedulers.slurm.examination import largest_array, settings, words
 from ddqjobs.schedulers.slurm.scheduler import environment
 
 _ASK_S = 60.0
@@ -20,7 +20,7 @@ _LIMITS = "format=Account,Partition,QOS,MaxSubmitJobs"
 _QOS = ("sacctmgr", "-nP", "show", "qos", "format=Name,MaxWall,MaxSubmitPU")
 _MODULES = ("bash", "-lc", "module -t avail 2>&1")
 _WANTED = re.compile(r"(?i)^(?:cuda|gcc|python|cudnn|nccl|apptainer|singularity)(?:toolkit)?/")
-_GPU = re.compile(r"gpu(?::([A-Za-z][\w.-]*))?:(\d+)")
+_GPU = re.compile(r"gpu(?::([\w.-]*[A-Za-z][\w.-]*))?:(\d+)")
 _PLAIN = re.compile(r"[A-Za-z][\w.-]*")
 _MEANT = frozenset({"yes", "no", "on", "off", "true", "false", "null", "y", "n"})  # YAML 1.1 reads them so
 _MOST = 12
@@ -81,7 +81,7 @@ def survey(user: str) -> Facts:
     return Facts(
         cluster=config.get("ClusterName", ""),
         version=config.get("SLURM_VERSION", ""),
-        array_size=int(config.get("MaxArraySize") or 1001) - 1,
+        array_size=largest_array(config),
         partitions=partitions(_told(_SINFO)),
         accounts=accounts(optional(ours)) if sacctmgr else (),
         default_account=optional(who).strip().partition("\n")[0] if sacctmgr else "",
@@ -217,7 +217,8 @@ def site_file(name: str, facts: Facts, partition: Partition) -> str:
         *_account(facts, partition),
     ]
     if partition.gpus:
-        cpus, memory = partition.cpus // partition.gpus, partition.memory_mb // partition.gpus
+        cpus = max(1, partition.cpus // partition.gpus)
+        memory = partition.memory_mb // partition.gpus
         lines += [f"cpus_per_gpu: {cpus}  # sinfo: {partition.cpus} CPUs for {partition.gpus} GPUs"]
         lines += [f"memory_mb_per_gpu: {memory}  # sinfo: {partition.memory_mb} MB a node"]
     lines += ["limits:", f"  array_size: {facts.array_size}  # scontrol show config: MaxArraySize less one"]

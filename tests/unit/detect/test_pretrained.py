@@ -41,3 +41,15 @@ def test_another_file_under_the_name_of_weights(
     short = hashlib.sha256(b"weigh").hexdigest()[:8]
     words = f"{path} is not what its name says, its SHA-256 begins with {short}"
     assert found() == [f"model.backbone.init_cfg.checkpoint: {words}"] * named
+
+
+def test_a_date_in_a_name_is_no_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    cache = tmp_path / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    url = "https://x/r50-{}.pth"
+    for word in ("20210804", "20211304"):  # the second is no date: it has no thirteenth month
+        (cache / f"r50-{word}.pth").write_bytes(b"weights")
+    model = [{"checkpoint": url.format(word)} for word in ("20210804", "20211304")]
+    (finding,) = pretrained.check({"parts": model})
+    assert "r50-20211304.pth is not what its name says" in finding.line()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
+from ddqjobs.detect import proof
 from ddqjobs.detect.job import upstream
 
 RUN = {"inputs": [["checkpoint", {"run": "train", "artifact": "checkpoint"}], ["data", {"path": "data"}]]}
@@ -23,7 +25,7 @@ def test_an_input_that_was_changed_since_is_named(tmp_path: Path) -> None:
     }
 
     def problem() -> str:
-        return upstream.problem(tmp_path / "test", RUN, {}, 0.0)
+        return upstream.problem(tmp_path / "test", RUN, {})
 
     assert problem() == ""  # no product is known
     (tmp_path / "train" / "product.json").write_text(json.dumps(product))
@@ -34,14 +36,38 @@ def test_an_input_that_was_changed_since_is_named(tmp_path: Path) -> None:
 
 def test_a_file_that_was_replaced_in_the_queue_is_named(tmp_path: Path) -> None:
     path = tmp_path / "r50.pth"
-    run = {"inputs": [["r-50", {"path": "r50.pth", "sha256": SHA256}]]}
-    variables = {"DDQJOBS_INPUT_R_50": str(path)}
-    assert upstream.problem(tmp_path, run, variables, 0.0) == ""  # the script says that it is not there
+    read: dict[str, object] = {"path": "r50.pth", "sha256": SHA256}
+
+    def problem() -> str:
+        return upstream.problem(tmp_path, {"inputs": [["r-50", read]]}, {"DDQJOBS_INPUT_R_50": str(path)})
+
+    assert problem() == ""  # the script says that it is not there
     path.write_bytes(b"weights")
-    assert upstream.problem(tmp_path, run, variables, 0.0) == ""
+    assert problem() == ""
     path.write_bytes(b"others!")
-    assert upstream.problem(tmp_path, run, variables, path.stat().st_ctime + 1) == ""  # before the submission
     words = (
         f"input r-50 is not what was submitted, {path} was changed since: `ddqjobs retry` takes it as it is"
     )
-    assert upstream.problem(tmp_path, run, variables, path.stat().st_ctime - 1) == words
+    assert problem() == words
+    read.update(size=7, changed_ns=path.stat().st_ctime_ns)  # known as it is, and not read again
+    assert problem() == ""
+
+
+def test_a_file_that_was_replaced_while_its_run_was_planned_is_named(tmp_path: Path) -> None:
+    """The script is written after the digest was taken: its time does not say what the file was before."""
+    path, before = tmp_path / "r50.pth", tmp_path / "before"
+    before.write_bytes(b"weights")
+    read = {"path": "r50.pth", "sha256": SHA256, "size": 7, "changed_ns": before.stat().st_ctime_ns - 1}
+    path.write_bytes(b"others!")
+    variables = {
+        "DDQJOBS_ATTEMPT_DIR": str(tmp_path),
+        "DDQJOBS_RUN_DIR": str(tmp_path / "results" / "runs" / "a"),
+        "DDQJOBS_TICKET": "t1.0",
+        "DDQJOBS_INPUT_R": str(path),
+    }
+    (tmp_path / "run.json").write_text(json.dumps({"inputs": [["r", read]]}))
+    script = tmp_path / "results" / "submissions" / "t1" / "job.sh"
+    script.parent.mkdir(parents=True)
+    script.write_text("")
+    os.utime(script, (path.stat().st_ctime + 9, path.stat().st_ctime + 9))
+    assert proof.inputs_problem(variables).startswith("input r is not what was submitted")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from ddqjobs.planning import syntax
-from ddqjobs.planning.digest import FORMAT
+from ddqjobs.planning.digest import FORMAT, Content
 from ddqjobs.planning.fingerprint import Fingerprints
 
 OLD = Path(syntax.__file__)  # a file that nobody has just written
@@ -58,3 +59,12 @@ def test_a_source_that_has_just_changed_is_read_again(kept: Path, tmp_path: Path
         source.write_text(f"a = {number}\n")
         forms.append(read(tmp_path, source))
     assert len(set(forms)) == 4
+
+
+def test_a_content_comes_with_what_tells_it_from_a_later_one(tmp_path: Path) -> None:
+    at, new = OLD.stat(), tmp_path / "a.pth"
+    new.write_text("a")
+    content = Fingerprints(tmp_path).file(str(OLD))
+    assert content == (hashlib.sha256(OLD.read_bytes()).hexdigest(), at.st_size, at.st_ctime_ns)
+    assert Fingerprints(tmp_path).file("a.pth").changed_ns == 0  # its clock may be coarse: the job reads it
+    assert Fingerprints(tmp_path).file("none.pth") == Content()

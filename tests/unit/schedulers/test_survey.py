@@ -9,7 +9,7 @@ import pytest
 from ddqjobs.base.errors import MissingError, SchedulerError
 from ddqjobs.planning import new_site
 from ddqjobs.planning.catalog import Catalog
-from ddqjobs.schedulers.slurm import survey
+from ddqjobs.schedulers.slurm import examination, survey
 from tests.support.cli import opened
 from tests.support.paths import ROOT
 
@@ -52,12 +52,32 @@ def test_partitions_accounts_and_modules_are_read() -> None:
         survey.chosen(facts, "gpo")
 
 
+def test_a_cluster_of_gpu_slices_few_processors_and_no_arrays() -> None:
+    facts = survey.Facts(
+        array_size=examination.largest_array({"MaxArraySize": "0"}),
+        partitions=survey.partitions(
+            "mig|up|infinite|1|2|1000|gpu:1g.5gb:7\nold|up|infinite|1|2|1000|gpu:8\n"
+        ),
+    )
+    slices, old = facts.partitions
+    assert (slices.gpu_type, slices.gpus, old.gpu_type, old.gpus) == ("1g.5gb", 7, "", 8)
+    text = survey.site_file("x1", facts, slices)
+    assert '  gpu_type: "1g.5gb"  # ' in text
+    assert "cpus_per_gpu: 1  # sinfo: 2 CPUs for 7 GPUs" in text
+    assert "  array_size: 1  # " in text  # no arrays: each run is a job of its own
+
+
+def nameless() -> str:
+    raise KeyError("getpwuid(): uid not found: 12345")
+
+
 def test_where_there_is_no_slurm_nothing_is_written(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with opened(tmp_path_factory.mktemp("x") / "project") as place:
         monkeypatch.setenv("PATH", "/nowhere")
         path = new_site.place(place.root, "mine")
+        monkeypatch.setattr("getpass.getuser", nameless)  # a container's user: the number is asked for
         with pytest.raises(SchedulerError, match="Slurm cannot be asked: cannot start scontrol"):
             new_site.draft(path, "mine")
         assert not path.parent.exists()
