@@ -20,6 +20,7 @@ EXPECTED: dict[str, tuple[int, str, str]] = json.loads((FOLDER / "expected.json"
 FACTS: dict[str, tuple[int, str, str]] = json.loads((FOLDER / "facts.json").read_text())
 UNSEEN: dict[str, tuple[int, str, str]] = json.loads((FOLDER / "unseen.json").read_text())
 BLIND: dict[str, tuple[int, str, str, str]] = json.loads((FOLDER / "blind.json").read_text())
+BLIND_2: dict[str, tuple[int, str, str, str]] = json.loads((FOLDER / "blind-2.json").read_text())
 TRACEBACK = 'Traceback (most recent call last):\n  File "train.py", line 1, in <module>\n    main()\n'
 
 
@@ -34,6 +35,14 @@ def test_a_provoked_crash_has_its_class_and_its_line(name: str) -> None:
 def test_a_line_that_is_known_has_its_class(name: str) -> None:
     code, failure, text = FACTS[name]
     assert classify(code, text)[0].value == failure
+
+
+def test_of_endings_that_the_rules_were_not_completed_with_three_hangs_are_wrong() -> None:
+    wrong = {n for n, (code, failure, text, _) in BLIND_2.items() if classify(code, text)[0].value != failure}
+    assert (len(BLIND_2), wrong) == (
+        60,
+        {"allreduce-numel1-abort", "faulthandler-timeout", "xla-rendezvous-stuck"},
+    )
 
 
 def test_endings_that_the_rules_had_not_seen_are_right_but_for_these() -> None:
