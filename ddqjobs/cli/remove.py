@@ -53,14 +53,7 @@ def remove(
 
 
 def _look(selection: Selection) -> Sequence[Removal]:
-    from ddqjobs.base.errors import InputError
-
-    project = selection.project
-    if not selection.filters.any:
-        raise InputError(
-            "name the runs to remove, or choose them with filters: `ddqjobs remove EXPERIMENT RUN`"
-        )
-    return project.removals(selection.experiment, selection.filters, site=selection.site)
+    return selection.project.removals(selection.experiment, selection.filters, site=selection.site)
 
 
 def _list(removals: Sequence[Removal]) -> None:

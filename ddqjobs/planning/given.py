@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import Protocol
 
+from ddqjobs.base.errors import InputError
 from ddqjobs.planning.filters import Filters, one_run
 from ddqjobs.spec.model import Plan, PlannedRun, Run
 from ddqjobs.spec.site import Site
@@ -63,7 +64,8 @@ def several(plan: Plan, given: AnyRuns) -> tuple[PlannedRun, ...]:
 
 
 def filters(given: AnyFilters) -> Filters:
-    """Return filters that leave what is given: all (None), these runs by name, glob or object.
+    """Return filters that leave what is given: all (None), these runs by name, glob or object. Raise
+    InputError of an empty list.
 
     >>> filters(["p2-train.*", "eval"]).runs
     ('p2-train.*', 'eval')
@@ -74,4 +76,7 @@ def filters(given: AnyFilters) -> Filters:
         return given
     if isinstance(given, (str, Run, PlannedRun)):
         return Filters(runs=(name(given),))
-    return Filters(runs=tuple(name(one) for one in given))
+    names = tuple(name(one) for one in given)
+    if not names:  # filters without any word would let all pass
+        raise InputError("no runs were given; None means all of them")
+    return Filters(runs=names)

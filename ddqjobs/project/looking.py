@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ddqjobs.base.errors import InputError
 from ddqjobs.planning import given
 from ddqjobs.planning.filters import select
 from ddqjobs.planning.given import AnyExperiment, AnyFilters, AnyPlan, AnyRun, AnyRuns, AnySite
@@ -171,10 +172,17 @@ class Looking(Opened):
     def removals(
         self, experiment: AnyExperiment = None, filters: AnyFilters = None, *, site: AnySite = None
     ) -> tuple[Removal, ...]:
-        """Return what `remove` would remove of the runs that pass, also of such as the experiment no longer
-        has. Raise StateError of an active run, and of one that something needs."""
+        """Return what `remove` would remove of the runs that pass; of such as the experiment no longer has if
+        they are named. Raise InputError without filters, StateError of a run that is active or needed."""
         from ddqjobs.submission import removal
 
+        chosen = given.filters(filters)
+        if not chosen.any:
+            raise InputError(
+                "name the runs to remove, or choose them with filters: `ddqjobs remove EXPERIMENT RUN`"
+            )
         workspace = self.workspace(experiment, site)
-        plan = removal.with_former(workspace, workspace.plan())
-        return removal.look(workspace, plan, select(plan, given.filters(filters)))
+        plan = workspace.plan()
+        if chosen.runs:
+            plan = removal.with_former(workspace, plan)
+        return removal.look(workspace, plan, select(plan, chosen))

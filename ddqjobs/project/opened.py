@@ -47,7 +47,10 @@ class Opened:
         return self._loaded[key]
 
     def workspace(self, experiment: AnyExperiment = None, site: AnySite = None) -> Workspace:
-        """An experiment on a site (default: $DDQJOBS_SITE, else ``local``), whose umask becomes ours."""
+        """An experiment on a site (default: that of a plan, else $DDQJOBS_SITE, else ``local``), whose umask
+        becomes ours."""
+        if site is None and isinstance(experiment, Plan):
+            site = self._site_of(experiment)
         loaded = self.load(experiment)
         key = (loaded.experiment.name, _site_name(site))
         if key not in self._workspaces:
@@ -81,10 +84,16 @@ class Opened:
         return plan if isinstance(plan, Plan) else self.plan(plan, site=site)
 
     def _of(self, plan: Plan, site: AnySite) -> Workspace:
-        for (name, site_name), workspace in self._workspaces.items():
-            if name == plan.experiment and given.site(site) in (None, site_name):
-                return workspace
         return self.workspace(plan, site)
+
+    def _site_of(self, plan: Plan) -> str:
+        """Return the site that a plan is for, as it was named: it may have been named by its file."""
+        named = (
+            name
+            for (experiment, name), workspace in self._workspaces.items()
+            if (experiment, workspace.site.name) == (plan.experiment, plan.site)
+        )
+        return next(named, plan.site)
 
     def _chosen(
         self, plan: AnyPlan, runs: AnyRuns, site: AnySite

@@ -19,7 +19,7 @@ from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.units import counted
 from ddqjobs.detect import files
 from ddqjobs.spec.experiment import Experiment
-from ddqjobs.spec.model import Plan, PlannedRun, Product, Status
+from ddqjobs.spec.model import Input, Plan, PlannedRun, Product, Status
 from ddqjobs.store import evidence, retention
 from ddqjobs.store.layout import AttemptFolder, Layout, RunFolder
 from ddqjobs.store.retention import Checkpoint, Decision, Rule
@@ -57,7 +57,7 @@ def look(
     results: Path, project: Path, experiment: Experiment, plan: Plan, runs: Sequence[PlannedRun]
 ) -> Cleaning:
     """Decides on the checkpoints of these runs. ``plan`` is the whole one, freshly made."""
-    inputs = frozenset(_input_paths(project, plan))
+    inputs = frozenset(path for p in plan.runs for path in input_paths(project, p.run.inputs))
     return Cleaning(
         decisions=tuple(
             d for p in runs for d in _look(Layout(results).run(p.run.name).path, experiment, p, inputs)
@@ -180,12 +180,11 @@ def _artifacts(product: Product | None) -> list[str]:
     return list(product.artifacts.values()) if product is not None else []
 
 
-def _input_paths(project: Path, plan: Plan) -> Iterator[str]:
-    """Files that the experiment names by path: some may lie among the results."""
-    for planned in plan.runs:
-        for _, value in planned.run.inputs:
-            if value.path:
-                yield os.path.realpath(project / Path(os.path.expandvars(value.path)).expanduser())
+def input_paths(project: Path, inputs: Iterable[tuple[str, Input]]) -> Iterator[str]:
+    """Yield the real paths of the files that inputs name by path: some may lie among the results."""
+    for _, value in inputs:
+        if value.path:
+            yield os.path.realpath(project / Path(os.path.expandvars(value.path)).expanduser())
 
 
 def _protected(path: str, kept: frozenset[str]) -> bool:

@@ -67,6 +67,7 @@ class RunHistory:
     done: Finished | None = None
     accepted: Accepted | None = None  # the newest; it counts as long as nothing else changes
     retried_at: float = 0.0
+    removed_at: float = 0.0
 
     @property
     def active(self) -> Ticket | None:
@@ -159,7 +160,7 @@ class History:
         for name in r.runs:
             story = self.runs.setdefault(name, RunHistory())
             story.done = story.accepted = None
-            story.retried_at = r.at
+            story.retried_at = story.removed_at = r.at
         self.wanted.difference_update(r.runs)
 
     def _finished(self, r: Finished) -> None:

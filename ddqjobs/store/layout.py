@@ -23,6 +23,7 @@ compares them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,8 +192,9 @@ class Layout:
 
     @property
     def removed(self) -> Path:
-        """Folder of the run folders that a user removed."""
-        return self.root / "removed"
+        """Folder of the run folders that a user removed, on the disk of the runs: ``runs`` may be a link."""
+        runs = self.runs
+        return (Path(os.path.realpath(runs)) if runs.is_symlink() else runs).with_name("removed")
 
     @property
     def checks(self) -> Path:

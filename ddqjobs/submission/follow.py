@@ -49,8 +49,10 @@ def follow(
     said: set[str] = set()
     never: dict[str, str] = {}  # run -> why its scheduler will not take it
     full: dict[str, str] = {}  # run -> why it takes no more for now
+    removed_at = _removed_at(workspace)
     idle, moved = 0, time.monotonic()
     while True:
+        wanted = _without_removed(workspace, wanted, removed_at, watching.say)
         outcome = submitter.submit(wanted.without(never), plan, watching.say)
         wanted = wanted.rest(outcome.gpu_hours)
         never |= outcome.never
@@ -89,6 +91,21 @@ def follow_canaries(
         trying = Submitting(chosen=needed, named=needed, stale=True, check=meant.check)
         plan = follow(workspace, submitter, plan, trying, watching, canaries=True)
     return tuple(p for p in plan.runs if p.run.name in names)
+
+
+def _removed_at(workspace: Workspace) -> dict[str, float]:
+    return {name: story.removed_at for name, story in workspace.store.history().runs.items()}
+
+
+def _without_removed(
+    workspace: Workspace, wanted: Submitting, before: Mapping[str, float], say: Callable[[str], None]
+) -> Submitting:
+    """Return what is still wanted: what a user removed since the beginning is not, unless asked for anew."""
+    now = _removed_at(workspace)
+    removed = sorted(name for name in wanted.chosen if now.get(name, 0.0) != before.get(name, 0.0))
+    for name in removed:
+        say(f"{name} was removed meanwhile; it is not submitted again here")
+    return wanted.without(removed)
 
 
 def _with_refusals(chosen: Sequence[PlannedRun], never: Mapping[str, str]) -> Iterator[PlannedRun]:

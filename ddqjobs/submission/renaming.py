@@ -14,7 +14,7 @@ from ddqjobs.base.errors import InputError, MissingError, StateError, mend, near
 from ddqjobs.detect.files import flush
 from ddqjobs.planning.catalog import Catalog
 from ddqjobs.store.store import Store
-from ddqjobs.submission.removal import adopters_of
+from ddqjobs.submission.needed import adopters_of
 from ddqjobs.submission.workspace import Workspace
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
