@@ -103,4 +103,5 @@ def test_a_time_above_the_partitions_is_said_though_slurm_takes_it(on_slurm: Slu
     assert "warning" not in done.stdout
     done = on_slurm.cli("submit", "first")
     assert "its time is above the limit of partition short (10:00)" in done.stdout.splitlines()[0]
+    assert on_slurm.cli("cancel", "first", "--yes").code == 0
     assert "above the limit of partition short" in on_slurm.cli("plan").stdout

@@ -8,7 +8,7 @@ from ddqjobs.schedulers.base import Element
 from ddqjobs.schedulers.pace import Pace
 from ddqjobs.schedulers.slurm import answers, dependencies, holding, states
 from ddqjobs.schedulers.slurm.answers import Row, UnreadableError
-from ddqjobs.schedulers.slurm.scheduler import _by_length, _day_before
+from ddqjobs.schedulers.slurm.scheduler import FULL, _by_length, _day_before
 from ddqjobs.spec.model import FailureClass, JobState, Observation
 from tests.support import paths, shellcheck
 
@@ -269,6 +269,23 @@ def test_long_lists_of_jobs_are_split() -> None:
 )
 def test_accounting_is_searched_from_the_day_before(token: str, day: str) -> None:
     assert _day_before(token) == day
+
+
+@pytest.mark.parametrize(
+    ("name", "passes"),
+    [
+        ("AssocMaxSubmitJobLimit", True),
+        ("AssocGrpSubmitJobsLimit", True),
+        ("QOSMaxSubmitJobPerUserLimit", True),
+        ("QOSMaxSubmitJobPerAccountLimit", True),
+        ("QOSGrpSubmitJobsLimit", True),
+        ("AssocMaxWallDurationPerJobLimit", False),
+        ("QOSMaxCpuPerJobLimit", False),
+    ],
+)
+def test_a_limit_of_submitted_jobs_passes_and_one_of_a_job_stays(name: str, *, passes: bool) -> None:
+    said = f"sbatch: error: {name}\nsbatch: error: Batch job submission failed: Job violates accounting/QOS"
+    assert (FULL.search(said) is not None) == passes
 
 
 def test_calls_per_minute_are_kept() -> None:
