@@ -1,8 +1,8 @@
 """Checks the configurations of runs in their environments before anything is submitted.
 
-One process per environment and code, one after the other: here on the local site, else in one helper
-job. What passed is recorded beside the results, by the parts of the digest that decide it, and not looked
-at again.
+One process per environment, working folder and variables, one after the other: here on the local site,
+else in one helper job. What passed is recorded beside the results, by the parts of the digest that decide
+it, and not looked at again.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -67,10 +68,14 @@ def test_wrong_options_are_refused_with_file_and_line_and_right_ones_are_checked
 
 
 def test_configurations_of_the_environments_packages_are_loaded_by_their_names(project: Path) -> None:
-    done = ddqjobs(project, "check", "e3", "named-new", "named-legacy", "--json")
+    done = ddqjobs(project, "check", "e3", "named-new", "named-legacy", "--json", "--again")
     assert done.code == 0, done.stdout
-    resolved = json.loads(done.stdout)["resolved"]
+    document = json.loads(done.stdout)
+    resolved = document["resolved"]
     assert {one["environment"] for one in resolved} == {"mini-new", "mini-legacy"}
     for one in resolved:
         found = one["configuration"]
         assert (found["default_scope"], found["log_level"]) == ("mmdet", "DEBUG")
+    peaks = re.findall(r"(\d+) MB$", "\n".join(document["notes"]), re.MULTILINE)
+    assert len(peaks) == 2  # a process for each environment
+    assert max(map(int, peaks)) < 2048

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from ddqjobs.base import process
 from ddqjobs.planning.canary import _options as with_canary
 from ddqjobs.planning.matrix import _options
 from ddqjobs.project import Project
@@ -15,7 +16,7 @@ from ddqjobs.spec.dataset import Dataset
 from ddqjobs.spec.experiment import Code, Experiment, Task, Variant
 from ddqjobs.spec.model import Input, Run, TaskKind
 from ddqjobs.submission import configurations, words
-from ddqjobs.submission.checking import Checking
+from ddqjobs.submission.checking import Checking, _program
 from ddqjobs.submission.configurations import without_seed
 from tests.support import checks
 from tests.support.trivial import EXPERIMENT, TrivialProject, a_run
@@ -201,3 +202,13 @@ def test_a_helper_job_that_is_refused_keeps_nothing_back(
     assert why in said[1]
     assert said[2:] == []
     assert list((project.results / ".jobs/submissions").iterdir()) == []
+
+
+def test_a_process_that_checks_has_one_thread_and_no_gpu(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nenv\n")
+    python.chmod(0o755)
+    shell = {"PATH": "/usr/bin:/bin", "DDQJOBS_PYTHON": str(python), "OMP_NUM_THREADS": "9"}
+    done = process.run(["bash", "-c", _program(tmp_path / "0")], timeout=60, env=shell)
+    threads = {f"{library}_NUM_THREADS=1" for library in ("OMP", "MKL", "OPENBLAS")}
+    assert {*threads, "CUDA_VISIBLE_DEVICES="} <= set(done.stdout.splitlines())

@@ -36,6 +36,15 @@ def test_a_snapshot_holds_the_task_code_and_all_configurations(tmp_path: Path, e
     assert not [name for name in files if "__pycache__" in name or name.startswith("ddqjobs/cli")]
 
 
+def test_a_plugin_package_of_the_project_is_in_the_snapshot(tmp_path: Path, experiment: Path) -> None:
+    names = {"configs/own/__init__.py", "configs/own/model.py", "configs/own/heads/deep.py"}
+    for name in names:
+        (experiment.parent / name).parent.mkdir(parents=True, exist_ok=True)
+        (experiment.parent / name).write_text(f"name = {name!r}\n")
+    made = make(tmp_path / "code", experiment)
+    assert {(made / name).read_text() for name in names} == {f"name = {name!r}\n" for name in names}
+
+
 def test_task_code_runs_from_the_snapshot_alone(tmp_path: Path, experiment: Path) -> None:
     made = make(tmp_path / "code", experiment)
     done = process.run(
