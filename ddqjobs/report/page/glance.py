@@ -206,8 +206,10 @@ def _state(cell: Cell, runs: Sequence[PlannedRun]) -> str:
 def _place(cell: Cell) -> float | None:
     if cell.difference is None or cell.tolerance is None:
         return None
-    unit = cell.tolerance or 0.1
-    return round(min(98.0, max(2.0, 50 + 100 / 6 * cell.difference / unit)), 1)
+    if cell.tolerance > 0:
+        return round(min(98.0, max(2.0, 50 + 100 / 6 * cell.difference / cell.tolerance)), 1)
+    # Without a tolerance there is no unit: any difference stands at the end of the line.
+    return 50.0 if cell.difference == 0 else 98.0 if cell.difference > 0 else 2.0
 
 
 # ------------------------------------------------------------------------------------------------ failures

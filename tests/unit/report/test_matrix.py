@@ -94,6 +94,16 @@ def test_the_heat_map_says_ap_verdict_and_what_remains(read: Reader) -> None:
     assert "waiting ? unknown 0 of 6 done, 2,837 GPU h to come" in heat
 
 
+def test_no_tolerance_is_drawn_where_no_difference_is_allowed(page: str) -> None:
+    heat = page[page.index('id="heat-title"') : page.index("Outstanding runs")]
+    row = heat[heat.index("DDQ R-CNN, R-50, 12e") :].split("</tr>")[0]
+    first, second, third = re.findall(r'<svg class="needle".*?</svg>', row)[:3]
+    assert ('class="allowed"' in first, 'class="allowed"' in third) == (True, True)  # 0.2
+    assert 'class="allowed"' not in second
+    assert 'class="at" d="M98.0 ' in second  # 0.1 above, where 0 is allowed
+    assert 'd="M50.0 ' in heat
+
+
 def test_each_verdict_that_does_not_hold_is_explained(read: Reader) -> None:
     said = read.text[read.text.index("Verdicts that do not hold, and why") : read.text.index("Models and")]
     assert (
