@@ -44,8 +44,10 @@ class Removal(Frozen, frozen=True, kw_only=True):
 def with_former(workspace: Workspace, plan: Plan) -> Plan:
     """Return a plan with the runs that left something, and that its experiment no longer has."""
     known = {planned.run.name for planned in plan.runs}
-    there = (name for name in sorted(workspace.store.run_folders()) if _is_run(workspace, name))
-    names = [n for n in dict.fromkeys((*workspace.store.history().runs, *there)) if n not in known]
+    told = workspace.store.history().runs
+    unknown = sorted(workspace.store.run_folders() - known - told.keys())
+    there = (name for name in unknown if _is_run(workspace, name))
+    names = (*(name for name in told if name not in known), *there)
     former = (_former(workspace, name) for name in names)
     return msgspec.structs.replace(plan, runs=(*plan.runs, *(p for p in former if p is not None)))
 
