@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
+from ddqjobs.base import process
 from tests.support.hostile import HOSTILE
 from tests.support.trivial import TrivialProject, task
 
@@ -82,3 +84,19 @@ def test_python_paths_environments_and_ranks_of_setup_lines_stay_out(
     assert variables["LD_LIBRARY_PATH"] == "/opt/cuda/lib"
     assert (variables["CUDA_HOME"], variables["NCCL_ALGO"]) == ("/opt/cuda", "Ring")
     assert variables["PYTHONNOUSERSITE"] == "1"
+
+
+def test_hooks_of_a_user_s_own_packages_do_not_run_in_jobs(
+    trivial: TrivialProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = os.path.realpath(sys.executable)  # outside of its virtual environment, which reads no such hooks
+    own = tmp_path / ".local/lib/python{}.{}/site-packages".format(*sys.version_info)
+    own.mkdir(parents=True)
+    (own / "usercustomize.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    process.run([python, "-c", ""], timeout=60, env={"HOME": str(tmp_path)})
+    (tmp_path / "ran").unlink()  # it runs in the shell
+    monkeypatch.setenv("HOME", str(tmp_path))
+    trivial.tasks({"first": task()}, f'{python} -c 1; echo x > "$DDQJOBS_WORK_DIR/out.txt"')
+    done = trivial.cli("submit", "trivial", "first", "--wait")
+    assert done.code == 0, done
+    assert not (tmp_path / "ran").exists()

@@ -170,7 +170,19 @@ def test_what_is_not_the_lock_s_ends_an_attempt_with_its_path(place: Place, tmp_
     assert refused(place) == f"{there}/tinypkg.py is not what was built in the environment"
     (there / "tinypkg.py").write_text(text)
 
+    added = there / "extra-1.0.dist-info"
+    added.mkdir()
+    (added / "METADATA").write_text("Metadata-Version: 2.1\nName: extra\nVersion: 1.0\n")
+    place.invoke("retry", "look")
+    assert refused(place) == f"extra 1.0 in {named(place)} is not in the lock"
+    added.rename(tmp_path / "extra")
+
     info = there / "tinypkg-1.0.dist-info" / "METADATA"
+    info.parent.rename(there / "tinypkg.gone")
+    place.invoke("retry", "look")
+    assert refused(place) == f"tinypkg 1.0 of the lock is missing in {named(place).parents[2]}"
+    (there / "tinypkg.gone").rename(info.parent)
+
     info.write_text(info.read_text().replace("Version: 1.0", "Version: 9.9"))
     place.invoke("retry", "look")
     assert refused(place) == f"tinypkg is 9.9 in {named(place)}, and 1.0 in the lock"

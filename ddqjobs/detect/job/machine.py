@@ -19,6 +19,7 @@ _SETS = (
 )  # fmt: skip
 _QUERY = ("nvidia-smi", "--query-gpu=uuid,name,driver_version", "--format=csv,noheader")
 _QUERY_S = 1.0
+_DRIVER = Path("/proc/driver/nvidia")
 
 
 def describe(variables: Mapping[str, str]) -> dict[str, Any]:
@@ -49,7 +50,7 @@ def _processor(path: Path) -> tuple[str, frozenset[str]]:
 def _gpus(variables: Mapping[str, str]) -> tuple[list[str], str]:
     """Return the names of the GPUs that CUDA_VISIBLE_DEVICES shows, and the driver's version."""
     visible = variables.get("CUDA_VISIBLE_DEVICES")
-    if visible in ("", "-1") or not Path("/proc/driver/nvidia").exists():
+    if visible in ("", "-1") or not _DRIVER.exists():
         return [], ""
     try:
         done = subprocess.run(
