@@ -16,6 +16,7 @@ import json
 import math
 import os
 import re
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -66,10 +67,11 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
         found = look(
             attempt.run, attempt.work_dir, adopted=bool(attempt.adopted_from), exited_0=attempt.exited_0
         )
-    except NotWhole as why:
+    except NotWhole as problem:
+        why = f"{problem}{_adoptable(attempt)}"
         print(f"product: none: {why}")
         # For the script's last word, which is JSON.
-        files.replace_text(attempt.attempt_dir / "no_product", re.sub(r'[\x00-\x1f"\\]', "'", str(why)))
+        files.replace_text(attempt.attempt_dir / "no_product", re.sub(r'[\x00-\x1f"\\]', "'", why))
         return NOT_WHOLE
     if attempt.run["kind"] == "train" and not attempt.adopted_from:
         digests = functools.partial(checkpoints.digest, attempt.run_dir)
@@ -107,6 +109,19 @@ def look(run: Mapping[str, Any], work_dir: Path, *, adopted: bool = False, exite
     if not (found.artifacts or exited_0 or adopted):
         raise NotWhole("it leaves no files, and it did not exit 0")
     return found
+
+
+def _adoptable(attempt: Attempt) -> str:
+    """Return how a training that exited 0 without its product can be taken as it is, if it can."""
+    run = attempt.run
+    if run["kind"] != "train" or not attempt.exited_0 or attempt.adopted_from:
+        return ""
+    try:
+        look(run, attempt.work_dir, adopted=True)
+    except NotWhole:
+        return ""
+    words = ("adopt", run.get("experiment", "EXPERIMENT"), run["name"], str(attempt.work_dir))
+    return f"; `ddqjobs {' '.join(map(shlex.quote, words))} --because WHY` takes it as it is"
 
 
 def _attempt(variables: Mapping[str, str]) -> Attempt:
