@@ -11,6 +11,7 @@ from ddqjobs.spec.model import PlannedRun, Status
 from ddqjobs.spec.site import DEFAULT_SITE
 
 UNDER_WAY, STALE, CANCELLED = "under way", "done but stale", "cancelled"
+AGAIN = "failed, to be tried again"
 MANY = 12  # so many runs are not spelled out in a command: it names none and so takes all of their status
 
 
@@ -41,17 +42,19 @@ def missing(
             groups["stale"].append(p.run.name)
         elif p.status is not Status.DONE and not (p.run.optional and p.status in _NOT_ASKED):
             held = p.status is Status.WAITING and not held_up.isdisjoint(p.run.upstream)
-            groups["held up" if held else p.word].append(p.run.name)
+            groups["held up" if held else AGAIN if p.again else p.word].append(p.run.name)
             held_up |= {p.run.name} if held else set()
 
-    def named(names: Sequence[str]) -> Sequence[str]:
-        return names if len(names) <= MANY or not whole else ()
+    def named(key: str, names: Sequence[str]) -> Sequence[str]:
+        # Without names submit takes eligible runs, and with them what failed on a disk that is still full.
+        mixed = key in (AGAIN, "eligible") and groups[AGAIN]
+        return names if len(names) <= MANY or not whole or mixed else ()
 
     return tuple(
         Missing(
             what=what,
             runs=tuple(names),
-            command=command(words, experiment, named(names) if naming else (), site),
+            command=command(words, experiment, named(key, names) if naming else (), site),
         )
         for key, (what, words, naming) in _REMEDIES.items()
         if (names := groups[key])
@@ -65,6 +68,7 @@ _REMEDIES: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "failed": ("failed", ("retry",), True),
     CANCELLED: (CANCELLED, ("retry",), True),
     "lost": ("done, but the product is gone", ("submit", "--stale"), True),
+    AGAIN: (AGAIN, ("submit",), True),
     "eligible": ("eligible", ("submit",), True),
     "held up": ("waiting for stale runs", ("submit", "--stale", "--wait"), False),
     "waiting": ("waiting for other runs", ("submit", "--wait"), False),

@@ -265,6 +265,11 @@ class PlannedRun(Frozen, frozen=True, kw_only=True):
         return self.status is Status.FAILED and self.failure is FailureClass.CANCELLED
 
     @property
+    def again(self) -> bool:
+        """Tell whether it failed and may be tried again as it is: its class has retries left."""
+        return self.status is Status.ELIGIBLE and self.failure is not None
+
+    @property
     def word(self) -> str:
         """Its status as people say it: ``cancelled`` is not ``failed``."""
         return FailureClass.CANCELLED.value if self.cancelled else self.status.value

@@ -106,7 +106,7 @@ def read(
 
 def first(planned: Sequence[PlannedRun], most: int = MOST_RUNS) -> list[PlannedRun]:
     """Return at most so many runs in the plan's order: failed ones before active ones before others."""
-    urgent = sorted(planned, key=lambda p: _URGENCY.get(p.status, len(_URGENCY)))
+    urgent = sorted(planned, key=lambda p: 0 if p.again else _URGENCY.get(p.status, len(_URGENCY)))
     kept = {p.run.name for p in urgent[:most]}
     return [p for p in planned if p.run.name in kept]
 

@@ -105,7 +105,11 @@ def _measured(row: ModelRow, column: Column, cell: Cell) -> str:
 
 def _failed(cell: Cell, runs: Mapping[str, PlannedRun]) -> str:
     """Return which seeds failed of what."""
-    failed = [f"{p.run.name} {p.reason}" for p in _unfinished(cell.runs, runs) if p.status is Status.FAILED]
+    failed = [
+        f"{p.run.name} {p.reason}"
+        for p in _unfinished(cell.runs, runs)
+        if p.status is Status.FAILED or p.again
+    ]
     return "; ".join(failed[:_NAMED])
 
 
@@ -219,6 +223,7 @@ def _open(cell: Cell, runs: Mapping[str, PlannedRun]) -> str:
     kinds: dict[str, int] = {}
     for p in left:
         word = (p.failure or FailureClass.CODE).value if p.status is Status.FAILED else p.word
+        word = f"to be tried again after {p.failure.value}" if p.again and p.failure else word
         kinds[word] = kinds.get(word, 0) + 1
     if not kinds:
         return cell.judgement.word.removeprefix("unknown: ")

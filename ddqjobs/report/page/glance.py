@@ -27,6 +27,7 @@ _ADVICE = {
     FailureClass.NO_PRODUCT: "Correct what it writes first.",
     FailureClass.DIVERGED: "It counts as a failure of the method. To try once more:",
     FailureClass.HANG: "Look where it hung first: hang.json in its attempt.",
+    FailureClass.NODE: "Tell the administrators which node it was. To try once more:",
 }
 
 
@@ -41,6 +42,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     done: int
     runs: int
     failed: int
+    again: int  # failed, and may be tried again
     to_come: float  # GPU hours
     anchor: str  # of its row in the table
 
@@ -56,6 +58,7 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
     """Failed runs that have one reason, and how to go on."""
 
     title: str
+    again: bool  # they may be tried again as they are
     reason: str
     last_line: str
     runs: tuple[str, ...]
@@ -180,6 +183,7 @@ def _mark(
         done=sum(p.status is Status.DONE for p in asked),
         runs=len(asked),
         failed=failed,
+        again=sum(p.again for p in runs),
         to_come=sum(to_come.get(p.run.name, 0.0) for p in runs),
         anchor=name,
     )
@@ -216,19 +220,19 @@ def _place(cell: Cell) -> float | None:
 
 
 def causes(plan: Plan, facts: Facts) -> tuple[Cause, ...]:
-    """Return the failed runs of a plan by cause, the most frequent first."""
+    """Return the failed runs of a plan by cause, the most frequent first, to be tried again last."""
     planned = plan.runs
-    groups: dict[tuple[str, str], list[PlannedRun]] = {}
+    groups: dict[tuple[str, bool, str], list[PlannedRun]] = {}
     for p in planned:
-        if p.status is Status.FAILED and not p.cancelled:
+        if (p.status is Status.FAILED and not p.cancelled) or p.again:
             kind = p.failure.value if p.failure else "failed"
-            groups.setdefault((kind, re.sub(r"\d+", "#", p.reason)), []).append(p)
+            groups.setdefault((kind, p.again, re.sub(r"\d+", "#", p.reason)), []).append(p)
     waiting: dict[str, int] = {}
     for p in planned:
         for name in p.run.upstream if p.status is Status.WAITING else ():
             waiting[name] = waiting.get(name, 0) + 1
-    made = [_cause(plan, kind, runs, facts, waiting) for (kind, _), runs in groups.items()]
-    return tuple(sorted(made, key=lambda cause: -len(cause.runs)))
+    made = [_cause(plan, kind, runs, facts, waiting) for (kind, *_), runs in groups.items()]
+    return tuple(sorted(made, key=lambda cause: (cause.again, -len(cause.runs))))
 
 
 def _cause(
@@ -239,11 +243,12 @@ def _cause(
     failure = runs[0].failure
     return Cause(
         title=kind,
-        reason=runs[0].reason.removeprefix(f"{kind}: "),
+        again=runs[0].again,
+        reason=re.sub(rf"^(retry \d+ of \d+ after )?{re.escape(kind)}: ", "", runs[0].reason),
         last_line=tail[-1] if tail else "",
         runs=names,
         waiting=sum(waiting.get(name, 0) for name in names),
         advice=_ADVICE.get(failure, "") if failure is not None else "",
         # All are named, however many: the same command without names takes the failures of other causes too.
-        command=missing.command(("retry",), plan.experiment, names, plan.site),
+        command=missing.command(("submit" if runs[0].again else "retry",), plan.experiment, names, plan.site),
     )

@@ -111,6 +111,7 @@ def _results(
         "glance": glance.glance(report, plan, facts, to_come),
         "findings": findings.findings(report, plan.runs),
         "most_findings": findings.MOST,
+        "tried_again": missing.AGAIN,
         "column_names": [(tables.column_name(c), c.title) for c in report.columns],
         "tables": tables.tables(report, facts, {p.run.name: p for p in plan.runs}),
         "rules": rules(report),
