@@ -145,6 +145,21 @@ def test_a_file_that_is_not_utf_8_is_one_finding_with_its_place(tmp_path: Path) 
     assert (tmp_path / "out.json").read_bytes()[:1] == b"{"
 
 
+def test_of_5000_images_the_empty_and_the_dangling_ones_are_found(tmp_path: Path) -> None:
+    made(tmp_path, 5000)
+    images = sorted((tmp_path / "images").iterdir())
+    for image in images[:5]:
+        image.write_bytes(b"")
+    for image in images[-5:]:
+        image.unlink()
+        image.symlink_to("nowhere.png")
+    found = look(tmp_path)
+    assert (found.opened, [(f.what, f.count) for f in found.findings]) == (
+        5000,
+        [("images are broken", 5), ("images are links that lead nowhere", 5)],
+    )
+
+
 def test_all_images_are_looked_at_unless_a_sample_is_asked_for(tmp_path: Path) -> None:
     content = made(tmp_path, 300)
     names = [tmp_path / "images" / image["file_name"] for image in content["images"]]
