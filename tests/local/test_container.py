@@ -12,11 +12,13 @@ import pytest
 from ddqjobs.base import process
 from ddqjobs.spec.model import FailureClass, Status
 from tests.support import shellcheck
+from tests.support.hostile import HOSTILE
 from tests.support.trivial import EXPERIMENT, TrivialProject, task
 
 NAME = "modern-cpu"
 STAND_IN = """#!/usr/bin/env bash
 printf '%s\\n' "$*" >> {log}
+env >> {log}.env
 [ "$1" = exec ] || exit 64
 while [ "$1" != /opt/environment/bin/python ]; do shift; done
 shift
@@ -47,7 +49,11 @@ def boxed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrivialProject:
     return project
 
 
-def test_runs_work_inside_the_image(boxed: TrivialProject, tmp_path: Path) -> None:
+def test_runs_work_inside_the_image_and_have_nothing_of_a_hostile_shell_there(
+    boxed: TrivialProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in HOSTILE.items():
+        monkeypatch.setenv(name, f"/poison/venv/bin:{os.environ['PATH']}" if name == "PATH" else value)
     image = boxed.root / "images" / f"{NAME}.sif"
     image.touch()
     assert boxed.submit_all()["inside"].status is Status.DONE
@@ -57,6 +63,11 @@ def test_runs_work_inside_the_image(boxed: TrivialProject, tmp_path: Path) -> No
     task_call = next(call for call in calls if "made inside" in call)
     assert f"{image} /opt/environment/bin/python -c" in task_call
     assert f"--bind {results} " in task_call  # the run, its claim and the code that was submitted
+    variables = (tmp_path / "log.env").read_text()
+    assert "DDQJOBS_RUN_DIR=" in variables
+    assert [line for line in variables.splitlines() if "poison" in line] == []
+    ranks = ("RANK=", "WORLD_SIZE=", "PYTHONOPTIMIZE=", "OMP_NUM_THREADS=9")
+    assert not [line for line in variables.splitlines() if line.startswith(ranks)]
 
 
 def test_a_missing_image_is_a_fault_of_the_environment(boxed: TrivialProject) -> None:

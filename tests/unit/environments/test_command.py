@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import signal
@@ -18,6 +19,7 @@ from ddqjobs.spec.shipped import Files
 from tests.support import environments
 from tests.support.cli import TINY, Place, Terminal, opened
 from tests.support.environments import wheel
+from tests.support.hostile import HOSTILE
 from tests.support.trivial import until
 
 pytestmark = pytest.mark.slow  # builds environments with the command line
@@ -67,6 +69,31 @@ def test_states_and_why(made: Place) -> None:
     wheel(made.root / "wheels", version="1.1")
     assert made.invoke("env", "lock", "tiny").code == 0
     assert state(made) == "stale"
+
+
+def test_verify_in_a_hostile_shell_checks_what_a_clean_one_does(
+    made: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declaration = made.root / "envs" / "tiny" / "env.yaml"
+    text = declaration.read_text()
+    declaration.write_text(text.replace("os.environ['GREETING'], tinypkg.answer", "dict(os.environ)"))
+    assert made.invoke("env", "build", "tiny").code == 0
+    log = made.root / ".environments/.logs/tiny/check-answer.log"
+    clean = log.read_text()
+    for name, value in HOSTILE.items():
+        monkeypatch.setenv(name, f"/poison/venv/bin:{os.environ['PATH']}" if name == "PATH" else value)
+    assert made.invoke("env", "verify", "tiny").code == 0
+    hostile = log.read_text()
+    assert "'GREETING': 'hello'" in hostile
+    assert "poison" not in hostile
+    assert seen(hostile).keys() == seen(clean).keys()
+
+
+def seen(log: str) -> dict[str, str]:
+    """Return the variables that a check printed."""
+    line = next(line for line in log.splitlines() if line.startswith("{"))
+    found: dict[str, str] = ast.literal_eval(line)
+    return found
 
 
 def test_on_a_node(made: Place) -> None:
