@@ -15,7 +15,8 @@ import msgspec
 
 from ddqjobs.base.text import clean
 
-STYLES = 4  # colours and dashes in the style sheet; further implementations begin anew
+STYLES = 4  # colours in the style sheet; further implementations begin anew
+DASHES = 12  # in the style sheet; further trainings of one implementation begin anew
 WIDTH, HEIGHT = 300, 122
 LEFT, RIGHT, TOP, BOTTOM = 40, 292, 8, 96  # of the field in which lines are drawn
 _TICKS = 4
@@ -114,7 +115,7 @@ def _zero(up: _Scale, panel: Panel) -> Iterator[str]:
 def _lines(panel: Panel, across: _Scale, up: _Scale) -> Iterator[str]:
     crowd = " crowd" if len(panel.lines) > 6 else ""
     for line in panel.lines:
-        look = f"series-{line.style % STYLES} dash-{line.dash % STYLES}{crowd}"
+        look = f"series-{line.style % STYLES} dash-{line.dash % DASHES}{crowd}"
         name = _text(line.label)
         kinds: list[tuple[str, Sequence[Point]]] = [("", line.points)]
         if line.smooth:

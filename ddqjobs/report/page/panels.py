@@ -10,7 +10,7 @@ import msgspec
 
 from ddqjobs.report.lookup import label
 from ddqjobs.report.loss_curves import Curve
-from ddqjobs.report.page.charts import Line, Panel, Point
+from ddqjobs.report.page.charts import DASHES, Line, Panel, Point
 from ddqjobs.spec.experiment import Experiment, metric_of
 from ddqjobs.spec.metric import Metric, found_as
 from ddqjobs.spec.model import Plan, PlannedRun, TaskKind
@@ -97,6 +97,10 @@ def _group(
             lines.setdefault((metric.name, curve.val_by), []).append(line)
         last = (_last(curve.terms.get("loss")), _last(measured, metric.decimals))
         finals.append((name, f"{curve.rows:,}", f"{curve.last:,}", *last))
+    if any(dash >= DASHES for _, _, _, dash, _ in legend):
+        notes.append(
+            f"dashes repeat after {DASHES} trainings of a code; the value under the pointer has its name"
+        )
     keys = sorted(lines, key=lambda k: (order.index(k[0]) if k[0] in order else len(order), k[0]))
     made = [Panel(title=k[0], x=k[1], lines=tuple(lines[k])) for k in keys]
     made += _differences(runs, curves, styles, metric)

@@ -188,7 +188,7 @@ def _environment(anchor: Callable[[str], str], share: Callable[[str], str] | Non
         lstrip_blocks=True,
         finalize=lambda value: shown(value) if type(value) is str else value,
     )
-    environment.globals.update(anchor=anchor, signs=_SIGNS)
+    environment.globals.update(anchor=anchor, signs=_SIGNS, colours=charts.STYLES, dashes=charts.DASHES)
     environment.filters.update(
         lines=lambda texts: _lines("\n".join(texts), shown),
         text=lambda text: _lines(str(text), shown),

@@ -67,7 +67,7 @@ def test_metrics_have_one_unit_and_words_for_what_is_not_there(read: Reader) -> 
 
 def test_no_two_trainings_of_a_panel_share_colour_and_dash(page: str) -> None:
     for legend in re.findall(r'<ul class="legend">(.*?)</ul>', page, re.DOTALL):
-        styles = re.findall(r'class="(series-\d dash-\d)"', legend)
+        styles = re.findall(r'class="(series-\d dash-\d+)"', legend)
         assert len(set(styles)) == len(styles) > 1
 
 

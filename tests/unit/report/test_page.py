@@ -164,6 +164,25 @@ def test_curves_of_both_codes_lie_over_each_other(paper: Project) -> None:
     assert not re.search(r"#[0-9a-f]{6}", drawn)
 
 
+@pytest.mark.parametrize(("seeds", "repeats"), [(10, False), (13, True)])
+def test_trainings_of_many_seeds_are_told_apart_by_their_dashes(
+    tmp_path: Path, seeds: int, repeats: bool
+) -> None:
+    project = paper_support.make(tmp_path / "project", seeds=seeds, rows=4)
+    text = page(project)
+    start = text.index('<h2 id="curves">')
+    legend = re.search(r'<ul class="legend">(.*?)</ul>', text[start:], re.DOTALL)
+    assert legend is not None
+    looks = re.findall(r'class="(series-\d+ dash-\d+)"', legend[1])
+    assert len(looks) == 2 * seeds
+    assert (len(set(looks)) < len(looks), "dashes repeat after 12 trainings of a code" in text) == (
+        repeats,
+        repeats,
+    )
+    drawn = re.findall(r"\.(dash-\d+) \{ stroke-dasharray: ([\d. ]+);", text)
+    assert len({dash for _, dash in drawn}) == len(drawn) == charts.DASHES - 1  # and one without
+
+
 def test_the_difference_of_curves_is_the_second_code_s_from_the_first_s(paper: Project) -> None:
     workspace = paper.workspace("paper")
     (one, two) = [p for p in paper.plan("paper").runs if p.run.kind.value == "train" and p.run.seed == 0]
