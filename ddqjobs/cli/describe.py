@@ -49,6 +49,8 @@ def facts(p: PlannedRun) -> dict[str, object]:
 def summary(made: Plan, runs: Sequence[PlannedRun]) -> str:
     """``mini on local: 14 runs: 12 done, 2 active``. Optional runs that nobody submitted are counted apart:
     no `submit` starts them without their name."""
+    from ddqjobs.report.missing import command
+
     counts: dict[str, int] = {}
     for p in runs:
         word = "optional" if p.run.optional and p.status.value in ("eligible", "waiting") else p.word
@@ -60,7 +62,8 @@ def summary(made: Plan, runs: Sequence[PlannedRun]) -> str:
         if (n := counts.get(word))
     ]
     if stale:
-        parts.append(f"{stale} stale (`ddqjobs submit --stale` runs them again)")
+        again = command(("submit", "--stale"), made.experiment, site=made.site)
+        parts.append(f"{stale} stale (`{again}` runs them again)")
     said = (f"{made.experiment} on {made.site}", counted(len(runs), "run"), ", ".join(parts))
     return ": ".join(filter(None, said))
 

@@ -36,7 +36,9 @@ def logs(
     from ddqjobs.base.errors import InputError, MissingError
 
     if follow and as_json:
-        raise InputError("--follow and --json exclude each other; call `ddqjobs logs --json` again instead")
+        raise InputError(
+            "--follow and --json exclude each other; call `ddqjobs logs EXPERIMENT RUN --json` again instead"
+        )
     project = selection.project
     made, planned = one_selected(selection, "logs shows")
     run = planned.run.name

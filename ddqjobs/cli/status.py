@@ -155,11 +155,13 @@ def _watch(selection: Selection, interval: float) -> None:
 
     def act(what: str, run: str) -> str:
         from ddqjobs.planning.filters import one_run
+        from ddqjobs.report.missing import command
 
         made = project.plan(selection.experiment, site=selection.site)
         if what == "retry":
             names = project.retry(made, [one_run(made, run)], site=selection.site)
-            done = "is eligible again: `ddqjobs submit` submits it"
+            again = command(("submit",), made.experiment, [run], made.site)
+            done = f"is eligible again: `{again}` submits it"
         else:
             names = project.cancel(made, [one_run(made, run)], site=selection.site)
             done = "is asked to end"

@@ -170,10 +170,13 @@ def _try_canaries(selection: Selection, options: SubmitOptions, as_json: bool) -
         raise typer.Exit(1)
     for run, why in failed.items():
         fail(f"{run}: {why}")
-    name = next(iter(failed))
-    raise RunsFailedError(
-        f"nothing else was started; `ddqjobs logs {name}` shows why; after mending, `ddqjobs retry {name}`"
+    from ddqjobs.report.missing import command
+
+    made = project.plan(selection.experiment, site=selection.site)
+    logs, retry = (
+        command((verb,), made.experiment, [next(iter(failed))], made.site) for verb in ("logs", "retry")
     )
+    raise RunsFailedError(f"nothing else was started; `{logs}` shows why; after mending, `{retry}`")
 
 
 def _submit(selection: Selection, options: SubmitOptions, as_json: bool) -> None:
@@ -354,5 +357,5 @@ def _end(plan: Plan, as_json: bool) -> None:
     if failed:
         raise RunsFailedError(
             f"not done: {len(failed)} of {counted(len(chosen), 'run')}"
-            + ("; `ddqjobs logs RUN` shows why" if any(p.attempts for p in failed) else "")
+            + (f"; `ddqjobs logs {plan.experiment} RUN` shows why" if any(p.attempts for p in failed) else "")
         )

@@ -75,9 +75,9 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
     began = time.monotonic()
     lock = _lock(variables)
     packages = list(_packages(sys.path))
-    problem = snapshot.problem(Path(os.path.realpath(variables.get("DDQJOBS_CODE", "")))) or inputs_problem(
-        variables
-    )
+    code = Path(os.path.realpath(variables.get("DDQJOBS_CODE", "")))
+    called = upstream.called(Path(variables["DDQJOBS_RUN_DIR"]))
+    problem = snapshot.problem(code, called) or inputs_problem(variables)
     compared = {}  # type: dict[str, Any]
     if lock is not None:
         problem = problem or next(_problems(lock, packages, variables), "")

@@ -156,7 +156,7 @@ def _done(run: Run, story: RunHistory, end: Finished, missing: Collection[str]) 
     gone, stale, accepted = run.name in missing, "", ""
     if gone:
         reason = "product missing: it was recorded done, and its files have vanished since"
-        stale = f"{reason}; `ddqjobs submit --stale` makes it again"
+        stale = f"{reason}; `ddqjobs submit {run.experiment} --stale {run.name}` makes it again"
     elif end.product.digest != run.digest:
         parts = digests.changed(end.product.digest, run.digest)
         if parts:
@@ -220,8 +220,8 @@ def _waiting(run: Run, planned: Mapping[str, PlannedRun]) -> str:
             return f"needs {name}, whose product is gone"
         if upstream.stale:
             return (
-                f"needs {name}, which is stale; `ddqjobs submit --stale` runs it again, "
-                "`ddqjobs accept` lets it stand"
+                f"needs {name}, which is stale; `ddqjobs submit {run.experiment} --stale {name}` runs it "
+                f"again, `ddqjobs accept {run.experiment} {name} --because TEXT` lets it stand"
             )
         if upstream.status is Status.DONE:
             continue

@@ -123,7 +123,7 @@ class Backend(ABC):
         that ask for an allocation's. Raises InputError, and StateError where there is none."""
         raise StateError(
             f"site {site.name}: nothing is known of interactive jobs in {self.name}; "
-            "`ddqjobs submit --dry-run` shows the run's script"
+            "`ddqjobs submit EXPERIMENT RUN --dry-run` shows the run's script"
         )
 
     def values(self, site: Site) -> Mapping[str, object]:

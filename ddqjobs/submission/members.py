@@ -73,7 +73,7 @@ def refuse(runs: list[PlannedRun], does: str) -> None:
         first = runs[0]
         raise StateError(
             f"{first.run.name} was submitted by {first.owner}, and only its owner may {does} it, there; "
-            "where the owner has left: `ddqjobs submit --take-over REASON`"
+            f"where the owner has left: `ddqjobs submit {first.run.experiment} --take-over REASON`"
         )
 
 

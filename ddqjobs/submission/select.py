@@ -89,7 +89,7 @@ def pick(
             continue
         if planned.status is Status.FAILED:  # named or not: that alone does not bring it back
             why = planned.reason if planned.cancelled else f"failed: {planned.reason}"
-            left[name] = f"{why}; `ddqjobs retry` makes it eligible again"
+            left[name] = f"{why}; `ddqjobs retry {planned.run.experiment} {name}` makes it eligible again"
         else:
             left[name] = planned.reason if name in chosen else "optional: name it, or add --optional"
     return within_budget(picks, left, wanted.max_gpu_hours, costs or {})

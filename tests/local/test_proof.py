@@ -195,7 +195,9 @@ def test_a_snapshot_that_was_edited_ends_an_attempt_and_is_mended(place: Place) 
     )
     problem = refused(place)
     (edited,) = (place.root / "results/tiny/code").glob("*/configs/mine/model.py")
-    assert problem == f"{edited} is not what was submitted; `ddqjobs retry` copies your own file anew"
+    assert (
+        problem == f"{edited} is not what was submitted; `ddqjobs retry tiny look` copies your own file anew"
+    )
     write_site(place)
     place.invoke("retry", "look")
     assert submit(place)[0].startswith("done: ")

@@ -51,8 +51,9 @@ def _files(folder: Path) -> Iterator[str]:
             yield from (Path(above, word).relative_to(folder).as_posix() for word in filter(counts, names))
 
 
-def problem(folder: Path) -> str:
-    """Return in one line what is wrong with a snapshot; empty if it is what its name says."""
+def problem(folder: Path, run: str = "EXPERIMENT RUN") -> str:
+    """Return in one line what is wrong with a snapshot; empty if it is what its name says. ``run`` is what a
+    command calls the run that needs it."""
     if not _NAME.fullmatch(folder.name):
         return ""
     try:
@@ -62,4 +63,4 @@ def problem(folder: Path) -> str:
         newest = max(content, key=lambda relative: Path(folder, relative).stat().st_ctime, default="")
     except OSError as error:
         return f"{folder} cannot be read ({error.strerror})"
-    return f"{folder / newest} is not what was submitted; `ddqjobs retry` copies your own file anew"
+    return f"{folder / newest} is not what was submitted; `ddqjobs retry {run}` copies your own file anew"

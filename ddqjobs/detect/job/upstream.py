@@ -28,11 +28,17 @@ def problem(run_dir: Path, run: Mapping[str, Any], variables: Mapping[str, str])
         else:
             name = "DDQJOBS_INPUT_" + re.sub(r"[^A-Za-z0-9_]", "_", role).upper()
             found = Path(variables.get(name, "")), read.get("sha256", ""), _other_than(read)
-            words = "is not what was submitted, {} was changed since: `ddqjobs retry` takes it as it is"
+            again = f"`ddqjobs retry {called(run_dir)}` takes it as it is"
+            words = "is not what was submitted, {} was changed since: " + again
         path, digest, touched = found
         if digest and _is_touched(path, touched) and files.sha256(path) != digest:
             return f"input {role} {words.format(path)}"
     return ""
+
+
+def called(run_dir: Path) -> str:
+    """Return what a command calls the run of a folder: experiment and name."""
+    return f"{run_dir.parent.parent.name} {run_dir.name}"
 
 
 def _of_run(folder: Path, artifact: str) -> tuple[Path, str, Touched]:

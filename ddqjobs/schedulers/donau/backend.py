@@ -68,5 +68,5 @@ class DonauBackend(Backend):
     def shell(self, site: Site, job: Job, *, terminal: bool, named: Sequence[str]) -> Shell:
         raise StateError(
             f"site {site.name}: nothing is known of interactive jobs in Donau (`ddqjobs docs donau`); "
-            "`ddqjobs submit --dry-run` shows the run's script"
+            "`ddqjobs submit EXPERIMENT RUN --dry-run` shows the run's script"
         )

@@ -191,7 +191,8 @@ class LocalScheduler:
         if settings.root and _another(Path(settings.root), self._queue.root):
             raise SchedulerError(
                 f"local site: this is a copy, and its jobs are those of {settings.root}: go on there; to "
-                f"begin anew here, remove {self._queue.root}, then `ddqjobs cancel` and `ddqjobs retry`"
+                f"begin anew here, remove {self._queue.root}, then `ddqjobs cancel EXPERIMENT` and "
+                "`ddqjobs retry EXPERIMENT`"
             )
 
     def _file(self, submission: Submission) -> Filed:

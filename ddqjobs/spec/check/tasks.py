@@ -34,7 +34,10 @@ def tasks(e: Experiment) -> Found:
     for name, task in e.tasks.items():
         at: Path = ("tasks", name)
         if name == CANARY:
-            yield at, f"'{CANARY}' is what `ddqjobs submit --canary` runs; give the task another name"
+            yield (
+                at,
+                f"'{CANARY}' is what `ddqjobs submit {e.name} --canary` runs; give the task another name",
+            )
         yield from _place(e, at, task, variants)
         yield from grids.grids(e, at, task)
         yield from _inputs(e, at, task)

@@ -171,7 +171,7 @@ done
 export PYTHONPATH="$DDQJOBS_CODE" PYTHONUNBUFFERED=1
 if [ -n "${DDQJOBS_TREE:-}" ]; then  # a code tree is not copied beside the job: is it what was submitted?
   "$DDQJOBS_PYTHON" -m ddqjobs.detect.tree "$DDQJOBS_TREE" "$DDQJOBS_TREE_STATE"
-  [ $? != 78 ] || die 78 code "the code tree has changed since this run was submitted: 'ddqjobs retry' takes it as it is"
+  [ $? != 78 ] || die 78 code "the code tree has changed since this run was submitted: 'ddqjobs retry ${results##*/} $DDQJOBS_RUN' takes it as it is"
 fi
 # A port of its own: from the ticket, then the first that can be bound here, where rank 0 will listen.
 DDQJOBS_PORT=$((20000 + $(printf '%s' "$DDQJOBS_TICKET.$number" | cksum | cut -d ' ' -f 1) % 11000))

@@ -488,7 +488,7 @@ def test_submit_wait_exits_1_when_a_run_failed(finished: Place) -> None:
     ran = finished.invoke("submit", "tiny", "broken.m1", "--wait")
     assert ran.code == 1
     assert "error: broken.m1: failed: " in ran.err
-    assert "not done: 1 of 1 run; `ddqjobs logs RUN` shows why" in ran.err
+    assert "not done: 1 of 1 run; `ddqjobs logs tiny RUN` shows why" in ran.err
     document = finished.invoke("submit", "tiny", "broken.m1", "first", "--wait", "--json")
     assert document.code == 1
     assert set(document.json) == {"version", "kind", "done", "failed"}
@@ -526,7 +526,7 @@ def test_a_stale_run_is_named_and_only_stale_submits_it(place: Place) -> None:
     row = place.invoke("plan", "tiny", "first", "--json").json["runs"][0]
     assert row["status"] == "done"
     assert "definition" in row["stale"]
-    assert "1 stale (`ddqjobs submit --stale` runs them again)" in place.invoke("plan").out
+    assert "1 stale (`ddqjobs submit tiny --stale` runs them again)" in place.invoke("plan").out
     assert "nothing to submit" in place.invoke("submit", "tiny", "first").out
     assert place.attempts("first") == 1
     assert place.invoke("submit", "tiny", "first", "--stale", "--wait").code == 0
@@ -539,7 +539,10 @@ def test_a_stale_result_is_built_on_once_somebody_accepts_it(place: Place) -> No
     place.text("experiments/tiny.yaml", TINY.replace("hello from first", "hello again"))
     refused = place.invoke("submit", "tiny", "second.m1", "--json").json
     assert refused["submitted"] == {}
-    assert refused["left"]["second.m1"].startswith("needs first, which is stale; `ddqjobs submit --stale`")
+    assert refused["left"]["second.m1"] == (
+        "needs first, which is stale; `ddqjobs submit tiny --stale first` runs it again, "
+        "`ddqjobs accept tiny first --because TEXT` lets it stand"
+    )
 
     assert place.invoke("accept", "tiny", "--because", "  ").code == 2
     assert "none of these runs is stale" in place.invoke("accept", "tiny", "second.m1", "--because", "x").out

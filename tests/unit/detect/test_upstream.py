@@ -39,14 +39,16 @@ def test_a_file_that_was_replaced_in_the_queue_is_named(tmp_path: Path) -> None:
     read: dict[str, object] = {"path": "r50.pth", "sha256": SHA256}
 
     def problem() -> str:
-        return upstream.problem(tmp_path, {"inputs": [["r-50", read]]}, {"DDQJOBS_INPUT_R_50": str(path)})
+        run_dir = tmp_path / "mini" / "runs" / "test.r-50"
+        return upstream.problem(run_dir, {"inputs": [["r-50", read]]}, {"DDQJOBS_INPUT_R_50": str(path)})
 
     assert problem() == ""  # the script says that it is not there
     path.write_bytes(b"weights")
     assert problem() == ""
     path.write_bytes(b"others!")
     words = (
-        f"input r-50 is not what was submitted, {path} was changed since: `ddqjobs retry` takes it as it is"
+        f"input r-50 is not what was submitted, {path} was changed since: "
+        "`ddqjobs retry mini test.r-50` takes it as it is"
     )
     assert problem() == words
     read.update(size=7, changed_ns=path.stat().st_ctime_ns)  # known as it is, and not read again

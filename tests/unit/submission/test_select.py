@@ -44,14 +44,14 @@ def test_a_failed_run_and_what_needs_it_are_left_out() -> None:
     failed = an_end("a", "t.0", 2, failure=FailureClass.CODE, reason="why")
     picks, left = pick(plan(an_intent("t", "a", at=1), failed), Submitting(chosen=ALL), graph=True)
     assert picks == ()
-    assert left["a"] == "failed: code: why; `ddqjobs retry` makes it eligible again"
+    assert left["a"] == "failed: code: why; `ddqjobs retry e a` makes it eligible again"
     assert left["b"] == "needs a, which failed (code)"
 
 
 def test_of_a_failed_optional_run_it_is_not_said_that_naming_it_is_enough() -> None:
     failed = an_end("extra", "t.0", 2, failure=FailureClass.CODE, reason="why")
     _, left = pick(plan(an_intent("t", "extra", at=1), failed), Submitting(chosen=ALL), graph=True)
-    assert left["extra"] == "failed: code: why; `ddqjobs retry` makes it eligible again"
+    assert left["extra"] == "failed: code: why; `ddqjobs retry e extra` makes it eligible again"
 
 
 @pytest.mark.parametrize(
