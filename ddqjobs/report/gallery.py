@@ -56,8 +56,13 @@ class Shot(msgspec.Struct, frozen=True, kw_only=True):
     truth: tuple[Box, ...]
     ours: tuple[Box, ...]
     theirs: tuple[Box, ...]
-    errors: tuple[int, int]  # theirs, ours
+    errors: tuple[dict[str, int], dict[str, int]]  # theirs, ours: kind -> count, of kinds that there are
     apart: float  # how far the detections of the two are apart
+
+    @property
+    def worst(self) -> int:
+        """Return the errors that both codes make at least."""
+        return min(sum(kinds.values()) for kinds in self.errors)
 
 
 class Wall(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +112,7 @@ class Maker:
             self._say(f"comparing the detections of {theirs.run.name} and {ours.run.name}")
             shots, folder = self._shots(theirs, ours)
             differing = [s for s in sorted(shots, key=lambda s: -s.apart)[:each] if s.apart > 0]
-            failing = [s for s in sorted(shots, key=lambda s: -min(s.errors))[:each] if min(s.errors) > 0]
+            failing = [s for s in sorted(shots, key=lambda s: -s.worst)[:each] if s.worst > 0]
             for shot in (*differing, *failing):
                 if shot.key not in images and len(images) < MOST_IMAGES and size < _MOST_BYTES:
                     images[shot.key] = self._jpeg(folder / shot.file)
@@ -283,10 +288,14 @@ def _box(sides: Sequence[float], name: str, score: float | None = None) -> Box:
     return Box(left=left, top=top, width=width, height=height, name=name, score=score)
 
 
-def _errors(found: tuple[Any, Any, Any], annotated: list[dict[str, Any]]) -> int:
-    """Return how many detections match no object, and objects no detection."""
+def _errors(found: tuple[Any, Any, Any], annotated: list[dict[str, Any]]) -> dict[str, int]:
+    """Return the detections that match no object, and the objects without one, by kind of error."""
     kinds, _ = recompute.kinds_of_image(found[0], found[2], annotated)
-    return int((kinds > 0).sum())
+    return {
+        name: count
+        for number, name in enumerate(recompute.ERRORS, start=1)
+        if (count := int((kinds == number).sum()))
+    }
 
 
 def _apart(a: tuple[Any, Any, Any], b: tuple[Any, Any, Any]) -> float:

@@ -146,9 +146,16 @@ def _photo(shot: Shot, wall: Wall, styles: Sequence[int], number: int | None) ->
         f'<svg class="photo" viewBox="0 0 {shot.width} {shot.height}" role="img" '
         f'aria-label="{_text(f"{shot.file}. {says}")}">{image}{drawn}</svg>'
     )
-    errors = f"{shot.errors[0]} and {shot.errors[1]} errors"
-    caption = f"{shot.file}: {counted(len(shot.truth), 'object')}, {errors}"
+    caption = f"{shot.file}: {counted(len(shot.truth), 'object')}, {_errors(shot)}"
     return Photo(svg=svg, caption=caption, says=says)
+
+
+def _errors(shot: Shot) -> str:
+    """Return ``3 and 1 errors (2 duplicate, 1 missed; 1 missed)``."""
+    numbers = [sum(kinds.values()) for kinds in shot.errors]
+    kinds = [", ".join(f"{n} {kind}" for kind, n in found.items()) or "none" for found in shot.errors]
+    said = f"{kinds[0]} in each" if kinds[0] == kinds[1] else "; ".join(kinds)
+    return f"{numbers[0]} and {numbers[1]} errors" + (f" ({said})" if any(numbers) else "")
 
 
 def _rectangle(box: Box, look: str, side: str) -> str:

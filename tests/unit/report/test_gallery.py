@@ -15,6 +15,7 @@ from PIL import Image
 from ddqjobs.project import Project, open_project
 from ddqjobs.report import gallery
 from tests.support import paper
+from tests.unit.detect.test_recompute import predictions
 from tests.unit.report.test_command import call, with_predictions
 from tests.unit.report.test_page import Reader
 
@@ -66,6 +67,24 @@ def test_images_are_shown_once_small_with_the_boxes_of_the_truth_and_both_codes(
     assert (
         "The codes differ most in AP on <b>a</b> (m000: 0.0 in phase 4, 90.0 in phase 3, -90.0)" in read.text
     )
+
+
+def test_where_both_fail_the_caption_says_the_kinds_of_error_of_each(project: Project) -> None:
+    attempts = project.root / "results/paper/runs/p3-test.m000.s0/attempts/1/work_dir"
+    predictions(attempts, 300)
+    text = Reader(page(project, "--gallery", 1)).text.partition("Both fail")[2]
+    assert "1.png: 1 object, 2 and 1 errors (1 background, 1 missed; 1 localisation)" in text
+    # One more detection on an object that a better one has, by both codes.
+    for run in ("p3-test.m000.s0", "p4-test.m000.s0"):
+        path = project.root / f"results/paper/runs/{run}/attempts/1/work_dir/predictions.npz"
+        predictions(path.parent, 0)
+        arrays = dict(np.load(path))
+        for name in ("boxes", "scores", "labels"):
+            arrays[name] = np.concatenate([arrays[name][:1], arrays[name]])
+        arrays["offsets"] = arrays["offsets"] + (np.arange(len(arrays["offsets"])) > 0)
+        np.savez(path, **arrays)
+    text = Reader(page(project, "--gallery", 1)).text.partition("Both fail")[2]
+    assert "1.png: 1 object, 1 and 1 errors (1 duplicate in each)" in text
 
 
 def test_nobody_gets_images_who_did_not_ask_or_may_not_have_them(project: Project) -> None:

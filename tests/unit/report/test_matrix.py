@@ -169,7 +169,15 @@ def test_the_first_screen_says_where_the_codes_differ_most(report: Report, read:
     row = ClassRow(phase="4", implementation="new", task="", against="3", model="swinl", variant="default",
                    name="cat", ap=50.0, other=52.5, difference=-2.5)  # fmt: skip
     shot = Shot(
-        key="1", file="a.jpg", width=1, height=1, truth=(), ours=(), theirs=(), errors=(0, 1), apart=2.0
+        key="1",
+        file="a.jpg",
+        width=1,
+        height=1,
+        truth=(),
+        ours=(),
+        theirs=(),
+        errors=({}, {"missed": 1}),
+        apart=2.0,
     )
     wall = Wall(title="Swin-L", ours="phase 4", theirs="phase 3", runs=("a", "b"), differing=(shot,),
                 failing=(), alike=0)  # fmt: skip
