@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import shlex
 import sys
@@ -25,11 +26,16 @@ TRAIN = "p3-train.ddq-detr-r18"
 TWIN = "p4-train.ddq-detr-r18"
 
 
-# A path of the shell or of the site's setup lines would not reach the job, and another folder on its path
-# would end it: the site's own script puts the watch beside the code.
+# A path of the shell or of the site's setup lines would not reach the job, another folder on its path would
+# end it, and so would an edited snapshot: the site's own script puts the watch into a copy of the snapshot.
 SCRIPT = """{{% extends "local.sh.j2" %}}
 {{% block start %}}
-cp -- {watch}/sitecustomize.py "$DDQJOBS_CODE"
+watched={watch}/"${{DDQJOBS_CODE##*/}}-watched"
+if [ ! -d "$watched" ]; then
+  cp -r -- "$DDQJOBS_CODE" "$watched.$$" && cp -- {watch}/sitecustomize.py "$watched.$$"
+  mv -T -- "$watched.$$" "$watched" || rm -rf -- "$watched.$$"
+fi
+export DDQJOBS_CODE="$watched" PYTHONPATH="$watched"
 {{{{ super() }}}}
 {{% endblock %}}
 """
@@ -47,6 +53,17 @@ class Watch:
 if "DDQJOBS_RUN_DIR" in os.environ:
     sys.meta_path.insert(0, Watch())
 """
+# What an archive must hold to be read without the project.
+ARCHIVED = (
+    "specification/mine.yaml", "specification/nano.yaml", "locks/mini-new/lock.txt",
+    "locks/mini-legacy/lock.txt", "plan.json", "annotations/*.json", "report/report.html",
+    "report/report.json", "report/judged.json", "manifest-sha256.txt", "results/.resolved/*.json",
+    "results/mine/ledger/*.jsonl", "results/mine/submissions/*/job.sh",
+    "results/mine/submissions/*/locks.json", "results/mine/code/*/ddqjobs/detect/product.py",
+    *(f"results/mine/runs/{TRAIN}/attempts/[12]/{name}"
+      for name in ("stdout.log", "proof.json", "resolved.json", "run.json")),
+    f"results/mine/runs/{TRAIN}/product.json", "results/mine/runs/*/predictions.npz",
+)  # fmt: skip
 # The launch script's own programs; what they do is in no digest.
 AROUND = {f"ddqjobs.detect.{name}" for name in ("launch", "product", "proof", "watchdog")}
 
@@ -209,6 +226,8 @@ def test_an_archive_of_the_results_holds_without_project_and_network(
     }
     assert len(checks) == 6
     with zipfile.ZipFile(out) as archive:
+        for pattern in ARCHIVED:
+            assert fnmatch.filter(archive.namelist(), pattern), pattern
         for name in archive.namelist():
             assert str(disturbed.root).encode() not in archive.read(name), name
 
