@@ -110,7 +110,7 @@ def glance(report: Report, plan: Plan, facts: Facts, to_come: Mapping[str, float
         used=total.used if total else 0.0,
         to_come=total.to_come if total else 0.0,
         unknown=total.unknown if total else 0,
-        when=_when(planned, total.to_come if total else 0.0),
+        when=_when(planned, total.to_come if total else 0.0, to_come),
         remaining={m.what: sum(to_come.get(run, 0.0) for run in m.runs) for m in report.missing},
         heat=_heat(report, planned, to_come),
         causes=causes(plan, facts),
@@ -131,15 +131,22 @@ def _counts(planned: Sequence[PlannedRun]) -> tuple[Count, ...]:
 _STATES = (Status.DONE, Status.ACTIVE, Status.ELIGIBLE, Status.WAITING, Status.FAILED)
 
 
-def _when(planned: Iterable[PlannedRun], hours: float) -> str:
-    """Return how long what remains takes on the GPUs that are in use now."""
+def _when(planned: Iterable[PlannedRun], hours: float, to_come: Mapping[str, float]) -> str:
+    """Return how long what remains takes on the GPUs that are in use now; where none are, on those that one
+    of its runs asks for."""
+    planned = list(planned)
     running = [p.run.resources for p in planned if p.state is JobState.RUNNING]
     gpus = sum(r.gpus * r.nodes for r in running)
+    where = f"on the {counted(gpus, 'GPU')} now in use"
+    if not gpus:
+        left = [p.run.resources for p in planned if to_come.get(p.run.name)]
+        gpus = max((r.gpus * r.nodes for r in left), default=0)
+        where = f"on the {counted(gpus, 'GPU')} that one run asks for, nothing runs now"
     if not gpus or not hours:
         return ""
     days = hours / gpus / 24
     length = f"{days:.0f} days" if days >= 2 else f"{hours / gpus:.0f} hours"
-    return f"about {length} on the {counted(gpus, 'GPU')} now in use"
+    return f"about {length} {where}"
 
 
 # ------------------------------------------------------------------------------------------------ heat map

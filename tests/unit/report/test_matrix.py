@@ -14,10 +14,11 @@ from ddqjobs.report.document import Report
 from ddqjobs.report.formats import render
 from ddqjobs.report.gallery import Gallery, Shot, Wall
 from ddqjobs.report.hours import HoursRow, hours_order
-from ddqjobs.report.page import charts, findings
+from ddqjobs.report.page import charts, facts, findings, glance
 from ddqjobs.report.page.charts import Line, Panel
 from ddqjobs.report.verdict import Outcome
 from ddqjobs.spec.metric import METRICS
+from ddqjobs.spec.model import JobState, Status
 from tests.support import matrix
 from tests.unit.report.test_page import Reader
 
@@ -111,8 +112,8 @@ def test_the_command_for_all_failures_says_that_some_need_mending_first(read: Re
 def test_the_heat_map_says_ap_verdict_and_what_remains(read: Reader) -> None:
     heat = read.text[read.text.index("Models and phases") : read.text.index("Outstanding runs")]
     assert "45.2 +0.4 ↑ exceeds 1 of 1 done" in heat
-    assert "out-of-memory ✗ unknown 3 of 6 failed, 1,157 GPU h to come" in heat
-    assert "waiting ? unknown 0 of 6 done, 2,837 GPU h to come" in heat
+    assert "out-of-memory ✗ unknown 3 of 6 failed, 1,157 GPU h to come, 2,892.00" in heat
+    assert "waiting ? unknown 0 of 6 done, 2,837 GPU h to come, 7,092.00" in heat
 
 
 def test_no_tolerance_is_drawn_where_no_difference_is_allowed(page: str) -> None:
@@ -209,6 +210,20 @@ def test_what_is_to_run_says_its_hours_and_their_cost(root: Path, report: Report
     text = Reader(page).text
     assert "cost 26,534.78 EUR, to come 13,595.67 EUR" in text
     assert "a GPU hour costs 2.5 EUR" in text
+
+
+def test_when_the_rest_is_done_is_said_also_where_nothing_runs(root: Path, read: Reader) -> None:
+    assert "about 28 days on the 8 GPUs that one run asks for, nothing runs now" in read.text
+    plan = open_project(root).plan("matrix")
+    first, *others = plan.runs
+    running = msgspec.structs.replace(first, status=Status.ACTIVE, state=JobState.RUNNING)
+    at_work = glance.glance(
+        open_project(root).report("matrix"),
+        msgspec.structs.replace(plan, runs=(running, *others)),
+        facts.Facts(runs={}, scripts={}, environments=()),
+        {},
+    )
+    assert at_work.when == "about 28 days on the 8 GPUs now in use"
 
 
 def test_strips_of_a_phase_share_one_scale(page: str) -> None:
