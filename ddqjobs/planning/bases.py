@@ -11,11 +11,27 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 # What mmengine puts into a file before it is read; the name of the folder is enough to find a file beside it.
-_FOLDER = re.compile(r"\{\{\s*fileDirname\s*\}\}/?")
+_FOLDER = re.compile(r"^\{\{\s*fileDirname\s*\}\}/?")
 # Functions that load what their argument says, in configurations and in the modules that they import.
 _LOADING = frozenset({"import_module", "__import__", "exec", "eval", "fromfile", "open", "run_path"})
+# Functions that read data; the `main` of a program reads what its command says.
+_READING = frozenset(
+    {
+        "read_text",
+        "read_bytes",
+        "load",
+        "safe_load",
+        "loadtxt",
+        "genfromtxt",
+        "list_from_file",
+        "dict_from_file",
+    }
+)
+# Methods that change a list in place.
+_CHANGING = frozenset({"append", "extend", "insert", "pop", "remove", "clear", "reverse", "sort", "__iadd__"})
 # The run's own configuration, which every digest has: in the snapshot, or in the code tree.
 _OWN = "os.environ['DDQJOBS_CONFIG']"
+_COMPUTED = "_base_ is computed"
 _Value = str | list["_Value"]
 
 
@@ -30,7 +46,10 @@ def bases(tree: ast.Module) -> Bases:
     """Return what an mmengine-style configuration names in ``_base_``."""
     known: dict[str, _Value] = {}
     names: list[str] = []
+    changed = sorted(_changed(tree))
+    open_names = {name for _, name in changed}
     unfollowed = [f"line {line}: {words}" for line, words in sorted(_loads(tree))]
+    unfollowed += [f"line {line}: {_COMPUTED}" for line, name in changed if name == "_base_"]
     for node in tree.body:
         if not isinstance(node, ast.Assign):
             continue
@@ -40,13 +59,31 @@ def bases(tree: ast.Module) -> Bases:
                 continue
             if target.id != "_base_":
                 known.pop(target.id, None)
-                if value is not None:
+                if value is not None and target.id not in open_names:
                     known[target.id] = value
-            elif value is None:
-                unfollowed.append(f"line {node.lineno}: _base_ is computed")
-            else:
-                names += _flat(value)
-    return Bases(tuple(_FOLDER.sub("", name) for name in names), tuple(unfollowed))
+                continue
+            spelled = [_FOLDER.sub("", name) for name in _flat([] if value is None else value)]
+            names += (name for name in spelled if "{{" not in name)
+            if value is None or any("{{" in name for name in spelled):
+                unfollowed.append(f"line {node.lineno}: {_COMPUTED}")
+    return Bases(tuple(names), tuple(dict.fromkeys(unfollowed)))
+
+
+def _changed(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield the line and the name of each variable that is changed in place, or set in another way than by
+    an assignment of its own at the top of the file."""
+    plain = {id(t) for node in tree.body if isinstance(node, ast.Assign) for t in node.targets}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            if not isinstance(node.ctx, ast.Load) and id(node) not in plain:
+                yield node.lineno, node.id
+        elif isinstance(node, ast.Attribute | ast.Subscript) and isinstance(node.value, ast.Name):
+            method = isinstance(node, ast.Attribute) and node.attr in _CHANGING
+            element = isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load)
+            if method or element:
+                yield node.lineno, node.value.id
+        elif isinstance(node, ast.alias):
+            yield node.lineno, node.asname or node.name
 
 
 def _flat(value: _Value) -> Iterator[str]:
@@ -97,10 +134,20 @@ def _text(node: ast.JoinedStr, known: Mapping[str, _Value]) -> str | None:
 
 def _loads(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Yield the line and the words of whatever loads files that no name in the syntax stands for."""
+    of_program = _program(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             if name in _LOADING:
                 yield node.lineno, f"{name}() loads what its argument says"
+            elif name in _READING and id(node) not in of_program:
+                yield node.lineno, f"{name}() reads a file"
         elif isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.path":
             yield node.lineno, "sys.path is changed or read"
+
+
+def _program(tree: ast.Module) -> frozenset[int]:
+    """Return the nodes of a file that run only where it is started as a program: its ``main``."""
+    started = any(isinstance(node, ast.If) and "__main__" in ast.unparse(node.test) for node in tree.body)
+    mains = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main"]
+    return frozenset(id(node) for main in mains if started for node in ast.walk(main))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -175,10 +176,21 @@ class Digester:
             lines.update(
                 (f"{name}, {words}", None) for name, source in sources for words in source.unfollowed
             )
+            lost = ((name, b) for name, source in sources for b in source.bases if self._is_lost(name, b))
+            lines.update(
+                (f"{name}, _base_ names {base}, which is not in the project", None) for name, base in lost
+            )
             named = [(name, outside) for name, source in sources for outside in source.outside]
             named += [(run.task, outside) for outside in words]
             lines.update((f"{name}, {o.place}", None) for name, o in named if not covers(run, o))
         return tuple(lines)
+
+    def _is_lost(self, config: str, base: str) -> bool:
+        """Tell whether a base is a file that no digest has."""
+        place = posixpath.normpath(posixpath.join(posixpath.dirname(config), base))
+        if "::" in base:
+            return False
+        return place.startswith(("/", "../")) or self._config(place) is None
 
     def _entries(self, run: Run) -> tuple[str, frozenset[str]]:
         """Return the digest of the configurations that a run's command, options and variables name, and the

@@ -41,7 +41,24 @@ def test_bases_that_the_file_spells_out(text: str, names: tuple[str, ...]) -> No
         ("m = importlib.import_module(name)", "line 1: import_module() loads what its argument says"),
         ("exec(open('b.py').read())", "line 1: exec() loads what its argument says"),
         ("import sys\nsys.path.insert(0, '/x')", "line 2: sys.path is changed or read"),
+        ("_base_ = '{{ fileBasenameNoExtension }}_b.py'", "line 1: _base_ is computed"),
+        ("_base_ = ['a{{fileExtname}}']", "line 1: _base_ is computed"),
+        ("_base_ = ['a.py']\n_base_ += ['b.py']", "line 2: _base_ is computed"),
+        ("_base_: list = ['a.py']", "line 1: _base_ is computed"),
+        ("if fast:\n    _base_ = 'a.py'", "line 2: _base_ is computed"),
+        ("lr, _base_ = 1, 'a.py'", "line 1: _base_ is computed"),
+        ("_base_ = []\n_base_.append('a.py')", "line 2: _base_ is computed"),
+        ("_base_ = ['a.py']\n_base_[0] = 'b.py'", "line 2: _base_ is computed"),
+        ("more = ['a.py']\nmore += ['b.py']\n_base_ = more", "line 3: _base_ is computed"),
+        ("names = Path('names.txt').read_text()", "line 1: read_text() reads a file"),
+        ("weight = np.load('a.npy')", "line 1: load() reads a file"),
     ],
 )
 def test_what_cannot_be_followed_is_named(text: str, words: str) -> None:
     assert words in bases(ast.parse(text)).unfollowed
+
+
+def test_what_only_looks_like_it_is_not_named() -> None:
+    read = "_base_ = 'a.py'\nlr = _base_.optimizer.lr\n_base_.hooks.append(1)\n"
+    program = "def main():\n    Path('a').read_text()\nif __name__ == '__main__':\n    main()\n"
+    assert bases(ast.parse(read + program)) == (("a.py",), ())

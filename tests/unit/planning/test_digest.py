@@ -267,3 +267,18 @@ def with_config(config: str, options: dict[str, str] | None = None) -> dict[str,
     content["codes"]["c"]["commands"]["test"] = ["test", "{config}", "{options}"]
     content["tasks"]["test"].update(config=config, options=options or {})
     return content
+
+
+def test_a_base_that_no_digest_has_is_named(root: Path) -> None:
+    bases = ["../configs/base.py", "mmdet::base.py", "/elsewhere/a.py", "gone.py", "../../a.py"]
+    (root / "experiments/configs/a.py").write_text(f"_base_ = {bases}\n")
+    experiment = msgspec.convert(CONTENT, Experiment)
+
+    def config(relative: str) -> Path | None:
+        return path if (path := root / "experiments" / relative).is_file() else None
+
+    digester = Digester(config, lambda _: None, {})
+    named = digester.unfollowed(expand(experiment), lambda _run, _outside: True)
+    assert named == tuple(
+        f"configs/a.py, _base_ names {base}, which is not in the project" for base in bases[2:]
+    )
