@@ -15,6 +15,7 @@ import pytest
 
 from ddqjobs.detect.job import curves
 from ddqjobs.project import Project, open_project
+from ddqjobs.report.formats import FORMATS, render
 from ddqjobs.report.loss_curves import Curve
 from ddqjobs.report.page import charts, facts, glance, panels, timeline
 from ddqjobs.spec.model import Attempt, FailureClass, Plan, PlannedRun, Status
@@ -265,22 +266,40 @@ def test_a_huge_log_is_not_read(own: Project) -> None:
         file.write(b"\nthe last line\n")
     product = json.loads((folder.parent.parent / "product.json").read_text())
     assert product["artifacts"] == {"curve": f"attempts/1/work_dir/{curves.NAME}"}
-    _record(own, "p3-train.m000.s0", {"log": "attempts/1/work_dir/log.jsonl"})
+    _record(own, "p3-train.m000.s0", artifacts={"log": "attempts/1/work_dir/log.jsonl"})
     read = Reader(page(own))
     assert "its log has 1,024 MiB, more than the 256 MiB that are read" in read.text
     assert "the last line" in read.text
 
 
-def _record(project: Project, run: str, artifacts: dict[str, str]) -> None:
+def _record(project: Project, run: str, **product: object) -> None:
     """Another product for a done run, in the ledger where products are remembered."""
     (segment,) = (project.root / "results" / "paper" / "ledger").glob("*.jsonl")
     lines = []
     for line in segment.read_text().splitlines():
         record = json.loads(line)
         if record["record"] == "finished" and record["run"] == run:
-            record["product"]["artifacts"] = artifacts
+            record["product"].update(product)
         lines.append(json.dumps(record))
     segment.write_text("\n".join(lines) + "\n")
+
+
+def test_who_declared_a_result_valid_and_why_is_in_every_format(own: Project) -> None:
+    by_word, taken_in = "p3-test.m000.s0", "p4-test.m000.s0"
+    digest = next(r.digest for r in own.workspace("paper").loaded.runs if r.name == by_word)
+    number, _, parts = digest.partition(":")
+    _record(own, by_word, digest=f"{number}:{'-'.join(['0' * 12, *parts.split('-')[1:]])}")
+    adoption = {"differences": ["epochs"], "because": "the last epoch is enough", "by": "ann", "at": 1.0}
+    _record(own, taken_in, adopted_from="/elsewhere", adoption=adoption)
+    fresh = open_project(own.root)
+    fresh.accept("paper", [by_word], "only the log interval changed")
+    report = open_project(own.root).report("paper")
+    texts = {form: render(report, form) for form in FORMATS}
+    texts["html"] = Reader(page(own)).text.split("Accepted by a user")[1].split("Runs")[0]
+    for form, text in texts.items():
+        assert "only the log interval changed" in text, form
+        assert "by ann on 1970-01-0" in text or "by ann on 1969-12-31" in text, form
+        assert "though epochs: the last epoch is enough" in text, form
 
 
 def test_a_torn_or_binary_training_log_costs_its_lines_only(own: Project) -> None:
@@ -290,7 +309,7 @@ def test_a_torn_or_binary_training_log_costs_its_lines_only(own: Project) -> Non
     (folder / "log.jsonl").write_bytes(
         (good % 1).encode() + bytes(range(200, 256)) + b"\n" + (good % 2).encode() + b'{"loss": 1'
     )
-    _record(own, "p3-train.m000.s0", {"log": "attempts/1/work_dir/log.jsonl"})
+    _record(own, "p3-train.m000.s0", artifacts={"log": "attempts/1/work_dir/log.jsonl"})
     text = Reader(page(own)).text
     assert "p3-train.m000.s0: 1 lines of its log are no rows and were passed over" in text
 
@@ -302,7 +321,7 @@ def test_two_attempts_that_wrote_into_one_log_make_one_curve(own: Project) -> No
     steps = [1, 2, 3, 1, 4, 2, 5, 3, 4, 5, 6]
     lines = [json.dumps({"loss": float(i), "epoch": 1, "step": step}) for i, step in enumerate(steps)]
     (folder / "log.jsonl").write_text("\n".join(lines) + "\n")
-    _record(own, "p3-train.m000.s0", {"log": "attempts/1/work_dir/log.jsonl"})
+    _record(own, "p3-train.m000.s0", artifacts={"log": "attempts/1/work_dir/log.jsonl"})
     fresh = open_project(own.root)
     workspace = fresh.workspace("paper")
     made = fresh.reports(workspace).files.curves(fresh.plan("paper"), workspace.products())
