@@ -34,6 +34,10 @@ def test_a_page_lives_as_long_as_one_waits(place: Place, tmp_path: Path) -> None
     assert place.invoke("submit", "tiny", "first", "--wait", "--page", str(page)).code == 0
     assert RELOADS not in page.read_text()
     assert "1 of 1 required runs done" in page.read_text()
+    page.unlink()
+    assert place.invoke("submit", "tiny", "first", "--follow", "--page", str(page)).code == 0
+    assert RELOADS not in page.read_text()
+    assert "1 of 1 required runs done" in page.read_text()
 
 
 def test_a_page_that_cannot_be_written_changes_nothing_of_the_end(tmp_path: Path) -> None:

@@ -165,6 +165,19 @@ def test_curves_of_both_codes_lie_over_each_other(paper: Project) -> None:
     assert not re.search(r"#[0-9a-f]{6}", drawn)
 
 
+def test_smoothing_is_offered_with_a_second_line_for_each_loss(paper: Project) -> None:
+    text = page(paper)
+    assert '<input type="checkbox" id="smooth"> draw the loss as means of fortieths' in text
+    both = [re.findall(rf'class="line series-\d dash-\d+ {kind}" data-name="([^"]+)"', text)
+            for kind in ("raw", "smooth")]  # fmt: skip
+    assert both[0] == both[1]
+    assert len(both[0]) >= 6
+    # Without a choice the lines as logged are drawn; it takes no script to choose.
+    assert ".chart .line.smooth { display: none; }" in text
+    assert "body:has(#smooth:checked) .line.smooth { display: inline; }" in text
+    assert "body:has(#smooth:checked) .line.raw { display: none; }" in text
+
+
 @pytest.mark.parametrize(("seeds", "repeats"), [(10, False), (13, True)])
 def test_trainings_of_many_seeds_are_told_apart_by_their_dashes(
     tmp_path: Path, seeds: int, repeats: bool
@@ -207,6 +220,8 @@ def test_hours_are_planned_and_used_and_cost(paper: Project) -> None:
     text = Reader(page(paper, price=2.5)).text
     assert "a GPU hour costs 2.5" in text
     assert "1,570.00" in text
+    said = "efficiency is the share of these hours that ended with a product"
+    assert f"Wall hours are those of all jobs, from their first start to their last end; {said}" in text
 
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> \x1b[31mred\x1b]8;;http://x\x07 "
