@@ -32,18 +32,10 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from . import files
-from .job import exit_codes, installed, machine, snapshot, upstream
+from .job import exit_codes, installed, machine, snapshot, steering, upstream
 
 _BUDGET_S = 0.3  # for looking for files that were touched, and again for comparing them
 _CODE = (".py", ".so", ".pth", ".pyc")  # what an import can load or run
-# Of the variables, those that steer interpreter, loader, libraries and ranks.
-_STEERING = (
-    "PYTHON", "PATH", "VIRTUAL_ENV", "CONDA_", "LD_", "CUDA", "CUBLAS", "CUDNN", "NVIDIA_", "NCCL_", "GLOO_",
-    "UCX_", "TORCH", "PYTORCH_", "TRITON_", "ATEN_", "OMP_", "KMP_", "GOMP_", "MKL_", "DNNL_", "ONEDNN_",
-    "OPENBLAS_", "NPY_", "NUMBA_", "OPENCV_", "PET_", "LOADEDMODULES",
-)  # fmt: skip
-
-
 # What a product names.
 _NAMED = (
     "torch", "torchvision", "triton", "numpy", "mmengine", "mmcv", "mmcv-full", "mmcv-lite", "mmdet",
@@ -354,7 +346,7 @@ def _record(variables: Mapping[str, str], lock: Lock | None, packages: Sequence[
         "code": os.path.basename(variables.get("DDQJOBS_CODE", "")),
         "machine": machine.describe(variables),
         "left_out": variables.get("DDQJOBS_LEFT_OUT", "").strip(),
-        "variables": {n: v for n, v in sorted(variables.items()) if n.startswith(_STEERING)},
+        "variables": steering.recorded(variables),
     }
 
 
