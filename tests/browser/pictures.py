@@ -8,7 +8,6 @@ and kinds of error too.
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -18,7 +17,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from ddqjobs.base import process
 from ddqjobs.spec.metric import METRICS
-from tests.browser.test_page import BROWSERS, CACHE, SOURCE
+from tests.browser.test_page import CACHE, SOURCE, NotThere, prepare
 from tests.support import matrix
 
 # Name of a look -> rows of pixels from the top that the picture shows.
@@ -27,8 +26,8 @@ SHOWN = {
     "1280-dark": 1300,
     "768-light": 1700,
     "768-dark": 1700,
-    "360-light": 2600,
-    "360-dark": 2600,
+    "360-light": 5200,
+    "360-dark": 5200,
     "print": 1123,  # a sheet of A4
 }
 
@@ -38,7 +37,10 @@ SECTIONS = {"Detections": "report-gallery", "Detection errors": "report-errors"}
 
 def main(folder: str, mini: str = "") -> None:
     """Make the page, look, crop, and keep few colours: flat areas and text need no more."""
-    browser = next(path for name in BROWSERS if (path := shutil.which(name)))
+    try:
+        browser = prepare()
+    except NotThere as error:
+        raise SystemExit(str(error)) from error
     if mini:
         _sections(Path(folder), mini, browser)
     with tempfile.TemporaryDirectory() as temporary:

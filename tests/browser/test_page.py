@@ -25,12 +25,15 @@ SOURCE, CACHE = ROOT / "tests" / "browser", ROOT / ".cache" / "browser"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
-@pytest.fixture(scope="session")
-def browser() -> str:
-    """A Chromium; what drives it is installed."""
+class NotThere(Exception):
+    """No browser, or nothing that drives it."""
+
+
+def prepare() -> str:
+    """Return a Chromium; install what drives it. Raise NotThere."""
     found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if found is None or shutil.which("npm") is None:
-        pytest.skip("NOT TESTED IN A BROWSER: chromium, node and npm are needed (Debian: apt install ...)")
+        raise NotThere("chromium, node and npm are needed (Debian: apt install ...)")
     wanted = (SOURCE / "package.json").read_text()
     installed = CACHE / "node_modules" / ".installed"
     if not installed.exists() or installed.read_text() != wanted:
@@ -39,9 +42,18 @@ def browser() -> str:
         words = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"]
         done = process.run(words, timeout=300, cwd=CACHE)
         if done.code != 0:
-            pytest.skip(f"NOT TESTED IN A BROWSER: npm install failed: {done.stderr[-300:]}")
+            raise NotThere(f"npm install failed: {done.stderr[-300:]}")
         installed.write_text(wanted)
     return found
+
+
+@pytest.fixture(scope="session")
+def browser() -> str:
+    """A Chromium that can be driven."""
+    try:
+        return prepare()
+    except NotThere as error:
+        pytest.skip(f"NOT TESTED IN A BROWSER: {error}")
 
 
 def looks(page: Path, browser: str, pictures: Path) -> list[dict[str, Any]]:
