@@ -42,12 +42,14 @@ def changed_results(folder: Path, count: int) -> Worst:
         return fuzz_results(place.root, files, count)
 
 
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of what is changed: whole files
 def test_changed_results_cost_little_and_end_in_order(tmp_path: Path) -> None:
     assert changed_results(tmp_path, 4).inputs >= 12
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 def test_thousands_of_changed_results_do(tmp_path: Path) -> None:
     worst = changed_results(tmp_path, 1000)
     print(

@@ -153,7 +153,8 @@ def test_a_requeued_training_goes_on_and_ends_as_if_nothing_had_happened(disturb
     stretches = [progress.read(runs / TRAIN / "attempts" / n / "work_dir") for n in "12"]
     assert stretches[0] is not None
     assert stretches[1] is not None
-    assert 0 < stretches[0].end == stretches[1].start < 8
+    # On a busy machine the request may arrive at the epoch's end; test_resume.py stops after each iteration.
+    assert 0 < stretches[0].end == stretches[1].start <= 8
     report = disturbed.products("mine")[TRAIN].report
     assert (report["attempts"], report["repeated_iterations"]) == (2, 0)
     assert disturbed.products("mine")[TWIN].report["attempts"] == 1
