@@ -7,6 +7,8 @@ import io
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.support.trivial import TrivialProject
 
 KEY = "optim_wrapper.optimizer.lr"
@@ -41,6 +43,7 @@ def sweep(project: TrivialProject, **keys: object) -> None:
     })  # fmt: skip
 
 
+@pytest.mark.long
 def test_five_rates_with_three_seeds_end_in_a_table_and_verdicts(trivial: TrivialProject) -> None:
     sweep(trivial)
     trivial.local_site(local={"cpus": 15})
