@@ -150,8 +150,8 @@ def ddqjobs(*words: str) -> list[str]:
 
 def environment(**more: str) -> dict[str, str]:
     """Variables of a user's shell that has nothing to do with this test."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("DDQJOBS_", "PYTEST_", "_TYPER"))}
-    return {**kept, "TERM": "xterm", **more}
+    foreign = ("DDQJOBS_", "PYTEST_", "_TYPER", "COLUMNS", "LINES")  # the size is the terminal's own
+    return {**{k: v for k, v in os.environ.items() if not k.startswith(foreign)}, "TERM": "xterm", **more}
 
 
 def finish(process: subprocess.Popen[str]) -> Ran:
