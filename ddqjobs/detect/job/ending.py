@@ -58,35 +58,50 @@ def _other(work_dir: Path, prefix: str, last: Path, end: int, log: logs.Log) -> 
     if elsewhere is not None:
         return elsewhere, end
     numbered = re.compile(rf"{prefix}(\d+)\.pth")  # epoch_best.pth is of no epoch
-    series = {int(m[1]): path for path in work_dir.iterdir() for m in [numbered.fullmatch(path.name)] if m}
+    saved = sorted((p for p in work_dir.rglob("*.pth") if p.is_file()), key=lambda p: natural(p.name))
+    series = {int(m[1]): path for path in saved for m in [numbered.fullmatch(path.name)] if m}
     asked = (work_dir.parent / "stop").exists()  # a training that ended since it was asked to is not over
     over = not asked and _went_to_its_end(log, prefix, end)
-    if series and not asked and (over or live.stops_early(work_dir)):
-        return series[max(series)], max(series)
-    best = sorted(work_dir.glob("best_*.pth"), key=lambda p: natural(p.name))
+    if not asked and (over or live.stops_early(work_dir)):
+        told = None if series else _told(work_dir)
+        matched = numbered.fullmatch(told.name) if told else None
+        if told and matched and int(matched[1]) <= end:
+            return _copied(told, work_dir), int(matched[1])
+        if series:
+            return series[max(series)], max(series)
+    best = [path for path in saved if path.name.startswith("best_")]
     if best and not series and (over or validated(log, prefix, end)):
         return best[-1], end
     return last, end
 
 
 def _elsewhere(work_dir: Path, last: Path) -> Path | None:
-    """Return the last checkpoint in a folder below the work_dir, or a copy of where mmengine says it is. A
-    link would lead to another training's weights as soon as one writes there. Raise NoEnd."""
+    """Return the last checkpoint in a folder below the work_dir, or a copy of where mmengine says it is."""
     below = sorted(p for p in work_dir.rglob(last.name) if p.is_file())
     if below:
         return below[-1]
+    told = _told(work_dir)
+    return _copied(told, work_dir) if told and told.name == last.name else None
+
+
+def _told(work_dir: Path) -> Path | None:
+    """Return where mmengine says that the last checkpoint is, if it is there."""
     try:
         told = Path((work_dir / "last_checkpoint").read_text(encoding="utf-8").strip())
+        return told if told.is_absolute() and told.is_file() else None
     except (OSError, ValueError):
         return None
-    if told.name != last.name or not told.is_absolute() or not told.is_file():
-        return None
+
+
+def _copied(told: Path, work_dir: Path) -> Path:
+    """Return a copy in the work_dir of a checkpoint outside. A link would lead to another training's weights
+    as soon as one writes there. Raise NoEnd."""
+    copy = work_dir / told.name
     try:
-        files.replace(last, lambda temporary: shutil.copyfile(str(told), str(temporary)))
+        files.replace(copy, lambda temporary: shutil.copyfile(str(told), str(temporary)))
     except OSError as error:
-        why = f"{told.name} cannot be copied into the work_dir: {error.strerror}"
-        raise NoEnd(why) from error
-    return last
+        raise NoEnd(f"{told.name} cannot be copied into the work_dir: {error.strerror}") from error
+    return copy
 
 
 def _went_to_its_end(log: logs.Log, prefix: str, end: int) -> bool:
