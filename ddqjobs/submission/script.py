@@ -167,6 +167,7 @@ class Renderer:
     def shell(self, run: Run, site: Site, context: Context, typed: str) -> str:
         """A script that enters a run's environment: for ``typed`` shell text, or a terminal without any."""
         words = ("bash", "-c", "{env.DDQJOBS_TYPED}") if typed else ("bash", "--noprofile", "--norc", "-i")
+        alone = msgspec.structs.replace(run, command=words, launcher="plain")  # one process, of no launcher
         return self._fill(
             ["shell.sh.j2"],
             run=run.name,
@@ -176,8 +177,7 @@ class Renderer:
             setup=site.setup,
             modules=site.modules,
             umask=site.umask,
-            element=_hidden(0, run, site, context)
-            + self.element(0, msgspec.structs.replace(run, command=words), site, context, inline=True),
+            element=_hidden(0, run, site, context) + self.element(0, alone, site, context, inline=True),
             command=command(run, context.option_flags.get(run.code, "")),
             typed=typed,
         )

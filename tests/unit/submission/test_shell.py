@@ -60,6 +60,15 @@ def test_the_run_s_own_command_is_at_hand_and_what_it_leaves_stays(place: Place)
     assert (Path(left[1]) / "o").read_text() == "x\n"
 
 
+def test_a_run_of_several_processes_is_entered_as_one(place: Place) -> None:
+    launched = TREE.replace("shell: {path: .,", "shell: {path: ., launcher: torchrun,")
+    several = launched.replace("inputs: {data", "resources: {nodes: 2, gpus: 8}, inputs: {data")
+    place.text("experiments/tiny.yaml", several.replace("[sh, -c, 'cp", '["{python}", -c, \'cp'))
+    ran = place.call("shell", RUN, "-c", 'echo "in $DDQJOBS_RUN"; echo "$DDQJOBS_COMMAND"')
+    assert (ran.code, ran.out.splitlines()[0]) == (0, f"in {RUN}")
+    assert "ddqjobs.detect.launch torchrun" in ran.out
+
+
 def test_an_input_that_is_missing_is_told(place: Place) -> None:
     ran = place.call("shell", RUN, "-c", "true")
     assert ran.code == 0
