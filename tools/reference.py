@@ -28,6 +28,24 @@ KINDS = {
     "environment": "`envs/NAME/env.yaml`: what an environment is made of, and the proof that it works.",
 }
 
+SETUP = """
+## When a setup line fails
+
+A line of `setup` that ends with another status than 0 ends the job, before its attempt, as *environment*, with the line's number and text (only the number, where a line shows a secret). The lines are bash's own script, without `-u` and `pipefail`, so its own rules (those of `trap ... ERR`) say what fails:
+
+| line | ends the job |
+|---|---|
+| `source /etc/profile.d/x.sh`, and there is no such file, or the last command in it fails | yes |
+| `module load x`, `conda activate x`, or another function that returns another status than 0 | yes |
+| `exit 1`, and whatever else ends the script, a syntax error too | yes |
+| `source x \\|\\| true` | no |
+| `[ -f x ] && source x`, `if [ -f x ]; then source x; fi`, and there is no `x` | no |
+| a function, or a file that is sourced, in which something fails and which ends with status 0 | no |
+| `export X=$(false)`, `false \\| true` | no: their own status is 0 |
+
+Put `|| true` behind a line that may fail. `doctor` tells of lines that fail on a node, and `env build --on-node` ends by them, too, with exit code 69.
+"""  # noqa: E501
+
 
 def page(kind: str) -> str:
     """Return the reference page of a kind of file."""
@@ -49,6 +67,8 @@ def page(kind: str) -> str:
         lines += [_row(key) for key in own if key.path.rpartition(".")[0] == first]
     if kind == "experiment":
         lines += _conventions()
+    if kind == "site":
+        lines += SETUP.splitlines()
     return "\n".join(lines) + "\n"
 
 

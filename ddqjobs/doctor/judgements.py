@@ -38,6 +38,7 @@ def judge(answers: Sequence[Answer], seen_here: Mapping[str, bool], results: str
     by: dict[str, list[Answer]] = {}
     for answer in answers:
         by.setdefault(answer.what, []).append(answer)
+    yield from _setup(by.get("setup", []))
     bad = [a for a in by.get("modules", []) if a.code]
     if by.get("modules"):
         remedy = "mend `modules:` or `setup:` of the site file; `module avail` on a node shows what there is"
@@ -58,6 +59,17 @@ def judge(answers: Sequence[Answer], seen_here: Mapping[str, bool], results: str
         yield error("paths on a node", f"missing there: {', '.join(missing[:5])}", "link or copy them there")
     elif by.get("path"):
         yield ok("paths on a node", f"all {len(by['path'])} inputs and code trees are there too")
+
+
+def _setup(answers: Sequence[Answer]) -> Iterator[Line]:
+    """Yield what became of the site's setup lines; nothing where it has none."""
+    bad = [a for a in answers if a.code]
+    remedy = "mend `setup:` of the site file; put `|| true` behind what may fail"
+    for a in bad:
+        found = f"{a.which} ended with code {a.code}, and so would every job"
+        yield error("setup", f"{found}: {a.words}" if a.words else found, remedy)
+    if answers and not bad:
+        yield ok("setup", "the site's setup lines succeed on a node")
 
 
 def _shared(answers: Sequence[Answer], seen_here: Mapping[str, bool], results: str) -> Line:

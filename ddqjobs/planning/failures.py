@@ -78,7 +78,10 @@ NOT_SAVED = f"ended with code {exit_codes.STOPPED}, and without a new checkpoint
 # Exit codes of the launch script itself. A task may end with any of them and mean something else.
 EXIT_CODES: dict[int, tuple[FailureClass, str]] = {
     exit_codes.NO_INPUT: (FailureClass.DATA, "an input is missing"),
-    exit_codes.NO_ENVIRONMENT: (FailureClass.ENVIRONMENT, "the environment's interpreter is missing"),
+    exit_codes.NO_ENVIRONMENT: (
+        FailureClass.ENVIRONMENT,
+        "a setup line or a module of the site failed, or the environment's interpreter is missing",
+    ),
     exit_codes.NO_ROOM: (
         FailureClass.STORAGE,
         "the results folder could not be written, look at its room, inodes, quota (`df -h`, `df -i`) and "

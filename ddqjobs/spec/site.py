@@ -72,7 +72,8 @@ class Site(Table, frozen=True, kw_only=True):
     modules: list[str] = []
     """Names for `module load`, in order, after `setup`. Example: [gcc/9.3.0, cuda/11.1.0]"""
     setup: list[str] = []
-    """Shell lines that each job begins with, before `modules`. Example: [source /etc/profile.d/proxy.sh]"""
+    """Shell lines that each job begins with, before `modules`; one that fails ends it. Example:
+    [source /etc/profile.d/proxy.sh]"""
     variables: dict[Variable, str | Marked] = {}
     """Environment variables of each job; `{value: ..., secret: true}` marks a secret. Example:
     {NCCL_SOCKET_IFNAME: ib0}"""

@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 
 from ddqjobs.base.secrets import masked
 
+# Of its first line on, the file's lines count as the script's own; see the template setup_lines.sh.j2.
+_LEVEL = 'setup_level="${BASH_SOURCE[*]} $BASH_SUBSHELL" setup_line=$LINENO'
+
 # The file is removed when the submission's runs have ended. A scheduler may start the job once more all the
 # same: claim and product then decide what it is, and until they have, no module is looked for.
 _LOAD = """\
@@ -33,7 +36,7 @@ def setup(lines: Sequence[str]) -> tuple[Sequence[str], str]:
     secret the lines themselves, and nothing. They are no function: ``declare -x`` would be local to it."""
     if not any(map(shows_secret, lines)):
         return lines, ""
-    return [_LOAD], "".join(f"{line}\n" for line in lines)
+    return [_LOAD], "".join(f"{line}\n" for line in (_LEVEL, *lines))
 
 
 def element(index: int, variables: Mapping[str, str], command: str, check: str) -> str:

@@ -30,7 +30,7 @@ class Case:
     last: Attempt | None  # None: no attempt of it has started
     grace_over: bool  # its scheduler said long enough ago that it ended
     log_tail: str = ""  # the end of the last attempt's log
-    last_words: str = ""  # the last line of a script that made no attempt, after ": "
+    last_words: str = ""  # the last line of a script that made no attempt
     disk: str = ""  # why the results cannot be written now, and the remedy; empty if they can
 
     @property
@@ -117,6 +117,8 @@ def _as_its_exit_code_says(case: Case) -> Failure:
     assert case.seen.exit_code is not None
     if case.seen.exit_code == exit_codes.NO_ROOM:
         return FailureClass.STORAGE, failures.no_room(case.last_words or case.log_tail, case.disk)
+    if case.seen.exit_code == exit_codes.NO_ENVIRONMENT and case.last_words:
+        return FailureClass.ENVIRONMENT, case.last_words.removeprefix("ddqjobs: ")
     return failures.EXIT_CODES[case.seen.exit_code]
 
 
@@ -128,6 +130,11 @@ def _not_started_again(case: Case) -> Failure:
 
 def _ended(case: Case) -> str:
     return case.detail or "the scheduler says that it ended"
+
+
+def _left_nothing(case: Case) -> str:
+    words = f"{_ended(case)}; its script left nothing"
+    return f"{words}, and said last {case.last_words}" if case.last_words else words
 
 
 # The first that applies decides.
@@ -207,7 +214,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "it ended before its first attempt: nothing says why",
         lambda c: c.never_started,
-        lambda c: (FailureClass.UNKNOWN, f"{_ended(c)}; its script left nothing{c.last_words}"),
+        lambda c: (FailureClass.UNKNOWN, _left_nothing(c)),
     ),
     Rule(
         "its script began and was ended without a last word",

@@ -335,7 +335,7 @@ class Observer:
         out = self._store.layout.submission(ticket.token).out
         text = evidence.tail(out / f"{ticket.index}.log") or evidence.tail(out / f"{ticket.job}.out")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return f": {lines[-1][:200]}" if lines else ""
+        return lines[-1][:200] if lines else ""
 
     def _disk(self, seen: Observation | None) -> str:
         """Return why the results cannot be written now, and the remedy, where a script could not."""

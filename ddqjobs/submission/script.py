@@ -175,6 +175,7 @@ class Renderer:
             results=context.results,
             code=context.code,
             setup=site.setup,
+            private_setup=any(map(hiding.shows_secret, site.setup)),
             modules=site.modules,
             umask=site.umask,
             element=_hidden(0, run, site, context) + self.element(0, alone, site, context, inline=True),
@@ -299,6 +300,7 @@ def _node_job(site: Site, context: Context, resources: Resources, name: str) -> 
         "ticket": ticket_of(context.token, 0),
         "job_id": backend(site).job_id(site),
         "setup": site.setup,
+        "private_setup": any(map(hiding.shows_secret, site.setup)),
         "modules": site.modules,
         "umask": site.umask,
     }

@@ -327,7 +327,7 @@ def test_what_a_script_said_that_never_began_is_shown(on_donau: DonauProject) ->
     on_donau.site(setup=["echo no licence for this; exit 4"])
     on_donau.open().submit(EXPERIMENT)
     on_donau.lab.until_over()
-    assert "its script left nothing: no licence for this" in on_donau.run("first").reason
+    assert "no licence for this" in on_donau.run("first").reason
 
 
 # -- kills -----------------------------------------------------------------------------------------------

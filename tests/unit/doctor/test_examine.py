@@ -62,6 +62,10 @@ def test_a_node_that_cannot_load_what_the_site_says(place: Place) -> None:
     ran = place.invoke("doctor", "tiny", "one", "--json")
     assert ran.code == 1
     assert [level for level, _ in lines(ran)["modules"]] == ["error", "error"]
+    place.write("templates/local/site.yaml", {**site, "setup": ["[ -f /nowhere ] && true", "(exit 3)"]})
+    ran = place.invoke("doctor", "tiny", "one", "--json")
+    words = "line 2 ended with code 3, and so would every job: (exit 3)"
+    assert (ran.code, lines(ran)["setup"]) == (1, [("error", words)])
     place.write("templates/local/site.yaml", {**site, "setup": ["echo the setup is broken", "exit 3"]})
     ran = place.invoke("doctor", "tiny", "one", "--json")
     assert ran.code == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from ddqjobs.base.process import myself
@@ -105,6 +107,18 @@ def test_a_ticket_has_failed_when_that_is_certain(
     expected: tuple[FailureClass, str] | None,
 ) -> None:
     assert failure_of(a_case(seen, last, grace_over, cancelled)) == expected
+
+
+def test_a_script_that_made_no_attempt_has_its_own_last_words() -> None:
+    said = {69: "ddqjobs: setup line 2 of this site ended with code 1", 1: "no licence"}
+    ends = {}
+    for code, words in said.items():
+        case = a_case(Observation(state=JobState.ENDED, exit_code=code), None, True, False)
+        ends[code] = failure_of(dataclasses.replace(case, last_words=words))
+    assert ends[69] == (F.ENVIRONMENT, "setup line 2 of this site ended with code 1")
+    assert ends[1] == (
+        F.UNKNOWN, "the scheduler says that it ended; its script left nothing, and said last no licence"
+    )  # fmt: skip
 
 
 def test_each_rule_decides_a_case_and_gives_its_reason() -> None:

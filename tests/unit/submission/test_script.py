@@ -531,7 +531,7 @@ SECRET_SITE = msgspec.structs.replace(
     python=sys.executable,
     setup=[
         "declare -x MIRROR=https://me:abc@host/x",
-        "read -r -d '' FROM_SITE << 'END'",
+        "read -r -d '' FROM_SITE << 'END' || true",
         "  two words",
         "END",
         "export FROM_SITE; module() { :; }",
@@ -546,6 +546,40 @@ def test_setup_lines_with_a_secret_mean_what_they_mean_without(tmp_path: Path) -
     assert "https://me:abc@host/x two words\n" in (job.attempt() / "stdout.log").read_text()
     assert "abc@" not in job.scripts.job
     assert (job.folder / "secret_setup.sh").stat().st_mode & 0o777 == 0o600
+
+
+# What may fail inside a setup line without the line failing.
+FORGIVEN = [
+    "source /nowhere || true",
+    "[ -f /nowhere ] && source /nowhere",
+    "if [ -f /nowhere ]; then source /nowhere; fi",
+    "module() { false; true; }; module use /nowhere",
+    'printf "false\\n[ -f /nowhere ] && :\\ntrue\\n" > "$DDQJOBS_CODE/lines.sh"',
+    'source "$DDQJOBS_CODE/lines.sh"',
+    'case "$UNSET" in x*) echo ;; esac',
+    "false | true; ! true; export EMPTY=$(false)",
+]
+HIDDEN = "export SITE_TOKEN=planted"
+
+
+@pytest.mark.parametrize("hidden", [[], [HIDDEN]])
+def test_a_setup_line_that_fails_ends_the_job_and_what_it_forgives_does_not(
+    tmp_path: Path, hidden: list[str]
+) -> None:
+    def on(folder: str, lines: list[str]) -> tuple[int, str]:
+        site = msgspec.structs.replace(SITES["local"], python=sys.executable, setup=[*hidden, *lines])
+        return Job(tmp_path / folder, shell(GOOD), site=site).run()
+
+    assert on("forgiven", FORGIVEN)[0] == 0
+    for i, (line, status) in enumerate(
+        [("(exit 4)", 4), ("module() { return 3; }; module load x", 3), ("source /nowhere", 1)]
+    ):
+        code, err = on(str(i), ["true", line, "touch canary"])
+        command = "" if hidden else f", {line}"
+        said = f"ddqjobs: setup line {2 + len(hidden)} of this site ended with code {status}{command}"
+        assert (code, err.splitlines()[-1]) == (69, said)
+        assert not list(tmp_path.rglob("canary"))
+    assert on("exits", ["echo no licence >&2; exit 4"]) == (69, "no licence\n")
 
 
 @pytest.mark.parametrize(
