@@ -12,6 +12,7 @@ REQUESTS is JSON, a list of objects::
     own        folders and files of data that are the run's
     declared   whether it may read no other data
     metric     the figure of its log that the run is judged by; empty: box AP
+    processes  of all nodes, if it has GPUs; else 0
     registers  whether the run's own program may register types: an unknown one is then a warning, and the
                package ``projects`` of the folder it runs in is imported, if there is one
 
@@ -41,7 +42,7 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from . import files, runtime
-from .checks import data, outcome, pretrained, resolved, truth, values
+from .checks import batch, data, outcome, pretrained, resolved, truth, values
 from .checks.finding import ERROR, Finding
 from .checks.options import Options
 from .checks.places import Places
@@ -68,6 +69,7 @@ class Subject(NamedTuple):
     declared: bool = False
     registers: bool = False
     metric: str = ""
+    processes: int = 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -282,6 +284,7 @@ class Checker:
         yield from data.heads(cfg.get("model"), found)
         if subject.kind == "train":
             yield from pretrained.check(cfg.get("model"))
+            yield from batch.check(cfg, subject.processes)
         yield from data.evaluators(cfg, found, named)
 
 

@@ -27,6 +27,7 @@ class Configuration(Frozen, frozen=True, kw_only=True):
     declared: bool = False
     registers: bool = False
     metric: str = ""
+    processes: int = 0
 
 
 class Loads(Frozen, frozen=True, kw_only=True):
@@ -78,6 +79,7 @@ def of(run: Run, experiment: Experiment, results: str, project: str) -> Configur
         own=(*inputs.values(), *(path for paths in of_data for path in paths)),
         declared=bool(of_data) or any("data" in role for role in inputs),
         metric=run.metric,
+        processes=0 if "--auto-scale-lr" in run.command else run.resources.nodes * run.resources.gpus,
         registers=not is_ours(run) or "--imports" in run.command,
     )
 

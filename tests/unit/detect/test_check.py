@@ -53,6 +53,25 @@ def lines(checker: check.Checker, *options: str, config: str = CONFIG, **keys: A
     return [finding.line() for finding in checker.check(subject._replace(own=own))]
 
 
+@pytest.mark.parametrize(
+    ("options", "processes", "images"),
+    [
+        ((), 4, 0),
+        (("optim_wrapper.accumulative_counts=2",), 2, 0),
+        (("auto_scale_lr.enable=True",), 1, 0),
+        ((), 0, 0),  # no GPU: a miniature
+        ((), 2, 8),
+        (("optim_wrapper.accumulative_counts=2",), 4, 32),
+    ],
+)
+def test_a_batch_that_the_learning_rate_is_not_for(
+    checker: check.Checker, options: tuple[str, ...], processes: int, images: int
+) -> None:
+    of = ("train_dataloader.batch_size=4", "auto_scale_lr.base_batch_size=16", *options)
+    found = [line for line in lines(checker, *of, processes=processes) if "learning rate" in line]
+    assert [f"and this run has {images} (" in line for line in found] == [True] * bool(images)
+
+
 def test_what_is_right_is_not_reported(checker: check.Checker) -> None:
     options = [
         "optim_wrapper.optimizer.lr=1e-4",  # there

@@ -14,7 +14,7 @@ from ddqjobs.planning.matrix import _options
 from ddqjobs.project import Project
 from ddqjobs.spec.dataset import Dataset
 from ddqjobs.spec.experiment import Code, Experiment, Task, Variant
-from ddqjobs.spec.model import Input, Run, TaskKind
+from ddqjobs.spec.model import Input, Resources, Run, TaskKind
 from ddqjobs.submission import configurations, words
 from ddqjobs.submission.checking import Checking, _program
 from ddqjobs.submission.configurations import without_seed
@@ -67,6 +67,13 @@ def test_what_a_command_loads_and_with_which_options() -> None:
     inputs = (("init", Input(artifact="init", path="w.pth")),)
     assert of(training(command=filled, inputs=inputs)).options == ("load_from=/project/w.pth", "n=0")
     assert configurations.of(training(command=("sh", "-c", "cat a")), experiment(), "/r", "/p") is None
+
+
+def test_how_many_processes_share_a_batch() -> None:
+    eight = Resources(nodes=2, gpus=4, time_s=60)
+    assert of(training(resources=eight)).processes == 8
+    assert of(training(resources=eight, command=(*TRAIN, "--auto-scale-lr"))).processes == 0
+    assert of(training()).processes == 0
 
 
 def test_which_data_is_the_run_s() -> None:
