@@ -18,7 +18,7 @@ from ddqjobs.environments.on_site import Environments
 from ddqjobs.schedulers.backend import Surroundings
 from ddqjobs.schedulers.registry import backend
 from ddqjobs.spec.model import PlannedRun, Status
-from ddqjobs.submission.impossible import Kinds
+from ddqjobs.submission.impossible import Kinds, hurried
 from ddqjobs.submission.rendering import Rendering
 from ddqjobs.submission.workspace import Workspace
 
@@ -94,6 +94,8 @@ def check_scheduler(subject: Subject) -> Iterator[Line]:
 
 def check_jobs(subject: Subject) -> Iterator[Line]:
     """Yield whether the scheduler would take jobs with the resources of the runs to come."""
+    for kind in hurried(subject.runs, subject.site):
+        yield warning("jobs", f"{kind.asks}: {kind.why.partition('; ')[0]}", kind.why.partition("; ")[2])
     kinds = Kinds(subject.workspace, Rendering(subject.workspace, subject.environments))
     for kind in kinds.ask(subject.runs, again=True):
         if kind.why:

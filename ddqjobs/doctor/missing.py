@@ -12,7 +12,7 @@ from ddqjobs.doctor.subject import Subject
 from ddqjobs.schedulers.registry import backend
 from ddqjobs.spec.model import PlannedRun, Run, Status
 from ddqjobs.spec.site import Site
-from ddqjobs.submission.impossible import Kinds
+from ddqjobs.submission.impossible import Kinds, hurried
 from ddqjobs.submission.rendering import Rendering
 
 
@@ -170,6 +170,9 @@ def mends_jobs(site: Site) -> str:
 
 
 def _impossible(subject: Subject) -> Iterator[Missing]:
+    for kind in hurried(subject.runs, subject.site):
+        names = tuple(run.name for run in kind.runs)
+        yield Missing(kind="time before the warning", names=names, needed=len(subject.runs), remedy=kind.why)
     kinds = Kinds(subject.workspace, Rendering(subject.workspace, subject.environments))
     for kind in kinds.recorded(subject.runs):
         remedy = f"{kind.why}: {mends_jobs(subject.site)}; `ddqjobs doctor` asks again"

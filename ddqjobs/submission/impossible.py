@@ -15,9 +15,10 @@ from pathlib import Path
 from ddqjobs.base.errors import SchedulerError
 from ddqjobs.base.files import replace
 from ddqjobs.base.frozen import Frozen
-from ddqjobs.base.units import clock, size
+from ddqjobs.base.units import clock, counted, seconds, size
 from ddqjobs.schedulers.registry import backend
 from ddqjobs.spec.model import Resources, Run
+from ddqjobs.spec.site import Site
 from ddqjobs.submission.rendering import Rendering
 from ddqjobs.submission.script import on_site
 from ddqjobs.submission.workspace import Workspace
@@ -38,6 +39,12 @@ class Kind(Frozen, frozen=True, kw_only=True):
         r = self.resources
         memory = f", {size(r.memory_mb * 1e6)}" if r.memory_mb else ""
         return f"{self.runs[0].task}: {r.nodes} x {r.gpus} GPUs, {r.cpus} CPUs{memory}, {clock(r.time_s)}"
+
+    @property
+    def named(self) -> str:
+        """Return what a job of this kind asks for, and of which runs it is."""
+        count = len(self.runs)
+        return f"{self.asks} ({self.runs[0].name if count == 1 else counted(count, 'run')})"
 
 
 class Kinds:
@@ -67,10 +74,7 @@ class Kinds:
     def _kinds(self, runs: Sequence[Run]) -> list[tuple[Kind, list[str]]]:
         if not self._backend.capabilities(self._workspace.site).tests:
             return []
-        groups: dict[Resources, list[Run]] = {}
-        for run in runs:
-            groups.setdefault(on_site(run.resources, self._workspace.site), []).append(run)
-        kinds = (Kind(resources=resources, runs=tuple(group)) for resources, group in groups.items())
+        kinds = _kinds(runs, self._workspace.site)
         return [(kind, self._rendering.directives(kind.resources, "doctor")) for kind in kinds]
 
     def _record(self, directives: Sequence[str]) -> Path:
@@ -79,15 +83,34 @@ class Kinds:
         return self._workspace.store.layout.checks / f"{key}.job"
 
 
-def said(runs: Sequence[Run], kinds: Kinds) -> Iterator[str]:
-    """Yield a warning for each kind that would be refused; none where the scheduler cannot be asked: the
-    submission says that."""
+def hurried(runs: Sequence[Run], site: Site) -> list[Kind]:
+    """Return the kinds whose whole time limit is shorter than the site's warning, and what becomes of them.
+    Nobody is asked."""
+    warning_s = seconds(site.warning)
+    short = [kind for kind in _kinds(runs, site) if kind.resources.time_s < warning_s]
+    why = (
+        f"the site's warning of {clock(warning_s)} is longer than that, and is cut; "
+        "give it more time, or the site a shorter `warning:`"
+    )
+    return [Kind(resources=kind.resources, runs=kind.runs, why=why) for kind in short]
+
+
+def said(runs: Sequence[Run], kinds: Kinds, site: Site) -> Iterator[str]:
+    """Yield a warning for each kind that is asked to stop too early or that would be refused; of these none
+    where the scheduler cannot be asked: the submission says that."""
+    for kind in hurried(runs, site):
+        yield f"warning: {kind.named}: {kind.why}"
     with contextlib.suppress(SchedulerError):
         for kind in kinds.ask(runs):
             if kind.why:
-                count = len(kind.runs)
-                number = f"{count} runs" if count > 1 else kind.runs[0].name
-                yield f"warning: {kind.asks} ({number}): it would never be taken: {kind.why}"
+                yield f"warning: {kind.named}: it would never be taken: {kind.why}"
+
+
+def _kinds(runs: Sequence[Run], site: Site) -> list[Kind]:
+    groups: dict[Resources, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(on_site(run.resources, site), []).append(run)
+    return [Kind(resources=resources, runs=tuple(group)) for resources, group in groups.items()]
 
 
 def _recorded(path: Path) -> str | None:

@@ -116,7 +116,7 @@ class Submitter:
             say(f"warning: of this shell these do not reach jobs: {words}")
             self._told = True
         unchecked = self._check(wanted, plan, picks, say) if picks else frozenset[str]()
-        for words in impossible.said([p.run for p in picks], self._kinds):
+        for words in impossible.said([p.run for p in picks], self._kinds, workspace.site):
             say(words)
         self._remember(wanted, plan, left)
         workspace.store.forget_abandoned(ended=True)

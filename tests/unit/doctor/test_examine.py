@@ -74,6 +74,20 @@ def test_a_node_that_cannot_load_what_the_site_says(place: Place) -> None:
     assert "ended without an answer (exit 3): the setup is broken" in words
 
 
+def test_a_warning_longer_than_the_run_is_said_before_anything_is_submitted(place: Place) -> None:
+    site = {"name": "local", "scheduler": "local", "grace": "0s", "python": sys.executable}
+    place.write("templates/local/site.yaml", {**site, "warning": "2h"})
+    found = "the site's warning of 2h00m is longer than that, and is cut"
+    asks = "one: 1 x 0 GPUs, 1 CPUs, 1h00m"
+    ran = place.invoke("doctor", "tiny", "one", "--no-job", "--json")
+    assert (ran.code, lines(ran)["jobs"]) == (0, [("warning", f"{asks}: {found}")])
+    planned = place.invoke("plan", "tiny", "one").out
+    assert "time before the warning: 1 of 1: one\n" in planned
+    said = place.invoke("submit", "tiny", "one").out.splitlines()
+    assert said[0].startswith(f"warning: {asks} (one): {found}; give it more time, or ")
+    assert said[1].startswith("submitted 1 run")
+
+
 def test_a_queue_that_is_full_is_a_warning(place: Place) -> None:
     place.write("templates/local/site.yaml", {"name": "local", "scheduler": "local", "local": {"cpus": 1}})
     tiny = place.root / "experiments" / "tiny.yaml"
