@@ -269,3 +269,25 @@ def test_slurm_gives_each_run_what_it_asks_for(lab: Lab, on_slurm: SlurmProject)
     assert (
         rows[jobs["there"]][1] == lab.ask("scontrol", "show", "node", node).partition("CPUTot=")[2].split()[0]
     )
+
+
+@pytest.mark.parametrize(
+    "slurm",
+    [
+        {"slurm": {"extra": ["--export=NONE"]}},
+        pytest.param({"setup": ["export SLURM_EXPORT_ENV=PATH,HOME"]}, marks=pytest.mark.long),
+    ],
+    ids=["option", "variable"],
+)
+def test_both_nodes_get_what_the_step_needs_whatever_the_site_exports(
+    lab: Lab, on_slurm: SlurmProject, slurm: dict[str, Any]
+) -> None:
+    on_slurm.site(**slurm)
+    work = 'echo "$(hostname) $DDQJOBS_RUN $SLURM_NODEID" >> "$TRACE"; echo x > "$DDQJOBS_WORK_DIR/out.txt"'
+    on_slurm.tasks({"first": task(resources={"nodes": 2, "cpus": 2, "time": "5m"})}, work)
+    done = on_slurm.cli("submit", "--wait")
+    assert done.code == 0, done
+    said = sorted(line.split() for line in on_slurm.trace.read_text().splitlines())
+    nodes = lab.ask("scontrol", "show", "hostnames", on_slurm.run("first").node).split()
+    assert said == [[node, "first", str(number)] for number, node in enumerate(sorted(nodes))]
+    assert len(nodes) == 2
