@@ -1,6 +1,6 @@
 """The run's own configuration made small for a CPU: ddq-cpu's data, images of a fifth of the size, two epochs.
 
-For the release's branch main (mmcv 1.x). Builds on what lets a training go on (docs/resume.md).
+For the release's branch main (mmcv 1.x). Builds on what lets a training go on (docs/explanation/resume.md).
 """
 
 import os
