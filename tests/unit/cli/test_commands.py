@@ -263,7 +263,7 @@ def test_a_word_that_names_nothing_gets_the_nearest_name(place: Place) -> None:
     refused(
         place.invoke("plan", "second.m3"),
         "did you mean 'second.m",
-        "experiments: ddq, ddq-cpu, ddq-mask, dino-mini, faster-rcnn-mini, mini, nano, tiny",
+        "experiments: ddq, ddq-cpu, ddq-mask, dino, dino-mini, faster-rcnn, faster-rcnn-mini, mini, nano, ",
     )
     refused(place.invoke("plan", "tiny", "frist"), "no run matches 'frist'; did you mean 'first'?")
 

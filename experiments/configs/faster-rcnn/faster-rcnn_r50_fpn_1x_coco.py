@@ -1,0 +1,9 @@
+# mmdet's Faster R-CNN, with COCO 2017 from DDQJOBS_COCO (experiments/faster-rcnn.yaml sets it).
+_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+
+data_root = '{{$DDQJOBS_COCO:data/coco}}/'
+train_dataloader = dict(dataset=dict(data_root=data_root))
+val_dataloader = dict(dataset=dict(data_root=data_root))
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=data_root + 'annotations/instances_val2017.json')
+test_evaluator = val_evaluator
