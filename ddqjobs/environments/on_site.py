@@ -32,7 +32,7 @@ class Environments:
 
     def __init__(self, files: Files, site: Site) -> None:
         folder = Path(site.environments).expanduser() if site.environments else Path(DEFAULT_FOLDER)
-        self.base = files.project / folder
+        self.project, self.base = files.project, files.project / folder
         self._files, self._site = files, site
         self.load = cache(lambda name: declarations.load(name, files))
 

@@ -17,7 +17,7 @@ import msgspec
 
 from ddqjobs.base import process
 from ddqjobs.base.errors import DdqjobsError
-from ddqjobs.base.paths import PACKAGE
+from ddqjobs.base.paths import PACKAGE, expanded
 from ddqjobs.base.shell_variables import inherited
 from ddqjobs.base.text import clean
 from ddqjobs.detect.checks import resolved
@@ -236,7 +236,7 @@ class ReportFiles:
         work_dir = RunFolder(folder).attempt(product.attempt).work_dir
         what = folder / product.artifacts["predictions"]
         if self._annotations is None:
-            tree = Path(os.path.expandvars(p.run.workdir)).expanduser() if p.run.workdir else work_dir
+            tree = expanded(self._environments.project, p.run.workdir) if p.run.workdir else work_dir
             named: list[str | Path] = ["--folder", tree]
         elif name in self._annotations:
             named = ["--annotations", self._annotations[name]]

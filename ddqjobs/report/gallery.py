@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from ddqjobs.base.errors import InputError
+from ddqjobs.base.paths import expanded
 from ddqjobs.detect import recompute
 from ddqjobs.detect.recompute import ERROR_SCORE, Detections
 from ddqjobs.report.lookup import REFERENCE, label
@@ -96,8 +97,8 @@ class _Test(msgspec.Struct, frozen=True, kw_only=True):
 class Maker:
     """Makes the gallery of an experiment from the files of its runs."""
 
-    def __init__(self, runs: Path, products: Mapping[str, Product], say: Say) -> None:
-        self._runs, self._products, self._say = runs, products, say
+    def __init__(self, project: Path, runs: Path, products: Mapping[str, Product], say: Say) -> None:
+        self._project, self._runs, self._products, self._say = project, runs, products, say
         self._truths: dict[Path, dict[str, Any]] = {}
         self._notes: list[str] = []
 
@@ -148,7 +149,7 @@ class Maker:
             raise recompute.CannotEvaluate("the test left no predictions")
         folder = self._runs / name
         work_dir = RunFolder(folder).attempt(product.attempt).work_dir
-        tree = Path(os.path.expandvars(p.run.workdir)).expanduser() if p.run.workdir else work_dir
+        tree = expanded(self._project, p.run.workdir) if p.run.workdir else work_dir
         annotations = tree / recompute.annotation_file(work_dir)
         if annotations not in self._truths:
             self._truths[annotations] = json.loads(annotations.read_bytes())

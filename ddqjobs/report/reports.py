@@ -142,7 +142,7 @@ class Reports:
         from ddqjobs.report import gallery
 
         gallery.check()
-        maker = gallery.Maker(self.files.runs, products, say)
+        maker = gallery.Maker(self._workspace.catalog.project, self.files.runs, products, say)
         return maker.make(self._workspace.loaded.experiment, plan, wanted, each)
 
     def export(self, made: Report, kind: str, folder: Path) -> int:

@@ -13,7 +13,7 @@ import msgspec
 
 from ddqjobs.base import files, process
 from ddqjobs.base.errors import DdqjobsError, InputError, MissingError, StateError
-from ddqjobs.base.paths import PACKAGE
+from ddqjobs.base.paths import PACKAGE, expanded
 from ddqjobs.base.process import user
 from ddqjobs.base.shell_variables import inherited
 from ddqjobs.detect import files as job_files
@@ -25,7 +25,6 @@ from ddqjobs.spec.model import Adoption, PlannedRun, Product, Run, Status
 from ddqjobs.store import evidence
 from ddqjobs.store.layout import AttemptFolder, RunFolder
 from ddqjobs.store.ledger import Finished
-from ddqjobs.store.store import Store
 from ddqjobs.submission.examination import Expected, examine
 from ddqjobs.submission.workspace import Workspace
 
@@ -99,7 +98,7 @@ def _examined(
 
 def _expected(workspace: Workspace, environments: Environments, run: Run) -> Expected:
     products = workspace.products()
-    inputs = {role: _input(workspace.store, value.run, value.artifact, value.path, products)
+    inputs = {role: _input(workspace, value.run, value.artifact, value.path, products)
               for role, value in run.inputs}  # fmt: skip
     try:
         packages = declarations.pins(environments.load(run.environment).lock) if run.environment else {}
@@ -115,11 +114,13 @@ def _expected(workspace: Workspace, environments: Environments, run: Run) -> Exp
     )
 
 
-def _input(store: Store, run: str, artifact: str, path: str, products: dict[str, Product]) -> Path | None:
+def _input(
+    workspace: Workspace, run: str, artifact: str, path: str, products: dict[str, Product]
+) -> Path | None:
     if path:
-        return Path(os.path.expandvars(path)).expanduser()
+        return expanded(workspace.catalog.project, path)
     relative = products[run].artifacts.get(artifact) if run in products else None
-    return store.run_dir(run) / relative if relative else None
+    return workspace.store.run_dir(run) / relative if relative else None
 
 
 def _settings(
@@ -138,6 +139,7 @@ class _Configurations:
 
     def __init__(self, workspace: Workspace, environments: Environments, run: Run) -> None:
         self._run, self._environments = run, environments
+        self._project = workspace.catalog.project
         self._find = workspace.catalog.configs_of(workspace.loaded.path)
         self._places: dict[Path, str] = {}
         self.absent: list[str] = []  # bases that were not found
@@ -147,7 +149,7 @@ class _Configurations:
         if "::" in name:
             return self._of_package(name)
         if self._run.workdir:
-            tree = Path(os.path.expandvars(self._run.workdir)).expanduser() / name
+            tree = expanded(self._project, self._run.workdir) / name
             if name and tree.is_file():
                 return tree
         path = self._find(name) if name else None

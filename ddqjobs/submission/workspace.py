@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddqjobs.base.errors import StateError, mend
+from ddqjobs.base.paths import expanded
 from ddqjobs.planning import plan as planning
 from ddqjobs.planning.catalog import Catalog, Loaded
 from ddqjobs.schedulers.base import Capabilities, QueueFullError, Scheduler
@@ -111,12 +112,21 @@ class Workspace:
 
     def blocked(self) -> dict[str, str]:
         """Return run -> why it cannot run whatever is done: its configuration does not exist."""
-        absent = self.loaded.absent_configs
-        return {
-            run.name: f"configuration experiments/{run.config} does not exist"
-            for run in (*self.loaded.runs, *self.loaded.canaries)
-            if run.config in absent and not run.workdir
-        }
+        runs = (*self.loaded.runs, *self.loaded.canaries)
+        lost = {(run.workdir, run.config): self._lost(run.workdir, run.config) for run in runs}
+        return {run.name: why for run in runs if (why := lost[run.workdir, run.config])}
+
+    def _lost(self, workdir: str, config: str) -> str:
+        """Return why a configuration is not there; empty where it is, or where the code's tree, which jobs
+        take it from, is not on this machine."""
+        if config not in self.loaded.absent_configs:
+            return ""
+        if not workdir:
+            return f"configuration experiments/{config} does not exist"
+        tree = expanded(self.catalog.project, workdir)
+        if not tree.is_dir() or (tree / config).exists():
+            return ""
+        return f"configuration {config} does not exist in {workdir}, nor below experiments/"
 
     def room(self) -> int | None:
         """Return how many more jobs the site's queue takes, after asking it; None without a limit. Raises

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ddqjobs.base import files
 from ddqjobs.base.errors import DdqjobsError
+from ddqjobs.base.paths import expanded
 from ddqjobs.base.text import clean
 from ddqjobs.detect import files as job_files
 from ddqjobs.detect import recompute
@@ -102,7 +103,9 @@ def collect(
     digest = functools.cache(job_files.sha256)  # tests share their annotations
     for p in plan.runs:
         if p.run.name in products:
-            _annotations(found, p, products[p.run.name], folder / p.run.name, digest)
+            _annotations(
+                found, p, products[p.run.name], folder / p.run.name, workspace.catalog.project, digest
+            )
     return found
 
 
@@ -197,13 +200,18 @@ def _attempts(run: RunFolder, artifacts: Collection[str], *, follow: bool) -> It
 
 
 def _annotations(
-    found: Contents, p: PlannedRun, product: Product, folder: Path, digest: Callable[[Path], str]
+    found: Contents,
+    p: PlannedRun,
+    product: Product,
+    folder: Path,
+    project: Path,
+    digest: Callable[[Path], str],
 ) -> None:
     """Add the annotations that a test was evaluated with, once for all tests that share them."""
     if p.run.kind is not TaskKind.TEST or "predictions" not in product.artifacts:
         return
     work_dir = RunFolder(folder).attempt(product.attempt).work_dir
-    tree = Path(os.path.expandvars(p.run.workdir)).expanduser() if p.run.workdir else work_dir
+    tree = expanded(project, p.run.workdir) if p.run.workdir else work_dir
     try:
         path = tree / recompute.annotation_file(work_dir)
     except (OSError, ValueError):

@@ -363,13 +363,17 @@ def test_what_a_configuration_builds_on_unseen_is_named(place: Place) -> None:
 
 def test_a_run_whose_configuration_is_not_there_is_told_and_left(place: Place) -> None:
     experiment = {"base": "tiny", "name": "gone", "tasks": {"first": {"config": "configs/gone.py"}}}
-    experiment |= {"codes": {"shell": {"path": ""}}}  # no tree that could have it
-    (place.root / "experiments" / "gone.yaml").write_text(json.dumps(experiment))
-    runs = {run["run"]: run for run in place.invoke("plan", "gone", "--json").json["runs"]}
-    why = "configuration experiments/configs/gone.py does not exist"
-    assert (runs["first"]["status"], runs["first"]["reason"]) == ("waiting", why)
-    assert f"left out (1):\n  first  {why}\n" in place.invoke("submit", "gone", "first").out
-    assert not (place.root / "results/gone/runs/first").exists()
+    of_trees = {
+        "": "configuration experiments/configs/gone.py does not exist",
+        ".": "configuration configs/gone.py does not exist in ., nor below experiments/",
+    }
+    for tree, why in of_trees.items():
+        experiment |= {"codes": {"shell": {"path": tree}}}
+        (place.root / "experiments" / "gone.yaml").write_text(json.dumps(experiment))
+        runs = {run["run"]: run for run in place.invoke("plan", "gone", "--json").json["runs"]}
+        assert (runs["first"]["status"], runs["first"]["reason"]) == ("waiting", why)
+        assert f"left out (1):\n  first  {why}\n" in place.invoke("submit", "gone", "first").out
+        assert not (place.root / "results/gone/runs/first").exists()
 
 
 def test_a_package_that_no_digest_has_is_named(place: Place) -> None:

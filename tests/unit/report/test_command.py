@@ -81,12 +81,14 @@ def test_the_schema_describes_what_json_prints(project: Project) -> None:
 # --------------------------------------------------------------------------------------------- recompute
 
 
-def with_predictions(project: Project, run: str, printed: float, shift: float = 0.0) -> Path:
+def with_predictions(
+    project: Project, run: str, printed: float, shift: float = 0.0, annotations: str = ""
+) -> Path:
     """A done test whose log printed an AP and whose predictions have another, perhaps."""
     workspace = project.workspace("paper")
     work_dir = workspace.store.run_dir(run) / "attempts" / "1" / "work_dir"
     path = predictions(work_dir, shift)
-    (work_dir / "model.py").write_text(CONFIG.format(str(truth_in(work_dir))))
+    (work_dir / "model.py").write_text(CONFIG.format(annotations or str(truth_in(work_dir))))
     product = Product(
         run=run,
         digest={r.name: r.digest for r in workspace.loaded.runs}[run],
@@ -136,6 +138,23 @@ def test_ap_from_predictions_is_compared_with_the_log(project: Project) -> None:
     anew = call(open_project(project.root), "report", "paper").out
     assert "Detection errors" not in anew
     assert "p3-test" not in anew.split("AP recomputed")[-1]
+
+
+def test_annotations_are_those_of_the_code_s_tree_wherever_the_command_is_called(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = project.root / "experiments" / "paper.yaml"
+    path.write_text(path.read_text().replace("mmdet 2,", "mmdet 2, path: tree,"))
+    (project.root / "tree").mkdir()
+    truth_in(project.root / "tree")
+    (project.root / "elsewhere" / "tree").mkdir(parents=True)
+    other = project.root / "elsewhere" / "tree" / "truth.json"
+    other.write_text('{"images": [], "categories": [], "annotations": []}')
+    monkeypatch.chdir(other.parent.parent)
+    anew = open_project(project.root)
+    with_predictions(anew, "p3-test.m000.s0", 0.7, shift=4, annotations="truth.json")
+    text = call(anew, "report", "paper", "--recompute").out
+    assert table_row(text, "p3-test.m000.s0")[1:] == ["3", "70.0", "70.0000", "equal"]
 
 
 def test_an_ap_that_the_predictions_do_not_have_fails_the_check(project: Project) -> None:
