@@ -135,6 +135,12 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def words(error: Exception) -> str:
+    """Return an error's words without a colon: in a reason one stands between its class and it."""
+    said = error.strerror or "" if isinstance(error, OSError) else str(error)
+    return said.replace(": ", ", ").replace(":", "")
+
+
 def torn(path: Path) -> str | None:
     """Return why a checkpoint is not whole, in a few words; None if it is.
 

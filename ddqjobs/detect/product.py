@@ -226,17 +226,18 @@ def _publish(attempt: Attempt, product: dict[str, Any]) -> None:
 def _declared(work_dir: Path, name: str, pattern: str) -> Path:
     """Return what a declared glob matches; of several the last in natural order (epoch_12 after epoch_9)."""
     if pattern.startswith("/") or ".." in Path(pattern).parts:
-        raise NotWhole(f"{name}: {pattern!r} leads out of the work_dir")
+        raise NotWhole(f"{pattern!r} of {name} leads out of the work_dir")
     matches = list(work_dir.glob(pattern)) if pattern not in ("", ".") else [work_dir]
     for path in sorted(matches, key=lambda p: ending.natural(str(p)), reverse=True):
         if any(path.iterdir()) if path.is_dir() else path.stat().st_size:
             if path.suffix == ".pth" and files.torn(path):
-                raise NotWhole(f"{name}: {path.name} is {files.torn(path)}")
+                raise NotWhole(f"{path.name} of {name}, {files.torn(path)}")
             found = path.relative_to(work_dir)
             if not _is_utf8(str(found)):
-                raise NotWhole(f"{name}: the file's name {os.fsencode(str(found))!r} is not UTF-8")
+                raise NotWhole(f"the name {os.fsencode(str(found))!r} of {name} is not UTF-8")
             return found
-    raise NotWhole(f"{name}: nothing matches {pattern!r}" if not matches else f"{name}: {pattern!r} is empty")
+    problem = "nothing but empty ones matches" if matches else "nothing matches"
+    raise NotWhole(f"{problem} {pattern!r} of {name}")
 
 
 def _is_utf8(name: str) -> bool:
@@ -316,7 +317,7 @@ def _align(work_dir: Path) -> Found:
     report = _json(work_dir / "align.json")
     metrics = report.pop("metrics", {})
     if not isinstance(metrics, dict):
-        raise NotWhole("align.json: metrics is no object")
+        raise NotWhole("metrics of align.json is no object")
     return Found({"align": Path("align.json")}, {k: _number(v) for k, v in metrics.items()}, report)
 
 
@@ -324,7 +325,7 @@ def _unittest(work_dir: Path) -> Found:
     try:
         root = ElementTree.parse(str(work_dir / "junit.xml")).getroot()
     except (OSError, ElementTree.ParseError) as error:
-        raise NotWhole(f"junit.xml: {error}") from error
+        raise NotWhole(f"junit.xml cannot be read, {files.words(error)}") from error
     suites = [root] if root.tag == "testsuite" else root.findall("testsuite")
     metrics: dict[str, float | None] = {}
     for key in ("tests", "failures", "errors", "skipped", "time"):
@@ -361,16 +362,16 @@ def _with_log(work_dir: Path, log: logs.Log, found: Found) -> Found:
 def _checkpoint(path: Path) -> None:
     why = files.torn(path)
     if why:
-        raise NotWhole(f"{path.name}: {why}")
+        raise NotWhole(f"{path.name}, {why}")
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise NotWhole(f"{path.name}: {error}") from error
+        raise NotWhole(f"{path.name} cannot be read, {files.words(error)}") from error
     if not isinstance(value, dict):
-        raise NotWhole(f"{path.name}: no JSON object")
+        raise NotWhole(f"{path.name} is no JSON object")
     return value
 
 

@@ -114,7 +114,7 @@ def _active(run: Run, story: RunHistory, ticket: Ticket, elsewhere: Elsewhere | 
     elif ticket.state is None:
         reason = "submitted; the scheduler has not been asked yet"
     elif ticket.state is JobState.UNKNOWN:
-        reason = f"unknown since {_clock(ticket.since)}: {ticket.detail or 'the scheduler does not show it'}"
+        reason = f"unknown since {_clock(ticket.since)}, {ticket.detail or 'the scheduler does not show it'}"
     else:
         reason = words[ticket.state] + (f": {ticket.detail}" if ticket.detail else "")
     if ticket.cancelled:
@@ -144,7 +144,7 @@ def stray(
 
 
 def _clock(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
 
 
 def _done(run: Run, story: RunHistory, end: Finished, missing: Collection[str]) -> PlannedRun:

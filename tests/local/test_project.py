@@ -67,7 +67,7 @@ def test_a_run_that_exits_0_without_its_product_has_failed(
 ) -> None:
     trivial.tasks(pair({"command": sh('echo "$DDQJOBS_RUN" >> "$TRACE"')}))
     plan = trivial.submit_all()
-    why = "no product: it exited 0 without its product: out: nothing matches 'out.txt'"
+    why = "no product: it exited 0 without its product, nothing matches 'out.txt' of out"
     assert summary(plan["first"]) == (Status.FAILED, why)
     assert summary(plan["second"]) == (Status.WAITING, "needs first, which failed (no product)")
     assert trivial.executions() == {"first": 1}
@@ -359,7 +359,7 @@ def test_a_scheduler_that_does_not_answer_changes_nothing(trivial: TrivialProjec
     for plan in plans:
         assert [p.status for p in plan.runs] == [Status.ACTIVE] * 2
         assert all(
-            p.reason.startswith("unknown since") and p.reason.endswith(": no answer") for p in plan.runs
+            p.reason.startswith("unknown since") and p.reason.endswith(", no answer") for p in plan.runs
         )
     assert [p.since for p in plans[0].runs] == [p.since for p in plans[2].runs]
     assert workspace.warnings == ["site local: no answer"]

@@ -563,7 +563,7 @@ FAILS: dict[str, tuple[str, FailureClass, str]] = {
     "nothing": (
         "exit 0",
         FailureClass.NO_PRODUCT,
-        "it exited 0 without its product: out: nothing matches 'out.txt'",
+        "it exited 0 without its product, nothing matches 'out.txt' of out",
     ),
     "stuck": (
         "exec sleep 600",
@@ -659,7 +659,7 @@ def test_jobs_that_the_controller_has_forgotten_are_found_in_accounting(
     seen = scheduler.query([*jobs.values(), "99999", "nonsense"])
     assert [seen[job].detail for job in jobs.values()] == [
         "Slurm says COMPLETED",
-        "Slurm says FAILED, exit 1:0",
+        "Slurm says FAILED, exit 1",
         "Slurm says COMPLETED",
     ]
     assert seen["99999"].state is seen["nonsense"].state is JobState.UNKNOWN

@@ -100,7 +100,7 @@ def _copied(told: Path, work_dir: Path) -> Path:
     try:
         files.replace(copy, lambda temporary: shutil.copyfile(str(told), str(temporary)))
     except OSError as error:
-        raise NoEnd(f"{told.name} cannot be copied into the work_dir: {error.strerror}") from error
+        raise NoEnd(f"{told.name} cannot be copied into the work_dir, {error.strerror}") from error
     return copy
 
 

@@ -80,7 +80,7 @@ def _in_queue(row: Row) -> Observation:
         return _ended(word, row, failure)
     detail = "" if row.reason in _QUIET else row.reason
     if word not in ("PENDING", "RUNNING"):
-        detail = f"{word}: {detail}" if detail else word
+        detail = f"{word}, {detail}" if detail else word
     return Observation(state=state, detail=detail, node=row.node if state is _RUNNING else "")
 
 
@@ -127,11 +127,11 @@ def _ended(word: str, row: Row, failure: FailureClass | None) -> Observation:
     detail = f"Slurm says {row.state}"
     if row.reason not in (*_QUIET, "Dependency", "BeginTime", "Reservation"):
         detail += f" ({row.reason})"
+    code, _, signal = row.exit.partition(":")
     if row.exit not in ("", "0:0") and word == "FAILED":
-        detail += f", exit {row.exit}"
+        detail += f", exit {code}" if code != "0" else f", signal {signal}"
     if row.exit == "0:53" and word == "FAILED":
         failure = FailureClass.STORAGE
-        detail += ": its output folder was not there on the node, or could not be written; " + _LOOK
-    code, _, signal = row.exit.partition(":")
+        detail += ", its output folder was not there on the node, or could not be written; " + _LOOK
     number = int(code) if word == "FAILED" and code.isdecimal() and signal == "0" else None
     return Observation(state=_ENDED, detail=detail, node=row.node, failure=failure, exit_code=number)

@@ -250,7 +250,7 @@ note=''
 case $code in
   69) if [ -s "$attempt_dir/refused" ]; then failure=environment note=$(cat -- "$attempt_dir/refused"); else failure=; fi ;;
   0) code=70 failure="no product"
-    if [ -s "$attempt_dir/no_product" ]; then note="it exited 0 without its product: $(cat -- "$attempt_dir/no_product")"; fi ;;
+    if [ -s "$attempt_dir/no_product" ]; then note="it exited 0 without its product, $(cat -- "$attempt_dir/no_product")"; fi ;;
   75) code=71; failure=timeout ;;
   *) failure= ;;
 esac

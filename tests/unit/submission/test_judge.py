@@ -107,6 +107,7 @@ def test_a_ticket_has_failed_when_that_is_certain(
     expected: tuple[FailureClass, str] | None,
 ) -> None:
     assert failure_of(a_case(seen, last, grace_over, cancelled)) == expected
+    assert expected is None or ":" not in expected[1]  # the one that is shown stands before it
 
 
 def test_a_script_that_made_no_attempt_has_its_own_last_words() -> None:
