@@ -236,8 +236,7 @@ def _declared(work_dir: Path, name: str, pattern: str) -> Path:
             if not _is_utf8(str(found)):
                 raise NotWhole(f"the name {os.fsencode(str(found))!r} of {name} is not UTF-8")
             return found
-    problem = "nothing but empty ones matches" if matches else "nothing matches"
-    raise NotWhole(f"{problem} {pattern!r} of {name}")
+    raise NotWhole(f"nothing {'but empty ones ' * bool(matches)}matches {pattern!r} of {name}")
 
 
 def _is_utf8(name: str) -> bool:
@@ -298,8 +297,8 @@ def _test(work_dir: Path) -> Found:
     predictions = work_dir / "predictions.npz"
     artifacts = {"predictions": Path(predictions.name)} if predictions.is_file() else {}
     inexact = _inexact(work_dir)
-    report: dict[str, Any] = {"loaded_inexactly": inexact} if inexact else {}
-    return _with_log(work_dir, log, Found(artifacts, _metrics(log), report))
+    found = Found(artifacts, _metrics(log), {"loaded_inexactly": inexact} if inexact else {})
+    return _with_log(work_dir, log, found)
 
 
 def _inexact(work_dir: Path) -> dict[str, object]:
