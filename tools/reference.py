@@ -29,6 +29,20 @@ KINDS = {
 }
 
 SETUP = """
+## The order in a job and in a build
+
+Each job, each helper job of `doctor`, and each `env build --on-node` begin with this, in this order:
+
+1. What the submitting shell must not pass is unset (`PYTHONPATH`, `CONDA_PREFIX`, ... of [its list](job-contract.md)).
+2. The site's `setup` lines, as they stand.
+3. The site's `modules`, in their order, as `module load NAME`.
+4. The site's `umask`.
+5. With `enter: modules`, the environment's modules (`environment_modules` of the site, else those that the environment declares), in their order.
+6. What the lines and modules brought of Python paths, virtual environments and conda is left out again: not they decide which Python runs.
+7. A job: the variables of the site, of the environment and of the run, in that order; the last one counts. A build: those of its steps.
+8. A job: the environment, by its interpreter first on PATH, or by the script that the site names under `activate` (a virtual environment's `bin/activate`, conda's, mamba's). A build makes its own.
+
+So `module` must be there after step 2, and conda or mamba is entered last, with everything else loaded. `env build` without `--on-node` runs in the shell that calls it; with `enter: modules` it loads the modules of steps 3 and 5 itself.
 ## When a setup line fails
 
 A line of `setup` that ends with another status than 0 ends the job, before its attempt, as *environment*, with the line's number and text (only the number, where a line shows a secret). The lines are bash's own script, without `-u` and `pipefail`, so its own rules (those of `trap ... ERR`) say what fails:

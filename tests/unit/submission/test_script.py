@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -600,6 +601,52 @@ def test_claim_and_product_decide_first_where_the_private_files_are_gone(
     found, err = job.run()
     assert (found, said in err) == (code, True)
     assert not job.attempt(1 if already != "done" else 2).exists()
+
+
+# Words of each step in docs/reference/site.md, and what shows it in the script of a job and of a build.
+ORDER = [
+    ("unset", "unset -v ", "unset -v "),
+    ("`setup`", "\nexport FROM_SITE=1\n", "\nexport FROM_SITE=1\n"),
+    ("site's `modules`", "module load python/3", "module load python/3"),
+    ("`umask`", "umask 0007", "umask 0007"),
+    ("environment's modules", "module load legacy-cuda", ""),
+    ("left out again", "\nleave_out ", "\nleave_out "),
+    ("variables of the site", "  export NCCL_IB=1\n", ""),
+    ("`activate`", "  . /conda/activate", ""),
+]
+
+
+def test_jobs_and_builds_begin_in_the_documented_order(tmp_path: Path) -> None:
+    page = (ROOT / "docs/reference/site.md").read_text()
+    steps = re.findall(r"^\d\. (.*)", page.partition("## The order in a job and in a build")[2], re.MULTILINE)
+    assert all(words in step for (words, _, _), step in zip(ORDER, steps, strict=True))
+    site = msgspec.structs.replace(
+        shipped("old"),
+        setup=["export FROM_SITE=1"],
+        umask="0007",
+        variables={"NCCL_IB": "1"},
+    )
+    order = ["python/3.8.12", "cuda/11.1.0", "gcc/9.3.0"]  # as the author's script has them
+    assert [name.partition("-")[0] for name in site.modules] == order
+    context = Context(
+        results="/data/r", project="/data", code="c", token="t", user="me",
+        modules={"legacy": ("legacy-cuda",)}, activate={"legacy": "/conda/activate"},
+    )  # fmt: skip
+    renderer = Renderer([shipped_root() / "templates"])
+    job = renderer.render([a_run(environment="legacy")], site, context).job
+    build = renderer.node_command(site, context, Resources(), "env", ["ddqjobs", "env", "build", "legacy"])
+    for text, marks in ((job, [mark for _, mark, _ in ORDER]), (build, [mark for *_, mark in ORDER if mark])):
+        places = [text.index(mark) for mark in marks]
+        loaded = [text.index(f"module load {name}") for name in order]
+        assert loaded == sorted(loaded)
+        if text is build:
+            assert places == sorted(places)
+            assert places[-1] < text.index("ddqjobs env build legacy")
+        else:  # the task, with the last two steps, stands before the call of its element
+            *before, last, variables, activate = places
+            called = text.index('"element_$DDQJOBS_INDEX" ||')
+            assert before == sorted(before)
+            assert before[-1] < variables < activate < called < last < text.index("\n  task\n")
 
 
 def test_a_missing_module_command_is_said(tmp_path: Path) -> None:
