@@ -1,6 +1,7 @@
 // node look.js PAGE.html CHROMIUM FOLDER [pictures | =TITLE]: looks at a page at three widths, light and dark.
 // With a title it makes one picture, of the sections whose titles begin so, below each other: section.png.
-// Prints one JSON list: per look the violations that axe-core finds, console messages, requests, sizes.
+// Otherwise prints one JSON list: per look the violations that axe-core finds, console messages, requests, sizes,
+// and what a reader's pointer and keys do; printed.pdf is the page on paper, with a mark at both ends of each card.
 const fs = require("fs");
 const path = require("path");
 const puppeteer = require("puppeteer-core");
@@ -20,11 +21,12 @@ async function look(browser, width, scheme) {
   await tab.goto(address, { waitUntil: "load", timeout: 120000 });
   const overflow = await tab.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
   const whole = await tab.evaluate(() => document.documentElement.scrollHeight);
-  const file = path.join(pictures, `${width}-${scheme}.png`);
-  const height = await tab.evaluate(() => Math.min(9000, document.documentElement.scrollHeight));
-  await tab.screenshot({ path: file, clip: { x: 0, y: 0, width, height }, captureBeyondViewport: true });
-  if (only) return tab.close();
-  await tab.screenshot({ path: path.join(pictures, `${width}-${scheme}-top.png`) });
+  if (only) {
+    const file = path.join(pictures, `${width}-${scheme}.png`);
+    const clip = { x: 0, y: 0, width, height: Math.min(9000, whole) };
+    await tab.screenshot({ path: file, clip, captureBeyondViewport: true });
+    return tab.close();
+  }
   // What is folded is looked at too; of the runs, which are all alike, the first ones.
   await tab.evaluate(() => document.querySelectorAll("details:not(.run)").forEach((d) => (d.open = true)));
   await tab.evaluate(() => [...document.querySelectorAll("details.run")].slice(0, 3).forEach((d) => (d.open = true)));
@@ -40,34 +42,93 @@ async function look(browser, width, scheme) {
   });
   await new Promise((done) => setTimeout(done, 100));
   const opened = link && (await tab.evaluate((id) => document.getElementById(id).closest("details").open, link));
-  const used = await tab.evaluate(use);
+  // The pointer and the keys do the same in either scheme.
+  const used = scheme === "light" ? await use(tab) : {};
   await tab.close();
   return { width, scheme, overflow, height: whole, ...used, violations, messages, requests: requests.filter((r) => r !== address && !r.startsWith("data:")), opened };
 }
 
-// What the page's own script does, as a reader would use it. Runs in the page.
-async function use() {
-  const all = (what) => [...document.querySelectorAll(what)];
-  const visible = (element) => element.getClientRects().length > 0;
-  const type = (text) => {
-    const field = document.querySelector("input[type=search]");
-    field.value = text;
-    field.dispatchEvent(new Event("input"));
+// What the page's own script does, with a real pointer and real keys.
+async function use(tab) {
+  const count = (what) => tab.evaluate((q) => [...document.querySelectorAll(q)].filter((e) => e.getClientRects().length).length, what);
+  const texts = (what) => tab.evaluate((q) => [...document.querySelectorAll(q)].map((e) => e.textContent), what);
+  // The sticky toolbar must not lie over what is clicked.
+  const see = (what) => tab.evaluate((q) => document.querySelector(q).scrollIntoView({ block: "center", behavior: "instant" }), what);
+  const click = async (what) => (await see(what), tab.click(what));
+  const type = async (text) => {
+    await see("input[type=search]");
+    await tab.click("input[type=search]", { count: 3 });
+    await tab.keyboard.press("Backspace");
+    await tab.keyboard.type(text);
   };
-  type("detr-5scale p4-train");
-  const runs = all("[data-state]:not([hidden])").length;
-  type("swinl default");
-  const rows = all(".heat tbody tr").filter(visible).length;
-  type("");
-  const restored = all("[data-state]:not([hidden])").length;
-  const table = document.querySelector("table.ap");
-  table.tHead.rows[0].cells[1].querySelector("button")?.click();
-  const sorted = [...table.tBodies[0].rows].map((row) => parseFloat(row.cells[1].textContent.match(/[\d.]+/)));
-  const chart = document.querySelector("svg.chart"), box = chart.getBoundingClientRect();
-  const at = { clientX: box.left + box.width / 2, clientY: box.top + box.height / 2, bubbles: true };
-  chart.dispatchEvent(new PointerEvent("pointermove", at));
-  const tip = document.querySelector(".tip:not([hidden])")?.textContent ?? "";
-  return { filtered: { runs, rows, restored }, sorted, tip, copies: all("button.copy").length };
+  const shown = "[data-state]:not([hidden])";
+  await type("detr-5scale p4-train");
+  const runs = await count(shown);
+  await type("swinl default");
+  const rows = await count(".heat tbody tr");
+  await type("");
+  await tab.select(".toolbar select", "failed");
+  const failed = (await count(shown)) && (await texts(shown + " .name"));
+  await tab.select(".toolbar select", "");
+  const restored = (await texts(shown)).length;
+
+  // On a phone tables are cards, which have no heads to sort by.
+  const card = await tab.evaluate(() => getComputedStyle(document.querySelector(".heat tbody tr")).display);
+  await tab.evaluate(() => document.querySelectorAll("details.shown").forEach((d) => (d.open = true)));
+  const column = async () => (await texts("table.ap:first-of-type tbody td:nth-child(2)")).map((text) => parseFloat(text.match(/[\d.]+/)));
+  const ap = await tab.evaluate(() => document.querySelector("table.ap").closest("details").querySelectorAll("tbody tr").length);
+  const sorted = [];
+  if (card !== "grid")
+    for (let i = 0; i < 3; i++) {
+      await click("table.ap th:nth-child(2) button.sort");
+      sorted.push((await column()).slice(0, ap));
+    }
+
+  // Values under the pointer, a larger picture, and means in place of the loss.
+  const chart = "#curves ~ .group svg.chart";
+  await see(chart);
+  const size = () => tab.evaluate((q) => document.querySelector(q).getBoundingClientRect().width, chart);
+  const small = await size();
+  await tab.hover(chart);
+  const tip = await tab.evaluate(() => document.querySelector(".tip:not([hidden])")?.textContent ?? "");
+  await click(chart);
+  const large = await size();
+  await click(chart);
+  const again = await size();
+  const lines = () => tab.evaluate((q) => ["raw", "smooth"].map((c) => getComputedStyle(document.querySelector(`${q} .line.${c}`)).display), chart);
+  const smooth = [await lines()];
+  for (let i = 0; i < 2; i++) {
+    await click("#smooth");
+    smooth.push(await lines());
+  }
+
+  // A command that is copied.
+  const [command] = await texts("code.command");
+  await click("button.copy");
+  await tab.waitForFunction(() => document.querySelector("button.copy").textContent !== "copy");
+  const [said] = await texts("button.copy");
+  const copied = await tab.evaluate(() => navigator.clipboard.readText());
+  return { filtered: { runs, rows, failed, restored }, card, sorted, tip, zoom: [small, large, again], smooth, copy: { command, said, copied } };
+}
+
+// The page on paper. A pair of marks that lies on two sheets is a card that a page break cuts.
+async function printed(browser) {
+  const tab = await browser.newPage();
+  await tab.goto(address, { waitUntil: "load" });
+  await tab.evaluate(() => {
+    const cards = [...document.querySelectorAll(".tile, .cause, .findings li, figure, .missing li, p.run, .run > summary, tbody tr")];
+    cards.filter((e) => !e.closest("details:not(.shown, .phase, .run)")).forEach((card, i) => {
+      for (const [side, place] of [["top", "begin"], ["bottom", "end"]]) {
+        const mark = document.createElement("span");
+        mark.style.cssText = `position:absolute;left:0;${side}:0;font-size:1px;line-height:1;letter-spacing:0`;
+        mark.textContent = `${place}${i}.`;
+        (card.tagName === "TR" ? card.cells[0] : card).append(mark);
+        (card.tagName === "TR" ? card.cells[0] : card).style.position = "relative";
+      }
+    });
+  });
+  await tab.pdf({ path: path.join(pictures, "printed.pdf"), format: "A4", preferCSSPageSize: true });
+  await tab.close();
 }
 
 // The first sheet, as it is printed on A4 at 96 dots per inch.
@@ -99,12 +160,13 @@ async function sections(browser, title) {
     executablePath: chromium,
     args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--host-resolver-rules=MAP * 127.0.0.1:9"],
   });
+  await browser.defaultBrowserContext().overridePermissions("file://", ["clipboard-read", "clipboard-sanitized-write"]);
   try {
     if (only?.startsWith("=")) return await sections(browser, only.slice(1));
     const looks = [];
     for (const width of [360, 768, 1280])
       for (const scheme of ["light", "dark"]) looks.push(await look(browser, width, scheme));
-    if (only) await print(browser);
+    await (only ? print : printed)(browser);
     console.log(JSON.stringify(looks, null, 1));
   } finally {
     await browser.close();

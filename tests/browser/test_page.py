@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pypdf
 import pytest
 
 from ddqjobs.base import process
@@ -88,16 +89,44 @@ def test_a_matrix_of_112_runs_takes_eight_screens_and_can_be_filtered(tmp_path: 
     page.write_text(project.report_page(project.report("matrix", metrics=list(METRICS)), price=2.5))
     found = looks(page, browser, tmp_path)
     check(found)
-    wide = [look for look in found if look["width"] == 1280]
-    assert all(look["height"] <= 8 * 800 for look in wide)
     for look in found:
-        # The failed trainings of one model; sorted by AP; values under the pointer; buttons that copy.
-        assert look["filtered"] == {"runs": 3, "rows": 1, "restored": 112}
-        assert look["sorted"] == sorted(look["sorted"])
+        # Eight screens of 800 rows, with room for other fonts: a phone and a tablet hold no less.
+        assert look["height"] <= 8 * 800 - 200, look["width"]
+    for look in (look for look in found if look["scheme"] == "light"):
+        # The failed trainings of one model, by its words; all that failed, by their state.
+        failed = ["p4-train.fcn-12e.s1000", *(f"p4-train.detr-5scale.s{seed}" for seed in (0, 1000, 2000))]
+        assert look["filtered"] == {"runs": 3, "rows": 1, "failed": failed, "restored": 112}
+        # On a phone each model is a card. Elsewhere a head sorts up, down, and not at all.
+        assert look["card"] == ("grid" if look["width"] == 360 else "table-row")
+        if look["sorted"]:
+            up, down, plain = look["sorted"]
+            assert (len(up), up, down) == (7, sorted(plain), sorted(plain, reverse=True))
+            assert plain != up
+        assert bool(look["sorted"]) == (look["width"] > 360)
+        # Values under the pointer, with no digits that the picture does not have.
         assert look["tip"].startswith("iteration ")
         assert re.findall(r": -?\d+\.?\d*", look["tip"])
-        assert not re.search(r"\.\d{3}", look["tip"])  # no digits that the picture does not have
-        assert look["copies"] > 0
+        assert not re.search(r"\.\d{3}", look["tip"])
+        small, large, again = look["zoom"]
+        assert small == again <= large
+        assert large > 2 * small or look["width"] == 360  # a phone shows each as wide as it is
+        raw, smooth = ["inline", "none"], ["none", "inline"]
+        assert look["smooth"] == [raw, smooth, raw]
+        copy = look["copy"]
+        assert copy["said"] == "copied"
+        assert copy["copied"] == copy["command"]
+        assert copy["command"].startswith("ddqjobs retry matrix p4-train.detr-5scale.s0 ")
+    sheets = [sheet.extract_text() for sheet in pypdf.PdfReader(tmp_path / "printed.pdf").pages]
+    assert 4 < len(sheets) < 20
+    # Every run stands on paper, folded or not on the screen, and no page break cuts a card or a row.
+    printed = "".join("".join(sheets).split())
+    runs = [p.run.name for p in project.plan("matrix").runs]
+    assert len(runs) == 112
+    assert [run for run in runs if run not in printed] == []
+    marks = [set(re.findall(r"(begin|end)(\d+)\.", sheet)) for sheet in sheets]
+    begun, ended = ([{n for side, n in sheet if side == end} for sheet in marks] for end in ("begin", "end"))
+    assert begun == ended
+    assert sum(map(len, begun)) > 112 + 4 * 7 + 7 + 4  # runs, rows of AP, rows of the map, causes
 
 
 def check(found: list[dict[str, Any]]) -> None:

@@ -9,6 +9,10 @@
     return made;
   };
 
+  // Where there is room, what a large matrix keeps folded for a phone is unfolded.
+  for (const details of all("details[data-from]"))
+    if (matchMedia(`(min-width: ${details.dataset.from}rem)`).matches) details.open = true;
+
   // Filter: what does not name every word is hidden; folded lists open while a filter is set.
   const search = make("input", { type: "search", placeholder: "model, run, failure, node …", autocomplete: "off" });
   const state = make("select", {}, make("option", { value: "", textContent: "every state" }));

@@ -27,6 +27,7 @@ from ddqjobs.report.page import charts, detections, findings, glance, panels, ta
 from ddqjobs.report.page.charts import Panel
 from ddqjobs.report.page.facts import Facts
 from ddqjobs.report.page.words import measure, moment
+from ddqjobs.report.verdict import Outcome
 from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import Plan, Product
 
@@ -38,6 +39,7 @@ _FOLDER = Path(__file__).parent
 _SIGNS = {"reproduced": "✓", "equal": "✓", "short": "✗", "differs": "≠", "exceeds": "↑", "unknown": "?"}
 _MOST_ROWS = 2000  # of a table of single runs; all of them are in the other formats
 _MOST_CLASSES = 3  # that a sentence names; the table has more
+_MOST_APART = 2  # models with losses further apart than seeds whose curves a large matrix unfolds
 _SMALL = 24  # runs; on a page of more the tables behind the first ones are folded
 
 
@@ -47,6 +49,8 @@ class Pictures(msgspec.Struct, frozen=True, kw_only=True):
     group: panels.Group
     drawn: tuple[tuple[Panel, str], ...]  # with SVG
     more: tuple[tuple[Panel, str], ...]  # folded
+    apart: bool  # its losses are further apart than seeds
+    unfolded: bool  # where a screen is wide
 
 
 def page(
@@ -127,7 +131,8 @@ def _drawn_curves(
     experiment: Experiment, plan: Plan, report: Report, curves: Mapping[str, Curve]
 ) -> dict[str, object]:
     wanted = {row.run for row in report.runs}
-    pictures = _draw(experiment, plan, curves, {m.model: m.title for m in report.models}, wanted)
+    apart = {run for row in report.curves if row.judgement.outcome is Outcome.DIFFERS for run in row.runs}
+    pictures = _draw(experiment, plan, curves, {m.model: m.title for m in report.models}, wanted, apart)
     lines = (line for g in pictures for panel, _ in (*g.drawn, *g.more) for line in panel.lines)
     models = {(m.model, m.variant) for m in report.models}
     return {
@@ -235,12 +240,22 @@ def _draw(
     curves: Mapping[str, Curve],
     titles: Mapping[str, str],
     wanted: set[str],
+    apart: set[str],
 ) -> list[Pictures]:
     shown = {name: curve for name, curve in curves.items() if name in wanted}
-    return [
-        Pictures(group=group, drawn=_drawn(group.panels), more=_drawn(group.more))
-        for group in panels.groups(experiment, plan, shown, titles)
-    ]
+    made: list[Pictures] = []
+    for group in panels.groups(experiment, plan, shown, titles):
+        is_apart = any(run in apart for *_, run in group.legend)
+        made.append(
+            Pictures(
+                group=group,
+                drawn=_drawn(group.panels),
+                more=_drawn(group.more),
+                apart=is_apart,
+                unfolded=is_apart and sum(p.apart for p in made) < _MOST_APART,
+            )
+        )
+    return made
 
 
 def _drawn(found: Sequence[Panel]) -> tuple[tuple[Panel, str], ...]:
