@@ -36,8 +36,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
 from . import files, layouts, runtime, weight_files
-from .compare.mappings import MAPPINGS, TIED, Mapping, averaged
+from .compare.mappings import MAPPINGS, Mapping, averaged
 from .configurations import located
+from .job.loading import TIED
 
 _SHOWN = 5  # dropped tensors that are printed; the report has all
 NOT_AVERAGED = "not averaged"

@@ -38,8 +38,6 @@ MAPPINGS: Dictionary[str, Mapping] = {
     "7+7-to-8+6": Mapping(((r"bbox_head\.aux_(cls|reg)_branches\.6\.(.+)", r"bbox_head.\1_branches.7.\2"),)),
 }
 
-# After a training step mmdet's DDQ DETR holds the head's branches in its decoder as well.
-TIED = (("decoder.aux_reg_branches.", "bbox_head.aux_reg_branches."),)
 EMA = "ema_state_dict"  # where mmengine's EMAHook leaves the weights that it averages
 AVERAGE = "ema_"  # mmcv 1.x keeps the weights that it averages in buffers of this name, dots as underscores
 
