@@ -149,7 +149,9 @@ async function sections(browser, title) {
   await tab.evaluate((begin) => {
     const kept = (section) => section.querySelector("h2").textContent.startsWith(begin);
     document.querySelectorAll("header, footer, .toolbar").forEach((e) => e.remove());
+    const differ = document.querySelector(".extremes");
     document.querySelectorAll("main > section").forEach((e) => kept(e) || e.remove());
+    if (differ && begin === "Detections") document.querySelector("#main").prepend(differ);
   }, title);
   await tab.screenshot({ path: path.join(pictures, "section.png"), fullPage: true });
   await tab.close();

@@ -1,8 +1,8 @@
 """``pictures.py FOLDER [MINI.html]``: a page at three widths, light, dark and printed, as small PNG files.
 
-It is the page of a matrix, tests/support/matrix.py's: nothing is trained for it. With the page of the
-miniature (``ddqjobs report mini --recompute --gallery 4 -o MINI.html``, after ``make demo``) its detections
-and kinds of error too.
+It is the page of a matrix, tests/support/matrix.py's, and where two codes differ, tests/support/shapes.py's:
+nothing is trained for them. With the page of the miniature (``ddqjobs report mini --recompute --gallery 4
+-o MINI.html``, after ``make demo``) its detections and kinds of error too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from ddqjobs.base import process
 from ddqjobs.spec.metric import METRICS
 from tests.browser.test_page import CACHE, SOURCE, NotThere, prepare
-from tests.support import matrix
+from tests.support import matrix, paper, shapes
 
 # Name of a look -> rows of pixels from the top that the picture shows.
 SHOWN = {
@@ -32,6 +32,7 @@ SHOWN = {
 }
 
 
+DIFFER = {"Detections": "report-differ"}
 SECTIONS = {"Detections": "report-gallery", "Detection errors": "report-errors"}
 
 
@@ -42,8 +43,12 @@ def main(folder: str, mini: str = "") -> None:
     except NotThere as error:
         raise SystemExit(str(error)) from error
     if mini:
-        _sections(Path(folder), mini, browser)
+        _sections(Path(folder), mini, browser, SECTIONS)
     with tempfile.TemporaryDirectory() as temporary:
+        shaped = shapes.write(paper.make(Path(temporary) / "shapes", models=1, seeds=1, rows=60))
+        page = Path(temporary) / "shapes.html"
+        page.write_text(shaped.report_page(shaped.report("paper", recompute=True), gallery=4))
+        _sections(Path(folder), str(page), browser, DIFFER)
         project = matrix.make(Path(temporary) / "project")
         page = Path(temporary) / "page.html"
         page.write_text(
@@ -60,12 +65,12 @@ def main(folder: str, mini: str = "") -> None:
             picture.save(Path(folder) / f"report-{name}.png", optimize=True)
 
 
-def _sections(folder: Path, mini: str, browser: str) -> None:
+def _sections(folder: Path, page: str, browser: str, sections: dict[str, str]) -> None:
     """Make pictures of the sections of a page that show detections."""
     env = {**os.environ, "NODE_PATH": str(CACHE / "node_modules")}
-    for title, name in SECTIONS.items():
+    for title, name in sections.items():
         with tempfile.TemporaryDirectory() as temporary:
-            words = ["node", str(SOURCE / "look.js"), mini, browser, temporary, f"={title}"]
+            words = ["node", str(SOURCE / "look.js"), page, browser, temporary, f"={title}"]
             done = process.run(words, timeout=100, env=env)
             if done.code != 0:
                 raise SystemExit(done.stderr)

@@ -14,12 +14,10 @@ from PIL import Image
 
 from ddqjobs.project import Project, open_project
 from ddqjobs.report import gallery
-from tests.support import paper
+from tests.support import paper, shapes
 from tests.unit.detect.test_recompute import predictions
 from tests.unit.report.test_command import call, with_predictions
 from tests.unit.report.test_page import Reader
-
-LOADER = "test_dataloader = dict(dataset=dict(data_root={!r}, data_prefix=dict(img='val/')))\n"
 
 
 def photographed(made: Project) -> Project:
@@ -34,7 +32,7 @@ def photographed(made: Project) -> Project:
             Image.new("RGB", (1000, 600)).save(folder / "val" / image["file_name"])
         (folder / "truth.json").write_text(json.dumps(truth))
         with (folder / "model.py").open("a") as config:
-            config.write(LOADER.format(str(folder)))
+            config.write(shapes.LOADER.format(str(folder)))
     return open_project(made.root)
 
 
@@ -124,6 +122,35 @@ def test_only_images_that_both_tests_looked_at_count(project: Project) -> None:
     assert "4.png" not in text
     assert "5.png" not in text
     assert "The two differ most" not in text
+
+
+def test_the_page_says_on_which_class_and_image_the_codes_differ_most(tmp_path: Path) -> None:
+    project = shapes.write(paper.make(tmp_path / "project", models=1, seeds=1, rows=60))
+    report = project.report("paper", recompute=True)
+    text = Reader(project.report_page(report, gallery=2)).text
+    assert "The codes differ most by class: triangle -46.7 (m000, phase 4 from phase 3)" in text
+    assert "by image: 000006.png (m000, phase 3 legacy and phase 4 new)" in text
+    assert "000006.png: 5 objects, 0 and 3 errors (none; 1 class, 2 duplicate)" in text
+    assert "000005.png: 3 objects, 2 and 3 errors (2 duplicate; 2 duplicate, 1 missed)" in text
+    # Counted once more, without looking at objects: detections that overlap a better one of their class.
+    counted = {row.run: row.errors["duplicate"] for row in report.recomputed if row.errors}
+    assert counted == {"p3-test.m000.s0": doubles(new=False), "p4-test.m000.s0": doubles(new=True)}
+    assert counted["p4-test.m000.s0"] > counted["p3-test.m000.s0"] > 0
+
+
+def doubles(*, new: bool) -> int:
+    images = [shapes.found_by(new, number) for number in range(1, shapes.IMAGES + 1)]
+    return sum(
+        any(label == other and score < best and overlap(box, better) >= 0.5 for better, best, other in found)
+        for found in images
+        for box, score, label in found
+    )
+
+
+def overlap(a: list[float], b: list[float]) -> float:
+    wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    both = max(0.0, wide) * max(0.0, high)
+    return both / (sum((c[2] - c[0]) * (c[3] - c[1]) for c in (a, b)) - both)
 
 
 @pytest.mark.parametrize(
