@@ -50,11 +50,10 @@ def init(
         say(f"made {path}")
     what = "next" if made else "a project is there already"
     there = "" if folder.expanduser().resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
-    own = scaffold.name_of_site(site)
-    on_site = "" if own == DEFAULT_SITE else f" --site {own}"
+    on_site = scaffold.option(site)
     say(f"{what}: {there}ddqjobs plan{on_site}")
     if made:
-        _explain(folder.expanduser(), own, on_site)
+        _explain(folder.expanduser(), scaffold.name_of_site(site), on_site)
 
 
 def _explain(folder: Path, site: str, on_site: str) -> None:

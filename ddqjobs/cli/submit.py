@@ -86,7 +86,7 @@ def submit(
 ) -> None:
     """Submit what is eligible, and what comes after it where the scheduler knows dependencies.
 
-    The same command twice submits nothing twice.
+    The same command twice submits nothing twice. Exit 2 if all runs asked for are blocked.
     Examples: ddqjobs submit mini --wait; ddqjobs submit mini --canary;
     ddqjobs submit ddq --phase 1 --site bscc --dry-run --out scripts
     """
@@ -194,18 +194,21 @@ def _submit(selection: Selection, options: SubmitOptions, as_json: bool) -> None
     )
     if outcome.refused:
         raise typer.Exit(1)
+    if outcome.blocked:
+        fail("all runs that were asked for are blocked")
+        raise typer.Exit(2)
 
 
 def _warnings(selection: Selection) -> list[str]:
     return selection.project.workspace(selection.experiment, selection.site).warnings
 
 
-def _say_left(left: dict[str, str]) -> None:
+def _say_left(left: dict[str, str], before: str = "") -> None:
     if left:
-        say(f"left out ({len(left)}):")
-        put(table((), [(f"  {run}", why) for run, why in list(left.items())[:20]]))
+        say(f"{before}left out ({len(left)}):")
+        put(table((), [(f"{before}  {run}", why) for run, why in list(left.items())[:20]]))
         if len(left) > 20:
-            say(f"  and {len(left) - 20} more: `ddqjobs plan` lists them")
+            say(f"{before}  and {len(left) - 20} more: `ddqjobs plan` lists them")
 
 
 def _dry_run(selection: Selection, options: SubmitOptions, out: Path | None, as_json: bool) -> None:
@@ -242,8 +245,7 @@ def _dry_run(selection: Selection, options: SubmitOptions, out: Path | None, as_
     say(f"{before}{counted(len(rendered), 'script')} for "
         f"{counted(sum(len(r.runs) for r in rendered), 'run')}"
         + (f" written below {out}" if out else "") + "; nothing was submitted")  # fmt: skip
-    if out is not None:
-        _say_left(left)
+    _say_left(left, before)
 
 
 def _show(script: str) -> None:

@@ -11,7 +11,7 @@ from ddqjobs.data import links, weights
 from ddqjobs.doctor.subject import Subject
 from ddqjobs.schedulers.registry import backend
 from ddqjobs.spec.model import PlannedRun, Run, Status
-from ddqjobs.spec.site import Site
+from ddqjobs.spec.site import DEFAULT_SITE, Site
 from ddqjobs.submission.impossible import Kinds, hurried
 from ddqjobs.submission.rendering import Rendering
 
@@ -61,7 +61,7 @@ def environment_problems(subject: Subject) -> dict[str, tuple[str, str]]:
         if why:
             words, _, command = " ".join(why.split()).partition("; run: ")
             words = words.removeprefix(f"environment {name} ")
-            found[name] = (words, command or f"ddqjobs env build {name}")
+            found[name] = (words, command or on_site(f"ddqjobs env build {name}", subject.site))
     return found
 
 
@@ -83,7 +83,7 @@ def _brings(subject: Subject, code: str, tree: str) -> str:
         declared = subject.environments.load(name).declaration.trees.values()
         wanted = expanded(subject.project, tree)
         if any(t.link and expanded(subject.project, t.link) == wanted for t in declared):
-            return f"ddqjobs env build {name}"
+            return on_site(f"ddqjobs env build {name}", subject.site)
     return f"check it out there, or mend codes.{code}.path"
 
 
@@ -111,6 +111,11 @@ def absent_inputs(subject: Subject) -> list[str]:
     return [text for text in _inputs_of(subject) if text not in declared and not _there(subject, text)]
 
 
+def on_site(command: str, site: Site) -> str:
+    """Return a command of ddqjobs that names the site, unless it is the one without a name."""
+    return command if site.name == DEFAULT_SITE else f"{command} --site {site.name}"
+
+
 def _environments(subject: Subject) -> Iterator[Missing]:
     remedies = {name: remedy for name, (_, remedy) in environment_problems(subject).items()}
     joined = {name: _verb(remedy, name) for name, remedy in remedies.items()}
@@ -119,7 +124,7 @@ def _environments(subject: Subject) -> Iterator[Missing]:
 
 def _verb(remedy: str, name: str) -> str:
     """Return a command without the environment's name: several are built by one command."""
-    return remedy.removesuffix(f" {name}")
+    return remedy.replace(f" {name}", "", 1)
 
 
 def _trees(subject: Subject) -> Iterator[Missing]:
@@ -134,7 +139,7 @@ def _data(subject: Subject) -> Iterator[Missing]:
         yield Missing(kind="data sets", names=(name,), needed=needed, remedy=f"bring it to {path}")
     wrong = links_to_make(subject)
     if wrong:
-        command = f"ddqjobs data link {subject.experiment.name}"
+        command = on_site(f"ddqjobs data link {subject.experiment.name}", subject.site)
         names = tuple(link.path for link in wrong)
         wanted = links.look(subject.experiment, subject.project, codes)
         yield Missing(kind="links to data", names=names, needed=len(wanted), remedy=command)
@@ -144,7 +149,7 @@ def _weights(subject: Subject) -> Iterator[Missing]:
     wanted = weights.wanted(subject.experiment, subject.project, subject.site, subject.runs)
     names = tuple(w.file for w in wanted if not Path(w.target).is_file())
     if names:
-        command = f"ddqjobs data weights {subject.experiment.name}"
+        command = on_site(f"ddqjobs data weights {subject.experiment.name}", subject.site)
         yield Missing(kind="weights", names=names, needed=len(wanted), remedy=command)
 
 
@@ -185,8 +190,13 @@ def _grouped(kind: str, remedies: Mapping[str, str], needed: int) -> Iterator[Mi
     for name, remedy in remedies.items():
         by_remedy.setdefault(remedy, []).append(name)
     for remedy, names in by_remedy.items():
-        command = f"{remedy} {' '.join(names)}" if remedy in _FOR_SEVERAL else remedy
-        yield Missing(kind=kind, names=tuple(names), needed=needed, remedy=command)
+        yield Missing(kind=kind, names=tuple(names), needed=needed, remedy=_for_all(remedy, names))
+
+
+def _for_all(remedy: str, names: Sequence[str]) -> str:
+    """Return the remedy with the names behind its verb, if it is one for several environments."""
+    verb = next((v for v in _FOR_SEVERAL if remedy == v or remedy.startswith(f"{v} --site ")), "")
+    return f"{verb} {' '.join(names)}{remedy.removeprefix(verb)}" if verb else remedy
 
 
 def _there(subject: Subject, text: str) -> bool:

@@ -50,9 +50,10 @@ def _data(subject: Subject) -> Iterator[Line]:
     for name, path in absent.items():
         yield error("data", f"data set {name}: {path} is not there", "bring it there, or mend its path")
     wrong = missing.links_to_make(subject)
+    command = missing.on_site(f"ddqjobs data link {subject.experiment.name}", subject.site)
     for link in wrong:
         found = link.problem or f"{link.path} is not there"
-        yield error("data", found, f"ddqjobs data link {subject.experiment.name}")
+        yield error("data", found, command)
     wanted = links.look(subject.experiment, subject.project, {run.code for run in subject.runs})
     right = [link for link in wanted if link.there is links.There.RIGHT]
     if right and not wrong:
@@ -74,7 +75,7 @@ def _dangling(tree: Path) -> Iterator[Path]:
 def _weights(subject: Subject) -> Iterator[Line]:
     """Yield what trainings would download at their start, and what runs read by path."""
     wanted = weights.wanted(subject.experiment, subject.project, subject.site, subject.runs)
-    command = f"ddqjobs data weights {subject.experiment.name}"
+    command = missing.on_site(f"ddqjobs data weights {subject.experiment.name}", subject.site)
     by_path = [w.weight.path for w in wanted if w.weight.path and not Path(w.target).is_file()]
     if by_path:
         more = f" and {len(by_path) - 3} more" if by_path[3:] else ""

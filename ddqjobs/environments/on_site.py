@@ -12,11 +12,11 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddqjobs.base.errors import DdqjobsError, MissingError, nearest
+from ddqjobs.base.errors import DdqjobsError, EnvironmentNotReadyError, MissingError, nearest
 from ddqjobs.environments import environment as declarations
 from ddqjobs.environments.environment import Environment, Locked, Ready, State
 from ddqjobs.spec.shipped import Files
-from ddqjobs.spec.site import Site
+from ddqjobs.spec.site import DEFAULT_SITE, Site
 
 if TYPE_CHECKING:
     from ddqjobs.environments.tools import Progress
@@ -91,7 +91,8 @@ class Environments:
         try:
             declarations.require(self.base, self.load(name))
         except DdqjobsError as error:
-            return str(error)
+            ours = isinstance(error, EnvironmentNotReadyError) and self._site.name != DEFAULT_SITE
+            return f"{error} --site {self._site.name}" if ours else str(error)
         return ""
 
     def identity(self, name: str) -> str:

@@ -28,10 +28,12 @@ title: my cluster
 _README = """\
 # A ddqjobs project
 
-    ddqjobs plan                 # what there is to do, and why
-    ddqjobs submit --dry-run     # the scripts, without submitting
-    ddqjobs submit --wait        # do it
-    ddqjobs report               # the AP table
+What is to be done, and why; the scripts without submitting; do it; the AP table:
+
+    ddqjobs plan {experiment}{on_site}
+    ddqjobs submit {experiment}{on_site} --dry-run
+    ddqjobs submit {experiment}{on_site} --wait
+    ddqjobs report {experiment}{on_site}
 
 `experiments/`, `templates/` (sites) and `envs/` override what ships with ddqjobs, file by file.
 """
@@ -46,7 +48,7 @@ def init(folder: Path, source: str = "", site: str = "") -> list[Path]:
         **_described(site),
         "results/.gitignore": "*\n!.gitignore\n",
         ".gitignore": ".environments/\n.weights/\n",
-        "README.md": _README,
+        "README.md": _README.format(experiment=f"my-{source or 'mini'}", on_site=option(site)),
     }
     made: list[Path] = []
     try:
@@ -72,6 +74,12 @@ def sites() -> list[str]:
 def name_of_site(site: str) -> str:
     """Return the name that a new project's site has: `local` needs no file of its own."""
     return f"my-{site}" if site and site != DEFAULT_SITE else DEFAULT_SITE
+
+
+def option(site: str) -> str:
+    """Return the option that names a new project's site; nothing for the machine at hand."""
+    name = name_of_site(site)
+    return "" if name == DEFAULT_SITE else f" --site {name}"
 
 
 def _described(site: str) -> dict[str, str]:

@@ -56,6 +56,7 @@ class Outcome(Frozen, frozen=True, kw_only=True):
     left: dict[str, str] = field(default_factory=dict)  # run -> reason
     refused: dict[str, str] = field(default_factory=dict)  # of those left out: ready, and yet not submitted
     never: dict[str, str] = field(default_factory=dict)  # of those refused: by the scheduler, as they are
+    blocked: bool = False  # nothing was submitted, and nothing that was asked for goes on by itself
     full: bool = False  # the scheduler took no more for now
     unconfirmed: dict[str, str] = field(default_factory=dict)  # run -> what came instead of an answer
     gpu_hours: float = 0.0  # estimated, of what was submitted

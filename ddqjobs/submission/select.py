@@ -95,6 +95,16 @@ def pick(
     return within_budget(picks, left, wanted.max_gpu_hours, costs or {})
 
 
+def blocked(plan: Plan, wanted: Submitting) -> bool:
+    """Return whether nothing that is wanted can start or go on by itself: each run failed, or waits for runs
+    of which none is with the scheduler."""
+    chosen = [p for p in plan.runs if wanted.wants(p.run)]
+    needed = with_upstream(plan, chosen)
+    under_way = any(p.status is Status.ACTIVE for p in plan.runs if p.run.name in needed)
+    still = all(p.status in (Status.FAILED, Status.WAITING) for p in chosen)
+    return bool(chosen) and still and not under_way
+
+
 def within_budget(
     picks: Sequence[PlannedRun], left: dict[str, str], budget: float | None, costs: Mapping[str, Estimate]
 ) -> tuple[tuple[PlannedRun, ...], dict[str, str]]:

@@ -25,7 +25,7 @@ from ddqjobs.submission.checking import Checking
 from ddqjobs.submission.rendering import Rendering
 from ddqjobs.submission.round import Outcome, Round, Say, disk_error, elements_of, lacks
 from ddqjobs.submission.script import Renderer, Scripts, job_name
-from ddqjobs.submission.select import Submitting, pick, within_queue
+from ddqjobs.submission.select import Submitting, blocked, pick, within_queue
 from ddqjobs.submission.snapshot import snapshot
 from ddqjobs.submission.workspace import Workspace
 
@@ -121,7 +121,7 @@ class Submitter:
         self._remember(wanted, plan, left)
         workspace.store.forget_abandoned(ended=True)
         if not picks:
-            return Outcome(left=left)
+            return Outcome(left=left, blocked=bool(left) and blocked(plan, wanted))
         carried_out = Round(
             workspace,
             self._rendering,

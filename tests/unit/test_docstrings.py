@@ -1,4 +1,4 @@
-"""Docstrings say what a thing is or does; they do not begin as a question."""
+"""Docstrings say what a thing is or does, not as a question; names do not name the detector."""
 
 from __future__ import annotations
 
@@ -26,3 +26,22 @@ def test_no_docstring_begins_as_a_question() -> None:
     paths = sorted((ROOT / "ddqjobs").rglob("*.py"))
     found = {path: text for path in paths for text in docstrings(path) if first(text) in QUESTIONS}
     assert [f"{path.relative_to(ROOT)}: {text.splitlines()[0]}" for path, text in found.items()] == []
+
+
+def words(tree: ast.Module) -> Iterator[str]:
+    """Yield the names and the strings of one word of a module, without its documentation."""
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            yield from () if " " in node.value else (node.value,)
+        for field in ("id", "attr", "arg", "name"):
+            yield str(getattr(node, field, ""))
+
+
+def test_only_the_task_code_knows_the_detector_by_name() -> None:
+    """A program that names DDQ may branch on it; another paper then goes another way."""
+    paths = (p for p in sorted((ROOT / "ddqjobs").rglob("*.py")) if "detect" not in p.relative_to(ROOT).parts)
+    named = {(str(path.relative_to(ROOT)), word) for path in paths
+             for word in words(ast.parse(path.read_text(encoding="utf-8")))
+             if "ddq" in word.lower().replace("ddqjobs", "")}  # fmt: skip
+    assert named == set()

@@ -108,6 +108,8 @@ def test_init_describes_a_site_and_says_what_comes_next(tmp_path: Path) -> None:
     ran = init("p", "--site", "slurm")
     assert "next: cd p && ddqjobs plan --site my-slurm" in ran.out
     assert "ddqjobs doctor --site my-slurm" in ran.out
+    readme = (tmp_path / "p/README.md").read_text()
+    assert "    ddqjobs submit my-mini --site my-slurm --wait\n" in readme
     assert "then: ddqjobs env build mini-legacy mini-new --site my-slurm\n" in ran.out
     plan = subprocess.run(
         ddqjobs("plan", "--site", "my-slurm"), cwd=tmp_path / "p", env=environment(), capture_output=True
@@ -372,8 +374,12 @@ def test_a_run_whose_configuration_is_not_there_is_told_and_left(place: Place) -
         (place.root / "experiments" / "gone.yaml").write_text(json.dumps(experiment))
         runs = {run["run"]: run for run in place.invoke("plan", "gone", "--json").json["runs"]}
         assert (runs["first"]["status"], runs["first"]["reason"]) == ("waiting", why)
-        assert f"left out (1):\n  first  {why}\n" in place.invoke("submit", "gone", "first").out
+        submitted = place.invoke("submit", "gone", "first")
+        assert f"left out (1):\n  first  {why}\n" in submitted.out
+        assert submitted.code == 2
         assert not (place.root / "results/gone/runs/first").exists()
+    dry = place.invoke("submit", "gone", "first", "--dry-run").out
+    assert f"# left out (1):\n#   first  {why}\n" in dry
 
 
 def test_a_package_that_no_digest_has_is_named(place: Place) -> None:
@@ -501,7 +507,8 @@ def test_submit_wait_exits_1_when_a_run_failed(finished: Place) -> None:
 
 def test_submit_of_a_waiting_run_needs_upstream(place: Place) -> None:
     ran = place.invoke("submit", "tiny", "second.m1")
-    assert ran.code == 0
+    assert ran.code == 2
+    assert ran.err == "error: all runs that were asked for are blocked\n"
     assert "nothing to submit" in ran.out
     assert re.search(r"second.m1 +needs first, which is eligible", ran.out)
     assert place.invoke("submit", "tiny", "second.m1", "--upstream", "--wait").code == 0

@@ -102,6 +102,20 @@ def test_an_optional_run_that_is_named_counts(place: Place, monkeypatch: pytest.
     assert "a run needs 2" in ran.out
 
 
+def test_remedies_name_the_site_that_was_asked_about(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    place.write("templates/other/site.yaml", {"name": "other", "scheduler": "local", "grace": "0s"})
+    (place.root / "trees/ours").mkdir(parents=True)
+    (place.root / "data/coco").mkdir(parents=True)
+    out = place.invoke("plan", "--site", "other").out
+    assert {line for line in out.splitlines() if "-> ddqjobs" in line} == {
+        "    -> ddqjobs env build theirs ours named --site other",
+        "    -> ddqjobs env build theirs --site other",
+        "    -> ddqjobs data link tiny --site other",
+        "    -> ddqjobs data weights tiny --site other",
+    }
+
+
 def test_what_was_brought_is_no_longer_missing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     (place.root / "trees/ours").mkdir(parents=True)
