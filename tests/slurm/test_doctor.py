@@ -76,3 +76,19 @@ def test_a_probe_that_was_neither_taken_nor_refused_is_given_up(
     assert level == "error"
     assert "gave no answer within 2 s; the job was not found within 2 s and was given up" in words
     assert not list((place.root / "results").glob("*/.jobs/submissions/*"))
+
+
+def test_what_can_never_run_is_said_by_doctor(place: Place, lab: Lab) -> None:
+    """The partition `short` ends jobs after ten minutes; no node has a terabyte."""
+    site = {"name": "slurm", "scheduler": "slurm", "slurm": {"partition": "short"}, "grace": "0s"}
+    place.write("templates/slurm/site.yaml", site)
+    long = INPUTS.replace("optional: true, resources: {gpus: 8}", "resources: {memory: 900TB, time: 5m}")
+    place.text("experiments/tiny.yaml", long)
+    ran = place.invoke("doctor", "tiny", "--site", "slurm", "--no-job", "--json")
+    assert ran.code == 1, ran
+    found = lines(ran)["jobs"]
+    assert [level for level, _ in found] == ["error", "error"]
+    assert "1h00m" in found[0][1]
+    assert "time limit" in found[0][1].lower()
+    assert "900 TB" in found[1][1]
+    assert "configuration is not available" in found[1][1]

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from ddqjobs.spec.model import JobState, Status
 from tests.slurm.test_members import FIRST, GroupProject, group
 from tests.slurm.test_site import once_each
 from tests.support.slurm import Lab, SlurmProject
-from tests.support.trivial import task
+from tests.support.trivial import task, until
 
 __all__ = ["group"]
 
@@ -66,6 +67,57 @@ def test_forty_runs_end_by_themselves(on_slurm: SlurmProject) -> None:
     assert done.code == 0, done
     assert "refused" not in done.stderr
     assert "never" not in done.stderr
+    once_each(on_slurm)
+
+
+@pytest.mark.parametrize("how", ["--wait", "--follow"])
+def test_a_reservation_and_an_administrator_s_hold_are_waited_for(
+    lab: Lab, on_slurm: SlurmProject, how: str
+) -> None:
+    create = (
+        "scontrol",
+        "create",
+        "reservation",
+        "ReservationName=paper",
+        "users=root",
+        f"nodes={lab.node(1)}",
+    )
+    lab.ask(*create, "starttime=now+2hours", "duration=60")
+    first = task(slurm={"reservation": "paper"}, resources={"time": "1m"})
+    on_slurm.tasks({"first": first, "second": task(inputs={"b": "first.out"})})
+
+    def reason(job: str) -> str:
+        return lab.ask("squeue", "-h", "-j", job, "-o", "%r").strip()
+
+    try:
+        with on_slurm.started("submit", how) as command:
+            until(lambda: on_slurm.run("first").status is Status.ACTIVE)
+            seen = on_slurm.run("first")
+            job = seen.job
+            until(lambda: reason(job) == "Reservation")
+            seen = on_slurm.run("first")
+            assert (seen.state, seen.reason) == (JobState.QUEUED, "queued: Reservation")
+            lab.ask("scontrol", "hold", job)
+            lab.ask("scontrol", "update", "ReservationName=paper", "starttime=now")
+            until(lambda: reason(job) == "JobHeldAdmin")
+            seen = on_slurm.run("first")
+            assert (seen.state, "JobHeldAdmin" in seen.reason) == (JobState.HELD, True)
+            assert command.poll() is None
+            lab.ask("scontrol", "release", job)
+            assert command.wait(300) == 0
+    finally:
+        lab.ask("scancel", "--user=0")
+        until(lambda: not lab.ask("squeue", "-h"))
+        lab.ask("scontrol", "delete", "ReservationName=paper")
+    once_each(on_slurm)
+
+
+@pytest.mark.parametrize("limited", ["6 jobs of a user"], indirect=True)
+@pytest.mark.usefixtures("limited")
+def test_forty_runs_are_fed_on_by_follow(on_slurm: SlurmProject) -> None:
+    on_slurm.tasks({"first": task(seeds=list(range(RUNS)))})
+    with on_slurm.started("submit", "--follow") as command:
+        assert command.wait(600) == 0
     once_each(on_slurm)
 
 

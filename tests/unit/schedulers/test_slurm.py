@@ -184,6 +184,16 @@ def test_every_state_of_the_manual_is_in_the_table(version: str) -> None:
         (Row("RUNNING", "None", "n1"), JobState.RUNNING, "", None),
         (Row("PENDING", "Priority", ""), JobState.QUEUED, "", None),
         (Row("PENDING", "Dependency", ""), JobState.QUEUED, "Dependency", None),
+        (Row("PENDING", "Reservation", ""), JobState.QUEUED, "Reservation", None),
+        (Row("PENDING", "AssocMaxJobsLimit", ""), JobState.QUEUED, "AssocMaxJobsLimit", None),
+        (Row("PENDING", "QOSMaxCpuPerUserLimit", ""), JobState.QUEUED, "QOSMaxCpuPerUserLimit", None),
+        (
+            Row("PENDING", "ReqNodeNotAvail,_Reserved_for_maintenance", ""),
+            JobState.QUEUED,
+            "ReqNodeNotAvail,_Reserved_for_maintenance",
+            None,
+        ),
+        (Row("RESV_DEL_HOLD", "Reservation", ""), JobState.HELD, "RESV_DEL_HOLD: Reservation", None),
         (Row("PENDING", "JobHeldUser", ""), JobState.HELD, "", None),
         (Row("PENDING", "JobHeldAdmin", ""), JobState.HELD, "JobHeldAdmin", None),
         (
