@@ -193,7 +193,7 @@ def test_every_state_of_the_manual_is_in_the_table(version: str) -> None:
             "ReqNodeNotAvail,_Reserved_for_maintenance",
             None,
         ),
-        (Row("RESV_DEL_HOLD", "Reservation", ""), JobState.HELD, "RESV_DEL_HOLD: Reservation", None),
+        (Row("RESV_DEL_HOLD", "Reservation", ""), JobState.HELD, "RESV_DEL_HOLD, Reservation", None),
         (Row("PENDING", "JobHeldUser", ""), JobState.HELD, "", None),
         (Row("PENDING", "JobHeldAdmin", ""), JobState.HELD, "JobHeldAdmin", None),
         (
