@@ -19,7 +19,8 @@ from ddqjobs.base import process
 from ddqjobs.store.ledger import Cancelled, Finished, Intent, TakenOver
 from tests.slurm.test_site import WAIT
 from tests.support.slurm import Lab, SlurmProject
-from tests.support.trivial import task, until
+from tests.support.trivial import EXPERIMENT, task, until
+from tests.unit.submission.test_renaming import named
 
 # Accounts that every Debian has, as members of one group.
 FIRST, SECOND, GROUP = "daemon", "games", "users"
@@ -157,3 +158,31 @@ def test_who_takes_over_gives_up_and_runs_again(lab: Lab, group: GroupProject) -
     made = json.loads((group.results / "runs" / "first" / "product.json").read_text())
     tokens = [r.token for r in group.records() if isinstance(r, Intent)]
     assert made["ticket"] == f"{tokens[1]}.0"
+
+
+@pytest.mark.long
+def test_members_remove_and_rename_and_lose_nothing_of_a_running_job(lab: Lab, group: GroupProject) -> None:
+    named(group)
+    group.share()
+    assert group.by(FIRST, "submit").code == 0
+    until(lambda: sum(group.executions().values()) == 1)
+    running = next(iter(group.executions()))
+    for member in (FIRST, SECOND):
+        for words in (("remove", EXPERIMENT, running, "--yes"), ("rename", EXPERIMENT, "new")):
+            refused = group.by(member, *words)
+            assert (refused.code, refused.stdout) == (2, "")
+            assert "is active" in refused.stderr
+    assert group.seen_by(SECOND)[running]["status"] == "active"
+    group.trace.with_suffix(".go").touch()
+    until(lambda: {run["status"] for run in group.seen_by(FIRST).values()} == {"done"})
+    assert group.executions() == {"first.s1": 1, "first.s2": 1}
+    assert group.by(SECOND, "remove", EXPERIMENT, "first.s1", "--yes").code == 0
+    assert len(list((group.results / "removed").glob("first.s1*"))) == 1
+    assert group.by(SECOND, "rename", EXPERIMENT, "new").code == 0
+    assert {name: run["status"] for name, run in group.seen_by(FIRST).items()} == {
+        "first.s1": "eligible",
+        "first.s2": "done",
+    }
+    assert group.by(FIRST, "submit", "new").code == 0
+    until(lambda: {run["status"] for run in group.seen_by(SECOND).values()} == {"done"})
+    assert group.executions() == {"first.s1": 2, "first.s2": 1}
