@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+LOGIN_MEMORY = "2GiB"  # what one process takes where users log in, unless more is asked for
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_S = 10 * 366 * 86400
 _LARGEST_MB = 10**12

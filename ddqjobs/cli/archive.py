@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ddqjobs.base.text import clean
-from ddqjobs.base.units import counted
+from ddqjobs.base.units import LOGIN_MEMORY, counted
 from ddqjobs.cli import completion
 from ddqjobs.cli.exits import reporting
 from ddqjobs.cli.help import App, Group
@@ -89,6 +89,9 @@ def create(
 @_reading
 def verify(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An archive, from this machine or another.")],
+    memory: Annotated[
+        str, typer.Option("--memory", metavar="SIZE", help="Of one AP computed again, at most.")
+    ] = LOGIN_MEMORY,
     folder: FOLDER = None,
     as_json: JSON = False,
 ) -> None:
@@ -101,7 +104,7 @@ def verify(
     """
     from ddqjobs.report.archive import verifying
 
-    made = verifying.verify(file, _environments(folder), note)
+    made = verifying.verify(file, _environments(folder), note, memory)
     if as_json:
         say_json("archive verify", archive=made)
     else:

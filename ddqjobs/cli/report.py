@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
 import typer
 
-from ddqjobs.base.units import counted
+from ddqjobs.base.units import LOGIN_MEMORY, counted
 from ddqjobs.cli.output import note, put, put_utf8, say, settle, style
 from ddqjobs.cli.selection import Selection, filtered
 
@@ -42,6 +42,10 @@ METRIC = Annotated[
 RECOMPUTE = Annotated[
     bool,
     typer.Option("--recompute", help="Compute AP once more from the predictions of tests (minutes each)."),
+]
+MEMORY = Annotated[
+    str | None,
+    typer.Option("--memory", metavar="SIZE", help="Of one AP computed again, at most; 2GiB if left out."),
 ]
 COMPARE = Annotated[
     tuple[str, str] | None,
@@ -89,6 +93,7 @@ def report(
     out: OUT = None,
     metric: METRIC = None,
     recompute: RECOMPUTE = False,
+    memory: MEMORY = None,
     compare: COMPARE = None,
     export: EXPORT = None,
     price: PRICE = None,
@@ -112,6 +117,7 @@ def report(
         export=export is not None,
         check=check,
         recompute=recompute,
+        memory=memory is not None,
         price=price is not None,
         share=share,
         gallery=gallery is not None,
@@ -119,7 +125,7 @@ def report(
     if compare is not None:
         _compare(selection, compare, chosen, out, metric or [])
         return
-    made = _made(selection, None if chosen == "html" else metric or [], recompute, share)
+    made = _made(selection, None if chosen == "html" else metric or [], recompute, share, memory)
     if export is not None:
         _export(selection, made, export, out)
     elif chosen == "html":
@@ -170,8 +176,8 @@ def _by_ending(out: Path | None) -> str:
 
 
 def _refuse_idle(
-    said: str | None, chosen: str, *, compare: bool, export: bool, check: bool, recompute: bool, price: bool,
-    share: bool, gallery: bool,
+    said: str | None, chosen: str, *, compare: bool, export: bool, check: bool, recompute: bool, memory: bool,
+    price: bool, share: bool, gallery: bool,
 ) -> None:  # fmt: skip
     """Raises InputError for what would have no effect: nobody shall take it for heard."""
     from ddqjobs.base.errors import InputError
@@ -179,6 +185,8 @@ def _refuse_idle(
     if compare and (export or check or recompute or chosen == "html"):
         others = "html, --export, --check or --recompute"
         raise InputError(f"--compare goes with the formats of text, not with {others}")
+    if memory and not recompute:
+        raise InputError("--memory goes with --recompute: nothing else takes much")
     if export and said is not None:
         raise InputError("--export writes files of its own: leave out --format and --json")
     if share and (export or compare):
@@ -196,6 +204,7 @@ def _made(
     metrics: list[str] | None,
     recompute: bool = False,
     share: bool = False,
+    memory: str | None = None,
     *,
     experiment: str | None = None,
     at: float | None = None,
@@ -216,6 +225,7 @@ def _made(
         recompute=recompute,
         at=at,
         share=share,
+        memory=memory or LOGIN_MEMORY,
         say=note,
     )
 

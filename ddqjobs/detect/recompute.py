@@ -1,27 +1,28 @@
 """Computes AP once more from the predictions that a test left, by COCO's own evaluation.
 
-    python recompute.py PREDICTIONS --config WORK_DIR [--annotations FILE] [--folder DIR]
+    python recompute.py PREDICTIONS ANNOTATIONS [--memory BYTES]
 
 Stands alone: it imports nothing of ddqjobs, so that any interpreter with NumPy and an evaluator can run the
 file: hotcoco, whose precision equals pycocotools' bit by bit, or pycocotools, which is also taken for what
 the two evaluate differently (:func:`_tidy`) and for files that hotcoco does not read. PREDICTIONS is a
-predictions.npz (``ddqjobs.detect.hooks.predictions``) or COCO results (JSON); the annotations are those that
-the test's own dumped configuration names, relative to ``--folder``. Prints one JSON object: metrics in the
-detector's keys and scale, not rounded (-1: no such objects), the annotation file, AP by class, precision by
-recall, and the count of each kind of error that TIDE names, of all sizes (``errors``) and of each
-(``sizes``). Exit code 2, one line, for what cannot be evaluated; 3 where no evaluator is there.
+predictions.npz (``ddqjobs.detect.hooks.predictions``) or COCO results (JSON). Prints one JSON object: metrics
+in the detector's keys and scale, not rounded (-1: no such objects), the annotation file, AP by class,
+precision by recall, and the count of each kind of error that TIDE names, of all sizes (``errors``) and of
+each (``sizes``). Exit code 2, one line, for what cannot be evaluated; 3 where no evaluator is there; 4 where
+``--memory`` does not suffice.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
 import contextlib
+import copy
 import json
+import resource
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple, Sequence
+from typing import Any, NamedTuple, Sequence
 
 # As mmdet 2.x and 3.x evaluate: at most so many detections per image; AP itself is taken at 100.
 MAX_DETECTIONS = (100, 300, 1000)
@@ -33,8 +34,6 @@ SIZES = {"small": 32.0**2, "medium": 96.0**2, "large": 1e10}  # largest area in 
 CURVES = {"0.50:0.95": (None, 0), "0.50": (0, 2), "0.75": (5, 2)}  # overlap -> threshold, most detections
 _KIND = {kind: i for i, kind in enumerate(("found", *ERRORS))}
 _FOREGROUND, _BACKGROUND = 0.5, 0.1  # intersection over union
-_FAR = 4 << 20  # bytes of a configuration
-
 
 NO_PYCOCOTOOLS = "pycocotools, which may read it, is not there"
 # What files that are torn, or are something else, make NumPy, JSON and evaluators raise.
@@ -49,20 +48,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line; see the module."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("predictions", type=Path)
-    parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--annotations", type=Path)
-    parser.add_argument("--folder", type=Path, default=Path())
+    parser.add_argument("annotations", type=Path)
+    parser.add_argument("--memory", type=int)
     args = parser.parse_args(argv)
+    if args.memory:
+        resource.setrlimit(resource.RLIMIT_DATA, (args.memory, args.memory))
     try:
-        annotations = args.annotations or args.folder / annotation_file(args.config)
-        evaluation = evaluate(args.predictions, annotations)
+        evaluation = evaluate(args.predictions, args.annotations)
+    except MemoryError:
+        print("recompute: out of memory", file=sys.stderr)
+        return 4
     except ImportError as error:
         print(f"recompute: {error}", file=sys.stderr)
         return 3
     except TROUBLES as error:
         print("recompute: " + (str(error) or type(error).__name__).split("\n")[0], file=sys.stderr)
         return 2
-    print(json.dumps({**evaluation._asdict(), "annotations": str(annotations)}))
+    print(json.dumps({**evaluation._asdict(), "annotations": str(args.annotations)}))
     return 0
 
 
@@ -134,7 +136,7 @@ def _precision(
             except (ValueError, TypeError) as error:  # pycocotools reads types that hotcoco does not
                 refused = f"hotcoco cannot read {annotations.name}: {error}; {NO_PYCOCOTOOLS}"
         try:
-            return _by_pycocotools(found, annotations, images, categories)
+            return _by_pycocotools(found, truth, images, categories)
         except ImportError as error:
             raise ImportError(refused or str(error)) from error
 
@@ -166,17 +168,56 @@ def _by_hotcoco(found: Detections, annotations: Path, images: list[int], categor
     return np.ascontiguousarray(evaluated["precision"])
 
 
-def _by_pycocotools(found: Detections, annotations: Path, images: list[int], categories: list[int]) -> Any:
+def _by_pycocotools(
+    found: Detections, truth: dict[str, Any], images: list[int], categories: list[int]
+) -> Any:
+    """Evaluate image by image of one class after the other: a million detections at once take gigabytes."""
+    import numpy as np
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    truth = COCO(str(annotations))
-    job = COCOeval(truth, truth.loadRes(found.rows()), "bbox")
-    job.params.maxDets = list(MAX_DETECTIONS)
-    job.params.imgIds, job.params.catIds = images, categories
-    job.evaluate()
-    job.accumulate()
-    return job.eval["precision"]
+    objects = COCO()
+    objects.dataset = truth
+    objects.createIndex()
+    job = COCOeval(objects, COCO(), "bbox")
+    job.params.maxDets, job.params.imgIds = list(MAX_DETECTIONS), images
+    job.params.catIds = categories
+    job._prepare()  # objects of all classes: of two that have one number, pycocotools takes the last
+    made = []
+    for category in categories:
+        own = np.flatnonzero(found.category == category)
+        own = own[np.argsort(found.image[own], kind="stable")]
+        starts: Any = np.searchsorted(found.image[own], images, "left")
+        ends: Any = np.searchsorted(found.image[own], images, "right")
+        parts = [
+            _of_image(job, found, own[starts[k] : ends[k]], image, category) for k, image in enumerate(images)
+        ]
+        job.params.catIds = [category]
+        job.evalImgs = [part[size] for size in range(len(job.params.areaRng)) for part in parts]
+        job._paramsEval = copy.deepcopy(job.params)
+        job.accumulate()
+        made.append(job.eval["precision"])
+    return np.concatenate(made, axis=2) if made else np.zeros((0, 0, 0, 0, 0))
+
+
+def _of_image(job: Any, found: Detections, own: Any, image: int, category: int) -> list[Any]:
+    """Return what pycocotools makes of an image for each size: all that it accumulates, packed."""
+    import numpy as np
+
+    rows = zip(own.tolist(), found.boxes[own].tolist(), found.score[own].tolist())
+    job._dts[image, category] = [
+        {"id": k + 1, "bbox": box, "area": box[2] * box[3], "score": score} for k, box, score in rows
+    ]
+    job.ious = {(image, category): job.computeIoU(image, category)}
+    made = [job.evaluateImg(image, category, area, MAX_DETECTIONS[-1]) for area in job.params.areaRng]
+    del job._dts[image, category]
+    return [
+        part and {
+            "dtScores": np.array(part["dtScores"], float), "gtIgnore": part["gtIgnore"],
+            "dtMatches": part["dtMatches"].astype(bool), "dtIgnore": part["dtIgnore"].astype(bool),
+        }
+        for part in made
+    ]  # fmt: skip
 
 
 def _known(precision: Any) -> Any:
@@ -350,48 +391,6 @@ def detections(results: Any) -> Detections:
     image, category = np.array(columns[0], int), np.array(columns[3], int)
     boxes = np.array(columns[1], float).reshape(-1, 4)
     return Detections(image, boxes, np.array(columns[2], float), category, [], [])
-
-
-def annotation_file(work_dir: Path) -> Path:
-    """The annotation file that the configuration dumped into a test's work_dir evaluates with: mmengine's
-    ``test_evaluator``, mmcv 1.x's ``data.test``."""
-    stamped = sorted(work_dir.glob("*/vis_data/config.py"), reverse=True)
-    for config in [*stamped, *sorted(work_dir.glob("*.py"))]:
-        with config.open("rb") as stream:
-            text = stream.read(_FAR).decode("utf-8", "replace")
-        with contextlib.suppress(SyntaxError, ValueError, RecursionError):
-            for path in _annotations(ast.parse(text)):
-                return Path(path)
-    raise CannotEvaluate(f"no configuration in {work_dir} names the annotations")
-
-
-def _annotations(tree: ast.Module) -> Iterator[str]:
-    for wanted in (("test_evaluator",), ("data", "test"), ("val_evaluator",)):
-        for statement in tree.body:
-            target = statement.targets[0] if isinstance(statement, ast.Assign) else None
-            if isinstance(statement, ast.Assign) and isinstance(target, ast.Name) and target.id == wanted[0]:
-                for call in _inside(statement.value, wanted[1:]):
-                    yield from _literal(call, "ann_file")
-
-
-def _inside(value: ast.expr, names: Sequence[str]) -> Iterator[ast.expr]:
-    """The calls of dict(...) at a place of nested ones; of a list all its elements."""
-    if isinstance(value, (ast.List, ast.Tuple)):
-        for element in value.elts:
-            yield from _inside(element, names)
-    elif not names:
-        yield value
-    elif isinstance(value, ast.Call):
-        for keyword in value.keywords:
-            if keyword.arg == names[0]:
-                yield from _inside(keyword.value, names[1:])
-
-
-def _literal(value: ast.expr, name: str) -> Iterator[str]:
-    for keyword in value.keywords if isinstance(value, ast.Call) else []:
-        text = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
-        if keyword.arg == name and isinstance(text, str):
-            yield text
 
 
 if __name__ == "__main__":

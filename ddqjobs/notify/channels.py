@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ddqjobs.base import files, secrets
@@ -51,6 +52,20 @@ def secret(reference: Secret) -> str:
         raise SecretError(f"{reference} is empty or not set")
     secrets.remember({"secret": value}, marked=["secret"])
     return value
+
+
+def mask(site: Site) -> None:
+    """Have the secrets of all channels masked from now on; those that cannot be had are nobody's to show."""
+    for named in (site.notify, *_own()):
+        for channel in named.values():
+            for reference in filter(None, (channel.url, channel.token, channel.sign, channel.password)):
+                with contextlib.suppress(SecretError):
+                    secret(reference)
+
+
+def _own() -> Iterator[Mapping[str, Channel]]:
+    with contextlib.suppress(DdqjobsError):  # a broken file is told by who uses it
+        yield user().notify
 
 
 def _of_file(reference: Secret) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ddqjobs.base.errors import InputError
+from ddqjobs.base.units import LOGIN_MEMORY
 from ddqjobs.planning import given
 from ddqjobs.planning.filters import select
 from ddqjobs.planning.given import AnyExperiment, AnyFilters, AnyPlan, AnyRun, AnyRuns, AnySite
@@ -87,17 +88,20 @@ class Looking(Opened):
     def report(
         self, experiment: AnyExperiment = None, filters: AnyFilters = None, *, site: AnySite = None,
         metrics: Sequence[str] | None = (), recompute: bool = False, at: float | None = None,
-        share: bool = False, say: Say = lambda _: None,
+        share: bool = False, memory: str = LOGIN_MEMORY, say: Say = lambda _: None,
     ) -> Report:  # fmt: skip
         """Return the report as a document. ``metrics``: further ones (None: all); ``recompute``: with AP from
-        predictions; ``at`` (seconds since the epoch): as known then; ``share``: without paths and nodes.
+        predictions, each computed within ``memory``; ``at`` (seconds since the epoch): as known then;
+        ``share``: without paths and nodes.
 
         >>> report = project.report("nano")
         >>> report.ok, len(report.runs) == len(project.plan("nano").runs)
         (False, True)
         """
         reports = self.reports(self.workspace(experiment, site))
-        made = reports.document(given.filters(filters), metrics=metrics, recompute=recompute, at=at, say=say)
+        made = reports.document(
+            given.filters(filters), metrics=metrics, recompute=recompute, at=at, say=say, memory=memory
+        )
         return reports.shared(made) if share else made
 
     def report_page(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddqjobs.base.paths import expanded
+from ddqjobs.notify import channels
 from ddqjobs.planning import given
 from ddqjobs.planning.catalog import Catalog, Loaded
 from ddqjobs.planning.given import AnyExperiment, AnyPlan, AnyRuns, AnySite
@@ -56,6 +57,7 @@ class Opened:
         if key not in self._workspaces:
             declared = self.site(site)
             results = expanded(self.root, declared.results or "results") / loaded.experiment.name
+            channels.mask(declared)
             self._workspaces[key] = Workspace(self.catalog, loaded, declared, results, self.tell)
         if umask := self._workspaces[key].site.umask:
             os.umask(int(umask, 8))  # of this process: whatever is written from here on is the group's too

@@ -16,12 +16,14 @@ from typing import TypeVar
 import msgspec
 
 from ddqjobs.base import process
-from ddqjobs.base.errors import DdqjobsError
+from ddqjobs.base.errors import DdqjobsError, InputError
 from ddqjobs.base.paths import PACKAGE, expanded
 from ddqjobs.base.shell_variables import inherited
 from ddqjobs.base.text import clean
+from ddqjobs.base.units import LOGIN_MEMORY, megabytes
+from ddqjobs.detect.annotations import annotation_file
 from ddqjobs.detect.checks import resolved
-from ddqjobs.detect.recompute import NO_PYCOCOTOOLS
+from ddqjobs.detect.recompute import NO_PYCOCOTOOLS, CannotEvaluate
 from ddqjobs.environments.on_site import Environments
 from ddqjobs.report.loss_curves import Curve
 from ddqjobs.report.recomputed import Recomputed
@@ -33,7 +35,9 @@ LARGEST_LOG = 256 << 20  # bytes that are read for a curve; a log of DDQ DETR ha
 _EVALUATION_S = 3600.0
 _RECOMPUTE = PACKAGE / "detect" / "recompute.py"
 _THREADS = ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-_NO_EVALUATOR_CODE = 3  # exit code of ddqjobs.detect.recompute
+_NO_EVALUATOR_CODE, _NO_MEMORY_CODE = 3, 4  # exit codes of ddqjobs.detect.recompute
+NEEDS_MORE = "needs more than"
+_ABORTED = "memory allocation of "  # what Rust says before it aborts
 NO_EVALUATOR = "no interpreter with hotcoco or pycocotools: pip install 'ddqjobs[coco]'"
 ANNOTATIONS_ABSENT = "the annotations are not there"
 T = TypeVar("T")
@@ -210,9 +214,15 @@ class ReportFiles:
         return found
 
     def recompute(
-        self, runs: Iterable[PlannedRun], products: Mapping[str, Product], say: Say = lambda _: None
+        self,
+        runs: Iterable[PlannedRun],
+        products: Mapping[str, Product],
+        say: Say = lambda _: None,
+        memory: str = LOGIN_MEMORY,
     ) -> dict[str, Recomputed]:
-        """The same after recomputing those of the runs that are not recomputed yet."""
+        """Return the same after recomputing those of the runs that are not recomputed yet, each within
+        ``memory``. Raise InputError for what is no size."""
+        size = _bytes(memory)
         found = self.recomputed(products)
         for p in runs:
             name = p.run.name
@@ -221,30 +231,27 @@ class ReportFiles:
             if name in found and found[name].precision:
                 continue
             say(f"computing AP from the predictions of {name}")
-            again = self._recompute(p, products[name])
+            again = self._recompute(p, products[name], size)
             if again.problem and name in found and not found[name].problem:
                 continue  # what an older version kept holds: the predictions are the same
             found[name] = again
             _write(self.cache / "recomputed" / f"{name}.json", again)
         return found
 
-    def _recompute(self, p: PlannedRun, product: Product) -> Recomputed:
+    def _recompute(self, p: PlannedRun, product: Product, memory: int) -> Recomputed:
         name, key = p.run.name, product.sha256.get("predictions", "")
         if "predictions" not in product.artifacts:
             return Recomputed(run=name, key=key, problem="the test left no predictions")
         folder = self.runs / name
         work_dir = RunFolder(folder).attempt(product.attempt).work_dir
         what = folder / product.artifacts["predictions"]
-        if self._annotations is None:
-            tree = expanded(self._environments.project, p.run.workdir) if p.run.workdir else work_dir
-            named: list[str | Path] = ["--folder", tree]
-        elif name in self._annotations:
-            named = ["--annotations", self._annotations[name]]
-        else:
-            return Recomputed(run=name, key=key, problem=ANNOTATIONS_ABSENT)
+        try:
+            annotations = self._annotations_of(p, work_dir)
+        except (CannotEvaluate, OSError) as error:
+            return Recomputed(run=name, key=key, problem=clean(str(error)))
         said = NO_EVALUATOR
         for python in self._pythons(p.run.environment):
-            argv: list[str | Path] = [python, _RECOMPUTE, what, "--config", work_dir, *named]
+            argv: list[str | Path] = [python, _RECOMPUTE, what, annotations, "--memory", str(memory)]
             done = process.run(argv, timeout=_EVALUATION_S, env=_variables(python))
             if done.code == 0:
                 return _answer(name, key, done.stdout)
@@ -252,12 +259,24 @@ class ReportFiles:
                 continue
             last = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
             words = clean(last[-1].removeprefix("recompute: "))
+            if done.code == _NO_MEMORY_CODE or _ABORTED in done.stderr:
+                said = _needs_more(memory)
+                break
             if done.code != _NO_EVALUATOR_CODE:
                 said = words
                 break
             if words.endswith(NO_PYCOCOTOOLS):
                 said = words
         return Recomputed(run=name, key=key, problem=said)
+
+    def _annotations_of(self, p: PlannedRun, work_dir: Path) -> Path:
+        """Return the annotations of a test. Raise CannotEvaluate, OSError."""
+        if self._annotations is None:
+            tree = expanded(self._environments.project, p.run.workdir) if p.run.workdir else work_dir
+            return annotation_file(work_dir, tree)
+        if p.run.name not in self._annotations:
+            raise CannotEvaluate(ANNOTATIONS_ABSENT)
+        return self._annotations[p.run.name]
 
     def _pythons(self, environment: str) -> list[Path]:
         """Return ours, which may have the faster evaluator; the test's own, where it is built here."""
@@ -266,6 +285,17 @@ class ReportFiles:
             return [*ours, self._environments.python(environment)] if environment else ours
         except DdqjobsError:
             return ours
+
+
+def _bytes(memory: str) -> int:
+    try:
+        return megabytes(memory) * 1_000_000
+    except ValueError as error:
+        raise InputError(f"memory: {error}") from None
+
+
+def _needs_more(memory: int) -> str:
+    return f"{NEEDS_MORE} {memory / 1e9:.2g} GB of memory; --memory 8GiB, best in a job, allows more"
 
 
 def _variables(python: Path) -> dict[str, str]:

@@ -20,6 +20,7 @@ import msgspec
 from ddqjobs.base.errors import InputError
 from ddqjobs.base.paths import expanded
 from ddqjobs.detect import recompute
+from ddqjobs.detect.annotations import annotation_file
 from ddqjobs.detect.recompute import ERROR_SCORE, Detections
 from ddqjobs.report.lookup import REFERENCE, label
 from ddqjobs.spec.experiment import Experiment
@@ -150,7 +151,7 @@ class Maker:
         folder = self._runs / name
         work_dir = RunFolder(folder).attempt(product.attempt).work_dir
         tree = expanded(self._project, p.run.workdir) if p.run.workdir else work_dir
-        annotations = tree / recompute.annotation_file(work_dir)
+        annotations = annotation_file(work_dir, tree)
         if annotations not in self._truths:
             self._truths[annotations] = json.loads(annotations.read_bytes())
         found = recompute.load(folder / product.artifacts["predictions"])

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from ddqjobs.base.paths import expanded
+from ddqjobs.base.units import LOGIN_MEMORY
 from ddqjobs.detect.job.training_progress import Progress
 from ddqjobs.environments.on_site import Environments
 from ddqjobs.planning.filters import Filters, select
@@ -42,6 +43,7 @@ class Reports:
         at: float | None,
         say: Say,
         refresh: bool = True,
+        memory: str = LOGIN_MEMORY,
     ) -> Report:
         """Return the report of the runs that the filters leave (:meth:`ddqjobs.project.Project.report`);
         without ``refresh`` the schedulers are not asked first."""
@@ -60,7 +62,9 @@ class Reports:
             plan,
             products,
             progress=running,
-            recomputed=files.recompute(shown, products, say) if recompute else files.recomputed(products),
+            recomputed=files.recompute(shown, products, say, memory)
+            if recompute
+            else files.recomputed(products),
             curves=files.curves(document.compared(experiment, plan), products, say, means_only=True),
             metrics=metrics,
             hours=hours.spent(plan, workspace.store.history(), running, now=time.time())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +35,31 @@ SETUP = [
     'declare -x MODULES_AUTH="planted-26-aB"',
 ]
 TASK = {"MY_CREDENTIALS": "planted-07-aB", "GITHUB_PAT": "planted-08-aB"}
-SHELL = {"SLACK_TOKEN": "planted-09-aB", "ALL_PROXY": "http://ann:planted-29-aB@proxy:3128"}
+SHELL = {
+    "SLACK_TOKEN": "planted-09-aB",
+    "ALL_PROXY": "http://ann:planted-29-aB@proxy:3128",
+    "NOTIFY_HOOK": "http://127.0.0.1:9/services/planted-37-aB",
+    "NTFY_ACCESS": "planted-40-aB",
+}
+# Of whom is told something: of the site, and of the user alone; nobody listens at that port.
+FILES = {
+    "mail": "planted-38-aB",
+    "topic": "http://127.0.0.1:9/planted-39-aB",
+    "robot": "http://127.0.0.1:9/hook/planted-41-aB",
+    "sign": "planted-42-aB",
+}
+CHANNELS: dict[str, dict[str, Any]] = {
+    "hook": {"by": "slack", "url": {"variable": "NOTIFY_HOOK"}},
+    "post": {
+        "by": "mail", "server": "127.0.0.1:9", "user": "ann", "sender": "ann@localhost",
+        "to": ["bob@localhost"], "password": {"file": "mail"},
+    },
+    "phone": {"by": "ntfy", "url": {"file": "topic"}, "token": {"variable": "NTFY_ACCESS"}},
+    "say": {"by": "command", "command": ["sh", "-c", 'echo "$NOTIFY_HOOK $NTFY_ACCESS" >&2; exit 1']},
+}  # fmt: skip
+OWN: dict[str, dict[str, Any]] = {
+    "robot": {"by": "feishu", "url": {"file": "robot"}, "sign": {"file": "sign"}}
+}
 # What a log, a failure's last line and options may hold.
 PRINTED = (
     "login with password: planted-10-aB",
@@ -45,6 +71,7 @@ PRINTED = (
     "export NPM_TOKEN=planted-16-aB",
     "$HF_TOKEN $PGPASSWORD $AWS_SECRET_ACCESS_KEY $MY_CREDENTIALS $GITHUB_PAT $SLACK_TOKEN",
     "$SITE_TOKEN $HTTPS_PROXY $MODULES_AUTH",
+    "$NOTIFY_HOOK $NTFY_ACCESS",
     "the key is planted-02-aB, and $INNOCENT",
     "-----BEGIN RSA PRIVATE KEY----- planted-36-aB",
 )
@@ -83,7 +110,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     for name, value in SHELL.items():
         monkeypatch.setenv(name, value)
     with opened(tmp_path / "project") as made:
-        made.local_site(variables=SITE, setup=SETUP)
+        made.local_site(variables=SITE, setup=SETUP, notify=notified(tmp_path, CHANNELS))
+        user = tmp_path / "config" / "ddqjobs" / "config.yaml"
+        user.parent.mkdir(parents=True)
+        user.write_text(json.dumps({"notify": notified(tmp_path, OWN)}))
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(user.parents[1]))
         printed = "".join(f'echo "{line}"\n' for line in PRINTED)
         work = made.text("work.sh", printed + WORK)
         broken = made.text("broken.sh", printed + "echo 'fatal: password=planted-21-aB' >&2; exit 3\n")
@@ -104,6 +135,21 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
         bad = {**task, "command": ["bash", str(broken), "https://eve:planted-28-aB@host/w.pth"]}
         made.write("experiments/tiny.yaml", {**content, "tasks": {"good": good, "bad": bad}})
         yield made
+
+
+def notified(folder: Path, channels: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the channels with their private files, which are written below the folder."""
+    made = {}
+    for name, channel in channels.items():
+        made[name] = dict(channel)
+        for key, value in channel.items():
+            if isinstance(value, dict) and "file" in value:
+                path = folder / "private" / value["file"]
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(FILES[value["file"]])
+                path.chmod(0o600)
+                made[name][key] = {"file": str(path)}
+    return made
 
 
 def planted(text: str) -> list[str]:
@@ -127,6 +173,13 @@ def test_nothing_that_is_passed_on_shows_a_secret(place: Place, tmp_path: Path) 
         assert planted(ran.out + ran.err) == [], words
     for path in (place.root / "results/tiny/ledger").iterdir():
         assert planted(path.read_text()) == []
+    tested = place.invoke("notify", "--test")
+    assert tested.code == 1
+    assert len(re.findall("not delivered", tested.out + tested.err)) == len(CHANNELS) + len(OWN)
+    for words in (["notify"], ["notify", "--json"], ["advance", "tiny"], ["advance", "tiny"]):
+        told = place.invoke(*words)
+        assert planted(told.out + told.err) == [], words
+    assert planted(tested.out + tested.err) == []
     out = tmp_path / "tiny.crate.zip"
     assert place.invoke("archive", "tiny", "-o", str(out)).code == 0
     with zipfile.ZipFile(out) as archive:

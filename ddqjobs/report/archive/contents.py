@@ -14,7 +14,7 @@ from ddqjobs.base.errors import DdqjobsError
 from ddqjobs.base.paths import expanded
 from ddqjobs.base.text import clean
 from ddqjobs.detect import files as job_files
-from ddqjobs.detect import recompute
+from ddqjobs.detect.annotations import annotation_file
 from ddqjobs.detect.checks import resolved
 from ddqjobs.environments.on_site import Environments
 from ddqjobs.planning.catalog import Catalog
@@ -213,7 +213,7 @@ def _annotations(
     work_dir = RunFolder(folder).attempt(product.attempt).work_dir
     tree = expanded(project, p.run.workdir) if p.run.workdir else work_dir
     try:
-        path = tree / recompute.annotation_file(work_dir)
+        path = annotation_file(work_dir, tree)
     except (OSError, ValueError):
         path = Path()
     if not path.is_file():

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from ddqjobs.base.frozen import Frozen
-from ddqjobs.base.units import counted
+from ddqjobs.base.units import LOGIN_MEMORY, counted
 from ddqjobs.detect import files as job_files
 from ddqjobs.detect.recompute import NO_PYCOCOTOOLS
 from ddqjobs.environments.on_site import Environments
@@ -20,7 +20,7 @@ from ddqjobs.report.archive.contents import TEXTS, WEIGHTS
 from ddqjobs.report.archive.opening import BrokenError
 from ddqjobs.report.archive.unpacked import Inside, read, unpacked
 from ddqjobs.report.archive.writing import BLOCK, judged
-from ddqjobs.report.cache import ANNOTATIONS_ABSENT, NO_EVALUATOR, ReportFiles
+from ddqjobs.report.cache import ANNOTATIONS_ABSENT, NEEDS_MORE, NO_EVALUATOR, ReportFiles
 from ddqjobs.report.recomputed import NO_BOX_AP, NOT_RECOMPUTED, Recomputed, recomputed_rows
 from ddqjobs.spec.model import Status, TaskKind
 from ddqjobs.store import evidence
@@ -70,8 +70,11 @@ class Verified(Frozen, frozen=True, kw_only=True):
     checks: tuple[Check, ...]
 
 
-def verify(path: Path, environments: Environments, say: Say = lambda _: None) -> Verified:
-    """Verify an archive; ``environments`` may have an interpreter with an evaluator. Raise InputError for a
+def verify(
+    path: Path, environments: Environments, say: Say = lambda _: None, memory: str = LOGIN_MEMORY
+) -> Verified:
+    """Verify an archive; ``environments`` may have an interpreter with an evaluator, which takes
+    ``memory`` at most. Raise InputError for a
     file that is no archive, or one of a newer format."""
     sha256 = job_files.sha256(path) if path.is_file() else ""
     checks: list[Check] = []
@@ -83,7 +86,7 @@ def verify(path: Path, environments: Environments, say: Say = lambda _: None) ->
             words = f"{files} are what their SHA-256 say, nothing else is inside"
             checks.append(Check(what="files", holds=True, found=words))
             name = inside.experiment.name
-            overall = _all(inside, environments, checks, say)
+            overall = _all(inside, environments, checks, say, memory)
         except BrokenError as error:
             checks.append(Check(what="files", holds=False, found=str(error)))
         except _TROUBLES as error:
@@ -99,7 +102,7 @@ def verify(path: Path, environments: Environments, say: Say = lambda _: None) ->
     )
 
 
-def _all(inside: Inside, environments: Environments, checks: list[Check], say: Say) -> str:
+def _all(inside: Inside, environments: Environments, checks: list[Check], say: Say, memory: str) -> str:
     annotations = {run: inside.folder / name for run, name in inside.index.annotations.items()}
     files = ReportFiles(inside.folder / inside.top, environments, annotations, archived=True)
     checks.append(_crate(inside))
@@ -107,7 +110,7 @@ def _all(inside: Inside, environments: Environments, checks: list[Check], say: S
     checks.append(_artifacts(inside))
     verdicts, overall = _verdicts(inside, files)
     shutil.rmtree(files.cache / "recomputed", ignore_errors=True)  # what follows is computed here and now
-    checks.extend(_recomputed(inside, files.recompute(inside.plan.runs, inside.products, say)))
+    checks.extend(_recomputed(inside, files.recompute(inside.plan.runs, inside.products, say, memory)))
     checks.append(verdicts)
     return overall
 
@@ -212,7 +215,7 @@ def _evaluable(inside: Inside, name: str, problem: str) -> bool:
     member = inside.member(name, "predictions")
     there = member in inside.digests and not member.endswith(WEIGHTS)  # weights are not unpacked
     absent = problem in (NO_EVALUATOR, ANNOTATIONS_ABSENT, NO_BOX_AP) or problem.endswith(NO_PYCOCOTOOLS)
-    return there and not absent
+    return there and not absent and not problem.startswith(NEEDS_MORE)
 
 
 def _verdicts(inside: Inside, files: ReportFiles) -> tuple[Check, str]:

@@ -12,6 +12,7 @@ import pytest
 
 from ddqjobs.base import process
 from ddqjobs.detect import recompute
+from ddqjobs.detect.annotations import annotation_file
 
 CONFIG = "test_evaluator = dict(ann_file={!r}, type='CocoMetric')\n"
 
@@ -55,7 +56,7 @@ def place(tmp_path: Path) -> Path:
 
 def call(place: Path, *words: object) -> process.Completed:
     script = Path(recompute.__file__)
-    argv = [sys.executable, str(script), str(place / "predictions.npz"), "--config", str(place / "work_dir")]
+    argv = [sys.executable, str(script), str(place / "predictions.npz"), str(place / "truth.json")]
     return process.run([*argv, *map(str, words)], timeout=60)
 
 
@@ -117,25 +118,20 @@ def test_the_annotations_are_those_that_the_configuration_names(
     tmp_path: Path, config: str, found: str
 ) -> None:
     (tmp_path / "model.py").write_text(config)
-    assert recompute.annotation_file(tmp_path) == Path(found)
+    assert annotation_file(tmp_path, tmp_path / "tree") == tmp_path / "tree" / found
 
 
 def test_a_relative_path_is_below_the_tree_in_which_the_test_ran(place: Path) -> None:
-    predictions(place)
     (place / "work_dir" / "20261125_101010" / "vis_data" / "config.py").write_text(
         CONFIG.format("truth.json")
     )
-    assert call(place).code == 2
-    assert call(place, "--folder", place).code == 0
+    assert annotation_file(place / "work_dir", place) == place / "truth.json"
 
 
-@pytest.mark.parametrize("damage", ["config", "annotations", "predictions", "torn", "other"])
+@pytest.mark.parametrize("damage", ["annotations", "predictions", "torn", "other"])
 def test_what_cannot_be_evaluated_is_one_line(place: Path, damage: str) -> None:
     predictions(place)
-    config = place / "work_dir" / "20261125_101010" / "vis_data" / "config.py"
-    if damage == "config":
-        config.write_text("\x00 not Python (")
-    elif damage == "annotations":
+    if damage == "annotations":
         (place / "truth.json").unlink()
     elif damage == "torn":
         whole = (place / "predictions.npz").read_bytes()
@@ -150,6 +146,36 @@ def test_what_cannot_be_evaluated_is_one_line(place: Path, damage: str) -> None:
     lines = [line for line in done.stderr.splitlines() if line.startswith("recompute: ")]
     assert len(lines) == 1
     assert "Traceback" not in done.stderr
+
+
+def test_a_configuration_that_cannot_be_read_names_no_annotations(tmp_path: Path) -> None:
+    (tmp_path / "config.py").write_text("\x00 not Python (")
+    with pytest.raises(recompute.CannotEvaluate, match="names the annotations"):
+        annotation_file(tmp_path, tmp_path)
+
+
+def test_it_ends_where_its_memory_ends(place: Path) -> None:
+    predictions(place)
+    truth = json.loads((place / "truth.json").read_text())
+    (place / "truth.json").write_text(json.dumps({**truth, "info": "x" * 80_000_000}))
+    done = call(place, "--memory", 120_000_000)
+    assert (done.code, done.stdout, done.stderr) == (4, "", "recompute: out of memory\n")
+
+
+def test_of_many_detections_pycocotools_has_those_of_one_image_at_a_time(place: Path) -> None:
+    truth = json.loads((place / "truth.json").read_text())
+    truth["images"] += [{"id": i, "width": 100, "height": 100} for i in range(5, 155)]
+    truth["annotations"][0]["id"] = 0  # which hotcoco reads in another way
+    (place / "truth.json").write_text(json.dumps(truth))
+    boxes = np.tile(np.array([10, 10, 50, 50], np.float32), (150_000, 1))
+    np.savez(
+        place / "predictions.npz", image_ids=np.arange(5, 155), offsets=np.arange(0, 150_001, 1000),
+        boxes=boxes, scores=np.linspace(0, 1, 150_000, dtype=np.float32),
+        labels=np.zeros(150_000, int), category_ids=np.array([3, 7]),
+    )  # fmt: skip
+    done = call(place, "--memory", 300_000_000)
+    assert done.code == 0, done.stderr
+    assert json.loads(done.stdout)["errors"]["background"] > 10_000
 
 
 def test_ap_by_class_is_what_ap_is_the_mean_of(place: Path) -> None:

@@ -171,6 +171,18 @@ def test_annotations_that_are_gone_are_said_in_one_line(project: Project) -> Non
     assert "not recomputed: the annotations are not there: " in text
 
 
+def test_an_ap_that_needs_more_memory_says_so_until_it_is_allowed(project: Project) -> None:
+    path = with_predictions(project, "p3-test.m000.s0", 0.7, shift=4)
+    truth = path.parent / "truth.json"
+    truth.write_text(json.dumps({**json.loads(truth.read_text()), "info": "x" * 80_000_000}))
+    words = ("report", "paper", "--recompute", "--phase", "3", "--memory")
+    text = call(open_project(project.root), *words, "120MB").out
+    assert "not recomputed: needs more than 0.12 GB of memory; --memory 8GiB" in text
+    assert table_row(call(open_project(project.root), *words, "1GB").out, "p3-test")[4] == "equal"
+    assert call(project, "report", "paper", "--memory", "1GB").code == 2
+    assert call(project, *words, "much").code == 2
+
+
 def test_what_an_older_version_recomputed_stays_where_it_cannot_be_done_again(project: Project) -> None:
     path = with_predictions(project, "p3-test.m000.s0", 0.7, shift=4)
     call(open_project(project.root), "report", "paper", "--recompute")
