@@ -353,6 +353,47 @@ def test_a_task_that_fills_the_disk_of_the_results_is_no_fault_of_the_node(
     assert trivial.submit_all()["first"].status is Status.DONE
 
 
+# Six iterations, each with a checkpoint to go on from; in the fourth the disk fills.
+TRAINING = """
+import os, zipfile
+from pathlib import Path
+from ddqjobs.detect import files
+from ddqjobs.detect.job import checkpoints, claim
+work, disk = Path(os.environ["DDQJOBS_WORK_DIR"]), Path(os.environ["DDQJOBS_RUN_DIR"]).parent
+found = checkpoints.take_over(claim.from_environment(), work, "20260101_000000")
+def write(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", bytes(20_000))
+for step in range(1 + (int(found.stem.rpartition("_")[2]) if found else 0), 7):
+    with open(os.environ["TRACE"], "a") as trace:
+        trace.write(f"{step} ")
+    if step == 4 and not (disk.parent / "go").exists():
+        try:
+            (disk / ".big").write_bytes(bytes(1 << 20))
+        except OSError:
+            pass
+    files.replace(work / checkpoints.Place(0, step).name, write)
+(work / "out.txt").write_text("done")
+"""
+
+
+def test_a_training_whose_disk_was_full_goes_on_where_it_was(
+    trivial: TrivialProject, runs_disk: Path
+) -> None:
+    """Also if it was tried again while there was no room yet."""
+    (trivial.root / "training.py").write_text(TRAINING)
+    work = f'"$DDQJOBS_PYTHON" {trivial.root}/training.py'
+    trivial.tasks({"first": task()}, work=work)
+    for _ in range(2):
+        trivial.open().submit(EXPERIMENT)
+        first = trivial.until_over()["first"]
+        assert first.failure is FailureClass.STORAGE, first.reason
+    (runs_disk / ".big").unlink()
+    (trivial.results / "go").touch()
+    assert trivial.submit_all()["first"].status is Status.DONE
+    assert trivial.trace.read_text().split() == ["1", "2", "3", "4", "4", "5", "6"]
+
+
 def no_room(disk: Path) -> None:
     with contextlib.suppress(OSError):
         (disk / ".big").write_bytes(bytes(1 << 20))

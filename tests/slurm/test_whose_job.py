@@ -82,7 +82,7 @@ def test_a_controller_that_lost_its_state_gives_our_numbers_to_others(
     closed: Lab, on_slurm: SlurmProject
 ) -> None:
     """Another's job is never cancelled and nothing depends on it; ours is forgotten, and runs once."""
-    on_slurm.site(submit_timeout="3s")
+    on_slurm.site(submit_timeout="1h")
     on_slurm.tasks({"first": task(), "second": task(), "third": task(inputs={"before": "first.out"})})
     jobs = on_slurm.open().submit(EXPERIMENT).submitted
     array = jobs["first"].partition("_")[0]
@@ -104,6 +104,7 @@ def test_a_controller_that_lost_its_state_gives_our_numbers_to_others(
     assert "first" in outcome.left["third"]
     assert on_slurm.cli("cancel", "second", "--yes").code == 0
     assert on_slurm.run("second").failure is FailureClass.CANCELLED
+    on_slurm.site(submit_timeout="3s")
     until(lambda: on_slurm.run("first").status is Status.ELIGIBLE)
     plan = on_slurm.submit_all()
     assert {name: p.status for name, p in plan.items()} == {

@@ -9,6 +9,7 @@ has torch loaded.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -103,7 +104,8 @@ class Error(BaseMetric):  # type: ignore[misc]
 @HOOKS.register_module(force=True)
 class Interrupt(Hook):  # type: ignore[misc]
     """Does something to this very process after a training or validation iteration: asks it to ``stop``,
-    lets it ``kill`` itself, or gives the attempt up by a ``newer attempt`` or a ``void claim``."""
+    lets it ``kill`` itself, ``fill`` the disk but for a little or ``free`` it, or gives the attempt up by a
+    ``newer attempt`` or a ``void claim``."""
 
     def __init__(self, what: str, at: int = 0, validation: int = 0) -> None:
         self.what, self.at, self.validation, self.validated = what, at, validation, 0
@@ -125,6 +127,12 @@ class Interrupt(Hook):  # type: ignore[misc]
         run = Path(os.environ["DDQJOBS_RUN_DIR"])
         if self.what == "newer attempt":
             (run / "attempts" / "99").mkdir()
+        elif self.what == "fill":
+            with contextlib.suppress(OSError):
+                (run / "big").write_bytes(bytes(1 << 24))
+            os.truncate(run / "big", (run / "big").stat().st_size - (1 << 14))  # for lines of the log
+        elif self.what == "free":
+            (run / "big").unlink()
         elif self.what == "void claim":
             (run / "claim").write_text("void\n")
         else:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -109,6 +110,39 @@ def test_a_torn_checkpoint_is_not_resumed_from(tmp_path: Path, undisturbed: Undi
     newest.write_bytes(newest.read_bytes()[:-100])
     training.until_done()
     assert repeated(training) == 6 - older.batches
+    assert_same(outcome(training)._replace(rows=[]), undisturbed()._replace(rows=[]))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", tmp_path], check=False)
+    if made.returncode:
+        pytest.skip("NO SMALL FILE SYSTEM CAN BE MOUNTED HERE, SO FULL DISKS ARE NOT TESTED")
+    yield tmp_path
+    subprocess.run(["umount", "--lazy", tmp_path], check=True)
+
+
+FILL = {"type": "Interrupt", "what": "fill", "at": 5}
+
+
+@pytest.mark.bits
+def test_a_disk_that_is_full_for_a_while_costs_nothing(small_disk: Path, undisturbed: Undisturbed) -> None:
+    """The checkpoint after iteration 6 cannot be written, the next one can."""
+    training = Training(small_disk / "run", every=2)
+    assert training.attempt(FILL, {"type": "Interrupt", "what": "free", "at": 7}) == 0
+    assert_same(outcome(training), undisturbed())
+
+
+@pytest.mark.bits
+def test_a_disk_that_stays_full_costs_what_came_after_the_last_checkpoint(
+    small_disk: Path, undisturbed: Undisturbed
+) -> None:
+    training = Training(small_disk / "run", every=2)
+    assert training.attempt(FILL) == 1
+    assert [place.batches for place, _ in checkpoints.places(training.work_dir)] == [4, 2]
+    (training.root / "big").unlink()
+    training.until_done()
+    assert repeated(training) == PER_EPOCH - 4
     assert_same(outcome(training)._replace(rows=[]), undisturbed()._replace(rows=[]))
 
 
