@@ -10,10 +10,11 @@ leaves nothing. Standard library only.
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
 import sys
 from pathlib import Path
-from typing import Iterable, Mapping, Sequence
+from typing import Iterable, Iterator, Mapping, Sequence
 
 _OURS = ("check", "launch", "meet", "product", "proof", "stage", "tree", "watchdog")
 _AROUND = tuple(f"ddqjobs.detect.{name}" for name in _OURS)
@@ -49,8 +50,8 @@ def _of_library(path: str, library: str) -> bool:
 
 def collect(attempt: Path, known: Sequence[str], tree: str = "") -> dict[str, object]:
     """Make one file of what the attempt's programs left: how many files they loaded, the first of those that
-    lie below none of the ``known`` folders, and which packages of the code ``tree`` were loaded from
-    elsewhere; empty if nothing was recorded."""
+    lie below none of the ``known`` folders, and of these the first that the environment has, too, and which
+    packages of the code ``tree`` were loaded from elsewhere; empty if nothing was recorded."""
     paths = set()  # type: set[str]
     parts = sorted(attempt.glob("loaded.*.txt"))
     for part in parts:
@@ -65,8 +66,20 @@ def collect(attempt: Path, known: Sequence[str], tree: str = "") -> dict[str, ob
     return {
         "files": len(paths),
         "foreign": foreign[:10],
+        "instead": list(itertools.islice(_instead(foreign, known), 10)),
         "hidden": _hidden(Path(tree), paths) if tree else [],
     }
+
+
+def _instead(foreign: Iterable[str], known: Sequence[str]) -> Iterator[str]:
+    """Yield the files of which a folder of packages below the ``known`` ones has its own: a copy of another
+    place was loaded, by another interpreter or by ``sys.path``."""
+    packages = [path for root in known if root for path in Path(root).glob("lib/python*/site-packages")]
+    for path in foreign:
+        parts = Path(path).parts
+        ends = [os.path.join(*parts[start:]) for start in range(1, len(parts))]
+        if any((folder / end).is_file() for folder in packages for end in ends):
+            yield path
 
 
 def _hidden(tree: Path, paths: Iterable[str]) -> list[str]:

@@ -32,6 +32,11 @@ _CHANGING = frozenset({"append", "extend", "insert", "pop", "remove", "clear", "
 # The run's own configuration, which every digest has: in the snapshot, or in the code tree.
 _OWN = "os.environ['DDQJOBS_CONFIG']"
 _COMPUTED = "_base_ is computed"
+READS = "reads the variable "
+# Variables that a job sets for its run, and those by which its processes differ.
+_OF_JOB = ("DDQJOBS_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "CUDA_VISIBLE_DEVICES")
+_TAKING = frozenset({"environ", "get", "pop", "setdefault", "getenv"})
+_PUT_IN = re.compile(r"\{\{\s*\$\s*(\w+)")  # {{$NAME:default}}, which mmengine replaces before it reads
 _Value = str | list["_Value"]
 
 
@@ -144,6 +149,24 @@ def _loads(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 yield node.lineno, f"{name}() reads a file"
         elif isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.path":
             yield node.lineno, "sys.path is changed or read"
+        for name in _variables(node):
+            if not name.startswith(_OF_JOB):
+                yield getattr(node, "lineno", 0), f"{READS}{name}"
+
+
+def _variables(node: ast.AST) -> Iterator[str]:
+    """Yield the environment variables that an expression reads by their names."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield from _PUT_IN.findall(node.value)
+    named = node.slice if isinstance(node, ast.Subscript) else None
+    place = node.value if isinstance(node, ast.Subscript) else None
+    if isinstance(node, ast.Call) and node.args:
+        named, place = node.args[0], node.func
+    if getattr(place, "attr", getattr(place, "id", "")) not in _TAKING:
+        return
+    words = ast.unparse(place).rpartition("os.")[2] if place is not None else ""
+    if words in ("environ", "getenv") or words.rpartition(".")[0] == "environ":
+        yield named.value if isinstance(named, ast.Constant) and isinstance(named.value, str) else "..."
 
 
 def _program(tree: ast.Module) -> frozenset[int]:

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import msgspec
 
 from ddqjobs.planning import syntax
+from ddqjobs.planning.bases import READS
 from ddqjobs.planning.outside import Outside, of_words
 from ddqjobs.planning.syntax import Source
 from ddqjobs.spec.experiment import Experiment
@@ -168,13 +169,17 @@ class Digester:
         for run in runs:
             configs = self._named_by(run)[0]
             words = of_words((*run.command, *run.options))
-            key = (configs, run.environment, run.code, words)
+            key = (configs, run.environment, run.code, words, run.variables)
             if key in seen:
                 continue
             seen.add(key)
             sources = sorted(self._config_sources(configs).items())
+            declared = tuple(f"{READS}{name}" for name, _ in run.variables)  # which the digest has
             lines.update(
-                (f"{name}, {words}", None) for name, source in sources for words in source.unfollowed
+                (f"{name}, {words}", None)
+                for name, source in sources
+                for words in source.unfollowed
+                if not words.endswith(declared)
             )
             lost = ((name, b) for name, source in sources for b in source.bases if self._is_lost(name, b))
             lines.update(

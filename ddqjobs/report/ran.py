@@ -13,7 +13,12 @@ CHANGED = "the environment was changed"
 OTHER_DATA = "other annotations"
 DIFFER, RULE = "configurations differ", "configurations of one digest differ"
 _PACKAGES = ("torch", "mmengine", "mmcv", "mmcv-full", "mmcv-lite", "mmdet", "numpy")
-_FILES = (".ann_file", ".data_root")  # options that say which annotations a data set has
+_FILES = (
+    ".ann_file",
+    ".data_root",
+    ".indices",
+    ".classes",
+)  # options that say which annotations a data set has
 _WIDEST = ("amx_tile", "avx512f", "avx2", "avx", "sve")
 
 
@@ -58,10 +63,12 @@ class Doubt(NamedTuple):
 
 def doubt(made: Iterable[Product]) -> Doubt | None:
     """Return what keeps verdicts on these results from being given: the first run of which another code than
-    its tree's ran, or that had different configurations under its digest."""
+    its tree's or its environment's ran, or that had different configurations under its digest."""
     for product in made:
         if product.ran is not None and product.ran.hidden:
             return Doubt(OTHER_CODE, f"{product.run}: {_other_code(product.ran)}")
+        if product.ran is not None and product.ran.instead:
+            return Doubt(OTHER_CODE, f"{product.run}: {_instead(product.ran)}")
         if product.ran is not None and product.ran.changed:
             return Doubt(CHANGED, f"{product.run}: {_changed(product.ran)}")
         if product.ran is not None and product.ran.differs:
@@ -116,6 +123,10 @@ def repeated(made: Mapping[str, Iterable[Product]]) -> str:
 def _other_code(ran: Ran) -> str:
     names = " and ".join(ran.hidden)
     return f"the installed {names} ran, not the code tree's own (its PYTHONPATH lacks the tree)"
+
+
+def _instead(ran: Ran) -> str:
+    return f"{ran.instead[0]} ran, not the environment's own"
 
 
 def _changed(ran: Ran) -> str:

@@ -182,6 +182,7 @@ class Ran(Frozen, frozen=True, kw_only=True):
     code: str = ""  # the snapshot of the task code
     files: int = 0  # from which its programs had loaded modules at their end; 0: not recorded
     foreign: tuple[str, ...] = ()  # the first of those outside of the environment and the code
+    instead: tuple[str, ...] = ()  # the first of those of which the environment has its own
     hidden: tuple[str, ...] = ()  # packages of its code tree of which an installed copy was loaded instead
     # Split (train, val, test) -> digest of the contents of its annotations; empty: not recorded.
     annotations: dict[str, str] = msgspec.field(default_factory=dict)

@@ -316,6 +316,8 @@ class Checking:
                     resolved.append(
                         Resolved(runs=names, environment=subject.environment, configuration=whole)
                     )
+                flag = self._workspace.loaded.experiment.codes[subject.runs[0].code].option_flag
+                found = [*found, *configurations.contradictions(subject.runs[0], flag)]
                 findings += self._findings(subject, found)
                 if not any(one["level"] == "error" for one in found):
                     passed += 1
@@ -388,6 +390,11 @@ def _program(place: Path) -> str:
 def _key(run: Run, configuration: Configuration) -> str:
     """Return the name of a passed check: of all that decides what it finds, but for the data."""
     parts = dict(digests.parts(run.digest))
-    known = [*(parts.get(name, "") for name in _PARTS), run.workdir, *map("=".join, run.variables)]
+    known = [
+        *(parts.get(name, "") for name in _PARTS),
+        run.workdir,
+        *map("=".join, run.variables),
+        *run.command,
+    ]
     text = "\n".join([*known, msgspec.json.encode(configuration, order="sorted").decode()])
     return hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -10,7 +10,7 @@ import msgspec
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.spec.dataset import Dataset
 from ddqjobs.spec.experiment import Experiment, parts_of, variable
-from ddqjobs.spec.model import Run
+from ddqjobs.spec.model import Run, TaskKind
 
 _FLAGS = ("--cfg-options", "--options")
 _OF_CODE = re.compile(r"\{code\}/configs/[\w./+@-]+\.py")
@@ -82,6 +82,26 @@ def of(run: Run, experiment: Experiment, results: str, project: str) -> Configur
         processes=0 if "--auto-scale-lr" in run.command else run.resources.nodes * run.resources.gpus,
         registers=not is_ours(run) or "--imports" in run.command,
     )
+
+
+def contradictions(run: Run, flag: str) -> Iterator[dict[str, str]]:
+    """Yield as findings of a check where a run's command does not do what the experiment says of the run: a
+    word that sets one of its options once more, later and otherwise; a test without its checkpoint."""
+    found = loads(run, flag)
+    said: dict[str, str] = {}
+    for word, of_command in found.options if found else ():
+        key = word.partition("=")[0]
+        if of_command and said.get(key, word) != word:
+            text = f"option {key}: the command sets {word} after {said[key]}; take it out of the command"
+            yield {"level": "error", "kind": "option", "key": key, "text": text}
+        said[key] = word
+    tested = [(role, value) for role, value in run.inputs if value.run and value.artifact == "checkpoint"]
+    for role, value in tested if run.kind is TaskKind.TEST and found else ():
+        named = f"{{input.{role}}}", f"DDQJOBS_INPUT_{variable(role)}", "{checkpoint}"
+        words = "\n".join([*run.command, *run.options, *(text for _, text in run.variables)])
+        if not any(name in words for name in named):
+            text = f"the command does not name {named[0]}, the checkpoint of {value.run}: is it tested?"
+            yield {"level": "warning", "kind": "checkpoint", "key": "", "text": text}
 
 
 def _filled(word: str, known: Mapping[str, str]) -> str:

@@ -106,7 +106,7 @@ def test_what_a_task_loads_from_elsewhere_is_reported(place: Place, tmp_path: Pa
     place.invoke("submit", "tiny", "--stale", "--wait")
     assert place.attempts("look") == 2
     ran = place.invoke("status", "tiny", "--json").json["runs"][0]["ran"]
-    assert ran["foreign"] == [f"{tmp_path}/poison/tinypkg.py"]
+    assert ran["foreign"] == ran["instead"] == [f"{tmp_path}/poison/tinypkg.py"]
     report = place.invoke("report", "tiny").out
     assert f"loaded from outside of its environment and code: {tmp_path}/poison" in report
 

@@ -29,6 +29,7 @@ class Dataset(NamedTuple):
     annotations: str  # file
     images: str  # folder
     classes: tuple[str, ...]  # empty: the configuration does not say
+    indices: Any = None  # which images, or how many, of the file
 
 
 def of(cfg: Any, registries: Registries, generation: int, splits: Sequence[str]) -> Iterator[Dataset]:
@@ -47,7 +48,7 @@ def _dataset(path: str, value: Any, file: str, registries: Registries) -> Datase
     if isinstance(prefix, dict):
         prefix = prefix.get("img", prefix.get("img_path", ""))
     images = _below(root, prefix) if isinstance(prefix, str) else root
-    return Dataset(path, _below(root, file), images, _classes(value, registries))
+    return Dataset(path, _below(root, file), images, _classes(value, registries), value.get("indices"))
 
 
 def _below(root: str, path: str) -> str:

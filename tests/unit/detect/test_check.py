@@ -132,6 +132,13 @@ def test_an_option_that_cannot_be_meant(checker: check.Checker, option: str, lin
     assert "\n" not in found[0]
 
 
+def test_a_training_that_leaves_out_its_last_checkpoint(checker: check.Checker) -> None:
+    words = ("train_cfg.max_epochs=8", "default_hooks.checkpoint.save_last=False")
+    (found,) = lines(checker, *words, "default_hooks.checkpoint.interval=5")
+    assert "saves every 5 epochs and not the last of 8: a training must leave the checkpoint" in found
+    assert lines(checker, *words, "default_hooks.checkpoint.interval=4") == []
+
+
 @pytest.mark.usefixtures("checker")
 def test_types_that_are_no_registered_ones() -> None:
     def unknown(**section: str) -> list[str]:
@@ -329,6 +336,9 @@ def test_a_job_records_which_annotations_it_reads(
     assert check.load(CONFIG, [])
     before = truth.read(tmp_path)
     assert before.keys() == {"train", "val"}
+    assert check.load(CONFIG, ["val_dataloader.dataset.indices=10"])
+    part = truth.read(tmp_path)
+    assert (part["train"], part["val"] == before["val"]) == (before["train"], False)
     write(data_set, "val", ("rectangle_0",))
     assert check.load(CONFIG, [])
     after = truth.read(tmp_path)

@@ -23,13 +23,22 @@ def test_an_installed_copy_of_the_tree_s_package_is_named(tmp_path: Path) -> Non
     own = package(tmp_path / "tree" / "mmdet")
     installed = package(tmp_path / "env/lib/python3.11/site-packages" / "mmdet")
     other = package(tmp_path / "env/lib/python3.11/site-packages" / "torch")
+    none: dict[str, object] = {"foreign": [], "instead": [], "hidden": []}
     known, tree = [str(tmp_path / "env"), str(tmp_path / "tree")], str(tmp_path / "tree")
     record(tmp_path / "1", other, own)
-    assert loaded.collect(tmp_path / "1", known, tree) == {"files": 2, "foreign": [], "hidden": []}
+    assert loaded.collect(tmp_path / "1", known, tree) == {"files": 2, **none}
     record(tmp_path / "2", other, installed)
-    assert loaded.collect(tmp_path / "2", known, tree) == {"files": 2, "foreign": [], "hidden": ["mmdet"]}
+    assert loaded.collect(tmp_path / "2", known, tree) == {"files": 2, **none, "hidden": ["mmdet"]}
     record(tmp_path / "3", installed)
-    assert loaded.collect(tmp_path / "3", known) == {"files": 1, "foreign": [], "hidden": []}
+    assert loaded.collect(tmp_path / "3", known) == {"files": 1, **none}
+
+
+def test_a_copy_of_what_the_environment_has_is_named(tmp_path: Path) -> None:
+    package(tmp_path / "env/lib/python3.11/site-packages" / "torch")
+    other, new = (package(tmp_path / "usr/lib/python3/dist-packages" / name) for name in ("torch", "mine"))
+    record(tmp_path / "1", other, new)
+    found = loaded.collect(tmp_path / "1", [str(tmp_path / "env")])
+    assert (found["foreign"], found["instead"]) == ([str(new), str(other)], [str(other)])
 
 
 def test_what_is_installed_by_a_link_to_the_tree_is_the_tree_s(tmp_path: Path) -> None:

@@ -52,6 +52,10 @@ def test_bases_that_the_file_spells_out(text: str, names: tuple[str, ...]) -> No
         ("more = ['a.py']\nmore += ['b.py']\n_base_ = more", "line 3: _base_ is computed"),
         ("names = Path('names.txt').read_text()", "line 1: read_text() reads a file"),
         ("weight = np.load('a.npy')", "line 1: load() reads a file"),
+        ("lr = float(os.environ.get('LR', 0.1))", "line 1: reads the variable LR"),
+        ("from os import environ\nlr = environ['LR']", "line 2: reads the variable LR"),
+        ("lr = os.getenv(name)", "line 1: reads the variable ..."),
+        ("lr = '{{$LR:0.1}}'", "line 1: reads the variable LR"),
     ],
 )
 def test_what_cannot_be_followed_is_named(text: str, words: str) -> None:
@@ -60,5 +64,6 @@ def test_what_cannot_be_followed_is_named(text: str, words: str) -> None:
 
 def test_what_only_looks_like_it_is_not_named() -> None:
     read = "_base_ = 'a.py'\nlr = _base_.optimizer.lr\n_base_.hooks.append(1)\n"
+    read += "x = os.environ['DDQJOBS_INPUT_DATA']\ny = os.environ.get('RANK')\n"
     program = "def main():\n    Path('a').read_text()\nif __name__ == '__main__':\n    main()\n"
     assert bases(ast.parse(read + program)) == (("a.py",), ())

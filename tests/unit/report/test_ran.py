@@ -99,6 +99,14 @@ def test_a_run_that_loaded_another_copy_than_its_tree_s_leaves_the_verdict_unkno
     assert f"{words}: p2-test.detr" in report.footnotes
 
 
+def test_a_run_that_loaded_a_copy_of_another_place_leaves_the_verdict_unknown() -> None:
+    report = two_phases(XEON, msgspec.structs.replace(XEON, instead=("/usr/lib/torch/a.py",))).report()
+    found = report.models[0].cells[1]
+    assert found is not None
+    assert found.judgement.word == "unknown: another code ran"
+    assert found.judgement.rule.endswith("p2-test.detr: /usr/lib/torch/a.py ran, not the environment's own")
+
+
 def test_a_run_that_loaded_a_changed_file_of_its_environment_leaves_the_verdict_unknown() -> None:
     report = two_phases(XEON, msgspec.structs.replace(XEON, changed=("/env/lib/a.py",))).report()
     found = report.models[0].cells[1]

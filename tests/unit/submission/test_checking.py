@@ -76,6 +76,21 @@ def test_how_many_processes_share_a_batch() -> None:
     assert of(training()).processes == 0
 
 
+def test_a_command_that_does_otherwise_than_the_experiment_says_is_named() -> None:
+    def named(run: Run) -> list[tuple[str, str]]:
+        return [(one["level"], one["text"]) for one in configurations.contradictions(run, "")]
+
+    words = (*TRAIN[:-1], "--cfg-options", "lr=2", "{options}", "out={work_dir}")
+    assert named(training(command=words)) == []
+    again = "option lr: the command sets lr=2 after lr=1; take it out of the command"
+    assert named(training(command=(*words, "lr=2"))) == [("error", again)]
+    inputs = (("weights", Input(artifact="checkpoint", run="up")),)
+    test = training(kind=TaskKind.TEST, inputs=inputs)
+    text = "the command does not name {input.weights}, the checkpoint of up: is it tested?"
+    assert named(test) == [("warning", text)]
+    assert named(msgspec.structs.replace(test, command=(*TRAIN, "{input.weights}"))) == []
+
+
 def test_which_data_is_the_run_s() -> None:
     inputs = (("data", Input(artifact="data", run="up")), ("init", Input(artifact="init", path="w.pth")))
     found = of(training(inputs=inputs))
