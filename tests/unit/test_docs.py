@@ -153,4 +153,4 @@ def test_the_experiments_of_the_tutorial_are_valid(place: Place) -> None:
         name = re.findall(r"^name: (.+)$", text, re.M)[0]
         (place.root / f"experiments/{name}.yaml").write_text(text)
         assert place.call("plan", name).code == 0
-    assert len(experiments) == 3
+    assert len(experiments) == 5

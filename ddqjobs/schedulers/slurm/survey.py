@@ -94,7 +94,8 @@ def survey(user: str) -> Facts:
 def _told(argv: Sequence[str]) -> str:
     done = _run(argv)
     if done.code or done.timed_out:
-        raise SchedulerError(f"Slurm cannot be asked: {words(done)}; load its commands and try again")
+        by_hand = "or write the site file by hand (ddqjobs docs how-to/first-day-slurm)"
+        raise SchedulerError(f"Slurm cannot be asked: {words(done)}; try again on a login node, {by_hand}")
     return done.stdout
 
 
