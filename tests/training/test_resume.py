@@ -30,6 +30,7 @@ with warnings.catch_warnings():
 
     from tests.support.resume import EPOCHS, ITERATIONS, PER_EPOCH, Outcome, Training, assert_same, outcome
 
+from ddqjobs.detect import product
 from ddqjobs.detect.job import checkpoints, progress
 from ddqjobs.detect.training import loops as resume_loops
 
@@ -152,6 +153,40 @@ def test_the_last_checkpoints_of_all_attempts_stay(tmp_path: Path) -> None:
     found = sorted(path.name for path in training.root.glob("attempts/*/work_dir/resume_*"))
     assert found == ["resume_epoch_0_iter_5.pth", "resume_epoch_0_iter_6.pth"]
     assert not list(training.root.glob("attempts/*/work_dir/.*"))
+
+
+def test_the_retry_of_a_training_that_ended_without_its_product_repeats_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    training = Training(tmp_path / "run")
+
+    def train() -> None:
+        folder = training.folder(training.attempts + 1)
+        folder.mkdir(parents=True)
+        run = {"name": "r", "experiment": "e", "kind": "train", "digest": "d"}
+        (folder / "run.json").write_text(json.dumps(run))
+        training.until_done()
+
+    def look() -> int:
+        (training.work_dir / "a.py").write_text(f"train_cfg = dict(max_epochs={EPOCHS})\n")
+        names = ("RUN_DIR", "ATTEMPT", "ATTEMPT_DIR", "WORK_DIR", "CLAIM")
+        values = (training.root, training.attempts, training.folder(training.attempts), training.work_dir,
+                  training.root / "claim")  # fmt: skip
+        variables = {f"DDQJOBS_{name}": str(value) for name, value in zip(names, values, strict=True)}
+        return product.main({**variables, "DDQJOBS_EXIT_CODE": "0"})
+
+    train()
+    for path in [*training.work_dir.glob("epoch_*"), *training.work_dir.glob("best_*")]:
+        path.unlink()  # as a full disk, or somebody who tidies up
+    assert look() == product.NOT_WHOLE
+    said = capfd.readouterr().out.splitlines()[-1]
+    assert said.startswith("product: none: epoch_2.pth")
+    assert said.endswith(f"; `ddqjobs adopt e r {training.work_dir} --because WHY` takes it as it is")
+    train()
+    assert look() == product.OK
+    assert steps(training) == EVERY_STEP
+    assert repeated(training) == 0
+    assert not list(training.root.glob("attempts/*/work_dir/resume_*"))
 
 
 @pytest.mark.parametrize("how", ["newer attempt", "void claim"])
