@@ -32,6 +32,7 @@ class Job(Frozen, frozen=True, kw_only=True):
     resources: Resources  # with the site's defaults
     out: str  # absolute folder for the scheduler's own output
     count: int = 1  # elements
+    first: int = 0  # index of the first one
     user: str = ""
 
 

@@ -61,6 +61,7 @@ class _Content(Frozen, frozen=True, kw_only=True):
     token: str
     owner: Owner
     runs: list[str]
+    first: int = 0  # index of the first one
 
 
 class Claims:
@@ -129,9 +130,9 @@ class Claims:
                 os.link(stock, beside)
                 beside.replace(path)
 
-    def sheet(self, token: str, runs: Sequence[str]) -> Sheet:
-        """For the reservations of a submission of these runs, in this order."""
-        return Sheet(self.reservations, token, runs, myself())
+    def sheet(self, token: str, runs: Sequence[str], first: int = 0) -> Sheet:
+        """For the reservations of a submission of these runs, in this order, from an index on."""
+        return Sheet(self.reservations, token, runs, myself(), first)
 
     def reserve(
         self, run: str, sheet: Sheet, past: frozenset[str], tickets_of: TicketsOf, patience_s: float
@@ -197,13 +198,13 @@ class Claims:
 class Sheet:
     """The file that the reservations of one submission are links to, and the runs of it that are left.
 
-    A run's place in the list is its element's index. Where one is refused, those after it move up: they are
-    links to a new file, while those before it stay where they are in both.
+    A run's place in the list, from the first index on, is its element's index. Where one is refused, those
+    after it move up: they are links to a new file, while those before it stay where they are in both.
     """
 
-    def __init__(self, folder: Path, token: str, runs: Sequence[str], owner: Owner) -> None:
+    def __init__(self, folder: Path, token: str, runs: Sequence[str], owner: Owner, first: int = 0) -> None:
         self._folder = folder
-        self._content = _Content(token=token, owner=owner, runs=list(runs))
+        self._content = _Content(token=token, owner=owner, runs=list(runs), first=first)
         self._file: Path | None = None  # made when it is needed, under a name of its own
         self._links = 0
 
@@ -267,7 +268,8 @@ def _read(path: Path, run: str) -> Reservation | None:
 
 
 def _reservation(content: _Content, run: str) -> Reservation:
-    return Reservation(ticket=ticket_of(content.token, content.runs.index(run)), owner=content.owner)
+    index = content.first + content.runs.index(run)
+    return Reservation(ticket=ticket_of(content.token, index), owner=content.owner)
 
 
 def _age_s(path: Path) -> float:

@@ -113,7 +113,7 @@ class History:
     def _intent(self, r: Intent) -> None:
         owner = Owner(host=r.host, pid=r.pid, start=r.start, boot=r.boot)
         tickets = []
-        for index, (run, digest) in enumerate(zip(r.runs, r.digests, strict=True)):
+        for index, (run, digest) in enumerate(zip(r.runs, r.digests, strict=True), r.first):
             ticket = Ticket(
                 ticket_of(r.token, index), r.token, index, run, digest, r.site, r.at, owner,
                 code=r.code, version=r.version, member=r.member,

@@ -39,6 +39,7 @@ class Intent(Record, frozen=True, kw_only=True):
     scheduler: str
     runs: list[str]  # by element index
     digests: list[str]
+    first: int = 0  # index of the first of them
     code: str = ""  # name of the code snapshot
     version: str = ""  # of ddqjobs
     host: str

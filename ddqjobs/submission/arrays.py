@@ -37,7 +37,8 @@ def batches(
         for similar in parts:
             for start in range(0, len(similar), size):
                 batch = similar[start : start + size]
-                places.update((run.name, (f"new {len(made)}", i)) for i, run in enumerate(batch))
+                first = 0 if able.own_dependencies else _first(batch, places)
+                places.update((run.name, (f"new {len(made)}", i)) for i, run in enumerate(batch, first))
                 made.append((resources, batch))
     return made
 
@@ -45,6 +46,28 @@ def batches(
 def _place(job: str) -> Place:
     array, _, index = job.rpartition("_")
     return (array, int(index)) if array and index.isdecimal() else (job, -1)
+
+
+def first_index(runs: Sequence[Run], jobs: Mapping[str, str]) -> int:
+    """Return the index of a submission's first element: that of the jobs in the queue which the elements wait
+    for one by one, so that a scheduler can say so of the array; else 0."""
+    return _first(runs, {run: _place(job) for run, job in jobs.items()})
+
+
+def _first(runs: Sequence[Run], places: Mapping[str, Place]) -> int:
+    if len(runs) < 2:
+        return 0  # no array: nothing tells its script an index
+    before = [_before(run, places) for run in runs]
+    arrays, first = before[0]
+    follows = all(known == (arrays, first + i) for i, known in enumerate(before))
+    return max(first, 0) if arrays and follows else 0
+
+
+def _before(run: Run, places: Mapping[str, Place]) -> tuple[tuple[str, ...], int]:
+    """Return the arrays that a run waits for, and the index that all of them share; -1 if they share none."""
+    before = [places[up] for up in run.upstream if up in places]
+    indices = {index for _, index in before}
+    return tuple(array for array, _ in before), indices.pop() if len(indices) == 1 else -1
 
 
 def as_long(runs: Sequence[Run]) -> list[list[Run]]:
@@ -63,9 +86,10 @@ def as_long(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def alike(runs: Sequence[Run], places: Mapping[str, Place]) -> list[list[Run]]:
-    """Runs parted so that within a part either all wait for the same runs, or the n-th waits for the n-th of
-    another array. A scheduler says dependencies of a whole array: one that mixes others would let each
-    element wait for all, and fail with any.
+    """Runs parted so that within a part either all wait for the same runs, or one after the other for
+    elements of another array whose indices follow each other, from whichever on. A scheduler says
+    dependencies of a whole array: one that mixes others would let each element wait for all, and fail with
+    any.
 
     ``places`` says where the runs are that are in the queue, or submitted just before. Whatever else a run
     needs is done.
@@ -74,12 +98,22 @@ def alike(runs: Sequence[Run], places: Mapping[str, Place]) -> list[list[Run]]:
     for run in runs:
         groups.setdefault(tuple(up for up in run.upstream if up in places), []).append(run)
     parts: list[list[Run]] = []
-    corresponding: dict[tuple[str, ...], list[Run]] = {}
-    for waits, members in groups.items():
-        before = [places[up] for up in waits]
-        part = corresponding.get(arrays := tuple(array for array, _ in before), [])
-        if len(members) == 1 and before and {index for _, index in before} == {len(part)}:
-            corresponding[arrays] = [*part, *members]
+    corresponding: dict[tuple[str, ...], dict[int, Run]] = {}
+    for members in groups.values():
+        arrays, index = _before(members[0], places)
+        part = corresponding.setdefault(arrays, {})
+        if len(members) == 1 and index >= 0 and index not in part:
+            part[index] = members[0]
         else:
             parts.append(members)
-    return [*corresponding.values(), *parts]
+    return [*(p for part in corresponding.values() for p in _stretches(part)), *parts]
+
+
+def _stretches(by_index: Mapping[int, Run]) -> list[list[Run]]:
+    """Return the runs in parts whose indices follow each other without a gap."""
+    stretches: list[list[Run]] = []
+    for index in sorted(by_index):
+        if index - 1 not in by_index:
+            stretches.append([])
+        stretches[-1].append(by_index[index])
+    return stretches

@@ -28,11 +28,16 @@ class Rendering:
         self._renderer = renderer or renderer_of(workspace.catalog)
 
     def scripts(
-        self, runs: Sequence[Run], token: str, code: str, unchecked: frozenset[str] = frozenset()
+        self,
+        runs: Sequence[Run],
+        token: str,
+        code: str,
+        unchecked: frozenset[str] = frozenset(),
+        first: int = 0,
     ) -> Scripts:
-        """Return the scripts of a submission. ``unchecked`` are runs whose jobs are not to check their
-        configuration. Raise InputError for what must not stand in a directive line."""
-        context = msgspec.structs.replace(self.context(token, code), unchecked=unchecked)
+        """Return the scripts of a submission, from index ``first`` on. ``unchecked`` are runs whose jobs are
+        not to check their configuration. Raise InputError for what must not stand in a directive line."""
+        context = msgspec.structs.replace(self.context(token, code), unchecked=unchecked, first=first)
         return self._renderer.render(runs, self._workspace.site, context)
 
     def shell(self, run: Run, typed: str, code: str) -> str:

@@ -42,6 +42,7 @@ from ddqjobs.store.claims import SUBMITTED_MEANWHILE
 from ddqjobs.store.history import History, RunHistory
 from ddqjobs.store.layout import SubmissionFolder
 from ddqjobs.store.ledger import Intent, Submitted, Voided, ticket_of
+from ddqjobs.submission.arrays import first_index
 from ddqjobs.submission.rendering import Rendering, new_token
 from ddqjobs.submission.script import Scripts, job_name
 from ddqjobs.submission.workspace import Workspace
@@ -62,11 +63,12 @@ class Outcome(Frozen, frozen=True, kw_only=True):
     gpu_hours: float = 0.0  # estimated, of what was submitted
 
 
-def elements_of(runs: Sequence[Run], jobs: Mapping[str, str]) -> tuple[Element, ...]:
-    """Return the elements of a submission; each waits for the jobs of what its run needs."""
+def elements_of(runs: Sequence[Run], jobs: Mapping[str, str], first: int = 0) -> tuple[Element, ...]:
+    """Return the elements of a submission, from index ``first`` on; each waits for the jobs of what its run
+    needs."""
     return tuple(
         Element(index=i, run=r.name, after=tuple(jobs[up] for up in r.upstream if up in jobs))
-        for i, r in enumerate(runs)
+        for i, r in enumerate(runs, first)
     )
 
 
@@ -103,17 +105,26 @@ class Round:
         if self.full:
             self._wait_for_room(runs)
             return
-        token = new_token()
-        with self._freed_if_it_fails(token, len(runs)):
-            reserved = self._reserve(token, runs)
+        token, history = new_token(), self.workspace.store.history()
+        runs = self._free(runs, history)
+        first = first_index(runs, self.jobs)
+        with self._freed_if_it_fails(token, range(first, first + len(runs))):
+            reserved = self._reserve(token, runs, history, first)
             if not reserved:
                 return
-            folder = self._write(token, reserved)
-            self._intend(token, reserved)
-        submission = self._submission(token, folder, resources, reserved)
+            folder = self._write(token, reserved, first)
+            self._intend(token, reserved, first)
+        submission = Submission(
+            token=token,
+            name=job_name(reserved),
+            folder=str(folder),
+            resources=resources,
+            avoid=self.avoid,
+            elements=elements_of(reserved, self.jobs, first),
+        )
         taken = self._hand_over(submission)
         if taken:
-            self._record(submission, reserved, taken)
+            self._record(submission, taken)
         elif self.full and len(reserved) > 1:
             self.full, self.cautious = "", True
             self.planned = {**self.planned, **self._once_more(reserved)}
@@ -130,14 +141,18 @@ class Round:
         left = {**self.outcome.left, **{run.name: self.full for run in runs}}
         self.outcome = msgspec.structs.replace(self.outcome, left=left, full=True)
 
-    def _reserve(self, token: str, runs: Sequence[Run]) -> list[Run]:
+    def _free(self, runs: Sequence[Run], history: History) -> list[Run]:
+        """Return the runs that may be submitted now; the outcome says why the others may not."""
+        refused = {run.name: why for run in runs if (why := self._why_not(run, history))}
+        self._leave_out(refused)
+        return [run for run in runs if run.name not in refused]
+
+    def _reserve(self, token: str, free: Sequence[Run], history: History, first: int) -> list[Run]:
         """Return the runs whose reservation is ours; the outcome says who has the others."""
         store, patience_s = self.workspace.store, seconds(self.workspace.site.submit_timeout)
-        history = store.history()
-        refused = {run.name: why for run in runs if (why := self._why_not(run, history))}
-        free = [run for run in runs if run.name not in refused]
+        refused: dict[str, str] = {}
         try:
-            with store.claims.sheet(token, [run.name for run in free]) as sheet:
+            with store.claims.sheet(token, [run.name for run in free], first) as sheet:
                 for run in free:
                     past = frozenset(t.name for t in history.of(run.name).tickets if t.ended)
                     why = store.claims.reserve(run.name, sheet, past, store.tickets_of, patience_s)
@@ -155,9 +170,9 @@ class Round:
             return SUBMITTED_MEANWHILE
         return why
 
-    def _write(self, token: str, runs: Sequence[Run]) -> Path:
+    def _write(self, token: str, runs: Sequence[Run], first: int) -> Path:
         folder = self.workspace.store.layout.submission(token)
-        scripts = self.rendering.scripts(runs, token, self.code, self.unchecked)
+        scripts = self.rendering.scripts(runs, token, self.code, self.unchecked, first)
         try:
             folder.out.mkdir(parents=True)
             write_scripts(folder.path, scripts)
@@ -165,7 +180,7 @@ class Round:
             raise disk_error(folder.path, error) from error
         return folder.path
 
-    def _intend(self, token: str, runs: Sequence[Run]) -> None:
+    def _intend(self, token: str, runs: Sequence[Run], first: int) -> None:
         me = myself()
         self.workspace.store.ledger.append(
             Intent(
@@ -174,6 +189,7 @@ class Round:
                 scheduler=self.workspace.site.scheduler,
                 runs=[r.name for r in runs],
                 digests=[r.digest for r in runs],
+                first=first,
                 code=self.code,
                 version=VERSION,
                 host=me.host,
@@ -182,16 +198,6 @@ class Round:
                 boot=me.boot,
                 member=self.workspace.members.me(self.workspace.site.name),
             )
-        )
-
-    def _submission(self, token: str, folder: Path, resources: Resources, runs: Sequence[Run]) -> Submission:
-        return Submission(
-            token=token,
-            name=job_name(runs),
-            folder=str(folder),
-            resources=resources,
-            avoid=self.avoid,
-            elements=elements_of(runs, self.jobs),
         )
 
     def _hand_over(self, submission: Submission) -> Mapping[int, str]:
@@ -203,27 +209,27 @@ class Round:
             unknown = {**self.outcome.unconfirmed, **dict.fromkeys(runs, str(error))}
             self.outcome = msgspec.structs.replace(self.outcome, unconfirmed=unknown)
         except DependencyGoneError as error:
-            self._refused(submission.token, len(runs), error)
+            self._refused(submission, error)
             self._leave_out(dict.fromkeys(runs, f"{error}; its evidence decides"))
         except QueueFullError as error:
-            self._refused(submission.token, len(runs), error)
+            self._refused(submission, error)
             self.full = str(error)
         except RefusedError as error:
-            self._refused(submission.token, len(runs), error)
+            self._refused(submission, error)
             why = dict.fromkeys(runs, str(error))
             self._leave_out(why)
             never = {**self.outcome.never, **why}
             self.outcome = msgspec.structs.replace(self.outcome, never=never)
         except SchedulerError as error:
-            self._refused(submission.token, len(runs), error)
+            self._refused(submission, error)
             raise
         return {}
 
-    def _record(self, submission: Submission, runs: Sequence[Run], taken: Mapping[int, str]) -> None:
+    def _record(self, submission: Submission, taken: Mapping[int, str]) -> None:
         self.workspace.store.ledger.append(
             Submitted(token=submission.token, jobs={str(i): job for i, job in taken.items()})
         )
-        done = {run.name: taken[i] for i, run in enumerate(runs)}
+        done = {element.run: taken[element.index] for element in submission.elements}
         self.jobs.update(done)
         self.outcome = msgspec.structs.replace(
             self.outcome,
@@ -232,24 +238,24 @@ class Round:
         )
         self.say(f"submitted {len(done)} {'run' if len(done) == 1 else 'runs'} as {submission.name}")
 
-    def _refused(self, token: str, count: int, error: SchedulerError) -> None:
+    def _refused(self, submission: Submission, error: SchedulerError) -> None:
         """The scheduler certainly did not take it: its tickets are void, so that the runs are free again.
         On a full disk this is left to the next command, which does not find the token and voids them."""
-        tickets = [ticket_of(token, i) for i in range(count)]
+        tickets = [ticket_of(submission.token, element.index) for element in submission.elements]
         with contextlib.suppress(OSError, StateError):
             voided = [t for t in tickets if self.workspace.store.claims.void(t)]
             self.workspace.store.ledger.append(Voided(tickets=voided, why=str(error)[:500]))
-            self.workspace.store.forget_secrets([token])
+            self.workspace.store.forget_secrets([submission.token])
 
     @contextlib.contextmanager
-    def _freed_if_it_fails(self, token: str, count: int) -> Iterator[None]:
+    def _freed_if_it_fails(self, token: str, indices: Sequence[int]) -> Iterator[None]:
         """Give back what was reserved if nothing was handed over: nobody has to wait for our end to take
         these runs; on a full disk they do."""
         try:
             yield
         except DdqjobsError:
             with contextlib.suppress(OSError):
-                for index in range(count):
+                for index in indices:
                     self.workspace.store.claims.void(ticket_of(token, index))
             with contextlib.suppress(StateError):
                 self.workspace.store.forget_secrets([token])

@@ -65,6 +65,7 @@ class Context(Frozen, frozen=True, kw_only=True):
     weights: str = ""  # TORCH_HOME of the jobs; empty: not said
     locks: dict[str, Locked] = field(default_factory=dict)  # environment -> its lock
     trees: dict[str, str] = field(default_factory=dict)  # code -> state of its tree, which the job compares
+    first: int = 0  # index of the first element
     unchecked: frozenset[str] = frozenset()  # runs whose configuration is not to be checked
 
     @property
@@ -128,10 +129,9 @@ class Renderer:
 
         Raises InputError if a value cannot stand in a directive line.
         """
-        functions = [self.element(i, run, site, context) for i, run in enumerate(runs)]
+        functions = [self.element(i, run, site, context) for i, run in enumerate(runs, context.first)]
         elements = "".join(functions)
         resources = on_site(runs[0].resources, site)
-        name = job_name(runs)
         setup, hidden_setup = hiding.setup(site.setup)
         job = self._fill(
             [f"{site.name}/job.sh.j2", f"{site.scheduler}.sh.j2"],
@@ -139,6 +139,7 @@ class Renderer:
             site=site.name,
             token=context.token,
             count=len(runs),
+            first=context.first,
             results=context.results,
             code=context.code,
             setup=setup,
@@ -148,7 +149,7 @@ class Renderer:
             elements=elements if len(runs) == 1 else "",
             nodes=resources.nodes,
             hang_s=seconds(site.hang),
-            directives=directives(site, resources, name, len(runs), context),
+            directives=directives(site, resources, job_name(runs), len(runs), context),
             stop_after_s=max(resources.time_s - seconds(site.warning), resources.time_s // 2, 1),
             **backend(site).values(site),
         )
@@ -160,7 +161,7 @@ class Renderer:
                 for run, script in zip(runs, functions, strict=True)
             ),
             setup=hidden_setup,
-            secrets="".join(_hidden(i, run, site, context) for i, run in enumerate(runs)),
+            secrets="".join(_hidden(i, run, site, context) for i, run in enumerate(runs, context.first)),
             locks=_locks(runs, context),
         )
 
@@ -355,8 +356,7 @@ def _exported(name: str, value: str) -> str:
 
 def _locks(runs: Sequence[Run], context: Context) -> str:
     """Return what the locks of the runs' environments say; empty where none has a lock."""
-    locks = {run.environment: context.locks.get(run.environment) for run in runs}
-    known = {name: lock for name, lock in locks.items() if lock is not None}
+    known = {r.environment: context.locks[r.environment] for r in runs if r.environment in context.locks}
     return msgspec.json.encode(known).decode() if known else ""
 
 
@@ -390,6 +390,7 @@ def described(resources: Resources, name: str, count: int, context: Context) -> 
         resources=resources,
         out=str(context.submission.out),
         count=count,
+        first=context.first,
         user=context.user,
     )
 

@@ -20,7 +20,7 @@ from ddqjobs.schedulers.registry import backend, capabilities
 from ddqjobs.spec.model import IN_QUEUE, JobState, Plan, PlannedRun, Resources, Run, Status
 from ddqjobs.store.ledger import Wanted
 from ddqjobs.submission import impossible
-from ddqjobs.submission.arrays import batches
+from ddqjobs.submission.arrays import batches, first_index
 from ddqjobs.submission.checking import Checking
 from ddqjobs.submission.rendering import Rendering
 from ddqjobs.submission.round import Outcome, Round, Say, disk_error, elements_of, lacks
@@ -69,9 +69,9 @@ class Submitter:
             runs = [run for run in batch if run.name not in left]
             if runs:
                 out.append(self._rendered(len(out) + 1, resources, runs, jobs, avoid))
-                array = able.arrays and len(runs) > 1
+                array, first = able.arrays and len(runs) > 1, _first_index(runs, jobs, able)
                 job = f"JOB{len(out)}"
-                jobs.update((run.name, f"{job}_{i}" if array else job) for i, run in enumerate(runs))
+                jobs.update((run.name, f"{job}_{i}" if array else job) for i, run in enumerate(runs, first))
         return out, left
 
     def _rendered(
@@ -83,20 +83,21 @@ class Submitter:
         avoid: tuple[str, ...],
     ) -> Rendered:
         site = self._workspace.site
-        token, told = f"dry-run-{number:03d}", capabilities(site).dependencies
+        token, able = f"dry-run-{number:03d}", capabilities(site)
+        told, first = able.dependencies, _first_index(runs, jobs, able)
         submission = Submission(
             token=token,
             name=job_name(runs),
             folder=f"SUBMISSION{number}",
             resources=resources,
             avoid=avoid,
-            elements=elements_of(runs, jobs if told else {}),
+            elements=elements_of(runs, jobs if told else {}, first),
         )
         before = () if told else (job for element in elements_of(runs, jobs) for job in element.after)
         return Rendered(
             name=submission.name,
             runs=tuple(run.name for run in runs),
-            scripts=self._rendering.scripts(runs, token, "snapshot-made-at-submission"),
+            scripts=self._rendering.scripts(runs, token, "snapshot-made-at-submission", first=first),
             script=str(submission.script),
             command=tuple(backend(site).submit_words(site, submission)),
             after=tuple(dict.fromkeys(before)),
@@ -214,3 +215,8 @@ class Submitter:
 def _in_queue(plan: Plan, states: Collection[JobState | None]) -> dict[str, str]:
     """Return run -> job of this member's runs that are in one of these states."""
     return {p.run.name: p.job for p in plan.runs if p.job and p.state in states and not p.owner}
+
+
+def _first_index(runs: Sequence[Run], jobs: Mapping[str, str], able: Capabilities) -> int:
+    """Return the index of a submission's first element; jobs are called as a dry run calls them."""
+    return 0 if able.own_dependencies else first_index(runs, jobs)

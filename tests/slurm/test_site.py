@@ -66,6 +66,23 @@ def test_a_matrix_runs_as_arrays_with_dependencies(lab: Lab, on_slurm: SlurmProj
     assert on_slurm.open().submit(EXPERIMENT).submitted == {}
 
 
+def test_runs_that_wait_for_a_part_of_an_array_are_one_with_its_indices(
+    lab: Lab, on_slurm: SlurmProject
+) -> None:
+    wait = '[ "$DDQJOBS_RUN" = first.s0 ] || until [ -e "$TRACE.go" ]; do sleep 0.1; done; '
+    on_slurm.pairs(4, wait + WORK)
+    on_slurm.open().submit(EXPERIMENT, "first.*")
+    until(lambda: on_slurm.run("first.s0").status is Status.DONE)
+    jobs = on_slurm.open().submit(EXPERIMENT).submitted
+    assert {job.partition("_")[2] for run, job in jobs.items() if run != "second.s0"} == {"1", "2", "3"}
+    assert len({job.partition("_")[0] for job in jobs.values()}) == 2
+    Path(f"{on_slurm.trace}.go").touch()
+    on_slurm.until_over()
+    once_each(on_slurm)
+    said = json.loads((on_slurm.results / "runs/second.s3/attempts/1/run.json").read_text())
+    assert said["name"] == "second.s3"
+
+
 def test_what_depends_on_a_failed_run_is_waiting_and_comes_back(lab: Lab, on_slurm: SlurmProject) -> None:
     work = (
         'echo "$DDQJOBS_RUN" >> "$TRACE"; [ "$DDQJOBS_RUN" != first.s1 ] || [ -e "$TRACE.go" ] || exit 1; '

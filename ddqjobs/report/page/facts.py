@@ -81,7 +81,7 @@ def read(
     for p in picked:
         folder = workspace.store.run_dir(p.run.name)
         attempts = evidence.attempts(folder)
-        token, _, index = (attempts[-1].ticket if attempts else p.ticket).rpartition(".")
+        token = (attempts[-1].ticket if attempts else p.ticket).rpartition(".")[0]
         if token not in submissions:
             submissions[token] = _submission(Layout(workspace.results).submission(token)) if token else _NONE
         submission = submissions[token]
@@ -92,7 +92,7 @@ def read(
             ends=_ends(attempts, history),
             log_tail=_tail(folder, attempts),
             submission=token if submission.script else "",
-            script=submission.of_run(index),
+            script=submission.of_runs.get(p.run.name, ""),
             base=base,
             differences=differences,
             digests=digest.parts((product or p.run).digest),
@@ -140,36 +140,33 @@ class _Submission(msgspec.Struct, frozen=True, kw_only=True):
     """The scripts of one submission."""
 
     script: str
-    of_runs: tuple[str, ...]
-
-    def of_run(self, index: str) -> str:
-        """Return what the run of this index adds; empty where nobody knows."""
-        known = index.isdecimal() and int(index) < len(self.of_runs)
-        return self.of_runs[int(index)] if known else ""
+    of_runs: dict[str, str]  # run -> what it adds, where that is known
 
 
 class _Line(msgspec.Struct):
     """The part of a manifest's line that the page takes. Older versions wrote no script there."""
 
+    name: str = ""
     script: str = ""
 
 
-_NONE = _Submission(script="", of_runs=())
+_NONE = _Submission(script="", of_runs={})
 
 
 def _submission(folder: SubmissionFolder) -> _Submission:
-    of_runs = tuple(map(_manifest_script, _text(folder.manifest, _MANIFEST_BYTES).split("\n")))
+    lines = map(_manifest_line, _text(folder.manifest, _MANIFEST_BYTES).split("\n"))
+    of_runs = {line.name: line.script for line in lines}
     script = _text(folder.script)
-    if not any(of_runs):
+    if not any(of_runs.values()):
         script += _text(folder.elements)
     return _Submission(script=script, of_runs=of_runs)
 
 
-def _manifest_script(line: str) -> str:
+def _manifest_line(line: str) -> _Line:
     try:
-        return msgspec.json.decode(line, type=_Line).script
+        return msgspec.json.decode(line, type=_Line)
     except msgspec.MsgspecError:
-        return ""
+        return _Line()
 
 
 def _text(path: Path, limit: int = _CONFIG_BYTES) -> str:

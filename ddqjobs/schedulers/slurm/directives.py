@@ -11,6 +11,7 @@ from ddqjobs.spec.site import Site
 def options(site: Site, job: Job) -> list[str]:
     """Return the options in the script's order: those that name the job first, free ones last."""
     r, slurm = job.resources, of(job.resources)
+    array = _array(job, site.limits.array_running)
     gpu = f"gpu:{slurm.gpu_type}:{r.gpus}" if slurm.gpu_type else f"gpu:{r.gpus}"
     pairs = [
         ("--nodes", r.nodes),
@@ -21,17 +22,19 @@ def options(site: Site, job: Job) -> list[str]:
         ("--time", _time(r.time_s)),
         ("--signal", f"B:USR1@{_warning(site, r.time_s)}"),
         ("--open-mode", "append"),
-        ("--output", f"{job.out}/" + ("%a.log" if job.count > 1 else "0.log")),
-        ("--array", _array(job.count, site.limits.array_running)),
+        ("--output", f"{job.out}/" + ("%a.log" if array else "0.log")),
+        ("--array", array),
     ]
     asked = [f"{flag}={value}" for flag, value in pairs if value != ""]
     both = [f"--job-name={job.name}", f"--comment={job.token}"]
     return [*both, *lines(slurm, job.user), *asked, "--requeue", *(slurm.extra or ())]
 
 
-def _array(count: int, running: int) -> str:
-    """Return the value of ``--array``; empty for an only element, which is no array."""
-    return "" if count == 1 else f"0-{count - 1}" + (f"%{running}" if running else "")
+def _array(job: Job, running: int) -> str:
+    """Return the value of ``--array``; empty for an only element of index 0, which is no array."""
+    if job.count == 1:
+        return f"{job.first}" if job.first else ""
+    return f"{job.first}-{job.first + job.count - 1}" + (f"%{running}" if running else "")
 
 
 def _mebibytes(megabytes: int) -> int:

@@ -249,9 +249,9 @@ def _same(before: tuple[str, str], now: tuple[str, str]) -> bool:
 
 
 def _elements(submission: Submission, job: str) -> dict[int, str]:
-    """index -> job id; an only element is no array (templates/slurm.sh.j2)."""
-    if len(submission.elements) == 1:
-        return {submission.elements[0].index: job}
+    """index -> job id; an only element of index 0 is no array (templates/slurm.sh.j2)."""
+    if [element.index for element in submission.elements] == [0]:
+        return {0: job}
     return {element.index: f"{job}_{element.index}" for element in submission.elements}
 
 

@@ -10,10 +10,12 @@ import pytest
 from ddqjobs.planning import plan as planning
 from ddqjobs.project import open_project
 from ddqjobs.schedulers.base import Capabilities
+from ddqjobs.schedulers.slurm import dependencies
 from ddqjobs.spec.model import JobState, Plan, Resources, Run
 from ddqjobs.store.history import History
 from ddqjobs.store.ledger import Observed, Submitted
-from ddqjobs.submission.arrays import batches
+from ddqjobs.submission.arrays import batches, first_index
+from ddqjobs.submission.round import elements_of
 from tests.support.trivial import EXPERIMENT, TrivialProject, a_run, an_intent, task
 
 ABLE = Capabilities(arrays=True, dependencies=True)
@@ -40,6 +42,44 @@ def test_runs_whose_hours_differ_more_than_fourfold_share_no_submission(trivial:
     site = trivial.open().workspace(EXPERIMENT).site
     groups = [[r.name for r in group] for _, group in batches(made.runs, site, ABLE)]
     assert groups == [["a", "h", "i"], ["b"], ["c", "d", "f"], ["e", "g"]]
+
+
+def test_the_part_of_an_array_that_matches_another_stays_an_array(trivial: TrivialProject) -> None:
+    jobs = {f"up{i}": f"7_{i}" for i in (1, 2, 3, 5, 6)}
+    downs = [a_run(f"down{i}", f"up{i}") for i in range(8)]
+    made = plan(*(a_run(f"up{i}") for i in range(8)), *downs)
+    site = trivial.open().workspace(EXPERIMENT, "slurm").site
+    picks = [p for p in made.runs if p.run.name.startswith("down")]
+    groups = [runs for _, runs in batches(picks, site, ABLE, jobs)]
+    assert [[r.name for r in runs] for runs in groups] == [
+        ["down1", "down2", "down3"], ["down5", "down6"], ["down0", "down4", "down7"],
+    ]  # fmt: skip
+    assert [first_index(runs, jobs) for runs in groups] == [1, 5, 0]
+    elements = elements_of(groups[0], jobs, 1)
+    assert dependencies.options(elements)[0] == "--dependency=aftercorr:7"
+
+
+def test_an_array_begins_with_the_index_that_it_waits_for(trivial: TrivialProject) -> None:
+    """Index, ticket, function, line of the manifest and the scheduler's own index are one number."""
+    trivial.tasks({"a": task(seeds=[0, 1, 2, 3]), "b": task(seeds=[0, 1, 2, 3], inputs={"x": "a.out"})})
+    workspace = trivial.open().workspace(EXPERIMENT, "slurm")
+    _gone, *_, last = [run.name for run in workspace.loaded.runs if run.task == "a"]
+    running = [run.name for run in workspace.loaded.runs if run.task == "a"][1:]
+    intent = msgspec.structs.replace(an_intent("t", *running, at=1), site="slurm", scheduler="slurm", first=1)
+    workspace.store.ledger.append(intent, Submitted(token="t", jobs={str(i): f"7_{i}" for i in (1, 2, 3)}))
+    history = workspace.store.history()
+    assert [t.name for t in history.of(last).tickets] == ["t.3"]
+    assert history.of(last).tickets[0].job == "7_3"
+    rendered, _ = trivial.open().dry_run(
+        EXPERIMENT, [f"b.{run.partition('.')[2]}" for run in running], site="slurm"
+    )
+    (array,) = [r for r in rendered if r.runs[0].startswith("b.")]
+    assert array.command[2] == "--dependency=aftercorr:7"
+    assert "#SBATCH --array=1-3\n" in array.scripts.job
+    assert 'sed -n "$((DDQJOBS_INDEX - 0))p"' in array.scripts.job
+    assert [
+        f"element_{i}() {{  # {run}" in array.scripts.elements for i, run in enumerate(array.runs, 1)
+    ] == [True] * 3
 
 
 def test_a_submission_is_no_larger_than_the_site_allows(trivial: TrivialProject) -> None:
