@@ -313,6 +313,15 @@ def test_what_is_no_mistake_is_a_warning(place: Place) -> None:
         ('{"images": [], "categories": []}', "Object missing required field `annotations`"),
         ('{"images": [{"id": []}], "categories": [], "annotations": []}', "- at `$.images[0].id`"),
         ("<html>", "is no whole file of annotations: JSON is malformed"),
+        (
+            '{"images": [], "categories": [{"id": 1}], "annotations": []}',
+            "field `name` - at `$.categories[0]`",
+        ),
+        (
+            '{"images": [{"id": 1, "file_name": "a.png", "width": 9}], "categories": [], "annotations": []}',
+            "field `height` - at `$.images[0]`",
+        ),
+        ('{"images": [], "categories": [], "annotations": [{"bbox": [NaN, 5, 2, 2]}]}', "JSON is malformed"),
     ],
 )
 def test_annotations_that_cannot_be_read(place: Place, content: str | None, words: str) -> None:
