@@ -125,6 +125,7 @@ def _without_inodes(folder: Path) -> bool:
     return seen.f_files > 0 and seen.f_favail == 0
 
 
+_THAT = "mend that"
 # What file systems without hard links answer.
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
@@ -143,4 +144,11 @@ def mend(error: OSError, folder: Path | None = None) -> str:
         return "wait for its file server, or have the folder mounted anew"
     if error.errno == errno.EROFS:
         return "have its file system mounted for writing, or go to a machine where it is"
-    return "mend its permissions" if error.errno in (errno.EACCES, errno.EPERM) else "mend that"
+    return "mend its permissions" if error.errno in (errno.EACCES, errno.EPERM) else _THAT
+
+
+def refusal(error: OSError, folder: Path | None = None) -> str:
+    """Return the words of the operating system, with what mends it where that is known."""
+    remedy = mend(error, folder)
+    said = error.strerror or str(error)
+    return said if remedy == _THAT else f"{said}; {remedy}"

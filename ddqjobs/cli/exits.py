@@ -56,12 +56,14 @@ def reporting(
 
 def refused(error: OSError) -> None:
     """Says what the operating system refused where nothing closer to it did."""
+    from ddqjobs.base.errors import refusal
+
     why = error.strerror or str(error)
     if isinstance(error, OutputError):
         fail(f"the output cannot be written: {why}")
         silence()
     elif error.filename:
-        fail(f"{os.fsdecode(error.filename)}: {why}")
+        fail(f"{os.fsdecode(error.filename)}: {refusal(error)}")
     elif not _here():
         fail("the folder that this shell is in was removed: change to another, then run the command again")
     else:

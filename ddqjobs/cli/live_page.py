@@ -47,7 +47,7 @@ class LivePage:
     def write(self, reload_s: int = 0) -> None:
         """Write the page as things are now. Raise StateError where that is impossible."""
         from ddqjobs.base import files
-        from ddqjobs.base.errors import StateError
+        from ddqjobs.base.errors import StateError, refusal
 
         if self._file is None:
             return
@@ -62,4 +62,4 @@ class LivePage:
         try:
             files.replace(self._file.resolve(), text.encode())
         except OSError as error:
-            raise StateError(f"{self._file}: {error.strerror}") from error
+            raise StateError(f"{self._file}: {refusal(error, self._file.parent)}") from error

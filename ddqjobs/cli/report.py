@@ -276,7 +276,7 @@ def _beside(selection: Selection, made: Report) -> Path:
 def _write(text: str, out: Path | None, print_it: Callable[[str], None] = put) -> None:
     """To a file, which is replaced as a whole, or to stdout. Raises StateError."""
     from ddqjobs.base import files
-    from ddqjobs.base.errors import StateError
+    from ddqjobs.base.errors import StateError, refusal
 
     if out is None:
         print_it(text.rstrip("\n"))
@@ -287,5 +287,5 @@ def _write(text: str, out: Path | None, print_it: Callable[[str], None] = put) -
         else:
             files.replace(out.resolve(), text.encode())
     except OSError as error:
-        raise StateError(f"{out}: {error.strerror}") from error
+        raise StateError(f"{out}: {refusal(error, out.parent)}") from error
     say(f"wrote {out}")

@@ -264,7 +264,7 @@ def _of(rendered: Rendered, script: str) -> tuple[str, ...]:
 
 def _write(rendered: Sequence[Rendered], out: Path) -> list[Path]:
     """Write each submission into a folder of its own; return the scripts' paths. Raise StateError."""
-    from ddqjobs.base.errors import StateError
+    from ddqjobs.base.errors import StateError, refusal
     from ddqjobs.store.layout import SubmissionFolder
     from ddqjobs.submission.round import write_scripts
 
@@ -280,7 +280,7 @@ def _write(rendered: Sequence[Rendered], out: Path) -> list[Path]:
             write_scripts(folder, r.scripts)
             scripts.append(SubmissionFolder(folder).script)
     except OSError as error:
-        raise StateError(f"{error.filename or out}: {error.strerror}") from error
+        raise StateError(f"{error.filename or out}: {refusal(error, out)}") from error
     return scripts
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from ddqjobs.base import files
-from ddqjobs.base.errors import StateError
+from ddqjobs.base.errors import StateError, refusal
 from ddqjobs.data.annotation_file import BOM, EXACT, Annotation, whole
 
 
@@ -48,7 +48,7 @@ def mend(path: Path, out: Path) -> dict[str, int]:
     except (msgspec.MsgspecError, UnicodeDecodeError, KeyError) as error:
         raise StateError(f"{path}: is no whole file of annotations: {error}") from error
     except OSError as error:
-        raise StateError(f"{error.filename or path}: {error.strerror}") from error
+        raise StateError(f"{error.filename or path}: {refusal(error, out.parent)}") from error
     return dict(mended)
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import msgspec
 
-from ddqjobs.base.errors import TransferError
+from ddqjobs.base.errors import TransferError, refusal
 from ddqjobs.base.files import replace
 from ddqjobs.base.frozen import Frozen, Owner
 from ddqjobs.base.process import alive, boot_id, myself
@@ -152,7 +152,7 @@ class _Part:
 
     def _refused(self, error: OSError) -> TransferError:
         kept = f"; {size(self.length)} that have come stay for the next time" if self.length else ""
-        return TransferError(f"{self._folder.parent}: {error.strerror}{kept}")
+        return TransferError(f"{self._folder.parent}: {refusal(error, self._folder.parent)}{kept}")
 
     def land(self, target: Path) -> None:
         """Puts the whole file in its place."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path, PurePosixPath
 
-from ddqjobs.base.errors import StateError, TransferError
+from ddqjobs.base.errors import StateError, TransferError, refusal
 from ddqjobs.base.files import create
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.paths import expanded
@@ -144,7 +144,7 @@ def look(wanted_: Wanted, progress: Progress) -> Found:
         progress(f"{wanted_.file}: checksum", 0, None)
         digest = files.sha256(path)
     except OSError as error:
-        raise StateError(f"{path}: {error.strerror}") from error
+        raise StateError(f"{path}: {refusal(error, path.parent)}") from error
     why = _wrong(wanted_, path, digest)
     if why:
         return Found(wanted=wanted_, there=There.WRONG, why=f"{path}: {why}", sha256=digest)
@@ -245,7 +245,7 @@ def _recorded(project: Path, name: str) -> str:
     except FileNotFoundError:
         return ""
     except OSError as error:
-        raise StateError(f"{path}: {error.strerror}") from error
+        raise StateError(f"{path}: {refusal(error, path.parent)}") from error
     said = re.match(r"([0-9a-f]{64})\s", line)
     if said is None:
         raise StateError(
@@ -261,6 +261,6 @@ def _record(wanted_: Wanted, project: Path, digest: str) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         first = create(path, f"{digest}  {wanted_.file}\n".encode())
     except OSError as error:
-        raise StateError(f"{path}: {error.strerror}") from error
+        raise StateError(f"{path}: {refusal(error, path.parent)}") from error
     recorded = digest if first else _recorded(project, wanted_.file)
     return "" if recorded == digest else f"SHA-256 is {digest}, and another terminal has just seen {recorded}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ddqjobs.base.errors import InputError, StateError, nearest
+from ddqjobs.base.errors import InputError, StateError, nearest, refusal
 from ddqjobs.spec.shipped import shipped_root
 from ddqjobs.spec.site import DEFAULT_SITE
 
@@ -61,7 +61,7 @@ def init(folder: Path, source: str = "", site: str = "") -> list[Path]:
                 path.write_text(content)
                 made.append(path)
     except OSError as error:
-        raise StateError(f"{error.filename or folder}: {error.strerror}") from error
+        raise StateError(f"{error.filename or folder}: {refusal(error, folder)}") from error
     return made
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from ddqjobs.base.errors import StateError
+from ddqjobs.base.errors import StateError, refusal
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.units import counted
 from ddqjobs.detect import files
@@ -79,7 +79,7 @@ def remove(chosen: Iterable[Checkpoint]) -> tuple[list[Checkpoint], int]:
         except FileNotFoundError:
             continue
         except OSError as error:
-            problems.append(f"{checkpoint.path}: {error.strerror}")
+            problems.append(f"{checkpoint.path}: {refusal(error)}")
             continue
         gone.append(checkpoint)
         freed += now.st_blocks * 512 if now.st_nlink == 1 else 0

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from ddqjobs.base.errors import mend
+from ddqjobs.base.errors import mend, refusal
 
 
 @pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
@@ -15,3 +15,11 @@ def test_a_file_system_without_hard_links_is_no_matter_of_permissions(number: in
     refused = OSError(number, os.strerror(number), "a", None, "b")
     assert mend(refused).startswith("choose a results folder on a file system that knows hard links")
     assert "hard links" not in mend(OSError(number, os.strerror(number), "a"))
+
+
+def test_each_fault_of_a_disk_has_its_own_remedy() -> None:
+    numbers = [errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EROFS, errno.EACCES]
+    said = [refusal(OSError(number, os.strerror(number), "a")) for number in numbers]
+    assert len({words.partition("; ")[2] for words in said}) == len(numbers)
+    assert all("; " in words for words in said)
+    assert refusal(OSError(errno.ENOENT, "No such file or directory", "a")) == "No such file or directory"
