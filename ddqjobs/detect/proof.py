@@ -115,8 +115,10 @@ def summary(path: Path) -> dict[str, Any]:
         for name in _NAMED:
             if name in found:
                 packages.setdefault(name, found[name])
-    of_machine = {name: record["machine"][name] for name in _OF_MACHINE}
-    return {**{name: record[name] for name in _OF_RECORD}, **of_machine, "packages": packages}
+    # An attempt that an earlier version began recorded less.
+    of_machine = {name: record["machine"][name] for name in _OF_MACHINE if name in record["machine"]}
+    of_record = {name: record[name] for name in _OF_RECORD if name in record}
+    return {**of_record, **of_machine, "packages": packages}
 
 
 def _plain(text: str) -> str:
