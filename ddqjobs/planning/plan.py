@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from ddqjobs.planning import digest as digests
 from ddqjobs.planning import retries
-from ddqjobs.spec.model import Adoption, JobState, Plan, PlannedRun, Run, Status, TaskKind
+from ddqjobs.spec.model import WAITS, Adoption, JobState, Plan, PlannedRun, Run, Status, TaskKind
 from ddqjobs.store.history import History, RunHistory, Ticket
 from ddqjobs.store.ledger import Finished
 
@@ -69,7 +69,9 @@ def _plan_run(
 ) -> PlannedRun:
     active = story.active
     if active is not None:
-        return _active(run, story, active, elsewhere.get(active.name))
+        found = _active(run, story, active, elsewhere.get(active.name))
+        needs = [up for up in run.upstream if planned[up].status is Status.ACTIVE]
+        return msgspec.structs.replace(found, reason=_named(found.reason, needs)) if needs else found
     if story.done is not None:
         return _done(run, story, story.done, missing)
     retry = retries.after(run, story.failures)
@@ -87,6 +89,12 @@ def _plan_run(
         submissions=len(story.tickets),
         failure=retry.failure if retry and not held else None,
     )
+
+
+def _named(reason: str, needs: Sequence[str]) -> str:
+    """Return a reason with the runs that are waited for, where a scheduler says that some are."""
+    words = f"waits for {needs[0]}" + (f" and {len(needs) - 1} more" if needs[1:] else "")
+    return reason.replace(WAITS, words)
 
 
 def _eligible_reason(run: Run) -> str:

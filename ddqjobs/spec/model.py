@@ -146,6 +146,9 @@ class Run(Frozen, frozen=True, kw_only=True):
         return self.hours * self.resources.gpus * self.resources.nodes
 
 
+WAITS = "waits for a run that it needs"  # begins the detail of a job in the queue; plans know which run
+
+
 class Observation(Frozen, frozen=True, kw_only=True):
     """The words of the scheduler about one ticket now."""
 

@@ -210,7 +210,9 @@ class Round:
             self.outcome = msgspec.structs.replace(self.outcome, unconfirmed=unknown)
         except DependencyGoneError as error:
             self._refused(submission, error)
-            self._leave_out(dict.fromkeys(runs, f"{error}; its evidence decides"))
+            gone = next((run for run, job in self.jobs.items() if job in error.jobs), "a run")
+            words = f"{gone}, which it needs, has left the queue; its evidence decides"
+            self._leave_out(dict.fromkeys(runs, words))
         except QueueFullError as error:
             self._refused(submission, error)
             self.full = str(error)

@@ -23,7 +23,7 @@ from ddqjobs.schedulers.local.queue import Queue
 from ddqjobs.schedulers.local.records import Claim, End, Filed, Reason, Settings, Slots
 from ddqjobs.schedulers.local.scheduler import LocalScheduler
 from ddqjobs.schedulers.local.supervisor import Supervisor
-from ddqjobs.spec.model import JobState, Observation, Resources
+from ddqjobs.spec.model import WAITS, JobState, Observation, Resources
 from tests.support.trivial import end_of, fork
 
 HOSTILE = "a b'\"$(touch pwned)`id`; é\n*"
@@ -255,13 +255,13 @@ def test_only_visible_gpus_are_given(place: Place, monkeypatch: pytest.MonkeyPat
 def test_a_job_starts_when_those_before_it_have_ended_well(place: Place) -> None:
     good = place.submit("good", "sleep 0.5; touch ../good.done", 2)
     after = place.submit("after", "test -e ../good.done", after=good)
-    assert place.seen(after[0]).detail.startswith("waits for job good.0")
+    assert place.seen(after[0]).detail.startswith(WAITS)
     bad = place.submit("bad", "exit 4")
     lost = place.submit("lost", "touch ../never", after=[*good, *bad])
     further = place.submit("further", "touch ../never", after=lost)
     assert place.details(after) == ["exit 0"]
-    assert place.details(lost) == ["dependency: job bad.0 ended with exit 4"]
-    assert place.details(further)[0].startswith("dependency: job lost.0 ended with dependency")
+    assert place.details(lost) == ["dependency: run0, which it needs, ended with exit 4"]
+    assert place.details(further)[0].startswith("dependency: run0, which it needs, ended with dependency")
     assert not (place.folder / "never").exists()
     with pytest.raises(SchedulerError, match=r"unknown job 'nobody\.0'"):
         place.submit("hopeless", "true", after=["nobody.0"])
@@ -479,7 +479,7 @@ def test_ten_thousand_jobs_are_cheap_to_ask_for(place: Place) -> None:
     first = place.submit("first", "until [ -e ../go ]; do sleep 0.05; done; false")
     jobs = place.submit("many", "true", 10_000, after=first)
     place.until_running(first[0])
-    for detail in ("waits for job first.0", "dependency: job first.0 ended with exit 1"):
+    for detail in (WAITS, "dependency: run0, which it needs, ended with exit 1"):
         began = time.process_time()
         seen = place.scheduler.query(jobs)
         assert time.process_time() - began < 0.5

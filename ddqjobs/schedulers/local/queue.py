@@ -18,6 +18,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import time
@@ -31,7 +32,7 @@ from ddqjobs.base import files
 from ddqjobs.base.frozen import Frozen, Owner
 from ddqjobs.base.shell_variables import inherited
 from ddqjobs.schedulers.local import disk
-from ddqjobs.schedulers.local.records import Claim, End, Filed, Reason, Settings, Slots
+from ddqjobs.schedulers.local.records import Claim, End, Filed, Reason, Settings, Slots, split_job
 
 Record = TypeVar("Record", bound=Frozen)
 
@@ -63,6 +64,7 @@ class Queue:
         self.ended = root / "ended.jsonl"
         self.lock = root / "lock"
         self.log = root / "supervisor.log"
+        self._runs: dict[str, dict[int, str]] = {}  # token -> runs by index
 
     def create(self) -> None:
         """Makes the folders; nobody else may look into them."""
@@ -84,6 +86,15 @@ class Queue:
     def load(self, token: str) -> Filed | None:
         """The submission with that token. Raises TornError."""
         return _read_text(f"{self._submissions}/{token}{_SUFFIX}", Filed)
+
+    def run_of(self, job: str) -> str:
+        """Return the name of a job's run, for messages; the job's own where nobody knows."""
+        token, index = split_job(job) or ("", 0)
+        if token not in self._runs:
+            with contextlib.suppress(OSError, TornError):
+                filed = self.load(token) if token else None
+                self._runs[token] = {e.index: e.run for e in filed.submission.elements} if filed else {}
+        return self._runs.get(token, {}).get(index, f"job {job}")
 
     def tokens(self) -> set[str]:
         """Tokens of all submissions."""

@@ -20,7 +20,7 @@ from ddqjobs.schedulers.local import slots
 from ddqjobs.schedulers.local.disk import acquire
 from ddqjobs.schedulers.local.queue import History, Queue, TornError
 from ddqjobs.schedulers.local.records import TOKEN, Filed, Reason, Settings, job_id, split_job, start_id
-from ddqjobs.spec.model import FailureClass, JobState, Observation
+from ddqjobs.spec.model import WAITS, FailureClass, JobState, Observation
 
 # Where the queue is sure why a job ended; otherwise its evidence says.
 _FAILURES = {
@@ -313,10 +313,8 @@ class View:
             return _UNKNOWN
         if job_id(token, index) in self._held:
             return Observation(state=JobState.HELD, detail=f"restart {restart}" if restart else "")
-        waits = [job for job in after[index] if job not in self._history.ends]
-        detail = "waits for slots"
-        if waits:
-            detail = f"waits for job {waits[0]}" + (f" and {len(waits) - 1} more" if waits[1:] else "")
+        waits = any(job not in self._history.ends for job in after[index])
+        detail = WAITS if waits else "waits for slots"
         again = f"; restart {restart}" if restart else ""
         return Observation(state=JobState.QUEUED, detail=detail + again)
 

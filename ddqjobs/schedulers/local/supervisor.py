@@ -223,7 +223,10 @@ class Supervisor:
         for before in job.element.after:
             end = fresh.get(before) or self._history.ends.get(before)
             if end is not None and not end.well:
-                return ended(Reason.DEPENDENCY, f"job {before} ended with {end.detail}")
+                return ended(
+                    Reason.DEPENDENCY,
+                    f"{self._queue.run_of(before)}, which it needs, ended with {end.detail}",
+                )
         return None
 
     # --- starting

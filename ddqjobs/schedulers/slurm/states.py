@@ -11,7 +11,7 @@ import re
 import msgspec
 
 from ddqjobs.schedulers.slurm.answers import Row
-from ddqjobs.spec.model import FailureClass, JobState, Observation
+from ddqjobs.spec.model import WAITS, FailureClass, JobState, Observation
 
 _QUEUED, _HELD, _RUNNING = JobState.QUEUED, JobState.HELD, JobState.RUNNING
 _STOPPED, _ENDED, _UNKNOWN = JobState.STOPPED, JobState.ENDED, JobState.UNKNOWN
@@ -78,7 +78,7 @@ def _in_queue(row: Row) -> Observation:
         return Observation(state=_HELD, detail="" if row.reason == "JobHeldUser" else row.reason)
     if state is _ENDED:
         return _ended(word, row, failure)
-    detail = "" if row.reason in _QUIET else row.reason
+    detail = "" if row.reason in _QUIET else WAITS if row.reason == "Dependency" else row.reason
     if word not in ("PENDING", "RUNNING"):
         detail = f"{word}, {detail}" if detail else word
     return Observation(state=state, detail=detail, node=row.node if state is _RUNNING else "")

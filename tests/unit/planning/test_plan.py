@@ -8,7 +8,7 @@ import pytest
 from ddqjobs.planning import digest as digests
 from ddqjobs.planning import plan as planning
 from ddqjobs.planning.retries import BUDGETS
-from ddqjobs.spec.model import FailureClass, JobState, Plan, PlannedRun, Run, Status, TaskKind
+from ddqjobs.spec.model import WAITS, FailureClass, JobState, Plan, PlannedRun, Run, Status, TaskKind
 from ddqjobs.store.history import History
 from ddqjobs.store.ledger import AnyRecord, Cancelled, Observed, Retried, Submitted
 from tests.support.trivial import DIGEST, a_run, an_end, an_intent
@@ -74,6 +74,18 @@ def test_a_run_whose_needs_are_done_is_eligible() -> None:
 def test_an_active_run_says_where_it_is(records: tuple[AnyRecord, ...], reason: str) -> None:
     planned = first(*records)
     assert (planned.status, planned.reason) == (Status.ACTIVE, reason)
+
+
+def test_a_job_in_the_queue_names_the_runs_that_it_waits_for() -> None:
+    records = (
+        *SUBMITTED,
+        an_intent("b", "down", at=3),
+        Submitted(token="b", jobs={"0": "8"}, at=4),
+        Observed(ticket="b.0", state=JobState.QUEUED, detail=f"{WAITS}; restart 1", at=5),
+    )
+    assert plan(*records).runs[1].reason == "queued: waits for up; restart 1"
+    alone = plan(*records, an_end("up", "a.0", 6)).runs[1]
+    assert alone.reason == f"queued: {WAITS}; restart 1"
 
 
 def test_an_unknown_answer_says_since_when_and_why() -> None:

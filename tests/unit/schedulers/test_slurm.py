@@ -9,7 +9,7 @@ from ddqjobs.schedulers.pace import Pace
 from ddqjobs.schedulers.slurm import answers, dependencies, holding, states
 from ddqjobs.schedulers.slurm.answers import Row, UnreadableError
 from ddqjobs.schedulers.slurm.scheduler import FULL, _by_length, _day_before
-from ddqjobs.spec.model import FailureClass, JobState, Observation
+from ddqjobs.spec.model import WAITS, FailureClass, JobState, Observation
 from tests.support import paths, shellcheck
 
 RECORDED = paths.RECORDED / "slurm"
@@ -183,7 +183,7 @@ def test_every_state_of_the_manual_is_in_the_table(version: str) -> None:
     [
         (Row("RUNNING", "None", "n1"), JobState.RUNNING, "", None),
         (Row("PENDING", "Priority", ""), JobState.QUEUED, "", None),
-        (Row("PENDING", "Dependency", ""), JobState.QUEUED, "Dependency", None),
+        (Row("PENDING", "Dependency", ""), JobState.QUEUED, WAITS, None),
         (Row("PENDING", "Reservation", ""), JobState.QUEUED, "Reservation", None),
         (Row("PENDING", "AssocMaxJobsLimit", ""), JobState.QUEUED, "AssocMaxJobsLimit", None),
         (Row("PENDING", "QOSMaxCpuPerUserLimit", ""), JobState.QUEUED, "QOSMaxCpuPerUserLimit", None),
