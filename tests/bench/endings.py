@@ -31,14 +31,19 @@ tasks:
 _SITE = "base: local\nname: local\ngrace: 0s\nlocal: {cpus: 1}\n"
 
 
-def make(root: Path, runs: int) -> None:
-    """Submit that many runs, of which one starts, cancel them, and wait until the queue has let go of all."""
+def write(root: Path, runs: int) -> None:
+    """Write the project of that many runs, none of which is submitted yet."""
     for relative, text in (
         ("experiments/ended.yaml", _EXPERIMENT.format(seeds=", ".join(map(str, range(runs))))),
         ("templates/local/site.yaml", _SITE),
     ):
         (root / relative).parent.mkdir(parents=True)
         (root / relative).write_text(text)
+
+
+def make(root: Path, runs: int) -> None:
+    """Submit that many runs, of which one starts, cancel them, and wait until the queue has let go of all."""
+    write(root, runs)
     for words in (["submit"], ["cancel", "--yes"]):
         subprocess.run([*_DDQJOBS, *words], cwd=root, check=True, stdout=subprocess.DEVNULL)
     time.sleep(3)  # the one that ran

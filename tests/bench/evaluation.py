@@ -73,9 +73,13 @@ def evaluate(root: Path, how: str) -> None:
     if how == "report":
         metrics = recompute.evaluate(predictions, annotations).metrics
     else:
-        with_ = {"hotcoco": recompute._by_hotcoco, "pycocotools": recompute._by_pycocotools}[how]
         found = recompute.load(predictions)
-        metrics = recompute._metrics(with_(found, annotations, found.images, found.categories))
+        of = (found.images, found.categories)
+        if how == "hotcoco":
+            precision = recompute._by_hotcoco(found, annotations, *of)
+        else:
+            precision = recompute._by_pycocotools(found, json.loads(annotations.read_bytes()), *of)
+        metrics = recompute._metrics(precision)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print(
         f"{how}: {time.process_time() - used:.1f} s of CPU, {time.monotonic() - began:.1f} s, {most} MiB, "

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from ddqjobs.store.evidence import product
-from ddqjobs.store.ledger import Finished, Ledger
+from ddqjobs.store.ledger import Finished, Intent, Ledger, Submitted
 from tests.slurm.test_members import FIRST, GROUP, SECOND, GroupProject, as_member
 from tests.support.slurm import Lab
 from tests.support.trivial import task, until
@@ -169,8 +169,12 @@ def test_two_members_bring_every_run_once_to_its_product(storm: Storm) -> None:
         time.sleep(1)
     assert storm.killed > ROUNDS
     assert storm.kept() == storm.precious
+    owners: set[str] = set()
     for project in storm.projects:
         records = Ledger(project.results / "ledger").read()
+        owners |= {r.member.name for r in records if isinstance(r, Intent) and r.member is not None}
+        jobs = {job for r in records if isinstance(r, Submitted) for job in r.jobs.values()}
+        assert any("_" in job for job in jobs)  # arrays
         ends = [r for r in records if isinstance(r, Finished) and r.product is not None]
         assert Counter(r.run for r in ends) == dict.fromkeys(project.executions(), 1)
         assert len(ends) == 2 * PAIRS
@@ -180,3 +184,4 @@ def test_two_members_bring_every_run_once_to_its_product(storm: Storm) -> None:
             assert made.ticket == finished.ticket
         assert not [path.read_text() for path in project.root.glob("trace.again")]
         assert not [path.read_text() for path in project.root.glob("trace.twice")]
+    assert owners == {FIRST, SECOND}
