@@ -36,6 +36,8 @@ READS = "reads the variable "
 # Variables that a job sets for its run, and those by which its processes differ.
 _OF_JOB = ("DDQJOBS_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "CUDA_VISIBLE_DEVICES")
 _TAKING = frozenset({"environ", "get", "pop", "setdefault", "getenv"})
+# A checkpoint by its path; what is downloaded has its digest in its name.
+_WEIGHTS = re.compile(r"(?!\w+://)[^\s{}%]*/[^\s{}%/]+\.(?:pth|pt|ckpt)")
 _PUT_IN = re.compile(r"\{\{\s*\$\s*(\w+)")  # {{$NAME:default}}, which mmengine replaces before it reads
 _Value = str | list["_Value"]
 
@@ -149,9 +151,16 @@ def _loads(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 yield node.lineno, f"{name}() reads a file"
         elif isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.path":
             yield node.lineno, "sys.path is changed or read"
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and names_weights(node.value):
+            yield node.lineno, f"names {node.value}"
         for name in _variables(node):
             if not name.startswith(_OF_JOB):
                 yield getattr(node, "lineno", 0), f"{READS}{name}"
+
+
+def names_weights(value: str) -> bool:
+    """Tell whether a value is the path of a checkpoint, whose content no digest has."""
+    return _WEIGHTS.fullmatch(value) is not None
 
 
 def _variables(node: ast.AST) -> Iterator[str]:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import msgspec
 
 from ddqjobs.planning import syntax
-from ddqjobs.planning.bases import READS
+from ddqjobs.planning.bases import READS, names_weights
 from ddqjobs.planning.outside import Outside, of_words
 from ddqjobs.planning.syntax import Source
 from ddqjobs.spec.experiment import Experiment
@@ -169,7 +169,8 @@ class Digester:
         for run in runs:
             configs = self._named_by(run)[0]
             words = of_words((*run.command, *run.options))
-            key = (configs, run.environment, run.code, words, run.variables)
+            weights = tuple(word for word in run.options if names_weights(word.partition("=")[2]))
+            key = (configs, run.environment, run.code, words, run.variables, weights)
             if key in seen:
                 continue
             seen.add(key)
@@ -185,6 +186,7 @@ class Digester:
             lines.update(
                 (f"{name}, _base_ names {base}, which is not in the project", None) for name, base in lost
             )
+            lines.update((f"{run.task}, option {word.replace('=', ' names ', 1)}", None) for word in weights)
             named = [(name, outside) for name, source in sources for outside in source.outside]
             named += [(run.task, outside) for outside in words]
             lines.update((f"{name}, {o.place}", None) for name, o in named if not covers(run, o))

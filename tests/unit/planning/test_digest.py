@@ -282,3 +282,20 @@ def test_a_base_that_no_digest_has_is_named(root: Path) -> None:
     assert named == tuple(
         f"configs/a.py, _base_ names {base}, which is not in the project" for base in bases[2:]
     )
+
+
+def test_a_variable_and_a_checkpoint_that_no_digest_has_are_named(root: Path) -> None:
+    (root / "experiments/configs/lr.py").write_text("lr = '{{$LR:0.1}}'\n")
+    content = with_config("configs/lr.py", {"load_from": "/w/a.pth"})
+
+    def config(relative: str) -> Path | None:
+        return path if (path := root / "experiments" / relative).is_file() else None
+
+    def named() -> tuple[str, ...]:
+        digester = Digester(config, lambda _: None, {})
+        return digester.unfollowed(expand(msgspec.convert(content, Experiment)), lambda _run, _outside: True)
+
+    option = "test, option load_from names /w/a.pth"
+    assert named() == ("configs/lr.py, line 1: reads the variable LR", option)
+    content["codes"]["c"]["variables"] = {"LR": "0.2"}  # which the digest has
+    assert named() == (option,)
