@@ -2,7 +2,8 @@
 
 Names of runs and what filters may say come from a cache, ``results/.names.json``: reading an experiment takes
 longer than anybody waits after Tab. An entry counts while the files and folders that it was read from have
-the times, sizes and inodes that they had. Where there are no results yet, nothing is kept.
+the times, sizes and inodes that they had. Looking leaves nothing in a project where nothing was submitted:
+its names are kept in the user's own cache, ``~/.cache/ddqjobs/names.json``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ddqjobs.spec.shipped import Files
 from ddqjobs.store.layout import has_results, project_folder
 
 CACHE = ".names.json"
+_MOST_KEPT = 40  # experiments in the user's own cache
 Names = dict[str, list[str]]  # "run", or a filter -> what there is
 _Stamp = list[str | int]  # path, time of change in ns, size, inode
 
@@ -89,20 +91,28 @@ def _own(files: Files, known: dict[str, Path]) -> list[str]:
 
 
 def _names(files: Files, experiment: str, known: dict[str, Path]) -> Names:
-    place = files.project / "results" / CACHE
+    submitted = has_results(files.project)
+    place = files.project / "results" / CACHE if submitted else _user_cache()
+    key = experiment if submitted else f"{files.project}: {experiment}"
     kept = _kept(place)
     try:
-        entry = kept[experiment]
+        entry = kept[key]
         if entry["path"] == str(known[experiment]) and _same(entry["read"]):
             names: Names = entry["names"]
             return names
     except (ValueError, KeyError, TypeError):
         pass
     names, read = _fresh(files.project, experiment)
-    if has_results(files.project):  # looking leaves nothing behind where nothing was ever submitted
-        entry = {"path": str(known[experiment]), "read": read, "names": names}
-        _keep(place, {"version": VERSION, "experiments": {**kept, experiment: entry}})
+    others = {name: entry for name, entry in kept.items() if name != key}
+    others = others if submitted else dict(list(others.items())[1 - _MOST_KEPT :])
+    entry = {"path": str(known[experiment]), "read": read, "names": names}
+    _keep(place, {"version": VERSION, "experiments": {**others, key: entry}})
     return names
+
+
+def _user_cache() -> Path:
+    folder = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(folder).expanduser() / "ddqjobs" / "names.json"
 
 
 def _kept(place: Path) -> dict[str, Any]:
@@ -142,6 +152,7 @@ def _keep(place: Path, content: object) -> None:
     from ddqjobs.base.files import replace
 
     try:
+        place.parent.mkdir(parents=True, exist_ok=True)
         replace(place, json.dumps(content).encode())
     except OSError:
         pass  # it only saves time

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddqjobs.base.text import format_table
-from tests.bench import endings, large, trainings
+from tests.bench import endings, large, pages, trainings
+from tests.bench.endings import Row
 
 REPEATS = 9
 TYPER = """
@@ -71,9 +72,23 @@ def main() -> None:
         program = str(Path(sys.executable).with_name("ddqjobs"))
         found = middle(["/usr/bin/env", *completing, program], project)
         rows.append((f"completion of {count} runs", *found, f"{found[0] / bare[0]:.2f}", "ratio <= 3"))
+        rows += _before_submission(root, completing, program, bare[0])
         rows += trainings.measure(root, bare[0], middle)
+        rows += pages.measure(root, bare[0], cost)
         rows += endings.measure(root, bare[0], cost)
         print_table(rows)
+
+
+def _before_submission(root: Path, completing: list[str], program: str, bare: float) -> list[Row]:
+    """Return what completion costs where nothing was submitted: the first time, and from then on."""
+    (new := root / "new").mkdir()
+    completing = [word.replace("large", "ddq") for word in completing]
+    argv = ["/usr/bin/env", f"XDG_CACHE_HOME={new}", *completing, program]
+    first, again = middle(argv, new, 1), middle(argv, new)
+    return [
+        ("completion of ddq before a submission, first time", *first, f"{first[0] / bare:.2f}", ""),
+        ("completion of ddq before a submission, again", *again, f"{again[0] / bare:.2f}", "ratio <= 3"),
+    ]
 
 
 def print_table(rows: Sequence[tuple[str, float, float, float, str, str]]) -> None:

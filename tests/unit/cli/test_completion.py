@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,7 +37,8 @@ MAIN = [
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with opened(tmp_path / "project") as made:
         yield made
 
@@ -102,6 +104,22 @@ def test_names_are_kept_until_a_file_changes(place: Place) -> None:
     assert offered(place, "plan -C more ") == []
 
 
+def test_names_are_kept_for_the_user_before_the_first_submission(place: Place) -> None:
+    cache = place.root.parent / "cache" / "ddqjobs" / "names.json"
+    before = offered(place, "plan -C tiny ")
+    cache.write_text(cache.read_text().replace('"wait"', '"kept"'))
+    assert set(offered(place, "plan -C tiny ")) ^ set(before) == {"wait", "kept"}  # nothing is read again
+    found = json.loads(cache.read_text())
+    (entry,) = found["experiments"].values()
+    cache.write_text(json.dumps({**found, "experiments": {f"/else/{n}: tiny": entry for n in range(60)}}))
+    assert offered(place, "plan -C tiny ") == before  # another folder's experiment of that name is none
+    assert len(json.loads(cache.read_text())["experiments"]) == 40
+    cache.unlink()
+    cache.parent.rmdir()
+    cache.parent.write_text("in the way")
+    assert offered(place, "plan -C tiny ") == before
+
+
 def test_the_folder_may_be_below_home(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(place.root.parent))
     assert offered(place, f"plan --project ~/{place.root.name} tiny se") == ["second.m1", "second.m2"]
@@ -121,6 +139,49 @@ echo "${COMPREPLY[@]}"
         ["bash", "-c", script], cwd=place.root, env=variables, capture_output=True, text=True
     )
     assert (ran.stdout, ran.stderr) == ("first\n", "Traceback\n")  # of the script that it sources
+
+
+def program(place: Place) -> dict[str, str]:
+    """Variables of a shell that finds ``ddqjobs``."""
+    made = place.text("bin/ddqjobs", "#!/bin/sh\nexec " + shlex.join(MAIN) + ' "$@"\n')
+    made.chmod(0o755)
+    return environment(PATH=f"{made.parent}:{os.environ['PATH']}", HOME=str(place.root), TERM="dumb")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("fish") is None, reason="NOT TESTED IN FISH: apt install fish")
+def test_fish_itself_completes(place: Place) -> None:
+    script = """
+env _DDQJOBS_COMPLETE=source_fish ddqjobs | source
+complete --do-complete "ddqjobs plan tiny se"
+complete --do-complete "ddqjobs status tiny --model "
+"""
+    variables = program(place)
+    ran = subprocess.run(
+        ["fish", "--no-config", "-c", script], cwd=place.root, env=variables, capture_output=True, text=True
+    )
+    assert (ran.stdout.split(), ran.stderr) == (["second.m1", "second.m2", "m1", "m2"], "")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="NOT TESTED IN ZSH: apt install zsh")
+def test_zsh_itself_completes_the_word_under_the_cursor(place: Place) -> None:
+    script = """
+zmodload zsh/zpty
+zpty inside zsh -f -i
+zpty -w inside 'autoload -Uz compinit; compinit -u -D; PS1=; unsetopt zle_bracketed_paste'
+zpty -w inside 'eval "$(_DDQJOBS_COMPLETE=source_zsh ddqjobs)"; echo rea''dy'
+zpty -r inside seen '*ready*'
+zpty -w -n inside $'echo ddqjobs >/dev/null; ddqjobs plan tiny fi\t'
+zpty -r inside seen '*first*'
+print -r -- "$seen"
+zpty -d inside
+"""
+    variables = program(place)
+    ran = subprocess.run(
+        ["zsh", "-f", "-c", script], cwd=place.root, env=variables, capture_output=True, text=True, timeout=60
+    )
+    assert "ddqjobs plan tiny first" in re.sub(r"[^ -~]", "", ran.stdout), ran
 
 
 @pytest.mark.parametrize(("shell", "calls"), [("bash", 1), ("zsh", 1), ("fish", 2)])

@@ -274,6 +274,17 @@ def test_what_is_shared_names_no_path_and_no_node(root: Path, report: Report, pa
         assert "DDQJOBS_RUN" not in text
 
 
+def test_the_head_of_a_run_says_state_hours_node_and_the_versions_that_ran(page: str) -> None:
+    found = re.findall(r'<summary class="line">(.*?<span class="name">(.*?)</span>.*?)</summary>', page)
+    heads = {name: re.sub(r"<[^>]*>", "", head).split() for head, name in found}
+    assert len(heads) == 112
+    assert heads["p3-train.detr-4scale.s0"][:4] == ["done", "p3-train.detr-4scale.s0", "26.0", "h"]
+    for run, versions in (("p3-test.swinl.s0", "torch 1.9.0"), ("p4-test.fcn-12e.s0", "torch 2.4.1")):
+        said = " ".join(heads[run])
+        assert re.search(r" h gpu-a00\d\.cluster\.example Python 3", said)
+        assert versions in said
+
+
 def test_ticks_of_small_numbers_keep_their_digits() -> None:
     line = Line(label="a", style=0, points=[(1, 0.021), (2, 0.034), (3, 0.048)])
     drawn = charts.draw(Panel(title="loss", x="epoch", lines=(line,)))
