@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @filtered
 def hold(selection: Selection, as_json: JSON = False) -> None:
-    """Keep queued runs from starting until `ddqjobs release`. What runs already runs on.
+    """Keep queued runs from starting until `ddqjobs release`. Runs that have started keep running.
 
     Examples: ddqjobs hold mini; ddqjobs hold ddq --phase 3 --model 'ddq-rcnn-*'
     """

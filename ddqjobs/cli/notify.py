@@ -45,7 +45,7 @@ def notify(
             cells = [(scope, name, one.by, ", ".join(one.events) or "all") for scope, name, one in rows]
             put(table(("scope", "channel", "by", "events"), cells))
         else:
-            say(f"nobody is told; `notify:` in the site file or in {channels.user_file()} names channels")
+            say(f"no channels; add them as `notify:` to the site file or to {channels.user_file()}")
         return
     from ddqjobs.notify.notifier import try_out
 
@@ -66,4 +66,4 @@ def _show(outcome: dict[tuple[str, str], str]) -> None:
         else:
             say(f"{name}: delivered")
     if not outcome:
-        say("nobody is told: there is no channel")
+        say("no channels, so nothing was sent")

@@ -34,12 +34,12 @@ WAIT = Annotated[
     typer.Option(
         "--wait",
         "--follow",
-        help="Stay until all is over; submit what becomes eligible; exit 1 if a run failed. May "
-        "be killed and started again, or twice.",
+        help="Stay until all runs ended; submit what becomes eligible; exit 1 if a run failed. Safe to "
+        "interrupt, rerun, or run in two terminals.",
     ),
 ]
 OPTIONAL = Annotated[bool, typer.Option("--optional", help="Optional runs too.")]
-UPSTREAM = Annotated[bool, typer.Option("--upstream", help="Also what the chosen runs need.")]
+UPSTREAM = Annotated[bool, typer.Option("--upstream", help="Also the runs that the chosen ones need.")]
 STALE = Annotated[bool, typer.Option("--stale", help="Also done runs whose inputs have changed since.")]
 CANARY = Annotated[
     bool,

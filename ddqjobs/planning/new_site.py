@@ -28,7 +28,7 @@ class Draft(NamedTuple):
 def place(project: Path, name: str) -> Path:
     """Return the path of a new site's file. Raise InputError."""
     if not matches(_NAME, name):
-        raise InputError(f"{name!r} is no name of a site; use letters, digits, dots, - and _")
+        raise InputError(f"{name!r} is not a valid name of a site; use letters, digits, dots, - and _")
     return project / "templates" / name / "site.yaml"
 
 

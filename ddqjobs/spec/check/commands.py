@@ -25,7 +25,7 @@ def command(at: Path, words: list[str], task: Task | None) -> Found:
                 yield at, f"unknown input '{rest}' in {{{name}}}; this task's inputs: {listed}"
         elif kind == "env" and rest:
             if not rest.isidentifier() or not rest.isascii():
-                yield at, f"'{rest}' in {{{name}}} is no name of an environment variable"
+                yield at, f"'{rest}' in {{{name}}} is not a valid name of an environment variable"
         elif name not in PLACEHOLDERS or "." in name:
             yield (
                 at,

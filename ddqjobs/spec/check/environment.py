@@ -51,7 +51,7 @@ def _interpreter(declaration: Declaration) -> Found:
         yield ("interpreter", "path"), "either a path, or managed: true for one that uv brings"
     for number, module in enumerate(declaration.modules):
         if not module or module.startswith("-") or any(c.isspace() for c in module):
-            yield ("modules", number), f"'{module}' is no name of a module"
+            yield ("modules", number), f"'{module}' is not a valid name of a module"
 
 
 def _trees(declaration: Declaration) -> Found:
@@ -59,7 +59,7 @@ def _trees(declaration: Declaration) -> Found:
         if tree.url.startswith("-") or not tree.url:
             yield ("trees", name, "url"), f"'{tree.url}' is no address of a git repository"
         if tree.branch.startswith("-"):
-            yield ("trees", name, "branch"), f"'{tree.branch}' is no name of a branch"
+            yield ("trees", name, "branch"), f"'{tree.branch}' is not a valid name of a branch"
         if tree.link and not tree.link.startswith(("/", "~/")):
             yield ("trees", name, "link"), "must be a whole path: /... or ~/..."
 

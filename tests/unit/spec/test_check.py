@@ -128,7 +128,11 @@ def test_a_good_file_has_no_problems() -> None:
         ("tasks/train/command", ["{cfg}"], "unknown placeholder {cfg}"),
         ("tasks/train/command", ["{input.x}"], "unknown input 'x' in {input.x}; this task's inputs: none"),
         ("tasks/train/command", ["--{options}"], "{options} stands for any number of words"),
-        ("tasks/train/command", ["{env.a-b}"], "'a-b' in {env.a-b} is no name of an environment variable"),
+        (
+            "tasks/train/command",
+            ["{env.a-b}"],
+            "'a-b' in {env.a-b} is not a valid name of an environment variable",
+        ),
         (
             "tasks/test/inputs",
             {"checkpoint": "released"},

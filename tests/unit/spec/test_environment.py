@@ -63,9 +63,9 @@ def test_a_good_file_has_no_problems() -> None:
     ("path", "value", "message"),
     [
         ("interpreter/managed", True, "either a path, or managed: true for one that uv brings"),
-        ("modules", ["a b"], "'a b' is no name of a module"),
+        ("modules", ["a b"], "'a b' is not a valid name of a module"),
         ("trees/DDQ/url", "--upload-pack=x", "'--upload-pack=x' is no address of a git repository"),
-        ("trees/DDQ/branch", "-x", "'-x' is no name of a branch"),
+        ("trees/DDQ/branch", "-x", "'-x' is not a valid name of a branch"),
         ("variables", {"PYTHONPATH": "{trees}/DDQ:/poison"}, "PYTHONPATH may only name folders of the env"),
         ("variables", {"VIRTUAL_ENV": "/x"}, "VIRTUAL_ENV cannot be declared"),
         ("trees/DDQ/link", "DDQ", "must be a whole path: /... or ~/..."),
