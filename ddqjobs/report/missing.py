@@ -46,8 +46,11 @@ def missing(
             held_up |= {p.run.name} if held else set()
 
     def named(key: str, names: Sequence[str]) -> Sequence[str]:
-        # Without names submit takes eligible runs, and with them what failed on a disk that is still full.
-        mixed = key in (AGAIN, "eligible") and groups[AGAIN]
+        # Without names submit takes eligible runs, and with them what failed on a disk that is still full;
+        # retry takes what failed, and with it what was cancelled.
+        mixed = (key in (AGAIN, "eligible") and groups[AGAIN]) or (
+            key in ("failed", CANCELLED) and groups["failed"] and groups[CANCELLED]
+        )
         return names if len(names) <= MANY or not whole or mixed else ()
 
     return tuple(

@@ -157,11 +157,12 @@ class Row(msgspec.Struct, kw_only=True):
     metric: str | msgspec.UnsetType = msgspec.UNSET
     value: float | msgspec.UnsetType | None = msgspec.UNSET
     unit: str | msgspec.UnsetType = msgspec.UNSET
+    direction: str | msgspec.UnsetType = msgspec.UNSET  # of better figures
     # Of runs of a grid: a column ``grid.KEY`` for each parameter.
     grid: Parameters | msgspec.UnsetType = msgspec.UNSET
 
 
-_OTHER = ("metric", "value", "unit")  # columns that only reports of other metrics have
+_OTHER = ("metric", "value", "unit", "direction")  # columns that only reports of other metrics have
 _GRID = "grid."
 COLUMNS: tuple[str, ...] = tuple(name for name in Row.__struct_fields__ if name not in (*_OTHER, "grid"))
 _INTEGERS = (
@@ -211,7 +212,7 @@ def rows(
         judged_by = metric_of(experiment, row.model)
         if judged_by != BOX_AP:
             product = products.get(row.run) if row.status == Status.DONE.value else None
-            row.metric, row.unit = judged_by.name, judged_by.unit
+            row.metric, row.unit, row.direction = judged_by.name, judged_by.unit, judged_by.direction
             found = Score() if product is None else score(product, judged_by)
             row.value = found.points
             if product is not None and METRICS["AP"] not in product.metrics:

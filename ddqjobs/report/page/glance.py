@@ -123,12 +123,12 @@ def _is_asked(p: PlannedRun) -> bool:
 
 
 def _counts(planned: Sequence[PlannedRun]) -> tuple[Count, ...]:
-    found = [p.status.value for p in planned]
-    made = [(state.value, found.count(state.value)) for state in _STATES]
+    found = [p.word for p in planned]
+    made = [(state, found.count(state)) for state in _STATES]
     return tuple(Count(state=s, count=n, share=round(100 * n / len(found), 2)) for s, n in made if n)
 
 
-_STATES = (Status.DONE, Status.ACTIVE, Status.ELIGIBLE, Status.WAITING, Status.FAILED)
+_STATES = ("done", "active", "eligible", "waiting", "cancelled", "failed")
 
 
 def _when(planned: Iterable[PlannedRun], hours: float, to_come: Mapping[str, float]) -> str:

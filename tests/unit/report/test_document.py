@@ -8,14 +8,19 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from ddqjobs.cli.describe import summary
+from ddqjobs.cli.output import COLOURS
 from ddqjobs.detect.job.training_progress import Progress
 from ddqjobs.report.document import Report, build
 from ddqjobs.report.formats import FORMATS, render
+from ddqjobs.report.missing import MANY
+from ddqjobs.report.page import facts, glance
 from ddqjobs.report.recomputed import Recomputed, exact_points
 from ddqjobs.report.results import COLUMNS, frame
 from ddqjobs.report.verdict import Outcome
@@ -809,3 +814,26 @@ def test_parameters_are_columns_of_every_table() -> None:
     assert [row["grid.lr"] for row in table] == ["0.0001"] * 6 + ["0.0002"] * 3
     document = json.loads(render(report, "json"))
     assert document["runs"][-1]["grid"] == document["models"][-1]["grid"] == {"lr": 0.0002}
+
+
+def test_what_was_cancelled_is_counted_and_brought_back_by_itself() -> None:
+    desk = Desk({"detr": 51.3})
+    ends = {"bad": FailureClass.CODE, "mine": FailureClass.CANCELLED}
+    names = {word: [f"{word}{i}" for i in range(n)] for word, n in (("bad", MANY + 1), ("mine", 2))}
+    for word, failure in ends.items():
+        for name in names[word]:
+            desk.undone(run("3", name), Status.FAILED, failure=failure)
+    report = desk.report()
+    found = {m.what: m for m in report.missing}
+    assert {what: len(m.runs) for what, m in found.items()} == {"failed": MANY + 1, "cancelled": 2}
+    for what, m in found.items():  # a bare `retry` would take both
+        assert set(m.command.split()[3:]) == set(m.runs), what
+    plan = Plan(experiment="mini", site="local", runs=tuple(desk.planned))
+    seen = glance.glance(report, plan, facts.Facts(runs={}, scripts={}, environments=()), {})
+    assert [(c.state, c.count) for c in seen.counts] == [("cancelled", 2), ("failed", MANY + 1)]
+    assert [cause.title for cause in seen.causes] == ["code"]
+    css = (Path(glance.__file__).parent / "page.css").read_text()
+    colours = dict(re.findall(r"\.part\.(cancelled|failed) { fill: (.*?); }", css))
+    assert colours["cancelled"] != colours["failed"]
+    assert COLOURS["cancelled"] != COLOURS["failed"]
+    assert summary(plan, plan.runs) == f"mini on local: {MANY + 3} runs: {MANY + 1} failed, 2 cancelled"

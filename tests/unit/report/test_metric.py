@@ -104,6 +104,29 @@ def test_several_metrics_in_one_table() -> None:
     assert "metric" not in models[1]
 
 
+def test_exports_follow_an_experiment_s_own_metric() -> None:
+    lower = msgspec.structs.replace(MISS, unit="%", decimals=2, rounding="half-up")
+    desk = desk_of({"m": None, "n": None}, 0.0)
+    models = {n: e.Model(reference=e.ReferenceAP(value=39.4), implementations={}) for n in ("m", "n")}
+    desk.experiment = msgspec.structs.replace(desk.experiment, models=models, metric=lower)
+    desk.done(judged("m"), {"mMR": 0.39805})
+    desk.done(judged("n"), {"mMR": 0.38})
+    report = desk.report()
+    first, second = json.loads(render(report, "json"))["models"]
+    assert first["metric"] == second["metric"] == {
+        "name": "mMR", "key": "mMR", "unit": "%", "direction": "lower", "decimals": 2, "rounding": "half-up",
+    }  # fmt: skip
+    assert (first["cells"][0]["values"]["mMR"]["text"], first["reference_text"]) == ("39.81", "39.40")
+    rows = list(csv.DictReader(io.StringIO(render(report, "csv"))))
+    assert [(r["metric"], float(r["value"]), r["unit"], r["direction"]) for r in rows] == [
+        ("mMR", 39.81, "%", "lower"), ("mMR", 38.0, "%", "lower"),
+    ]  # fmt: skip
+    latex = render(report, "latex")
+    assert r"{}m & 39.40 & 39.81 & +0.41 & short (n=1) \\" in latex  # more misses are worse
+    assert r"{}n & 39.40 & 38.00 & $-$1.40 & exceeds: check (n=1) \\" in latex
+    assert r"mMR within 0.25 \% of the published 39.40" in latex
+
+
 def test_a_table_of_rows_and_a_comparison_have_it() -> None:
     desk = mixed()
     plan = Plan(experiment="mini", site="local", runs=tuple(desk.planned))
