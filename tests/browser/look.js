@@ -78,7 +78,7 @@ async function use(tab) {
   const column = async () => (await texts("table.ap:first-of-type tbody td:nth-child(2)")).map((text) => parseFloat(text.match(/[\d.]+/)));
   const ap = await tab.evaluate(() => document.querySelector("table.ap").closest("details").querySelectorAll("tbody tr").length);
   const sorted = [];
-  if (card !== "grid")
+  if (card !== "grid" && ap > 1)
     for (let i = 0; i < 3; i++) {
       await click("table.ap th:nth-child(2) button.sort");
       sorted.push((await column()).slice(0, ap));
