@@ -96,7 +96,11 @@ class Round:
             first, size = 0, 1
             while first < len(runs):
                 self._submit(resources, runs[first : first + size])
+                never = self.outcome.never.get(runs[first].name)
                 first, size = first + size, 2 * size
+                if never:  # what one of them asks for all ask for
+                    self._never(dict.fromkeys((run.name for run in runs[first:]), never))
+                    break
         else:
             self._submit(resources, runs)
 
@@ -218,10 +222,7 @@ class Round:
             self.full = str(error)
         except RefusedError as error:
             self._refused(submission, error)
-            why = dict.fromkeys(runs, str(error))
-            self._leave_out(why)
-            never = {**self.outcome.never, **why}
-            self.outcome = msgspec.structs.replace(self.outcome, never=never)
+            self._never(dict.fromkeys(runs, str(error)))
         except SchedulerError as error:
             self._refused(submission, error)
             raise
@@ -262,6 +263,10 @@ class Round:
             with contextlib.suppress(StateError):
                 self.workspace.store.forget_secrets([token])
             raise
+
+    def _never(self, why: Mapping[str, str]) -> None:
+        self._leave_out(why)
+        self.outcome = msgspec.structs.replace(self.outcome, never={**self.outcome.never, **why})
 
     def _leave_out(self, refused: Mapping[str, str]) -> None:
         self.outcome = msgspec.structs.replace(
