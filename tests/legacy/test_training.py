@@ -101,12 +101,12 @@ def finished(stack: Stack, run: str) -> dict[str, Any]:
     return report
 
 
-def kill(attempt: Path, name: str) -> None:
-    """SIGKILL the task's own Python, not its launch script."""
+def tell(attempt: Path, name: str, number: signal.Signals) -> None:
+    """Signal the task's own Python, not its launch script."""
     mark = {"DDQJOBS_ATTEMPT_DIR": str(attempt)}
     for pid in process.with_environment(mark):
         if name in Path(f"/proc/{pid}/cmdline").read_text():
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -135,9 +135,25 @@ def test_a_requeued_training_goes_on_as_if_nothing_had_happened(model: str, stac
 @pytest.mark.parametrize("model", MODELS)
 def test_a_killed_training_goes_on_from_its_last_checkpoint(model: str, stacked: Stack) -> None:
     run = f"train.{model}.killed"
-    kill(at_iteration(stacked, run, 4), "train.py")
+    tell(at_iteration(stacked, run, 4), "train.py", signal.SIGKILL)
     report = finished(stacked, run)
     assert report["attempts"] == 2
+    assert rows(stacked, run) == rows(stacked, f"train.{model}.undisturbed")
+    assert weights(stacked, run) == weights(stacked, f"train.{model}.undisturbed")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_training_at_its_time_limit_goes_on_in_another_attempt(model: str, stacked: Stack) -> None:
+    run = f"limited.{model}"
+    attempt = at_iteration(stacked, run, 2)
+    # A fast machine is done before the limit: the training rests until it is warned.
+    tell(attempt, "train.py", signal.SIGSTOP)
+    until((attempt / "stop").exists, _LIMIT_S)
+    tell(attempt, "train.py", signal.SIGCONT)
+    report = finished(stacked, run)
+    assert report["attempts"] >= 2
+    assert report["repeated_iterations"] == 0
+    assert json.loads((attempt / "exit.json").read_text())["failure"] == "timeout"
     assert rows(stacked, run) == rows(stacked, f"train.{model}.undisturbed")
     assert weights(stacked, run) == weights(stacked, f"train.{model}.undisturbed")
 
