@@ -132,8 +132,8 @@ def _missing(made: Plan, states: Sequence[RunState]) -> list[str]:
     from ddqjobs.report.missing import CANCELLED, STALE, UNDER_WAY, missing
 
     runs = [s.planned for s in states]
-    says = {p.run.name: "product missing" if p.gone else p.word for p in runs}
-    there = missing(made.experiment, runs, says, made.site, whole=len(runs) == len(made.runs))
+    states_of = {p.run.name: "product missing" if p.gone else p.word for p in runs}
+    there = missing(made.experiment, runs, states_of, made.site, whole=len(runs) == len(made.runs))
     silent = (CANCELLED, STALE, UNDER_WAY)
     return [f"{len(m.runs)} {m.what}: {m.command}" for m in there if m.what not in silent]
 

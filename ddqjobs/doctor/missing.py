@@ -49,20 +49,20 @@ def to_come(runs: Sequence[PlannedRun]) -> list[Run]:
 def environment_problems(subject: Subject) -> dict[str, tuple[str, str]]:
     """Return environment -> what is wrong, and what mends it: of those that are not ready here, and of
     existing ones that the site names and that are not here."""
-    found = {}
+    problems = {}
     for name in subject.environment_names:
         path = subject.site.activate.get(name)
         if path is not None:
             if not expanded(subject.project, path).exists():
                 remedy = f"mend `activate:` of site {subject.site.name}, or bring the environment there"
-                found[name] = (f"{path} is not there (`activate:` of the site)", remedy)
+                problems[name] = (f"{path} is not there (`activate:` of the site)", remedy)
             continue
         why = subject.environments.problem(name)
         if why:
             words, _, command = " ".join(why.split()).partition("; run: ")
             words = words.removeprefix(f"environment {name} ")
-            found[name] = (words, command or on_site(f"ddqjobs env build {name}", subject.site))
-    return found
+            problems[name] = (words, command or on_site(f"ddqjobs env build {name}", subject.site))
+    return problems
 
 
 def absent_trees(subject: Subject) -> dict[str, str]:

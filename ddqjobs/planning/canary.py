@@ -31,8 +31,8 @@ def canaries(experiment: Experiment, runs: Sequence[Run]) -> tuple[Run, ...]:
     for run in sorted(runs, key=lambda r: (r.name in needs_training, r.optional)):  # stable
         if run.kind is TaskKind.TRAIN:
             chosen.setdefault(run.code, run)
-    made = (_canary(run, experiment.codes[code].canary) for code, run in chosen.items())
-    return tuple(run for run in made if run is not None)
+    candidates = (_canary(run, experiment.codes[code].canary) for code, run in chosen.items())
+    return tuple(run for run in candidates if run is not None)
 
 
 def _canary(run: Run, declared: Canary | None) -> Run | None:

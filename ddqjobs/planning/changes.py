@@ -145,7 +145,7 @@ def of_plan(plan: Plan, store: Store, today: Digester) -> tuple[Change, ...]:
     """Return what changed since the stale runs of a plan ran. ``today`` reads the files of today."""
     tickets = store.history().tickets
     snapshots: dict[str, Digester] = {}
-    found = []
+    changes = []
     for planned in plan.runs:
         if planned.status is not Status.DONE or not planned.stale or planned.gone:
             continue
@@ -156,8 +156,8 @@ def of_plan(plan: Plan, store: Store, today: Digester) -> tuple[Change, ...]:
         then = _then(store, planned, ticket)
         if then is not None:
             parts = of_run(then, planned.run, snapshots[code], today)
-            found.append((planned.run.name, then.version, parts))
-    return grouped(found)
+            changes.append((planned.run.name, then.version, parts))
+    return grouped(changes)
 
 
 def _then(store: Store, planned: PlannedRun, ticket: Ticket | None) -> Then | None:

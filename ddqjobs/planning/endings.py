@@ -108,16 +108,16 @@ def find(log: str) -> Ending:
     """Return what ended a task, from the end of its log."""
     lines = [_shown(line) for line in log.split("\n")]
     ranks = [_split(line) for line in lines]
-    found = _raised(ranks)
+    raised = _raised(ranks)
     kept = [text for _, text in ranks]
     root = _ROOT.search("\n".join(kept))
     first = int(root.group(1)) if root else None
-    chosen = _choose(found, first)
+    chosen = _choose(raised, first)
     if chosen is None:
         return Ending((), (), _said(kept), first)
-    many = first is not None or len({r.rank for r in found}) > 1
+    many = first is not None or len({r.rank for r in raised}) > 1
     rank = chosen.rank if chosen.rank is not None else first
-    for other in found:  # what was caught, or ended another process, does not stand beside it
+    for other in raised:  # what was caught, or ended another process, does not stand beside it
         kept[other.start : other.end] = [""] * (other.end - other.start)
     after, before = kept[chosen.end :], kept[: chosen.end]
     return Ending(
@@ -158,7 +158,7 @@ def _noise(line: str) -> bool:
 
 def _raised(lines: Sequence[tuple[int | None, str]]) -> list[_Raised]:
     """Return the exceptions that tracebacks end with, in order; of several ranks each one's own."""
-    found: list[_Raised] = []
+    endings: list[_Raised] = []
     begun: dict[int | None, int] = {}  # rank -> where the traceback begins that it is inside
     causes: dict[int | None, tuple[str, ...]] = {}  # rank -> what its next exception is raised from
     chained: set[int | None] = set()  # ranks whose next exception was raised while another was handled
@@ -171,13 +171,13 @@ def _raised(lines: Sequence[tuple[int | None, str]]) -> list[_Raised]:
             start = begun.pop(rank)
             raised = _whole(lines, start, number, rank)
             if not start or not _HARMLESS.match(lines[start - 1][1]):
-                found.append(raised._replace(cause=causes.pop(rank, ()), chained=rank in chained))
+                endings.append(raised._replace(cause=causes.pop(rank, ()), chained=rank in chained))
             chained.discard(rank)
-        elif _CHAIN.match(text) and found and found[-1].rank == rank:
+        elif _CHAIN.match(text) and endings and endings[-1].rank == rank:
             chained.add(rank)
             if _CAUSE.match(text):
-                causes[rank] = (*found[-1].lines, *found[-1].cause)
-    return _judged(found, lines)
+                causes[rank] = (*endings[-1].lines, *endings[-1].cause)
+    return _judged(endings, lines)
 
 
 def _judged(found: Sequence[_Raised], lines: Sequence[tuple[int | None, str]]) -> list[_Raised]:

@@ -226,7 +226,7 @@ def _options(*layers: Mapping[str, Scalar]) -> tuple[str, ...]:
 def _inputs(
     name: str, task: Task, entry: ModelCode, key: Key, base: str, made: Mapping[str, Mapping[Key, Run]]
 ) -> Inputs:
-    found: list[tuple[str, Input]] = []
+    inputs: list[tuple[str, Input]] = []
     for role, text in task.inputs.items():
         upstream, artifact = split_input(text)
         staged = role in task.stage
@@ -237,8 +237,8 @@ def _inputs(
         else:
             run = _match(made[upstream], key, base, upstream, ("tasks", name, "inputs", role))
             made_of = Input(artifact=artifact, run=run.name, stage=staged)
-        found.append((role, made_of))
-    return tuple(found)
+        inputs.append((role, made_of))
+    return tuple(inputs)
 
 
 def _match(candidates: Mapping[Key, Run], key: Key, base: str, task: str, path: tuple[str, ...]) -> Run:

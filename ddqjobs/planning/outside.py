@@ -36,26 +36,26 @@ class Outside(NamedTuple):
 
 def outside(tree: ast.Module) -> tuple[Outside, ...]:
     """Return the modules that a configuration or a module of the project builds on, each once."""
-    found: dict[tuple[str, bool], Outside] = {}
+    modules: dict[tuple[str, bool], Outside] = {}
     for module, line, custom in _named(tree):
         if not _FOLLOWED.match(module) and module.partition(".")[0] not in sys.stdlib_module_names:
             words = f"custom_imports names {module or 'what is computed'}" if custom else f"imports {module}"
-            found.setdefault((module, custom), Outside(module, f"line {line}: {words}", custom))
-    return tuple(sorted(found.values()))
+            modules.setdefault((module, custom), Outside(module, f"line {line}: {words}", custom))
+    return tuple(sorted(modules.values()))
 
 
 def of_words(words: Sequence[str]) -> tuple[Outside, ...]:
     """Return the modules that a command line's words have a program import: ``custom_imports.imports=[a.b]``,
     and what follows ``--imports``."""
-    found = []
+    modules = []
     follows = False
     for word in words:
         option = _OPTION.fullmatch(word) if "custom_imports" in word else None
         follows = word == "--imports" or (follows and not word.startswith("-"))
         if option or (follows and word != "--imports"):
             names = re.findall(rf"(?<![\w.]){_NAME}", option[1] if option else word)
-            found += [n for n in names if not _FOLLOWED.match(n) and n not in _WORDS]
-    return tuple(Outside(name, f"its command imports {name}", custom=True) for name in dict.fromkeys(found))
+            modules += [n for n in names if not _FOLLOWED.match(n) and n not in _WORDS]
+    return tuple(Outside(name, f"its command imports {name}", custom=True) for name in dict.fromkeys(modules))
 
 
 def known(module: str, *, packages: Iterable[str], folder: Path | None, tree: Path | None) -> bool:

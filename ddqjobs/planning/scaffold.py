@@ -50,7 +50,7 @@ def init(folder: Path, source: str = "", site: str = "") -> list[Path]:
         ".gitignore": ".environments/\n.weights/\n",
         "README.md": _README.format(experiment=f"my-{source or 'mini'}", on_site=option(site)),
     }
-    made: list[Path] = []
+    written: list[Path] = []
     try:
         for name in ("experiments", "templates", "envs", "results"):
             (folder / name).mkdir(parents=True, exist_ok=True)
@@ -59,10 +59,10 @@ def init(folder: Path, source: str = "", site: str = "") -> list[Path]:
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(content)
-                made.append(path)
+                written.append(path)
     except OSError as error:
         raise StateError(f"{error.filename or folder}: {refusal(error, folder)}") from error
-    return made
+    return written
 
 
 def sites() -> list[str]:

@@ -116,12 +116,12 @@ def _key(node: ast.expr | None) -> str | None:
 def _mapping(
     pairs: Iterable[tuple[str | None, ast.expr]], known: Mapping[str, Any], depth: int
 ) -> dict[str, Any] | _Unknown:
-    found = {}
+    values = {}
     for key, node in pairs:
         if key is None:
             return UNKNOWN
-        found[key] = _value(node, known, depth - 1)
-    return found
+        values[key] = _value(node, known, depth - 1)
+    return values
 
 
 def _arithmetic(node: ast.expr, known: Mapping[str, Any], depth: int) -> Any:

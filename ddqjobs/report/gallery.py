@@ -274,10 +274,10 @@ def _by_image(found: Detections) -> dict[int, list[int]]:
     import numpy as np
 
     kept = np.flatnonzero(found.score >= ERROR_SCORE)
-    made: dict[int, list[int]] = {}
+    by_image: dict[int, list[int]] = {}
     for i in kept[np.argsort(-found.score[kept], kind="stable")].tolist():
-        made.setdefault(int(found.image[i]), []).append(i)
-    return made
+        by_image.setdefault(int(found.image[i]), []).append(i)
+    return by_image
 
 
 def _boxes(found: tuple[Any, Any, Any], names: Mapping[int, str]) -> tuple[Box, ...]:

@@ -51,7 +51,7 @@ def recomputed_rows(
     picked: Iterable[PlannedRun], products: Mapping[str, Product], found: Mapping[str, Recomputed]
 ) -> tuple[RecomputedRow, ...]:
     """One row per done test run that was recomputed, or could not be."""
-    made = []
+    rows = []
     for p in picked:
         name = p.run.name
         if p.run.kind is not TaskKind.TEST or p.status is not Status.DONE or name not in found:
@@ -60,7 +60,7 @@ def recomputed_rows(
             continue
         again = found[name]
         ap = again.metrics.get(BOX_AP.key)
-        made.append(
+        rows.append(
             RecomputedRow(
                 run=name,
                 phase=p.run.phase,
@@ -73,7 +73,7 @@ def recomputed_rows(
                 required=not p.run.optional,
             )
         )
-    return tuple(made)
+    return tuple(rows)
 
 
 def _judge_recomputed(product: Product, again: Recomputed) -> Judgement:
@@ -99,11 +99,11 @@ def _judge_recomputed(product: Product, again: Recomputed) -> Judgement:
 
 def exact_points(found: Mapping[str, Recomputed], products: Mapping[str, Product]) -> dict[str, float]:
     """Run -> AP before rounding, in points, where it was recomputed and rounds to what the log prints."""
-    made = {}
+    points = {}
     for name, again in found.items():
         ap = again.metrics.get(BOX_AP.key)
         if ap is None or name not in products:
             continue
         if _judge_recomputed(products[name], again).outcome is Outcome.EQUAL:
-            made[name] = 100 * ap
-    return made
+            points[name] = 100 * ap
+    return points

@@ -207,8 +207,8 @@ def rows(
 ) -> list[Row]:
     """One row per run of the plan, in its order. A done run without a product *says* ``product missing``."""
     known, proven = progress or {}, repeats.proofs(plan, products)
-    made = [_row(p, products.get(p.run.name), known.get(p.run.name)) for p in plan.runs]
-    for row in made:
+    table = [_row(p, products.get(p.run.name), known.get(p.run.name)) for p in plan.runs]
+    for row in table:
         judged_by = metric_of(experiment, row.model)
         if judged_by != BOX_AP:
             product = products.get(row.run) if row.status == Status.DONE.value else None
@@ -220,7 +220,7 @@ def rows(
         row.repeats = proven.get(row.run, "")
         spent = hours.get(row.run) if hours else None
         row.wall_hours = (spent.wall or None) if spent else None
-    return made
+    return table
 
 
 def _row(planned: PlannedRun, product: Product | None, progress: Progress | None) -> Row:

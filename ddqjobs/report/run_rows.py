@@ -54,7 +54,7 @@ def align_rows(
     picked: Iterable[PlannedRun], products: Mapping[str, Product], says: Mapping[str, str]
 ) -> tuple[AlignRow, ...]:
     """One row per align run, in the plan's order."""
-    made = []
+    rows = []
     for p in picked:
         run = p.run
         if run.kind is not TaskKind.ALIGN:
@@ -62,7 +62,7 @@ def align_rows(
         product = _product(p, products)
         found = Alignment() if product is None else alignment(product)
         rule = "largest differences within the tolerances"
-        made.append(
+        rows.append(
             AlignRow(
                 run=run.name,
                 phase=run.phase,
@@ -80,7 +80,7 @@ def align_rows(
                 accepted=bool(p.accepted),
             )
         )
-    return tuple(made)
+    return tuple(rows)
 
 
 def check_rows(
@@ -90,7 +90,7 @@ def check_rows(
     says: Mapping[str, str],
 ) -> tuple[CheckRow, ...]:
     """One row per run of the kinds in :data:`_HEADLINES`, in the plan's order."""
-    made = []
+    rows = []
     for p in picked:
         run, headline = p.run, _HEADLINES.get(p.run.kind)
         if headline is None:
@@ -101,7 +101,7 @@ def check_rows(
             if product
             else ("", verdict.unjudged(says[run.name]))
         )
-        made.append(
+        rows.append(
             CheckRow(
                 run=run.name,
                 kind=run.kind.value,
@@ -117,7 +117,7 @@ def check_rows(
                 accepted=bool(p.accepted),
             )
         )
-    return tuple(made)
+    return tuple(rows)
 
 
 def _aligned(found: Alignment, run: Run, products: Mapping[str, Product]) -> Judgement:

@@ -347,8 +347,8 @@ def metric_of(e: Experiment, model: str) -> Metric:
 
 def metrics_of(e: Experiment) -> dict[str, Metric]:
     """Return what models are judged by, by name, in their order."""
-    found = [metric_of(e, model) for model in e.models] or [e.metric]
-    return {metric.name: metric for metric in found}
+    metrics = [metric_of(e, model) for model in e.models] or [e.metric]
+    return {metric.name: metric for metric in metrics}
 
 
 def split_input(text: str) -> tuple[str, str]:

@@ -60,11 +60,11 @@ def recalls(experiment: Experiment, plan: Plan, report: Report) -> list[Recall]:
         if p.run.name in precision:
             place = (p.run.phase, p.run.implementation, p.run.task)
             found.setdefault((p.run.model, p.run.variant), {}).setdefault(place, []).append(p)
-    made = []
+    charts = []
     for (model, variant), places in list(found.items())[:MOST_MODELS]:
         title = titles.get(model, model) + ("" if variant == "default" else f", {variant}")
-        made.append(_recall(title, places, precision, list(experiment.implementations)))
-    return made
+        charts.append(_recall(title, places, precision, list(experiment.implementations)))
+    return charts
 
 
 def _recall(

@@ -282,7 +282,7 @@ def alike(report: Report, gallery: Gallery | None) -> str:
 
 def extremes(report: Report, gallery: Gallery | None) -> list[Extreme]:
     """Return where two codes differ most: in AP, on which class, and on which image."""
-    made = []
+    largest = []
     cells = [
         (abs(cell.difference), row, number, index)
         for row, number, index, cell in _cells(report)
@@ -294,18 +294,18 @@ def extremes(report: Report, gallery: Gallery | None) -> list[Extreme]:
         assert cell is not None
         where = f"{_name(row)}, {label(column.phase)} from {label(column.against)}"
         text = f"{cell.difference_text} ({where})"
-        made.append(Extreme(what=f"in {row.judged_by.name}", text=text, anchor=anchor(index, number)))
+        largest.append(Extreme(what=f"in {row.judged_by.name}", text=text, anchor=anchor(index, number)))
     titles = {row.model: row.title for row in report.models}
     if report.classes and abs(report.classes[0].difference) >= 0.05:
         known = report.classes[0]
         where = f"{titles.get(known.model, known.model)}, {label(known.phase)} from {label(known.against)}"
         text = f"{known.name} {known.difference:+.1f} ({where})"
-        made.append(Extreme(what="by class", text=text, anchor="detections"))
+        largest.append(Extreme(what="by class", text=text, anchor="detections"))
     shots = [
         (shot.apart, shot, wall) for wall in (gallery.walls if gallery else ()) for shot in wall.differing
     ]
     if shots:
         _, shot, wall = max(shots, key=lambda item: item[0])
         text = f"{shot.file} ({wall.title}, {wall.theirs} and {wall.ours})"
-        made.append(Extreme(what="by image", text=text, anchor="gallery"))
-    return made
+        largest.append(Extreme(what="by image", text=text, anchor="gallery"))
+    return largest

@@ -161,15 +161,15 @@ def _heat(report: Report, planned: Sequence[PlannedRun], to_come: Mapping[str, f
     places: dict[tuple[str, str, str, str], list[PlannedRun]] = {}
     for p in planned:
         places.setdefault((p.run.phase, p.run.implementation, p.run.model, p.run.variant), []).append(p)
-    made = []
+    rows = []
     for number, row in enumerate(report.models):
         marks = [
             _mark(cell, places.get((column.phase, column.implementation, row.model, row.variant), []),
                   to_come, anchor(i, number))
             for i, (column, cell) in enumerate(zip(report.columns, row.cells, strict=True))
         ]  # fmt: skip
-        made.append(HeatRow(row=row, marks=tuple(marks)))
-    return tuple(made)
+        rows.append(HeatRow(row=row, marks=tuple(marks)))
+    return tuple(rows)
 
 
 def _mark(

@@ -53,13 +53,13 @@ def groups(
         if p.run.name in curves:
             found.setdefault((p.run.model or p.run.task, p.run.variant), []).append(p)
     styles = {name: i for i, name in enumerate(experiment.implementations)}
-    made = []
+    groups = []
     for (model, variant), runs in found.items():
         title = titles.get(model, model)
         title = title if variant == "default" else f"{title}, {variant}"
-        made.append(_group(title, runs, curves, styles, metric_of(experiment, model)))
+        groups.append(_group(title, runs, curves, styles, metric_of(experiment, model)))
     # What can be compared comes first.
-    return _fewer(sorted(made, key=lambda g: len({style for _, _, style, _, _ in g.legend}) < 2))
+    return _fewer(sorted(groups, key=lambda g: len({style for _, _, style, _, _ in g.legend}) < 2))
 
 
 def _group(

@@ -66,7 +66,7 @@ def column_name(column: Column) -> str:
 
 def tables(report: Report, facts: Facts, planned: Mapping[str, PlannedRun]) -> list[Table]:
     """Return one table per column of the report."""
-    made = []
+    drawn = []
     for i, column in enumerate(report.columns):
         on = scale([row.cells[i] for row in report.models])
         lines = tuple(
@@ -77,10 +77,10 @@ def tables(report: Report, facts: Facts, planned: Mapping[str, PlannedRun]) -> l
         against = (
             f"the published {report.metrics[0]}" if column.against == REFERENCE else label(column.against)
         )
-        made.append(
+        drawn.append(
             Table(name=column_name(column), title=column.title, against=against, scale=on, lines=lines)
         )
-    return made
+    return drawn
 
 
 def _line(
@@ -121,15 +121,15 @@ def run_groups(
     by_phase: dict[str, list[PlannedRun]] = {phase: [] for phase in experiment.phases}
     for p in planned:
         by_phase.setdefault(p.run.phase, []).append(p)
-    made = []
+    groups = []
     for phase, runs in sorted(by_phase.items(), key=lambda item: not item[0]):
         if runs:
             entries = tuple(_entries(experiment, runs, rows, facts, products))
             counts = ", ".join(_counted(runs))
             failed = any(p.status is Status.FAILED for p in runs)
             title = label(phase) if phase else "no phase"
-            made.append(RunGroup(title=title, counts=counts, failed=failed, entries=entries))
-    return made
+            groups.append(RunGroup(title=title, counts=counts, failed=failed, entries=entries))
+    return groups
 
 
 def _counted(runs: Sequence[PlannedRun]) -> Iterator[str]:

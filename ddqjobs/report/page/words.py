@@ -37,12 +37,12 @@ def metrics(product: Product, judged_by: Metric) -> list[tuple[str, str]]:
     they are."""
     names = {metric.key: metric for metric in OF_BOXES.values()}
     names[found_as(judged_by.key, product.metrics) or judged_by.key] = judged_by
-    made = []
+    rows = []
     for key, value in product.metrics.items():
         if key in names:
             found, metric = score(product, names[key]), names[key]
             text = found.note if found.points is None else f"{found.points:.{metric.decimals}f}"
         else:
             text = "nan" if value is None else f"{value:.6g}"
-        made.append((names[key].name if key in names else key, text))
-    return made
+        rows.append((names[key].name if key in names else key, text))
+    return rows

@@ -272,7 +272,7 @@ def _variants_of_codes(e: Experiment, task: Task) -> dict[str, list[Variant]]:
     """Return the variants that each code's runs of a task have: some are of single models."""
     entries = [("", task.code or "")] if task.once else [(m, entry.code) for m, entry in models_of(e, task)]
     declared = [e.variants[v] for v in task.variants or ("default",) if v in e.variants]
-    found: dict[str, list[Variant]] = {}
+    variants: dict[str, list[Variant]] = {}
     for model, code in entries:
-        found.setdefault(code, []).extend(v for v in declared if applies(v, task, model))
-    return found
+        variants.setdefault(code, []).extend(v for v in declared if applies(v, task, model))
+    return variants
