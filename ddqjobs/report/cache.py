@@ -21,10 +21,10 @@ from ddqjobs.base.paths import PACKAGE, expanded
 from ddqjobs.base.shell_variables import inherited
 from ddqjobs.base.text import clean
 from ddqjobs.base.units import LOGIN_MEMORY, megabytes
-from ddqjobs.detect.annotations import annotation_file
 from ddqjobs.detect.checks import resolved
 from ddqjobs.detect.recompute import NO_PYCOCOTOOLS, CannotEvaluate
 from ddqjobs.environments.on_site import Environments
+from ddqjobs.report.annotations import annotation_file
 from ddqjobs.report.loss_curves import Curve
 from ddqjobs.report.recomputed import Recomputed
 from ddqjobs.spec.model import Plan, PlannedRun, Product, Status, TaskKind

@@ -20,8 +20,8 @@ import msgspec
 from ddqjobs.base.errors import InputError
 from ddqjobs.base.paths import expanded
 from ddqjobs.detect import recompute
-from ddqjobs.detect.annotations import annotation_file
 from ddqjobs.detect.recompute import ERROR_SCORE, Detections
+from ddqjobs.report.annotations import annotation_file
 from ddqjobs.report.lookup import REFERENCE, label
 from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import Plan, PlannedRun, Product, Status, TaskKind

@@ -14,10 +14,10 @@ from ddqjobs.base.errors import DdqjobsError
 from ddqjobs.base.paths import expanded
 from ddqjobs.base.text import clean
 from ddqjobs.detect import files as job_files
-from ddqjobs.detect.annotations import annotation_file
 from ddqjobs.detect.checks import resolved
 from ddqjobs.environments.on_site import Environments
 from ddqjobs.planning.catalog import Catalog
+from ddqjobs.report.annotations import annotation_file
 from ddqjobs.report.cache import ReportFiles
 from ddqjobs.spec.model import Plan, PlannedRun, Product, TaskKind
 from ddqjobs.store.layout import RunFolder

@@ -12,7 +12,7 @@ import pytest
 
 from ddqjobs.base import process
 from ddqjobs.detect import recompute
-from ddqjobs.detect.annotations import annotation_file
+from ddqjobs.report.annotations import annotation_file
 
 CONFIG = "test_evaluator = dict(ann_file={!r}, type='CocoMetric')\n"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Iterator, Sequence
 
-from .recompute import CannotEvaluate
+from ddqjobs.detect.recompute import CannotEvaluate
 
 _FAR = 4 << 20  # bytes of a configuration
 
