@@ -76,10 +76,18 @@ def _instead(foreign: Iterable[str], known: Sequence[str]) -> Iterator[str]:
     place was loaded, by another interpreter or by ``sys.path``."""
     packages = [path for root in known if root for path in Path(root).glob("lib/python*/site-packages")]
     for path in foreign:
-        parts = Path(path).parts
-        ends = [os.path.join(*parts[start:]) for start in range(1, len(parts))]
-        if any((folder / end).is_file() for folder in packages for end in ends):
+        end = _below_packages(path)
+        if any((folder / end).is_file() for folder in packages):
             yield path
+
+
+def _below_packages(path: str) -> str:
+    """Return a module's file below the folder that was searched for it: that of its outermost package, or
+    its own. A project's ``tests/utils.py`` is no copy of a package that has another ``utils.py``."""
+    folder = Path(path).parent
+    while (folder / "__init__.py").is_file():
+        folder = folder.parent
+    return os.path.relpath(path, str(folder))
 
 
 def _hidden(tree: Path, paths: Iterable[str]) -> list[str]:

@@ -52,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--memory", type=int)
     args = parser.parse_args(argv)
     if args.memory:
-        resource.setrlimit(resource.RLIMIT_DATA, (args.memory, args.memory))
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        most = args.memory if hard == resource.RLIM_INFINITY else min(args.memory, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     try:
         evaluation = evaluate(args.predictions, args.annotations)
     except MemoryError:

@@ -20,7 +20,7 @@ from ddqjobs.base.errors import DdqjobsError, InputError
 from ddqjobs.base.paths import PACKAGE, expanded
 from ddqjobs.base.shell_variables import inherited
 from ddqjobs.base.text import clean
-from ddqjobs.base.units import LOGIN_MEMORY, megabytes
+from ddqjobs.base.units import LOGIN_MEMORY, megabytes, size
 from ddqjobs.detect.checks import resolved
 from ddqjobs.detect.recompute import NO_PYCOCOTOOLS, CannotEvaluate
 from ddqjobs.environments.on_site import Environments
@@ -295,7 +295,8 @@ def _bytes(memory: str) -> int:
 
 
 def _needs_more(memory: int) -> str:
-    return f"{NEEDS_MORE} {memory / 1e9:.2g} GB of memory; --memory 8GiB, best in a job, allows more"
+    more = f"--memory {-(-memory // 2**30) * 4}GiB, best in a job, allows more"
+    return f"{NEEDS_MORE} {size(memory)} of memory; {more}"
 
 
 def _variables(python: Path) -> dict[str, str]:

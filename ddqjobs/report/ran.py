@@ -85,11 +85,15 @@ def other_data(made: Iterable[Sequence[Product]], runs: Mapping[str, PlannedRun]
     for chain in made:
         for place, product in enumerate(chain):
             annotations = product.ran.annotations if product.ran is not None else {}
-            for split in annotations if place == 0 else annotations.keys() & {"train"}:
+            for split in (
+                annotations if place == 0 else [what for what in annotations if what.startswith("train")]
+            ):
                 setting = _setting(runs[product.run].run, split) if product.run in runs else ()
                 one = first.setdefault((place, product.kind, split, setting), product)
                 if one.ran is not None and (other := one.ran.annotations[split]) != annotations[split]:
-                    words = f"the annotations ({split}) of {one.run} and of {product.run} are different files"
+                    part = split.partition(" ")[2]
+                    are = f"are read for different {part}" if part else "are different files"
+                    words = f"the annotations ({split.split()[0]}) of {one.run} and of {product.run} {are}"
                     return Doubt(OTHER_DATA, f"{words} ({other} and {annotations[split]})")
     return None
 
@@ -97,7 +101,8 @@ def other_data(made: Iterable[Sequence[Product]], runs: Mapping[str, PlannedRun]
 def _setting(run: Run, split: str) -> tuple[str, ...]:
     """Return the options of a grid's point that say which annotations a split has."""
     parameters = tuple(f".{key}" for key, _ in run.grid)
-    places = f"{split}_dataloader.", f"data.{split}."
+    name = split.partition(" ")[0]
+    places = f"{name}_dataloader.", f"data.{name}."
     options = {word: f".{word.lstrip('+').partition('=')[0]}" for word in run.options}
     return tuple(
         word

@@ -118,7 +118,9 @@ def _as_its_exit_code_says(case: Case) -> Failure:
     if case.seen.exit_code == exit_codes.NO_ROOM:
         return FailureClass.STORAGE, failures.no_room(case.last_words or case.log_tail, case.disk)
     if case.seen.exit_code == exit_codes.NO_ENVIRONMENT and case.last_words:
-        return FailureClass.ENVIRONMENT, case.last_words.removeprefix("ddqjobs: ")
+        ours = case.last_words.startswith("ddqjobs: ")
+        said = "" if ours else "a setup line of the site ended the job, and it said last "
+        return FailureClass.ENVIRONMENT, said + case.last_words.removeprefix("ddqjobs: ")
     return failures.EXIT_CODES[case.seen.exit_code]
 
 

@@ -19,24 +19,32 @@ NAME = "annotations.json"
 
 
 def digests(found: Sequence[Dataset]) -> dict[str, str]:
-    """Return split (train, val, test) -> digest of what it reads of its files. Raises OSError."""
+    """Return split (train, val, test) -> digest of its files; beside it ``train images`` and ``train
+    classes``, of which images and classes of them it reads, so far as the configuration says. Raises OSError.
+    """
     known = {file: files.sha256(Path(file)) for file in sorted({dataset.annotations for dataset in found})}
-    splits = {}  # type: dict[str, set[str]]
+    read = {}  # type: dict[str, set[str]]
+    unknown = set()
     for dataset in found:
         first, _, rest = dataset.path.partition(".")
         split = rest.partition(".")[0] if first == "data" else first[: -len("_dataloader")]
-        splits.setdefault(split, set()).add(known[dataset.annotations] + _part(dataset))
+        file = known[dataset.annotations]
+        read.setdefault(split, set()).add(file)
+        read.setdefault(f"{split} images", set()).add(f"{file} {json.dumps(dataset.indices, default=str)}")
+        classes = _classes(dataset)
+        if classes is None:
+            unknown.add(f"{split} classes")
+        read.setdefault(f"{split} classes", set()).add(f"{file} {json.dumps(classes)}")
     return {
-        split: hashlib.sha256("\n".join(sorted(of)).encode()).hexdigest()[:16] for split, of in splits.items()
+        what: hashlib.sha256("\n".join(sorted(of)).encode()).hexdigest()[:16]
+        for what, of in read.items()
+        if what not in unknown
     }
 
 
-def _part(dataset: Dataset) -> str:
-    """Return which images and classes of the annotations are read; empty if all are."""
-    there = set(data.categories(dataset.annotations) or ())
-    kept = there.intersection(dataset.classes)
-    classes = sorted(kept) if kept and kept != there else None
-    return f" {json.dumps([dataset.indices, classes], default=str)}" if dataset.indices or classes else ""
+def _classes(dataset: Dataset) -> Sequence[str] | None:
+    """Return which classes of the annotations are read, sorted; None if nothing says which."""
+    return sorted(set(data.categories(dataset.annotations) or ()).intersection(dataset.classes)) or None
 
 
 def read(attempt: Path) -> Mapping[str, str]:

@@ -27,6 +27,10 @@
   bar.addEventListener("submit", (event) => event.preventDefault());
   const places = all("[data-find]").map((element) => [element, element.dataset.find.toLowerCase()]);
   let opened = [];
+  const hits = (details) => {
+    const around = details.closest("[data-find]");
+    return around ? !around.hidden : details.querySelector("[data-find]:not([hidden])") !== null;
+  };
   const filter = () => {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
@@ -38,7 +42,7 @@
     }
     const active = words.length > 0 || state.value !== "";
     opened.forEach((details) => (details.open = false));
-    opened = active ? all("details.phase:not([open])").filter((d) => d.querySelector("[data-state]:not([hidden])")) : [];
+    opened = active ? all("details:is(.phase, .shown):not([open])").filter(hits) : [];
     opened.forEach((details) => (details.open = true));
     count.textContent = active ? `${shown} run${shown === 1 ? "" : "s"}` : "";
   };

@@ -66,9 +66,9 @@ leave() {  # leave CODE PRODUCT FAILURE NOTE AGAIN: the attempt's last word
 
 set +u +o pipefail  # what a site brings along is seldom written for them
 command -v module > /dev/null || { printf 'ddqjobs: this site has no module command\n' >&2; exit 69; }
-module load python/3.8.12-gcc-4.8.5-jbm || exit 69
-module load cuda/11.1.0-gcc-4.8.5-67q || exit 69
-module load gcc/9.3.0-gcc-4.8.5-bxl || exit 69
+module load python/3.8.12-gcc-4.8.5-jbm || { printf 'ddqjobs: module load %s failed\n' python/3.8.12-gcc-4.8.5-jbm >&2; exit 69; }
+module load cuda/11.1.0-gcc-4.8.5-67q || { printf 'ddqjobs: module load %s failed\n' cuda/11.1.0-gcc-4.8.5-67q >&2; exit 69; }
+module load gcc/9.3.0-gcc-4.8.5-bxl || { printf 'ddqjobs: module load %s failed\n' gcc/9.3.0-gcc-4.8.5-bxl >&2; exit 69; }
 set -uo pipefail
 
 # What this start runs: one function per element, named by its index.

@@ -39,6 +39,10 @@ def test_a_copy_of_what_the_environment_has_is_named(tmp_path: Path) -> None:
     record(tmp_path / "1", other, new)
     found = loaded.collect(tmp_path / "1", [str(tmp_path / "env")])
     assert (found["foreign"], found["instead"]) == ([str(new), str(other)], [str(other)])
+    package(tmp_path / "env/lib/python3.11/site-packages" / "utils")
+    own = package(package(tmp_path / "project" / "mine").parent / "utils")
+    record(tmp_path / "2", own)
+    assert loaded.collect(tmp_path / "2", [str(tmp_path / "env")])["instead"] == []
 
 
 def test_what_is_installed_by_a_link_to_the_tree_is_the_tree_s(tmp_path: Path) -> None:

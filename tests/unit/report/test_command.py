@@ -177,7 +177,7 @@ def test_an_ap_that_needs_more_memory_says_so_until_it_is_allowed(project: Proje
     truth.write_text(json.dumps({**json.loads(truth.read_text()), "info": "x" * 80_000_000}))
     words = ("report", "paper", "--recompute", "--phase", "3", "--memory")
     text = call(open_project(project.root), *words, "120MB").out
-    assert "not recomputed: needs more than 0.12 GB of memory; --memory 8GiB" in text
+    assert "not recomputed: needs more than 120 MB of memory; --memory 4GiB" in text
     assert table_row(call(open_project(project.root), *words, "1GB").out, "p3-test")[4] == "equal"
     assert call(project, "report", "paper", "--memory", "1GB").code == 2
     assert call(project, *words, "much").code == 2

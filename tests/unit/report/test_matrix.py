@@ -111,9 +111,9 @@ def test_the_command_for_all_failures_says_that_some_need_mending_first(read: Re
 
 def test_the_heat_map_says_ap_verdict_and_what_remains(read: Reader) -> None:
     heat = read.text[read.text.index("Models and phases") : read.text.index("Outstanding runs")]
-    assert "45.2 +0.4 ↑ exceeds 1 of 1 done" in heat
-    assert "out-of-memory ✗ unknown 3 of 6 failed, 1,157 GPU h to come, 2,892.00" in heat
-    assert "waiting ? unknown 0 of 6 done, 2,837 GPU h to come, 7,092.00" in heat
+    assert "45.2 +0.4 ↑ exceeds 1 of 1 runs done" in heat
+    assert "out-of-memory ✗ unknown 3 of 6 runs failed, 1,157 GPU h to come, 2,892.00" in heat
+    assert "waiting ? unknown 0 of 6 runs done, 2,837 GPU h to come, 7,092.00" in heat
 
 
 def test_no_tolerance_is_drawn_where_no_difference_is_allowed(page: str) -> None:

@@ -121,6 +121,7 @@ def test_a_run_that_loaded_a_changed_file_of_its_environment_leaves_the_verdict_
     ("other", "word"),
     [
         ({"test": "b"}, "unknown: other annotations"),
+        ({"test": "a", "test images": "all"}, "equal (n=1)"),  # the other did not record it
         ({"test": "a"}, "equal (n=1)"),
         ({"train": "b"}, "equal (n=1)"),
         ({}, "equal (n=1)"),
