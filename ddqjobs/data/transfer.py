@@ -52,7 +52,7 @@ class Limits(Frozen, frozen=True, kw_only=True):
 
 
 class _From(Frozen, frozen=True, kw_only=True):
-    """Whose bytes a body has. ``validator`` is the server's strong ETag, or the time of the last change."""
+    """Origin of a body's bytes. ``validator`` is the server's strong ETag, or the time of the last change."""
 
     source: str
     size: int | None = None
@@ -127,7 +127,7 @@ class _Part:
         return self.body.stat().st_size if self.body.exists() else 0
 
     def origin(self) -> _From | None:
-        """Whose bytes these are; None if nobody knows."""
+        """Return the origin of these bytes; None if it is not known."""
         try:
             return msgspec.json.decode(self._note.read_bytes(), type=_From)
         except (OSError, msgspec.MsgspecError):

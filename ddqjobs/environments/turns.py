@@ -1,4 +1,4 @@
-"""Whose turn it is to build an environment, and in which folder: builds of one environment one after the
+"""Turns to build an environment, and the folder of each build: builds of one environment one after the
 other, a build that was killed is gone on with, and what nobody needs is removed."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whose a ticket is. What a scheduler does not show to one member of a group, or on one cluster, proves
+"""Owners of tickets. A scheduler that hides a job from one member of a group, or on one cluster, proves
 nothing of the jobs of another: only their owner's view, and the evidence on disk, decide about them."""
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ OTHER = {"old": "new", "new": "old"}
 
 
 def doctor(project: DonauProject, code: int = 0) -> dict[str, tuple[str, str, str]]:
-    """What -> (level, found, remedy), each with all lines of that kind."""
+    """Run `doctor`; return subject -> (level, found, remedy), each joined over all lines of that subject."""
     ran = project.cli("doctor", EXPERIMENT, "--no-job", "--json")
     assert ran.code == code, ran
     said: dict[str, tuple[str, str, str]] = {}

@@ -109,7 +109,7 @@ class Donau(State):
 
 
 class Job:
-    """What a job's script does, a step at a time (templates/base.sh.j2)."""
+    """The steps of a job's script, one at a time (templates/base.sh.j2)."""
 
     def __init__(self, results: Path, job: dict[str, Any]) -> None:
         self.results, self.job = results, job
@@ -127,7 +127,7 @@ class Job:
 
     @property
     def mine(self) -> bool:
-        """Whether this job may run, and speaks for its run."""
+        """Tell whether this job may run, and speaks for its run."""
         newest = max((int(p.name) for p in (self.run_dir / "attempts").iterdir()), default=0)
         return self.claim == ["run", self.job["id"]] and newest == self.attempt
 

@@ -38,7 +38,7 @@ STEPS = (
 
 
 def once_each(project: DonauProject) -> None:
-    """What must hold in the end: all done, each executed once, the ledger readable."""
+    """Assert the end state: all runs done, each executed once, the ledger readable."""
     plan = project.plan()
     assert {p.run.name: (p.status.value, p.reason) for p in plan.runs if p.status is not Status.DONE} == {}
     assert project.executions() == Counter(p.run.name for p in plan.runs)
@@ -264,7 +264,7 @@ def test_a_number_that_is_another_s_job_by_now_is_left_alone(on_donau: DonauProj
 
 
 def test_a_name_that_may_have_been_cut_tells_nothing(donau: Lab) -> None:
-    """Where djob shows no more of a name than of any with its token, the number counts alone."""
+    """The number counts alone if djob shows no more of a name than of any with its token."""
     token, dialect = "20260101-000000-0badcafe", section(donau.generation).dialect
     assert dialect is not None
     names = {"ours": f"e.r.{token}", "foreign": "precious", "cut": f"e.long-name-of-a-run.{token}"[:28]}

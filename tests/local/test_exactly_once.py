@@ -53,7 +53,7 @@ def names_of(seeds: range | list[int]) -> tuple[str, ...]:
 
 
 def once_each(project: TrivialProject) -> None:
-    """What must hold in the end: all done, each executed once, the ledger readable."""
+    """Assert the end state: all runs done, each executed once, the ledger readable."""
     plan = project.plan()
     assert {p.run.name: (p.status.value, p.reason) for p in plan.runs if p.status is not Status.DONE} == {}
     assert project.executions() == Counter(p.run.name for p in plan.runs)

@@ -1,4 +1,4 @@
-"""What an experiment names by path counts with its content: code trees, and files given as input."""
+"""Code trees and input files that an experiment names by path count with their content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an attempt proves before its work begins, in an environment with a lock on the local site."""
+"""Proofs of an attempt before its work begins, in an environment with a lock on the local site."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def by_name(project: Project, experiment: str) -> dict[str, PlannedRun]:
 
 
 def submissions(folder: Path, experiment: str) -> Counter[str]:
-    """How often each run was submitted."""
+    """Count the submissions of each run."""
     records = Ledger(folder / "results" / experiment / "ledger").read()
     return Counter(run for record in records if isinstance(record, Intent) for run in record.runs)
 

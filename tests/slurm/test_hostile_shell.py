@@ -1,4 +1,4 @@
-"""What a hostile shell submits to Slurm, with its variables exported and without."""
+"""Submission to Slurm from a hostile shell, with its variables exported and without."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def nodes(lab: Lab, tmp_path: Path) -> Iterator[Nodes]:
 
 
 def states(lab: Lab, nodes: Nodes) -> list[str]:
-    """How the project's jobs ended, by accounting's word."""
+    """Return the final states of the project's jobs, as accounting reports them."""
     return [state.split()[0] for _, _, state in lab.accounted(nodes.root)]
 
 

@@ -1,4 +1,4 @@
-"""What runs tell Slurm: site, experiment, task and variant on top of each other, and nothing besides."""
+"""Slurm options of runs: site, experiment, task and variant on top of each other, and nothing besides."""
 
 from __future__ import annotations
 

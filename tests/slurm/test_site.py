@@ -47,7 +47,7 @@ STEPS = (
 
 
 def once_each(project: SlurmProject) -> None:
-    """What must hold in the end: all done, each executed once, the ledger readable."""
+    """Assert the end state: all runs done, each executed once, the ledger readable."""
     plan = project.plan()
     assert {p.run.name: (p.status.value, p.reason) for p in plan.runs if p.status is not Status.DONE} == {}
     assert project.executions() == Counter(p.run.name for p in plan.runs)

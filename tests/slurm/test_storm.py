@@ -73,7 +73,7 @@ class Training:
 
     @property
     def started(self) -> dict[str, object]:
-        """When and where the newest attempt began."""
+        """Return the record of the newest attempt's start: its time and node."""
         found: dict[str, object] = json.loads(
             (self.attempts / str(self.attempt) / "started.json").read_text()
         )

@@ -1,4 +1,4 @@
-"""Whose job a number is: foreign jobs, arrays that were cancelled, numbers that are given a second time."""
+"""The owner of a job number: foreign jobs, cancelled arrays, numbers that are given a second time."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def hasty(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
 def test_an_array_cancelled_before_it_started_stays_cancelled(
     hasty: Lab, closed: Lab, on_slurm: SlurmProject
 ) -> None:
-    """Whether it is shown by its bare number, or by none any more."""
+    """It stays so if Slurm shows it by its bare number, and if it no longer shows it."""
     on_slurm.site(submit_timeout="2s")
     on_slurm.tasks({"first": task(seeds=[0, 1, 2])})
     on_slurm.open().submit(EXPERIMENT)

@@ -80,7 +80,7 @@ tasks:
 
 @dataclass(frozen=True)
 class Ran:
-    """How a call ended."""
+    """The result of a call."""
 
     code: int
     out: str
@@ -134,7 +134,7 @@ class Place(TrivialProject):
         return {r["run"]: r["status"] for r in self.invoke("plan", "tiny", "--json").json["runs"]}
 
     def attempts(self, run: str) -> int:
-        """How often a run was started."""
+        """Return how often a run was started."""
         folder = self.root / "results" / "tiny" / "runs" / run / "attempts"
         return len(list(folder.iterdir())) if folder.is_dir() else 0
 

@@ -70,7 +70,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Return the address that it listens on."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def close(self) -> None:

@@ -69,7 +69,7 @@ class Lab:
             state.start()
 
     def calls(self, command: str) -> int:
-        """How often a command was called."""
+        """Return how often a command was called."""
         data = json.loads((self.folder / "state.json").read_text())
         return int(data["calls"].get(command, 0))
 

@@ -109,7 +109,7 @@ def wait_for(log: Path, text: str) -> None:
 
 
 def orphans(place: Place) -> list[int]:
-    """What builds of the environment left running."""
+    """Return the processes that builds of the environment left running."""
     builds = place.base / ".builds" / "tiny"
     marks = (str(folder) for folder in builds.iterdir())
     return [pid for mark in marks for pid in process.with_environment({MARK: mark})]

@@ -64,7 +64,7 @@ LEAVES: tuple[Any, ...] = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a call ended; a signal is a negative code."""
+    """The result of a call; a signal is a negative code."""
 
     code: int
     out: str
@@ -84,7 +84,7 @@ class Outcome:
 
 @dataclass
 class Worst:
-    """What some inputs cost."""
+    """The cost of some inputs."""
 
     inputs: int = 0
     refused: int = 0

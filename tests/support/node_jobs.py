@@ -59,7 +59,7 @@ class NodeProject(TrivialProject):
         )
 
     def folders(self) -> list[Path]:
-        """What is left of jobs."""
+        """Return the folders that jobs left."""
         submissions = self.root / ".jobs" / "submissions"
         return sorted(submissions.iterdir()) if submissions.is_dir() else []
 

@@ -254,7 +254,7 @@ class Training:
 
 
 class Outcome(NamedTuple):
-    """What must not depend on interruptions."""
+    """The part of a training's result that must not depend on interruptions."""
 
     rows: list[dict[str, Any]]
     weights: dict[str, Any]

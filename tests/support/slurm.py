@@ -64,7 +64,7 @@ class Lab:
             os.kill(daemon, signal.SIGCONT)
 
     def ask(self, *words: str) -> str:
-        """What a command of Slurm prints; it must succeed."""
+        """Return the output of a command of Slurm; it must succeed."""
         done = process.run(words, timeout=60)
         assert done.code == 0, done
         return done.stdout

@@ -23,6 +23,6 @@ def declare(project: TrivialProject, *, stage: list[str], **keys: object) -> Non
 
 
 def where(project: TrivialProject, run: str, rank: str = "") -> Path:
-    """Where a run read its input."""
+    """Return the path that a run read its input from."""
     text = (project.results / "runs" / run / "attempts" / "1" / "work_dir" / f"where{rank}").read_text()
     return Path(text.rstrip("\n"))

@@ -125,11 +125,11 @@ class TrivialProject:
         return self.until_over()
 
     def statuses(self) -> Counter[Status]:
-        """How many runs have each status."""
+        """Count the runs of each status."""
         return Counter(p.status for p in self.plan().runs)
 
     def executions(self) -> Counter[str]:
-        """How often each run was executed."""
+        """Count the executions of each run."""
         return Counter(self.trace.read_text().split() if self.trace.exists() else ())
 
     def records(self) -> list[AnyRecord]:

@@ -96,7 +96,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def iterations(work_dir: Path) -> int:
-    """How many are done."""
+    """Return the number of iterations done."""
     stretch = progress.read(work_dir)
     return stretch.end if stretch else 0
 

@@ -39,7 +39,7 @@ Undisturbed = Callable[..., Outcome]
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
-    """What a training with these options comes to when nothing happens to it; trained once."""
+    """Return the outcome of an undisturbed training with these options; each is trained once."""
     known: dict[str, Outcome] = {}
 
     def train(**options: Any) -> Outcome:

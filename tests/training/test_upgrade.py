@@ -12,7 +12,7 @@ ALIGN = "p2-align.ddq-detr-r18"
 
 
 def test_predictions_of_then_are_compared_today(upgraded: Path) -> None:
-    """Where task code has changed since, the user first says that the results of then still stand."""
+    """If task code has changed since, the user first accepts the old results."""
     project = open_project(upgraded)
     done = project.products("mine").keys()
     before = project.plan("mine")

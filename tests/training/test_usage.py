@@ -1,4 +1,4 @@
-"""What a real training logs of its GPUs: of two that are counted for it, half busy, of none, and of a real
+"""GPU usage that a real training logs: of two that are counted for it, half busy, of none, and of a real
 one. Needs the environment mini-new, or one for a GPU."""
 
 from __future__ import annotations

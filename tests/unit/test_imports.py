@@ -1,4 +1,4 @@
-"""What the import contracts and ruff's rules (pyproject.toml) cannot say of who imports whom, and of size."""
+"""Rules on imports and size that the import contracts and ruff's rules (pyproject.toml) cannot express."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user gets from the wheel: the same commands from an empty folder, without the checkout."""
+"""A user's view of the wheel: the same commands from an empty folder, without the checkout."""
 
 from __future__ import annotations
 

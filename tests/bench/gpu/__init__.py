@@ -1,1 +1,1 @@
-"""What a GPU costs and keeps: ``python -m tests.bench.gpu OUT`` (see __main__)."""
+"""Cost and repeatability of trainings on a GPU: ``python -m tests.bench.gpu OUT`` (see __main__)."""

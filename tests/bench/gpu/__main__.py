@@ -153,7 +153,7 @@ def train(name: str, out: Path, scratch: Path) -> dict[str, Any]:
 
 
 def incomplete(result: dict[str, Any], iterations: int, profile: int) -> str:
-    """What a training that ended well has not got; nothing if it has all."""
+    """Name what the result of a training that ended well lacks; empty if it is complete."""
     rows, seconds = len(result["rows"]), len(result.get("seconds", []))
     if rows != iterations or seconds != iterations - 1:
         return f"{rows} iterations logged and {seconds} timed, of {iterations}"
@@ -190,7 +190,7 @@ def compare(a: dict[str, Any], b: dict[str, Any], expected: int) -> dict[str, An
 
 
 def judge(compared: dict[str, Any], should: bool) -> str:
-    """What is wrong with a comparison of two trainings that should be bit-equal, or need not."""
+    """Describe the fault of a comparison of two trainings; if ``should``, they must be bit-equal."""
     if "incomplete" in compared:
         return f"not compared: {compared['incomplete']}"
     differs = should and not compared["bit_equal"]

@@ -133,7 +133,7 @@ def check_roi_align() -> dict[str, Any]:
 
 
 def judge(name: str, found: Any) -> str:
-    """What is wrong with a check's result; nothing if it is as it should be."""
+    """Describe the fault of a check's result; empty if there is none."""
     if isinstance(found, str):
         return found
     if name == "check_nms":

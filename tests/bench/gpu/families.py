@@ -1,4 +1,4 @@
-"""Whether each of DDQ's models repeats on this GPU, at full size, and what an iteration takes.
+"""Repeatability of each of DDQ's models on this GPU, at full size, and the time of an iteration.
 
     python -m tests.bench.gpu.families OUT.json [ITERATIONS [NAME ...]]
 
@@ -105,7 +105,7 @@ def repeat(name: str, iterations: int, scratch: Path) -> dict[str, Any]:
 
 
 def judge(found: dict[str, Any], iterations: int) -> str:
-    """What is wrong with what ``align repeat`` found; nothing if the trainings repeat over all iterations."""
+    """Describe the fault of a result of ``align repeat``; empty if the trainings repeat in full."""
     counts = [found["metrics"]["iterations"], found["a"]["iterations"], found["b"]["iterations"]]
     if counts != [iterations] * 3:
         return f"{counts[0]} iterations compared of {counts[1]} and {counts[2]}, not {iterations}"

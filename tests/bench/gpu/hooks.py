@@ -1,4 +1,4 @@
-"""What a measured training notes: seconds from the end of each iteration to that of the next as the host sees
+"""A measured training's records: seconds from the end of each iteration to that of the next as the host sees
 them (so the first are those of iteration 2), peak memory, a profile."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which part of a training iteration launches kernels, waits for the GPU and asks for items.
+"""Kernel launches, waits for the GPU and requests for items, by part of a training iteration.
 
 :func:`mark` names the parts of a model and of its optimizer for torch's profiler; :func:`table` counts a
 profile's events by the innermost part that the main thread is in. What another thread does is autograd's: the

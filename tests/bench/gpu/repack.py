@@ -94,7 +94,7 @@ def pack(dist: Distribution, out: Path) -> Path:
 
 
 def _inside(path: str, base: str, scripts: set[str]) -> str:
-    """Where an installed file lies in a wheel; empty for what installation itself makes."""
+    """Return the path in a wheel of an installed file; empty for a file that installation itself makes."""
     parts = path.split("/")
     if parts[-1].endswith(".pyc") or (parts[0].endswith(".dist-info") and parts[-1] in _OWN):
         return ""

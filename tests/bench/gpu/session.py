@@ -1,4 +1,4 @@
-"""What needs several GPUs, in one call of some 550 seconds, most worth first:
+"""Measurements that need several GPUs, in one call of some 550 seconds, most worth first:
 
     python -m tests.bench.gpu.session OUT [SECONDS [GPUS]]
 
@@ -49,12 +49,12 @@ _TINY = (
 
 
 def tiny() -> bool:
-    """Whether this is the rehearsal."""
+    """Tell whether this is the rehearsal."""
     return bool(os.environ.get("BENCH_TINY"))
 
 
 def tiny_options() -> list[str]:
-    """What makes the model small in the rehearsal."""
+    """Return the options that make the model small in the rehearsal; none otherwise."""
     return list(_TINY) if tiny() else []
 
 
@@ -120,7 +120,7 @@ class Session:
             (self.root / path).write_text(json.dumps(value))
 
     def _pretended_gpus(self) -> None:
-        """What the local site asks for GPUs, in the rehearsal."""
+        """Install the program that the local site asks for GPUs, in the rehearsal."""
         tool = self.root / "bin" / "nvidia-smi"
         tool.parent.mkdir(parents=True, exist_ok=True)
         tool.write_text(f"#!/bin/sh\nseq 0 {self.gpus - 1}\n")
@@ -212,7 +212,7 @@ class Session:
         return self.gpus if run.startswith("all") else 1
 
     def expected(self, run: str) -> int:
-        """How many iterations it has."""
+        """Return the number of iterations of a run."""
         return self.iterations[self.gpus_of(run)]
 
     def equal(self, one: str, two: str) -> dict[str, Any]:
@@ -324,7 +324,7 @@ class Session:
 
 
 def judge(found: dict[str, Any]) -> list[str]:
-    """What is wrong with a part's result: an error, comparisons that are not bit-equal."""
+    """List the faults of a part's result: an error, comparisons that are not bit-equal."""
     why = [found["error"]] if "error" in found else []
     for name, value in found.items():
         if isinstance(value, dict) and value.get("bit_equal", True) is not True:

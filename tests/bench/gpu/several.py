@@ -97,7 +97,7 @@ class Several(session.Session):
         return 1 if run.split("-")[1] == "one" else self.gpus
 
     def expected(self, run: str) -> int:
-        """How many iterations it has."""
+        """Return the number of iterations of a run."""
         return TINY if session.tiny() else ITERATIONS[run.split("-")[0]][self.gpus_of(run) == 1]
 
     def prepare(self) -> None:
@@ -200,7 +200,7 @@ class Several(session.Session):
         return (self.attempt(run).parents[1] / "product.json").exists()
 
     def _went_on(self, run: str) -> dict[str, Any]:
-        """Where the last attempt began. Raises RuntimeError if it is the first or began anew."""
+        """Return the iteration that the last attempt began at. Raise RuntimeError if it did not resume."""
         attempts = sorted(path.name for path in self.attempt(run).parent.iterdir())
         started = progress.read(self.attempt(run, len(attempts)) / "work_dir")
         if len(attempts) < 2 or started is None or not 0 < started.start < self.expected(run):

@@ -1,4 +1,4 @@
-"""How a measurement ends: what failed on stderr, a line each, and the exit code. Standard library only."""
+"""The end of a measurement: failures on stderr, a line each, and the exit code. Standard library only."""
 
 from __future__ import annotations
 

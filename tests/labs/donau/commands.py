@@ -1,4 +1,4 @@
-"""What ``dsub``, ``djob`` and ``dkill`` understand and print, in the lab's dialect, with the next fault."""
+"""The options and output of ``dsub``, ``djob`` and ``dkill``, in the lab's dialect, with the next fault."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CHINESE = "系统繁忙，请稍后再试"
 
 
 class Said(Exception):  # an answer that ends a command, not an error
-    """What a command prints and how it ends."""
+    """The output and the exit code of a command."""
 
     def __init__(self, out: str = "", err: str = "", code: int = 0) -> None:
         self.out, self.err, self.code = out, err, code
@@ -99,7 +99,7 @@ def dsub(state: State, words: Sequence[str], fault: str) -> Said:
 
 
 def options_of(state: State, words: Sequence[str]) -> dict[str, str]:
-    """What the command line and the script's lines ask for; the command line comes first."""
+    """Return the options of the command line and of the script's lines; the command line comes first."""
     known = DSUB[state.data["generation"]]
     options = parsed(words, known)
     script = Path(options.get("script", "/"))
@@ -208,7 +208,7 @@ def listing(state: State, jobs: Sequence[Job], columns: str, fault: str) -> Said
 
 
 def cells(state: State, job: Job, fault: str) -> dict[str, str]:
-    """What a row may show."""
+    """Return all cells that a job's row may show, by column."""
     word = shown(job, fault)
     host = hosts_of(job, state.data)[0]
     return {

@@ -1,4 +1,4 @@
-"""What the executables run: ``python -S main.py dsub|djob|dkill WORDS...``."""
+"""Entry point of the executables: ``python -S main.py dsub|djob|dkill WORDS...``."""
 
 import sys
 from pathlib import Path

@@ -42,7 +42,7 @@ def main(folder: Path, number: str) -> None:
 
 
 def requeued(job: Job, code: int) -> bool:
-    """Whether ``-jr 'N(exitCode=A-B)'`` asks for another start."""
+    """Tell whether ``-jr 'N(exitCode=A-B)'`` asks for another start."""
     match = re.fullmatch(r"(\d+)\(exitCode=(\d+)-(\d+)\)", job["requeue"])
     if match is None:
         return False

@@ -18,7 +18,7 @@ CANCELLED = 10003
 
 
 class State:
-    """What is in the file while the lock is held."""
+    """The content of the file while the lock is held."""
 
     def __init__(self, folder: Path, data: dict[str, Any]) -> None:
         self.folder, self.data = folder, data

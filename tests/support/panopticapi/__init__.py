@@ -1,1 +1,1 @@
-"""What mmdet calls of panopticapi, which no package index has: the same definitions, for its tests."""
+"""The part of panopticapi that mmdet calls and no package index has: the same definitions, for its tests."""

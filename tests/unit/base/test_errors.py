@@ -1,4 +1,4 @@
-"""What an error of the operating system asks for."""
+"""Remedies for errors of the operating system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is masked, and what only sounds like a secret."""
+"""Secrets are masked; text that only sounds like one is not."""
 
 from __future__ import annotations
 

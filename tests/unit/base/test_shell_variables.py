@@ -1,4 +1,4 @@
-"""Which variables of a shell pass, in Python and in bash."""
+"""Variables of a shell that pass, in Python and in bash."""
 
 from __future__ import annotations
 

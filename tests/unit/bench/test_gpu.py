@@ -16,7 +16,7 @@ from tests.support.paths import ROOT
 
 
 def _training(rows: int, code: int = 0, **changed: float) -> dict[str, Any]:
-    """What ``train`` returns for a training; ``changed``: losses by iteration, as ``at3=...``."""
+    """Return a training's result as ``train`` does; ``changed``: losses by iteration, as ``at3=...``."""
     losses = [changed.get(f"at{n + 1}", 10.0 - n) for n in range(rows)]
     return {"code": code, "rows": [{"loss": loss, "grad_norm": 1.0, "time": 0.1} for loss in losses]}
 

@@ -61,7 +61,7 @@ def test_a_working_folder_that_is_gone_is_said(place: Place, words: str) -> None
 
 
 def shown(place: Place, *words: str, monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
-    """What a terminal gets to see."""
+    """Return the output of a command on a terminal of 100 columns."""
     monkeypatch.setattr("tests.support.cli.environment", lambda: environment(**variables))
     return Terminal(place, *words, columns=100).close()[1]
 

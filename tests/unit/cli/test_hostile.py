@@ -350,7 +350,7 @@ def test_a_folder_loop_below_the_configurations_ends(place: Place) -> None:
 
 
 def on_terminal(place: Place, *words: str) -> bytes:
-    """What a command shows on a terminal of 100 columns."""
+    """Return the output of a command on a terminal of 100 columns."""
     end, inside = pty.openpty()
     fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
     process = place.spawn(*words, stdout=inside, stderr=inside)

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, said before it runs. Needs mmdet."""
+"""Faults of a configuration, reported before it runs. Needs mmdet."""
 
 from __future__ import annotations
 

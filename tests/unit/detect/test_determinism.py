@@ -1,4 +1,4 @@
-"""What a deterministic training does about operators of compiled mmcv. There is neither here nor a GPU: a
+"""Operators of compiled mmcv in a deterministic training. There is neither here nor a GPU: a
 stand-in for the module, and tensors that say they are on one."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How far a live training is, and how long it will be, from what detectors really leave."""
+"""Progress and length of a live training, read from files that detectors really leave."""
 
 from __future__ import annotations
 

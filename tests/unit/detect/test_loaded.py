@@ -1,4 +1,4 @@
-"""What an attempt's programs loaded: how much, from where, and whether it was the code tree's own."""
+"""Modules that an attempt's programs loaded: number, origin, and whether they are the code tree's own."""
 
 from __future__ import annotations
 

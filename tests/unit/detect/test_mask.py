@@ -56,7 +56,7 @@ def test_who_sees_whom(mask: str, rows: list[str]) -> None:
 
 
 def test_a_query_that_sees_nothing_becomes_nan() -> None:
-    """Why `rows` lets a query see itself: with rows alone torch's attention has nothing to average."""
+    """`rows` must let a query see itself: with rows alone torch's attention has nothing to average."""
     attention = torch.nn.MultiheadAttention(8, 2)
     queries = torch.rand(4, 1, 8)
     only_rows = ~kept()[0][:, None].expand(4, 4)
@@ -82,7 +82,7 @@ def test_rows_and_columns_is_mmdets_own() -> None:
 
 
 def distinct(model: Any) -> list[list[int]]:
-    """How many queries of each image are distinct after each layer, as the head reads it."""
+    """Return the number of distinct queries of each image after each layer, as the head reads it."""
     cache = model.cache_dict
     return [mask[:: cache["num_heads"], 0].sum(1).tolist() for mask in cache["distinct_query_mask"]]
 

@@ -22,7 +22,7 @@ AGENT = LABS / "donau" / "agent"
 def meeting(
     folder: Path, names: Sequence[str], count: int, *, limit_s: float = 60.0, order: Sequence[str] = ()
 ) -> list[int | str]:
-    """What each of some replicas, which start at once, finds out: its rank, or why there is none."""
+    """Start replicas at once and return what each finds out: its rank, or why it has none."""
     found: list[int | str] = [""] * len(names)
 
     def one(number: int, host: str) -> None:

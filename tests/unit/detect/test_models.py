@@ -36,7 +36,7 @@ def path(name: str) -> str:
 
 @pytest.fixture(scope="module", params=["ddq-fcn", "ddq-rcnn", "ddq-detr-4scale"])
 def case(request: pytest.FixtureRequest) -> tuple[dict[str, Any], parity.Ran]:
-    """What was measured with the release, and what the new code says."""
+    """Return what was measured with the release, and the new code's results."""
     record = json.loads((CONFIGS / "recorded" / f"{request.param}.json").read_text())
     return record, parity.run(parity.build(path(request.param)), record["seed"])
 

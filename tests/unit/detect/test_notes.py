@@ -1,4 +1,4 @@
-"""What docs/explanation/ddq-notes.md says of mmdet's DDQ DETR, where a test can tell."""
+"""The statements of docs/explanation/ddq-notes.md about mmdet's DDQ DETR that a test can check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a program of the task code writes is never what it reads, by any name; nor is it lost at the end."""
+"""A program of the task code never overwrites its input, by any name; its output is not lost at the end."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from tests.unit.detect.test_product import Bench, run
 
 
 class Training(NamedTuple):
-    """What a training left, and what is right: the checkpoint, and results by the key that they are asked
+    """Files that a training left, and the right answer: the checkpoint, and results by the key they are asked
     for with."""
 
     config: str

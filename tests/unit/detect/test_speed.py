@@ -123,7 +123,7 @@ def predictions(one: Any, batch: Any) -> dict[str, Any]:
 
 
 def apart(one: dict[str, Any], two: dict[str, Any]) -> dict[str, float]:
-    """Where two results of one layout differ in a bit, and how far, in parts of the first one's norm."""
+    """Return the entries that differ in a bit -> the difference's norm, relative to that of the first."""
     assert list(one) == list(two)
     return {
         name: float((one[name] - two[name]).double().norm() / one[name].double().norm())
@@ -133,7 +133,7 @@ def apart(one: dict[str, Any], two: dict[str, Any]) -> dict[str, float]:
 
 
 def compare(device: str) -> dict[str, list[dict[str, float]]]:
-    """What differs between mmdet's model and the fast one, by batch."""
+    """Return the differences between mmdet's model and the fast one, by batch."""
     runtime.set_up()
     determinism.prepare({"randomness": {"deterministic": True}})
     torch.use_deterministic_algorithms(True)  # as mmengine does
@@ -152,7 +152,7 @@ json.dump(here.compare(sys.argv[1]), open(sys.argv[2], "w"))
 
 
 def compared(device: str, variables: dict[str, str], folder: Path) -> Any:
-    """What :func:`compare` finds in a process with these variables."""
+    """Return the result of :func:`compare` in a process with these variables."""
     out = folder / "compared.json"
     argv = [sys.executable, "-W", "ignore", "-c", _COMPARE, device, str(out)]
     subprocess.run(argv, env=processor.variables(variables, ROOT), check=True)
@@ -194,7 +194,7 @@ def test_with_any_instructions_losses_and_gradients_differ_by_rounding(
 
 
 def test_predictions_find_something(models: tuple[Any, Any]) -> None:
-    """What is compared is not empty."""
+    """The compared predictions are not empty."""
     for batch in PREDICTED:
         found = predictions(models[0], batch)
         assert all(len(found[f"{image}: scores"]) for image in range(len(batch[0])))
@@ -232,7 +232,7 @@ def test_processes_of_which_some_have_no_box_in_their_batch(batches: tuple[int, 
 
 
 def in_processes(script: str, *words: Any) -> list[str]:
-    """What each of several processes says that train together over gloo, one for each of ``words``."""
+    """Run processes that train together over gloo, one for each of ``words``; return the output of each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -382,7 +382,7 @@ def test_model_without_a_fast_form_is_refused() -> None:
 
 
 def test_a_hook_lets_products_forget_the_workspace_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where torch has seen it, and would take a workspace of the same size without it: not on a CPU."""
+    """Only if torch has seen it and would take a workspace of the same size without it: not on a CPU."""
     from ddqjobs.detect.speed import workspace
 
     cfg = runtime.load_config(CONFIG, ["speed=True"])

@@ -52,7 +52,7 @@ def model(family: str, fast: bool) -> Any:
 
 
 def compare(device: str) -> dict[str, Any]:
-    """What differs between plain and fast, by family and batch, and how often the fast form had to go the
+    """Return the differences of plain and fast, by family and batch, and how often the fast form went the
     plain way."""
     runtime.set_up()
     determinism.prepare({"randomness": {"deterministic": True}})
@@ -77,7 +77,7 @@ json.dump(here.compare(sys.argv[1]), open(sys.argv[2], "w"))
 
 
 def compared(device: str, variables: dict[str, str], folder: Path) -> Any:
-    """What :func:`compare` finds in a process with these variables."""
+    """Return the result of :func:`compare` in a process with these variables."""
     out = folder / "compared.json"
     argv = [sys.executable, "-W", "ignore", "-c", _COMPARE, device, str(out)]
     subprocess.run(argv, env=processor.variables(variables, ROOT), check=True)

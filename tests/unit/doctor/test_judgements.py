@@ -1,4 +1,4 @@
-"""How the answers of a node and of tools become findings."""
+"""Findings from the answers of a node and of tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs lack here is counted by `plan` and named by `doctor`, each with what brings it."""
+"""Things that runs lack here are counted by `plan` and named by `doctor`, each with its remedy."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ PLAN = {
 
 @pytest.mark.parametrize(("name", "expected"), PLAN.items())
 def test_the_exact_commands_of_the_release(name: str, expected: tuple[str, str, str], tmp_path: Path) -> None:
-    """What ships, on a site where modules, uv, git and the tree's Python only log how they were called."""
+    """The shipped script, on a site where modules, uv, git and the tree's Python only log their calls."""
     tree, branch, folder = expected
     environment = load(name, Files(tmp_path))
     revision = environment.declaration.trees[tree].revision

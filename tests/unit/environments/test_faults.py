@@ -1,4 +1,4 @@
-"""What goes wrong around a build: an index that is slow, broken or lies (a real server), and a full disk."""
+"""Faults around a build: an index that is slow, broken or lies (a real server), and a full disk."""
 
 from __future__ import annotations
 

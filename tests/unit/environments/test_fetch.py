@@ -32,7 +32,7 @@ def test_platforms() -> None:
 
 @pytest.fixture
 def fetched(place: Place, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What was fetched for `tiny`, with a code tree; then the sources are gone."""
+    """Fetch all that `tiny` needs, with a code tree, then remove the sources; return the fetched folder."""
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     revision = repository(place.root / "repo", {"code.py": "answer = 43\n"})
     place.edit(

@@ -1,4 +1,4 @@
-"""Which nodes are kept away from: two different runs were lost or hung there, not long ago."""
+"""Nodes that are avoided: two different runs were lost or hung there, not long ago."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.trivial import an_end, an_intent
 
 
 def failures(*ends: tuple[str, str, F, float]) -> dict[str, tuple[str, ...]]:
-    """What is bad at 1,000 s, with a memory of 100 s, after these: (run, node, class, time)."""
+    """Return the bad nodes at 1,000 s, with a memory of 100 s, after these: (run, node, class, time)."""
     records: list[AnyRecord] = []
     for n, (run, node, failure, at) in enumerate(ends):
         records += [

@@ -1,4 +1,4 @@
-"""What a configuration builds on is read from its syntax, and what cannot be told is named with its line."""
+"""The bases of a configuration are read from its syntax; unreadable ones are named with their line."""
 
 from __future__ import annotations
 

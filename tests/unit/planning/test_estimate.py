@@ -1,4 +1,4 @@
-"""What runs will cost: learnt, declared or not known."""
+"""The expected cost of runs: learnt, declared or not known."""
 
 from __future__ import annotations
 

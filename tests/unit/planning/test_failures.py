@@ -1,4 +1,4 @@
-"""Why an attempt failed, told from its exit code and the end of its log."""
+"""The cause of an attempt's failure, told from its exit code and the end of its log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What counts of sources is kept between commands, and read again when it may be another."""
+"""The counted content of sources is kept between commands, and read again when it may have changed."""
 
 from __future__ import annotations
 

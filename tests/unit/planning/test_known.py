@@ -1,4 +1,4 @@
-"""What is known of other programs' messages is whole, and of several messages the first cause decides."""
+"""The table of other programs' messages is complete, and of several messages the first cause decides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What counts of a Python file: all that decides behaviour and nothing else, the same on every Python."""
+"""Counted content of a Python file: all that decides behaviour and nothing else, the same on every Python."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def ddqjobs(*words: str) -> tuple[int, str]:
 
 
 def left_by_a_test(folder: Path, truth: Path) -> Path:
-    """What a test of mmdet 3.x leaves."""
+    """Write the files that a test of mmdet 3.x leaves; return the folder."""
     (folder / STAMP / "vis_data").mkdir(parents=True)
     config = f"test_evaluator = dict(type='CocoMetric', ann_file='{truth}')\nkeep = '/annotations/val.json'\n"
     (folder / STAMP / "vis_data" / "config.py").write_text(config)

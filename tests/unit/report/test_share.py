@@ -1,4 +1,4 @@
-"""What is made to be shared names no path and no node, in whatever a log wraps them."""
+"""Output made to be shared names no path and no node, in whatever a log wraps them."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def words(path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("scheduler", BACKENDS)
 def test_nobody_else_names_a_scheduler(scheduler: str) -> None:
-    """Who compares with a name, or looks something up by it, has what belongs into that folder."""
+    """Code that compares with a name, or looks something up by it, belongs into that folder."""
     named = {
         (str(path.relative_to(PACKAGE)), scheduler)
         for path in PACKAGE.rglob("*.py")

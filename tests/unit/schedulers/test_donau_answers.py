@@ -1,4 +1,4 @@
-"""What Donau's commands print, and what it means: literal texts, in both generations' dialects."""
+"""Output of Donau's commands, and its meaning: literal texts, in both generations' dialects."""
 
 from __future__ import annotations
 

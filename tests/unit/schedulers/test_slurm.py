@@ -1,4 +1,4 @@
-"""What Slurm's commands print, and what it means: literal recorded output (tests/recorded/slurm)."""
+"""Output of Slurm's commands, and its meaning: literal recorded output (tests/recorded/slurm)."""
 
 from __future__ import annotations
 

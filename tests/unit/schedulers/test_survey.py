@@ -1,4 +1,4 @@
-"""What a cluster says becomes a site file, whatever it says."""
+"""A cluster's answers become a site file, whatever they are."""
 
 from __future__ import annotations
 

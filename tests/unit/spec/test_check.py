@@ -1,4 +1,4 @@
-"""What an experiment file says that cannot be true: every problem at once, by line, with what is allowed."""
+"""Impossible statements of an experiment file: every problem at once, by line, with what is allowed."""
 
 from __future__ import annotations
 

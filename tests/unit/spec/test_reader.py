@@ -32,7 +32,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Resources(Table, frozen=True, kw_only=True):
-    """What a task asks for."""
+    """The resources of a task."""
 
     gpus: Annotated[int, Meta(ge=0, le=8)] = 0
     memory: float | None = None

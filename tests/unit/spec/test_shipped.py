@@ -1,4 +1,4 @@
-"""What ships, and how a project overrides it file by file."""
+"""Shipped files, and how a project overrides them one by one."""
 
 from __future__ import annotations
 

@@ -230,7 +230,7 @@ def test_many_tickets_are_written_off_at_once(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("holder", ["", "run", "void"])
 def test_a_ticket_that_is_written_off_never_starts_again(tmp_path: Path, holder: str) -> None:
-    """Whether its job had started or not: its next start finds that it has no right to."""
+    """Its next start finds that it has no right to run, no matter if its job had started before."""
     claims = Claims(tmp_path)
     if holder:
         assert claims.take("t.0", f"{holder}\n17_0\n")

@@ -1,4 +1,4 @@
-"""What `clean` removes and what it never touches: real files of real runs, hard links, links out, writers."""
+"""Files that `clean` removes or never touches: real files of real runs, hard links, links out, writers."""
 
 from __future__ import annotations
 

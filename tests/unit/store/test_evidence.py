@@ -1,4 +1,4 @@
-"""What jobs left in a run's folder, also when it is torn or missing."""
+"""Evidence that jobs left in a run's folder, also when it is torn or missing."""
 
 from __future__ import annotations
 

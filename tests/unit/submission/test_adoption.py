@@ -38,7 +38,7 @@ def checkpoint(path: Path) -> Path:
 
 
 def work_dir(folder: Path) -> Path:
-    """What mmengine leaves of one epoch."""
+    """Write the files that mmengine leaves of one epoch; return the folder."""
     data = folder / "20260101_000000" / "vis_data"
     data.mkdir(parents=True)
     (data / "20260101_000000.json").write_text(LOG)

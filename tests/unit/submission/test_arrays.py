@@ -1,4 +1,4 @@
-"""Which runs share a submission."""
+"""Runs that share a submission."""
 
 from __future__ import annotations
 

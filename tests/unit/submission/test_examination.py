@@ -42,7 +42,7 @@ def checkpoint(path: Path, **meta: object) -> Path:
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What nano left, once, on some machine."""
+    """Unpack the results that nano left, once, on some machine; return their folder."""
     folder = tmp_path_factory.mktemp("recorded")
     with tarfile.open(RECORDED / "results-1.tar.xz") as archive:
         archive.extractall(folder, filter="data")

@@ -1,4 +1,4 @@
-"""How tickets end: what evidence and the scheduler's word say together."""
+"""The end of tickets, judged from evidence and the scheduler's word together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a look records: submissions that were not answered, and nothing twice."""
+"""Records of a look: submissions that were not answered, and nothing twice."""
 
 from __future__ import annotations
 

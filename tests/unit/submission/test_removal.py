@@ -1,4 +1,4 @@
-"""What runs left is taken away once, whatever is killed and whoever else looks; never what is needed."""
+"""Files of removed runs are taken away once, whatever is killed and whoever else looks; never needed ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is rendered: shells accept it, values stay data, directives are strict, the protocol really runs."""
+"""Rendered scripts: shells accept them, values stay data, directives are strict, the protocol really runs."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_shells_accept_a_script_that_reads_private_files(tmp_path: Path) -> None
 
 
 def argv_of(text: str, folder: Path) -> list[str]:
-    """What bash makes of shell words."""
+    """Return the arguments that bash makes of shell words."""
     script = f"set -- {text}\nprintf '%s\\0' \"$@\""
     ran = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, check=True)
     return ran.stdout.decode().split("\0")[:-1]

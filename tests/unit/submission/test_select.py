@@ -1,4 +1,4 @@
-"""What is picked, and what fits a budget."""
+"""The runs that are picked, and those that fit a budget."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a workspace knows of its runs."""
+"""A workspace's knowledge of its runs."""
 
 from __future__ import annotations
 
