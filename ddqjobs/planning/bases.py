@@ -173,8 +173,8 @@ def _variables(node: ast.AST) -> Iterator[str]:
         named, place = node.args[0], node.func
     if getattr(place, "attr", getattr(place, "id", "")) not in _TAKING:
         return
-    words = ast.unparse(place).rpartition("os.")[2] if place is not None else ""
-    if words in ("environ", "getenv") or words.rpartition(".")[0] == "environ":
+    source = ast.unparse(place).rpartition("os.")[2] if place is not None else ""
+    if source in ("environ", "getenv") or source.rpartition(".")[0] == "environ":
         yield named.value if isinstance(named, ast.Constant) and isinstance(named.value, str) else "..."
 
 

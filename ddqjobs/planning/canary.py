@@ -86,10 +86,10 @@ def needed(plan: Plan, wanted: Iterable[Run]) -> tuple[PlannedRun, ...]:
 
     Raises InputError for codes that have none.
     """
-    states = {p.run.name: p.status for p in plan.runs}
+    states = {planned.run.name: planned.status for planned in plan.runs}
     over = (Status.DONE, Status.ACTIVE)
     codes = dict.fromkeys(r.code for r in wanted if r.kind is TaskKind.TRAIN and states[r.name] not in over)
-    there = {p.run.code: p for p in plan.runs if p.run.task == CANARY}
+    there = {planned.run.code: planned for planned in plan.runs if planned.run.task == CANARY}
     missing = [code for code in codes if code not in there]
     if missing:
         code = missing[0]

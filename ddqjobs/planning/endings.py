@@ -146,8 +146,8 @@ def _split(line: str) -> tuple[int | None, str]:
 
 def _said(lines: Sequence[str]) -> tuple[str, ...]:
     """Return the last lines, the last first, without blank ones and warnings."""
-    said = (line.strip() for line in reversed(lines) if line.strip() and not _noise(line))
-    return tuple(islice(said, _NEAR))
+    last = (line.strip() for line in reversed(lines) if line.strip() and not _noise(line))
+    return tuple(islice(last, _NEAR))
 
 
 def _noise(line: str) -> bool:
@@ -200,7 +200,7 @@ def _whole(lines: Sequence[tuple[int | None, str]], start: int, number: int, ran
             continue
         if (
             not text.strip()
-            or any(p.match(text) for p in (_TRACEBACK, _CHAIN, _OTHERS))
+            or any(pattern.match(text) for pattern in (_TRACEBACK, _CHAIN, _OTHERS))
             or _WARNING.search(text)
         ):
             break

@@ -119,14 +119,14 @@ def classify(exit_code: int, log_tail: str) -> tuple[FailureClass, str]:
     ending = endings.find(log_tail)
     cause, line = _cause(ending, exit_code)
     who = f"exit {exit_code}" if ending.rank is None else f"exit {exit_code}, rank {ending.rank} first"
-    said = _reason("" if cause is None else cause.begin, who, line)
+    reason = _reason("" if cause is None else cause.begin, who, line)
     if exit_code in _NOT_EXECUTED and not ending.lines and (cause is None or cause.weight < Weight.SURE):
         return FailureClass.ENVIRONMENT, _reason("", who, line)
     signal = _signal(exit_code, log_tail)
     by_itself = bool(ending.lines) and ending.standing is Standing.FIRST_HAND
     lost = cause is None or cause.failure is FailureClass.UNKNOWN or cause.pattern is causes.LOST.pattern
     if by_itself or not (signal and lost):
-        return FailureClass.CODE if cause is None else cause.failure, said
+        return FailureClass.CODE if cause is None else cause.failure, reason
     thrown = _THROWN.findall(log_tail)
     if signal not in SIGNALS and thrown:
         return FailureClass.CODE, _reason("", who, thrown[-1].strip())
@@ -195,17 +195,17 @@ def _own(ending: endings.Ending) -> _Shown | None:
 
 def _weak(ending: endings.Ending) -> _Shown | None:
     """The cause that an exception tells as a consequence, or by its type alone."""
-    said = _heaviest(ending.lines, Weight.LAST)
+    shown = _heaviest(ending.lines, Weight.LAST)
     by_kind = causes.of_kind(ending.lines[0])
-    return said or (None if by_kind is None else (by_kind, ending.lines[0]))
+    return shown or (None if by_kind is None else (by_kind, ending.lines[0]))
 
 
 def _nearest(lines: Sequence[str]) -> _Shown | tuple[None, str]:
     """The cause that lines without a traceback tell, the last first."""
     kinds = ((causes.of_kind(line), line) for line in lines)
     by_kind = next(((kind, line) for kind, line in kinds if kind is not None), None)
-    found = _heaviest(lines, Weight.PLAIN) or _heaviest(lines, Weight.WEAK) or by_kind or _last(lines)
-    return found or (None, next(iter(lines), ""))
+    shown = _heaviest(lines, Weight.PLAIN) or _heaviest(lines, Weight.WEAK) or by_kind or _last(lines)
+    return shown or (None, next(iter(lines), ""))
 
 
 def _last(lines: Sequence[str]) -> _Shown | None:

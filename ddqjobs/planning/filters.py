@@ -46,10 +46,10 @@ _STATES = tuple(
 )
 
 
-def _states(p: PlannedRun) -> tuple[str, ...]:
+def _states(planned: PlannedRun) -> tuple[str, ...]:
     """A run's status, what the scheduler says of it, and whether it is stale."""
-    job = (p.state.value,) if p.state is not None and p.status is Status.ACTIVE else ()
-    return p.word, *job, *(("stale",) if p.stale else ())
+    job = (planned.state.value,) if planned.state is not None and planned.status is Status.ACTIVE else ()
+    return planned.word, *job, *(("stale",) if planned.stale else ())
 
 
 def values(runs: Iterable[Run]) -> dict[str, list[str]]:
@@ -71,18 +71,22 @@ def select(plan: Plan, filters: Filters) -> tuple[PlannedRun, ...]:
     for field, (word, of) in _OF.items():
         patterns: tuple[str, ...] = getattr(filters, field)
         for pattern in patterns:
-            there = sorted({v for p in plan.runs for v in of(p) if v}) if field != "states" else _STATES
+            there = (
+                sorted({v for planned in plan.runs for v in of(planned) if v})
+                if field != "states"
+                else _STATES
+            )
             if not any(matches(pattern, (value,)) for value in there):
                 raise MissingError(_nothing(word, pattern, list(there)))
         if patterns:
             passes = _passing(patterns)
-            kept = [p for p in kept if passes(of(p))]
+            kept = [planned for planned in kept if passes(of(planned))]
     if filters.seeds:
-        seeds = sorted({p.run.seed for p in plan.runs if p.run.seed is not None})
+        seeds = sorted({planned.run.seed for planned in plan.runs if planned.run.seed is not None})
         for seed in filters.seeds:
             if seed not in seeds:
                 raise MissingError(_nothing("seed", str(seed), [str(s) for s in seeds]))
-        kept = [p for p in kept if p.run.seed in filters.seeds]
+        kept = [planned for planned in kept if planned.run.seed in filters.seeds]
     kept = tuple(kept)
     if not kept and not filters.states:
         raise MissingError(
@@ -93,8 +97,8 @@ def select(plan: Plan, filters: Filters) -> tuple[PlannedRun, ...]:
 
 def with_upstream(plan: Plan, chosen: Iterable[PlannedRun]) -> frozenset[str]:
     """Names of the chosen runs and of everything that they need."""
-    by_name = {p.run.name: p for p in plan.runs}
-    todo, names = [p.run.name for p in chosen], set()
+    by_name = {planned.run.name: planned for planned in plan.runs}
+    todo, names = [planned.run.name for planned in chosen], set()
     while todo:
         name = todo.pop()
         if name not in names:
@@ -116,13 +120,13 @@ def matches(pattern: str, values: tuple[str, ...]) -> bool:
 
 def _nothing(word: str, pattern: str, valid: list[str]) -> str:
     shown = ", ".join(valid[:20]) + (f" and {len(valid) - 20} more" if len(valid) > 20 else "")
-    said = pattern if pattern.isprintable() else repr(pattern)[1:-1]  # one line, whatever was typed
-    return f"no {word} matches '{said}'{nearest(pattern, valid)}; there are: {shown or 'none'}"
+    text = pattern if pattern.isprintable() else repr(pattern)[1:-1]  # one line, whatever was typed
+    return f"no {word} matches '{text}'{nearest(pattern, valid)}; there are: {shown or 'none'}"
 
 
 def one_run(plan: Plan, name: str) -> PlannedRun:
     """Return the run with this name. Raise MissingError with the nearest one."""
-    by_name = {p.run.name: p for p in plan.runs}
+    by_name = {planned.run.name: planned for planned in plan.runs}
     if name not in by_name:
         raise MissingError(
             f"experiment {plan.experiment} has no run '{clean(name)}'{nearest(name, by_name)}; "

@@ -49,19 +49,19 @@ def expand(experiment: Experiment) -> tuple[Run, ...]:
 
     Raises InputError if two runs would bear one name.
     """
-    made: dict[str, dict[Key, Run]] = {}
+    runs: dict[str, dict[Key, Run]] = {}
     order: dict[str, Run] = {}
     points: dict[str, dict[str, grid.Point]] = {}
     for name in _upstream_first(experiment):
-        made[name] = {}
+        runs[name] = {}
         points[name] = _points(experiment, name, points)
-        for run, key in _runs_of(experiment, name, made, order, points[name]):
+        for run, key in _runs_of(experiment, name, runs, order, points[name]):
             if run.name in order:
                 raise InputError(
                     f"experiment {experiment.name}: tasks {order[run.name].task} and {name} both make a run "
                     f"named '{run.name}'; rename a task, model or variant"
                 )
-            made[name][key] = run
+            runs[name][key] = run
             order[run.name] = run
     return tuple(order.values())
 

@@ -51,10 +51,10 @@ def write(path: Path, text: str) -> None:
     """Write a new file. Raise StateError if somebody made it meanwhile, or it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        made = files.create(path, text.encode())
+        created = files.create(path, text.encode())
     except OSError as error:
         raise StateError(f"{path}: {error.strerror}; {mend(error)}") from error
-    if not made:
+    if not created:
         raise StateError(f"{path} exists and stays as it is; choose another name")
 
 

@@ -39,8 +39,10 @@ def outside(tree: ast.Module) -> tuple[Outside, ...]:
     modules: dict[tuple[str, bool], Outside] = {}
     for module, line, custom in _named(tree):
         if not _FOLLOWED.match(module) and module.partition(".")[0] not in sys.stdlib_module_names:
-            words = f"custom_imports names {module or 'what is computed'}" if custom else f"imports {module}"
-            modules.setdefault((module, custom), Outside(module, f"line {line}: {words}", custom))
+            statement = (
+                f"custom_imports names {module or 'what is computed'}" if custom else f"imports {module}"
+            )
+            modules.setdefault((module, custom), Outside(module, f"line {line}: {statement}", custom))
     return tuple(sorted(modules.values()))
 
 

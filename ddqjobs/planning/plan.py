@@ -69,9 +69,9 @@ def _plan_run(
 ) -> PlannedRun:
     active = story.active
     if active is not None:
-        found = _active(run, story, active, elsewhere.get(active.name))
+        current = _active(run, story, active, elsewhere.get(active.name))
         needs = [up for up in run.upstream if planned[up].status is Status.ACTIVE]
-        return msgspec.structs.replace(found, reason=_named(found.reason, needs)) if needs else found
+        return msgspec.structs.replace(current, reason=_named(current.reason, needs)) if needs else current
     if story.done is not None:
         return _done(run, story, story.done, missing)
     retry = retries.after(run, story.failures)
@@ -93,8 +93,8 @@ def _plan_run(
 
 def _named(reason: str, needs: Sequence[str]) -> str:
     """Return a reason with the runs that are waited for, where a scheduler says that some are."""
-    words = f"waits for {needs[0]}" + (f" and {len(needs) - 1} more" if needs[1:] else "")
-    return reason.replace(WAITS, words)
+    waiting = f"waits for {needs[0]}" + (f" and {len(needs) - 1} more" if needs[1:] else "")
+    return reason.replace(WAITS, waiting)
 
 
 def _eligible_reason(run: Run) -> str:
@@ -108,7 +108,7 @@ def _attempts(story: RunHistory) -> int:
 
 
 def _active(run: Run, story: RunHistory, ticket: Ticket, elsewhere: Elsewhere | None = None) -> PlannedRun:
-    words = {
+    reasons = {
         JobState.QUEUED: "queued",
         JobState.RUNNING: f"running on {ticket.node}" if ticket.node else "running",
         JobState.HELD: "held; `ddqjobs release` lets it start",
@@ -124,7 +124,7 @@ def _active(run: Run, story: RunHistory, ticket: Ticket, elsewhere: Elsewhere | 
     elif ticket.state is JobState.UNKNOWN:
         reason = f"unknown since {_clock(ticket.since)}, {ticket.detail or 'the scheduler does not show it'}"
     else:
-        reason = words[ticket.state] + (f": {ticket.detail}" if ticket.detail else "")
+        reason = reasons[ticket.state] + (f": {ticket.detail}" if ticket.detail else "")
     if ticket.cancelled:
         reason = f"cancel requested; {reason}"
     return PlannedRun(
@@ -201,12 +201,11 @@ def _done(run: Run, story: RunHistory, end: Finished, missing: Collection[str]) 
 
 def _accepted(story: RunHistory, end: Finished, run: Run) -> str:
     """Return who declared this very result valid for this very run, when, although what, and why."""
-    said = story.accepted
-    if said is None or (said.ticket, said.digest) != (end.ticket, run.digest):
+    acceptance = story.accepted
+    if acceptance is None or (acceptance.ticket, acceptance.digest) != (end.ticket, run.digest):
         return ""
-    return (
-        f"by {said.by} on {_clock(said.at)[:10]}, though {' and '.join(said.parts)} changed: {said.because}"
-    )
+    parts = " and ".join(acceptance.parts)
+    return f"by {acceptance.by} on {_clock(acceptance.at)[:10]}, though {parts} changed: {acceptance.because}"
 
 
 def _exception(adoption: Adoption) -> str:
@@ -249,10 +248,10 @@ def full(limit: int) -> str:
 
 def with_full_queue(plan: Plan, limit: int) -> Plan:
     """The plan of a site whose queue takes no more jobs: those that only this holds up say so."""
-    held = (p.status is Status.ELIGIBLE and not p.run.optional for p in plan.runs)
+    held = (planned.status is Status.ELIGIBLE and not planned.run.optional for planned in plan.runs)
     runs = (
-        msgspec.structs.replace(p, reason=full(limit)) if only_this else p
-        for p, only_this in zip(plan.runs, held, strict=True)
+        msgspec.structs.replace(planned, reason=full(limit)) if only_this else planned
+        for planned, only_this in zip(plan.runs, held, strict=True)
     )
     return msgspec.structs.replace(plan, runs=tuple(runs))
 
@@ -267,7 +266,7 @@ def submittable(
     stale.
     """
     taken: dict[str, PlannedRun] = {}
-    by_name = {p.run.name: p for p in plan.runs}
+    by_name = {planned.run.name: planned for planned in plan.runs}
     for planned in plan.runs:
         name = planned.run.name
         if name not in chosen or planned.blocked:

@@ -51,12 +51,12 @@ def after(run: Run, failures: Sequence[Finished]) -> Retry | None:
     # short for twice it is too short for.
     told = run.kind is TaskKind.TRAIN or kind is FailureClass.TIMEOUT
     stuck = told and len(same) > 1 and same[-1].progress <= same[-2].progress
-    words = last.reason if kind is FailureClass.CANCELLED else f"{kind.value}: {last.reason}"
+    cause = last.reason if kind is FailureClass.CANCELLED else f"{kind.value}: {last.reason}"
     if len(same) <= budget and not stuck:
-        return Retry(True, f"retry {len(same)} of {budget} after {words}", kind)
+        return Retry(True, f"retry {len(same)} of {budget} after {cause}", kind)
     why = ""
     if stuck and budget:
         why = "; no progress since the failure before, so it is not retried"
     elif budget:
         why = f"; all {budget} retries are used up"
-    return Retry(False, f"{words}{why}", kind)
+    return Retry(False, f"{cause}{why}", kind)

@@ -38,8 +38,8 @@ def schema(kind: Literal["experiment", "site"]) -> dict[str, Any]:
 
 def check_site(read: Document[Site]) -> list[Problem]:
     """Return what is wrong with the sections of a site beyond types, by file and line."""
-    found = (found for backend in BACKENDS.values() for found in backend.check_site(read.value))
-    return sorted({Problem(*read.line_of(path), message) for path, message in found})
+    problems = (problem for backend in BACKENDS.values() for problem in backend.check_site(read.value))
+    return sorted({Problem(*read.line_of(path), message) for path, message in problems})
 
 
 def check_experiment(read: Document[Experiment]) -> list[Problem]:

@@ -68,8 +68,8 @@ def _of_file(path: Path, find: Find, depth: int) -> dict[str, Any]:
         return {}
     merged: dict[str, Any] = {OPEN: UNKNOWN} if unfollowed or (named and not depth) else {}
     for base in named if depth else ():
-        found = find(base, path)
-        read = _of_file(found, find, depth - 1) if found is not None else {OPEN: UNKNOWN}
+        file = find(base, path)
+        read = _of_file(file, find, depth - 1) if file is not None else {OPEN: UNKNOWN}
         merged = _merged(merged, read)
     return _merged(merged, _own(tree))
 

@@ -21,17 +21,20 @@ def accept(workspace: Workspace, runs: Sequence[PlannedRun], because: str) -> Pl
     InputError without a reason."""
     if not because.strip():
         raise InputError("--because needs the reason why these results are still valid")
-    plan, names = workspace.plan(refresh=False), {p.run.name for p in runs if p.stale and not p.gone}
+    plan = workspace.plan(refresh=False)
+    names = {planned.run.name for planned in runs if planned.stale and not planned.gone}
     todo = names
     while todo:
         # Upstream first: what else changed in a run is known once what it was made from counts.
-        stale = [p for p in plan.runs if p.run.name in todo and p.stale]
-        now = [p for p in stale if todo.isdisjoint(p.run.upstream)]
+        stale = [planned for planned in plan.runs if planned.run.name in todo and planned.stale]
+        now = [planned for planned in stale if todo.isdisjoint(planned.run.upstream)]
         history = workspace.store.history()
-        workspace.store.ledger.append(*(_acceptance(p, history, because) for p in now))
-        todo = {p.run.name for p in stale} - {p.run.name for p in now}
+        workspace.store.ledger.append(*(_acceptance(planned, history, because) for planned in now))
+        todo = {planned.run.name for planned in stale} - {planned.run.name for planned in now}
         plan = workspace.plan(refresh=False)
-    return msgspec.structs.replace(plan, runs=tuple(p for p in plan.runs if p.run.name in names))
+    return msgspec.structs.replace(
+        plan, runs=tuple(planned for planned in plan.runs if planned.run.name in names)
+    )
 
 
 def _acceptance(planned: PlannedRun, history: History, because: str) -> Accepted:

@@ -18,13 +18,13 @@ from ddqjobs.submission.workspace import Workspace
 def cancel(workspace: Workspace, runs: Sequence[PlannedRun]) -> list[str]:
     """Cancel the active ones among runs, but no other member's; return their names. Raise SchedulerError, and
     StateError if all are others'."""
-    refuse([p for p in runs if p.status is Status.ACTIVE], "cancel")
-    active = [p for p in runs if p.status is Status.ACTIVE and not p.owner]
+    refuse([planned for planned in runs if planned.status is Status.ACTIVE], "cancel")
+    active = [planned for planned in runs if planned.status is Status.ACTIVE and not planned.owner]
     if not active:
         return []
     store = workspace.store
     tickets = store.history().tickets
-    store.ledger.append(Cancelled(tickets=[p.ticket for p in active]))
+    store.ledger.append(Cancelled(tickets=[planned.ticket for planned in active]))
     for planned in active:
         if not planned.job:  # nobody knows yet whether the scheduler has it: it must not start in any case
             store.call_off(tickets[planned.ticket])
@@ -33,8 +33,8 @@ def cancel(workspace: Workspace, runs: Sequence[PlannedRun]) -> list[str]:
     for planned in active:  # the scheduler answered, and does not know the job: nothing else would end it
         if planned.job and planned.state is JobState.UNKNOWN:
             store.write_off(tickets[planned.ticket])
-    store.forget_secrets({tickets[p.ticket].token for p in active})
-    return [p.run.name for p in active]
+    store.forget_secrets({tickets[planned.ticket].token for planned in active})
+    return [planned.run.name for planned in active]
 
 
 def hold(workspace: Workspace, plan: Plan, runs: Sequence[PlannedRun]) -> Plan:
@@ -51,7 +51,9 @@ def release(workspace: Workspace, plan: Plan, runs: Sequence[PlannedRun]) -> Pla
 
 def retry(workspace: Workspace, runs: Sequence[PlannedRun]) -> list[str]:
     """Make failed runs eligible again; return their names."""
-    failed = [p.run.name for p in runs if p.status is Status.FAILED or p.failure is not None]
+    failed = [
+        planned.run.name for planned in runs if planned.status is Status.FAILED or planned.failure is not None
+    ]
     if failed:
         workspace.store.ledger.append(Retried(runs=failed))
     return failed
@@ -62,26 +64,26 @@ def take_over(workspace: Workspace, runs: Sequence[PlannedRun], reason: str) -> 
     a reason."""
     if not reason.strip():
         raise InputError("--take-over needs a reason, which is recorded")
-    theirs = [p for p in runs if p.status is Status.ACTIVE and p.owner]
+    theirs = [planned for planned in runs if planned.status is Status.ACTIVE and planned.owner]
     tickets = workspace.store.history().tickets
-    for site in dict.fromkeys(tickets[p.ticket].site for p in theirs):
-        names = [p.ticket for p in theirs if tickets[p.ticket].site == site]
+    for site in dict.fromkeys(tickets[planned.ticket].site for planned in theirs):
+        names = [planned.ticket for planned in theirs if tickets[planned.ticket].site == site]
         member = workspace.members.me(site)
         workspace.store.ledger.append(TakenOver(tickets=names, member=member, reason=masked(reason.strip())))
-    return {p.run.name: p.owner for p in theirs}
+    return {planned.run.name: planned.owner for planned in theirs}
 
 
 def using(workspaces: Iterable[Workspace], environments: Sequence[str]) -> dict[str, list[str]]:
     """Return environment -> runs, queued or running, that use it. Raise SchedulerError where that cannot be
     asked."""
-    found: dict[str, list[str]] = {}
+    by_environment: dict[str, list[str]] = {}
     for workspace in workspaces:
         if not workspace.store.layout.ledger.is_dir():
             continue
-        for run in (p.run for p in workspace.plan().runs if p.status is Status.ACTIVE):
+        for run in (planned.run for planned in workspace.plan().runs if planned.status is Status.ACTIVE):
             if run.environment in environments:
-                found.setdefault(run.environment, []).append(f"{run.experiment}: {run.name}")
-    return found
+                by_environment.setdefault(run.environment, []).append(f"{run.experiment}: {run.name}")
+    return by_environment
 
 
 def _ask(
@@ -92,14 +94,20 @@ def _ask(
     ask: Callable[[Scheduler, Sequence[str]], None],
 ) -> Plan:
     """Ask something of the jobs in that state, site by site, and look at them again."""
-    alike = [p for p in runs if p.status is Status.ACTIVE and p.state is state and p.job]
+    alike = [
+        planned
+        for planned in runs
+        if planned.status is Status.ACTIVE and planned.state is state and planned.job
+    ]
     refuse(alike, "hold or release")
-    asked = [p for p in alike if not p.owner]
+    asked = [planned for planned in alike if not planned.owner]
     for site, jobs in _by_site(workspace, asked).items():
         ask(workspace.scheduler(site), jobs)
-    names = {p.run.name for p in runs}
+    names = {planned.run.name for planned in runs}
     after = workspace.plan() if asked else plan
-    return msgspec.structs.replace(after, runs=tuple(p for p in after.runs if p.run.name in names))
+    return msgspec.structs.replace(
+        after, runs=tuple(planned for planned in after.runs if planned.run.name in names)
+    )
 
 
 def _by_site(workspace: Workspace, runs: Iterable[PlannedRun]) -> dict[str, list[str]]:

@@ -59,13 +59,13 @@ def adopt_from(workspace: Workspace, planned: Sequence[PlannedRun], other: Works
     Raises StateError and InputError, of a file that is not what was recorded.
     """
     kept = {run.name for run in workspace.loaded.runs} if other.results == workspace.results else set()
-    results = {made.digest: made for made in other.products().values() if made.run not in kept}
-    found = {}
-    for p in planned:
-        theirs = results.get(p.run.digest)
-        if theirs is not None and (p.status not in (Status.ACTIVE, Status.DONE) or p.stale):
-            found[p.run.name] = _taken(workspace, p.run, other, theirs)
-    return found
+    results = {product.digest: product for product in other.products().values() if product.run not in kept}
+    adopted = {}
+    for one in planned:
+        theirs = results.get(one.run.digest)
+        if theirs is not None and (one.status not in (Status.ACTIVE, Status.DONE) or one.stale):
+            adopted[one.run.name] = _taken(workspace, one.run, other, theirs)
+    return adopted
 
 
 def _require_open(planned: PlannedRun) -> None:
@@ -79,17 +79,17 @@ def _require_open(planned: PlannedRun) -> None:
 def _examined(
     workspace: Workspace, environments: Environments, run: Run, path: Path, because: str
 ) -> Adoption:
-    found = examine(_expected(workspace, environments, run), path)
-    if found.differences and not because.strip():
+    examination = examine(_expected(workspace, environments, run), path)
+    if examination.differences and not because.strip():
         raise InputError(
-            f"{path}: not adopted: {'; '.join(found.differences)}. If it counts all the same, say why with "
-            "--because TEXT, and every report shows it"
+            f"{path}: not adopted: {'; '.join(examination.differences)}. If it counts all the same, say why "
+            "with --because TEXT, and every report shows it"
         )
-    if because and not found.differences:
+    if because and not examination.differences:
         because = ""
     return Adoption(
-        differences=tuple(found.differences),
-        unverified=tuple(found.unverified),
+        differences=tuple(examination.differences),
+        unverified=tuple(examination.unverified),
         because=" ".join(because.split()),
         by=user() if because else "",
         at=time.time(),
@@ -159,10 +159,10 @@ class _Configurations:
 
     def base(self, name: str, named_by: Path) -> Path | None:
         """Return the file that a ``_base_`` names."""
-        found = self._base(name, named_by)
-        if found is None:
+        path = self._base(name, named_by)
+        if path is None:
             self.absent.append(name)
-        return found
+        return path
 
     def _base(self, name: str, named_by: Path) -> Path | None:
         if "::" in name:
@@ -182,7 +182,7 @@ class _Configurations:
         if not package.isidentifier() or ".." in Path(relative).parts:
             return None
         places = folder.glob(f"lib/python3*/site-packages/{package}/.mim/configs")
-        return next((p / relative for p in places if (p / relative).is_file()), None)
+        return next((place / relative for place in places if (place / relative).is_file()), None)
 
 
 def _taken(workspace: Workspace, run: Run, other: Workspace, theirs: Product) -> Product:
@@ -228,11 +228,11 @@ class _Attempt:
     def begun(cls, workspace: Workspace, run: Run, source: str) -> _Attempt:
         """Reserve the next attempt of a run."""
         workspace.store.ledger.begin()  # runs without a ledger would stop every later command
-        made = RunFolder(workspace.store.run_dir(run.name))
-        made.attempts.mkdir(parents=True, exist_ok=True)
+        run_folder = RunFolder(workspace.store.run_dir(run.name))
+        run_folder.attempts.mkdir(parents=True, exist_ok=True)
         number = 1
         while True:
-            folder = made.attempt(number)
+            folder = run_folder.attempt(number)
             try:
                 folder.path.mkdir()
             except FileExistsError:
@@ -293,21 +293,21 @@ class _Attempt:
         product = evidence.product(self._run_dir)
         if done.code == 0 and product is not None and product.ticket == self.ticket:
             return product
-        words = (done.stdout + done.stderr).strip().splitlines()
-        why = words[-1] if words else f"exit {done.code}"
-        said = {"code": exit_codes.NO_INPUT, "product": 3, "failure": "data", "note": "not adopted"}
-        self.folder.exit.write_bytes(msgspec.json.encode(said) + b"\n")
+        lines = (done.stdout + done.stderr).strip().splitlines()
+        why = lines[-1] if lines else f"exit {done.code}"
+        ending = {"code": exit_codes.NO_INPUT, "product": 3, "failure": "data", "note": "not adopted"}
+        self.folder.exit.write_bytes(msgspec.json.encode(ending) + b"\n")
         raise InputError(f"{self.source}: not adopted: {why}")
 
     def publish(self, product: Product) -> None:
         """Put a product in place that is known already, as a job does: its links, then itself."""
-        made = RunFolder(self._run_dir)
-        made.artifacts.mkdir(exist_ok=True)
+        run_folder = RunFolder(self._run_dir)
+        run_folder.artifacts.mkdir(exist_ok=True)
         for name, relative in product.artifacts.items():
-            files.link(made.artifacts / name, f"../{relative}")
+            files.link(run_folder.artifacts / name, f"../{relative}")
         text = msgspec.json.format(msgspec.json.encode(product), indent=1) + b"\n"
         files.replace(self.folder.product, text)
-        files.replace(made.product, text)
+        files.replace(run_folder.product, text)
 
     def finished(self, product: Product) -> Product:
         """Record the run as done."""

@@ -55,15 +55,15 @@ class Deciding:
         """Return what decides the result of a run of this kind."""
         sections = _TRAINS if kind is TaskKind.TRAIN else _TESTS
         whole = {**values, "custom_hooks": _by_type(values.get("custom_hooks"))}
-        found = {
+        deciding = {
             key: value
             for key, value in settings.flat(whole).items()
             if any(key == s or key.startswith(f"{s}.") for s in sections) and not _ELSEWHERE.search(key)
         }
-        if found.get("load_from", "") is None:
-            del found["load_from"]
+        if deciding.get("load_from", "") is None:
+            del deciding["load_from"]
         resumed = values.get("resume") is True or bool(values.get("resume_from"))
-        return cls(found, whole, command, resumed)
+        return cls(deciding, whole, command, resumed)
 
     def differing(self, there: Deciding) -> list[str]:
         """Return the keys of this that another does not have, or has with another value."""
@@ -130,10 +130,10 @@ def _by_type(hooks: Any) -> Any:
     """Return hooks by their type, without onlookers: their places in a list say nothing."""
     if not isinstance(hooks, list):
         return UNKNOWN if hooks is UNKNOWN else {}
-    found = {}
+    by_type = {}
     for hook in hooks:
         name = hook.get("type") if isinstance(hook, dict) else None
         if not isinstance(name, str):
             return UNKNOWN
-        found[name.rpartition(".")[2]] = hook
-    return {name: hook for name, hook in found.items() if name not in _ONLOOKERS}
+        by_type[name.rpartition(".")[2]] = hook
+    return {name: hook for name, hook in by_type.items() if name not in _ONLOOKERS}

@@ -31,16 +31,20 @@ def batches(
         groups.setdefault((depth[run.name], on_site(run.resources, site)), []).append(run)
     size = (site.limits.array_size or 1000) if able.arrays else 1
     places = {run: _place(job) for run, job in (jobs or {}).items()}
-    made: list[tuple[Resources, list[Run]]] = []
+    submissions: list[tuple[Resources, list[Run]]] = []
     for (_, resources), runs in sorted(groups.items(), key=lambda item: item[0][0]):
-        parts = [runs] if able.own_dependencies else [p for r in as_long(runs) for p in alike(r, places)]
+        parts = (
+            [runs] if able.own_dependencies else [part for r in as_long(runs) for part in alike(r, places)]
+        )
         for similar in parts:
             for start in range(0, len(similar), size):
                 batch = similar[start : start + size]
                 first = 0 if able.own_dependencies else _first(batch, places)
-                places.update((run.name, (f"new {len(made)}", i)) for i, run in enumerate(batch, first))
-                made.append((resources, batch))
-    return made
+                places.update(
+                    (run.name, (f"new {len(submissions)}", i)) for i, run in enumerate(batch, first)
+                )
+                submissions.append((resources, batch))
+    return submissions
 
 
 def _place(job: str) -> Place:
@@ -106,7 +110,7 @@ def alike(runs: Sequence[Run], places: Mapping[str, Place]) -> list[list[Run]]:
             part[index] = members[0]
         else:
             parts.append(members)
-    return [*(p for part in corresponding.values() for p in _stretches(part)), *parts]
+    return [*(stretch for part in corresponding.values() for stretch in _stretches(part)), *parts]
 
 
 def _stretches(by_index: Mapping[int, Run]) -> list[list[Run]]:

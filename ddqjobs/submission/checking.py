@@ -189,7 +189,7 @@ class Checking:
     def _subjects(self, runs: Iterable[Run]) -> list[_Subject]:
         loaded, blocked = self._workspace.loaded, self._workspace.blocked()
         results, project = str(self._workspace.results), str(self._workspace.catalog.project)
-        found: dict[str, _Subject] = {}
+        subjects: dict[str, _Subject] = {}
         for run in runs:
             if run.name in blocked or not self._has_detector(run.environment):
                 continue
@@ -198,11 +198,11 @@ class Checking:
                 continue
             seed = loaded.experiment.codes[run.code].seed_option
             key = _key(run, configurations.without_seed(one, seed))
-            before = found.get(key)
+            before = subjects.get(key)
             before_runs = before.runs if before else ()
             kept = before.configuration if before else one
-            found[key] = _Subject(key=key, configuration=kept, runs=(*before_runs, run))
-        return list(found.values())
+            subjects[key] = _Subject(key=key, configuration=kept, runs=(*before_runs, run))
+        return list(subjects.values())
 
     def _has_detector(self, name: str) -> bool:
         if name not in self._detectors:

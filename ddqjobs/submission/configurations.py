@@ -51,8 +51,8 @@ def loads(run: Run, flag: str) -> Loads | None:
 def of(run: Run, experiment: Experiment, results: str, project: str) -> Configuration | None:
     """Return what a run loads; None if its command names no configuration. ``results`` is the folder of the
     experiment's results, ``project`` that of the project; paths are absolute."""
-    found = loads(run, experiment.codes[run.code].option_flag)
-    if found is None:
+    loaded = loads(run, experiment.codes[run.code].option_flag)
+    if loaded is None:
         return None
     inputs = {
         role: _path(value.run, value.artifact, value.path, results, project) for role, value in run.inputs
@@ -66,8 +66,8 @@ def of(run: Run, experiment: Experiment, results: str, project: str) -> Configur
     }
     of_data = [_datasets(d, project) for d in experiment.datasets.values() if _reads(d, run)]
     return Configuration(
-        config=run.config if found.config == "{config}" else found.config,
-        options=tuple(_filled(word, known) if open_ else word for word, open_ in found.options),
+        config=run.config if loaded.config == "{config}" else loaded.config,
+        options=tuple(_filled(word, known) if open_ else word for word, open_ in loaded.options),
         kind=run.kind.value,
         variables={
             **{f"DDQJOBS_INPUT_{variable(role)}": path for role, path in inputs.items()},
@@ -87,16 +87,16 @@ def of(run: Run, experiment: Experiment, results: str, project: str) -> Configur
 def contradictions(run: Run, flag: str) -> Iterator[dict[str, str]]:
     """Yield as findings of a check where a run's command does not do what the experiment says of the run: a
     word that sets one of its options once more, later and otherwise; a test without its checkpoint."""
-    found = loads(run, flag)
-    said: dict[str, str] = {}
-    for word, of_command in found.options if found else ():
+    loaded = loads(run, flag)
+    by_key: dict[str, str] = {}
+    for word, of_command in loaded.options if loaded else ():
         key = word.partition("=")[0]
-        if of_command and said.get(key, word) != word:
-            text = f"option {key}: the command sets {word} after {said[key]}; take it out of the command"
+        if of_command and by_key.get(key, word) != word:
+            text = f"option {key}: the command sets {word} after {by_key[key]}; take it out of the command"
             yield {"level": "error", "kind": "option", "key": key, "text": text}
-        said[key] = word
+        by_key[key] = word
     tested = [(role, value) for role, value in run.inputs if value.run and value.artifact == "checkpoint"]
-    for role, value in tested if run.kind is TaskKind.TEST and found else ():
+    for role, value in tested if run.kind is TaskKind.TEST and loaded else ():
         named = f"{{input.{role}}}", f"DDQJOBS_INPUT_{variable(role)}", "{checkpoint}"
         words = "\n".join([*run.command, *run.options, *(text for _, text in run.variables)])
         if not any(name in words for name in named):

@@ -70,26 +70,26 @@ class Expected:
 
 def examine(expected: Expected, path: Path) -> Examination:
     """Return what speaks against ``path``, a work_dir or a checkpoint, and what could not be compared."""
-    found = Examination()
+    examination = Examination()
     if expected.kind not in (TaskKind.TRAIN, TaskKind.TEST):
-        found.unverified.append("how it was made")
-        return found
+        examination.unverified.append("how it was made")
+        return examination
     left = Left.read(path)
-    _configuration(found, expected, left)
-    _header(found, expected, left)
+    _configuration(examination, expected, left)
+    _header(examination, expected, left)
     if expected.kind is TaskKind.TRAIN:
-        _schedule(found, expected, left)
-        _validation(found, left)
+        _schedule(examination, expected, left)
+        _validation(examination, left)
     else:
-        _tested(found, expected, left)
-    _evaluations(found, expected, left)
-    return found
+        _tested(examination, expected, left)
+    _evaluations(examination, expected, left)
+    return examination
 
 
-def _configuration(found: Examination, expected: Expected, left: Left) -> None:
+def _configuration(examination: Examination, expected: Expected, left: Left) -> None:
     wanted = Deciding.of(expected.settings, expected.kind, expected.run.command)
     if not wanted.values or expected.absent:
-        _name(found, expected, left)
+        _name(examination, expected, left)
     if not wanted.values:
         return
     dumped = [("configuration", left.config)]
@@ -102,29 +102,29 @@ def _configuration(found: Examination, expected: Expected, left: Left) -> None:
         dumped.append(("configuration in the checkpoint", checkpoint.config))
     told = [(name, text) for name, text in dumped if text]
     if not told:
-        found.unverified.append("configuration (none was left)")
+        examination.unverified.append("configuration (none was left)")
     for name, text in told:
         there = Deciding.of(settings.of_text(text), expected.kind)
         if not there.values:
-            found.unverified.append(f"{name} (it cannot be read)")
+            examination.unverified.append(f"{name} (it cannot be read)")
             continue
-        _settings(found, name, there, wanted, not expected.absent)
+        _settings(examination, name, there, wanted, not expected.absent)
 
 
-def _name(found: Examination, expected: Expected, left: Left) -> None:
+def _name(examination: Examination, expected: Expected, left: Left) -> None:
     """Compare the name, where the content of the run's configuration is not known or only in part."""
     run = expected.run
     missing = expected.absent[:1] or ((run.config,) if run.config else ())
-    found.unverified.append(f"configuration ({missing[0]} is not here)" if missing else "configuration")
+    examination.unverified.append(f"configuration ({missing[0]} is not here)" if missing else "configuration")
     known = {
         Path(word).name for word in (run.config.rpartition("::")[2], *run.command) if word.endswith(".py")
     }
     others = [name for name in left.config_names if name not in {*known, "config.py"}]
     if known and others and known.isdisjoint(left.config_names):
-        found.differs("configuration", others[0], Path(run.config).name)
+        examination.differs("configuration", others[0], Path(run.config).name)
 
 
-def _settings(found: Examination, name: str, there: Deciding, wanted: Deciding, known: bool) -> None:
+def _settings(examination: Examination, name: str, there: Deciding, wanted: Deciding, known: bool) -> None:
     differing = wanted.differing(there)
     more, unknown = there.beyond(wanted)
     if not known:
@@ -138,38 +138,38 @@ def _settings(found: Examination, name: str, there: Deciding, wanted: Deciding, 
         for key in differing
     ]
     lines += [f"{name}: {key} is {_short(there.values[key])}, and the run has none" for key in more]
-    found.differences += lines[:_SHOWN]
+    examination.differences += lines[:_SHOWN]
     if lines[_SHOWN:]:
-        found.differences.append(f"{name}: {len(lines) - _SHOWN} more settings differ")
+        examination.differences.append(f"{name}: {len(lines) - _SHOWN} more settings differ")
     if unknown:
         others = f" and {len(unknown) - 1} more" if unknown[1:] else ""
-        found.unverified.append(f"{name} ({unknown[0]}{others}: not known of the run)")
+        examination.unverified.append(f"{name} ({unknown[0]}{others}: not known of the run)")
 
 
-def _header(found: Examination, expected: Expected, left: Left) -> None:
+def _header(examination: Examination, expected: Expected, left: Left) -> None:
     run, header = expected.run, left.header
     inside = left.checkpoint if left.checkpoint is not None else Checkpoint()
     seed = inside.seed if header.seed is None else header.seed
     if expected.kind is TaskKind.TRAIN:
-        found.compare("seed", seed, run.seed)
+        examination.compare("seed", seed, run.seed)
         if None not in (inside.seed, run.seed) and seed == run.seed != inside.seed:
-            found.differs("seed in the checkpoint", inside.seed, run.seed)
-        found.compare("number of GPUs", header.gpus, run.resources.nodes * run.resources.gpus or None)
+            examination.differs("seed in the checkpoint", inside.seed, run.seed)
+        examination.compare("number of GPUs", header.gpus, run.resources.nodes * run.resources.gpus or None)
     for name, packages in _PACKAGES.items():
         locked = next((expected.packages[p] for p in packages if p in expected.packages), None)
         told = header.versions.get(name), inside.versions.get(name)
         for where, version in zip(("", " in the checkpoint"), told, strict=True):
             if locked is not None and version is not None and _release(version) != _release(locked):
-                found.differs(f"version of {name}{where}", version, locked)
+                examination.differs(f"version of {name}{where}", version, locked)
     if not header.versions and not inside.versions:
-        found.unverified.append("versions of its packages")
+        examination.unverified.append("versions of its packages")
 
 
 def _release(version: str) -> str:
     return version.partition("+")[0]
 
 
-def _schedule(found: Examination, expected: Expected, left: Left) -> None:
+def _schedule(examination: Examination, expected: Expected, left: Left) -> None:
     """Compare how long the training was to be, how long it was, and what it kept at the end."""
     wanted, dumped = length_of(settings.flat(expected.settings)), left.length
     for unit, ours, theirs in (
@@ -177,42 +177,42 @@ def _schedule(found: Examination, expected: Expected, left: Left) -> None:
         ("iterations", wanted.iterations, dumped.iterations),
     ):
         if ours is not None and theirs is not None and ours != theirs:
-            found.differs(f"schedule: number of {unit}", theirs, ours)
+            examination.differs(f"schedule: number of {unit}", theirs, ours)
     length = dumped if dumped != live.Length() else wanted
     end = length.epochs if length.epochs is not None else length.iterations
     if end is None:
-        found.unverified.append("schedule")
+        examination.unverified.append("schedule")
         return
     unit = "epoch" if length.epochs is not None else "iteration"
     if left.folder is None:
-        _bare(found, left.checkpoint, end, unit)
+        _bare(examination, left.checkpoint, end, unit)
     elif not left.may_end_early:
-        _ended(found, left, end, unit)
+        _ended(examination, left, end, unit)
 
 
-def _bare(found: Examination, checkpoint: Checkpoint | None, end: int, unit: str) -> None:
+def _bare(examination: Examination, checkpoint: Checkpoint | None, end: int, unit: str) -> None:
     reached = _inside(checkpoint, end, unit)
     if reached is None:
-        found.unverified.append("how far the training was")
+        examination.unverified.append("how far the training was")
     elif reached < end:
-        found.differences.append(f"the checkpoint is of {unit} {reached} of {end}")
+        examination.differences.append(f"the checkpoint is of {unit} {reached} of {end}")
 
 
-def _ended(found: Examination, left: Left, end: int, unit: str) -> None:
+def _ended(examination: Examination, left: Left, end: int, unit: str) -> None:
     reached = left.reached(unit)
     if reached is None:
-        found.unverified.append("log of the training")
+        examination.unverified.append("log of the training")
     elif reached < end and (unit == "epoch" or left.name != f"iter_{end}.pth"):
-        found.differences.append(f"the log ends in {unit} {reached} of {end}")
+        examination.differences.append(f"the log ends in {unit} {reached} of {end}")
     if left.name is not None and not left.name.startswith(("epoch_", "iter_")):
         if left.validated != end:
-            found.unverified.append(f"last checkpoint ({left.name} is the only one)")
+            examination.unverified.append(f"last checkpoint ({left.name} is the only one)")
     elif left.name is not None and left.name != f"{'epoch' if unit == 'epoch' else 'iter'}_{end}.pth":
-        found.differences.append(f"the last checkpoint is {left.name}, of {unit} {end} there is none")
+        examination.differences.append(f"the last checkpoint is {left.name}, of {unit} {end} there is none")
     else:
         inside = _inside(left.checkpoint, end, unit)
         if left.name is not None and inside is not None and inside != end:
-            found.differences.append(f"{left.name} holds {unit} {inside}")
+            examination.differences.append(f"{left.name} holds {unit} {inside}")
 
 
 def _inside(checkpoint: Checkpoint | None, end: int, unit: str) -> int | None:
@@ -223,34 +223,38 @@ def _inside(checkpoint: Checkpoint | None, end: int, unit: str) -> int | None:
     return end if checkpoint.iteration == end - 1 else checkpoint.iteration
 
 
-def _validation(found: Examination, left: Left) -> None:
+def _validation(examination: Examination, left: Left) -> None:
     if left.folder is not None and left.log is not None and not left.log.val:
-        found.unverified.append("evaluation (the log has no validation)")
+        examination.unverified.append("evaluation (the log has no validation)")
 
 
-def _tested(found: Examination, expected: Expected, left: Left) -> None:
+def _tested(examination: Examination, expected: Expected, left: Left) -> None:
     """Compare the checkpoint that was tested with the run's."""
     wanted = expected.inputs.get("checkpoint")
     if wanted is None or left.tested is None or not left.tested.is_file():
-        found.unverified.append("checkpoint that was tested")
+        examination.unverified.append("checkpoint that was tested")
     elif os.path.realpath(wanted) != os.path.realpath(left.tested):
         ours, theirs = files.sha256(wanted), files.sha256(left.tested)
         if ours != theirs:
-            found.differs("checkpoint that was tested", f"{left.tested.name} ({theirs[:12]})", ours[:12])
+            examination.differs(
+                "checkpoint that was tested", f"{left.tested.name} ({theirs[:12]})", ours[:12]
+            )
 
 
-def _evaluations(found: Examination, expected: Expected, left: Left) -> None:
+def _evaluations(examination: Examination, expected: Expected, left: Left) -> None:
     """Look whether each ``eval_*.json`` is of this configuration, and of the end of this training."""
     names = {Path(expected.run.config).name, *left.config_names}
     for evaluation in left.evaluations:
         if evaluation.config and Path(evaluation.config).name not in names:
             config = Path(evaluation.config).name
-            found.differences.append(f"{evaluation.name} is of another configuration ({texts.clean(config)})")
+            examination.differences.append(
+                f"{evaluation.name} is of another configuration ({texts.clean(config)})"
+            )
         elif expected.kind is TaskKind.TRAIN and left.log is not None and left.log.val:
             last = left.log.val[-1].values.get("bbox_mAP")
             if last is not None and evaluation.ap is not None and abs(last - evaluation.ap) > _PRINTED:
                 ap = f"AP {evaluation.ap:g}, the log's last validation {last:g}"
-                found.differences.append(f"{evaluation.name} has {ap}")
+                examination.differences.append(f"{evaluation.name} has {ap}")
 
 
 def _short(value: object) -> str:

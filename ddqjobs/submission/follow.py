@@ -59,12 +59,12 @@ def follow(
         full = outcome.left if outcome.full else full
         plan = workspace.plan(canaries=canaries)
         # An optional run that nobody asked for counts only where it is done anyway.
-        there = (p for p in plan.runs if p.run.name in wanted.chosen)
-        chosen = [p for p in there if wanted.wants(p.run) or p.status is Status.DONE]
+        there = (planned for planned in plan.runs if planned.run.name in wanted.chosen)
+        chosen = [planned for planned in there if wanted.wants(planned.run) or planned.status is Status.DONE]
         watching.show(plan, chosen)
         _warn(workspace, outcome, said, watching.say)
         patience.look(workspace.warnings[workspace.standing :])
-        moves = bool(outcome.submitted) or any(p.status is Status.ACTIVE for p in chosen)
+        moves = bool(outcome.submitted) or any(planned.status is Status.ACTIVE for planned in chosen)
         moved = time.monotonic() if moves else moved
         held_up = workspace.is_full and time.monotonic() - moved < seconds(workspace.site.submit_timeout)
         idle = 0 if moves or held_up else idle + 1
@@ -83,14 +83,14 @@ def follow_canaries(
     one."""
     plan = workspace.plan(canaries=True)
     meant = wanted(plan)
-    chosen = canary.needed(plan, [p.run for p in plan.runs if meant.wants(p.run)])
-    names = frozenset(p.run.name for p in chosen)
-    done = {p.run.name for p in plan.runs if p.status is Status.DONE and not p.gone}
+    chosen = canary.needed(plan, [planned.run for planned in plan.runs if meant.wants(planned.run)])
+    names = frozenset(planned.run.name for planned in chosen)
+    done = {planned.run.name for planned in plan.runs if planned.status is Status.DONE and not planned.gone}
     needed = (with_upstream(plan, chosen) - done) | names
-    if any(p.status is not Status.DONE or p.stale for p in chosen):
+    if any(planned.status is not Status.DONE or planned.stale for planned in chosen):
         trying = Submitting(chosen=needed, named=needed, stale=True, check=meant.check)
         plan = follow(workspace, submitter, plan, trying, watching, canaries=True)
-    return tuple(p for p in plan.runs if p.run.name in names)
+    return tuple(planned for planned in plan.runs if planned.run.name in names)
 
 
 def _removed_at(workspace: Workspace) -> dict[str, float]:

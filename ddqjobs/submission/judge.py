@@ -119,8 +119,8 @@ def _as_its_exit_code_says(case: Case) -> Failure:
         return FailureClass.STORAGE, failures.no_room(case.last_words or case.log_tail, case.disk)
     if case.seen.exit_code == exit_codes.NO_ENVIRONMENT and case.last_words:
         ours = case.last_words.startswith("ddqjobs: ")
-        said = "" if ours else "a setup line of the site ended the job, and it said last "
-        return FailureClass.ENVIRONMENT, said + case.last_words.removeprefix("ddqjobs: ")
+        origin = "" if ours else "a setup line of the site ended the job, and it said last "
+        return FailureClass.ENVIRONMENT, origin + case.last_words.removeprefix("ddqjobs: ")
     return failures.EXIT_CODES[case.seen.exit_code]
 
 
@@ -135,8 +135,8 @@ def _ended(case: Case) -> str:
 
 
 def _left_nothing(case: Case) -> str:
-    words = f"{_ended(case)}; its script left nothing"
-    return f"{words}, and said last {case.last_words}" if case.last_words else words
+    reason = f"{_ended(case)}; its script left nothing"
+    return f"{reason}, and said last {case.last_words}" if case.last_words else reason
 
 
 # The first that applies decides.

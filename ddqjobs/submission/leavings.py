@@ -174,9 +174,11 @@ def length_of(values: dict[str, Any]) -> live.Length:
 
 def _config(folder: Path) -> tuple[str, tuple[str, ...]]:
     """Return the newest configuration that was written out, and the names of all."""
-    stamped = [p / "vis_data" / "config.py" for p in sorted(folder.iterdir(), reverse=True) if _stamped(p)]
+    stamped = [
+        path / "vis_data" / "config.py" for path in sorted(folder.iterdir(), reverse=True) if _stamped(path)
+    ]
     beside = sorted(folder.glob("*.py"))
-    names = tuple(p.name for p in beside)
+    names = tuple(path.name for path in beside)
     for path in (*stamped, *beside):
         try:
             with path.open("rb") as stream:
@@ -207,8 +209,10 @@ def _header(folder: Path, config: str) -> Header:
 
 def _heads(folder: Path) -> Iterator[str]:
     """Yield the beginnings of the newest text log and of the newest log of mmcv's in JSON."""
-    logs_of = [p for p in (*folder.glob("*/*.log"), *folder.glob("*.log")) if logs.STAMP.match(p.name)]
-    json_logs = [p for p in folder.glob("*.log.json") if logs.STAMP.match(p.name)]
+    logs_of = [
+        path for path in (*folder.glob("*/*.log"), *folder.glob("*.log")) if logs.STAMP.match(path.name)
+    ]
+    json_logs = [path for path in folder.glob("*.log.json") if logs.STAMP.match(path.name)]
     for path in (*sorted(logs_of, key=_name)[-1:], *sorted(json_logs, key=_name)[-1:]):
         try:
             with path.open("rb") as stream:

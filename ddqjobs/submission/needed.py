@@ -45,8 +45,8 @@ def needs_of(workspace: Workspace, plan: Plan) -> Needs:
             _add(readers, planned.run.upstream, planned.run.name)
     paths = [
         (f"experiment {plan.experiment}", path)
-        for p in plan.runs
-        for path in input_paths(project, p.run.inputs)
+        for planned in plan.runs
+        for path in input_paths(project, planned.run.inputs)
     ]
     paths += _of_other_experiments(workspace, unread)
     for store, ticket, inputs in _active(workspace):
@@ -73,7 +73,7 @@ def _add(found: dict[str, list[str]], names: Iterable[str], who: str) -> None:
 def _of_other_experiments(workspace: Workspace, unread: list[str]) -> list[tuple[str, str]]:
     """Return the files that the project's other experiments name. One that cannot be loaded cannot run; if it
     names results, ``unread`` says so."""
-    found: list[tuple[str, str]] = []
+    inputs: list[tuple[str, str]] = []
     for name, file in workspace.catalog.own_experiments().items():
         if name == workspace.loaded.experiment.name:
             continue
@@ -84,8 +84,8 @@ def _of_other_experiments(workspace: Workspace, unread: list[str]) -> list[tuple
                 unread.append(f"{file} names results, and cannot be loaded; mend it first")
             continue
         paths = (path for run in runs for path in input_paths(workspace.catalog.project, run.inputs))
-        found += [(f"experiment {name}", path) for path in paths]
-    return found
+        inputs += [(f"experiment {name}", path) for path in paths]
+    return inputs
 
 
 def _active(workspace: Workspace) -> Iterator[tuple[Store, Ticket, Inputs | None]]:
@@ -116,12 +116,12 @@ def adopters_of(workspace: Workspace) -> dict[str, list[str]]:
     adopters: dict[str, list[str]] = {}
     for ledger in ledgers(workspace.results.parent):
         store = Store(ledger.parent)
-        adopted = (p for p in store.products(store.history()).values() if p.adopted_from)
+        adopted = (product for product in store.products(store.history()).values() if product.adopted_from)
         here = ledger.parent == workspace.results
         for product in adopted:
             who = product.run if here else f"{product.run} of {ledger.parent.name}"
-            found = {name for path in _sources(store, product) for name in _at(places, path)}
-            _add(adopters, found - ({product.run} if here else set()), who)
+            sources = {name for path in _sources(store, product) for name in _at(places, path)}
+            _add(adopters, sources - ({product.run} if here else set()), who)
     return adopters
 
 

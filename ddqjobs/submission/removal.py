@@ -49,7 +49,9 @@ def with_former(workspace: Workspace, plan: Plan) -> Plan:
     there = (name for name in unknown if _is_run(workspace, name))
     names = (*(name for name in told if name not in known), *there)
     former = (_former(workspace, name) for name in names)
-    return msgspec.structs.replace(plan, runs=(*plan.runs, *(p for p in former if p is not None)))
+    return msgspec.structs.replace(
+        plan, runs=(*plan.runs, *(planned for planned in former if planned is not None))
+    )
 
 
 def _is_run(workspace: Workspace, name: str) -> bool:
@@ -85,7 +87,7 @@ def _left(workspace: Workspace, name: str) -> bool:
 def look(workspace: Workspace, plan: Plan, runs: Sequence[PlannedRun]) -> tuple[Removal, ...]:
     """Return what would be removed of these runs; those that left nothing are not among them. Raise
     StateError of a run that is active, or that something needs."""
-    named = {p.run.name for p in runs}
+    named = {planned.run.name for planned in runs}
     _require_free(workspace, plan, named)
     readers: dict[str, list[str]] = {}
     for planned in plan.runs:
@@ -99,7 +101,7 @@ def look(workspace: Workspace, plan: Plan, runs: Sequence[PlannedRun]) -> tuple[
 
 def _names(runs: Iterable[PlannedRun]) -> list[str]:
     """Return the names of runs, in their order, each once."""
-    return list(dict.fromkeys(p.run.name for p in runs))
+    return list(dict.fromkeys(planned.run.name for planned in runs))
 
 
 def _removal(workspace: Workspace, name: str, readers: Iterable[str]) -> Removal:

@@ -215,8 +215,8 @@ class Round:
         except DependencyGoneError as error:
             self._refused(submission, error)
             gone = next((run for run, job in self.jobs.items() if job in error.jobs), "a run")
-            words = f"{gone}, which it needs, has left the queue; its evidence decides"
-            self._leave_out(dict.fromkeys(runs, words))
+            reason = f"{gone}, which it needs, has left the queue; its evidence decides"
+            self._leave_out(dict.fromkeys(runs, reason))
         except QueueFullError as error:
             self._refused(submission, error)
             self.full = str(error)

@@ -60,7 +60,9 @@ class Submitting(Frozen, frozen=True, kw_only=True):
 def submitting(plan: Plan, filters: Filters, options: SubmitOptions) -> Submitting:
     """Return what filters and options mean for a plan. Raise MissingError if a filter matches nothing."""
     runs = select(plan, filters)
-    chosen = with_upstream(plan, runs) if options.upstream else frozenset(p.run.name for p in runs)
+    chosen = (
+        with_upstream(plan, runs) if options.upstream else frozenset(planned.run.name for planned in runs)
+    )
     named = chosen if filters.runs else frozenset[str]()
     return Submitting(
         chosen=chosen,
@@ -78,9 +80,9 @@ def pick(
     """(runs to submit, upstream first; run -> why it is left out although it is chosen). ``costs`` are
     needed where GPU hours are limited."""
     left: dict[str, str] = {}
-    chosen = {p.run.name for p in plan.runs if wanted.wants(p.run)}
+    chosen = {planned.run.name for planned in plan.runs if wanted.wants(planned.run)}
     picks = planning.submittable(plan, chosen, graph=graph, stale=wanted.stale)
-    taken = {p.run.name for p in picks}
+    taken = {planned.run.name for planned in picks}
     for planned in plan.runs:
         name = planned.run.name
         if wanted.stale and planned.stale and name in chosen and name not in taken:
@@ -98,10 +100,10 @@ def pick(
 def blocked(plan: Plan, wanted: Submitting) -> bool:
     """Return whether nothing that is wanted can start or go on by itself: each run failed, or waits for runs
     of which none is with the scheduler."""
-    chosen = [p for p in plan.runs if wanted.wants(p.run)]
+    chosen = [planned for planned in plan.runs if wanted.wants(planned.run)]
     needed = with_upstream(plan, chosen)
-    under_way = any(p.status is Status.ACTIVE for p in plan.runs if p.run.name in needed)
-    still = all(p.status in (Status.FAILED, Status.WAITING) for p in chosen)
+    under_way = any(planned.status is Status.ACTIVE for planned in plan.runs if planned.run.name in needed)
+    still = all(planned.status in (Status.FAILED, Status.WAITING) for planned in chosen)
     return bool(chosen) and still and not under_way
 
 
@@ -113,7 +115,7 @@ def within_budget(
     if budget is None:
         return tuple(picks), left
     kept: dict[str, PlannedRun] = {}
-    chosen = {p.run.name for p in picks}
+    chosen = {planned.run.name for planned in picks}
     used = 0.0
     for planned in picks:
         run = planned.run
@@ -140,5 +142,5 @@ def within_queue(
     """Keeps as many runs, in order, as the site's queue still takes; None: all of them."""
     if room is None:
         return tuple(picks), left
-    over = {p.run.name: f"{p.status.value}: {planning.full(limit)}" for p in picks[room:]}
+    over = {planned.run.name: f"{planned.status.value}: {planning.full(limit)}" for planned in picks[room:]}
     return tuple(picks[:room]), {**left, **over}

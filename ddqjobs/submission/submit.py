@@ -112,13 +112,13 @@ class Submitter:
         picks, left = pick(plan, wanted, graph=able.dependencies, costs=costs)
         room = workspace.room() if picks else None
         picks, left = within_queue(picks, left, workspace.queue_limit or 0, room)
-        self._rendering.require_environments([p.run for p in picks])
-        if picks and not self._told and (words := shell_variables.told(os.environ)):
-            say(f"warning: of this shell these do not reach jobs: {words}")
+        self._rendering.require_environments([planned.run for planned in picks])
+        if picks and not self._told and (variables := shell_variables.told(os.environ)):
+            say(f"warning: of this shell these do not reach jobs: {variables}")
             self._told = True
         unchecked = self._check(wanted, plan, picks, say) if picks else frozenset[str]()
-        for words in impossible.said([p.run for p in picks], self._kinds, workspace.site):
-            say(words)
+        for warning in impossible.said([planned.run for planned in picks], self._kinds, workspace.site):
+            say(warning)
         self._remember(wanted, plan, left)
         workspace.store.forget_abandoned(ended=True)
         if not picks:
@@ -130,7 +130,7 @@ class Submitter:
             unchecked=unchecked,
             avoid=self._bad_nodes(able, say),
             hours={name: cost.gpu_hours for name, cost in costs.items()},
-            planned={p.run.name: p for p in plan.runs},
+            planned={planned.run.name: planned for planned in plan.runs},
             # A dependency only onto a job that was seen a moment ago: nobody knows what else would mean.
             jobs=_in_queue(plan, IN_QUEUE),
             outcome=Outcome(left=left),
@@ -154,10 +154,13 @@ class Submitter:
     def _check(self, wanted: Submitting, plan: Plan, picks: Sequence[PlannedRun], say: Say) -> frozenset[str]:
         """Check the configurations of what is submitted, and of what will be; return the runs whose jobs are
         not to check them. Raise InputError."""
-        to_come = (p for p in plan.runs if p.status in (Status.ELIGIBLE, Status.WAITING))
-        runs = {p.run.name: p.run for p in (*picks, *(p for p in to_come if wanted.wants(p.run)))}
+        to_come = (planned for planned in plan.runs if planned.status in (Status.ELIGIBLE, Status.WAITING))
+        runs = {
+            planned.run.name: planned.run
+            for planned in (*picks, *(planned for planned in to_come if wanted.wants(planned.run)))
+        }
         self._checking.before(runs.values(), say, waive=not wanted.check, keep=wanted.waivers)
-        return self._checking.waived(p.run for p in picks)
+        return self._checking.waived(planned.run for planned in picks)
 
     def _snapshot(self) -> str:
         """Copy the task code as it is now, unless it is there already; return the copy's name."""
@@ -182,7 +185,11 @@ class Submitter:
         """Records what the user asked for, so that `advance` goes on with it. Where GPU hours are limited,
         what was left out was not asked for."""
         known = self._workspace.store.history().wanted
-        asked = [p.run.name for p in plan.runs if wanted.wants(p.run) and p.status is not Status.DONE]
+        asked = [
+            planned.run.name
+            for planned in plan.runs
+            if wanted.wants(planned.run) and planned.status is not Status.DONE
+        ]
         if wanted.max_gpu_hours is not None:
             asked = [name for name in asked if name not in left]
         new = [name for name in asked if name not in known]
@@ -194,27 +201,31 @@ class Submitter:
         stale, and an active one may have been submitted before the experiment changed."""
         history = self._workspace.store.history()
         digests: dict[str, str] = {}
-        picked = {p.run.name for p in picks}
-        made: list[PlannedRun] = []
+        picked = {planned.run.name for planned in picks}
+        runs: list[PlannedRun] = []
         for planned in plan.runs:
             run, end = planned.run, history.of(planned.run.name).done
             if run.name in picked:
                 run = with_upstream(run, digests)
-                made.append(msgspec.structs.replace(planned, run=run))
+                runs.append(msgspec.structs.replace(planned, run=run))
             digests[run.name] = run.digest
             if run.name not in picked and planned.status is Status.ACTIVE:
                 digests[run.name] = history.tickets[planned.ticket].digest
             elif run.name not in picked and end is not None and end.product is not None:
                 digests[run.name] = end.product.digest
-        return tuple(made)
+        return tuple(runs)
 
     def _costs(self, plan: Plan) -> dict[str, Estimate]:
-        return estimates((p.run for p in plan.runs), self._workspace.store.history())
+        return estimates((planned.run for planned in plan.runs), self._workspace.store.history())
 
 
 def _in_queue(plan: Plan, states: Collection[JobState | None]) -> dict[str, str]:
     """Return run -> job of this member's runs that are in one of these states."""
-    return {p.run.name: p.job for p in plan.runs if p.job and p.state in states and not p.owner}
+    return {
+        planned.run.name: planned.job
+        for planned in plan.runs
+        if planned.job and planned.state in states and not planned.owner
+    }
 
 
 def _first_index(runs: Sequence[Run], jobs: Mapping[str, str], able: Capabilities) -> int:

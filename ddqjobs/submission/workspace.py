@@ -185,14 +185,14 @@ class Workspace:
 
     def _elsewhere(self, history: History) -> dict[str, planning.Elsewhere]:
         """Return ticket -> what is said of it, of those that are others' or of another cluster."""
-        found = {}
+        elsewhere = {}
         for ticket in history.active():
             if ticket.member is not None and self.members.elsewhere(ticket):
                 attempts = evidence.attempts(self.store.run_dir(ticket.run))
                 started = next((a.started_at for a in reversed(attempts) if a.ticket == ticket.name), None)
-                words = self.members.words(ticket, started)
-                found[ticket.name] = planning.Elsewhere(name_of(ticket.member), words)
-        return found
+                reason = self.members.words(ticket, started)
+                elsewhere[ticket.name] = planning.Elsewhere(name_of(ticket.member), reason)
+        return elsewhere
 
     def _runs(self, history: History, *, canaries: bool = False) -> tuple[Run, ...]:
         """The experiment's runs, and the canaries that are about to be submitted or ever were."""
@@ -212,10 +212,10 @@ class Workspace:
     def queue_limit(self) -> int | None:
         """Return how many jobs the queue takes: what the site says, and what its scheduler has taken
         lately."""
-        said = self.site.limits.jobs_in_queue or None
+        declared = self.site.limits.jobs_in_queue or None
         if self._full is None or not self.is_full:
-            return said
-        return self._full[0] if said is None else min(said, self._full[0])
+            return declared
+        return self._full[0] if declared is None else min(declared, self._full[0])
 
     def _in_queue(self) -> int:
         in_queue = self.scheduler(self.site.name).in_queue()

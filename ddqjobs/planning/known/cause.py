@@ -53,18 +53,18 @@ class Table:
 
     @functools.cached_property
     def _branches(self) -> dict[str | None, list[tuple[int, str]]]:
-        found: dict[str | None, list[tuple[int, str]]] = {}
+        by_gram: dict[str | None, list[tuple[int, str]]] = {}
         for i, known in enumerate(self.causes):
             for branch in branches(known.pattern):
-                found.setdefault(gram(branch), []).append((i, branch))
-        return found
+                by_gram.setdefault(gram(branch), []).append((i, branch))
+        return by_gram
 
     def first(self, line: str) -> Cause | None:
         """Return the first cause that fits a line."""
         grams = {line[i : i + n] for n in _LENGTHS for i in range(len(line) - n + 1)}
         near = [*self._branches.get(None, ())]
-        for found in grams & self._branches.keys():
-            near += self._branches[found]
+        for shared in grams & self._branches.keys():
+            near += self._branches[shared]
         return next((self.causes[i] for i, branch in sorted(near) if _compiled(branch).search(line)), None)
 
 
