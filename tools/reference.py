@@ -3,7 +3,7 @@
 
     .venv/bin/python tools/reference.py
 
-docs/reference/KIND.md and commands.md; tests compare them with the types and the help.
+docs/reference/KIND.md, report-keys.md and commands.md; tests compare them with the types and the help.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ KINDS = {
     "site": "`templates/NAME/site.yaml`: where jobs run, and what that place allows.",
     "user": "`~/.config/ddqjobs/config.yaml` (or below `$XDG_CONFIG_HOME`): what holds for you everywhere.",
     "environment": "`envs/NAME/env.yaml`: what an environment is made of, and the proof that it works.",
+    "report": "The output of `ddqjobs report NAME --format json`. Infinite and undefined numbers are null.",
 }
+TITLES = {"report": "Keys of a report as JSON"}
+PAGES = {"report": "report-keys"}  # of what nobody writes; report.md says what a report shows
 
 SETUP = """
 ## The order in a job and in a build
@@ -43,28 +46,30 @@ Each job, each helper job of `doctor`, and each `env build --on-node` begin with
 8. A job: the environment, by its interpreter first on PATH, or by the script that the site names under `activate` (a virtual environment's `bin/activate`, conda's, mamba's). A build makes its own.
 
 So `module` must be there after step 2, and conda or mamba is entered last, with everything else loaded. `env build` without `--on-node` runs in the shell that calls it; with `enter: modules` it loads the modules of steps 3 and 5 itself.
+
 ## When a setup line fails
 
 A line of `setup` that ends with another status than 0 ends the job, before its attempt, as *environment*, with the line's number and text (only the number, where a line shows a secret). The lines are bash's own script, without `-u` and `pipefail`, so its own rules (those of `trap ... ERR`) say what fails:
 
 | line | ends the job |
 |---|---|
-| `source /etc/profile.d/x.sh`, and there is no such file, or the last command in it fails | yes |
+| `source /etc/profile.d/x.sh`, and there is no such file | yes |
 | `module load x`, `conda activate x`, or another function that returns another status than 0 | yes |
 | `exit 1`, and whatever else ends the script, a syntax error too | yes |
 | `source x \\|\\| true` | no |
 | `[ -f x ] && source x`, `if [ -f x ]; then source x; fi`, and there is no `x` | no |
-| a function, or a file that is sourced, in which something fails and which ends with status 0 | no |
+| a function in which something fails and which ends with status 0 | no |
+| a file that is sourced, whatever its last command returns, and `eval "$(pyenv init -)"`: others wrote them | no |
 | `export X=$(false)`, `false \\| true` | no: their own status is 0 |
 
-Put `|| true` behind a line that may fail. `doctor` tells of lines that fail on a node, and `env build --on-node` ends by them, too, with exit code 69.
+Put `|| true` behind a line that may fail. In a line of several commands, or in a loop, each of them counts, as with `set -e`. bash before 4.4 (CentOS 7) does not know which line failed: there only what ends the script ends the job. `doctor` tells of lines that fail on a node, and `env build --on-node` ends by them, too, with exit code 69.
 """  # noqa: E501
 
 
 def page(kind: str) -> str:
     """Return the reference page of a kind of file."""
     every = keys.of(document(kind))
-    lines = [f"# Keys of {kind} files", "", KINDS[kind]]
+    lines = [f"# {TITLES.get(kind, f'Keys of {kind} files')}", "", KINDS[kind]]
     lines += ["", "NAME stands for names of your own. `ddqjobs schema " + kind + " KEY` says the same."]
     places: dict[str, list[str]] = {}
     for key in every:
@@ -76,9 +81,8 @@ def page(kind: str) -> str:
         lines += ["", f"## {first or 'The file'}", ""]
         if others:
             lines += ["Also " + ", ".join(f"`{other}`" for other in others) + ".", ""]
-        lines += ["| key | value | default | meaning | example |", "|---|---|---|---|---|"]
-        own = (key for key in every if key.section == section)
-        lines += [_row(key) for key in own if key.path.rpartition(".")[0] == first]
+        own = [key for key in every if key.section == section]
+        lines += _table(kind, [key for key in own if key.path.rpartition(".")[0] == first])
     if kind == "experiment":
         lines += _conventions()
     if kind == "site":
@@ -101,9 +105,21 @@ def _conventions() -> list[str]:
     ]
 
 
-def _row(key: keys.Key) -> str:
+def _table(kind: str, listed: list[keys.Key]) -> list[str]:
+    """Return the table of some keys: of what nobody writes only value and meaning."""
+    if kind in PAGES:
+        rows = [(f"`{key.path.rpartition('.')[2]}`", key.form, key.text) for key in listed]
+        return ["| key | value | meaning |", "|---|---|---|", *map(_row, rows)]
+    head = ["| key | value | default | meaning | example |", "|---|---|---|---|---|"]
+    return head + [_row(_cells(key)) for key in listed]
+
+
+def _cells(key: keys.Key) -> tuple[str, ...]:
     name = f"`{key.path.rpartition('.')[2]}`" + (" (required)" if key.required else "")
-    cells = (name, key.form, _code(key.default), key.text, _code(key.example))
+    return name, key.form, _code(key.default), key.text, _code(key.example)
+
+
+def _row(cells: tuple[str, ...]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
@@ -137,7 +153,7 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / "commands.md").write_text(commands(), encoding="utf-8")
     for kind in KINDS:
-        (FOLDER / f"{kind}.md").write_text(page(kind), encoding="utf-8")
+        (FOLDER / f"{PAGES.get(kind, kind)}.md").write_text(page(kind), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -22,23 +22,41 @@ from ddqjobs.spec.model import Product, Run
 class Alignment(msgspec.Struct, frozen=True, kw_only=True):
     """The findings of an align run. None: not measured (a run compares predictions, or losses, or both)."""
 
-    box: float | None = None  # largest coordinate difference of matched boxes, pixels
-    score: float | None = None  # largest score difference of matched boxes
-    unmatched: int | None = None  # boxes of either side without a partner
-    ap_quanta: int | None = None  # AP difference
-    iterations: int | None = None  # loss iterations compared
-    first_difference: int | None = None  # first iteration whose losses differ; None if all are bit-equal
-    loss: float | None = None  # largest relative loss difference
-    left_over: int | None = None  # iterations and loss terms that only one side has
-    weight: float | None = None  # largest absolute difference of any weight
-    tensors: int | None = None  # weights compared
-    module: float | None = None  # largest difference of any module's output, in parts of its largest value
-    modules: int | None = None  # modules compared
-    first_module: str = ""  # the first whose output differs; empty if none does
-    first_values: str = ""  # how far its values are apart, and what they are on both sides
-    repeat: bool = False  # the losses are those of one training's first iterations, run twice
-    bit_equal: bool = False  # everything that was compared
-    ap_nan: bool = False  # the AP difference was asked for, and one side has none
+    box: float | None = None
+    """Largest difference of coordinates of matched boxes, in pixels; null if not measured or not finite."""
+    score: float | None = None
+    """Largest difference of scores of matched boxes, 0 to 1; null if not measured or not finite."""
+    unmatched: int | None = None
+    """Number of boxes of either side without a match; null if not measured."""
+    ap_quanta: int | None = None
+    """Difference in AP, in units of 0.1 points; null if not measured or if a side has no AP."""
+    iterations: int | None = None
+    """Number of iterations whose losses were compared; null if losses were not compared."""
+    first_difference: int | None = None
+    """First iteration whose losses differ; null if all are bit-equal or none were compared."""
+    loss: float | None = None
+    """Largest relative difference of losses, as a fraction; null if not measured or not finite."""
+    left_over: int | None = None
+    """Number of iterations and loss terms, or of modules, that only one side has; null if not measured."""
+    weight: float | None = None
+    """Largest absolute difference of any weight; null if not measured or not finite."""
+    tensors: int | None = None
+    """Number of tensors compared; null if weights were not compared."""
+    module: float | None = None
+    """Largest difference of a module's output, as a fraction of its largest value; null if not measured or
+    not finite."""
+    modules: int | None = None
+    """Number of modules compared; null if modules were not compared."""
+    first_module: str = ""
+    """Name of the first module whose output differs; empty if none does."""
+    first_values: str = ""
+    """Difference of that module's output and statistics of both sides, as text; empty if none differs."""
+    repeat: bool = False
+    """True if the losses are those of one training's first iterations, run twice."""
+    bit_equal: bool = False
+    """True if everything that was compared is equal bit by bit."""
+    ap_nan: bool = False
+    """True if the difference in AP was asked for and a side has no AP."""
 
     @property
     def predictions(self) -> bool:

@@ -14,9 +14,10 @@ from fractions import Fraction
 import msgspec
 
 from ddqjobs.report import equivalence, ran, verdict
+from ddqjobs.report.columns import Parameters
 from ddqjobs.report.equivalence import Equivalence
 from ddqjobs.report.lookup import REFERENCE, Column, Desk, Fate, Place, Side, order
-from ddqjobs.report.results import NAN, NO_OBJECTS, OPTIONAL, Parameters, Score
+from ddqjobs.report.results import NAN, NO_OBJECTS, OPTIONAL, Score
 from ddqjobs.report.verdict import Judgement
 from ddqjobs.spec.metric import BOX_AP, Metric
 from ddqjobs.spec.model import PlannedRun
@@ -28,11 +29,17 @@ class Value(msgspec.Struct, frozen=True, kw_only=True):
     """One metric of a cell, in its unit, AP in points; ``text`` says it, or why there is none."""
 
     text: str
+    """The value as text (`51.3 ± 0.10 SD (n=3)`), or the reason why there is none."""
     mean: float | None = None
+    """Mean over seeds, in the metric's unit (AP in points, 0 to 100); null if there is none."""
     sd: float | None = None
+    """Sample standard deviation over seeds, in the same unit; null for fewer than two seeds."""
     n: int = 0
-    quanta: tuple[int, ...] = ()  # each seed's, in units of the last digit: of AP 0.1 points
-    decimals: int | msgspec.UnsetType = msgspec.UNSET  # digits behind the point, where not 1
+    """Number of seeds with a value."""
+    quanta: tuple[int, ...] = ()
+    """Value of each seed as a whole number of units of the last printed digit (AP: 0.1 points)."""
+    decimals: int | msgspec.UnsetType = msgspec.UNSET
+    """Digits after the decimal point; absent if there is one."""
 
     @property
     def digits(self) -> int:
@@ -48,18 +55,30 @@ class Value(msgspec.Struct, frozen=True, kw_only=True):
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
     """One model and variant in one column, with the evidence: ``runs`` names its runs."""
 
-    values: dict[str, Value]  # metric -> value; the first is the one that is judged
-    reference: float | None  # what it is compared with, in the metric's unit, like the next three
+    values: dict[str, Value]
+    """Values by name of metric; the first one is judged."""
+    reference: float | None
+    """Value that the mean is compared with, in the metric's unit (AP in points); null if there is none."""
     difference: float | None
+    """This result minus `reference`, in the metric's unit; null if one of them is not there."""
     difference_text: str
+    """The difference as text, with its sign; empty if there is none."""
     tolerance: float | None
+    """Largest difference allowed, in the metric's unit (AP in points); null if none is declared."""
     judgement: Judgement
+    """Verdict on the difference."""
     required: bool
+    """True unless all runs of the cell are optional; only required verdicts count for `ok`."""
     adopted: bool
+    """True if a result of the cell was taken in by `ddqjobs adopt`."""
     stale: bool
-    accepted: bool  # valid by a user's word, though stale
+    """True if a result is of an earlier configuration, environment or code."""
+    accepted: bool
+    """True if a user declared a stale or different result valid."""
     runs: tuple[str, ...]
+    """Names of the runs that the cell is made of."""
     seeds: tuple[int | None, ...] = ()
+    """Seed of each of `runs`, in their order; null if the experiment declares none."""
 
     @property
     def value(self) -> Value:
@@ -71,14 +90,24 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     """A model and variant across all columns; None where the plan has no such run."""
 
     model: str
+    """Name of the model in the experiment file."""
     title: str
+    """Title of the model, or its name if it declares none."""
     variant: str
-    reference: float | None  # the published figure or the reference task's, in the metric's unit
+    """Name of the variant; `default` if the experiment declares none."""
+    reference: float | None
+    """Published value or mean of the reference task, in the metric's unit (AP in points); null if there is
+    none."""
     reference_text: str
+    """The reference as text, or the reason why there is none."""
     source: str
+    """Source of the published value, or name of the reference task; empty if neither is declared."""
     cells: tuple[Cell | None, ...]
-    metric: Metric | msgspec.UnsetType = msgspec.UNSET  # what the model is judged by, where not box AP
-    grid: Parameters | msgspec.UnsetType = msgspec.UNSET  # parameters, where the variant is a grid's
+    """One cell per entry of `columns`, in its order; null if the plan has no such run."""
+    metric: Metric | msgspec.UnsetType = msgspec.UNSET
+    """Metric that the model is judged by; absent for box AP with COCO's definition."""
+    grid: Parameters | msgspec.UnsetType = msgspec.UNSET
+    """Parameters of the variant by name; absent unless it comes from a grid."""
 
     @property
     def judged_by(self) -> Metric:

@@ -15,15 +15,25 @@ class ClassRow(msgspec.Struct, frozen=True, kw_only=True):
     """A class in a phase that is compared with another: AP of both in points, means over seeds."""
 
     phase: str
+    """Name of the phase."""
     implementation: str
+    """Name of the implementation."""
     task: str
+    """Name of the test task."""
     against: str
+    """Name of the phase that it is compared with."""
     model: str
+    """Name of the model."""
     variant: str
-    name: str  # of the class
+    """Name of the variant; `default` if the experiment declares none."""
+    name: str
+    """Name of the class."""
     ap: float
+    """AP of the class in this phase, in points, mean over seeds."""
     other: float
+    """AP of the class in the other phase, in points, mean over seeds."""
     difference: float
+    """`ap` minus `other`, in points."""
 
 
 def class_rows(

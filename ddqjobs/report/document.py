@@ -27,17 +27,17 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from ddqjobs.base.units import counted
 from ddqjobs.detect.job.training_progress import Progress
-from ddqjobs.report import equivalence, notebook, ran, verdict
-from ddqjobs.report.cells import Cell, ModelRow, model_rows
+from ddqjobs.report import footnotes, notebook, verdict
+from ddqjobs.report.cells import ModelRow, model_rows
 from ddqjobs.report.classes import ClassRow, class_rows
+from ddqjobs.report.columns import Row
 from ddqjobs.report.hours import HoursRow, Spent, hours_rows
 from ddqjobs.report.lookup import REFERENCE, Column, Desk, label
 from ddqjobs.report.loss_curves import Curve, CurveRow, curve_rows
 from ddqjobs.report.missing import Missing, missing
 from ddqjobs.report.recomputed import Recomputed, RecomputedRow, exact_points, recomputed_rows
-from ddqjobs.report.results import NAN, Row, rows
+from ddqjobs.report.results import rows
 from ddqjobs.report.run_rows import AlignRow, CheckRow, align_rows, check_rows
 from ddqjobs.report.variants import VariantRow, variant_rows
 from ddqjobs.report.verdict import Judgement, Outcome
@@ -48,46 +48,77 @@ from ddqjobs.spec.model import Plan, PlannedRun, Product, Status, TaskKind
 
 VERSION = 2
 MIXED = RESERVED  # the name of what is judged where models have several metrics
-_KEYS = 3  # of a checkpoint that are named in a footnote
 
 
 class PhaseSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One line per phase, and what it counts (required AP verdicts)."""
 
     phase: str
+    """Name of the phase in the experiment file."""
     text: str
+    """Summary of the phase as one line of text."""
     good: int
+    """Number of required AP verdicts that hold: *reproduced* or *equal*."""
     short: int
+    """Number of required AP verdicts that are *short*."""
     differs: int
+    """Number of required AP verdicts that are *differs*."""
     exceeds: int
+    """Number of required AP verdicts that are *exceeds*."""
     unknown: int
+    """Number of required AP verdicts that are *unknown*."""
     judged: int
+    """Number of required AP verdicts in all, the sum of the five above."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The document. ``version`` changes when a key changes its meaning or goes away."""
 
     version: int = VERSION
+    """Version of this schema; it changes when a key changes its meaning or is removed."""
     kind: str = "report"
+    """Kind of document, always `report`."""
     experiment: str
+    """Name of the experiment."""
     title: str
+    """Title of the experiment; empty if it declares none."""
     ok: bool
+    """True if every required run is done and every required verdict is reproduced or equal (`report
+    --check`)."""
     outcome: Outcome | None
+    """Worst outcome of all required verdicts and runs; null if nothing was judged."""
     overall: str
+    """Overall outcome and number of required runs done, as one line of text."""
     metrics: tuple[str, ...]
+    """Names of the metrics shown: first the one that results are judged by (`result` if models have
+    several), then those that were asked for."""
     columns: tuple[Column, ...]
+    """Columns of the AP table, in the order of `models.cells`."""
     models: tuple[ModelRow, ...]
+    """Rows of the AP table, one per model and variant."""
     alignment: tuple[AlignRow, ...]
+    """One row per run of kind `align`."""
     curves: tuple[CurveRow, ...]
+    """Loss curves of each phase that is compared with another one, a row per model and variant."""
     variants: tuple[VariantRow, ...]
+    """Variants beside their baseline; empty without a grid or a `baseline`."""
     recomputed: tuple[RecomputedRow, ...]
+    """AP recomputed from the predictions of tests, a row per test run; empty until
+    `--recompute` evaluated them."""
     classes: tuple[ClassRow, ...]
+    """AP by class, the largest difference first; empty unless predictions of both sides were evaluated."""
     checks: tuple[CheckRow, ...]
+    """One row per run of kind `convert`, `unittest`, `smoke` or `prepare`."""
     summary: tuple[PhaseSummary, ...]
+    """One summary per phase that has runs."""
     missing: tuple[Missing, ...]
+    """Outstanding runs, grouped by what they need, the most urgent first."""
     hours: tuple[HoursRow, ...]
+    """Hours by phase and model, with their sums; empty where hours were not computed."""
     footnotes: tuple[str, ...]
+    """Notes on marks in the tables and on single results, a line of text each."""
     runs: tuple[Row, ...]
+    """One row per run of the plan, in its order."""
 
     def _repr_html_(self) -> str:
         """Return the AP table for a notebook."""
@@ -146,8 +177,8 @@ def build(
         missing=missing(experiment.name, picked, says, plan.site, whole=len(picked) == len(plan.runs)),
         hours=hours_rows(experiment, picked, hours) if hours else (),
         footnotes=(
-            *_footnotes(models, aligned, checked),
-            *_notes(picked, products),
+            *footnotes.marks(models, aligned, checked),
+            *footnotes.results(picked, products),
             *(f"not followed: {u}" for u in unfollowed),
         ),
         runs=tuple(row for row in table if row.run in wanted),
@@ -271,94 +302,6 @@ def _summary_text(
         done = [p.status is Status.DONE for p in runs if not p.run.optional]
         parts.append(f"nothing to judge, {sum(done)} of {len(done)} done")
     return f"{label(phase)}: {'; '.join(parts)}"
-
-
-def _footnotes(
-    models: Sequence[ModelRow], aligned: Sequence[AlignRow], checked: Sequence[CheckRow]
-) -> tuple[str, ...]:
-    """Return the meaning of the marks in the tables; only of those that are used."""
-    cells = [c for row in models for c in row.cells if c is not None]
-    everything: list[Cell | AlignRow | CheckRow] = [*cells, *aligned, *checked]
-    notes = []
-    if any(x.adopted for x in everything):
-        notes.append("† adopted: made elsewhere and taken in by `ddqjobs adopt`")
-    if any(x.stale for x in everything):
-        notes.append("‡ stale: made by an earlier configuration, environment or code (reasons below)")
-    if any(x.accepted for x in everything):
-        notes.append("§ accepted: stale or other than its run, and declared valid by a user (reasons below)")
-    values = [v for c in cells for v in c.values.values()]
-    if any(v.text.startswith("–") for v in values):
-        notes.append("– no such objects: the data set has no object of this size")
-    if any(v.text.startswith(NAN) for v in values):
-        notes.append("nan: the metric is no number, the training diverged")
-    if any(c.judgement.n == 1 for c in cells):
-        notes.append("n=1: one seed; being within the tolerance does not show that the codes are the same")
-    if any(c.judgement.excluded for c in cells):
-        notes.append("left out: its machine failed it, which says nothing about the method; it is counted")
-    notes += _dependent(models)
-    notes += [
-        f"{r.run}: {r.found.first_module}, {r.found.first_values}" for r in aligned if r.found.first_values
-    ]
-    return tuple(notes)
-
-
-def _notes(picked: Sequence[PlannedRun], products: Mapping[str, Product]) -> Iterator[str]:
-    """Yield what is to be known of single results: how they were loaded, ended, adopted, and what ran."""
-    yield from _inexact(picked, products)
-    yield from _ended_otherwise(picked, products)
-    yield from _unverified(picked, products)
-    yield from ran.notes({p.run.name: made for p in picked if (made := products.get(p.run.name))})
-
-
-def _inexact(picked: Sequence[PlannedRun], products: Mapping[str, Product]) -> Iterator[str]:
-    """Yield the tests whose checkpoint did not load exactly: their figures are of another model."""
-    for planned in picked:
-        product = products.get(planned.run.name)
-        found = product.report.get("loaded_inexactly") if product else None
-        if isinstance(found, dict) and isinstance(keys := found.get("keys"), dict):
-            parts = [_keys(kind, int(found[kind]), names) for kind, names in keys.items()]
-            yield f"{planned.run.name}: its checkpoint did not load exactly: {'; '.join(parts)}"
-
-
-def _ended_otherwise(picked: Sequence[PlannedRun], products: Mapping[str, Product]) -> Iterator[str]:
-    """Yield the trainings that stopped before their last epoch, or kept another checkpoint than its."""
-    for planned in picked:
-        product = products.get(planned.run.name)
-        report = product.report if product else {}
-        if early := report.get("stopped_early"):
-            yield f"{planned.run.name}: stopped early, after {early}"
-        elif kept := report.get("checkpoint"):
-            yield f"{planned.run.name}: its checkpoint is {kept}, the only one it kept"
-
-
-def _unverified(picked: Sequence[PlannedRun], products: Mapping[str, Product]) -> Iterator[str]:
-    """Yield the adopted results with what could not be compared with their runs."""
-    for planned in picked:
-        product = products.get(planned.run.name)
-        if product is not None and product.adoption is not None and product.adoption.unverified:
-            yield f"{planned.run.name}: adopted, unverified: {', '.join(product.adoption.unverified)}"
-
-
-def _keys(kind: str, count: int, names: Sequence[str]) -> str:
-    more = ", ..." if count > _KEYS else ""
-    return f"{counted(count, f'{kind} key')} ({', '.join(names[:_KEYS])}{more})"
-
-
-def _dependent(models: Sequence[ModelRow]) -> Iterator[str]:
-    """Models whose variants repeat each other's seeds, with or without the deterministic flag."""
-    by_model: dict[str, list[ModelRow]] = {}
-    for row in models:
-        by_model.setdefault(row.model, []).append(row)
-    for rows_ in by_model.values():
-        for i in range(len(rows_[0].cells)):
-            cells = [c for row in rows_ if (c := row.cells[i]) is not None]
-            seeds = [seed for c in cells for seed in c.seeds if seed is not None]
-            if len(cells) > 1 and len(equivalence.independent(seeds)) < len(seeds):
-                yield (
-                    f"{rows_[0].title}: variants share seeds, or have seeds closer than "
-                    f"{equivalence.APART:,}; their results are not independent of each other"
-                )
-                break
 
 
 def rules(report: Report) -> dict[str, list[str]]:

@@ -35,17 +35,29 @@ class Equivalence(msgspec.Struct, frozen=True, kw_only=True):
     """An equivalence test's result. ``low`` and ``high`` bound the 90 % confidence interval."""
 
     method: str
-    n: int  # seeds, pairs of seeds, or seeds of the smaller arm
-    tolerance: float  # AP points, like the five below
+    """Name of the test: one-sample, seed-paired or Welch TOST."""
+    n: int
+    """Number of seeds or pairs of seeds; with two arms, of the smaller one."""
+    tolerance: float
+    """Largest difference allowed, in the metric's unit (AP in points), like the four below."""
     difference: float
-    sd: float  # of one value (of one pair's difference), rounding included
+    """Mean of this side minus the reference or the mean of the other side."""
+    sd: float
+    """Standard deviation of one value, or of one pair's difference, with the variance of rounding."""
     low: float
+    """Lower end of the 90 % confidence interval of the difference."""
     high: float
-    p: float  # the larger of the two one-sided p values
+    """Upper end of the 90 % confidence interval of the difference."""
+    p: float
+    """Larger p-value of the two one-sided tests, 0 to 1."""
     shown: bool
-    power: float  # chance to show equivalence with so many seeds if the true difference is 0
-    needed: int | None  # seeds (per arm) for a power of 80 %; None: more than MANY
+    """True if equivalence is shown: `p` is below 0.05."""
+    power: float
+    """Probability, 0 to 1, of showing equivalence with this many seeds if there is no true difference."""
+    needed: int | None
+    """Seeds (per arm) for a power of 80 %; null if more than 1000."""
     text: str
+    """Result of the test as one line of text."""
 
 
 class _Design(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,12 +9,12 @@ from fractions import Fraction
 import msgspec
 
 from ddqjobs.report.cells import Cell, ModelRow
+from ddqjobs.report.columns import Parameters, Row, parameters
 from ddqjobs.report.document import MIXED, Report, rules
 from ddqjobs.report.hours import HoursRow, hours_order
 from ddqjobs.report.lookup import label
 from ddqjobs.report.loss_curves import CurveRow
 from ddqjobs.report.recomputed import RecomputedRow
-from ddqjobs.report.results import Parameters, Row, parameters
 from ddqjobs.report.run_rows import AlignRow, CheckRow
 from ddqjobs.report.variants import VariantRow
 from ddqjobs.report.verdict import Judgement, Outcome, format_difference

@@ -27,15 +27,25 @@ class HoursRow(msgspec.Struct, frozen=True, kw_only=True):
     """The hours of a phase and model; both are empty for all of them. Optional runs count once started."""
 
     phase: str
+    """Name of the phase; empty in the sum over phases, and for runs without one."""
     model: str
+    """Name of the model; empty in the sum over models, and for runs without one."""
     runs: int
+    """Number of runs; an optional one counts once it was submitted or is done."""
     done: int
+    """Number of runs that are done."""
     wall: float
-    kept: float  # of the jobs that left a product
-    planned: float | None  # GPU hours; None: not known
-    used: float  # GPU hours
-    to_come: float  # of the runs for which it is known
-    unknown: int = 0  # runs to come of which nothing is known
+    """Wall-clock hours of all jobs, each from its first start to its last end."""
+    kept: float
+    """Wall-clock hours of the jobs that left a product."""
+    planned: float | None
+    """GPU hours planned for all of the runs; null if they are not known for one of them."""
+    used: float
+    """GPU hours used so far."""
+    to_come: float
+    """GPU hours still to come, of the runs for which they are known."""
+    unknown: int = 0
+    """Number of outstanding runs whose hours are not known."""
 
     @property
     def efficiency(self) -> float | None:

@@ -11,7 +11,8 @@ import msgspec
 
 from ddqjobs.planning.failures import INFRASTRUCTURE
 from ddqjobs.report import verdict
-from ddqjobs.report.results import NAN, Parameters, Row, Score, score
+from ddqjobs.report.columns import Parameters, Row
+from ddqjobs.report.results import NAN, Score, score
 from ddqjobs.spec.experiment import Experiment, metric_of
 from ddqjobs.spec.metric import Metric
 from ddqjobs.spec.model import FailureClass, Plan, PlannedRun, Product, Status, TaskKind
@@ -33,10 +34,15 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     """A phase's results in one implementation. ``task`` is set only where a phase has several test tasks."""
 
     phase: str
+    """Name of the phase in the experiment file."""
     implementation: str
+    """Name of the implementation, the code that was run."""
     task: str
-    title: str  # of the phase
+    """Name of the test task; empty unless the phase has several test tasks in this implementation."""
+    title: str
+    """Title of the phase; empty if it declares none."""
     against: str
+    """Name of the phase that results are compared with, or `reference` for the model's reference."""
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):

@@ -36,13 +36,23 @@ class CurveRow(msgspec.Struct, frozen=True, kw_only=True):
     """The distance of a code's loss curves from the other's, beside that of the other's from each other."""
 
     phase: str
+    """Name of the phase."""
     model: str
+    """Name of the model."""
     variant: str
+    """Name of the variant; `default` if the experiment declares none."""
     runs: tuple[str, ...]
+    """Names of the trainings of this phase."""
     others: tuple[str, ...]
-    distance: float | None  # largest relative difference of the mean loss in any part of the training
-    spread: float | None  # the same between two of the others; None: there is only one
+    """Names of the trainings of the phase that it is compared with."""
+    distance: float | None
+    """Largest relative difference of the mean loss in any part of the training, as a fraction; null if the
+    trainings differ in length or a loss is not finite."""
+    spread: float | None
+    """The same between two of the other phase's trainings; null if there is only one, or none can be
+    measured."""
     judgement: Judgement
+    """Verdict: `distance` is to be no larger than `spread`. It does not count for `ok`."""
 
 
 CURVE_RULE = (

@@ -19,8 +19,11 @@ class Missing(msgspec.Struct, frozen=True, kw_only=True):
     """Runs that lack the same thing, and the command that brings it. Optional runs never are missing."""
 
     what: str
+    """State that the runs share, for example `eligible` or `failed`."""
     runs: tuple[str, ...]
+    """Names of the runs."""
     command: str
+    """Command that starts these runs, or for runs under way follows them."""
 
 
 def missing(

@@ -31,14 +31,26 @@ class RecomputedRow(msgspec.Struct, frozen=True, kw_only=True):
     """A test run's printed AP beside the one recomputed from its predictions, in AP points."""
 
     run: str
+    """Name of the test run."""
     phase: str
+    """Name of the phase; empty if its task has none."""
     printed: float | None
-    recomputed: float | None  # not rounded
-    errors: dict[str, int]  # kinds of error as TIDE names them -> count; empty: not counted
-    sizes: dict[str, dict[str, int]]  # size of the object, or of a detection without one -> the same
-    precision: dict[str, list[float]]  # overlap -> precision at 101 recalls, the mean over classes
+    """AP in the log, in points; null if the log has none."""
+    recomputed: float | None
+    """AP recomputed from the predictions, in points, not rounded; null if it could not be recomputed."""
+    errors: dict[str, int]
+    """Number of detections or objects by kind of error as TIDE names it, and of `found` ones; empty if not
+    counted."""
+    sizes: dict[str, dict[str, int]]
+    """The same by size (`small`, `medium`, `large`) of the object, or of a detection without object; empty if
+    not counted."""
+    precision: dict[str, list[float]]
+    """Precision, 0 to 1, at 101 recalls from 0 to 1, the mean over classes, by overlap (`0.50:0.95`, `0.50`,
+    `0.75`)."""
     judgement: Judgement
+    """Verdict: the recomputed metrics, rounded, are to equal those in the log."""
     required: bool
+    """True unless the run is optional; only required verdicts count for `ok`."""
 
 
 RECOMPUTED_RULE = "AP recomputed from the predictions rounds to the AP in the log, and so do AP50, AP75, ..."

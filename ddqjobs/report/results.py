@@ -19,6 +19,7 @@ import msgspec
 from ddqjobs.detect.job.training_progress import Progress
 from ddqjobs.report import ran, repeats
 from ddqjobs.report.alignment import alignment
+from ddqjobs.report.columns import GRID, Row, cells_of, columns_of
 from ddqjobs.report.hours import Spent
 from ddqjobs.report.verdict import EMPTY_CLASS, quanta
 from ddqjobs.spec.experiment import Experiment, metric_of
@@ -28,7 +29,6 @@ from ddqjobs.spec.model import JobState, Plan, PlannedRun, Product, Status, Task
 if TYPE_CHECKING:
     import pandas as pd
 
-Parameters = dict[str, bool | int | float | str | None]  # parameters of a grid's variant
 NAN = "nan"  # the metric was printed, and is no number: the training diverged
 MISSING = "missing"  # the run is done and the metric is not in its product
 OPTIONAL = "optional"  # the run is not asked for, and was not submitted
@@ -96,75 +96,6 @@ def _how_far(progress: Progress | None) -> str:
     return f" (iteration {progress.iteration}{total})" if progress.iteration is not None else ""
 
 
-class Row(msgspec.Struct, kw_only=True):
-    """One run, flat: the columns of :func:`frame` and of the CSV report, in this order."""
-
-    run: str
-    phase: str
-    task: str
-    kind: str
-    model: str
-    implementation: str
-    variant: str
-    seed: int | None
-    deterministic: bool
-    optional: bool
-    status: str
-    says: str  # the status in the report's words
-    reason: str
-    failure: str
-    adopted: bool
-    adopted_from: str
-    stale: str  # why the result is of another digest; empty if it is not
-    accepted: str  # who declared it valid although it is, when, and why
-    attempts: int
-    attempt: int | None  # the one that made the product
-    repeated_iterations: int | None  # of a training: done more than once, because an attempt was cut off
-    seconds_per_iteration: float | None = None  # of a training: the median that it logged
-    gpu_busy: float | None = None  # mean share of the time in which a kernel ran, 0 to 1
-    peak_memory_mb: float | None = None  # of a GPU
-    gpu_hours_used: float | None = None  # as the training counted them, so far where it runs
-    gpu_hours_to_come: float | None = None  # of a running training
-    wall_hours: float | None = None  # of all its jobs; None before any of them started
-    repeats: str = ""  # of a training with the deterministic flag: what repeating it showed
-    AP: float | None = None  # points
-    AP50: float | None = None
-    AP75: float | None = None
-    APs: float | None = None
-    APm: float | None = None
-    APl: float | None = None
-    ap_quanta: int | None = None  # 0.1 points
-    metric_notes: str = ""  # why a metric is no number: "AP: nan; APs: no such objects"
-    box_difference: float | None = None  # pixels
-    score_difference: float | None = None
-    unmatched: int | None = None
-    loss_iterations: int | None = None
-    loss_first_difference: int | None = None
-    loss_relative_difference: float | None = None
-    gpu_hours: float | None = None  # as the experiment declares them
-    finished_at: float | None = None  # seconds since the epoch
-    code: str = ""
-    environment: str = ""
-    config: str = ""
-    log: str = ""  # below the run's folder
-    checkpoint_sha256: str = ""
-    job: str = ""
-    node: str = ""
-    digest: str = ""  # of what made the result, where there is one
-    ran: str = ""  # versions that it ran with; "not locked" where nothing was compared with a lock
-    machine: str = ""  # processor and GPUs that it ran on
-    # Of models that are judged by another metric than box AP.
-    metric: str | msgspec.UnsetType = msgspec.UNSET
-    value: float | msgspec.UnsetType | None = msgspec.UNSET
-    unit: str | msgspec.UnsetType = msgspec.UNSET
-    direction: str | msgspec.UnsetType = msgspec.UNSET  # of better figures
-    # Of runs of a grid: a column ``grid.KEY`` for each parameter.
-    grid: Parameters | msgspec.UnsetType = msgspec.UNSET
-
-
-_OTHER = ("metric", "value", "unit", "direction")  # columns that only reports of other metrics have
-_GRID = "grid."
-COLUMNS: tuple[str, ...] = tuple(name for name in Row.__struct_fields__ if name not in (*_OTHER, "grid"))
 _INTEGERS = (
     "seed",
     "attempt",
@@ -177,25 +108,6 @@ _INTEGERS = (
 _DIFFERENCES = ("box_difference", "score_difference", "loss_relative_difference")
 _COSTS = ("seconds_per_iteration", "gpu_busy", "peak_memory_mb", "gpu_hours_used", "gpu_hours_to_come")
 _FLOATS = (*METRICS, *_DIFFERENCES, *_COSTS, "wall_hours", "gpu_hours", "finished_at", "value")
-
-
-def columns_of(table: Iterable[Row]) -> tuple[str, ...]:
-    """Return the columns that a table of rows has."""
-    listed = list(table)
-    other = _OTHER if any(row.metric is not msgspec.UNSET for row in listed) else ()
-    return (*COLUMNS, *other, *(f"{_GRID}{key}" for key in parameters(row.grid for row in listed)))
-
-
-def parameters(grids: Iterable[Parameters | msgspec.UnsetType]) -> tuple[str, ...]:
-    """Return the keys of all grids, in their order."""
-    return tuple(dict.fromkeys(key for grid in grids if grid is not msgspec.UNSET for key in grid))
-
-
-def cells_of(row: Row, columns: Iterable[str]) -> tuple[Any, ...]:
-    """Return a row's values; None for what it does not have."""
-    grid = {} if row.grid is msgspec.UNSET else row.grid
-    values = (grid.get(c.removeprefix(_GRID)) if c.startswith(_GRID) else getattr(row, c) for c in columns)
-    return tuple(None if value is msgspec.UNSET else value for value in values)
 
 
 def rows(
@@ -333,7 +245,7 @@ def frame(
         values: list[Any] = [cells[i] for cells in table_cells]
         if column in _INTEGERS:
             data[column] = pd.array(values, dtype="Int64")
-        elif column in _FLOATS or (column.startswith(_GRID) and _are_numbers(values)):
+        elif column in _FLOATS or (column.startswith(GRID) and _are_numbers(values)):
             data[column] = pd.Series([math.nan if v is None else v for v in values], dtype="float64")
         elif column in orders:
             order = dict.fromkeys([*orders[column], *values])

@@ -20,34 +20,58 @@ class AlignRow(msgspec.Struct, frozen=True, kw_only=True):
     """An align run's findings with the verdict by its own tolerances."""
 
     run: str
+    """Name of the run."""
     phase: str
+    """Name of the phase; empty if its task has none."""
     model: str
+    """Name of the model; empty if its task has none."""
     variant: str
+    """Name of the variant; `default` if the experiment declares none."""
     seed: int | None
+    """Seed of the run; null if the experiment declares none."""
     says: str
+    """State of the run in the report's words (`done`, `running (epoch 3/12)`, `failed: code`)."""
     found: Alignment
+    """Differences measured."""
     judgement: Judgement
+    """Verdict by the tolerances of the run."""
     required: bool
+    """True unless the run is optional; only required verdicts count for `ok`."""
     adopted: bool
+    """True if the result was taken in by `ddqjobs adopt`."""
     stale: bool
+    """True if the result is of an earlier configuration, environment or code."""
     accepted: bool
+    """True if a user declared a stale or different result valid."""
 
 
 class CheckRow(msgspec.Struct, frozen=True, kw_only=True):
     """A convert, unit test, smoke or prepare run with its product's headline."""
 
     run: str
+    """Name of the run."""
     kind: str
+    """Kind of task: `convert`, `unittest`, `smoke` or `prepare`."""
     phase: str
+    """Name of the phase; empty if its task has none."""
     model: str
+    """Name of the model; empty if its task has none."""
     implementation: str
+    """Name of the implementation; empty if its task has none."""
     says: str
+    """State of the run in the report's words (`done`, `running (epoch 3/12)`, `failed: code`)."""
     headline: str
+    """Main result as text, for example counts of keys or tests; empty until the run is done."""
     judgement: Judgement
+    """Verdict; its `outcome` is null if the check passed or the run is only shown."""
     required: bool
+    """True unless the run is optional; only required verdicts count for `ok`."""
     adopted: bool
+    """True if the result was taken in by `ddqjobs adopt`."""
     stale: bool
+    """True if the result is of an earlier configuration, environment or code."""
     accepted: bool
+    """True if a user declared a stale or different result valid."""
 
 
 def align_rows(

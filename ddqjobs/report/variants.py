@@ -14,8 +14,8 @@ import msgspec
 
 from ddqjobs.report import verdict
 from ddqjobs.report.cells import Value, cell_of
+from ddqjobs.report.columns import Parameters
 from ddqjobs.report.lookup import Column, Desk, Side
-from ddqjobs.report.results import Parameters
 from ddqjobs.report.verdict import Judgement
 from ddqjobs.spec.model import PlannedRun
 
@@ -27,20 +27,36 @@ class VariantRow(msgspec.Struct, frozen=True, kw_only=True):
     metrics in their unit."""
 
     phase: str
+    """Name of the phase."""
     implementation: str
+    """Name of the implementation."""
     task: str
+    """Name of the test task; empty unless the phase has several test tasks in this implementation."""
     model: str
+    """Name of the model."""
     title: str
+    """Title of the model, or its name if it declares none."""
     variant: str
+    """Name of the variant."""
     baseline: str
+    """Name of the variant that it is compared with."""
     grid: Parameters
+    """Parameters of the variant by name; empty unless it comes from a grid."""
     metric: str
+    """Name of the metric compared."""
     value: Value
+    """Value of the variant."""
     difference: float | None
+    """Variant minus baseline, in the metric's unit (AP in points); null for the baseline, or if one of them
+    is not there."""
     difference_text: str
+    """The difference as text, with its sign; empty if there is none."""
     judgement: Judgement
+    """Verdict on the difference. It does not count for `ok`."""
     runs: tuple[str, ...]
-    others: tuple[str, ...]  # runs of the baseline
+    """Names of the runs of the variant."""
+    others: tuple[str, ...]
+    """Names of the runs of the baseline."""
 
 
 def variant_rows(desk: Desk, columns: Sequence[Column], wanted: Collection[str]) -> tuple[VariantRow, ...]:

@@ -71,12 +71,19 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """A verdict with the rule it followed. ``outcome`` None: nothing was to be judged (no reference)."""
 
     outcome: Outcome | None
-    word: str  # as in the report's cells, with n
-    brief: str  # the same for narrow tables
-    rule: str  # one sentence: what was compared with what, and how much was allowed
-    n: int = 0  # seeds, or pairs of seeds, that it stands on
-    excluded: int = 0  # runs left out because their machines failed them
-    test: Equivalence | None = None  # what three independent seeds or more show
+    """Outcome; null if nothing was to be judged, for example without a reference, or if a check passed."""
+    word: str
+    """Verdict as text, with its number of seeds, or the reason why there is none."""
+    brief: str
+    """The same, shorter, for narrow tables; empty if nothing was to be judged."""
+    rule: str
+    """Rule that was applied: what was compared with what, and the difference allowed."""
+    n: int = 0
+    """Number of seeds, pairs of seeds, or runs that the verdict is based on; 0 if it has none."""
+    excluded: int = 0
+    """Number of runs left out because their machines failed them."""
+    test: Equivalence | None = None
+    """Equivalence test; null if none was made: it needs three independent seeds or more."""
 
     @property
     def good(self) -> bool:

@@ -1,7 +1,7 @@
 """Read what the keys of files mean: the strings below the fields of their types, from the source.
 
 A field is described once, where it is declared, by a string on its own below it (an attribute docstring, as
-Sphinx and pydantic know them). It ends with ``Example: VALUE``, as YAML.
+Sphinx and pydantic know them). Of what users write it ends with ``Example: VALUE``, as YAML.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _EXAMPLE = "Example: "
 
 
 class Description(NamedTuple):
-    """The meaning of one key: a sentence or two, and a value as a file may say it."""
+    """The meaning of one key: a sentence or two, and a value as a file may say it; None: no example."""
 
     text: str
     example: Any = None
@@ -66,7 +66,8 @@ def add(document: dict[str, Any], kind: type[msgspec.Struct], *others: type[msgs
                 continue
             form = f" ({key['description']})" if "description" in key else ""
             key["description"] = found.text.rstrip(".") + form if form else found.text
-            key["examples"] = [found.example]
+            if found.example is not None:
+                key["examples"] = [found.example]
 
 
 def structs(kind: type[msgspec.Struct]) -> list[type[msgspec.Struct]]:

@@ -8,13 +8,13 @@ import math
 from collections.abc import Iterable
 
 from ddqjobs.base.text import clean
+from ddqjobs.report.columns import cells_of, columns_of
 from ddqjobs.report.document import Report
 from ddqjobs.report.grids import Text
-from ddqjobs.report.results import cells_of, columns_of
 
 
 def of_report(report: Report) -> str:
-    """Return the flat rows (:data:`ddqjobs.report.results.COLUMNS`), one per run."""
+    """Return the flat rows (:data:`ddqjobs.report.columns.COLUMNS`), one per run."""
     columns = columns_of(report.runs)
     return _lines(columns, (cells_of(row, columns) for row in report.runs))
 

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from ddqjobs.report.cells import Cell, ModelRow
+from ddqjobs.report.columns import Row
 from ddqjobs.report.document import Report
 from ddqjobs.report.lookup import REFERENCE, Column, label
 from ddqjobs.report.page.facts import Facts, RunFacts
 from ddqjobs.report.page.glance import anchor
 from ddqjobs.report.page.strips import Scale, Strip, scale, strip
 from ddqjobs.report.page.words import metrics
-from ddqjobs.report.results import Row
 from ddqjobs.spec.experiment import Experiment, metric_of
 from ddqjobs.spec.model import PlannedRun, Product, Status
 

@@ -17,12 +17,13 @@ import pytest
 from ddqjobs.cli.describe import summary
 from ddqjobs.cli.output import COLOURS
 from ddqjobs.detect.job.training_progress import Progress
+from ddqjobs.report.columns import COLUMNS
 from ddqjobs.report.document import Report, build
 from ddqjobs.report.formats import FORMATS, render
 from ddqjobs.report.missing import MANY
 from ddqjobs.report.page import facts, glance
 from ddqjobs.report.recomputed import Recomputed, exact_points
-from ddqjobs.report.results import COLUMNS, frame
+from ddqjobs.report.results import frame
 from ddqjobs.report.verdict import Outcome
 from ddqjobs.spec import experiment as e
 from ddqjobs.spec.model import (

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from ddqjobs.detect.job.training_progress import Progress
+from ddqjobs.report.columns import COLUMNS
 from ddqjobs.report.results import (
-    COLUMNS,
     Score,
     frame,
     rows,

@@ -35,6 +35,12 @@ def test_every_key_is_described_with_an_example(kind: str) -> None:
     assert without <= {"donau", "local", "donau.dialect"}
 
 
+def test_every_key_of_a_report_is_described() -> None:
+    found = keys.of(document("report"))
+    assert len(found) > 300
+    assert [key.path for key in found if not key.text] == []
+
+
 def test_every_example_is_a_value_of_its_key() -> None:
     for kind in types():
         forms = typing.get_type_hints(kind, include_extras=True)
@@ -43,9 +49,10 @@ def test_every_example_is_a_value_of_its_key() -> None:
                 msgspec.convert(described.example, forms[name])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "report"])
 def test_the_reference_page_is_that_of_the_types(kind: str) -> None:
-    page = (ROOT / f"docs/reference/{kind}.md").read_text(encoding="utf-8")
+    name = reference().PAGES.get(kind, kind)
+    page = (ROOT / f"docs/reference/{name}.md").read_text(encoding="utf-8")
     assert page == reference().page(kind), "run tools/reference.py"
 
 

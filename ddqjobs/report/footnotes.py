@@ -1,0 +1,102 @@
+"""Footnotes of a report: what marks in its tables mean, and what is to be known of single results. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from ddqjobs.base.units import counted
+from ddqjobs.report import equivalence, ran
+from ddqjobs.report.cells import Cell, ModelRow
+from ddqjobs.report.results import NAN
+from ddqjobs.report.run_rows import AlignRow, CheckRow
+from ddqjobs.spec.model import PlannedRun, Product
+
+_KEYS = 3  # of a checkpoint that are named in a footnote
+
+
+def marks(
+    models: Sequence[ModelRow], aligned: Sequence[AlignRow], checked: Sequence[CheckRow]
+) -> tuple[str, ...]:
+    """Return the meaning of the marks in the tables; only of those that are used."""
+    cells = [c for row in models for c in row.cells if c is not None]
+    everything: list[Cell | AlignRow | CheckRow] = [*cells, *aligned, *checked]
+    notes = []
+    if any(x.adopted for x in everything):
+        notes.append("† adopted: made elsewhere and taken in by `ddqjobs adopt`")
+    if any(x.stale for x in everything):
+        notes.append("‡ stale: made by an earlier configuration, environment or code (reasons below)")
+    if any(x.accepted for x in everything):
+        notes.append("§ accepted: stale or other than its run, and declared valid by a user (reasons below)")
+    values = [v for c in cells for v in c.values.values()]
+    if any(v.text.startswith("–") for v in values):
+        notes.append("– no such objects: the data set has no object of this size")
+    if any(v.text.startswith(NAN) for v in values):
+        notes.append("nan: the metric is no number, the training diverged")
+    if any(c.judgement.n == 1 for c in cells):
+        notes.append("n=1: one seed; being within the tolerance does not show that the codes are the same")
+    if any(c.judgement.excluded for c in cells):
+        notes.append("left out: its machine failed it, which says nothing about the method; it is counted")
+    notes += _dependent(models)
+    notes += [
+        f"{r.run}: {r.found.first_module}, {r.found.first_values}" for r in aligned if r.found.first_values
+    ]
+    return tuple(notes)
+
+
+def results(picked: Sequence[PlannedRun], products: Mapping[str, Product]) -> Iterator[str]:
+    """Yield what is to be known of single results: how they were loaded, ended, adopted, and what ran."""
+    yield from _inexact(picked, products)
+    yield from _ended_otherwise(picked, products)
+    yield from _unverified(picked, products)
+    yield from ran.notes({p.run.name: made for p in picked if (made := products.get(p.run.name))})
+
+
+def _inexact(picked: Sequence[PlannedRun], products: Mapping[str, Product]) -> Iterator[str]:
+    """Yield the tests whose checkpoint did not load exactly: their figures are of another model."""
+    for planned in picked:
+        product = products.get(planned.run.name)
+        found = product.report.get("loaded_inexactly") if product else None
+        if isinstance(found, dict) and isinstance(keys := found.get("keys"), dict):
+            parts = [_keys(kind, int(found[kind]), names) for kind, names in keys.items()]
+            yield f"{planned.run.name}: its checkpoint did not load exactly: {'; '.join(parts)}"
+
+
+def _ended_otherwise(picked: Sequence[PlannedRun], products: Mapping[str, Product]) -> Iterator[str]:
+    """Yield the trainings that stopped before their last epoch, or kept another checkpoint than its."""
+    for planned in picked:
+        product = products.get(planned.run.name)
+        report = product.report if product else {}
+        if early := report.get("stopped_early"):
+            yield f"{planned.run.name}: stopped early, after {early}"
+        elif kept := report.get("checkpoint"):
+            yield f"{planned.run.name}: its checkpoint is {kept}, the only one it kept"
+
+
+def _unverified(picked: Sequence[PlannedRun], products: Mapping[str, Product]) -> Iterator[str]:
+    """Yield the adopted results with what could not be compared with their runs."""
+    for planned in picked:
+        product = products.get(planned.run.name)
+        if product is not None and product.adoption is not None and product.adoption.unverified:
+            yield f"{planned.run.name}: adopted, unverified: {', '.join(product.adoption.unverified)}"
+
+
+def _keys(kind: str, count: int, names: Sequence[str]) -> str:
+    more = ", ..." if count > _KEYS else ""
+    return f"{counted(count, f'{kind} key')} ({', '.join(names[:_KEYS])}{more})"
+
+
+def _dependent(models: Sequence[ModelRow]) -> Iterator[str]:
+    """Models whose variants repeat each other's seeds, with or without the deterministic flag."""
+    by_model: dict[str, list[ModelRow]] = {}
+    for row in models:
+        by_model.setdefault(row.model, []).append(row)
+    for rows_ in by_model.values():
+        for i in range(len(rows_[0].cells)):
+            cells = [c for row in rows_ if (c := row.cells[i]) is not None]
+            seeds = [seed for c in cells for seed in c.seeds if seed is not None]
+            if len(cells) > 1 and len(equivalence.independent(seeds)) < len(seeds):
+                yield (
+                    f"{rows_[0].title}: variants share seeds, or have seeds closer than "
+                    f"{equivalence.APART:,}; their results are not independent of each other"
+                )
+                break
