@@ -309,7 +309,7 @@ class Checking:
             if answer.problem:
                 unchecked[group[0].environment] = answer.problem
                 continue
-            for subject, found, whole in zip(group, answer.findings, answer.resolved, strict=True):
+            for subject, reported, whole in zip(group, answer.findings, answer.resolved, strict=True):
                 self._unanswered.discard(subject.key)
                 if whole is not None:
                     names = tuple(run.name for run in subject.runs)
@@ -317,9 +317,9 @@ class Checking:
                         Resolved(runs=names, environment=subject.environment, configuration=whole)
                     )
                 flag = self._workspace.loaded.experiment.codes[subject.runs[0].code].option_flag
-                found = [*found, *configurations.contradictions(subject.runs[0], flag)]
-                findings += self._findings(subject, found)
-                if not any(one["level"] == "error" for one in found):
+                reported = [*reported, *configurations.contradictions(subject.runs[0], flag)]
+                findings += self._findings(subject, reported)
+                if not any(one["level"] == "error" for one in reported):
                     passed += 1
                     self._remember(self._record(subject))
         notes = tuple(answer.note for answer in answers if answer.note)
@@ -331,9 +331,9 @@ class Checking:
             notes=notes,
         )
 
-    def _findings(self, subject: _Subject, found: Iterable[Mapping[str, str]]) -> Iterator[Finding]:
+    def _findings(self, subject: _Subject, reported: Iterable[Mapping[str, str]]) -> Iterator[Finding]:
         loaded, run = self._workspace.loaded, subject.runs[0]
-        for one in found:
+        for one in reported:
             places = configurations.places(run, loaded.experiment, one["key"])
             file, line = loaded.line_of(next(places, ("tasks", run.task)))
             names = tuple(r.name for r in subject.runs)
