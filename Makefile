@@ -48,7 +48,7 @@ test-gpu: $(VENV)/.installed  ## tests that need a GPU; GPU_PYTHON names a Pytho
 	$(BIN)/python -m tests.gpu $(GPU_PYTHON)
 
 test-legacy: $(VENV)/.installed  ## the real legacy stack, built and trained: torch 1.9, mmcv 1.4.7; needs a Python 3.8
-	$(BIN)/pytest tests/legacy -q --durations=0 $(PYTEST)
+	$(BIN)/pytest tests/legacy -q --timeout=3600 --durations=0 $(PYTEST)
 
 lint: $(VENV)/.installed  ## ruff, mypy, the import contracts, Python 3.8 for task code, spelling, shell, ends
 	$(BIN)/ruff check .
