@@ -1,10 +1,10 @@
-"""Find the annotations that a test's own dumped configuration evaluates with."""
+"""Find what a test's own dumped configuration names: the annotations that it evaluates with, and more."""
 
 from __future__ import annotations
 
 import ast
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ddqjobs.detect.recompute import CannotEvaluate
@@ -15,14 +15,23 @@ _FAR = 4 << 20  # bytes of a configuration
 def annotation_file(work_dir: Path, tree: Path) -> Path:
     """Return the file that the configuration dumped into a work_dir names: mmengine's ``test_evaluator``,
     mmcv 1.x's ``data.test``, relative to the tree. Raise CannotEvaluate, OSError."""
+    path = in_dumped(work_dir, _annotations)
+    if path is None:
+        raise CannotEvaluate(f"no configuration in {work_dir} names the annotations")
+    return tree / path
+
+
+def in_dumped(work_dir: Path, find: Callable[[ast.Module], Iterator[str]]) -> str | None:
+    """Return the first that ``find`` yields in the configurations dumped into a work_dir, the newest first;
+    None if it yields nothing. Raise OSError."""
     stamped = sorted(work_dir.glob("*/vis_data/config.py"), reverse=True)
     for config in [*stamped, *sorted(work_dir.glob("*.py"))]:
         with config.open("rb") as stream:
             text = stream.read(_FAR).decode("utf-8", "replace")
         with contextlib.suppress(SyntaxError, ValueError, RecursionError):
-            for path in _annotations(ast.parse(text)):
-                return tree / path
-    raise CannotEvaluate(f"no configuration in {work_dir} names the annotations")
+            for value in find(ast.parse(text)):
+                return value
+    return None
 
 
 def _annotations(tree: ast.Module) -> Iterator[str]:

@@ -7,7 +7,6 @@ Only for who asks (``report --gallery N``), and never on a page for others: imag
 from __future__ import annotations
 
 import ast
-import contextlib
 import io
 import json
 import os
@@ -21,7 +20,7 @@ from ddqjobs.base.errors import InputError
 from ddqjobs.base.paths import expanded
 from ddqjobs.detect import recompute
 from ddqjobs.detect.recompute import ERROR_SCORE, Detections
-from ddqjobs.report.annotations import annotation_file
+from ddqjobs.report.annotations import annotation_file, in_dumped
 from ddqjobs.report.lookup import REFERENCE, label
 from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import Plan, PlannedRun, Product, Status, TaskKind
@@ -32,7 +31,6 @@ _SIDE, _QUALITY = 480, 70  # pixels of the longer side of an image, and of its J
 _MOST_BYTES = 8 << 20  # of all JPEGs
 _MOST_BOXES = 50  # of each code that are drawn on an image, the best ones
 _SAME = 0.5  # overlap from which two detections of one class are the same
-_CONFIG_BYTES = 4 << 20
 
 Say = Callable[[str], None]
 
@@ -201,14 +199,10 @@ def pairs(experiment: Experiment, plan: Plan, wanted: set[str]) -> Iterator[tupl
 def image_folder(work_dir: Path) -> Path:
     """Return the folder of a test's images that its dumped configuration names: mmengine's
     ``test_dataloader``, mmcv 1.x's ``data.test``. Raise CannotEvaluate."""
-    stamped = sorted(work_dir.glob("*/vis_data/config.py"), reverse=True)
-    for config in [*stamped, *sorted(work_dir.glob("*.py"))]:
-        with config.open("rb") as stream:
-            text = stream.read(_CONFIG_BYTES).decode("utf-8", "replace")
-        with contextlib.suppress(SyntaxError, ValueError, RecursionError):
-            for found in _folders(ast.parse(text)):
-                return Path(found)
-    raise recompute.CannotEvaluate(f"no configuration in {work_dir} names the folder of images")
+    folder = in_dumped(work_dir, _folders)
+    if folder is None:
+        raise recompute.CannotEvaluate(f"no configuration in {work_dir} names the folder of images")
+    return Path(folder)
 
 
 def _folders(tree: ast.Module) -> Iterator[str]:
