@@ -7,6 +7,7 @@ of other nodes late, except where no attempt ever started.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +20,28 @@ Failure = tuple[FailureClass, str]
 
 # Ends that the scheduler itself brought about: what the script says of them is only their echo.
 _SURE = (FailureClass.TIMEOUT, FailureClass.PREEMPTED, FailureClass.OUT_OF_MEMORY, FailureClass.CANCELLED)
+_EXIT = re.compile(r"ddqjobs: exit (\d+)")  # the last line of a script that failed before its attempt
+
+
+@dataclass(frozen=True)
+class Parting:
+    """The end of what a script printed that made no attempt."""
+
+    words: str = ""  # the last line of its own
+    exit_code: int | None = None
+
+
+def parting(output: str) -> Parting:
+    """Return the end of a script's output.
+
+    >>> parting("no such module\\nddqjobs: exit 69\\n")
+    Parting(words='no such module', exit_code=69)
+    """
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    code = _EXIT.fullmatch(lines[-1]) if lines else None
+    if code is not None:
+        del lines[-1]
+    return Parting(lines[-1][:200] if lines else "", int(code[1]) if code is not None else None)
 
 
 @dataclass(frozen=True)
@@ -30,7 +53,7 @@ class Case:
     last: Attempt | None  # None: no attempt of it has started
     grace_over: bool  # its scheduler said long enough ago that it ended
     log_tail: str = ""  # the end of the last attempt's log
-    last_words: str = ""  # the last line of a script that made no attempt
+    parting: Parting = Parting()  # of a script that made no attempt
     disk: str = ""  # why the results cannot be written now, and the remedy; empty if they can
 
     @property
@@ -57,6 +80,13 @@ class Case:
     def code(self) -> int:
         """The exit code of a script that has said that it failed; 0 for any other."""
         return (self.last.exit_code or 0) if self.last is not None else 0
+
+    @property
+    def left_with(self) -> int | None:
+        """The exit code of a job whose script says nothing in an attempt's folder: the scheduler's word, else
+        what the script printed; None where neither says it."""
+        told = self.seen.exit_code if self.seen is not None else None
+        return self.parting.exit_code if told is None else told
 
     @property
     def by_signal(self) -> bool:
@@ -113,15 +143,15 @@ def _as_the_script_says(case: Case) -> Failure:
 
 
 def _as_its_exit_code_says(case: Case) -> Failure:
-    assert case.seen is not None
-    assert case.seen.exit_code is not None
-    if case.seen.exit_code == exit_codes.NO_ROOM:
-        return FailureClass.STORAGE, failures.no_room(case.last_words or case.log_tail, case.disk)
-    if case.seen.exit_code == exit_codes.NO_ENVIRONMENT and case.last_words:
-        ours = case.last_words.startswith("ddqjobs: ")
+    code, words = case.left_with, case.parting.words
+    assert code is not None
+    if code == exit_codes.NO_ROOM:
+        return FailureClass.STORAGE, failures.no_room(words or case.log_tail, case.disk)
+    if code == exit_codes.NO_ENVIRONMENT and words:
+        ours = words.startswith("ddqjobs: ")
         origin = "" if ours else "a setup line of the site ended the job, and it said last "
-        return FailureClass.ENVIRONMENT, origin + case.last_words.removeprefix("ddqjobs: ")
-    return failures.EXIT_CODES[case.seen.exit_code]
+        return FailureClass.ENVIRONMENT, origin + words.removeprefix("ddqjobs: ")
+    return failures.EXIT_CODES[code]
 
 
 def _not_started_again(case: Case) -> Failure:
@@ -136,7 +166,7 @@ def _ended(case: Case) -> str:
 
 def _left_nothing(case: Case) -> str:
     reason = f"{_ended(case)}; its script left nothing"
-    return f"{reason}, and said last {case.last_words}" if case.last_words else reason
+    return f"{reason}, and said last {case.parting.words}" if case.parting.words else reason
 
 
 # The first that applies decides.
@@ -194,7 +224,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "its script could not write its last word, and says so by its exit code",
-        lambda c: c.seen is not None and c.seen.exit_code == exit_codes.NO_ROOM,
+        lambda c: c.left_with == exit_codes.NO_ROOM,
         _as_its_exit_code_says,
     ),
     Rule("its scheduler names the class", lambda c: c.by_scheduler is not None, _as_the_scheduler_says),
@@ -210,7 +240,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "it ended before its first attempt: its exit code says why",
-        lambda c: c.never_started and c.seen is not None and c.seen.exit_code in failures.EXIT_CODES,
+        lambda c: c.never_started and c.left_with in failures.EXIT_CODES,
         _as_its_exit_code_says,
     ),
     Rule(

@@ -21,7 +21,7 @@ from ddqjobs.store import evidence
 from ddqjobs.store.history import History, Ticket
 from ddqjobs.store.ledger import AnyRecord, Finished, Observed, Submitted, Voided
 from ddqjobs.store.store import CALLED_OFF, CANCELLED_AND_FORGOTTEN, Store
-from ddqjobs.submission.judge import Case, failure_of, note_on_product, said_all
+from ddqjobs.submission.judge import Case, Parting, failure_of, note_on_product, parting, said_all
 from ddqjobs.submission.members import Members
 
 _BATCH = 1000  # tickets that are recorded together: an interruption loses no more
@@ -284,6 +284,7 @@ class Observer:
         self, ticket: Ticket, seen: Observation | None, left: _Left, grace_over: bool
     ) -> Finished | None:
         last = left.last
+        said = self._parting(ticket, last)
         failure = failure_of(
             Case(
                 ticket=ticket,
@@ -291,8 +292,8 @@ class Observer:
                 last=last,
                 grace_over=grace_over,
                 log_tail=self._log_tail(ticket, last),
-                last_words=self._last_words(ticket, last),
-                disk=self._disk(seen),
+                parting=said,
+                disk=self._disk(seen, said),
             )
         )
         if failure is None:
@@ -328,18 +329,16 @@ class Observer:
         except OSError:
             return False  # the next look tries again
 
-    def _last_words(self, ticket: Ticket, last: Attempt | None) -> str:
+    def _parting(self, ticket: Ticket, last: Attempt | None) -> Parting:
         """Return what a script that never made its attempt's folder said last, in the scheduler's output."""
         if last is not None:
-            return ""
+            return Parting()
         out = self._store.layout.submission(ticket.token).out
-        text = evidence.tail(out / f"{ticket.index}.log") or evidence.tail(out / f"{ticket.job}.out")
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return lines[-1][:200] if lines else ""
+        return parting(evidence.tail(out / f"{ticket.index}.log") or evidence.tail(out / f"{ticket.job}.out"))
 
-    def _disk(self, seen: Observation | None) -> str:
+    def _disk(self, seen: Observation | None, said: Parting) -> str:
         """Return why the results cannot be written now, and the remedy, where a script could not."""
-        if seen is None or seen.exit_code != exit_codes.NO_ROOM:
+        if exit_codes.NO_ROOM not in (seen.exit_code if seen is not None else None, said.exit_code):
             return ""
         folder = self._store.layout.runs
         error = why_not(folder) if folder.is_dir() else None

@@ -625,6 +625,43 @@ def test_every_failure_ends_in_its_class_and_is_retried_as_often_as_that_allows(
     assert Counter(hung) == {"stuck": 3, "stuck-once": 1}
 
 
+# What a site brings along and how it fails: the reason that is told.
+SET_UPS: dict[str, tuple[dict[str, object], str]] = {
+    "line": (
+        {"setup": ["true", "source /nowhere/x.sh"]},
+        "setup line 2 of this site ended with code 1, source /nowhere/x.sh",
+    ),
+    "exit": (
+        {"setup": ["echo no licence; exit 4"]},
+        "a setup line of the site ended the job, and it said last no licence",
+    ),
+    "module": (
+        {"setup": ["module() { return 1; }"], "modules": ["cuda/99"]},
+        "module load cuda/99 failed",
+    ),
+}
+
+
+def test_what_a_site_brings_along_and_fails_is_the_environment_and_not_tried_again(
+    lab: Lab, tmp_path: Path
+) -> None:
+    projects = {name: SlurmProject(tmp_path / name) for name in SET_UPS}
+    for name, project in projects.items():
+        project.site(None, **SET_UPS[name][0])
+        project.tasks({"run": task()})
+        assert project.cli("submit").code == 0
+    for project in projects.values():
+        project.until_over()
+    ended = {name: project.run("run") for name, project in projects.items()}
+    assert {name: (run.failure, run.reason) for name, run in ended.items()} == {
+        name: (FailureClass.ENVIRONMENT, f"environment: {words}") for name, (_, words) in SET_UPS.items()
+    }
+    for project in projects.values():
+        assert len([*(project.results / "submissions").iterdir()]) == 1
+        assert not project.executions()
+        project.close()
+
+
 # -- real trainings --------------------------------------------------------------------------------------
 
 

@@ -36,6 +36,10 @@ unset -v BASH_COMPAT
 token=20260101-000000-0badcafe
 results=/data/results/ddq
 submission="$results"/submissions/20260101-000000-0badcafe
+# Until an attempt has its folder, this output alone keeps the exit code: some schedulers do not tell it.
+# shellcheck disable=SC2154  # the trap assigns it
+trap 'code=${setup_code:-$?}; [ "$code" = 0 ] || printf "ddqjobs: exit %d\n" "$code" >&2; [ -z "${setup_code:-}" ] || exit "$code"' EXIT
+at_exit=$(trap -p EXIT)
 cd -- "$submission" || exit 73  # where nothing can be imported
 export DDQJOBS_INDEX=0  # one script per run: no variable tells an array's element which it is
 DDQJOBS_JOB_ID=''
@@ -152,6 +156,7 @@ export DDQJOBS_ATTEMPT="$number" DDQJOBS_ATTEMPT_DIR="$attempt_dir"
 export DDQJOBS_WORK_DIR="$attempt_dir/work_dir" DDQJOBS_STOP="$attempt_dir/stop"
 mkdir -- "$DDQJOBS_WORK_DIR" || exit 73
 exec >> "$attempt_dir/stdout.log" 2>&1 || exit 73
+[ "$(trap -p EXIT)" != "$at_exit" ] || trap - EXIT  # a setup line may have set another
 if [ -n "$left_out" ]; then
   printf 'ddqjobs: left out, though setup lines or modules export it:%s\n' "$left_out"
   export DDQJOBS_LEFT_OUT="$left_out"

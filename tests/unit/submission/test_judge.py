@@ -10,7 +10,7 @@ from ddqjobs.base.process import myself
 from ddqjobs.planning.failures import EXIT_CODES
 from ddqjobs.spec.model import Attempt, FailureClass, JobState, Observation
 from ddqjobs.store.history import Ticket
-from ddqjobs.submission.judge import RULES, Case, failure_of, note_on_product, rule_for, said_all
+from ddqjobs.submission.judge import RULES, Case, failure_of, note_on_product, parting, rule_for, said_all
 
 F = FailureClass
 ENDED = Observation(state=JobState.ENDED, detail="exit 1")
@@ -110,12 +110,13 @@ def test_a_ticket_has_failed_when_that_is_certain(
     assert expected is None or ":" not in expected[1]  # the one that is shown stands before it
 
 
-def test_a_script_that_made_no_attempt_has_its_own_last_words() -> None:
-    said = {69: "ddqjobs: setup line 2 of this site ended with code 1", 1: "no licence"}
+@pytest.mark.parametrize("told", [True, False])  # whether the scheduler tells the exit code
+def test_a_script_that_made_no_attempt_has_its_own_last_words(told: bool) -> None:
     ends = {}
-    for code, words in said.items():
-        case = a_case(Observation(state=JobState.ENDED, exit_code=code), None, True, False)
-        ends[code] = failure_of(dataclasses.replace(case, last_words=words))
+    for code, words in {69: "ddqjobs: setup line 2 of this site ended with code 1", 1: "no licence"}.items():
+        case = a_case(Observation(state=JobState.ENDED, exit_code=code if told else None), None, True, False)
+        said = parting(f"hello\n{words}\nddqjobs: exit {code}\n")
+        ends[code] = failure_of(dataclasses.replace(case, parting=said))
     assert ends[69] == (F.ENVIRONMENT, "setup line 2 of this site ended with code 1")
     assert ends[1] == (
         F.UNKNOWN, "the scheduler says that it ended; its script left nothing, and said last no licence"

@@ -581,9 +581,9 @@ def test_a_setup_line_that_fails_ends_the_job_and_what_it_forgives_does_not(
         code, err = on(str(i), ["true", line, "touch canary"])
         command = "" if hidden else f", {line}"
         said = f"ddqjobs: setup line {2 + len(hidden)} of this site ended with code {status}{command}"
-        assert (code, err.splitlines()[-1]) == (69, said)
+        assert (code, err.splitlines()[-2:]) == (69, [said, "ddqjobs: exit 69"])
         assert not list(tmp_path.rglob("canary"))
-    assert on("exits", ["echo no licence >&2; exit 4"]) == (69, "no licence\n")
+    assert on("exits", ["echo no licence >&2; exit 4"]) == (69, "no licence\nddqjobs: exit 69\n")
 
 
 @pytest.mark.parametrize(
@@ -655,5 +655,5 @@ def test_jobs_and_builds_begin_in_the_documented_order(tmp_path: Path) -> None:
 def test_a_missing_module_command_is_said(tmp_path: Path) -> None:
     site = msgspec.structs.replace(SITES["local"], modules=["cuda/12.1"])
     code, err = Job(tmp_path, shell(GOOD), site=site).run()
-    assert (code, err) == (69, "ddqjobs: this site has no module command\n")
+    assert (code, err) == (69, "ddqjobs: this site has no module command\nddqjobs: exit 69\n")
     assert not (tmp_path / "claims").exists()
