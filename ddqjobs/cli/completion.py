@@ -138,14 +138,14 @@ def _stamp(path: str) -> _Stamp:
 
 
 def _fresh(project: Path, experiment: str) -> tuple[Names, list[_Stamp]]:
-    from ddqjobs.planning.catalog import Catalog
     from ddqjobs.planning.filters import values
+    from ddqjobs.planning.lookup import Lookup
 
-    catalog = Catalog(project)
-    folders = [str(root / "experiments") for root in catalog.files.roots]
+    lookup = Lookup(project)
+    folders = [str(root / "experiments") for root in lookup.files.roots]
     before = list(map(_stamp, folders))
-    expanded, paths = catalog.expand(experiment)
-    return values(expanded), before + [_stamp(str(path)) for path in paths]
+    runs, paths = lookup.runs(experiment)
+    return values(runs), before + [_stamp(str(path)) for path in paths]
 
 
 def _keep(place: Path, content: object) -> None:

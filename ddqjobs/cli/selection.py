@@ -48,7 +48,7 @@ class Selection:
 
     def _split(self, project: Project, words: list[str]) -> None:
         """The first word is an experiment if one has this name; the others are runs."""
-        from ddqjobs.planning.catalog import is_file_name
+        from ddqjobs.planning.lookup import is_file_name
 
         if words and (words[0] in project.catalog.experiments() or is_file_name(words[0])):
             self._experiment = words.pop(0)

@@ -6,7 +6,6 @@ Standard library only.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import zipfile
@@ -128,6 +127,8 @@ def flush(path: Path) -> None:
 
 def sha256(path: Path) -> str:
     """Digest of a file, hexadecimal."""
+    import hashlib  # slow to come, and most who write files do without
+
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         for block in iter(lambda: stream.read(_BLOCK), b""):

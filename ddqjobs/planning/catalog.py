@@ -1,4 +1,4 @@
-"""Finds, reads and checks experiments and sites by name or by file."""
+"""Reads and checks experiments and sites by name or by file."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ddqjobs.environments import environment
 from ddqjobs.planning import canary, matrix, outside, sections
 from ddqjobs.planning.digest import Digester, Find
 from ddqjobs.planning.fingerprint import Fingerprints
+from ddqjobs.planning.lookup import Lookup, is_file_name
 from ddqjobs.planning.outside import Outside
 from ddqjobs.spec import reader
 from ddqjobs.spec.check import experiment as check
@@ -25,10 +26,7 @@ from ddqjobs.spec.check import inherited
 from ddqjobs.spec.check import site as check_site
 from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import Run
-from ddqjobs.spec.shipped import Files, shipped_root
 from ddqjobs.spec.site import Site
-
-_LONGEST_BASE = 1000  # characters of a path
 
 
 @dataclass(frozen=True)
@@ -46,20 +44,8 @@ class Loaded:
     line_of: Callable[[tuple[str | int, ...]], tuple[str, int]] = lambda _: ("", 0)  # of a key: file, line
 
 
-class Catalog:
+class Catalog(Lookup):
     """The files of a project's folder and those that ship."""
-
-    def __init__(self, project: Path) -> None:
-        self.project = project
-        self.files = Files(project)
-
-    def experiments(self) -> dict[str, Path]:
-        """Name -> file of all experiments, the project's own first."""
-        return self.files.names("experiments/*.yaml")
-
-    def own_experiments(self) -> dict[str, Path]:
-        """Those in the project's own folder."""
-        return {n: p for n, p in self.experiments().items() if p.is_relative_to(self.project)}
 
     def inheriting(self, name: str) -> list[str]:
         """Return the project's own experiments whose `base` is this one."""
@@ -67,32 +53,9 @@ class Catalog:
         own = self.own_experiments().items()
         return [n for n, path in own if names_it.search(path.read_text(encoding="utf-8", errors="replace"))]
 
-    def sites(self) -> dict[str, Path]:
-        """Name -> file of all sites."""
-        return self.files.names("templates/*/site.yaml")
-
     def environments(self) -> dict[str, Path]:
         """Name -> declaration of all environments."""
         return environment.declared(self.files)
-
-    def find(self, name: str | None) -> Path:
-        """The experiment's file. ``None`` means the project's only one. Raises MissingError listing them."""
-        known = self.experiments()
-        if name is None:
-            own = self.own_experiments() or known
-            if len(own) == 1:
-                return self.files.inside(next(iter(own.values())))
-            raise MissingError(f"name an experiment: {', '.join(own) or 'there is none in this project'}")
-        if name in known:
-            return self.files.inside(known[name])
-        if is_file_name(name):
-            path = Path(name)
-            if path.is_file():
-                return path
-            raise MissingError(f"{clean(name)}: no such file")
-        raise MissingError(
-            f"unknown experiment '{clean(name)}'{nearest(name, known)}; there are: {', '.join(known)}"
-        )
 
     def load(self, name: str | None) -> Loaded:
         """Reads, checks and expands an experiment. Raises InputError with all problems of its files."""
@@ -129,18 +92,12 @@ class Catalog:
             read.line_of,
         )
 
-    def expand(self, name: str) -> tuple[tuple[Run, ...], tuple[Path, ...]]:
-        """Return the runs of an experiment, without digests, and the files that they were read from. Raises
-        InputError, MissingError."""
-        read, runs = self._expanded(self.find(name))
-        return runs, read.files
-
     def _expanded(self, path: Path) -> tuple[reader.Document[Experiment], tuple[Run, ...]]:
         known = self.environments()
         read = reader.load(
             path,
             Experiment,
-            self._resolve_experiment,
+            self.base_of_experiment,
             lambda found: [
                 *check.check(found.value, found.line_of, known),
                 *sections.check_experiment(found),
@@ -210,7 +167,7 @@ class Catalog:
         site = reader.load(
             path,
             Site,
-            self._resolve_site,
+            self.base_of_site,
             lambda found: [*check_site.check(found), *sections.check_site(found)],
             sections.of_sites(),
         ).value
@@ -226,36 +183,6 @@ class Catalog:
                 sites[name] = self.site(name)
         return sites
 
-    def _resolve_experiment(self, base: str, named_by: Path) -> Path:
-        return self._resolve(base, named_by, self.experiments(), "experiment")
-
-    def _resolve_site(self, base: str, named_by: Path) -> Path:
-        return self._resolve(base, named_by, self.sites(), "site")
-
-    def _resolve(self, base: str, named_by: Path, known: dict[str, Path], what: str) -> Path:
-        if is_file_name(base):
-            return self._inside(named_by.parent / base, base, named_by)
-        if base not in known:
-            raise MissingError(
-                f"unknown {what} '{base}'{nearest(base, known)}; there are: {', '.join(known)}"
-            )
-        if known[base].resolve() == named_by.resolve():  # an override that inherits what it overrides
-            shipped = shipped_root() / known[base].relative_to(self.project)
-            if shipped.is_file():
-                return shipped
-        return self.files.inside(known[base])
-
-    def _inside(self, path: Path, base: str, named_by: Path) -> Path:
-        """Return the path of a base. Raise InputError if it leads out of the project and of the folder of the
-        file that names it: a file of somebody else's must not show the lines of a private one."""
-        if len(base) > _LONGEST_BASE:
-            raise InputError(f"a path of {len(base)} characters; at most {_LONGEST_BASE} are allowed")
-        real = Path(os.path.realpath(path))
-        roots = (*self.files.roots, Path(os.path.realpath(named_by.parent)))
-        if not any(real.is_relative_to(root) for root in roots):
-            raise InputError(f"'{clean(base)}' leads out of the project; copy the file into it")
-        return path
-
 
 def _remember_secrets(experiment: Experiment) -> None:
     """Have the secrets masked that an experiment and our own shell hold."""
@@ -267,11 +194,6 @@ def _remember_secrets(experiment: Experiment) -> None:
     for task in experiment.tasks.values():
         secrets.remember(task.variables)
         secrets.remember(secrets.told(task.command or ()))
-
-
-def is_file_name(text: str) -> bool:
-    """Return whether the user means a file rather than a name."""
-    return "/" in text or text.endswith((".yaml", ".yml"))
 
 
 def find_module(relative: str) -> Path | None:

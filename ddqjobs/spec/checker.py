@@ -32,9 +32,9 @@ class Checker:
     """One walk. ``problems`` collects what it finds.
 
     ``partial`` is for a file whose base could not be read, or was probably meant to be named: nothing can be
-    said to be missing then, nor what is empty to remove nothing.
-    ``bases`` has for each file that inherits the tree of all that it inherits; ``sections`` the types of the
-    schedulers' own sections.
+    said to be missing then, nor what is empty to remove nothing. ``bases`` has for each file that inherits
+    the tree of all that it inherits; ``sections`` the types of the schedulers' own sections. Without them
+    every other key is left out where such sections may stand.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Checker:
     ) -> None:
         self.partial = partial
         self.bases = bases or {}
-        self.sections = sections or {}
+        self.sections = sections
         self.problems: list[Problem] = []
 
     def check(self, node: Node, kind: inspect.Type, path: Path) -> object:
@@ -95,15 +95,16 @@ class Checker:
 
     def known_keys(self, entries: dict[str, Node], kind: inspect.StructType, path: Path) -> dict[str, object]:
         fields = _fields(kind.cls)
-        own = self.sections if sections.KEY in fields else {}
+        if sections.KEY in fields and self.sections is None:
+            entries = {key: entry for key, entry in entries.items() if key in fields}
+        own = (self.sections or {}) if sections.KEY in fields else {}
+        valid = sections.expanded(fields, own)
         data: dict[str, object] = {}
         found: dict[str, object] = {}
         unknown = [key for key in entries if key not in own and (key not in fields or key == sections.KEY)]
         if len(unknown) > _MOST_UNKNOWN:
             words = f"{len(unknown)} unknown keys{_within(path)}, the first is {show(unknown[0])}"
-            self.problem(
-                entries[unknown[0]], f"{words}; valid keys: {', '.join(sections.expanded(fields, own))}"
-            )
+            self.problem(entries[unknown[0]], f"{words}; valid keys: {', '.join(valid)}")
             known = entries.keys() - set(unknown)
             entries = {key: entry for key, entry in entries.items() if key in known}
         for key, entry in entries.items():
@@ -113,7 +114,6 @@ class Checker:
             elif key in fields and key != sections.KEY:
                 data[key] = self.check(entry, fields[key].type, (*path, key))
             else:
-                valid = sections.expanded(fields, own)
                 self.problem(entry, _unknown("key", key, valid, "valid keys", _within(path)))
         return {**data, sections.KEY: found} if found else data
 
@@ -186,7 +186,7 @@ class Checker:
 
     def metadata(self, node: Node, kind: inspect.Metadata, path: Path) -> object:
         if sections.names_scheduler(kind):
-            return self.choice(node, inspect.LiteralType(tuple(self.sections)), path)
+            return self.choice(node, inspect.LiteralType(tuple(self.sections or ())), path)
         description, inner = _described(kind)
         if units_of(kind) and not isinstance(node.value, str):
             return self.wrong_type(node, kind, path)

@@ -6,7 +6,6 @@ added to a grid and the runs of the others keep their names: ``lr-0.0001``, ``lr
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 import re
@@ -71,6 +70,8 @@ def text_of(value: Scalar) -> str:
     safe = _safe(text)[:_LONGEST].strip("-")
     if safe == text:
         return text
+    import hashlib  # needed by a rare name only, and slow to come
+
     digits = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:6]
     return f"{safe}-{digits}" if safe else digits
 

@@ -10,7 +10,6 @@ from enum import Enum
 
 import msgspec
 
-from ddqjobs.base import html
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.spec.sections import Section
 
@@ -288,5 +287,7 @@ class Plan(Frozen, frozen=True, kw_only=True):
 
     def _repr_html_(self) -> str:
         """Return a table for a notebook."""
+        from ddqjobs.base import html  # with what masks secrets, which takes longer than all of this module
+
         rows = [(p.run.name, p.word, p.reason) for p in self.runs]
         return html.table(f"{self.experiment} on {self.site}", ("run", "status", "reason"), rows)

@@ -10,6 +10,7 @@ the base set to null is removed. Every problem of all files is reported at once,
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -62,7 +63,7 @@ def load(
 ) -> Document[T]:
     """Reads a file. ``resolve`` finds a base by its name and the path of the file that names it; ``examine``
     finds what is wrong beyond types, also in a file whose unknown keys are problems already; ``sections``
-    says which schedulers have a section there.
+    says which schedulers have a section there (without it these are not looked at, and left out).
 
     Raises :class:`InputError` with all problems; a base that cannot be found or read is one of them.
     """
@@ -99,7 +100,7 @@ def parse(
     checker = Checker(partial=not whole, bases=bases, sections=sections)
     document: Document[T] | None = None
     try:
-        data = checker.check(root, inspect.type_info(kind), ())
+        data = checker.check(root, _types(kind), ())
         value = msgspec.convert(data, kind, strict=True)
         document = Document(value, tuple(Path(tree.file) for tree in trees), root, bases)
     except TooManyProblems:
@@ -113,6 +114,11 @@ def parse(
     if document is None or problems:
         raise InputError(sorted(set(problems)))
     return document
+
+
+@functools.cache
+def _types(kind: type) -> inspect.Type:
+    return inspect.type_info(kind)
 
 
 def _chain(text: str, file_name: str, read_base: ReadBase | None) -> tuple[list[Node], list[Problem], bool]:

@@ -93,6 +93,12 @@ def test_errors_import_nothing_of_ours_and_words_nothing_but_what_they_are_made_
     }
 
 
+def test_names_for_completion_need_no_checks() -> None:
+    """Who presses Tab after a file changed waits for whatever is imported here."""
+    needed = GRAPH.find_upstream_modules("ddqjobs.planning.lookup")
+    assert not [n for n in needed if n.startswith(("ddqjobs.schedulers", "ddqjobs.spec.check.", "jinja2"))]
+
+
 def test_only_what_starts_a_program_imports_the_package_itself() -> None:
     """Whoever needs the version imports base.version; ``ddqjobs`` itself leads to everything."""
     assert not [name for name in OURS if "ddqjobs" in imports(name)]

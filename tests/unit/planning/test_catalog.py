@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from ddqjobs.base.errors import InputError, MissingError
-from ddqjobs.planning.catalog import Catalog, find_module, is_file_name
+from ddqjobs.planning.catalog import Catalog, find_module
+from ddqjobs.planning.lookup import Lookup, is_file_name
 from tests.support.trivial import EXPERIMENT, TrivialProject, task
 
 
@@ -42,6 +43,20 @@ def test_an_experiment_may_be_a_file_anywhere(trivial: TrivialProject, tmp_path:
     path = tmp_path / "elsewhere.yaml"
     (trivial.root / "experiments" / f"{EXPERIMENT}.yaml").rename(path)
     assert [r.name for r in Catalog(trivial.root).load(str(path)).runs] == ["first", "second"]
+
+
+def test_runs_are_named_alike_where_nothing_but_types_is_checked(trivial: TrivialProject) -> None:
+    sections = {"slurm": {"qos": "high"}}
+    trivial.write("experiments/mine.yaml", {"base": EXPERIMENT, "name": "mine", "tasks": {"third": task()}})
+    trivial.write("experiments/other.yaml", {"base": "./mine.yaml", "name": "other", **sections})
+    for name in ("mine", "other", "ddq", "mini"):
+        loaded = Catalog(trivial.root).load(name)
+        runs, files = Lookup(trivial.root).runs(name)
+        assert [run.name for run in runs] == [run.name for run in loaded.runs]
+        assert files[-1] == loaded.path
+    trivial.write("experiments/other.yaml", {"base": "./mine.yaml", "name": 1.5, **sections})
+    with pytest.raises(InputError, match="name must be text"):
+        Lookup(trivial.root).runs("other")
 
 
 def test_a_file_that_inherits_another_changes_only_what_it_says(trivial: TrivialProject) -> None:
