@@ -32,6 +32,7 @@ COMMANDS = {
     "release": Entry(_RUN, "Let held runs start again.", "hold"),
     "cancel": Entry(_RUN, "Cancel active runs."),
     "plan": Entry(_LOOK, "Tasks by status, runs with their reasons, what the rest costs."),
+    "show": Entry(_LOOK, "An experiment with its bases and defaults, or one run in full."),
     "check": Entry(_LOOK, "What is wrong with configurations and options, before anything runs."),
     "status": Entry(_LOOK, "Tasks by state, runs with progress, job, node and reason."),
     "logs": Entry(_LOOK, "The log of one run."),

@@ -81,6 +81,11 @@ class Selection:
         return self._experiment if self.project else None
 
     @property
+    def runs(self) -> tuple[str, ...]:
+        """The runs that are named."""
+        return self._runs if self.project else ()
+
+    @property
     def site(self) -> str | None:
         """The site's name or file; None for the default."""
         site: str | None = self._words["site"]
@@ -91,7 +96,6 @@ class Selection:
         """All filters."""
         from ddqjobs.planning.filters import Filters
 
-        assert self.project
         words = self._words
         return Filters(
             phases=tuple(words["phase"] or ()),
@@ -101,7 +105,7 @@ class Selection:
             variants=tuple(words["variant"] or ()),
             seeds=tuple(words["seed"] or ()),
             states=tuple(words["state"] or ()),
-            runs=self._runs,
+            runs=self.runs,
         )
 
 

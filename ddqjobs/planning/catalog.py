@@ -61,7 +61,6 @@ class Catalog(Lookup):
         """Reads, checks and expands an experiment. Raises InputError with all problems of its files."""
         path = self.find(name)
         read, runs = self._expanded(path)
-        _remember_secrets(read.value)
         find = self.configs_of(path)
         fingerprints = Fingerprints(self.project)
         trees = {name: fingerprints.tree(code.path) for name, code in read.value.codes.items() if code.path}
@@ -92,6 +91,11 @@ class Catalog(Lookup):
             read.line_of,
         )
 
+    def expand(self, name: str | None) -> tuple[reader.Document[Experiment], tuple[Run, ...]]:
+        """Return an experiment as its files say it, and its runs without digests. Raises InputError,
+        MissingError."""
+        return self._expanded(self.find(name))
+
     def _expanded(self, path: Path) -> tuple[reader.Document[Experiment], tuple[Run, ...]]:
         known = self.environments()
         read = reader.load(
@@ -106,6 +110,7 @@ class Catalog(Lookup):
             ],
             sections.of_experiments(),
         )
+        _remember_secrets(read.value)
         try:
             return read, matrix.expand(read.value)
         except matrix.UnmatchedError as error:

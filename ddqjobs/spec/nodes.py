@@ -26,7 +26,7 @@ MAX_NODES = 300_000  # after the expansion of aliases: nine lines of YAML can st
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
-_CONSTANTS: dict[str, bool | None] = {
+CONSTANTS: dict[str, bool | None] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **{form: True for word in ("true", "yes", "on") for form in (word, word.title(), word.upper())},
     **{form: False for word in ("false", "no", "off") for form in (word, word.title(), word.upper())},
@@ -194,8 +194,8 @@ class _Reader:
         text = event.value
         if "\0" in text:
             raise _Refused(line, "a key may not contain the character NUL")
-        if event.implicit[0] and text in _CONSTANTS:
-            meaning = {True: "true", False: "false", None: "null"}[_CONSTANTS[text]]
+        if event.implicit[0] and text in CONSTANTS:
+            meaning = {True: "true", False: "false", None: "null"}[CONSTANTS[text]]
             self.problem(line, f"YAML reads the key '{text}' as {meaning}; put it in quotes")
         return text
 
@@ -222,8 +222,8 @@ class _Reader:
 def plain_value(text: str) -> str | int | float | bool | None:
     """Return what an unquoted scalar means. Raise :class:`ValueError` for one that needs quotes or another
     form."""
-    if text in _CONSTANTS:
-        return _CONSTANTS[text]
+    if text in CONSTANTS:
+        return CONSTANTS[text]
     if text[0] not in _NUMBER_START:
         return text
     if _INT.fullmatch(text):

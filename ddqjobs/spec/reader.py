@@ -70,7 +70,7 @@ def load(
     paths: dict[str, Path] = {}
 
     def name_and_text(found: Path) -> tuple[str, str]:
-        name = _display(found)
+        name = display(found)
         paths[name] = found
         return name, _read_text(found, name)
 
@@ -167,7 +167,7 @@ def _read_mapping(text: str, name: str) -> tuple[Node, list[Problem]]:
     raise InputError([*problems, Problem(name, tree.line, message)])
 
 
-def _display(path: Path) -> str:
+def display(path: Path) -> str:
     """The path as a reader at this working directory would type it."""
     absolute = path.absolute()
     return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(path)

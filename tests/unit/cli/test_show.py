@@ -1,0 +1,83 @@
+"""``ddqjobs show``: what is shown is what is planned, and says where it was written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ddqjobs.planning import matrix
+from ddqjobs.planning.catalog import Catalog
+from ddqjobs.spec.nodes import read
+from tests.support.cli import Place, opened
+
+HEIR = r"""
+base: tiny
+name: heir
+description: "on: off # \u0007 {x}"
+tasks:
+  first: null
+  second:
+    seeds: [0, 1000]
+    grid: {lr: [1e-4, 2e-4]}
+    inputs: {source: "path:~/a b.txt"}
+    command: [bash, -c, 'cp "$1" x', bash, "{input.source}", "{options}"]
+    variables: {A: '1e-4', B: 'yes', C: "it's \"so\"", D: "two\n lines\n", E: '- x', TOKEN: ab12cd34ef56ab78}
+    options: {a.b: 1e-5, c: '1e-4', d: 'yes', e: null, f: ''}
+  wait:
+    command: [bash, -c, "echo '1'\necho \"2\"\n", '#', '', '1', '- x', 'null']
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with opened(tmp_path / "project") as made:
+        made.text("experiments/heir.yaml", HEIR)
+        yield made
+
+
+def test_an_experiment_without_its_bases_makes_the_same_runs(place: Place) -> None:
+    catalog = Catalog(place.root)
+    for name in ("heir", "dino-mini", "faster-rcnn"):
+        document, runs = catalog.expand(name)
+        shown = place.invoke("show", name).out
+        assert "base:" not in shown
+        alone = place.text(f"elsewhere/experiments/{name}.yaml", shown.replace("***", "ab12cd34ef56ab78"))
+        assert catalog.expand(str(alone))[1] == runs == matrix.expand(document.value)
+
+
+def test_a_value_names_the_line_that_set_it_and_a_task_its_runs(place: Place) -> None:
+    shown = place.invoke("show", "heir").out
+    lines = {line.split(":")[0].strip(): line for line in reversed(shown.splitlines())}
+    assert lines["title"].endswith("# tiny.yaml:3")
+    assert lines["name"].endswith("# heir.yaml:3")
+    assert lines["launcher"].endswith("# default")
+    named = ("lr-0.0001", "lr-0.0002")
+    runs = [f"second.m1.{variant}.s{seed}" for variant in named for seed in (0, 1000)]
+    assert lines["second"].endswith(f"# 8 runs: {', '.join(runs[:3])}, 5 more")
+    made = place.invoke("show", "heir", "--json").json
+    assert made["origins"]["tasks.second.seeds"] == {"file": made["files"][1], "line": 8}
+    assert made["runs"]["second"][:4] == runs
+    assert made["content"]["tasks"]["second"]["optional"] is False
+
+
+def test_a_run_is_shown_with_what_decides_it(place: Place) -> None:
+    run = "second.m1.lr-0.0002.s1000"
+    shown = place.invoke("show", "heir", run, "--json").json["run"]
+    words = "a.b=1e-05 c=1e-4 d=yes e=None f= lr=0.0002"
+    assert shown["command"] == f"""bash -c 'cp "$1" x' bash "$DDQJOBS_INPUT_SOURCE" --cfg-options {words}"""
+    assert shown["inputs"] == {"source": {"path": "~/a b.txt"}}
+    assert (shown["seed"], shown["grid"]) == (1000, {"lr": 0.0002})
+    assert shown["digest"] == next(
+        r["digest"] for r in place.invoke("plan", "heir", run, "--json").json["runs"]
+    )
+    tree, problems = read(place.invoke("show", "heir", run).out, "shown")
+    assert (problems, tree.below(("resources", "time_s"))) != ([], None)
+
+
+def test_more_than_one_run_and_none_are_refused(place: Place) -> None:
+    several = place.invoke("show", "heir", "second.*")
+    assert (several.code, "one run at a time" in several.err) == (2, True)
+    unknown = place.invoke("show", "heir", "2nd.m1")
+    assert (unknown.code, "no run matches '2nd.m1'" in unknown.err) == (2, True)
