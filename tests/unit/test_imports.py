@@ -94,7 +94,7 @@ def test_errors_import_nothing_of_ours_and_words_nothing_but_what_they_are_made_
 
 
 def test_names_for_completion_need_no_checks() -> None:
-    """Who presses Tab after a file changed waits for whatever is imported here."""
+    """Check the imports that the shell waits for when Tab is pressed after a file changed."""
     needed = GRAPH.find_upstream_modules("ddqjobs.planning.lookup")
     assert not [n for n in needed if n.startswith(("ddqjobs.schedulers", "ddqjobs.spec.check.", "jinja2"))]
 

@@ -68,7 +68,7 @@ def test_help_imports_neither_rich_nor_the_commands() -> None:
         ("ddqjobs.cli.plan", {}),
         ("ddqjobs.project", {}),
         ("ddqjobs.cli.plan", {"_DDQJOBS_COMPLETE": "complete_bash"}),
-        ("ddqjobs.planning.catalog", {"_DDQJOBS_COMPLETE": "complete_bash"}),
+        ("ddqjobs.planning.lookup", {"_DDQJOBS_COMPLETE": "complete_bash"}),
     ],
 )
 def test_ctrl_c_while_starting_leaves_no_traceback(
