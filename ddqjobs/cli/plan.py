@@ -41,6 +41,7 @@ def plan(selection: Selection, runs: RUNS = False, as_json: JSON = False) -> Non
             site=made.site,
             runs=[{**facts(p), "gpu_hours": costs[p.run.name].gpu_hours} for p in chosen],
             not_followed=workspace.loaded.unfollowed,
+            hints=workspace.loaded.hints,
             changes=[msgspec.structs.asdict(change) for change in changes],
             templates=templates,
             missing=[msgspec.structs.asdict(part) for part in absent],
@@ -61,6 +62,8 @@ def plan(selection: Selection, runs: RUNS = False, as_json: JSON = False) -> Non
         say(line)
     for line in workspace.loaded.unfollowed:
         say(f"not followed: {line}; a change there makes no result stale")
+    for line in workspace.loaded.hints:
+        say(f"hint: {line}")
     if any(p.run.resources.gpus for p in chosen):
         say(f"still to do: {to_come(chosen, costs).sentence}")
     for line in missing_here(absent):

@@ -195,8 +195,7 @@ def _submit(selection: Selection, options: SubmitOptions, as_json: bool) -> None
     if outcome.refused:
         raise typer.Exit(1)
     if outcome.blocked:
-        fail("all runs that were asked for are blocked")
-        raise typer.Exit(2)
+        _fail_blocked()
 
 
 def _warnings(selection: Selection) -> list[str]:
@@ -230,6 +229,7 @@ def _dry_run(selection: Selection, options: SubmitOptions, out: Path | None, as_
             for r, command in zip(rendered, commands, strict=True)
         ]
         say_json("dry-run", submissions=content, left=left)
+        _refuse_blocked(selection, options, rendered)
         return
     for number, (r, command) in enumerate(zip(rendered, commands, strict=True), 1):
         if out is None:
@@ -246,6 +246,21 @@ def _dry_run(selection: Selection, options: SubmitOptions, out: Path | None, as_
         f"{counted(sum(len(r.runs) for r in rendered), 'run')}"
         + (f" written below {out}" if out else "") + "; nothing was submitted")  # fmt: skip
     _say_left(left, before)
+    _refuse_blocked(selection, options, rendered)
+
+
+def _refuse_blocked(selection: Selection, options: SubmitOptions, rendered: Sequence[Rendered]) -> None:
+    """Exit with 2 where `submit` would: there is nothing to show, for all that was asked for is blocked."""
+    from ddqjobs.submission.select import blocked, submitting
+
+    plan = selection.project.plan(selection.experiment, site=selection.site, refresh=False)
+    if not rendered and blocked(plan, submitting(plan, selection.filters, options)):
+        _fail_blocked()
+
+
+def _fail_blocked() -> None:
+    fail("all runs that were asked for are blocked")
+    raise typer.Exit(2)
 
 
 def _show(script: str) -> None:

@@ -25,6 +25,7 @@ from ddqjobs.spec.check import experiment as check
 from ddqjobs.spec.check import inherited
 from ddqjobs.spec.check import site as check_site
 from ddqjobs.spec.experiment import Experiment
+from ddqjobs.spec.hints import hints
 from ddqjobs.spec.model import Run
 from ddqjobs.spec.site import Site
 
@@ -40,6 +41,7 @@ class Loaded:
     trees: Mapping[str, str] = field(default_factory=dict)  # code -> state of its tree; jobs compare it
     warnings: tuple[str, ...] = ()
     unfollowed: tuple[str, ...] = ()  # what configurations build on that no digest covers
+    hints: tuple[str, ...] = ()  # what is allowed and surely not meant, with file and line
     canaries: tuple[Run, ...] = ()  # runs of the plan once they were submitted (`submit --canary`)
     line_of: Callable[[tuple[str | int, ...]], tuple[str, int]] = lambda _: ("", 0)  # of a key: file, line
 
@@ -87,6 +89,7 @@ class Catalog(Lookup):
             trees,
             tuple(fingerprints.warnings),
             digester.unfollowed(runs, self._covers(read.value, environments)),
+            tuple(hints(read.value, read.line_of)),
             canaries,
             read.line_of,
         )

@@ -20,7 +20,7 @@ from ddqjobs.report.lookup import REFERENCE, Column, Desk, Fate, Place, Side, or
 from ddqjobs.report.results import NAN, NO_OBJECTS, OPTIONAL, Score
 from ddqjobs.report.verdict import Judgement
 from ddqjobs.spec.metric import BOX_AP, Metric
-from ddqjobs.spec.model import PlannedRun
+from ddqjobs.spec.model import SEEDS_APART, PlannedRun
 
 NO_TOLERANCE = "no tolerance given"
 
@@ -289,7 +289,7 @@ def _test(
     common = [seed for seed in ours if seed in theirs] if m.side.seeds else []
     seeds = equivalence.independent(common or ours)
     if len(seeds) < equivalence.LEAST:
-        near = f"seeds closer than {equivalence.APART:,} are not independent"
+        near = f"seeds closer than {SEEDS_APART:,} are not independent"
         return None, f"no equivalence test: {len(seeds)} independent seeds of {len(common or ours)} ({near})"
     quantum = 0.0 if ours_exact and (theirs_exact or not m.side.seeds) else 1 / per_unit
     if not m.side.seeds:

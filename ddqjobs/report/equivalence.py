@@ -22,9 +22,10 @@ from statistics import NormalDist, mean, variance
 
 import msgspec
 
+from ddqjobs.spec.model import SEEDS_APART
+
 ALPHA = 0.05  # of each of the two one-sided tests
 LEAST = 3  # seeds: with fewer a variance says next to nothing
-APART = 1000  # seeds nearer to each other than this may share the streams of their workers
 WANTED_POWER = 0.8
 MANY = 1000  # seeds: more is as good as never
 _STEPS = 200  # of the integral; enough for six digits
@@ -167,13 +168,13 @@ def _text(
 
 def independent(seeds: Iterable[int | None]) -> tuple[int | None, ...]:
     """Those of the seeds that are independent of each other, lowest first: of seeds closer than
-    :data:`APART` the first counts, and a seed counts once, with or without a deterministic flag. None, a
-    seed that nobody chose, was drawn at random."""
+    :data:`SEEDS_APART` the first counts, and a seed counts once, with or without a deterministic flag. None,
+    a seed that nobody chose, was drawn at random."""
     given = list(seeds)
     chosen: list[int | None] = [seed for seed in given if seed is None]
     last: int | None = None
     for seed in sorted(seed for seed in given if seed is not None):
-        if last is None or seed - last >= APART:
+        if last is None or seed - last >= SEEDS_APART:
             chosen.append(seed)
             last = seed
     return tuple(chosen)

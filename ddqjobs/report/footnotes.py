@@ -9,7 +9,7 @@ from ddqjobs.report import equivalence, ran
 from ddqjobs.report.cells import Cell, ModelRow
 from ddqjobs.report.results import NAN
 from ddqjobs.report.run_rows import AlignRow, CheckRow
-from ddqjobs.spec.model import PlannedRun, Product
+from ddqjobs.spec.model import SEEDS_APART, PlannedRun, Product
 
 _KEYS = 3  # of a checkpoint that are named in a footnote
 
@@ -97,6 +97,6 @@ def _dependent(models: Sequence[ModelRow]) -> Iterator[str]:
             if len(cells) > 1 and len(equivalence.independent(seeds)) < len(seeds):
                 yield (
                     f"{rows_[0].title}: variants share seeds, or have seeds closer than "
-                    f"{equivalence.APART:,}; their results are not independent of each other"
+                    f"{SEEDS_APART:,}; their results are not independent of each other"
                 )
                 break

@@ -13,6 +13,8 @@ import msgspec
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.spec.sections import Section
 
+SEEDS_APART = 1000  # seeds nearer to each other than this may share the streams of their workers
+
 
 class TaskKind(str, Enum):
     """The kinds of work of a run; the kind decides which product it must leave."""

@@ -75,10 +75,11 @@ def check(found: Sequence[Dataset], own: Sequence[str], *, declared: bool) -> It
         if ours and not any(map(os.path.exists, ours)):
             continue
         key, file = join(dataset.path, "ann_file"), dataset.annotations
+        where = ", ".join(a for a, _ in roots) or "none"
         if not os.path.isfile(file):
-            yield Finding("data", key, f"{key}: no file {file}")
+            hint = f"; the experiment's data is {where}" if declared and not ours else ""
+            yield Finding("data", key, f"{key}: no file {file}{hint}")
         elif declared and not ours:
-            where = ", ".join(a for a, _ in roots) or "none"
             yield Finding("data", key, f"{key}: {file} is no file of the run's data, which is {where}")
         else:
             yield from _images(dataset)

@@ -15,7 +15,7 @@ from ddqjobs.spec.check.commands import command, products, value_of_variable
 from ddqjobs.spec.check.datasets import datasets, weights
 from ddqjobs.spec.check.figures import figures
 from ddqjobs.spec.check.reference import Found, Path, reference
-from ddqjobs.spec.check.tasks import tasks
+from ddqjobs.spec.check.tasks import released, tasks
 from ddqjobs.spec.experiment import WITHOUT_AP, Experiment, upstream_of
 from ddqjobs.spec.model import TaskKind
 
@@ -35,12 +35,19 @@ def check(
         _phases(experiment),
         figures(experiment),
         tasks(experiment),
+        released(experiment, line_of),
         _cycles(experiment),
         datasets(experiment),
         weights(experiment),
     )
     first = islice(found, _MOST)
-    return sorted({Problem(*line_of(path), message) for path, message in first})
+    own, _ = line_of(())
+    return sorted({_problem(own, *line_of(path), message) for path, message in first})
+
+
+def _problem(own: str, file: str, line: int, message: str) -> Problem:
+    """Return a problem, which names the heir where a base says what does not fit."""
+    return Problem(file, line, message if file == own else f"{message} ({own} inherits this)")
 
 
 def _codes(e: Experiment, environments: frozenset[str] | None) -> Found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from ddqjobs.base.units import megabytes, seconds
 from ddqjobs.spec.check import grids
@@ -127,13 +127,8 @@ def _inputs(e: Experiment, at: Path, task: Task) -> Found:
             )
         upstream, artifact = split_input(text)
         if text == "released":
-            for name, entry in models_of(e, task):
-                if not entry.checkpoint:
-                    yield (
-                        here,
-                        f"model '{name}' declares no checkpoint for implementation '{task.implementation}'",
-                    )
-        elif text.startswith("path:"):
+            continue  # see released()
+        if text.startswith("path:"):
             if not text.removeprefix("path:"):
                 yield here, "path: needs a path behind it"
         elif not upstream:
@@ -145,6 +140,20 @@ def _inputs(e: Experiment, at: Path, task: Task) -> Found:
                 valid = [*ARTIFACTS[source.kind], *source.products]
                 yield from reference(here, f"artifact of task {upstream}", artifact, valid)
                 yield from _covers(e, here, task, upstream, source)
+
+
+def released(e: Experiment, line_of: Callable[[Path], tuple[str, int]]) -> Found:
+    """Yield the models without the released weights that a task reads: there somebody must name them, also
+    where the task is of another file."""
+    for name, task in e.tasks.items():
+        for role in (role for role, text in task.inputs.items() if text == "released"):
+            file, line = line_of(("tasks", name, "inputs", role))
+            for model in (model for model, entry in models_of(e, task) if not entry.checkpoint):
+                yield (
+                    ("models", model, "implementations", str(task.implementation)),
+                    f"model '{model}' declares no checkpoint for implementation '{task.implementation}', and "
+                    f"task '{name}' reads it as `released` ({file}:{line})",
+                )
 
 
 def _covers(e: Experiment, at: Path, task: Task, upstream: str, source: Task) -> Found:

@@ -511,6 +511,9 @@ def test_submit_of_a_waiting_run_needs_upstream(place: Place) -> None:
     assert ran.err == "error: all runs that were asked for are blocked\n"
     assert "nothing to submit" in ran.out
     assert re.search(r"second.m1 +needs first, which is eligible", ran.out)
+    dry = place.invoke("submit", "tiny", "second.m1", "--dry-run")
+    assert (dry.code, dry.err, "# 0 scripts for 0 runs" in dry.out) == (2, ran.err, True)
+    assert place.invoke("submit", "tiny", "first", "--dry-run").code == 0
     assert place.invoke("submit", "tiny", "second.m1", "--upstream", "--wait").code == 0
     assert place.states()["second.m2"] == "eligible"
 

@@ -273,6 +273,8 @@ def test_classes_of_configuration_and_annotations(checker: check.Checker, data_s
 def test_data_that_is_not_the_run_s(checker: check.Checker, tmp_path: Path, data_set: Path) -> None:
     other = str(tmp_path / "other")
     assert "is no file of the run's data, which is" in lines(checker, own=[other])[0]
+    os.environ["DDQJOBS_INPUT_DATA"] = "/nowhere"  # another folder than the experiment says
+    assert lines(checker, own=[str(tmp_path)])[0].endswith(f"; the experiment's data is {tmp_path}")
     os.environ["DDQJOBS_INPUT_DATA"] = other  # an input that an earlier run has yet to make
     assert lines(checker, own=[other]) == []
 

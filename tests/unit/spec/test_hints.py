@@ -1,0 +1,75 @@
+"""What is allowed and surely not meant; and whose file an error in a base names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import Place, opened
+
+PAPER = """
+name: paper
+implementations: {one: the one}
+weights: {released: {path: ~/weights/a.pth, url: "https://example.org/a.pth"}}
+codes: {c: {seed_option: seed, commands: {train: [t, "{seed}"], test: [t, "{checkpoint}"]}}}
+models:
+  m:
+    implementations:
+      one: {code: c, checkpoint: ~/weights/a.pth}
+phases: {"1": {title: one}}
+tasks:
+  test: {kind: test, implementation: one, phase: "1", inputs: {checkpoint: released}}
+  train: {kind: train, implementation: one, seeds: [0, 1000, 2000]}
+"""
+HEIR = """
+base: paper
+name: heir
+models: {m: null, n: {implementations: {one: {code: c}}}}
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with opened(tmp_path / "project") as made:
+        made.text("experiments/paper.yaml", PAPER)
+        yield made
+
+
+def hints(place: Place) -> list[str]:
+    made: list[str] = place.invoke("plan", "paper", "--json").json["hints"]
+    assert [f"hint: {hint}" in place.invoke("plan", "paper").out for hint in made] == [True] * len(made)
+    return [hint.partition("experiments/")[2] for hint in made]
+
+
+def test_a_sound_experiment_gets_no_hint(place: Place) -> None:
+    assert hints(place) == []
+
+
+def test_seeds_and_weights_that_were_surely_not_meant(place: Place) -> None:
+    changed = PAPER.replace("[0, 1000, 2000]", "[1, 1500, 0]").replace(
+        "c, checkpoint: ~/weights/a", "c, checkpoint: ~/b"
+    )
+    place.text("experiments/paper.yaml", changed)
+    seeds, weights = hints(place)
+    assert seeds.startswith(
+        "paper.yaml:13: seeds 0 and 1 are closer than 1,000, so verdicts count only the first"
+    )
+    assert weights.startswith(
+        "paper.yaml:9: the checkpoint is not the path of weights.released, ~/weights/a.pth"
+    )
+    assert "paper.yaml:4), which no run reads" in weights
+
+
+def test_an_error_of_an_heir_names_its_file_and_that_of_its_base(place: Place) -> None:
+    place.text("experiments/heir.yaml", HEIR)
+    refused = place.call("plan", "heir")
+    assert refused.code == 2
+    assert refused.err == (
+        "error: experiments/heir.yaml:4: model 'n' declares no checkpoint for implementation 'one', and task "
+        "'test' reads it as `released` (experiments/paper.yaml:12)\n"
+    )
+    place.text("experiments/heir.yaml", 'base: paper\nname: heir\nphases: {"1": null}\n')
+    assert place.call("plan", "heir").err.startswith("error: experiments/paper.yaml:12: unknown phase '1'")
+    assert "(experiments/heir.yaml inherits this)" in place.call("plan", "heir").err
