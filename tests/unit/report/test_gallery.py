@@ -14,6 +14,7 @@ from PIL import Image
 
 from ddqjobs.project import Project, open_project
 from ddqjobs.report import gallery
+from tests.bench import pages
 from tests.support import paper, shapes
 from tests.unit.detect.test_recompute import predictions
 from tests.unit.report.test_command import call, with_predictions
@@ -46,6 +47,15 @@ def page(project: Project, *words: object) -> str:
     ran = call(project, "report", "paper", "-o", path, *words)
     assert ran.code == 0, ran.err
     return path.read_text()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("image", [pages.photograph, pages.noise])
+def test_a_page_with_a_hundred_images_is_smaller_than_15_mb(tmp_path: Path, image: pages.Picture) -> None:
+    pages.gallery(tmp_path / "project", image)
+    text = page(open_project(tmp_path / "project"), "--gallery", 50)
+    assert text.count('href="data:image/jpeg') == 100
+    assert len(text.encode()) < 15e6
 
 
 def test_images_are_shown_once_small_with_the_boxes_of_the_truth_and_both_codes(project: Project) -> None:
