@@ -45,6 +45,11 @@ def warn(message: str) -> None:
     _tell(f"warning: {message}", fg="yellow")
 
 
+def inform(message: str) -> None:
+    """A line on stderr about something that was done."""
+    _tell(message)
+
+
 def note(text: str) -> None:
     """A line on stderr for who waits at a terminal: what takes long just now."""
     if sys.stderr.isatty():

@@ -13,7 +13,7 @@ import typer
 
 from ddqjobs.cli import completion
 from ddqjobs.cli.exits import RUNS_GO_ON, reporting
-from ddqjobs.cli.output import note, warn
+from ddqjobs.cli.output import inform, note, warn
 
 if TYPE_CHECKING:
     from ddqjobs.planning.filters import Filters
@@ -38,6 +38,7 @@ class Selection:
 
             self._project = open_project(self._words["folder"])
             self._project.tell = note
+            self._project.inform = inform
             self._project.undelivered = warn
             self._split(self._project, list(self._words["words"] or ()))
         return self._project

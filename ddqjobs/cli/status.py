@@ -143,7 +143,7 @@ def _watch(selection: Selection, interval: float) -> None:
     from ddqjobs.cli.watch.watcher import Desk, Seen, watch
 
     project = selection.project
-    project.tell = lambda _: None  # the screen is the board's
+    project.tell = project.inform = lambda _: None  # the screen is the board's
 
     def ask() -> Seen:
         made, states = states_of(selection)

@@ -30,6 +30,7 @@ class Opened:
         self.root = root
         self.catalog = Catalog(root)
         self.tell: Say = lambda _: None  # hears how far it is where something takes long
+        self.inform: Say = lambda _: None  # hears what was done about jobs that would wait for ever
         self.undelivered: Say = lambda _: None  # hears of notifications that did not arrive
         self._loaded: dict[str, Loaded] = {}
         self._workspaces: dict[tuple[str, str], Workspace] = {}
@@ -58,7 +59,7 @@ class Opened:
             declared = self.site(site)
             results = expanded(self.root, declared.results or "results") / loaded.experiment.name
             channels.mask(declared)
-            self._workspaces[key] = Workspace(self.catalog, loaded, declared, results, self.tell)
+            self._workspaces[key] = Workspace(self.catalog, loaded, declared, results, self.tell, self.inform)
         if umask := self._workspaces[key].site.umask:
             os.umask(int(umask, 8))  # of this process: whatever is written from here on is the group's too
         return self._workspaces[key]

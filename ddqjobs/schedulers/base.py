@@ -7,9 +7,9 @@ an :class:`~ddqjobs.spec.model.Observation`; whether a run is done is decided by
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from ddqjobs.base.errors import SchedulerError
 from ddqjobs.base.frozen import Frozen
@@ -107,7 +107,8 @@ class Scheduler(Protocol):
 
     def query(self, jobs: Sequence[str]) -> Mapping[str, Observation]:
         """An observation for every job id asked for, in one query; UNKNOWN, and ``forgotten``, for those that
-        it says it does not know."""
+        it says it does not know. Also for others of this user's jobs in the queue, where the same answer
+        shows them."""
 
     def hold(self, jobs: Sequence[str]) -> None:
         """Keeps queued jobs from starting until they are released. Running, ended and unknown ones are no
@@ -118,3 +119,21 @@ class Scheduler(Protocol):
 
     def cancel(self, jobs: Sequence[str]) -> None:
         """Asks for the end of jobs. Unknown and ended ones are no error. Returns before they have ended."""
+
+
+class Unchained(NamedTuple):
+    """The jobs that wait for others no more, and those that a scheduler goes on to let wait, with the
+    reasons."""
+
+    freed: Collection[str]
+    refused: Mapping[str, str]
+
+
+@runtime_checkable
+class Unchains(Protocol):
+    """A scheduler that can take off what its jobs wait for."""
+
+    def unchain(self, jobs: Mapping[str, str], ours: Collection[str]) -> Unchained:
+        """Let queued jobs (job -> token) go on without what they wait for. A job that carries another token,
+        or waits for anything but the ends of ``ours`` (numbers of jobs and arrays), stays as it is, as one
+        that waits no more does."""

@@ -19,8 +19,9 @@ from ddqjobs.spec.model import IN_QUEUE, Attempt, FailureClass, JobState, Observ
 from ddqjobs.spec.site import Site
 from ddqjobs.store import evidence
 from ddqjobs.store.history import History, Ticket
-from ddqjobs.store.ledger import AnyRecord, Finished, Observed, Submitted, Voided
+from ddqjobs.store.ledger import AnyRecord, Finished, Submitted, Voided
 from ddqjobs.store.store import CALLED_OFF, CANCELLED_AND_FORGOTTEN, Store
+from ddqjobs.submission import heard
 from ddqjobs.submission.judge import Case, Parting, failure_of, note_on_product, parting, said_all
 from ddqjobs.submission.members import Members
 
@@ -62,6 +63,7 @@ class Observer:
         self._scheduler, self._capabilities, self._warn = scheduler, capabilities, warn
         self._tell = tell
         self._members = members
+        self.idle: dict[str, dict[str, Observation]] = {}  # site -> jobs that wait for a hand
 
     def refresh(self) -> bool:
         """Confirm submissions, ask each scheduler once, read evidence, record what is new. Return whether
@@ -108,9 +110,9 @@ class Observer:
     ) -> AnyRecord | None:
         if self._members.elsewhere(ticket):
             return self._by_evidence(ticket) if ticket.run in started else None
-        if _may_say_more(ticket, seen, started):
+        if heard.may_say_more(ticket, seen, started):
             return self._settle(ticket, seen, now)
-        return _news(ticket, seen)
+        return heard.news(ticket, seen)
 
     # -- submissions whose answer was never recorded ----------------------------------------------------
 
@@ -179,11 +181,12 @@ class Observer:
                 self._warn(f"site {site}: {str(error).removeprefix(f'site {site}: ')}")
                 seen = {job: Observation(state=JobState.UNKNOWN, detail=str(error)) for job in jobs}
             else:
+                self.idle[site] = {job: answer for job, answer in seen.items() if heard.idle(answer)}
                 not_shown = (job for job in jobs if job not in seen or seen[job].state not in IN_QUEUE)
                 self._learn_cluster(site, (jobs[job] for job in not_shown))
             for job, tickets in jobs.items():
                 answer = seen.get(job, Observation(state=JobState.UNKNOWN, detail="not in the answer"))
-                out.update({ticket.name: _of(ticket, answer) for ticket in tickets})
+                out.update({ticket.name: heard.of(ticket, answer) for ticket in tickets})
         return out
 
     def _end_twins(self, history: History, observed: Mapping[str, Observation]) -> None:
@@ -235,7 +238,7 @@ class Observer:
             return failed
         if seen is not None and seen.forgotten:
             return self._forgotten(ticket, seen, left, now)
-        return _news(ticket, seen)
+        return heard.news(ticket, seen)
 
     def _holder(self, ticket: Ticket) -> str:
         """Return the job that holds a ticket's claim, which decides who runs: where an ``sbatch`` of the site
@@ -261,13 +264,13 @@ class Observer:
         is cancelled, and what never started void, after the patience for a scheduler that lags; anything else
         waits for its evidence."""
         if ticket.state is not JobState.UNKNOWN or abs(now - ticket.since) < self._patience_s:
-            return _news(ticket, seen)
+            return heard.news(ticket, seen)
         if ticket.cancelled:
             return _cancelled(ticket, left, CANCELLED_AND_FORGOTTEN)
         if not left.mine and self._called_off(ticket):
             why = f"its scheduler has forgotten it before it started: {seen.detail}"
             return Voided(tickets=[ticket.name], why=why)
-        return _news(ticket, seen)
+        return heard.news(ticket, seen)
 
     def _left(self, ticket: Ticket) -> _Left:
         run_dir = self._store.run_dir(ticket.run)
@@ -374,25 +377,3 @@ def _cancelled(ticket: Ticket, left: _Left, reason: str) -> Finished:
         progress=evidence.progress(left.run_dir),
         started_at=left.mine[0].started_at if left.mine else None,
     )
-
-
-def _of(ticket: Ticket, seen: Observation) -> Observation:
-    """Return what an answer says of a ticket: nothing, where its number is that of another job."""
-    if seen.may_be_of(ticket.token):
-        return seen
-    return Observation(
-        state=JobState.UNKNOWN, detail=f"number {ticket.job} is now of another job", forgotten=True
-    )
-
-
-def _may_say_more(ticket: Ticket, seen: Observation | None, started: Collection[str]) -> bool:
-    """Return whether the evidence of a ticket may say more than its scheduler: not while it is in the queue
-    and its run has no folder. Where absence would decide something, the folder itself is looked at."""
-    return seen is None or seen.state not in IN_QUEUE or ticket.run in started
-
-
-def _news(ticket: Ticket, seen: Observation | None) -> Observed | None:
-    """Return what a scheduler says, if it is new."""
-    if seen is None or (seen.state, seen.detail, seen.node) == (ticket.state, ticket.detail, ticket.node):
-        return None
-    return Observed(ticket=ticket.name, state=seen.state, detail=seen.detail, node=seen.node)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ddqjobs.base.errors import StateError, mend
 from ddqjobs.base.paths import expanded
+from ddqjobs.base.units import seconds
 from ddqjobs.planning import plan as planning
 from ddqjobs.planning.catalog import Catalog, Loaded
 from ddqjobs.schedulers.base import Capabilities, QueueFullError, Scheduler
@@ -22,6 +23,7 @@ from ddqjobs.store.history import History, Ticket
 from ddqjobs.store.store import Store
 from ddqjobs.submission.members import Members, name_of
 from ddqjobs.submission.observe import Observer
+from ddqjobs.submission.stalls import Idle, Stalls
 
 if TYPE_CHECKING:
     from ddqjobs.detect.job.training_progress import Progress
@@ -48,6 +50,7 @@ class Workspace:
     site: Site
     results: Path
     tell: Callable[[str], None] = lambda _: None  # hears how far it is where something takes long
+    inform: Callable[[str], None] = lambda _: None  # hears what was done that nobody asked for
     warnings: list[str] = field(default_factory=list)
     standing: int = 0  # how many of them, from the first, are of files and not of schedulers
     _schedulers: dict[str, Scheduler] = field(default_factory=dict)
@@ -155,7 +158,7 @@ class Workspace:
 
     def _refresh(self) -> None:
         try:
-            Observer(
+            observer = Observer(
                 self.store,
                 self.site,
                 self.scheduler,
@@ -163,7 +166,9 @@ class Workspace:
                 self.members,
                 self.warnings.append,
                 self.tell,
-            ).refresh()
+            )
+            observer.refresh()
+            self._end_stalls(observer.idle)
         except StateError as error:  # a full disk or a read-only one: what is known can be shown all the same
             self.warnings.append(str(error))
         except OSError as error:  # what runs left cannot be looked at: nothing is concluded from that
@@ -171,6 +176,16 @@ class Workspace:
             self.warnings.append(
                 f"{where}: {error.strerror}; {mend(error)}; runs are shown as they were before"
             )
+
+    def _end_stalls(self, idle: Idle) -> None:
+        """Let go on what its scheduler lets wait for what is done."""
+        if any(idle.values()):
+            upstream = {run.name: run.upstream for run in (*self.loaded.runs, *self.loaded.canaries)}
+            patience_s = seconds(self.site.submit_timeout)
+            stalls = Stalls(
+                self.store, self.scheduler, self.members, patience_s, self.warnings.append, self.inform
+            )
+            stalls.end(upstream, idle)
 
     def _built(self, history: History, *, canaries: bool = False) -> Plan:
         return planning.build(

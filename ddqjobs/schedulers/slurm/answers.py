@@ -16,6 +16,8 @@ SEPARATOR = "\x1f"
 # anything into both, even line ends.
 QUEUE_FORMAT = SEPARATOR.join(("%i", "%T", "%r", "%N", "%j", "%k"))
 QUEUE_HEADER = SEPARATOR.join(("JOBID", "STATE", "REASON", "NODELIST", "NAME", "COMMENT"))
+WAITING_FORMAT = SEPARATOR.join(("%i", "%E", "%j", "%k"))
+WAITING_HEADER = SEPARATOR.join(("JOBID", "DEPENDENCY", "NAME", "COMMENT"))
 ACCOUNTING_FIELDS = ("JobID", "State", "Reason", "NodeList", "ExitCode", "JobName", "Comment")
 
 JOB = re.compile(r"(\d+)(?:_(\d+))?")
@@ -67,6 +69,16 @@ def queue(text: str) -> dict[str, Row]:
     rows: dict[str, Row] = {}
     for jobs, (state, reason, node, name, comment) in _table(text, QUEUE_HEADER, "squeue", width=5):
         row = Row(state, reason, "" if node in _NO_NODE else node, "", name, comment)
+        rows.update(dict.fromkeys(jobs, row))
+    return rows
+
+
+def waiting(text: str) -> dict[str, Row]:
+    """Job -> row of ``squeue --array`` with WAITING_FORMAT; the reason is what it waits for, empty for
+    nothing. Raises UnreadableError."""
+    rows: dict[str, Row] = {}
+    for jobs, (after, name, comment) in _table(text, WAITING_HEADER, "squeue", width=3):
+        row = Row("PENDING", "" if after == "(null)" else after, "", "", name, comment)
         rows.update(dict.fromkeys(jobs, row))
     return rows
 

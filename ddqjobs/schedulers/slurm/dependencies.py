@@ -7,10 +7,12 @@ What is neither waits for everything that any element waits for: later than it m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 
 from ddqjobs.schedulers.base import Element, Submission
 from ddqjobs.schedulers.slurm import options as slurm_options
+from ddqjobs.schedulers.slurm.answers import Row
 
 
 def sbatch(submission: Submission) -> list[str]:
@@ -26,6 +28,30 @@ def _exclude(submission: Submission) -> list[str]:
     if not submission.avoid or named.nodelist:
         return []
     return [f"--exclude={','.join([*submission.avoid, *filter(None, [named.exclude])])}"]
+
+
+_SHOWN = re.compile(r"after(?:ok|corr):(\d+)(?:_[^:?]*)?")  # of what sbatch was told above
+
+
+def waits_only_for(shown: str, ours: Collection[str]) -> bool:
+    """Return whether a dependency, as squeue shows it, is of the kinds that we ask for, on our jobs alone.
+
+    >>> waits_only_for("aftercorr:1_*(unfulfilled),afterok:7(unfulfilled)", {"1", "7"})
+    True
+    >>> [waits_only_for(shown, {"1"}) for shown in ("", "singleton", "afterok:1(unfulfilled),afterok:9")]
+    [False, False, False]
+    """
+    parts = [_SHOWN.match(part) for part in re.split(r",(?=[a-z])", shown)]
+    return all(part is not None and part[1] in ours for part in parts)
+
+
+def freeable(waiting: Mapping[str, Row], jobs: Mapping[str, str], ours: Collection[str]) -> list[str]:
+    """Return those of the jobs (job -> token) that carry their token and wait for our jobs alone."""
+    return [
+        job
+        for job, token in jobs.items()
+        if (row := waiting.get(job)) and token in row.marks and waits_only_for(row.reason, ours)
+    ]
 
 
 def jobs_before(elements: Sequence[Element]) -> tuple[str, ...]:

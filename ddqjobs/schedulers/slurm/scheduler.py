@@ -6,7 +6,7 @@ import datetime
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -18,6 +18,7 @@ from ddqjobs.schedulers.base import (
     RefusedError,
     Submission,
     SubmitUnknownError,
+    Unchained,
 )
 from ddqjobs.schedulers.pace import Pace
 from ddqjobs.schedulers.slurm import answers, dependencies, holding, states
@@ -113,16 +114,16 @@ class SlurmScheduler:
         queue = self._queue()
         rows = {job: row for job in jobs if (row := answers.row_of(queue, job)) is not None}
         seen = {job: states.in_queue(row) for job, row in rows.items()}
-        waiting = {job: row for job, row in queue.items() if states.in_queue(row).state in states.ALIVE}
-        for job, twins in answers.twins({**rows, **waiting}, rows).items():
-            alive = tuple(twin for twin in twins if twin in waiting)
-            seen[job] = msgspec.structs.replace(seen[job], twins=alive)
+        shown = {job: states.in_queue(row) for job, row in queue.items()}
+        alive = {job: other for job, other in shown.items() if other.state in states.ALIVE}
+        for job, twins in answers.twins({**rows, **{job: queue[job] for job in alive}}, rows).items():
+            seen[job] = msgspec.structs.replace(seen[job], twins=tuple(t for t in twins if t in alive))
         for job, told in self._accounting([j for j, row in rows.items() if not states.launched(row)]).items():
             seen[job] = told if told.failure else seen[job]
         left = [job for job in jobs if job not in rows]
         if left:
             seen.update(self._accounting(left))
-        return seen
+        return {**alive, **seen}
 
     def hold(self, jobs: Sequence[str]) -> None:
         """``scontrol uhold``: what root holds with plain ``hold`` only an administrator can release."""
@@ -131,6 +132,24 @@ class SlurmScheduler:
     def release(self, jobs: Sequence[str]) -> None:
         """``scontrol release``."""
         self._set_hold("release", jobs, JobState.HELD)
+
+    def unchain(self, jobs: Mapping[str, str], ours: Collection[str]) -> Unchained:
+        """``scontrol update dependency=``; what Slurm shows afterwards decides."""
+        before = self._waiting()
+        chosen = dependencies.freeable(before, jobs, ours)
+        why = ""
+        for page in holding.pages(chosen, before):
+            done = self._run(["scontrol", "update", f"jobid={page}", "dependency="])
+            why = _first_line(done) if done.code else why
+        after = self._waiting() if chosen else {}
+        refused = {job: why or f"it still waits for {after[job].reason}" for job in chosen if job in after}
+        return Unchained([job for job in chosen if job not in refused], refused)
+
+    def _waiting(self) -> dict[str, answers.Row]:
+        """Return the jobs of this user that wait for others."""
+        argv = ["squeue", f"--user={os.getuid()}", "--array", "--states=PENDING"]
+        rows = answers.waiting(self._ask([*argv, f"--format={answers.WAITING_FORMAT}"]))
+        return {job: row for job, row in rows.items() if row.reason}
 
     def _set_hold(self, word: str, jobs: Sequence[str], now: JobState) -> None:
         alike = {job for job, row in self._queue().items() if states.in_queue(row).state is now}

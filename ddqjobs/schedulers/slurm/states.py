@@ -52,6 +52,7 @@ STATES: dict[str, tuple[JobState, FailureClass | None]] = {
 # JobHeldUser, JobHeldAdmin, JobHoldMaxRequeue; "launch failed requeued held", "job requeued in held state",
 # with spaces or underscores: what Slurm does to a job that a node could not start.
 _HELD_REASON = re.compile(r"JobHeld|JobHold|[ _]held")
+_WAITS = {"Dependency": WAITS, "DependencyNeverSatisfied": f"{WAITS} (DependencyNeverSatisfied)"}
 _DEPENDENCY = "a run it depends on did not end well"
 _QUIET = ("", "None", "(null)", "Priority", "Resources", "NonZeroExitCode")
 _LOOK = "look at the room, inodes, quota and permissions of the results there, and whether they are mounted"
@@ -78,7 +79,7 @@ def _in_queue(row: Row) -> Observation:
         return Observation(state=_HELD, detail="" if row.reason == "JobHeldUser" else row.reason)
     if state is _ENDED:
         return _ended(word, row, failure)
-    detail = "" if row.reason in _QUIET else WAITS if row.reason == "Dependency" else row.reason
+    detail = "" if row.reason in _QUIET else _WAITS.get(row.reason, row.reason)
     if word not in ("PENDING", "RUNNING"):
         detail = f"{word}, {detail}" if detail else word
     return Observation(state=state, detail=detail, node=row.node if state is _RUNNING else "")

@@ -240,6 +240,21 @@ def test_every_state_says_something_in_both_answers(word: str) -> None:
     assert left.detail
 
 
+def test_only_jobs_with_their_token_that_wait_for_ours_are_freed() -> None:
+    rows = [
+        ("2_[0-1]", "aftercorr:1_*(unfulfilled)", "e.second.t2", "t2"),
+        ("3", "afterok:1_0(unfulfilled),afterok:4(unfulfilled)", "e.third.t3", "(null)"),
+        ("5", "afterok:1_0(unfulfilled),afterok:99(unfulfilled)", "e.fourth.t5", "t5"),
+        ("6", "singleton", "e.fifth.t6", "t6"),
+        ("7", "(null)", "e.sixth.t7", "t7"),
+        ("8", "aftercorr:1_*(unfulfilled)", "precious", "precious"),
+    ]
+    text = "".join(f"{answers.SEPARATOR.join(row)}\n" for row in rows)
+    waiting = answers.waiting(f"{answers.WAITING_HEADER}\n{text}")
+    jobs = {"2_1": "t2", "3": "t3", "5": "t5", "6": "t6", "7": "t7", "8": "t8", "9": "t9"}
+    assert dependencies.freeable(waiting, jobs, {"1", "4"}) == ["2_1", "3"]
+
+
 # -- dependencies ----------------------------------------------------------------------------------------
 
 
