@@ -563,7 +563,7 @@ FAILS: dict[str, tuple[str, FailureClass, str]] = {
     "host-memory": (
         f"{sys.executable} -c 'print(len(b\"x\" * (1 << 30)))'",
         FailureClass.OUT_OF_MEMORY,
-        "Slurm says OUT_OF_MEMORY",
+        "Slurm says OUT_OF_MEMORY, give its task more `memory` in `resources`",
     ),
     "module": (
         f"{sys.executable} -c 'import no_such_module'",
@@ -615,8 +615,7 @@ def test_every_failure_ends_in_its_class_and_is_retried_as_often_as_that_allows(
         **{name: failure for name, (_, failure, _) in failed.items()},
         "stuck-once": None,
     }
-    # squeue says why once more, sacct does not.
-    assert {name: plan[name].reason.removesuffix(" (OutOfMemory)") for name in failed} == {
+    assert {name: plan[name].reason for name in failed} == {
         name: f"{failure.value}: {words}" for name, (_, failure, words) in failed.items()
     }
     assert plan["stuck-once"].status is Status.DONE

@@ -54,8 +54,9 @@ STATES: dict[str, tuple[JobState, FailureClass | None]] = {
 _HELD_REASON = re.compile(r"JobHeld|JobHold|[ _]held")
 _WAITS = {"Dependency": WAITS, "DependencyNeverSatisfied": f"{WAITS} (DependencyNeverSatisfied)"}
 _DEPENDENCY = "a run it depends on did not end well"
-_QUIET = ("", "None", "(null)", "Priority", "Resources", "NonZeroExitCode")
+_QUIET = ("", "None", "(null)", "Priority", "Resources", "NonZeroExitCode", "OutOfMemory")
 _LOOK = "look at the room, inodes, quota and permissions of the results there, and whether they are mounted"
+_MEMORY = "give its task more `memory` in `resources`"
 ALIVE = (_QUEUED, _HELD, _RUNNING, _STOPPED)
 
 
@@ -131,6 +132,8 @@ def _ended(word: str, row: Row, failure: FailureClass | None) -> Observation:
     code, _, signal = row.exit.partition(":")
     if row.exit not in ("", "0:0") and word == "FAILED":
         detail += f", exit {code}" if code != "0" else f", signal {signal}"
+    if failure is FailureClass.OUT_OF_MEMORY:
+        detail += f", {_MEMORY}"
     if row.exit == "0:53" and word == "FAILED":
         failure = FailureClass.STORAGE
         detail += ", its output folder was not there on the node, or could not be written; " + _LOOK

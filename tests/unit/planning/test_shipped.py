@@ -9,6 +9,7 @@ import pytest
 
 from ddqjobs.base import process
 from ddqjobs.planning import scaffold
+from ddqjobs.planning.matrix import expand
 from ddqjobs.project import open_project
 from tests.support.paths import ROOT
 from tests.unit.planning.test_ddq_mask import ddqjobs
@@ -56,3 +57,8 @@ def test_a_copy_of_each_is_a_whole_experiment(name: str, tmp_path: Path) -> None
     copied = open_project(tmp_path / "mine").load(f"my-{name}").experiment
     shipped = open_project(tmp_path).load(name).experiment
     assert copied.tasks == shipped.tasks
+
+
+def test_a_plan_without_gpus_asks_for_no_more_than_a_partition_of_a_day_gives(tmp_path: Path) -> None:
+    runs = expand(open_project(tmp_path).load("ddq-cpu").experiment)
+    assert [run.name for run in runs if run.resources.gpus or run.resources.time_s > 86400] == []

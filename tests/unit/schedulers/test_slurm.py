@@ -18,6 +18,7 @@ VERSIONS = sorted(path.name for path in RECORDED.iterdir() if path.is_dir())
 
 # A row of a job of ours, as squeue prints it.
 OURS = answers.SEPARATOR.join(("7", "RUNNING", "None", "node1", "e.first.t1", "t1"))
+_NO_MEMORY = "Slurm says OUT_OF_MEMORY, give its task more `memory` in `resources`"
 ACCOUNTING_HEADER = answers.SEPARATOR.join(answers.ACCOUNTING_FIELDS)
 
 
@@ -99,7 +100,7 @@ def test_recorded_accounting(version: str) -> None:
         assert states.left_queue(rows[job]).failure is FailureClass.DEPENDENCY
     assert states.left_queue(rows["5"]).failure is FailureClass.CANCELLED
     assert states.left_queue(rows["14"]).failure is FailureClass.OUT_OF_MEMORY
-    assert states.left_queue(rows["14"]).detail == "Slurm says OUT_OF_MEMORY"
+    assert states.left_queue(rows["14"]).detail == _NO_MEMORY
     # 24.11 makes the folder of a job's output where it is missing.
     missing = states.left_queue(rows["15"]).failure is FailureClass.STORAGE
     assert missing == (version == "22.05")
@@ -210,6 +211,12 @@ def test_every_state_of_the_manual_is_in_the_table(version: str) -> None:
             JobState.ENDED,
             "Slurm says TIMEOUT (TimeLimit)",
             FailureClass.TIMEOUT,
+        ),
+        (
+            Row("OUT_OF_MEMORY", "OutOfMemory", "n1"),
+            JobState.ENDED,
+            _NO_MEMORY,
+            FailureClass.OUT_OF_MEMORY,
         ),
         (Row("CANCELLED", "None", ""), JobState.ENDED, "Slurm says CANCELLED", FailureClass.CANCELLED),
         (
