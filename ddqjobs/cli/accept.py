@@ -19,7 +19,7 @@ def accept(
     ],
     as_json: JSON = False,
 ) -> None:
-    """Let stale results stand: reports show who said so, when and why. Ends when something else changes.
+    """Keep stale results as valid, until something else changes. Reports show who decided it, when and why.
 
     Example: ddqjobs accept ddq --task p3-train --because 'only the log interval changed'
     """

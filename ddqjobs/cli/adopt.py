@@ -29,17 +29,20 @@ def adopt(
         typer.Option(
             "--from",
             metavar="EXPERIMENT",
-            help="Instead of PATH: results of this one with the same digest; of EXPERIMENT itself after its "
-            "tasks were renamed.",
+            help="Instead of PATH: take the results with the same digest from this experiment; from itself "
+            "after tasks were renamed.",
             autocompletion=completion.experiments,
         ),
     ] = None,
     because: Annotated[
-        str, typer.Option("--because", metavar="TEXT", help="Why a result counts that differs from its run.")
+        str,
+        typer.Option(
+            "--because", metavar="TEXT", help="Why a result counts although it differs from its run."
+        ),
     ] = "",
     as_json: JSON = False,
 ) -> None:
-    """Take in results that exist already, after an examination; every report marks them as adopted.
+    """Import results that exist already. They are examined first, and every report marks them as adopted.
 
     Examples: ddqjobs adopt ddq p3-train.ddq-detr-4scale ~/old/work_dirs/ddq_detr;
     ddqjobs adopt ddq-2 --from ddq; ddqjobs adopt ddq --from ddq
@@ -85,5 +88,7 @@ def _of_experiment(
     adopted = project.adopt_from(plan, runs, source, site=selection.site)
     if not adopted:
         what = counted(len(runs), "run")
-        raise StateError(f"none of {what} is open and has a result of its digest in {source}")
+        raise StateError(
+            f"nothing to adopt: none of {what} is still to do and has a result with its digest in {source}"
+        )
     return adopted

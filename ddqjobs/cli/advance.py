@@ -12,9 +12,10 @@ from ddqjobs.cli.selection import JSON, Selection, filtered
 
 @filtered
 def advance(selection: Selection, page: PAGE = None, as_json: JSON = False) -> None:
-    """Collect what has ended, submit again what may be retried, submit what became eligible: for cron.
+    """Record finished jobs, retry failed runs that may be retried, and submit what became eligible; for cron.
 
-    Only what was submitted before is touched, as far as filters leave it. Example, every ten minutes:
+    Only runs that were submitted before are touched, and of those only the selected ones. Example, every ten
+    minutes:
     */10 * * * * ddqjobs advance ddq -C ~/reproduction
     """
     live = LivePage(selection, page)

@@ -36,7 +36,8 @@ class _Archives(Group):
 app = App(
     cls=_Archives,
     add_completion=False,
-    help="One file with all that an experiment's numbers stand on. `ddqjobs archive EXPERIMENT` is `create`.",
+    help="Pack all that is behind an experiment's numbers into one file, or verify one. `ddqjobs archive "
+    "EXPERIMENT` means `archive create EXPERIMENT`.",
 )
 _writing = functools.partial(reporting, interrupted="no archive was written")
 _reading = functools.partial(reporting, interrupted="the archive is as it was")
@@ -58,7 +59,7 @@ def create(
         Path | None, typer.Option("--out", "-o", help="The file; EXPERIMENT.crate.zip here if left out.")
     ] = None,
     weights: Annotated[
-        bool, typer.Option("--weights", help="With checkpoints and other inputs that runs made.")
+        bool, typer.Option("--weights", help="Include checkpoints and other inputs that runs made.")
     ] = False,
     site: SITE = None,
     folder: FOLDER = None,
@@ -90,12 +91,12 @@ def create(
 def verify(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An archive, from this machine or another.")],
     memory: Annotated[
-        str, typer.Option("--memory", metavar="SIZE", help="Of one AP computed again, at most.")
+        str, typer.Option("--memory", metavar="SIZE", help="Memory limit of computing one AP again.")
     ] = LOGIN_MEMORY,
     folder: FOLDER = None,
     as_json: JSON = False,
 ) -> None:
-    """Say what holds of an archive: digests, records, AP from the predictions, verdicts. Needs no project.
+    """Verify an archive: digests, records, AP from the predictions, verdicts. Needs no project.
 
     AP is computed by ddqjobs' own evaluator (`pip install 'ddqjobs[coco]'`), or by the pycocotools of the
     test's environment, if it is built here; without one it is *not recomputed*. Exit 1 if

@@ -18,8 +18,8 @@ def cancel(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: JSON = False,
 ) -> None:
-    """Cancel active runs, also such as the experiment no longer has. They are marked cancelled and
-    come back with `ddqjobs retry`.
+    """Cancel active runs, including runs removed from the experiment. `ddqjobs retry` makes them eligible
+    again.
 
     Examples: ddqjobs cancel mini --phase 3; ddqjobs cancel ddq --model 'ddq-detr-*' --yes
     """
@@ -35,7 +35,7 @@ def cancel(
         runs = [p for p in runs if not p.owner]
     if runs and not yes:
         if as_json or not sys.stdin.isatty():
-            raise InputError(f"this would cancel {counted(len(runs), 'run')}; say --yes")
+            raise InputError(f"this would cancel {counted(len(runs), 'run')}; add --yes to do it")
         for p in runs[:20]:
             say(f"  {p.run.name}: {p.reason}")
         if not typer.confirm(f"cancel {counted(len(runs), 'run')}?"):

@@ -13,7 +13,7 @@ from ddqjobs.cli.selection import JSON, Selection, filtered
 if TYPE_CHECKING:
     from ddqjobs.submission.checking import Checked
 
-AGAIN = Annotated[bool, typer.Option("--again", help="Also what passed before.")]
+AGAIN = Annotated[bool, typer.Option("--again", help="Check again what passed before.")]
 PATIENCE = Annotated[str, typer.Option("--patience", help="How long to wait for the answers.")]
 
 
@@ -26,10 +26,10 @@ def check(
 ) -> None:
     """Check the configurations of runs, with their options, in their environments; train nothing.
 
-    Each loads; every option's path exists, or its type's constructor takes it, or it is written +path; values
-    are of the right type; types are registered; data sets are the run's and have the configuration's
-    classes; the product can come out. On a cluster it is one small job. `submit` does this by itself.
-    Exit 2 if something is wrong, or could not be checked.
+    Errors are: a configuration that does not load; an option that does not exist (+path adds one) or has a
+    wrong type; a type that is not registered; data that is not the run's, or has other classes; a product
+    that cannot come out. On a cluster this is one small job. `submit` does it by itself. Exit 2 if something
+    is wrong, or could not be checked.
     Examples: ddqjobs check mini; ddqjobs check ddq --phase 4 --site mycluster; ddqjobs check mini --json
     """
     from ddqjobs.base.errors import InputError

@@ -22,13 +22,15 @@ _SHOWN = 40
 @filtered
 def clean(
     selection: Selection,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go; remove nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be removed; remove nothing.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: JSON = False,
 ) -> None:
     """Remove checkpoints that nothing needs any more, as `checkpoints:` of the experiment declares.
 
-    Products, inputs and what a run will go on from always stay; so does what is no checkpoint.
+    Products, inputs and checkpoints that a run will resume from always stay. Other files are never removed.
     Examples: ddqjobs clean ddq --dry-run; ddqjobs clean ddq --phase 3 --state done --yes
     """
     from ddqjobs.base.errors import InputError

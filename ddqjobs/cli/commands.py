@@ -10,7 +10,7 @@ import typer
 from ddqjobs.cli.help import App, Command, Group
 
 EPILOG = (
-    "Exit codes: 0 all well; 1 a run failed or a verdict is short (--wait, --check); 2 bad input; "
+    "Exit codes: 0 success; 1 a run failed or a verdict does not hold (--wait, --check); 2 invalid input; "
     "3 the scheduler could not be asked; 130 Ctrl-C."
 )
 TITLE = "Reproduce a detection paper on a GPU cluster: from one experiment file to an AP table."
@@ -26,33 +26,33 @@ class Entry(NamedTuple):
 
 _RUN, _LOOK, _REPAIR, _SET_UP = "Run", "Look", "Repair", "Set up"
 COMMANDS = {
-    "submit": Entry(_RUN, "Submit what is eligible, and what comes after it."),
-    "advance": Entry(_RUN, "Collect what ended, submit what became eligible: for cron."),
+    "submit": Entry(_RUN, "Submit eligible runs, and the runs that wait for them."),
+    "advance": Entry(_RUN, "Record finished jobs, submit what became eligible; for cron."),
     "hold": Entry(_RUN, "Keep queued runs from starting."),
     "release": Entry(_RUN, "Let held runs start again.", "hold"),
     "cancel": Entry(_RUN, "Cancel active runs."),
-    "plan": Entry(_LOOK, "Tasks by status, runs with their reasons, what the rest costs."),
-    "show": Entry(_LOOK, "An experiment with its bases and defaults, or one run in full."),
-    "check": Entry(_LOOK, "What is wrong with configurations and options, before anything runs."),
-    "status": Entry(_LOOK, "Tasks by state, runs with progress, job, node and reason."),
-    "logs": Entry(_LOOK, "The log of one run."),
-    "report": Entry(_LOOK, "The AP table: reproduced or not, with the evidence."),
-    "archive": Entry(_LOOK, "One file with all that the numbers stand on; verified anywhere."),
+    "plan": Entry(_LOOK, "Show tasks by status, what is missing, and what the rest costs."),
+    "show": Entry(_LOOK, "Show an experiment with its bases and defaults, or one run in full."),
+    "check": Entry(_LOOK, "Find errors in configurations and options before anything runs."),
+    "status": Entry(_LOOK, "Show runs with their state, progress, job, node and reason."),
+    "logs": Entry(_LOOK, "Show the log of a run."),
+    "report": Entry(_LOOK, "Show the AP table: reproduced or not, with the evidence."),
+    "archive": Entry(_LOOK, "Pack all that is behind the numbers into a file, or verify one."),
     "retry": Entry(_REPAIR, "Make failed runs eligible again."),
-    "accept": Entry(_REPAIR, "Let stale results stand; reports say who did, when and why."),
-    "adopt": Entry(_REPAIR, "Take in a result that exists already."),
+    "accept": Entry(_REPAIR, "Keep stale results as valid; reports say who decided it and why."),
+    "adopt": Entry(_REPAIR, "Import results that exist already."),
     "clean": Entry(_REPAIR, "Remove checkpoints that nothing needs any more."),
-    "remove": Entry(_REPAIR, "Remove what runs left; they can be submitted anew."),
+    "remove": Entry(_REPAIR, "Remove results of runs, which can then be submitted again."),
     "rename": Entry(_REPAIR, "Rename an experiment with its results."),
-    "shell": Entry(_REPAIR, "A shell in a run's environment, where its job would run."),
-    "init": Entry(_SET_UP, "Make a project folder with an experiment of your own."),
-    "site": Entry(_SET_UP, "Sites: a file from what the cluster says of itself."),
-    "doctor": Entry(_SET_UP, "What would keep runs from starting or ending well on a site."),
-    "data": Entry(_SET_UP, "Data sets and weights: linked, brought, verified."),
-    "env": Entry(_SET_UP, "Environments: pinned, built once, verified."),
-    "notify": Entry(_SET_UP, "Who is told of ends, failures and verdicts; send a test."),
-    "schema": Entry(_SET_UP, "The JSON Schema of a kind of file, for editors."),
-    "docs": Entry(_SET_UP, "The pages of the documentation."),
+    "shell": Entry(_REPAIR, "Open a shell in a run's environment, where its job would run."),
+    "init": Entry(_SET_UP, "Create a project folder with an experiment of your own."),
+    "site": Entry(_SET_UP, "Write a site file from what the cluster reports about itself."),
+    "doctor": Entry(_SET_UP, "Find what would keep runs from starting or finishing on a site."),
+    "data": Entry(_SET_UP, "Link, download and verify data sets and weights."),
+    "env": Entry(_SET_UP, "Build, verify and lock environments."),
+    "notify": Entry(_SET_UP, "List who is notified of what; send a test message."),
+    "schema": Entry(_SET_UP, "Print the JSON Schema of a kind of file, or explain a key."),
+    "docs": Entry(_SET_UP, "List the documentation pages, or print one."),
 }
 
 

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, int, int | None], None]
 
-app = App(
-    add_completion=False, help="Data sets and weights: linked, brought, verified.", no_args_is_help=True
-)
+app = App(add_completion=False, help="Link, download and verify data sets and weights.", no_args_is_help=True)
 _filtered = functools.partial(filtered, interrupted=SAME_AGAIN)
 DRY_RUN = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")]
 
@@ -44,9 +42,9 @@ def link(
     dry_run: DRY_RUN = False,
     as_json: JSON = False,
 ) -> None:
-    """Make the links by which code trees find the data sets, as `datasets:` of the experiment declares.
+    """Create the links by which code trees find the data sets, as `datasets:` of the experiment declares.
 
-    All or none: what stands in a link's place is told, and then nothing is made (exit 2, with --dry-run too).
+    All or none: if something else is in the place of a link, no link is made (exit 2, also with --dry-run).
     Examples: ddqjobs data link ddq --dry-run; ddqjobs data link ddq --implementation new
     """
     from ddqjobs.data import links
@@ -103,10 +101,10 @@ def weights(
     dry_run: DRY_RUN = False,
     as_json: JSON = False,
 ) -> None:
-    """Bring and check the weights that runs read, or would download at their start on a node without network.
+    """Download and verify the weights that runs read, or would download themselves at their start.
 
-    Goes on where it was cut. Exit 1 if some are missing or wrong in the end; what is wrong is not replaced.
-    --dry-run asks no server: exit 1 if some are wrong, or missing and not to be had from anywhere.
+    An interrupted download is resumed. Exit 1 if weights are still missing or corrupt; corrupt files are not
+    replaced. --dry-run asks no server: exit 1 if weights are corrupt, or missing and without any source.
     Examples: ddqjobs data weights ddq; ddqjobs data weights ddq --model 'ddq-detr-*' --from ~/usb
     """
     from ddqjobs.data.weights import bring, foresee
@@ -193,9 +191,9 @@ def verify(
     ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Look whether the data sets are what detectors and pycocotools need: annotations, and every image.
+    """Verify that the data sets are what detectors and pycocotools need: annotations, and every image.
 
-    Exit 1 if something is wrong. Warnings (boxes without area, ...) are no mistake: COCO itself has some.
+    Exit 1 if something is wrong. Warnings (boxes without area, ...) are no errors: COCO itself has some.
     Examples: ddqjobs data verify ddq; ddqjobs data verify ddq --split val --fix val_mended.json
     """
     data = _data(selection)

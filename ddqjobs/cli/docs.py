@@ -19,7 +19,7 @@ def docs(
     ] = "",
     path: Annotated[bool, typer.Option("--path", help="Print where the page lies instead.")] = False,
 ) -> None:
-    """List the pages of the documentation, which ship with ddqjobs as Markdown; with a page, print it.
+    """List the documentation pages that ship with ddqjobs, or print one.
 
     Examples: ddqjobs docs; ddqjobs docs run-failed; ddqjobs docs slurm | less
     """

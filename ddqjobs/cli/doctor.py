@@ -18,15 +18,17 @@ if TYPE_CHECKING:
 @filtered
 def doctor(
     selection: Selection,
-    job: Annotated[bool, typer.Option("--job/--no-job", help="Submit a small job that looks around.")] = True,
+    job: Annotated[
+        bool, typer.Option("--job/--no-job", help="Submit a small job that examines a node.")
+    ] = True,
     gpus: Annotated[int, typer.Option("--gpus", min=0, help="GPUs of that job.")] = 0,
     patience: Annotated[str, typer.Option("--patience", help="How long to wait for that job.")] = "2m",
     as_json: JSON = False,
 ) -> None:
-    """Report what would keep runs from starting or ending well on a site: each line ok, warning or error.
+    """Report what would keep runs from starting or finishing on a site; each line is ok, warning or error.
 
     Exit 1 if there is an error. On Slurm it uses up a few job ids (sbatch --test-only). On Donau it submits
-    nothing; what its commands say is recorded in site-facts/, names masked.
+    nothing; the output of its commands is recorded in site-facts/, with names masked.
     Examples: ddqjobs doctor mini; ddqjobs doctor ddq --site mycluster --phase 1; ddqjobs doctor ddq --no-job
     """
     from ddqjobs.base.errors import InputError
@@ -39,7 +41,7 @@ def doctor(
     except ValueError as error:
         raise InputError(f"--patience: {error}") from error
     if gpus and not job:
-        raise InputError("--gpus: of the job that --no-job leaves out")
+        raise InputError("--gpus is for the job that --no-job omits")
     plan = selection.project.plan(selection.experiment, site=selection.site, refresh=False)
     lines = selection.project.examine(
         plan,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ddqjobs.project import Project
     from ddqjobs.spec.site import Site
 
-app = App(add_completion=False, help="Environments: pinned, built once, verified.", no_args_is_help=True)
+app = App(add_completion=False, help="Build, verify and lock environments.", no_args_is_help=True)
 _reporting = functools.partial(reporting, interrupted=SAME_AGAIN, terminable=True)
 NAMES = Annotated[
     list[str],
@@ -114,7 +114,9 @@ def _shown(name: str, state: State, site: Site) -> dict[str, str]:
 @_reporting
 def build(
     names: NAMES,
-    again: Annotated[bool, typer.Option("--again", help="Also what is ready, beside it.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Also build those that are ready, beside the present build.")
+    ] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Without network, from --from DIR.")] = False,
     source: Annotated[Path | None, typer.Option("--from", help="A folder that `env fetch` filled.")] = None,
     on_node: ON_NODE = False,
@@ -124,9 +126,9 @@ def build(
     site: SITE = None,
     folder: FOLDER = None,
 ) -> None:
-    """Build environments from their locks, verify them, and mark them ready last.
+    """Build environments from their locks and verify them.
 
-    What was killed is gone on with. Examples: ddqjobs env build mini-legacy mini-new;
+    A build that was killed is resumed. Examples: ddqjobs env build mini-legacy mini-new;
     ddqjobs env build modern --on-node --gpus 1 --site mycluster;
     ddqjobs env build modern --offline --from DIR
     """
@@ -183,9 +185,16 @@ def verify(
 @_reporting
 def lock(
     names: NAMES,
-    upgrade: Annotated[bool, typer.Option("--upgrade", help="Newest versions, not those pinned.")] = False,
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", help="Take the newest versions instead of those pinned.")
+    ] = False,
     without: Annotated[
-        list[str], typer.Option("--without", metavar="PACKAGE", help="No index has it: an unverified lock.")
+        list[str],
+        typer.Option(
+            "--without",
+            metavar="PACKAGE",
+            help="Leave out a package that no index has; the lock is then unverified.",
+        ),
     ] = [],  # noqa: B006  (typer copies it)
     site: SITE = None,
     folder: FOLDER = None,
@@ -224,11 +233,12 @@ def fetch(
 @_reporting
 def export(
     name: NAME,
-    as_script: Annotated[bool, typer.Option("--script", help="One bash script.")] = False,
+    as_script: Annotated[bool, typer.Option("--script", help="Write one bash script.")] = False,
     as_apptainer: Annotated[
         bool,
         typer.Option(
-            "--apptainer", help="An Apptainer definition, the script that it runs, and what enters the image."
+            "--apptainer",
+            help="Write an Apptainer definition, its script, and the files that enter the image.",
         ),
     ] = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to write into.")] = Path(),
@@ -243,7 +253,7 @@ def export(
     from ddqjobs.base.errors import InputError
 
     if as_script == as_apptainer:
-        raise InputError("say either --script or --apptainer")
+        raise InputError("choose either --script or --apptainer")
     if base and not as_apptainer:
         raise InputError("--base goes with --apptainer: a script starts from no image")
     _, _, environments = _opened(folder, site)
@@ -288,7 +298,7 @@ def remove(
     if not yes:
         words = f"remove all builds of {', '.join(names)} below {environments.base}"
         if not sys.stdin.isatty():
-            raise InputError(f"this would {words}; --yes does it")
+            raise InputError(f"this would {words}; add --yes to do it")
         if not typer.confirm(f"{words}?"):
             raise typer.Exit(0)
     for name in names:
@@ -301,7 +311,7 @@ def _only_on_node(on_node: bool, gpus: int, cpus: int, time: str | None) -> None
 
     given = [name for name, value in (("--gpus", gpus), ("--cpus", cpus), ("--time", time)) if value]
     if given and not on_node:
-        raise InputError(f"{', '.join(given)}: of the job that only --on-node makes")
+        raise InputError(f"{', '.join(given)} needs --on-node: without it there is no job")
 
 
 def _on_node(project: Project, site: Site, words: list[str], gpus: int, cpus: int, time: str) -> None:

@@ -15,7 +15,7 @@ from ddqjobs.cli.interrupts import INTERRUPTED, TERMINATED, Interruptible, Termi
 from ddqjobs.cli.output import OutputError, fail, silence
 
 RUNS_GO_ON = "what was submitted so far is recorded, and runs go on: see `ddqjobs status`"
-SAME_AGAIN = "what is whole by now stays, and the same command goes on from there"
+SAME_AGAIN = "finished parts are kept, and the same command goes on from there"
 
 
 def reporting(

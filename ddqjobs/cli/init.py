@@ -32,7 +32,7 @@ def init(
         ),
     ] = "",
 ) -> None:
-    """Make a project folder with an experiment of your own to start from.
+    """Create a project folder with an experiment of your own to start from.
 
     Examples: ddqjobs init ~/my-reproduction; ddqjobs init ~/my-dino --from dino-mini --site slurm
     """

@@ -21,14 +21,16 @@ LONGEST = 1 << 20  # bytes; a longer line is shown in pieces of a line each
 @filtered
 def logs(
     selection: Selection,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run is over.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Follow the log until the run has ended.")
+    ] = False,
     attempt: Annotated[
-        int | None, typer.Option("--attempt", min=1, help="Which attempt; the newest if left out.")
+        int | None, typer.Option("--attempt", min=1, help="Attempt to show; the newest if left out.")
     ] = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Only the last N lines; 0: all.")] = 0,
     as_json: JSON = False,
 ) -> None:
-    """The log of one run.
+    """Show the log of one run.
 
     Examples: ddqjobs logs mini p3-train.ddq-detr-r18; ddqjobs logs mini p3-train.ddq-detr-r18 -f -n 20;
     ddqjobs logs mini p3-train.ddq-detr-r18 -n 50 --json
@@ -44,7 +46,7 @@ def logs(
     run = planned.run.name
     path = project.log(made, run, attempt, site=selection.site)
     if not follow and not path.exists():
-        raise MissingError(f"attempt {path.parent.name} of {run} has left no log")
+        raise MissingError(f"attempt {path.parent.name} of {run} has no log")
     if as_json:
         texts: list[str] = []
         Log(path, lines, texts.append).show(to_the_end=True)

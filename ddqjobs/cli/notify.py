@@ -13,7 +13,7 @@ from ddqjobs.cli.selection import FOLDER, JSON, SITE
 
 @reporting
 def notify(
-    test: Annotated[bool, typer.Option("--test", help="Send a message by each channel now.")] = False,
+    test: Annotated[bool, typer.Option("--test", help="Send a message through each channel now.")] = False,
     channel: Annotated[
         str | None, typer.Option("--channel", metavar="NAME", help="Only the channel of this name.")
     ] = None,
@@ -21,9 +21,9 @@ def notify(
     site: SITE = None,
     folder: FOLDER = None,
 ) -> None:
-    """List who is told of ends, failures and verdicts, as the site and your own file declare it.
+    """List who is notified of ends, failures and verdicts, as the site and your own file declare.
 
-    With --test a message goes out by each channel; exit 1 if one was not delivered. `submit --wait` and
+    --test sends a message through each channel; exit 1 if one was not delivered. `submit --wait` and
     `advance` send the real ones. Examples: ddqjobs notify --site mycluster; ddqjobs notify --test
     """
     from ddqjobs.notify import channels

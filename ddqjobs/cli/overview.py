@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from ddqjobs.planning.estimate import Estimate
     from ddqjobs.spec.model import PlannedRun
 
-RUNS = Annotated[bool, typer.Option("--runs", help="List every run; filters list those that they leave.")]
+RUNS = Annotated[
+    bool, typer.Option("--runs", help="List every run; with a filter the selected runs are always listed.")
+]
 HOW_TO_LIST = "--runs lists every run, a filter those that it leaves"
 # The order in which a run moves through them, as far as there is one.
 _ORDER = (

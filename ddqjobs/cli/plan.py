@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 @filtered
 def plan(selection: Selection, runs: RUNS = False, as_json: JSON = False) -> None:
-    """Tasks by status, the runs of a filter with their reasons, what the rest will cost and what is missing.
+    """Show tasks by status, the selected runs with their reasons, what is missing, and what the rest will
+    cost.
 
     Examples: ddqjobs plan mini; ddqjobs plan mini --runs; ddqjobs plan ddq --phase 3;
     ddqjobs plan ddq --state failed --json

@@ -22,11 +22,14 @@ _SHOWN = 40
 @filtered
 def remove(
     selection: Selection,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would go; remove nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be removed; remove nothing.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: JSON = False,
 ) -> None:
-    """Remove what runs left, also of runs that the experiment no longer has; they can be submitted anew.
+    """Remove results of runs, including runs removed from the experiment. The runs can then be submitted
+    again.
 
     Their folders move to results/EXPERIMENT/removed, which you may delete. An active run is never removed,
     nor one that an active run reads.

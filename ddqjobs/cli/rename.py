@@ -32,7 +32,7 @@ def rename(
 ) -> None:
     """Rename an experiment: its file and its results. Done runs stay done.
 
-    Tasks are renamed in the file; `ddqjobs adopt EXPERIMENT --from EXPERIMENT` then keeps their results.
+    To rename a task, edit the file; `ddqjobs adopt EXPERIMENT --from EXPERIMENT` then keeps its results.
     Examples: ddqjobs rename my-mini sweep; ddqjobs rename my-ddq ddq-2026 --json
     """
     from ddqjobs.project import open_project

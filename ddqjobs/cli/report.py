@@ -31,7 +31,7 @@ def _style(name: str, text: str) -> str:
 
 FORM = Annotated[
     Literal["table", "markdown", "csv", "json", "latex", "html"] | None,
-    typer.Option("--format", "-f", help="How to print it. Default: as --out ends, or a table."),
+    typer.Option("--format", "-f", help="Output format; by default as --out ends, else a table."),
 ]
 AS_JSON = Annotated[bool, typer.Option("--json", help="The same as --format json.")]
 OUT = Annotated[Path | None, typer.Option("--out", "-o", help="Write it to this file.")]
@@ -45,7 +45,9 @@ RECOMPUTE = Annotated[
 ]
 MEMORY = Annotated[
     str | None,
-    typer.Option("--memory", metavar="SIZE", help="Of one AP computed again, at most; 2GiB if left out."),
+    typer.Option(
+        "--memory", metavar="SIZE", help="Memory limit of computing one AP again; 2GiB if left out."
+    ),
 ]
 COMPARE = Annotated[
     tuple[str, str] | None,
@@ -58,12 +60,14 @@ EXPORT = Annotated[
 PRICE = Annotated[
     str | None,
     typer.Option(
-        "--price", metavar="PRICE", help="Of a GPU hour, for the cost on the HTML page: 2.5, or '2.5 EUR'."
+        "--price",
+        metavar="PRICE",
+        help="Price of a GPU hour, for the cost on the HTML page: 2.5, or '2.5 EUR'.",
     ),
 ]
 SHARE = Annotated[
     bool,
-    typer.Option("--share", help="Leave out absolute paths and names of nodes, and scripts of the page."),
+    typer.Option("--share", help="Leave out absolute paths and names of nodes; in HTML also the scripts."),
 ]
 GALLERY = Annotated[
     int | None,
@@ -101,7 +105,7 @@ def report(
     gallery: GALLERY = None,
     check: CHECK = False,
 ) -> None:
-    """The AP table: reproduced or not, with the evidence.
+    """Show the AP table: reproduced or not, with the evidence.
 
     Examples: ddqjobs report mini; ddqjobs report mini -o mini.html --share; ddqjobs report ddq --check;
     ddqjobs report mini --compare 2026-11-01 2026-11-24; ddqjobs report mini --export tensorboard -o board
@@ -184,9 +188,9 @@ def _refuse_idle(
 
     if compare and (export or check or recompute or chosen == "html"):
         others = "html, --export, --check or --recompute"
-        raise InputError(f"--compare goes with the formats of text, not with {others}")
+        raise InputError(f"--compare prints text formats only, not {others}")
     if memory and not recompute:
-        raise InputError("--memory goes with --recompute: nothing else takes much")
+        raise InputError("--memory goes with --recompute, whose memory it limits")
     if export and said is not None:
         raise InputError("--export writes files of its own: leave out --format and --json")
     if share and (export or compare):

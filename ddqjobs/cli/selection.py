@@ -153,7 +153,7 @@ FOLDER = Annotated[
         "-C",
         metavar="DIR",
         envvar="DDQJOBS_PROJECT",
-        help="The project's folder; if left out: here, or above.",
+        help="The project's folder; if left out, this folder or the nearest above it.",
     ),
 ]
 SITE = Annotated[
@@ -162,7 +162,7 @@ SITE = Annotated[
         "--site",
         metavar="SITE",
         envvar="DDQJOBS_SITE",
-        help="Where jobs run; local if left out.",
+        help="Site where jobs run; local if left out.",
         autocompletion=completion.sites,
     ),
 ]
@@ -171,7 +171,9 @@ _PARAMETERS: dict[str, Any] = {
     "words": WORDS,
     "phase": _several("phase", "Runs of this phase; repeatable."),
     "model": _several("model", "Runs of this model; globs like 'ddq-detr-*'."),
-    "implementation": _several("implementation", "legacy or new, as the experiment calls them."),
+    "implementation": _several(
+        "implementation", "Runs of this implementation: legacy, new, or as the experiment names it."
+    ),
     "task": _several("task", "A task's name or kind: train, test, convert, align, ..."),
     "variant": _several("variant", "Runs of this variant."),
     "seed": Annotated[

@@ -30,9 +30,10 @@ def shell(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the script; start nothing.")] = False,
     as_json: JSON = False,
 ) -> None:
-    """A shell in a run's environment: its modules, variables, code and inputs; in an allocation on a cluster.
+    """Open a shell in a run's environment, with its modules, variables, code and inputs; on a cluster in an
+    allocation.
 
-    Nothing of it counts as an attempt. $DDQJOBS_COMMAND is what the run does: eval "$DDQJOBS_COMMAND".
+    Nothing in it counts as an attempt. eval "$DDQJOBS_COMMAND" does what the run does.
     Examples: ddqjobs shell mini p3-train.ddq-detr-r18; ddqjobs shell ddq p2-unittest -c 'nvidia-smi'
     """
     from ddqjobs.base.errors import InputError

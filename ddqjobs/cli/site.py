@@ -11,7 +11,7 @@ from ddqjobs.cli.help import App
 from ddqjobs.cli.output import put, say, say_json
 from ddqjobs.cli.selection import FOLDER, JSON
 
-app = App(add_completion=False, help="Sites: where jobs run.", no_args_is_help=True)
+app = App(add_completion=False, help="Sites describe where jobs run.", no_args_is_help=True)
 
 
 @app.callback()
@@ -24,7 +24,12 @@ def site() -> None:
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the site, and of its folder.")],
     partition: Annotated[
-        str, typer.Option("--partition", metavar="PARTITION", help="If left out, that with the most GPUs.")
+        str,
+        typer.Option(
+            "--partition",
+            metavar="PARTITION",
+            help="Partition to use; if left out, the one with the most GPUs.",
+        ),
     ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the file; write nothing.")] = False,
     as_json: JSON = False,
@@ -32,7 +37,7 @@ def new(
 ) -> None:
     """Ask this machine's Slurm about itself and write templates/NAME/site.yaml, each line with its source.
 
-    A file that exists stays as it is. Nothing is submitted.
+    An existing file is not changed. Nothing is submitted.
     Examples: ddqjobs site new mycluster --dry-run; ddqjobs site new mycluster --partition gpu
     """
     from ddqjobs.planning import new_site

@@ -29,7 +29,9 @@ def status(
     watch: Annotated[
         bool,
         typer.Option(
-            "--watch", "-w", help="Refresh until all is over; q leaves, Enter shows a log, / searches."
+            "--watch",
+            "-w",
+            help="Refresh until all runs have ended; q leaves, Enter shows a log, / searches.",
         ),
     ] = False,
     interval: Annotated[
@@ -38,11 +40,11 @@ def status(
     runs: RUNS = False,
     as_json: JSON = False,
 ) -> None:
-    """Tasks by state, and the runs of a filter: progress, job, node, attempt, reason.
+    """Show tasks by state, and the selected runs with progress, job, node, attempt and reason.
 
     Keys of --watch: q or Ctrl-C leave; arrows, PgUp, PgDn, Home, End scroll (also j, k, space, b, g, G);
-    f shows all, not done, active, failed; / searches; r asks now. Enter shows the end of a run's log, R
-    retries and C cancels it after a question.
+    f shows all, not done, active, failed; / searches; r refreshes. Enter shows the end of a run's log; R
+    retries a run and C cancels it, after a question.
     Examples: ddqjobs status; ddqjobs status mini --runs; ddqjobs status mini --watch;
     ddqjobs status ddq --state active --json
     """

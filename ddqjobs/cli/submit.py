@@ -34,13 +34,17 @@ WAIT = Annotated[
     typer.Option(
         "--wait",
         "--follow",
-        help="Stay until all runs ended; submit what becomes eligible; exit 1 if a run failed. Safe to "
+        help="Stay until all runs have ended, and submit those that become eligible; exit 1 if a run "
+        "failed. Safe to "
         "interrupt, rerun, or run in two terminals.",
     ),
 ]
-OPTIONAL = Annotated[bool, typer.Option("--optional", help="Optional runs too.")]
-UPSTREAM = Annotated[bool, typer.Option("--upstream", help="Also the runs that the chosen ones need.")]
-STALE = Annotated[bool, typer.Option("--stale", help="Also done runs whose inputs have changed since.")]
+OPTIONAL = Annotated[bool, typer.Option("--optional", help="Also optional runs.")]
+UPSTREAM = Annotated[bool, typer.Option("--upstream", help="Also the runs that the selected ones need.")]
+STALE = Annotated[
+    bool,
+    typer.Option("--stale", help="Also done runs that are stale: they would come out differently today."),
+]
 CANARY = Annotated[
     bool,
     typer.Option(
@@ -50,12 +54,14 @@ CANARY = Annotated[
 ]
 MAX_GPU_HOURS = Annotated[
     float | None,
-    typer.Option("--max-gpu-hours", min=0, callback=a_number, help="Submit only as much as fits."),
+    typer.Option(
+        "--max-gpu-hours", min=0, callback=a_number, help="Submit only runs that fit into this estimate."
+    ),
 ]
 
 NO_CHECK = Annotated[
     bool,
-    typer.Option("--no-check", help="Do not check configurations before, nor in the jobs (see `check`)."),
+    typer.Option("--no-check", help="Skip the checks of configurations, here and in the jobs (see `check`)."),
 ]
 
 TAKE_OVER = Annotated[
@@ -63,7 +69,7 @@ TAKE_OVER = Annotated[
     typer.Option(
         "--take-over",
         metavar="REASON",
-        help="Answer for other members' active runs, because their owner has left; the reason is recorded.",
+        help="Take over other members' active runs, because their owner has left; the reason is recorded.",
     ),
 ]
 
@@ -84,9 +90,9 @@ def submit(
     page: PAGE = None,
     as_json: JSON = False,
 ) -> None:
-    """Submit what is eligible, and what comes after it where the scheduler knows dependencies.
+    """Submit eligible runs; where the scheduler knows dependencies, also the runs that wait for them.
 
-    The same command twice submits nothing twice. Exit 2 if all runs asked for are blocked.
+    The same command twice submits nothing twice. Exit 2 if all selected runs are blocked.
     Examples: ddqjobs submit mini --wait; ddqjobs submit mini --canary;
     ddqjobs submit ddq --phase 1 --site bscc --dry-run --out scripts
     """
@@ -95,7 +101,7 @@ def submit(
 
     _refuse_idle(dry_run=dry_run, out=out, wait=wait, canary=canary, take_over=take_over)
     if page is not None and not wait:
-        raise InputError("--page goes with --wait: it is written as long as one waits")
+        raise InputError("--page needs --wait, which keeps the page up to date")
     if not dry_run and not as_json:
         _name_templates(selection, "")
     options = SubmitOptions(
@@ -176,7 +182,7 @@ def _try_canaries(selection: Selection, options: SubmitOptions, as_json: bool) -
     logs, retry = (
         command((verb,), made.experiment, [next(iter(failed))], made.site) for verb in ("logs", "retry")
     )
-    raise RunsFailedError(f"nothing else was started; `{logs}` shows why; after mending, `{retry}`")
+    raise RunsFailedError(f"nothing else was started. `{logs}` shows why; mend it, then run `{retry}`")
 
 
 def _submit(selection: Selection, options: SubmitOptions, as_json: bool) -> None:
@@ -259,7 +265,7 @@ def _refuse_blocked(selection: Selection, options: SubmitOptions, rendered: Sequ
 
 
 def _fail_blocked() -> None:
-    fail("all runs that were asked for are blocked")
+    fail("all selected runs are blocked")
     raise typer.Exit(2)
 
 

@@ -92,7 +92,7 @@ def read(path: Path, tally: Tally) -> File | None:
     except OSError as error:
         tally.add(str(path), f"cannot be read: {error.strerror}")
     except msgspec.MsgspecError as error:
-        tally.add(str(path), f"is no whole file of annotations: {error}")
+        tally.add(str(path), f"is not a complete annotation file: {error}")
     return None
 
 

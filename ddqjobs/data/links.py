@@ -125,6 +125,8 @@ def _make(path: Path, target: str, *, replace: bool) -> None:
         files.link(path, target)
     except FileExistsError as error:
         if os.path.realpath(path) != os.path.realpath(target):  # else another terminal was faster
-            raise StateError(f"{path}: something came to be there meanwhile; look again") from error
+            raise StateError(
+                f"{path}: something was created there in the meantime; run the command again"
+            ) from error
     except OSError as error:
         raise StateError(f"{path}: {error.strerror}") from error

@@ -46,7 +46,7 @@ def mend(path: Path, out: Path) -> dict[str, int]:
         if mended and not files.create(out, msgspec.json.encode(content)):
             raise StateError(f"{out}: exists; give --fix the name of a new file")
     except (msgspec.MsgspecError, UnicodeDecodeError, KeyError) as error:
-        raise StateError(f"{path}: is no whole file of annotations: {error}") from error
+        raise StateError(f"{path}: is not a complete annotation file: {error}") from error
     except OSError as error:
         raise StateError(f"{error.filename or path}: {refusal(error, out.parent)}") from error
     return dict(mended)

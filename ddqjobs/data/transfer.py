@@ -225,7 +225,7 @@ def _require_room(part: _Part, more: int) -> None:
     free = shutil.disk_usage(part.body.parent).free
     if more > free:
         where = part.body.parent.parent
-        raise TransferError(f"{where}: {size(more)} to come, {size(free)} free; make room there")
+        raise TransferError(f"{where}: {size(more)} still to download, {size(free)} free; make room there")
 
 
 def _download(url: str, part: _Part, progress: Progress, limits: Limits) -> None:

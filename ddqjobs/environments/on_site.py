@@ -179,5 +179,5 @@ class Environments:
 def require_fetched(folder: Path) -> Path:
     """Return the folder's absolute path. Raises MissingError if nothing was fetched into it."""
     if not (folder / "wheels").is_dir():
-        raise MissingError(f"{folder}: no folder that `ddqjobs env fetch` filled (it has no wheels/)")
+        raise MissingError(f"{folder}: not a folder that `ddqjobs env fetch` filled (it has no wheels/)")
     return folder.absolute()

@@ -89,9 +89,7 @@ def select(plan: Plan, filters: Filters) -> tuple[PlannedRun, ...]:
         kept = [planned for planned in kept if planned.run.seed in filters.seeds]
     kept = tuple(kept)
     if not kept and not filters.states:
-        raise MissingError(
-            f"no run of experiment {plan.experiment} passes all filters together; leave one out"
-        )
+        raise MissingError(f"no run of experiment {plan.experiment} matches all filters together; remove one")
     return kept
 
 

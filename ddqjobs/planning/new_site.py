@@ -55,7 +55,7 @@ def write(path: Path, text: str) -> None:
     except OSError as error:
         raise StateError(f"{path}: {error.strerror}; {mend(error)}") from error
     if not created:
-        raise StateError(f"{path} exists and stays as it is; choose another name")
+        raise StateError(f"{path} exists already; choose another name, or remove the file")
 
 
 def _no_base(base: str, _named_by: str) -> tuple[str, str]:

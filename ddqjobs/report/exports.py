@@ -101,7 +101,7 @@ def export(kind: str, folder: Path, experiment: str, runs: Sequence[Exported]) -
     """Writes ``runs`` for a tool of :data:`EXTRAS` into ``folder``; returns how many. Raises MissingError
     where the tool's library is not installed, StateError for a folder that is not empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise StateError(f"{folder}: is there already and not empty; give --out another folder")
+        raise StateError(f"{folder}: exists and is not empty; give --out another folder")
     if not runs:
         raise MissingError("no done run with metrics to export; `ddqjobs status` tells what is missing")
     try:

@@ -56,7 +56,8 @@ class Store:
         if not self.ledger.exists and runs.is_dir() and any(runs.iterdir()):
             raise StateError(
                 f"{self.layout.root}: there are runs but no ledger, so what was submitted is not known. "
-                f"Restore {self.layout.ledger}, or move {runs} away and take results in with `ddqjobs adopt`"
+                f"Restore {self.layout.ledger}, or move {runs} away and import their results with "
+                "`ddqjobs adopt`"
             )
 
     def unreadable(self) -> list[str]:

@@ -73,7 +73,7 @@ def _require_open(planned: PlannedRun) -> None:
     if planned.status is Status.ACTIVE:
         raise StateError(f"{name} is active ({planned.reason}); cancel it first: `ddqjobs cancel {name}`")
     if planned.status is Status.DONE and not planned.stale:
-        raise StateError(f"{name} is done already; what it left stays")
+        raise StateError(f"{name} is done already; its result is kept")
 
 
 def _examined(

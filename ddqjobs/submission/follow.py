@@ -143,4 +143,4 @@ class Patience:
         now = time.monotonic()
         self._since = (now if self._since is None else self._since) if warnings else None
         if self._since is not None and now - self._since > self._limit_s:
-            raise SchedulerError(f"{warnings[0]}; waited {self._limit_s:.0f} s for it, runs go on without")
+            raise SchedulerError(f"{warnings[0]}; waited {self._limit_s:.0f} s for it; runs go on without it")

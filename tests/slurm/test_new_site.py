@@ -48,7 +48,7 @@ def test_a_real_cluster_becomes_a_site(place: Place, lab: Lab) -> None:
         assert line in text
     again = place.invoke("site", "new", "mine", "--partition", "short")
     assert again.code == 2
-    assert "exists and stays as it is" in again.err
+    assert "exists already; choose another name" in again.err
     assert path.read_text() == text
     short = place.invoke("site", "new", "other", "--partition", "shrt")
     assert short.code == 2

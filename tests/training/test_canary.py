@@ -61,7 +61,7 @@ def test_if_it_fails_nothing_else_starts_and_the_command_says_why(place: Place) 
     ran = place.invoke("submit", "--canary", "--wait")
     assert ran.code == 1
     assert "error: canary.b: environment: exit 1, ImportError: no module named ops" in ran.err
-    assert "nothing else was started; `ddqjobs logs tiny canary.b` shows why" in ran.err
+    assert "nothing else was started. `ddqjobs logs tiny canary.b` shows why" in ran.err
     assert sorted(trace(place)) == [
         "a gpus=0 x --cfg-options max_iters=20",
         "b gpus=0 x --cfg-options max_iters=20",

@@ -41,7 +41,7 @@ class Opened:
             raise InputError(f"{path}: cannot be read as an archive: {why}") from error
         infos = self._zip.infolist()
         if MANIFEST not in self._zip.NameToInfo:
-            raise InputError(f"{path}: no archive of ddqjobs (it has no {MANIFEST})")
+            raise InputError(f"{path}: not an archive of ddqjobs (it has no {MANIFEST})")
         _require_harmless(infos, path.stat().st_size)
         self.sizes = {info.filename: info.file_size for info in infos}
 

@@ -54,7 +54,7 @@ class LocalBackend(Backend):
 
     def shell(self, site: Site, job: Job, *, terminal: bool, named: Sequence[str]) -> Shell:
         if named:
-            raise InputError(f"{named[0]} is of an allocation, and site {site.name} has none: leave it out")
+            raise InputError(f"{named[0]} is for an allocation, and site {site.name} has none; omit it")
         return Shell(
             argv=("bash",),
             where="here, in no slot of the local site",

@@ -47,7 +47,10 @@ def weights(e: Experiment) -> Found:
         at: Path = ("weights", name)
         file = PurePosixPath(urlparse(weight.url).path).name
         if weight.url and (urlparse(weight.url).scheme not in ("http", "https") or not file):
-            yield (*at, "url"), f"'{weight.url}' is no http(s) URL of a file; others are brought by hand"
+            yield (
+                (*at, "url"),
+                f"'{weight.url}' is not an http(s) URL of a file; give other files by `path` alone",
+            )
         elif not weight.url and not weight.path:
             yield at, "name a url, or the path where runs look for them, or both"
         target = PurePosixPath(weight.path or file).name

@@ -132,7 +132,7 @@ def _inputs(e: Experiment, at: Path, task: Task) -> Found:
             if not text.removeprefix("path:"):
                 yield here, "path: needs a path behind it"
         elif not upstream:
-            yield here, f"'{text}' is no input; write TASK.ARTIFACT, released, or path:PATH"
+            yield here, f"'{text}' is not a valid input; use TASK.ARTIFACT, released, or path:PATH"
         else:
             yield from reference(here, "task", upstream, e.tasks)
             if upstream in e.tasks:
@@ -179,7 +179,7 @@ def _resources(at: Path, request: ResourceRequest) -> Found:
                 yield (*at, key), str(error)
                 continue
             if key == "time" and amount == 0:
-                yield (*at, key), f"'{value}' is no time to run in; write 90s, 45m, 24h, 2d or 1h30m"
+                yield (*at, key), f"'{value}' is not a usable time limit; use 90s, 45m, 24h, 2d or 1h30m"
 
 
 def _words(e: Experiment, task: Task, code: str) -> list[str] | None:

@@ -220,7 +220,7 @@ def test_help_is_there_for_every_command(place: Place, command: str) -> None:
 
 def test_help_documents_the_exit_codes(place: Place) -> None:
     text = " ".join(place.call("--help").out.split())
-    for words in ("0 all well", "1 a run failed", "2 bad input", "3 the scheduler", "130 Ctrl-C"):
+    for words in ("0 success", "1 a run failed", "2 invalid input", "3 the scheduler", "130 Ctrl-C"):
         assert words in text
 
 
@@ -283,7 +283,7 @@ def test_a_word_that_names_nothing_gets_the_nearest_name(place: Place) -> None:
             ("--state", "runing"),
             "no state matches 'runing'; did you mean 'running'?; there are: done, active",
         ),
-        (("--model", "m1", "--task", "first"), "no run of experiment tiny passes all filters together"),
+        (("--model", "m1", "--task", "first"), "no run of experiment tiny matches all filters together"),
         (("--site", "locl"), "unknown site 'locl'; did you mean 'local'?"),
     ],
 )
@@ -341,8 +341,8 @@ def test_plan_opens_with_tasks_by_status_and_lists_runs_when_asked(place: Place)
 def test_the_plan_document_has_these_keys(finished: Place) -> None:
     document = finished.invoke("plan", "--json").json
     assert set(document) == {
-        "version", "kind", "experiment", "site", "runs", "changes", "not_followed", "templates", "missing",
-        "warnings",
+        "version", "kind", "experiment", "site", "runs", "changes", "hints", "not_followed", "templates",
+        "missing", "warnings",
     }  # fmt: skip
     assert (document["version"], document["kind"], document["experiment"]) == (1, "plan", "tiny")
     assert set(document["runs"][0]) == FACTS | {"gpu_hours"}
@@ -508,7 +508,7 @@ def test_submit_wait_exits_1_when_a_run_failed(finished: Place) -> None:
 def test_submit_of_a_waiting_run_needs_upstream(place: Place) -> None:
     ran = place.invoke("submit", "tiny", "second.m1")
     assert ran.code == 2
-    assert ran.err == "error: all runs that were asked for are blocked\n"
+    assert ran.err == "error: all selected runs are blocked\n"
     assert "nothing to submit" in ran.out
     assert re.search(r"second.m1 +needs first, which is eligible", ran.out)
     dry = place.invoke("submit", "tiny", "second.m1", "--dry-run")
@@ -764,8 +764,8 @@ def test_watch_without_a_terminal_shows_once(finished: Place) -> None:
 
 def test_cancel_without_a_terminal_needs_yes(place: Place) -> None:
     place.invoke("submit", "tiny", "wait")
-    refused(place.call("cancel"), "this would cancel 1 run; say --yes")
-    refused(place.call("cancel", "--json"), "say --yes")
+    refused(place.call("cancel"), "this would cancel 1 run; add --yes to do it")
+    refused(place.call("cancel", "--json"), "add --yes")
     assert place.states()["wait"] == "active"
     ran = place.invoke("cancel", "--yes", "--json")
     assert ran.json == {"version": 1, "kind": "cancel", "cancelled": ["wait"]}
@@ -845,7 +845,7 @@ def test_adopt_takes_in_what_exists_and_says_so(place: Place, tmp_path: Path) ->
     assert place.states()["first"] == "done"
     assert "adopted" in place.invoke("report").out
     refused(place.invoke("adopt", "first", str(old)), "first is done already")
-    refused(place.invoke("logs", "first"), "attempt 1 of first has left no log")
+    refused(place.invoke("logs", "first"), "attempt 1 of first has no log")
     document = place.invoke("adopt", "tiny", "second.m1", str(old), "--json").json
     assert set(document) == {"version", "kind", "adopted"}
     assert document["adopted"]["second.m1"]["adoption"]["unverified"] == ["how it was made"]

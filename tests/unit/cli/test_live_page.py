@@ -68,4 +68,4 @@ def test_a_page_that_nobody_can_write_is_reported_before_anything_is_submitted(p
     ran = place.invoke("submit", "--wait", "--page", str(place.root / "no" / "page.html"))
     assert (ran.code, len(ran.err.splitlines())) == (2, 1)
     assert set(place.states().values()) <= {"eligible", "waiting"}
-    assert "--page goes with --wait" in place.invoke("submit", "--page", "x.html").err
+    assert "--page needs --wait" in place.invoke("submit", "--page", "x.html").err

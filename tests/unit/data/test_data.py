@@ -309,10 +309,10 @@ def test_what_is_no_mistake_is_a_warning(place: Place) -> None:
     [
         (None, "cannot be read: No such file or directory"),
         ("", "is empty"),
-        ('{"images": [', "is no whole file of annotations: Input data was truncated"),
+        ('{"images": [', "is not a complete annotation file: Input data was truncated"),
         ('{"images": [], "categories": []}', "Object missing required field `annotations`"),
         ('{"images": [{"id": []}], "categories": [], "annotations": []}', "- at `$.images[0].id`"),
-        ("<html>", "is no whole file of annotations: JSON is malformed"),
+        ("<html>", "is not a complete annotation file: JSON is malformed"),
         (
             '{"images": [], "categories": [{"id": 1}], "annotations": []}',
             "field `name` - at `$.categories[0]`",

@@ -342,7 +342,9 @@ def test_a_disk_without_room_is_told_before_anything_comes(place: Place, server:
         declare(place, f"net: {{url: '{server.url}/{NAME}'}}")
         ran = place.invoke("data", "weights", "tiny")
         assert ran.code == 1
-        assert f"{folder}: 300 kB to come, 98.3 kB free; make room there" in ran.out  # a page is the folder's
+        assert (
+            f"{folder}: 300 kB still to download, 98.3 kB free; make room there" in ran.out
+        )  # a page is the folder's
         assert left(place) == []
     finally:
         assert process.run(["umount", folder], timeout=30).code == 0
@@ -367,8 +369,8 @@ def test_a_proxy_is_asked(place: Place, server: Server) -> None:
     ("entry", "line", "words"),
     [
         ("net: {}", 10, "name a url, or the path where runs look for them, or both"),
-        ("net: {url: 'file:///etc/passwd'}", 10, "'file:///etc/passwd' is no http(s) URL of a file"),
-        ("net: {url: 'https://x/'}", 10, "'https://x/' is no http(s) URL of a file"),
+        ("net: {url: 'file:///etc/passwd'}", 10, "'file:///etc/passwd' is not an http(s) URL of a file"),
+        ("net: {url: 'https://x/'}", 10, "'https://x/' is not an http(s) URL of a file"),
         ("net: {url: 'https://x/a.pth', models: [bigg]}", 10, "unknown model 'bigg'; did you mean 'big'?"),
         (
             "net: {url: 'https://x/a.pth', sha256: ABC}",

@@ -156,7 +156,7 @@ def test_fetch_and_build_offline(made: Place, tmp_path: Path) -> None:
     assert made.invoke("env", "build", "tiny", "--offline").code == 2
     ran = made.invoke("env", "build", "tiny", "--offline", "--from", str(tmp_path))
     assert (ran.code, ran.err) == (
-        2, f"error: {tmp_path}: no folder that `ddqjobs env fetch` filled (it has no wheels/)\n"
+        2, f"error: {tmp_path}: not a folder that `ddqjobs env fetch` filled (it has no wheels/)\n"
     )  # fmt: skip
 
 
@@ -182,7 +182,7 @@ def test_export(made: Place) -> None:
     files = ("tiny.sh", "tiny.def", "tiny/bin/python", "tiny/bin/activate")
     assert ran.out.splitlines()[:4] == [f"wrote {made.root}/image/{name}" for name in files]
     assert ran.out.splitlines()[4].startswith("next: apptainer build tiny.sif tiny.def; in the site file: ")
-    assert made.invoke("env", "export", "tiny").err == "error: say either --script or --apptainer\n"
+    assert made.invoke("env", "export", "tiny").err == "error: choose either --script or --apptainer\n"
 
 
 def test_two_terminals_build_once_and_the_second_says_for_whom_it_waits(made: Place) -> None:
@@ -220,7 +220,7 @@ def test_a_build_that_is_ended_leaves_nothing_running_and_the_next_goes_on(
     build.send_signal(number)
     _, said = build.communicate(timeout=60)
     assert build.returncode == code
-    assert f"{word}; what is whole by now stays, and the same command goes on from there" in said
+    assert f"{word}; finished parts are kept, and the same command goes on from there" in said
     assert not Path("/proc", pid).exists()
     assert state(made) == "missing"
 

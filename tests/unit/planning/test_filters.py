@@ -73,7 +73,7 @@ def test_filters_leave(filters: dict[str, Any], names: list[str]) -> None:
         ({"seeds": (8,)}, "no seed matches '8'; there are: 7"),
         ({"states": ("runing",)}, "no state matches 'runing'; did you mean 'running'?"),
         ({"runs": ("p9*",)}, "no run matches 'p9*'"),
-        ({"phases": ("3",), "models": ("ddq-b",)}, "no run of experiment e passes all filters together"),
+        ({"phases": ("3",), "models": ("ddq-b",)}, "no run of experiment e matches all filters together"),
     ],
 )
 def test_a_filter_that_matches_nothing_says_what_there_is(filters: dict[str, Any], message: str) -> None:

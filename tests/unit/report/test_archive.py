@@ -360,7 +360,7 @@ def test_what_is_no_archive_is_bad_input(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "y.zip", "w") as archive:
         archive.writestr("a", "b")
     code, said = ddqjobs("archive", "verify", str(tmp_path / "y.zip"), "-C", str(tmp_path))
-    assert (code, "no archive of ddqjobs" in said) == (2, True)
+    assert (code, "not an archive of ddqjobs" in said) == (2, True)
 
 
 def test_without_annotations_ap_is_not_recomputed_and_with_weights_they_are_inside(tmp_path: Path) -> None:

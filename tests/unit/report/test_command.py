@@ -228,7 +228,7 @@ def test_two_experiments_in_every_format_of_text(project: Project) -> None:
     [
         (("--compare", "paper", "2026-11-24"), "two experiments, or two dates"),
         (("--compare", "paper", "nowhere"), "nowhere"),
-        (("--compare", "paper", "paper", "--check"), "--compare goes with the formats of text"),
+        (("--compare", "paper", "paper", "--check"), "--compare prints text formats only"),
         (("--export", "tensorboard"), "needs a new folder: --out DIR"),
     ],
 )

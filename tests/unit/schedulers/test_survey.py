@@ -87,7 +87,7 @@ def test_where_there_is_no_slurm_nothing_is_written(
 def test_a_file_is_never_written_over(tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("x") / "templates/mine/site.yaml"
     new_site.write(path, "one\n")
-    with pytest.raises(Exception, match="exists and stays as it is"):
+    with pytest.raises(Exception, match="exists already; choose another name"):
         new_site.write(path, "two\n")
     assert path.read_text() == "one\n"
 

@@ -117,8 +117,8 @@ def test_a_good_file_has_no_problems() -> None:
         ("tasks/train/resources", {"time": "1 day"}, "'1 day' is no duration; write 90s"),
         ("tasks/train/resources", {"memory": "lots"}, "'lots' is no size; write 500MB"),
         ("resources", {"time": "soon"}, "'soon' is no duration"),
-        ("resources", {"time": "0s"}, "'0s' is no time to run in; write 90s"),
-        ("tasks/train/resources", {"time": "0.4s"}, "'0.4s' is no time to run in; write 90s"),
+        ("resources", {"time": "0s"}, "'0s' is not a usable time limit; use 90s"),
+        ("tasks/train/resources", {"time": "0.4s"}, "'0.4s' is not a usable time limit; use 90s"),
         ("codes/c/variables", {"PYTHONPATH": "/poison:{env.PYTHONPATH}"}, "PYTHONPATH may only name folders"),
         ("codes/c/variables", {"PYTHONPATH": "lib:../poison"}, "PYTHONPATH may only name folders"),
         ("codes/c/variables", {"LD_PRELOAD": "/x.so"}, "LD_PRELOAD cannot be declared"),
@@ -142,7 +142,7 @@ def test_a_good_file_has_no_problems() -> None:
         (
             "tasks/test/inputs",
             {"checkpoint": "what"},
-            "'what' is no input; write TASK.ARTIFACT, released, or",
+            "'what' is not a valid input; use TASK.ARTIFACT, released, or",
         ),
         ("tasks/test/inputs", {"checkpoint": "tarin.log"}, "unknown task 'tarin'; did you mean 'train'?"),
         (

@@ -95,8 +95,8 @@ def test_what_it_refuses(place: Place) -> None:
         (("shell", RUN), "a shell needs a terminal; --command 'COMMAND' runs one command without"),
         (("shell", RUN, "--json", "-c", "x"), "--json goes with --dry-run"),
         (("shell", RUN, "-c", "x", "--time", "soon"), "--time: 'soon' is no duration"),
-        (("shell", RUN, "-c", "x", "--gpus", "1"), "--gpus is of an allocation, and site local has none"),
-        (("shell", RUN, "-c", "x", "--time", "2h"), "--time is of an allocation, and site local has none"),
+        (("shell", RUN, "-c", "x", "--gpus", "1"), "--gpus is for an allocation, and site local has none"),
+        (("shell", RUN, "-c", "x", "--time", "2h"), "--time is for an allocation, and site local has none"),
         (("shell", RUN, "-c", "x", "--site", "bscc"), "nothing is known of interactive jobs in Donau"),
     ):
         ran = place.call(*words)
