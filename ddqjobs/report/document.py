@@ -295,7 +295,7 @@ def _summary_text(
         parts.append(f"aligned {sum(j.good for j in alignments)} of {len(alignments)}")
     tests = [j.test for j in (*judged, *extra) if j.test is not None]
     if tests:
-        parts.append(f"equivalence shown in {sum(t.shown for t in tests)} of {len(tests)}")
+        parts.append(f"equivalence shown in {sum(t.shown for t in tests)} of {len(tests)} (3+ seeds)")
     if extra:
         parts.append(f"optional {sum(j.good for j in extra)} of {len(extra)}")
     if not parts:

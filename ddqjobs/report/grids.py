@@ -253,9 +253,9 @@ def _errors(found: Sequence[RecomputedRow]) -> Iterator[Grid]:
     yield Grid(title=title, header=("run", "phase", *kinds), rows=tuple(rows), align="ll" + align)
     sized = [
         (r.run, r.phase, size, *(str(counts.get(kind, "")) for kind in kinds))
+        for size in counted[0].sizes
         for r in counted
-        for size, counts in r.sizes.items()
-        if any(counts.values())
+        if any((counts := r.sizes.get(size, {})).values())
     ]
     if sized:
         header = ("run", "phase", "size", *kinds)

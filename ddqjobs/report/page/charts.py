@@ -38,13 +38,15 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Panel(msgspec.Struct, frozen=True, kw_only=True):
-    """One quantity of the trainings of one model. ``zero``: a difference, whose zero is always shown."""
+    """One quantity of the trainings of one model. ``zero``: a difference, whose zero is always shown;
+    ``span``: values that its axis has in any case."""
 
     title: str
     x: str  # iteration, or epoch
     lines: tuple[Line, ...]
     zero: bool = False
     note: str = ""
+    span: tuple[float, ...] = ()
 
 
 class _Scale(msgspec.Struct, frozen=True):
@@ -65,7 +67,7 @@ def draw(panel: Panel) -> str:
     xs = [x for x, _ in points if _drawable(x)]
     ys = [y for _, y in points if y is not None and _drawable(y)]
     across = _scale(xs, LEFT, RIGHT)
-    up = _scale([*ys, 0.0] if panel.zero else ys, BOTTOM, TOP, room=0.04)
+    up = _scale([*ys, *panel.span, *([0.0] if panel.zero else [])], BOTTOM, TOP, room=0.04)
     parts = [*_axes(across, up, panel), *_zero(up, panel), *_lines(panel, across, up)]
     data = (
         f'data-x="{across.low:g} {across.high:g}" data-y="{up.low:g} {up.high:g}" data-of="{_text(panel.x)}"'

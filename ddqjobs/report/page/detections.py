@@ -11,6 +11,7 @@ import msgspec
 from ddqjobs.base.secrets import masked
 from ddqjobs.base.text import clean
 from ddqjobs.base.units import counted
+from ddqjobs.detect.recompute import ERRORS
 from ddqjobs.report.document import Report
 from ddqjobs.report.gallery import Box, Gallery, Shot, Wall
 from ddqjobs.report.lookup import label
@@ -20,6 +21,7 @@ from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import Plan, PlannedRun
 
 MOST_MODELS = 40  # whose curves a page draws
+_SPAN = (0.0, 100.0)  # percent: a part of the axis would make small differences look large
 _OVERLAPS = {
     "0.50:0.95": "all overlaps from 0.50 to 0.95",
     "0.50": "overlap 0.50",
@@ -89,11 +91,33 @@ def _recall(
                 points = [(float(recall), mean) for recall, mean in enumerate(means)]
                 lines[overlap].append(Line(label=name, style=style, dash=dash, points=points))
     panels = [
-        Panel(title=f"precision, {words}", x="recall, %", lines=tuple(lines[overlap]), note="%")
+        Panel(
+            title=f"precision, {words}",
+            x="recall, %",
+            lines=tuple(lines[overlap]),
+            note="%",
+            span=_SPAN,
+        )
         for overlap, words in _OVERLAPS.items()
         if lines[overlap]
     ]
     return Recall(title=title, legend=tuple(legend), drawn=tuple((p, masked(charts.draw(p))) for p in panels))
+
+
+def commonest(report: Report) -> str:
+    """Return ``phase 3 duplicate (30 of 31), phase 4 duplicate (30 of 31)``: of each phase the kind of error
+    that its tests make most often; empty where none were counted."""
+    phases: dict[str, dict[str, int]] = {}
+    for row in report.recomputed:
+        kinds = phases.setdefault(row.phase, {}) if row.errors else {}
+        for kind in ERRORS if row.errors else ():
+            kinds[kind] = kinds.get(kind, 0) + row.errors.get(kind, 0)
+    said = []
+    for phase, kinds in phases.items():
+        most = max(kinds, key=lambda kind: kinds[kind])
+        what = f"{_KINDS.get(most, most)} ({kinds[most]} of {sum(kinds.values())})" if kinds[most] else "none"
+        said.append(f"{label(phase)} {what}" if phase else what)
+    return ", ".join(said)
 
 
 def images(gallery: Gallery) -> Iterator[tuple[str, str]]:
@@ -146,16 +170,24 @@ def _photo(shot: Shot, wall: Wall, styles: Sequence[int], number: int | None) ->
         f'<svg class="photo" viewBox="0 0 {shot.width} {shot.height}" role="img" '
         f'aria-label="{_text(f"{shot.file}. {says}")}">{image}{drawn}</svg>'
     )
-    caption = f"{shot.file}: {counted(len(shot.truth), 'object')}, {_errors(shot)}"
+    caption = f"{shot.file}: {counted(len(shot.truth), 'object')}; {_errors(shot, wall)}"
     return Photo(svg=svg, caption=caption, says=says)
 
 
-def _errors(shot: Shot) -> str:
-    """Return ``3 and 1 errors (2 duplicate, 1 missed; 1 missed)``."""
-    numbers = [sum(kinds.values()) for kinds in shot.errors]
-    kinds = [", ".join(f"{n} {kind}" for kind, n in found.items()) or "none" for found in shot.errors]
-    said = f"{kinds[0]} in each" if kinds[0] == kinds[1] else "; ".join(kinds)
-    return f"{numbers[0]} and {numbers[1]} errors" + (f" ({said})" if any(numbers) else "")
+def _errors(shot: Shot, wall: Wall) -> str:
+    """Return ``phase 3 legacy no error, phase 4 new 3 errors (1 wrong class, 2 duplicate)``."""
+    theirs, ours = map(_counted, shot.errors)
+    return f"{theirs} in each" if theirs == ours else f"{wall.theirs} {theirs}, {wall.ours} {ours}"
+
+
+def _counted(kinds: Mapping[str, int]) -> str:
+    if not kinds:
+        return "no error"
+    said = ", ".join(f"{n} {_KINDS.get(kind, kind)}" for kind, n in kinds.items())
+    return f"{counted(sum(kinds.values()), 'error')} ({said})"
+
+
+_KINDS = {"class": "wrong class", "both": "wrong class and place"}  # where no table's head explains them
 
 
 def _rectangle(box: Box, look: str, side: str) -> str:

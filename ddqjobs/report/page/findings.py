@@ -171,11 +171,12 @@ def _curves(report: Report) -> Iterator[Finding]:
     titles = {row.model: row.title for row in report.models}
     found = [line for line in report.curves if line.judgement.outcome is Outcome.DIFFERS]
     if found:
+        count = f"{len(found)} of {len(report.curves)}"
         why = [f"{titles.get(c.model, c.model)}, {label(c.phase)}{_apart(c)}" for c in found]
         yield Finding(
             outcome=Outcome.DIFFERS,
             word="differ",
-            what=f"loss curves further apart than seeds: {len(found)} of {len(report.curves)}",
+            what=f"beside the verdicts, loss curves further apart than seeds: {count}",
             why=tuple(_first(why)),
             anchor="curves",
             find=" ".join(why),

@@ -17,7 +17,7 @@ from ddqjobs.report.verdict import Outcome
 from ddqjobs.spec.model import FailureClass, JobState, Plan, PlannedRun, Status
 
 _ADVICE = {
-    FailureClass.OUT_OF_MEMORY: "Give it more memory or smaller batches first.",
+    FailureClass.OUT_OF_MEMORY: "Give it more memory first (smaller batches are another experiment).",
     FailureClass.STORAGE: "Free room on the disk first.",
     FailureClass.LIMIT: "Raise the limit that its reason names first.",
     FailureClass.NETWORK: "The processes did not meet. To try once more:",
@@ -25,9 +25,9 @@ _ADVICE = {
     FailureClass.DATA: "Look at its data and inputs first: ddqjobs data verify.",
     FailureClass.CODE: "Correct its code or configuration first.",
     FailureClass.NO_PRODUCT: "Correct what it writes first.",
-    FailureClass.DIVERGED: "It counts as a failure of the method. To try once more:",
+    FailureClass.DIVERGED: "It counts as a failure of the method unless another try ends well:",
     FailureClass.HANG: "Look where it hung first: hang.json in its attempt.",
-    FailureClass.NODE: "Tell the administrators which node it was. To try once more:",
+    FailureClass.NODE: "Tell the administrators which node it was{}. To try once more:",
 }
 
 
@@ -42,6 +42,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     done: int
     runs: int
     failed: int
+    why: str  # of the failed ones, where the value does not say it
     again: int  # failed, and may be tried again
     to_come: float  # GPU hours
     anchor: str  # of its row in the table
@@ -71,6 +72,7 @@ class Count(msgspec.Struct, frozen=True, kw_only=True):
     """Runs of one state, and their share in percent."""
 
     state: str
+    word: str
     count: int
     share: float
 
@@ -123,12 +125,17 @@ def _is_asked(p: PlannedRun) -> bool:
 
 
 def _counts(planned: Sequence[PlannedRun]) -> tuple[Count, ...]:
-    found = [p.word for p in planned]
+    found = ["again" if p.again else p.word for p in planned]
     made = [(state, found.count(state)) for state in _STATES]
-    return tuple(Count(state=s, count=n, share=round(100 * n / len(found), 2)) for s, n in made if n)
+    return tuple(
+        Count(state=s, word=_WORDS.get(s, s), count=n, share=round(100 * n / len(found), 2))
+        for s, n in made
+        if n
+    )
 
 
-_STATES = ("done", "active", "eligible", "waiting", "cancelled", "failed")
+_STATES = ("done", "active", "eligible", "waiting", "cancelled", "again", "failed")
+_WORDS = {"again": "failed, to be tried again"}
 
 
 def _when(planned: Iterable[PlannedRun], hours: float, to_come: Mapping[str, float]) -> str:
@@ -141,7 +148,7 @@ def _when(planned: Iterable[PlannedRun], hours: float, to_come: Mapping[str, flo
     if not gpus:
         left = [p.run.resources for p in planned if to_come.get(p.run.name)]
         gpus = max((r.gpus * r.nodes for r in left), default=0)
-        where = f"on the {counted(gpus, 'GPU')} that one run asks for, nothing runs now"
+        where = f"with one run at a time on {counted(gpus, 'GPU')}"
     if not gpus or not hours:
         return ""
     days = hours / gpus / 24
@@ -178,18 +185,19 @@ def _mark(
     if cell is None:
         return None
     asked = [p for p in runs if _is_asked(p)]
-    failed = sum(p.status is Status.FAILED and not p.cancelled for p in runs)
+    failed = [p for p in runs if p.status is Status.FAILED and not p.cancelled]
     outcome = cell.judgement.outcome
     value = cell.value.mean
     return Mark(
         cell=cell,
-        tone=_tone(cell, failed),
+        tone=_tone(cell, len(failed)),
         text=cell.value.text.partition(" ")[0] if value is not None else _state(cell, runs),
         word="" if outcome is None else outcome.value,
         place=_place(cell),
         done=sum(p.status is Status.DONE for p in asked),
         runs=len(asked),
-        failed=failed,
+        failed=len(failed),
+        why=_failures(failed) if value is not None else "",
         again=sum(p.again for p in runs),
         to_come=sum(to_come.get(p.run.name, 0.0) for p in runs),
         anchor=name,
@@ -210,8 +218,14 @@ def _state(cell: Cell, runs: Sequence[PlannedRun]) -> str:
         return failed[0].failure.value if failed[0].failure else "failed"
     if any(p.state is JobState.RUNNING for p in runs):
         return "running"
+    if any(p.status is Status.ELIGIBLE and not p.again for p in runs):
+        return Status.ELIGIBLE.value
     text = cell.value.text
     return "not asked for" if text == OPTIONAL else text
+
+
+def _failures(failed: Iterable[PlannedRun]) -> str:
+    return ", ".join(dict.fromkeys(p.failure.value for p in failed if p.failure))
 
 
 def _place(cell: Cell) -> float | None:
@@ -255,7 +269,17 @@ def _cause(
         last_line=tail[-1] if tail else "",
         runs=names,
         waiting=sum(waiting.get(name, 0) for name in names),
-        advice=_ADVICE.get(failure, "") if failure is not None else "",
+        advice=_ADVICE.get(failure, "").format(_nodes(names, facts)) if failure is not None else "",
         # All are named, however many: the same command without names takes the failures of other causes too.
         command=missing.command(("submit" if runs[0].again else "retry",), plan.experiment, names, plan.site),
     )
+
+
+def _nodes(runs: Iterable[str], facts: Facts) -> str:
+    """Return `` (gpu7)``: where the last attempt of each run was."""
+    known = [f.attempts[-1].host for name in runs if (f := facts.runs.get(name)) is not None and f.attempts]
+    hosts = list(dict.fromkeys(filter(None, known)))
+    return f" ({', '.join(hosts[:_MOST_NODES])})" if hosts else ""
+
+
+_MOST_NODES = 6

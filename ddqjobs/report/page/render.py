@@ -147,6 +147,7 @@ def _detections(
 ) -> dict[str, object]:
     return {
         "classes": [row for row in report.classes if round(row.difference, 1)][:_MOST_CLASSES],
+        "commonest": detections.commonest(report),
         "recalls": detections.recalls(experiment, plan, report),
         "halls": detections.halls(experiment, plan, gallery) if gallery else [],
         "photos": list(detections.images(gallery)) if gallery else [],

@@ -81,7 +81,8 @@ def test_where_both_fail_the_caption_says_the_kinds_of_error_of_each(project: Pr
     attempts = project.root / "results/paper/runs/p3-test.m000.s0/attempts/1/work_dir"
     predictions(attempts, 300)
     text = Reader(page(project, "--gallery", 1)).text.partition("Both fail")[2]
-    assert "1.png: 1 object, 2 and 1 errors (1 background, 1 missed; 1 localisation)" in text
+    told = "phase 3 legacy 2 errors (1 background, 1 missed), phase 4 new 1 error (1 localisation)"
+    assert f"1.png: 1 object; {told}" in text
     # One more detection on an object that a better one has, by both codes.
     for run in ("p3-test.m000.s0", "p4-test.m000.s0"):
         path = project.root / f"results/paper/runs/{run}/attempts/1/work_dir/predictions.npz"
@@ -92,7 +93,7 @@ def test_where_both_fail_the_caption_says_the_kinds_of_error_of_each(project: Pr
         arrays["offsets"] = arrays["offsets"] + (np.arange(len(arrays["offsets"])) > 0)
         np.savez(path, **arrays)
     text = Reader(page(project, "--gallery", 1)).text.partition("Both fail")[2]
-    assert "1.png: 1 object, 1 and 1 errors (1 duplicate in each)" in text
+    assert "1.png: 1 object; 1 error (1 duplicate) in each" in text
 
 
 def test_nobody_gets_images_who_did_not_ask_or_may_not_have_them(project: Project) -> None:
@@ -140,8 +141,9 @@ def test_the_page_says_on_which_class_and_image_the_codes_differ_most(tmp_path: 
     text = Reader(project.report_page(report, gallery=2)).text
     assert "The codes differ most by class: triangle -46.7 (m000, phase 4 from phase 3)" in text
     assert "by image: 000006.png (m000, phase 3 legacy and phase 4 new)" in text
-    assert "000006.png: 5 objects, 0 and 3 errors (none; 1 class, 2 duplicate)" in text
-    assert "000005.png: 3 objects, 2 and 3 errors (2 duplicate; 2 duplicate, 1 missed)" in text
+    assert "phase 3 legacy no error, phase 4 new 3 errors (1 wrong class, 2 duplicate)" in text
+    assert "phase 3 legacy 2 errors (2 duplicate), phase 4 new 3 errors (2 duplicate, 1 missed)" in text
+    assert "The commonest error, with a score of at least 0.3: phase 3 duplicate (" in text
     # Counted once more, without looking at objects: detections that overlap a better one of their class.
     counted = {row.run: row.errors["duplicate"] for row in report.recomputed if row.errors}
     assert counted == {"p3-test.m000.s0": doubles(new=False), "p4-test.m000.s0": doubles(new=True)}

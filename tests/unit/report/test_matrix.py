@@ -89,7 +89,8 @@ def test_what_failed_and_may_be_tried_again_is_a_cause_with_what_mends_it(page: 
     assert "Free room on the disk first. ddqjobs submit matrix p4-train.rcnn-36e.s2000" in card
     broken = card[card.index("node 1 run, to be tried again") :]
     assert "uncorrectable ECC error encountered" in broken
-    assert "which node it was. To try once more: ddqjobs submit matrix p3-train.swinl.s1000" in broken
+    assert "which node it was (gpu-a002.cluster.example). To try once more: ddqjobs submit" in broken
+    assert "ddqjobs submit matrix p3-train.swinl.s1000" in broken
 
 
 def test_no_command_of_outstanding_runs_submits_onto_the_full_disk_unsaid(
@@ -112,8 +113,9 @@ def test_the_command_for_all_failures_says_that_some_need_mending_first(read: Re
 def test_the_heat_map_says_ap_verdict_and_what_remains(read: Reader) -> None:
     heat = read.text[read.text.index("Models and phases") : read.text.index("Outstanding runs")]
     assert "45.2 +0.4 ↑ exceeds 1 of 1 runs done" in heat
-    assert "out-of-memory ✗ unknown 3 of 6 runs failed, 1,157 GPU h to come, 2,892.00" in heat
-    assert "waiting ? unknown 0 of 6 runs done, 2,837 GPU h to come, 7,092.00" in heat
+    assert "41.5 0.0 ✗ short 1 of 6 runs diverged" in heat
+    assert "out-of-memory ? unknown 3 of 6 runs failed, 1,157 GPU h to come, 2,892.00" in heat
+    assert "eligible ? unknown 0 of 6 runs done, 2,837 GPU h to come, 7,092.00" in heat
 
 
 def test_no_tolerance_is_drawn_where_no_difference_is_allowed(page: str) -> None:
@@ -157,7 +159,7 @@ def test_curves_further_apart_than_seeds_and_stale_results_are_among_the_finding
     far = msgspec.structs.replace(line, distance=0.04, spread=0.02, judgement=verdict)
     changed = msgspec.structs.replace(report, curves=(far,))
     said = {f.what: f.why for f in findings.findings(changed, [stale, *others])}
-    assert said["loss curves further apart than seeds: 1 of 1"] == (
+    assert said["beside the verdicts, loss curves further apart than seeds: 1 of 1"] == (
         "DDQ FCN, R-50, 12e, phase 4 (4.0 % apart, seeds 2.0 %)",
     )
     assert said["results of another configuration, environment or code: 1"] == (
@@ -208,12 +210,12 @@ def test_what_is_to_run_says_its_hours_and_their_cost(root: Path, report: Report
     assert re.search(r"\b3 eligible 2,832 GPU h, 7,080.00ddqjobs submit matrix p4-train.swinl.s0 ", there)
     page = open_project(root).report_page(report, price=2.5, currency="EUR")
     text = Reader(page).text
-    assert "cost 26,534.78 EUR, to come 13,595.67 EUR" in text
+    assert "13,595.67 EUR to come10,614 used, 26,534.78 EUR spent" in text
     assert "a GPU hour costs 2.5 EUR" in text
 
 
 def test_when_the_rest_is_done_is_said_also_where_nothing_runs(root: Path, read: Reader) -> None:
-    assert "about 28 days on the 8 GPUs that one run asks for, nothing runs now" in read.text
+    assert "about 28 days with one run at a time on 8 GPUs" in read.text
     plan = open_project(root).plan("matrix")
     first, *others = plan.runs
     running = msgspec.structs.replace(first, status=Status.ACTIVE, state=JobState.RUNNING)

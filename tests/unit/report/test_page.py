@@ -122,7 +122,7 @@ def test_it_shows_verdicts_their_rules_and_the_tolerance(paper: Project) -> None
     assert "51.3 ± 0.10 SD (n=3)" in read.text
     assert "within tolerance, equivalent (n=3)" in read.text
     assert "seed-paired TOST: 90 % interval" in read.text
-    assert "phase 3: reproduced 1 of 1; equivalence shown in 1 of 1" in read.text
+    assert "phase 3: reproduced 1 of 1; equivalence shown in 1 of 1 (3+ seeds)" in read.text
     assert "overall: reproduced; 12 of 12 required runs done" in read.text
 
 
