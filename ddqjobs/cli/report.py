@@ -133,19 +133,20 @@ def report(
     if export is not None:
         _export(selection, made, export, out)
     elif chosen == "html":
-        project = selection.project
-        amount, currency = _price(price)
-        page = project.report_page(
-            made, site=selection.site, price=amount, currency=currency, share=share, gallery=gallery or 0,
-            say=note,
-        )  # fmt: skip
-        out = out or (_beside(selection, made) if sys.stdout.isatty() else None)
-        _write(page, out, put_utf8)
+        page = _page(selection, made, price, share, gallery or 0)
+        _write(page, out or (_beside(selection, made) if sys.stdout.isatty() else None), put_utf8)
     else:
         _write(_text(made, chosen, out), out)
     settle(selection.project.workspace(selection.experiment, selection.site).warnings)
     if check and not made.ok:
         raise RunsFailedError(f"not every required verdict holds: {made.overall}")
+
+
+def _page(selection: Selection, made: Report, price: str | None, share: bool, gallery: int) -> str:
+    amount, currency = _price(price)
+    return selection.project.report_page(
+        made, site=selection.site, price=amount, currency=currency, share=share, gallery=gallery, say=note
+    )
 
 
 def _price(text: str | None) -> tuple[float | None, str]:

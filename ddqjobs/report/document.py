@@ -153,11 +153,8 @@ def build(
     models = tuple(model_rows(desk, columns, more, wanted))
     picked = [p for p in plan.runs if p.run.name in wanted]
     says = {row.run: row.says for row in table}
-    aligned = align_rows(picked, products, says)
-    checked = check_rows(experiment, picked, products, says)
-    again = recomputed_rows(picked, products, recomputed or {})
-    lines = curve_rows(experiment, picked, curves or {})
-    outcomes = _outcomes(models, [*aligned, *checked, *again], picked, says)
+    found = _beside(experiment, picked, products, says, recomputed or {})
+    outcomes = _outcomes(models, [*found.aligned, *found.checked, *found.recomputed], picked, says)
     return Report(
         experiment=experiment.name,
         title=experiment.title,
@@ -167,21 +164,39 @@ def build(
         metrics=(judged, *(metric.name for metric in more)),
         columns=columns,
         models=models,
-        alignment=aligned,
-        curves=lines,
+        alignment=found.aligned,
+        curves=curve_rows(experiment, picked, curves or {}),
         variants=variant_rows(desk, columns, wanted),
-        recomputed=again,
+        recomputed=found.recomputed,
         classes=class_rows(desk, picked, recomputed or {}),
-        checks=checked,
-        summary=tuple(_summaries(experiment, columns, models, aligned, picked)),
+        checks=found.checked,
+        summary=tuple(_summaries(experiment, columns, models, found.aligned, picked)),
         missing=missing(experiment.name, picked, says, plan.site, whole=len(picked) == len(plan.runs)),
         hours=hours_rows(experiment, picked, hours) if hours else (),
-        footnotes=(
-            *footnotes.marks(models, aligned, checked),
-            *footnotes.results(picked, products),
-            *(f"not followed: {u}" for u in unfollowed),
-        ),
+        footnotes=footnotes.notes(models, found.aligned, found.checked, picked, products, unfollowed),
         runs=tuple(row for row in table if row.run in wanted),
+    )
+
+
+class _Beside(msgspec.Struct, frozen=True):
+    """What counts for the verdict of a report beside AP."""
+
+    aligned: tuple[AlignRow, ...]
+    checked: tuple[CheckRow, ...]
+    recomputed: tuple[RecomputedRow, ...]
+
+
+def _beside(
+    experiment: Experiment,
+    picked: Sequence[PlannedRun],
+    products: Mapping[str, Product],
+    says: Mapping[str, str],
+    recomputed: Mapping[str, Recomputed],
+) -> _Beside:
+    return _Beside(
+        aligned=align_rows(picked, products, says),
+        checked=check_rows(experiment, picked, products, says),
+        recomputed=recomputed_rows(picked, products, recomputed),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ddqjobs.base.units import counted
 from ddqjobs.report import equivalence, ran
@@ -12,6 +12,20 @@ from ddqjobs.report.run_rows import AlignRow, CheckRow
 from ddqjobs.spec.model import SEEDS_APART, PlannedRun, Product
 
 _KEYS = 3  # of a checkpoint that are named in a footnote
+
+
+def notes(
+    models: Sequence[ModelRow],
+    aligned: Sequence[AlignRow],
+    checked: Sequence[CheckRow],
+    picked: Sequence[PlannedRun],
+    products: Mapping[str, Product],
+    unfollowed: Iterable[str],
+) -> tuple[str, ...]:
+    """Return all footnotes of a report; ``unfollowed`` says what configurations build on that no digest
+    covers."""
+    followed = (f"not followed: {what}" for what in unfollowed)
+    return (*marks(models, aligned, checked), *results(picked, products), *followed)
 
 
 def marks(
