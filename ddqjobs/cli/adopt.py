@@ -54,8 +54,8 @@ def adopt(
         say_json("adopt", adopted=adopted)
         return
     for run, product in adopted.items():
-        found = ", ".join(f"{k} {v}" for k, v in product.metrics.items() if v is not None)
-        say(f"adopted {run} from {product.adopted_from}: {found or ', '.join(product.artifacts)}")
+        metrics = ", ".join(f"{k} {v}" for k, v in product.metrics.items() if v is not None)
+        say(f"adopted {run} from {product.adopted_from}: {metrics or ', '.join(product.artifacts)}")
         if product.adoption is not None and product.adoption.unverified:
             say(f"  unverified: {', '.join(product.adoption.unverified)}")
         if product.adoption is not None and product.adoption.because:

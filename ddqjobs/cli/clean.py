@@ -36,22 +36,25 @@ def clean(
     from ddqjobs.base.errors import InputError
     from ddqjobs.base.units import size
 
-    found = _look(selection)
-    going, words = found.removed, f"{counted(len(found.removed), 'checkpoint')} ({size(found.freed)})"
+    cleaning = _look(selection)
+    going, words = (
+        cleaning.removed,
+        f"{counted(len(cleaning.removed), 'checkpoint')} ({size(cleaning.freed)})",
+    )
     if dry_run or not going:
-        _show(found, [], 0, as_json, dry_run=dry_run)
+        _show(cleaning, [], 0, as_json, dry_run=dry_run)
     else:
         if not yes:
             if as_json or not sys.stdin.isatty():
                 raise InputError(f"this would remove {words}; --dry-run shows them, --yes removes them")
-            _list(found)
+            _list(cleaning)
             if not typer.confirm(f"remove {words}?"):
                 raise typer.Exit(0)
-            found = _again(selection, going)  # who was asked may have taken his time
+            cleaning = _again(selection, going)  # who was asked may have taken his time
         from ddqjobs.store.cleaning import remove
 
-        gone, freed = remove(found.removed)
-        _show(found, gone, freed, as_json, dry_run=False)
+        gone, freed = remove(cleaning.removed)
+        _show(cleaning, gone, freed, as_json, dry_run=False)
     settle(selection.project.workspace(selection.experiment, selection.site).warnings)
 
 

@@ -220,7 +220,7 @@ def verify(
 
 
 def _verified_row(result: Verified) -> dict[str, object]:
-    found = [
+    findings = [
         {
             "level": f.level.value,
             "where": f.where,
@@ -236,7 +236,7 @@ def _verified_row(result: Verified) -> dict[str, object]:
         "split": result.split,
         "opened": result.opened,
         "images": result.images,
-        "findings": found,
+        "findings": findings,
     }
 
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from ddqjobs.spec.model import Plan, PlannedRun
 
 
-def facts(p: PlannedRun) -> dict[str, object]:
+def facts(planned: PlannedRun) -> dict[str, object]:
     """Return a run as `plan --json` and `status --json` show it."""
-    run = p.run
+    run = planned.run
     return {
         "run": run.name,
         "phase": run.phase,
@@ -30,67 +30,71 @@ def facts(p: PlannedRun) -> dict[str, object]:
         "seed": run.seed,
         "deterministic": run.deterministic,
         "optional": run.optional,
-        "status": p.status.value,
-        "reason": p.reason,
-        "failure": p.failure.value if p.failure else None,
-        "stale": p.stale or None,
-        "accepted": p.accepted or None,
-        "job": p.job or None,
-        "state": p.state.value if p.state else None,
-        "node": p.node or None,
-        "owner": p.owner or None,
-        "attempts": p.attempts,
-        "notes": list(p.notes),
+        "status": planned.status.value,
+        "reason": planned.reason,
+        "failure": planned.failure.value if planned.failure else None,
+        "stale": planned.stale or None,
+        "accepted": planned.accepted or None,
+        "job": planned.job or None,
+        "state": planned.state.value if planned.state else None,
+        "node": planned.node or None,
+        "owner": planned.owner or None,
+        "attempts": planned.attempts,
+        "notes": list(planned.notes),
         "needs": list(run.upstream),
         "digest": run.digest,
     }
 
 
-def summary(made: Plan, runs: Sequence[PlannedRun]) -> str:
+def summary(plan: Plan, runs: Sequence[PlannedRun]) -> str:
     """``mini on local: 14 runs: 12 done, 2 active``. Optional runs that nobody submitted are counted apart:
     no `submit` starts them without their name."""
     from ddqjobs.report.missing import command
 
     counts: dict[str, int] = {}
-    for p in runs:
-        word = "optional" if p.run.optional and p.status.value in ("eligible", "waiting") else p.word
+    for planned in runs:
+        word = (
+            "optional"
+            if planned.run.optional and planned.status.value in ("eligible", "waiting")
+            else planned.word
+        )
         counts[word] = counts.get(word, 0) + 1
-    stale = sum(bool(p.stale) for p in runs)
+    stale = sum(bool(planned.stale) for planned in runs)
     parts = [
         f"{n} {word}"
         for word in ("done", "active", "eligible", "waiting", "failed", "cancelled", "optional")
         if (n := counts.get(word))
     ]
     if stale:
-        again = command(("submit", "--stale"), made.experiment, site=made.site)
+        again = command(("submit", "--stale"), plan.experiment, site=plan.site)
         parts.append(f"{stale} stale (`{again}` runs them again)")
-    said = (f"{made.experiment} on {made.site}", counted(len(runs), "run"), ", ".join(parts))
+    said = (f"{plan.experiment} on {plan.site}", counted(len(runs), "run"), ", ".join(parts))
     return ": ".join(filter(None, said))
 
 
-def progress_text(p: Progress | None) -> str:
+def progress_text(progress: Progress | None) -> str:
     """``epoch 3/12, 40/100, eta 1h02m, loss 12.3, AP 31.4``, as far as the log tells; of a training by
     iterations ``iteration 40/90000, ...``."""
-    if p is None:
+    if progress is None:
         return ""
     from ddqjobs.base.units import clock
 
     parts = []
-    if p.epoch is not None:
-        parts.append(f"epoch {p.epoch}" + (f"/{p.epochs}" if p.epochs else ""))
-    if p.iteration is not None:
-        within = f"{p.iteration}" + (f"/{p.iterations}" if p.iterations else "")
-        parts.append(within if p.epoch is not None else f"iteration {within}")
-    if p.eta_s is not None:
-        parts.append(f"eta {clock(p.eta_s)}")
-    if p.loss is not None:
-        parts.append(f"loss {p.loss:.4g}")
-    if p.ap is not None:
-        parts.append(f"AP {p.ap:.1f}")
-    if p.gpu_busy is not None:
-        parts.append(f"GPU {p.gpu_busy:.0%} busy")
-    if p.gpu_hours is not None and p.gpu_hours_to_come is not None:
-        parts.append(f"{p.gpu_hours:.3g} GPU h, {p.gpu_hours_to_come:.3g} to come")
+    if progress.epoch is not None:
+        parts.append(f"epoch {progress.epoch}" + (f"/{progress.epochs}" if progress.epochs else ""))
+    if progress.iteration is not None:
+        within = f"{progress.iteration}" + (f"/{progress.iterations}" if progress.iterations else "")
+        parts.append(within if progress.epoch is not None else f"iteration {within}")
+    if progress.eta_s is not None:
+        parts.append(f"eta {clock(progress.eta_s)}")
+    if progress.loss is not None:
+        parts.append(f"loss {progress.loss:.4g}")
+    if progress.ap is not None:
+        parts.append(f"AP {progress.ap:.1f}")
+    if progress.gpu_busy is not None:
+        parts.append(f"GPU {progress.gpu_busy:.0%} busy")
+    if progress.gpu_hours is not None and progress.gpu_hours_to_come is not None:
+        parts.append(f"{progress.gpu_hours:.3g} GPU h, {progress.gpu_hours_to_come:.3g} to come")
     return ", ".join(parts)
 
 
@@ -102,12 +106,12 @@ def changed_since(changes: Sequence[Change], experiment: str, site: str) -> list
         return []
     runs = dict.fromkeys(run for change in changes for run in change.runs)
     versions = dict.fromkeys(version for change in changes for version in change.versions)
-    made = (
+    version_note = (
         f" with ddqjobs {', '.join(versions)}; this is {VERSION}"
         if [*versions] not in ([], [VERSION])
         else ""
     )
-    lines = [f"changed since {counted(len(runs), 'done run')} ran{made}:"]
+    lines = [f"changed since {counted(len(runs), 'done run')} ran{version_note}:"]
     for change in changes:
         lines.append(f"  {change.part}: {_first(change.what, 4)} ({_first(change.runs, 3)})")
     again = command(("submit", "--stale"), experiment, site=site)

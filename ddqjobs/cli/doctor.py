@@ -55,8 +55,8 @@ def doctor(
         say_json("doctor", site=plan.site, experiment=plan.experiment, errors=errors, lines=lines)
     else:
         warnings = sum(line.level.value == "warning" for line in lines)
-        found = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
-        put(f"{plan.experiment} on {plan.site}: {found}")
+        counts = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
+        put(f"{plan.experiment} on {plan.site}: {counts}")
     if errors:
         raise typer.Exit(1)
 

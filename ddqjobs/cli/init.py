@@ -45,14 +45,14 @@ def init(
     folder = Path(name)
     if not site and sys.stdin.isatty() and sys.stdout.isatty():
         site = typer.prompt(f"where will jobs run: {', '.join(scaffold.sites())}", default=DEFAULT_SITE)
-    made = scaffold.init(folder.expanduser(), source, site)
-    for path in made:
+    files = scaffold.init(folder.expanduser(), source, site)
+    for path in files:
         say(f"made {path}")
-    what = "next" if made else "a project is there already"
+    what = "next" if files else "a project is there already"
     there = "" if folder.expanduser().resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
     on_site = scaffold.option(site)
     say(f"{what}: {there}ddqjobs plan{on_site}")
-    if made:
+    if files:
         _explain(folder.expanduser(), scaffold.name_of_site(site), on_site)
 
 

@@ -56,10 +56,10 @@ class LivePage:
         selection, began = self._selection, time.monotonic()
         self._next = began + EVERY_S
         reports = selection.project.reports(selection.project.workspace(selection.experiment, selection.site))
-        made = reports.document(
+        document = reports.document(
             selection.filters, metrics=None, recompute=False, at=None, say=note, refresh=False
         )
-        text = reports.page(made, None, False, note, reload_s=reload_s)
+        text = reports.page(document, None, False, note, reload_s=reload_s)
         self._next = began + max(EVERY_S, _IDLE * (time.monotonic() - began))
         try:
             files.replace(self._file.resolve(), text.encode())

@@ -42,17 +42,17 @@ def logs(
             "--follow and --json exclude each other; call `ddqjobs logs EXPERIMENT RUN --json` again instead"
         )
     project = selection.project
-    made, planned = one_selected(selection, "logs shows")
+    plan, planned = one_selected(selection, "logs shows")
     run = planned.run.name
-    path = project.log(made, run, attempt, site=selection.site)
+    path = project.log(plan, run, attempt, site=selection.site)
     if not follow and not path.exists():
         raise MissingError(f"attempt {path.parent.name} of {run} has no log")
     if as_json:
         texts: list[str] = []
         Log(path, lines, texts.append).show(to_the_end=True)
         shown = "\n".join(texts).split("\n") if texts else []
-        attempts = [found.number for found in project.attempts(made, run, site=selection.site)]
-        say_json("logs", experiment=made.experiment, run=run, status=planned.status.value,
+        attempts = [found.number for found in project.attempts(plan, run, site=selection.site)]
+        say_json("logs", experiment=plan.experiment, run=run, status=planned.status.value,
                  attempt=int(path.parent.name), attempts=attempts, path=str(path), lines=shown)  # fmt: skip
         return
     log = Log(path, lines)
@@ -60,7 +60,7 @@ def logs(
     while follow and _active(selection, run):
         time.sleep(0.5)
         log.show()
-        newest = project.log(made, run, attempt, site=selection.site)
+        newest = project.log(plan, run, attempt, site=selection.site)
         if newest != log.path:
             log.show(to_the_end=True)
             say(f"--- attempt {newest.parent.name} ---")
@@ -71,8 +71,8 @@ def logs(
 def _active(selection: Selection, run: str) -> bool:
     from ddqjobs.planning.filters import one_run
 
-    made = selection.project.plan(selection.experiment, site=selection.site)
-    return one_run(made, run).status.value == "active"
+    plan = selection.project.plan(selection.experiment, site=selection.site)
+    return one_run(plan, run).status.value == "active"
 
 
 class Log:

@@ -28,8 +28,8 @@ def schema(
     """
     import json
 
-    made = document(kind)
-    put(_explained(made, kind, key) if key else json.dumps(made, indent=2))
+    json_schema = document(kind)
+    put(_explained(json_schema, kind, key) if key else json.dumps(json_schema, indent=2))
 
 
 def document(kind: str) -> dict[str, Any]:

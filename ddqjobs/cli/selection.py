@@ -116,12 +116,12 @@ def one_selected(selection: Selection, does: str) -> tuple[Plan, PlannedRun]:
     from ddqjobs.base.errors import InputError
     from ddqjobs.planning.filters import select
 
-    made = selection.project.plan(selection.experiment, site=selection.site)
-    chosen = select(made, selection.filters)
+    plan = selection.project.plan(selection.experiment, site=selection.site)
+    chosen = select(plan, selection.filters)
     if len(chosen) != 1:
         names = ", ".join(p.run.name for p in chosen[:6]) + (", ..." if len(chosen) > 6 else "")
         raise InputError(f"{does} one run at a time; name one of {names}")
-    return made, chosen[0]
+    return plan, chosen[0]
 
 
 def _several(name: str, words: str) -> Any:

@@ -47,9 +47,9 @@ def shell(
         time_s = seconds(time) if time is not None else None
     except ValueError as error:
         raise InputError(f"--time: {error}") from error
-    made, planned = one_selected(selection, "shell enters")
+    plan, planned = one_selected(selection, "shell enters")
     entered = selection.project.shell(
-        made, planned.run.name, site=selection.site, typed=command, time_s=time_s, gpus=gpus
+        plan, planned.run.name, site=selection.site, typed=command, time_s=time_s, gpus=gpus
     )
     if as_json:
         say_json("shell", run=planned.run.name, argv=entered.entry.argv, script=entered.text)

@@ -58,7 +58,7 @@ def status(
     if watch and sys.stdout.isatty():
         _watch(selection, interval)
         return
-    made, states = states_of(selection)
+    plan, states = states_of(selection)
     workspace = project.workspace(selection.experiment, selection.site)
     if as_json:
         ran = {name: product.ran for name, product in project.products(selection.experiment).items()}
@@ -66,17 +66,17 @@ def status(
             {**facts(s.planned), "progress": _figures(s.progress), "ran": ran.get(s.planned.run.name)}
             for s in states
         ]
-        say_json("status", experiment=made.experiment, site=made.site, runs=rows, warnings=workspace.warnings)
+        say_json("status", experiment=plan.experiment, site=plan.site, runs=rows, warnings=workspace.warnings)
         settle(workspace.warnings)
         return
     if states:
-        put(_overview(selection, made, states))
+        put(_overview(selection, plan, states))
         if lists_runs(selection, runs):
             put("\n" + _list(states))
         else:
             note(HOW_TO_LIST)
-    say(summary(made, [s.planned for s in states]))
-    for line in _missing(made, states):
+    say(summary(plan, [s.planned for s in states]))
+    for line in _missing(plan, states):
         say(line)
     settle(workspace.warnings)
 
@@ -85,9 +85,9 @@ def states_of(selection: Selection) -> tuple[Plan, list[RunState]]:
     """Return the plan, and the state of each run that the filters leave."""
     from ddqjobs.planning.filters import select
 
-    made = selection.project.plan(selection.experiment, site=selection.site)
-    runs = select(made, selection.filters)
-    return made, selection.project.status(made, runs, site=selection.site)
+    plan = selection.project.plan(selection.experiment, site=selection.site)
+    runs = select(plan, selection.filters)
+    return plan, selection.project.status(plan, runs, site=selection.site)
 
 
 def _figures(progress: Progress | None) -> dict[str, float] | None:
@@ -97,11 +97,11 @@ def _figures(progress: Progress | None) -> dict[str, float] | None:
     return {name: value for name, value in progress._asdict().items() if value is not None}
 
 
-def _overview(selection: Selection, made: Plan, states: Sequence[RunState]) -> str:
+def _overview(selection: Selection, plan: Plan, states: Sequence[RunState]) -> str:
     from ddqjobs.planning.estimate import estimates
 
     history = selection.project.workspace(selection.experiment, selection.site).store.history()
-    costs = estimates((p.run for p in made.runs), history)
+    costs = estimates((p.run for p in plan.runs), history)
     going = {
         s.planned.run.name: hours
         for s in states
@@ -128,14 +128,14 @@ def _list(states: Sequence[RunState]) -> str:
     return run_table(header, rows, leave_out=("TRY", "NODE", "JOB", "PROGRESS", *names), state="STATE")
 
 
-def _missing(made: Plan, states: Sequence[RunState]) -> list[str]:
+def _missing(plan: Plan, states: Sequence[RunState]) -> list[str]:
     """Return what is missing, and the command that brings it; what merely goes on, and stale runs, which the
     summary counts, are not worth a line here."""
     from ddqjobs.report.missing import CANCELLED, STALE, UNDER_WAY, missing
 
     runs = [s.planned for s in states]
     states_of = {p.run.name: "product missing" if p.gone else p.word for p in runs}
-    there = missing(made.experiment, runs, states_of, made.site, whole=len(runs) == len(made.runs))
+    there = missing(plan.experiment, runs, states_of, plan.site, whole=len(runs) == len(plan.runs))
     silent = (CANCELLED, STALE, UNDER_WAY)
     return [f"{len(m.runs)} {m.what}: {m.command}" for m in there if m.what not in silent]
 
@@ -148,24 +148,24 @@ def _watch(selection: Selection, interval: float) -> None:
     project.tell = project.inform = lambda _: None  # the screen is the board's
 
     def ask() -> Seen:
-        made, states = states_of(selection)
+        plan, states = states_of(selection)
         warnings = project.workspace(selection.experiment, selection.site).warnings
-        return Seen(made, states, "; ".join(warnings), time.time())
+        return Seen(plan, states, "; ".join(warnings), time.time())
 
-    def log(made: Plan, run: str) -> Path:
-        return project.log(made, run, site=selection.site)
+    def log(plan: Plan, run: str) -> Path:
+        return project.log(plan, run, site=selection.site)
 
     def act(what: str, run: str) -> str:
         from ddqjobs.planning.filters import one_run
         from ddqjobs.report.missing import command
 
-        made = project.plan(selection.experiment, site=selection.site)
+        plan = project.plan(selection.experiment, site=selection.site)
         if what == "retry":
-            names = project.retry(made, [one_run(made, run)], site=selection.site)
-            again = command(("submit",), made.experiment, [run], made.site)
+            names = project.retry(plan, [one_run(plan, run)], site=selection.site)
+            again = command(("submit",), plan.experiment, [run], plan.site)
             done = f"is eligible again: `{again}` submits it"
         else:
-            names = project.cancel(made, [one_run(made, run)], site=selection.site)
+            names = project.cancel(plan, [one_run(plan, run)], site=selection.site)
             done = "is asked to end"
         return f"{run} {done}" if names else f"{run}: nothing to {what}"
 

@@ -167,20 +167,24 @@ def _try_canaries(selection: Selection, options: SubmitOptions, as_json: bool) -
         say=quiet,
         show=(lambda _plan, _runs: None) if as_json else ticker.show,
     )
-    failed = {p.run.name: p.reason for p in canaries if p.status.value != "done"}
+    failed = {planned.run.name: planned.reason for planned in canaries if planned.status.value != "done"}
     if not failed:
-        quiet(f"canaries: {', '.join(p.run.name for p in canaries) or 'none needed'}: done")
+        quiet(f"canaries: {', '.join(planned.run.name for planned in canaries) or 'none needed'}: done")
         return
     if as_json:
-        say_json("canary", done=[p.run.name for p in canaries if p.run.name not in failed], failed=failed)
+        say_json(
+            "canary",
+            done=[planned.run.name for planned in canaries if planned.run.name not in failed],
+            failed=failed,
+        )
         raise typer.Exit(1)
     for run, why in failed.items():
         fail(f"{run}: {why}")
     from ddqjobs.report.missing import command
 
-    made = project.plan(selection.experiment, site=selection.site)
+    plan = project.plan(selection.experiment, site=selection.site)
     logs, retry = (
-        command((verb,), made.experiment, [next(iter(failed))], made.site) for verb in ("logs", "retry")
+        command((verb,), plan.experiment, [next(iter(failed))], plan.site) for verb in ("logs", "retry")
     )
     raise RunsFailedError(f"nothing else was started. `{logs}` shows why; mend it, then run `{retry}`")
 
@@ -294,7 +298,11 @@ def _write(rendered: Sequence[Rendered], out: Path) -> list[Path]:
         for r in rendered:
             folder = out / (r.name if len(r.runs) == 1 else f"{r.name}-{len(r.runs)}-runs")
             number = 2
-            while folder.exists() and folder.name in {p.name for p in out.iterdir()} and number < 10_000:
+            while (
+                folder.exists()
+                and folder.name in {planned.name for planned in out.iterdir()}
+                and number < 10_000
+            ):
                 folder = out / f"{r.name}~{number}"
                 number += 1
             folder.mkdir(parents=True)
@@ -317,18 +325,26 @@ class Ticker:
     def show(self, plan: Plan, runs: Sequence[PlannedRun]) -> None:
         """Prints the changes since the last call."""
         first = not self._last
-        head = f"[{sum(p.status.value == 'done' for p in runs)}/{len(runs)}]"
-        for p in runs:
-            state = p.state.value if p.status.value == "active" and p.state else p.status.value
+        head = f"[{sum(planned.status.value == 'done' for planned in runs)}/{len(runs)}]"
+        for planned in runs:
+            state = (
+                planned.state.value
+                if planned.status.value == "active" and planned.state
+                else planned.status.value
+            )
             quiet = state in ("eligible", "waiting") or (first and state == "done")
-            if self._last.get(p.run.name, "waiting") != state and not quiet:
-                detail = f": {p.reason}" if state == "failed" else ""
-                say(f"{head} {p.run.name} {state}{detail}")
+            if self._last.get(planned.run.name, "waiting") != state and not quiet:
+                detail = f": {planned.reason}" if state == "failed" else ""
+                say(f"{head} {planned.run.name} {state}{detail}")
                 self._said_at = time.monotonic()
-            self._last[p.run.name] = state
+            self._last[planned.run.name] = state
         if time.monotonic() - self._said_at >= self._pause_s:
             self._said_at = time.monotonic()
-            running = ((p.run.name, self._progress(plan, p)) for p in runs if p.status.value == "active")
+            running = (
+                (planned.run.name, self._progress(plan, planned))
+                for planned in runs
+                if planned.status.value == "active"
+            )
             for name, words in running:
                 if words:
                     say(f"{head} {name}: {words}")
@@ -337,7 +353,9 @@ class Ticker:
 def _wait(selection: Selection, options: SubmitOptions, page: LivePage, as_json: bool) -> None:
     project = selection.project
     page.write(EVERY_S)  # a file that cannot be written is reported before anything is submitted
-    ticker = Ticker(lambda plan, p: progress_text(project.status(plan, [p], site=selection.site)[0].progress))
+    ticker = Ticker(
+        lambda plan, planned: progress_text(project.status(plan, [planned], site=selection.site)[0].progress)
+    )
     quiet = (lambda _: None) if as_json else say
 
     def show(plan: Plan, runs: Sequence[PlannedRun]) -> None:
@@ -364,21 +382,25 @@ def _end(plan: Plan, as_json: bool) -> None:
     from ddqjobs.base.errors import RunsFailedError
 
     chosen = plan.runs
-    failed = [p for p in chosen if p.status.value != "done"]
+    failed = [planned for planned in chosen if planned.status.value != "done"]
     if as_json:
         say_json(
             "wait",
-            done=[p.run.name for p in chosen if p not in failed],
-            failed={p.run.name: p.reason for p in failed},
+            done=[planned.run.name for planned in chosen if planned not in failed],
+            failed={planned.run.name: planned.reason for planned in failed},
         )
         if failed:
             raise typer.Exit(1)
         return
     say(summary(plan, chosen))
-    for p in failed:
-        fail(f"{p.run.name}: {p.status.value}: {p.reason}")
+    for planned in failed:
+        fail(f"{planned.run.name}: {planned.status.value}: {planned.reason}")
     if failed:
         raise RunsFailedError(
             f"not done: {len(failed)} of {counted(len(chosen), 'run')}"
-            + (f"; `ddqjobs logs {plan.experiment} RUN` shows why" if any(p.attempts for p in failed) else "")
+            + (
+                f"; `ddqjobs logs {plan.experiment} RUN` shows why"
+                if any(planned.attempts for planned in failed)
+                else ""
+            )
         )
