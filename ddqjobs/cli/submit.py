@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,14 +15,12 @@ from ddqjobs.cli.describe import own_templates, progress_text, summary
 from ddqjobs.cli.live_page import EVERY_S, PAGE, LivePage
 from ddqjobs.cli.output import fail, put, say, say_json, settle, table
 from ddqjobs.cli.selection import JSON, Selection, a_number, filtered
+from ddqjobs.cli.ticker import Ticker
 
 if TYPE_CHECKING:
     from ddqjobs.project import SubmitOptions
     from ddqjobs.spec.model import Plan, PlannedRun
     from ddqjobs.submission.submit import Rendered
-
-PROGRESS_S = 20.0  # seconds between two words on how far running trainings are
-
 
 DRY_RUN = Annotated[bool, typer.Option("--dry-run", help="Show the scripts; submit nothing.")]
 OUT = Annotated[
@@ -311,43 +308,6 @@ def _write(rendered: Sequence[Rendered], out: Path) -> list[Path]:
     except OSError as error:
         raise StateError(f"{error.filename or out}: {refusal(error, out)}") from error
     return scripts
-
-
-class Ticker:
-    """Says what changes while one waits: a line per run whose state has changed, and from time to time how
-    far the running ones are."""
-
-    def __init__(self, progress: Callable[[Plan, PlannedRun], str], pause_s: float = PROGRESS_S) -> None:
-        self._progress, self._pause_s = progress, pause_s
-        self._last: dict[str, str] = {}
-        self._said_at = time.monotonic()
-
-    def show(self, plan: Plan, runs: Sequence[PlannedRun]) -> None:
-        """Prints the changes since the last call."""
-        first = not self._last
-        head = f"[{sum(planned.status.value == 'done' for planned in runs)}/{len(runs)}]"
-        for planned in runs:
-            state = (
-                planned.state.value
-                if planned.status.value == "active" and planned.state
-                else planned.status.value
-            )
-            quiet = state in ("eligible", "waiting") or (first and state == "done")
-            if self._last.get(planned.run.name, "waiting") != state and not quiet:
-                detail = f": {planned.reason}" if state == "failed" else ""
-                say(f"{head} {planned.run.name} {state}{detail}")
-                self._said_at = time.monotonic()
-            self._last[planned.run.name] = state
-        if time.monotonic() - self._said_at >= self._pause_s:
-            self._said_at = time.monotonic()
-            running = (
-                (planned.run.name, self._progress(plan, planned))
-                for planned in runs
-                if planned.status.value == "active"
-            )
-            for name, words in running:
-                if words:
-                    say(f"{head} {name}: {words}")
 
 
 def _wait(selection: Selection, options: SubmitOptions, page: LivePage, as_json: bool) -> None:

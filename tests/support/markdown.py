@@ -59,7 +59,12 @@ def words(line: str) -> list[str]:
 
 def reference() -> ModuleType:
     """Return the tool that writes the reference pages."""
-    spec = importlib.util.spec_from_file_location("reference", ROOT / "tools/reference.py")
+    return tool("reference")
+
+
+def tool(name: str) -> ModuleType:
+    """Return a program of `tools/` as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"tools/{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

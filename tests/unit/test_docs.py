@@ -126,6 +126,20 @@ def test_the_command_line_takes_every_command_of_a_page(page: Path) -> None:
     assert {line: why for line, why in refused.items() if why} == {}
 
 
+def test_each_reason_not_to_run_a_line_is_that_of_a_line() -> None:
+    """`tools/run_docs.py` runs them; `make test-long` calls it."""
+    walk = markdown.tool("run_docs")
+    shells = ("", "bash", "sh", "console")
+    told = [
+        f"{page.relative_to(ROOT)}: {line}"
+        for page in walk.pages()
+        for language, text in markdown.blocks(page)
+        if language in shells
+        for line in walk.lines(text)
+    ]
+    assert [pattern for pattern in walk.REASONS if not any(re.search(pattern, line) for line in told)] == []
+
+
 @pytest.mark.parametrize("name", ["README", "docs/how-to/first-day-slurm", "docs/how-to/first-day-donau"])
 def test_both_languages_have_the_same_commands(name: str) -> None:
     english, chinese = (ROOT / f"{name}{ending}" for ending in (".md", ".zh-CN.md"))
