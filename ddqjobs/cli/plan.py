@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ddqjobs.cli.describe import changed_since, facts, missing_here, own_templates, summary
@@ -11,6 +11,7 @@ from ddqjobs.cli.overview import HOW_TO_LIST, RUNS, lists_runs, overview, to_com
 from ddqjobs.cli.selection import JSON, Selection, filtered
 
 if TYPE_CHECKING:
+    from ddqjobs.planning.catalog import Loaded
     from ddqjobs.spec.model import PlannedRun
 
 
@@ -57,19 +58,20 @@ def plan(selection: Selection, runs: RUNS = False, as_json: JSON = False) -> Non
         else:
             note(HOW_TO_LIST)
     say(summary(made, chosen))
-    for line in own_templates(templates):
+    changed = changed_since(changes, made.experiment, made.site)
+    for line in (*own_templates(templates), *changed, *_remarks(workspace.loaded)):
         say(line)
-    for line in changed_since(changes, made.experiment, made.site):
-        say(line)
-    for line in workspace.loaded.unfollowed:
-        say(f"not followed: {line}; a change there makes no result stale")
-    for line in workspace.loaded.hints:
-        say(f"hint: {line}")
     if any(p.run.resources.gpus for p in chosen):
         say(f"still to do: {to_come(chosen, costs).sentence}")
     for line in missing_here(absent):
         say(line)
     settle(workspace.warnings)
+
+
+def _remarks(loaded: Loaded) -> Iterator[str]:
+    """Yield what a digest does not cover in an experiment, and what it says that is surely not meant."""
+    yield from (f"not followed: {what}; a change there makes no result stale" for what in loaded.unfollowed)
+    yield from (f"hint: {hint}" for hint in loaded.hints)
 
 
 def _list(chosen: Sequence[PlannedRun]) -> str:

@@ -54,18 +54,13 @@ def status(
         raise InputError(
             "--watch and --json exclude each other; call `ddqjobs status --json` as often as you need"
         )
-    project = selection.project
     if watch and sys.stdout.isatty():
         _watch(selection, interval)
         return
     plan, states = states_of(selection)
-    workspace = project.workspace(selection.experiment, selection.site)
+    workspace = selection.project.workspace(selection.experiment, selection.site)
     if as_json:
-        ran = {name: product.ran for name, product in project.products(selection.experiment).items()}
-        rows = [
-            {**facts(s.planned), "progress": _figures(s.progress), "ran": ran.get(s.planned.run.name)}
-            for s in states
-        ]
+        rows = _rows(selection, states)
         say_json("status", experiment=plan.experiment, site=plan.site, runs=rows, warnings=workspace.warnings)
         settle(workspace.warnings)
         return
@@ -88,6 +83,16 @@ def states_of(selection: Selection) -> tuple[Plan, list[RunState]]:
     plan = selection.project.plan(selection.experiment, site=selection.site)
     runs = select(plan, selection.filters)
     return plan, selection.project.status(plan, runs, site=selection.site)
+
+
+def _rows(selection: Selection, states: Sequence[RunState]) -> list[dict[str, object]]:
+    """Return each run for scripts."""
+    products = selection.project.products(selection.experiment)
+    ran = {name: product.ran for name, product in products.items()}
+    return [
+        {**facts(s.planned), "progress": _figures(s.progress), "ran": ran.get(s.planned.run.name)}
+        for s in states
+    ]
 
 
 def _figures(progress: Progress | None) -> dict[str, float] | None:

@@ -168,10 +168,18 @@ class Desk:
         """Return the state of unfinished runs together: ``waiting``, or ``1 running, 2 waiting``."""
         words: dict[str, int] = {}
         for p in runs:
-            words[self.says[p.run.name]] = words.get(self.says[p.run.name], 0) + 1
+            word = self._state(p)
+            words[word] = words.get(word, 0) + 1
         if len(words) == 1:
             return next(iter(words))
         return ", ".join(f"{count} {word}" for word, count in words.items())
+
+    def _state(self, p: PlannedRun) -> str:
+        """Return ``waiting (out-of-memory)`` for a run that waits for one that failed."""
+        says = self.says[p.run.name]
+        above = [self.planned[name] for name in p.run.upstream if name in self.planned]
+        failed = [u.failure.value for u in above if u.status is Status.FAILED and u.failure is not None]
+        return f"{says} ({failed[0]})" if failed and p.status is Status.WAITING else says
 
     def published(self, model: str) -> Side:
         """The reference of a model: its figure, or the AP of its reference task's run."""

@@ -71,7 +71,7 @@ def _group(
 ) -> Group:
     best = (*_LOSSES, metric.name, f"{metric.name} difference")
     order = (*best, "lr", "grad_norm")
-    legend, finals, notes = [], [], []
+    legend, finals, notes = [], [], list[str]()
     lines: dict[tuple[str, str], list[Line]] = {}
     dashes: dict[int, int] = {}
     for p in runs:
@@ -83,10 +83,7 @@ def _group(
         what = ", ".join(filter(None, words))
         known = dash > 0 and p.run.seed is not None
         legend.append((what, words[-1] if known else what, style, dash, name))
-        if curve.problem:
-            notes.append(f"{name}: {curve.problem}")
-        if curve.lost:
-            notes.append(f"{name}: {curve.lost} lines of its log are no rows and were passed over")
+        notes += _notes(name, curve)
         for term, points in curve.terms.items():
             means = _parts(curve, curve.means.get(term, ()))
             line = Line(label=what, style=style, dash=dash, points=points, smooth=means)
@@ -114,6 +111,13 @@ def _group(
         notes=tuple(notes),
         metric=metric.name,
     )
+
+
+def _notes(run: str, curve: Curve) -> Iterator[str]:
+    if curve.problem:
+        yield f"{run}: {curve.problem}"
+    if curve.lost:
+        yield f"{run}: {curve.lost} lines of its log are no rows and were passed over"
 
 
 def _measured(curve: Curve, metric: Metric) -> list[Point]:

@@ -239,6 +239,14 @@ def test_each_kind_of_no_number_reads_differently(status: Status, more: dict[str
     assert not report.ok
 
 
+def test_a_test_that_waits_for_a_failed_training_says_of_what_it_failed() -> None:
+    desk = Desk({"detr": 51.3})
+    desk.undone(run("3", "detr", TaskKind.TRAIN), Status.FAILED, failure=FailureClass.OUT_OF_MEMORY)
+    desk.undone(run("3", "detr", inputs=reads("p3-train.detr")), Status.WAITING)
+    says = "waiting (out-of-memory)"
+    assert cell(desk.report(), "3") == (says, "", f"unknown: {says}")
+
+
 def test_optional_runs_are_neither_missing_nor_held_against_anyone() -> None:
     desk = Desk({"detr": 51.3, "fcn": 41.5})
     desk.done(run("3", "detr"), 0.513)
