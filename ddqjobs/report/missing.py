@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from ddqjobs.spec.model import PlannedRun, Status
+from ddqjobs.spec.model import JobState, PlannedRun, Status
 from ddqjobs.spec.site import DEFAULT_SITE
 
 UNDER_WAY, STALE, CANCELLED = "under way", "done but stale", "cancelled"
@@ -45,7 +45,8 @@ def missing(
             groups["stale"].append(p.run.name)
         elif p.status is not Status.DONE and not (p.run.optional and p.status in _NOT_ASKED):
             held = p.status is Status.WAITING and not held_up.isdisjoint(p.run.upstream)
-            groups["held up" if held else AGAIN if p.again else p.word].append(p.run.name)
+            kind = "held" if p.state is JobState.HELD and not p.owner else AGAIN if p.again else p.word
+            groups["held up" if held else kind].append(p.run.name)
             held_up |= {p.run.name} if held else set()
 
     def named(key: str, names: Sequence[str]) -> Sequence[str]:
@@ -75,6 +76,7 @@ _REMEDIES: dict[str, tuple[str, tuple[str, ...], bool]] = {
     CANCELLED: (CANCELLED, ("retry",), True),
     "lost": ("done, but the product is gone", ("submit", "--stale"), True),
     AGAIN: (AGAIN, ("submit",), True),
+    "held": ("held in the queue", ("release",), True),
     "eligible": ("eligible", ("submit",), True),
     "held up": ("waiting for stale runs", ("submit", "--stale", "--wait"), False),
     "waiting": ("waiting for other runs", ("submit", "--wait"), False),

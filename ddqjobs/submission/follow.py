@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ddqjobs.base.errors import SchedulerError
+from ddqjobs.base.errors import SchedulerError, listed
 from ddqjobs.base.units import seconds
 from ddqjobs.planning import canary
 from ddqjobs.planning.filters import with_upstream
 from ddqjobs.schedulers.base import QueueFullError
-from ddqjobs.spec.model import Plan, PlannedRun, Status
+from ddqjobs.spec.model import JobState, Plan, PlannedRun, Status
 from ddqjobs.submission.round import Outcome
 from ddqjobs.submission.select import Submitting
 from ddqjobs.submission.submit import Submitter
@@ -63,6 +63,7 @@ def follow(
         chosen = [planned for planned in there if wanted.wants(planned.run) or planned.status is Status.DONE]
         watching.show(plan, chosen)
         _warn(workspace, outcome, said, watching.say)
+        say_held(chosen, said, watching.say)
         patience.look(workspace.warnings[workspace.standing :])
         moves = bool(outcome.submitted) or any(planned.status is Status.ACTIVE for planned in chosen)
         moved = time.monotonic() if moves else moved
@@ -129,6 +130,18 @@ def _warn(workspace: Workspace, outcome: Outcome, said: set[str], say: Callable[
         if words not in said:
             say(f"warning: {words}")
             said.add(words)
+
+
+def say_held(chosen: Sequence[PlannedRun], said: set[str], say: Callable[[str], None]) -> None:
+    """Say once of each held run what lets it start: nothing else will."""
+    new: dict[str, list[str]] = {}
+    for planned in chosen:
+        key = f"{planned.run.name}, held"
+        if planned.state is JobState.HELD and not planned.owner and key not in said:
+            said.add(key)
+            new.setdefault(planned.reason, []).append(planned.run.name)
+    for reason, names in new.items():
+        say(f"{listed(names, 3)}: {reason}")
 
 
 class Patience:

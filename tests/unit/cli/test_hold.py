@@ -42,6 +42,7 @@ def test_what_is_queued_is_held_and_what_runs_runs_on(place: Place) -> None:
     until(lambda: place.states()["wait"] == "done")
     assert state(place, "first") == "held"
     assert re.search(r"^first +held ", place.invoke("status", "tiny", "--runs").out, re.MULTILINE)
+    assert "\n1 held in the queue: ddqjobs release tiny first\n" in place.invoke("status", "tiny").out
     assert "`ddqjobs release` lets it start" in place.invoke("plan", "--state", "held").out
     assert place.attempts("first") == 0
     assert place.invoke("release", "--json").json == {

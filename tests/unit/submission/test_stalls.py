@@ -12,14 +12,15 @@ import pytest
 
 from ddqjobs.base.frozen import Member
 from ddqjobs.schedulers.base import Scheduler, Unchained
-from ddqjobs.spec.model import WAITS, JobState, Observation
+from ddqjobs.spec.model import WAITS, JobState, Observation, PlannedRun, Status
 from ddqjobs.store import evidence
 from ddqjobs.store.history import History
 from ddqjobs.store.ledger import AnyRecord, Observed, Submitted, TakenOver
 from ddqjobs.store.store import Store
+from ddqjobs.submission.follow import say_held
 from ddqjobs.submission.members import Members
 from ddqjobs.submission.stalls import Stalls, in_vain, superfluous
-from tests.support.trivial import an_end, an_intent
+from tests.support.trivial import a_run, an_end, an_intent
 
 NOW = time.time()
 UPSTREAM = {"first": (), "other": (), "second": ("first",), "third": ("first", "other")}
@@ -150,3 +151,17 @@ def test_a_product_that_is_not_on_disk_lets_nothing_go(
 ) -> None:
     monkeypatch.setattr(evidence, "product", lambda _: None)
     assert look(stalled)[0].freed == {}
+
+
+def test_who_waits_hears_once_what_lets_a_held_run_start() -> None:
+    held = [
+        PlannedRun(
+            run=a_run(name), status=Status.ACTIVE, state=JobState.HELD, reason="held; release it", owner=o
+        )
+        for name, o in (("r1", ""), ("r2", ""), ("r3", "ada"))
+    ]
+    said, heard = set[str](), list[str]()
+    say_held(held[:1], said, heard.append)
+    say_held(held, said, heard.append)
+    say_held(held, said, heard.append)
+    assert heard == ["r1: held; release it", "r2: held; release it"]
