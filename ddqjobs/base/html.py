@@ -20,8 +20,8 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> s
     head = "".join(f"<th>{_text(cell)}</th>" for cell in header)
     body = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows[:_MOST])
     more = f"<p>and {len(rows) - _MOST} more</p>" if len(rows) > _MOST else ""
-    made = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f"<p><b>{_text(title)}</b></p>{made}{more}"
+    html = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<p><b>{_text(title)}</b></p>{html}{more}"
 
 
 def _text(text: str) -> str:

@@ -232,35 +232,35 @@ def boot_id() -> str:
 
 def children(pid: int) -> list[int]:
     """Pids whose parent is ``pid``, zombies included."""
-    found = []
+    pids = []
     for entry in _processes():
         with contextlib.suppress(OSError, IndexError, ValueError):
             if int(_fields(entry)[1]) == pid:
-                found.append(entry)
-    return found
+                pids.append(entry)
+    return pids
 
 
 def with_environment(wanted: Mapping[str, str]) -> list[int]:
     """Pids of our processes that were started with all these variables: finds those of a job whose
     launcher is gone, wherever they went."""
     marks = {os.fsencode(f"{name}={value}") for name, value in wanted.items()}
-    found = []
+    pids = []
     for pid in _processes():
         with contextlib.suppress(OSError):
             if marks <= set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")):
-                found.append(pid)
-    return found
+                pids.append(pid)
+    return pids
 
 
 def with_last_argument(word: str) -> list[int]:
     """Pids of processes whose last argument is that word."""
     end = b"\0" + os.fsencode(word) + b"\0"
-    found = []
+    pids = []
     for pid in _processes():
         with contextlib.suppress(OSError):
             if Path(f"/proc/{pid}/cmdline").read_bytes().endswith(end):
-                found.append(pid)
-    return found
+                pids.append(pid)
+    return pids
 
 
 def signal_group(pid: int, number: int) -> None:

@@ -115,7 +115,7 @@ def assigned(lines: Iterable[str]) -> dict[str, str]:
     >>> assigned(["export HF_TOKEN='a b'; source x", "it's not a line"])
     {'HF_TOKEN': 'a b'}
     """
-    found = {}
+    secrets = {}
     for line in lines:
         words = shlex.shlex(_COMMENT.sub(lambda m: m[1] or "", line), posix=True, punctuation_chars=True)
         words.whitespace_split, words.commenters = True, ""
@@ -123,8 +123,8 @@ def assigned(lines: Iterable[str]) -> dict[str, str]:
             for word in words:
                 name, equals, value = word.partition("=")
                 if equals and name.isidentifier():
-                    found[name] = value
-    return found
+                    secrets[name] = value
+    return secrets
 
 
 def told(words: Sequence[str]) -> dict[str, str]:

@@ -71,30 +71,30 @@ def fit(text: str, width: int) -> str:
 
 def widths(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
     """Natural width of each column in terminal cells."""
-    found = [cells(title) for title in header]
+    columns = [cells(title) for title in header]
     for column, texts in enumerate(zip(*rows, strict=True)):
-        found[column] = max(found[column], max(map(cells, texts)))
-    return found
+        columns[column] = max(columns[column], max(map(cells, texts)))
+    return columns
 
 
 def shrink(natural: Sequence[int], room: int, keep: Sequence[bool]) -> list[int]:
     """Widths that add up to at most ``room`` if that can be: the widest columns give way first, columns
     with ``keep`` (numbers: half a number is a wrong number) not at all, none goes below ``NARROWEST``."""
-    found = list(natural)
-    surplus = sum(found) - room
+    cut = list(natural)
+    surplus = sum(cut) - room
     while surplus > 0:
-        able = [i for i, width in enumerate(found) if not keep[i] and width > NARROWEST]
+        able = [i for i, width in enumerate(cut) if not keep[i] and width > NARROWEST]
         if not able:
             break
-        widest = max(found[i] for i in able)
-        top = [i for i in able if found[i] == widest]
-        below = max((found[i] for i in able if found[i] < widest), default=NARROWEST)
+        widest = max(cut[i] for i in able)
+        top = [i for i in able if cut[i] == widest]
+        below = max((cut[i] for i in able if cut[i] < widest), default=NARROWEST)
         step = min(widest - below, max(1, surplus // len(top)))
         for i in top:
             taken = min(step, surplus)
-            found[i] -= taken
+            cut[i] -= taken
             surplus -= taken
-    return found
+    return cut
 
 
 def format_table(

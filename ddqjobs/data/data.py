@@ -81,15 +81,15 @@ class Data:
         root = expanded(self.project, declared.path)
         # Which of several data sets a configuration reads is not known: its classes then say.
         only = len(self._experiment.datasets) == 1
-        found = coco.examine(
+        report = coco.examine(
             root, declared, declared.splits[split], self._classes(), sample, progress, only=only
         )
         return Verified(
             dataset=dataset,
             split=split,
-            findings=found.findings,
-            opened=found.opened,
-            images=found.images,
+            findings=report.findings,
+            opened=report.opened,
+            images=report.images,
         )
 
     def mend(self, dataset: str, split: str, out: Path) -> dict[str, int]:

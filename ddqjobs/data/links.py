@@ -53,7 +53,7 @@ class Link(Frozen, frozen=True, kw_only=True):
 
 def look(experiment: Experiment, project: Path, codes: Collection[str] | None = None) -> list[Link]:
     """Every link that the experiment wants in the trees of these codes (None: of all)."""
-    found = []
+    links = []
     for name, dataset in experiment.datasets.items():
         target = expanded(project, dataset.path)
         for code in linked(experiment, name):
@@ -62,7 +62,7 @@ def look(experiment: Experiment, project: Path, codes: Collection[str] | None = 
                 path = tree / dataset.link
                 there = _there(tree, path, target)
                 leads = str(path.readlink()) if there is There.ELSEWHERE else ""
-                found.append(
+                links.append(
                     Link(
                         dataset=name,
                         code=code,
@@ -72,7 +72,7 @@ def look(experiment: Experiment, project: Path, codes: Collection[str] | None = 
                         leads=leads,
                     )
                 )
-    return found
+    return links
 
 
 def linked(experiment: Experiment, dataset: str) -> list[str]:

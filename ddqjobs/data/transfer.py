@@ -173,8 +173,8 @@ def _tag(owner: Owner) -> str:
 
 def _left_behind(target: Path) -> list[Path]:
     """Folders of processes that are no more."""
-    found = target.parent.glob(f".{glob.escape(target.name)}.*.part")
-    return [p for p in found if not _used(p, p.name[len(target.name) + 2 : -len(".part")])]
+    leftovers = target.parent.glob(f".{glob.escape(target.name)}.*.part")
+    return [p for p in leftovers if not _used(p, p.name[len(target.name) + 2 : -len(".part")])]
 
 
 def _used(folder: Path, tag: str) -> bool:

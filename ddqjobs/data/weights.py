@@ -106,13 +106,13 @@ def wanted(
 ) -> list[Wanted]:
     """The experiment's weights; with ``runs`` only those that they need."""
     home = torch_home(experiment, site)
-    found = []
+    needed = []
     for name, weight in experiment.weights.items():
         if runs is not None and not any(_needs(run, weight) for run in runs):
             continue
         text = weight.path or f"{home}/{CACHE}/{file_of(weight.url)}"
         target = expanded(project, text)
-        found.append(
+        needed.append(
             Wanted(
                 name=name,
                 weight=weight,
@@ -121,7 +121,7 @@ def wanted(
                 recorded=_recorded(project, target.name),
             )
         )
-    return found
+    return needed
 
 
 def _needs(run: Run, weight: Weight) -> bool:
@@ -155,10 +155,10 @@ def look(wanted_: Wanted, progress: Progress) -> Found:
 def foresee(wanted_: Wanted, sources: Sequence[str], progress: Progress) -> Found:
     """Return what is there, and why :func:`bring` could not change that; no server is asked. Raise
     StateError."""
-    found = look(wanted_, progress)
-    if found.there is There.MISSING and not would_ask(wanted_, sources):
+    outcomes = look(wanted_, progress)
+    if outcomes.there is There.MISSING and not would_ask(wanted_, sources):
         return Found(wanted=wanted_, there=There.MISSING, why=_by_hand(wanted_, sources))
-    return found
+    return outcomes
 
 
 def bring(
@@ -170,16 +170,16 @@ def bring(
 
     Raises StateError; what could not be brought is told by the result.
     """
-    found = look(wanted_, progress)
-    if found.there is There.MISSING:
-        found = _bring(wanted_, project, sources, progress, limits)
+    outcomes = look(wanted_, progress)
+    if outcomes.there is There.MISSING:
+        outcomes = _bring(wanted_, project, sources, progress, limits)
     else:
         tidy(Path(wanted_.target))
-    if found.there is There.NEW:
-        why = _record(wanted_, project, found.sha256)
+    if outcomes.there is There.NEW:
+        why = _record(wanted_, project, outcomes.sha256)
         if why:
             return Found(wanted=wanted_, there=There.WRONG, why=f"{wanted_.target}: {why}")
-    return found
+    return outcomes
 
 
 def _bring(

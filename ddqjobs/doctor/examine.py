@@ -122,5 +122,5 @@ def _misspelt(subject: Subject) -> Iterator[Line]:
         for name in getattr(subject.site, key):
             meant = "" if name in known else nearest(name, known)
             if meant:
-                found = f"{key} names environment '{name}', which there is not{meant}"
-                yield warning("site file", found, "mend the name; until then the entry has no effect")
+                message = f"{key} names environment '{name}', which there is not{meant}"
+                yield warning("site file", message, "mend the name; until then the entry has no effect")

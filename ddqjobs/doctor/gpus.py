@@ -23,8 +23,8 @@ def check_gpus(subject: Subject) -> Iterator[Line]:
             yield _fits(name, declared, kind)
         driver = subject.site.gpus.driver
         if gpus.older(driver, declared.driver):
-            found = f"environment {name} needs driver {declared.driver}, the site has {driver}"
-            yield error("GPUs", found, "use nodes with a newer driver, or an environment for an older CUDA")
+            message = f"environment {name} needs driver {declared.driver}, the site has {driver}"
+            yield error("GPUs", message, "use nodes with a newer driver, or an environment for an older CUDA")
     together = {name: declared for name, declared in served.items() if "" in types[name]}
     if together and not gpus.common(declared.capabilities for declared in together.values()):
         words = "; ".join(f"{name}: {_words(declared)}" for name, declared in together.items())
@@ -36,8 +36,8 @@ def _served(subject: Subject) -> Mapping[str, Gpus]:
     """Return environment -> GPUs that it serves, of those that say so and whose runs ask for GPUs."""
     asking = dict.fromkeys(run.environment for run in subject.runs if run.resources.gpus)
     known = [name for name in asking if name in subject.environments.declared]
-    found = ((name, subject.environments.load(name).declaration.gpus) for name in known)
-    return {name: declared for name, declared in found if declared is not None}
+    message = ((name, subject.environments.load(name).declaration.gpus) for name in known)
+    return {name: declared for name, declared in message if declared is not None}
 
 
 def _types(subject: Subject) -> Mapping[str, set[str]]:
@@ -57,13 +57,13 @@ def _fits(name: str, declared: Gpus, kind: str) -> Line:
     capability = gpus.capability_of(kind)
     if not capability:
         what = f"the GPUs' type '{kind}' is not known" if kind else "the type of the GPUs is not known"
-        found = f"{what}; environment {name} serves {_words(declared)}"
-        return warning("GPUs", found, _SAY)
+        message = f"{what}; environment {name} serves {_words(declared)}"
+        return warning("GPUs", message, _SAY)
     if gpus.serves(declared.capabilities, capability):
         return ok("GPUs", f"environment {name} serves {kind} (compute capability {capability})")
-    found = f"environment {name} serves {_words(declared)}; {kind} has compute capability {capability}"
+    message = f"environment {name} serves {_words(declared)}; {kind} has compute capability {capability}"
     remedy = "choose other GPUs, or build an environment for these (TORCH_CUDA_ARCH_LIST and torch's CUDA)"
-    return error("GPUs", found, remedy)
+    return error("GPUs", message, remedy)
 
 
 def _words(declared: Gpus) -> str:

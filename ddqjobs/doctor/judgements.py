@@ -66,8 +66,8 @@ def _setup(answers: Sequence[Answer]) -> Iterator[Line]:
     bad = [a for a in answers if a.code]
     remedy = "mend `setup:` of the site file; put `|| true` behind what may fail"
     for a in bad:
-        found = f"{a.which} ended with code {a.code}, and so would every job"
-        yield error("setup", f"{found}: {a.words}" if a.words else found, remedy)
+        message = f"{a.which} ended with code {a.code}, and so would every job"
+        yield error("setup", f"{message}: {a.words}" if a.words else message, remedy)
     if answers and not bad:
         yield ok("setup", "the site's setup lines succeed on a node")
 

@@ -25,8 +25,8 @@ def _configurations(subject: Subject) -> Iterator[Line]:
     blocked = {name: why for name, why in subject.workspace.blocked().items() if name in names}
     if blocked:
         name, why = next(iter(blocked.items()))
-        found = f"waiting for ever: {counted(len(blocked), 'run')}: {name}: {why}"
-        yield error("configurations", found, "write the file")
+        message = f"waiting for ever: {counted(len(blocked), 'run')}: {name}: {why}"
+        yield error("configurations", message, "write the file")
 
 
 def _inputs_and_code(subject: Subject) -> Iterator[Line]:
@@ -39,8 +39,8 @@ def _inputs_and_code(subject: Subject) -> Iterator[Line]:
         remedy = "download or link them; paths stand in the experiment file"
         yield error("inputs and code", f"missing: {', '.join(absent[:3])}{more}", remedy)
     elif all(path.exists() for _, path in subject.paths) and subject.paths:
-        found = f"all {len(subject.paths)} inputs and code trees named by path are there"
-        yield ok("inputs and code", found)
+        message = f"all {len(subject.paths)} inputs and code trees named by path are there"
+        yield ok("inputs and code", message)
 
 
 def _data(subject: Subject) -> Iterator[Line]:
@@ -52,8 +52,8 @@ def _data(subject: Subject) -> Iterator[Line]:
     wrong = missing.links_to_make(subject)
     command = missing.on_site(f"ddqjobs data link {subject.experiment.name}", subject.site)
     for link in wrong:
-        found = link.problem or f"{link.path} is not there"
-        yield error("data", found, command)
+        message = link.problem or f"{link.path} is not there"
+        yield error("data", message, command)
     wanted = links.look(subject.experiment, subject.project, {run.code for run in subject.runs})
     right = [link for link in wanted if link.there is links.There.RIGHT]
     if right and not wrong:
@@ -79,11 +79,11 @@ def _weights(subject: Subject) -> Iterator[Line]:
     by_path = [w.weight.path for w in wanted if w.weight.path and not Path(w.target).is_file()]
     if by_path:
         more = f" and {len(by_path) - 3} more" if by_path[3:] else ""
-        found = f"{len(by_path)} of {len(wanted)} not here: {', '.join(by_path[:3])}{more}"
-        yield error("weights", found, command)
+        message = f"{len(by_path)} of {len(wanted)} not here: {', '.join(by_path[:3])}{more}"
+        yield error("weights", message, command)
     absent = weights.absent(wanted)
     if absent:
-        found = f"{', '.join(w.file for w in absent)}: not here, so a run downloads them at its start"
-        yield warning("weights", found, f"{command}, unless nodes have a network")
+        message = f"{', '.join(w.file for w in absent)}: not here, so a run downloads them at its start"
+        yield warning("weights", message, f"{command}, unless nodes have a network")
     if wanted and not by_path and not absent:
         yield ok("weights", f"all {len(wanted)} that runs read are here")

@@ -98,11 +98,13 @@ def _silent(job: NodeJob, ended: Ended, patience_s: float) -> Line:
     """Return why there is no answer."""
     if ended.code is None and ended.seen.state is not JobState.ENDED:
         state = f"{ended.seen.state.value} {ended.seen.detail}".strip()
-        found = f"the probe job has not answered within {patience_s:g} s: {state}"
-        return warning("compute node", found, "the queue may be full: try later, or give it more --patience")
+        message = f"the probe job has not answered within {patience_s:g} s: {state}"
+        return warning(
+            "compute node", message, "the queue may be full: try later, or give it more --patience"
+        )
     how = ended.seen.detail if ended.code is None else f"exit {ended.code}"
     last = job.folder.last_words()
-    found = f"the probe job ended without an answer ({how})" + (f": {last}" if last else "")
+    message = f"the probe job ended without an answer ({how})" + (f": {last}" if last else "")
     return error(
-        "compute node", found, "see that the results folder is the same there, and the site's `setup:`"
+        "compute node", message, "see that the results folder is the same there, and the site's `setup:`"
     )

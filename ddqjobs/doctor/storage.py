@@ -58,9 +58,9 @@ def _quotas(folder: Path) -> Iterator[Line]:
 
 def _quota(what: str, used: int, limit: int) -> Line:
     if what == "inodes":
-        found = f"{used} of {limit} used inodes"
+        message = f"{used} of {limit} used inodes"
     else:
-        found = f"{size(used * 1024)} of {size(limit * 1024)} used"
+        message = f"{size(used * 1024)} of {size(limit * 1024)} used"
     if used >= limit:
-        return error("quota", found, _MAKE_ROOM)
-    return warning("quota", found, _MAKE_ROOM) if used > 0.9 * limit else ok("quota", found)
+        return error("quota", message, _MAKE_ROOM)
+    return warning("quota", message, _MAKE_ROOM) if used > 0.9 * limit else ok("quota", message)

@@ -56,17 +56,17 @@ def build(
     if not environment.locked:
         environments.require(base_dir, environment)
     base_dir = base_dir.absolute()
-    found = environments.state(base_dir, environment)
+    state = environments.state(base_dir, environment)
     tools = Tools(environment, base_dir, progress, how)
-    if found.ready is not None and not again:
+    if state.ready is not None and not again:
         with tools.translated():
-            return _linked(tools, found.ready)
+            return _linked(tools, state.ready)
     with tools.translated(), turn(base_dir, environment.name, progress) as alone:
-        found = environments.state(base_dir, environment)
-        if found.ready is not None and not again:  # built while we waited
-            return _linked(tools, found.ready)
+        state = environments.state(base_dir, environment)
+        if state.ready is not None and not again:  # built while we waited
+            return _linked(tools, state.ready)
         sweep(base_dir, environment)
-        if found.built and not again:
+        if state.built and not again:
             folder = environments.folder(base_dir, environment)
             tools.mark = str(folder)
             tools.say("comparing its files with what was built")

@@ -65,7 +65,7 @@ def record_built(tools: Tools, folder: Path, steps: dict[str, float]) -> None:
     tools.say("taking the digests of its files")
     text = manifest.manifest(folder)
     replace(folder / FILES, text.encode())
-    made = Built(
+    built = Built(
         name=tools.environment.name,
         identity=environments.identity(tools.environment),
         files=manifest.digest(text),
@@ -73,7 +73,7 @@ def record_built(tools: Tools, folder: Path, steps: dict[str, float]) -> None:
         host=socket.gethostname(),
         built_at=time.time(),
     )
-    replace(folder / BUILT, msgspec.json.format(msgspec.json.encode(made), indent=2))
+    replace(folder / BUILT, msgspec.json.format(msgspec.json.encode(built), indent=2))
 
 
 def built(folder: Path) -> Built:
@@ -129,12 +129,12 @@ def _inventory(tools: Tools, folder: Path) -> tuple[str, dict[str, str]]:
     argv = [str(folder / "bin" / "python"), "-I", "-c", _INVENTORY]
     done = tools.run(argv, doing, tools.job_variables(folder), timeout=300)
     tools.require(done, doing)
-    found = json.loads(done.stdout.splitlines()[-1])
-    python: str = found["python"]
+    inventory = json.loads(done.stdout.splitlines()[-1])
+    python: str = inventory["python"]
     declaration = tools.environment.declaration
     if python != declaration.python and not python.startswith(f"{declaration.python}."):
         raise tools.failure(f"its Python is {python}, not {declaration.python}")
-    packages = {environments.normal(name): version for name, version in found["packages"].items()}
+    packages = {environments.normal(name): version for name, version in inventory["packages"].items()}
     locked = environments.pins(tools.environment.lock)
     free = any(step.command for step in declaration.steps.values())
     wrong = [

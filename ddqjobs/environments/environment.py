@@ -141,11 +141,11 @@ def load(name: str, files: Files, *, locking: bool = False) -> Environment:
         raise MissingError(f"no environment '{name}'{nearest(name, names) or ';'} there are: {known}")
     read = reader.load(files.inside(names[name]), Declaration, _no_base)
     declaration = read.value
-    found = {part: files.find(f"envs/{name}/{file}") for part, file in _parts(declaration)}
+    paths = {part: files.find(f"envs/{name}/{file}") for part, file in _parts(declaration)}
     problems = [
         Problem(*read.line_of((part,)), f"no file '{file}' in envs/{name}")
         for part, file in _parts(declaration)
-        if found[part] is None and part != "lock"
+        if paths[part] is None and part != "lock"
     ]
     if declaration.name != name:
         problems.append(Problem(*read.line_of(("name",)), f"name must be '{name}', like its folder"))
@@ -158,8 +158,8 @@ def load(name: str, files: Files, *, locking: bool = False) -> Environment:
     return Environment(
         declaration=declaration,
         path=names[name],
-        requirements=found["requirements"] or Path(),
-        overrides=found.get("overrides"),
+        requirements=paths["requirements"] or Path(),
+        overrides=paths.get("overrides"),
         lock_path=lock,
         lock=text,
         check_files=tuple(_check_files(declaration)),
@@ -240,14 +240,14 @@ def state(base_dir: Path, environment: Environment) -> State:
 
 def require(base_dir: Path, environment: Environment) -> Ready:
     """The proof, or :class:`EnvironmentNotReadyError` with the reason and the command that mends it."""
-    found = state(base_dir, environment)
-    if found.ready is None:
+    current = state(base_dir, environment)
+    if current.ready is None:
         verb = "build" if environment.locked else "lock"
         raise EnvironmentNotReadyError(
-            f"environment {environment.name} is not ready: {found.reason}; "
+            f"environment {environment.name} is not ready: {current.reason}; "
             f"run: ddqjobs env {verb} {environment.name}"
         )
-    return found.ready
+    return current.ready
 
 
 def variables(environment: Environment, folder: Path) -> dict[str, str]:

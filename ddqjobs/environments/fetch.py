@@ -63,11 +63,11 @@ def fetch(environment: Environment, base_dir: Path, to: Path, *, progress: Progr
 def platforms(platform: str) -> list[str]:
     """Tags of the wheels that fit uv's name of a platform (``x86_64-manylinux_2_28``), the newest first."""
     machine, _, system = platform.partition("-")
-    found = re.fullmatch(r"manylinux_2_(\d+)", system)
-    if found is None:
+    match = re.fullmatch(r"manylinux_2_(\d+)", system)
+    if match is None:
         return [f"{system}_{machine}"]
     tags = []
-    for minor in range(int(found[1]), 4, -1):
+    for minor in range(int(match[1]), 4, -1):
         tags.append(f"manylinux_2_{minor}_{machine}")
         if (2, minor) in _MANYLINUX:
             tags.append(f"{_MANYLINUX[2, minor]}_{machine}")
@@ -101,8 +101,8 @@ def _pip(tools: Tools) -> list[str]:
     own = [sys.executable, "-m", "pip"]
     if process.run([*own, "--version"], timeout=60, env=tools.environ).code == 0:
         return own
-    found = shutil.which("pip", path=tools.environ.get("PATH", os.defpath))
-    return [found] if found else [uv_program(), "tool", "run", "pip"]
+    program = shutil.which("pip", path=tools.environ.get("PATH", os.defpath))
+    return [program] if program else [uv_program(), "tool", "run", "pip"]
 
 
 def _sources(uv: dict[str, str]) -> dict[str, str]:
@@ -111,13 +111,13 @@ def _sources(uv: dict[str, str]) -> dict[str, str]:
         index.rpartition("=")[2] if "=http" in index else index for index in uv.get("UV_INDEX", "").split()
     )
     offline = uv.get("UV_NO_INDEX", "").lower() in ("1", "true")
-    found = {
+    variables = {
         "PIP_FIND_LINKS": uv.get("UV_FIND_LINKS", "").replace(",", " "),
         "PIP_INDEX_URL": uv.get("UV_DEFAULT_INDEX", ""),
         "PIP_EXTRA_INDEX_URL": " ".join(indexes),
         "PIP_NO_INDEX": "1" if offline else "",
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in variables.items() if value}
 
 
 def _build_requirements(wheels: Path, packages: Sequence[str]) -> Iterator[str]:
@@ -125,8 +125,8 @@ def _build_requirements(wheels: Path, packages: Sequence[str]) -> Iterator[str]:
     for path in wheels.iterdir():
         name = environments.normal(re.split(r"-\d", path.name)[0])
         if name in packages and path.name.endswith((".tar.gz", ".zip")):
-            found = re.search(r"(?ms)^\s*requires\s*=\s*\[(.*?)\]\s*$", _pyproject(path))
-            yield from re.findall(r"""["']([^"']+)["']""", found[1]) if found else _BUILD_DEFAULT
+            match = re.search(r"(?ms)^\s*requires\s*=\s*\[(.*?)\]\s*$", _pyproject(path))
+            yield from re.findall(r"""["']([^"']+)["']""", match[1]) if match else _BUILD_DEFAULT
 
 
 def _pyproject(archive: Path) -> str:

@@ -253,10 +253,10 @@ def _interpreter(tools: Tools) -> list[str]:
     if wanted.managed:
         return ["--managed-python", "--python", version]
     if wanted.path:
-        found = shutil.which(str(Path(wanted.path).expanduser()), path=tools.environ.get("PATH"))
-        if found is None:
+        program = shutil.which(str(Path(wanted.path).expanduser()), path=tools.environ.get("PATH"))
+        if program is None:
             raise tools.failure(f"there is no interpreter {wanted.path}: install it, or `module load` it")
-        return ["--python", found]
+        return ["--python", program]
     own = ".".join(map(str, sys.version_info[:3]))
     base = getattr(sys, "_base_executable", None)
     fits = base and f"{own}.".startswith(f"{version}.") and not tools.how.modules

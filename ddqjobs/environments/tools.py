@@ -112,15 +112,15 @@ class Tools:
         """Variables for uv: the user's settings, or the folder alone where there is no network."""
         if not self._uv_variables:
             if self.how.source is not None:
-                found = uv_settings.offline(self.base_dir, self.environ, self.how.source)
+                variables = uv_settings.offline(self.base_dir, self.environ, self.how.source)
             else:
-                found = uv_settings.uv_environment(
+                variables = uv_settings.uv_environment(
                     self.base_dir, self.environ, uv_settings.pip_settings(self.environ)
                 )
                 declared = self.environment.declaration
-                uv_settings.add(found, "UV_FIND_LINKS", ",", declared.wheels)
-                uv_settings.add_indexes(found, declared.indexes)
-            self._uv_variables = found
+                uv_settings.add(variables, "UV_FIND_LINKS", ",", declared.wheels)
+                uv_settings.add_indexes(variables, declared.indexes)
+            self._uv_variables = variables
         return self._uv_variables
 
     def job_variables(self, folder: Path) -> dict[str, str]:

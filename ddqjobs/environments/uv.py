@@ -78,7 +78,7 @@ def from_pip(pip: Mapping[str, str]) -> dict[str, str]:
     cert = pip.get("cert", "")
     proxy = pip.get("proxy", "")
     truth = pip.get("no-index", "").lower() in ("1", "true", "yes", "on")
-    found = {
+    variables = {
         "UV_FIND_LINKS": links,
         "UV_DEFAULT_INDEX": pip.get("index-url", "").strip(),
         "UV_INDEX": extra,
@@ -91,7 +91,7 @@ def from_pip(pip: Mapping[str, str]) -> dict[str, str]:
         "HTTP_PROXY": proxy,
         "HTTPS_PROXY": proxy,
     }
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, value in variables.items() if value}
 
 
 def pip_settings(environ: Mapping[str, str]) -> dict[str, str]:

@@ -71,8 +71,8 @@ def _own() -> Iterator[Mapping[str, Channel]]:
 def _of_file(reference: Secret) -> str:
     path = Path(os.path.expandvars(reference.file)).expanduser()
     try:
-        found = path.stat()
-        if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        status = path.stat()
+        if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
             raise SecretError(f"{reference} must be yours alone: `chmod 600 {reference}`")
         return files.read(path, _LIMIT).decode()
     except OSError as error:

@@ -161,8 +161,8 @@ class Outbox:
 
     def _read(self, names: set[str]) -> Iterator[Event]:
         """Yield the events, each kind's in their order; one that cannot be read is left out."""
-        found = (match for name in names if (match := _EVENT.fullmatch(name)))
-        for match in sorted(found, key=lambda match: (match[1], int(match[2]))):
+        matches = (match for name in names if (match := _EVENT.fullmatch(name)))
+        for match in sorted(matches, key=lambda match: (match[1], int(match[2]))):
             if match[0] not in self._events:
                 try:
                     data = (self.folder / match[0]).read_bytes()

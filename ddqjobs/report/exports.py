@@ -40,7 +40,7 @@ def collect(
 ) -> list[Exported]:
     """The done runs among ``shown`` that have metrics."""
     wanted = set(shown)
-    found = []
+    runs = []
     for p in plan.runs:
         product = products.get(p.run.name)
         if product is None or p.run.name not in wanted or not product.metrics:
@@ -64,7 +64,7 @@ def collect(
             **{f"grid.{key}": grid.shown(value) for key, value in run.grid},
         }
         log = product.artifacts.get("log")
-        found.append(
+        runs.append(
             Exported(
                 name=run.name,
                 at=product.finished_at,
@@ -73,7 +73,7 @@ def collect(
                 log=runs_folder / run.name / log if log else None,
             )
         )
-    return found
+    return runs
 
 
 def points(run: Exported) -> Iterator[Point]:
@@ -148,8 +148,8 @@ def _mlflow() -> Writer:
         target = client.create_experiment(experiment, (folder.resolve() / "artifacts").as_uri())
         for run in runs:
             at = int(1000 * run.at)
-            made = client.create_run(target, run_name=run.name, start_time=at)
-            identity = made.info.run_id
+            created = client.create_run(target, run_name=run.name, start_time=at)
+            identity = created.info.run_id
             client.log_batch(identity, params=[Param(k, v[:6000]) for k, v in run.parameters.items()])
             step, batch = 0, []
             for step, name, value in points(run):

@@ -69,9 +69,9 @@ def _inexact(picked: Sequence[PlannedRun], products: Mapping[str, Product]) -> I
     """Yield the tests whose checkpoint did not load exactly: their figures are of another model."""
     for planned in picked:
         product = products.get(planned.run.name)
-        found = product.report.get("loaded_inexactly") if product else None
-        if isinstance(found, dict) and isinstance(keys := found.get("keys"), dict):
-            parts = [_keys(kind, int(found[kind]), names) for kind, names in keys.items()]
+        inexact = product.report.get("loaded_inexactly") if product else None
+        if isinstance(inexact, dict) and isinstance(keys := inexact.get("keys"), dict):
+            parts = [_keys(kind, int(inexact[kind]), names) for kind, names in keys.items()]
             yield f"{planned.run.name}: its checkpoint did not load exactly: {'; '.join(parts)}"
 
 

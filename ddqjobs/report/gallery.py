@@ -152,8 +152,8 @@ class Maker:
         annotations = annotation_file(work_dir, tree)
         if annotations not in self._truths:
             self._truths[annotations] = json.loads(annotations.read_bytes())
-        found = recompute.load(folder / product.artifacts["predictions"])
-        return _Test(found=found, truth=self._truths[annotations], folder=tree / image_folder(work_dir))
+        detections = recompute.load(folder / product.artifacts["predictions"])
+        return _Test(found=detections, truth=self._truths[annotations], folder=tree / image_folder(work_dir))
 
     def _jpeg(self, path: Path) -> bytes:
         """Return an image, small; nothing where it cannot be read."""
@@ -247,7 +247,7 @@ def _shots(theirs: _Test, ours: _Test) -> Iterator[Shot]:
         number, annotated = image["id"], objects.get(image["id"], [])
         if not all(number in images for images in tested):
             continue
-        found = [(d.boxes[i], d.score[i], d.category[i]) for d, by in sides for i in [by.get(number, [])]]
+        boxes = [(d.boxes[i], d.score[i], d.category[i]) for d, by in sides for i in [by.get(number, [])]]
         yield Shot(
             key=f"{ours.folder}/{image['file_name']}",
             file=str(image["file_name"]),
@@ -256,10 +256,10 @@ def _shots(theirs: _Test, ours: _Test) -> Iterator[Shot]:
             truth=tuple(
                 _box(a["bbox"], names.get(a["category_id"], "?")) for a in annotated if not a.get("iscrowd")
             ),
-            theirs=_boxes(found[0], names),
-            ours=_boxes(found[1], names),
-            errors=(_errors(found[0], annotated), _errors(found[1], annotated)),
-            apart=_apart(found[0], found[1]),
+            theirs=_boxes(boxes[0], names),
+            ours=_boxes(boxes[1], names),
+            errors=(_errors(boxes[0], annotated), _errors(boxes[1], annotated)),
+            apart=_apart(boxes[0], boxes[1]),
         )
 
 

@@ -135,15 +135,15 @@ class Desk:
 
     def made_by(self, names: Iterable[str]) -> list[Product]:
         """Return the products of runs, and of the trainings whose checkpoints they tested."""
-        found = []
+        attempts = []
         for name in names:
             planned = self.planned.get(name)
             upstream = planned.run.upstream if planned is not None else ()
             trained = [
                 n for n in upstream if n in self.planned and self.planned[n].run.kind is TaskKind.TRAIN
             ]
-            found += [self.products[n] for n in (name, *trained) if n in self.products]
-        return found
+            attempts += [self.products[n] for n in (name, *trained) if n in self.products]
+        return attempts
 
     def fate(self, p: PlannedRun) -> Fate:
         """Return how a run counts for a verdict. One that waits for a training shares that training's
@@ -241,12 +241,12 @@ class Desk:
         if diverged:
             return Side(name=name, problem=f"{name} diverged in {len(diverged)} of {len(runs)} runs")
         kept = [p for p in runs if self.fate(p) is not Fate.CRASHED]
-        found = self.scores(kept, metric)
-        if not kept or len(found) < len(kept):
+        scores = self.scores(kept, metric)
+        if not kept or len(scores) < len(kept):
             return Side(name=name, problem=f"{name} is {self.state(runs)}")
-        values = {seed: Fraction(s.quanta) for seed, s in found.items() if s.quanta is not None}
-        if len(values) < len(found):
-            notes = ", ".join(dict.fromkeys(s.note for s in found.values() if s.note))
+        values = {seed: Fraction(s.quanta) for seed, s in scores.items() if s.quanta is not None}
+        if len(values) < len(scores):
+            notes = ", ".join(dict.fromkeys(s.note for s in scores.values() if s.note))
             return Side(name=name, problem=f"{metric.name} of {name}: {notes}")
         mean = verdict.format_points(verdict.mean(values.values()), metric.decimals)
         return Side(

@@ -67,10 +67,10 @@ class Node:
 
     def below(self, path: Path) -> Node | None:
         """The node at ``path`` seen from here, if there is one."""
-        found: Node | None = self
+        node: Node | None = self
         for part in path:
-            found = found.child(part) if found is not None else None
-        return found
+            node = node.child(part) if node is not None else None
+        return node
 
 
 class _Refused(Exception):

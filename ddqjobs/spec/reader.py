@@ -47,10 +47,10 @@ class Document(Generic[T]):
         """File and line of the key (or list element) at ``path``, or of its nearest existing ancestor."""
         node = self.root
         for part in path:
-            found = node.child(part)
-            if found is None:
+            child = node.child(part)
+            if child is None:
                 break
-            node = found
+            node = child
         return node.file, node.line
 
 
@@ -134,8 +134,8 @@ def _chain(text: str, file_name: str, read_base: ReadBase | None) -> tuple[list[
                 raise InputError(f"the files inherit in a circle: {circle}")
             tree, more = _read_mapping(text, name)
         except DdqjobsError as error:
-            found = error.problems if isinstance(error, InputError) else ()
-            problems += found or [Problem(named.file, named.line, f"base: {error}")]
+            inner = error.problems if isinstance(error, InputError) else ()
+            problems += inner or [Problem(named.file, named.line, f"base: {error}")]
             return trees, problems, False
         trees.insert(0, tree)
         problems += more

@@ -54,6 +54,6 @@ def _expanded(properties: dict[str, Any], sections: dict[str, Any]) -> dict[str,
 
 def _described(value: dict[str, Any], name: str) -> dict[str, Any]:
     """Return description and example of the sections, as those of one scheduler."""
-    found = {"description": value["description"]} if "description" in value else {}
+    described = {"description": value["description"]} if "description" in value else {}
     examples = [example[name] for example in value.get("examples", ()) if name in example]
-    return {**found, "examples": examples} if examples else found
+    return {**described, "examples": examples} if examples else described

@@ -93,17 +93,17 @@ def remove(chosen: Iterable[Checkpoint]) -> tuple[list[Checkpoint], int]:
 def _look(
     run_dir: Path, experiment: Experiment, planned: PlannedRun, inputs: frozenset[str]
 ) -> Iterator[Decision]:
-    found = list(_checkpoints(run_dir, planned.run.name))
-    if not found:
+    checkpoints = list(_checkpoints(run_dir, planned.run.name))
+    if not checkpoints:
         return iter(())
     spoken, finals = _products(run_dir)
     return retention.decide(
-        found,
+        checkpoints,
         rule_of(experiment, planned.run.task),
         done=planned.status is Status.DONE and not planned.gone,
         active=planned.status is Status.ACTIVE,
-        products={c.path for c in found if _protected(c.path, spoken | inputs)},
-        finals={c.path for c in found if _protected(c.path, finals)},
+        products={c.path for c in checkpoints if _protected(c.path, spoken | inputs)},
+        finals={c.path for c in checkpoints if _protected(c.path, finals)},
         whole=lambda path: files.torn(Path(path)) is None,
     )
 
@@ -135,8 +135,8 @@ def _checkpoints(run_dir: Path, run: str) -> Iterator[Checkpoint]:
 def _attempts(run_dir: Path) -> list[int]:
     if run_dir.is_symlink():
         return []
-    found = _entries(RunFolder(run_dir).attempts)
-    return sorted(int(e.name) for e in found if e.name.isdecimal() and _is_folder(e))
+    attempts = _entries(RunFolder(run_dir).attempts)
+    return sorted(int(e.name) for e in attempts if e.name.isdecimal() and _is_folder(e))
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -98,8 +98,8 @@ def progress(run_dir: Path) -> int:
 
     Epochs count a million, iterations (of the epoch; of the training where it has no epochs) one.
     """
-    found = (_CHECKPOINT.fullmatch(p.name) for p in RunFolder(run_dir).checkpoints())
-    return max((_place(match) for match in found if match), default=0)
+    matches = (_CHECKPOINT.fullmatch(p.name) for p in RunFolder(run_dir).checkpoints())
+    return max((_place(match) for match in matches if match), default=0)
 
 
 def _place(match: re.Match[str]) -> int:

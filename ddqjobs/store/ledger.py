@@ -233,8 +233,8 @@ class Ledger:
                 self._parsed[path.name] = (start + end, count + len(lines), records)
                 grown = grown or end > 0
         if grown:
-            found = (r for _, _, records in self._parsed.values() for r in records)
-            self._sorted = sorted(found, key=lambda r: r.at)
+            every = (r for _, _, records in self._parsed.values() for r in records)
+            self._sorted = sorted(every, key=lambda r: r.at)
         return self._sorted
 
     def _segments(self) -> list[Path]:

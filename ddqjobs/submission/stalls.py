@@ -25,13 +25,13 @@ Idle = Mapping[str, Mapping[str, Observation]]  # site -> jobs in the queue that
 def in_vain(history: History, upstream: Upstream, now: float, patience_s: float) -> list[Ticket]:
     """Return the tickets whose jobs wait for others, although all runs that they need are recorded done, for
     longer than the patience."""
-    found = []
+    attempts = []
     for ticket in history.active():
         if ticket.job and not ticket.cancelled and heard.waits(ticket):
             done_at = _done_at(history, upstream.get(ticket.run, ()))
             if done_at is not None and now - max(done_at, ticket.since) > patience_s:
-                found.append(ticket)
-    return found
+                attempts.append(ticket)
+    return attempts
 
 
 def _done_at(history: History, runs: Sequence[str]) -> float | None:

@@ -87,63 +87,63 @@ def collect(
     weights: bool,
 ) -> Contents:
     """Return what an experiment left: all of its runs, also those that the plan no longer has."""
-    found = Contents()
-    _specification(found, workspace.catalog, workspace.loaded.path)
+    contents = Contents()
+    _specification(contents, workspace.catalog, workspace.loaded.path)
     for name in dict.fromkeys(p.run.environment for p in plan.runs if p.run.environment):
-        _lock(found, environments, name)
+        _lock(contents, environments, name)
     root, top = workspace.results, f"results/{workspace.loaded.experiment.name}"
-    _plain(found, root, top, (root / "format.json", *_below(root / "ledger"), *_below(root / "code")))
-    _plain(found, root, top, _below(root / "submissions"))
+    _plain(contents, root, top, (root / "format.json", *_below(root / "ledger"), *_below(root / "code")))
+    _plain(contents, root, top, _below(root / "submissions"))
     recomputed = root / "report" / "cache" / "recomputed"
-    _plain(found, root, top, _below(recomputed))
-    _resolved(found, ReportFiles(root, environments), products)
+    _plain(contents, root, top, _below(recomputed))
+    _resolved(contents, ReportFiles(root, environments), products)
     folder = workspace.store.layout.runs
     for run in sorted(workspace.store.run_folders()):
-        _run(found, RunFolder(folder / run), f"{top}/runs/{run}", products.get(run), weights=weights)
+        _run(contents, RunFolder(folder / run), f"{top}/runs/{run}", products.get(run), weights=weights)
     digest = functools.cache(job_files.sha256)  # tests share their annotations
     for p in plan.runs:
         if p.run.name in products:
             _annotations(
-                found, p, products[p.run.name], folder / p.run.name, workspace.catalog.project, digest
+                contents, p, products[p.run.name], folder / p.run.name, workspace.catalog.project, digest
             )
-    return found
+    return contents
 
 
-def _specification(found: Contents, catalog: Catalog, path: Path) -> None:
+def _specification(contents: Contents, catalog: Catalog, path: Path) -> None:
     """Add the experiment's file and those that it inherits from."""
     known = catalog.experiments()
     todo = [path]
     while todo:
         file = todo.pop()
         name = f"specification/{file.name}"
-        if name in found.members or not file.is_file():
+        if name in contents.members or not file.is_file():
             continue
-        found.add(name, file)
+        contents.add(name, file)
         for base in _BASE.findall(file.read_text(encoding="utf-8", errors="replace")):
             todo.append(known.get(base) or file.parent / base)
 
 
-def _lock(found: Contents, environments: Environments, name: str) -> None:
+def _lock(contents: Contents, environments: Environments, name: str) -> None:
     try:
         environment = environments.load(name)
     except DdqjobsError:
-        found.left_out[f"locks/{name}"] = "the environment cannot be read"
+        contents.left_out[f"locks/{name}"] = "the environment cannot be read"
         return
     for path in (environment.path, environment.requirements, environment.overrides, environment.lock_path):
         if path is not None and path.is_file():
-            found.add(f"locks/{name}/{path.name}", path)
+            contents.add(f"locks/{name}/{path.name}", path)
 
 
-def _resolved(found: Contents, report: ReportFiles, products: Mapping[str, Product]) -> None:
+def _resolved(contents: Contents, report: ReportFiles, products: Mapping[str, Product]) -> None:
     """Add the configurations that the report compares, also those of other experiments."""
     for name in sorted(report.configurations(products)):
-        found.add(f"results/{resolved.ALL}/{name}", report.resolved / name)
+        contents.add(f"results/{resolved.ALL}/{name}", report.resolved / name)
 
 
-def _plain(found: Contents, root: Path, top: str, paths: Iterable[Path]) -> None:
+def _plain(contents: Contents, root: Path, top: str, paths: Iterable[Path]) -> None:
     for path in paths:
         if path.name not in _SECRET and path.is_file():
-            found.add(f"{top}/{path.relative_to(root).as_posix()}", path)
+            contents.add(f"{top}/{path.relative_to(root).as_posix()}", path)
 
 
 def _below(folder: Path) -> Iterator[Path]:
@@ -153,9 +153,9 @@ def _below(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _run(found: Contents, run: RunFolder, top: str, product: Product | None, *, weights: bool) -> None:
+def _run(contents: Contents, run: RunFolder, top: str, product: Product | None, *, weights: bool) -> None:
     if run.product.is_file():
-        found.add(f"{top}/{run.product.name}", run.product)
+        contents.add(f"{top}/{run.product.name}", run.product)
     artifacts = {path: name for name, path in product.artifacts.items()} if product is not None else {}
     follow = product is not None and bool(product.adopted_from)
     prepared = product is not None and product.kind is TaskKind.PREPARE
@@ -163,23 +163,23 @@ def _run(found: Contents, run: RunFolder, top: str, product: Product | None, *, 
         relative = path.relative_to(run.path).as_posix()
         name = f"{top}/{relative}"
         if folder:
-            found.left_out[name] = "a folder of data"
+            contents.left_out[name] = "a folder of data"
         elif path.suffix in WEIGHTS:
             if weights and relative in artifacts:
-                found.add(name, path, exact=True)
+                contents.add(name, path, exact=True)
             else:
-                found.left_out[name] = "weights" if relative in artifacts else "weights that no run needs"
+                contents.left_out[name] = "weights" if relative in artifacts else "weights that no run needs"
         elif relative in artifacts and (weights or not prepared or path.suffix in TEXTS):
             binary = path.suffix not in TEXTS or path.stat().st_size > _LARGEST_TEXT
-            found.add(name, path, exact=binary or artifacts[relative] == "predictions")
+            contents.add(name, path, exact=binary or artifacts[relative] == "predictions")
         elif path.suffix in TEXTS and path.stat().st_size <= _LARGEST_TEXT:
-            found.add(name, path)
+            contents.add(name, path)
         else:
             large = path.suffix in TEXTS
-            found.left_out[name] = "large" if large else _OF_OTHERS if relative in artifacts else "no text"
+            contents.left_out[name] = "large" if large else _OF_OTHERS if relative in artifacts else "no text"
     for relative in artifacts:
         if not (run.path / relative).exists():
-            found.left_out[f"{top}/{relative}"] = "gone"
+            contents.left_out[f"{top}/{relative}"] = "gone"
 
 
 def _attempts(run: RunFolder, artifacts: Collection[str], *, follow: bool) -> Iterator[tuple[Path, bool]]:
@@ -200,7 +200,7 @@ def _attempts(run: RunFolder, artifacts: Collection[str], *, follow: bool) -> It
 
 
 def _annotations(
-    found: Contents,
+    contents: Contents,
     p: PlannedRun,
     product: Product,
     folder: Path,
@@ -217,9 +217,9 @@ def _annotations(
     except (OSError, ValueError):
         path = Path()
     if not path.is_file():
-        found.left_out[f"annotations of {p.run.name}"] = "not there"
+        contents.left_out[f"annotations of {p.run.name}"] = "not there"
         return
     name = f"annotations/{digest(path.resolve())[:16]}-{path.name}"
-    found.annotations[p.run.name] = name
-    if name not in found.members:
-        found.add(name, path, exact=True)
+    contents.annotations[p.run.name] = name
+    if name not in contents.members:
+        contents.add(name, path, exact=True)

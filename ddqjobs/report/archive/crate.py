@@ -98,7 +98,7 @@ def identifier(name: str) -> str:
 
 
 def _file(entry: Entry) -> dict[str, Any]:
-    found = {
+    description = {
         "@id": identifier(entry.name),
         "@type": "File",
         "name": entry.name.rpartition("/")[2],
@@ -107,7 +107,7 @@ def _file(entry: Entry) -> dict[str, Any]:
         "encodingFormat": _TYPES.get("." + entry.name.rpartition(".")[2], "application/octet-stream"),
     }
     role = next((role for start, role in _ROLES if entry.name.startswith(start)), "")
-    return {**found, "description": role} if role else found
+    return {**description, "description": role} if role else description
 
 
 def _action(planned: PlannedRun, product: Product, top: str, known: set[str]) -> dict[str, Any]:

@@ -70,20 +70,20 @@ def write(
     reports = Reports(workspace, environments)
     whole = reports.document(Filters(), metrics=None, recompute=False, at=None, say=say)
     plan, products = workspace.plan(refresh=False), workspace.products()
-    found = collect(workspace, environments, plan, products, weights=weights)
+    contents = collect(workspace, environments, plan, products, weights=weights)
     experiment = workspace.loaded.experiment
     at = max((record.at for record in workspace.store.ledger.read()), default=0.0)
     runs = tuple(msgspec.structs.replace(p, run=without_secrets(p.run), notes=()) for p in plan.runs)
-    found.add("experiment.json", _json(experiment))
-    found.add("plan.json", _json(msgspec.structs.replace(plan, runs=runs)))
-    found.add("report/judged.json", _json(judged(experiment, plan, products, reports.files)))
-    found.add("report/report.json", formats.render(whole, "json").encode())
-    found.add("report/report.md", formats.render(whole, "markdown").encode())
-    found.add("report/report.html", reports.page(whole, None, False, say, at).encode())
+    contents.add("experiment.json", _json(experiment))
+    contents.add("plan.json", _json(msgspec.structs.replace(plan, runs=runs)))
+    contents.add("report/judged.json", _json(judged(experiment, plan, products, reports.files)))
+    contents.add("report/report.json", formats.render(whole, "json").encode())
+    contents.add("report/report.md", formats.render(whole, "markdown").encode())
+    contents.add("report/report.html", reports.page(whole, None, False, say, at).encode())
     writer = _Writer(experiment.name, _paths(workspace, environments), say)
     describe = _describer(whole, workspace, plan, products, at)
     try:
-        job_files.replace(path.resolve(), lambda temporary: writer.write(temporary, found, describe))
+        job_files.replace(path.resolve(), lambda temporary: writer.write(temporary, contents, describe))
     except OSError as error:
         raise StateError(f"{path}: {error.strerror or error}; {mend(error)}") from error
     return Written(
@@ -91,7 +91,7 @@ def write(
         sha256=job_files.sha256(path),
         size=path.stat().st_size,
         files=len(writer.entries),
-        left_out=dict(sorted(found.left_out.items())),
+        left_out=dict(sorted(contents.left_out.items())),
         seconds=round(time.monotonic() - begun, 2),
     )
 
@@ -144,21 +144,23 @@ class _Writer:
         self._experiment = experiment
         self._paths, self._say, self._told = paths, say, time.monotonic()
 
-    def write(self, path: Path, found: Contents, describe: Callable[[list[Entry]], dict[str, Any]]) -> None:
+    def write(
+        self, path: Path, contents: Contents, describe: Callable[[list[Entry]], dict[str, Any]]
+    ) -> None:
         """Write all members, then the metadata, then the digests of all."""
         self.entries = []
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
-            for number, member in enumerate(sorted(found.members.values()), start=1):
-                self._tell(number, len(found.members))
-                self._member(archive, member, found)
-            found_left_out = {self._clean(k): self._clean(v) for k, v in sorted(found.left_out.items())}
+            for number, member in enumerate(sorted(contents.members.values()), start=1):
+                self._tell(number, len(contents.members))
+                self._member(archive, member, contents)
+            found_left_out = {self._clean(k): self._clean(v) for k, v in sorted(contents.left_out.items())}
             index = Index(
                 format=FORMAT,
                 ddqjobs=VERSION,
                 experiment=self._experiment,
                 original={e.name: e.original for e in self.entries if e.original},
                 left_out=found_left_out,
-                annotations=dict(sorted(found.annotations.items())),
+                annotations=dict(sorted(contents.annotations.items())),
             )
             self._bytes(archive, INDEX, _json(index))
             self._bytes(archive, crate.METADATA, self._clean(_json(describe(self.entries)).decode()).encode())

@@ -127,13 +127,13 @@ def _ends(attempts: Iterable[Attempt], history: History) -> dict[int, str]:
     """Return attempt -> class and reason of its failure as the ledger recorded them. A ticket's failure is
     that of its last attempt."""
     last = {a.ticket: a.number for a in attempts}
-    found = {}
+    ends = {}
     for name, number in last.items():
         ticket = history.tickets.get(name)
         end = ticket.finished if ticket is not None else None
         if end is not None and end.failure is not None:
-            found[number] = f"{end.failure.value}: {end.reason}" if end.reason else end.failure.value
-    return found
+            ends[number] = f"{end.failure.value}: {end.reason}" if end.reason else end.failure.value
+    return ends
 
 
 class _Submission(msgspec.Struct, frozen=True, kw_only=True):

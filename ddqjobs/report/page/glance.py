@@ -125,11 +125,11 @@ def _is_asked(p: PlannedRun) -> bool:
 
 
 def _counts(planned: Sequence[PlannedRun]) -> tuple[Count, ...]:
-    found = ["again" if p.again else p.word for p in planned]
-    made = [(state, found.count(state)) for state in _STATES]
+    words = ["again" if p.again else p.word for p in planned]
+    counts = [(state, words.count(state)) for state in _STATES]
     return tuple(
-        Count(state=s, word=_WORDS.get(s, s), count=n, share=round(100 * n / len(found), 2))
-        for s, n in made
+        Count(state=s, word=_WORDS.get(s, s), count=n, share=round(100 * n / len(words), 2))
+        for s, n in counts
         if n
     )
 

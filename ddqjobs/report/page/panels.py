@@ -99,14 +99,14 @@ def _group(
             f"dashes repeat after {DASHES} trainings of a code; the value under the pointer has its name"
         )
     keys = sorted(lines, key=lambda k: (order.index(k[0]) if k[0] in order else len(order), k[0]))
-    made = [Panel(title=k[0], x=k[1], lines=tuple(lines[k])) for k in keys]
-    made += _differences(runs, curves, styles, metric)
-    made.sort(key=lambda panel: best.index(panel.title) if panel.title in best else len(best))
+    panels = [Panel(title=k[0], x=k[1], lines=tuple(lines[k])) for k in keys]
+    panels += _differences(runs, curves, styles, metric)
+    panels.sort(key=lambda panel: best.index(panel.title) if panel.title in best else len(best))
     return Group(
         title=title,
         legend=tuple(legend),
-        panels=tuple(panel for panel in made if panel.title in best),
-        more=tuple(panel for panel in made if panel.title not in best),
+        panels=tuple(panel for panel in panels if panel.title in best),
+        more=tuple(panel for panel in panels if panel.title not in best),
         finals=tuple(finals),
         notes=tuple(notes),
         metric=metric.name,
@@ -175,17 +175,17 @@ def _loss_difference(a: Curve, b: Curve) -> list[Point]:
     means, others = a.means.get("loss", []), b.means.get("loss", [])
     if len(means) != len(others) or a.last != b.last:
         return []
-    found = [
+    percents = [
         None if x is None or y is None or not x else 100 * (y - x) / abs(x)
         for x, y in zip(means, others, strict=True)
     ]
-    return _parts(a, found)
+    return _parts(a, percents)
 
 
 def _apart(metric: Metric, a: Curve, b: Curve) -> list[Point]:
     known = dict(_measured(a, metric)) if a.val_by == b.val_by else {}
-    found = [(x, known[x], y) for x, y in _measured(b, metric) if x in known]
-    return [(x, None if ours is None or y is None else y - ours) for x, ours, y in found]
+    points = [(x, known[x], y) for x, y in _measured(b, metric) if x in known]
+    return [(x, None if ours is None or y is None else y - ours) for x, ours, y in points]
 
 
 def _last(points: Sequence[Point] | None, decimals: int = 3) -> str:
@@ -195,14 +195,14 @@ def _last(points: Sequence[Point] | None, decimals: int = 3) -> str:
     return "not finite" if value is None else f"{value:.{decimals}f}"
 
 
-def _fewer(made: list[Group]) -> list[Group]:
+def _fewer(groups: list[Group]) -> list[Group]:
     """Return as many panels as a page can bear: all of them, or only the most important ones, or those of
     the first models."""
-    if sum(len(g.panels) + len(g.more) for g in made) > MOST_PANELS:
+    if sum(len(g.panels) + len(g.more) for g in groups) > MOST_PANELS:
         note = "the terms of the loss are left out on a page of so many trainings: choose runs with --model"
-        made = [msgspec.structs.replace(g, more=(), notes=(*g.notes, note)) for g in made]
+        groups = [msgspec.structs.replace(g, more=(), notes=(*g.notes, note)) for g in groups]
     left, kept = MOST_PANELS, []
-    for g in made:
+    for g in groups:
         panels = g.panels[: max(0, left)]
         left -= len(panels)
         kept.append(msgspec.structs.replace(g, panels=panels))

@@ -43,11 +43,11 @@ def scale(cells: Sequence[Cell | None]) -> Scale | None:
     far = max(abs(x) for c in compared for x in (*(_differences(c) or ()), *_interval(c)))
     tolerance = max(c.tolerance or 0.0 for c in compared) or 0.1
     reach = 1.1 * min(max(far, _LEAST * tolerance), _MOST * tolerance)
-    found = [x for x in ticks(-reach, reach) if abs(x) < 0.93 * reach]
-    texts = labels(found)
-    signed = [t if x <= 0 else f"+{t}" for x, t in zip(found, texts, strict=True)]
+    inner = [x for x in ticks(-reach, reach) if abs(x) < 0.93 * reach]
+    texts = labels(inner)
+    signed = [t if x <= 0 else f"+{t}" for x, t in zip(inner, texts, strict=True)]
     made = Scale(reach=reach, ticks=())
-    places = tuple((made.at(x), text.replace("-", "\u2212")) for x, text in zip(found, signed, strict=True))
+    places = tuple((made.at(x), text.replace("-", "\u2212")) for x, text in zip(inner, signed, strict=True))
     return msgspec.structs.replace(made, ticks=places)
 
 

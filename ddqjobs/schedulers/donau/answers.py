@@ -66,9 +66,9 @@ def nothing(done: Completed, dialect: DonauDialect) -> bool:
 def rows(done: Completed, dialect: DonauDialect, *more: Sequence[str]) -> list[Cells] | None:
     """The rows of a table with a column of job ids and one of each of ``more``; an empty list if the answer
     says that there are none; None for anything else."""
-    found = table(done.stdout, [dialect.columns.job, *more])
-    if found is not None:
-        return list(found.rows)
+    table_rows = table(done.stdout, [dialect.columns.job, *more])
+    if table_rows is not None:
+        return list(table_rows.rows)
     return [] if nothing(done, dialect) else None
 
 
@@ -87,19 +87,19 @@ def by_job(cells: Iterable[Cells], jobs: Sequence[str], dialect: DonauDialect) -
 
 def details_of(done: Completed, job: str, dialect: DonauDialect) -> Cells:
     """The details of one job; empty if the answer is about another, or about none."""
-    found = details(done.stdout)
-    named = cell(found, dialect.columns.job)
-    return found if named in ("", job) else {}
+    fields = details(done.stdout)
+    named = cell(fields, dialect.columns.job)
+    return fields if named in ("", job) else {}
 
 
 def named(cells: Iterable[Cells], token: str, dialect: DonauDialect) -> list[str]:
     """Jobs whose name ends with exactly this token. ``djob -n`` searches fuzzily, so it does not decide."""
-    found = dict.fromkeys(
+    jobs = dict.fromkeys(
         cell(row, dialect.columns.job)
         for row in cells
         if cell(row, dialect.columns.name).rpartition(".")[2] == token
     )
-    return [job for job in found if JOB.fullmatch(job)]
+    return [job for job in jobs if JOB.fullmatch(job)]
 
 
 def whole_name(cells: Iterable[Cells], dialect: DonauDialect) -> int:

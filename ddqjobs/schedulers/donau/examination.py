@@ -142,8 +142,8 @@ def _reachable(context: Context, asked: Sequence[Asked], took_s: float) -> Line:
     login = answers.login(last, context.dialect)
     if login:
         how = f" with `{context.dialect.login}`" if context.dialect.login else ""
-        found = f"Donau's access token is not accepted ({masked(login, context.names)})"
-        return error("scheduler", found, f"log in again{how}, {_AGAIN}")
+        message = f"Donau's access token is not accepted ({masked(login, context.names)})"
+        return error("scheduler", message, f"log in again{how}, {_AGAIN}")
     if last.timed_out:
         return error("scheduler", f"{last.argv[0]}: no answer within {_ASK_S:g} s", f"wait a while, {_AGAIN}")
     return ok("scheduler", f"Donau answers {len(asked)} questions in {took_s:.1f} s")
@@ -153,16 +153,16 @@ def _generation(context: Context, belief: generation.Belief) -> Line:
     name, says = context.site.name, context.dialect.generation
     against = f" (but {belief.against})" if belief.against else ""
     if not belief.generation:
-        found = f"cannot be told; site {name} says {says}{against}"
+        message = f"cannot be told; site {name} says {says}{against}"
         return warning(
-            "generation", found, "look at the recorded help; `ddqjobs docs donau` tells them apart"
+            "generation", message, "look at the recorded help; `ddqjobs docs donau` tells them apart"
         )
-    found = f"{belief.generation}: {belief.reasons}{against}"
+    message = f"{belief.generation}: {belief.reasons}{against}"
     if belief.generation == says:
-        return ok("generation", found)
+        return ok("generation", message)
     other = next(site for site, made in context.dialects.items() if made.generation == belief.generation)
     remedy = f"use --site {other}, or let the site file inherit from it: `base: {other}`"
-    return warning("generation", f"site {name} says {says}, but this looks like {found}", remedy)
+    return warning("generation", f"site {name} says {says}, but this looks like {message}", remedy)
 
 
 def _options(context: Context, asked: Sequence[Asked]) -> Iterator[Line]:
@@ -193,29 +193,29 @@ def _unread(context: Context, one: Asked) -> Iterator[Line]:
     if rows is None:
         line = masked(answers.first_line(one.done), context.names)
         wanted = f"{' or '.join(columns.job)}, and {' or '.join(needed)}"
-        found = f"`{one.written}` cannot be read: {line!r}; it needs {wanted}"
-        yield warning("answers", found, "name them in donau.dialect.columns or patterns of the site file")
+        message = f"`{one.written}` cannot be read: {line!r}; it needs {wanted}"
+        yield warning("answers", message, "name them in donau.dialect.columns or patterns of the site file")
         return
     for word in dict.fromkeys(cell(row, columns.state) for row in rows):
         if word and word not in dialect.states:
-            found = f"`{one.written}` says {word!r} of a job, which means nothing here"
-            yield warning("answers", found, "say in donau.dialect.states what it means, once you know")
+            message = f"`{one.written}` says {word!r} of a job, which means nothing here"
+            yield warning("answers", message, "say in donau.dialect.states what it means, once you know")
     for row in rows if by_name else ():
         job = cell(row, columns.job)
         if job in context.jobs and not cell(row, columns.name).endswith(context.jobs[job]):
-            found = f"`{one.written}` does not show the whole name of job {job}"
-            yield warning("answers", found, "a lost submission cannot be found: see donau.dialect.find")
+            message = f"`{one.written}` does not show the whole name of job {job}"
+            yield warning("answers", message, "a lost submission cannot be found: see donau.dialect.find")
 
 
 def _record(context: Context, folder: Path, asked: Sequence[Asked], belief: str) -> Line:
     try:
         place = record.write(folder, asked, context.dialect, context.names, belief)
     except OSError as problem:
-        found = f"the answers cannot be recorded: {problem.filename or folder}: {problem.strerror}"
-        return error("facts", found, f"make room, or mend its permissions, {_AGAIN}")
-    found = f"{len(asked)} answers are in {place}; names are masked, but read them before you pass them on"
+        message = f"the answers cannot be recorded: {problem.filename or folder}: {problem.strerror}"
+        return error("facts", message, f"make room, or mend its permissions, {_AGAIN}")
+    message = f"{len(asked)} answers are in {place}; names are masked, but read them before you pass them on"
     if any(one.job for one in asked):
-        return ok("facts", found)
+        return ok("facts", message)
     return warning(
-        "facts", f"{found}; no job was there to ask about", "run it again while a job is queued or runs"
+        "facts", f"{message}; no job was there to ask about", "run it again while a job is queued or runs"
     )

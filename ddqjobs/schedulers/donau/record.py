@@ -63,8 +63,8 @@ def vocabulary(asked: Sequence[Asked], dialect: DonauDialect) -> set[str]:
         if one.question is None:
             known.update(re.findall(r"[^\W\d_]+", one.done.stdout + " " + one.done.stderr))
         else:
-            found = table(one.done.stdout, [dialect.columns.job])
-            known.update(cell(row, dialect.columns.state) for row in (found.rows if found else ()))
+            rows = table(one.done.stdout, [dialect.columns.job])
+            known.update(cell(row, dialect.columns.state) for row in (rows.rows if rows else ()))
     return known
 
 

@@ -92,10 +92,10 @@ class DonauScheduler:
         jobs: dict[str, None] = {}
         for question in self._dialect.find:
             done = self._ask([_filled(word, token=token) for word in question.argv])
-            found = answers.rows(done, self._dialect, self._dialect.columns.name)
-            if found is None:
+            rows = answers.rows(done, self._dialect, self._dialect.columns.name)
+            if rows is None:
                 raise self._unreadable("find a submission", done)
-            jobs.update(dict.fromkeys(answers.named(found, token, self._dialect)))
+            jobs.update(dict.fromkeys(answers.named(rows, token, self._dialect)))
         if len(jobs) > 1:
             raise SchedulerError(
                 f"site {self._name}: jobs {', '.join(jobs)} have the same name, which ends with {token}; "
@@ -106,10 +106,10 @@ class DonauScheduler:
     def in_queue(self) -> int:
         """Return how many jobs of this user djob shows that are not over, or of which it cannot be told."""
         done = self._ask(self._dialect.all.argv)
-        found = answers.rows(done, self._dialect, self._dialect.columns.state)
-        if found is None:
+        rows = answers.rows(done, self._dialect, self._dialect.columns.state)
+        if rows is None:
             raise self._unreadable("count jobs", done)
-        return sum(states.observe(row, self._dialect).state not in _OVER for row in found)
+        return sum(states.observe(row, self._dialect).state not in _OVER for row in rows)
 
     def query(self, jobs: Sequence[str]) -> Mapping[str, Observation]:
         """The site's questions in their order, each about what is not known by then."""
@@ -121,7 +121,7 @@ class DonauScheduler:
             if not about:
                 continue
             try:
-                found = self._rows(question, about)
+                rows = self._rows(question, about)
             except LoginError:
                 raise
             except SchedulerError as error:
@@ -130,7 +130,7 @@ class DonauScheduler:
                 unknown = Observation(state=JobState.UNKNOWN, detail=str(error))
                 seen.update((job, unknown) for job in about if seen[job] is _NOT_SHOWN)
                 continue
-            for job, cells in found.items():
+            for job, cells in rows.items():
                 self._take(job, cells, seen, failed, question)
         return seen
 
@@ -219,11 +219,11 @@ class DonauScheduler:
             cells = answers.details_of(done, jobs[0], self._dialect)
             return {jobs[0]: cells} if cells else {}
         needed = columns.exit_code if question.about == "failed" else columns.state
-        found = answers.rows(done, self._dialect, needed)
-        if found is None:
+        rows = answers.rows(done, self._dialect, needed)
+        if rows is None:
             raise self._unreadable("ask for jobs", done)
-        self._whole = max(self._whole, answers.whole_name(found, self._dialect))
-        return answers.by_job(found, jobs, self._dialect)
+        self._whole = max(self._whole, answers.whole_name(rows, self._dialect))
+        return answers.by_job(rows, jobs, self._dialect)
 
     def _require_donau(self) -> None:
         if not commands_are_here():

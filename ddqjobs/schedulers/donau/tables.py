@@ -35,8 +35,8 @@ def table(text: str, required: Sequence[Sequence[str]]) -> Table | None:
             if len(set(columns)) != len(columns):
                 return None  # which of two columns of one name counts?
             starts = [match.start() for match in _WORD.finditer(line)]
-            found = (_cells(row, columns, starts) for row in lines[number + 1 :] if row.split() != [*columns])
-            return Table(columns, tuple(cells for cells in found if cells is not None))
+            rows = (_cells(row, columns, starts) for row in lines[number + 1 :] if row.split() != [*columns])
+            return Table(columns, tuple(cells for cells in rows if cells is not None))
     return None
 
 

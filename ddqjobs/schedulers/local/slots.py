@@ -24,21 +24,21 @@ def gpus(declared: int) -> tuple[int, ...]:
     """Indices of the GPUs that jobs may use: what nvidia-smi finds, within CUDA_VISIBLE_DEVICES, and the
     first ``declared`` of them if that is not 0. Empty without nvidia-smi.
     Raises SchedulerError if that fails."""
-    found = process.run(["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], timeout=60)
-    if found.code == process.NOT_STARTED:
+    answer = process.run(["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], timeout=60)
+    if answer.code == process.NOT_STARTED:
         return ()
-    words = found.stdout.split()
-    if found.timed_out or found.code or not all(word.isdigit() for word in words):
-        said = (found.stderr or found.stdout).strip() or "nothing"
-        raise SchedulerError(f"nvidia-smi ended with exit code {found.code} and said: {said}")
+    words = answer.stdout.split()
+    if answer.timed_out or answer.code or not all(word.isdigit() for word in words):
+        said = (answer.stderr or answer.stdout).strip() or "nothing"
+        raise SchedulerError(f"nvidia-smi ended with exit code {answer.code} and said: {said}")
     indices = _visible([int(word) for word in words])
     return tuple(indices[:declared] if declared else indices)
 
 
 def gpu_type() -> str:
     """Return the name of the first GPU, as nvidia-smi has it; empty if there is none."""
-    found = process.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], timeout=60)
-    return next(iter(found.stdout.splitlines()), "").strip() if not found.code else ""
+    answer = process.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], timeout=60)
+    return next(iter(answer.stdout.splitlines()), "").strip() if not answer.code else ""
 
 
 def seen(declared: int) -> int | None:

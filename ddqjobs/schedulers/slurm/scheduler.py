@@ -232,8 +232,8 @@ class SlurmScheduler:
             except SchedulerError as error:
                 missing = _without_accounting(done, str(error))
                 break
-        found = {job: answers.row_of(rows, job) for job in jobs}
-        return {job: missing if row is None else states.left_queue(row) for job, row in found.items()}
+        entries = {job: answers.row_of(rows, job) for job in jobs}
+        return {job: missing if row is None else states.left_queue(row) for job, row in entries.items()}
 
     def _ask(self, argv: Sequence[str]) -> str:
         done = self._run(argv)
@@ -300,10 +300,10 @@ def _first_line(done: process.Completed) -> str:
 def _day_before(token: str) -> str:
     """Since when accounting is searched: sacct's default is today, and clocks differ."""
     try:
-        made = datetime.datetime.strptime(token[:8], "%Y%m%d")
+        submitted = datetime.datetime.strptime(token[:8], "%Y%m%d")
     except ValueError:
         return "1970-01-02"
-    return (made - datetime.timedelta(days=1)).strftime("%Y-%m-%d")
+    return (submitted - datetime.timedelta(days=1)).strftime("%Y-%m-%d")
 
 
 def _chunks(words: Sequence[str], size: int) -> Iterator[Sequence[str]]:

@@ -112,14 +112,14 @@ def partitions(text: str) -> tuple[Partition, ...]:
     >>> partitions("gpu*|up|7-00:00:00|4|48|256000|gpu:h100:8(S:0-1)\\n")[0].gpu_type
     'h100'
     """
-    found = []
+    listed = []
     for line in text.splitlines():
         cells = line.split("|")
         if len(cells) != 7:
             continue
         name, up, time, nodes, cpus, memory, gres = cells
         gpu = _GPU.search(gres)
-        found.append(
+        listed.append(
             Partition(
                 name=name.removesuffix("*"),
                 default=name.endswith("*"),
@@ -132,7 +132,7 @@ def partitions(text: str) -> tuple[Partition, ...]:
                 gpus=int(gpu[2]) if gpu else 0,
             )
         )
-    return tuple(found)
+    return tuple(listed)
 
 
 def duration(text: str) -> str:

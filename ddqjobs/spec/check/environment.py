@@ -21,14 +21,14 @@ def check(
     declaration: Declaration, line_of: Callable[[Path], tuple[str, int]], locked: Collection[str]
 ) -> list[Problem]:
     """All problems, by file and line. ``locked``: the packages of the lock, none if there is no lock yet."""
-    found = [*_durations(declaration), *_interpreter(declaration), *_trees(declaration)]
+    problems = [*_durations(declaration), *_interpreter(declaration), *_trees(declaration)]
     for name, step in declaration.steps.items():
-        found += [(("steps", name, *path), message) for path, message in _step(step, declaration)]
-    found += _packages(declaration, locked)
+        problems += [(("steps", name, *path), message) for path, message in _step(step, declaration)]
+    problems += _packages(declaration, locked)
     for name, value in declaration.variables.items():
-        found += [(("variables", name), message) for message in _unknown(value, _AT_RUN_TIME)]
-        found += [(("variables", name), message) for message in _steering(name, value)]
-    return sorted({Problem(*line_of(path), message) for path, message in found})
+        problems += [(("variables", name), message) for message in _unknown(value, _AT_RUN_TIME)]
+        problems += [(("variables", name), message) for message in _steering(name, value)]
+    return sorted({Problem(*line_of(path), message) for path, message in problems})
 
 
 def _steering(name: str, value: str) -> Iterator[str]:

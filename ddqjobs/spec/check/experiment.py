@@ -27,7 +27,7 @@ def check(
 ) -> list[Problem]:
     """All problems, by file and line. ``environments`` None: references to them are not checked."""
     known = None if environments is None else frozenset(environments)
-    found = chain(
+    problems = chain(
         _codes(experiment, known),
         _models(experiment),
         _variants(experiment),
@@ -40,7 +40,7 @@ def check(
         datasets(experiment),
         weights(experiment),
     )
-    first = islice(found, _MOST)
+    first = islice(problems, _MOST)
     own, _ = line_of(())
     return sorted({_problem(own, *line_of(path), message) for path, message in first})
 

@@ -23,8 +23,8 @@ Found = Iterator[tuple[tuple[str | int, ...], str]]
 def check(read: Document[Site]) -> list[Problem]:
     """All problems, by file and line."""
     site = read.value
-    found = [*_durations(site), *_folders(site), *_variables(site), *notify.check(site.notify)]
-    return sorted({Problem(*read.line_of(path), message) for path, message in found})
+    problems = [*_durations(site), *_folders(site), *_variables(site), *notify.check(site.notify)]
+    return sorted({Problem(*read.line_of(path), message) for path, message in problems})
 
 
 def _durations(site: Site) -> Found:
