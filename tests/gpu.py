@@ -20,6 +20,7 @@ FILES = (
     "unit/detect/test_verify.py",
     "unit/detect/test_speed.py",
     "unit/detect/test_speed_fcn.py",
+    "unit/detect/test_speed_graphs.py",
     "training/test_repeat.py",
     "training/test_usage.py",
     "training/test_epochs.py",

@@ -7,6 +7,8 @@
 * ``FastDDQDETR`` for ``DDQDETR`` (:mod:`.detector`): losses of all layers at once (:mod:`.losses`), matching
   with one copy to the host (:mod:`.matching`), selection of distinct queries (:mod:`.decoder`) and denoising
   queries (:mod:`.queries`) that do not wait for the GPU, deformable attention in Triton (:mod:`.attention`);
+* the forward pass of a test of DDQ DETR as a CUDA graph, where batches of one shape come again
+  (:mod:`.graphs`);
 * ``FastDDQFCNHead`` and ``FastDDQFCNRPN`` for DDQ FCN and DDQ R-CNN (:mod:`.fcn`): queries and losses with
   one copy to the host, the pyramid shuffle of a deterministic training in a kernel per level;
 * losses for the log in one copy, for which the host does not wait before the GPU's next work is launched

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ddqjobs.detect.ops.distinct import distinct
 
-from . import host
+from . import graphs, host
 from .attention import FastDeformableAttention
 from .decoder import FastDecoder
 from .logged import LogsOnce
@@ -61,8 +61,53 @@ class FastDDQDETR(LogsOnce, DDQDETR):  # type: ignore[misc]
         if self.dqs_cfg.get("type") != "nms" or set(self.dqs_cfg) - {"type", "iou_threshold"}:
             raise NoFastForm(f"speed: FastDDQDETR selects by plain nms; dqs_cfg is {dict(self.dqs_cfg)}")
         check_losses(self.bbox_head)
+        self._graphs = graphs.Graphs()
 
-    def pre_transformer(self, mlvl_feats: Sequence[Tensor], batch_data_samples: Any = None) -> Any:
+    def train(self, mode: bool = True) -> Any:
+        """As torch's."""
+        if mode:
+            self._graphs.clear()
+        return super().train(mode)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        """As torch's, which moves weights."""
+        self._graphs.clear()
+        return super()._apply(*args, **kwargs)
+
+    def predict(self, batch_inputs: Tensor, batch_data_samples: Any, rescale: bool = True) -> Any:
+        """As mmdet's."""
+        outputs = None
+        if not self.training and graphs.fit(batch_inputs, batch_data_samples):
+            outputs = self._graphs.run(batch_inputs, batch_data_samples, self._of_shapes, self._of_image)
+        if outputs is None:
+            return super().predict(batch_inputs, batch_data_samples, rescale)
+        classes, boxes, mask = outputs
+        self.cache_dict["distinct_query_mask"] = [mask]
+        metas = [sample.metainfo for sample in batch_data_samples]
+        results = self.bbox_head.predict_by_feat(classes, boxes, batch_img_metas=metas, rescale=rescale)
+        return self.add_pred_to_datasample(batch_data_samples, results)
+
+    def _of_shapes(self, image: Tensor, samples: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Inputs of encoder and decoder that neither images nor weights change, in ``feat_pos`` without the
+        levels' embeddings."""
+        features = self.extract_feat(image)
+        encoder, decoder = self.pre_transformer(features, samples)
+        places = [_by_pixel(self.positional_encoding(None, input=level)) for level in features]
+        return {**encoder, "feat_pos": places}, decoder
+
+    def _of_image(self, image: Tensor, inputs: tuple[dict[str, Any], dict[str, Any]]) -> tuple[Tensor, ...]:
+        """Scores and boxes of all layers, and which queries stayed distinct."""
+        encoder, decoder = inputs
+        embedded = [p + e.view(1, 1, -1) for p, e in zip(encoder["feat_pos"], self.level_embed)]
+        features = torch.cat([_by_pixel(level) for level in self.extract_feat(image)], 1)
+        encoded = self.forward_encoder(**{**encoder, "feat": features, "feat_pos": torch.cat(embedded, 1)})
+        chosen, _ = self.pre_decoder(**encoded)
+        classes, boxes = self.bbox_head(**self.forward_decoder(**{**decoder, **chosen}))
+        return classes, boxes, self.cache_dict["distinct_query_mask"][-1]
+
+    def pre_transformer(
+        self, mlvl_feats: Sequence[Tensor], batch_data_samples: Any = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """As mmdet's; notes the levels' shapes."""
         shapes = [(int(f.shape[2]), int(f.shape[3])) for f in mlvl_feats]
         self.encoder.levels = shapes
@@ -149,6 +194,11 @@ class FastDDQDETR(LogsOnce, DDQDETR):  # type: ignore[misc]
 def _draws(module: nn.Module) -> bool:
     """Return whether a module draws random numbers in training."""
     return any(getattr(part, "p", 0) or getattr(part, "drop_prob", 0) for part in module.modules())
+
+
+def _by_pixel(level: Tensor) -> Tensor:
+    """(b, pixels, channels) of a map."""
+    return level.view(*level.shape[:2], -1).permute(0, 2, 1)
 
 
 def _rows(table: Tensor, index: Tensor) -> Tensor:

@@ -8,8 +8,33 @@ import torch
 from torch import Tensor
 
 
+class Constants:
+    """Within it, :func:`put` returns for the same values the same tensor: a CUDA graph would copy them again
+    from memory of the host that has other owners by then."""
+
+    active: Constants | None = None
+
+    def __init__(self) -> None:
+        self.tensors: dict[Any, Tensor] = {}
+
+    def __enter__(self) -> None:
+        Constants.active = self
+
+    def __exit__(self, *_: object) -> None:
+        Constants.active = None
+
+
 def put(values: Any, dtype: torch.dtype, device: Any) -> Tensor:
     """A tensor of host values (lists, NumPy arrays) on ``device``, without waiting for the device."""
+    if Constants.active is None:
+        return _put(values, dtype, device)
+    tensors, key = Constants.active.tensors, (str(values), dtype, device)
+    if key not in tensors:
+        tensors[key] = _put(values, dtype, device)
+    return tensors[key]
+
+
+def _put(values: Any, dtype: torch.dtype, device: Any) -> Tensor:
     tensor = torch.as_tensor(values, dtype=dtype)
     if torch.device(device).type != "cuda":
         return tensor.to(device)

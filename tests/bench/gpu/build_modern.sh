@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # tests/bench/gpu/build_modern.sh CARRIED [OUT]: builds the environment `modern` on a machine with a GPU, nvcc
 # and no network, verifies it, and trains two iterations of DDQ DETR-4scale in it. About 7 minutes on 16 cores.
+# ENVIRONMENT=modern-lite builds that one, which needs no nvcc, with the Python of PYTHON.
 #
 # CARRIED is a folder made by tests/bench/gpu/collect.sh on a machine with an index. torch and what else is too
 # large to carry is packed from the machine's own python3, and the lock is made anew there, from the same
@@ -38,6 +39,8 @@ lap "installed packages packed"
 project=$work/project
 mkdir -p "$project/envs/$name" "$project/experiments"
 cp "$environment"/* "$project/envs/$name/"
+version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+sed -i -E "s/^python: .*/python: \"$version\"/" "$project/envs/$name/env.yaml"
 # The versions that this machine has of what is not carried.
 for wheel in "$work"/wheels/*.whl; do
   file=${wheel##*/} package=${file%%-*} rest=${file#*-}

@@ -16,6 +16,7 @@ should be. ``BENCH_TINY=1`` is the rehearsal on a machine without GPUs, through 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -40,7 +41,7 @@ pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations", with_bbox=True),
     dict(type="RandomFlip", prob=0.5),
-    dict(type="Resize", scale={size}, keep_ratio=True),
+    {resize},
     dict(type="PackDetInputs"),
 ]
 test_pipeline = [
@@ -88,6 +89,8 @@ SMALL = {
 class Several(session.Session):
     """A scratch project of its own, so that its jobs do not wait for another's GPUs."""
 
+    resize = 'dict(type="Resize", scale={size}, keep_ratio=True)'  # in the training
+
     def __init__(self, out: Path, seconds: float, gpus: int, *runs: str) -> None:
         super().__init__(out, seconds, gpus)
         self.root, self.runs = self.root.parent / "several" / runs[0], runs
@@ -98,7 +101,7 @@ class Several(session.Session):
 
     def expected(self, run: str) -> int:
         """Return the number of iterations of a run."""
-        return TINY if session.tiny() else ITERATIONS[run.split("-")[0]][self.gpus_of(run) == 1]
+        return TINY if session.tiny() else ITERATIONS[run.split("-")[0]][run.split("-")[1] == "one"]
 
     def prepare(self) -> None:
         """Data, configurations, experiment and site."""
@@ -128,7 +131,12 @@ class Several(session.Session):
         workers = 0 if session.tiny() else 4
         size = (200, 120) if session.tiny() else (1333, 800)
         return CONFIG.format(
-            base=str(known[family]), imports=imports, folder=f"{folder}/", size=size, workers=workers
+            base=str(known[family]),
+            imports=imports,
+            folder=f"{folder}/",
+            resize=self.resize.format(size=size),
+            size=size,
+            workers=workers,
         )
 
     def _experiment(self) -> dict[str, Any]:
@@ -192,7 +200,8 @@ class Several(session.Session):
         while waiting.poll() is None and progress.read(self.attempt(run, 2) / "work_dir") is None:
             time.sleep(0.1)
         found["an iteration of the next after s"] = round(time.monotonic() - killed, 1)
-        waiting.wait(max(5.0, self.left()))
+        with contextlib.suppress(subprocess.TimeoutExpired):  # what is known by then is a result too
+            waiting.wait(max(5.0, self.left()))
         found["said"] = (self.root / f"{run}.txt").read_text()[-1500:]
         return {**found, **(self._went_on(run) if self._done(run) else {"log": self.tail(run)[-1500:]})}
 
@@ -273,7 +282,7 @@ def main() -> int:
         for run in others:
             if run in found:
                 first = f"{run.split('-')[0]}-all"
-                found[f"{run} against {first}"] = _compare(timed, first, others[run], run)
+                found[f"{run} against {first}"] = compare(timed, first, others[run], run)
         return found
 
     timed.part("b bits", 90, bits)
@@ -284,7 +293,8 @@ def main() -> int:
 _LATER = {"again": "submit", "killed": "interrupted", "worker": "worker"}
 
 
-def _compare(one: Several, first: str, two: Several, second: str) -> dict[str, Any]:
+def compare(one: Several, first: str, two: Several, second: str) -> dict[str, Any]:
+    """Compare losses and gradient norms of a run of each project, bit by bit."""
     found = session.scalars.compare(one.log(first), two.log(second))
     counts = [found["metrics"]["iterations"], found["a"]["iterations"], found["b"]["iterations"]]
     if counts != [one.expected(first)] * 3:

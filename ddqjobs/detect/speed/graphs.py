@@ -1,0 +1,99 @@
+"""The forward pass of a test as one CUDA graph, which the host launches at once instead of kernel by kernel.
+
+A graph runs the kernels that it was made of, on the same memory: the same bits. It is made for a shape of
+batch that comes again and again, and for batches without padding, where nothing but the images differs from
+one batch to the next.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any, Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from . import host
+
+_AGAIN = 4  # times that a shape has come before it is worth a graph: making one takes as long as three passes
+_MOST = 100  # graphs; they share their memory, but for the results
+_WARM = 2  # passes before one is recorded: kernels are compiled and libraries choose theirs
+
+# prepare(image, samples): what follows from the shapes alone; forward(image, that): tensors.
+Prepare = Callable[[Tensor, Sequence[Any]], Any]
+Forward = Callable[[Tensor, Any], "tuple[Tensor, ...]"]
+
+
+def fit(image: Tensor, samples: Sequence[Any]) -> bool:
+    """Return whether a batch (b, 3, h, w) can be passed by a graph: on a GPU, nothing to be differentiated,
+    no autocast, no padding."""
+    if not image.is_cuda or torch.is_grad_enabled() or torch.is_autocast_enabled():
+        return False
+    height, width = image.shape[-2:]
+    return all(tuple(sample.img_shape[:2]) == (height, width) for sample in samples)
+
+
+@dataclass(frozen=True)
+class _Graph:
+    replay: Callable[[], None]
+    image: Tensor
+    outputs: tuple[Tensor, ...]
+    kept: Any  # its constants, which live as long as it
+
+
+class Graphs:
+    """The graphs of one model. A copy of it has none."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Any, int] = {}
+        self._graphs: dict[Any, _Graph] = {}
+        self._pool: Any = None
+        self._able = True
+
+    def __reduce__(self) -> Any:
+        return Graphs, ()
+
+    def clear(self) -> None:
+        """Forget all, since weights may get other places in memory."""
+        self._seen.clear()
+        self._graphs.clear()
+        self._pool = None
+
+    def run(
+        self, image: Tensor, samples: Sequence[Any], prepare: Prepare, forward: Forward
+    ) -> tuple[Tensor, ...] | None:
+        """Return the outputs of the forward pass, to be read before the next one; None where no graph is, nor
+        shall be, for such a batch."""
+        key = (tuple(image.shape), image.dtype, image.device)
+        known = self._graphs.get(key)
+        if known is None:
+            self._seen[key] = self._seen.get(key, 0) + 1
+            if not self._able or self._seen[key] < _AGAIN or len(self._graphs) >= _MOST:
+                return None
+            try:
+                known = self._graphs[key] = self._record(image, samples, prepare, forward)
+            except RuntimeError as error:  # another torch, a driver, memory: a test does not fail for it
+                self._able = False
+                print(f"speed: no graph of the forward pass: {str(error).splitlines()[0]}", file=sys.stderr)
+                return None
+        known.image.copy_(image)
+        known.replay()
+        return known.outputs
+
+    def _record(self, image: Tensor, samples: Sequence[Any], prepare: Prepare, forward: Forward) -> _Graph:
+        image = image.clone()
+        prepared, constants = prepare(image, samples), host.Constants()
+        beside = torch.cuda.Stream(image.device)  # libraries prepare themselves for a stream
+        beside.wait_stream(torch.cuda.current_stream(image.device))
+        with torch.cuda.stream(beside), constants:
+            for _ in range(_WARM):
+                forward(image, prepared)
+        torch.cuda.current_stream(image.device).wait_stream(beside)
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may allocate meanwhile: one that pins the next batch does.
+        with constants, torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            outputs = forward(image, prepared)
+        return _Graph(graph.replay, image, outputs, (prepared, constants))
