@@ -153,7 +153,8 @@ def _checks(report: Report, row: ModelRow, column: Column) -> Iterator[str]:
     aligned = [a for a in report.alignment if (a.phase, a.model) == (column.phase, row.model)]
     said = list(dict.fromkeys(a.judgement.word for a in aligned if a.judgement.outcome is not None))
     if said:
-        yield f"alignment: {'; '.join(said)}"
+        good = all(a.judgement.good for a in aligned)
+        yield f"alignment{' nevertheless' if good else ''}: {'; '.join(said)}"
     for line in report.curves:
         place = (line.phase, line.model, line.variant)
         if place == (column.phase, row.model, row.variant) and line.judgement.outcome is not None:
