@@ -479,6 +479,7 @@ def test_bash_reads_every_script(
         assert _run(["bash", "-n", path]) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SITES)
 def test_shellcheck_accepts_what_is_rendered(
     plan: Document[Experiment], runs: dict[str, Run], name: str, tmp_path: Path

@@ -51,6 +51,7 @@ def test_the_published_figure_and_the_weights_of_the_zoo_are_declared(
         assert implementation.checkpoint == released.path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_copy_of_each_is_a_whole_experiment(name: str, tmp_path: Path) -> None:
     scaffold.init(tmp_path / "mine", source=name)

@@ -100,6 +100,7 @@ def interpreter(version: str) -> str:
     pytest.skip(f"no Python {version} on this machine: whether it reads files the same is not known here")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_python_reads_the_same(version: str) -> None:
     data = [*BYTES, *(path.read_bytes() for path in SHIPPED)]
