@@ -21,9 +21,10 @@ from ddqjobs.spec.site import Site
 from ddqjobs.store import evidence
 from ddqjobs.store.history import History, Ticket
 from ddqjobs.store.store import Store
+from ddqjobs.submission import heard
 from ddqjobs.submission.members import Members, name_of
 from ddqjobs.submission.observe import Observer
-from ddqjobs.submission.stalls import Idle, Stalls
+from ddqjobs.submission.stalls import Idle, Stalls, in_vain
 
 if TYPE_CHECKING:
     from ddqjobs.detect.job.training_progress import Progress
@@ -180,12 +181,24 @@ class Workspace:
     def _end_stalls(self, idle: Idle) -> None:
         """Let go on what its scheduler lets wait for what is done."""
         if any(idle.values()):
-            upstream = {run.name: run.upstream for run in (*self.loaded.runs, *self.loaded.canaries)}
-            patience_s = seconds(self.site.submit_timeout)
             stalls = Stalls(
-                self.store, self.scheduler, self.members, patience_s, self.warnings.append, self.inform
+                self.store,
+                self.scheduler,
+                self.members,
+                self._patience_s,
+                self.warnings.append,
+                self.inform,
             )
-            stalls.end(upstream, idle)
+            stalls.end(self._upstream, idle)
+
+    @property
+    def _upstream(self) -> dict[str, tuple[str, ...]]:
+        """Run -> the runs that it needs."""
+        return {run.name: run.upstream for run in (*self.loaded.runs, *self.loaded.canaries)}
+
+    @property
+    def _patience_s(self) -> float:
+        return seconds(self.site.submit_timeout)
 
     def _built(self, history: History, *, canaries: bool = False) -> Plan:
         return planning.build(
@@ -201,11 +214,19 @@ class Workspace:
     def _elsewhere(self, history: History) -> dict[str, planning.Elsewhere]:
         """Return ticket -> what is said of it, of those that are others' or of another cluster."""
         elsewhere = {}
-        for ticket in history.active():
-            if ticket.member is not None and self.members.elsewhere(ticket):
+        theirs = [ticket for ticket in history.active() if self.members.elsewhere(ticket)]
+        waits = any(heard.waits(ticket) for ticket in theirs)
+        upstream = self._upstream if waits else {}
+        stalled = {ticket.name for ticket in in_vain(history, upstream, time.time(), self._patience_s)}
+        for ticket in theirs:
+            if ticket.member is not None:
                 attempts = evidence.attempts(self.store.run_dir(ticket.run))
                 started = next((a.started_at for a in reversed(attempts) if a.ticket == ticket.name), None)
                 reason = self.members.words(ticket, started)
+                if ticket.name in stalled and started is None:
+                    reason += (
+                        "; at the owner's last look it waited for what is done, and the next lets it go on"
+                    )
                 elsewhere[ticket.name] = planning.Elsewhere(name_of(ticket.member), reason)
         return elsewhere
 

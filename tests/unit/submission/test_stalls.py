@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import cast
 
+import msgspec
 import pytest
 
 from ddqjobs.base.frozen import Member
@@ -20,7 +21,7 @@ from ddqjobs.store.store import Store
 from ddqjobs.submission.follow import say_held
 from ddqjobs.submission.members import Members
 from ddqjobs.submission.stalls import Stalls, in_vain, superfluous
-from tests.support.trivial import a_run, an_end, an_intent
+from tests.support.trivial import EXPERIMENT, TrivialProject, a_run, an_end, an_intent
 
 NOW = time.time()
 UPSTREAM = {"first": (), "other": (), "second": ("first",), "third": ("first", "other")}
@@ -144,6 +145,17 @@ def test_another_member_s_job_stays_with_its_owner(stalled: Store) -> None:
     stalled.ledger.append(TakenOver(tickets=["t2.0"], member=ada, reason="hers"))
     frees, said = look(stalled)
     assert (frees.freed, frees.cancelled, said) == ({}, [], [])
+
+
+def test_who_is_not_the_owner_only_says_so(trivial: TrivialProject) -> None:
+    intent, *since = waiting("second")
+    theirs = msgspec.structs.replace(intent, member=Member(uid=os.getuid() + 1, name="ada"))
+    ledger = trivial.open().workspace(EXPERIMENT).store.ledger
+    ledger.append(*FIRST, DONE, theirs, *since)
+    before = trivial.records()
+    words = "at the owner's last look it waited for what is done, and the next lets it go on"
+    assert trivial.run("second").reason.endswith(f"; {words}")
+    assert trivial.records() == before
 
 
 def test_a_product_that_is_not_on_disk_lets_nothing_go(
