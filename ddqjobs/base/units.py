@@ -15,7 +15,7 @@ def seconds(text: str) -> int:
     """``"90s"``, ``"45m"``, ``"24h"``, ``"2d"``, ``"1h30m"`` as seconds. Raises ValueError otherwise."""
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"'{text}' is no duration; write 90s, 45m, 24h, 2d or 1h30m")
+        raise ValueError(f"'{text}' is not a valid duration; use 90s, 45m, 24h, 2d or 1h30m")
     total = sum(float(number) * _SECONDS[unit] for number, unit in parts)
     if total > _LONGEST_S:
         raise ValueError("longer than ten years; write 90s, 45m, 24h, 2d or 1h30m")
@@ -26,7 +26,7 @@ def megabytes(text: str) -> int:
     """``"300GB"``, ``"16GiB"``, ``"500MB"`` as megabytes (10^6 bytes). Raises ValueError otherwise."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(MB|GB|TB|MiB|GiB)", text)
     if not match:
-        raise ValueError(f"'{text}' is no size; write 500MB, 300GB or 16GiB")
+        raise ValueError(f"'{text}' is not a valid size; use 500MB, 300GB or 16GiB")
     size = float(match[1]) * _MEGABYTES[match[2]]
     if size > _LARGEST_MB:
         raise ValueError("more than a million TB; write 500MB, 300GB or 16GiB")

@@ -137,7 +137,7 @@ def _check_sources(sources: list[str]) -> None:
 
     for source in sources:
         if not is_url(source) and not Path(source).expanduser().is_dir():
-            raise MissingError(f"--from {source}: no such folder, and no http(s) URL")
+            raise MissingError(f"--from {source}: neither an existing folder nor an http(s) URL")
 
 
 def _weight_row(f: Found) -> dict[str, object]:

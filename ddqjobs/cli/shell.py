@@ -42,7 +42,7 @@ def shell(
     if as_json and not dry_run:
         raise InputError("--json goes with --dry-run: a shell answers on the terminal")
     if not command and not dry_run and not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise InputError("a shell needs a terminal; --command 'COMMAND' runs one command without")
+        raise InputError("a shell needs a terminal; --command 'COMMAND' runs one command without it")
     try:
         time_s = seconds(time) if time is not None else None
     except ValueError as error:

@@ -221,7 +221,7 @@ class ReportFiles:
         memory: str = LOGIN_MEMORY,
     ) -> dict[str, Recomputed]:
         """Return the same after recomputing those of the runs that are not recomputed yet, each within
-        ``memory``. Raise InputError for what is no size."""
+        ``memory``. Raise InputError for what is not a valid size."""
         size = _bytes(memory)
         found = self.recomputed(products)
         for p in runs:

@@ -35,7 +35,7 @@ def units_of(kind: inspect.Type) -> str:
 
 
 def durations(values: Mapping[Place, str]) -> Iterator[tuple[Place, str]]:
-    """Yield (place, message) of each value that is no duration."""
+    """Yield (place, message) of each value that is not a valid duration."""
     for place, value in values.items():
         try:
             seconds(value)

@@ -56,7 +56,8 @@ def _files(catalog: Catalog, workspace: Workspace, new: str) -> tuple[Path, Path
         raise InputError(f"'{new}' is not a valid name; use letters, digits, '.', '_' and '-'")
     if old not in own:
         raise MissingError(
-            f"{old} is not an experiment of this project{nearest(old, own)}; what ships keeps its name"
+            f"{old} is not an experiment of this project{nearest(old, own)}; "
+            "experiments that ship cannot be renamed"
         )
     if new in catalog.experiments() and new not in own:
         raise InputError(f"an experiment {new} ships with ddqjobs; choose another name")

@@ -21,7 +21,7 @@ def test_durations_are_read(text: str, value: int) -> None:
     "text", ["", "90", "h", "1 h", "1h 30m", "-1h", "1y", "1h30", "1H", "24:00:00", "1h\n"]
 )
 def test_what_is_no_duration_is_refused_with_what_to_write(text: str) -> None:
-    with pytest.raises(ValueError, match="no duration; write 90s"):
+    with pytest.raises(ValueError, match="not a valid duration; use 90s"):
         seconds(text)
 
 
@@ -35,7 +35,7 @@ def test_sizes_are_read(text: str, value: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "300", "300G", "GB", "-1GB", "300gb", "300GB\n"])
 def test_what_is_no_size_is_refused_with_what_to_write(text: str) -> None:
-    with pytest.raises(ValueError, match="no size; write 500MB"):
+    with pytest.raises(ValueError, match="not a valid size; use 500MB"):
         megabytes(text)
 
 

@@ -73,7 +73,7 @@ def test_all_problems_of_a_declaration(place: Place) -> None:
     assert [(p.line, p.message) for p in caught.value.problems] == [
         (1, "name must be 'tiny', like its folder"),
         (3, "no file 'none.txt' in envs/tiny"),
-        (5, "'soon' is no duration; write 90s, 45m, 24h, 2d or 1h30m"),
+        (5, "'soon' is not a valid duration; use 90s, 45m, 24h, 2d or 1h30m"),
         (5, "no file or folder '../x' of ddqjobs"),
         (5, "no file or folder '/etc/passwd' of ddqjobs"),
         (5, "no file or folder 'nowhere.py' of ddqjobs"),

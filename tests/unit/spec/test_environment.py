@@ -75,7 +75,7 @@ def test_a_good_file_has_no_problems() -> None:
         ("steps/detectron/tree", "DDQ", "packages are installed into the environment: no tree, no folder"),
         ("steps/detectron/packages", ["mmvc"], "'mmvc' is not in the lock; did you mean 'mmcv'?"),
         ("from_source", ["mmcv"], "'mmcv' is built already by from_source"),
-        ("steps/detectron/timeout", "soon", "'soon' is no duration; write 90s, 45m, 24h, 2d or 1h30m"),
+        ("steps/detectron/timeout", "soon", "'soon' is not a valid duration; use 90s, 45m, 24h, 2d or 1h30m"),
         ("steps/mmcv/folder", "../x", "'../x' leads out of where the step runs"),
         ("steps/mmcv/produces", ["/etc/passwd"], "'/etc/passwd' leads out of where the step runs"),
         ("steps/mmcv/command", ["{tres}/x"], "unknown placeholder {tres}; did you mean 'trees'?; valid: "),

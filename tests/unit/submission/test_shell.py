@@ -92,9 +92,9 @@ def test_on_a_terminal_it_says_what_it_gives_and_ctrl_c_is_the_shell_s(place: Pl
 def test_what_it_refuses(place: Place) -> None:
     for words, message in (
         (("shell", "tiny", "-c", "x"), "shell enters one run at a time; name one of data, train.s7"),
-        (("shell", RUN), "a shell needs a terminal; --command 'COMMAND' runs one command without"),
+        (("shell", RUN), "a shell needs a terminal; --command 'COMMAND' runs one command without it"),
         (("shell", RUN, "--json", "-c", "x"), "--json goes with --dry-run"),
-        (("shell", RUN, "-c", "x", "--time", "soon"), "--time: 'soon' is no duration"),
+        (("shell", RUN, "-c", "x", "--time", "soon"), "--time: 'soon' is not a valid duration"),
         (("shell", RUN, "-c", "x", "--gpus", "1"), "--gpus is for an allocation, and site local has none"),
         (("shell", RUN, "-c", "x", "--time", "2h"), "--time is for an allocation, and site local has none"),
         (("shell", RUN, "-c", "x", "--site", "bscc"), "nothing is known of interactive jobs in Donau"),
