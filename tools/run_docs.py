@@ -57,10 +57,14 @@ CODES = {
     r"data link": ((0, 2), "the code trees may not be here"),
     r"report mini --check": ((0, 1), "two epochs teach nothing, so a verdict may not hold"),
     r"adopt sweep": ((0, 2), "no task was renamed"),
+    r"adopt my-mini": ((0, 2), "a second walk has nothing left to adopt"),
 }
 # Files that a page speaks of, or shows without their name.
 SHOWN = {'_base_ = "mmdet::dino/dino-4scale': "experiments/configs/dino/dino-4scale.py"}
-OWN_FILES = {"experiments/configs/mine/wider.py": '_base_ = "../nano/ddq-detr_r18_shapes.py"\n'}
+OWN_FILES = {
+    "experiments/configs/mine/wider.py": '_base_ = "../nano/ddq-detr_r18_shapes.py"\n',
+    "templates/mycluster/site.yaml": "name: mycluster\nbase: slurm\n",
+}
 SMALLER = (
     ("configs/mini/", "configs/nano/"),
     ('--images-train, "64"', '--images-train, "8"'),
