@@ -10,6 +10,7 @@ import re
 import secrets
 import shutil
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -528,3 +529,21 @@ def test_a_clock_that_is_set_back_a_day_changes_nothing(trivial: TrivialProject)
     trivial.submit_all()
     assert trivial.run("first").status is Status.DONE
     assert trivial.run("first").notes == ()
+
+
+def test_a_product_is_kept_whose_job_is_asked_to_end_meanwhile(trivial: TrivialProject) -> None:
+    """TERM reaches every process of a job; here its product takes two seconds."""
+    python, asked = trivial.root / "python", trivial.root / "asked"
+    slow = f'case "$*" in *detect.product*) echo > {asked}; sleep 2 ;; esac'
+    python.write_text(f'#!/bin/sh\n{slow}\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    trivial.local_site(python=str(python))
+    trivial.tasks({"first": task()})
+    trivial.open().submit(EXPERIMENT)
+    until(asked.exists)
+    for pid in trivial.processes():
+        with contextlib.suppress(OSError):
+            words = (Path("/proc") / str(pid) / "cmdline").read_bytes()
+            if b"job.sh" in words or b"detect.product" in words:
+                os.kill(pid, signal.SIGTERM)
+    assert trivial.until_over()["first"].status is Status.DONE
