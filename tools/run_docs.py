@@ -112,9 +112,12 @@ class Walk:
             self.left.setdefault(why, []).append(told)
             return
         began = time.monotonic()
-        script = f"{line}\ncode=$?; pwd > {self.home}/.here; exit $code"
+        place = self.home / f".here.{os.getpid()}"
+        script = f"{line}\ncode=$?; pwd > {place}; exit $code"
         done = process.run(["bash", "-c", script], timeout=_LIMIT_S, cwd=self.here, env=self.environ)
-        self.here = Path((self.home / ".here").read_text().strip())
+        self.here = Path(place.read_text().strip())
+        if not self.here.is_relative_to(self.home):
+            raise RuntimeError(f"{told}: led out of {self.home}, to {self.here}")
         if line.startswith("ddqjobs init"):
             _prepare(Path(line.split()[2].replace("~", str(self.home))))
         self.ran += 1
