@@ -179,7 +179,7 @@ def build(
 
 
 class _Beside(msgspec.Struct, frozen=True):
-    """What counts for the verdict of a report beside AP."""
+    """Findings that count for the verdict of a report beside AP."""
 
     aligned: tuple[AlignRow, ...]
     checked: tuple[CheckRow, ...]

@@ -1,5 +1,5 @@
-"""What it costs to ask all processes whether each has a box in its batch, as ``speed=True`` does once per
-iteration:
+"""Measure the cost of asking all processes whether each has a box in its batch, as ``speed=True`` does
+once per iteration:
 
     torchrun --nproc_per_node N -m tests.bench.gpu.all_reduce
 

@@ -1,4 +1,4 @@
-"""Where the time of many images goes: the test of DDQ DETR-4scale R-50 with random weights on one GPU.
+"""Measure the time of many images: the test of DDQ DETR-4scale R-50 with random weights on one GPU.
 
     python -m tests.bench.gpu.many OUT [IMAGES]
 

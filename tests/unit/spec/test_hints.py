@@ -1,4 +1,4 @@
-"""What is allowed and surely not meant; and whose file an error in a base names."""
+"""Hints on what is allowed and surely not meant, and the files that an error of an heir names."""
 
 from __future__ import annotations
 
