@@ -143,7 +143,7 @@ def test_a_section_left_empty_is_told_at_its_own_line(place: Place, section: str
             {"models": {"m1": {"hours": {"second": -2}}}},
             "models.m1.hours.second must be at least 0, not -2",
         ),
-        ({"tasks": {"first": {"resources": {"time": "0s"}}}}, "'0s' is no time to run in"),
+        ({"tasks": {"first": {"resources": {"time": "0s"}}}}, "'0s' is not a usable time limit"),
         ({"tasks": {"first": {"products": {"out": "../x"}}}}, "'../x' leads out of the work_dir"),
     ],
 )
