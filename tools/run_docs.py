@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -113,7 +114,7 @@ class Walk:
             return
         began = time.monotonic()
         place = self.home / f".here.{os.getpid()}"
-        script = f"{line}\ncode=$?; pwd > {place}; exit $code"
+        script = f"{line}\ncode=$?; pwd > {shlex.quote(str(place))}; exit $code"
         done = process.run(["bash", "-c", script], timeout=_LIMIT_S, cwd=self.here, env=self.environ)
         self.here = Path(place.read_text().strip())
         if not self.here.is_relative_to(self.home):

@@ -296,9 +296,7 @@ def _write(rendered: Sequence[Rendered], out: Path) -> list[Path]:
             folder = out / (r.name if len(r.runs) == 1 else f"{r.name}-{len(r.runs)}-runs")
             number = 2
             while (
-                folder.exists()
-                and folder.name in {planned.name for planned in out.iterdir()}
-                and number < 10_000
+                folder.exists() and folder.name in {path.name for path in out.iterdir()} and number < 10_000
             ):
                 folder = out / f"{r.name}~{number}"
                 number += 1

@@ -155,10 +155,10 @@ def look(wanted_: Wanted, progress: Progress) -> Found:
 def foresee(wanted_: Wanted, sources: Sequence[str], progress: Progress) -> Found:
     """Return what is there, and why :func:`bring` could not change that; no server is asked. Raise
     StateError."""
-    outcomes = look(wanted_, progress)
-    if outcomes.there is There.MISSING and not would_ask(wanted_, sources):
+    outcome = look(wanted_, progress)
+    if outcome.there is There.MISSING and not would_ask(wanted_, sources):
         return Found(wanted=wanted_, there=There.MISSING, why=_by_hand(wanted_, sources))
-    return outcomes
+    return outcome
 
 
 def bring(
@@ -170,16 +170,16 @@ def bring(
 
     Raises StateError; what could not be brought is told by the result.
     """
-    outcomes = look(wanted_, progress)
-    if outcomes.there is There.MISSING:
-        outcomes = _bring(wanted_, project, sources, progress, limits)
+    outcome = look(wanted_, progress)
+    if outcome.there is There.MISSING:
+        outcome = _bring(wanted_, project, sources, progress, limits)
     else:
         tidy(Path(wanted_.target))
-    if outcomes.there is There.NEW:
-        why = _record(wanted_, project, outcomes.sha256)
+    if outcome.there is There.NEW:
+        why = _record(wanted_, project, outcome.sha256)
         if why:
             return Found(wanted=wanted_, there=There.WRONG, why=f"{wanted_.target}: {why}")
-    return outcomes
+    return outcome
 
 
 def _bring(

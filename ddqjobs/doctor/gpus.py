@@ -36,8 +36,8 @@ def _served(subject: Subject) -> Mapping[str, Gpus]:
     """Return environment -> GPUs that it serves, of those that say so and whose runs ask for GPUs."""
     asking = dict.fromkeys(run.environment for run in subject.runs if run.resources.gpus)
     known = [name for name in asking if name in subject.environments.declared]
-    message = ((name, subject.environments.load(name).declaration.gpus) for name in known)
-    return {name: declared for name, declared in message if declared is not None}
+    pairs = ((name, subject.environments.load(name).declaration.gpus) for name in known)
+    return {name: declared for name, declared in pairs if declared is not None}
 
 
 def _types(subject: Subject) -> Mapping[str, set[str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ddqjobs.base.errors import InputError, MissingError, nearest
 from ddqjobs.base.text import clean
 from ddqjobs.planning import matrix
-from ddqjobs.spec import reader
+from ddqjobs.spec import grid, reader
 from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import Run
 from ddqjobs.spec.shipped import Files, shipped_root
@@ -61,6 +61,8 @@ class Lookup:
         Raises InputError, MissingError, UnmatchedError.
         """
         read = reader.load(self.find(name), Experiment, self.base_of_experiment)
+        if any(grid.size(task) > grid.MOST for task in read.value.tasks.values()):
+            raise InputError(f"{clean(name)}: a grid of more than {grid.MOST:,} combinations")
         return matrix.expand(read.value), read.files
 
     def base_of_experiment(self, base: str, named_by: Path) -> Path:

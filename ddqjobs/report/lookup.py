@@ -135,15 +135,15 @@ class Desk:
 
     def made_by(self, names: Iterable[str]) -> list[Product]:
         """Return the products of runs, and of the trainings whose checkpoints they tested."""
-        attempts = []
+        products = []
         for name in names:
             planned = self.planned.get(name)
             upstream = planned.run.upstream if planned is not None else ()
             trained = [
                 n for n in upstream if n in self.planned and self.planned[n].run.kind is TaskKind.TRAIN
             ]
-            attempts += [self.products[n] for n in (name, *trained) if n in self.products]
-        return attempts
+            products += [self.products[n] for n in (name, *trained) if n in self.products]
+        return products
 
     def fate(self, p: PlannedRun) -> Fate:
         """Return how a run counts for a verdict. One that waits for a training shares that training's

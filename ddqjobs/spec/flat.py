@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from ddqjobs.base.secrets import masked
+from ddqjobs.base.secrets import masked, sounds_secret
 from ddqjobs.base.text import clean
 from ddqjobs.spec.nodes import CONSTANTS, Node
 from ddqjobs.spec.sections import KEY
@@ -110,9 +110,16 @@ def _lines(
             continue
         file, line = entry.written or ("", 0)
         origin = (f"{names.get(file, file)}:{line}" if file else "default") if names else ""
-        first, *rest = _value(entry.value, indent)
+        first, *rest = _value(_unless_secret(entry.key, entry.value), indent)
         yield _commented(f"{head} {first}" if first else head, origin)
         yield from rest
+
+
+def _unless_secret(key: str, value: object) -> object:
+    """Return the value, ``***`` if it is a text that its key and it make a secret."""
+    if isinstance(value, str) and sounds_secret(key) and masked(f"{key}: {value}") != f"{key}: {value}":
+        return "***"
+    return value
 
 
 def _commented(text: str, comment: str) -> str:

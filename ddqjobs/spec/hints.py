@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import pairwise
 
 from ddqjobs.spec.experiment import Experiment
@@ -40,16 +40,29 @@ def _weights(e: Experiment, line_of: LineOf) -> Iterator[tuple[Path, str]]:
     declared = {weight.path: name for name, weight in e.weights.items() if weight.path}
     read = {path: at for at, path in _checkpoints(e)}
     words = repr((e.tasks, e.codes, e.models))  # options, commands and inputs may name a path, too
-    unused = [name for path, name in declared.items() if path not in words]
-    unknown = [at for path, at in read.items() if path not in declared]
-    for name, at in zip(unused, unknown, strict=False):
-        entry = e.weights[name]
+    unused = {name: e.weights[name].models for path, name in declared.items() if path not in words}
+    for path, at in read.items():
+        name = _weights_of(str(at[1]), unused)
+        if path in declared or name is None:
+            continue
         place = _place(line_of, ("weights", name, "path"))
         yield (
             at,
-            f"the checkpoint is not the path of weights.{name}, {entry.path} ({place}), which no run reads; "
-            "write the same path in both",
+            f"the checkpoint is not the path of weights.{name}, {e.weights[name].path} ({place}), which "
+            "nothing in this file reads; write the same path in both",
         )
+
+
+def _weights_of(model: str, unused: Mapping[str, Collection[str]]) -> str | None:
+    """Return which of the weights (name -> models that need them, none: all) are surely meant for a model:
+    those of its name, those that name it alone, or the only ones, if they are for all."""
+    if model in unused or not unused:
+        return model if unused else None
+    own = [name for name, models in unused.items() if list(models) == [model]]
+    if len(own) == 1:
+        return own[0]
+    (only, models), *others = unused.items()
+    return only if not others and not models else None
 
 
 def _checkpoints(e: Experiment) -> Iterator[tuple[Path, str]]:

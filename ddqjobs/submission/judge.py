@@ -86,7 +86,8 @@ class Case:
         """The exit code of a job whose script says nothing in an attempt's folder: the scheduler's word, else
         what the script printed; None where neither says it."""
         told = self.seen.exit_code if self.seen is not None else None
-        return self.parting.exit_code if told is None else told
+        # What an earlier start printed explains no end that the scheduler explains.
+        return self.parting.exit_code if told is None and self.by_scheduler is None else told
 
     @property
     def by_signal(self) -> bool:

@@ -13,7 +13,7 @@ from ddqjobs.schedulers.base import Scheduler, Unchains
 from ddqjobs.spec.model import JobState, Observation
 from ddqjobs.store import evidence
 from ddqjobs.store.history import History, Ticket
-from ddqjobs.store.ledger import Observed, Voided
+from ddqjobs.store.ledger import Finished, Observed, Voided
 from ddqjobs.store.store import Store
 from ddqjobs.submission import heard
 from ddqjobs.submission.members import Members
@@ -36,9 +36,17 @@ def in_vain(history: History, upstream: Upstream, now: float, patience_s: float)
 
 def _done_at(history: History, runs: Sequence[str]) -> float | None:
     """Return when the last of these runs was seen to be done; None if one is not, or there is none."""
-    stories = [history.of(run) for run in runs]
-    ends = [story.done.at for story in stories if story.done is not None and story.active is None]
-    return max(ends) if ends and len(ends) == len(stories) else None
+    ends = [done.at for run in runs if (done := _last_end(history, run)) is not None]
+    return max(ends) if ends and len(ends) == len(runs) else None
+
+
+def _last_end(history: History, run: str) -> Finished | None:
+    """Return how a run was done, if nothing of it is submitted, and no later ticket of it failed."""
+    story = history.of(run)
+    if story.done is None or story.active is not None:
+        return None
+    ends = [ticket.finished for ticket in story.tickets if ticket.finished is not None]
+    return story.done if not ends or ends[-1].product is not None else None
 
 
 def superfluous(history: History, upstream: Upstream, idle: Mapping[str, Observation]) -> list[str]:
@@ -80,7 +88,7 @@ class Stalls:
             if ticket.site in idle and not self.members.elsewhere(ticket):
                 by_site.setdefault(ticket.site, []).append(ticket)
         for site, tickets in by_site.items():
-            whole = self._whole({up for ticket in tickets for up in upstream[ticket.run]})
+            whole = self._whole({up for ticket in tickets for up in upstream[ticket.run]}, history)
             sure = [ticket for ticket in tickets if whole.issuperset(upstream[ticket.run])]
             with self._warned(site):
                 self._take_off(site, sure, upstream, history)
@@ -94,9 +102,14 @@ class Stalls:
                 with self._warned(site):
                     self.scheduler(site).cancel(jobs)
 
-    def _whole(self, runs: Collection[str]) -> set[str]:
-        """Return those of the runs whose products are on disk."""
-        return {run for run in runs if evidence.product(self.store.run_dir(run)) is not None}
+    def _whole(self, runs: Collection[str], history: History) -> set[str]:
+        """Return those of the runs whose products are on disk, as they were recorded."""
+        products = {run: evidence.product(self.store.run_dir(run)) for run in runs}
+        return {
+            run
+            for run, product in products.items()
+            if product is not None and (done := history.of(run).done) and product.ticket == done.ticket
+        }
 
     @contextlib.contextmanager
     def _warned(self, site: str) -> Iterator[None]:

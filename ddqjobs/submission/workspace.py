@@ -189,12 +189,15 @@ class Workspace:
                 self.warnings.append,
                 self.inform,
             )
-            stalls.end(self._upstream, idle)
+            stalls.end(self._upstream(self.store.history()), idle)
 
-    @property
-    def _upstream(self) -> dict[str, tuple[str, ...]]:
-        """Run -> the runs that it needs."""
-        return {run.name: run.upstream for run in (*self.loaded.runs, *self.loaded.canaries)}
+    def _upstream(self, history: History) -> dict[str, tuple[str, ...]]:
+        """Run -> the runs that it needs. Not of one whose job is of another digest than today's."""
+        return {
+            run.name: run.upstream
+            for run in (*self.loaded.runs, *self.loaded.canaries)
+            if (ticket := history.of(run.name).active) is None or ticket.digest == run.digest
+        }
 
     @property
     def _patience_s(self) -> float:
@@ -216,7 +219,7 @@ class Workspace:
         elsewhere = {}
         theirs = [ticket for ticket in history.active() if self.members.elsewhere(ticket)]
         waits = any(heard.waits(ticket) for ticket in theirs)
-        upstream = self._upstream if waits else {}
+        upstream = self._upstream(history) if waits else {}
         stalled = {ticket.name for ticket in in_vain(history, upstream, time.time(), self._patience_s)}
         for ticket in theirs:
             if ticket.member is not None:

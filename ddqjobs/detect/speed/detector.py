@@ -93,7 +93,7 @@ class FastDDQDETR(LogsOnce, DDQDETR):  # type: ignore[misc]
         features = self.extract_feat(image)
         encoder, decoder = self.pre_transformer(features, samples)
         places = [_by_pixel(self.positional_encoding(None, input=level)) for level in features]
-        return {**encoder, "feat_pos": places}, decoder
+        return {**encoder, "feat": None, "feat_pos": places}, decoder
 
     def _of_image(self, image: Tensor, inputs: tuple[dict[str, Any], dict[str, Any]]) -> tuple[Tensor, ...]:
         """Scores and boxes of all layers, and which queries stayed distinct."""

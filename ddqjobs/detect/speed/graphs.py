@@ -49,6 +49,7 @@ class Graphs:
         self._seen: dict[Any, int] = {}
         self._graphs: dict[Any, _Graph] = {}
         self._pool: Any = None
+        self._stream: Any = None  # that records; those who share memory share it
         self._able = True
 
     def __reduce__(self) -> Any:
@@ -58,7 +59,7 @@ class Graphs:
         """Forget all, since weights may get other places in memory."""
         self._seen.clear()
         self._graphs.clear()
-        self._pool = None
+        self._pool = self._stream = None
 
     def run(
         self, image: Tensor, samples: Sequence[Any], prepare: Prepare, forward: Forward
@@ -71,29 +72,46 @@ class Graphs:
             self._seen[key] = self._seen.get(key, 0) + 1
             if not self._able or self._seen[key] < _AGAIN or len(self._graphs) >= _MOST:
                 return None
-            try:
-                known = self._graphs[key] = self._record(image, samples, prepare, forward)
-            except RuntimeError as error:  # another torch, a driver, memory: a test does not fail for it
-                self._able = False
-                print(f"speed: no graph of the forward pass: {str(error).splitlines()[0]}", file=sys.stderr)
+            known = self._recorded(image, samples, prepare, forward)
+            if known is None:
                 return None
+            self._graphs[key] = known
         known.image.copy_(image)
         known.replay()
         return known.outputs
 
+    def _recorded(
+        self, image: Tensor, samples: Sequence[Any], prepare: Prepare, forward: Forward
+    ) -> _Graph | None:
+        """Return a new graph; None, and never again one, where it cannot be made: a test does not fail for
+        it."""
+        try:
+            # Whatever happens while it is recorded, this thread's stream is the old one afterwards.
+            with torch.cuda.device(image.device), torch.cuda.stream(torch.cuda.current_stream(image.device)):
+                return self._record(image, samples, prepare, forward)
+        except (RuntimeError, TypeError, AttributeError) as error:  # another torch, a driver, memory
+            self._able = False
+            print(f"speed: no graph of the forward pass: {str(error).splitlines()[0]}", file=sys.stderr)
+        self.clear()
+        torch.cuda.empty_cache()
+        return None
+
     def _record(self, image: Tensor, samples: Sequence[Any], prepare: Prepare, forward: Forward) -> _Graph:
         image = image.clone()
         prepared, constants = prepare(image, samples), host.Constants()
-        beside = torch.cuda.Stream(image.device)  # libraries prepare themselves for a stream
-        beside.wait_stream(torch.cuda.current_stream(image.device))
-        with torch.cuda.stream(beside), constants:
+        current = torch.cuda.current_stream()
+        if self._pool is None:
+            self._pool, self._stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream()
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream), constants:  # libraries prepare themselves for a stream
             for _ in range(_WARM):
                 forward(image, prepared)
-        torch.cuda.current_stream(image.device).wait_stream(beside)
-        if self._pool is None:
-            self._pool = torch.cuda.graph_pool_handle()
+        current.wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
         # Other threads may allocate meanwhile: one that pins the next batch does.
-        with constants, torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        recording = torch.cuda.graph(
+            graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+        )
+        with constants, recording:
             outputs = forward(image, prepared)
         return _Graph(graph.replay, image, outputs, (prepared, constants))

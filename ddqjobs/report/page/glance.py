@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from ddqjobs.base.errors import listed
 from ddqjobs.base.units import counted
 from ddqjobs.report import missing
 from ddqjobs.report.cells import Cell, ModelRow
@@ -218,7 +219,7 @@ def _state(cell: Cell, runs: Sequence[PlannedRun]) -> str:
         return failed[0].failure.value if failed[0].failure else "failed"
     if any(p.state is JobState.RUNNING for p in runs):
         return "running"
-    if any(p.status is Status.ELIGIBLE and not p.again for p in runs):
+    if any(p.status is Status.ELIGIBLE and not p.again and _is_asked(p) for p in runs):
         return Status.ELIGIBLE.value
     text = cell.value.text
     return "not asked for" if text == OPTIONAL else text
@@ -279,7 +280,7 @@ def _nodes(runs: Iterable[str], facts: Facts) -> str:
     """Return `` (gpu7)``: where the last attempt of each run was."""
     known = [f.attempts[-1].host for name in runs if (f := facts.runs.get(name)) is not None and f.attempts]
     hosts = list(dict.fromkeys(filter(None, known)))
-    return f" ({', '.join(hosts[:_MOST_NODES])})" if hosts else ""
+    return f" ({listed(hosts, _MOST_NODES)})" if hosts else ""
 
 
 _MOST_NODES = 6

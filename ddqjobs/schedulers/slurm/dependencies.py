@@ -30,7 +30,7 @@ def _exclude(submission: Submission) -> list[str]:
     return [f"--exclude={','.join([*submission.avoid, *filter(None, [named.exclude])])}"]
 
 
-_SHOWN = re.compile(r"after(?:ok|corr):(\d+)(?:_[^:?]*)?")  # of what sbatch was told above
+_SHOWN = re.compile(r"after(?:ok|corr):(\d+)(?:_[\d*]+)?(?:\(\w+\))?")  # of what sbatch was told above
 
 
 def waits_only_for(shown: str, ours: Collection[str]) -> bool:
@@ -38,10 +38,11 @@ def waits_only_for(shown: str, ours: Collection[str]) -> bool:
 
     >>> waits_only_for("aftercorr:1_*(unfulfilled),afterok:7(unfulfilled)", {"1", "7"})
     True
-    >>> [waits_only_for(shown, {"1"}) for shown in ("", "singleton", "afterok:1(unfulfilled),afterok:9")]
-    [False, False, False]
+    >>> others = ("", "singleton", "afterok:1,afterok:9", "afterok:1(unfulfilled)?afterok:9", "afterok:1:9")
+    >>> any(waits_only_for(shown, {"1"}) for shown in others)
+    False
     """
-    parts = [_SHOWN.match(part) for part in re.split(r",(?=[a-z])", shown)]
+    parts = [_SHOWN.fullmatch(part) for part in re.split(r",(?=[a-z])", shown)]
     return all(part is not None and part[1] in ours for part in parts)
 
 

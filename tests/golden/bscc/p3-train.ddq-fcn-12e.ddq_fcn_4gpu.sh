@@ -37,6 +37,7 @@ token=20260101-000000-0badcafe
 results=/data/results/ddq
 submission="$results"/submissions/20260101-000000-0badcafe
 # Until an attempt has its folder, this output alone keeps the exit code: some schedulers do not tell it.
+setup_code=''
 # shellcheck disable=SC2154  # the trap assigns it
 trap 'code=${setup_code:-$?}; [ "$code" = 0 ] || printf "ddqjobs: exit %d\n" "$code" >&2; [ -z "${setup_code:-}" ] || exit "$code"' EXIT
 at_exit=$(trap -p EXIT)

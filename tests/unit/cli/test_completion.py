@@ -102,6 +102,9 @@ def test_names_are_kept_until_a_file_changes(place: Place) -> None:
         assert "linger" in cache.read_text()
     tiny.write_text("nothing: [that is an experiment")
     assert offered(place, "plan -C more ") == []
+    bomb = {f"k{n}": list(range(60)) for n in range(4)}  # 13 million runs
+    tiny.write_text("base: mini\nname: tiny\ntasks: {p3-train: {grid: " + json.dumps(bomb) + "}}\n")
+    assert offered(place, "plan -C tiny ") == []
 
 
 def test_names_are_kept_for_the_user_before_the_first_submission(place: Place) -> None:

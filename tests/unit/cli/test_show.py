@@ -81,3 +81,14 @@ def test_more_than_one_run_and_none_are_refused(place: Place) -> None:
     assert (several.code, "one run at a time" in several.err) == (2, True)
     unknown = place.invoke("show", "heir", "2nd.m1")
     assert (unknown.code, "no run matches '2nd.m1'" in unknown.err) == (2, True)
+
+
+def test_a_secret_is_shown_in_no_form(place: Place) -> None:
+    secrets = {"a_api_key": "abc def12", "b_api_key": "ab12cd34" * 20, "c_api_key": "hunter2"}
+    options = "".join(f"      {key}: '{value}'\n" for key, value in secrets.items())
+    task = f"  second:\n    command: [run, '{{options}}']\n    options:\n{options}"
+    place.text("experiments/keys.yaml", f"base: tiny\nname: keys\ntasks:\n{task}")
+    shown = place.invoke("show", "keys").out
+    assert [part for value in secrets.values() for part in value.split() if part in shown] == []
+    options_shown = [line.split("#")[0].strip() for line in shown.splitlines() if "_api_key:" in line]
+    assert options_shown == [f'{key}: "***"' for key in secrets]

@@ -59,7 +59,10 @@ def test_seeds_and_weights_that_were_surely_not_meant(place: Place) -> None:
     assert weights.startswith(
         "paper.yaml:9: the checkpoint is not the path of weights.released, ~/weights/a.pth"
     )
-    assert "paper.yaml:4), which no run reads" in weights
+    assert "paper.yaml:4), which nothing in this file reads" in weights
+    more = '{more: {path: ~/c.pth, url: "https://example.org/c.pth"}, released:'
+    place.text("experiments/paper.yaml", changed.replace("{released:", more))
+    assert len(hints(place)) == 1  # which of the two was meant is not known
 
 
 def test_an_error_of_an_heir_names_its_file_and_that_of_its_base(place: Place) -> None:

@@ -123,6 +123,12 @@ def test_a_script_that_made_no_attempt_has_its_own_last_words(told: bool) -> Non
     )  # fmt: skip
 
 
+def test_what_a_start_printed_is_not_why_a_later_one_ended() -> None:
+    seen = Observation(state=JobState.ENDED, failure=F.NODE, detail="Slurm says NODE_FAIL")
+    case = dataclasses.replace(a_case(seen, None, True, False), parting=parting("ddqjobs: exit 73\n"))
+    assert failure_of(case) == (F.NODE, "Slurm says NODE_FAIL")
+
+
 def test_each_rule_decides_a_case_and_gives_its_reason() -> None:
     reasons = [rule.reason for rule in RULES]
     assert len(set(reasons)) == len(reasons)

@@ -652,7 +652,8 @@ def test_jobs_and_builds_begin_in_the_documented_order(tmp_path: Path) -> None:
             assert before[-1] < variables < activate < called < last < text.index("\n  task\n")
 
 
-def test_a_missing_module_command_is_said(tmp_path: Path) -> None:
+def test_a_missing_module_command_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("setup_code", "0")  # a name of the script's own
     site = msgspec.structs.replace(SITES["local"], modules=["cuda/12.1"])
     code, err = Job(tmp_path, shell(GOOD), site=site).run()
     assert (code, err) == (69, "ddqjobs: this site has no module command\nddqjobs: exit 69\n")

@@ -13,7 +13,7 @@ import pytest
 
 from ddqjobs.base.frozen import Member
 from ddqjobs.schedulers.base import Scheduler, Unchained
-from ddqjobs.spec.model import WAITS, JobState, Observation, PlannedRun, Status
+from ddqjobs.spec.model import WAITS, FailureClass, JobState, Observation, PlannedRun, Status
 from ddqjobs.store import evidence
 from ddqjobs.store.history import History
 from ddqjobs.store.ledger import AnyRecord, Observed, Submitted, TakenOver
@@ -28,6 +28,7 @@ UPSTREAM = {"first": (), "other": (), "second": ("first",), "third": ("first", "
 HELD = Observation(state=JobState.HELD, detail="launch failed requeued held", marks=("", "t1"))
 FIRST = (an_intent("t1", "first", at=NOW - 900), Submitted(token="t1", jobs={"0": "1_0"}, at=NOW - 899))
 DONE = an_end("first", "t1.0", NOW - 600)
+AGAIN = an_end("first", "t3.0", NOW - 400, failure=FailureClass.CODE, reason="code: exit 1")
 
 
 def waiting(
@@ -48,6 +49,8 @@ def waiting(
         ([*FIRST, an_end("first", "t1.0", NOW - 10), *waiting("second")], []),
         ([*FIRST, *waiting("second")], []),
         ([*FIRST, DONE, an_intent("t3", "first", at=NOW - 500), *waiting("second")], []),  # and runs again
+        # done once, submitted anew, and failed
+        ([*FIRST, DONE, an_intent("t3", "first", at=NOW - 500), AGAIN, *waiting("second")], []),
         ([*FIRST, DONE, *waiting("third")], []),
         ([*FIRST, DONE, *waiting("other")], []),  # what the user lets it wait for
         ([*FIRST, DONE, *waiting("second", detail="Priority")], []),
@@ -149,7 +152,8 @@ def test_another_member_s_job_stays_with_its_owner(stalled: Store) -> None:
 
 def test_who_is_not_the_owner_only_says_so(trivial: TrivialProject) -> None:
     intent, *since = waiting("second")
-    theirs = msgspec.structs.replace(intent, member=Member(uid=os.getuid() + 1, name="ada"))
+    other = Member(uid=os.getuid() + 1, name="ada")
+    theirs = msgspec.structs.replace(intent, member=other, digests=[trivial.run("second").run.digest])
     ledger = trivial.open().workspace(EXPERIMENT).store.ledger
     ledger.append(*FIRST, DONE, theirs, *since)
     before = trivial.records()
