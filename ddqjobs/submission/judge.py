@@ -38,10 +38,11 @@ def parting(output: str) -> Parting:
     Parting(words='no such module', exit_code=69)
     """
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    code = _EXIT.fullmatch(lines[-1]) if lines else None
-    if code is not None:
+    code = None
+    while lines and (match := _EXIT.fullmatch(lines[-1])):  # several replicas may have one output
+        code = int(match[1])
         del lines[-1]
-    return Parting(lines[-1][:200] if lines else "", int(code[1]) if code is not None else None)
+    return Parting(lines[-1][:200] if lines else "", code)
 
 
 @dataclass(frozen=True)

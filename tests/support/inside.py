@@ -36,6 +36,7 @@ OVERFIT = ("training/test_overfit.py",)
 SPEED = (
     "unit/detect/test_speed.py",
     "unit/detect/test_speed_fcn.py",
+    "unit/detect/test_speed_graphs.py",
     "training/test_repeat.py",
     "training/test_usage.py",
 )

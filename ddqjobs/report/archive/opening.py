@@ -107,7 +107,8 @@ def _require_harmless(infos: list[zipfile.ZipInfo], size: int) -> None:
     names: set[str] = set()
     for info in infos:
         name = info.filename
-        why = _harm(info) or ("twice inside" if name in names else "")
+        damaged = "damaged (it begins before the archive)" if info.header_offset < 0 else ""
+        why = damaged or _harm(info) or ("twice inside" if name in names else "")
         if why:
             raise BrokenError(f"{clean(name[:200])!r}: {why}")
         names.add(name)

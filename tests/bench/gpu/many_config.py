@@ -27,5 +27,5 @@ test_dataloader = dict(
 test_evaluator = dict(
     _delete_=True, type="CocoMetric", ann_file="{{$BENCH_DATA:bench-data}}/val.json", metric="bbox"
 )
-custom_imports = dict(imports=["tests.bench.gpu.test_hook"])
+custom_imports = dict(imports=["tests.bench.gpu.hook_of_tests"])
 custom_hooks = [dict(type="TestHook")]

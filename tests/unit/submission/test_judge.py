@@ -115,7 +115,7 @@ def test_a_script_that_made_no_attempt_has_its_own_last_words(told: bool) -> Non
     ends = {}
     for code, words in {69: "ddqjobs: setup line 2 of this site ended with code 1", 1: "no licence"}.items():
         case = a_case(Observation(state=JobState.ENDED, exit_code=code if told else None), None, True, False)
-        said = parting(f"hello\n{words}\nddqjobs: exit {code}\n")
+        said = parting(f"hello\n{words}\n" + f"ddqjobs: exit {code}\n" * 2)
         ends[code] = failure_of(dataclasses.replace(case, parting=said))
     assert ends[69] == (F.ENVIRONMENT, "setup line 2 of this site ended with code 1")
     assert ends[1] == (
