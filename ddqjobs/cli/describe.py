@@ -12,7 +12,20 @@ if TYPE_CHECKING:
     from ddqjobs.detect.job.training_progress import Progress
     from ddqjobs.doctor.missing import Missing
     from ddqjobs.planning.changes import Change
-    from ddqjobs.spec.model import Plan, PlannedRun
+    from ddqjobs.spec.model import Plan, PlannedRun, Run
+
+
+def place_in_matrix(run: Run) -> dict[str, object]:
+    """Return what tells a run from the others of its task, as documents of several commands have it."""
+    return {
+        "model": run.model,
+        "implementation": run.implementation,
+        "variant": run.variant,
+        "grid": dict(run.grid),
+        "seed": run.seed,
+        "deterministic": run.deterministic,
+        "optional": run.optional,
+    }
 
 
 def facts(planned: PlannedRun) -> dict[str, object]:
@@ -23,13 +36,7 @@ def facts(planned: PlannedRun) -> dict[str, object]:
         "phase": run.phase,
         "task": run.task,
         "kind": run.kind.value,
-        "model": run.model,
-        "implementation": run.implementation,
-        "variant": run.variant,
-        "grid": dict(run.grid),
-        "seed": run.seed,
-        "deterministic": run.deterministic,
-        "optional": run.optional,
+        **place_in_matrix(run),
         "status": planned.status.value,
         "reason": planned.reason,
         "failure": planned.failure.value if planned.failure else None,

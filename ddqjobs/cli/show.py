@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddqjobs.base.units import counted
-from ddqjobs.cli import completion
+from ddqjobs.cli import completion, describe
 from ddqjobs.cli.exits import reporting
 from ddqjobs.cli.output import say, say_json
 from ddqjobs.cli.selection import FOLDER, JSON, Selection
@@ -120,13 +120,7 @@ def resolved(run: Run, loaded: Loaded) -> dict[str, object]:
         "task": run.task,
         "kind": run.kind.value,
         "phase": run.phase,
-        "model": run.model,
-        "implementation": run.implementation,
-        "variant": run.variant,
-        "grid": dict(run.grid),
-        "seed": run.seed,
-        "deterministic": run.deterministic,
-        "optional": run.optional,
+        **describe.place_in_matrix(run),
         "code": run.code,
         "environment": run.environment,
         "directory": run.workdir or "snapshot of the task code",
