@@ -64,7 +64,9 @@ def superfluous(history: History, upstream: Upstream, idle: Mapping[str, Observa
     # What one element of an array waits for all may wait for.
     tokens = {ticket.token for ticket in history.active() if heard.waits(ticket)}
     awaited = {up for token in tokens for mate in history.tokens[token] for up in upstream.get(mate.run, ())}
-    return [job for job, run in of_ended.items() if run not in awaited]
+    return sorted(
+        (job for job, run in of_ended.items() if run not in awaited), key=lambda job: (len(job), job)
+    )
 
 
 @dataclass(frozen=True)

@@ -193,11 +193,14 @@ export PET_MAX_RESTARTS=0
 
 # 4. The work, in the background, so that this shell hears signals. USR1 comes before a time limit, TERM with
 #    preemption and cancellation: both only leave the stop file, which the task looks for.
-interrupted=0 asked=''
+asked=''
 # shellcheck disable=SC2329  # called by the trap
-ask_to_stop() { interrupted=1 asked="$asked $1"; : > "$DDQJOBS_STOP"; }
+ask_to_stop() { asked="$asked $1"; : > "$DDQJOBS_STOP"; }
 trap 'ask_to_stop USR1' USR1
 trap 'ask_to_stop TERM' TERM
+# Where a signal comes as a child ends, bash's wait loses its exit code, and may say 128 and more of one that
+# lives: the code is left in a file too, and the end is asked of the process.
+noted() { printf '%d\n' "$1" > "$attempt_dir/task_exit"; exit "$1"; }
 
 # Donau gives no warning before a time limit that anybody knows of: this script asks the task to stop in time.
 (
@@ -209,21 +212,23 @@ timer=$!
 trap 'kill "$timer" 2> /dev/null' EXIT
 # TERM reaches every process of a job, not this script alone: a training shall see the stop file instead.
 (
-  [ "$DDQJOBS_KIND" != train ] || trap '' USR1 TERM
-  task
+  trap : USR1 TERM
+  (
+    [ "$DDQJOBS_KIND" != train ] || trap '' USR1 TERM
+    task
+  )
+  noted $?
 ) &
 child=$!
 "$DDQJOBS_PYTHON" -m ddqjobs.detect.watchdog --task "$child" --spare "$$" --limit 1800 &
 dog=$!
-code=0
-while :; do
-  interrupted=0
+wait "$child"
+code=$?
+while [ "$code" != 127 ] && kill -0 "$child" 2> /dev/null; do
   wait "$child"
-  status=$?
-  # 127: the child's end was told by the wait that a signal cut short
-  [ "$status" = 127 ] && [ "$code" -lt 128 ] && [ "$code" -gt 0 ] || code=$status
-  [ "$interrupted" = 1 ] || break
+  code=$?
 done
+if [ -s "$attempt_dir/task_exit" ]; then read -r code < "$attempt_dir/task_exit"; fi
 
 if [ -e "$attempt_dir/hang.json" ]; then wait "$dog"; else kill "$dog" 2> /dev/null; fi
 # A launcher of several processes makes its own code of theirs; the task itself leaves word when it stops.

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -452,6 +453,24 @@ def test_a_signal_leaves_the_stop_file_and_the_task_its_exit_code(tmp_path: Path
     assert (job.exit()["code"], job.exit()["stopped"]) == (5, True)
 
 
+def test_signals_that_come_as_the_task_ends_do_not_hide_its_exit_code(tmp_path: Path) -> None:
+    """bash's wait loses the code of a child where a signal comes just then."""
+    run = shell('echo ready; until [ -e "$DDQJOBS_STOP" ]; do sleep 0.002; done; exit 5')
+    jobs = [Job(tmp_path / str(index), run) for index in range(10)]
+    processes = [job.start() for job in jobs]
+    logs = [job.attempt() / "stdout.log" for job in jobs]
+    until(lambda: all(log.is_file() and "ready" in log.read_text() for log in logs))
+    running = processes
+    while running:
+        for process in running:
+            process.send_signal(signal.SIGUSR1)
+        time.sleep(0.002)
+        running = [process for process in running if process.poll() is None]
+    for process in processes:
+        process.communicate(timeout=60)
+    assert [job.exit()["code"] for job in jobs] == [5] * 10
+
+
 def test_a_task_that_stopped_without_progress_is_not_started_again(tmp_path: Path) -> None:
     job = Job(tmp_path, shell("exit 75"))
     assert job.run()[0] == 71
@@ -649,7 +668,7 @@ def test_jobs_and_builds_begin_in_the_documented_order(tmp_path: Path) -> None:
             *before, last, variables, activate = places
             called = text.index('"element_$DDQJOBS_INDEX" ||')
             assert before == sorted(before)
-            assert before[-1] < variables < activate < called < last < text.index("\n  task\n")
+            assert before[-1] < variables < activate < called < last < text.index("\n    task\n")
 
 
 def test_a_missing_module_command_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
