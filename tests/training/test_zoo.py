@@ -18,7 +18,7 @@ from tests.support.paths import ROOT
 from tests.support.zoo import MODELS
 
 BUILT = ROOT / ".environments"
-QUICK = ("mask-rcnn", "yolox", "dino")
+QUICK = ("mask-rcnn", "dino")
 METRICS: dict[str, dict[str, str | int]] = {
     "mask-rcnn": {"name": "mask AP", "key": "segm_mAP"},
     "panoptic-fpn": {"name": "PQ", "key": "PQ", "scale": 1, "decimals": 2},

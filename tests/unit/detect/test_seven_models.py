@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -136,18 +134,23 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("missing", "No such file"),
     ],
 )
-def test_what_cannot_be_converted(name: str, words: str, bad: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_converted(
+    name: str,
+    words: str,
+    bad: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """One line, exit code 2, nothing written, nothing executed."""
-    argv = [sys.executable, "-m", "ddqjobs.detect.convert", str(bad / f"{name}.pth"), "--config", str(NANO)]
+    monkeypatch.chdir(tmp_path)
+    argv = [str(bad / f"{name}.pth"), "--config", str(NANO)]
     argv += ["--out", str(tmp_path / "o" / "c.pth"), "--report", str(tmp_path / "o" / "c.json")]
-    variables = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(
-        argv, env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("convert: ")
-    assert words in done.stderr
+    assert convert.main(argv) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith("convert: ")
+    assert words in said
     assert list(tmp_path.iterdir()) == []
 
 
