@@ -72,14 +72,14 @@ def test_a_scheduler_s_client_keeps_its_libraries() -> None:
 
 def test_the_documentation_has_the_list() -> None:
     text = (ROOT / "docs/reference/job-contract.md").read_text()
-    section = text.partition("\n## What passes of the submitting shell")[2].partition("\n## ")[0]
+    section = text.partition("\n## Which variables of the submitting shell reach a job")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| ([^|]+) \| (`[^|]+`) \| ([^|]+) \|$", section, re.M)
     words = {True: "pass", False: "never"}
     assert rows == [
         (
             kind.title,
             " ".join(f"`{name}`" for name in kind.names),
-            "set on the node; of the shell never" if kind.node else words[kind.site],
+            "set on the node; never taken from the shell" if kind.node else words[kind.site],
         )
         for kind in shell_variables.KINDS
     ]
