@@ -72,7 +72,8 @@ def test_a_scheduler_s_client_keeps_its_libraries() -> None:
 
 def test_the_documentation_has_the_list() -> None:
     text = (ROOT / "docs/reference/job-contract.md").read_text()
-    section = text.partition("\n## Which variables of the submitting shell reach a job")[2].partition("\n## ")[0]
+    title = "Which variables of the submitting shell reach a job"
+    section = text.partition(f"\n## {title}")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| ([^|]+) \| (`[^|]+`) \| ([^|]+) \|$", section, re.M)
     words = {True: "pass", False: "never"}
     assert rows == [
