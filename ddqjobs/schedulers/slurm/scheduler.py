@@ -119,7 +119,7 @@ class SlurmScheduler:
         for job, twins in answers.twins({**rows, **{job: queue[job] for job in alive}}, rows).items():
             seen[job] = msgspec.structs.replace(seen[job], twins=tuple(t for t in twins if t in alive))
         for job, told in self._accounting([j for j, row in rows.items() if not states.launched(row)]).items():
-            seen[job] = told if told.failure else seen[job]
+            seen[job] = states.explained(seen[job], told)
         left = [job for job in jobs if job not in rows]
         if left:
             seen.update(self._accounting(left))

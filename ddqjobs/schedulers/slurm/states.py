@@ -91,6 +91,13 @@ def launched(row: Row) -> bool:
     return row.reason != "JobLaunchFailure" or not row.state.startswith("FAILED")
 
 
+def explained(seen: Observation, told: Observation) -> Observation:
+    """Return the state of a job that squeue shows as failed before its script began, with what accounting
+    says of it: its reason, or, while accounting lags behind or does not answer, nothing for certain."""
+    lags = told.state is _UNKNOWN and not told.forgotten
+    return msgspec.structs.replace(told, marks=seen.marks, twins=seen.twins) if told.failure or lags else seen
+
+
 def left_queue(row: Row) -> Observation:
     """Return the state that a row of sacct means, of a job that squeue does not show."""
     if row.nameless:

@@ -247,6 +247,21 @@ def test_every_state_says_something_in_both_answers(word: str) -> None:
     assert left.detail
 
 
+@pytest.mark.parametrize(
+    ("told", "state"),
+    [
+        (Observation(state=JobState.ENDED, failure=FailureClass.STORAGE, detail="no output"), JobState.ENDED),
+        (Observation(state=JobState.UNKNOWN, detail="accounting still says RUNNING"), JobState.UNKNOWN),
+        (Observation(state=JobState.UNKNOWN, detail="no such job", forgotten=True), JobState.ENDED),
+    ],
+)
+def test_of_a_job_that_was_not_launched_accounting_says_why(told: Observation, state: JobState) -> None:
+    """While accounting lags behind nothing is concluded: the class of the failure is its to say."""
+    seen = Observation(state=JobState.ENDED, detail="JobLaunchFailure", marks=("token",))
+    answer = states.explained(seen, told)
+    assert (answer.state, answer.failure, answer.marks) == (state, told.failure, ("token",))
+
+
 def test_only_jobs_with_their_token_that_wait_for_ours_are_freed() -> None:
     rows = [
         ("2_[0-1]", "aftercorr:1_*(unfulfilled)", "e.second.t2", "t2"),
