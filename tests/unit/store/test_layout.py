@@ -30,6 +30,7 @@ _OF_JOBS = {
     ("attempt_dir", "stopped.json"),
     ("attempt_dir", "proof.json"),
     ("attempt_dir", "refused"),
+    ("attempt_dir", "task_exit"),
     ("submission", "meet"),
 }
 
