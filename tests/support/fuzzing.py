@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import multiprocessing
 import os
 import re
 import resource
@@ -15,7 +16,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 from hypothesis import HealthCheck, Phase, given, settings
@@ -26,6 +27,8 @@ from tests.support.cli import TINY
 from tests.support.paths import ROOT
 
 CPU_S, MEMORY = 5, 500 << 20
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["ddqjobs.cli.main", __name__])
 MOST_LINES = 51  # of messages
 
 
@@ -93,42 +96,56 @@ class Worst:
 
 
 def call(root: Path, *words: str) -> Outcome:
-    """Run a command line in a fork of this process, within :data:`CPU_S` and :data:`MEMORY`."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        pid = os.fork()
-        if pid == 0:
-            os._exit(_within_limits(root, words, out.fileno(), err.fileno()))
-        _, status, used = os.wait4(pid, 0)
-        cpu_s, mib = used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
-        return Outcome(os.waitstatus_to_exitcode(status), _text(out), _text(err), cpu_s, mib)
+    """Run a command line in a new process, within :data:`CPU_S` and :data:`MEMORY`.
+
+    It is a fork of a server that has imported the command line and nothing else: a fork of this process would
+    begin with the memory of every test before.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        process = _CONTEXT.Process(target=_within_limits, args=(root, words, Path(folder)))
+        process.start()
+        process.join()
+        out, err, used = (Path(folder, name) for name in ("out", "err", "used"))
+        cpu_s, mib = json.loads(used.read_text()) if used.exists() else (CPU_S, 0.0)  # a signal leaves none
+        code = process.exitcode
+        assert code is not None
+        return Outcome(code, _text(out), _text(err), cpu_s, mib)
 
 
-def _text(file: IO[bytes]) -> str:
-    file.seek(0)
-    return file.read().decode("utf-8", "replace")
+def _text(path: Path) -> str:
+    return path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
 
 
-def _within_limits(root: Path, words: Sequence[str], out: int, err: int) -> int:
+def _within_limits(root: Path, words: Sequence[str], folder: Path) -> None:
+    """Run a command line; leave what it printed and used in a folder, and end with its exit code."""
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    out, err = (os.open(folder / name, os.O_WRONLY | os.O_CREAT) for name in ("out", "err"))
+    for number, descriptor in enumerate((os.open(os.devnull, os.O_RDONLY), out, err)):
+        os.dup2(descriptor, number)
+    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
+    code = 99
     try:
-        resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
-        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-        for number, descriptor in enumerate((os.open(os.devnull, os.O_RDONLY), out, err)):
-            os.dup2(descriptor, number)
-        sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
-        sys.argv = ["ddqjobs", *words]
-        os.chdir(root)
-        try:
-            main()
-        except SystemExit as end:
-            return end.code if isinstance(end.code, int) else int(end.code is not None)
-        finally:
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(OSError):
-                    stream.flush()
-        return 0
+        code = _exit_code(root, words)
     except BaseException:
         os.write(2, traceback.format_exc().encode("utf-8", "backslashreplace"))
-        return 99
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):
+                stream.flush()
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    (folder / "used").write_text(json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]))
+    os._exit(code)
+
+
+def _exit_code(root: Path, words: Sequence[str]) -> int:
+    sys.argv = ["ddqjobs", *words]
+    os.chdir(root)
+    try:
+        main()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
 
 
 @st.composite
