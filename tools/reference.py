@@ -106,10 +106,12 @@ def _conventions() -> list[str]:
 
 
 def _table(kind: str, listed: list[keys.Key]) -> list[str]:
-    """Return the table of some keys: of what nobody writes only value and meaning."""
+    """Return the table of some keys; what nobody writes has no default."""
     if kind in PAGES:
-        rows = [(f"`{key.path.rpartition('.')[2]}`", key.form, key.text) for key in listed]
-        return ["| key | value | meaning |", "|---|---|---|", *map(_row, rows)]
+        rows = [
+            (f"`{key.path.rpartition('.')[2]}`", key.form, key.text, _code(key.example)) for key in listed
+        ]
+        return ["| key | value | meaning | example |", "|---|---|---|---|", *map(_row, rows)]
     head = ["| key | value | default | meaning | example |", "|---|---|---|---|---|"]
     return head + [_row(_cells(key)) for key in listed]
 

@@ -53,6 +53,9 @@ def facts(planned: PlannedRun) -> dict[str, object]:
     }
 
 
+_AGAIN = "to be tried again"
+
+
 def summary(plan: Plan, runs: Sequence[PlannedRun]) -> str:
     """``mini on local: 14 runs: 12 done, 2 active``. Optional runs that nobody submitted are counted apart:
     no `submit` starts them without their name."""
@@ -60,16 +63,14 @@ def summary(plan: Plan, runs: Sequence[PlannedRun]) -> str:
 
     counts: dict[str, int] = {}
     for planned in runs:
-        word = (
-            "optional"
-            if planned.run.optional and planned.status.value in ("eligible", "waiting")
-            else planned.word
-        )
+        word = _AGAIN if planned.again else planned.word
+        if planned.run.optional and planned.status.value in ("eligible", "waiting"):
+            word = "optional"
         counts[word] = counts.get(word, 0) + 1
     stale = sum(bool(planned.stale) for planned in runs)
     parts = [
         f"{n} {word}"
-        for word in ("done", "active", "eligible", "waiting", "failed", "cancelled", "optional")
+        for word in ("done", "active", "eligible", _AGAIN, "waiting", "failed", "cancelled", "optional")
         if (n := counts.get(word))
     ]
     if stale:

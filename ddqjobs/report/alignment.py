@@ -23,40 +23,46 @@ class Alignment(msgspec.Struct, frozen=True, kw_only=True):
     """The findings of an align run. None: not measured (a run compares predictions, or losses, or both)."""
 
     box: float | None = None
-    """Largest difference of coordinates of matched boxes, in pixels; null if not measured or not finite."""
+    """Largest difference of coordinates of matched boxes, in pixels; null if not measured or not finite.
+    Example: 0.0"""
     score: float | None = None
-    """Largest difference of scores of matched boxes, 0 to 1; null if not measured or not finite."""
+    """Largest difference of scores of matched boxes, 0 to 1; null if not measured or not finite. Example:
+    0.0"""
     unmatched: int | None = None
-    """Number of boxes of either side without a match; null if not measured."""
+    """Number of boxes of either side without a match; null if not measured. Example: 0"""
     ap_quanta: int | None = None
-    """Difference in AP, in units of 0.1 points; null if not measured or if a side has no AP."""
+    """Difference in AP, in units of 0.1 points; null if not measured or if a side has no AP. Example: 0"""
     iterations: int | None = None
-    """Number of iterations whose losses were compared; null if losses were not compared."""
+    """Number of iterations whose losses were compared; null if losses were not compared. Example: 50"""
     first_difference: int | None = None
-    """First iteration whose losses differ; null if all are bit-equal or none were compared."""
+    """First iteration whose losses differ; null if all are bit-equal or none were compared. Example: 17"""
     loss: float | None = None
-    """Largest relative difference of losses, as a fraction; null if not measured or not finite."""
+    """Largest relative difference of losses, as a fraction; null if not measured or not finite. Example:
+    1.2e-05"""
     left_over: int | None = None
-    """Number of iterations and loss terms, or of modules, that only one side has; null if not measured."""
+    """Number of iterations and loss terms, or of modules, that only one side has; null if not measured.
+    Example: 0"""
     weight: float | None = None
-    """Largest absolute difference of any weight; null if not measured or not finite."""
+    """Largest absolute difference of any weight; null if not measured or not finite. Example: 0.0"""
     tensors: int | None = None
-    """Number of tensors compared; null if weights were not compared."""
+    """Number of tensors compared; null if weights were not compared. Example: 712"""
     module: float | None = None
     """Largest difference of a module's output, as a fraction of its largest value; null if not measured or
-    not finite."""
+    not finite. Example: 2.4e-07"""
     modules: int | None = None
-    """Number of modules compared; null if modules were not compared."""
+    """Number of modules compared; null if modules were not compared. Example: 418"""
     first_module: str = ""
-    """Name of the first module whose output differs; empty if none does."""
+    """Name of the first module whose output differs; empty if none does. Example: backbone.layer1.0"""
     first_values: str = ""
-    """Difference of that module's output and statistics of both sides, as text; empty if none differs."""
+    """Difference of that module's output and statistics of both sides, as text; empty if none differs.
+    Example: 'output 0 of call 0 differs by 0.5: (2, 3) float32, -1 to 2, mean 0.5, deviation 1 against (2, 3)
+    float32, -1 to 1.5, mean 0.4, deviation 1'"""
     repeat: bool = False
-    """True if the losses are those of one training's first iterations, run twice."""
+    """True if the losses are those of one training's first iterations, run twice. Example: false"""
     bit_equal: bool = False
-    """True if everything that was compared is equal bit by bit."""
+    """True if everything that was compared is equal bit by bit. Example: true"""
     ap_nan: bool = False
-    """True if the difference in AP was asked for and a side has no AP."""
+    """True if the difference in AP was asked for and a side has no AP. Example: false"""
 
     @property
     def predictions(self) -> bool:

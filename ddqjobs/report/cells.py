@@ -29,17 +29,19 @@ class Value(msgspec.Struct, frozen=True, kw_only=True):
     """One metric of a cell, in its unit, AP in points; ``text`` says it, or why there is none."""
 
     text: str
-    """The value as text (`51.3 ± 0.10 SD (n=3)`), or the reason why there is none."""
+    """The value as text (`51.3 ± 0.10 SD (n=3)`), or the reason why there is none. Example: 51.3 ± 0.10 SD
+    (n=3)"""
     mean: float | None = None
-    """Mean over seeds, in the metric's unit (AP in points, 0 to 100); null if there is none."""
+    """Mean over seeds, in the metric's unit (AP in points, 0 to 100); null if there is none. Example: 51.3"""
     sd: float | None = None
-    """Sample standard deviation over seeds, in the same unit; null for fewer than two seeds."""
+    """Sample standard deviation over seeds, in the same unit; null for fewer than two seeds. Example: 0.1"""
     n: int = 0
-    """Number of seeds with a value."""
+    """Number of seeds with a value. Example: 3"""
     quanta: tuple[int, ...] = ()
-    """Value of each seed as a whole number of units of the last printed digit (AP: 0.1 points)."""
+    """Value of each seed as a whole number of units of the last printed digit (AP: 0.1 points). Example:
+    [512, 513, 514]"""
     decimals: int | msgspec.UnsetType = msgspec.UNSET
-    """Digits after the decimal point; absent if there is one."""
+    """Digits after the decimal point; absent if there is one. Example: 3"""
 
     @property
     def digits(self) -> int:
@@ -58,27 +60,30 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     values: dict[str, Value]
     """Values by name of metric; the first one is judged."""
     reference: float | None
-    """Value that the mean is compared with, in the metric's unit (AP in points); null if there is none."""
+    """Value that the mean is compared with, in the metric's unit (AP in points); null if there is none.
+    Example: 51.3"""
     difference: float | None
-    """This result minus `reference`, in the metric's unit; null if one of them is not there."""
+    """This result minus `reference`, in the metric's unit; null if one of them is not there. Example: -0.1"""
     difference_text: str
-    """The difference as text, with its sign; empty if there is none."""
+    """The difference as text, with its sign; empty if there is none. Example: '-0.1'"""
     tolerance: float | None
-    """Largest difference allowed, in the metric's unit (AP in points); null if none is declared."""
+    """Largest difference allowed, in the metric's unit (AP in points); null if none is declared. Example:
+    0.2"""
     judgement: Judgement
     """Verdict on the difference."""
     required: bool
-    """True unless all runs of the cell are optional; only required verdicts count for `ok`."""
+    """True unless all runs of the cell are optional; only required verdicts count for `ok`. Example: true"""
     adopted: bool
-    """True if a result of the cell was taken in by `ddqjobs adopt`."""
+    """True if a result of the cell was taken in by `ddqjobs adopt`. Example: false"""
     stale: bool
-    """True if a result is of an earlier configuration, environment or code."""
+    """True if a result is of an earlier configuration, environment or code. Example: false"""
     accepted: bool
-    """True if a user declared a stale or different result valid."""
+    """True if a user declared a stale or different result valid. Example: false"""
     runs: tuple[str, ...]
-    """Names of the runs that the cell is made of."""
+    """Names of the runs that the cell is made of. Example: [p3-test.ddq-detr-4scale.s0,
+    p3-test.ddq-detr-4scale.s7]"""
     seeds: tuple[int | None, ...] = ()
-    """Seed of each of `runs`, in their order; null if the experiment declares none."""
+    """Seed of each of `runs`, in their order; null if the experiment declares none. Example: [0, 7]"""
 
     @property
     def value(self) -> Value:
@@ -90,24 +95,26 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     """A model and variant across all columns; None where the plan has no such run."""
 
     model: str
-    """Name of the model in the experiment file."""
+    """Name of the model in the experiment file. Example: ddq-detr-4scale"""
     title: str
-    """Title of the model, or its name if it declares none."""
+    """Title of the model, or its name if it declares none. Example: DDQ DETR 4scale"""
     variant: str
-    """Name of the variant; `default` if the experiment declares none."""
+    """Name of the variant; `default` if the experiment declares none. Example: default"""
     reference: float | None
     """Published value or mean of the reference task, in the metric's unit (AP in points); null if there is
-    none."""
+    none. Example: 51.3"""
     reference_text: str
-    """The reference as text, or the reason why there is none."""
+    """The reference as text, or the reason why there is none. Example: '51.3'"""
     source: str
-    """Source of the published value, or name of the reference task; empty if neither is declared."""
+    """Source of the published value, or name of the reference task; empty if neither is declared. Example:
+    https://github.com/jshilong/DDQ"""
     cells: tuple[Cell | None, ...]
     """One cell per entry of `columns`, in its order; null if the plan has no such run."""
     metric: Metric | msgspec.UnsetType = msgspec.UNSET
     """Metric that the model is judged by; absent for box AP with COCO's definition."""
     grid: Parameters | msgspec.UnsetType = msgspec.UNSET
-    """Parameters of the variant by name; absent unless it comes from a grid."""
+    """Parameters of the variant by name; absent unless it comes from a grid. Example:
+    {optim_wrapper.optimizer.lr: 0.0002}"""
 
     @property
     def judged_by(self) -> Metric:

@@ -15,25 +15,25 @@ class ClassRow(msgspec.Struct, frozen=True, kw_only=True):
     """A class in a phase that is compared with another: AP of both in points, means over seeds."""
 
     phase: str
-    """Name of the phase."""
+    """Name of the phase. Example: '4'"""
     implementation: str
-    """Name of the implementation."""
+    """Name of the implementation. Example: new"""
     task: str
-    """Name of the test task."""
+    """Name of the test task. Example: p4-test"""
     against: str
-    """Name of the phase that it is compared with."""
+    """Name of the phase that it is compared with. Example: '3'"""
     model: str
-    """Name of the model."""
+    """Name of the model. Example: ddq-detr-4scale"""
     variant: str
-    """Name of the variant; `default` if the experiment declares none."""
+    """Name of the variant; `default` if the experiment declares none. Example: default"""
     name: str
-    """Name of the class."""
+    """Name of the class. Example: person"""
     ap: float
-    """AP of the class in this phase, in points, mean over seeds."""
+    """AP of the class in this phase, in points, mean over seeds. Example: 55.1"""
     other: float
-    """AP of the class in the other phase, in points, mean over seeds."""
+    """AP of the class in the other phase, in points, mean over seeds. Example: 55.4"""
     difference: float
-    """`ap` minus `other`, in points."""
+    """`ap` minus `other`, in points. Example: -0.3"""
 
 
 def class_rows(

@@ -54,44 +54,45 @@ class PhaseSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One line per phase, and what it counts (required AP verdicts)."""
 
     phase: str
-    """Name of the phase in the experiment file."""
+    """Name of the phase in the experiment file. Example: '3'"""
     text: str
-    """Summary of the phase as one line of text."""
+    """Summary of the phase as one line of text. Example: 'phase 3: reproduced 3 of 4 (1 short)'"""
     good: int
-    """Number of required AP verdicts that hold: *reproduced* or *equal*."""
+    """Number of required AP verdicts that hold: *reproduced* or *equal*. Example: 3"""
     short: int
-    """Number of required AP verdicts that are *short*."""
+    """Number of required AP verdicts that are *short*. Example: 1"""
     differs: int
-    """Number of required AP verdicts that are *differs*."""
+    """Number of required AP verdicts that are *differs*. Example: 0"""
     exceeds: int
-    """Number of required AP verdicts that are *exceeds*."""
+    """Number of required AP verdicts that are *exceeds*. Example: 0"""
     unknown: int
-    """Number of required AP verdicts that are *unknown*."""
+    """Number of required AP verdicts that are *unknown*. Example: 0"""
     judged: int
-    """Number of required AP verdicts in all, the sum of the five above."""
+    """Number of required AP verdicts in all, the sum of the five above. Example: 4"""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The document. ``version`` changes when a key changes its meaning or goes away."""
 
     version: int = VERSION
-    """Version of this schema; it changes when a key changes its meaning or is removed."""
+    """Version of this schema; it changes when a key changes its meaning or is removed. Example: 2"""
     kind: str = "report"
-    """Kind of document, always `report`."""
+    """Kind of document, always `report`. Example: report"""
     experiment: str
-    """Name of the experiment."""
+    """Name of the experiment. Example: ddq"""
     title: str
-    """Title of the experiment; empty if it declares none."""
+    """Title of the experiment; empty if it declares none. Example: Dense Distinct Query"""
     ok: bool
     """True if every required run is done and every required verdict is reproduced or equal (`report
-    --check`)."""
+    --check`). Example: true"""
     outcome: Outcome | None
-    """Worst outcome of all required verdicts and runs; null if nothing was judged."""
+    """Worst outcome of all required verdicts and runs; null if nothing was judged. Example: reproduced"""
     overall: str
-    """Overall outcome and number of required runs done, as one line of text."""
+    """Overall outcome and number of required runs done, as one line of text. Example: 'overall: reproduced;
+    15 of 15 required runs done'"""
     metrics: tuple[str, ...]
-    """Names of the metrics shown: first the one that results are judged by (`result` if models have
-    several), then those that were asked for."""
+    """Names of the metrics shown: first the one that results are judged by (`result` if models have several),
+    then those that were asked for. Example: [AP, AP50]"""
     columns: tuple[Column, ...]
     """Columns of the AP table, in the order of `models.cells`."""
     models: tuple[ModelRow, ...]
@@ -116,7 +117,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     hours: tuple[HoursRow, ...]
     """Hours by phase and model, with their sums; empty where hours were not computed."""
     footnotes: tuple[str, ...]
-    """Notes on marks in the tables and on single results, a line of text each."""
+    """Notes on marks in the tables and on single results, a line of text each. Example: ['n=1: one seed;
+    being within the tolerance does not show that the codes are the same']"""
     runs: tuple[Row, ...]
     """One row per run of the plan, in its order."""
 

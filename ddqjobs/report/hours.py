@@ -27,25 +27,25 @@ class HoursRow(msgspec.Struct, frozen=True, kw_only=True):
     """The hours of a phase and model; both are empty for all of them. Optional runs count once started."""
 
     phase: str
-    """Name of the phase; empty in the sum over phases, and for runs without one."""
+    """Name of the phase; empty in the sum over phases, and for runs without one. Example: '3'"""
     model: str
-    """Name of the model; empty in the sum over models, and for runs without one."""
+    """Name of the model; empty in the sum over models, and for runs without one. Example: ddq-detr-4scale"""
     runs: int
-    """Number of runs; an optional one counts once it was submitted or is done."""
+    """Number of runs; an optional one counts once it was submitted or is done. Example: 8"""
     done: int
-    """Number of runs that are done."""
+    """Number of runs that are done. Example: 3"""
     wall: float
-    """Wall-clock hours of all jobs, each from its first start to its last end."""
+    """Wall-clock hours of all jobs, each from its first start to its last end. Example: 41.5"""
     kept: float
-    """Wall-clock hours of the jobs that left a product."""
+    """Wall-clock hours of the jobs that left a product. Example: 38.2"""
     planned: float | None
-    """GPU hours planned for all of the runs; null if they are not known for one of them."""
+    """GPU hours planned for all of the runs; null if they are not known for one of them. Example: 672.0"""
     used: float
-    """GPU hours used so far."""
+    """GPU hours used so far. Example: 251.3"""
     to_come: float
-    """GPU hours still to come, of the runs for which they are known."""
+    """GPU hours still to come, of the runs for which they are known. Example: 420.0"""
     unknown: int = 0
-    """Number of outstanding runs whose hours are not known."""
+    """Number of outstanding runs whose hours are not known. Example: 0"""
 
     @property
     def efficiency(self) -> float | None:

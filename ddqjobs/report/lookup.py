@@ -34,15 +34,17 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
     """A phase's results in one implementation. ``task`` is set only where a phase has several test tasks."""
 
     phase: str
-    """Name of the phase in the experiment file."""
+    """Name of the phase in the experiment file. Example: '3'"""
     implementation: str
-    """Name of the implementation, the code that was run."""
+    """Name of the implementation, the code that was run. Example: legacy"""
     task: str
-    """Name of the test task; empty unless the phase has several test tasks in this implementation."""
+    """Name of the test task; empty unless the phase has several test tasks in this implementation. Example:
+    p3-test-ema"""
     title: str
-    """Title of the phase; empty if it declares none."""
+    """Title of the phase; empty if it declares none. Example: train the release"""
     against: str
-    """Name of the phase that results are compared with, or `reference` for the model's reference."""
+    """Name of the phase that results are compared with, or `reference` for the model's reference. Example:
+    reference"""
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):

@@ -36,21 +36,21 @@ class CurveRow(msgspec.Struct, frozen=True, kw_only=True):
     """The distance of a code's loss curves from the other's, beside that of the other's from each other."""
 
     phase: str
-    """Name of the phase."""
+    """Name of the phase. Example: '4'"""
     model: str
-    """Name of the model."""
+    """Name of the model. Example: ddq-detr-4scale"""
     variant: str
-    """Name of the variant; `default` if the experiment declares none."""
+    """Name of the variant; `default` if the experiment declares none. Example: default"""
     runs: tuple[str, ...]
-    """Names of the trainings of this phase."""
+    """Names of the trainings of this phase. Example: [p4-train.ddq-detr-4scale]"""
     others: tuple[str, ...]
-    """Names of the trainings of the phase that it is compared with."""
+    """Names of the trainings of the phase that it is compared with. Example: [p3-train.ddq-detr-4scale]"""
     distance: float | None
     """Largest relative difference of the mean loss in any part of the training, as a fraction; null if the
-    trainings differ in length or a loss is not finite."""
+    trainings differ in length or a loss is not finite. Example: 0.013"""
     spread: float | None
     """The same between two of the other phase's trainings; null if there is only one, or none can be
-    measured."""
+    measured. Example: 0.021"""
     judgement: Judgement
     """Verdict: `distance` is to be no larger than `spread`. It does not count for `ok`."""
 

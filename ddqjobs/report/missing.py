@@ -19,11 +19,12 @@ class Missing(msgspec.Struct, frozen=True, kw_only=True):
     """Runs that lack the same thing, and the command that brings it. Optional runs never are missing."""
 
     what: str
-    """State that the runs share, for example `eligible` or `failed`."""
+    """State that the runs share, for example `eligible` or `failed`. Example: eligible"""
     runs: tuple[str, ...]
-    """Names of the runs."""
+    """Names of the runs. Example: [p1-test.ddq-detr-4scale]"""
     command: str
-    """Command that starts these runs, or for runs under way follows them."""
+    """Command that starts these runs, or for runs under way follows them. Example: ddqjobs submit ddq
+    p1-test.ddq-detr-4scale"""
 
 
 def missing(

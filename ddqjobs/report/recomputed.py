@@ -31,26 +31,28 @@ class RecomputedRow(msgspec.Struct, frozen=True, kw_only=True):
     """A test run's printed AP beside the one recomputed from its predictions, in AP points."""
 
     run: str
-    """Name of the test run."""
+    """Name of the test run. Example: p3-test.ddq-detr-4scale"""
     phase: str
-    """Name of the phase; empty if its task has none."""
+    """Name of the phase; empty if its task has none. Example: '3'"""
     printed: float | None
-    """AP in the log, in points; null if the log has none."""
+    """AP in the log, in points; null if the log has none. Example: 51.3"""
     recomputed: float | None
-    """AP recomputed from the predictions, in points, not rounded; null if it could not be recomputed."""
+    """AP recomputed from the predictions, in points, not rounded; null if it could not be recomputed.
+    Example: 51.2874"""
     errors: dict[str, int]
     """Number of detections or objects by kind of error as TIDE names it, and of `found` ones; empty if not
-    counted."""
+    counted. Example: {found: 27100, class: 911, localisation: 4120, both: 402, duplicate: 38, background:
+    3950, missed: 8240}"""
     sizes: dict[str, dict[str, int]]
     """The same by size (`small`, `medium`, `large`) of the object, or of a detection without object; empty if
-    not counted."""
+    not counted. Example: {small: {found: 8410, missed: 3120}}"""
     precision: dict[str, list[float]]
     """Precision, 0 to 1, at 101 recalls from 0 to 1, the mean over classes, by overlap (`0.50:0.95`, `0.50`,
-    `0.75`)."""
+    `0.75`). Example: {"0.50": [0.97, 0.96, 0.95]}"""
     judgement: Judgement
     """Verdict: the recomputed metrics, rounded, are to equal those in the log."""
     required: bool
-    """True unless the run is optional; only required verdicts count for `ok`."""
+    """True unless the run is optional; only required verdicts count for `ok`. Example: true"""
 
 
 RECOMPUTED_RULE = "AP recomputed from the predictions rounds to the AP in the log, and so do AP50, AP75, ..."

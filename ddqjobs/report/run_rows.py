@@ -20,58 +20,61 @@ class AlignRow(msgspec.Struct, frozen=True, kw_only=True):
     """An align run's findings with the verdict by its own tolerances."""
 
     run: str
-    """Name of the run."""
+    """Name of the run. Example: p4-align.ddq-detr-4scale"""
     phase: str
-    """Name of the phase; empty if its task has none."""
+    """Name of the phase; empty if its task has none. Example: '4'"""
     model: str
-    """Name of the model; empty if its task has none."""
+    """Name of the model; empty if its task has none. Example: ddq-detr-4scale"""
     variant: str
-    """Name of the variant; `default` if the experiment declares none."""
+    """Name of the variant; `default` if the experiment declares none. Example: default"""
     seed: int | None
-    """Seed of the run; null if the experiment declares none."""
+    """Seed of the run; null if the experiment declares none. Example: 7"""
     says: str
-    """State of the run in the report's words (`done`, `running (epoch 3/12)`, `failed: code`)."""
+    """State of the run in the report's words (`done`, `running (epoch 3/12)`, `failed: code`). Example:
+    done"""
     found: Alignment
     """Differences measured."""
     judgement: Judgement
     """Verdict by the tolerances of the run."""
     required: bool
-    """True unless the run is optional; only required verdicts count for `ok`."""
+    """True unless the run is optional; only required verdicts count for `ok`. Example: true"""
     adopted: bool
-    """True if the result was taken in by `ddqjobs adopt`."""
+    """True if the result was taken in by `ddqjobs adopt`. Example: false"""
     stale: bool
-    """True if the result is of an earlier configuration, environment or code."""
+    """True if the result is of an earlier configuration, environment or code. Example: false"""
     accepted: bool
-    """True if a user declared a stale or different result valid."""
+    """True if a user declared a stale or different result valid. Example: false"""
 
 
 class CheckRow(msgspec.Struct, frozen=True, kw_only=True):
     """A convert, unit test, smoke or prepare run with its product's headline."""
 
     run: str
-    """Name of the run."""
+    """Name of the run. Example: p2-convert.ddq-detr-4scale"""
     kind: str
-    """Kind of task: `convert`, `unittest`, `smoke` or `prepare`."""
+    """Kind of task: `convert`, `unittest`, `smoke` or `prepare`. Example: convert"""
     phase: str
-    """Name of the phase; empty if its task has none."""
+    """Name of the phase; empty if its task has none. Example: '2'"""
     model: str
-    """Name of the model; empty if its task has none."""
+    """Name of the model; empty if its task has none. Example: ddq-detr-4scale"""
     implementation: str
-    """Name of the implementation; empty if its task has none."""
+    """Name of the implementation; empty if its task has none. Example: new"""
     says: str
-    """State of the run in the report's words (`done`, `running (epoch 3/12)`, `failed: code`)."""
+    """State of the run in the report's words (`done`, `running (epoch 3/12)`, `failed: code`). Example:
+    done"""
     headline: str
-    """Main result as text, for example counts of keys or tests; empty until the run is done."""
+    """Main result as text, for example counts of keys or tests; empty until the run is done. Example: 194
+    tensors mapped, 12 dropped"""
     judgement: Judgement
     """Verdict; its `outcome` is null if the check passed or the run is only shown."""
     required: bool
-    """True unless the run is optional; only required verdicts count for `ok`."""
+    """True unless the run is optional; only required verdicts count for `ok`. Example: true"""
     adopted: bool
-    """True if the result was taken in by `ddqjobs adopt`."""
+    """True if the result was taken in by `ddqjobs adopt`. Example: false"""
     stale: bool
-    """True if the result is of an earlier configuration, environment or code."""
+    """True if the result is of an earlier configuration, environment or code. Example: false"""
     accepted: bool
-    """True if a user declared a stale or different result valid."""
+    """True if a user declared a stale or different result valid. Example: false"""
 
 
 def align_rows(

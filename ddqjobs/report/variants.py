@@ -27,36 +27,38 @@ class VariantRow(msgspec.Struct, frozen=True, kw_only=True):
     metrics in their unit."""
 
     phase: str
-    """Name of the phase."""
+    """Name of the phase. Example: '4'"""
     implementation: str
-    """Name of the implementation."""
+    """Name of the implementation. Example: new"""
     task: str
-    """Name of the test task; empty unless the phase has several test tasks in this implementation."""
+    """Name of the test task; empty unless the phase has several test tasks in this implementation. Example:
+    p4-test"""
     model: str
-    """Name of the model."""
+    """Name of the model. Example: ddq-detr-4scale"""
     title: str
-    """Title of the model, or its name if it declares none."""
+    """Title of the model, or its name if it declares none. Example: DDQ DETR 4scale"""
     variant: str
-    """Name of the variant."""
+    """Name of the variant. Example: lr-0.0002"""
     baseline: str
-    """Name of the variant that it is compared with."""
+    """Name of the variant that it is compared with. Example: lr-0.0001"""
     grid: Parameters
-    """Parameters of the variant by name; empty unless it comes from a grid."""
+    """Parameters of the variant by name; empty unless it comes from a grid. Example:
+    {optim_wrapper.optimizer.lr: 0.0002}"""
     metric: str
-    """Name of the metric compared."""
+    """Name of the metric compared. Example: AP"""
     value: Value
     """Value of the variant."""
     difference: float | None
     """Variant minus baseline, in the metric's unit (AP in points); null for the baseline, or if one of them
-    is not there."""
+    is not there. Example: 0.4"""
     difference_text: str
-    """The difference as text, with its sign; empty if there is none."""
+    """The difference as text, with its sign; empty if there is none. Example: '+0.4'"""
     judgement: Judgement
     """Verdict on the difference. It does not count for `ok`."""
     runs: tuple[str, ...]
-    """Names of the runs of the variant."""
+    """Names of the runs of the variant. Example: [p4-test.ddq-detr-4scale.lr-0.0002]"""
     others: tuple[str, ...]
-    """Names of the runs of the baseline."""
+    """Names of the runs of the baseline. Example: [p4-test.ddq-detr-4scale.lr-0.0001]"""
 
 
 def variant_rows(desk: Desk, columns: Sequence[Column], wanted: Collection[str]) -> tuple[VariantRow, ...]:

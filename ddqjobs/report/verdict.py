@@ -71,17 +71,20 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """A verdict with the rule it followed. ``outcome`` None: nothing was to be judged (no reference)."""
 
     outcome: Outcome | None
-    """Outcome; null if nothing was to be judged, for example without a reference, or if a check passed."""
+    """Outcome; null if nothing was to be judged, for example without a reference, or if a check passed.
+    Example: reproduced"""
     word: str
-    """Verdict as text, with its number of seeds, or the reason why there is none."""
+    """Verdict as text, with its number of seeds, or the reason why there is none. Example: 'within tolerance
+    (n=3)'"""
     brief: str
-    """The same, shorter, for narrow tables; empty if nothing was to be judged."""
+    """The same, shorter, for narrow tables; empty if nothing was to be judged. Example: within (n=3)"""
     rule: str
-    """Rule that was applied: what was compared with what, and the difference allowed."""
+    """Rule that was applied: what was compared with what, and the difference allowed. Example: 'AP within 0.2
+    points of the published 51.3; n=3'"""
     n: int = 0
-    """Number of seeds, pairs of seeds, or runs that the verdict is based on; 0 if it has none."""
+    """Number of seeds, pairs of seeds, or runs that the verdict is based on; 0 if it has none. Example: 3"""
     excluded: int = 0
-    """Number of runs left out because their machines failed them."""
+    """Number of runs left out because their machines failed them. Example: 0"""
     test: Equivalence | None = None
     """Equivalence test; null if none was made: it needs three independent seeds or more."""
 

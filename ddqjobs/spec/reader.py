@@ -131,7 +131,10 @@ def _chain(text: str, file_name: str, read_base: ReadBase | None) -> tuple[list[
             files = [tree.file for tree in trees]
             if name in files:
                 circle = " -> ".join([*reversed(files), name])
-                raise InputError(f"the files inherit in a circle: {circle}")
+                raise InputError(
+                    f"the files inherit in a circle: {circle}; name another base in one of them, or rename "
+                    "the file of the project that replaces a shipped one"
+                )
             tree, more = _read_mapping(text, name)
         except DdqjobsError as error:
             inner = error.problems if isinstance(error, InputError) else ()

@@ -9,6 +9,7 @@ import pytest
 
 from ddqjobs.cli.schema import document
 from ddqjobs.planning import sections
+from ddqjobs.report.document import Report
 from ddqjobs.spec import descriptions, keys
 from ddqjobs.spec.environment import Declaration
 from ddqjobs.spec.experiment import Experiment
@@ -22,7 +23,7 @@ KINDS = ("experiment", "site", "environment")
 def types() -> list[type[msgspec.Struct]]:
     """Return the types of all files and their sections, each once."""
     of_schedulers = (*sections.of_sites().values(), *sections.of_experiments().values())
-    roots: list[type[msgspec.Struct]] = [Experiment, Site, Declaration, *of_schedulers]
+    roots: list[type[msgspec.Struct]] = [Experiment, Site, Declaration, Report, *of_schedulers]
     return [*dict.fromkeys(found for root in roots for found in descriptions.structs(root))]
 
 
@@ -35,10 +36,12 @@ def test_every_key_is_described_with_an_example(kind: str) -> None:
     assert without <= {"donau", "local", "donau.dialect"}
 
 
-def test_every_key_of_a_report_is_described() -> None:
+def test_every_key_of_a_report_is_described_with_an_example() -> None:
     found = keys.of(document("report"))
     assert len(found) > 300
     assert [key.path for key in found if not key.text] == []
+    # A key that holds other keys is explained by them.
+    assert [key.path for key in found if not key.example and not key.form.endswith("keys")] == []
 
 
 def test_every_example_is_a_value_of_its_key() -> None:

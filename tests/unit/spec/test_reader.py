@@ -410,7 +410,8 @@ def test_base_that_is_missing_broken_or_circular() -> None:
         "b.yaml:1: the file must be a mapping (key: value), not a list"
     ]
     assert problems("base: b", {"b": "title: x\nbase: c", "c": "base: b"}) == [
-        "c.yaml:1: base: the files inherit in a circle: x.yaml -> b.yaml -> c.yaml -> b.yaml"
+        "c.yaml:1: base: the files inherit in a circle: x.yaml -> b.yaml -> c.yaml -> b.yaml; "
+        "name another base in one of them, or rename the file of the project that replaces a shipped one"
     ]
 
 
