@@ -8,9 +8,10 @@ its names are kept in the user's own cache, ``~/.cache/ddqjobs/names.json``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,9 @@ def _words(ctx: typer.Context) -> list[str]:
     files, given = _files(ctx), list(ctx.params.get("words") or ())
     known = files.names("experiments/*.yaml")
     if given and given[0] in known:
-        return _names(files, given[0], known)["run"]
+        return _names(files, given[:1], known)[0]["run"]
     own = _own(files, known)
-    only = _names(files, own[0], known)["run"] if len(own) == 1 else []
+    only = _names(files, own, known)[0]["run"] if len(own) == 1 else []
     return only if given else [*known, *only]
 
 
@@ -83,31 +84,36 @@ def _values(ctx: typer.Context, kind: str) -> list[str]:
     known = files.names("experiments/*.yaml")
     given = list(ctx.params.get("words") or ())[:1]
     chosen = [name for name in given if name in known] or _own(files, known) or list(known)
-    return list(dict.fromkeys(value for name in chosen for value in _names(files, name, known)[kind]))
+    return list(dict.fromkeys(value for names in _names(files, chosen, known) for value in names[kind]))
 
 
 def _own(files: Files, known: dict[str, Path]) -> list[str]:
     return [name for name, path in known.items() if path.is_relative_to(files.project)]
 
 
-def _names(files: Files, experiment: str, known: dict[str, Path]) -> Names:
+def _names(files: Files, experiments: Sequence[str], known: dict[str, Path]) -> list[Names]:
+    """Return the names of each experiment: as they are kept, or read and kept from now on."""
     submitted = has_results(files.project)
     place = files.project / "results" / CACHE if submitted else _user_cache()
-    key = experiment if submitted else f"{files.project}: {experiment}"
+    keys = {name: name if submitted else f"{files.project}: {name}" for name in experiments}
     kept = _kept(place)
+    missing = [name for name in experiments if not _counts(kept.get(keys[name]), known[name])]
+    fresh = _fresh(files.project, missing)
+    for name, (names, read) in fresh.items():
+        kept.pop(keys[name], None)  # the newest is the last
+        kept[keys[name]] = {"path": str(known[name]), "read": read, "names": names}
+    if fresh:
+        entries = kept if submitted else dict(list(kept.items())[-_MOST_KEPT:])
+        _keep(place, {"version": VERSION, "experiments": entries})
+    return [kept[keys[name]]["names"] for name in experiments if name not in missing or name in fresh]
+
+
+def _counts(entry: Any, path: Path) -> bool:
+    """Return whether an entry of the cache is of this file, and nothing that it was read from has changed."""
     try:
-        entry = kept[key]
-        if entry["path"] == str(known[experiment]) and _same(entry["read"]):
-            names: Names = entry["names"]
-            return names
+        return bool(entry["path"] == str(path) and entry["names"] and _same(entry["read"]))
     except (ValueError, KeyError, TypeError):
-        pass
-    names, read = _fresh(files.project, experiment)
-    others = {name: entry for name, entry in kept.items() if name != key}
-    others = others if submitted else dict(list(others.items())[1 - _MOST_KEPT :])
-    entry = {"path": str(known[experiment]), "read": read, "names": names}
-    _keep(place, {"version": VERSION, "experiments": {**others, key: entry}})
-    return names
+        return False
 
 
 def _user_cache() -> Path:
@@ -137,15 +143,22 @@ def _stamp(path: str) -> _Stamp:
     return [path, at.st_mtime_ns, at.st_size, at.st_ino]
 
 
-def _fresh(project: Path, experiment: str) -> tuple[Names, list[_Stamp]]:
+def _fresh(project: Path, experiments: Sequence[str]) -> dict[str, tuple[Names, list[_Stamp]]]:
+    """Read experiments; return what each has that can be read, and the files and folders that say so."""
+    if not experiments:
+        return {}
+    from ddqjobs.base.errors import DdqjobsError
     from ddqjobs.planning.filters import values
     from ddqjobs.planning.lookup import Lookup
 
     lookup = Lookup(project)
-    folders = [str(root / "experiments") for root in lookup.files.roots]
-    before = list(map(_stamp, folders))
-    runs, paths = lookup.runs(experiment)
-    return values(runs), before + [_stamp(str(path)) for path in paths]
+    folders = [_stamp(str(root / "experiments")) for root in lookup.files.roots]
+    fresh = {}
+    for name in experiments:
+        with contextlib.suppress(DdqjobsError):
+            runs, paths = lookup.runs(name)
+            fresh[name] = values(runs), folders + [_stamp(str(path)) for path in paths]
+    return fresh
 
 
 def _keep(place: Path, content: object) -> None:

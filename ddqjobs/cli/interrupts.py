@@ -12,9 +12,11 @@ TERMINATED = 143
 
 
 def leave_at_once() -> None:
-    """Make Ctrl-C end the process with 130 and no traceback, as long as no command has begun."""
+    """Make Ctrl-C end the process with 130 and no traceback, as long as no command has begun; one that
+    `ddqjobs.sh` held back does so now."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a job in the background ignores it
         signal.signal(signal.SIGINT, _leave)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _leave(_number: int, _frame: object) -> None:

@@ -20,7 +20,7 @@ def main() -> None:
     # again for cycles took a quarter of the time.
     gc.set_threshold(5_000_000, 50, 50)
     try:
-        app()
+        app(prog_name="ddqjobs")  # the script is called _ddqjobs
     except OSError as error:  # of --help and --version; commands answer for themselves
         from ddqjobs.cli import exits
 

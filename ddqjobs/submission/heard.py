@@ -39,3 +39,10 @@ def idle(seen: Observation | Ticket) -> bool:
 def waits(seen: Observation | Ticket) -> bool:
     """Return whether a job waits for others."""
     return seen.state is JobState.QUEUED and seen.detail.startswith(WAITS)
+
+
+def may_wait(ticket: Ticket) -> bool:
+    """Return whether a job may wait for others: a held one does not say so, nor one just submitted or released,
+    which its scheduler has not looked at yet."""
+    unsaid = ticket.state is None or (ticket.state is JobState.QUEUED and not ticket.detail)
+    return unsaid or ticket.state is JobState.HELD or waits(ticket)

@@ -62,7 +62,7 @@ def superfluous(history: History, upstream: Upstream, idle: Mapping[str, Observa
     if not of_ended:
         return []
     # What one element of an array waits for all may wait for.
-    tokens = {ticket.token for ticket in history.active() if heard.waits(ticket)}
+    tokens = {ticket.token for ticket in history.active() if heard.may_wait(ticket)}
     awaited = {up for token in tokens for mate in history.tokens[token] for up in upstream.get(mate.run, ())}
     return sorted(
         (job for job, run in of_ended.items() if run not in awaited), key=lambda job: (len(job), job)

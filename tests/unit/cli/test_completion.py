@@ -107,6 +107,14 @@ def test_names_are_kept_until_a_file_changes(place: Place) -> None:
     assert offered(place, "plan -C tiny ") == []
 
 
+def test_an_experiment_that_cannot_be_read_hides_no_values_of_others(place: Place) -> None:
+    place.text("experiments/more.yaml", VARIANT)
+    place.text("experiments/broken.yaml", "nothing: [that is an experiment")
+    for _ in range(2):  # read, then kept
+        assert offered(place, "plan -C --model ") == ["m1", "m2"]
+        assert offered(place, "plan -C --variant f") == ["fast"]
+
+
 def test_names_are_kept_for_the_user_before_the_first_submission(place: Place) -> None:
     cache = place.root.parent / "cache" / "ddqjobs" / "names.json"
     before = offered(place, "plan -C tiny ")

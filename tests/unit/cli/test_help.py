@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from typer.testing import CliRunner
 
 from ddqjobs.cli.commands import COMMANDS, app, load
 from tests.support.cli import Place, environment, opened
+from tests.support.paths import ROOT
 
 RUNNER = CliRunner(env={"COLUMNS": "80", "NO_COLOR": "1"})
 GROUPS = {name: load(name).commands for name in ("data", "env")}
@@ -96,3 +99,61 @@ main()
     assert ran.returncode == 130
     assert "Traceback" not in ran.stderr
     assert ran.stdout == ""
+
+
+SCRIPT = ROOT / "ddqjobs/cli/ddqjobs.sh"
+
+
+def installed(folder: Path, entry: str) -> Path:
+    """Install the script beside an entry point of one's own, as an installer of wheels does; return it."""
+    folder.mkdir()
+    for name, text in (("ddqjobs", SCRIPT.read_text()), ("_ddqjobs", f"#!{sys.executable}\n{entry}")):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    return folder / "ddqjobs"
+
+
+def test_the_script_holds_ctrl_c_back_until_the_program_answers_it(tmp_path: Path) -> None:
+    entry = """
+import os, signal, sys
+os.kill(os.getpid(), signal.SIGINT)  # as if it came while Python starts: a traceback, if it were not held
+from ddqjobs.cli.main import main
+main()
+"""
+    program = installed(tmp_path / "bin", entry)
+    link = tmp_path / "elsewhere"  # as uv and pipx make it
+    link.symlink_to(program)
+    for called in (program, link):
+        ran = subprocess.run([called, "--version"], env=environment(), capture_output=True, text=True)
+        assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "")
+
+
+def test_the_script_passes_on_words_and_exit_code(tmp_path: Path) -> None:
+    program = installed(tmp_path / "a folder", "import sys; print(sys.argv[1:]); sys.exit(3)")
+    ran = subprocess.run([program, "--", "a b", "*"], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (3, "['--', 'a b', '*']\n")
+
+
+def test_the_script_starts_the_program_where_env_cannot_hold_signals_back(tmp_path: Path) -> None:
+    program = installed(tmp_path / "bin", "import sys; print(len(sys.argv))")
+    old = tmp_path / "old"  # coreutils before 8.31, or busybox
+    old.mkdir()
+    (old / "env").write_text("#!/bin/sh\necho \"env: unrecognized option '$1'\" >&2\nexit 125\n")
+    (old / "env").chmod(0o755)
+    ran = subprocess.run(
+        [program, "plan"], env={"PATH": f"{old}:{os.environ['PATH']}"}, capture_output=True, text=True
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "2\n", "")
+
+
+def test_children_of_the_command_hear_ctrl_c(tmp_path: Path) -> None:
+    entry = """
+import subprocess, sys
+from ddqjobs.cli.interrupts import leave_at_once
+leave_at_once()
+print(subprocess.check_output(["grep", "SigBlk", "/proc/self/status"], text=True))
+"""
+    ran = subprocess.run(
+        [installed(tmp_path / "bin", entry)], env=environment(), capture_output=True, text=True
+    )
+    assert int(ran.stdout.split()[1], 16) & 1 << (signal.SIGINT - 1) == 0

@@ -72,7 +72,11 @@ def test_only_what_waits_long_for_what_is_done_waits_in_vain(
         ([*FIRST, DONE], {"1_0": Observation(state=JobState.HELD, marks=("", "precious"))}, []),
         ([*FIRST, DONE], {"1_0": Observation(state=JobState.HELD)}, []),
         ([*FIRST, DONE, *waiting("second")], {"1_0": HELD}, []),  # Slurm would end the second with it
-        ([*FIRST, DONE, *waiting("second", detail="")], {"1_0": HELD}, ["1_0"]),
+        ([*FIRST, DONE, *waiting("second", detail="")], {"1_0": HELD}, []),  # not looked at yet
+        ([*FIRST, DONE, *waiting("second", state=JobState.HELD)], {"1_0": HELD}, []),
+        ([*FIRST, DONE, *waiting("second")[:2]], {"1_0": HELD}, []),
+        ([*FIRST, DONE, *waiting("second", detail="Priority")], {"1_0": HELD}, ["1_0"]),
+        ([*FIRST, DONE, *waiting("second", state=JobState.RUNNING, detail="")], {"1_0": HELD}, ["1_0"]),
     ],
 )
 def test_only_jobs_that_have_no_right_to_run_are_superfluous(
