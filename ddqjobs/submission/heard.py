@@ -42,7 +42,7 @@ def waits(seen: Observation | Ticket) -> bool:
 
 
 def may_wait(ticket: Ticket) -> bool:
-    """Return whether a job may wait for others: a held one does not say so, nor one just submitted or released,
-    which its scheduler has not looked at yet."""
+    """Return whether a job may wait for others: a held one does not say so, nor one just submitted or
+    released, which its scheduler has not looked at yet."""
     unsaid = ticket.state is None or (ticket.state is JobState.QUEUED and not ticket.detail)
     return unsaid or ticket.state is JobState.HELD or waits(ticket)

@@ -18,7 +18,7 @@ from ddqjobs.planning.catalog import Catalog, find_module
 from ddqjobs.planning.digest import Digester
 from ddqjobs.planning.filters import one_run
 from ddqjobs.project import Project, open_project
-from ddqjobs.spec.model import JobState, Status
+from ddqjobs.spec.model import Status
 from tests.support.paths import ROOT
 from tests.support.trivial import until
 
@@ -108,11 +108,10 @@ def disturbed(project: Path) -> Project:
     submitted = ddqjobs(project, "submit", "mine")
     assert submitted.code == 0, submitted.stderr
     work = project / "results" / "mine" / "runs" / TRAIN / "attempts" / "1" / "work_dir"
-    until(lambda: iterations(work) > 0 or (work.parent / "exit.json").exists(), 600)
-    planned = one_run(opened.plan("mine"), TRAIN)
+    job = one_run(opened.plan("mine"), TRAIN).job  # now: its eight iterations are soon over
     scheduler = opened.workspace("mine").scheduler("local")
-    if planned.state is JobState.RUNNING:
-        scheduler.requeue(planned.job)  # type: ignore[attr-defined]  # the local site's own
+    until(lambda: iterations(work) > 0 or (work.parent / "exit.json").exists(), 600)
+    scheduler.requeue(job)  # type: ignore[attr-defined]  # the local site's own
     waited = ddqjobs(project, "submit", "mine", "--wait")
     assert waited.code == 0, waited.stdout + waited.stderr
     return open_project(project)
