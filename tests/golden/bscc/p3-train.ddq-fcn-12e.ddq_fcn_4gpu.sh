@@ -235,11 +235,10 @@ if [ -e "$attempt_dir/hang.json" ]; then wait "$dog"; else kill "$dog" 2> /dev/n
 if [ "$code" != 0 ] && [ -e "$attempt_dir/stopped.json" ]; then code=75; fi
 
 # 5. The product: looked for whatever the exit code was, since a task may die after its work was done.
-#    TERM reaches every process of a job: what is done shall not be lost in its last moment.
-(
-  trap '' USR1 TERM
-  DDQJOBS_EXIT_CODE=$code exec "$DDQJOBS_PYTHON" -m ddqjobs.detect.product
-)
+#    TERM reaches every process of a job: what is done shall not be lost in its last moment. Nor the last word:
+#    a part of a pipeline that bash starts as a signal comes may end by it.
+trap '' USR1 TERM
+DDQJOBS_EXIT_CODE=$code "$DDQJOBS_PYTHON" -m ddqjobs.detect.product
 product=$?
 
 if [ "$product" = 0 ]; then
