@@ -40,11 +40,11 @@ def main() -> int:
         )
         files = json.loads(report.read_text())["files"]
     lines, covered = Counter[str](), Counter[str]()
-    for path, found in files.items():
+    for path, record in files.items():
         if Path(path).is_absolute():  # a snapshot in a folder whose name no pattern of pyproject.toml matches
             continue
-        lines[package(path)] += found["summary"]["num_statements"]
-        covered[package(path)] += found["summary"]["covered_lines"]
+        lines[package(path)] += record["summary"]["num_statements"]
+        covered[package(path)] += record["summary"]["covered_lines"]
     failed = False
     for name in sorted(lines):
         share, gate = 100 * covered[name] / max(lines[name], 1), OWN.get(name, GATE)

@@ -25,7 +25,7 @@ FOLDER = "/srv/reproduction"  # where the recorded project lay, as far as its fi
 
 def main(project: Path, target: Path, *more: str) -> None:
     """Pack experiments and results; environments and the local queue stay out."""
-    words = {
+    replacements = {
         **{old.encode(): new.encode() for old, _, new in (pair.partition("=") for pair in more)},
         str(project.resolve()).encode(): FOLDER.encode(),
         socket.gethostname().encode(): b"node1",
@@ -36,12 +36,14 @@ def main(project: Path, target: Path, *more: str) -> None:
             relative = path.relative_to(project)
             if relative.parts[:2] == ("results", ".local") or relative.name == ".fingerprints.json":
                 continue
-            archive.addfile(*entry(path, str(relative), words))
+            archive.addfile(*entry(path, str(relative), replacements))
 
 
-def entry(path: Path, name: str, words: dict[bytes, bytes]) -> tuple[tarfile.TarInfo, io.BytesIO | None]:
+def entry(
+    path: Path, name: str, replacements: dict[bytes, bytes]
+) -> tuple[tarfile.TarInfo, io.BytesIO | None]:
     """Return what stands for one path in the archive."""
-    info = tarfile.TarInfo(replaced(name.encode(), words).decode())
+    info = tarfile.TarInfo(replaced(name.encode(), replacements).decode())
     info.mode = 0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644
     if path.is_symlink():
         info.type, info.linkname = tarfile.SYMTYPE, str(path.readlink())
@@ -50,14 +52,14 @@ def entry(path: Path, name: str, words: dict[bytes, bytes]) -> tuple[tarfile.Tar
         info.type = tarfile.DIRTYPE
         return info, None
     large = path.stat().st_size > LARGE and path.suffix not in (".jsonl", ".json", ".log", ".py")
-    data = b"" if large else replaced(path.read_bytes(), words)
+    data = b"" if large else replaced(path.read_bytes(), replacements)
     info.size = len(data)
     return info, io.BytesIO(data)
 
 
-def replaced(data: bytes, words: dict[bytes, bytes]) -> bytes:
+def replaced(data: bytes, replacements: dict[bytes, bytes]) -> bytes:
     """Return data without what names this machine. Binary files of a detector name none."""
-    for old, new in words.items():
+    for old, new in replacements.items():
         data = data.replace(old, new) if b"\0" not in data else data
     return data
 

@@ -133,21 +133,21 @@ def commands() -> str:
     """Return the reference page of the commands: the help of each, 80 columns wide."""
     lines = ["# Commands", "", "`ddqjobs COMMAND --help` says the same. Written by `tools/reference.py`."]
     for name in COMMANDS:
-        for words, text in _helps(name, load(name), None):
-            lines += ["", f"## {words}", "", "```text", text, "```"]
+        for title, text in _helps(name, load(name), None):
+            lines += ["", f"## {title}", "", "```text", text, "```"]
     return "\n".join(lines) + "\n"
 
 
-def _helps(words: str, command: Any, parent: Any) -> list[tuple[str, str]]:
+def _helps(title: str, command: Any, parent: Any) -> list[tuple[str, str]]:
     """Return the help of a command, and of those below it."""
     os.environ["COLUMNS"] = "80"
-    name = words if parent else f"ddqjobs {words}"
+    name = title if parent else f"ddqjobs {title}"
     names = ["-h", "--help"]
     context = typer.Context(command, info_name=name, parent=parent, help_option_names=names)
     text = re.sub(r"\x1b\[[0-9;]*m| +$", "", command.get_help(context), flags=re.M).strip("\n")
     below = getattr(command, "commands", {})
     own = [help for name, sub in below.items() for help in _helps(name, sub, context)]
-    return [(words, text)] + [(f"{words} {name}", text) for name, text in own]
+    return [(title, text)] + [(f"{title} {name}", text) for name, text in own]
 
 
 def main() -> None:

@@ -152,9 +152,9 @@ def lines(text: str) -> Iterator[str]:
     """Yield the lines that a reader types: those with a prompt where there are prompts, without what explains
     them; alternatives (`a|b`) one by one."""
     joined = re.sub(r"\\\n\s*", " ", text)
-    found = [line.strip() for line in joined.splitlines() if line.strip()]
-    prompted = [line.removeprefix("$ ") for line in found if line.startswith("$ ")]
-    for line in prompted or found:
+    stripped_lines = [line.strip() for line in joined.splitlines() if line.strip()]
+    prompted = [line.removeprefix("$ ") for line in stripped_lines if line.startswith("$ ")]
+    for line in prompted or stripped_lines:
         command = re.split(r"  +|\s#\s", line)[0].rstrip()
         choices = re.search(r"\b\w+(?:\|\w+)+\b", command)
         for choice in choices[0].split("|") if choices else ("",):

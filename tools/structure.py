@@ -49,8 +49,8 @@ class Module:
 
     def imports(self, known: Mapping[str, Module]) -> set[str]:
         """Return the names of the modules of ours that it imports."""
-        found = {name for node in ast.walk(self.tree) for name in self._imported(node, known)}
-        return (found & set(known)) - {self.name}
+        names = {name for node in ast.walk(self.tree) for name in self._imported(node, known)}
+        return (names & set(known)) - {self.name}
 
     def _imported(self, node: ast.AST, known: Mapping[str, Module]) -> Iterator[str]:
         if isinstance(node, ast.Import):
@@ -91,12 +91,12 @@ def complexity(function: Function) -> int:
 def circles(graph: Mapping[str, set[str]]) -> list[set[str]]:
     """Return the sets of modules that import each other, directly or by way of others."""
     reach = {name: _reachable(graph, name) for name in graph}
-    found: list[set[str]] = []
+    sets: list[set[str]] = []
     for name in graph:
         circle = {other for other in reach[name] if name in reach[other]}
-        if circle and not any(name in earlier for earlier in found):
-            found.append(circle)
-    return found
+        if circle and not any(name in earlier for earlier in sets):
+            sets.append(circle)
+    return sets
 
 
 def _reachable(graph: Mapping[str, set[str]], start: str) -> set[str]:
@@ -112,13 +112,13 @@ def _reachable(graph: Mapping[str, set[str]], start: str) -> set[str]:
 
 def arrows(modules: Mapping[str, Module], graph: Mapping[str, set[str]]) -> Counter[tuple[str, str]]:
     """Return (importing folder, imported folder) -> number of imports; `ddqjobs` itself is left out."""
-    found: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     for name, imported in graph.items():
         for other in imported - {"ddqjobs"}:
             pair = (modules[name].folder, modules[other].folder)
             if name not in ("ddqjobs", "ddqjobs.__main__") and pair[0] != pair[1]:
-                found[pair] += 1
-    return found
+                counts[pair] += 1
+    return counts
 
 
 def layers(checkout: Path) -> list[str]:
@@ -128,11 +128,11 @@ def layers(checkout: Path) -> list[str]:
     return re.findall(r'"([\w.]+)"', block[1]) if block else []
 
 
-def wrong(found: Mapping[tuple[str, str], int], order: Sequence[str]) -> list[tuple[str, str]]:
+def wrong(counts: Mapping[tuple[str, str], int], order: Sequence[str]) -> list[tuple[str, str]]:
     """Return the arrows that go up in the layers; the module `project` counts as the folder of that name."""
     place = {name: number for number, name in enumerate(order)}
     place[""] = place.get("project", -1)
-    return [(a, b) for a, b in found if a in place and b in place and place[a] > place[b]]
+    return [(a, b) for a, b in counts if a in place and b in place and place[a] > place[b]]
 
 
 def percentile(values: Sequence[int], share: float) -> int:
@@ -167,8 +167,8 @@ def measure(checkout: Path, order: Sequence[str]) -> dict[str, str]:
     crowded, busy = max(classes, key=classes.__getitem__), max(graph, key=lambda name: len(graph[name]))
     texts = [ast.get_docstring(n) for m in modules.values() if m.lines for n in public(m.tree)]  # type: ignore[arg-type]
     said = [text for text in texts if text]
-    found = arrows(modules, graph)
-    mutual = {frozenset(pair) for pair in found if pair[::-1] in found}
+    counts = arrows(modules, graph)
+    mutual = {frozenset(pair) for pair in counts if pair[::-1] in counts}
     largest = max(folders, key=lambda name: folders[name])
     return {
         "modules that are not empty": str(len(lines)),
@@ -184,8 +184,8 @@ def measure(checkout: Path, order: Sequence[str]) -> dict[str, str]:
         f"functions of complexity above {LIMIT}": str(sum(n > LIMIT for n in hard)),
         "methods of the largest class": f"{classes[crowded]} (`{crowded}`)",
         "modules of ours that one imports, at most": f"{len(graph[busy])} (`{busy}`)",
-        "arrows between packages": str(len(found)),
-        "arrows that point the wrong way": str(len(wrong(found, order))),
+        "arrows between packages": str(len(counts)),
+        "arrows that point the wrong way": str(len(wrong(counts, order))),
         "pairs of packages that import each other": str(len(mutual)),
         "circles of modules": str(len(circles(graph))),
         "public modules, classes, functions with a docstring": f"{len(said)} of {len(texts)}",

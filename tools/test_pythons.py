@@ -23,12 +23,12 @@ PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
 
 def candidates(version: str) -> list[str]:
     """Return where an interpreter of a version may be: on PATH, in pyenv, or known to uv."""
-    found = [shutil.which(f"python{version}") or ""]
+    paths = [shutil.which(f"python{version}") or ""]
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    found += sorted(map(str, pyenv.glob(f"versions/{version}.*/bin/python")), reverse=True)
+    paths += sorted(map(str, pyenv.glob(f"versions/{version}.*/bin/python")), reverse=True)
     uv = [sys.executable, "-m", "uv", "python", "find", "--no-project", "--offline", version]
-    found += subprocess.run(uv, capture_output=True, text=True, check=False).stdout.splitlines()
-    return [path for path in found if path]
+    paths += subprocess.run(uv, capture_output=True, text=True, check=False).stdout.splitlines()
+    return [path for path in paths if path]
 
 
 def interpreter(version: str) -> str | None:
@@ -95,8 +95,8 @@ def main() -> int:
         code = test(venv, options)
         rows.append((version, f"FAILED ({code})" if code else "passed", f"{time.monotonic() - start:.0f} s"))
     print(f"\n{'Python':<8}{'fast tests':<14}with {wheel.name}")
-    for version, outcome, words in rows:
-        print(f"{version:<8}{outcome:<14}{words}")
+    for version, outcome, detail in rows:
+        print(f"{version:<8}{outcome:<14}{detail}")
     outcomes = [outcome for _, outcome, _ in rows]
     return int("passed" not in outcomes or any(outcome.startswith("FAILED") for outcome in outcomes))
 

@@ -102,16 +102,16 @@ def nearest(word: str, valid: Iterable[str]) -> str:
 
 def nearest_word(word: str, valid: Iterable[str]) -> str:
     """The valid word that ``word`` was probably meant to be, or an empty string."""
-    words = list(islice(valid, _MOST_WORDS))
+    candidates = list(islice(valid, _MOST_WORDS))
     if len(word) > _LONGEST_WORD:
         return ""
-    same = [other for other in words if other.lower() == word.lower()]
-    return next(iter(same or difflib.get_close_matches(word, words, n=1, cutoff=0.6)), "")
+    same = [other for other in candidates if other.lower() == word.lower()]
+    return next(iter(same or difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)), "")
 
 
-def listed(words: Iterable[str], most: int = 50) -> str:
-    """Return words separated by commas: the first ones, and how many more there are."""
-    names = list(words)
+def listed(items: Iterable[str], most: int = 50) -> str:
+    """Return items separated by commas: the first ones, and how many more there are."""
+    names = list(items)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
@@ -125,7 +125,7 @@ def _without_inodes(folder: Path) -> bool:
     return seen.f_files > 0 and seen.f_favail == 0
 
 
-_THAT = "mend that"
+_THAT = "fix that"
 # What file systems without hard links answer.
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
@@ -144,7 +144,7 @@ def mend(error: OSError, folder: Path | None = None) -> str:
         return "wait for its file server, or have the folder mounted anew"
     if error.errno == errno.EROFS:
         return "have its file system mounted for writing, or go to a machine where it is"
-    return "mend its permissions" if error.errno in (errno.EACCES, errno.EPERM) else _THAT
+    return "fix its permissions" if error.errno in (errno.EACCES, errno.EPERM) else _THAT
 
 
 def refusal(error: OSError, folder: Path | None = None) -> str:

@@ -74,14 +74,14 @@ def run(
     ``log`` both outputs are appended to that file as they come, and ``stdout`` is what was appended. Raises
     OSError if the log cannot be opened.
     """
-    words = _words(argv)
+    command = _words(argv)
     if log is not None:
-        return _run_logged(words, timeout, log, env=env, cwd=cwd)
+        return _run_logged(command, timeout, log, env=env, cwd=cwd)
     # Memory files, not pipes: a child that stays behind and keeps a pipe open must not hold us up.
     with _memory() as out, _memory() as err, _memory((stdin or "").encode()) as source:
         try:
             child = subprocess.Popen(
-                words,
+                command,
                 stdin=subprocess.DEVNULL if stdin is None else source,
                 stdout=out,
                 stderr=err,
@@ -90,21 +90,21 @@ def run(
                 start_new_session=True,
             )
         except OSError as error:
-            return Completed(words, NOT_STARTED, "", f"cannot start {words[0]}: {error}")
+            return Completed(command, NOT_STARTED, "", f"cannot start {command[0]}: {error}")
         timed_out = _wait(child, timeout)
-        return Completed(words, child.returncode, _text(out), _text(err), timed_out)
+        return Completed(command, child.returncode, _text(out), _text(err), timed_out)
 
 
-def _run_logged(words: tuple[str, ...], timeout: float, log: Path, **where: Any) -> Completed:
+def _run_logged(command: tuple[str, ...], timeout: float, log: Path, **where: Any) -> Completed:
     with log.open("a+b") as file:
         begin = file.seek(0, os.SEEK_END)
         try:
-            child = start(words, output=file.fileno(), **where)
+            child = start(command, output=file.fileno(), **where)
         except OSError as error:
-            return Completed(words, NOT_STARTED, "", f"cannot start {words[0]}: {error}\n")
+            return Completed(command, NOT_STARTED, "", f"cannot start {command[0]}: {error}\n")
         timed_out = _wait(child, timeout)
         size = file.seek(0, os.SEEK_END) - begin
-        return Completed(words, child.returncode, _text(file.fileno(), begin, size), "", timed_out)
+        return Completed(command, child.returncode, _text(file.fileno(), begin, size), "", timed_out)
 
 
 def attach(argv: Sequence[Argument], *, env: Environment | None = None) -> int:
@@ -148,13 +148,13 @@ def spawn_detached(
     It outlives us and our terminal. It inherits no descriptor but those in ``keep``; what it prints is
     appended to ``log``. Raises OSError if it cannot be started.
     """
-    words = _words(argv)
-    program = shutil.which(words[0])
+    command = _words(argv)
+    program = shutil.which(command[0])
     if program is None:
-        raise FileNotFoundError(f"{words[0]}: no such program")
+        raise FileNotFoundError(f"{command[0]}: no such program")
     with log.open("ab") as sink:
         child = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _DETACH, program, *words[1:]],
+            [sys.executable, "-I", "-S", "-c", _DETACH, program, *command[1:]],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=sink,
@@ -165,7 +165,7 @@ def spawn_detached(
         )
         answer, _ = child.communicate()
     if child.returncode or not answer:
-        raise ChildProcessError(f"{words[0]} could not be started: see {log}")
+        raise ChildProcessError(f"{command[0]} could not be started: see {log}")
     return int(answer)
 
 

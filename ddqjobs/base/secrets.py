@@ -117,24 +117,24 @@ def assigned(lines: Iterable[str]) -> dict[str, str]:
     """
     secrets = {}
     for line in lines:
-        words = shlex.shlex(_COMMENT.sub(lambda m: m[1] or "", line), posix=True, punctuation_chars=True)
-        words.whitespace_split, words.commenters = True, ""
+        lexer = shlex.shlex(_COMMENT.sub(lambda m: m[1] or "", line), posix=True, punctuation_chars=True)
+        lexer.whitespace_split, lexer.commenters = True, ""
         with contextlib.suppress(ValueError):  # an open quote: the line goes on
-            for word in words:
+            for word in lexer:
                 name, equals, value = word.partition("=")
                 if equals and name.isidentifier():
                     secrets[name] = value
     return secrets
 
 
-def told(words: Sequence[str]) -> dict[str, str]:
+def told(command: Sequence[str]) -> dict[str, str]:
     """Return the options of a command that sound secret, with their values as the command gets them. What
     holds a placeholder is said elsewhere.
 
     >>> told(["python", "x.py", "--api-key", "abc", "--token", "{env.TOKEN}", "--secret-size", "--fast"])
     {'--api-key': 'abc'}
     """
-    pairs = ((name, value) for name, value in itertools.pairwise(words) if _TOLD.match(name))
+    pairs = ((name, value) for name, value in itertools.pairwise(command) if _TOLD.match(name))
     values = {k: v for k, v in pairs if not _PLACEHOLDER.search(v) and not _LONG_OPTION.match(v)}
     return {name: value.replace("{{", "{").replace("}}", "}") for name, value in values.items()}
 
@@ -155,8 +155,8 @@ def _pattern() -> re.Pattern[str] | None:
     """Return what finds the known values, also as commands of a file, a shell and JSON write them."""
     texts = {text for value in _known for text in (value, value.replace("{", "{{").replace("}", "}}"))}
     forms = {form for text in texts for form in (text, shlex.quote(text), json.dumps(text)[1:-1])}
-    words = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
-    return re.compile(words) if words else None
+    alternatives = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
+    return re.compile(alternatives) if alternatives else None
 
 
 def _by_form(text: str) -> str:

@@ -125,7 +125,7 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in environ.items() if _is_module(name) or not _among(name, names)}
     folders = [f"{environ[name]}/bin" for name in _ACTIVATED if environ.get(name)]
     if folders and "PATH" in kept:
-        kept["PATH"] = ":".join(p for p in kept["PATH"].split(":") if p not in folders)
+        kept["PATH"] = ":".join(folder for folder in kept["PATH"].split(":") if folder not in folders)
     return kept
 
 
@@ -164,8 +164,8 @@ def told(environ: Mapping[str, str]) -> str:
 
 
 def _lines(command: str, names: Iterable[str]) -> Iterator[str]:
-    words = " ".join(f'"${{!{name[:-1]}@}}"' if name.endswith("*") else name for name in names)
-    yield from (f"{command} {line}" for line in textwrap.wrap(words, 100, break_long_words=False))
+    text = " ".join(f'"${{!{name[:-1]}@}}"' if name.endswith("*") else name for name in names)
+    yield from (f"{command} {line}" for line in textwrap.wrap(text, 100, break_long_words=False))
 
 
 def _is_module(name: str) -> bool:

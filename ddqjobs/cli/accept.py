@@ -19,7 +19,7 @@ def accept(
     ],
     as_json: JSON = False,
 ) -> None:
-    """Keep stale results as valid, until something else changes. Reports show who decided it, when and why.
+    """Treat stale results as valid until something else changes. Reports show who decided it, when and why.
 
     Example: ddqjobs accept ddq --task p3-train --because 'only the log interval changed'
     """
@@ -29,10 +29,10 @@ def accept(
     plan = project.plan(selection.experiment, site=selection.site)
     after = project.accept(plan, select(plan, selection.filters), because, site=selection.site)
     if as_json:
-        say_json("accept", accepted=[p.run.name for p in after.runs])
+        say_json("accept", accepted=[planned.run.name for planned in after.runs])
     elif not after.runs:
         say("none of these runs is stale")
     else:
         say(f"accepted {counted(len(after.runs), 'stale run')}:")
         why = "only what it was made from had changed"
-        put(table((), [(f"  {p.run.name}", p.accepted or why) for p in after.runs]))
+        put(table((), [(f"  {planned.run.name}", planned.accepted or why) for planned in after.runs]))

@@ -29,20 +29,22 @@ def adopt(
         typer.Option(
             "--from",
             metavar="EXPERIMENT",
-            help="Instead of PATH: take the results with the same digest from this experiment; from itself "
-            "after tasks were renamed.",
+            help="Instead of PATH: adopt the results with the same digest from this experiment; name the "
+            "experiment itself after renaming tasks.",
             autocompletion=completion.experiments,
         ),
     ] = None,
     because: Annotated[
         str,
         typer.Option(
-            "--because", metavar="TEXT", help="Why a result counts although it differs from its run."
+            "--because",
+            metavar="TEXT",
+            help="Why a result counts although it differs from what the run would produce.",
         ),
     ] = "",
     as_json: JSON = False,
 ) -> None:
-    """Import results that exist already. They are examined first, and every report marks them as adopted.
+    """Adopt results that exist already. They are examined first, and every report marks them as adopted.
 
     Examples: ddqjobs adopt ddq p3-train.ddq-detr-4scale ~/old/work_dirs/ddq_detr;
     ddqjobs adopt ddq-2 --from ddq; ddqjobs adopt ddq --from ddq
@@ -67,7 +69,7 @@ def _of_path(selection: Selection, path: Path | None, because: str) -> Mapping[s
 
     if path is None or not selection.filters.any:
         raise InputError("adopt needs a run and a path: ddqjobs adopt EXPERIMENT RUN PATH")
-    plan, planned = one_selected(selection, "adopt takes in")
+    plan, planned = one_selected(selection, "adopt works on")
     name = planned.run.name
     return {name: selection.project.adopt(plan, name, path, because, site=selection.site)}
 
@@ -89,6 +91,7 @@ def _of_experiment(
     if not adopted:
         what = counted(len(runs), "run")
         raise StateError(
-            f"nothing to adopt: none of {what} is still to do and has a result with its digest in {source}"
+            f"nothing to adopt: {source} has no result with the digest of an unfinished or stale run "
+            f"({what} selected)"
         )
     return adopted

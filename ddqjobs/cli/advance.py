@@ -12,10 +12,9 @@ from ddqjobs.cli.selection import JSON, Selection, filtered
 
 @filtered
 def advance(selection: Selection, page: PAGE = None, as_json: JSON = False) -> None:
-    """Record finished jobs, retry failed runs that may be retried, and submit what became eligible; for cron.
+    """For cron: record finished jobs, resubmit retryable failures, and submit newly eligible runs.
 
-    Only runs that were submitted before are touched, and of those only the selected ones. Example, every ten
-    minutes:
+    Only selected runs that an earlier `submit` asked for are submitted. Example for every ten minutes:
     */10 * * * * ddqjobs advance ddq -C ~/reproduction
     """
     live = LivePage(selection, page)

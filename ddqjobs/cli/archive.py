@@ -36,7 +36,7 @@ class _Archives(Group):
 app = App(
     cls=_Archives,
     add_completion=False,
-    help="Pack all that is behind an experiment's numbers into one file, or verify one. `ddqjobs archive "
+    help="Pack all evidence for an experiment's numbers into one file, or verify one. `ddqjobs archive "
     "EXPERIMENT` means `archive create EXPERIMENT`.",
 )
 _writing = functools.partial(reporting, interrupted="no archive was written")
@@ -50,13 +50,13 @@ def create(
         str | None,
         typer.Argument(
             metavar="[EXPERIMENT]",
-            help="May be left out if the project has only one.",
+            help="Default: the only experiment of the project.",
             autocompletion=completion.experiments,
             show_default=False,
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The file; EXPERIMENT.crate.zip here if left out.")
+        Path | None, typer.Option("--out", "-o", help="The file; default: EXPERIMENT.crate.zip here.")
     ] = None,
     weights: Annotated[
         bool, typer.Option("--weights", help="Include checkpoints and other inputs that runs made.")
@@ -65,7 +65,7 @@ def create(
     folder: FOLDER = None,
     as_json: JSON = False,
 ) -> None:
-    """Write one file (an RO-Crate) that outlives the disk: specification, locks, scripts, logs, report.
+    """Write one self-contained file (an RO-Crate): specification, locks, scripts, logs, report.
 
     Examples: ddqjobs archive mini; ddqjobs archive ddq -o ddq-2026.crate.zip --weights
     """
@@ -91,35 +91,35 @@ def create(
 def verify(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An archive, from this machine or another.")],
     memory: Annotated[
-        str, typer.Option("--memory", metavar="SIZE", help="Memory limit of computing one AP again.")
+        str, typer.Option("--memory", metavar="SIZE", help="Memory limit of one recomputation.")
     ] = LOGIN_MEMORY,
     folder: FOLDER = None,
     as_json: JSON = False,
 ) -> None:
     """Verify an archive: digests, records, AP from the predictions, verdicts. Needs no project.
 
-    AP is computed by ddqjobs' own evaluator (`pip install 'ddqjobs[coco]'`), or by the pycocotools of the
-    test's environment, if it is built here; without one it is *not recomputed*. Exit 1 if
-    something does not hold.
+    AP is computed by ddqjobs' own evaluator (`pip install 'ddqjobs[coco]'`), or by pycocotools in the test's
+    environment, if built here; without either, AP is reported as *not recomputed*. Exit 1 if something does
+    not hold.
     Example: ddqjobs archive verify mini.crate.zip
     """
     from ddqjobs.report.archive import verifying
 
-    made = verifying.verify(file, _environments(folder), note, memory)
+    verified = verifying.verify(file, _environments(folder), note, memory)
     if as_json:
-        say_json("archive verify", archive=made)
+        say_json("archive verify", archive=verified)
     else:
-        words = {
+        labels = {
             True: ("ok", "holds"),
             False: ("error", "does not hold"),
             None: ("warning", "not recomputed"),
         }
-        for check in made.checks:
-            level, word = words[check.holds]
+        for check in verified.checks:
+            level, word = labels[check.holds]
             shown = style(f"{word:13}", fg=COLOURS[level]) if sys.stdout.isatty() else f"{word:13}"
             put(f"{shown}  {check.what}: {clean(check.found)}")
-        say(f"sha256 {made.sha256}")
-    if not made.ok:
+        say(f"sha256 {verified.sha256}")
+    if not verified.ok:
         raise typer.Exit(1)
 
 

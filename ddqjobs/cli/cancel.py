@@ -29,21 +29,21 @@ def cancel(
     project = selection.project
     plan = project.plan(selection.experiment, site=selection.site)
     plan = project.with_strays(plan, site=selection.site)
-    runs = [p for p in select(plan, selection.filters) if p.status.value == "active"]
-    theirs = [p for p in runs if p.owner]
+    runs = [planned for planned in select(plan, selection.filters) if planned.status.value == "active"]
+    theirs = [planned for planned in runs if planned.owner]
     if len(theirs) < len(runs):
-        runs = [p for p in runs if not p.owner]
+        runs = [planned for planned in runs if not planned.owner]
     if runs and not yes:
         if as_json or not sys.stdin.isatty():
             raise InputError(f"this would cancel {counted(len(runs), 'run')}; add --yes to do it")
-        for p in runs[:20]:
-            say(f"  {p.run.name}: {p.reason}")
+        for planned in runs[:20]:
+            say(f"  {planned.run.name}: {planned.reason}")
         if not typer.confirm(f"cancel {counted(len(runs), 'run')}?"):
             raise typer.Exit(0)
     names = project.cancel(plan, runs, site=selection.site)
     if as_json:
         say_json("cancel", cancelled=names)
     else:
-        say(f"asked for the end of {counted(len(names), 'run')}" if names else "none of these runs is active")
-        for p in theirs:
-            say(f"left alone: {p.run.name}, submitted by {p.owner}")
+        say(f"cancelling {counted(len(names), 'run')}" if names else "none of these runs is active")
+        for planned in theirs:
+            say(f"left alone: {planned.run.name}, submitted by {planned.owner}")

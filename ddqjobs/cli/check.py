@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from ddqjobs.submission.checking import Checked
 
 AGAIN = Annotated[bool, typer.Option("--again", help="Check again what passed before.")]
-PATIENCE = Annotated[str, typer.Option("--patience", help="How long to wait for the answers.")]
+PATIENCE = Annotated[
+    str, typer.Option("--patience", metavar="DURATION", help="Timeout for the answers, for example 15m.")
+]
 
 
 @filtered
@@ -27,9 +29,9 @@ def check(
     """Check the configurations of runs, with their options, in their environments; train nothing.
 
     Errors are: a configuration that does not load; an option that does not exist (+path adds one) or has a
-    wrong type; a type that is not registered; data that is not the run's, or has other classes; a product
-    that cannot come out. On a cluster this is one small job. `submit` does it by itself. Exit 2 if something
-    is wrong, or could not be checked.
+    wrong type; a type that is not registered; data outside the run's data sets, or with other classes; a
+    product that would not be written. On a cluster the check is one small job. `submit` runs it
+    automatically. Exit 2 if something is wrong, or could not be checked.
     Examples: ddqjobs check mini; ddqjobs check ddq --phase 4 --site mycluster; ddqjobs check mini --json
     """
     from ddqjobs.base.errors import InputError

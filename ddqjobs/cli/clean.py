@@ -37,7 +37,7 @@ def clean(
     from ddqjobs.base.units import size
 
     cleaning = _look(selection)
-    going, words = (
+    going, label = (
         cleaning.removed,
         f"{counted(len(cleaning.removed), 'checkpoint')} ({size(cleaning.freed)})",
     )
@@ -46,9 +46,9 @@ def clean(
     else:
         if not yes:
             if as_json or not sys.stdin.isatty():
-                raise InputError(f"this would remove {words}; --dry-run shows them, --yes removes them")
+                raise InputError(f"this would remove {label}; --dry-run shows them, --yes removes them")
             _list(cleaning)
-            if not typer.confirm(f"remove {words}?"):
+            if not typer.confirm(f"remove {label}?"):
                 raise typer.Exit(0)
             cleaning = _again(selection, going)  # who was asked may have taken his time
         from ddqjobs.store.cleaning import remove
@@ -76,11 +76,11 @@ def _again(selection: Selection, shown: list[Checkpoint]) -> Cleaning:
     return msgspec.structs.replace(fresh, decisions=tuple(kept))
 
 
-def _list(found: Cleaning) -> None:
+def _list(cleaning: Cleaning) -> None:
     from ddqjobs.base.units import size
     from ddqjobs.store.retention import freed
 
-    going = [d for d in found.decisions if not d.stays]
+    going = [d for d in cleaning.decisions if not d.stays]
     frees = freed(d.checkpoint for d in going)
     rows = [
         (c.run, str(c.attempt), c.name, size(frees[c.path]), d.reason)
@@ -88,30 +88,31 @@ def _list(found: Cleaning) -> None:
         if (c := d.checkpoint)
     ]
     if rows:
-        put(table(("RUN", "TRY", "CHECKPOINT", "FREES", "WHY"), rows, align="lllrl"))
+        put(table(("RUN", "ATTEMPT", "CHECKPOINT", "FREES", "WHY"), rows, align="lllrl"))
     if len(going) > _SHOWN:
         say(f"and {len(going) - _SHOWN} more: --dry-run --json lists them")
 
 
-def _show(found: Cleaning, gone: list[Checkpoint], freed: int, as_json: bool, *, dry_run: bool) -> None:
+def _show(cleaning: Cleaning, gone: list[Checkpoint], freed: int, as_json: bool, *, dry_run: bool) -> None:
     from ddqjobs.base.units import size
 
     if as_json:
-        _show_json(found, gone, freed, dry_run)
-    elif not found.removed:
-        say(f"nothing to remove: {counted(len(found.decisions), 'checkpoint')} there, all kept")
+        _show_json(cleaning, gone, freed, dry_run)
+    elif not cleaning.removed:
+        say(f"nothing to remove: {counted(len(cleaning.decisions), 'checkpoint')} there, all kept")
     elif dry_run:
-        _list(found)
-        stay = len(found.decisions) - len(found.removed)
-        say(f"{counted(len(found.removed), 'checkpoint')} would go, freeing {size(found.freed)}; {stay} stay")
+        _list(cleaning)
+        stay = len(cleaning.decisions) - len(cleaning.removed)
+        count = counted(len(cleaning.removed), "checkpoint")
+        say(f"{count} would go, freeing {size(cleaning.freed)}; {stay} stay")
     else:
         say(f"removed {counted(len(gone), 'checkpoint')}, freed {size(freed)}")
 
 
-def _show_json(found: Cleaning, gone: list[Checkpoint], freed: int, dry_run: bool) -> None:
+def _show_json(cleaning: Cleaning, gone: list[Checkpoint], freed: int, dry_run: bool) -> None:
     from ddqjobs.store import retention
 
-    frees = retention.freed(found.removed)
+    frees = retention.freed(cleaning.removed)
     rows = [
         {
             "run": d.checkpoint.run,
@@ -121,9 +122,9 @@ def _show_json(found: Cleaning, gone: list[Checkpoint], freed: int, dry_run: boo
             "frees": frees.get(d.checkpoint.path, 0),
             "reason": d.reason,
         }
-        for d in found.decisions
+        for d in cleaning.decisions
     ]
     if dry_run:
-        say_json("clean", dry_run=True, checkpoints=rows, freed=found.freed)
+        say_json("clean", dry_run=True, checkpoints=rows, freed=cleaning.freed)
     else:
         say_json("clean", dry_run=False, checkpoints=rows, removed=[c.path for c in gone], freed=freed)

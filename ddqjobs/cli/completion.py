@@ -69,7 +69,7 @@ def _files(ctx: typer.Context) -> Files:
 
 
 def _words(ctx: typer.Context) -> list[str]:
-    files, given = _files(ctx), list(ctx.params.get("words") or ())
+    files, given = _files(ctx), list(ctx.params.get("names") or ())
     known = files.names("experiments/*.yaml")
     if given and given[0] in known:
         return _names(files, given[:1], known)[0]["run"]
@@ -82,7 +82,7 @@ def _values(ctx: typer.Context, kind: str) -> list[str]:
     """Return what the named experiment has, else what the project's own or the shipped ones have."""
     files = _files(ctx)
     known = files.names("experiments/*.yaml")
-    given = list(ctx.params.get("words") or ())[:1]
+    given = list(ctx.params.get("names") or ())[:1]
     chosen = [name for name in given if name in known] or _own(files, known) or list(known)
     return list(dict.fromkeys(value for names in _names(files, chosen, known) for value in names[kind]))
 
@@ -124,10 +124,10 @@ def _user_cache() -> Path:
 def _kept(place: Path) -> dict[str, Any]:
     """Return experiment -> entry; empty where the cache is another version's, or none that can be read."""
     try:
-        found = json.loads(place.read_bytes())
+        cache = json.loads(place.read_bytes())
     except (OSError, ValueError):
         return {}
-    entries = found.get("experiments") if isinstance(found, dict) and found.get("version") == VERSION else {}
+    entries = cache.get("experiments") if isinstance(cache, dict) and cache.get("version") == VERSION else {}
     return entries if isinstance(entries, dict) else {}
 
 

@@ -42,24 +42,24 @@ def link(
     dry_run: DRY_RUN = False,
     as_json: JSON = False,
 ) -> None:
-    """Create the links by which code trees find the data sets, as `datasets:` of the experiment declares.
+    """Link data sets into the code trees, as `datasets:` in the experiment declares.
 
-    All or none: if something else is in the place of a link, no link is made (exit 2, also with --dry-run).
+    If anything else occupies the path of a link, no link is made (exit 2, also with --dry-run).
     Examples: ddqjobs data link ddq --dry-run; ddqjobs data link ddq --implementation new
     """
     from ddqjobs.data import links
 
-    found = _data(selection).links()
-    todo = links.to_make(found, relink=relink)
+    all_links = _data(selection).links()
+    todo = links.to_make(all_links, relink=relink)
     if dry_run:
-        _show_links(found, todo, as_json, dry_run=True)
-        links.refuse(found, todo)
+        _show_links(all_links, todo, as_json, dry_run=True)
+        links.refuse(all_links, todo)
         return
-    links.make(found, todo)
-    _show_links(found, todo, as_json, dry_run=False)
+    links.make(all_links, todo)
+    _show_links(all_links, todo, as_json, dry_run=False)
 
 
-def _show_links(found: list[Link], todo: list[Link], as_json: bool, *, dry_run: bool) -> None:
+def _show_links(all_links: list[Link], todo: list[Link], as_json: bool, *, dry_run: bool) -> None:
     if as_json:
         rows = [
             {
@@ -71,13 +71,13 @@ def _show_links(found: list[Link], todo: list[Link], as_json: bool, *, dry_run: 
                 "made": f in todo and not dry_run,
                 "problem": "" if f in todo else f.problem,
             }
-            for f in found
+            for f in all_links
         ]
         say_json("data-link", dry_run=dry_run, links=rows)
         return
-    if not found:
+    if not all_links:
         say("nothing to link: none of these runs has a code tree that wants a link")
-    for f in found:
+    for f in all_links:
         say(f"{f.code}: {f.path} -> {f.target}: {_link_state(f, todo, dry_run=dry_run)}")
 
 
@@ -97,14 +97,17 @@ def weights(
         list[str] | None,
         typer.Option("--from", metavar="DIR|URL", help="Look here first: a folder or a mirror; repeatable."),
     ] = None,
-    tries: Annotated[int, typer.Option("--tries", min=1, help="Tries in a row without a new byte.")] = 4,
+    tries: Annotated[
+        int, typer.Option("--tries", min=1, help="Attempts in a row without a new byte before giving up.")
+    ] = 4,
     dry_run: DRY_RUN = False,
     as_json: JSON = False,
 ) -> None:
     """Download and verify the weights that runs read, or would download themselves at their start.
 
     An interrupted download is resumed. Exit 1 if weights are still missing or corrupt; corrupt files are not
-    replaced. --dry-run asks no server: exit 1 if weights are corrupt, or missing and without any source.
+    replaced. --dry-run contacts no server; it exits with 1 if weights are corrupt, or missing without a
+    source.
     Examples: ddqjobs data weights ddq; ddqjobs data weights ddq --model 'ddq-detr-*' --from ~/usb
     """
     from ddqjobs.data.weights import bring, foresee
@@ -112,20 +115,20 @@ def weights(
     sources = list(source or ())
     _check_sources(sources)
     data = _data(selection)
-    found: list[Found] = []
+    files: list[Found] = []
     with _bar() as progress:
         for wanted in data.weights():
             if dry_run:
-                found.append(foresee(wanted, sources, progress))
+                files.append(foresee(wanted, sources, progress))
             else:
                 from ddqjobs.data.transfer import Limits
 
-                found.append(bring(wanted, data.project, sources, progress, Limits(tries=tries)))
+                files.append(bring(wanted, data.project, sources, progress, Limits(tries=tries)))
     if as_json:
-        say_json("data-weights", dry_run=dry_run, weights=[_weight_row(f) for f in found])
+        say_json("data-weights", dry_run=dry_run, weights=[_weight_row(f) for f in files])
     else:
-        _show_weights(found, sources, dry_run=dry_run)
-    if any(f.bad for f in found):
+        _show_weights(files, sources, dry_run=dry_run)
+    if any(f.bad for f in files):
         raise typer.Exit(1)
 
 
@@ -155,15 +158,15 @@ def _weight_row(f: Found) -> dict[str, object]:
     }
 
 
-def _show_weights(found: list[Found], sources: list[str], *, dry_run: bool) -> None:
+def _show_weights(files: list[Found], sources: list[str], *, dry_run: bool) -> None:
     from ddqjobs.data.weights import would_ask
 
-    if not found:
+    if not files:
         say("no weights: none of these runs reads any that are declared")
         return
-    rows = [(f.wanted.name, _state(f), f.wanted.known, f.wanted.target) for f in found]
+    rows = [(f.wanted.name, _state(f), f.wanted.known, f.wanted.target) for f in files]
     put(table(("WEIGHTS", "STATE", "CHECKSUM", "FILE"), rows))
-    for f in found:
+    for f in files:
         if f.why:
             say(f"{f.wanted.name}: {f.why}")
         elif dry_run and f.there.value == "missing":
@@ -187,13 +190,13 @@ def verify(
     ] = None,
     fix: Annotated[
         Path | None,
-        typer.Option("--fix", metavar="OUT", help="Write one split's annotations, mended, to a new file."),
+        typer.Option("--fix", metavar="OUT", help="Write one split's annotations, fixed, to a new file."),
     ] = None,
     as_json: JSON = False,
 ) -> None:
     """Verify that the data sets are what detectors and pycocotools need: annotations, and every image.
 
-    Exit 1 if something is wrong. Warnings (boxes without area, ...) are no errors: COCO itself has some.
+    Exit 1 if something is wrong. Warnings (boxes without area, ...) are not errors; COCO itself has some.
     Examples: ddqjobs data verify ddq; ddqjobs data verify ddq --split val --fix val_mended.json
     """
     data = _data(selection)
@@ -244,10 +247,10 @@ def _show_mended(mended: dict[str, int], out: Path) -> None:
     from ddqjobs.base.text import clean
 
     if not mended:
-        say("nothing to mend: no file was written")
+        say("nothing to fix: no file was written")
         return
     for what, count in mended.items():
-        say(f"mended: {what} ({count:,})")
+        say(f"fixed: {what} ({count:,})")
     say(f"written: {clean(str(out))}; declare it in the experiment and verify it again")
 
 
@@ -260,12 +263,12 @@ def _show_verified(result: Verified) -> None:
     elif result.opened < result.images:
         put(f"{_coloured('warning')}  {clean(name)}: {_sampled(result)[2:]}")
     for f in result.findings:
-        words = f.what
+        text = f.what
         if f.examples:
             more = ", ..." if f.count > len(f.examples) else ""
-            words = f"{f.count} {f.what}: {', '.join(f.examples)}{more}"
-        words += "; --fix mends it" if f.mendable else ""
-        put(f"{_coloured(f.level.value)}  {clean(name)}: {clean(f.where)}: {clean(words)}")
+            text = f"{f.count} {f.what}: {', '.join(f.examples)}{more}"
+        text += "; --fix fixes it" if f.mendable else ""
+        put(f"{_coloured(f.level.value)}  {clean(name)}: {clean(f.where)}: {clean(text)}")
 
 
 def _sampled(result: Verified) -> str:

@@ -22,13 +22,17 @@ def doctor(
         bool, typer.Option("--job/--no-job", help="Submit a small job that examines a node.")
     ] = True,
     gpus: Annotated[int, typer.Option("--gpus", min=0, help="GPUs of that job.")] = 0,
-    patience: Annotated[str, typer.Option("--patience", help="How long to wait for that job.")] = "2m",
+    patience: Annotated[
+        str,
+        typer.Option("--patience", metavar="DURATION", help="Timeout for that job, for example 2m."),
+    ] = "2m",
     as_json: JSON = False,
 ) -> None:
     """Report what would keep runs from starting or finishing on a site; each line is ok, warning or error.
 
-    Exit 1 if there is an error. On Slurm it uses up a few job ids (sbatch --test-only). On Donau it submits
-    nothing; the output of its commands is recorded in site-facts/, with names masked.
+    Exit 1 if there is an error. On Slurm, `sbatch --test-only` uses up a few job ids in addition to the small
+    job's. On Donau nothing is submitted; the output of Donau's commands is recorded in site-facts/, with
+    names masked.
     Examples: ddqjobs doctor mini; ddqjobs doctor ddq --site mycluster --phase 1; ddqjobs doctor ddq --no-job
     """
     from ddqjobs.base.errors import InputError

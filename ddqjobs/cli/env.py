@@ -41,7 +41,11 @@ GPUS = Annotated[int, typer.Option("--gpus", min=0, help="With --on-node: GPUs o
 CPUS = Annotated[int, typer.Option("--cpus", min=0, help="With --on-node: CPUs of the job.")]
 TIME = Annotated[
     str | None,
-    typer.Option("--time", help="With --on-node: time limit; left out: 4h to build, 1h to verify."),
+    typer.Option(
+        "--time",
+        metavar="DURATION",
+        help="With --on-node: time limit of the job (default: 4h to build, 1h to verify).",
+    ),
 ]
 
 
@@ -115,7 +119,7 @@ def _shown(name: str, state: State, site: Site) -> dict[str, str]:
 def build(
     names: NAMES,
     again: Annotated[
-        bool, typer.Option("--again", help="Also build those that are ready, beside the present build.")
+        bool, typer.Option("--again", help="Rebuild ready environments too, beside the present build.")
     ] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Without network, from --from DIR.")] = False,
     source: Annotated[Path | None, typer.Option("--from", help="A folder that `env fetch` filled.")] = None,
@@ -126,7 +130,7 @@ def build(
     site: SITE = None,
     folder: FOLDER = None,
 ) -> None:
-    """Build environments from their locks and verify them.
+    """Build environments from their lock files and verify them.
 
     A build that was killed is resumed. Examples: ddqjobs env build mini-legacy mini-new;
     ddqjobs env build modern --on-node --gpus 1 --site mycluster;
@@ -193,13 +197,13 @@ def lock(
         typer.Option(
             "--without",
             metavar="PACKAGE",
-            help="Leave out a package that no index has; the lock is then unverified.",
+            help="Omit a package that no index has; the lock is then unverified.",
         ),
     ] = [],  # noqa: B006  (typer copies it)
     site: SITE = None,
     folder: FOLDER = None,
 ) -> None:
-    """Resolve requirements to a lock with hashes; pins that still fit stay.
+    """Resolve requirements to a lock file with hashes; pins that still fit stay.
 
     Example: ddqjobs env lock mini-new
     """
@@ -220,7 +224,8 @@ def fetch(
 ) -> None:
     """Collect what a build needs where there is no network: wheels, sdists, code trees as bundles.
 
-    Example: ddqjobs env fetch modern --to wheels; there: ddqjobs env build modern --offline --from wheels
+    Examples: ddqjobs env fetch modern --to wheels;
+    ddqjobs env build modern --offline --from wheels  # where there is no network
     """
     _, _, environments = _opened(folder, site)
     for environment in environments.pick(names):
@@ -296,10 +301,10 @@ def remove(
         more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
         raise StateError(f"environment {name} is in use by {runs[0]}{more}: wait for them, or cancel them")
     if not yes:
-        words = f"remove all builds of {', '.join(names)} below {environments.base}"
+        action = f"remove all builds of {', '.join(names)} below {environments.base}"
         if not sys.stdin.isatty():
-            raise InputError(f"this would {words}; add --yes to do it")
-        if not typer.confirm(f"{words}?"):
+            raise InputError(f"this would {action}; add --yes to do it")
+        if not typer.confirm(f"{action}?"):
             raise typer.Exit(0)
     for name in names:
         count = environments.remove(name, note)
@@ -314,7 +319,7 @@ def _only_on_node(on_node: bool, gpus: int, cpus: int, time: str | None) -> None
         raise InputError(f"{', '.join(given)} needs --on-node: without it there is no job")
 
 
-def _on_node(project: Project, site: Site, words: list[str], gpus: int, cpus: int, time: str) -> None:
+def _on_node(project: Project, site: Site, arguments: list[str], gpus: int, cpus: int, time: str) -> None:
     """The same command as a job, its output handed on; ends with its exit code."""
     from ddqjobs.base.errors import InputError
     from ddqjobs.base.units import seconds
@@ -324,7 +329,7 @@ def _on_node(project: Project, site: Site, words: list[str], gpus: int, cpus: in
         limit = seconds(time)
     except ValueError as error:
         raise InputError(f"--time: {error}") from None
-    argv = [sys.executable, "-m", "ddqjobs", "env", *words, "--site", site.name]
+    argv = [sys.executable, "-m", "ddqjobs", "env", *arguments, "--site", site.name]
     resources = Resources(gpus=gpus, cpus=cpus, time_s=limit)
     code = project.on_node(site, argv, resources, say)
     if code:

@@ -106,8 +106,8 @@ def _parameters(command: Any, ctx: Any) -> dict[str, list[Row]]:
 
 
 def _worded(text: str) -> str:
-    for pattern, words in _WORDS:
-        text = re.sub(pattern, words, text)
+    for pattern, replacement in _WORDS:
+        text = re.sub(pattern, replacement, text)
     return text
 
 
@@ -139,10 +139,10 @@ def _rows(rows: Sequence[Row], room: int) -> Iterable[tuple[str, int]]:
         alone = len(name) > term
         if alone:
             yield style(name, bold=True), len(name)
-        for number, words in enumerate(_lines(text, room - term - 2) or [""]):
+        for number, line in enumerate(_lines(text, room - term - 2) or [""]):
             first = "" if alone or number else name
             blank = " " * (term + 2 - len(first))
-            yield (style(first, bold=True) if first else "") + blank + words, term + 2 + len(words)
+            yield (style(first, bold=True) if first else "") + blank + line, term + 2 + len(line)
 
 
 def _lines(text: str, width: int, hang: str = "") -> list[str]:

@@ -20,22 +20,22 @@ def hold(selection: Selection, as_json: JSON = False) -> None:
     """
     plan, runs = _active(selection)
     after = selection.project.hold(plan, runs, site=selection.site)
-    held = [p.run.name for p in after.runs if _is_held(p)]
-    left = {p.run.name: p.reason for p in after.runs if not _is_held(p)}
+    held = [planned.run.name for planned in after.runs if _is_held(planned)]
+    left = {planned.run.name: planned.reason for planned in after.runs if not _is_held(planned)}
     _answer(selection, "hold", "held", held, left, as_json)
 
 
 @filtered
 def release(selection: Selection, as_json: JSON = False) -> None:
-    """Let held runs start again.
+    """Let held runs start.
 
     Examples: ddqjobs release mini; ddqjobs release ddq --state held --phase 3
     """
     plan, runs = _active(selection)
-    before = [p for p in runs if _is_held(p)]
+    before = [planned for planned in runs if _is_held(planned)]
     after = selection.project.release(plan, before, site=selection.site)
-    released = [p.run.name for p in after.runs if not _is_held(p)]
-    left = {p.run.name: p.reason for p in after.runs if _is_held(p)}
+    released = [planned.run.name for planned in after.runs if not _is_held(planned)]
+    left = {planned.run.name: planned.reason for planned in after.runs if _is_held(planned)}
     _answer(selection, "release", "released", released, left, as_json)
 
 
@@ -43,7 +43,7 @@ def _active(selection: Selection) -> tuple[Plan, Sequence[PlannedRun]]:
     from ddqjobs.planning.filters import select
 
     plan = selection.project.plan(selection.experiment, site=selection.site)
-    return plan, [p for p in select(plan, selection.filters) if p.status.value == "active"]
+    return plan, [planned for planned in select(plan, selection.filters) if planned.status.value == "active"]
 
 
 def _is_held(planned: PlannedRun) -> bool:

@@ -26,8 +26,8 @@ def init(
         typer.Option(
             "--site",
             metavar="SITE",
-            help="Where jobs will run: local, or slurm, donau, ... for a site file to fill in. A terminal is "
-            "asked; elsewhere local if left out.",
+            help="Where jobs will run: local, or slurm, donau, ... (writes a site file to fill in). "
+            "Default: prompt on a terminal, else local.",
             autocompletion=completion.sites,
         ),
     ] = "",
@@ -48,7 +48,7 @@ def init(
     files = scaffold.init(folder.expanduser(), source, site)
     for path in files:
         say(f"made {path}")
-    what = "next" if files else "a project is there already"
+    what = "next" if files else "a project already exists there"
     there = "" if folder.expanduser().resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
     on_site = scaffold.option(site)
     say(f"{what}: {there}ddqjobs plan{on_site}")

@@ -17,9 +17,7 @@ _IDLE = 20  # a page that takes long to make is made so much less often
 
 PAGE = Annotated[
     Path | None,
-    typer.Option(
-        "--page", metavar="FILE", help="Keep an HTML report up to date in this file; it reloads itself."
-    ),
+    typer.Option("--page", metavar="FILE", help="Keep an HTML report up to date in FILE; it reloads itself."),
 ]
 
 

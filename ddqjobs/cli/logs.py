@@ -25,7 +25,7 @@ def logs(
         bool, typer.Option("--follow", "-f", help="Follow the log until the run has ended.")
     ] = False,
     attempt: Annotated[
-        int | None, typer.Option("--attempt", min=1, help="Attempt to show; the newest if left out.")
+        int | None, typer.Option("--attempt", min=1, help="Attempt to show; default: the newest.")
     ] = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Only the last N lines; 0: all.")] = 0,
     as_json: JSON = False,
@@ -51,7 +51,7 @@ def logs(
         texts: list[str] = []
         Log(path, lines, texts.append).show(to_the_end=True)
         shown = "\n".join(texts).split("\n") if texts else []
-        attempts = [found.number for found in project.attempts(plan, run, site=selection.site)]
+        attempts = [record.number for record in project.attempts(plan, run, site=selection.site)]
         say_json("logs", experiment=plan.experiment, run=run, status=planned.status.value,
                  attempt=int(path.parent.name), attempts=attempts, path=str(path), lines=shown)  # fmt: skip
         return

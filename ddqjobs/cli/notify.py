@@ -21,7 +21,8 @@ def notify(
     site: SITE = None,
     folder: FOLDER = None,
 ) -> None:
-    """List who is notified of ends, failures and verdicts, as the site and your own file declare.
+    """List who is notified when all submitted runs have ended, a run failed, diverged or hung, or a verdict
+    changed, as the site and your own file declare.
 
     --test sends a message through each channel; exit 1 if one was not delivered. `submit --wait` and
     `advance` send the real ones. Examples: ddqjobs notify --site mycluster; ddqjobs notify --test

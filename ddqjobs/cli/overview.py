@@ -51,9 +51,13 @@ def lists_runs(selection: Selection, runs: bool) -> bool:
     return runs or selection.filters.any
 
 
-def state(p: PlannedRun) -> str:
+def state(planned: PlannedRun) -> str:
     """Return a run's state in one word: of its job while it is active."""
-    return p.state.value if p.state is not None and p.status.value == "active" else p.word
+    return (
+        planned.state.value
+        if planned.state is not None and planned.status.value == "active"
+        else planned.word
+    )
 
 
 def to_come(
@@ -62,10 +66,10 @@ def to_come(
     """Return what these runs still take. Optional runs that nobody submitted take nothing; ``going`` has the
     GPU hours that running ones say themselves."""
     known, unknown = 0.0, 0
-    for p in runs:
-        if p.status.value == "done" or _not_asked(p):
+    for planned in runs:
+        if planned.status.value == "done" or _not_asked(planned):
             continue
-        hours = (going or {}).get(p.run.name, costs[p.run.name].gpu_hours)
+        hours = (going or {}).get(planned.run.name, costs[planned.run.name].gpu_hours)
         unknown += hours is None
         known += hours or 0.0
     return Hours(known, unknown)
@@ -82,11 +86,11 @@ def overview(
     """Return a row per task and one for all. Columns are the states that occur; where a terminal is too
     narrow for them, each task has its states in words."""
     tasks: dict[str, list[PlannedRun]] = {}
-    for p in runs:
-        tasks.setdefault(p.run.task, []).append(p)
+    for planned in runs:
+        tasks.setdefault(planned.run.task, []).append(planned)
     named = [*tasks.items(), *([("all", list(runs))] if len(tasks) > 1 else [])]
     counted_runs = {task: _counts(several, word) for task, several in named}
-    costly = any(p.run.resources.gpus for p in runs)
+    costly = any(planned.run.resources.gpus for planned in runs)
     hours = {task: (str(to_come(several, costs, going)),) if costly else () for task, several in named}
     cost = ("GPU H TO COME",) if costly else ()
     states = sorted(
@@ -110,12 +114,12 @@ def overview(
 
 def _counts(runs: Sequence[PlannedRun], word: Callable[[PlannedRun], str]) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for p in runs:
-        name = "optional" if _not_asked(p) else word(p)
+    for planned in runs:
+        name = "optional" if _not_asked(planned) else word(planned)
         counts[name] = counts.get(name, 0) + 1
     return counts
 
 
-def _not_asked(p: PlannedRun) -> bool:
+def _not_asked(planned: PlannedRun) -> bool:
     """Return whether a run is optional and nobody submitted it."""
-    return p.run.optional and p.status.value in ("eligible", "waiting")
+    return planned.run.optional and planned.status.value in ("eligible", "waiting")

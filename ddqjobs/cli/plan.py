@@ -29,19 +29,21 @@ def plan(selection: Selection, runs: RUNS = False, as_json: JSON = False) -> Non
     from ddqjobs.planning.filters import select
 
     project = selection.project
-    made = project.plan(selection.experiment, site=selection.site)
-    chosen = select(made, selection.filters)
+    full_plan = project.plan(selection.experiment, site=selection.site)
+    chosen = select(full_plan, selection.filters)
     workspace = project.workspace(selection.experiment, selection.site)
-    costs = estimates((p.run for p in made.runs), workspace.store.history())
-    changes = project.changes(made, site=selection.site) if any(p.stale for p in chosen) else ()
+    costs = estimates((planned.run for planned in full_plan.runs), workspace.store.history())
+    changes = (
+        project.changes(full_plan, site=selection.site) if any(planned.stale for planned in chosen) else ()
+    )
     templates = project.catalog.files.own_templates()
-    absent = project.missing(made, chosen, site=selection.site)
+    absent = project.missing(full_plan, chosen, site=selection.site)
     if as_json:
         say_json(
             "plan",
-            experiment=made.experiment,
-            site=made.site,
-            runs=[{**facts(p), "gpu_hours": costs[p.run.name].gpu_hours} for p in chosen],
+            experiment=full_plan.experiment,
+            site=full_plan.site,
+            runs=[{**facts(planned), "gpu_hours": costs[planned.run.name].gpu_hours} for planned in chosen],
             not_followed=workspace.loaded.unfollowed,
             hints=workspace.loaded.hints,
             changes=[msgspec.structs.asdict(change) for change in changes],
@@ -52,16 +54,16 @@ def plan(selection: Selection, runs: RUNS = False, as_json: JSON = False) -> Non
         settle(workspace.warnings)
         return
     if chosen:
-        put(overview(chosen, costs, lambda p: p.status.value, width=terminal_width()))
+        put(overview(chosen, costs, lambda planned: planned.status.value, width=terminal_width()))
         if lists_runs(selection, runs):
             put("\n" + _list(chosen))
         else:
             note(HOW_TO_LIST)
-    say(summary(made, chosen))
-    changed = changed_since(changes, made.experiment, made.site)
+    say(summary(full_plan, chosen))
+    changed = changed_since(changes, full_plan.experiment, full_plan.site)
     for line in (*own_templates(templates), *changed, *_remarks(workspace.loaded)):
         say(line)
-    if any(p.run.resources.gpus for p in chosen):
+    if any(planned.run.resources.gpus for planned in chosen):
         say(f"still to do: {to_come(chosen, costs).sentence}")
     for line in missing_here(absent):
         say(line)
@@ -75,6 +77,9 @@ def _remarks(loaded: Loaded) -> Iterator[str]:
 
 
 def _list(chosen: Sequence[PlannedRun]) -> str:
-    rows = [(p.run.name, p.run.phase, p.status.value, p.stale or p.reason) for p in chosen]
+    rows = [
+        (planned.run.name, planned.run.phase, planned.status.value, planned.stale or planned.reason)
+        for planned in chosen
+    ]
     columns = ("RUN", "PHASE", "STATUS", "REASON")
     return run_table(columns, rows, leave_out=("PHASE",), state="STATUS")

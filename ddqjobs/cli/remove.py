@@ -31,8 +31,8 @@ def remove(
     """Remove results of runs, including runs removed from the experiment. The runs can then be submitted
     again.
 
-    Their folders move to results/EXPERIMENT/removed, which you may delete. An active run is never removed,
-    nor one that an active run reads.
+    Their folders move to results/EXPERIMENT/removed, which you may delete. Active runs, and runs that
+    active runs read, are never removed.
     Examples: ddqjobs remove mini p4-train.ddq-detr-r18; ddqjobs remove ddq --state failed --dry-run
     """
     from ddqjobs.base.errors import InputError
@@ -42,12 +42,12 @@ def remove(
     if dry_run or not removals:
         _show(removals, {}, as_json, dry_run=dry_run)
         return
-    words = f"{counted(len(removals), 'run')} ({size(sum(r.size for r in removals))})"
+    label = f"{counted(len(removals), 'run')} ({size(sum(r.size for r in removals))})"
     if not yes:
         if as_json or not sys.stdin.isatty():
-            raise InputError(f"this would remove {words}; --dry-run shows them, --yes removes them")
+            raise InputError(f"this would remove {label}; --dry-run shows them, --yes removes them")
         _list(removals)
-        if not typer.confirm(f"remove {words}?"):
+        if not typer.confirm(f"remove {label}?"):
             raise typer.Exit(0)
         shown = {removal.run for removal in removals}  # who was asked may have taken his time
         removals = tuple(removal for removal in _look(selection) if removal.run in shown)

@@ -31,7 +31,7 @@ def _style(name: str, text: str) -> str:
 
 FORM = Annotated[
     Literal["table", "markdown", "csv", "json", "latex", "html"] | None,
-    typer.Option("--format", "-f", help="Output format; by default as --out ends, else a table."),
+    typer.Option("--format", "-f", help="Output format; default: from the suffix of --out, else a table."),
 ]
 AS_JSON = Annotated[bool, typer.Option("--json", help="The same as --format json.")]
 OUT = Annotated[Path | None, typer.Option("--out", "-o", help="Write it to this file.")]
@@ -41,13 +41,11 @@ METRIC = Annotated[
 ]
 RECOMPUTE = Annotated[
     bool,
-    typer.Option("--recompute", help="Compute AP once more from the predictions of tests (minutes each)."),
+    typer.Option("--recompute", help="Recompute AP from the predictions of tests (minutes each)."),
 ]
 MEMORY = Annotated[
     str | None,
-    typer.Option(
-        "--memory", metavar="SIZE", help="Memory limit of computing one AP again; 2GiB if left out."
-    ),
+    typer.Option("--memory", metavar="SIZE", help="Memory limit of one recomputation; default: 2GiB."),
 ]
 COMPARE = Annotated[
     tuple[str, str] | None,
@@ -129,23 +127,23 @@ def report(
     if compare is not None:
         _compare(selection, compare, chosen, out, metric or [])
         return
-    made = _made(selection, None if chosen == "html" else metric or [], recompute, share, memory)
+    document = _made(selection, None if chosen == "html" else metric or [], recompute, share, memory)
     if export is not None:
-        _export(selection, made, export, out)
+        _export(selection, document, export, out)
     elif chosen == "html":
-        page = _page(selection, made, price, share, gallery or 0)
-        _write(page, out or (_beside(selection, made) if sys.stdout.isatty() else None), put_utf8)
+        page = _page(selection, document, price, share, gallery or 0)
+        _write(page, out or (_beside(selection, document) if sys.stdout.isatty() else None), put_utf8)
     else:
-        _write(_text(made, chosen, out), out)
+        _write(_text(document, chosen, out), out)
     settle(selection.project.workspace(selection.experiment, selection.site).warnings)
-    if check and not made.ok:
-        raise RunsFailedError(f"not every required verdict holds: {made.overall}")
+    if check and not document.ok:
+        raise RunsFailedError(f"not every required verdict holds: {document.overall}")
 
 
-def _page(selection: Selection, made: Report, price: str | None, share: bool, gallery: int) -> str:
+def _page(selection: Selection, document: Report, price: str | None, share: bool, gallery: int) -> str:
     amount, currency = _price(price)
     return selection.project.report_page(
-        made, site=selection.site, price=amount, currency=currency, share=share, gallery=gallery, say=note
+        document, site=selection.site, price=amount, currency=currency, share=share, gallery=gallery, say=note
     )
 
 
@@ -244,15 +242,15 @@ def _compare(
     times = report_compare.sides(*pair)
     names = (None, None) if times[0] is not None else pair
     a, b = (_made(selection, metrics, experiment=name, at=at) for name, at in zip(names, times, strict=True))
-    found = report_compare.compare(a, b, *pair)
+    comparison = report_compare.compare(a, b, *pair)
     title = a.experiment if times[0] is not None else f"{a.experiment} and {b.experiment}"
-    _write(formats.render_comparison(found, title, form, **_terminal(out)), out)
+    _write(formats.render_comparison(comparison, title, form, **_terminal(out)), out)
 
 
-def _text(made: Report, form: str, out: Path | None) -> str:
+def _text(document: Report, form: str, out: Path | None) -> str:
     from ddqjobs.report import formats
 
-    return formats.render(made, form, **_terminal(out))
+    return formats.render(document, form, **_terminal(out))
 
 
 def _terminal(out: Path | None) -> _Terminal:
@@ -262,20 +260,20 @@ def _terminal(out: Path | None) -> _Terminal:
     return {"width": shutil.get_terminal_size().columns, "style": _style}
 
 
-def _export(selection: Selection, made: Report, kind: str, out: Path | None) -> None:
+def _export(selection: Selection, document: Report, kind: str, out: Path | None) -> None:
     from ddqjobs.base.errors import InputError
 
     if out is None:
         raise InputError(f"--export {kind} needs a new folder: --out DIR")
-    count = selection.project.export(made, kind, out, site=selection.site)
+    count = selection.project.export(document, kind, out, site=selection.site)
     say(f"wrote {counted(count, 'run')} for {kind} to {out}")
 
 
-def _beside(selection: Selection, made: Report) -> Path:
+def _beside(selection: Selection, document: Report) -> Path:
     """Return the path of a page that nobody gave a place: nobody wants to read HTML in a terminal."""
     folder = selection.project.workspace(selection.experiment, selection.site).store.layout.report
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{made.experiment}.html"
+    return folder / f"{document.experiment}.html"
 
 
 def _write(text: str, out: Path | None, print_it: Callable[[str], None] = put) -> None:

@@ -8,7 +8,7 @@ from ddqjobs.cli.selection import JSON, Selection, filtered
 
 @filtered
 def retry(selection: Selection, as_json: JSON = False) -> None:
-    """Make failed runs eligible again; `ddqjobs submit` then submits them.
+    """Make failed or cancelled runs eligible again; `ddqjobs submit` then submits them.
 
     Examples: ddqjobs retry mini; ddqjobs retry ddq p3-train.ddq-detr-4scale
     """
@@ -20,4 +20,4 @@ def retry(selection: Selection, as_json: JSON = False) -> None:
     if as_json:
         say_json("retry", retried=names)
     else:
-        say(f"eligible again: {', '.join(names)}" if names else "none of these runs has failed")
+        say(f"eligible again: {', '.join(names)}" if names else "none of these runs failed or was cancelled")

@@ -23,8 +23,8 @@ def schema(
     """Print the JSON Schema of a kind of file, so that editors complete and check it; of `report`, what
     `ddqjobs report --format json` prints. With a key, print what it means, its default and an example.
 
-    Examples: ddqjobs schema experiment > experiment.schema.json, and as the first line of the YAML file:
-    # yaml-language-server: $schema=experiment.schema.json; ddqjobs schema site limits
+    For editors, begin the YAML file with `# yaml-language-server: $schema=experiment.schema.json`.
+    Examples: ddqjobs schema experiment > experiment.schema.json; ddqjobs schema site limits
     """
     import json
 
@@ -48,17 +48,17 @@ def document(kind: str) -> dict[str, Any]:
     return sections.schema("site" if kind == "site" else "experiment")
 
 
-def _explained(schema: dict[str, Any], kind: str, words: str) -> str:
-    """Return what the keys mean that the words stand for. Raises InputError if there is none."""
+def _explained(schema: dict[str, Any], kind: str, key_path: str) -> str:
+    """Return what the keys mean that ``key_path`` stands for. Raises InputError if there is none."""
     from ddqjobs.base.errors import InputError, nearest
     from ddqjobs.spec import keys
 
     every = keys.of(schema)
-    found = keys.chosen(every, words)
-    if not found:
+    matches = keys.chosen(every, key_path)
+    if not matches:
         names = {key.path for key in every} | {key.path.rpartition(".")[2] for key in every}
-        raise InputError(f"{kind} files have no key {words}{nearest(words, names)}")
-    return "\n\n".join(map(_lines, found))
+        raise InputError(f"{kind} files have no key {key_path}{nearest(key_path, names)}")
+    return "\n\n".join(map(_lines, matches))
 
 
 def _lines(key: Any) -> str:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Selection:
     """The choice of a user on the command line: a project, an experiment, a site, filters."""
 
-    def __init__(self, **words: Any) -> None:
-        self._words = words
+    def __init__(self, **options: Any) -> None:
+        self._options = options
         self._project: Project | None = None
         self._experiment: str | None = None
         self._runs: tuple[str, ...] = ()
@@ -36,28 +36,28 @@ class Selection:
         if self._project is None:
             from ddqjobs.project import open_project
 
-            self._project = open_project(self._words["folder"])
+            self._project = open_project(self._options["folder"])
             self._project.tell = note
             self._project.inform = inform
             self._project.undelivered = warn
-            self._split(self._project, list(self._words["words"] or ()))
+            self._split(self._project, list(self._options["names"] or ()))
         return self._project
 
     def add(self, word: str) -> None:
         """Add a word of the command line that another parameter took."""
-        self._words["words"] = [*(self._words["words"] or ()), word]
+        self._options["names"] = [*(self._options["names"] or ()), word]
 
-    def _split(self, project: Project, words: list[str]) -> None:
-        """The first word is an experiment if one has this name; the others are runs."""
+    def _split(self, project: Project, names: list[str]) -> None:
+        """The first name is an experiment if one has this name; the others are runs."""
         from ddqjobs.planning.lookup import is_file_name
 
-        if words and (words[0] in project.catalog.experiments() or is_file_name(words[0])):
-            self._experiment = words.pop(0)
-        elif words and len(project.catalog.own_experiments()) != 1:
-            project.catalog.find(words[0])  # raises: no such experiment, and a run needs one
-        elif words:
-            self._require_run(project, words[0])
-        self._runs = tuple(words)
+        if names and (names[0] in project.catalog.experiments() or is_file_name(names[0])):
+            self._experiment = names.pop(0)
+        elif names and len(project.catalog.own_experiments()) != 1:
+            project.catalog.find(names[0])  # raises: no such experiment, and a run needs one
+        elif names:
+            self._require_run(project, names[0])
+        self._runs = tuple(names)
 
     @staticmethod
     def _require_run(project: Project, word: str) -> None:
@@ -89,7 +89,7 @@ class Selection:
     @property
     def site(self) -> str | None:
         """The site's name or file; None for the default."""
-        site: str | None = self._words["site"]
+        site: str | None = self._options["site"]
         return site
 
     @property
@@ -97,15 +97,15 @@ class Selection:
         """All filters."""
         from ddqjobs.planning.filters import Filters
 
-        words = self._words
+        options = self._options
         return Filters(
-            phases=tuple(words["phase"] or ()),
-            models=tuple(words["model"] or ()),
-            implementations=tuple(words["implementation"] or ()),
-            tasks=tuple(words["task"] or ()),
-            variants=tuple(words["variant"] or ()),
-            seeds=tuple(words["seed"] or ()),
-            states=tuple(words["state"] or ()),
+            phases=tuple(options["phase"] or ()),
+            models=tuple(options["model"] or ()),
+            implementations=tuple(options["implementation"] or ()),
+            tasks=tuple(options["task"] or ()),
+            variants=tuple(options["variant"] or ()),
+            seeds=tuple(options["seed"] or ()),
+            states=tuple(options["state"] or ()),
             runs=self.runs,
         )
 
@@ -119,29 +119,29 @@ def one_selected(selection: Selection, does: str) -> tuple[Plan, PlannedRun]:
     plan = selection.project.plan(selection.experiment, site=selection.site)
     chosen = select(plan, selection.filters)
     if len(chosen) != 1:
-        names = ", ".join(p.run.name for p in chosen[:6]) + (", ..." if len(chosen) > 6 else "")
+        names = ", ".join(planned.run.name for planned in chosen[:6]) + (", ..." if len(chosen) > 6 else "")
         raise InputError(f"{does} one run at a time; name one of {names}")
     return plan, chosen[0]
 
 
-def _several(name: str, words: str) -> Any:
+def _several(name: str, help_text: str) -> Any:
     return Annotated[
         list[str] | None,
         typer.Option(
             f"--{name}",
             metavar=name.upper(),
-            help=words,
+            help=help_text,
             rich_help_panel="Filters",
             autocompletion=completion.of_filter(name),
         ),
     ]
 
 
-WORDS = Annotated[
+NAMES = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[EXPERIMENT] [RUN]...",
-        help="An experiment (may be left out if the project has only one), then names of runs; globs work.",
+        help="An experiment (default: the only one of the project), then names of runs; globs work.",
         autocompletion=completion.words,
         show_default=False,
     ),
@@ -153,7 +153,7 @@ FOLDER = Annotated[
         "-C",
         metavar="DIR",
         envvar="DDQJOBS_PROJECT",
-        help="The project's folder; if left out, this folder or the nearest above it.",
+        help="The project's folder; default: this folder or the nearest above it.",
     ),
 ]
 SITE = Annotated[
@@ -162,13 +162,13 @@ SITE = Annotated[
         "--site",
         metavar="SITE",
         envvar="DDQJOBS_SITE",
-        help="Site where jobs run; local if left out.",
+        help="Site where jobs run; default: local.",
         autocompletion=completion.sites,
     ),
 ]
 JSON = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
 _PARAMETERS: dict[str, Any] = {
-    "words": WORDS,
+    "names": NAMES,
     "phase": _several("phase", "Runs of this phase; repeatable."),
     "model": _several("model", "Runs of this model; globs like 'ddq-detr-*'."),
     "implementation": _several(
@@ -181,7 +181,8 @@ _PARAMETERS: dict[str, Any] = {
     ],
     "state": _several(
         "state",
-        "done, active, eligible, waiting, failed, cancelled, stale; of its job: queued, held, running, ...",
+        "State of the run (done, active, eligible, waiting, failed, cancelled, stale) or of its job (queued, "
+        "held, running, ...).",
     ),
     "site": SITE,
     "folder": FOLDER,
@@ -191,7 +192,9 @@ _PARAMETERS: dict[str, Any] = {
 def filtered(function: Callable[..., None], *, interrupted: str = RUNS_GO_ON) -> Callable[..., None]:
     """Gives a command the shared filters; it receives them as one ``selection: Selection``."""
     own = [
-        p for name, p in inspect.signature(function, eval_str=True).parameters.items() if name != "selection"
+        parameter
+        for name, parameter in inspect.signature(function, eval_str=True).parameters.items()
+        if name != "selection"
     ]
     shared = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
@@ -200,12 +203,16 @@ def filtered(function: Callable[..., None], *, interrupted: str = RUNS_GO_ON) ->
 
     @functools.wraps(function)
     def command(**arguments: Any) -> None:
-        words = {name: arguments.pop(name) for name in _PARAMETERS}
-        function(selection=Selection(**words), **arguments)
+        options = {name: arguments.pop(name) for name in _PARAMETERS}
+        function(selection=Selection(**options), **arguments)
 
-    parameters = shared[:1] + [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + shared[1:]
+    parameters = (
+        shared[:1]
+        + [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+        + shared[1:]
+    )
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return reporting(command, interrupted=interrupted)
 
 

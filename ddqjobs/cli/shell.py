@@ -19,13 +19,14 @@ def shell(
     selection: Selection,
     command: Annotated[
         str,
-        typer.Option("--command", "-c", help="Run this shell command there instead, and exit as it does."),
+        typer.Option("--command", "-c", help="Run this shell command there instead, and exit with its code."),
     ] = "",
     time: Annotated[
-        str | None, typer.Option("--time", help="How long the allocation lasts; 1h if left out.")
+        str | None,
+        typer.Option("--time", metavar="DURATION", help="How long the allocation lasts; default: 1h."),
     ] = None,
     gpus: Annotated[
-        int | None, typer.Option("--gpus", min=0, help="GPUs of the allocation; the run's if left out.")
+        int | None, typer.Option("--gpus", min=0, help="GPUs of the allocation; default: the run's.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the script; start nothing.")] = False,
     as_json: JSON = False,
@@ -33,7 +34,7 @@ def shell(
     """Open a shell in a run's environment, with its modules, variables, code and inputs; on a cluster in an
     allocation.
 
-    Nothing in it counts as an attempt. eval "$DDQJOBS_COMMAND" does what the run does.
+    The shell is not an attempt. `eval "$DDQJOBS_COMMAND"` executes the run's command.
     Examples: ddqjobs shell mini p3-train.ddq-detr-r18; ddqjobs shell ddq p2-unittest -c 'nvidia-smi'
     """
     from ddqjobs.base.errors import InputError
@@ -66,5 +67,5 @@ def _tell(run: Run, where: str) -> None:
     inputs = ", ".join(name for name, _ in run.inputs) or "none"
     say(f"{run.name}, {where}")
     say(f"  environment {run.environment or 'none'}, seed {run.seed}, inputs {inputs}: env | grep DDQJOBS_")
-    say('  eval "$DDQJOBS_COMMAND" does what the run does, into $DDQJOBS_WORK_DIR, a folder for this shell')
-    say("  nothing here counts as an attempt; exit leaves")
+    say('  eval "$DDQJOBS_COMMAND" executes the run\'s command; $DDQJOBS_WORK_DIR is a folder for this shell')
+    say("  this shell is not an attempt; exit leaves it")

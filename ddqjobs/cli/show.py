@@ -23,11 +23,11 @@ _NAMED = 3  # runs of a task that its line names
 
 @reporting
 def show(
-    words: Annotated[
+    names: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[EXPERIMENT] [RUN]",
-            help="An experiment (may be left out if the project has only one), and one of its runs.",
+            help="An experiment (default: the only one of the project), and one of its runs.",
             autocompletion=completion.words,
             show_default=False,
         ),
@@ -41,7 +41,7 @@ def show(
     `base`. With a run: its command, environment, inputs, resources, hours and digest.
     Examples: ddqjobs show dino-mini; ddqjobs show dino-mini p3-train.dino-r18; ddqjobs show dino-mini --json
     """
-    selection = Selection(words=words, folder=folder, site=None)
+    selection = Selection(names=names, folder=folder, site=None)
     if selection.runs:
         _run(selection, as_json)
     else:
@@ -60,7 +60,7 @@ def _experiment(selection: Selection, as_json: bool) -> None:
             experiment=document.value.name,
             files=list(map(str, document.files)),
             content={entry.key: entry.plain for entry in entries},
-            origins={p: {"file": file, "line": line} for p, file, line in flat.origins(tuple(entries))},
+            origins={key: {"file": file, "line": line} for key, file, line in flat.origins(tuple(entries))},
             runs=by_task,
         )
         return

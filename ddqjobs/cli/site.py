@@ -28,7 +28,7 @@ def new(
         typer.Option(
             "--partition",
             metavar="PARTITION",
-            help="Partition to use; if left out, the one with the most GPUs.",
+            help="Partition to use; default: the one with the most GPUs.",
         ),
     ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the file; write nothing.")] = False,

@@ -106,7 +106,7 @@ def _overview(selection: Selection, plan: Plan, states: Sequence[RunState]) -> s
     from ddqjobs.planning.estimate import estimates
 
     history = selection.project.workspace(selection.experiment, selection.site).store.history()
-    costs = estimates((p.run for p in plan.runs), history)
+    costs = estimates((planned.run for planned in plan.runs), history)
     going = {
         s.planned.run.name: hours
         for s in states
@@ -121,16 +121,16 @@ def _list(states: Sequence[RunState]) -> str:
     keys = tuple(dict.fromkeys(key for s in states for key, _ in s.planned.run.grid))
     rows = []
     for s in states:
-        p = s.planned
-        grid = dict(p.run.grid)
+        planned = s.planned
+        grid = dict(planned.run.grid)
         parameters = [shown(grid[key]) if key in grid else "" for key in keys]
-        notes = "; ".join(filter(None, [p.stale or p.reason, *p.notes]))
-        attempts = str(p.attempts or "")
-        rest = (state_of(p), progress_text(s.progress), p.job, p.node, attempts, notes)
-        rows.append((p.run.name, *parameters, *rest))
+        notes = "; ".join(filter(None, [planned.stale or planned.reason, *planned.notes]))
+        attempts = str(planned.attempts or "")
+        rest = (state_of(planned), progress_text(s.progress), planned.job, planned.node, attempts, notes)
+        rows.append((planned.run.name, *parameters, *rest))
     names = tuple(key.upper() for key in keys)
-    header = ("RUN", *names, "STATE", "PROGRESS", "JOB", "NODE", "TRY", "REASON")
-    return run_table(header, rows, leave_out=("TRY", "NODE", "JOB", "PROGRESS", *names), state="STATE")
+    header = ("RUN", *names, "STATE", "PROGRESS", "JOB", "NODE", "ATTEMPT", "REASON")
+    return run_table(header, rows, leave_out=("ATTEMPT", "NODE", "JOB", "PROGRESS", *names), state="STATE")
 
 
 def _missing(plan: Plan, states: Sequence[RunState]) -> list[str]:
@@ -139,7 +139,7 @@ def _missing(plan: Plan, states: Sequence[RunState]) -> list[str]:
     from ddqjobs.report.missing import CANCELLED, STALE, UNDER_WAY, missing
 
     runs = [s.planned for s in states]
-    states_of = {p.run.name: "product missing" if p.gone else p.word for p in runs}
+    states_of = {planned.run.name: "product missing" if planned.gone else planned.word for planned in runs}
     there = missing(plan.experiment, runs, states_of, plan.site, whole=len(runs) == len(plan.runs))
     silent = (CANCELLED, STALE, UNDER_WAY)
     return [f"{len(m.runs)} {m.what}: {m.command}" for m in there if m.what not in silent]
@@ -171,7 +171,7 @@ def _watch(selection: Selection, interval: float) -> None:
             done = f"is eligible again: `{again}` submits it"
         else:
             names = project.cancel(plan, [one_run(plan, run)], site=selection.site)
-            done = "is asked to end"
+            done = "is being cancelled"
         return f"{run} {done}" if names else f"{run}: nothing to {what}"
 
     with contextlib.suppress(KeyboardInterrupt):  # before anything was shown

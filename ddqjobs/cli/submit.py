@@ -12,7 +12,7 @@ import typer
 
 from ddqjobs.base.units import counted
 from ddqjobs.cli.describe import own_templates, progress_text, summary
-from ddqjobs.cli.live_page import EVERY_S, PAGE, LivePage
+from ddqjobs.cli.live_page import EVERY_S, LivePage
 from ddqjobs.cli.output import fail, put, say, say_json, settle, table
 from ddqjobs.cli.selection import JSON, Selection, a_number, filtered
 from ddqjobs.cli.ticker import Ticker
@@ -46,13 +46,23 @@ CANARY = Annotated[
     bool,
     typer.Option(
         "--canary",
-        help="First train 20 iterations on one GPU with each code; start nothing if that fails (exit 1).",
+        help="First try each training code for 20 iterations on at most one GPU; start nothing if that fails "
+        "(exit 1).",
     ),
 ]
 MAX_GPU_HOURS = Annotated[
     float | None,
     typer.Option(
         "--max-gpu-hours", min=0, callback=a_number, help="Submit only runs that fit into this estimate."
+    ),
+]
+
+PAGE = Annotated[
+    Path | None,
+    typer.Option(
+        "--page",
+        metavar="FILE",
+        help="With --wait: keep an HTML report up to date in FILE; it reloads itself.",
     ),
 ]
 
@@ -87,9 +97,10 @@ def submit(
     page: PAGE = None,
     as_json: JSON = False,
 ) -> None:
-    """Submit eligible runs; where the scheduler knows dependencies, also the runs that wait for them.
+    """Submit eligible runs, and on schedulers with dependencies also the runs waiting for them.
 
-    The same command twice submits nothing twice. Exit 2 if all selected runs are blocked.
+    The same command twice submits nothing twice. Exit 2 if all selected runs failed, were cancelled, or wait
+    for something that no active run will produce.
     Examples: ddqjobs submit mini --wait; ddqjobs submit mini --canary;
     ddqjobs submit ddq --phase 1 --site bscc --dry-run --out scripts
     """
@@ -183,7 +194,7 @@ def _try_canaries(selection: Selection, options: SubmitOptions, as_json: bool) -
     logs, retry = (
         command((verb,), plan.experiment, [next(iter(failed))], plan.site) for verb in ("logs", "retry")
     )
-    raise RunsFailedError(f"nothing else was started. `{logs}` shows why; mend it, then run `{retry}`")
+    raise RunsFailedError(f"nothing else was started. `{logs}` shows why; fix it, then run `{retry}`")
 
 
 def _submit(selection: Selection, options: SubmitOptions, as_json: bool) -> None:
@@ -211,7 +222,7 @@ def _warnings(selection: Selection) -> list[str]:
 
 def _say_left(left: dict[str, str], before: str = "") -> None:
     if left:
-        say(f"{before}left out ({len(left)}):")
+        say(f"{before}not submitted ({len(left)}):")
         put(table((), [(f"{before}  {run}", why) for run, why in list(left.items())[:20]]))
         if len(left) > 20:
             say(f"{before}  and {len(left) - 20} more: `ddqjobs plan` lists them")
@@ -266,7 +277,7 @@ def _refuse_blocked(selection: Selection, options: SubmitOptions, rendered: Sequ
 
 
 def _fail_blocked() -> None:
-    fail("all selected runs are blocked")
+    fail("all selected runs failed, were cancelled, or wait for something that no active run will produce")
     raise typer.Exit(2)
 
 

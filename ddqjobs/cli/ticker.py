@@ -46,6 +46,6 @@ class Ticker:
                 for planned in runs
                 if planned.status.value == "active"
             )
-            for name, words in running:
-                if words:
-                    say(f"{head} {name}: {words}")
+            for name, progress in running:
+                if progress:
+                    say(f"{head} {name}: {progress}")

@@ -123,5 +123,5 @@ def _judge(image: Image, seen: Size | OSError | ValueError, folder: Path, tally:
         else:
             tally.add(where, "images cannot be read", f"{name} ({seen.strerror})")
     elif seen != (image.width, image.height):
-        words = f"{name} ({seen[0]}x{seen[1]}, annotated {image.width:g}x{image.height:g})"
-        tally.add(where, "images have another size than annotated", words)
+        example = f"{name} ({seen[0]}x{seen[1]}, annotated {image.width:g}x{image.height:g})"
+        tally.add(where, "images have another size than annotated", example)

@@ -21,16 +21,16 @@ def read(path: Path) -> tuple[int, int]:
         if not head:
             raise ValueError("empty")
         if head == _PNG:
-            found, end = _png(stream), b"IEND"
+            size, end = _png(stream), b"IEND"
         elif head[:2] == b"\xff\xd8":
             stream.seek(2)
-            found, end = _jpeg(stream), b"\xff\xd9"
+            size, end = _jpeg(stream), b"\xff\xd9"
         else:
             raise ValueError("neither JPEG nor PNG")
         stream.seek(max(0, stream.seek(0, os.SEEK_END) - _TAIL))
         if end not in stream.read():
             raise ValueError("cut off: its end is missing")
-    return found
+    return size
 
 
 def _take(stream: BinaryIO, count: int) -> bytes:

@@ -39,16 +39,16 @@ class Link(Frozen, frozen=True, kw_only=True):
     def problem(self) -> str:
         """Return why it cannot be made, and what to do; empty if it can, or is there. A link that leads
         elsewhere is a problem to whoever does not want it replaced."""
-        words = {
+        problems = {
             There.NO_TREE: f"{self.path}: the code tree of {self.code} is not there: bring it, or leave it "
             "out with a filter",
-            There.NO_DATA: f"{self.target}: data set {self.dataset} is not there: bring it, or mend its path "
+            There.NO_DATA: f"{self.target}: data set {self.dataset} is not there: bring it, or fix its path "
             "in the experiment",
             There.FOLDER: f"{self.path}: a real folder or file in the link's place stays: move it away",
             There.ELSEWHERE: f"{self.path}: is a link to {self.leads}, not to {self.target}: "
             "--relink replaces it",
         }
-        return words.get(self.there, "")
+        return problems.get(self.there, "")
 
 
 def look(experiment: Experiment, project: Path, codes: Collection[str] | None = None) -> list[Link]:

@@ -66,13 +66,11 @@ def _lists(content: dict[str, msgspec.Raw], mended: Counter[str]) -> None:
 def _require_apart(name: str, ids: list[Any]) -> None:
     """Raise StateError if two ids that differ would become the same number: what is of one is not of the
     other."""
-    found: dict[Hashable, Any] = {}
+    by_number: dict[Hashable, Any] = {}
     for value in ids:
-        if isinstance(value, int | float | str) and found.setdefault(whole(value), value) != value:
-            first = found[whole(value)]
-            raise StateError(
-                f"ids of {name}: {first!r} and {value!r} would both be {whole(value)}; mend them"
-            )
+        if isinstance(value, int | float | str) and by_number.setdefault(whole(value), value) != value:
+            first = by_number[whole(value)]
+            raise StateError(f"ids of {name}: {first!r} and {value!r} would both be {whole(value)}; fix them")
 
 
 def _number(row: dict[str, Any], key: str) -> bool:
@@ -96,7 +94,7 @@ def _annotations(content: dict[str, msgspec.Raw], mended: Counter[str]) -> None:
         changes = _changes(a)
         if changes:
             rows[number] = {**msgspec.json.decode(text), **{k: v for k, v, _ in changes}}
-            mended.update(words for _, _, words in changes)
+            mended.update(label for _, _, label in changes)
         value = whole(a.id)
         if value == 0 or value in seen:
             anew.append(number)
@@ -128,7 +126,7 @@ def _renumber(rows: list[Any], anew: list[int], seen: set[Hashable]) -> None:
 
 
 def _changes(a: Annotation) -> list[tuple[str, Any, str]]:
-    """(key, value, words) of each key of an annotation that is mended by itself."""
+    """(key, value, label) of each key of an annotation that is mended by itself."""
     changes: list[tuple[str, Any, str]] = []
     for key in ("id", "image_id", "category_id"):
         value = getattr(a, key)

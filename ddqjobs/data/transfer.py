@@ -174,7 +174,9 @@ def _tag(owner: Owner) -> str:
 def _left_behind(target: Path) -> list[Path]:
     """Folders of processes that are no more."""
     leftovers = target.parent.glob(f".{glob.escape(target.name)}.*.part")
-    return [p for p in leftovers if not _used(p, p.name[len(target.name) + 2 : -len(".part")])]
+    return [
+        folder for folder in leftovers if not _used(folder, folder.name[len(target.name) + 2 : -len(".part")])
+    ]
 
 
 def _used(folder: Path, tag: str) -> bool:

@@ -249,7 +249,7 @@ def _recorded(project: Path, name: str) -> str:
     said = re.match(r"([0-9a-f]{64})\s", line)
     if said is None:
         raise StateError(
-            f"{path}: does not begin with a SHA-256; mend it, or remove it to trust what is there"
+            f"{path}: does not begin with a SHA-256; fix it, or remove it to trust what is there"
         )
     return said[1]
 

@@ -61,14 +61,14 @@ def _program(command: Sequence[str]) -> list[str]:
 def _version(text: str) -> tuple[int, int]:
     match = re.match(r"(\d+)\.(\d+)", text)
     if match is None:
-        raise CannotLaunch(f"torch {text!r} is no version")
+        raise CannotLaunch(f"invalid torch version {text!r}")
     return int(match.group(1)), int(match.group(2))
 
 
 def _number(job: Mapping[str, str], name: str, default: int) -> int:
     text = job.get(name) or str(default)
     if not text.isdigit():
-        raise CannotLaunch(f"{name} is {text!r}, no number")
+        raise CannotLaunch(f"{name}: {text!r} is not a number")
     return int(text)
 
 

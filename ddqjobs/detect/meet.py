@@ -60,7 +60,7 @@ def join(
     folder.mkdir(parents=True, exist_ok=True)
     said = _verdict(folder)
     if said:
-        raise NotMet(f"this start is late or a repetition: the replicas of its job have met already ({said})")
+        raise NotMet(f"late or duplicate start: the job's replicas have already met ({said})")
     rank = _take(folder, host, count, order)
     (folder / f"rank_{rank}" / "host").write_text(host + "\n")
     end = clock() + limit_s

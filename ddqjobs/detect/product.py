@@ -107,7 +107,7 @@ def look(run: Mapping[str, Any], work_dir: Path, *, adopted: bool = False, exite
     for name, pattern in run.get("products", ()):
         found.artifacts[name] = _declared(work_dir, name, pattern)
     if not (found.artifacts or exited_0 or adopted):
-        raise NotWhole("it leaves no files, and it did not exit 0")
+        raise NotWhole("the task left no files and did not exit with 0")
     return found
 
 
@@ -121,7 +121,7 @@ def _adoptable(attempt: Attempt) -> str:
     except NotWhole:
         return ""
     words = ("adopt", run.get("experiment", "EXPERIMENT"), run["name"], str(attempt.work_dir))
-    return f"; `ddqjobs {' '.join(map(shlex.quote, words))} --because WHY` takes it as it is"
+    return f"; `ddqjobs {' '.join(map(shlex.quote, words))} --because WHY` adopts it as it is"
 
 
 def _attempt(variables: Mapping[str, str]) -> Attempt:
@@ -129,12 +129,12 @@ def _attempt(variables: Mapping[str, str]) -> Attempt:
     attempt_dir = Path(variables["DDQJOBS_ATTEMPT_DIR"])
     run = json.loads((attempt_dir / "run.json").read_text(encoding="utf-8"))
     if not isinstance(run, dict) or run.get("kind") not in _KINDS or not isinstance(run.get("name"), str):
-        raise ValueError("run.json names no run of a known kind")
+        raise ValueError("run.json: the name is missing or the kind is unknown")
     for item in run.get("products", ()):
         if not (isinstance(item, (list, tuple)) and len(item) == 2 and all(isinstance(i, str) for i in item)):
             raise ValueError("run.json: products are not pairs of artifact and glob")
         if not re.match(r"^[A-Za-z0-9][A-Za-z0-9._-]*$", item[0]):
-            raise ValueError(f"run.json: {item[0]!r} is no name of an artifact")
+            raise ValueError(f"run.json: invalid artifact name {item[0]!r}")
     return Attempt(
         run,
         Path(variables["DDQJOBS_RUN_DIR"]),
@@ -236,7 +236,7 @@ def _declared(work_dir: Path, name: str, pattern: str) -> Path:
             if not _is_utf8(str(found)):
                 raise NotWhole(f"the name {os.fsencode(str(found))!r} of {name} is not UTF-8")
             return found
-    raise NotWhole(f"nothing {'but empty ones ' * bool(matches)}matches {pattern!r} of {name}")
+    raise NotWhole(f"{'only what is empty' if matches else 'nothing'} matches {pattern!r} of {name}")
 
 
 def _is_utf8(name: str) -> bool:
@@ -316,7 +316,7 @@ def _align(work_dir: Path) -> Found:
     report = _json(work_dir / "align.json")
     metrics = report.pop("metrics", {})
     if not isinstance(metrics, dict):
-        raise NotWhole("metrics of align.json is no object")
+        raise NotWhole("metrics of align.json is not an object")
     return Found({"align": Path("align.json")}, {k: _number(v) for k, v in metrics.items()}, report)
 
 
@@ -370,7 +370,7 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise NotWhole(f"{path.name} cannot be read, {files.words(error)}") from error
     if not isinstance(value, dict):
-        raise NotWhole(f"{path.name} is no JSON object")
+        raise NotWhole(f"{path.name} is not a JSON object")
     return value
 
 

@@ -127,7 +127,7 @@ def _precision(
     import numpy as np
 
     if not np.isin(found.image, [image["id"] for image in truth["images"]]).all():
-        raise CannotEvaluate("the predictions are of images that the annotations do not have")
+        raise CannotEvaluate("the predictions contain images that are not in the annotations")
     with contextlib.redirect_stdout(sys.stderr):
         refused = ""
         if _tidy(found, truth):
@@ -373,7 +373,7 @@ def load(path: Path) -> Detections:
             archive[name] for name in ("image_ids", "offsets", "boxes", "scores", "labels", "category_ids")
         )
     if not len(categories):
-        raise CannotEvaluate("the predictions do not tell the numbers of their categories")
+        raise CannotEvaluate("the predictions lack category ids")
     boxes = boxes.astype(float).reshape(-1, 4)
     boxes[:, 2:] -= boxes[:, :2]
     image: Any = np.repeat(images, np.diff(offsets))

@@ -127,7 +127,7 @@ def _walk(folder: Path, below: str, above: tuple[tuple[int, int], ...]) -> Itera
     status = folder.stat()
     here = (status.st_dev, status.st_ino)
     if here in above:
-        raise CannotStage(f"links in it lead round in a circle at {folder}")
+        raise CannotStage(f"it has a symbolic link loop at {folder}")
     with os.scandir(str(folder)) as found:
         items = list(found)
     for item in items:
@@ -142,7 +142,7 @@ def _walk(folder: Path, below: str, above: tuple[tuple[int, int], ...]) -> Itera
 def _entry(file: Path, path: str) -> Entry:
     status = file.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise CannotStage(f"{file} is no file")
+        raise CannotStage(f"{file} is not a regular file")
     return Entry(path, status.st_size, status.st_mtime_ns)
 
 
@@ -150,7 +150,7 @@ def _own_folder(folder: str) -> Path:
     """Our folder there; nobody else's, since what is in it is taken for the input."""
     above = Path(folder)
     if not above.is_absolute():
-        raise CannotStage(f"stage_to is {folder!r} on this node, no absolute path")
+        raise CannotStage(f"stage_to is {folder!r} on this node, not an absolute path")
     if not above.parent.is_dir():
         raise CannotStage(f"there is no folder {above.parent} on this node")
     above.mkdir(exist_ok=True)
@@ -158,7 +158,7 @@ def _own_folder(folder: str) -> Path:
     own.mkdir(mode=0o700, exist_ok=True)
     status = own.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise CannotStage(f"{own} is somebody else's")
+        raise CannotStage(f"{own} is not a folder that belongs to you")
     return own
 
 

@@ -42,7 +42,9 @@ def examine(
     say: Say,
 ) -> list[Line]:
     """Look at everything, and say each line as soon as it is known. Only runs that are not done count."""
-    subject = Subject(workspace, environments, [p.run for p in runs if p.status is not Status.DONE])
+    subject = Subject(
+        workspace, environments, [planned.run for planned in runs if planned.status is not Status.DONE]
+    )
     lines: list[Line] = []
 
     def check(what: str, part: Iterator[Line]) -> None:
@@ -68,7 +70,7 @@ def _safely(what: str, part: Iterator[Line]) -> Iterator[Line]:
     try:
         yield from part
     except DdqjobsError as problem:
-        yield error(what, " ".join(str(problem).split()), "mend that first, then look again")
+        yield error(what, " ".join(str(problem).split()), "fix that first, then look again")
     except OSError as problem:
         where = f"{problem.filename}: " if problem.filename else ""
         yield error(what, f"{where}{problem.strerror}", mend(problem))
@@ -123,4 +125,4 @@ def _misspelt(subject: Subject) -> Iterator[Line]:
             meant = "" if name in known else nearest(name, known)
             if meant:
                 message = f"{key} names environment '{name}', which there is not{meant}"
-                yield warning("site file", message, "mend the name; until then the entry has no effect")
+                yield warning("site file", message, "fix the name; until then the entry has no effect")

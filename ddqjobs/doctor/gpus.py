@@ -27,9 +27,9 @@ def check_gpus(subject: Subject) -> Iterator[Line]:
             yield error("GPUs", message, "use nodes with a newer driver, or an environment for an older CUDA")
     together = {name: declared for name, declared in served.items() if "" in types[name]}
     if together and not gpus.common(declared.capabilities for declared in together.values()):
-        words = "; ".join(f"{name}: {_words(declared)}" for name, declared in together.items())
+        details = "; ".join(f"{name}: {_words(declared)}" for name, declared in together.items())
         remedy = f"give these runs GPUs of different types (a variant's or a task's options); {_SAY}"
-        yield warning("GPUs", f"no GPU serves all environments ({words})", remedy)
+        yield warning("GPUs", f"no GPU serves all environments ({details})", remedy)
 
 
 def _served(subject: Subject) -> Mapping[str, Gpus]:

@@ -41,7 +41,7 @@ def judge(answers: Sequence[Answer], seen_here: Mapping[str, bool], results: str
     yield from _setup(by.get("setup", []))
     bad = [a for a in by.get("modules", []) if a.code]
     if by.get("modules"):
-        remedy = "mend `modules:` or `setup:` of the site file; `module avail` on a node shows what there is"
+        remedy = "fix `modules:` or `setup:` of the site file; `module avail` on a node shows what there is"
         yield from (error("modules", f"{a.which}: {a.words or 'not found'}", remedy) for a in bad)
         if not bad:
             names = [a.which for a in by["modules"] if a.which != "command"]
@@ -64,7 +64,7 @@ def judge(answers: Sequence[Answer], seen_here: Mapping[str, bool], results: str
 def _setup(answers: Sequence[Answer]) -> Iterator[Line]:
     """Yield what became of the site's setup lines; nothing where it has none."""
     bad = [a for a in answers if a.code]
-    remedy = "mend `setup:` of the site file; put `|| true` behind what may fail"
+    remedy = "fix `setup:` of the site file; put `|| true` behind what may fail"
     for a in bad:
         message = f"{a.which} ended with code {a.code}, and so would every job"
         yield error("setup", f"{message}: {a.words}" if a.words else message, remedy)
@@ -79,7 +79,7 @@ def _shared(answers: Sequence[Answer], seen_here: Mapping[str, bool], results: s
             wrong.append(f"a node could {a.which} a name that the command line has taken")
         elif a.what == "free" and a.code:
             wrong.append(f"a node cannot {a.which}")
-    wrong += [words for words, seen in seen_here.items() if not seen]
+    wrong += [fault for fault, seen in seen_here.items() if not seen]
     if wrong:
         remedy = f"{results} must be one folder, shared and written by both: set `results:` of the site file"
         return error("shared folder", "; ".join(wrong), remedy)
@@ -88,9 +88,11 @@ def _shared(answers: Sequence[Answer], seen_here: Mapping[str, bool], results: s
 
 def clocks(skew_s: float, seen_after_s: float) -> Line:
     """``skew_s``: the node's clock less ours, when its first file appeared here."""
-    words = f"a node's clock is {abs(skew_s):.1f} s {'ahead' if skew_s > 0 else 'behind'}"
+    message = f"a node's clock is {abs(skew_s):.1f} s {'ahead' if skew_s > 0 else 'behind'}"
     if abs(skew_s) > SKEW_S + seen_after_s:
-        return warning("clock", words, "have the clocks set (NTP): times in logs and reports will not agree")
+        return warning(
+            "clock", message, "have the clocks set (NTP): times in logs and reports will not agree"
+        )
     return ok("clock", f"a node's clock agrees within {max(abs(skew_s), 0.1):.1f} s")
 
 
@@ -99,30 +101,30 @@ def space(free: int, checkpoint: int, trainings: int, kept: int) -> Line:
     if not trainings:
         return ok("disk space", f"{size(free)} free, and no training to come")
     if not checkpoint:
-        words = f"{size(free)} free; {trainings} trainings to come, of unknown checkpoint size"
+        message = f"{size(free)} free; {trainings} trainings to come, of unknown checkpoint size"
         if free < 10**10:
-            return warning("disk space", words, "make room, or set `results:` of the site file")
-        return ok("disk space", words)
+            return warning("disk space", message, "make room, or set `results:` of the site file")
+        return ok("disk space", message)
     need = checkpoint * trainings * kept
-    words = f"{size(free)} free; {trainings} trainings leave about {size(need)} ({size(checkpoint)} each)"
+    message = f"{size(free)} free; {trainings} trainings leave about {size(need)} ({size(checkpoint)} each)"
     if free < 2 * checkpoint:
-        return error("disk space", words, "make room: not one training will end")
+        return error("disk space", message, "make room: not one training will end")
     if free < need:
-        return warning("disk space", words, "make room: `ddqjobs clean --dry-run` shows what may go")
-    return ok("disk space", words)
+        return warning("disk space", message, "make room: `ddqjobs clean --dry-run` shows what may go")
+    return ok("disk space", message)
 
 
 def quotas(text: str) -> list[tuple[str, int, int]]:
     """(what, used, limit) of each limited row of `quota -w` or `lfs quota`: kilobytes and inodes, soft limits
     first. Numbers that carry a ``*`` are over the limit."""
-    found: list[tuple[str, int, int]] = []
+    rows: list[tuple[str, int, int]] = []
     for line in text.splitlines():
-        words = line.split()
-        numbers = [int(w.rstrip("*")) for w in words[1:] if w.rstrip("*").isdecimal()]
-        if len(words) < 7 or len(numbers) < 6:
+        fields = line.split()
+        numbers = [int(w.rstrip("*")) for w in fields[1:] if w.rstrip("*").isdecimal()]
+        if len(fields) < 7 or len(numbers) < 6:
             continue
         blocks, files = numbers[:3], numbers[-3:]
         for what, (used, soft, hard) in (("kilobytes", blocks), ("inodes", files)):
             if soft or hard:
-                found.append((what, used, soft or hard))
-    return found
+                rows.append((what, used, soft or hard))
+    return rows

@@ -42,7 +42,7 @@ def missing(subject: Subject) -> list[Missing]:
 
 def to_come(runs: Sequence[PlannedRun]) -> list[Run]:
     """Return the runs that are still to start; optional ones only where there are no others."""
-    waiting = [p.run for p in runs if p.status not in (Status.DONE, Status.ACTIVE)]
+    waiting = [planned.run for planned in runs if planned.status not in (Status.DONE, Status.ACTIVE)]
     return [run for run in waiting if not run.optional] or waiting
 
 
@@ -54,14 +54,14 @@ def environment_problems(subject: Subject) -> dict[str, tuple[str, str]]:
         path = subject.site.activate.get(name)
         if path is not None:
             if not expanded(subject.project, path).exists():
-                remedy = f"mend `activate:` of site {subject.site.name}, or bring the environment there"
+                remedy = f"fix `activate:` of site {subject.site.name}, or bring the environment there"
                 problems[name] = (f"{path} is not there (`activate:` of the site)", remedy)
             continue
         why = subject.environments.problem(name)
         if why:
-            words, _, command = " ".join(why.split()).partition("; run: ")
-            words = words.removeprefix(f"environment {name} ")
-            problems[name] = (words, command or on_site(f"ddqjobs env build {name}", subject.site))
+            reason, _, command = " ".join(why.split()).partition("; run: ")
+            reason = reason.removeprefix(f"environment {name} ")
+            problems[name] = (reason, command or on_site(f"ddqjobs env build {name}", subject.site))
     return problems
 
 
@@ -84,7 +84,7 @@ def _brings(subject: Subject, code: str, tree: str) -> str:
         wanted = expanded(subject.project, tree)
         if any(t.link and expanded(subject.project, t.link) == wanted for t in declared):
             return on_site(f"ddqjobs env build {name}", subject.site)
-    return f"check it out there, or mend codes.{code}.path"
+    return f"check it out there, or fix codes.{code}.path"
 
 
 def absent_data(subject: Subject) -> dict[str, str]:
@@ -171,7 +171,7 @@ def _gpus(subject: Subject) -> Iterator[Missing]:
 
 def mends_jobs(site: Site) -> str:
     """Return what mends a job that the site's scheduler would refuse."""
-    return f"mend `{site.scheduler}:` of the site or the experiment, the site's limits, or the resources"
+    return f"fix `{site.scheduler}:` of the site or the experiment, the site's limits, or the resources"
 
 
 def _impossible(subject: Subject) -> Iterator[Missing]:

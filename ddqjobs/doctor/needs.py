@@ -48,7 +48,7 @@ def _data(subject: Subject) -> Iterator[Line]:
     any other links that lead nowhere."""
     absent = missing.absent_data(subject)
     for name, path in absent.items():
-        yield error("data", f"data set {name}: {path} is not there", "bring it there, or mend its path")
+        yield error("data", f"data set {name}: {path} is not there", "bring it there, or fix its path")
     wrong = missing.links_to_make(subject)
     command = missing.on_site(f"ddqjobs data link {subject.experiment.name}", subject.site)
     for link in wrong:

@@ -86,9 +86,9 @@ def _judge(job: NodeJob, ended: Ended, heard: _Heard, results: str) -> Iterator[
 
 def _seen_here(folder: Path) -> dict[str, bool]:
     """Return what must be true here of the node's doings, in words, and whether it is."""
-    words = "the command line could take a name that a node has taken"
+    fault = "the command line could take a name that a node has taken"
     return {
-        words: not files.create(folder / "mine", b"") and (folder / "mine.d").is_dir(),
+        fault: not files.create(folder / "mine", b"") and (folder / "mine.d").is_dir(),
         "what a node renamed over a file is not seen here": (folder / "old").read_text() == "node\n",
         "what a node did to a taken name is seen here": (folder / "taken").read_text() == "command line\n",
     }

@@ -44,7 +44,9 @@ def _checkpoint_size(subject: Subject) -> int:
     sizes = [path.stat().st_size for path in checkpoints if retention.place(path.name) and path.is_file()]
     if sizes:
         return max(sizes)
-    released = (p.stat().st_size for text, p in subject.paths if text.endswith(".pth") and p.is_file())
+    released = (
+        path.stat().st_size for text, path in subject.paths if text.endswith(".pth") and path.is_file()
+    )
     return _STATES * max(released, default=0)
 
 

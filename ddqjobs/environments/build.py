@@ -114,23 +114,27 @@ def lock(
         bare = msgspec.structs.replace(declaration, wheels=[], indexes=[], fallback_indexes=[])
         environment = dataclasses.replace(environment, declaration=bare)
     tools = Tools(environment, base_dir, progress, _ANYWHERE)
-    built_here = [*declaration.from_source, *(p for s in declaration.steps.values() for p in s.packages)]
+    built_here = [
+        *declaration.from_source,
+        *(package for s in declaration.steps.values() for package in s.packages),
+    ]
     with tools.translated(), temporary(base_dir) as folder:
         tools.step_log("lock")
         out = folder / "lock.txt"
         out.write_text("" if upgrade else _without_hashes(environment.lock), encoding="utf-8")
-        words = ["pip", "compile", "--quiet", "--generate-hashes", *environment_steps.only_binary(built_here)]
-        words += ["--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links"]
-        words += ["--python-version", declaration.python, "--python-platform", declaration.platform]
+        arguments = ["pip", "compile", "--quiet", "--generate-hashes"]
+        arguments += environment_steps.only_binary(built_here)
+        arguments += ["--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links"]
+        arguments += ["--python-version", declaration.python, "--python-platform", declaration.platform]
         requirements = folder / environment.requirements.name
         wanted = environment.requirements.read_text(encoding="utf-8")
         text, left_out = _without(wanted, without)
         requirements.write_text(text, encoding="utf-8")
-        words += [word for package in without for word in ("--no-emit-package", package)]
-        words += ["--output-file", str(out), str(requirements)]
-        words += ["--override", str(environment.overrides)] if environment.overrides else []
-        words += ["--build-constraints", str(requirements)] if built_here else []
-        tools.uv_with_fallback(words, f"resolving {environment.requirements.name}")
+        arguments += [word for package in without for word in ("--no-emit-package", package)]
+        arguments += ["--output-file", str(out), str(requirements)]
+        arguments += ["--override", str(environment.overrides)] if environment.overrides else []
+        arguments += ["--build-constraints", str(requirements)] if built_here else []
+        tools.uv_with_fallback(arguments, f"resolving {environment.requirements.name}")
         text = _lock_text(environment, out.read_text(encoding="utf-8"), left_out)
         environment.lock_path.parent.mkdir(parents=True, exist_ok=True)
         files.replace(environment.lock_path, text.encode())

@@ -114,10 +114,10 @@ def _compare_files(tools: Tools, folder: Path) -> None:
     now = manifest.manifest(folder)
     if manifest.digest(now) != built(folder).files:
         before = (folder / FILES).read_text(encoding="utf-8") if (folder / FILES).exists() else ""
-        words = manifest.differences(before, now) or ["their list is damaged"]
-        more = f" and {len(words) - 3} more" if len(words) > 3 else ""
+        differences = manifest.differences(before, now) or ["their list is damaged"]
+        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
         raise tools.failure(
-            f"files are not those that were built: {', '.join(words[:3])}{more}; "
+            f"files are not those that were built: {', '.join(differences[:3])}{more}; "
             f"`ddqjobs env build {tools.environment.name}` builds anew"
         )
 

@@ -263,8 +263,8 @@ def pin_lines(lock: str) -> list[str]:
 
 def pins(lock: str) -> dict[str, str]:
     """Package -> version of a lock, names as PEP 503 writes them."""
-    words = (line.split()[0] for line in lock.splitlines() if line[:1].isalnum())
-    pairs = (word.partition("==") for word in words)
+    requirements = (line.split()[0] for line in lock.splitlines() if line[:1].isalnum())
+    pairs = (requirement.partition("==") for requirement in requirements)
     return {normal(name): version for name, _, version in pairs}
 
 
@@ -290,13 +290,13 @@ def _absent_files(read: reader.Document[Declaration]) -> Iterator[Problem]:
 
 def _check_files(declaration: Declaration) -> list[tuple[str, Path]]:
     """Every file that the checks may import, once, sorted."""
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for check in declaration.checks.values():
         for name in check.files:
             top = _CODE / name
             for path in sorted(top.rglob("*.py")) if top.is_dir() else [top]:
-                found[path.relative_to(_CODE).as_posix()] = path
-    return sorted(found.items())
+                paths[path.relative_to(_CODE).as_posix()] = path
+    return sorted(paths.items())
 
 
 def _no_base(base: str, named_by: Path) -> Path:

@@ -179,8 +179,8 @@ def _packages(environment: Environment) -> Iterator[str]:
     managed = "--managed-python " if declaration.interpreter.managed else ""
     python = quote(declaration.interpreter.path or declaration.python)
     yield "say 'installing packages'"
-    words = f"--allow-existing --prompt {quote(environment.name)} {managed}--python {python}"
-    yield f'uv venv --quiet {words} "$environment"'
+    options = f"--allow-existing --prompt {quote(environment.name)} {managed}--python {python}"
+    yield f'uv venv --quiet {options} "$environment"'
     yield (
         f"uv pip sync --require-hashes {_options(only_binary(declaration.from_source))} "
         '--allow-empty-requirements --python "$environment/bin/python" "$environment/lock.txt"'
@@ -218,19 +218,19 @@ def _here(text: str, name: str) -> Iterator[str]:
     yield _END
 
 
-def _options(words: list[str]) -> str:
-    return " ".join(quote(word) for word in words)
+def _options(options: list[str]) -> str:
+    return " ".join(quote(option) for option in options)
 
 
 def _word(text: str, shell: Mapping[str, str] = _SHELL) -> str:
     """A word of a command: a literal, or in double quotes, with placeholders as variables."""
     if not _PLACEHOLDER.search(text):
         return quote(text)
-    made, at = "", 0
-    for found in _PLACEHOLDER.finditer(text):
-        name = found[1]
+    content, at = "", 0
+    for placeholder in _PLACEHOLDER.finditer(text):
+        name = placeholder[1]
         value = f"${{{name.removeprefix('env.')}:?}}" if name.startswith("env.") else shell[name]
-        made += _SPECIAL.sub(_ESCAPED, text[at : found.start()]) + value
-        at = found.end()
-    made += _SPECIAL.sub(_ESCAPED, text[at:])
-    return f'"{made}"'
+        content += _SPECIAL.sub(_ESCAPED, text[at : placeholder.start()]) + value
+        at = placeholder.end()
+    content += _SPECIAL.sub(_ESCAPED, text[at:])
+    return f'"{content}"'

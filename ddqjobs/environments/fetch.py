@@ -36,7 +36,10 @@ def fetch(environment: Environment, base_dir: Path, to: Path, *, progress: Progr
     to = to.absolute()
     declaration = environment.declaration
     tools = Tools(environment, base_dir.absolute(), progress, How())
-    sources = {*declaration.from_source, *(p for s in declaration.steps.values() for p in s.packages)}
+    sources = {
+        *declaration.from_source,
+        *(package for s in declaration.steps.values() for package in s.packages),
+    }
     with tools.translated(), temporary(tools.base_dir) as work:
         tools.step_log("fetch")
         wheels = to / "wheels"
@@ -50,8 +53,8 @@ def fetch(environment: Environment, base_dir: Path, to: Path, *, progress: Progr
         _download(tools, wheels, [*platform, *hashed, str(lock)], f"fetching {count} wheels")
         if sources:
             lock.write_text(steps.part(environment.lock, sources, inside=True), encoding="utf-8")
-            words = ["--no-binary", ",".join(sorted(sources)), *hashed, str(lock)]
-            _download(tools, wheels, words, f"fetching the sources of {', '.join(sorted(sources))}")
+            arguments = ["--no-binary", ",".join(sorted(sources)), *hashed, str(lock)]
+            _download(tools, wheels, arguments, f"fetching the sources of {', '.join(sorted(sources))}")
         needed = sorted(set(_build_requirements(wheels, declaration.from_source)))
         if needed:
             _download(tools, wheels, [*platform, *needed], f"fetching {', '.join(needed)} to build with")
@@ -74,10 +77,10 @@ def platforms(platform: str) -> list[str]:
     return [*tags, f"linux_{machine}"]
 
 
-def _download(tools: Tools, wheels: Path, words: Sequence[str], doing: str) -> None:
+def _download(tools: Tools, wheels: Path, arguments: Sequence[str], doing: str) -> None:
     """pip, as uv downloads nothing for others; from uv's sources, then from the fallback indexes as well."""
     variables = {**tools.environ, **_sources(tools.uv_variables)}
-    if "--only-binary" not in words:  # what sdists are asked for their metadata with (an old setuptools)
+    if "--only-binary" not in arguments:  # what sdists are asked for their metadata with (an old setuptools)
         pinned = str(tools.environment.requirements)
         variables |= {"PIP_CONSTRAINT": pinned, "PIP_BUILD_CONSTRAINT": pinned}
     argv = [
@@ -87,7 +90,7 @@ def _download(tools: Tools, wheels: Path, words: Sequence[str], doing: str) -> N
         "--dest",
         str(wheels),
         "--disable-pip-version-check",
-        *words,
+        *arguments,
     ]
     done = tools.run(argv, doing, variables)
     fallbacks = tools.environment.declaration.fallback_indexes
@@ -158,7 +161,7 @@ def _bundle(tools: Tools, work: Path, trees: Path, name: str) -> None:
     steps.git(tools, folder, ["update-ref", "refs/heads/ddqjobs", tree.revision], doing)
 
     def write(temporary: Path) -> None:
-        words = ["bundle", "create", "--quiet", str(temporary), "refs/heads/ddqjobs"]
-        steps.git(tools, folder, words, doing)
+        arguments = ["bundle", "create", "--quiet", str(temporary), "refs/heads/ddqjobs"]
+        steps.git(tools, folder, arguments, doing)
 
     files.replace(target, write)

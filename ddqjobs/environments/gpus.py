@@ -26,8 +26,8 @@ _CAPABILITIES = {
 def capability_of(gpu: str) -> str:
     """Return the compute capability of a GPU by its name (a100, NVIDIA H200, tesla_v100-sxm2); empty if it is
     not known."""
-    words = re.split(r"[^a-z0-9]+", gpu.lower())
-    return next((c for c, names in _CAPABILITIES.items() if set(names) & set(words)), "")
+    parts = re.split(r"[^a-z0-9]+", gpu.lower())
+    return next((c for c, names in _CAPABILITIES.items() if set(names) & set(parts)), "")
 
 
 def serves(capabilities: Iterable[str], capability: str) -> bool:

@@ -31,12 +31,12 @@ def digest(text: str) -> str:
 def differences(before: str, after: str) -> list[str]:
     """Return what changed between two manifests, in words."""
     old, new = _parse(before), _parse(after)
-    words = {
+    changes = {
         **dict.fromkeys(old.keys() - new.keys(), "gone"),
         **dict.fromkeys(new.keys() - old.keys(), "new"),
     }
-    words |= {path: "changed" for path in old.keys() & new.keys() if old[path] != new[path]}
-    return [f"{path} {word}" for path, word in sorted(words.items())]
+    changes |= {path: "changed" for path in old.keys() & new.keys() if old[path] != new[path]}
+    return [f"{path} {change}" for path, change in sorted(changes.items())]
 
 
 def _parse(text: str) -> dict[str, str]:

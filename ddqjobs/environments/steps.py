@@ -98,7 +98,7 @@ def _first(folder: Path, works: Sequence[Work]) -> int:
         work.stamp(folder).unlink(missing_ok=True)
     for tree in spoilt:
         commands = (["reset", "--hard", "--quiet"], ["clean", "-ffdxq"])
-        if any(_quiet_git(folder / TREES / tree, words).code for words in commands):
+        if any(_quiet_git(folder / TREES / tree, command).code for command in commands):
             first = min(first, [work.name for work in works].index(f"tree-{tree}"))  # from its source, anew
     return first
 
@@ -118,15 +118,15 @@ def _packages(tools: Tools, folder: Path, _work: Work) -> None:
         if not entry.name.startswith(".owner"):
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
     doing = f"making a virtual environment with Python {declaration.python}"
-    words = ["venv", "--allow-existing", "--prompt", environment.name, *_interpreter(tools)]
-    tools.require(tools.uv([*words, str(folder)], doing), doing)
+    arguments = ["venv", "--allow-existing", "--prompt", environment.name, *_interpreter(tools)]
+    tools.require(tools.uv([*arguments, str(folder)], doing), doing)
     later = {package for step in declaration.steps.values() for package in step.packages}
     lock = folder / "lock.txt"
     lock.write_text(part(environment.lock, later, inside=False), encoding="utf-8")
-    words = ["pip", "sync", "--require-hashes", *only_binary(declaration.from_source)]
-    words += ["--python", str(folder / "bin" / "python"), "--allow-empty-requirements", str(lock)]
+    arguments = ["pip", "sync", "--require-hashes", *only_binary(declaration.from_source)]
+    arguments += ["--python", str(folder / "bin" / "python"), "--allow-empty-requirements", str(lock)]
     count = len(environments.pins(lock.read_text(encoding="utf-8")))
-    tools.uv_with_fallback(words, f"installing {counted(count, 'package')}")
+    tools.uv_with_fallback(arguments, f"installing {counted(count, 'package')}")
 
 
 def only_binary(but: Sequence[str]) -> list[str]:
@@ -171,21 +171,21 @@ def checkout(tools: Tools, target: Path, name: str, tree: Tree) -> None:
         )
 
 
-def git(tools: Tools, folder: Path, words: Sequence[str], doing: str, *, must: bool = True) -> bool:
+def git(tools: Tools, folder: Path, arguments: Sequence[str], doing: str, *, must: bool = True) -> bool:
     """git in a folder, asking for no password. Whether it went well; raises if it ``must``."""
-    done = tools.run(_git_words(folder, words), doing, _git_variables(tools.environ), cwd=folder)
+    done = tools.run(_git_words(folder, arguments), doing, _git_variables(tools.environ), cwd=folder)
     if must or done.timed_out:
         tools.require(done, doing)
     return done.code == 0
 
 
-def _quiet_git(folder: Path, words: Sequence[str]) -> Completed:
-    return process.run(_git_words(folder, words), timeout=600, env=_git_variables(os.environ), cwd=folder)
+def _quiet_git(folder: Path, arguments: Sequence[str]) -> Completed:
+    return process.run(_git_words(folder, arguments), timeout=600, env=_git_variables(os.environ), cwd=folder)
 
 
-def _git_words(folder: Path, words: Sequence[str]) -> list[str]:
+def _git_words(folder: Path, arguments: Sequence[str]) -> list[str]:
     """This repository and no other: a damaged one must not be taken for part of the user's around it."""
-    return ["git", f"--git-dir={folder / '.git'}", f"--work-tree={folder}", *words]
+    return ["git", f"--git-dir={folder / '.git'}", f"--work-tree={folder}", *arguments]
 
 
 def _git_variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -213,9 +213,9 @@ def _step(tools: Tools, folder: Path, work: Work) -> None:
     if step.packages:
         _from_source(tools, folder, work, step, variables)
     else:
-        words = [tools.filled(word, folder) for word in step.command]
-        words[0] = uv_program() if words[0] == "uv" else words[0]
-        tools.require(tools.run(words, doing, variables, seconds(step.timeout), where), doing)
+        command = [tools.filled(word, folder) for word in step.command]
+        command[0] = uv_program() if command[0] == "uv" else command[0]
+        tools.require(tools.run(command, doing, variables, seconds(step.timeout), where), doing)
     for pattern in step.produces:
         if next(where.glob(pattern), None) is None:
             raise tools.failure(f"{doing} ended well but left no {pattern} in {where}")
@@ -226,12 +226,12 @@ def _from_source(tools: Tools, folder: Path, work: Work, step: Step, variables: 
     nothing of variables and of other packages, so each key has a cache of its own."""
     lock = folder / _STAMPS / f"{work.name}.txt"
     lock.write_text(part(tools.environment.lock, set(step.packages), inside=True), encoding="utf-8")
-    words = ["pip", "install", "--no-deps", "--no-build-isolation", "--require-hashes", "--reinstall"]
-    words += [word for package in step.packages for word in ("--no-binary", package)]
-    words += ["--python", str(folder / "bin" / "python"), "--requirement", str(lock)]
+    arguments = ["pip", "install", "--no-deps", "--no-build-isolation", "--require-hashes", "--reinstall"]
+    arguments += [word for package in step.packages for word in ("--no-binary", package)]
+    arguments += ["--python", str(folder / "bin" / "python"), "--requirement", str(lock)]
     variables["UV_CACHE_DIR"] = str(tools.base_dir / ".uv-cache" / f"step-{work.key[:16]}")
     doing = f"building {', '.join(step.packages)} from source"
-    tools.uv_with_fallback(words, doing, variables, seconds(step.timeout))
+    tools.uv_with_fallback(arguments, doing, variables, seconds(step.timeout))
 
 
 def part(lock: str, packages: set[str], *, inside: bool) -> str:

@@ -142,17 +142,17 @@ class Tools:
 
     def uv(
         self,
-        words: Sequence[str],
+        arguments: Sequence[str],
         doing: str,
         extra: dict[str, str] | None = None,
         timeout: float = BUILD_TIMEOUT,
     ) -> Completed:
         """Runs uv with the user's settings and returns how it ended, well or not."""
-        return self.run([uv_program(), *words], doing, {**self.uv_variables, **(extra or {})}, timeout)
+        return self.run([uv_program(), *arguments], doing, {**self.uv_variables, **(extra or {})}, timeout)
 
     def uv_with_fallback(
         self,
-        words: Sequence[str],
+        arguments: Sequence[str],
         doing: str,
         extra: dict[str, str] | None = None,
         timeout: float = BUILD_TIMEOUT,
@@ -162,14 +162,14 @@ class Tools:
         Not at once with all: uv would ask the fallbacks for every package, and stop where a network is
         closed to them.
         """
-        done = self.uv(words, doing, extra, timeout)
+        done = self.uv(arguments, doing, extra, timeout)
         fallbacks = [] if self.how.source else self.environment.declaration.fallback_indexes
         lacking = uv_settings.lacking(done.stdout) if done.code else ""
         if fallbacks and lacking:
             more = {**self.uv_variables, **(extra or {})}
             uv_settings.add_indexes(more, fallbacks)
             also = ", ".join(fallbacks)
-            done = self.uv(words, f"{doing}, also from {also}", more, timeout)
+            done = self.uv(arguments, f"{doing}, also from {also}", more, timeout)
             doing += f" (the configured indexes and wheel folders lack {lacking}; asked {also})"
         self.require(done, doing)
 

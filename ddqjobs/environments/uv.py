@@ -109,16 +109,16 @@ def pip_settings(environ: Mapping[str, str]) -> dict[str, str]:
 
 def parse_pip_config(text: str) -> dict[str, str]:
     """Return the settings that ``pip config list`` prints, variables over ``[install]`` over ``[global]``."""
-    found: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}
+    sections: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}
     for line in text.splitlines():
         match = re.fullmatch(r"(global|install|:env:)\.([\w-]+)=(.*)", line)
         if match:
             section, key, quoted = match.groups()
             try:
-                found[section][key] = str(ast.literal_eval(quoted))
+                sections[section][key] = str(ast.literal_eval(quoted))
             except (ValueError, SyntaxError):
-                found[section][key] = quoted
-    return {**found["global"], **found["install"], **found[":env:"]}
+                sections[section][key] = quoted
+    return {**sections["global"], **sections["install"], **sections[":env:"]}
 
 
 def _pips(environ: Mapping[str, str]) -> Iterator[list[str]]:

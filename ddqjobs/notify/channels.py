@@ -82,7 +82,7 @@ def _of_file(reference: Secret) -> str:
 
 
 def _problems(read: Document[User]) -> list[Problem]:
-    return sorted(Problem(*read.line_of(path), words) for path, words in check.check(read.value.notify))
+    return sorted(Problem(*read.line_of(path), message) for path, message in check.check(read.value.notify))
 
 
 def _no_base(base: str, _named_by: Path) -> Path:

@@ -100,7 +100,7 @@ def _verdicts(view: View, known: Mapping[str, str]) -> Iterator[Event]:
     now, before = view.verdicts, {name: known[name] for name in known if name != _TOLD}
     if now is None or now == before:
         return
-    done = (p for p in view.plan.runs if p.status is Status.DONE)
+    done = (planned for planned in view.plan.runs if planned.status is Status.DONE)
     state = _digest(view.history, done, *(f"{name}={now[name]}" for name in sorted(now)))
     told = known.get(_TOLD, "").split()
     if state in told:
@@ -125,9 +125,13 @@ def _end(view: View, known: Mapping[str, str]) -> Iterator[Event]:
         return
     facts = {_TOLD: " ".join([*told, state][-_KEPT:])}
     counts = Counter(planned.word for planned in asked)
-    words = ", ".join(f"{count} {word}" for word, count in sorted(counts.items(), key=lambda item: -item[1]))
-    lines = [f"{p.run.name}: {p.word}: {p.reason}" for p in asked if p.status is Status.FAILED]
-    yield _event(view, "end", facts, f"ended, {words}", [view.overall, *lines] if view.overall else lines)
+    tally = ", ".join(f"{count} {word}" for word, count in sorted(counts.items(), key=lambda item: -item[1]))
+    lines = [
+        f"{planned.run.name}: {planned.word}: {planned.reason}"
+        for planned in asked
+        if planned.status is Status.FAILED
+    ]
+    yield _event(view, "end", facts, f"ended, {tally}", [view.overall, *lines] if view.overall else lines)
 
 
 def _goes_on(planned: PlannedRun, given_up: Collection[str]) -> bool:

@@ -93,7 +93,11 @@ class Notifier:
 
     def _verdicts(self, plan: Plan) -> tuple[dict[str, str], str]:
         """Return what is judged -> its outcome, and the overall one; made again only when a run is done."""
-        done = frozenset((p.run.name, p.ticket, p.stale) for p in plan.runs if p.status is Status.DONE)
+        done = frozenset(
+            (planned.run.name, planned.ticket, planned.stale)
+            for planned in plan.runs
+            if planned.status is Status.DONE
+        )
         if self._judged[0] != done:
             products = self._workspace.products()
             report = document.build(
@@ -157,10 +161,10 @@ class Notifier:
                 why = first.why or "no answer yet"
                 self._complain(f"{_undelivered(first)}{more}: {why}; the next `ddqjobs advance` tries again")
 
-    def _complain(self, words: str) -> None:
-        if words not in self._told:
-            self._told.add(words)
-            self._tell(words)
+    def _complain(self, complaint: str) -> None:
+        if complaint not in self._told:
+            self._told.add(complaint)
+            self._tell(complaint)
 
 
 def _undelivered(delivery: Delivery) -> str:
@@ -208,8 +212,8 @@ def _outcomes(report: document.Report) -> Iterable[tuple[str, str]]:
         variant = "" if row.variant == "default" else f" {row.variant}"
         for column, cell in zip(report.columns, row.cells, strict=True):
             if cell is not None and cell.judgement.outcome not in (None, Outcome.UNKNOWN):
-                words = (f"phase {column.phase}", column.implementation, column.task)
-                where = " ".join(word for word in words if word)
+                parts = (f"phase {column.phase}", column.implementation, column.task)
+                where = " ".join(word for word in parts if word)
                 yield f"{row.model}{variant} ({where})", str(cell.judgement.outcome.value)
     for aligned in report.alignment:
         if aligned.judgement.outcome not in (None, Outcome.UNKNOWN):

@@ -124,7 +124,7 @@ def _post(event: Event, channel: Channel, limit_s: float) -> None:
     assert channel.url is not None
     address = secret(channel.url)
     if urlsplit(address).scheme not in ("http", "https") or not address.isprintable():
-        raise UndeliveredError(f"{channel.url} holds no http or https address")
+        raise UndeliveredError(f"{channel.url} contains no http(s) URL")
     key = secret(channel.sign) if channel.sign else ""
     address, body, headers = _FORMS[channel.by](event, address, key)
     headers = {"Content-Type": "application/json; charset=utf-8", **headers, **_authorization(channel.token)}
@@ -146,9 +146,9 @@ def _accepted(by: str, answer: bytes) -> None:
         said = json.loads(answer)
         code = next(said[name] for name in ("errcode", "code", "StatusCode") if name in said)
     except (ValueError, TypeError, StopIteration):
-        raise UndeliveredError("the service's answer says neither yes nor no") from None
+        raise UndeliveredError("the service's answer is invalid") from None
     if code != 0:
-        raise UndeliveredError(f"the service refused it with code {code!s:.20}")
+        raise UndeliveredError(f"the service refused the message (code {code!s:.20})")
 
 
 _Form = tuple[str, bytes, dict[str, str]]  # address, body, headers

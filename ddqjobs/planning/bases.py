@@ -55,7 +55,7 @@ def bases(tree: ast.Module) -> Bases:
     names: list[str] = []
     changed = sorted(_changed(tree))
     open_names = {name for _, name in changed}
-    unfollowed = [f"line {line}: {words}" for line, words in sorted(_loads(tree))]
+    unfollowed = [f"line {line}: {reason}" for line, reason in sorted(_loads(tree))]
     unfollowed += [f"line {line}: {_COMPUTED}" for line, name in changed if name == "_base_"]
     for node in tree.body:
         if not isinstance(node, ast.Assign):

@@ -63,9 +63,9 @@ def _canary(run: Run, declared: Canary | None) -> Run | None:
     )
 
 
-def _options(words: Iterable[str], more: Mapping[str, Scalar]) -> tuple[str, ...]:
+def _options(options: Iterable[str], more: Mapping[str, Scalar]) -> tuple[str, ...]:
     keys = {key.removeprefix("+") for key in more}
-    kept = [word for word in words if word.partition("=")[0].removeprefix("+") not in keys]
+    kept = [word for word in options if word.partition("=")[0].removeprefix("+") not in keys]
     return (*kept, *(f"{key}={value}" for key, value in more.items()))
 
 
@@ -94,8 +94,7 @@ def needed(plan: Plan, wanted: Iterable[Run]) -> tuple[PlannedRun, ...]:
     if missing:
         code = missing[0]
         raise InputError(
-            f"code {code} does not say how to try its trainings: declare codes.{code}.canary, with "
-            "options that end one after some iterations and products that prove it (`ddqjobs docs "
-            "operations`), or leave out --canary"
+            f"code {code} declares no canary; add codes.{code}.canary with options that stop a training "
+            "after some iterations and products that prove it (`ddqjobs docs operations`), or omit --canary"
         )
     return tuple(there[code] for code in codes)

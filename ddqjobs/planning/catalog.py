@@ -70,7 +70,7 @@ class Catalog(Lookup):
         digester = Digester(
             find,
             find_module,
-            {name: environment.identity(found)[:12] for name, found in environments.items()},
+            {name: environment.identity(environments[name])[:12] for name in environments},
             trees=trees,
             file=fingerprints.file,
             source=fingerprints.source,
@@ -105,11 +105,11 @@ class Catalog(Lookup):
             path,
             Experiment,
             self.base_of_experiment,
-            lambda found: [
-                *check.check(found.value, found.line_of, known),
-                *sections.check_experiment(found),
-                *inherited.check(found),
-                *_file_name(found, path),
+            lambda document: [
+                *check.check(document.value, document.line_of, known),
+                *sections.check_experiment(document),
+                *inherited.check(document),
+                *_file_name(document, path),
             ],
             sections.of_experiments(),
         )
@@ -176,7 +176,7 @@ class Catalog(Lookup):
             path,
             Site,
             self.base_of_site,
-            lambda found: [*check_site.check(found), *sections.check_site(found)],
+            lambda document: [*check_site.check(document), *sections.check_site(document)],
             sections.of_sites(),
         ).value
         secrets.remember(site.exported, site.secrets)

@@ -90,14 +90,14 @@ def without_secrets(run: Run) -> Run:
     """Return a run as it is kept on disk and compared later: without the secrets of its variables, of its
     command and of its options."""
     variables = tuple((k, MASK if is_secret(k, v) else v) for k, v in run.variables)
-    command, options = (_masked(words) for words in (run.command, run.options))
+    command, options = (_masked(arguments) for arguments in (run.command, run.options))
     return msgspec.structs.replace(run, variables=variables, command=command, options=options)
 
 
-def _masked(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Return words without secrets, also where one names what the next one holds (``--token VALUE``)."""
-    together = tuple(masked("\n".join(words)).split("\n"))
-    return together if len(together) == len(words) else tuple(map(masked, words))
+def _masked(arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """Return arguments without secrets, also where one names what the next one holds (``--token VALUE``)."""
+    together = tuple(masked("\n".join(arguments)).split("\n"))
+    return together if len(together) == len(arguments) else tuple(map(masked, arguments))
 
 
 def _inputs(run: Run) -> list[tuple[str, str, str]]:
@@ -117,14 +117,14 @@ def _form(source: Source | None) -> str | None:
     return source.form if source is not None else None
 
 
-def grouped(found: Iterable[tuple[str, str, Mapping[str, tuple[str, ...]]]]) -> tuple[Change, ...]:
+def grouped(changes: Iterable[tuple[str, str, Mapping[str, tuple[str, ...]]]]) -> tuple[Change, ...]:
     """Return the changes of (run, version, part -> what), with runs that changed alike together.
 
     An upstream change follows from another run's: it is left out where any other part changed, too.
     """
     runs: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     versions: dict[tuple[str, tuple[str, ...]], dict[str, None]] = {}
-    for run, version, parts in found:
+    for run, version, parts in changes:
         own = {part: what for part, what in parts.items() if part != "upstream"} or parts
         for part, what in own.items():
             runs.setdefault((part, what), []).append(run)

@@ -168,19 +168,19 @@ class Digester:
         seen = set[tuple[object, ...]]()
         for run in runs:
             configs = self._named_by(run)[0]
-            words = of_words((*run.command, *run.options))
+            imports = of_words((*run.command, *run.options))
             weights = tuple(word for word in run.options if names_weights(word.partition("=")[2]))
-            key = (configs, run.environment, run.code, words, run.variables, weights)
+            key = (configs, run.environment, run.code, imports, run.variables, weights)
             if key in seen:
                 continue
             seen.add(key)
             sources = sorted(self._config_sources(configs).items())
             declared = tuple(f"{READS}{name}" for name, _ in run.variables)  # which the digest has
             lines.update(
-                (f"{name}, {words}", None)
+                (f"{name}, {line}", None)
                 for name, source in sources
-                for words in source.unfollowed
-                if not words.endswith(declared)
+                for line in source.unfollowed
+                if not line.endswith(declared)
             )
             lost = ((name, b) for name, source in sources for b in source.bases if self._is_lost(name, b))
             lines.update(
@@ -188,7 +188,7 @@ class Digester:
             )
             lines.update((f"{run.task}, option {word.replace('=', ' names ', 1)}", None) for word in weights)
             named = [(name, outside) for name, source in sources for outside in source.outside]
-            named += [(run.task, outside) for outside in words]
+            named += [(run.task, outside) for outside in imports]
             lines.update((f"{name}, {o.place}", None) for name, o in named if not covers(run, o))
         return tuple(lines)
 
@@ -244,7 +244,11 @@ class Digester:
             todo += [_join(name, base) for base in bases]
             for module in sources[name].modules:
                 # Relative: mmengine's newer style, with read_base(): from ..base.schedule import *
-                todo += [_join(name, p) for p in _beside(module)] if module.startswith(".") else _own(module)
+                todo += (
+                    [_join(name, place) for place in _beside(module)]
+                    if module.startswith(".")
+                    else _own(module)
+                )
         return sources
 
     def _module_closure(self, entries: frozenset[str]) -> str:

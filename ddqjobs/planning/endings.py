@@ -180,15 +180,17 @@ def _raised(lines: Sequence[tuple[int | None, str]]) -> list[_Raised]:
     return _judged(endings, lines)
 
 
-def _judged(found: Sequence[_Raised], lines: Sequence[tuple[int | None, str]]) -> list[_Raised]:
+def _judged(exceptions: Sequence[_Raised], lines: Sequence[tuple[int | None, str]]) -> list[_Raised]:
     """Return exceptions with their standings: of chained ones the last is what ended a task, unless it only
     says of another process that it is gone."""
-    standings = [_standing(raised, lines) for raised in found]
-    for i, raised in enumerate(found[1:], 1):
+    standings = [_standing(raised, lines) for raised in exceptions]
+    for i, raised in enumerate(exceptions[1:], 1):
         first_hand = standings[i] is Standing.FIRST_HAND
-        if raised.chained and (first_hand or _EMPTY.match(found[i - 1].lines[0])):
+        if raised.chained and (first_hand or _EMPTY.match(exceptions[i - 1].lines[0])):
             standings[i - 1] = Standing.CAUGHT
-    return [raised._replace(standing=standing) for raised, standing in zip(found, standings, strict=True)]
+    return [
+        raised._replace(standing=standing) for raised, standing in zip(exceptions, standings, strict=True)
+    ]
 
 
 def _whole(lines: Sequence[tuple[int | None, str]], start: int, number: int, rank: int | None) -> _Raised:
@@ -221,12 +223,12 @@ def _standing(raised: _Raised, lines: Sequence[tuple[int | None, str]]) -> Stand
     return Standing.PEER if any(_PEER.search(line) for line in raised.lines) else Standing.FIRST_HAND
 
 
-def _choose(found: Sequence[_Raised], first: int | None) -> _Raised | None:
+def _choose(exceptions: Sequence[_Raised], first: int | None) -> _Raised | None:
     """The last exception of the rank that died first, of those that may best be what ended the task."""
-    if not found:
+    if not exceptions:
         return None
-    best = max(raised.standing for raised in found)
-    own = [raised for raised in found if raised.standing is best]
+    best = max(raised.standing for raised in exceptions)
+    own = [raised for raised in exceptions if raised.standing is best]
     of_first = [raised for raised in own if raised.rank == first and first is not None]
     # Without a launcher's word the first rank that says something is the first that died.
     return of_first[-1] if of_first else [raised for raised in own if raised.rank == own[0].rank][-1]

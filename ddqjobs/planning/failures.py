@@ -94,12 +94,12 @@ EXIT_CODES: dict[int, tuple[FailureClass, str]] = {
 }
 
 
-def no_room(words: str, disk: str) -> str:
-    """Return why a script could not write the results, by its last ``words``; where these do not tell by the
-    state of the ``disk`` now; else all that it may be."""
+def no_room(tail: str, disk: str) -> str:
+    """Return why a script could not write the results, by the ``tail`` of its output; where that does not
+    tell by the state of the ``disk`` now; else all that it may be."""
     generic = EXIT_CODES[exit_codes.NO_ROOM][1]
     what = generic.partition(":")[0]
-    line = next((line for line in reversed(words.splitlines()) if line.strip()), "").strip(": ")
+    line = next((line for line in reversed(tail.splitlines()) if line.strip()), "").strip(": ")
     if "no hard link can be made" in line:
         return f"{what}: no hard links there, choose a file system that has them (site key `results:`)"
     cause = errnos.of(line, writes=True)

@@ -31,13 +31,13 @@ class Filters(Frozen, frozen=True, kw_only=True):
 
 
 _OF: dict[str, tuple[str, Callable[[PlannedRun], tuple[str, ...]]]] = {
-    "phases": ("phase", lambda p: (p.run.phase,)),
-    "models": ("model", lambda p: (p.run.model,)),
-    "implementations": ("implementation", lambda p: (p.run.implementation,)),
-    "tasks": ("task", lambda p: (p.run.task, p.run.kind.value)),
-    "variants": ("variant", lambda p: (p.run.variant,)),
-    "states": ("state", lambda p: _states(p)),
-    "runs": ("run", lambda p: (p.run.name,)),
+    "phases": ("phase", lambda planned: (planned.run.phase,)),
+    "models": ("model", lambda planned: (planned.run.model,)),
+    "implementations": ("implementation", lambda planned: (planned.run.implementation,)),
+    "tasks": ("task", lambda planned: (planned.run.task, planned.run.kind.value)),
+    "variants": ("variant", lambda planned: (planned.run.variant,)),
+    "states": ("state", lambda planned: _states(planned)),
+    "runs": ("run", lambda planned: (planned.run.name,)),
 }
 
 
@@ -54,9 +54,9 @@ def _states(planned: PlannedRun) -> tuple[str, ...]:
 
 def values(runs: Iterable[Run]) -> dict[str, list[str]]:
     """Return filter -> everything that it may say of these runs, in their order."""
-    planned = [PlannedRun(run=run, status=Status.WAITING, reason="") for run in runs]
+    planned_runs = [PlannedRun(run=run, status=Status.WAITING, reason="") for run in runs]
     there = {
-        word: list(dict.fromkeys(value for p in planned for value in of(p) if value))
+        word: list(dict.fromkeys(value for planned in planned_runs for value in of(planned) if value))
         for word, of in _OF.values()
     }
     return {**there, "state": list(_STATES)}

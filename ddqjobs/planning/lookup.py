@@ -29,7 +29,7 @@ class Lookup:
 
     def own_experiments(self) -> dict[str, Path]:
         """Those in the project's own folder."""
-        return {n: p for n, p in self.experiments().items() if p.is_relative_to(self.project)}
+        return {name: path for name, path in self.experiments().items() if path.is_relative_to(self.project)}
 
     def sites(self) -> dict[str, Path]:
         """Name -> file of all sites."""

@@ -81,13 +81,15 @@ def _upstream_first(experiment: Experiment) -> list[str]:
     return list(order)
 
 
-def _points(e: Experiment, name: str, made: Mapping[str, Mapping[str, grid.Point]]) -> dict[str, grid.Point]:
+def _points(
+    e: Experiment, name: str, points: Mapping[str, Mapping[str, grid.Point]]
+) -> dict[str, grid.Point]:
     """Return the points of a task's own grid, else of those that it may follow or name, the nearest first."""
     task = e.tasks[name]
     own = {point.name: point for point in grid.points(task)}
     if own:
         return own
-    followed = [made[up] for up in upstream_of(task)]
+    followed = [points[up] for up in upstream_of(task)]
     declared = [grid.names(e)] if task.variants else []
     return {n: point for source in reversed([*followed, *declared]) for n, point in source.items()}
 
@@ -95,7 +97,7 @@ def _points(e: Experiment, name: str, made: Mapping[str, Mapping[str, grid.Point
 def _runs_of(
     e: Experiment,
     name: str,
-    made: Mapping[str, Mapping[Key, Run]],
+    runs: Mapping[str, Mapping[Key, Run]],
     order: Mapping[str, Run],
     points: Mapping[str, grid.Point],
 ) -> Iterator[tuple[Run, Key]]:
@@ -105,12 +107,12 @@ def _runs_of(
     )
     for model, entry in entries:
         prototypes: dict[str, Run] = {}
-        for key in _keys(e, task, model, made, points):
+        for key in _keys(e, task, model, runs, points):
             _, variant, seed = key
             point = points.get(variant) or grid.Point(name=variant, base=variant, options={}, parameters=())
             if variant not in prototypes:
                 prototypes[variant] = _prototype(e, name, entry, model, point)
-            inputs = _inputs(name, task, entry, key, point.base, made)
+            inputs = _inputs(name, task, entry, key, point.base, runs)
             yield _seeded(prototypes[variant], e.codes[entry.code], seed, inputs, order), key
 
 
@@ -118,12 +120,12 @@ def _keys(
     e: Experiment,
     task: Task,
     model: str,
-    made: Mapping[str, Mapping[Key, Run]],
+    runs: Mapping[str, Mapping[Key, Run]],
     points: Mapping[str, grid.Point],
 ) -> list[Key]:
     """Model, variant and seed of the runs that a task makes for a model."""
     if task.variants is None and task.seeds is None and not task.grid and not task.once:
-        sources = (made[up] for text in task.inputs.values() if (up := split_input(text)[0]))
+        sources = (runs[up] for text in task.inputs.values() if (up := split_input(text)[0]))
         followed = [dict.fromkeys(k for k in source if k[0] == model) for source in sources]
         followed = [keys for keys in followed if keys]
         if followed:
@@ -224,7 +226,7 @@ def _options(*layers: Mapping[str, Scalar]) -> tuple[str, ...]:
 
 
 def _inputs(
-    name: str, task: Task, entry: ModelCode, key: Key, base: str, made: Mapping[str, Mapping[Key, Run]]
+    name: str, task: Task, entry: ModelCode, key: Key, base: str, runs: Mapping[str, Mapping[Key, Run]]
 ) -> Inputs:
     inputs: list[tuple[str, Input]] = []
     for role, text in task.inputs.items():
@@ -235,7 +237,7 @@ def _inputs(
         elif not upstream:
             made_of = Input(artifact=role, path=text.removeprefix("path:"), stage=staged)
         else:
-            run = _match(made[upstream], key, base, upstream, ("tasks", name, "inputs", role))
+            run = _match(runs[upstream], key, base, upstream, ("tasks", name, "inputs", role))
             made_of = Input(artifact=artifact, run=run.name, stage=staged)
         inputs.append((role, made_of))
     return tuple(inputs)
@@ -256,7 +258,7 @@ def _match(candidates: Mapping[Key, Run], key: Key, base: str, task: str, path: 
     wanted = f"variant '{variant}'" + ("" if seed is None else f" and seed {seed}")
     raise UnmatchedError(
         path,
-        f"task '{task}' has {len(rest)} runs that could be meant, and none of {wanted}: "
+        f"task '{task}' is ambiguous; it has {len(rest)} candidate runs, none with {wanted}: "
         f"{', '.join(run.name for run in rest[:4])}{', ...' if len(rest) > 4 else ''}",
     )
 

@@ -41,7 +41,7 @@ def draft(path: Path, name: str, partition: str = "") -> Draft:
         str(path),
         Site,
         _no_base,
-        lambda found: [*check_site.check(found), *sections.check_site(found)],
+        lambda document: [*check_site.check(document), *sections.check_site(document)],
         sections.of_sites(),
     )
     return Draft(text, facts)

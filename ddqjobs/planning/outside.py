@@ -46,12 +46,12 @@ def outside(tree: ast.Module) -> tuple[Outside, ...]:
     return tuple(sorted(modules.values()))
 
 
-def of_words(words: Sequence[str]) -> tuple[Outside, ...]:
+def of_words(arguments: Sequence[str]) -> tuple[Outside, ...]:
     """Return the modules that a command line's words have a program import: ``custom_imports.imports=[a.b]``,
     and what follows ``--imports``."""
     modules = []
     follows = False
-    for word in words:
+    for word in arguments:
         option = _OPTION.fullmatch(word) if "custom_imports" in word else None
         follows = word == "--imports" or (follows and not word.startswith("-"))
         if option or (follows and word != "--imports"):

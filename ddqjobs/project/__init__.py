@@ -95,7 +95,7 @@ class Project(Looking):
         telling = self._telling(workspace)
         plan = workspace.plan()
         passing = select(plan, given.filters(filters))
-        chosen = frozenset(p.run.name for p in passing) & workspace.store.history().wanted
+        chosen = frozenset(planned.run.name for planned in passing) & workspace.store.history().wanted
         outcome = self._submitter(workspace).submit(Submitting.of_advance(chosen), plan, say)
         telling.finish()
         return outcome
@@ -119,7 +119,7 @@ class Project(Looking):
         wanted = submitting(plan, given.filters(filters), options or SubmitOptions())
         watching = Watching(say, telling.after(show), pause_s)
         ended = follow(workspace, self._submitter(workspace), plan, wanted, watching)
-        telling.finish({p.run.name for p in ended.runs})
+        telling.finish({planned.run.name for planned in ended.runs})
         return ended
 
     def try_canaries(
@@ -148,12 +148,12 @@ class Project(Looking):
         return actions.hold(self._of(plan, site), plan, given.several(plan, runs))
 
     def release(self, plan: AnyPlan, runs: AnyRuns, *, site: AnySite = None) -> Plan:
-        """Let held runs start again; return them as they are afterwards. Raises SchedulerError."""
+        """Let held runs start; return them as they are afterwards. Raises SchedulerError."""
         plan = self._plan(plan, site)
         return actions.release(self._of(plan, site), plan, given.several(plan, runs))
 
     def retry(self, plan: AnyPlan, runs: AnyRuns, *, site: AnySite = None) -> list[str]:
-        """Makes failed runs eligible again; returns their names."""
+        """Makes failed or cancelled runs eligible again; returns their names."""
         return actions.retry(*self._chosen(plan, runs, site))
 
     def accept(self, plan: AnyPlan, runs: AnyRuns, why: str, *, site: AnySite = None) -> Plan:

@@ -44,7 +44,7 @@ class Looking(Opened):
         'eligible'
         """
         workspace, chosen = self._chosen(plan, runs, site)
-        return [RunState(planned=p, progress=workspace.progress(p)) for p in chosen]
+        return [RunState(planned=planned, progress=workspace.progress(planned)) for planned in chosen]
 
     def changes(self, plan: AnyPlan, *, site: AnySite = None) -> tuple[Change, ...]:
         """Return what changed since the stale runs of a plan ran."""
@@ -99,22 +99,22 @@ class Looking(Opened):
         (False, True)
         """
         reports = self.reports(self.workspace(experiment, site))
-        made = reports.document(
+        report = reports.document(
             given.filters(filters), metrics=metrics, recompute=recompute, at=at, say=say, memory=memory
         )
-        return reports.shared(made) if share else made
+        return reports.shared(report) if share else report
 
     def report_page(
-        self, made: Report, *, site: AnySite = None, price: float | None = None, share: bool = False,
+        self, report: Report, *, site: AnySite = None, price: float | None = None, share: bool = False,
         gallery: int = 0, currency: str = "", say: Say = lambda _: None,
     ) -> str:  # fmt: skip
         """Return a report as an HTML page. ``price`` is of a GPU hour; ``gallery``: images per comparison."""
-        reports = self.reports(self.workspace(made, site))
-        return reports.page(made, price, share, say, gallery=gallery, currency=currency)
+        reports = self.reports(self.workspace(report, site))
+        return reports.page(report, price, share, say, gallery=gallery, currency=currency)
 
-    def export(self, made: Report, kind: str, folder: Path, *, site: AnySite = None) -> int:
+    def export(self, report: Report, kind: str, folder: Path, *, site: AnySite = None) -> int:
         """Export the done runs of a report for another tool (`report.exports.EXTRAS`); return how many."""
-        return self.reports(self.workspace(made, site)).export(made, kind, folder)
+        return self.reports(self.workspace(report, site)).export(report, kind, folder)
 
     def reports(self, workspace: Workspace) -> Reports:
         """Return what makes reports of a workspace, and the files that they read beside the ledger."""
@@ -133,7 +133,7 @@ class Looking(Opened):
         loaded, find = workspace.loaded, workspace.catalog.configs_of(workspace.loaded.path)
         wanted = given.filters(filters)
         some = select(workspace.plan(refresh=False), wanted) if wanted.any else None
-        runs = None if some is None else [p.run for p in some]
+        runs = None if some is None else [planned.run for planned in some]
         declared = partial(classes.of_runs, runs or loaded.runs, find)
         return Data(loaded.experiment, self.root, workspace.site, runs, declared)
 

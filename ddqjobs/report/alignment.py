@@ -115,54 +115,54 @@ _Limit = tuple[str, float | None, float | None]  # what was measured, its value,
 _Limits = Mapping[str, float]  # the run's tolerances
 
 
-def judge_alignment(found: Alignment, run: Run) -> Judgement:
+def judge_alignment(findings: Alignment, run: Run) -> Judgement:
     """Return the verdict on an align run by its tolerances, of which those apply that speak of what it
     compared.
 
     A box without a partner differs by more than any tolerance, so wherever boxes or scores are limited no
     box may be left over. A repeated training is equal, bit by bit, or is not: that has no tolerance.
     """
-    if not (found.predictions or found.losses or found.weights or found.outputs):
+    if not (findings.predictions or findings.losses or findings.weights or findings.outputs):
         return unknown(
             "nothing was compared", "an alignment compares weights, modules, predictions or losses"
         )
-    if found.repeat:
-        return judge_limits([("not bit-equal", 0.0 if found.bit_equal else math.inf, 0.0)])
+    if findings.repeat:
+        return judge_limits([("not bit-equal", 0.0 if findings.bit_equal else math.inf, 0.0)])
     limits = dict(run.tolerances)
-    return judge_limits([limit for part in _PARTS for limit in part(found, limits)])
+    return judge_limits([limit for part in _PARTS for limit in part(findings, limits)])
 
 
-def _predictions(found: Alignment, limits: _Limits) -> Iterator[_Limit]:
-    if not found.predictions:
+def _predictions(findings: Alignment, limits: _Limits) -> Iterator[_Limit]:
+    if not findings.predictions:
         return
-    yield "box", found.box, limits.get("box")
-    yield "score", found.score, limits.get("score")
+    yield "box", findings.box, limits.get("box")
+    yield "score", findings.score, limits.get("score")
     if "box" in limits or "score" in limits:
-        yield "unmatched boxes", found.unmatched, 0
-    if "ap" in limits and found.ap_quanta is not None:
+        yield "unmatched boxes", findings.unmatched, 0
+    if "ap" in limits and findings.ap_quanta is not None:
         # Both sides of the comparison come from exact fractions, so that the very edge is inside.
-        yield "AP", to_points(Fraction(abs(found.ap_quanta))), to_points(from_points(limits["ap"]))
-    elif "ap" in limits and found.ap_nan:
+        yield "AP", to_points(Fraction(abs(findings.ap_quanta))), to_points(from_points(limits["ap"]))
+    elif "ap" in limits and findings.ap_nan:
         yield "AP", math.inf, limits["ap"]
 
 
-def _weights(found: Alignment, limits: _Limits) -> Iterator[_Limit]:
-    if found.weights:
-        yield "weights", found.weight, limits.get("weight")
+def _weights(findings: Alignment, limits: _Limits) -> Iterator[_Limit]:
+    if findings.weights:
+        yield "weights", findings.weight, limits.get("weight")
 
 
-def _outputs(found: Alignment, limits: _Limits) -> Iterator[_Limit]:
-    if found.outputs:
-        yield "modules", found.module, limits.get("module")
+def _outputs(findings: Alignment, limits: _Limits) -> Iterator[_Limit]:
+    if findings.outputs:
+        yield "modules", findings.module, limits.get("module")
         if "module" in limits:
-            yield "modules on one side only", found.left_over, 0
+            yield "modules on one side only", findings.left_over, 0
 
 
-def _losses(found: Alignment, limits: _Limits) -> Iterator[_Limit]:
-    if found.losses:
-        yield "loss", found.loss, limits.get("loss")
+def _losses(findings: Alignment, limits: _Limits) -> Iterator[_Limit]:
+    if findings.losses:
+        yield "loss", findings.loss, limits.get("loss")
         if "loss" in limits:
-            yield "iterations and terms on one side only", found.left_over, 0
+            yield "iterations and terms on one side only", findings.left_over, 0
 
 
 _PARTS = (_predictions, _weights, _outputs, _losses)
@@ -185,18 +185,18 @@ def _first_values(product: Product) -> str:
     return f"{part}: {_statistics(first.get('a'))} against {_statistics(first.get('b'))}"
 
 
-def _statistics(found: object) -> str:
+def _statistics(statistics: object) -> str:
     """Return the result of :func:`ddqjobs.detect.compare.modules.statistics` in words."""
-    if not isinstance(found, dict):
+    if not isinstance(statistics, dict):
         return "nothing"
-    shape = f"({', '.join(str(side) for side in found.get('shape', ()))}) {found.get('type')}"
-    if found.get("min") is None:
+    shape = f"({', '.join(str(side) for side in statistics.get('shape', ()))}) {statistics.get('type')}"
+    if statistics.get("min") is None:
         return shape
-    numbers = {key: f"{found[key]:.6g}" for key in ("min", "max", "mean", "std")}
+    numbers = {key: f"{statistics[key]:.6g}" for key in ("min", "max", "mean", "std")}
     text = (
         f"{shape}, {numbers['min']} to {numbers['max']}, mean {numbers['mean']}, deviation {numbers['std']}"
     )
-    return f"{text}, {found['not_finite']} not finite" if found.get("not_finite") else text
+    return f"{text}, {statistics['not_finite']} not finite" if statistics.get("not_finite") else text
 
 
 def _number(product: Product, key: str) -> float | None:

@@ -104,21 +104,23 @@ class ReportFiles:
         return {name: self._compared(product, several) for name, product in products.items()}
 
     def _compared(self, product: Product, several: Mapping[str, list[str]]) -> Product:
-        made = product.ran
-        if not several or made is None or not made.resolved or made.differs:
+        ran = product.ran
+        if not several or ran is None or not ran.resolved or ran.differs:
             return product
-        own = resolved.name(product.digest, made.resolved)
+        own = resolved.name(product.digest, ran.resolved)
         group = several.get(resolved.of_digest(product.digest), [])
         if own not in group:
             return product
         here = resolved.read(self.resolved / own)
         others = (resolved.read(self.resolved / name) for name in group if name != own)
-        places = next((found for other in others if (found := resolved.first_differences(here, other))), ())
+        places = next(
+            (differences for other in others if (differences := resolved.first_differences(here, other))), ()
+        )
         if not places and not self._archived:
             return product  # one was recorded before secrets became marks
         # In an archive, paths of the machine are the same word.
         places = places or ("paths of the machine",)
-        return msgspec.structs.replace(product, ran=msgspec.structs.replace(made, differs=places))
+        return msgspec.structs.replace(product, ran=msgspec.structs.replace(ran, differs=places))
 
     def configurations(self, products: Mapping[str, Product]) -> set[str]:
         """Return the names of the kept configurations of the products' digests that a product has now, also
@@ -143,19 +145,21 @@ class ReportFiles:
     ) -> dict[str, Curve]:
         """Return run -> loss curve of every training that has begun to log; with ``means_only`` the points of
         a curve, most of its file, are not taken where its job has left it."""
-        found = {}
-        for p in plan.runs:
-            if p.run.kind is not TaskKind.TRAIN or (not p.attempts and p.status is not Status.ACTIVE):
+        curves = {}
+        for planned in plan.runs:
+            if planned.run.kind is not TaskKind.TRAIN or (
+                not planned.attempts and planned.status is not Status.ACTIVE
+            ):
                 continue
-            curve = self._curve(p, products.get(p.run.name), say, _Means if means_only else Curve)
+            curve = self._curve(planned, products.get(planned.run.name), say, _Means if means_only else Curve)
             if curve is not None:
-                found[p.run.name] = curve
-        return found
+                curves[planned.run.name] = curve
+        return curves
 
     def _curve(
-        self, p: PlannedRun, product: Product | None, say: Say, kind: type[Curve | _Means]
+        self, planned: PlannedRun, product: Product | None, say: Say, kind: type[Curve | _Means]
     ) -> Curve | None:
-        folder = self.runs / p.run.name
+        folder = self.runs / planned.run.name
         if product is not None and "curve" in product.artifacts:
             kept = _read(folder / product.artifacts["curve"], kind)
             if kept is not None:
@@ -163,7 +167,7 @@ class ReportFiles:
         log = folder / product.artifacts.get("log", "-") if product is not None else _newest(folder)
         if log is None or not log.exists():
             return None
-        return self._thinned(p.run.name, log, say)
+        return self._thinned(planned.run.name, log, say)
 
     def _thinned(self, run: str, log: Path, say: Say) -> Curve | None:
         from ddqjobs.detect.job import curves, logs
@@ -180,7 +184,9 @@ class ReportFiles:
             return Curve(
                 problem=f"its log has {size >> 20:,} MiB, more than the {LARGEST_LOG >> 20} MiB that are read"
             )
-        source = "; ".join(f"{p}:{s.st_size}:{s.st_mtime_ns}" for p, s in zip(sources, stats, strict=True))
+        source = "; ".join(
+            f"{path}:{stat.st_size}:{stat.st_mtime_ns}" for path, stat in zip(sources, stats, strict=True)
+        )
         path = self.cache / "curves" / f"{run}.json"
         kept = _read(path, _Kept)
         if kept is not None and kept.source == source:
@@ -206,12 +212,12 @@ class ReportFiles:
             there = {path.name.removesuffix(".json") for path in folder.iterdir()}
         except OSError:
             return {}
-        found = {}
+        recomputed = {}
         for name in there & products.keys():
             kept = _read(folder / f"{name}.json", Recomputed)
             if kept is not None and kept.key == products[name].sha256.get("predictions"):
-                found[name] = kept
-        return found
+                recomputed[name] = kept
+        return recomputed
 
     def recompute(
         self,
@@ -223,34 +229,38 @@ class ReportFiles:
         """Return the same after recomputing those of the runs that are not recomputed yet, each within
         ``memory``. Raise InputError for what is not a valid size."""
         size = _bytes(memory)
-        found = self.recomputed(products)
-        for p in runs:
-            name = p.run.name
-            if p.run.kind is not TaskKind.TEST or p.status is not Status.DONE or name not in products:
+        recomputed = self.recomputed(products)
+        for planned in runs:
+            name = planned.run.name
+            if (
+                planned.run.kind is not TaskKind.TEST
+                or planned.status is not Status.DONE
+                or name not in products
+            ):
                 continue
-            if name in found and found[name].precision:
+            if name in recomputed and recomputed[name].precision:
                 continue
             say(f"computing AP from the predictions of {name}")
-            again = self._recompute(p, products[name], size)
-            if again.problem and name in found and not found[name].problem:
+            again = self._recompute(planned, products[name], size)
+            if again.problem and name in recomputed and not recomputed[name].problem:
                 continue  # what an older version kept holds: the predictions are the same
-            found[name] = again
+            recomputed[name] = again
             _write(self.cache / "recomputed" / f"{name}.json", again)
-        return found
+        return recomputed
 
-    def _recompute(self, p: PlannedRun, product: Product, memory: int) -> Recomputed:
-        name, key = p.run.name, product.sha256.get("predictions", "")
+    def _recompute(self, planned: PlannedRun, product: Product, memory: int) -> Recomputed:
+        name, key = planned.run.name, product.sha256.get("predictions", "")
         if "predictions" not in product.artifacts:
             return Recomputed(run=name, key=key, problem="the test left no predictions")
         folder = self.runs / name
         work_dir = RunFolder(folder).attempt(product.attempt).work_dir
         what = folder / product.artifacts["predictions"]
         try:
-            annotations = self._annotations_of(p, work_dir)
+            annotations = self._annotations_of(planned, work_dir)
         except (CannotEvaluate, OSError) as error:
             return Recomputed(run=name, key=key, problem=clean(str(error)))
         said = NO_EVALUATOR
-        for python in self._pythons(p.run.environment):
+        for python in self._pythons(planned.run.environment):
             argv: list[str | Path] = [python, _RECOMPUTE, what, annotations, "--memory", str(memory)]
             done = process.run(argv, timeout=_EVALUATION_S, env=_variables(python))
             if done.code == 0:
@@ -258,25 +268,27 @@ class ReportFiles:
             if done.code == process.NOT_STARTED:
                 continue
             last = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
-            words = clean(last[-1].removeprefix("recompute: "))
+            message = clean(last[-1].removeprefix("recompute: "))
             if done.code == _NO_MEMORY_CODE or _ABORTED in done.stderr:
                 said = _needs_more(memory)
                 break
             if done.code != _NO_EVALUATOR_CODE:
-                said = words
+                said = message
                 break
-            if words.endswith(NO_PYCOCOTOOLS):
-                said = words
+            if message.endswith(NO_PYCOCOTOOLS):
+                said = message
         return Recomputed(run=name, key=key, problem=said)
 
-    def _annotations_of(self, p: PlannedRun, work_dir: Path) -> Path:
+    def _annotations_of(self, planned: PlannedRun, work_dir: Path) -> Path:
         """Return the annotations of a test. Raise CannotEvaluate, OSError."""
         if self._annotations is None:
-            tree = expanded(self._environments.project, p.run.workdir) if p.run.workdir else work_dir
+            tree = (
+                expanded(self._environments.project, planned.run.workdir) if planned.run.workdir else work_dir
+            )
             return annotation_file(work_dir, tree)
-        if p.run.name not in self._annotations:
+        if planned.run.name not in self._annotations:
             raise CannotEvaluate(ANNOTATIONS_ABSENT)
-        return self._annotations[p.run.name]
+        return self._annotations[planned.run.name]
 
     def _pythons(self, environment: str) -> list[Path]:
         """Return ours, which may have the faster evaluator; the test's own, where it is built here."""
@@ -331,8 +343,8 @@ def _names(folder: Path) -> set[str]:
 
 def _configuration(product: Product | _Named | None) -> str:
     """Return the name under which a product's configuration is kept; empty if it was not recorded."""
-    made = product.ran if product is not None else None
-    return resolved.name(product.digest, made.resolved) if product and made and made.resolved else ""
+    ran = product.ran if product is not None else None
+    return resolved.name(product.digest, ran.resolved) if product and ran and ran.resolved else ""
 
 
 def _newest(folder: Path) -> Path | None:

@@ -74,7 +74,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     required: bool
     """True unless all runs of the cell are optional; only required verdicts count for `ok`. Example: true"""
     adopted: bool
-    """True if a result of the cell was taken in by `ddqjobs adopt`. Example: false"""
+    """True if a result of the cell was adopted with `ddqjobs adopt`. Example: false"""
     stale: bool
     """True if a result is of an earlier configuration, environment or code. Example: false"""
     accepted: bool
@@ -127,14 +127,14 @@ def model_rows(
 ) -> Iterable[ModelRow]:
     """Rows in the experiment's order of models, then in the plan's order of variants. ``metrics`` are shown
     beside the one that each model is judged by."""
-    found: dict[tuple[str, str], None] = {}
+    pairs: dict[tuple[str, str], None] = {}
     for (_, _, model, variant), runs in desk.places.items():
-        if any(p.run.name in wanted for p in runs):
-            found[model, variant] = None
+        if any(planned.run.name in wanted for planned in runs):
+            pairs[model, variant] = None
     names = order(desk.experiment.models)
     variants = order(dict.fromkeys(["default", *desk.experiment.variants]))
     last = len(names) + len(variants)
-    for model, variant in sorted(found, key=lambda k: (names.get(k[0], last), variants.get(k[1], last))):
+    for model, variant in sorted(pairs, key=lambda k: (names.get(k[0], last), variants.get(k[1], last))):
         section = desk.experiment.models.get(model)
         side = desk.published(model)
         value = None if side.problem or side.absent else verdict.mean(side.values.values())
@@ -149,7 +149,10 @@ def model_rows(
             if value is None
             else verdict.format_points(value, metric.decimals),
             source=(section.reference.source or section.reference.task or "") if section else "",
-            cells=tuple(_cell(desk, c, p, metrics, wanted) for c, p in zip(columns, places, strict=True)),
+            cells=tuple(
+                _cell(desk, column, place, metrics, wanted)
+                for column, place in zip(columns, places, strict=True)
+            ),
             metric=msgspec.UNSET if metric == BOX_AP else metric,
             grid=desk.grids.get(variant, msgspec.UNSET),
         )
@@ -158,7 +161,11 @@ def model_rows(
 def _cell(
     desk: Desk, column: Column, place: Place, metrics: Sequence[Metric], wanted: Collection[str]
 ) -> Cell | None:
-    runs = [p for p in desk.places.get(place, []) if p.run.name in wanted and column.task in ("", p.run.task)]
+    runs = [
+        planned
+        for planned in desk.places.get(place, [])
+        if planned.run.name in wanted and column.task in ("", planned.run.task)
+    ]
     if not runs:
         return None
     return cell_of(desk, runs, _other_side(desk, column, place, runs), metrics, column.against == REFERENCE)
@@ -168,21 +175,25 @@ def cell_of(
     desk: Desk, runs: list[PlannedRun], side: Side, metrics: Sequence[Metric] = (), published: bool = False
 ) -> Cell:
     """Return what runs of one place measured, and the verdict against a side, maybe a published figure."""
-    found = _measure(desk, side, runs)
-    metric, difference, theirs = found.metric, found.difference, found.side.values.values()
+    measured = _measure(desk, side, runs)
+    metric, difference, theirs = measured.metric, measured.difference, measured.side.values.values()
     return Cell(
         values={shown.name: _value(desk, runs, shown) for shown in (metric, *metrics)},
         reference=verdict.to_points(verdict.mean(theirs), metric.quanta) if theirs else None,
         difference=None if difference is None else verdict.to_points(difference, metric.quanta),
         difference_text="" if difference is None else verdict.format_difference(difference, metric.decimals),
         tolerance=_tolerance(runs[0], metric),
-        judgement=_judge(desk, found, published),
-        required=not all(p.run.optional for p in runs),
-        adopted=any(desk.products[p.run.name].adopted_from for p in runs if p.run.name in desk.products),
-        stale=any(p.stale for p in runs),
-        accepted=any(p.accepted for p in runs),
-        runs=tuple(p.run.name for p in runs),
-        seeds=tuple(p.run.seed for p in runs),
+        judgement=_judge(desk, measured, published),
+        required=not all(planned.run.optional for planned in runs),
+        adopted=any(
+            desk.products[planned.run.name].adopted_from
+            for planned in runs
+            if planned.run.name in desk.products
+        ),
+        stale=any(planned.stale for planned in runs),
+        accepted=any(planned.accepted for planned in runs),
+        runs=tuple(planned.run.name for planned in runs),
+        seeds=tuple(planned.run.seed for planned in runs),
     )
 
 
@@ -209,24 +220,24 @@ class _Measured(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _measure(desk: Desk, side: Side, runs: list[PlannedRun]) -> _Measured:
-    kept = [p for p in runs if desk.fate(p) is not Fate.CRASHED]
+    kept = [planned for planned in runs if desk.fate(planned) is not Fate.CRASHED]
     metric = desk.metric(runs[0].run.model)
-    found = _Measured(metric=metric, runs=runs, kept=kept, side=side, ours=desk.scores(kept, metric))
-    values = found.values
-    if not values or not side.values or len(values) < len(found.ours):
-        return found
+    measured = _Measured(metric=metric, runs=runs, kept=kept, side=side, ours=desk.scores(kept, metric))
+    values = measured.values
+    if not values or not side.values or len(values) < len(measured.ours):
+        return measured
     if side.seeds:
         difference, n, how = verdict.paired(values, side.values)
     else:
         difference = verdict.mean(values.values()) - verdict.mean(side.values.values())
         n, how = len(values), "mean" if len(values) > 1 else ""
-    return msgspec.structs.replace(found, difference=difference, n=n, how=how)
+    return msgspec.structs.replace(measured, difference=difference, n=n, how=how)
 
 
 def _other_side(desk: Desk, column: Column, place: Place, runs: Sequence[PlannedRun]) -> Side:
     if column.against != REFERENCE:
         return desk.phase_side(place, column.against, column.task)
-    if not all(p.run.comparable for p in runs):
+    if not all(planned.run.comparable for planned in runs):
         return Side(name="", absent="no reference for this variant")
     return desk.published(place[2])
 
@@ -242,7 +253,7 @@ def _judge(desk: Desk, m: _Measured, published: bool) -> Judgement:
         return verdict.unjudged(m.side.absent)
     if allowed is None:
         return verdict.unjudged(NO_TOLERANCE)
-    if all(desk.says[p.run.name] == OPTIONAL for p in m.runs):
+    if all(desk.states[planned.run.name] == OPTIONAL for planned in m.runs):
         return verdict.unjudged("not asked for")
     if not m.kept or len(m.ours) < len(m.kept):
         why = desk.state(m.runs) if not m.ours else f"{len(m.ours)} of {len(m.runs)} seeds done"
@@ -252,9 +263,9 @@ def _judge(desk: Desk, m: _Measured, published: bool) -> Judgement:
         return verdict.unknown(f"{metric.name}: {notes[0]}", rule)
     if m.side.problem or m.difference is None:
         return verdict.unknown(m.side.problem or "nothing to compare with", rule)
-    ours, theirs = list(desk.made_by(p.run.name for p in m.kept)), list(desk.made_by(m.side.runs))
-    made = (desk.made_by([name]) for name in (*(p.run.name for p in m.kept), *m.side.runs))
-    doubt = ran.doubt([*ours, *theirs]) or ran.other_data(made, desk.planned)
+    ours, theirs = list(desk.made_by(planned.run.name for planned in m.kept)), list(desk.made_by(m.side.runs))
+    chains = (desk.made_by([name]) for name in (*(planned.run.name for planned in m.kept), *m.side.runs))
+    doubt = ran.doubt([*ours, *theirs]) or ran.other_data(chains, desk.planned)
     if doubt:
         return verdict.unknown(doubt.word, f"{rule}; {doubt.sentence}")
     apart = ran.apart(ours, theirs)
@@ -279,9 +290,9 @@ def _judge(desk: Desk, m: _Measured, published: bool) -> Judgement:
 
 def _repeated(desk: Desk, m: _Measured) -> str:
     """Return which seeds of a side are no two samples; empty if there are none."""
-    sides = [p.run.name for p in m.kept], m.side.runs
-    found = (ran.repeated({name: desk.made_by([name]) for name in side}) for side in sides)
-    return next(filter(None, found), "")
+    sides = [planned.run.name for planned in m.kept], m.side.runs
+    reasons = (ran.repeated({name: desk.made_by([name]) for name in side}) for side in sides)
+    return next(filter(None, reasons), "")
 
 
 def _test(
@@ -324,15 +335,15 @@ def _points(
 
 
 def _value(desk: Desk, runs: Sequence[PlannedRun], metric: Metric) -> Value:
-    found = list(desk.scores(runs, metric).values())
-    if not found:
+    scores = list(desk.scores(runs, metric).values())
+    if not scores:
         return Value(text=desk.state(runs))
-    n, of = len(found), len(runs)
+    n, of = len(scores), len(runs)
     for note, text in ((NAN, NAN), ("missing", "missing"), (NO_OBJECTS, "–")):
-        count = sum(s.note == note for s in found)
+        count = sum(s.note == note for s in scores)
         if count:
             return Value(text=text if count == of else f"{text} ({count} of {of})", n=n - count)
-    quanta = tuple(s.quanta for s in found if s.quanta is not None)
+    quanta = tuple(s.quanta for s in scores if s.quanta is not None)
     mean, sd = verdict.mean(quanta), verdict.deviation(quanta)
     text = verdict.format_points(mean, metric.decimals)
     if sd is not None:

@@ -37,27 +37,27 @@ class ClassRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def class_rows(
-    desk: Desk, picked: Iterable[PlannedRun], found: Mapping[str, Recomputed]
+    desk: Desk, picked: Iterable[PlannedRun], recomputed: Mapping[str, Recomputed]
 ) -> tuple[ClassRow, ...]:
     """Return a row per cell of the AP table and class that both sides have, the largest difference first."""
     ours: dict[tuple[Place, str], list[PlannedRun]] = {}
-    for p in picked:
-        run = p.run
+    for planned in picked:
+        run = planned.run
         place = (run.phase, run.implementation, run.model, run.variant)
-        ours.setdefault((place, run.task), []).append(p)
-    rows = [row for (place, task), runs in ours.items() for row in _rows(desk, place, task, runs, found)]
+        ours.setdefault((place, run.task), []).append(planned)
+    rows = [row for (place, task), runs in ours.items() for row in _rows(desk, place, task, runs, recomputed)]
     return tuple(sorted(rows, key=lambda row: -abs(row.difference)))
 
 
 def _rows(
-    desk: Desk, place: Place, task: str, runs: Iterable[PlannedRun], found: Mapping[str, Recomputed]
+    desk: Desk, place: Place, task: str, runs: Iterable[PlannedRun], recomputed: Mapping[str, Recomputed]
 ) -> Iterator[ClassRow]:
     phase, implementation, model, variant = place
     section = desk.experiment.phases.get(phase)
     if section is None or section.against == REFERENCE:
         return
-    mine = _means(runs, found)
-    theirs = _means(desk.opposite(place, section.against, task), found) if mine else {}
+    mine = _means(runs, recomputed)
+    theirs = _means(desk.opposite(place, section.against, task), recomputed) if mine else {}
     for name in mine:
         if name in theirs:
             yield ClassRow(
@@ -74,9 +74,13 @@ def _rows(
             )
 
 
-def _means(runs: Iterable[PlannedRun], found: Mapping[str, Recomputed]) -> dict[str, float]:
+def _means(runs: Iterable[PlannedRun], recomputed: Mapping[str, Recomputed]) -> dict[str, float]:
     """Return the mean of each class that all tests have of which classes are known."""
-    tests = [p.run.name for p in runs if p.run.kind is TaskKind.TEST and p.status is Status.DONE]
-    classes = [known for name in tests if name in found and (known := found[name].classes)]
+    tests = [
+        planned.run.name
+        for planned in runs
+        if planned.run.kind is TaskKind.TEST and planned.status is Status.DONE
+    ]
+    classes = [known for name in tests if name in recomputed and (known := recomputed[name].classes)]
     names = [name for name in classes[0] if all(name in each for each in classes)] if classes else []
     return {name: sum(each[name] for each in classes) / len(classes) for name in names}

@@ -44,7 +44,7 @@ class Row(msgspec.Struct, kw_only=True):
     """Class of the failure, for example `out-of-memory`; empty if the run did not fail. Example:
     out-of-memory"""
     adopted: bool
-    """True if the result was taken in by `ddqjobs adopt`. Example: false"""
+    """True if the result was adopted with `ddqjobs adopt`. Example: false"""
     adopted_from: str
     """Place that an adopted result was taken from; empty if it was not adopted. Example:
     work_dirs/ddq-detr-4scale"""

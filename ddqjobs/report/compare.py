@@ -106,18 +106,18 @@ def _row(key: Key, ours: tuple[ModelRow, Cell] | None, theirs: tuple[ModelRow, C
     )
 
 
-def as_text(found: Comparison, title: str) -> Text:
+def as_text(comparison: Comparison, title: str) -> Text:
     """Return the comparison as a table with a summary of both sides."""
-    summary = [f"A, {found.a}: {found.overall_a}", f"B, {found.b}: {found.overall_b}"]
-    return Text(title=title, grids=(_grid(found),), lists=(("Summary", summary),))
+    summary = [f"A, {comparison.a}: {comparison.overall_a}", f"B, {comparison.b}: {comparison.overall_b}"]
+    return Text(title=title, grids=(_grid(comparison),), lists=(("Summary", summary),))
 
 
-def _grid(found: Comparison) -> Grid:
-    variants = any(row.variant != "default" for row in found.rows)
-    name = BOX_AP.name if found.metric is msgspec.UNSET else found.metric
+def _grid(comparison: Comparison) -> Grid:
+    variants = any(row.variant != "default" for row in comparison.rows)
+    name = BOX_AP.name if comparison.metric is msgspec.UNSET else comparison.metric
     header = ["model", *(["variant"] if variants else []), "phase", f"{name} A", f"{name} B", "B - A"]
     rows, outcomes = [], {}
-    for number, row in enumerate(found.rows):
+    for number, row in enumerate(comparison.rows):
         where = f"{label(row.phase)} {row.implementation}".strip()
         names = [row.model, *([row.variant] if variants else []), where]
         numbers = [row.ap_a, row.ap_b, row.difference_text]
@@ -126,7 +126,7 @@ def _grid(found: Comparison) -> Grid:
             if outcome is not None:
                 outcomes[number, len(rows[-1]) + place] = outcome.value
     return Grid(
-        title=f"A: {found.a}; B: {found.b}",
+        title=f"A: {comparison.a}; B: {comparison.b}",
         header=(*header, "verdict A", "verdict B"),
         rows=tuple(rows),
         align="l" * (len(header) - 3) + "rrrll",

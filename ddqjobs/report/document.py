@@ -153,10 +153,10 @@ def build(
     wanted = {row.run for row in table} if only is None else set(only)
     columns = desk.columns(wanted)
     models = tuple(model_rows(desk, columns, more, wanted))
-    picked = [p for p in plan.runs if p.run.name in wanted]
-    says = {row.run: row.says for row in table}
-    found = _beside(experiment, picked, products, says, recomputed or {})
-    outcomes = _outcomes(models, [*found.aligned, *found.checked, *found.recomputed], picked, says)
+    picked = [planned for planned in plan.runs if planned.run.name in wanted]
+    states = {row.run: row.says for row in table}
+    findings = _beside(experiment, picked, products, states, recomputed or {})
+    outcomes = _outcomes(models, [*findings.aligned, *findings.checked, *findings.recomputed], picked, states)
     return Report(
         experiment=experiment.name,
         title=experiment.title,
@@ -166,16 +166,16 @@ def build(
         metrics=(judged, *(metric.name for metric in more)),
         columns=columns,
         models=models,
-        alignment=found.aligned,
+        alignment=findings.aligned,
         curves=curve_rows(experiment, picked, curves or {}),
         variants=variant_rows(desk, columns, wanted),
-        recomputed=found.recomputed,
+        recomputed=findings.recomputed,
         classes=class_rows(desk, picked, recomputed or {}),
-        checks=found.checked,
-        summary=tuple(_summaries(experiment, columns, models, found.aligned, picked)),
-        missing=missing(experiment.name, picked, says, plan.site, whole=len(picked) == len(plan.runs)),
+        checks=findings.checked,
+        summary=tuple(_summaries(experiment, columns, models, findings.aligned, picked)),
+        missing=missing(experiment.name, picked, states, plan.site, whole=len(picked) == len(plan.runs)),
         hours=hours_rows(experiment, picked, hours) if hours else (),
-        footnotes=footnotes.notes(models, found.aligned, found.checked, picked, products, unfollowed),
+        footnotes=footnotes.notes(models, findings.aligned, findings.checked, picked, products, unfollowed),
         runs=tuple(row for row in table if row.run in wanted),
     )
 
@@ -192,12 +192,12 @@ def _beside(
     experiment: Experiment,
     picked: Sequence[PlannedRun],
     products: Mapping[str, Product],
-    says: Mapping[str, str],
+    states: Mapping[str, str],
     recomputed: Mapping[str, Recomputed],
 ) -> _Beside:
     return _Beside(
-        aligned=align_rows(picked, products, says),
-        checked=check_rows(experiment, picked, products, says),
+        aligned=align_rows(picked, products, states),
+        checked=check_rows(experiment, picked, products, states),
         recomputed=recomputed_rows(picked, products, recomputed),
     )
 
@@ -209,7 +209,7 @@ def metrics_known(experiment: Experiment) -> dict[str, Metric]:
 
 def _shown(experiment: Experiment, plan: Plan, names: Sequence[str] | None) -> tuple[str, tuple[Metric, ...]]:
     """Return the name of what is judged, and the metrics beside it."""
-    models = dict.fromkeys(p.run.model for p in plan.runs if p.run.model)
+    models = dict.fromkeys(planned.run.model for planned in plan.runs if planned.run.model)
     judged = {metric.name: metric for metric in (metric_of(experiment, model) for model in models)}
     name = next(iter(judged)) if len(judged) == 1 else MIXED if judged else BOX_AP.name
     known = metrics_known(experiment)
@@ -223,15 +223,19 @@ def compared(experiment: Experiment, plan: Plan) -> Plan:
     """The trainings of phases that are compared with each other: all that a verdict on curves looks at."""
     against = {name: phase.against for name, phase in experiment.phases.items() if phase.against != REFERENCE}
     phases = {*against, *against.values()}
-    trained = [p for p in plan.runs if p.run.kind is TaskKind.TRAIN and p.run.phase in phases]
-    sides = {(p.run.phase, p.run.model, p.run.variant) for p in trained}
+    trained = [
+        planned for planned in plan.runs if planned.run.kind is TaskKind.TRAIN and planned.run.phase in phases
+    ]
+    sides = {(planned.run.phase, planned.run.model, planned.run.variant) for planned in trained}
     both = {
         place
         for phase, model, variant in sides
         if (against.get(phase, ""), model, variant) in sides
         for place in ((phase, model, variant), (against[phase], model, variant))
     }
-    runs = tuple(p for p in trained if (p.run.phase, p.run.model, p.run.variant) in both)
+    runs = tuple(
+        planned for planned in trained if (planned.run.phase, planned.run.model, planned.run.variant) in both
+    )
     return msgspec.structs.replace(plan, runs=runs)
 
 
@@ -239,21 +243,24 @@ def _outcomes(
     models: Iterable[ModelRow],
     others: Iterable[AlignRow | CheckRow | RecomputedRow],
     picked: Iterable[PlannedRun],
-    says: Mapping[str, str],
+    states: Mapping[str, str],
 ) -> list[Outcome | None]:
     """Outcomes of all that is required; a required run that is not done, is stale, or whose product is gone,
     is one: *unknown*."""
     cells = [c for row in models for c in row.cells if c is not None and c.required]
-    found = [c.judgement.outcome for c in cells]
-    found += [r.judgement.outcome for r in others if r.required]
-    undone = sum(not p.run.optional and (says[p.run.name] != "done" or bool(p.stale)) for p in picked)
-    return found + [Outcome.UNKNOWN] * undone
+    outcomes = [c.judgement.outcome for c in cells]
+    outcomes += [r.judgement.outcome for r in others if r.required]
+    undone = sum(
+        not planned.run.optional and (states[planned.run.name] != "done" or bool(planned.stale))
+        for planned in picked
+    )
+    return outcomes + [Outcome.UNKNOWN] * undone
 
 
 def _overall(outcomes: Sequence[Outcome | None], picked: Sequence[PlannedRun]) -> str:
-    required = [p for p in picked if not p.run.optional]
-    done = sum(p.status is Status.DONE for p in required)
-    stale = sum(bool(p.stale) for p in required)
+    required = [planned for planned in picked if not planned.run.optional]
+    done = sum(planned.status is Status.DONE for planned in required)
+    stale = sum(bool(planned.stale) for planned in required)
     outcome = verdict.overall(outcomes)
     word = outcome.value if outcome else "nothing to judge"
     left = f", {stale} of them stale" if stale else ""
@@ -267,9 +274,11 @@ def _summaries(
     aligned: Sequence[AlignRow],
     picked: Sequence[PlannedRun],
 ) -> Iterable[PhaseSummary]:
-    phases = dict.fromkeys([*experiment.phases, *(p.run.phase for p in picked if p.run.phase)])
+    phases = dict.fromkeys(
+        [*experiment.phases, *(planned.run.phase for planned in picked if planned.run.phase)]
+    )
     for phase in phases:
-        runs = [p for p in picked if p.run.phase == phase]
+        runs = [planned for planned in picked if planned.run.phase == phase]
         if not runs:
             continue
         indices = [i for i, c in enumerate(columns) if c.phase == phase]
@@ -316,17 +325,17 @@ def _summary_text(
     if extra:
         parts.append(f"optional {sum(j.good for j in extra)} of {len(extra)}")
     if not parts:
-        done = [p.status is Status.DONE for p in runs if not p.run.optional]
+        done = [planned.status is Status.DONE for planned in runs if not planned.run.optional]
         parts.append(f"nothing to judge, {sum(done)} of {len(done)} done")
     return f"{label(phase)}: {'; '.join(parts)}"
 
 
 def rules(report: Report) -> dict[str, list[str]]:
     """Rule -> what was judged by it, of everything that was judged."""
-    found: dict[str, list[str]] = {}
+    by_rule: dict[str, list[str]] = {}
     for what, rule in _rules(report):
-        found.setdefault(rule, []).append(what)
-    return found
+        by_rule.setdefault(rule, []).append(what)
+    return by_rule
 
 
 def _rules(report: Report) -> Iterator[tuple[str, str]]:

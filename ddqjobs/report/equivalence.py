@@ -126,8 +126,8 @@ def _test(d: _Design, tolerance: float) -> Equivalence:
     low, high = d.difference - margin, d.difference + margin
     nearest = tolerance - abs(d.difference)  # from the difference to the nearer limit
     # Without any spread the difference is what it is.
-    p = float(nearest <= 0) if d.error == 0 else 1 - t_cdf(nearest / d.error, d.freedom)
-    shown = p < ALPHA
+    p_value = float(nearest <= 0) if d.error == 0 else 1 - t_cdf(nearest / d.error, d.freedom)
+    shown = p_value < ALPHA
     chance, needed = power(d.n, d.sd, tolerance, arms=d.arms), seeds_needed(d.sd, tolerance, arms=d.arms)
     return Equivalence(
         method=d.method,
@@ -137,11 +137,11 @@ def _test(d: _Design, tolerance: float) -> Equivalence:
         sd=d.sd,
         low=low,
         high=high,
-        p=p,
+        p=p_value,
         shown=shown,
         power=chance,
         needed=needed,
-        text=_text(d, tolerance, (low, high), p, shown, (chance, needed)),
+        text=_text(d, tolerance, (low, high), p_value, shown, (chance, needed)),
     )
 
 
@@ -149,23 +149,23 @@ def _text(
     d: _Design,
     tolerance: float,
     interval: tuple[float, float],
-    p: float,
+    p_value: float,
     shown: bool,
     chance: tuple[float, int | None],
 ) -> str:
     where = "inside" if shown else "not inside"
     verdict = "equivalence is shown" if shown else "equivalence is not shown"
-    probability = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-    words = (
+    probability = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+    text = (
         f"{d.method}: 90 % interval [{interval[0]:+.2f}, {interval[1]:+.2f}] {where} "
         f"±{tolerance:g}, {probability}: {verdict}"
     )
     arm = " per arm" if d.arms == 2 else ""
     share, needed = chance
     if needed is None:
-        return f"{words}; at a standard deviation of {d.sd:.2f} no reasonable number of seeds would show it"
+        return f"{text}; at a standard deviation of {d.sd:.2f} no reasonable number of seeds would show it"
     return (
-        f"{words}; power {100 * share:.0f} % at a standard deviation of {d.sd:.2f} and no true difference, "
+        f"{text}; power {100 * share:.0f} % at a standard deviation of {d.sd:.2f} and no true difference, "
         f"80 % takes {needed} seeds{arm}"
     )
 
@@ -245,14 +245,14 @@ def t_cdf(t: float, freedom: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def t_quantile(p: float, freedom: float) -> float:
-    """The t with P(T <= t) = p, for p above a half, by bisection."""
+def t_quantile(probability: float, freedom: float) -> float:
+    """The t with P(T <= t) = ``probability``, which is above a half, by bisection."""
     low, high = 0.0, 1.0
-    while t_cdf(high, freedom) < p:
+    while t_cdf(high, freedom) < probability:
         high *= 2
     for _ in range(80):
         middle = (low + high) / 2
-        low, high = (middle, high) if t_cdf(middle, freedom) < p else (low, middle)
+        low, high = (middle, high) if t_cdf(middle, freedom) < probability else (low, middle)
     return (low + high) / 2
 
 

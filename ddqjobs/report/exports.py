@@ -41,11 +41,11 @@ def collect(
     """The done runs among ``shown`` that have metrics."""
     wanted = set(shown)
     runs = []
-    for p in plan.runs:
-        product = products.get(p.run.name)
-        if product is None or p.run.name not in wanted or not product.metrics:
+    for planned in plan.runs:
+        product = products.get(planned.run.name)
+        if product is None or planned.run.name not in wanted or not product.metrics:
             continue
-        run = p.run
+        run = planned.run
         parameters = {
             "experiment": run.experiment,
             "task": run.task,
@@ -103,7 +103,7 @@ def export(kind: str, folder: Path, experiment: str, runs: Sequence[Exported]) -
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StateError(f"{folder}: exists and is not empty; give --out another folder")
     if not runs:
-        raise MissingError("no done run with metrics to export; `ddqjobs status` tells what is missing")
+        raise MissingError("no done run with metrics to export; `ddqjobs status` shows what is missing")
     try:
         write = _WRITERS[kind]()
     except ImportError as error:
@@ -170,7 +170,7 @@ def _wandb() -> Writer:
     def write(folder: Path, experiment: str, runs: Sequence[Exported]) -> None:
         settings = wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True)
         for run in runs:
-            made = wandb.init(
+            wandb_run = wandb.init(
                 project=experiment,
                 name=run.name,
                 dir=str(folder),
@@ -179,17 +179,17 @@ def _wandb() -> Writer:
                 settings=settings,
             )
             for step, values in _by_step(points(run)):
-                made.log(values, step=step)
-            made.summary.update({f"final/{name}": value for name, value in run.metrics.items()})
-            made.finish()
+                wandb_run.log(values, step=step)
+            wandb_run.summary.update({f"final/{name}": value for name, value in run.metrics.items()})
+            wandb_run.finish()
 
     return write
 
 
-def _by_step(found: Iterable[Point]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _by_step(series: Iterable[Point]) -> Iterator[tuple[int, dict[str, Any]]]:
     now = -1
     values: dict[str, Any] = {}
-    for step, name, value in found:
+    for step, name, value in series:
         if step != now and values:
             yield now, values
             values = {}

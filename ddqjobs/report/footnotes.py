@@ -36,7 +36,7 @@ def marks(
     everything: list[Cell | AlignRow | CheckRow] = [*cells, *aligned, *checked]
     notes = []
     if any(x.adopted for x in everything):
-        notes.append("† adopted: made elsewhere and taken in by `ddqjobs adopt`")
+        notes.append("† adopted: made elsewhere and entered with `ddqjobs adopt`")
     if any(x.stale for x in everything):
         notes.append("‡ stale: made by an earlier configuration, environment or code (reasons below)")
     if any(x.accepted for x in everything):
@@ -49,7 +49,7 @@ def marks(
     if any(c.judgement.n == 1 for c in cells):
         notes.append("n=1: one seed; being within the tolerance does not show that the codes are the same")
     if any(c.judgement.excluded for c in cells):
-        notes.append("left out: its machine failed it, which says nothing about the method; it is counted")
+        notes.append("excluded: its machine failed it, which says nothing about the method; it is counted")
     notes += _dependent(models)
     notes += [
         f"{r.run}: {r.found.first_module}, {r.found.first_values}" for r in aligned if r.found.first_values
@@ -62,7 +62,9 @@ def results(picked: Sequence[PlannedRun], products: Mapping[str, Product]) -> It
     yield from _inexact(picked, products)
     yield from _ended_otherwise(picked, products)
     yield from _unverified(picked, products)
-    yield from ran.notes({p.run.name: made for p in picked if (made := products.get(p.run.name))})
+    yield from ran.notes(
+        {planned.run.name: product for planned in picked if (product := products.get(planned.run.name))}
+    )
 
 
 def _inexact(picked: Sequence[PlannedRun], products: Mapping[str, Product]) -> Iterator[str]:

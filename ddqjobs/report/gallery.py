@@ -142,13 +142,13 @@ class Maker:
             self._notes.append(f"{name}: {str(error) or type(error).__name__}")
             return [], Path()
 
-    def _test(self, p: PlannedRun) -> _Test:
-        name, product = p.run.name, self._products.get(p.run.name)
+    def _test(self, planned: PlannedRun) -> _Test:
+        name, product = planned.run.name, self._products.get(planned.run.name)
         if product is None or "predictions" not in product.artifacts:
             raise recompute.CannotEvaluate("the test left no predictions")
         folder = self._runs / name
         work_dir = RunFolder(folder).attempt(product.attempt).work_dir
-        tree = expanded(self._project, p.run.workdir) if p.run.workdir else work_dir
+        tree = expanded(self._project, planned.run.workdir) if planned.run.workdir else work_dir
         annotations = annotation_file(work_dir, tree)
         if annotations not in self._truths:
             self._truths[annotations] = json.loads(annotations.read_bytes())
@@ -183,17 +183,28 @@ def check() -> None:
 def pairs(experiment: Experiment, plan: Plan, wanted: set[str]) -> Iterator[tuple[PlannedRun, PlannedRun]]:
     """Yield, for each model and phase that is compared with another phase, one test of it and one of the
     other: of the same variant and seed where there are such."""
-    tests = [p for p in plan.runs if p.run.kind is TaskKind.TEST and p.status is Status.DONE]
+    tests = [
+        planned
+        for planned in plan.runs
+        if planned.run.kind is TaskKind.TEST and planned.status is Status.DONE
+    ]
     seen = set()
-    for p in tests:
-        section, place = experiment.phases.get(p.run.phase), (p.run.phase, p.run.model)
-        if p.run.name not in wanted or place in seen or section is None or section.against == REFERENCE:
+    for planned in tests:
+        section, place = experiment.phases.get(planned.run.phase), (planned.run.phase, planned.run.model)
+        if planned.run.name not in wanted or place in seen or section is None or section.against == REFERENCE:
             continue
-        others = [q for q in tests if (q.run.phase, q.run.model) == (section.against, p.run.model)]
+        others = [
+            other
+            for other in tests
+            if (other.run.phase, other.run.model) == (section.against, planned.run.model)
+        ]
         if others:
             seen.add(place)
-            alike = [(q.run.variant != p.run.variant, q.run.seed != p.run.seed) for q in others]
-            yield p, others[alike.index(min(alike))]
+            alike = [
+                (other.run.variant != planned.run.variant, other.run.seed != planned.run.seed)
+                for other in others
+            ]
+            yield planned, others[alike.index(min(alike))]
 
 
 def image_folder(work_dir: Path) -> Path:
@@ -213,16 +224,16 @@ def _folders(tree: ast.Module) -> Iterator[str]:
         for call in ast.walk(statement):
             if not isinstance(call, ast.Call):
                 continue
-            words = {k.arg: k.value for k in call.keywords}
-            inside = words.get("data_prefix")
+            arguments = {k.arg: k.value for k in call.keywords}
+            inside = arguments.get("data_prefix")
             prefix = next((k.value for k in getattr(inside, "keywords", []) if k.arg == "img"), None)
-            if (text := _text(prefix)) or (target.id == "data" and (text := _text(_of_test(words)))):
-                yield os.path.join(_text(words.get("data_root")), text)  # noqa: PTH118
+            if (text := _text(prefix)) or (target.id == "data" and (text := _text(_of_test(arguments)))):
+                yield os.path.join(_text(arguments.get("data_root")), text)  # noqa: PTH118
 
 
-def _of_test(words: Mapping[str | None, ast.expr]) -> ast.expr | None:
+def _of_test(arguments: Mapping[str | None, ast.expr]) -> ast.expr | None:
     """Return mmcv 1.x's folder of images of ``test=dict(...)``."""
-    test = words.get("test")
+    test = arguments.get("test")
     return next((k.value for k in getattr(test, "keywords", []) if k.arg == "img_prefix"), None)
 
 
@@ -230,8 +241,8 @@ def _text(value: ast.expr | None) -> str:
     return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
 
 
-def _side(p: PlannedRun) -> str:
-    return " ".join(filter(None, (label(p.run.phase), p.run.implementation)))
+def _side(planned: PlannedRun) -> str:
+    return " ".join(filter(None, (label(planned.run.phase), planned.run.implementation)))
 
 
 def _shots(theirs: _Test, ours: _Test) -> Iterator[Shot]:
@@ -263,19 +274,19 @@ def _shots(theirs: _Test, ours: _Test) -> Iterator[Shot]:
         )
 
 
-def _by_image(found: Detections) -> dict[int, list[int]]:
+def _by_image(detections: Detections) -> dict[int, list[int]]:
     """Return image -> its detections that count, the best first."""
     import numpy as np
 
-    kept = np.flatnonzero(found.score >= ERROR_SCORE)
+    kept = np.flatnonzero(detections.score >= ERROR_SCORE)
     by_image: dict[int, list[int]] = {}
-    for i in kept[np.argsort(-found.score[kept], kind="stable")].tolist():
-        by_image.setdefault(int(found.image[i]), []).append(i)
+    for i in kept[np.argsort(-detections.score[kept], kind="stable")].tolist():
+        by_image.setdefault(int(detections.image[i]), []).append(i)
     return by_image
 
 
-def _boxes(found: tuple[Any, Any, Any], names: Mapping[int, str]) -> tuple[Box, ...]:
-    boxes, score, category = (values[:_MOST_BOXES].tolist() for values in found)
+def _boxes(detections: tuple[Any, Any, Any], names: Mapping[int, str]) -> tuple[Box, ...]:
+    boxes, score, category = (values[:_MOST_BOXES].tolist() for values in detections)
     return tuple(_box(b, names.get(c, "?"), s) for b, s, c in zip(boxes, score, category, strict=True))
 
 
@@ -284,9 +295,9 @@ def _box(sides: Sequence[float], name: str, score: float | None = None) -> Box:
     return Box(left=left, top=top, width=width, height=height, name=name, score=score)
 
 
-def _errors(found: tuple[Any, Any, Any], annotated: list[dict[str, Any]]) -> dict[str, int]:
+def _errors(detections: tuple[Any, Any, Any], annotated: list[dict[str, Any]]) -> dict[str, int]:
     """Return the detections that match no object, and the objects without one, by kind of error."""
-    kinds, _ = recompute.kinds_of_image(found[0], found[2], annotated)
+    kinds, _ = recompute.kinds_of_image(detections[0], detections[2], annotated)
     return {
         name: count
         for number, name in enumerate(recompute.ERRORS, start=1)

@@ -47,24 +47,24 @@ class Text(msgspec.Struct, frozen=True, kw_only=True):
 def grids(report: Report, *, tall: bool = False, brief: bool = False) -> list[Grid]:
     """Return the tables that are not empty. ``tall``: a line per model and phase, for narrow terminals;
     ``brief``: short verdict words."""
-    made = [_tall(report) if tall else _wide(report, brief)] if report.models else []
+    tables = [_tall(report) if tall else _wide(report, brief)] if report.models else []
     if report.variants:
-        made.append(_variants(report))
+        tables.append(_variants(report))
     if report.alignment:
-        made.append(_alignment(report.alignment))
+        tables.append(_alignment(report.alignment))
     if report.curves:
-        made.append(_curves(report.curves))
+        tables.append(_curves(report.curves))
     if report.recomputed:
-        made.append(_recomputed(report.recomputed))
-        made += _errors(report.recomputed)
-        made += _classes(report)
+        tables.append(_recomputed(report.recomputed))
+        tables += _errors(report.recomputed)
+        tables += _classes(report)
     if trained := [row for row in report.runs if row.seconds_per_iteration or row.gpu_hours_used]:
-        made.append(_costs(trained))
+        tables.append(_costs(trained))
     if any(row.used or row.to_come or row.unknown for row in report.hours):
-        made.append(_hours(report))
+        tables.append(_hours(report))
     if report.checks:
-        made.append(_checks(report.checks))
-    return made
+        tables.append(_checks(report.checks))
+    return tables
 
 
 def _parameters(grid: Parameters | msgspec.UnsetType, keys: Sequence[str]) -> list[str]:
@@ -156,12 +156,12 @@ def _number(value: float | None) -> str:
     return "nan" if math.isinf(value) or math.isnan(value) else "0" if value == 0 else f"{value:.3g}"
 
 
-def _alignment(found: Sequence[AlignRow]) -> Grid:
+def _alignment(aligned: Sequence[AlignRow]) -> Grid:
     predictions = ("box (px)", "score", "unmatched")
     # Columns that only some comparisons fill stand there only if one does.
-    ap = any(row.found.ap_quanta is not None for row in found)
-    weights = any(row.found.weights for row in found)
-    outputs = any(row.found.outputs for row in found)
+    ap = any(row.found.ap_quanta is not None for row in aligned)
+    weights = any(row.found.weights for row in aligned)
+    outputs = any(row.found.outputs for row in aligned)
     more = (
         *(("AP",) if ap else ()),
         *(("weights",) if weights else ()),
@@ -169,7 +169,7 @@ def _alignment(found: Sequence[AlignRow]) -> Grid:
     )
     header = ("run", "phase", *more, *predictions, "first loss difference", "loss (relative)", "verdict")
     rows, outcomes = [], {}
-    for number, row in enumerate(found):
+    for number, row in enumerate(aligned):
         f = row.found
         first = ""
         if f.losses:
@@ -200,11 +200,11 @@ def _alignment(found: Sequence[AlignRow]) -> Grid:
 
 def _variants(report: Report) -> Grid:
     """A row per variant, with its difference from the baseline."""
-    found: Sequence[VariantRow] = report.variants
-    keys = parameters(row.grid for row in found)
+    variants: Sequence[VariantRow] = report.variants
+    keys = parameters(row.grid for row in variants)
     header = ("model", "phase", "variant", *keys, report.metrics[0], "diff", "verdict")
     rows, outcomes = [], {}
-    for number, row in enumerate(found):
+    for number, row in enumerate(variants):
         where = " ".join(filter(None, (label(row.phase), row.implementation, row.task)))
         measured = (row.value.text, row.difference_text, row.judgement.word)
         rows.append((row.title, where, row.variant, *_parameters(row.grid, keys), *measured))
@@ -214,16 +214,17 @@ def _variants(report: Report) -> Grid:
     return Grid(title="Variants", header=header, rows=tuple(rows), align=align, outcomes=outcomes)
 
 
-def _curves(found: Sequence[CurveRow]) -> Grid:
+def _curves(curves: Sequence[CurveRow]) -> Grid:
     header = ("model", "variant", "phase", "apart", "seeds apart", "verdict")
     rows = tuple(
-        (r.model, r.variant, r.phase, _number(r.distance), _number(r.spread), r.judgement.word) for r in found
+        (r.model, r.variant, r.phase, _number(r.distance), _number(r.spread), r.judgement.word)
+        for r in curves
     )
-    outcomes = {(i, 5): r.judgement.outcome.value for i, r in enumerate(found) if r.judgement.outcome}
+    outcomes = {(i, 5): r.judgement.outcome.value for i, r in enumerate(curves) if r.judgement.outcome}
     return Grid(title="Loss curves", header=header, rows=rows, align="lllrrl", outcomes=outcomes)
 
 
-def _recomputed(found: Sequence[RecomputedRow]) -> Grid:
+def _recomputed(recomputed: Sequence[RecomputedRow]) -> Grid:
     header = ("run", "phase", "AP in the log", "recomputed", "verdict")
     rows = tuple(
         (
@@ -233,17 +234,17 @@ def _recomputed(found: Sequence[RecomputedRow]) -> Grid:
             "" if r.recomputed is None else f"{r.recomputed:.4f}",
             r.judgement.word,
         )
-        for r in found
+        for r in recomputed
     )
-    outcomes = {(i, 4): r.judgement.outcome.value for i, r in enumerate(found) if r.judgement.outcome}
+    outcomes = {(i, 4): r.judgement.outcome.value for i, r in enumerate(recomputed) if r.judgement.outcome}
     return Grid(
         title="AP recomputed from the predictions", header=header, rows=rows, align="llrrl", outcomes=outcomes
     )
 
 
-def _errors(found: Sequence[RecomputedRow]) -> Iterator[Grid]:
+def _errors(recomputed: Sequence[RecomputedRow]) -> Iterator[Grid]:
     """Yield the errors of each test's detections by kind, then those by size, where they were counted."""
-    counted = [row for row in found if row.errors]
+    counted = [row for row in recomputed if row.errors]
     if not counted:
         return
     kinds = tuple(counted[0].errors)
@@ -280,14 +281,16 @@ def _classes(report: Report) -> Iterator[Grid]:
         yield Grid(title=title, header=header, rows=rows, align="lllrlrr")
 
 
-def _checks(found: Sequence[CheckRow]) -> Grid:
+def _checks(checked: Sequence[CheckRow]) -> Grid:
     header = ("run", "kind", "phase", "found", "verdict")
-    rows = tuple((_marked(r.run, r), r.kind, r.phase, r.headline, _word(r.judgement, r.says)) for r in found)
-    outcomes = {(i, 4): r.judgement.outcome.value for i, r in enumerate(found) if r.judgement.outcome}
+    rows = tuple(
+        (_marked(r.run, r), r.kind, r.phase, r.headline, _word(r.judgement, r.says)) for r in checked
+    )
+    outcomes = {(i, 4): r.judgement.outcome.value for i, r in enumerate(checked) if r.judgement.outcome}
     return Grid(title="Checks", header=header, rows=rows, align="lllll", outcomes=outcomes)
 
 
-def _costs(found: Sequence[Row]) -> Grid:
+def _costs(trained: Sequence[Row]) -> Grid:
     """``none``: the training had no GPU, or its code does not say."""
     header = ("training", "s/iteration", "GPU busy", "peak MB", "GPU hours", "to come")
     rows = tuple(
@@ -299,7 +302,7 @@ def _costs(found: Sequence[Row]) -> Grid:
             "none" if row.gpu_hours_used is None else f"{row.gpu_hours_used:.3g}",
             _number(row.gpu_hours_to_come),
         )
-        for row in found
+        for row in trained
     )
     return Grid(title="Training cost", header=header, rows=rows, align="lrrrrr", outcomes={})
 
@@ -325,8 +328,8 @@ def _used(row: HoursRow | None) -> str:
     return f"{row.used:,.1f}{more}"
 
 
-def _word(judgement: Judgement, says: str) -> str:
-    return says if judgement.outcome is None and says != "done" else judgement.word
+def _word(judgement: Judgement, state: str) -> str:
+    return state if judgement.outcome is None and state != "done" else judgement.word
 
 
 def lists(report: Report) -> Iterator[tuple[str, list[str]]]:
@@ -345,7 +348,7 @@ def lists(report: Report) -> Iterator[tuple[str, list[str]]]:
         if row.repeats:
             repeats.setdefault(row.repeats, []).append(row.run)
     if repeats:
-        yield "Deterministic flag", [f"{_names(runs)}: {says}" for says, runs in repeats.items()]
+        yield "Deterministic flag", [f"{_names(runs)}: {sentence}" for sentence, runs in repeats.items()]
     said = [f"{_names(whats)}: {rule}" for rule, whats in rules(report).items()]
     if said:
         more = f"and {len(said) - RULES} more: --format json has all of them"

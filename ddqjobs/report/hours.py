@@ -62,39 +62,45 @@ def spent(
     plan: Plan, history: History, progress: Mapping[str, Progress] | None = None, *, now: float
 ) -> dict[str, Spent]:
     """Return run -> hours, by the ledger; of running trainings by their own word."""
-    costs, known = estimates((p.run for p in plan.runs), history), progress or {}
+    costs, known = estimates((planned.run for planned in plan.runs), history), progress or {}
     return {
-        p.run.name: _spent(p, history.of(p.run.name).tickets, costs[p.run.name], known.get(p.run.name), now)
-        for p in plan.runs
+        planned.run.name: _spent(
+            planned,
+            history.of(planned.run.name).tickets,
+            costs[planned.run.name],
+            known.get(planned.run.name),
+            now,
+        )
+        for planned in plan.runs
     }
 
 
 def _spent(
-    p: PlannedRun, tickets: Sequence[Ticket], cost: Estimate, progress: Progress | None, now: float
+    planned: PlannedRun, tickets: Sequence[Ticket], cost: Estimate, progress: Progress | None, now: float
 ) -> Spent:
-    gpus = p.run.resources.gpus * p.run.resources.nodes
+    gpus = planned.run.resources.gpus * planned.run.resources.nodes
     wall = sum(_hours(ticket, now) for ticket in tickets)
     kept = sum(_hours(t, now) for t in tickets if t.finished is not None and t.finished.product is not None)
-    planned = p.run.gpu_hours if p.run.hours is not None else cost.gpu_hours
+    planned_hours = planned.run.gpu_hours if planned.run.hours is not None else cost.gpu_hours
     to_come: float | None = 0.0
-    if not (p.status is Status.DONE or _not_asked(p)):
-        to_come = _to_come(p, tickets, cost, progress, now)
-    return Spent(wall=wall, kept=kept, used=wall * gpus, planned=planned, to_come=to_come)
+    if not (planned.status is Status.DONE or _not_asked(planned)):
+        to_come = _to_come(planned, tickets, cost, progress, now)
+    return Spent(wall=wall, kept=kept, used=wall * gpus, planned=planned_hours, to_come=to_come)
 
 
-def _not_asked(p: PlannedRun) -> bool:
-    return p.run.optional and p.status in (Status.ELIGIBLE, Status.WAITING)
+def _not_asked(planned: PlannedRun) -> bool:
+    return planned.run.optional and planned.status in (Status.ELIGIBLE, Status.WAITING)
 
 
 def _to_come(
-    p: PlannedRun, tickets: Sequence[Ticket], cost: Estimate, progress: Progress | None, now: float
+    planned: PlannedRun, tickets: Sequence[Ticket], cost: Estimate, progress: Progress | None, now: float
 ) -> float | None:
     if progress is not None and progress.gpu_hours_to_come is not None:
         return progress.gpu_hours_to_come
     if cost.gpu_hours is None:
         return None
-    running = p.state is JobState.RUNNING and bool(tickets)
-    gpus = p.run.resources.gpus * p.run.resources.nodes
+    running = planned.state is JobState.RUNNING and bool(tickets)
+    gpus = planned.run.resources.gpus * planned.run.resources.nodes
     return max(0.0, cost.gpu_hours - (_hours(tickets[-1], now) * gpus if running else 0.0))
 
 
@@ -113,13 +119,18 @@ def hours_rows(
 ) -> tuple[HoursRow, ...]:
     """Return a row per phase and model, per phase, per model and over all."""
     cells: dict[tuple[str, str], list[PlannedRun]] = {}
-    for p in picked:
-        if p.run.optional and not p.submissions and p.status is not Status.DONE:
+    for planned in picked:
+        if planned.run.optional and not planned.submissions and planned.status is not Status.DONE:
             continue
         for key in dict.fromkeys(
-            ((p.run.phase, p.run.model), (p.run.phase, ""), ("", p.run.model), ("", ""))
+            (
+                (planned.run.phase, planned.run.model),
+                (planned.run.phase, ""),
+                ("", planned.run.model),
+                ("", ""),
+            )
         ):
-            cells.setdefault(key, []).append(p)
+            cells.setdefault(key, []).append(planned)
     rows = [_row(key, runs, hours) for key, runs in cells.items()]
     phases, models = list(experiment.phases), list(experiment.models)
     return tuple(sorted(rows, key=lambda r: (_place(models, r.model), _place(phases, r.phase))))
@@ -131,17 +142,17 @@ def hours_order(rows: Iterable[HoursRow]) -> tuple[list[str], list[str]]:
     return [row.model for row in rows if not row.phase], [row.phase for row in rows if not row.model]
 
 
-def _place(words: Sequence[str], word: str) -> int:
-    return words.index(word) if word in words else len(words) + (not word)
+def _place(names: Sequence[str], name: str) -> int:
+    return names.index(name) if name in names else len(names) + (not name)
 
 
 def _row(key: tuple[str, str], runs: Sequence[PlannedRun], hours: Mapping[str, Spent]) -> HoursRow:
-    known = [hours.get(p.run.name, Spent()) for p in runs]
+    known = [hours.get(planned.run.name, Spent()) for planned in runs]
     return HoursRow(
         phase=key[0],
         model=key[1],
         runs=len(runs),
-        done=sum(p.status is Status.DONE for p in runs),
+        done=sum(planned.status is Status.DONE for planned in runs),
         wall=sum(s.wall for s in known),
         kept=sum(s.kept for s in known),
         planned=None if any(s.planned is None for s in known) else sum(s.planned or 0.0 for s in known),

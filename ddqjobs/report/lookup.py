@@ -72,39 +72,39 @@ class Desk:
         exact: Mapping[str, float],
     ) -> None:
         self.experiment, self.products, self.exact = experiment, products, exact
-        self.planned: dict[str, PlannedRun] = {p.run.name: p for p in plan.runs}
-        self.says = {row.run: row.says for row in table}
+        self.planned: dict[str, PlannedRun] = {planned.run.name: planned for planned in plan.runs}
+        self.states = {row.run: row.says for row in table}
         self.by_task: dict[tuple[str, str], list[PlannedRun]] = {}  # task, model
         self.grids: dict[str, Parameters] = {}  # variant of a grid -> its parameters
-        found: dict[Place, list[PlannedRun]] = {}
-        for p in plan.runs:
-            run = p.run
+        places: dict[Place, list[PlannedRun]] = {}
+        for planned in plan.runs:
+            run = planned.run
             if run.grid:
                 self.grids[run.variant] = dict(run.grid)
-            self.by_task.setdefault((run.task, run.model), []).append(p)
+            self.by_task.setdefault((run.task, run.model), []).append(planned)
             if run.kind in (TaskKind.TEST, TaskKind.TRAIN) and run.phase and run.model:
-                found.setdefault((run.phase, run.implementation, run.model, run.variant), []).append(p)
-        self.places = {place: _tests_or_trainings(runs) for place, runs in found.items()}
+                places.setdefault((run.phase, run.implementation, run.model, run.variant), []).append(planned)
+        self.places = {place: _tests_or_trainings(runs) for place, runs in places.items()}
         # Phase, model, variant -> implementation -> runs: where the other side of a comparison is found.
         self.sides: dict[tuple[str, str, str], dict[str, list[PlannedRun]]] = {}
         self.split: set[tuple[str, str]] = set()  # phase, implementation: a cell would hold several tasks
         for (phase, implementation, model, variant), runs in self.places.items():
             self.sides.setdefault((phase, model, variant), {})[implementation] = runs
-            if len({p.run.task for p in runs}) > 1:
+            if len({planned.run.task for planned in runs}) > 1:
                 self.split.add((phase, implementation))
         self._published: dict[str, Side] = {}
 
     def columns(self, wanted: Collection[str]) -> tuple[Column, ...]:
         """Columns in the experiment's order that hold at least one wanted run."""
-        found: dict[tuple[str, str, str], None] = {}
+        keys: dict[tuple[str, str, str], None] = {}
         for (phase, implementation, _, _), runs in self.places.items():
-            for p in runs:
-                if p.run.name in wanted:
-                    task = p.run.task if (phase, implementation) in self.split else ""
-                    found[phase, implementation, task] = None
+            for planned in runs:
+                if planned.run.name in wanted:
+                    task = planned.run.task if (phase, implementation) in self.split else ""
+                    keys[phase, implementation, task] = None
         phases, implementations = order(self.experiment.phases), order(self.experiment.implementations)
-        last = len(found) + len(phases)
-        places = sorted(found, key=lambda k: (phases.get(k[0], last), implementations.get(k[1], last)))
+        last = len(keys) + len(phases)
+        places = sorted(keys, key=lambda k: (phases.get(k[0], last), implementations.get(k[1], last)))
         sections = self.experiment.phases
         return tuple(
             Column(
@@ -124,16 +124,20 @@ class Desk:
     def scores(self, runs: Iterable[PlannedRun], metric: Metric) -> dict[int | None, Score]:
         """Scores of the done runs, by seed."""
         return {
-            p.run.seed: score(self.products[p.run.name], metric)
-            for p in runs
-            if p.status is Status.DONE and p.run.name in self.products
+            planned.run.seed: score(self.products[planned.run.name], metric)
+            for planned in runs
+            if planned.status is Status.DONE and planned.run.name in self.products
         }
 
     def exact_of(self, runs: Iterable[PlannedRun], metric: Metric) -> dict[int | None, float]:
         """AP before rounding, points, by seed, of the runs whose AP was recomputed."""
         if not (metric.is_box_ap and metric.is_fraction):
             return {}
-        return {p.run.seed: self.exact[p.run.name] for p in runs if p.run.name in self.exact}
+        return {
+            planned.run.seed: self.exact[planned.run.name]
+            for planned in runs
+            if planned.run.name in self.exact
+        }
 
     def made_by(self, names: Iterable[str]) -> list[Product]:
         """Return the products of runs, and of the trainings whose checkpoints they tested."""
@@ -147,41 +151,43 @@ class Desk:
             products += [self.products[n] for n in (name, *trained) if n in self.products]
         return products
 
-    def fate(self, p: PlannedRun) -> Fate:
+    def fate(self, planned: PlannedRun) -> Fate:
         """Return how a run counts for a verdict. One that waits for a training shares that training's
         fate."""
-        if p.status is Status.DONE and p.run.name in self.products:
-            note = score(self.products[p.run.name], self.metric(p.run.model)).note
+        if planned.status is Status.DONE and planned.run.name in self.products:
+            note = score(self.products[planned.run.name], self.metric(planned.run.model)).note
             return Fate.DIVERGED if note == NAN else Fate.RESULT
-        if p.status is Status.FAILED:
-            if p.failure is FailureClass.DIVERGED:
+        if planned.status is Status.FAILED:
+            if planned.failure is FailureClass.DIVERGED:
                 return Fate.DIVERGED
-            return Fate.CRASHED if p.failure in INFRASTRUCTURE else Fate.OPEN
-        if p.status is Status.WAITING:
-            upstream = [self.fate(self.planned[name]) for name in p.run.upstream if name in self.planned]
+            return Fate.CRASHED if planned.failure in INFRASTRUCTURE else Fate.OPEN
+        if planned.status is Status.WAITING:
+            upstream = [
+                self.fate(self.planned[name]) for name in planned.run.upstream if name in self.planned
+            ]
             return next((f for f in (Fate.DIVERGED, Fate.CRASHED) if f in upstream), Fate.OPEN)
         return Fate.OPEN
 
     def with_fate(self, runs: Iterable[PlannedRun], *fates: Fate) -> list[PlannedRun]:
         """Those of the runs that met one of these."""
-        return [p for p in runs if self.fate(p) in fates]
+        return [planned for planned in runs if self.fate(planned) in fates]
 
     def state(self, runs: Sequence[PlannedRun]) -> str:
         """Return the state of unfinished runs together: ``waiting``, or ``1 running, 2 waiting``."""
-        words: dict[str, int] = {}
-        for p in runs:
-            word = self._state(p)
-            words[word] = words.get(word, 0) + 1
-        if len(words) == 1:
-            return next(iter(words))
-        return ", ".join(f"{count} {word}" for word, count in words.items())
+        counts: dict[str, int] = {}
+        for planned in runs:
+            word = self._state(planned)
+            counts[word] = counts.get(word, 0) + 1
+        if len(counts) == 1:
+            return next(iter(counts))
+        return ", ".join(f"{count} {word}" for word, count in counts.items())
 
-    def _state(self, p: PlannedRun) -> str:
+    def _state(self, planned: PlannedRun) -> str:
         """Return ``waiting (out-of-memory)`` for a run that waits for one that failed."""
-        says = self.says[p.run.name]
-        above = [self.planned[name] for name in p.run.upstream if name in self.planned]
+        state = self.states[planned.run.name]
+        above = [self.planned[name] for name in planned.run.upstream if name in self.planned]
         failed = [u.failure.value for u in above if u.status is Status.FAILED and u.failure is not None]
-        return f"{says} ({failed[0]})" if failed and p.status is Status.WAITING else says
+        return f"{state} ({failed[0]})" if failed and planned.status is Status.WAITING else state
 
     def published(self, model: str) -> Side:
         """The reference of a model: its figure, or the AP of its reference task's run."""
@@ -204,7 +210,7 @@ class Desk:
             return Side(name=name, values={None: value}, seeds=False, rounded_to=step)
         task = reference.task or ""
         runs = self.by_task.get((task, model)) or self.by_task.get((task, ""), [])
-        runs = [p for p in runs if p.run.variant == "default"] or runs
+        runs = [planned for planned in runs if planned.run.variant == "default"] or runs
         side = self.side(runs, f"task {reference.task}", metric)
         if side.problem:
             return side
@@ -227,8 +233,8 @@ class Desk:
             if here:
                 sought = [implementation, *self.experiment.implementations, *here]
                 runs = here[next(i for i in sought if i in here)]
-                same = [p for p in runs if p.run.task == (task or runs[0].run.task)]
-                return same or [p for p in runs if p.run.task == runs[0].run.task]
+                same = [planned for planned in runs if planned.run.task == (task or runs[0].run.task)]
+                return same or [planned for planned in runs if planned.run.task == runs[0].run.task]
         return []
 
     def _alone(self, variant: str) -> bool:
@@ -242,7 +248,7 @@ class Desk:
         diverged = self.with_fate(runs, Fate.DIVERGED)
         if diverged:
             return Side(name=name, problem=f"{name} diverged in {len(diverged)} of {len(runs)} runs")
-        kept = [p for p in runs if self.fate(p) is not Fate.CRASHED]
+        kept = [planned for planned in runs if self.fate(planned) is not Fate.CRASHED]
         scores = self.scores(kept, metric)
         if not kept or len(scores) < len(kept):
             return Side(name=name, problem=f"{name} is {self.state(runs)}")
@@ -254,17 +260,17 @@ class Desk:
         return Side(
             name=f"the {mean} of {name}",
             values=values,
-            runs=tuple(p.run.name for p in kept),
+            runs=tuple(planned.run.name for planned in kept),
             exact=self.exact_of(kept, metric),
         )
 
 
 def _tests_or_trainings(runs: list[PlannedRun]) -> list[PlannedRun]:
-    return [p for p in runs if p.run.kind is TaskKind.TEST] or runs
+    return [planned for planned in runs if planned.run.kind is TaskKind.TEST] or runs
 
 
-def order(words: Iterable[str]) -> dict[str, int]:
-    return {word: i for i, word in enumerate(words)}
+def order(names: Iterable[str]) -> dict[str, int]:
+    return {name: i for i, name in enumerate(names)}
 
 
 def label(phase: str) -> str:

@@ -66,8 +66,8 @@ def curve_rows(
 ) -> tuple[CurveRow, ...]:
     """One row per phase that is compared with another, model and variant that both trained."""
     trained: dict[tuple[str, str, str], dict[int | None, str]] = {}
-    for p in picked:
-        run = p.run
+    for planned in picked:
+        run = planned.run
         if run.kind is TaskKind.TRAIN and run.phase and run.name in curves and curves[run.name].means:
             trained.setdefault((run.phase, run.model, run.variant), {})[run.seed] = run.name
     return tuple(_curve_rows(experiment, trained, curves))

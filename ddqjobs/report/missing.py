@@ -30,7 +30,7 @@ class Missing(msgspec.Struct, frozen=True, kw_only=True):
 def missing(
     experiment: str,
     picked: Sequence[PlannedRun],
-    says: Mapping[str, str],
+    states: Mapping[str, str],
     site: str = DEFAULT_SITE,
     *,
     whole: bool = True,
@@ -38,17 +38,21 @@ def missing(
     """Return what stands between the plan and a whole report, most urgent first. Of a part of the plan
     (not ``whole``) a command names all its runs: without names it would take others too."""
     groups: dict[str, list[str]] = {key: [] for key in _REMEDIES}
-    held_up = {p.run.name for p in picked if p.stale}  # nothing new is made of these, nor of what needs them
-    for p in picked:
-        if says[p.run.name] == "product missing":
-            groups["lost"].append(p.run.name)
-        elif p.stale:
-            groups["stale"].append(p.run.name)
-        elif p.status is not Status.DONE and not (p.run.optional and p.status in _NOT_ASKED):
-            held = p.status is Status.WAITING and not held_up.isdisjoint(p.run.upstream)
-            kind = "held" if p.state is JobState.HELD and not p.owner else AGAIN if p.again else p.word
-            groups["held up" if held else kind].append(p.run.name)
-            held_up |= {p.run.name} if held else set()
+    # Nothing new is made of these, nor of what needs them.
+    held_up = {planned.run.name for planned in picked if planned.stale}
+    for planned in picked:
+        if states[planned.run.name] == "product missing":
+            groups["lost"].append(planned.run.name)
+        elif planned.stale:
+            groups["stale"].append(planned.run.name)
+        elif planned.status is not Status.DONE and not (
+            planned.run.optional and planned.status in _NOT_ASKED
+        ):
+            held = planned.status is Status.WAITING and not held_up.isdisjoint(planned.run.upstream)
+            on_hold = planned.state is JobState.HELD and not planned.owner
+            kind = "held" if on_hold else AGAIN if planned.again else planned.word
+            groups["held up" if held else kind].append(planned.run.name)
+            held_up |= {planned.run.name} if held else set()
 
     def named(key: str, names: Sequence[str]) -> Sequence[str]:
         # Without names submit takes eligible runs, and with them what failed on a disk that is still full;
@@ -62,9 +66,9 @@ def missing(
         Missing(
             what=what,
             runs=tuple(names),
-            command=command(words, experiment, named(key, names) if naming else (), site),
+            command=command(arguments, experiment, named(key, names) if naming else (), site),
         )
-        for key, (what, words, naming) in _REMEDIES.items()
+        for key, (what, arguments, naming) in _REMEDIES.items()
         if (names := groups[key])
     )
 
@@ -87,9 +91,9 @@ _REMEDIES: dict[str, tuple[str, tuple[str, ...], bool]] = {
 
 
 def command(
-    words: Sequence[str], experiment: str, names: Sequence[str] = (), site: str = DEFAULT_SITE
+    arguments: Sequence[str], experiment: str, names: Sequence[str] = (), site: str = DEFAULT_SITE
 ) -> str:
     """Return a command of ddqjobs for these runs; it names a site that is not the one without a name."""
-    verb, *flags = words
+    verb, *flags = arguments
     where = [] if site == DEFAULT_SITE else ["--site", site]
     return shlex.join(["ddqjobs", verb, experiment, *flags, *where, *names])

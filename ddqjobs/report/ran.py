@@ -61,10 +61,10 @@ class Doubt(NamedTuple):
     sentence: str
 
 
-def doubt(made: Iterable[Product]) -> Doubt | None:
+def doubt(products: Iterable[Product]) -> Doubt | None:
     """Return what keeps verdicts on these results from being given: the first run of which another code than
     its tree's or its environment's ran, or that had different configurations under its digest."""
-    for product in made:
+    for product in products:
         if product.ran is not None and product.ran.hidden:
             return Doubt(OTHER_CODE, f"{product.run}: {_other_code(product.ran)}")
         if product.ran is not None and product.ran.instead:
@@ -76,13 +76,13 @@ def doubt(made: Iterable[Product]) -> Doubt | None:
     return None
 
 
-def other_data(made: Iterable[Sequence[Product]], runs: Mapping[str, PlannedRun]) -> Doubt | None:
+def other_data(chains: Iterable[Sequence[Product]], runs: Mapping[str, PlannedRun]) -> Doubt | None:
     """Return what keeps results from being compared: that runs read other annotations.
 
-    ``made`` holds of each result its own run and the trainings before it, which are compared each with its
+    ``chains`` holds of each result its own run and the trainings before it, which are compared each with its
     like: of those before only the split that they learnt from, and none that a grid varies."""
     first: dict[tuple[object, ...], Product] = {}
-    for chain in made:
+    for chain in chains:
         for place, product in enumerate(chain):
             annotations = product.ran.annotations if product.ran is not None else {}
             for split in (
@@ -93,8 +93,8 @@ def other_data(made: Iterable[Sequence[Product]], runs: Mapping[str, PlannedRun]
                 if one.ran is not None and (other := one.ran.annotations[split]) != annotations[split]:
                     part = split.partition(" ")[2]
                     are = f"are read for different {part}" if part else "are different files"
-                    words = f"the annotations ({split.split()[0]}) of {one.run} and of {product.run} {are}"
-                    return Doubt(OTHER_DATA, f"{words} ({other} and {annotations[split]})")
+                    sentence = f"the annotations ({split.split()[0]}) of {one.run} and of {product.run} {are}"
+                    return Doubt(OTHER_DATA, f"{sentence} ({other} and {annotations[split]})")
     return None
 
 
@@ -111,11 +111,11 @@ def _setting(run: Run, split: str) -> tuple[str, ...]:
     )
 
 
-def repeated(made: Mapping[str, Iterable[Product]]) -> str:
+def repeated(chains: Mapping[str, Iterable[Product]]) -> str:
     """Return which two runs of different seeds are one training, or one test, to the last bit: their seed
     reaches nothing, and they are no two samples. Empty if there are none. What both read is no such."""
     first: dict[tuple[str, str], tuple[str, str]] = {}
-    for name, products in made.items():
+    for name, products in chains.items():
         for product in products:
             for artifact in ("curve", "predictions"):
                 digest = product.sha256.get(artifact, "")
@@ -148,9 +148,9 @@ def notes(products: Mapping[str, Product]) -> Iterator[str]:
     for name, product in products.items():
         if product.ran is not None:
             groups.setdefault(f"{versions(product.ran)}; {machine(product.ran)}", []).append(name)
-    for words, names in groups.items():
+    for text, names in groups.items():
         few = f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
-        yield f"ran with {words}: {few}"
+        yield f"ran with {text}: {few}"
     for name, product in products.items():
         for before in product.ran.earlier if product.ran is not None else ():
             yield f"went on from an attempt with {_with(before)}: {name}"

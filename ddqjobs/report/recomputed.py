@@ -62,29 +62,33 @@ NO_BOX_AP = "the log has no box AP"
 
 
 def recomputed_rows(
-    picked: Iterable[PlannedRun], products: Mapping[str, Product], found: Mapping[str, Recomputed]
+    picked: Iterable[PlannedRun], products: Mapping[str, Product], recomputed: Mapping[str, Recomputed]
 ) -> tuple[RecomputedRow, ...]:
     """One row per done test run that was recomputed, or could not be."""
     rows = []
-    for p in picked:
-        name = p.run.name
-        if p.run.kind is not TaskKind.TEST or p.status is not Status.DONE or name not in found:
+    for planned in picked:
+        name = planned.run.name
+        if (
+            planned.run.kind is not TaskKind.TEST
+            or planned.status is not Status.DONE
+            or name not in recomputed
+        ):
             continue
         if name not in products:
             continue
-        again = found[name]
+        again = recomputed[name]
         ap = again.metrics.get(BOX_AP.key)
         rows.append(
             RecomputedRow(
                 run=name,
-                phase=p.run.phase,
+                phase=planned.run.phase,
                 printed=score(products[name]).points,
                 recomputed=None if ap is None else 100 * ap,
                 errors=again.errors,
                 sizes=again.sizes,
                 precision=again.precision,
                 judgement=_judge_recomputed(products[name], again),
-                required=not p.run.optional,
+                required=not planned.run.optional,
             )
         )
     return tuple(rows)
@@ -97,24 +101,24 @@ def _judge_recomputed(product: Product, again: Recomputed) -> Judgement:
         return verdict.unjudged(NOT_RECOMPUTED)
     if found_as(BOX_AP.key, product.metrics) is None:
         return verdict.unjudged(NO_BOX_AP)
-    made = msgspec.structs.replace(product, metrics=again.metrics)
+    recomputed = msgspec.structs.replace(product, metrics=again.metrics)
     differing = []
     for name, metric in OF_BOXES.items():
         # By the name under which the printed column shows it: what is not compared is not equal.
         if found_as(metric.key, product.metrics) and metric.key in again.metrics:
-            printed, computed = score(product, metric), score(made, metric)
+            printed, computed = score(product, metric), score(recomputed, metric)
             if printed != computed:
                 differing.append(name)
     if differing:
-        words = f"differs: {', '.join(differing)}"
-        return Judgement(outcome=Outcome.DIFFERS, word=words, brief="differs", rule=RECOMPUTED_RULE, n=1)
+        text = f"differs: {', '.join(differing)}"
+        return Judgement(outcome=Outcome.DIFFERS, word=text, brief="differs", rule=RECOMPUTED_RULE, n=1)
     return Judgement(outcome=Outcome.EQUAL, word="equal", brief="equal", rule=RECOMPUTED_RULE, n=1)
 
 
-def exact_points(found: Mapping[str, Recomputed], products: Mapping[str, Product]) -> dict[str, float]:
+def exact_points(recomputed: Mapping[str, Recomputed], products: Mapping[str, Product]) -> dict[str, float]:
     """Run -> AP before rounding, in points, where it was recomputed and rounds to what the log prints."""
     points = {}
-    for name, again in found.items():
+    for name, again in recomputed.items():
         ap = again.metrics.get(BOX_AP.key)
         if ap is None or name not in products:
             continue

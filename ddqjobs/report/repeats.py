@@ -10,11 +10,15 @@ from ddqjobs.spec.model import Plan, PlannedRun, Product, Run, Status, TaskKind
 NOT_PROVEN = "not proven"
 
 
-def sentence(found: Alignment) -> str:
+def sentence(findings: Alignment) -> str:
     """``bit-equal over 50 iterations`` or ``differs from iteration 3``."""
-    if found.bit_equal:
-        return f"bit-equal over {found.iterations} iterations"
-    return "differs" if found.first_difference is None else f"differs from iteration {found.first_difference}"
+    if findings.bit_equal:
+        return f"bit-equal over {findings.iterations} iterations"
+    return (
+        "differs"
+        if findings.first_difference is None
+        else f"differs from iteration {findings.first_difference}"
+    )
 
 
 def proofs(plan: Plan, products: Mapping[str, Product]) -> dict[str, str]:
@@ -25,12 +29,12 @@ def proofs(plan: Plan, products: Mapping[str, Product]) -> dict[str, str]:
     nothing; of several, one that differs counts first, then one of the same seed, then the longest.
     """
     tried: dict[Hashable, list[tuple[Run, Alignment]]] = {}
-    for planned, found in _repeats(plan.runs, products):
-        tried.setdefault(_same(planned.run), []).append((planned.run, found))
+    for planned, findings in _repeats(plan.runs, products):
+        tried.setdefault(_same(planned.run), []).append((planned.run, findings))
     return {
-        p.run.name: _best(p.run, tried.get(_same(p.run), ()))
-        for p in plan.runs
-        if p.run.kind is TaskKind.TRAIN and p.run.deterministic
+        training.run.name: _best(training.run, tried.get(_same(training.run), ()))
+        for training in plan.runs
+        if training.run.kind is TaskKind.TRAIN and training.run.deterministic
     }
 
 
@@ -41,8 +45,8 @@ def _repeats(
         product = products.get(planned.run.name)
         if planned.status is not Status.DONE or planned.stale or product is None:
             continue
-        if planned.run.kind is TaskKind.ALIGN and (found := alignment(product)).repeat:
-            yield planned, found
+        if planned.run.kind is TaskKind.ALIGN and (findings := alignment(product)).repeat:
+            yield planned, findings
 
 
 def _same(run: Run) -> Hashable:
@@ -63,5 +67,5 @@ def _best(run: Run, tried: Iterable[tuple[Run, Alignment]]) -> str:
     order = sorted(tried, key=lambda t: (t[1].bit_equal, t[0].seed != run.seed, -(t[1].iterations or 0)))
     if not order:
         return NOT_PROVEN
-    other, found = order[0]
-    return sentence(found) + ("" if other.seed == run.seed else f" (seed {other.seed})")
+    other, findings = order[0]
+    return sentence(findings) + ("" if other.seed == run.seed else f" (seed {other.seed})")

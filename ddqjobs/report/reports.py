@@ -53,9 +53,9 @@ class Reports:
         else:
             plan, products = workspace.plan(refresh=refresh), workspace.products()
         products = files.compared(products)
-        only = {p.run.name for p in select(plan, filters)} if filters.any else None
+        only = {planned.run.name for planned in select(plan, filters)} if filters.any else None
         running = self._running(plan)
-        shown = [p for p in plan.runs if only is None or p.run.name in only]
+        shown = [planned for planned in plan.runs if only is None or planned.run.name in only]
         experiment = workspace.loaded.experiment
         return document.build(
             experiment,
@@ -75,21 +75,25 @@ class Reports:
         )
 
     def _running(self, plan: Plan) -> dict[str, Progress]:
-        progress = self._workspace.progress
-        return {p.run.name: made for p in plan.runs if (made := progress(p)) is not None}
+        progress_of = self._workspace.progress
+        return {
+            planned.run.name: progress
+            for planned in plan.runs
+            if (progress := progress_of(planned)) is not None
+        }
 
-    def shared(self, made: Report) -> Report:
+    def shared(self, report: Report) -> Report:
         """Return a report without absolute paths and names of nodes."""
-        return share_.shared(made, self._sharing())
+        return share_.shared(report, self._sharing())
 
     def _sharing(self, hosts: Iterable[str] = ()) -> share_.Share:
         workspace = self._workspace
         tickets = workspace.store.history().tickets.values()
-        found = (name for t in tickets for name in (t.node, t.owner.host, t.finished and t.finished.node))
-        nodes = {name for name in (*found, *hosts, platform.node()) if name}
+        names = (name for t in tickets for name in (t.node, t.owner.host, t.finished and t.finished.node))
+        nodes = {name for name in (*names, *hosts, platform.node()) if name}
         here = workspace.loaded.experiment
-        words = (here.models, here.phases, here.tasks, here.implementations, here.variants, grid.names(here))
-        return share_.sharing(nodes, self._folders(), [here.name, *(word for kind in words for word in kind)])
+        kinds = (here.models, here.phases, here.tasks, here.implementations, here.variants, grid.names(here))
+        return share_.sharing(nodes, self._folders(), [here.name, *(word for kind in kinds for word in kind)])
 
     def _folders(self) -> set[str]:
         """Return the folders that a report may name."""
@@ -105,7 +109,7 @@ class Reports:
 
     def page(
         self,
-        made: Report,
+        report: Report,
         price: float | None,
         share: bool,
         say: Say,
@@ -123,8 +127,10 @@ class Reports:
 
         workspace = self._workspace
         plan, products = workspace.plan(refresh=False), workspace.products()
-        wanted = {row.run for row in made.runs}
-        listed = msgspec.structs.replace(plan, runs=tuple(p for p in plan.runs if p.run.name in wanted))
+        wanted = {row.run for row in report.runs}
+        listed = msgspec.structs.replace(
+            plan, runs=tuple(planned for planned in plan.runs if planned.run.name in wanted)
+        )
         curves = self.files.curves(panels.drawn(listed), products, say)
         now = time.time() if at is None else at
         spent = hours.spent(plan, workspace.store.history(), self._running(plan), now=now)
@@ -133,9 +139,9 @@ class Reports:
         hide = None
         if share:
             hide = self._sharing(facts.hosts(behind))
-            made, behind = share_.shared(made, hide), facts.without_scripts(behind)
+            report, behind = share_.shared(report, hide), facts.without_scripts(behind)
         return render.page(
-            workspace.loaded.experiment, plan, made, behind, curves, products,
+            workspace.loaded.experiment, plan, report, behind, curves, products,
             price=price, currency=currency, to_come=to_come, share=hide, now=at, reload_s=reload_s,
             gallery=self._gallery(plan, products, wanted, gallery, say) if gallery and not share else None,
         )  # fmt: skip
@@ -149,11 +155,11 @@ class Reports:
         maker = gallery.Maker(self._workspace.catalog.project, self.files.runs, products, say)
         return maker.make(self._workspace.loaded.experiment, plan, wanted, each)
 
-    def export(self, made: Report, kind: str, folder: Path) -> int:
+    def export(self, report: Report, kind: str, folder: Path) -> int:
         """Write the done runs of a report for another tool; return how many."""
         from ddqjobs.report import exports
 
         workspace = self._workspace
         plan, products = workspace.plan(refresh=False), workspace.products()
-        runs = exports.collect(plan, products, workspace.store.layout.runs, (row.run for row in made.runs))
-        return exports.export(kind, folder, made.experiment, runs)
+        runs = exports.collect(plan, products, workspace.store.layout.runs, (row.run for row in report.runs))
+        return exports.export(kind, folder, report.experiment, runs)

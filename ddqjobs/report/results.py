@@ -76,13 +76,13 @@ def say(planned: PlannedRun, progress: Progress | None = None) -> str:
     if planned.status is Status.ACTIVE:
         if planned.state is JobState.RUNNING:
             return f"running{_how_far(progress)}"
-        words = {
+        labels = {
             JobState.QUEUED: "queued",
             JobState.HELD: "held",
             JobState.STOPPED: "suspended",
             JobState.ENDED: "ending",
         }
-        return "submitted" if planned.state is None else words.get(planned.state, "state unknown")
+        return "submitted" if planned.state is None else labels.get(planned.state, "state unknown")
     return OPTIONAL if planned.run.optional else planned.status.value
 
 
@@ -119,16 +119,18 @@ def rows(
 ) -> list[Row]:
     """One row per run of the plan, in its order. A done run without a product *says* ``product missing``."""
     known, proven = progress or {}, repeats.proofs(plan, products)
-    table = [_row(p, products.get(p.run.name), known.get(p.run.name)) for p in plan.runs]
+    table = [
+        _row(planned, products.get(planned.run.name), known.get(planned.run.name)) for planned in plan.runs
+    ]
     for row in table:
         judged_by = metric_of(experiment, row.model)
         if judged_by != BOX_AP:
             product = products.get(row.run) if row.status == Status.DONE.value else None
             row.metric, row.unit, row.direction = judged_by.name, judged_by.unit, judged_by.direction
-            found = Score() if product is None else score(product, judged_by)
-            row.value = found.points
+            found_score = Score() if product is None else score(product, judged_by)
+            row.value = found_score.points
             if product is not None and METRICS["AP"] not in product.metrics:
-                row.metric_notes = f"{judged_by.name}: {found.note}" if found.note else ""
+                row.metric_notes = f"{judged_by.name}: {found_score.note}" if found_score.note else ""
         row.repeats = proven.get(row.run, "")
         spent = hours.get(row.run) if hours else None
         row.wall_hours = (spent.wall or None) if spent else None
@@ -196,10 +198,10 @@ def _fill(row: Row, product: Product) -> None:
     row.log = product.artifacts.get("log", "")
     row.checkpoint_sha256 = product.sha256.get("checkpoint", "")
     if product.kind is TaskKind.ALIGN:
-        found = alignment(product)
-        row.box_difference, row.score_difference = found.box, found.score
-        row.unmatched, row.loss_iterations = found.unmatched, found.iterations
-        row.loss_first_difference, row.loss_relative_difference = found.first_difference, found.loss
+        findings = alignment(product)
+        row.box_difference, row.score_difference = findings.box, findings.score
+        row.unmatched, row.loss_iterations = findings.unmatched, findings.iterations
+        row.loss_first_difference, row.loss_relative_difference = findings.first_difference, findings.loss
     elif product.kind in (TaskKind.TEST, TaskKind.TRAIN) or METRICS["AP"] in product.metrics:
         notes = []
         for name, metric in OF_BOXES.items():
@@ -232,9 +234,9 @@ def frame(
     nullable; a number that is not there is NaN or <NA>. A grid's parameters follow as ``grid.KEY``."""
     import pandas as pd
 
-    made = rows(experiment, plan, products, progress)
-    columns = columns_of(made)
-    table_cells = [cells_of(row, columns) for row in made]
+    run_rows = rows(experiment, plan, products, progress)
+    columns = columns_of(run_rows)
+    table_cells = [cells_of(row, columns) for row in run_rows]
     orders: dict[str, Mapping[str, object]] = {
         "phase": experiment.phases,
         "model": experiment.models,

@@ -39,7 +39,7 @@ class AlignRow(msgspec.Struct, frozen=True, kw_only=True):
     required: bool
     """True unless the run is optional; only required verdicts count for `ok`. Example: true"""
     adopted: bool
-    """True if the result was taken in by `ddqjobs adopt`. Example: false"""
+    """True if the result was adopted with `ddqjobs adopt`. Example: false"""
     stale: bool
     """True if the result is of an earlier configuration, environment or code. Example: false"""
     accepted: bool
@@ -70,7 +70,7 @@ class CheckRow(msgspec.Struct, frozen=True, kw_only=True):
     required: bool
     """True unless the run is optional; only required verdicts count for `ok`. Example: true"""
     adopted: bool
-    """True if the result was taken in by `ddqjobs adopt`. Example: false"""
+    """True if the result was adopted with `ddqjobs adopt`. Example: false"""
     stale: bool
     """True if the result is of an earlier configuration, environment or code. Example: false"""
     accepted: bool
@@ -78,16 +78,16 @@ class CheckRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def align_rows(
-    picked: Iterable[PlannedRun], products: Mapping[str, Product], says: Mapping[str, str]
+    picked: Iterable[PlannedRun], products: Mapping[str, Product], states: Mapping[str, str]
 ) -> tuple[AlignRow, ...]:
     """One row per align run, in the plan's order."""
     rows = []
-    for p in picked:
-        run = p.run
+    for planned in picked:
+        run = planned.run
         if run.kind is not TaskKind.ALIGN:
             continue
-        product = _product(p, products)
-        found = Alignment() if product is None else alignment(product)
+        product = _product(planned, products)
+        findings = Alignment() if product is None else alignment(product)
         rule = "largest differences within the tolerances"
         rows.append(
             AlignRow(
@@ -96,15 +96,15 @@ def align_rows(
                 model=run.model,
                 variant=run.variant,
                 seed=run.seed,
-                says=says[run.name],
-                found=found,
-                judgement=_aligned(found, run, products)
+                says=states[run.name],
+                found=findings,
+                judgement=_aligned(findings, run, products)
                 if product
-                else verdict.unknown(says[run.name], rule),
+                else verdict.unknown(states[run.name], rule),
                 required=not run.optional,
                 adopted=bool(product and product.adopted_from),
-                stale=bool(p.stale),
-                accepted=bool(p.accepted),
+                stale=bool(planned.stale),
+                accepted=bool(planned.accepted),
             )
         )
     return tuple(rows)
@@ -114,19 +114,19 @@ def check_rows(
     experiment: Experiment,
     picked: Iterable[PlannedRun],
     products: Mapping[str, Product],
-    says: Mapping[str, str],
+    states: Mapping[str, str],
 ) -> tuple[CheckRow, ...]:
     """One row per run of the kinds in :data:`_HEADLINES`, in the plan's order."""
     rows = []
-    for p in picked:
-        run, headline = p.run, _HEADLINES.get(p.run.kind)
+    for planned in picked:
+        run, headline = planned.run, _HEADLINES.get(planned.run.kind)
         if headline is None:
             continue
-        product = _product(p, products)
+        product = _product(planned, products)
         text, judgement = (
             headline(product, metric_of(experiment, run.model))
             if product
-            else ("", verdict.unjudged(says[run.name]))
+            else ("", verdict.unjudged(states[run.name]))
         )
         rows.append(
             CheckRow(
@@ -135,23 +135,23 @@ def check_rows(
                 phase=run.phase,
                 model=run.model,
                 implementation=run.implementation,
-                says=says[run.name],
+                says=states[run.name],
                 headline=text,
                 judgement=judgement,
                 required=not run.optional,
                 adopted=bool(product and product.adopted_from),
-                stale=bool(p.stale),
-                accepted=bool(p.accepted),
+                stale=bool(planned.stale),
+                accepted=bool(planned.accepted),
             )
         )
     return tuple(rows)
 
 
-def _aligned(found: Alignment, run: Run, products: Mapping[str, Product]) -> Judgement:
+def _aligned(findings: Alignment, run: Run, products: Mapping[str, Product]) -> Judgement:
     """Return the verdict of an align run, and where its first input and the others were made on different
     machines."""
     sides = [products[name] for name in run.upstream if name in products]
-    judgement = judge_alignment(found, run)
+    judgement = judge_alignment(findings, run)
     doubt = ran.doubt(sides)
     if doubt and judgement.outcome is not None:
         return verdict.unknown(doubt.word, f"{judgement.rule}; {doubt.sentence}")
@@ -201,12 +201,12 @@ def _unittest(product: Product, _: Metric) -> tuple[str, Judgement]:
 
 def _ran(product: Product, metric: Metric) -> tuple[str, Judgement]:
     """Prepare and smoke runs: an AP where they have one."""
-    found = score(product, metric)
+    found_score = score(product, metric)
     text = "ran"
-    if found.points is not None:
-        text = f"{metric.name} {found.points:.{metric.decimals}f}"
-    elif found.note != MISSING:
-        text = f"{metric.name} {found.note}"
+    if found_score.points is not None:
+        text = f"{metric.name} {found_score.points:.{metric.decimals}f}"
+    elif found_score.note != MISSING:
+        text = f"{metric.name} {found_score.note}"
     return text, verdict.unjudged("done")
 
 

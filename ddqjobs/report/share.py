@@ -32,16 +32,16 @@ _FILE = re.compile(r"[\w+=-][\w.+=-]*\.[A-Za-z]\w{0,5}")
 Share = Callable[[str], str]
 
 
-def sharing(nodes: Iterable[str], folders: Iterable[str] = (), words: Iterable[str] = ()) -> Share:
+def sharing(nodes: Iterable[str], folders: Iterable[str] = (), terms: Iterable[str] = ()) -> Share:
     """Return what leaves paths, and the names of these nodes with and without their domain, out of a text.
     ``nodes`` may be lists as a scheduler writes them. ``folders`` are known to be paths, also where their
-    names have spaces. ``words`` are never taken for nodes.
+    names have spaces. ``terms`` are never taken for nodes.
 
     >>> sharing(["gpu7.example"])("on gpu7: /home/j/x/train.py, see https://a.example/b, 3/12")
     'on a node: [path]/train.py, see https://a.example/b, 3/12'
     """
-    found = {name for node in nodes for name in (node, *node_names(node))}
-    names = {name for node in found for name in (node, _host(node))} - {"", *words}
+    full_names = {name for node in nodes for name in (node, *node_names(node))}
+    names = {name for node in full_names for name in (node, _host(node))} - {"", *terms}
     long = sorted((name for name in names if len(name) >= _SHORT), key=len, reverse=True)
     stems = {name.rstrip("0123456789") for name in names if name[-1].isdecimal() and not _is_address(name)}
     lists = [rf"{re.escape(stem)}\[[\d,-]+\]" for stem in sorted(stems - {""}, key=len, reverse=True)]

@@ -79,10 +79,12 @@ def variant_rows(desk: Desk, columns: Sequence[Column], wanted: Collection[str])
 def _rows(
     desk: Desk, column: Column, place: Mapping[str, list[PlannedRun]], wanted: Collection[str]
 ) -> Iterator[VariantRow]:
-    ours = {v: [p for p in runs if column.task in ("", p.run.task)] for v, runs in place.items()}
+    ours = {
+        v: [planned for planned in runs if column.task in ("", planned.run.task)] for v, runs in place.items()
+    }
     variants = {variant: runs for variant, runs in ours.items() if runs}
     baseline = _baseline(desk, variants)
-    shown = {v: runs for v, runs in variants.items() if any(p.run.name in wanted for p in runs)}
+    shown = {v: runs for v, runs in variants.items() if any(planned.run.name in wanted for planned in runs)}
     if baseline and any(variant != baseline for variant in shown):
         for variant, runs in shown.items():
             yield _row(desk, column, (variant, runs), (baseline, variants[baseline]))
@@ -122,5 +124,5 @@ def _row(
         difference_text=cell.difference_text,
         judgement=verdict.unjudged(BASELINE) if variant == baseline else cell.judgement,
         runs=cell.runs,
-        others=tuple(p.run.name for p in others),
+        others=tuple(planned.run.name for planned in others),
     )

@@ -187,7 +187,7 @@ def judge(
     seeds show, ``basis`` why there is none; ``metric`` says which differences are for the better.
     """
     outcome, word, brief = _point_rule(difference, tolerance, rounded_to, published, metric)
-    crashed = f"{excluded} crashed run{'s' if excluded > 1 else ''} left out" if excluded else ""
+    crashed = f"{excluded} crashed run{'s' if excluded > 1 else ''} excluded" if excluded else ""
     stands_on = ", ".join(filter(None, (f"n={n}", how, crashed)))
     if tolerance == 0:
         digits = "three decimals" if metric == BOX_AP else f"{metric.decimals} decimals"
@@ -196,7 +196,7 @@ def judge(
         allowed = f"{format_points(tolerance, metric.decimals)} {metric.unit}".rstrip()
         rule = f"{metric.name} within {allowed} of {reference}; {stands_on}"
     rule = "; ".join(filter(None, (rule, test.text if test else basis)))
-    short = f"(n={n}, {excluded} left out)" if excluded else f"(n={n})"
+    short = f"(n={n}, {excluded} excluded)" if excluded else f"(n={n})"
     shown = "" if test is None else ", equivalent" if test.shown else ", equivalence not shown"
     return Judgement(
         outcome=outcome,
@@ -295,8 +295,8 @@ def judge_limits(measured: Iterable[tuple[str, float | None, float | None]]) -> 
 def overall(outcomes: Iterable[Outcome | None]) -> Outcome | None:
     """One word for several: the worst of them; None when nothing was judged. *Equal* is the weaker good
     word: it is said only when nothing was held against a published figure."""
-    found = set(outcomes)
+    distinct_outcomes = set(outcomes)
     for outcome in (*OPEN, Outcome.REPRODUCED, Outcome.EQUAL):
-        if outcome in found:
+        if outcome in distinct_outcomes:
             return outcome
     return None

@@ -138,13 +138,13 @@ def directives(backend: Backend, site: Site, job: Job) -> list[str]:
     for option in options:
         if not backend.allowed.fullmatch(option):
             raise InputError(
-                f"site {site.name}: {option!r} cannot stand in a directive line, which knows no quoting; "
-                "allowed are letters, digits and @._:=,/%+[]()*!- (a path: choose another results folder)"
+                f"site {site.name}: {option!r} is not allowed in a directive line, which has no quoting; "
+                "use letters, digits and @._:=,/%+[]()*!- (a path: choose another results folder)"
             )
         if is_secret("", option):
             raise InputError(
-                f"site {site.name}: option {option.partition('=')[0]} shows a secret, and everybody may read "
-                "a job's options; keep it in a file that only you may read, as its program provides for"
+                f"site {site.name}: option {option.partition('=')[0]} contains a secret, and all users can "
+                "read a job's options; keep it in a file readable only by you"
             )
     return options
 

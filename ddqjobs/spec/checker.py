@@ -83,8 +83,8 @@ class Checker:
                 instead = sections.instead(_fields(kind.cls)[name].type)
                 self.problem(node, f"missing key '{name}'{_within(path)}{instead}")
             else:
-                words = "is empty, which takes it out of the base, and is needed: fill it, or leave it out"
-                self.problem(removed, f"{dotted((*path, name))} {words}")
+                reason = "is required, but an empty value removes the base's; fill it, or delete the line"
+                self.problem(removed, f"{dotted((*path, name))} {reason}")
         return self.known_keys(node.value, kind, path)
 
     def lacking(self, node: Node, kind: inspect.StructType) -> list[str]:
@@ -100,22 +100,22 @@ class Checker:
         own = (self.sections or {}) if sections.KEY in fields else {}
         valid = sections.expanded(fields, own)
         data: dict[str, object] = {}
-        found: dict[str, object] = {}
+        own_sections: dict[str, object] = {}
         unknown = [key for key in entries if key not in own and (key not in fields or key == sections.KEY)]
         if len(unknown) > _MOST_UNKNOWN:
-            words = f"{len(unknown)} unknown keys{_within(path)}, the first is {show(unknown[0])}"
-            self.problem(entries[unknown[0]], f"{words}; valid keys: {', '.join(valid)}")
+            message = f"{len(unknown)} unknown keys{_within(path)}, the first is {show(unknown[0])}"
+            self.problem(entries[unknown[0]], f"{message}; valid keys: {', '.join(valid)}")
             known = entries.keys() - set(unknown)
             entries = {key: entry for key, entry in entries.items() if key in known}
         for key, entry in entries.items():
             if key in own:
                 section = self.check(entry, inspect.type_info(own[key]), (*path, key))
-                found[key] = section if sections.fits(section, own[key]) else None
+                own_sections[key] = section if sections.fits(section, own[key]) else None
             elif key in fields and key != sections.KEY:
                 data[key] = self.check(entry, fields[key].type, (*path, key))
             else:
                 self.problem(entry, _unknown("key", key, valid, "valid keys", _within(path)))
-        return {**data, sections.KEY: found} if found else data
+        return {**data, sections.KEY: own_sections} if own_sections else data
 
     def dictionary(self, node: Node, kind: inspect.DictType, path: Path) -> object:
         if not isinstance(node.value, dict):
@@ -206,7 +206,7 @@ class Checker:
         if isinstance(value, bool) or not isinstance(value, types):
             return self.wrong_type(node, kind, path)
         assert isinstance(value, (int, float))
-        for limit, words, kept in (
+        for limit, relation, kept in (
             (kind.ge, "at least", operator.ge),
             (kind.gt, "more than", operator.gt),
             (kind.le, "at most", operator.le),
@@ -214,7 +214,7 @@ class Checker:
             (kind.multiple_of, "a multiple of", lambda a, b: a % b == 0),
         ):
             if limit is not None and not kept(value, limit):
-                self.problem(node, f"{dotted(path)} must be {words} {limit}, not {node.raw}")
+                self.problem(node, f"{dotted(path)} must be {relation} {limit}, not {node.raw}")
         return value
 
     def choice(self, node: Node, kind: inspect.EnumType | inspect.LiteralType, path: Path) -> object:

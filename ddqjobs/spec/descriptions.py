@@ -49,36 +49,36 @@ def _strings(declaration: ast.ClassDef) -> Iterator[tuple[str, str]]:
 
 
 def _split(text: str) -> Description:
-    words, _, example = text.partition(_EXAMPLE)
-    return Description(words.strip(), yaml.safe_load(example) if example else None)
+    description, _, example = text.partition(_EXAMPLE)
+    return Description(description.strip(), yaml.safe_load(example) if example else None)
 
 
 def add(document: dict[str, Any], kind: type[msgspec.Struct], *others: type[msgspec.Struct]) -> None:
     """Put the descriptions and examples into a JSON Schema that msgspec made of these types."""
-    declared = {found.__name__: found for root in (kind, *others) for found in structs(root)}
+    declared = {struct.__name__: struct for root in (kind, *others) for struct in structs(root)}
     for name, part in document["$defs"].items():
         if name not in declared:  # an enumeration
             continue
         described = of(declared[name])
         for field in types.type_info(declared[name]).fields:  # type: ignore[attr-defined]
-            found, key = described.get(field.name), part["properties"].get(field.encode_name)
-            if found is None or key is None:
+            description, key = described.get(field.name), part["properties"].get(field.encode_name)
+            if description is None or key is None:
                 continue
             form = f" ({key['description']})" if "description" in key else ""
-            key["description"] = found.text.rstrip(".") + form if form else found.text
-            if found.example is not None:
-                key["examples"] = [found.example]
+            key["description"] = description.text.rstrip(".") + form if form else description.text
+            if description.example is not None:
+                key["examples"] = [description.example]
 
 
 def structs(kind: type[msgspec.Struct]) -> list[type[msgspec.Struct]]:
     """Return a type and all types of its fields, each once, outermost first."""
-    found: dict[type[msgspec.Struct], None] = {}
+    kinds: dict[type[msgspec.Struct], None] = {}
     waiting: list[object] = [types.type_info(kind)]
     while waiting:
         now = waiting.pop(0)
         if isinstance(now, types.StructType):
-            if now.cls not in found:
-                found[now.cls] = None
+            if now.cls not in kinds:
+                kinds[now.cls] = None
                 waiting += [field.type for field in now.fields]
         elif isinstance(now, types.UnionType):
             waiting += now.types
@@ -86,4 +86,4 @@ def structs(kind: type[msgspec.Struct]) -> list[type[msgspec.Struct]]:
             parts = ("type", "item_type", "key_type", "value_type")
             waiting += [part for name in parts if (part := getattr(now, name, None)) is not None]
             waiting += getattr(now, "item_types", ())
-    return [*found]
+    return [*kinds]

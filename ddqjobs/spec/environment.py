@@ -164,4 +164,4 @@ def placeholders(text: str) -> list[str]:
 
 def fill(text: str, values: dict[str, str]) -> str:
     """The word with its placeholders replaced. Raises KeyError with the first name that has no value."""
-    return _PLACEHOLDER.sub(lambda found: values[found[1]], text)
+    return _PLACEHOLDER.sub(lambda match: values[match[1]], text)

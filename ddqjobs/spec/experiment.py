@@ -378,9 +378,9 @@ def parts_of(word: str) -> list[tuple[str, str]]:
     return [(text.replace("{{", "{").replace("}}", "}"), name) for text, name in _PARTS.findall(word)]
 
 
-def placeholders(words: list[str]) -> list[str]:
+def placeholders(command: list[str]) -> list[str]:
     """All names in braces, in order, of a command's words."""
-    return [name for word in words for text, name in parts_of(word) if not text]
+    return [name for word in command for text, name in parts_of(word) if not text]
 
 
 def applies(variant: Variant, task: Task, model: str) -> bool:

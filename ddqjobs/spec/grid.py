@@ -53,12 +53,10 @@ def short_keys(keys: Mapping[str, object]) -> dict[str, str]:
     ``optim_wrapper.optimizer.lr``."""
     parts = {key: key.removeprefix("+").split(".") for key in keys}
     short = {}
-    for key, words in parts.items():
+    for key, own in parts.items():
         others = [other for name, other in parts.items() if name != key]
-        count = next(
-            (n for n in range(1, len(words)) if all(o[-n:] != words[-n:] for o in others)), len(words)
-        )
-        short[key] = ".".join(words[-count:])
+        count = next((n for n in range(1, len(own)) if all(o[-n:] != own[-n:] for o in others)), len(own))
+        short[key] = ".".join(own[-count:])
     return short
 
 
@@ -90,8 +88,8 @@ def _safe(text: str) -> str:
 def names(e: Experiment) -> dict[str, Point]:
     """Return the points of all tasks by name. Tasks whose grids have the same short keys share names: each
     is asked for in the options of its own code."""
-    found: dict[str, Point] = {}
+    by_name: dict[str, Point] = {}
     for task in e.tasks.values():
         for point in points(task):
-            found.setdefault(point.name, point)
-    return found
+            by_name.setdefault(point.name, point)
+    return by_name

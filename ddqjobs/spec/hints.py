@@ -39,8 +39,8 @@ def _weights(e: Experiment, line_of: LineOf) -> Iterator[tuple[Path, str]]:
     nobody, and what is read is brought by nobody."""
     declared = {weight.path: name for name, weight in e.weights.items() if weight.path}
     read = {path: at for at, path in _checkpoints(e)}
-    words = repr((e.tasks, e.codes, e.models))  # options, commands and inputs may name a path, too
-    unused = {name: e.weights[name].models for path, name in declared.items() if path not in words}
+    text = repr((e.tasks, e.codes, e.models))  # options, commands and inputs may name a path, too
+    unused = {name: e.weights[name].models for path, name in declared.items() if path not in text}
     for path, at in read.items():
         name = _weights_of(str(at[1]), unused)
         if path in declared or name is None:

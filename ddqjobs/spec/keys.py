@@ -29,10 +29,10 @@ def of(schema: Mapping[str, Any]) -> list[Key]:
     return list(_keys(schema["$defs"], schema["$ref"], ""))
 
 
-def chosen(keys: list[Key], words: str) -> list[Key]:
+def chosen(keys: list[Key], path: str) -> list[Key]:
     """Return the keys that somebody means: those with this path, else those whose path ends so; names of
     one's own may stand for NAME."""
-    wanted = words.strip(".").split(".")
+    wanted = path.strip(".").split(".")
     exact = [key for key in keys if _fits(key.path.split("."), wanted)]
     return exact or [key for key in keys if _fits(key.path.split(".")[-len(wanted) :], wanted)]
 

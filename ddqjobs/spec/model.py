@@ -291,5 +291,5 @@ class Plan(Frozen, frozen=True, kw_only=True):
         """Return a table for a notebook."""
         from ddqjobs.base import html  # with what masks secrets, which takes longer than all of this module
 
-        rows = [(p.run.name, p.word, p.reason) for p in self.runs]
+        rows = [(planned.run.name, planned.word, planned.reason) for planned in self.runs]
         return html.table(f"{self.experiment} on {self.site}", ("run", "status", "reason"), rows)

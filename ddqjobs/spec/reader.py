@@ -69,10 +69,10 @@ def load(
     """
     paths: dict[str, Path] = {}
 
-    def name_and_text(found: Path) -> tuple[str, str]:
-        name = display(found)
-        paths[name] = found
-        return name, _read_text(found, name)
+    def name_and_text(file: Path) -> tuple[str, str]:
+        name = display(file)
+        paths[name] = file
+        return name, _read_text(file, name)
 
     def read_base(base: str, named_by: str) -> tuple[str, str]:
         return name_and_text(resolve(base, paths[named_by]))

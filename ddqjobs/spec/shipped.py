@@ -36,11 +36,11 @@ class Files:
 
     def names(self, pattern: str) -> dict[str, Path]:
         """Stem (or folder name) -> path of everything that matches the glob, project first, sorted."""
-        found: dict[str, Path] = {}
+        paths: dict[str, Path] = {}
         for root in self.roots:
             for path in sorted(root.glob(pattern)):
-                found.setdefault(path.parent.name if path.stem in ("site", "env") else path.stem, path)
-        return dict(sorted(found.items()))
+                paths.setdefault(path.parent.name if path.stem in ("site", "env") else path.stem, path)
+        return dict(sorted(paths.items()))
 
     def inside(self, path: Path) -> Path:
         """Return the path of a file that was found by its name. Raise InputError if it is a link out of the

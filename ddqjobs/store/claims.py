@@ -88,10 +88,10 @@ class Claims:
         lines = self.path(ticket).read_text(errors="replace").splitlines()
         return lines[1] if len(lines) > 1 else "unknown"
 
-    def take(self, ticket: str, words: str) -> bool:
-        """Claim a ticket for what the first line of ``words`` says; False if it is claimed."""
+    def take(self, ticket: str, text: str) -> bool:
+        """Claim a ticket for what the first line of ``text`` says; False if it is claimed."""
         self.claims.mkdir(parents=True, exist_ok=True)
-        return files.create(self.path(ticket), words.encode())
+        return files.create(self.path(ticket), text.encode())
 
     def void(self, ticket: str) -> bool:
         """Makes sure that the ticket never starts. False if its job has started already."""

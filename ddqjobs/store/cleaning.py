@@ -57,10 +57,12 @@ def look(
     results: Path, project: Path, experiment: Experiment, plan: Plan, runs: Sequence[PlannedRun]
 ) -> Cleaning:
     """Decides on the checkpoints of these runs. ``plan`` is the whole one, freshly made."""
-    inputs = frozenset(path for p in plan.runs for path in input_paths(project, p.run.inputs))
+    inputs = frozenset(path for planned in plan.runs for path in input_paths(project, planned.run.inputs))
     return Cleaning(
         decisions=tuple(
-            d for p in runs for d in _look(Layout(results).run(p.run.name).path, experiment, p, inputs)
+            d
+            for planned in runs
+            for d in _look(Layout(results).run(planned.run.name).path, experiment, planned, inputs)
         )
     )
 

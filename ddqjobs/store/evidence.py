@@ -60,7 +60,9 @@ def attempts(run_dir: Path) -> list[Attempt]:
 def numbers(run_dir: Path) -> list[int]:
     """Return the numbers of a run's attempts, oldest first."""
     try:
-        return sorted(int(p.name) for p in RunFolder(run_dir).attempts.iterdir() if p.name.isdecimal())
+        return sorted(
+            int(folder.name) for folder in RunFolder(run_dir).attempts.iterdir() if folder.name.isdecimal()
+        )
     except (FileNotFoundError, NotADirectoryError):
         return []
 
@@ -98,7 +100,7 @@ def progress(run_dir: Path) -> int:
 
     Epochs count a million, iterations (of the epoch; of the training where it has no epochs) one.
     """
-    matches = (_CHECKPOINT.fullmatch(p.name) for p in RunFolder(run_dir).checkpoints())
+    matches = (_CHECKPOINT.fullmatch(path.name) for path in RunFolder(run_dir).checkpoints())
     return max((_place(match) for match in matches if match), default=0)
 
 

@@ -239,7 +239,7 @@ class Ledger:
 
     def _segments(self) -> list[Path]:
         try:
-            return sorted(p for p in self.folder.iterdir() if p.suffix == ".jsonl")
+            return sorted(path for path in self.folder.iterdir() if path.suffix == ".jsonl")
         except (FileNotFoundError, NotADirectoryError):
             return []
 

@@ -70,7 +70,7 @@ def place(name: str) -> tuple[str, tuple[int, ...]] | None:
 
 
 def decide(
-    found: Iterable[Checkpoint],
+    checkpoints: Iterable[Checkpoint],
     rule: Rule,
     *,
     done: bool,
@@ -86,7 +86,7 @@ def decide(
     ``active`` one also whatever is newer and not whole, since it is being written.
     """
     groups: dict[tuple[str, str], list[Checkpoint]] = {}
-    for checkpoint in found:
+    for checkpoint in checkpoints:
         groups.setdefault((checkpoint.digest, checkpoint.place[0]), []).append(checkpoint)
     for (_, series), members in groups.items():
         newest_first = sorted(members, key=lambda c: (c.place[1], c.attempt), reverse=True)

@@ -50,7 +50,7 @@ def release(workspace: Workspace, plan: Plan, runs: Sequence[PlannedRun]) -> Pla
 
 
 def retry(workspace: Workspace, runs: Sequence[PlannedRun]) -> list[str]:
-    """Make failed runs eligible again; return their names."""
+    """Make failed or cancelled runs eligible again; return their names."""
     failed = [
         planned.run.name for planned in runs if planned.status is Status.FAILED or planned.failure is not None
     ]

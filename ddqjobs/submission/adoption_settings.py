@@ -95,8 +95,10 @@ class Deciding:
         """Return whether a key is certainly not set; None where that is not known. Of one that is set to what
         is not known nothing is claimed."""
         section = key.partition(".")[0]
-        words = [word.lstrip("+").partition("=")[0].partition(".")[0] for word in self.command if "=" in word]
-        if section in (*words, *(name for word in self.command for name in _SWITCHES.get(word, ()))):
+        sections = [
+            word.lstrip("+").partition("=")[0].partition(".")[0] for word in self.command if "=" in word
+        ]
+        if section in (*sections, *(name for word in self.command for name in _SWITCHES.get(word, ()))):
             return None
         here: Any = self.whole
         more = False  # what is not known may have set it

@@ -176,7 +176,7 @@ class Checking:
             say(f"warning: not checked in environment {name}: {why}")
         if checked.errors:
             path = str(self._workspace.loaded.path)
-            end = Problem(path, 0, "nothing was submitted; correct this, or submit with --no-check")
+            end = Problem(path, 0, "nothing was submitted; fix this, or submit with --no-check")
             raise InputError([*(finding.problem() for finding in checked.errors), end])
 
     def waived(self, runs: Iterable[Run]) -> frozenset[str]:

@@ -98,8 +98,8 @@ def contradictions(run: Run, flag: str) -> Iterator[dict[str, str]]:
     tested = [(role, value) for role, value in run.inputs if value.run and value.artifact == "checkpoint"]
     for role, value in tested if run.kind is TaskKind.TEST and loaded else ():
         named = f"{{input.{role}}}", f"DDQJOBS_INPUT_{variable(role)}", "{checkpoint}"
-        words = "\n".join([*run.command, *run.options, *(text for _, text in run.variables)])
-        if not any(name in words for name in named):
+        command_text = "\n".join([*run.command, *run.options, *(text for _, text in run.variables)])
+        if not any(name in command_text for name in named):
             text = f"the command does not name {named[0]}, the checkpoint of {value.run}: is it tested?"
             yield {"level": "warning", "kind": "checkpoint", "key": "", "text": text}
 

@@ -38,18 +38,18 @@ class Examination:
     differences: list[str] = field(default_factory=list)
     unverified: list[str] = field(default_factory=list)
 
-    def differs(self, what: str, found: object, wanted: object) -> None:
+    def differs(self, what: str, value: object, wanted: object) -> None:
         """Note a value that is not the run's."""
-        self.differences.append(f"{what} is {_short(found)}, not {_short(wanted)}")
+        self.differences.append(f"{what} is {_short(value)}, not {_short(wanted)}")
 
-    def compare(self, what: str, found: object, wanted: object) -> None:
+    def compare(self, what: str, value: object, wanted: object) -> None:
         """Note a value that is not the run's, or that one side does not tell."""
         if wanted is None:
             return
-        if found is None:
+        if value is None:
             self.unverified.append(what)
-        elif found != wanted:
-            self.differs(what, found, wanted)
+        elif value != wanted:
+            self.differs(what, value, wanted)
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,9 @@ def _header(examination: Examination, expected: Expected, left: Left) -> None:
             examination.differs("seed in the checkpoint", inside.seed, run.seed)
         examination.compare("number of GPUs", header.gpus, run.resources.nodes * run.resources.gpus or None)
     for name, packages in _PACKAGES.items():
-        locked = next((expected.packages[p] for p in packages if p in expected.packages), None)
+        locked = next(
+            (expected.packages[package] for package in packages if package in expected.packages), None
+        )
         told = header.versions.get(name), inside.versions.get(name)
         for where, version in zip(("", " in the checkpoint"), told, strict=True):
             if locked is not None and version is not None and _release(version) != _release(locked):

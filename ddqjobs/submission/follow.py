@@ -126,10 +126,10 @@ def _warn(workspace: Workspace, outcome: Outcome, said: set[str], say: Callable[
     """Say each warning once."""
     full = sorted({*outcome.left.values()}) if outcome.full else []
     refused = (f"{run}: {why}" for run, why in outcome.refused.items())
-    for words in (*workspace.warnings, *(why for why in full if QueueFullError.WORDS in why), *refused):
-        if words not in said:
-            say(f"warning: {words}")
-            said.add(words)
+    for warning in (*workspace.warnings, *(why for why in full if QueueFullError.WORDS in why), *refused):
+        if warning not in said:
+            say(f"warning: {warning}")
+            said.add(warning)
 
 
 def say_held(chosen: Sequence[PlannedRun], said: set[str], say: Callable[[str], None]) -> None:

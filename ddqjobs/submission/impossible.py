@@ -78,8 +78,8 @@ class Kinds:
         return [(kind, self._rendering.directives(kind.resources, "doctor")) for kind in kinds]
 
     def _record(self, directives: Sequence[str]) -> Path:
-        words = json.dumps([self._workspace.site.name, *directives])
-        key = hashlib.sha256(words.encode()).hexdigest()[:16]
+        text = json.dumps([self._workspace.site.name, *directives])
+        key = hashlib.sha256(text.encode()).hexdigest()[:16]
         return self._workspace.store.layout.checks / f"{key}.job"
 
 

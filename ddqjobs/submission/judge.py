@@ -123,8 +123,8 @@ def _undecided(_: Case) -> None:
     return None
 
 
-def _as(failure: FailureClass, words: str) -> Callable[[Case], Failure]:
-    return lambda _: (failure, words)
+def _as(failure: FailureClass, reason: str) -> Callable[[Case], Failure]:
+    return lambda _: (failure, reason)
 
 
 def _as_the_scheduler_says(case: Case) -> Failure:
@@ -145,14 +145,14 @@ def _as_the_script_says(case: Case) -> Failure:
 
 
 def _as_its_exit_code_says(case: Case) -> Failure:
-    code, words = case.left_with, case.parting.words
+    code, line = case.left_with, case.parting.words
     assert code is not None
     if code == exit_codes.NO_ROOM:
-        return FailureClass.STORAGE, failures.no_room(words or case.log_tail, case.disk)
-    if code == exit_codes.NO_ENVIRONMENT and words:
-        ours = words.startswith("ddqjobs: ")
+        return FailureClass.STORAGE, failures.no_room(line or case.log_tail, case.disk)
+    if code == exit_codes.NO_ENVIRONMENT and line:
+        ours = line.startswith("ddqjobs: ")
         origin = "" if ours else "a setup line of the site ended the job, and it said last "
-        return FailureClass.ENVIRONMENT, origin + words.removeprefix("ddqjobs: ")
+        return FailureClass.ENVIRONMENT, origin + line.removeprefix("ddqjobs: ")
     return failures.EXIT_CODES[code]
 
 

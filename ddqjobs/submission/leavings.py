@@ -125,18 +125,16 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
             data = archive.read(index)
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
         return None
-    found: dict[str, Any] = {}
+    meta: dict[str, Any] = {}
     versions: dict[str, str] = {}
     for key, value in _pairs(data):
         if key in _VERSIONS and isinstance(value, str):
             versions.setdefault(_VERSIONS[key], value)
         if key in _META and isinstance(value, _META[key]):
-            found.setdefault("config" if key == "cfg" else key, value)
+            meta.setdefault("config" if key == "cfg" else key, value)
         if key == "state_dict":
             break
-    return Checkpoint(
-        found.get("config", ""), found.get("epoch"), found.get("iter"), found.get("seed"), versions
-    )
+    return Checkpoint(meta.get("config", ""), meta.get("epoch"), meta.get("iter"), meta.get("seed"), versions)
 
 
 def _pairs(data: bytes) -> Iterator[tuple[str, object]]:

@@ -72,8 +72,8 @@ def refuse(runs: list[PlannedRun], does: str) -> None:
     if runs and all(planned.owner for planned in runs):
         first = runs[0]
         raise StateError(
-            f"{first.run.name} was submitted by {first.owner}, and only its owner may {does} it, there; "
-            f"where the owner has left: `ddqjobs submit {first.run.experiment} --take-over REASON`"
+            f"{first.run.name} was submitted by {first.owner}; only the owner may {does} it, on that host or "
+            f"cluster. If the owner has left, use `ddqjobs submit {first.run.experiment} --take-over REASON`"
         )
 
 

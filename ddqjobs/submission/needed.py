@@ -65,9 +65,9 @@ def needs_of(workspace: Workspace, plan: Plan) -> Needs:
     return Needs(readers=readers, adopters=adopters_of(workspace), named=named, unread=tuple(unread))
 
 
-def _add(found: dict[str, list[str]], names: Iterable[str], who: str) -> None:
+def _add(needs: dict[str, list[str]], names: Iterable[str], who: str) -> None:
     for name in names:
-        found.setdefault(name, []).append(who)
+        needs.setdefault(name, []).append(who)
 
 
 def _of_other_experiments(workspace: Workspace, unread: list[str]) -> list[tuple[str, str]]:
@@ -81,7 +81,7 @@ def _of_other_experiments(workspace: Workspace, unread: list[str]) -> list[tuple
             runs = workspace.catalog.load(name).runs
         except DdqjobsError:
             if workspace.results.parent.name in file.read_text(errors="replace"):
-                unread.append(f"{file} names results, and cannot be loaded; mend it first")
+                unread.append(f"{file} names results, and cannot be loaded; fix it first")
             continue
         paths = (path for run in runs for path in input_paths(workspace.catalog.project, run.inputs))
         inputs += [(f"experiment {name}", path) for path in paths]

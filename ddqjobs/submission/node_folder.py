@@ -74,7 +74,7 @@ class NodeFolder:
             return self._claims.void(self._ticket)
         except OSError as error:
             raise StateError(
-                f"{self.path}: {error.strerror}; whether the job may still start cannot be settled: "
+                f"{self.path}: {error.strerror}; cannot tell whether the job may still start: "
                 f"{mend(error)}, then run the same command again"
             ) from error
 

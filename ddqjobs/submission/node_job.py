@@ -83,10 +83,8 @@ class NodeJobs:
             job.leave()
             how, see = ended.seen.detail, f"see {job.folder.out}"
             if ended.seen.failure is FailureClass.TIMEOUT:
-                raise SchedulerError(
-                    f"job {job.id} reached its time limit ({how}); give it more with --time; {see}"
-                )
-            raise SchedulerError(f"job {job.id} ended without saying how ({how}); {see}")
+                raise SchedulerError(f"job {job.id} reached its time limit ({how}); increase --time; {see}")
+            raise SchedulerError(f"job {job.id} ended without an exit code ({how}); {see}")
 
     def _of(self, folder: NodeFolder) -> NodeJob:
         return NodeJob(self._scheduler, self.site, folder)

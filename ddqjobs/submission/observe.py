@@ -81,20 +81,20 @@ class Observer:
         self._end_twins(history, observed)
         # Only now: what was there before the schedulers were asked is old.
         started = self._store.run_folders()
-        active, found, told = history.active(), 0, now
+        active, recorded, told = history.active(), 0, now
         for first in range(0, len(active), _BATCH):
             if time.time() - told > _PATIENCE_S:
                 told = time.time()
                 self._tell(f"recording what has become of the jobs: {first} of {len(active)}")
             looked = ((ticket, observed.get(ticket.name)) for ticket in active[first : first + _BATCH])
-            found += self._record(
+            recorded += self._record(
                 (ticket, record)
                 for ticket, seen in looked
                 if (record := self._look(ticket, seen, started, now))
             )
-        if confirmed or found:
+        if confirmed or recorded:
             self._store.forget_secrets({ticket.token for ticket in (*before, *active)})
-        return bool(confirmed or found)
+        return bool(confirmed or recorded)
 
     def _record(self, news: Iterable[tuple[Ticket, AnyRecord]]) -> int:
         """Record what is new of some tickets, and return how much that is. The right to run of those that
@@ -150,8 +150,8 @@ class Observer:
             voided = [t.name for t in tickets if claims.void(t.name)]
         except OSError as error:
             raise StateError(
-                f"{claims.claims}: {error.strerror}; whether submission {token} may still start cannot "
-                f"be settled: {mend(error, claims.claims)}, then run the same command again"
+                f"{claims.claims}: {error.strerror}; cannot tell whether submission {token} may still start: "
+                f"{mend(error, claims.claims)}, then run the same command again"
             ) from error
         started = {str(t.index): claims.job(t.name) for t in tickets if t.name not in voided}
         records: list[AnyRecord] = []

@@ -27,19 +27,19 @@ def rename(workspace: Workspace, new: str) -> tuple[Path, Path]:
     source, target = _files(workspace.catalog, workspace, new)
     results, renamed = workspace.results, workspace.results.with_name(new)
     if renamed.exists() and (results.exists() or not target.exists()):
-        raise StateError(f"{renamed} is there already; choose another name, or move that folder away")
+        raise StateError(f"{renamed} already exists; choose another name, or move that folder away")
     _require_still(workspace)
     text = _renamed(source.read_text(encoding="utf-8"), new)
     try:
         if not files.create(target, text.encode()) and target.read_text(encoding="utf-8") != text:
-            raise InputError(f"{target} is there already; choose another name")
+            raise InputError(f"{target} already exists; choose another name")
         if results.exists():
             results.rename(renamed)
             flush(renamed.parent)
             _undo_if_submitted(renamed, results, target)
         source.unlink()
     except OSError as error:
-        raise StateError(f"{old} was not renamed as a whole: {error.strerror}; {mend(error)}, and repeat the "
+        raise StateError(f"{old} was only partly renamed: {error.strerror}; {mend(error)}, and repeat the "
                          "command") from error  # fmt: skip
     return target, renamed
 
@@ -74,9 +74,7 @@ def _require_still(workspace: Workspace) -> None:
     elsewhere = (who for adopters in adopters_of(workspace).values() for who in adopters if " of " in who)
     adopter = next(elsewhere, None)
     if adopter is not None:
-        raise StateError(
-            f"{adopter} was adopted from {name}, and its files are links to it; it keeps its name"
-        )
+        raise StateError(f"cannot rename {name}: files of {adopter} are links into it")
 
 
 def _undo_if_submitted(renamed: Path, results: Path, target: Path) -> None:

@@ -138,8 +138,11 @@ class Round:
 
     def _once_more(self, runs: Sequence[Run]) -> dict[str, PlannedRun]:
         """Return what is planned of runs whose submission was refused: one ticket more has ended."""
-        planned = (self.planned[run.name] for run in runs)
-        return {p.run.name: msgspec.structs.replace(p, submissions=p.submissions + 1) for p in planned}
+        refused = (self.planned[run.name] for run in runs)
+        return {
+            planned.run.name: msgspec.structs.replace(planned, submissions=planned.submissions + 1)
+            for planned in refused
+        }
 
     def _wait_for_room(self, runs: Sequence[Run]) -> None:
         left = {**self.outcome.left, **{run.name: self.full for run in runs}}

@@ -167,8 +167,8 @@ class Renderer:
 
     def shell(self, run: Run, site: Site, context: Context, typed: str) -> str:
         """A script that enters a run's environment: for ``typed`` shell text, or a terminal without any."""
-        words = ("bash", "-c", "{env.DDQJOBS_TYPED}") if typed else ("bash", "--noprofile", "--norc", "-i")
-        alone = msgspec.structs.replace(run, command=words, launcher="plain")  # one process, of no launcher
+        argv = ("bash", "-c", "{env.DDQJOBS_TYPED}") if typed else ("bash", "--noprofile", "--norc", "-i")
+        alone = msgspec.structs.replace(run, command=argv, launcher="plain")  # one process, of no launcher
         return self._fill(
             ["shell.sh.j2"],
             run=run.name,
@@ -240,8 +240,8 @@ class Renderer:
             **_variables(run, site, context),
         }
         hidden = _secret_names(run, site, context)
-        words, check = _words(run, context)
-        private = hiding.shows_secret(f"{words} {check}")
+        work, check = _words(run, context)
+        private = hiding.shows_secret(f"{work} {check}")
         activate = context.activate.get(run.environment, "")
         return self._fill(
             ["element.sh.j2"],
@@ -270,7 +270,7 @@ class Renderer:
             config=_config(run),
             check="" if private else check,
             check_by=f"check_{index}" if private and check else "",
-            work=f"work_{index}" if private else f"exec {words}",
+            work=f"work_{index}" if private else f"exec {work}",
         )
 
 
@@ -334,10 +334,10 @@ def _hidden(index: int, run: Run, site: Site, context: Context) -> str:
     """Return what the private file holds for a run; empty where nothing is secret."""
     names = _secret_names(run, site, context)
     variables = {k: v for k, v in _variables(run, site, context).items() if k in names}
-    words, check = _words(run, context)
-    if not hiding.shows_secret(f"{words} {check}"):
-        words = ""
-    return hiding.element(index, variables, words, check)
+    work, check = _words(run, context)
+    if not hiding.shows_secret(f"{work} {check}"):
+        work = ""
+    return hiding.element(index, variables, work, check)
 
 
 def manifest_line(run: Run, script: str, *, unchecked: bool = False) -> str:
@@ -376,8 +376,8 @@ def directives(site: Site, resources: Resources, name: str, count: int, context:
     """The options of the script's directive lines. Raises InputError for what must not stand there."""
     if backend(site).directive and not _DIRECTIVE_PATH.fullmatch(context.results):
         raise InputError(
-            f"site {site.name}: results folder {context.results!r} cannot stand in a directive line, which "
-            "knows no quoting; allowed are letters, digits and @._=,/+- (site key `results:` moves it)"
+            f"site {site.name}: results folder {context.results!r} is not allowed in a directive line, which "
+            "has no quoting; use letters, digits and @._=,/+- (site key `results:` moves it)"
         )
     return checked_directives(backend(site), site, described(resources, name, count, context))
 

@@ -80,7 +80,7 @@ def _not_ours(target: Path, error: PermissionError) -> str:
         owner = target.owner()
     except (OSError, KeyError):
         owner = "its owner"
-    what = f"{target} is not what was submitted, and you may not mend it ({error.strerror})"
+    what = f"{target} is not what was submitted, and you may not fix it ({error.strerror})"
     return f"{what}: ask {owner} to submit, or to move that folder away"
 
 

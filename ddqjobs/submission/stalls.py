@@ -127,20 +127,20 @@ class Stalls:
         ours = {t.job.partition("_")[0] for t in history.tickets.values() if t.job and t.site == site}
         taken = scheduler.unchain({ticket.job: ticket.token for ticket in tickets}, ours)
         freed = [ticket for ticket in tickets if ticket.job in taken.freed]
-        words = {ticket.name: _still(upstream[ticket.run]) for ticket in tickets}
+        reasons = {ticket.name: _still(upstream[ticket.run]) for ticket in tickets}
         if freed:
             self.store.ledger.append(
                 *(
-                    Observed(ticket=t.name, state=JobState.QUEUED, detail=f"{words[t.name]}; taken off")
+                    Observed(ticket=t.name, state=JobState.QUEUED, detail=f"{reasons[t.name]}; taken off")
                     for t in freed
                 )
             )
-            self._say(site, freed, words, "that dependency is taken off")
+            self._say(site, freed, reasons, "that dependency is taken off")
         refused = [ticket for ticket in tickets if ticket.job in taken.refused]
-        self._void(site, refused, words, taken.refused)
+        self._void(site, refused, reasons, taken.refused)
 
     def _void(
-        self, site: str, tickets: Sequence[Ticket], words: Mapping[str, str], why: Mapping[str, str]
+        self, site: str, tickets: Sequence[Ticket], reasons: Mapping[str, str], why: Mapping[str, str]
     ) -> None:
         """Give up the tickets whose jobs cannot be freed: their runs may be submitted again."""
         voided = []
@@ -151,17 +151,17 @@ class Stalls:
         if not voided:
             return
         self.store.ledger.append(
-            *(Voided(tickets=[t.name], why=f"{words[t.name]}; not taken off: {why[t.job]}") for t in voided)
+            *(Voided(tickets=[t.name], why=f"{reasons[t.name]}; not taken off: {why[t.job]}") for t in voided)
         )
         self._say(
-            site, voided, words, f"that cannot be taken off ({why[voided[0].job]}), so it is submitted anew"
+            site, voided, reasons, f"that cannot be taken off ({why[voided[0].job]}), so it is submitted anew"
         )
         self.scheduler(site).cancel([ticket.job for ticket in voided])
         self.store.forget_secrets({ticket.token for ticket in voided})
 
-    def _say(self, site: str, tickets: Sequence[Ticket], words: Mapping[str, str], then: str) -> None:
+    def _say(self, site: str, tickets: Sequence[Ticket], reasons: Mapping[str, str], then: str) -> None:
         runs = listed([ticket.run for ticket in tickets], 3)
-        self.inform(f"site {site}: {runs}: {words[tickets[0].name]}; {then}")
+        self.inform(f"site {site}: {runs}: {reasons[tickets[0].name]}; {then}")
 
 
 def _still(needs: Sequence[str]) -> str:

@@ -60,12 +60,12 @@ class Submitter:
         picks, left = pick(plan, wanted, graph=True, costs=self._costs(plan))
         # Nobody was asked just now. A job that was never asked about was taken.
         jobs = _in_queue(plan, (*IN_QUEUE, None))
-        planned = {p.run.name: p for p in plan.runs}
+        by_name = {planned.run.name: planned for planned in plan.runs}
         avoid = self._bad_nodes(able, lambda _: None)
         out: list[Rendered] = []
         picks = self._as_they_will_be(picks, plan)
         for resources, batch in batches(picks, self._workspace.site, able, jobs):
-            left |= {run.name: why for run in batch if (why := lacks(run, planned, jobs, left))}
+            left |= {run.name: why for run in batch if (why := lacks(run, by_name, jobs, left))}
             runs = [run for run in batch if run.name not in left]
             if runs:
                 out.append(self._rendered(len(out) + 1, resources, runs, jobs, avoid))

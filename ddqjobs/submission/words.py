@@ -73,17 +73,17 @@ def word(text: str, values: dict[str, str]) -> str:
 def command(run: Run, option_flag: str) -> str:
     """The run's command as shell text."""
     values = known_values(run)
-    words: list[str] = []
+    arguments: list[str] = []
     if launched(run):
-        words = [word(text, values) for text in ("{python}", "-m", "ddqjobs.detect.launch", run.launcher)]
+        arguments = [word(text, values) for text in ("{python}", "-m", "ddqjobs.detect.launch", run.launcher)]
     for text in run.command:
         if text == "{options}":
-            words += [quote(w) for w in ([option_flag] if run.options and option_flag else [])]
+            arguments += [quote(w) for w in ([option_flag] if run.options and option_flag else [])]
             # A plus is for the check alone: the option may name what the configuration does not have.
-            words += [quote(option.removeprefix("+")) for option in run.options]
+            arguments += [quote(option.removeprefix("+")) for option in run.options]
         else:
-            words.append(word(text, values))
-    return " ".join(words)
+            arguments.append(word(text, values))
+    return " ".join(arguments)
 
 
 def launched(run: Run) -> bool:

@@ -264,7 +264,7 @@ def test_a_cancellation_that_djob_does_not_show_is_said(donau: Lab, tmp_path: Pa
     scheduler = donau.scheduler(confirm_s=0.0)
     job = scheduler.submit(a_submission(tmp_path, WAITS))[0]
     donau.fault("cancel", "ignore")
-    with pytest.raises(SchedulerError, match=f"the end of job {job} was asked for, but"):
+    with pytest.raises(SchedulerError, match=f"cancelling job {job}, but djob does not show its end"):
         scheduler.cancel([job])
     donau.scheduler().cancel([job])
     until(lambda: donau.jobs()[job]["state"] == "FAILED")

@@ -441,7 +441,7 @@ def test_a_job_that_cannot_begin_on_the_disk_of_the_results_is_no_fault_of_the_n
     [
         (errno.EDQUOT, "over quota, free some space: "),
         (errno.ESTALE, "a lost file server, mount it anew: "),
-        (errno.EACCES, "no right to write there, mend its permissions: "),
+        (errno.EACCES, "no right to write there, fix its permissions: "),
     ],
 )
 def test_what_the_disk_of_the_results_refuses_has_its_own_word(

@@ -459,7 +459,7 @@ def test_a_run_that_the_experiment_has_no_more_is_told_and_can_be_cancelled(triv
     assert (looked.code, looked.stderr.count(told)) == (3, 1), looked
     assert trivial.cli("cancel", EXPERIMENT, "fisrt", "--yes").code == 2
     cancelled = trivial.cli("cancel", EXPERIMENT, "first", "--yes")
-    assert (cancelled.code, cancelled.stdout) == (0, "asked for the end of 1 run\n"), cancelled
+    assert (cancelled.code, cancelled.stdout) == (0, "cancelling 1 run\n"), cancelled
     until(lambda: told not in trivial.cli("status", EXPERIMENT).stderr)
     trivial.trace.with_name("trace.go").touch()
     assert trivial.until_over()["other"].status is Status.DONE
@@ -476,7 +476,7 @@ def test_a_copy_of_a_project_leaves_the_jobs_of_the_other_alone(trivial: Trivial
     for words in (["status"], ["cancel", "--yes"], ["submit"]):
         ran = process.run([sys.executable, "-m", "ddqjobs", *words], timeout=120, cwd=copy)
         assert ran.code == 3, ran
-        assert f"this is a copy, and its jobs are those of {trivial.root}" in ran.stderr
+        assert f"this project is a copy, and the jobs belong to {trivial.root}" in ran.stderr
         assert "Traceback" not in ran.stderr
     trivial.trace.with_name("trace.go").touch()
     assert {p.status for p in trivial.until_over().values()} == {Status.DONE}

@@ -185,7 +185,7 @@ def test_cancel_and_retry(lab: Lab, on_slurm: SlurmProject) -> None:
     on_slurm.open().submit(EXPERIMENT)
     until(lambda: on_slurm.executions()["first"] == 1)
     said = on_slurm.cli("cancel", "--yes")
-    assert (said.code, said.stdout) == (0, "asked for the end of 2 runs\n")
+    assert (said.code, said.stdout) == (0, "cancelling 2 runs\n")
     plan = on_slurm.until_over()
     assert {name: p.reason for name, p in plan.items()} == {
         "first": "cancelled by the user",

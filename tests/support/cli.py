@@ -109,12 +109,12 @@ class Place(TrivialProject):
         path.write_text(text)
         return path
 
-    def invoke(self, *words: str) -> Ran:
+    def invoke(self, *arguments: str) -> Ran:
         """The command line in this process: what it prints, and its exit code. A traceback fails the test."""
-        result = CliRunner().invoke(app, [*words, "-C", str(self.root)], catch_exceptions=False)
+        result = CliRunner().invoke(app, [*arguments, "-C", str(self.root)], catch_exceptions=False)
         return Ran(result.exit_code, result.stdout, result.stderr)
 
-    def spawn(self, *words: str, **options: Any) -> subprocess.Popen[str]:
+    def spawn(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """The same as a process of its own, in the project's folder."""
         options = {
             "env": environment(),
@@ -123,11 +123,11 @@ class Place(TrivialProject):
             "stderr": subprocess.PIPE,
             **options,
         }
-        return subprocess.Popen(ddqjobs(*words), cwd=self.root, text=True, **options)
+        return subprocess.Popen(ddqjobs(*arguments), cwd=self.root, text=True, **options)
 
-    def call(self, *words: str, **options: Any) -> Ran:
+    def call(self, *arguments: str, **options: Any) -> Ran:
         """Like :meth:`spawn`, to its end."""
-        return finish(self.spawn(*words, **options))
+        return finish(self.spawn(*arguments, **options))
 
     def states(self) -> dict[str, str]:
         """Run -> status."""
@@ -143,9 +143,9 @@ class Place(TrivialProject):
         return self.root / "results" / "tiny" / "runs" / run / "attempts" / str(attempt) / "stdout.log"
 
 
-def ddqjobs(*words: str) -> list[str]:
+def ddqjobs(*arguments: str) -> list[str]:
     """argv of the command line."""
-    return [sys.executable, "-m", "ddqjobs", *words]
+    return [sys.executable, "-m", "ddqjobs", *arguments]
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -179,13 +179,13 @@ class Terminal:
     """A pseudo-terminal of a given size, the command in it, and its keyboard."""
 
     def __init__(
-        self, place: Place, *words: str, columns: int = 70, rows: int = 20, **variables: str
+        self, place: Place, *arguments: str, columns: int = 70, rows: int = 20, **variables: str
     ) -> None:
         self.output = b""
         self._end, inside = pty.openpty()
         fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.process = place.spawn(
-            *words,
+            *arguments,
             env=environment(**variables),
             stdin=inside,
             stdout=inside,

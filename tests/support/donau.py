@@ -41,9 +41,9 @@ def section(generation: str) -> Donau:
 
 def dialect(generation: str) -> DonauDialect:
     """The shipped dialect of a generation."""
-    made = section(generation).dialect
-    assert made is not None
-    return made
+    donau_dialect = section(generation).dialect
+    assert donau_dialect is not None
+    return donau_dialect
 
 
 def _doze(wanted_s: float) -> None:

@@ -95,14 +95,14 @@ class Worst:
     mib: float = 0.0
 
 
-def call(root: Path, *words: str) -> Outcome:
+def call(root: Path, *arguments: str) -> Outcome:
     """Run a command line in a new process, within :data:`CPU_S` and :data:`MEMORY`.
 
     It is a fork of a server that has imported the command line and nothing else: a fork of this process would
     begin with the memory of every test before.
     """
     with tempfile.TemporaryDirectory() as folder:
-        process = _CONTEXT.Process(target=_within_limits, args=(root, words, Path(folder)))
+        process = _CONTEXT.Process(target=_within_limits, args=(root, arguments, Path(folder)))
         process.start()
         process.join()
         out, err, used = (Path(folder, name) for name in ("out", "err", "used"))
@@ -116,7 +116,7 @@ def _text(path: Path) -> str:
     return path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
 
 
-def _within_limits(root: Path, words: Sequence[str], folder: Path) -> None:
+def _within_limits(root: Path, arguments: Sequence[str], folder: Path) -> None:
     """Run a command line; leave what it printed and used in a folder, and end with its exit code."""
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
@@ -126,7 +126,7 @@ def _within_limits(root: Path, words: Sequence[str], folder: Path) -> None:
     sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
     code = 99
     try:
-        code = _exit_code(root, words)
+        code = _exit_code(root, arguments)
     except BaseException:
         os.write(2, traceback.format_exc().encode("utf-8", "backslashreplace"))
     finally:
@@ -138,8 +138,8 @@ def _within_limits(root: Path, words: Sequence[str], folder: Path) -> None:
     os._exit(code)
 
 
-def _exit_code(root: Path, words: Sequence[str]) -> int:
-    sys.argv = ["ddqjobs", *words]
+def _exit_code(root: Path, arguments: Sequence[str]) -> int:
+    sys.argv = ["ddqjobs", *arguments]
     os.chdir(root)
     try:
         main()
@@ -225,8 +225,8 @@ def _at(tree: Any, path: Sequence[Any]) -> Any:
 
 def _shipped(pattern: str) -> list[str]:
     """Return the texts of shipped files, with the name that the tests give them."""
-    found = [path.read_text() for path in sorted(ROOT.glob(pattern))]
-    return [re.sub(r"(?m)^name: .*", "name: y", text, count=1) for text in found]
+    contents = [path.read_text() for path in sorted(ROOT.glob(pattern))]
+    return [re.sub(r"(?m)^name: .*", "name: y", text, count=1) for text in contents]
 
 
 # Kind of file -> its place, what it is made of, and the commands that read it.
@@ -266,10 +266,10 @@ def fuzz(root: Path, kind: str, count: int) -> Worst:
     @given(st.one_of(trees(files), trees(files), texts(files)))
     def look(data: bytes) -> None:
         path.write_bytes(data)
-        for words in commands:
-            outcome = call(root, *words)
+        for command in commands:
+            outcome = call(root, *command)
             wrong = outcome.wrong()
-            assert not wrong, f"{words}: {wrong}: {outcome.err[-2000:]}"
+            assert not wrong, f"{command}: {wrong}: {outcome.err[-2000:]}"
             worst.refused += outcome.code == 2
             worst.cpu_s, worst.mib = max(worst.cpu_s, outcome.cpu_s), max(worst.mib, outcome.mib)
             worst.inputs += 1
@@ -313,10 +313,12 @@ def fuzz_results(root: Path, files: Sequence[Path], count: int) -> Worst:
         shutil.rmtree(root / "results")
         shutil.copytree(whole, root / "results", symlinks=True)
         (root / changed[0]).write_bytes(changed[1])
-        for words in RESULTS:
-            outcome = call(root, *words)
+        for command in RESULTS:
+            outcome = call(root, *command)
             wrong = outcome.wrong((0, 2, 3))
-            assert not wrong, f"{changed[0]}: {changed[1][-500:]!r}: {words}: {wrong}: {outcome.err[-2000:]}"
+            assert not wrong, (
+                f"{changed[0]}: {changed[1][-500:]!r}: {command}: {wrong}: {outcome.err[-2000:]}"
+            )
             worst.refused += outcome.code == 2
             worst.cpu_s, worst.mib = max(worst.cpu_s, outcome.cpu_s), max(worst.mib, outcome.mib)
             worst.inputs += 1

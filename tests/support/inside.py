@@ -63,20 +63,22 @@ class NotInstalled(RuntimeError):
 def tools(folder: Path) -> Path:
     """Install what tests need into a folder: an environment is never changed once it is locked."""
     wanted = (TESTS / "requirements.txt").read_text().splitlines()
-    _install(folder, *(p for p in wanted if p.startswith(("pytest==", "pytest-timeout==", "hypothesis=="))))
+    _install(
+        folder, *(pin for pin in wanted if pin.startswith(("pytest==", "pytest-timeout==", "hypothesis==")))
+    )
     return folder
 
 
 def triton(folder: Path) -> Path:
     """Install Triton, and a NumPy that its interpreter works with, for the environments' Python."""
     pins = (TESTS / "triton-requirements.txt").read_text().splitlines()
-    words = ["--no-deps", "--only-binary=:all:", "--python-version", "3.11"]
-    _install(folder, *words, *(pin for pin in pins if not pin.startswith("#")))
+    arguments = ["--no-deps", "--only-binary=:all:", "--python-version", "3.11"]
+    _install(folder, *arguments, *(pin for pin in pins if not pin.startswith("#")))
     return folder
 
 
-def _install(folder: Path, *words: str) -> None:
-    argv = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), *words]
+def _install(folder: Path, *arguments: str) -> None:
+    argv = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), *arguments]
     done = process.run(argv, timeout=LIMIT_S)
     if done.code:
         raise NotInstalled(done.stderr)
@@ -85,21 +87,21 @@ def _install(folder: Path, *words: str) -> None:
 def python(name: str) -> Path:
     """Return the interpreter of an environment. Raises NotInstalled."""
     place = environment.location(ROOT / ".environments", environment.load(name, Files(ROOT)))
-    found = place / "bin" / "python"
-    if not found.exists():
+    interpreter = place / "bin" / "python"
+    if not interpreter.exists():
         raise NotInstalled(f"environment {name} is not built: make environments")
-    return found
+    return interpreter
 
 
 def run(
     name: str,
     files: Sequence[str],
     folders: Sequence[Path],
-    *words: str,
+    *arguments: str,
     variables: Mapping[str, str] | None = None,
 ) -> process.Completed:
     """Run pytest on these files (below tests/) with an environment's Python, which finds ``folders`` too."""
-    argv = [str(python(name)), "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", *words]
+    argv = [str(python(name)), "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", *arguments]
     argv += [f"tests/{file}" for file in files]
     # A file that was collected here may have switched Triton's interpreter on.
     known = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}

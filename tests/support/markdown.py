@@ -34,13 +34,13 @@ def anchors(page: Path) -> set[str]:
 
 def slug(heading: str) -> str:
     """Return the anchor of a heading."""
-    words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "")
-    return re.sub(r"[^\w\- ]", "", words.strip().lower()).replace(" ", "-")
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).replace("`", "")
+    return re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", "-")
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
     """Return the language and the text of each block of code."""
-    return [(found[2], found[3]) for found in _BLOCK.finditer(page.read_text(encoding="utf-8"))]
+    return [(match[2], match[3]) for match in _BLOCK.finditer(page.read_text(encoding="utf-8"))]
 
 
 def commands(page: Path) -> list[list[str]]:

@@ -200,9 +200,10 @@ def _end(folder: Path, run: Run, number: int, ticket: str, curve: str) -> Finish
     if failed:
         return Finished(run=run.name, ticket=ticket, failure=failed[0], reason=failed[1], attempts=1,
                         node=host, started_at=start, ended_at=end, at=end)  # fmt: skip
-    made = Product(run=run.name, digest=run.digest, kind=run.kind, attempt=1, ticket=ticket, finished_at=end,
-                   metrics=_metrics(run) if run.kind is not TaskKind.TRAIN else {"bbox_mAP": ap_of(run)},
-                   artifacts=artifacts, ran=_ran(run))  # fmt: skip
-    RunFolder(folder).product.write_bytes(msgspec.json.encode(made))
-    return Finished(run=run.name, ticket=ticket, product=made, attempts=1, node=host,
+    product = Product(run=run.name, digest=run.digest, kind=run.kind, attempt=1, ticket=ticket,
+                      finished_at=end,
+                      metrics=_metrics(run) if run.kind is not TaskKind.TRAIN else {"bbox_mAP": ap_of(run)},
+                      artifacts=artifacts, ran=_ran(run))  # fmt: skip
+    RunFolder(folder).product.write_bytes(msgspec.json.encode(product))
+    return Finished(run=run.name, ticket=ticket, product=product, attempts=1, node=host,
                     started_at=start, ended_at=end, at=end)  # fmt: skip

@@ -43,17 +43,19 @@ def _train(root: Path) -> None:
     ):
         (root / name).parent.mkdir(parents=True)
         (root / name).write_text(text)
-    words = [sys.executable, "-m", "ddqjobs", "submit", EXPERIMENT, "--wait"]
-    done = process.run(words, timeout=LIMIT_S, cwd=root, env={**os.environ, "DDQJOBS_SITE": "local"})
+    command = [sys.executable, "-m", "ddqjobs", "submit", EXPERIMENT, "--wait"]
+    done = process.run(command, timeout=LIMIT_S, cwd=root, env={**os.environ, "DDQJOBS_SITE": "local"})
     assert done.code == 0, done
 
 
 def figures(project: Project, site: str = "local") -> dict[str, float]:
     """Return run -> AP of every run that has one; all runs are done."""
     plan = project.plan(EXPERIMENT, site=site)
-    assert {p.run.name: p.reason for p in plan.runs if p.status is not Status.DONE} == {}
-    found = {name: p.metrics.get("bbox_mAP") for name, p in project.products(EXPERIMENT).items()}
-    return {name: value for name, value in found.items() if value is not None}
+    assert {
+        planned.run.name: planned.reason for planned in plan.runs if planned.status is not Status.DONE
+    } == {}
+    aps = {name: product.metrics.get("bbox_mAP") for name, product in project.products(EXPERIMENT).items()}
+    return {name: value for name, value in aps.items() if value is not None}
 
 
 def losses(project: Project, run: str, experiment: str = EXPERIMENT) -> list[tuple[int, int, float]]:

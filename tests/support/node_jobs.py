@@ -71,14 +71,14 @@ class NodeProject(TrivialProject):
         folder.mkdir()
         (folder / "job.sh").write_text("sleep 600\n")
         one = (Element(index=0, run="r"),)
-        made = Submission(
+        submission = Submission(
             token=token,
             name="other",
             folder=str(folder),
             resources=Resources(cpus=1, time_s=600),
             elements=one,
         )
-        job = scheduler.submit(made)[0]
+        job = scheduler.submit(submission)[0]
         until(lambda: scheduler.query([job])[job].state is JobState.RUNNING)
         try:
             yield

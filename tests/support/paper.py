@@ -113,7 +113,7 @@ def _end(folder: Path, run: Run, number: int, curve: str) -> Finished:
     if run.kind is TaskKind.TRAIN:
         (work_dir / curves.NAME).write_text(curve)
         artifacts["curve"] = f"attempts/1/work_dir/{curves.NAME}"
-    made = Product(
+    product = Product(
         run=run.name,
         digest=run.digest,
         kind=run.kind,
@@ -123,5 +123,5 @@ def _end(folder: Path, run: Run, number: int, curve: str) -> Finished:
         metrics={"bbox_mAP": ap_of(run), "bbox_mAP_50": 0.69},
         artifacts=artifacts,
     )
-    (folder / "product.json").write_bytes(msgspec.json.encode(made))
-    return Finished(run=run.name, ticket=ticket, product=made, attempts=1, started_at=start, ended_at=end)
+    (folder / "product.json").write_bytes(msgspec.json.encode(product))
+    return Finished(run=run.name, ticket=ticket, product=product, attempts=1, started_at=start, ended_at=end)

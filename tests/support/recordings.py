@@ -48,25 +48,25 @@ def page(root: Path) -> str:
     matrix.make(root / "matrix", rows=30, distinct=2, terms=1)
     places = {"ddq": Empty(root / "ddq"), "matrix": Empty(root / "matrix")}
     parts = [HEAD]
-    for words in COMMANDS:
-        record = watched if words[-1] == "--watch" else shown
-        text = "\n".join(record(places[words[1]], words))
-        parts.append(f"## {' '.join(words)}\n```\n$ ddqjobs {' '.join(words)}\n{text}\n```\n")
+    for command in COMMANDS:
+        record = watched if command[-1] == "--watch" else shown
+        text = "\n".join(record(places[command[1]], command))
+        parts.append(f"## {' '.join(command)}\n```\n$ ddqjobs {' '.join(command)}\n{text}\n```\n")
     return "\n".join(parts)
 
 
-def shown(place: Place, words: tuple[str, ...]) -> list[str]:
+def shown(place: Place, command: tuple[str, ...]) -> list[str]:
     """Return the first lines that a command shows."""
-    code, text = Terminal(place, *words, columns=COLUMNS, rows=ROWS, **BARE).close()
+    code, text = Terminal(place, *command, columns=COLUMNS, rows=ROWS, **BARE).close()
     assert code == 0, text
     lines = [line.rstrip() for line in plain(text).splitlines()]
     more = len(lines) - (ROWS - 1)
     return lines if more <= 1 else [*lines[: ROWS - 1], f"[{more} more lines]"]
 
 
-def watched(place: Place, words: tuple[str, ...]) -> list[str]:
+def watched(place: Place, command: tuple[str, ...]) -> list[str]:
     """Return the screen of ``--watch``."""
-    terminal = Terminal(place, *words, columns=COLUMNS, rows=ROWS, **BARE)
+    terminal = Terminal(place, *command, columns=COLUMNS, rows=ROWS, **BARE)
     drawn = terminal.read_until("q leaves")
     terminal.type("q")
     assert terminal.close()[0] == 0

@@ -246,11 +246,11 @@ class Training:
 
     def rows(self) -> list[dict[str, Any]]:
         """Every line that was ever logged, in order of writing; without what clocks decide."""
-        found = []
+        rows = []
         for path in logs.log_files(self.work_dir):
             lines = [json.loads(line) for line in path.read_text().splitlines()]
-            found += [{k: v for k, v in line.items() if k not in NOISE} for line in lines]
-        return found
+            rows += [{k: v for k, v in line.items() if k not in NOISE} for line in lines]
+        return rows
 
 
 class Outcome(NamedTuple):
@@ -266,7 +266,7 @@ def outcome(training: Training) -> Outcome:
     name = f"iter_{ITERATIONS}.pth" if training.sampler else f"epoch_{EPOCHS}.pth"
     last = torch.load(training.work_dir / name, map_location="cpu", weights_only=False)
     weights = {**last["state_dict"], **{f"ema.{k}": v for k, v in last["ema_state_dict"].items()}}
-    return Outcome(training.rows(), weights, sorted(p.name for p in training.work_dir.glob("best_*")))
+    return Outcome(training.rows(), weights, sorted(path.name for path in training.work_dir.glob("best_*")))
 
 
 def assert_same(left: Outcome, right: Outcome) -> None:

@@ -24,20 +24,20 @@ Found = tuple[list[float], float, int]  # box as left, top, right, bottom; score
 
 def scene(number: int) -> list[tuple[list[float], int]]:
     """Return the objects of an image: box, class."""
-    made = []
+    objects = []
     for field, (x, y) in enumerate(_FIELDS):
         draw = np.random.default_rng([number, field])
         if draw.random() < 0.6 or field == number % 6:
             wide, high = draw.integers(40, 84, 2)
             left, top = 107 * x + draw.integers(4, 104 - wide), 120 * y + draw.integers(4, 116 - high)
-            made.append(([left, top, left + wide, top + high], (number + field) % 3))
-    return made
+            objects.append(([left, top, left + wide, top + high], (number + field) % 3))
+    return objects
 
 
 def found_by(new: bool, number: int) -> list[Found]:
     """Return what a code finds. The new one takes some triangles for squares, doubles a few circles and
     misses what is smallest; both find one square twice."""
-    made: list[Found] = []
+    detections: list[Found] = []
     for i, (box, label) in enumerate(scene(number)):
         draw = np.random.default_rng([number, i, new])
         near = [side + float(draw.normal(0, 1.5)) for side in box]
@@ -45,23 +45,23 @@ def found_by(new: bool, number: int) -> list[Found]:
         wrong = new and label == 2 and (number + i) % 2 == 0
         if new and (box[2] - box[0]) * (box[3] - box[1]) < 2200:
             continue
-        made.append((near, score, 1 if wrong else label))
+        detections.append((near, score, 1 if wrong else label))
         if (new and label == 0 and number % 3 == 0) or (label == 1 and number == 5):
-            made.append(([side + 5 for side in near], score - 0.3, label))
-    return made
+            detections.append(([side + 5 for side in near], score - 0.3, label))
+    return detections
 
 
-def write(made: Project, model: str = "m000") -> Project:
+def write(project: Project, model: str = "m000") -> Project:
     """Leave the images and the predictions of both codes' tests of a model of tests/support/paper.py."""
     for new, run in enumerate((f"p3-test.{model}.s0", f"p4-test.{model}.s0")):
-        path = with_predictions(made, run, 0.6)
+        path = with_predictions(project, run, 0.6)
         _images(path.parent)
-        found = [found_by(bool(new), number) for number in range(1, IMAGES + 1)]
-        every = [detection for image in found for detection in image]
+        predictions = [found_by(bool(new), number) for number in range(1, IMAGES + 1)]
+        every = [detection for image in predictions for detection in image]
         np.savez(
             path,
             image_ids=np.arange(1, IMAGES + 1),
-            offsets=np.cumsum([0, *map(len, found)]),
+            offsets=np.cumsum([0, *map(len, predictions)]),
             boxes=np.array([box for box, _, _ in every], np.float32),
             scores=np.array([score for _, score, _ in every], np.float32),
             labels=np.array([label for _, _, label in every]),
@@ -69,7 +69,7 @@ def write(made: Project, model: str = "m000") -> Project:
         )
         with (path.parent / "model.py").open("a") as config:
             config.write(LOADER.format(str(path.parent)))
-    return open_project(made.root)
+    return open_project(project.root)
 
 
 def _images(folder: Path) -> None:

@@ -131,8 +131,8 @@ def overfit(name: str, data: Path, work_dir: Path, epochs: int, enough: float = 
     cfg.randomness = {"seed": 3}
     runner = Runner.from_cfg(cfg)
     runner.train()
-    found = runner.message_hub.get_scalar("val/coco/bbox_mAP").current()
-    return float(found), runner.epoch
+    ap = runner.message_hub.get_scalar("val/coco/bbox_mAP").current()
+    return float(ap), runner.epoch
 
 
 def dataset(folder: Path) -> Path:
@@ -151,6 +151,6 @@ if __name__ == "__main__":  # python tests/support/shrunken.py EPOCHS ENOUGH [MO
         images = dataset(here / "data")
         for chosen in sys.argv[3:] or MODELS:
             start = time.monotonic()
-            found, taken = overfit(chosen, images, here / chosen, int(sys.argv[1]), float(sys.argv[2]))
+            ap, taken = overfit(chosen, images, here / chosen, int(sys.argv[1]), float(sys.argv[2]))
             seconds = time.monotonic() - start
-            print(f"OVERFIT {chosen} AP {found:.3f} after {taken} epochs, {seconds:.0f} s", flush=True)
+            print(f"OVERFIT {chosen} AP {ap:.3f} after {taken} epochs, {seconds:.0f} s", flush=True)

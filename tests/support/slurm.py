@@ -63,9 +63,9 @@ class Lab:
         finally:
             os.kill(daemon, signal.SIGCONT)
 
-    def ask(self, *words: str) -> str:
+    def ask(self, *command: str) -> str:
         """Return the output of a command of Slurm; it must succeed."""
-        done = process.run(words, timeout=60)
+        done = process.run(command, timeout=60)
         assert done.code == 0, done
         return done.stdout
 
@@ -81,8 +81,8 @@ def _slurmd(node: str) -> int:
     """pid of a node's daemon."""
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            if words[0].endswith(b"slurmd") and node.encode() in words:
+            arguments = (entry / "cmdline").read_bytes().split(b"\0")
+            if arguments[0].endswith(b"slurmd") and node.encode() in arguments:
                 return int(entry.name)
     raise AssertionError(f"no slurmd of {node}")
 
@@ -100,9 +100,9 @@ def cluster() -> Iterator[Lab]:
         pytest.skip("SLURM IS NOT TESTED: the virtual cluster of tests/labs/slurm needs root")
     lab = Lab(Path(tempfile.mkdtemp(prefix="slurmlab-")))
     try:
-        made = lab.up()
-        if made.code:
-            last = (made.stderr.strip().splitlines() or ["no reason given"])[-1]
+        done = lab.up()
+        if done.code:
+            last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             pytest.skip(f"SLURM IS NOT TESTED: no virtual cluster here: {last}")
         yield lab
     finally:
@@ -117,8 +117,8 @@ def lab(cluster: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     monkeypatch.setenv("PATH", f"{os.environ['PATH']}:/usr/sbin")
     monkeypatch.setenv("DDQJOBS_SITE", "slurm")
     yield cluster
-    made = cluster.up()
-    assert made.code == 0, made
+    done = cluster.up()
+    assert done.code == 0, done
     cluster.ask("scancel", "--user=0")
     until(lambda: not cluster.ask("squeue", "-h"))
 

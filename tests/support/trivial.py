@@ -55,8 +55,8 @@ def an_intent(token: str, *runs: str, at: float, digest: str = DIGEST, host: str
 def an_end(run: str, ticket: str, at: float, *, digest: str = DIGEST, **keys: Any) -> Finished:
     """A ticket's end: with a product, or as ``failure=`` says."""
     product = Product(run=run, digest=digest, kind=TaskKind.SMOKE, attempt=1, ticket=ticket)
-    made = {} if "failure" in keys else {"product": product}
-    return Finished(**{"run": run, "ticket": ticket, "at": at, **made, **keys})
+    fields = {} if "failure" in keys else {"product": product}
+    return Finished(**{"run": run, "ticket": ticket, "at": at, **fields, **keys})
 
 
 def task(**keys: object) -> dict[str, object]:
@@ -111,12 +111,12 @@ class TrivialProject:
 
     def run(self, name: str) -> PlannedRun:
         """A run in the plan."""
-        return {p.run.name: p for p in self.plan().runs}[name]
+        return {planned.run.name: planned for planned in self.plan().runs}[name]
 
     def until_over(self) -> dict[str, PlannedRun]:
         """Waits until no run is active; the plan by name."""
-        until(lambda: all(p.status is not Status.ACTIVE for p in self.plan().runs))
-        return {p.run.name: p for p in self.plan().runs}
+        until(lambda: all(planned.status is not Status.ACTIVE for planned in self.plan().runs))
+        return {planned.run.name: planned for planned in self.plan().runs}
 
     def submit_all(self) -> dict[str, PlannedRun]:
         """Submits and waits until nothing is left to do; the plan by name."""
@@ -126,7 +126,7 @@ class TrivialProject:
 
     def statuses(self) -> Counter[Status]:
         """Count the runs of each status."""
-        return Counter(p.status for p in self.plan().runs)
+        return Counter(planned.status for planned in self.plan().runs)
 
     def executions(self) -> Counter[str]:
         """Count the executions of each run."""
@@ -144,15 +144,15 @@ class TrivialProject:
         """The experiment's results."""
         return self.root / "results" / EXPERIMENT
 
-    def cli(self, *words: str, timeout: float = _LIMIT_S) -> process.Completed:
+    def cli(self, *arguments: str, timeout: float = _LIMIT_S) -> process.Completed:
         """Runs a command line to its end."""
-        return process.run(_argv(words), timeout=timeout, cwd=self.root)
+        return process.run(_argv(arguments), timeout=timeout, cwd=self.root)
 
     @contextlib.contextmanager
-    def started(self, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    def started(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         """A command line under way; killed at the end, if it still runs."""
         null = subprocess.DEVNULL
-        with subprocess.Popen(_argv(words), cwd=self.root, stdin=null, stdout=null, stderr=null) as child:
+        with subprocess.Popen(_argv(arguments), cwd=self.root, stdin=null, stdout=null, stderr=null) as child:
             try:
                 yield child
             finally:
@@ -160,14 +160,14 @@ class TrivialProject:
 
     def processes(self) -> list[int]:
         """Whatever runs on behalf of this project."""
-        found = []
+        pids = []
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                words = (entry / "cmdline").read_text(errors="replace")
+                command = (entry / "cmdline").read_text(errors="replace")
                 cwd = str((entry / "cwd").readlink())
-                if words and int(entry.name) != os.getpid() and str(self.root) in f"{words}\0{cwd}/":
-                    found.append(int(entry.name))
-        return found
+                if command and int(entry.name) != os.getpid() and str(self.root) in f"{command}\0{cwd}/":
+                    pids.append(int(entry.name))
+        return pids
 
     def close(self) -> None:
         """Ends whatever still runs, by force."""
@@ -208,5 +208,5 @@ def end_of(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def _argv(words: Sequence[str]) -> list[str]:
-    return [sys.executable, "-c", "from ddqjobs.cli.main import main; main()", *words]
+def _argv(arguments: Sequence[str]) -> list[str]:
+    return [sys.executable, "-c", "from ddqjobs.cli.main import main; main()", *arguments]

@@ -116,7 +116,7 @@ def test_a_code_that_cannot_be_tried_is_refused_before_anything_starts(place: Pl
     place.text("experiments/tiny.yaml", text)
     ran = place.invoke("submit", "--canary")
     assert (ran.code, ran.out) == (2, "")
-    assert "code a does not say how to try its trainings: declare codes.a.canary" in ran.err
+    assert "code a declares no canary; add codes.a.canary" in ran.err
     assert place.invoke("submit", "other", "--canary").code == 0  # no training: nothing to try
     ran = place.invoke("submit", "--canary", "--dry-run")
     assert (ran.code, ran.out) == (2, "")

@@ -56,7 +56,7 @@ def test_wrong_options_are_refused_with_file_and_line_and_right_ones_are_checked
         f"error: experiments/e3.yaml:17: {run} optim_wraper.optimizer.lr: the configuration has no "
         "'optim_wraper' (+optim_wraper.optimizer.lr adds it); the nearest is optim_wrapper.optimizer.lr",
         f"error: experiments/e3.yaml:18: {run} train_cfg.max_epochs: 'eight' is a str; expected int",
-        f"error: {project / 'experiments/e3.yaml'}: nothing was submitted; correct this, or submit with "
+        f"error: {project / 'experiments/e3.yaml'}: nothing was submitted; fix this, or submit with "
         "--no-check",
     ]
     assert not (project / "results/e3/submissions").exists()

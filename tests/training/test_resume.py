@@ -181,7 +181,7 @@ def test_the_retry_of_a_training_that_ended_without_its_product_repeats_nothing(
     assert look() == product.NOT_WHOLE
     said = capfd.readouterr().out.splitlines()[-1]
     assert said.startswith("product: none: epoch_2.pth")
-    assert said.endswith(f"; `ddqjobs adopt e r {training.work_dir} --because WHY` takes it as it is")
+    assert said.endswith(f"; `ddqjobs adopt e r {training.work_dir} --because WHY` adopts it as it is")
     train()
     assert look() == product.OK
     assert steps(training) == EVERY_STEP

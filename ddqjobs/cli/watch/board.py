@@ -77,11 +77,11 @@ def chosen(states: Sequence[RunState], view: View) -> list[RunState]:
 
 
 def draw(
-    made: Plan, states: Sequence[RunState], view: View, size: Size, *, head: str, note: str = "",
+    plan: Plan, states: Sequence[RunState], view: View, size: Size, *, head: str, note: str = "",
     blocks: bool = True,
 ) -> Screen:  # fmt: skip
     """The screen. ``head`` stands at the right end of the first line, ``note`` is what went wrong."""
-    top = _summary(made, states, size, head, blocks)
+    top = _summary(plan, states, size, head, blocks)
     runs = chosen(states, view)
     cursor = max(0, min(view.cursor, len(runs) - 1))
     header, rows = _table(runs, size, blocks, cursor)
@@ -106,16 +106,16 @@ def _nothing(view: View) -> str:
     return "no run " + (" and ".join(said) or "is there")
 
 
-def fraction(p: Progress | None) -> float | None:
+def fraction(progress: Progress | None) -> float | None:
     """Return how much of a training is done, 0 to 1; None if its log does not tell."""
-    if p is None:
+    if progress is None:
         return None
-    within = (p.iteration or 0) / p.iterations if p.iterations else 0.0
-    if p.epoch is None and p.iterations:
+    within = (progress.iteration or 0) / progress.iterations if progress.iterations else 0.0
+    if progress.epoch is None and progress.iterations:
         return min(1.0, within)
-    if p.epoch is None or not p.epochs:
+    if progress.epoch is None or not progress.epochs:
         return None
-    return max(0.0, min(1.0, (p.epoch - 1 + within) / p.epochs))
+    return max(0.0, min(1.0, (progress.epoch - 1 + within) / progress.epochs))
 
 
 def bar(part: float, cells: int, blocks: bool = True) -> str:
@@ -125,15 +125,15 @@ def bar(part: float, cells: int, blocks: bool = True) -> str:
     return full * filled + empty * (cells - filled)
 
 
-def _summary(made: Plan, states: Sequence[RunState], size: Size, head: str, blocks: bool) -> list[str]:
+def _summary(plan: Plan, states: Sequence[RunState], size: Size, head: str, blocks: bool) -> list[str]:
     """One line for all, and one per phase, for at most a third of the screen."""
-    title = f"{made.experiment} on {made.site}"
+    title = f"{plan.experiment} on {plan.site}"
     title += " " * max(2, size.columns - len(title) - len(head)) + head
     phases = sorted({s.planned.run.phase for s in states})
     rows: list[tuple[str, float, str, str]] = []
     if len(phases) > 1 and len(phases) + 1 <= size.rows // 3:
-        rows = [(f"phase {p or '-'}", *_counts([s for s in states if s.planned.run.phase == p]))
-                for p in phases]  # fmt: skip
+        rows = [(f"phase {phase or '-'}", *_counts([s for s in states if s.planned.run.phase == phase]))
+                for phase in phases]  # fmt: skip
     rows.append(("all", *_counts(states)))
     texts = [(name, done, rest) for name, _, done, rest in rows]
     others = sum(max(map(len, column)) + 2 for column in zip(*texts, strict=True))
@@ -177,8 +177,10 @@ def _table(
     header = ("RUN", "STATE", *(("NODE",) if wide else ()), "PROGRESS, REASON")
     rows = []
     for s in states:
-        p = s.planned
-        rows.append((p.run.name, state(s.planned), *((p.node,) if wide else ()), _what(s, wide, blocks)))
+        planned = s.planned
+        rows.append(
+            (planned.run.name, state(s.planned), *((planned.node,) if wide else ()), _what(s, wide, blocks))
+        )
     if not rows:
         return [], []
 
@@ -198,11 +200,12 @@ def _what(s: RunState, wide: bool, blocks: bool) -> str:
     """A bar and figures of what runs, the reason of what does not."""
     from ddqjobs.base.units import clock
 
-    p, part = s.progress, fraction(s.progress)
+    progress, part = s.progress, fraction(s.progress)
     if part is None:
-        words = progress_text(p)
-        return words or "; ".join(filter(None, [s.planned.stale or s.planned.reason, *s.planned.notes]))
-    figures = progress_text(p) if wide else f"eta {clock(p.eta_s)}" if p and p.eta_s is not None else ""
+        text = progress_text(progress)
+        return text or "; ".join(filter(None, [s.planned.stale or s.planned.reason, *s.planned.notes]))
+    eta = f"eta {clock(progress.eta_s)}" if progress and progress.eta_s is not None else ""
+    figures = progress_text(progress) if wide else eta
     return f"{bar(part, BAR, blocks)} {int(100 * part):3d}% {figures}".rstrip()
 
 

@@ -38,15 +38,15 @@ class Order(NamedTuple):
 def keys(text: str) -> list[str]:
     """Return the keys that were typed, one by one. Of a sequence that nobody knows nothing is left: its
     letters must not be taken for keys."""
-    found: list[str] = []
+    typed_keys: list[str] = []
     while text:
         known = next((key for key in _BY_LENGTH if text.startswith(key)), "")
         if text.startswith("\x1b") and len(text) > 1 and known in ("", "\x1b"):
-            return found
+            return typed_keys
         key = known or text[0]
-        found.append(key)
+        typed_keys.append(key)
         text = text[len(key) :]
-    return found
+    return typed_keys
 
 
 def pressed(view: View, key: str, screen: Screen) -> tuple[View, Order]:

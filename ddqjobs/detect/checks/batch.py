@@ -26,7 +26,7 @@ def check(cfg: Mapping[str, Any], processes: int) -> Iterator[Finding]:
         yield Finding(
             "batch",
             _KEY,
-            f"the learning rate is for {base} images an iteration ({_KEY}), and this run has {images} ({of})"
-            ": give it other resources, or set auto_scale_lr.enable=True",
+            f"the learning rate is for a total batch size of {base} ({_KEY}), but this run has {images} "
+            f"({of}); give it other resources, or set auto_scale_lr.enable=True",
             level=WARNING,
         )

@@ -40,9 +40,9 @@ def load(path: Path) -> dict[str, Any]:
     whole = arrays["boxes"].shape == (count, 4) and offsets.shape == (images + 1,)
     whole = whole and offsets[0] == 0 and offsets[-1] == count and bool((np.diff(offsets) >= 0).all())
     if not whole or not len(arrays["scores"]) == len(arrays["labels"]) == count:
-        raise CannotCompare(f"{path}: arrays do not belong together")
+        raise CannotCompare(f"{path}: inconsistent array sizes or offsets")
     if len(set(arrays["image_ids"].tolist())) != images:
-        raise CannotCompare(f"{path}: an image is there twice")
+        raise CannotCompare(f"{path}: duplicate image id")
     return arrays
 
 
@@ -54,7 +54,7 @@ def _archive(path: Path) -> dict[str, Any]:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in _ARRAYS}
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise CannotCompare(f"{path}: no predictions: {str(error).splitlines()[0][:200]}") from error
+        raise CannotCompare(f"{path}: invalid predictions: {str(error).splitlines()[0][:200]}") from error
 
 
 def _coco_results(path: Path) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def _coco_results(path: Path) -> dict[str, Any]:
         scores = np.array([row["score"] for row in rows], np.float64)
         labels = np.array([row["category_id"] for row in rows], np.int64)
     except (ValueError, KeyError, TypeError) as error:
-        raise CannotCompare(f"{path}: no COCO results: {type(error).__name__}: {error}") from error
+        raise CannotCompare(f"{path}: invalid COCO results: {type(error).__name__}: {error}") from error
     boxes[:, 2:] += boxes[:, :2]
     order = np.lexsort((-scores, ids))
     images, counts = np.unique(ids, return_counts=True)

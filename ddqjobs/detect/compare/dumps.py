@@ -30,7 +30,7 @@ def read(path: Path) -> Arrays:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             found = {key: archive[key] for key in archive.files}
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: no dump: {str(error).splitlines()[0][:200]}") from error
+        raise ValueError(f"{path}: not a dump: {str(error).splitlines()[0][:200]}") from error
     if not found or any(key.count("|") != 3 for key in found):
-        raise ValueError(f"{path}: no dump of ddqjobs.detect.capture")
+        raise ValueError(f"{path}: not a dump of ddqjobs.detect.capture")
     return found

@@ -36,7 +36,7 @@ def of(work_dir: Path, log: logs.Log, exited_0: bool) -> End:
     epochs, iterations = live.length(work_dir)
     end = epochs if epochs is not None else iterations
     if end is None:
-        raise NoEnd("the configuration in the work_dir tells no number of epochs or iterations")
+        raise NoEnd("the configuration in the work_dir sets no number of epochs or iterations")
     unit, prefix = ("epoch", "epoch_") if epochs is not None else ("iteration", "iter_")
     report: dict[str, Any] = {"epochs": epochs} if epochs is not None else {}
     last, reached = work_dir / f"{prefix}{end}.pth", end
@@ -46,7 +46,7 @@ def of(work_dir: Path, log: logs.Log, exited_0: bool) -> End:
         if reached != end and live.stops_early(work_dir):
             report["stopped_early"] = f"{unit} {reached} of {end}"
     if end < 1 or not _trained(work_dir, last, log):
-        raise NoEnd("the training made no iteration")
+        raise NoEnd("the training ran no iteration")
     if not exited_0 and last.exists() and not validated(log, prefix, end):
         raise NoEnd(f"the log has no validation of {unit} {end}")
     return End(last, report)

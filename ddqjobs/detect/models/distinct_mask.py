@@ -94,7 +94,7 @@ class DistinctMaskDDQDETR(DDQDETR):  # type: ignore[misc]
 
     def __init__(self, *args: Any, distinct_mask: str = AS_MMDET, **kwargs: Any) -> None:
         if distinct_mask not in MASKS:
-            raise ValueError(f"distinct_mask: {distinct_mask!r} is none of {', '.join(MASKS)}")
+            raise ValueError(f"distinct_mask must be one of {', '.join(MASKS)}, not {distinct_mask!r}")
         super().__init__(*args, **kwargs)
         # Not built anew: that would draw other initial weights than DDQDETR does.
         self.decoder.__class__ = DistinctMaskDecoder

@@ -75,14 +75,14 @@ _compiled = functools.cache(re.compile)
 
 def branches(pattern: str) -> list[str]:
     """Return the alternatives of a pattern."""
-    found, depth = [""], 0
+    alternatives, depth = [""], 0
     for token in _tokens(pattern):
         depth += (token == "(") - (token == ")")
         if token == "|" and depth == 0:
-            found.append("")
+            alternatives.append("")
         else:
-            found[-1] += token
-    return found
+            alternatives[-1] += token
+    return alternatives
 
 
 def gram(branch: str) -> str | None:

@@ -301,7 +301,7 @@ def of(line: str, *, writes: bool = False) -> Cause | None:
     if number == 11 and failure is F.STORAGE:
         begin = _OF_CLASS[F.STORAGE]
     if number in _NO_RIGHT and failure is F.STORAGE:
-        begin = "no right to write there, mend its permissions"
+        begin = "no right to write there, fix its permissions"
     return Cause(failure, begin, "", Weight.WEAK if number in _SECOND_HAND else Weight.PLAIN)
 
 

@@ -89,7 +89,7 @@ def collect(
     """Return what an experiment left: all of its runs, also those that the plan no longer has."""
     contents = Contents()
     _specification(contents, workspace.catalog, workspace.loaded.path)
-    for name in dict.fromkeys(p.run.environment for p in plan.runs if p.run.environment):
+    for name in dict.fromkeys(planned.run.environment for planned in plan.runs if planned.run.environment):
         _lock(contents, environments, name)
     root, top = workspace.results, f"results/{workspace.loaded.experiment.name}"
     _plain(contents, root, top, (root / "format.json", *_below(root / "ledger"), *_below(root / "code")))
@@ -101,10 +101,15 @@ def collect(
     for run in sorted(workspace.store.run_folders()):
         _run(contents, RunFolder(folder / run), f"{top}/runs/{run}", products.get(run), weights=weights)
     digest = functools.cache(job_files.sha256)  # tests share their annotations
-    for p in plan.runs:
-        if p.run.name in products:
+    for planned in plan.runs:
+        if planned.run.name in products:
             _annotations(
-                contents, p, products[p.run.name], folder / p.run.name, workspace.catalog.project, digest
+                contents,
+                planned,
+                products[planned.run.name],
+                folder / planned.run.name,
+                workspace.catalog.project,
+                digest,
             )
     return contents
 
@@ -189,8 +194,8 @@ def _attempts(run: RunFolder, artifacts: Collection[str], *, follow: bool) -> It
     for folder, names, leaves in os.walk(run.attempts, followlinks=follow):
         real = os.path.realpath(folder)
         inside = [Path(folder, name) for name in sorted(names)]
-        as_product = [p for p in inside if p.relative_to(run.path).as_posix() in artifacts]
-        names[:] = [] if real in seen else [p.name for p in inside if p not in as_product]
+        as_product = [child for child in inside if child.relative_to(run.path).as_posix() in artifacts]
+        names[:] = [] if real in seen else [child.name for child in inside if child not in as_product]
         seen.add(real)
         yield from ((path, True) for path in as_product)
         for leaf in sorted(leaves):
@@ -201,25 +206,25 @@ def _attempts(run: RunFolder, artifacts: Collection[str], *, follow: bool) -> It
 
 def _annotations(
     contents: Contents,
-    p: PlannedRun,
+    planned: PlannedRun,
     product: Product,
     folder: Path,
     project: Path,
     digest: Callable[[Path], str],
 ) -> None:
     """Add the annotations that a test was evaluated with, once for all tests that share them."""
-    if p.run.kind is not TaskKind.TEST or "predictions" not in product.artifacts:
+    if planned.run.kind is not TaskKind.TEST or "predictions" not in product.artifacts:
         return
     work_dir = RunFolder(folder).attempt(product.attempt).work_dir
-    tree = expanded(project, p.run.workdir) if p.run.workdir else work_dir
+    tree = expanded(project, planned.run.workdir) if planned.run.workdir else work_dir
     try:
         path = annotation_file(work_dir, tree)
     except (OSError, ValueError):
         path = Path()
     if not path.is_file():
-        contents.left_out[f"annotations of {p.run.name}"] = "not there"
+        contents.left_out[f"annotations of {planned.run.name}"] = "not there"
         return
     name = f"annotations/{digest(path.resolve())[:16]}-{path.name}"
-    contents.annotations[p.run.name] = name
+    contents.annotations[planned.run.name] = name
     if name not in contents.members:
         contents.add(name, path, exact=True)

@@ -57,9 +57,9 @@ def metadata(
     files = [_file(entry) for entry in entries]
     known = {file["@id"] for file in files}
     actions = [
-        _action(p, products[p.run.name], f"results/{experiment}/runs", known)
-        for p in runs
-        if p.run.name in products
+        _action(planned, products[planned.run.name], f"results/{experiment}/runs", known)
+        for planned in runs
+        if planned.run.name in products
     ]
     root = {
         "@id": "./",

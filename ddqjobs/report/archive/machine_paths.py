@@ -48,8 +48,8 @@ class MachinePaths:
     @cached_property
     def _known(self) -> re.Pattern[str] | None:
         longest = sorted(self._words, key=len, reverse=True)
-        words = "|".join(map(re.escape, longest))
-        return re.compile(rf"(?<![\w.-])(?:{words})(?![\w-])") if words else None
+        alternatives = "|".join(map(re.escape, longest))
+        return re.compile(rf"(?<![\w.-])(?:{alternatives})(?![\w-])") if alternatives else None
 
 
 def _shortened(match: re.Match[str], written: bool) -> str:

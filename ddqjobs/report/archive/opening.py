@@ -103,7 +103,9 @@ def _require_harmless(infos: list[zipfile.ZipInfo], size: int) -> None:
         raise BrokenError(f"{len(infos):,} files inside; at most {MOST_FILES:,} are read")
     total = sum(info.file_size for info in infos)
     if total > max(_ANYWAY, _RATIO * size):
-        raise BrokenError(f"it unpacks to {total >> 20:,} MiB, {total // max(size, 1):,} times its size")
+        raise BrokenError(
+            f"refused: unpacks to {total >> 20:,} MiB, {total // max(size, 1):,} times its size"
+        )
     names: set[str] = set()
     for info in infos:
         name = info.filename

@@ -62,7 +62,7 @@ def unpacked(path: Path, folder: Path, say: Say) -> Inside:
         differing = archive.unpack(folder, digests)
     if differing:
         shown = ", ".join(differing[:3]) + (f" and {len(differing) - 3} more" if differing[3:] else "")
-        raise BrokenError(f"not what their digests say: {shown}")
+        raise BrokenError(f"digests differ: {shown}")
     index = read(folder / INDEX, Index)
     if index.format > FORMAT:
         raise InputError(f"{path}: format {index.format}, written by ddqjobs {index.ddqjobs}; update ddqjobs")
@@ -72,19 +72,19 @@ def unpacked(path: Path, folder: Path, say: Say) -> Inside:
     experiment = read(folder / "experiment.json", Experiment)
     recorded = read(folder / "plan.json", Plan)
     if not experiment.name == index.experiment == recorded.experiment:
-        raise BrokenError("its experiment has several names")
+        raise BrokenError("experiment names differ")
     _require_plan(recorded.runs)
     history = Store(folder / "results" / experiment.name).history()
     _require_names(history.runs)
     plan = planning.build(
-        (p.run for p in recorded.runs),
+        (planned.run for planned in recorded.runs),
         history,
         experiment=recorded.experiment,
         site=recorded.site,
-        missing={p.run.name for p in recorded.runs if p.gone},
-        blocked={p.run.name: p.reason for p in recorded.runs if p.blocked},
+        missing={planned.run.name for planned in recorded.runs if planned.gone},
+        blocked={planned.run.name: planned.reason for planned in recorded.runs if planned.blocked},
     )
-    gone = {p.run.name for p in plan.runs if p.gone}
+    gone = {planned.run.name for planned in plan.runs if planned.gone}
     products = {
         name: story.done.product
         for name, story in history.runs.items()
@@ -102,22 +102,23 @@ def read(path: Path, kind: type[T]) -> T:
             raise BrokenError(f"{path.name}: too large")
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BrokenError(f"{path.name}: absent, or not what it must be") from error
+        raise BrokenError(f"{path.name}: missing or invalid") from error
 
 
 def _require_plan(runs: Iterable[PlannedRun]) -> None:
     """Require names that stay inside, each once, and upstream runs first."""
     seen: set[str] = set()
-    for p in runs:
-        _require_names((p.run.name, *filter(None, [p.run.environment])))
-        if p.run.name in seen:
-            raise BrokenError(f"plan.json: {_shown(p.run.name)} is twice in it")
-        for upstream in p.run.upstream:
+    for planned in runs:
+        _require_names((planned.run.name, *filter(None, [planned.run.environment])))
+        if planned.run.name in seen:
+            raise BrokenError(f"plan.json: {_shown(planned.run.name)} appears twice")
+        for upstream in planned.run.upstream:
             if upstream not in seen:
                 raise BrokenError(
-                    f"plan.json: {_shown(p.run.name)} reads of {_shown(upstream)}, not before it"
+                    f"plan.json: {_shown(planned.run.name)} reads {_shown(upstream)}, "
+                    "which does not come before it"
                 )
-        seen.add(p.run.name)
+        seen.add(planned.run.name)
 
 
 def _require_names(names: Iterable[str]) -> None:

@@ -83,15 +83,15 @@ def verify(
         try:
             inside = unpacked(path, Path(temporary), say)
             files = counted(len(inside.digests), "file")
-            words = f"{files} are what their SHA-256 say, nothing else is inside"
-            checks.append(Check(what="files", holds=True, found=words))
+            text = f"{files} are what their SHA-256 say, nothing else is inside"
+            checks.append(Check(what="files", holds=True, found=text))
             name = inside.experiment.name
             overall = _all(inside, environments, checks, say, memory)
         except BrokenError as error:
             checks.append(Check(what="files", holds=False, found=str(error)))
         except _TROUBLES as error:
-            words = f"its records cannot be used: {type(error).__name__}: {error}".split("\n")[0]
-            checks.append(Check(what="records", holds=False, found=words[:_LONGEST]))
+            text = f"its records cannot be used: {type(error).__name__}: {error}".split("\n")[0]
+            checks.append(Check(what="records", holds=False, found=text[:_LONGEST]))
     return Verified(
         file=str(path),
         sha256=sha256,
@@ -143,9 +143,9 @@ def _runs(inside: Inside) -> Check:
         left = evidence.product(inside.folder / inside.top / "runs" / name)
         if left != product:
             wrong.append(f"{name}'s product.json is not what the ledger recorded")
-    done = sum(p.status is Status.DONE for p in inside.plan.runs)
-    words = f"{done} of {counted(len(inside.plan.runs), 'run')} done, by ledger, plan and products"
-    return _check("runs", wrong, words)
+    done = sum(planned.status is Status.DONE for planned in inside.plan.runs)
+    text = f"{done} of {counted(len(inside.plan.runs), 'run')} done, by ledger, plan and products"
+    return _check("runs", wrong, text)
 
 
 def _artifacts(inside: Inside) -> Check:
@@ -170,9 +170,9 @@ def _artifacts(inside: Inside) -> Check:
                 absent += 1
             else:
                 wrong.append(f"{artifact} of {name} is not inside")
-    words = f"{there} are the files that were recorded, "
-    words += f"{rewritten} are texts that were rewritten, " if rewritten else ""
-    return _check("artifacts", wrong, f"{words}{absent} were left out")
+    text = f"{there} are the files that were recorded, "
+    text += f"{rewritten} are texts that were rewritten, " if rewritten else ""
+    return _check("artifacts", wrong, f"{text}{absent} were left out")
 
 
 def _text(path: Path) -> bool:
@@ -183,9 +183,9 @@ def _text(path: Path) -> bool:
         return b"\0" not in stream.read(BLOCK)
 
 
-def _recomputed(inside: Inside, found: Mapping[str, Recomputed]) -> Iterator[Check]:
+def _recomputed(inside: Inside, recomputed: Mapping[str, Recomputed]) -> Iterator[Check]:
     """Yield whether AP computed from the predictions is the AP that each test printed."""
-    rows = recomputed_rows(inside.plan.runs, inside.products, found)
+    rows = recomputed_rows(inside.plan.runs, inside.products, recomputed)
     computed = [row for row in rows if row.judgement.outcome is not None and row.printed is not None]
     equal = [row for row in computed if row.judgement.good]
     wrong = [f"{row.run} {row.judgement.word}" for row in computed if not row.judgement.good]
@@ -196,10 +196,13 @@ def _recomputed(inside: Inside, found: Mapping[str, Recomputed]) -> Iterator[Che
     }
     for name in [name for name in rest if _evaluable(inside, name, rest[name])]:
         wrong.append(f"{name}: what is inside cannot be evaluated: {rest.pop(name)}")
-    tests = sum(p.run.kind is TaskKind.TEST and p.run.name in inside.products for p in inside.plan.runs)
+    tests = sum(
+        planned.run.kind is TaskKind.TEST and planned.run.name in inside.products
+        for planned in inside.plan.runs
+    )
     if wrong or equal:
-        words = f"computed from the predictions of {counted(len(equal), 'test')} of {tests}, as printed"
-        yield _check("AP", wrong, words)
+        text = f"computed from the predictions of {counted(len(equal), 'test')} of {tests}, as printed"
+        yield _check("AP", wrong, text)
     for reason in dict.fromkeys(rest.values()):
         names = [name for name in rest if rest[name] == reason]
         more = f" and {len(names) - 3} more" if names[3:] else ""

@@ -73,7 +73,9 @@ def write(
     contents = collect(workspace, environments, plan, products, weights=weights)
     experiment = workspace.loaded.experiment
     at = max((record.at for record in workspace.store.ledger.read()), default=0.0)
-    runs = tuple(msgspec.structs.replace(p, run=without_secrets(p.run), notes=()) for p in plan.runs)
+    runs = tuple(
+        msgspec.structs.replace(planned, run=without_secrets(planned.run), notes=()) for planned in plan.runs
+    )
     contents.add("experiment.json", _json(experiment))
     contents.add("plan.json", _json(msgspec.structs.replace(plan, runs=runs)))
     contents.add("report/judged.json", _json(judged(experiment, plan, products, reports.files)))
@@ -121,15 +123,15 @@ def _describer(
 
 def _paths(workspace: Workspace, environments: Environments) -> MachinePaths:
     project = workspace.catalog.project
-    words = {
+    folders = {
         str(workspace.results): "{results}",
         str(project): "{project}",
         str(environments.base): "{environments}",
         str(PACKAGE.parent): "{ddqjobs}",
         str(Path.home()): "~",
     }
-    real = {str(Path(folder).resolve()): word for folder, word in words.items()}
-    return MachinePaths({**real, **words})
+    real = {str(Path(folder).resolve()): word for folder, word in folders.items()}
+    return MachinePaths({**real, **folders})
 
 
 def _json(value: object) -> bytes:
@@ -175,11 +177,11 @@ class _Writer:
     def _clean(self, text: str, *, written: bool = False) -> str:
         return secrets.masked(self._paths.masked(text, written=written))
 
-    def _member(self, archive: zipfile.ZipFile, member: Member, found: Contents) -> None:
+    def _member(self, archive: zipfile.ZipFile, member: Member, contents: Contents) -> None:
         if member.path is None or not member.exact:
             data = member.data if member.path is None else member.path.read_bytes()
             if b"\0" in data[:BLOCK] and not member.exact:
-                found.left_out[member.name] = "binary"
+                contents.left_out[member.name] = "binary"
                 return
             text = data.decode("utf-8", "surrogateescape")
             text = text if member.ours else self._clean(text, written=member.written)

@@ -44,10 +44,10 @@ def render(report: Report, form: str, *, width: int | None = None, style: Style 
 
 
 def render_comparison(
-    found: Comparison, title: str, form: str, *, width: int | None = None, style: Style | None = None
+    comparison: Comparison, title: str, form: str, *, width: int | None = None, style: Style | None = None
 ) -> str:
     """Return a comparison in one of :data:`FORMATS`, as :func:`render` does a report."""
     if form == "table":
-        return masked(terminal.of_text(as_text(found, title), width=width, style=style))
+        return masked(terminal.of_text(as_text(comparison, title), width=width, style=style))
     of_text = FORMATS[form].of_text
-    return masked(json.of_document(found) if of_text is None else of_text(as_text(found, title)))
+    return masked(json.of_document(comparison) if of_text is None else of_text(as_text(comparison, title)))

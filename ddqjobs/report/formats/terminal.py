@@ -40,9 +40,9 @@ def _table(grid: Grid, width: int | None, paint: Callable[[int, int, str], str] 
 
 def _fitting(report: Report, width: int | None) -> list[Grid]:
     for brief in (False, True):
-        made = grids(report, brief=brief)
-        if width is None or not report.models or _natural(made[0]) <= width:
-            return made
+        tables = grids(report, brief=brief)
+        if width is None or not report.models or _natural(tables[0]) <= width:
+            return tables
     return grids(report, tall=True)
 
 

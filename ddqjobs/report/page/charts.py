@@ -63,7 +63,7 @@ class _Scale(msgspec.Struct, frozen=True):
 
 def draw(panel: Panel) -> str:
     """Return a panel as one SVG element."""
-    points = [p for line in panel.lines for p in (*line.points, *line.smooth)]
+    points = [point for line in panel.lines for point in (*line.points, *line.smooth)]
     xs = [x for x, _ in points if _drawable(x)]
     ys = [y for _, y in points if y is not None and _drawable(y)]
     across = _scale(xs, LEFT, RIGHT)
@@ -96,15 +96,15 @@ def _scale(values: Sequence[float], start: float, end: float, room: float = 0.0)
 
 
 def _axes(across: _Scale, up: _Scale, panel: Panel) -> Iterator[str]:
-    grid, words = [], []
+    grid, texts = [], []
     values = ticks(up.low, up.high)
     for value, text in zip(values, labels(values), strict=True):
         grid.append(f"M{LEFT} {up.at(value):.1f}H{RIGHT}")
-        words.append(f'<text x="{LEFT - 4}" y="{up.at(value) + 3:.1f}" text-anchor="end">{text}</text>')
+        texts.append(f'<text x="{LEFT - 4}" y="{up.at(value) + 3:.1f}" text-anchor="end">{text}</text>')
     values = [x for x in ticks(across.low, across.high) if x == int(x)]
     for value, text in zip(values, labels(values), strict=True):
-        words.append(f'<text x="{across.at(value):.1f}" y="{BOTTOM + 12}" text-anchor="middle">{text}</text>')
-    yield f'<path class="grid" d="{"".join(grid)}"/><g class="words">{"".join(words)}'
+        texts.append(f'<text x="{across.at(value):.1f}" y="{BOTTOM + 12}" text-anchor="middle">{text}</text>')
+    yield f'<path class="grid" d="{"".join(grid)}"/><g class="words">{"".join(texts)}'
     middle = (LEFT + RIGHT) / 2
     yield f'<text x="{middle:g}" y="{HEIGHT - 2}" text-anchor="middle">{_text(panel.x)}</text></g>'
 

@@ -57,13 +57,14 @@ def recalls(experiment: Experiment, plan: Plan, report: Report) -> list[Recall]:
     """Return one per model and variant of which predictions were evaluated."""
     precision = {row.run: row.precision for row in report.recomputed if row.precision}
     titles = {row.model: row.title for row in report.models}
-    found: dict[tuple[str, str], dict[tuple[str, str, str], list[PlannedRun]]] = {}
-    for p in plan.runs:
-        if p.run.name in precision:
-            place = (p.run.phase, p.run.implementation, p.run.task)
-            found.setdefault((p.run.model, p.run.variant), {}).setdefault(place, []).append(p)
+    by_model: dict[tuple[str, str], dict[tuple[str, str, str], list[PlannedRun]]] = {}
+    for planned in plan.runs:
+        if planned.run.name in precision:
+            place = (planned.run.phase, planned.run.implementation, planned.run.task)
+            key = (planned.run.model, planned.run.variant)
+            by_model.setdefault(key, {}).setdefault(place, []).append(planned)
     charts = []
-    for (model, variant), places in list(found.items())[:MOST_MODELS]:
+    for (model, variant), places in list(by_model.items())[:MOST_MODELS]:
         title = titles.get(model, model) + ("" if variant == "default" else f", {variant}")
         charts.append(_recall(title, places, precision, list(experiment.implementations)))
     return charts
@@ -81,27 +82,31 @@ def _recall(
         style = codes.index(code) if code in codes else 0
         dashes[style] = dash = dashes.get(style, -1) + 1
         several = sum((phase, code) == key[:2] for key in places) > 1
-        words = (label(phase) if phase else "", code, task if several else "")
-        name = " ".join(filter(None, words))
+        parts = (label(phase) if phase else "", code, task if several else "")
+        name = " ".join(filter(None, parts))
         legend.append((name, style, dash, len(runs)))
         for overlap in _OVERLAPS:
-            tests = [known for p in runs if (known := precision[p.run.name].get(overlap))]
+            tests = [known for planned in runs if (known := precision[planned.run.name].get(overlap))]
             if tests:
                 means = [100 * sum(each) / len(each) for each in zip(*tests, strict=True)]
                 points = [(float(recall), mean) for recall, mean in enumerate(means)]
                 lines[overlap].append(Line(label=name, style=style, dash=dash, points=points))
     panels = [
         Panel(
-            title=f"precision, {words}",
+            title=f"precision, {text}",
             x="recall, %",
             lines=tuple(lines[overlap]),
             note="%",
             span=_SPAN,
         )
-        for overlap, words in _OVERLAPS.items()
+        for overlap, text in _OVERLAPS.items()
         if lines[overlap]
     ]
-    return Recall(title=title, legend=tuple(legend), drawn=tuple((p, masked(charts.draw(p))) for p in panels))
+    return Recall(
+        title=title,
+        legend=tuple(legend),
+        drawn=tuple((panel, masked(charts.draw(panel))) for panel in panels),
+    )
 
 
 def commonest(report: Report) -> str:
@@ -130,8 +135,8 @@ def halls(experiment: Experiment, plan: Plan, gallery: Gallery) -> list[Hall]:
     """Return the walls that show anything, drawn."""
     numbers = {key: i for i, key in enumerate(gallery.images)}
     codes = list(experiment.implementations)
-    runs = {p.run.name: p.run for p in plan.runs}
-    made = []
+    runs = {planned.run.name: planned.run for planned in plan.runs}
+    drawn_walls = []
     for wall in gallery.walls:
         styles = [
             codes.index(runs[name].implementation) if runs[name].implementation in codes else i
@@ -145,8 +150,8 @@ def halls(experiment: Experiment, plan: Plan, gallery: Gallery) -> list[Hall]:
             if shots
         ]
         if rows or wall.alike:
-            made.append(Hall(wall=wall, styles=(styles[0], styles[1]), rows=tuple(rows)))
-    return made
+            drawn_walls.append(Hall(wall=wall, styles=(styles[0], styles[1]), rows=tuple(rows)))
+    return drawn_walls
 
 
 def _photo(shot: Shot, wall: Wall, styles: Sequence[int], number: int | None) -> Photo:
@@ -158,20 +163,20 @@ def _photo(shot: Shot, wall: Wall, styles: Sequence[int], number: int | None) ->
         (looks[0], wall.theirs, shot.theirs),
         (looks[1], wall.ours, shot.ours),
     )
-    boxes = [(box, look, side) for look, side, found in sides for box in found]
+    boxes = [(box, look, side) for look, side, side_boxes in sides for box in side_boxes]
     # A large box would hide what the pointer is to find in it.
     boxes.sort(key=lambda each: -each[0].width * each[0].height)
     drawn = "".join(_rectangle(*each) for each in boxes)
     image = f'<rect class="blank" width="{shot.width}" height="{shot.height}"/>'
     if number is not None:
         image = f'<use href="#photo-{number}" transform="scale({shot.width} {shot.height})"/>'
-    says = "; ".join(f"{side}: {_words(found)}" for _, side, found in sides)
+    description = "; ".join(f"{side}: {_words(side_boxes)}" for _, side, side_boxes in sides)
     svg = (
         f'<svg class="photo" viewBox="0 0 {shot.width} {shot.height}" role="img" '
-        f'aria-label="{_text(f"{shot.file}. {says}")}">{image}{drawn}</svg>'
+        f'aria-label="{_text(f"{shot.file}. {description}")}">{image}{drawn}</svg>'
     )
     caption = f"{shot.file}: {counted(len(shot.truth), 'object')}; {_errors(shot, wall)}"
-    return Photo(svg=svg, caption=caption, says=says)
+    return Photo(svg=svg, caption=caption, says=description)
 
 
 def _errors(shot: Shot, wall: Wall) -> str:
@@ -204,5 +209,5 @@ def _said(box: Box) -> str:
     return box.name if box.score is None else f"{box.name} {box.score:.2f}"
 
 
-def _words(found: Sequence[Box]) -> str:
-    return ", ".join(map(_said, found)) or "nothing"
+def _words(boxes: Sequence[Box]) -> str:
+    return ", ".join(map(_said, boxes)) or "nothing"

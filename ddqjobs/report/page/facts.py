@@ -72,43 +72,47 @@ def read(
 ) -> Facts:
     """Return what lies behind the ``shown`` runs; of many only behind those that a reader looks for first."""
     wanted = set(shown)
-    listed = [p for p in plan.runs if p.run.name in wanted]
+    listed = [planned for planned in plan.runs if planned.run.name in wanted]
     picked = first(listed)
     history = workspace.store.history()
     submissions: dict[str, _Submission] = {}
     bases: dict[tuple[str, str], tuple[str, dict[str, str]]] = {}
     runs = {}
-    for p in picked:
-        folder = workspace.store.run_dir(p.run.name)
+    for planned in picked:
+        folder = workspace.store.run_dir(planned.run.name)
         attempts = evidence.attempts(folder)
-        token = (attempts[-1].ticket if attempts else p.ticket).rpartition(".")[0]
+        token = (attempts[-1].ticket if attempts else planned.ticket).rpartition(".")[0]
         if token not in submissions:
             submissions[token] = _submission(Layout(workspace.results).submission(token)) if token else _NONE
         submission = submissions[token]
-        base, differences = _configuration(p, folder, attempts, bases)
-        product = products.get(p.run.name)
-        runs[p.run.name] = RunFacts(
+        base, differences = _configuration(planned, folder, attempts, bases)
+        product = products.get(planned.run.name)
+        runs[planned.run.name] = RunFacts(
             attempts=tuple(attempts),
             ends=_ends(attempts, history),
             log_tail=_tail(folder, attempts),
             submission=token if submission.script else "",
-            script=submission.of_runs.get(p.run.name, ""),
+            script=submission.of_runs.get(planned.run.name, ""),
             base=base,
             differences=differences,
-            digests=digest.parts((product or p.run).digest),
+            digests=digest.parts((product or planned.run).digest),
         )
-    found = tuple(
-        _environment(environments, name) for name in dict.fromkeys(p.run.environment for p in listed) if name
+    environment_facts = tuple(
+        _environment(environments, name)
+        for name in dict.fromkeys(planned.run.environment for planned in listed)
+        if name
     )
     scripts = {token: submission.script for token, submission in submissions.items() if submission.script}
-    return Facts(runs=runs, scripts=scripts, environments=found)
+    return Facts(runs=runs, scripts=scripts, environments=environment_facts)
 
 
-def first(planned: Sequence[PlannedRun], most: int = MOST_RUNS) -> list[PlannedRun]:
+def first(runs: Sequence[PlannedRun], most: int = MOST_RUNS) -> list[PlannedRun]:
     """Return at most so many runs in the plan's order: failed ones before active ones before others."""
-    urgent = sorted(planned, key=lambda p: 0 if p.again else _URGENCY.get(p.status, len(_URGENCY)))
-    kept = {p.run.name for p in urgent[:most]}
-    return [p for p in planned if p.run.name in kept]
+    urgent = sorted(
+        runs, key=lambda planned: 0 if planned.again else _URGENCY.get(planned.status, len(_URGENCY))
+    )
+    kept = {planned.run.name for planned in urgent[:most]}
+    return [planned for planned in runs if planned.run.name in kept]
 
 
 def hosts(facts: Facts) -> set[str]:
@@ -191,21 +195,21 @@ def _tail(folder: Path, attempts: list[Attempt]) -> tuple[str, ...]:
 
 
 def _configuration(
-    p: PlannedRun,
+    planned: PlannedRun,
     folder: Path,
     attempts: list[Attempt],
     bases: dict[tuple[str, str], tuple[str, dict[str, str]]],
 ) -> tuple[str, tuple[str, ...]]:
     """(base run, how this run's resolved configuration differs from the base's). The base is the first run
     of the same kind and model, in the plan's order, whose detector dumped its configuration."""
-    if not attempts or not p.run.config:
+    if not attempts or not planned.run.config:
         return "", ()
     values = dumped(RunFolder(folder).attempt(attempts[-1].number).work_dir, str(folder))
     if not values:
         return "", ()
-    key = (p.run.kind.value, p.run.model)
+    key = (planned.run.kind.value, planned.run.model)
     if key not in bases:
-        bases[key] = (p.run.name, values)
+        bases[key] = (planned.run.name, values)
         return "", ()
     name, base = bases[key]
     return name, difference(base, values)

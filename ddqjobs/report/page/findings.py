@@ -41,16 +41,16 @@ class Extreme(msgspec.Struct, frozen=True, kw_only=True):
     anchor: str
 
 
-def findings(report: Report, planned: Sequence[PlannedRun]) -> list[Finding]:
+def findings(report: Report, picked: Sequence[PlannedRun]) -> list[Finding]:
     """Return verdicts beyond their tolerance one by one, then curves, what is unknown, and stale results."""
-    runs = {p.run.name: p for p in planned}
-    found = [
+    runs = {planned.run.name: planned for planned in picked}
+    beyond = [
         _beyond(report, row, number, column, runs)
         for row, number, column, cell in _cells(report)
         if cell.judgement.outcome in _BEYOND
     ]
-    found.sort(key=lambda finding: _BEYOND.index(finding.outcome))
-    return [*found, *_curves(report), *_alignments(report), *_unknown(report, runs), *_stale(planned)]
+    beyond.sort(key=lambda finding: _BEYOND.index(finding.outcome))
+    return [*beyond, *_curves(report), *_alignments(report), *_unknown(report, runs), *_stale(picked)]
 
 
 def _cells(report: Report) -> Iterator[tuple[ModelRow, int, int, Cell]]:
@@ -106,9 +106,9 @@ def _measured(row: ModelRow, column: Column, cell: Cell) -> str:
 def _failed(cell: Cell, runs: Mapping[str, PlannedRun]) -> str:
     """Return which seeds failed of what."""
     failed = [
-        f"{p.run.name} {p.reason}"
-        for p in _unfinished(cell.runs, runs)
-        if p.status is Status.FAILED or p.again
+        f"{planned.run.name} {planned.reason}"
+        for planned in _unfinished(cell.runs, runs)
+        if planned.status is Status.FAILED or planned.again
     ]
     return "; ".join(failed[:_NAMED])
 
@@ -120,7 +120,7 @@ def _seeds(cell: Cell) -> str:
         return f"{cell.value.n} of {counted(len(cell.runs), 'seed')} done"
     stands = counted(judgement.n, "seed")
     if judgement.excluded:
-        stands += f", {judgement.excluded} left out"
+        stands += f", {judgement.excluded} excluded"
     if judgement.test is not None:
         return f"{stands}, 90 % interval {judgement.test.low:+.2f} to {judgement.test.high:+.2f}"
     return stands if judgement.n > 1 else "one seed: no interval"
@@ -170,10 +170,10 @@ def _apart(line: CurveRow) -> str:
 def _curves(report: Report) -> Iterator[Finding]:
     """Yield the loss curves that are further apart than seeds, in one finding."""
     titles = {row.model: row.title for row in report.models}
-    found = [line for line in report.curves if line.judgement.outcome is Outcome.DIFFERS]
-    if found:
-        count = f"{len(found)} of {len(report.curves)}"
-        why = [f"{titles.get(c.model, c.model)}, {label(c.phase)}{_apart(c)}" for c in found]
+    curves = [line for line in report.curves if line.judgement.outcome is Outcome.DIFFERS]
+    if curves:
+        count = f"{len(curves)} of {len(report.curves)}"
+        why = [f"{titles.get(c.model, c.model)}, {label(c.phase)}{_apart(c)}" for c in curves]
         yield Finding(
             outcome=Outcome.DIFFERS,
             word="differ",
@@ -223,9 +223,13 @@ def _unknown(report: Report, runs: Mapping[str, PlannedRun]) -> Iterator[Finding
 def _open(cell: Cell, runs: Mapping[str, PlannedRun]) -> str:
     left = _unfinished(cell.runs, runs)
     kinds: dict[str, int] = {}
-    for p in left:
-        word = (p.failure or FailureClass.CODE).value if p.status is Status.FAILED else p.word
-        word = f"to be tried again after {p.failure.value}" if p.again and p.failure else word
+    for planned in left:
+        word = (
+            (planned.failure or FailureClass.CODE).value if planned.status is Status.FAILED else planned.word
+        )
+        word = (
+            f"to be tried again after {planned.failure.value}" if planned.again and planned.failure else word
+        )
         kinds[word] = kinds.get(word, 0) + 1
     if not kinds:
         return cell.judgement.word.removeprefix("unknown: ")
@@ -238,19 +242,19 @@ def _unfinished(names: Iterable[str], runs: Mapping[str, PlannedRun]) -> list[Pl
     """Return of each run that is not done what holds it up: a run that failed below it, else itself."""
     left = []
     for name in names:
-        p = runs.get(name)
-        if p is not None and p.status is not Status.DONE:
-            upstream = [known for up in p.run.upstream if (known := runs.get(up)) is not None]
-            left.append(next((u for u in upstream if u.status is not Status.DONE), p))
+        planned = runs.get(name)
+        if planned is not None and planned.status is not Status.DONE:
+            upstream = [known for up in planned.run.upstream if (known := runs.get(up)) is not None]
+            left.append(next((u for u in upstream if u.status is not Status.DONE), planned))
     return left
 
 
-def _stale(planned: Iterable[PlannedRun]) -> Iterator[Finding]:
+def _stale(picked: Iterable[PlannedRun]) -> Iterator[Finding]:
     """Yield the reasons for which results are stale, in one finding."""
     reasons: dict[str, list[str]] = {}
-    for p in planned:
-        if p.stale:
-            reasons.setdefault(p.stale.removeprefix("stale: "), []).append(p.run.name)
+    for planned in picked:
+        if planned.stale:
+            reasons.setdefault(planned.stale.removeprefix("stale: "), []).append(planned.run.name)
     if reasons:
         ordered = sorted(reasons.items(), key=lambda item: -len(item[1]))
         why = [

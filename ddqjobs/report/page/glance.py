@@ -98,9 +98,9 @@ class Glance(msgspec.Struct, frozen=True, kw_only=True):
 
 def glance(report: Report, plan: Plan, facts: Facts, to_come: Mapping[str, float]) -> Glance:
     """Return the first screen of the runs of a plan. ``to_come``: run -> GPU hours."""
-    planned = plan.runs
+    runs = plan.runs
     total = next((row for row in report.hours if not row.phase and not row.model), None)
-    asked = [p for p in planned if _is_asked(p)]
+    asked = [planned for planned in runs if _is_asked(planned)]
     judged = [c.judgement.outcome for row in report.models for c in row.cells if c and c.required]
     known = [outcome for outcome in judged if outcome is not None]
     return Glance(
@@ -108,28 +108,28 @@ def glance(report: Report, plan: Plan, facts: Facts, to_come: Mapping[str, float
         judged=len(known),
         counts=_counts(asked),
         runs=len(asked),
-        optional=len(planned) - len(asked),
+        optional=len(runs) - len(asked),
         wall=total.wall if total else 0.0,
         used=total.used if total else 0.0,
         to_come=total.to_come if total else 0.0,
         unknown=total.unknown if total else 0,
-        when=_when(planned, total.to_come if total else 0.0, to_come),
+        when=_when(runs, total.to_come if total else 0.0, to_come),
         remaining={m.what: sum(to_come.get(run, 0.0) for run in m.runs) for m in report.missing},
-        heat=_heat(report, planned, to_come),
+        heat=_heat(report, runs, to_come),
         causes=causes(plan, facts),
     )
 
 
-def _is_asked(p: PlannedRun) -> bool:
+def _is_asked(planned: PlannedRun) -> bool:
     """Return whether a run counts: it is required, was submitted, or is there."""
-    return not p.run.optional or bool(p.submissions) or p.status is Status.DONE
+    return not planned.run.optional or bool(planned.submissions) or planned.status is Status.DONE
 
 
-def _counts(planned: Sequence[PlannedRun]) -> tuple[Count, ...]:
-    words = ["again" if p.again else p.word for p in planned]
-    counts = [(state, words.count(state)) for state in _STATES]
+def _counts(runs: Sequence[PlannedRun]) -> tuple[Count, ...]:
+    states = ["again" if planned.again else planned.word for planned in runs]
+    counts = [(state, states.count(state)) for state in _STATES]
     return tuple(
-        Count(state=s, word=_WORDS.get(s, s), count=n, share=round(100 * n / len(words), 2))
+        Count(state=s, word=_WORDS.get(s, s), count=n, share=round(100 * n / len(states), 2))
         for s, n in counts
         if n
     )
@@ -139,15 +139,15 @@ _STATES = ("done", "active", "eligible", "waiting", "cancelled", "again", "faile
 _WORDS = {"again": "failed, to be tried again"}
 
 
-def _when(planned: Iterable[PlannedRun], hours: float, to_come: Mapping[str, float]) -> str:
+def _when(runs: Iterable[PlannedRun], hours: float, to_come: Mapping[str, float]) -> str:
     """Return how long what remains takes on the GPUs that are in use now; where none are, on those that one
     of its runs asks for."""
-    planned = list(planned)
-    running = [p.run.resources for p in planned if p.state is JobState.RUNNING]
+    runs = list(runs)
+    running = [planned.run.resources for planned in runs if planned.state is JobState.RUNNING]
     gpus = sum(r.gpus * r.nodes for r in running)
     where = f"on the {counted(gpus, 'GPU')} now in use"
     if not gpus:
-        left = [p.run.resources for p in planned if to_come.get(p.run.name)]
+        left = [planned.run.resources for planned in runs if to_come.get(planned.run.name)]
         gpus = max((r.gpus * r.nodes for r in left), default=0)
         where = f"with one run at a time on {counted(gpus, 'GPU')}"
     if not gpus or not hours:
@@ -165,10 +165,11 @@ def anchor(column: int, row: int) -> str:
     return f"ap-{column}-{row}"
 
 
-def _heat(report: Report, planned: Sequence[PlannedRun], to_come: Mapping[str, float]) -> tuple[HeatRow, ...]:
+def _heat(report: Report, runs: Sequence[PlannedRun], to_come: Mapping[str, float]) -> tuple[HeatRow, ...]:
     places: dict[tuple[str, str, str, str], list[PlannedRun]] = {}
-    for p in planned:
-        places.setdefault((p.run.phase, p.run.implementation, p.run.model, p.run.variant), []).append(p)
+    for planned in runs:
+        place = (planned.run.phase, planned.run.implementation, planned.run.model, planned.run.variant)
+        places.setdefault(place, []).append(planned)
     rows = []
     for number, row in enumerate(report.models):
         marks = [
@@ -185,8 +186,8 @@ def _mark(
 ) -> Mark | None:
     if cell is None:
         return None
-    asked = [p for p in runs if _is_asked(p)]
-    failed = [p for p in runs if p.status is Status.FAILED and not p.cancelled]
+    asked = [planned for planned in runs if _is_asked(planned)]
+    failed = [planned for planned in runs if planned.status is Status.FAILED and not planned.cancelled]
     outcome = cell.judgement.outcome
     value = cell.value.mean
     return Mark(
@@ -195,12 +196,12 @@ def _mark(
         text=cell.value.text.partition(" ")[0] if value is not None else _state(cell, runs),
         word="" if outcome is None else outcome.value,
         place=_place(cell),
-        done=sum(p.status is Status.DONE for p in asked),
+        done=sum(planned.status is Status.DONE for planned in asked),
         runs=len(asked),
         failed=len(failed),
         why=_failures(failed) if value is not None else "",
-        again=sum(p.again for p in runs),
-        to_come=sum(to_come.get(p.run.name, 0.0) for p in runs),
+        again=sum(planned.again for planned in runs),
+        to_come=sum(to_come.get(planned.run.name, 0.0) for planned in runs),
         anchor=name,
     )
 
@@ -214,19 +215,21 @@ def _tone(cell: Cell, failed: int) -> str:
 
 def _state(cell: Cell, runs: Sequence[PlannedRun]) -> str:
     """Return why there is no AP: what failed, else what its runs do."""
-    failed = [p for p in runs if p.status is Status.FAILED]
+    failed = [planned for planned in runs if planned.status is Status.FAILED]
     if failed:
         return failed[0].failure.value if failed[0].failure else "failed"
-    if any(p.state is JobState.RUNNING for p in runs):
+    if any(planned.state is JobState.RUNNING for planned in runs):
         return "running"
-    if any(p.status is Status.ELIGIBLE and not p.again and _is_asked(p) for p in runs):
+    if any(
+        planned.status is Status.ELIGIBLE and not planned.again and _is_asked(planned) for planned in runs
+    ):
         return Status.ELIGIBLE.value
     text = cell.value.text
     return "not asked for" if text == OPTIONAL else text
 
 
 def _failures(failed: Iterable[PlannedRun]) -> str:
-    return ", ".join(dict.fromkeys(p.failure.value for p in failed if p.failure))
+    return ", ".join(dict.fromkeys(planned.failure.value for planned in failed if planned.failure))
 
 
 def _place(cell: Cell) -> float | None:
@@ -243,24 +246,24 @@ def _place(cell: Cell) -> float | None:
 
 def causes(plan: Plan, facts: Facts) -> tuple[Cause, ...]:
     """Return the failed runs of a plan by cause, the most frequent first, to be tried again last."""
-    planned = plan.runs
     groups: dict[tuple[str, bool, str], list[PlannedRun]] = {}
-    for p in planned:
-        if (p.status is Status.FAILED and not p.cancelled) or p.again:
-            kind = p.failure.value if p.failure else "failed"
-            groups.setdefault((kind, p.again, re.sub(r"\d+", "#", p.reason)), []).append(p)
+    for planned in plan.runs:
+        if (planned.status is Status.FAILED and not planned.cancelled) or planned.again:
+            kind = planned.failure.value if planned.failure else "failed"
+            key = (kind, planned.again, re.sub(r"\d+", "#", planned.reason))
+            groups.setdefault(key, []).append(planned)
     waiting: dict[str, int] = {}
-    for p in planned:
-        for name in p.run.upstream if p.status is Status.WAITING else ():
+    for planned in plan.runs:
+        for name in planned.run.upstream if planned.status is Status.WAITING else ():
             waiting[name] = waiting.get(name, 0) + 1
-    made = [_cause(plan, kind, runs, facts, waiting) for (kind, *_), runs in groups.items()]
-    return tuple(sorted(made, key=lambda cause: (cause.again, -len(cause.runs))))
+    all_causes = [_cause(plan, kind, runs, facts, waiting) for (kind, *_), runs in groups.items()]
+    return tuple(sorted(all_causes, key=lambda cause: (cause.again, -len(cause.runs))))
 
 
 def _cause(
     plan: Plan, kind: str, runs: Sequence[PlannedRun], facts: Facts, waiting: Mapping[str, int]
 ) -> Cause:
-    names = tuple(p.run.name for p in runs)
+    names = tuple(planned.run.name for planned in runs)
     tail = next((f.log_tail for n in names if (f := facts.runs.get(n)) is not None and f.log_tail), ())
     failure = runs[0].failure
     return Cause(

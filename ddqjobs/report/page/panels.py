@@ -25,11 +25,11 @@ _UNFOLDED = 4  # panels of a model: its loss, its metric, and how two codes diff
 def drawn(plan: Plan) -> Plan:
     """Return the trainings whose curves a page can bear: those of the first models."""
     kept: dict[tuple[str, str], list[PlannedRun]] = {}
-    for p in plan.runs:
-        if p.run.kind is TaskKind.TRAIN:
-            kept.setdefault((p.run.model or p.run.task, p.run.variant), []).append(p)
+    for planned in plan.runs:
+        if planned.run.kind is TaskKind.TRAIN:
+            kept.setdefault((planned.run.model or planned.run.task, planned.run.variant), []).append(planned)
     few = list(kept.values())[: MOST_PANELS // _UNFOLDED]
-    return msgspec.structs.replace(plan, runs=tuple(p for runs in few for p in runs))
+    return msgspec.structs.replace(plan, runs=tuple(planned for runs in few for planned in runs))
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,13 +48,14 @@ def groups(
     experiment: Experiment, plan: Plan, curves: Mapping[str, Curve], titles: Mapping[str, str]
 ) -> list[Group]:
     """Return one per model and variant that has curves, in the plan's order, what can be compared first."""
-    found: dict[tuple[str, str], list[PlannedRun]] = {}
-    for p in plan.runs:
-        if p.run.name in curves:
-            found.setdefault((p.run.model or p.run.task, p.run.variant), []).append(p)
+    trainings: dict[tuple[str, str], list[PlannedRun]] = {}
+    for planned in plan.runs:
+        if planned.run.name in curves:
+            key = (planned.run.model or planned.run.task, planned.run.variant)
+            trainings.setdefault(key, []).append(planned)
     styles = {name: i for i, name in enumerate(experiment.implementations)}
     groups = []
-    for (model, variant), runs in found.items():
+    for (model, variant), runs in trainings.items():
         title = titles.get(model, model)
         title = title if variant == "default" else f"{title}, {variant}"
         groups.append(_group(title, runs, curves, styles, metric_of(experiment, model)))
@@ -74,15 +75,18 @@ def _group(
     legend, finals, notes = [], [], list[str]()
     lines: dict[tuple[str, str], list[Line]] = {}
     dashes: dict[int, int] = {}
-    for p in runs:
-        name, curve = p.run.name, curves[p.run.name]
-        style = styles.get(p.run.implementation, 0)
+    for planned in runs:
+        name, curve = planned.run.name, curves[planned.run.name]
+        style = styles.get(planned.run.implementation, 0)
         dashes[style] = dash = dashes.get(style, -1) + 1
-        words = [p.run.implementation or p.run.task, label(p.run.phase) if p.run.phase else ""]
-        words.append("" if p.run.seed is None else f"seed {p.run.seed}")
-        what = ", ".join(filter(None, words))
-        known = dash > 0 and p.run.seed is not None
-        legend.append((what, words[-1] if known else what, style, dash, name))
+        parts = [
+            planned.run.implementation or planned.run.task,
+            label(planned.run.phase) if planned.run.phase else "",
+        ]
+        parts.append("" if planned.run.seed is None else f"seed {planned.run.seed}")
+        what = ", ".join(filter(None, parts))
+        known = dash > 0 and planned.run.seed is not None
+        legend.append((what, parts[-1] if known else what, style, dash, name))
         notes += _notes(name, curve)
         for term, points in curve.terms.items():
             means = _parts(curve, curve.means.get(term, ()))
@@ -136,8 +140,9 @@ def _differences(
     """Yield how far the second code's loss (in parts of the first's) and metric are from the first's, seed by
     seed. What the first code's seeds differ by among themselves is beside them, for scale."""
     sides: dict[int, dict[int | None, Curve]] = {}
-    for p in runs:
-        sides.setdefault(styles.get(p.run.implementation, 0), {})[p.run.seed] = curves[p.run.name]
+    for planned in runs:
+        side = sides.setdefault(styles.get(planned.run.implementation, 0), {})
+        side[planned.run.seed] = curves[planned.run.name]
     if len(sides) < 2:
         return
     (first, one), (style, two) = sorted(sides.items())[:2]

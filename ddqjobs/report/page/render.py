@@ -73,8 +73,10 @@ def page(
     ``gallery``: images with boxes; ``share`` leaves out of each text what is not for others."""
     at = time.time() if now is None else now
     wanted = {row.run for row in report.runs}
-    shown = msgspec.structs.replace(plan, runs=tuple(p for p in plan.runs if p.run.name in wanted))
-    numbers = {p.run.name: i for i, p in enumerate(shown.runs)}
+    shown = msgspec.structs.replace(
+        plan, runs=tuple(planned for planned in plan.runs if planned.run.name in wanted)
+    )
+    numbers = {planned.run.name: i for i, planned in enumerate(shown.runs)}
     environment = _environment(lambda run: _raw(f"run-{numbers[run]}" if run in numbers else ""), share)
     environment.filters["cost"] = lambda hours: f"{(price or 0) * hours:,.2f} {currency}".rstrip()
     return environment.get_template("page.html.j2").render(
@@ -117,7 +119,7 @@ def _results(
         "most_findings": findings.MOST,
         "tried_again": missing.AGAIN,
         "column_names": [(tables.column_name(c), c.title) for c in report.columns],
-        "tables": tables.tables(report, facts, {p.run.name: p for p in plan.runs}),
+        "tables": tables.tables(report, facts, {planned.run.name: planned for planned in plan.runs}),
         "rules": rules(report),
         "grids": _other_grids(report),
         "most_rows": _MOST_ROWS,
@@ -231,8 +233,8 @@ def _lines(text: str, shown: Callable[[str], str]) -> Markup:
 
 
 def _other_grids(report: Report) -> list[Grid]:
-    found = [grid for grid in grids(report) if grid.title not in (report.metrics[0], HOURS)]
-    return [msgspec.structs.replace(grid, rows=grid.rows[:_MOST_ROWS]) for grid in found]
+    others = [grid for grid in grids(report) if grid.title not in (report.metrics[0], HOURS)]
+    return [msgspec.structs.replace(grid, rows=grid.rows[:_MOST_ROWS]) for grid in others]
 
 
 def _draw(
@@ -244,20 +246,20 @@ def _draw(
     apart: set[str],
 ) -> list[Pictures]:
     shown = {name: curve for name, curve in curves.items() if name in wanted}
-    made: list[Pictures] = []
+    pictures: list[Pictures] = []
     for group in panels.groups(experiment, plan, shown, titles):
         is_apart = any(run in apart for *_, run in group.legend)
-        made.append(
+        pictures.append(
             Pictures(
                 group=group,
                 drawn=_drawn(group.panels),
                 more=_drawn(group.more),
                 apart=is_apart,
-                unfolded=is_apart and sum(p.apart for p in made) < _MOST_APART,
+                unfolded=is_apart and sum(earlier.apart for earlier in pictures) < _MOST_APART,
             )
         )
-    return made
+    return pictures
 
 
-def _drawn(found: Sequence[Panel]) -> tuple[tuple[Panel, str], ...]:
-    return tuple((panel, masked(charts.draw(panel))) for panel in found)
+def _drawn(group_panels: Sequence[Panel]) -> tuple[tuple[Panel, str], ...]:
+    return tuple((panel, masked(charts.draw(panel))) for panel in group_panels)

@@ -46,9 +46,11 @@ def scale(cells: Sequence[Cell | None]) -> Scale | None:
     inner = [x for x in ticks(-reach, reach) if abs(x) < 0.93 * reach]
     texts = labels(inner)
     signed = [t if x <= 0 else f"+{t}" for x, t in zip(inner, texts, strict=True)]
-    made = Scale(reach=reach, ticks=())
-    places = tuple((made.at(x), text.replace("-", "\u2212")) for x, text in zip(inner, signed, strict=True))
-    return msgspec.structs.replace(made, ticks=places)
+    bare_scale = Scale(reach=reach, ticks=())
+    places = tuple(
+        (bare_scale.at(x), text.replace("-", "\u2212")) for x, text in zip(inner, signed, strict=True)
+    )
+    return msgspec.structs.replace(bare_scale, ticks=places)
 
 
 def strip(cell: Cell, on: Scale | None) -> Strip | None:

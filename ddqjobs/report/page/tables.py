@@ -87,11 +87,17 @@ def _line(
     row: ModelRow, cell: Cell, on: Scale | None, name: str, facts: Facts, planned: Mapping[str, PlannedRun]
 ) -> Line:
     base, differences = _configuration(cell, facts, planned)
-    says = ""
+    description = ""
     if cell.tolerance is not None and cell.reference is not None:
-        says = f"{cell.value.text} against {cell.reference:g} ± {cell.tolerance:g}"
+        description = f"{cell.value.text} against {cell.reference:g} ± {cell.tolerance:g}"
     return Line(
-        row=row, cell=cell, strip=strip(cell, on), says=says, anchor=name, base=base, differences=differences
+        row=row,
+        cell=cell,
+        strip=strip(cell, on),
+        says=description,
+        anchor=name,
+        base=base,
+        differences=differences,
     )
 
 
@@ -112,21 +118,21 @@ def _configuration(
 def run_groups(
     experiment: Experiment,
     report: Report,
-    planned: Sequence[PlannedRun],
+    picked: Sequence[PlannedRun],
     facts: Facts,
     products: Mapping[str, Product],
 ) -> list[RunGroup]:
     """Return the runs by phase, those of none last."""
     rows = {row.run: row for row in report.runs}
     by_phase: dict[str, list[PlannedRun]] = {phase: [] for phase in experiment.phases}
-    for p in planned:
-        by_phase.setdefault(p.run.phase, []).append(p)
+    for planned in picked:
+        by_phase.setdefault(planned.run.phase, []).append(planned)
     groups = []
     for phase, runs in sorted(by_phase.items(), key=lambda item: not item[0]):
         if runs:
             entries = tuple(_entries(experiment, runs, rows, facts, products))
             counts = ", ".join(_counted(runs))
-            failed = any(p.status is Status.FAILED for p in runs)
+            failed = any(planned.status is Status.FAILED for planned in runs)
             title = label(phase) if phase else "no phase"
             groups.append(RunGroup(title=title, counts=counts, failed=failed, entries=entries))
     return groups
@@ -135,7 +141,7 @@ def run_groups(
 def _counted(runs: Sequence[PlannedRun]) -> Iterator[str]:
     yield f"{len(runs)} run{'s' if len(runs) != 1 else ''}"
     for status in Status:
-        if count := sum(p.status is status for p in runs):
+        if count := sum(planned.status is status for planned in runs):
             yield f"{count} {status.value}"
 
 
@@ -146,16 +152,16 @@ def _entries(
     facts: Facts,
     products: Mapping[str, Product],
 ) -> Iterator[Entry]:
-    for p in runs:
-        name = p.run.name
+    for planned in runs:
+        name = planned.run.name
         product = products.get(name)
         known = facts.runs.get(name)
         yield Entry(
-            planned=p,
+            planned=planned,
             row=rows[name],
             facts=known,
             product=product if known is not None else None,
-            metrics=metrics(product, metric_of(experiment, p.run.model))
+            metrics=metrics(product, metric_of(experiment, planned.run.model))
             if product is not None and known is not None
             else [],
         )

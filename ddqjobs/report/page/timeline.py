@@ -37,9 +37,9 @@ class TimeLine(msgspec.Struct, frozen=True, kw_only=True):
 def time_line(plan: Iterable[PlannedRun], facts: Facts, now: float) -> TimeLine | None:
     """None if nothing was started."""
     known = [
-        (p, facts.runs[p.run.name].attempts, facts.runs[p.run.name].ends)
-        for p in plan
-        if p.run.name in facts.runs
+        (planned, facts.runs[planned.run.name].attempts, facts.runs[planned.run.name].ends)
+        for planned in plan
+        if planned.run.name in facts.runs
     ]
     times = [t for _, attempts, _ in known for a in attempts for t in (a.started_at, a.ended_at) if sane(t)]
     known_times = [t for t in times if t is not None]
@@ -47,15 +47,23 @@ def time_line(plan: Iterable[PlannedRun], facts: Facts, now: float) -> TimeLine 
         return None
     low, high = min(known_times), max(*known_times, min(known_times) + 1)
     rows = tuple(
-        (p.run.name, tuple(_bar(p, a, (low, high), now, a is attempts[-1], ends) for a in attempts))
-        for p, attempts, ends in known
+        (
+            planned.run.name,
+            tuple(_bar(planned, a, (low, high), now, a is attempts[-1], ends) for a in attempts),
+        )
+        for planned, attempts, ends in known
         if attempts
     )
     return TimeLine(first=moment(low), last=moment(high), rows=rows)
 
 
 def _bar(
-    p: PlannedRun, a: Attempt, span: tuple[float, float], now: float, newest: bool, ends: Mapping[int, str]
+    planned: PlannedRun,
+    a: Attempt,
+    span: tuple[float, float],
+    now: float,
+    newest: bool,
+    ends: Mapping[int, str],
 ) -> Bar:
     low, high = span
     odd = ""
@@ -63,7 +71,7 @@ def _bar(
     if not sane(start) or (end is not None and not sane(end)):
         odd = "its clock was wrong"
         start, end = (start if sane(start) else low), (end if sane(end) else None)
-    running = end is None and newest and p.status is Status.ACTIVE
+    running = end is None and newest and planned.status is Status.ACTIVE
     begin = start if start is not None else low
     stop = end if end is not None else min(max(now, begin), high) if running else begin
     if stop < begin:

@@ -40,8 +40,12 @@ def metrics(product: Product, judged_by: Metric) -> list[tuple[str, str]]:
     rows = []
     for key, value in product.metrics.items():
         if key in names:
-            found, metric = score(product, names[key]), names[key]
-            text = found.note if found.points is None else f"{found.points:.{metric.decimals}f}"
+            found_score, metric = score(product, names[key]), names[key]
+            text = (
+                found_score.note
+                if found_score.points is None
+                else f"{found_score.points:.{metric.decimals}f}"
+            )
         else:
             text = "nan" if value is None else f"{value:.6g}"
         rows.append((names[key].name if key in names else key, text))

@@ -41,7 +41,7 @@ def submitted(done: Completed, dialect: DonauDialect) -> tuple[Kind, str]:
     ids = set(_ids(done, dialect))
     if len(ids) == 1:
         return Kind.TAKEN, ids.pop()
-    words = first_line(done)
+    answer = first_line(done)
     if ids:
         return Kind.UNKNOWN, f"{len(ids)} job ids: {', '.join(sorted(ids))}"
     line = login(done, dialect)
@@ -50,7 +50,7 @@ def submitted(done: Completed, dialect: DonauDialect) -> tuple[Kind, str]:
     line = matching(done, dialect.patterns.refused)
     if line and not done.timed_out:
         return Kind.REFUSED, line
-    return Kind.UNKNOWN, words
+    return Kind.UNKNOWN, answer
 
 
 def login(done: Completed, dialect: DonauDialect) -> str:
@@ -75,14 +75,14 @@ def rows(done: Completed, dialect: DonauDialect, *more: Sequence[str]) -> list[C
 def by_job(cells: Iterable[Cells], jobs: Sequence[str], dialect: DonauDialect) -> dict[str, Cells]:
     """Job -> its row, by equal id. A job with two rows that differ in its state has none."""
     asked = set(jobs)
-    found: dict[str, Cells | None] = {}
+    of_job: dict[str, Cells | None] = {}
     for row in cells:
         job = cell(row, dialect.columns.job)
         if job not in asked:
             continue
-        same = job not in found or found[job] == row
-        found[job] = row if same else None
-    return {job: row for job, row in found.items() if row is not None}
+        same = job not in of_job or of_job[job] == row
+        of_job[job] = row if same else None
+    return {job: row for job, row in of_job.items() if row is not None}
 
 
 def details_of(done: Completed, job: str, dialect: DonauDialect) -> Cells:

@@ -32,8 +32,8 @@ def _donau(donau: Donau) -> Found:
     if not donau.launch.job:
         yield ("donau", "launch"), "job: name the variables that hold a job's id"
     for switch, name, thing in (("dependencies", "dependency", "{job}"), ("avoid", "avoid", "{node}")):
-        words = getattr(dialect, name)
-        if getattr(donau, switch) and not (len(words) == 2 and thing in words[1]):
+        option = getattr(dialect, name)
+        if getattr(donau, switch) and not (len(option) == 2 and thing in option[1]):
             yield (*_DIALECT, name), f"needs an option and its value with {thing}, where donau.{switch} is on"
         if getattr(donau, switch) and f"{{{name}}}" not in dialect.submit:
             yield (*_DIALECT, "submit"), f"needs the word {{{name}}}, where donau.{switch} is on"
@@ -85,13 +85,16 @@ def _question(path: tuple[str | int, ...], question: DonauQuestion) -> Found:
 def _needs(
     path: tuple[str | int, ...], argv: Iterable[str], needed: Iterable[str], allowed: Iterable[str] = ()
 ) -> Found:
-    words = list(argv)
-    if not words or words[0].startswith("{"):
+    command = list(argv)
+    if not command or command[0].startswith("{"):
         yield (*_DIALECT, *path), "needs a command"
     for placeholder in needed:
-        if not any(placeholder in word for word in words):
+        if not any(placeholder in word for word in command):
             yield (*_DIALECT, *path), f"needs {placeholder}"
     known = {*needed, *allowed}
-    for found in (name for word in words for name in re.findall(r"\{\w*\}", word)):
-        if found not in known:
-            yield (*_DIALECT, *path), f"unknown placeholder {found}; there are: {', '.join(sorted(known))}"
+    for placeholder in (name for word in command for name in re.findall(r"\{\w*\}", word)):
+        if placeholder not in known:
+            yield (
+                (*_DIALECT, *path),
+                f"unknown placeholder {placeholder}; there are: {', '.join(sorted(known))}",
+            )

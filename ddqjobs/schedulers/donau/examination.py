@@ -150,19 +150,21 @@ def _reachable(context: Context, asked: Sequence[Asked], took_s: float) -> Line:
 
 
 def _generation(context: Context, belief: generation.Belief) -> Line:
-    name, says = context.site.name, context.dialect.generation
+    name, declared = context.site.name, context.dialect.generation
     against = f" (but {belief.against})" if belief.against else ""
     if not belief.generation:
-        message = f"cannot be told; site {name} says {says}{against}"
+        message = f"cannot be told; site {name} says {declared}{against}"
         return warning(
             "generation", message, "look at the recorded help; `ddqjobs docs donau` tells them apart"
         )
     message = f"{belief.generation}: {belief.reasons}{against}"
-    if belief.generation == says:
+    if belief.generation == declared:
         return ok("generation", message)
-    other = next(site for site, made in context.dialects.items() if made.generation == belief.generation)
+    other = next(
+        site for site, dialect in context.dialects.items() if dialect.generation == belief.generation
+    )
     remedy = f"use --site {other}, or let the site file inherit from it: `base: {other}`"
-    return warning("generation", f"site {name} says {says}, but this looks like {message}", remedy)
+    return warning("generation", f"site {name} says {declared}, but this looks like {message}", remedy)
 
 
 def _options(context: Context, asked: Sequence[Asked]) -> Iterator[Line]:
@@ -212,7 +214,7 @@ def _record(context: Context, folder: Path, asked: Sequence[Asked], belief: str)
         place = record.write(folder, asked, context.dialect, context.names, belief)
     except OSError as problem:
         message = f"the answers cannot be recorded: {problem.filename or folder}: {problem.strerror}"
-        return error("facts", message, f"make room, or mend its permissions, {_AGAIN}")
+        return error("facts", message, f"make room, or fix its permissions, {_AGAIN}")
     message = f"{len(asked)} answers are in {place}; names are masked, but read them before you pass them on"
     if any(one.job for one in asked):
         return ok("facts", message)

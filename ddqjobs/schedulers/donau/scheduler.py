@@ -78,11 +78,11 @@ class DonauScheduler:
         self._calls.wait()
         done = process.run(argv, timeout=self._submit_s, env=environment(), cwd=submission.folder)
         _keep(submission.out / "dsub.txt", done)
-        kind, words = answers.submitted(done, self._dialect)
+        kind, answer = answers.submitted(done, self._dialect)
         self._unread = self._unread + 1 if kind is Kind.UNKNOWN else 0
         if kind is Kind.TAKEN:
-            return {element.index: words}
-        raise self._submit_error(submission, done, kind, words)
+            return {element.index: answer}
+        raise self._submit_error(submission, done, kind, answer)
 
     def find(self, token: str) -> Mapping[int, str] | None:
         """The job whose name ends with the token, among those that run and those that have ended.
@@ -158,8 +158,8 @@ class DonauScheduler:
                 left = [job for job in left if seen[job] is not _NOT_SHOWN]
             if left and waited >= self._confirm_s:
                 raise SchedulerError(
-                    f"site {self._name}: the end of job {', '.join(left)} was asked for, but djob does not "
-                    f"show it yet ({seen[left[0]].detail or seen[left[0]].state.value}); look again with "
+                    f"site {self._name}: cancelling job {', '.join(left)}, but djob does not show its end "
+                    f"yet ({seen[left[0]].detail or seen[left[0]].state.value}); look again with "
                     "`ddqjobs status`"
                 )
             if left:
@@ -199,17 +199,17 @@ class DonauScheduler:
 
     def _rows(self, question: DonauQuestion, jobs: Sequence[str]) -> dict[str, Cells]:
         """Job -> what the answer to one question says of it. Raises SchedulerError if it cannot be read."""
-        found: dict[str, Cells] = {}
+        rows: dict[str, Cells] = {}
         if "{job}" in " ".join(question.argv):
             for job in jobs[:_MOST_DETAILS]:
                 done = self._ask([_filled(word, job=job) for word in question.argv])
-                found.update(self._read(question, done, [job]))
-            return found
+                rows.update(self._read(question, done, [job]))
+            return rows
         for start in range(0, len(jobs), self._dialect.page):
             page = jobs[start : start + self._dialect.page]
             done = self._ask([w for word in question.argv for w in (page if word == "{jobs}" else [word])])
-            found.update(self._read(question, done, page))
-        return found
+            rows.update(self._read(question, done, page))
+        return rows
 
     def _read(
         self, question: DonauQuestion, done: process.Completed, jobs: Sequence[str]
@@ -233,43 +233,43 @@ class DonauScheduler:
             )
 
     def _submit_error(
-        self, submission: Submission, done: process.Completed, kind: Kind, words: str
+        self, submission: Submission, done: process.Completed, kind: Kind, answer: str
     ) -> SchedulerError:
         what = f"site {self._name}: {done.argv[0]} for {submission.name}"
-        if done.code == process.NOT_STARTED and words.startswith("cannot start"):
-            return SchedulerError(f"{what}: {words}; load Donau's commands, or choose another --site")
+        if done.code == process.NOT_STARTED and answer.startswith("cannot start"):
+            return SchedulerError(f"{what}: {answer}; load Donau's commands, or choose another --site")
         if kind is Kind.LOGIN:
-            return self._login(words)
+            return self._login(answer)
         if kind is Kind.REFUSED:
-            return RefusedError(f"{what} was refused: {words}")
+            return RefusedError(f"{what} was refused: {answer}")
         if done.timed_out:
             return SubmitUnknownError(f"{what} gave no answer within {self._submit_s:g} s")
-        return SubmitUnknownError(f"{what} said {words!r} instead of a job id")
+        return SubmitUnknownError(f"{what} said {answer!r} instead of a job id")
 
     def _ask(self, argv: Sequence[str]) -> process.Completed:
         """Runs a command. Raises LoginError, and SchedulerError when it did not start or end."""
         self._calls.wait()
         done = process.run(argv, timeout=self._ask_s, env=environment())
-        words = answers.login(done, self._dialect)
-        if words:
-            raise self._login(words)
+        line = answers.login(done, self._dialect)
+        if line:
+            raise self._login(line)
         if done.timed_out:
             raise SchedulerError(f"site {self._name}: {argv[0]}: no answer within {self._ask_s:g} s")
         if done.code == process.NOT_STARTED and done.stderr.startswith("cannot start"):
             raise SchedulerError(f"site {self._name}: {done.stderr}; load Donau's commands")
         return done
 
-    def _login(self, words: str) -> LoginError:
+    def _login(self, line: str) -> LoginError:
         how = f" with `{self._dialect.login}`" if self._dialect.login else ""
         return LoginError(
-            f"site {self._name}: Donau's access token is not accepted ({words}); log in again{how}, then run "
+            f"site {self._name}: Donau's access token is not accepted ({line}); log in again{how}, then run "
             "the same command again; no job's state has changed"
         )
 
     def _unreadable(self, what: str, done: process.Completed) -> SchedulerError:
-        argv, words = " ".join(done.argv)[:80], answers.first_line(done)
+        argv, answer = " ".join(done.argv)[:80], answers.first_line(done)
         return SchedulerError(
-            f"site {self._name}: cannot {what}: {argv} answered {words!r}, which cannot be read"
+            f"site {self._name}: cannot {what}: {argv} answered {answer!r}, which cannot be read"
         )
 
 
@@ -281,13 +281,13 @@ def submit_words(
         "{dependency}": _joined(dialect.dependency, ";", [{"job": job} for job in after]),
         "{avoid}": _joined(dialect.avoid, " ", [{"node": node} for node in avoid]),
     }
-    words = (several.get(word, [_filled(word, script=script)]) for word in dialect.submit)
-    return [word for some in words for word in some]
+    parts = (several.get(word, [_filled(word, script=script)]) for word in dialect.submit)
+    return [word for part in parts for word in part]
 
 
-def _joined(words: Sequence[str], between: str, values: Sequence[Mapping[str, str]]) -> list[str]:
+def _joined(option: Sequence[str], between: str, values: Sequence[Mapping[str, str]]) -> list[str]:
     """An option and its value, which names each of some things; nothing if there are none."""
-    return [words[0], between.join(_filled(words[1], **each) for each in values)] if values else []
+    return [option[0], between.join(_filled(option[1], **each) for each in values)] if values else []
 
 
 def _filled(word: str, **values: str) -> str:

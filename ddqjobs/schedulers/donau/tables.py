@@ -43,13 +43,13 @@ def table(text: str, required: Sequence[Sequence[str]]) -> Table | None:
 def details(text: str) -> Cells:
     """``key value`` lines, also with ``:`` or ``=`` between. A key that comes twice with two values is none:
     the lines may be of two jobs."""
-    found: dict[str, str | None] = {}
+    values: dict[str, str | None] = {}
     for line in whole_lines(text):
         match = _DETAIL.fullmatch(line)
         if match:
             key, value = match[1], match[2]
-            found[key] = value if found.get(key, value) == value else None
-    return {key: value for key, value in found.items() if value is not None}
+            values[key] = value if values.get(key, value) == value else None
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def cell(cells: Cells, names: Sequence[str]) -> str:

@@ -165,7 +165,9 @@ class LocalScheduler:
         try:
             yield
         except Unsettled as error:
-            raise SubmitUnknownError(f"local site: {what}: perhaps not for good: {error}") from error
+            raise SubmitUnknownError(
+                f"local site: {what}: written, but may be lost in a power failure: {error}"
+            ) from error
         except (OSError, TornError, UnicodeError) as error:
             raise SchedulerError(f"local site: cannot {what}: {error} (queue: {self._queue.root})") from error
 
@@ -185,14 +187,14 @@ class LocalScheduler:
             return
         if settings.host != here:
             raise SchedulerError(
-                f"local site: these jobs run on host {settings.host}, this is {here}: go on there; if that "
-                f"machine is gone for good, remove {self._queue.settings_path}"
+                f"local site: these jobs run on host {settings.host}, but this is {here}; run the command on "
+                f"{settings.host}. If {settings.host} is gone for good, remove {self._queue.settings_path}"
             )
         if settings.root and _another(Path(settings.root), self._queue.root):
             raise SchedulerError(
-                f"local site: this is a copy, and its jobs are those of {settings.root}: go on there; to "
-                f"begin anew here, remove {self._queue.root}, then `ddqjobs cancel EXPERIMENT` and "
-                "`ddqjobs retry EXPERIMENT`"
+                f"local site: this project is a copy, and the jobs belong to {settings.root}; run the "
+                f"command there. To start fresh here, remove {self._queue.root}, then run `ddqjobs cancel "
+                "EXPERIMENT` and `ddqjobs retry EXPERIMENT`"
             )
 
     def _file(self, submission: Submission) -> Filed:

@@ -27,11 +27,11 @@ def gpus(declared: int) -> tuple[int, ...]:
     answer = process.run(["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], timeout=60)
     if answer.code == process.NOT_STARTED:
         return ()
-    words = answer.stdout.split()
-    if answer.timed_out or answer.code or not all(word.isdigit() for word in words):
+    numbers = answer.stdout.split()
+    if answer.timed_out or answer.code or not all(number.isdigit() for number in numbers):
         said = (answer.stderr or answer.stdout).strip() or "nothing"
         raise SchedulerError(f"nvidia-smi ended with exit code {answer.code} and said: {said}")
-    indices = _visible([int(word) for word in words])
+    indices = _visible([int(number) for number in numbers])
     return tuple(indices[:declared] if declared else indices)
 
 
@@ -55,10 +55,10 @@ def seen(declared: int) -> int | None:
 
 def _visible(indices: list[int]) -> list[int]:
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
-    words = [] if wanted is None else [word.strip() for word in wanted.split(",") if word.strip()]
-    if wanted is None or not all(word.isdigit() for word in words):  # UUIDs name no index
-        return [] if words[:1] == ["-1"] else indices
-    return [index for index in indices if str(index) in words]
+    devices = [] if wanted is None else [device.strip() for device in wanted.split(",") if device.strip()]
+    if wanted is None or not all(device.isdigit() for device in devices):  # UUIDs name no index
+        return [] if devices[:1] == ["-1"] else indices
+    return [index for index in indices if str(index) in devices]
 
 
 class Free:

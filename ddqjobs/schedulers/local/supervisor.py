@@ -273,8 +273,8 @@ class Supervisor:
                 self._give_up(running)
 
     def _give_up(self, running: Running) -> None:
-        words = running.start.last_words() if running.start else ""
-        note = f"{_MOST_TRIES} launchers ended before they began; the last one said: {words or 'nothing'}"
+        message = running.start.last_words() if running.start else ""
+        note = f"{_MOST_TRIES} launchers ended before they began; the last one said: {message or 'nothing'}"
         end = End(job=running.job, restart=running.restart, reason=Reason.NOT_STARTED, note=note)
         self._queue.take(running.id, Claim(void=end))  # the next look finds it, or a faster launcher
 

@@ -17,8 +17,8 @@ from ddqjobs.schedulers.slurm.answers import Row
 
 def sbatch(submission: Submission) -> list[str]:
     """Return the command line that submits a submission."""
-    words = [*options(submission.elements), *_exclude(submission)]
-    return ["sbatch", "--parsable", *words, str(submission.script)]
+    arguments = [*options(submission.elements), *_exclude(submission)]
+    return ["sbatch", "--parsable", *arguments, str(submission.script)]
 
 
 def _exclude(submission: Submission) -> list[str]:

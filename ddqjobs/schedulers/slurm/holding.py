@@ -50,5 +50,5 @@ def _by_array(jobs: Iterable[str]) -> tuple[list[str], dict[str, list[int]]]:
     return single, {array: sorted(indices) for array, indices in arrays.items()}
 
 
-def _chunks(words: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (words[start : start + PAGE] for start in range(0, len(words), PAGE))
+def _chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (items[start : start + PAGE] for start in range(0, len(items), PAGE))

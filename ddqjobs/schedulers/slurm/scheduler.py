@@ -95,12 +95,12 @@ class SlurmScheduler:
         for the claims, and so finds out for certain.
         """
         jobs = answers.with_token(self._queue(), token)
-        jobs += self._find_ended(token, found=bool(jobs))
-        found: dict[int, str] = {}
+        jobs += self._find_ended(token, queued=bool(jobs))
+        by_index: dict[int, str] = {}
         for job in jobs:
             _, _, index = job.partition("_")
-            found[int(index or 0)] = job
-        return dict(sorted(found.items())) or None
+            by_index[int(index or 0)] = job
+        return dict(sorted(by_index.items())) or None
 
     def in_queue(self) -> int:
         """Return how many jobs of this user squeue shows that are not over; an array's elements one by
@@ -193,26 +193,26 @@ class SlurmScheduler:
         what = f"site {self._name}: sbatch for {submission.name}"
         if done.timed_out:
             return SubmitUnknownError(f"{what} gave no answer within {self._submit_s:g} s")
-        words = _first_line(done)
+        line = _first_line(done)
         if done.code == process.NOT_STARTED and "cannot start" in done.stderr:
-            return SchedulerError(f"{what}: {words}; load Slurm's commands, or choose another --site")
+            return SchedulerError(f"{what}: {line}; load Slurm's commands, or choose another --site")
         taken = answers.accepted(done.stdout) is not None  # whatever else it says, it has named a job
         if done.code > 0 and not taken and _REFUSED.search(done.stderr) and not _LOST.search(done.stderr):
             if limit := FULL.search(done.stderr):
                 return QueueFullError(f"site {self._name}: it {QueueFullError.WORDS} ({limit[1]})")
             refusal = RefusedError if _NEVER.search(done.stderr) else SchedulerError
-            return refusal(f"{what} was refused: {words}")
+            return refusal(f"{what} was refused: {line}")
         if done.code:
-            return SubmitUnknownError(f"{what} ended with code {done.code}: {words}")
+            return SubmitUnknownError(f"{what} ended with code {done.code}: {line}")
         return SubmitUnknownError(f"{what} said {done.stdout.strip()[:80]!r} instead of a job id")
 
-    def _find_ended(self, token: str, *, found: bool) -> list[str]:
+    def _find_ended(self, token: str, *, queued: bool) -> list[str]:
         argv = ["sacct", *_ACCOUNTING, f"--user={os.getuid()}", f"--starttime={_day_before(token)}"]
         done = self._run([*argv, _ACCOUNTING_FORMAT])
         if done.code:
             # Those in the queue are known, and for the others the claims decide; but without accounting
             # where there should be some, we can wait until it answers.
-            if found or _NO_ACCOUNTING.search(done.stderr):
+            if queued or _NO_ACCOUNTING.search(done.stderr):
                 return []
             raise self._cannot("find a submission", done)
         return answers.with_token(answers.accounting(done.stdout), token)
@@ -274,14 +274,14 @@ def _elements(submission: Submission, job: str) -> dict[int, str]:
     return {element.index: f"{job}_{element.index}" for element in submission.elements}
 
 
-def _without_accounting(done: process.Completed, words: str) -> Observation:
+def _without_accounting(done: process.Completed, reason: str) -> Observation:
     """A controller that answers has all jobs that may still run. So one that it does not show is over; where
     accounting only failed to answer, it will tell more later."""
     if _NO_ACCOUNTING.search(done.stderr):
         return Observation(
             state=JobState.ENDED, detail="it has left the queue (this site keeps no accounting)"
         )
-    return Observation(state=JobState.UNKNOWN, detail=f"it has left the queue; {words}")
+    return Observation(state=JobState.UNKNOWN, detail=f"it has left the queue; {reason}")
 
 
 def environment() -> dict[str, str]:
@@ -306,19 +306,19 @@ def _day_before(token: str) -> str:
     return (submitted - datetime.timedelta(days=1)).strftime("%Y-%m-%d")
 
 
-def _chunks(words: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    return (words[start : start + size] for start in range(0, len(words), size))
+def _chunks(jobs: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (jobs[start : start + size] for start in range(0, len(jobs), size))
 
 
-def _by_length(words: Sequence[str], limit: int) -> Iterator[list[str]]:
-    """Words in lists of at most so many characters, commas included."""
+def _by_length(jobs: Sequence[str], limit: int) -> Iterator[list[str]]:
+    """Jobs in lists of at most so many characters, commas included."""
     chunk: list[str] = []
     length = 0
-    for word in words:
-        if chunk and length + len(word) + 1 > limit:
+    for job in jobs:
+        if chunk and length + len(job) + 1 > limit:
             yield chunk
             chunk, length = [], 0
-        chunk.append(word)
-        length += len(word) + 1
+        chunk.append(job)
+        length += len(job) + 1
     if chunk:
         yield chunk

@@ -196,10 +196,14 @@ def chosen(facts: Facts, named: str = "") -> Partition:
         raise MissingError(
             f"there is no partition {named}{nearest(named, known)}; there are: {', '.join(sorted(known))}"
         )
-    some = [p for p in facts.partitions if (p.name == named if named else p.up)] or list(facts.partitions)
+    some = [
+        partition for partition in facts.partitions if (partition.name == named if named else partition.up)
+    ] or list(facts.partitions)
     if not some:
         raise MissingError("sinfo shows no partition that you may see")
-    return max(some, key=lambda p: (p.gpus * p.nodes, p.default, p.nodes))
+    return max(
+        some, key=lambda partition: (partition.gpus * partition.nodes, partition.default, partition.nodes)
+    )
 
 
 def site_file(name: str, facts: Facts, partition: Partition) -> str:
@@ -242,7 +246,7 @@ def _others(facts: Facts, partition: Partition) -> Iterator[str]:
 
 
 def _gpu(facts: Facts, partition: Partition) -> Iterator[str]:
-    types = {p.gpu_type for p in facts.partitions if p.name == partition.name and p.gpu_type}
+    types = {other.gpu_type for other in facts.partitions if other.name == partition.name and other.gpu_type}
     if partition.gpu_type:
         others = ", ".join(sorted(types - {partition.gpu_type}))
         also = f"; also {others}" if others else ""

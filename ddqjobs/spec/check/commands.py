@@ -13,11 +13,11 @@ from ddqjobs.spec.experiment import PLACEHOLDERS, Task, placeholders
 _VALID = ", ".join(PLACEHOLDERS)
 
 
-def command(at: Path, words: list[str], task: Task | None) -> Found:
+def command(at: Path, arguments: list[str], task: Task | None) -> Found:
     """Yield the problems of a command; ``task`` None: a code's, whose tasks may have any inputs."""
-    if not words:
+    if not arguments:
         yield at, "a command needs at least one word"
-    for name in placeholders(words):
+    for name in placeholders(arguments):
         kind, _, rest = name.partition(".")
         if kind == "input" and rest:
             if task is not None and rest not in task.inputs:
@@ -31,7 +31,7 @@ def command(at: Path, words: list[str], task: Task | None) -> Found:
                 at,
                 f"unknown placeholder {{{name}}}{nearest(name, PLACEHOLDERS)}; valid: {_VALID}",
             )
-    for word in words:
+    for word in arguments:
         if "{options}" in word and word != "{options}":
             yield at, "{options} stands for any number of words and must be a word of its own"
 

@@ -64,5 +64,5 @@ def weights(e: Experiment) -> Found:
         for kind, parts in sections:
             for name, part in parts.items():
                 if "TORCH_HOME" in part.variables:
-                    words = "TORCH_HOME is the site's (key `weights:`) where an experiment declares weights"
-                    yield (kind, name, "variables", "TORCH_HOME"), words
+                    message = "TORCH_HOME is the site's (key `weights:`) where an experiment declares weights"
+                    yield (kind, name, "variables", "TORCH_HOME"), message

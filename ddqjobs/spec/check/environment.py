@@ -77,7 +77,7 @@ def _step(step: Step, declaration: Declaration) -> Found:
         )
     for path, place in (
         (("folder",), step.folder),
-        *((("produces", n), p) for n, p in enumerate(step.produces)),
+        *((("produces", n), pattern) for n, pattern in enumerate(step.produces)),
     ):
         if PurePosixPath(place).is_absolute() or ".." in PurePosixPath(place).parts:
             yield path, f"'{place}' leads out of where the step runs"
@@ -94,7 +94,7 @@ def _packages(declaration: Declaration, locked: Collection[str]) -> Found:
     for step_name, step in declaration.steps.items():
         if step.command:
             continue
-        places += [(("steps", step_name, "packages", n), p) for n, p in enumerate(step.packages)]  # type: ignore[misc]
+        places += [(("steps", step_name, "packages", n), package) for n, package in enumerate(step.packages)]  # type: ignore[misc]
     for path, package in places:
         if package in named:
             yield path, f"'{package}' is built already by {named[package]}"

@@ -55,8 +55,8 @@ def _codes(e: Experiment, environments: frozenset[str] | None) -> Found:
         at: Path = ("codes", name)
         if code.environment and environments is not None:
             yield from reference((*at, "environment"), "environment", code.environment, sorted(environments))
-        for kind, words in code.commands.items():
-            yield from command((*at, "commands", kind.value), words, None)
+        for kind, arguments in code.commands.items():
+            yield from command((*at, "commands", kind.value), arguments, None)
         for key, value in code.variables.items():
             yield from value_of_variable((*at, "variables", key), value, None, code.path)
         if code.canary is not None:
@@ -86,8 +86,8 @@ def _models(e: Experiment) -> Found:
 def _gives_ap(at: Path, name: str, e: Experiment) -> Found:
     if name in e.tasks and e.tasks[name].kind in WITHOUT_AP:
         able = [n for n, task in e.tasks.items() if task.kind in (TaskKind.TEST, TaskKind.TRAIN)]
-        words = f"; tasks that do: {', '.join(able)}" if able else ""
-        yield at, f"task '{name}' gives no AP: its kind is {e.tasks[name].kind.value}{words}"
+        hint = f"; tasks that do: {', '.join(able)}" if able else ""
+        yield at, f"task '{name}' gives no AP: its kind is {e.tasks[name].kind.value}{hint}"
 
 
 def _variants(e: Experiment) -> Found:

@@ -92,9 +92,9 @@ def _tolerances(e: Experiment) -> Iterator[tuple[Path, Tolerance, list[Metric]]]
     """Yield each tolerance with the metrics of the models that it is for."""
     by_phase: dict[str, dict[str, Metric]] = {}
     for name, task in e.tasks.items():
-        found = _of_task(e, task)
-        by_phase.setdefault(task.phase or "", {}).update(found)
-        yield ("tasks", name), task.tolerance, list((found or metrics_of(e)).values())
+        metrics = _of_task(e, task)
+        by_phase.setdefault(task.phase or "", {}).update(metrics)
+        yield ("tasks", name), task.tolerance, list((metrics or metrics_of(e)).values())
     for name, phase in e.phases.items():
         yield ("phases", name), phase.tolerance, list((by_phase.get(name) or metrics_of(e)).values())
 

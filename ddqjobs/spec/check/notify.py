@@ -71,8 +71,8 @@ def _mail(channel: Channel) -> Found:
 
 
 def _rest(channel: Channel) -> Found:
-    words = channel.command
-    if secrets.told(words) or any(secrets.masked(word) != word for word in words):
+    command = channel.command
+    if secrets.told(command) or any(secrets.masked(word) != word for word in command):
         yield ("command",), "a secret is written here; let the command read a file or a variable"
     try:
         too_long = not 0 < seconds(channel.timeout) <= 120

@@ -213,8 +213,8 @@ def _unused_options(e: Experiment, at: Path, task: Task) -> Found:
     """Options would be dropped in silence by a command that does not pass them on."""
     entries = models_of(e, task) if not task.once else [("", ModelCode(code=task.code or ""))]
     for model, entry in entries:
-        words = _words(e, task, entry.code) or ["{options}"]
-        if "{options}" in words:
+        arguments = _words(e, task, entry.code) or ["{options}"]
+        if "{options}" in arguments:
             continue
         for key in ("options", "grid"):
             if getattr(task, key):
@@ -240,13 +240,13 @@ def _unheard_seeds(e: Experiment, at: Path, task: Task) -> Found:
         return
     for name, variants in _variants_of_codes(e, task).items():
         code = e.codes.get(name)
-        words = _words(e, task, name)
-        if code is None or words is None:
+        arguments = _words(e, task, name)
+        if code is None or arguments is None:
             continue
         seeded = bool(task.seeds) or any(v.seed is not None for v in variants)
-        passed = "{options}" in words
-        heard = (passed and code.seed_option) or "seed" in placeholders(words)
-        if seeded and not heard and not any("DDQJOBS_SEED" in word for word in words):
+        passed = "{options}" in arguments
+        heard = (passed and code.seed_option) or "seed" in placeholders(arguments)
+        if seeded and not heard and not any("DDQJOBS_SEED" in word for word in arguments):
             yield (
                 (*at, "seeds") if task.seeds else at,
                 f"the seed does not reach the training: give code '{name}' a seed_option and the command "
@@ -266,10 +266,10 @@ def _one_process(e: Experiment, at: Path, task: Task) -> Found:
     if task.kind is not TaskKind.TRAIN:
         return
     for name, variants in _variants_of_codes(e, task).items():
-        code, words = e.codes.get(name), _words(e, task, name) or []
+        code, arguments = e.codes.get(name), _words(e, task, name) or []
         asked = e.resources.gpus if task.resources.gpus is None else task.resources.gpus
         gpus = max((asked if v.gpus is None else v.gpus) or 0 for v in variants or [Variant()])
-        if code is not None and code.launcher == "plain" and gpus > 1 and words[1:3] == ["-m", _TRAIN]:
+        if code is not None and code.launcher == "plain" and gpus > 1 and arguments[1:3] == ["-m", _TRAIN]:
             yield (
                 at,
                 f"it asks for {gpus} GPUs and its command starts one process: give code '{name}' a launcher "

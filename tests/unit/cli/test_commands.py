@@ -71,9 +71,9 @@ def test_init_twice_changes_nothing(place: Place) -> None:
     subprocess.run(words, env=environment(), check=True, stdout=subprocess.DEVNULL)
     (again / "README.md").write_text("mine\n")
     second = subprocess.run(words, env=environment(), capture_output=True, text=True)
-    assert second.stdout == f"a project is there already: cd {again} && ddqjobs plan\n"
+    assert second.stdout == f"a project already exists there: cd {again} && ddqjobs plan\n"
     here = subprocess.run(ddqjobs("init", "."), cwd=again, env=environment(), capture_output=True, text=True)
-    assert here.stdout == "a project is there already: ddqjobs plan\n"
+    assert here.stdout == "a project already exists there: ddqjobs plan\n"
     assert (again / "README.md").read_text() == "mine\n"
 
 
@@ -375,11 +375,11 @@ def test_a_run_whose_configuration_is_not_there_is_told_and_left(place: Place) -
         runs = {run["run"]: run for run in place.invoke("plan", "gone", "--json").json["runs"]}
         assert (runs["first"]["status"], runs["first"]["reason"]) == ("waiting", why)
         submitted = place.invoke("submit", "gone", "first")
-        assert f"left out (1):\n  first  {why}\n" in submitted.out
+        assert f"not submitted (1):\n  first  {why}\n" in submitted.out
         assert submitted.code == 2
         assert not (place.root / "results/gone/runs/first").exists()
     dry = place.invoke("submit", "gone", "first", "--dry-run").out
-    assert f"# left out (1):\n#   first  {why}\n" in dry
+    assert f"# not submitted (1):\n#   first  {why}\n" in dry
 
 
 def test_a_package_that_no_digest_has_is_named(place: Place) -> None:
@@ -508,7 +508,10 @@ def test_submit_wait_exits_1_when_a_run_failed(finished: Place) -> None:
 def test_submit_of_a_waiting_run_needs_upstream(place: Place) -> None:
     ran = place.invoke("submit", "tiny", "second.m1")
     assert ran.code == 2
-    assert ran.err == "error: all selected runs are blocked\n"
+    assert ran.err == (
+        "error: all selected runs failed, were cancelled, or wait for something that no active run will "
+        "produce\n"
+    )
     assert "nothing to submit" in ran.out
     assert re.search(r"second.m1 +needs first, which is eligible", ran.out)
     dry = place.invoke("submit", "tiny", "second.m1", "--dry-run")
@@ -647,7 +650,7 @@ def test_status_is_a_table_of_tasks_a_line_per_run_and_a_summary(finished: Place
     ]  # fmt: skip
     assert len(short) == 8
     lines = finished.invoke("status", "--runs").out.splitlines()
-    assert lines[7].split() == ["RUN", "STATE", "PROGRESS", "JOB", "NODE", "TRY", "REASON"]
+    assert lines[7].split() == ["RUN", "STATE", "PROGRESS", "JOB", "NODE", "ATTEMPT", "REASON"]
     assert lines[-2] == "tiny on local: 5 runs: 3 done, 1 failed, 1 optional"
     assert lines[-1] == "1 failed: ddqjobs retry tiny broken.m1"
     assert any(re.match(r"broken.m1 +failed .* 1 ", line) for line in lines)
@@ -792,7 +795,7 @@ def test_cancel_asks_on_a_terminal(place: Place, answer: str, code: int, cancell
         terminal.type(answer)
     ended, shown = terminal.close()
     assert ended == code, shown
-    assert ("asked for the end of 1 run" in shown) == cancelled
+    assert ("cancelling 1 run" in shown) == cancelled
     assert "Traceback" not in shown
     if cancelled:
         until(lambda: place.states()["wait"] == "failed")
@@ -821,7 +824,7 @@ def test_retry_makes_a_failed_run_eligible_again(place: Place) -> None:
         "version": 1, "kind": "retry", "retried": ["broken.m1"],
     }  # fmt: skip
     assert place.states()["broken.m1"] == "eligible"
-    assert place.invoke("retry", "tiny", "first").out == "none of these runs has failed\n"
+    assert place.invoke("retry", "tiny", "first").out == "none of these runs failed or was cancelled\n"
     assert place.invoke("submit", "tiny", "broken.m1", "--wait").code == 1
     assert place.invoke("logs", "broken.m1", "--attempt", "2").out.startswith("this went wrong\n")
 
@@ -854,7 +857,7 @@ def test_adopt_takes_in_what_exists_and_says_so(place: Place, tmp_path: Path) ->
 def test_adopt_refuses_what_is_no_such_result(place: Place, tmp_path: Path) -> None:
     refused(place.invoke("adopt", "first", str(tmp_path / "nowhere")), "no such file or folder")
     refused(place.invoke("adopt", "frist", str(tmp_path)), "nor a run of tiny; did you mean 'first'?")
-    refused(place.invoke("adopt", "second.*", str(tmp_path)), "adopt takes in one run at a time")
+    refused(place.invoke("adopt", "second.*", str(tmp_path)), "adopt works on one run at a time")
     refused(place.invoke("adopt", "tiny"), "adopt needs a run and a path")
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -124,7 +124,10 @@ def test_a_misspelt_base_is_one_line(place: Place, key: str) -> None:
 @pytest.mark.parametrize("section", ["tasks", "models", "codes", "implementations"])
 def test_a_section_left_empty_is_told_at_its_own_line(place: Place, section: str) -> None:
     place.text("experiments/mine.yaml", f"base: tiny\nname: mine\n{section}:\n")
-    refused(place.invoke("plan", "mine"), f"mine.yaml:3: {section} is empty, which takes it out of the base")
+    refused(
+        place.invoke("plan", "mine"),
+        f"mine.yaml:3: {section} is required, but an empty value removes the base's",
+    )
 
 
 @pytest.mark.parametrize(
@@ -317,9 +320,9 @@ def test_a_results_folder_that_is_a_file_is_one_line(place: Place) -> None:
         (errno.ENOSPC, "free some space"),
         (errno.EDQUOT, "free some of your quota (`quota -s`, `lfs quota`), or ask for more"),
         (errno.EROFS, "have its file system mounted for writing, or go to a machine where it is"),
-        (errno.EACCES, "mend its permissions"),
+        (errno.EACCES, "fix its permissions"),
         (errno.ESTALE, "wait for its file server, or have the folder mounted anew"),
-        (errno.ENOTDIR, "mend that"),
+        (errno.ENOTDIR, "fix that"),
     ],
 )
 @pytest.mark.parametrize(

@@ -272,7 +272,7 @@ def test_a_log_a_search_and_a_cancellation(place: Place) -> None:
     terminal.read_until("1-1 of 1  f: all /wai", times=3)
     assert place.states()["wait"] == "active"
     terminal.type("Cy")
-    terminal.read_until("wait is asked to end")
+    terminal.read_until("wait is being cancelled")
     until(lambda: place.states()["wait"] != "active")
     terminal.type("r")  # nothing is active: it leaves by itself
     code, shown = terminal.close()
@@ -320,7 +320,7 @@ def test_told_to_end_it_gives_the_screen_back(place: Place) -> None:
 def test_one_question_per_refresh_however_many_runs(place: Place) -> None:
     place.invoke("submit", "tiny")
     words = dict.fromkeys(("phase", "model", "implementation", "task", "variant", "seed", "state", "site"))
-    selection = Selection(**words, folder=str(place.root), words=["tiny"])
+    selection = Selection(**words, folder=str(place.root), names=["tiny"])
     workspace = selection.project.workspace("tiny")
     scheduler, asked = workspace.scheduler("local"), list[int]()
     query = scheduler.query

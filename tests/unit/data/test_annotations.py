@@ -113,7 +113,7 @@ def test_ids_that_would_meet_are_not_mended(tmp_path: Path) -> None:
     content = made(tmp_path)
     content["images"][0]["id"] = f"0{content['images'][1]['id']}"
     (tmp_path / "a.json").write_text(json.dumps(content))
-    with pytest.raises(StateError, match=r"ids of images: '0(\d+)' and \1 would both be \1; mend them"):
+    with pytest.raises(StateError, match=r"ids of images: '0(\d+)' and \1 would both be \1; fix them"):
         mend(tmp_path / "a.json", tmp_path / "out.json")
     assert not (tmp_path / "out.json").exists()
 

@@ -403,7 +403,7 @@ def test_mended_annotations_are_written_to_a_new_file(place: Place) -> None:
     assert ran.code == 1
     assert "12 annotations have no iscrowd, which pycocotools needs" in ran.out
     assert ran.out.splitlines()[1:] == [
-        "mended: iscrowd 0 added (12)",
+        "fixed: iscrowd 0 added (12)",
         f"written: {out}; declare it in the experiment and verify it again",
     ]
     out.replace(place.root / "data" / "lvis" / "annotations" / "val.json")

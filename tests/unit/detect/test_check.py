@@ -69,7 +69,7 @@ def test_a_batch_that_the_learning_rate_is_not_for(
 ) -> None:
     of = ("train_dataloader.batch_size=4", "auto_scale_lr.base_batch_size=16", *options)
     found = [line for line in lines(checker, *of, processes=processes) if "learning rate" in line]
-    assert [f"and this run has {images} (" in line for line in found] == [True] * bool(images)
+    assert [f"but this run has {images} (" in line for line in found] == [True] * bool(images)
 
 
 def test_what_is_right_is_not_reported(checker: check.Checker) -> None:

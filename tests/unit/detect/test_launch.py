@@ -53,8 +53,8 @@ def test_without_a_word_of_the_job_it_is_one_process_here() -> None:
     [
         (["bash", "tools/train.sh"], "2.1", {}, "a launcher starts Python programs, not bash"),
         ([], "2.1", {}, "not nothing"),
-        (PROGRAM, "nightly", {}, "torch 'nightly' is no version"),
-        (PROGRAM, "2.1", {"DDQJOBS_GPUS": "all"}, "DDQJOBS_GPUS is 'all', no number"),
+        (PROGRAM, "nightly", {}, "invalid torch version 'nightly'"),
+        (PROGRAM, "2.1", {"DDQJOBS_GPUS": "all"}, "DDQJOBS_GPUS: 'all' is not a number"),
     ],
 )
 def test_what_cannot_be_launched_is_one_line(

@@ -119,7 +119,7 @@ def test_row_0_quirk() -> None:
 
 
 def test_another_word_is_refused() -> None:
-    with pytest.raises(ValueError, match="'diagonal' is none of rows-and-columns, exact, rows, columns"):
+    with pytest.raises(ValueError, match="one of rows-and-columns, exact, rows, columns, not 'diagonal'"):
         build("diagonal")
 
 

@@ -65,13 +65,13 @@ def test_a_replica_that_never_comes_ends_all_with_the_same_words(tmp_path: Path)
     assert len(set(found)) == 1
     assert str(found[0]).startswith("3 of 4 replicas came within 0.5 s: rank 0 on n")
     # and whoever comes now is late
-    with pytest.raises(meet.NotMet, match=r"late or a repetition.*3 of 4 replicas"):
+    with pytest.raises(meet.NotMet, match=r"late or duplicate start.*3 of 4 replicas"):
         meet.join(tmp_path / "job", "n4", 4, 60)
 
 
 def test_a_start_after_the_meeting_is_a_repetition(tmp_path: Path) -> None:
     meeting(tmp_path / "job", ["n1", "n2"], 2)
-    with pytest.raises(meet.NotMet, match=r"late or a repetition.*complete"):
+    with pytest.raises(meet.NotMet, match=r"late or duplicate start.*complete"):
         meet.join(tmp_path / "job", "n1", 2, 60)
 
 
@@ -80,7 +80,7 @@ def test_one_too_many_is_told_so_and_the_others_meet(tmp_path: Path) -> None:
     ranks = [rank for rank in found if isinstance(rank, int)]
     (words,) = (word for word in found if isinstance(word, str))
     assert sorted(ranks) == [0, 1, 2, 3]
-    assert "one replica too many" in words or "late or a repetition" in words
+    assert "one replica too many" in words or "late or duplicate start" in words
 
 
 def test_a_crashed_replica_s_rank_is_not_given_away(tmp_path: Path) -> None:

@@ -289,7 +289,7 @@ def test_a_training_without_an_iteration_is_no_training(
     if iterations:
         assert bench.look() == 0
     else:
-        assert "made no iteration" in why(bench, capsys)
+        assert "ran no iteration" in why(bench, capsys)
 
 
 def test_train_of_unknown_length(trained: Bench, capsys: pytest.CaptureFixture[str]) -> None:
@@ -412,7 +412,7 @@ def test_convert(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_align(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bench = Bench(tmp_path, run(TaskKind.ALIGN))
     (bench.work / "align.json").write_text("[1]")
-    assert "no JSON object" in why(bench, capsys)
+    assert "is not a JSON object" in why(bench, capsys)
     (bench.work / "align.json").write_text(
         '{"metrics": {"box": 0.5, "score": null, "images": 3}, "kind": "x"}'
     )
@@ -438,7 +438,7 @@ def test_declared_products(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     (bench.work / "out").mkdir()
     bench.checkpoint("epoch_9.pth")
     bench.checkpoint("epoch_12.pth")
-    assert "nothing but empty ones matches" in why(bench, capsys)
+    assert "only what is empty matches" in why(bench, capsys)
     (bench.work / "out" / "x").write_text("")
     assert bench.look() == 0
     found = bench.product()

@@ -65,11 +65,11 @@ def test_plan_counts_what_is_missing(place: Place, monkeypatch: pytest.MonkeyPat
         "  environments: 2 of 3: theirs, ours",
         "    -> ddqjobs env build theirs ours",
         "  environments: 1 of 3: named",
-        "    -> mend `activate:` of site local, or bring the environment there",
+        "    -> fix `activate:` of site local, or bring the environment there",
         "  code trees: 1 of 2: trees/theirs",
         "    -> ddqjobs env build theirs",
         "  code trees: 1 of 2: trees/ours",
-        "    -> check it out there, or mend codes.ours.path",
+        "    -> check it out there, or fix codes.ours.path",
         "  data sets: 1 of 1: coco",
         "    -> bring it to data/coco",
         "  weights: 1 of 1: released.pth",  # the backbone is of the optional trainings alone

@@ -87,7 +87,7 @@ def test_what_a_service_refuses_is_said_without_its_address(web: Web) -> None:
     web.status, web.headers = 302, {"Location": f"{web.url}/elsewhere"}
     assert refusal(Channel(by="slack", url=URL)) == "the server answered with status 302"
     web.status, web.headers, web.answer = 200, {}, b'{"errcode": 310000, "errmsg": "sign not match"}'
-    assert refusal(Channel(by="dingtalk", url=URL)) == "the service refused it with code 310000"
+    assert refusal(Channel(by="dingtalk", url=URL)) == "the service refused the message (code 310000)"
     web.silent = threading.Event()
     assert refusal(Channel(by="slack", url=URL, timeout="1s")) == "no answer within 1 s"
     web.silent.set()
@@ -95,7 +95,7 @@ def test_what_a_service_refuses_is_said_without_its_address(web: Web) -> None:
     failing = Channel(by="command", command=["sh", "-c", 'test "$DDQJOBS_ID" = tiny-end-0-1 && exit 7'])
     assert refusal(failing) == "sh ended with exit code 7"
     os.environ["NOTIFY_URL"] = "http://127.0.0.1:1/\tsecret-path"  # monkeypatch of the fixture restores it
-    assert refusal(Channel(by="slack", url=URL)) == "$NOTIFY_URL holds no http or https address"
+    assert refusal(Channel(by="slack", url=URL)) == "$NOTIFY_URL contains no http(s) URL"
 
 
 def test_mail_has_the_id_and_the_password_is_read_from_a_private_file(tmp_path: Path) -> None:

@@ -131,4 +131,4 @@ def test_a_task_that_may_not_write_its_results_any_more_is_no_fault_of_its_data(
     ):
         failure, reason = classify(1, f"Traceback (most recent call last):\n{said}\n")
         assert failure is F.STORAGE
-        assert "no right to write there, mend its permissions" in reason
+        assert "no right to write there, fix its permissions" in reason

@@ -86,7 +86,7 @@ def test_an_upstream_run_that_cannot_be_told_is_refused() -> None:
         "a": {**TRAIN, "seeds": [1, 2]},
         "t": {**TEST, "seeds": [5], "inputs": {"checkpoint": "a.checkpoint"}},
     }
-    with pytest.raises(UnmatchedError, match="task 'a' has 2 runs that could be meant, and none of variant"):
+    with pytest.raises(UnmatchedError, match="task 'a' is ambiguous; it has 2 candidate runs, none with var"):
         runs(tasks)
 
 

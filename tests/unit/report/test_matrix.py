@@ -98,7 +98,7 @@ def test_no_command_of_outstanding_runs_submits_onto_the_full_disk_unsaid(
 ) -> None:
     there = read.text[read.text.index("Outstanding runs") :]
     assert "2 failed, to be tried again" in there
-    assert "First mend what stands there." in there
+    assert "First fix what is listed there." in there
     (eligible,) = (m for m in report.missing if m.what == "eligible")
     assert eligible.command.split()[3:] == list(eligible.runs)
     assert "p4-train.rcnn-36e.s2000" not in eligible.runs
@@ -106,7 +106,7 @@ def test_no_command_of_outstanding_runs_submits_onto_the_full_disk_unsaid(
 
 def test_the_command_for_all_failures_says_that_some_need_mending_first(read: Reader) -> None:
     there = read.text[read.text.index("Outstanding runs") :]
-    told = "This repeats failures of every cause; first mend what stands there at out-of-memory, diverged."
+    told = "This repeats failures of every cause; first fix what is listed there at out-of-memory, diverged."
     assert there.index("ddqjobs retry matrix") < there.index(told) < there.index("ddqjobs submit matrix")
 
 

@@ -107,12 +107,12 @@ CASES: dict[str, tuple[str, Case, str]] = {
     "a crashed node": (
         "3",
         every(seeds("3", s0=0.513, s1000=0.513), failed(2000, FailureClass.NODE)),
-        "within tolerance (n=2, 1 left out)",
+        "within tolerance (n=2, 1 excluded)",
     ),
     "a crashed node, three left": (
         "3",
         every(THREE, failed(3000, FailureClass.PREEMPTED)),
-        "within tolerance, equivalent (n=3, 1 left out)",
+        "within tolerance, equivalent (n=3, 1 excluded)",
     ),
     "a bug": (
         "3",
@@ -190,7 +190,7 @@ def test_the_rule_says_why_there_is_no_test() -> None:
     )
     alone = rule(CASES["both codes, one has a single seed"][1], "4")
     assert alone.endswith("no equivalence test: 1 independent seeds to compare with")
-    assert "1 crashed run left out" in rule(CASES["a crashed node"][1])
+    assert "1 crashed run excluded" in rule(CASES["a crashed node"][1])
 
 
 def test_rounding_counts_only_where_nothing_better_is_known() -> None:

@@ -376,10 +376,13 @@ def test_what_is_new_and_whole_is_no_mistake_and_what_is_wrong_inside_is_told_to
     [
         (
             "base: b\ntitle: x\nname:\n",
-            "x.yaml:3: name is empty, which takes it out of the base, and is needed",
+            "x.yaml:3: name is required, but an empty value removes the base's",
         ),
-        ("base: b\ntasks:\n  a:\n    kind: null\n", "x.yaml:4: tasks.a.kind is empty, which takes it out of"),
-        ("base: m\ntitle: x\n", "m.yaml:2: name is empty, which takes it out of the base, and is needed"),
+        (
+            "base: b\ntasks:\n  a:\n    kind: null\n",
+            "x.yaml:4: tasks.a.kind is required, but an empty value",
+        ),
+        ("base: m\ntitle: x\n", "m.yaml:2: name is required, but an empty value removes the base's"),
     ],
 )
 def test_what_is_needed_and_left_empty_is_told_where_it_stands(text: str, expected: str) -> None:

@@ -120,7 +120,7 @@ def test_a_job_that_somebody_else_cancels_is_an_error_that_names_its_output(
     project.hear = lambda line: (
         project.scheduler().cancel([line.split()[1]]) if line.endswith("/out") else None
     )
-    with pytest.raises(SchedulerError, match=r"job \S+ ended without saying how \(.+\); see .*/out$"):
+    with pytest.raises(SchedulerError, match=r"job \S+ ended without an exit code \(.+\); see .*/out$"):
         project.node("sleep", "600")
 
 
@@ -129,7 +129,7 @@ def test_a_job_beyond_its_time_limit_is_an_error_that_says_how_to_give_it_more(
 ) -> None:
     monkeypatch.setattr(node_job, "_GRACE_S", 0.2)
     monkeypatch.setattr(node_job, "_ASK_EVERY_S", 0.1)
-    with pytest.raises(SchedulerError, match=r"reached its time limit \(.*1 s.*\); give it more with --time"):
+    with pytest.raises(SchedulerError, match=r"reached its time limit \(.*1 s.*\); increase --time"):
         project.node("sleep", "600", time_s=1)
 
 

@@ -305,7 +305,7 @@ def test_what_is_refused_leaves_no_trace(trivial: TrivialProject) -> None:
     project = trivial.open()
     before = trivial.records()
     plan = project.plan(EXPERIMENT)
-    with pytest.raises(StateError, match="first was submitted by ada on login2, and only its owner may"):
+    with pytest.raises(StateError, match="first was submitted by ada on login2; only the owner may"):
         project.cancel(plan, plan.runs)
     workspace = project.workspace(EXPERIMENT)
     with pytest.raises(InputError, match="needs a reason"):

@@ -83,7 +83,7 @@ def test_what_cannot_be_renamed_stays_as_it_is(made: TrivialProject) -> None:
     with pytest.raises(MissingError, match="nano is not an experiment of this project"):
         front.rename("nano", "new")
     (made.root / "results/new").mkdir()
-    with pytest.raises(StateError, match="is there already; choose another name"):
+    with pytest.raises(StateError, match="already exists; choose another name"):
         front.rename(EXPERIMENT, "new")
     leave(made, "third", "t3", at=50.0, ended=False)
     with pytest.raises(StateError, match="third is active; wait for it, or cancel it"):

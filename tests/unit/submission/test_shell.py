@@ -86,7 +86,7 @@ def test_on_a_terminal_it_says_what_it_gives_and_ctrl_c_is_the_shell_s(place: Pl
     shown = terminal.read_until(f"[{RUN}]")
     assert terminal.close()[0] == 3
     assert f"{RUN}, here, in no slot of the local site" in shown
-    assert "nothing here counts as an attempt; exit leaves" in shown
+    assert "this shell is not an attempt; exit leaves it" in shown
 
 
 def test_what_it_refuses(place: Place) -> None:

@@ -123,7 +123,7 @@ def test_who_may_not_mend_a_snapshot_is_told_whom_to_ask(tmp_path: Path, experim
         ctypes.CDLL(None).capset((ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)())
         with pytest.raises(StateError) as refused:
             make(tmp_path / "code", experiment)
-        what = f"{made} is not what was submitted, and you may not mend it (Permission denied)"
+        what = f"{made} is not what was submitted, and you may not fix it (Permission denied)"
         words = f"{what}: ask {made.owner()} to submit, or to move that folder away"
         assert str(refused.value) == words
 
