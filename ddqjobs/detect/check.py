@@ -85,9 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     answers = []
     for request in requests:
         with _variables(request.get("variables") or {}):
-            found, cfg = checker.look(_subject(request))
+            findings, cfg = checker.look(_subject(request))
             whole = resolved.plain(cfg._cfg_dict.to_dict(), os.environ) if cfg is not None else None
-            answers.append({"findings": [f._asdict() for f in found], "resolved": whole})
+            answers.append({"findings": [f._asdict() for f in findings], "resolved": whole})
     files.replace_json(Path(argv[1]), answers)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
@@ -131,9 +131,9 @@ def load(config: str, options: Sequence[str], *, registers: bool = False) -> Any
         cfg = runtime.load_config(located(config))
         # By key: a value that is secret is masked there.
         added = {word[1:].partition("=")[0] for word in run.get("options", ()) if word.startswith("+")}
-        words = [f"+{word}" if word.partition("=")[0] in added else word for word in options]
+        marked_options = [f"+{word}" if word.partition("=")[0] in added else word for word in options]
         subject = Subject(
-            config, words, run.get("kind", ""), registers=registers, metric=run.get("metric", "")
+            config, marked_options, run.get("kind", ""), registers=registers, metric=run.get("metric", "")
         )
         _require(Checker().examine(cfg, subject))
     if os.environ.get("RANK", "0") == "0" and os.environ.get("DDQJOBS_NODE_RANK", "0") in ("", "0"):
@@ -150,8 +150,8 @@ def _record_annotations(attempt: Path, cfg: Any, kind: str) -> None:
     splits = _READS.get(kind, ("", ""))[1].split()
     try:
         registries = Registries(cfg.get("default_scope") or "mmdet")
-        found = list(data.of(cfg._cfg_dict.to_dict(), registries, runtime.generation(), splits))
-        files.replace_json(attempt / truth.NAME, truth.digests(found))
+        datasets = list(data.of(cfg._cfg_dict.to_dict(), registries, runtime.generation(), splits))
+        files.replace_json(attempt / truth.NAME, truth.digests(datasets))
     except Exception as error:  # no reason to train less
         print(f"check: the annotations were not recorded: {_short(error)}", file=sys.stderr)
 
@@ -171,10 +171,10 @@ def _run(attempt: Path) -> dict[str, Any]:
     return run if isinstance(run, dict) else {}
 
 
-def _require(found: Sequence[Finding]) -> None:
-    for finding in found:
+def _require(findings: Sequence[Finding]) -> None:
+    for finding in findings:
         print(f"check: {finding.level}: {finding.line()}", flush=True)
-    wrong = [finding.line() for finding in found if finding.level == ERROR]
+    wrong = [finding.line() for finding in findings if finding.level == ERROR]
     if wrong:
         more = f"; and {len(wrong) - 1} more, above" if wrong[1:] else ""
         raise runtime.CannotLoad(f"{wrong[0]}{more}")
@@ -233,11 +233,11 @@ class Checker:
         # custom_imports of this configuration may have registered more.
         registries = Registries(cfg.get("default_scope") or "mmdet")
         options = Options(Places(registries, self._generation))
-        found = []  # type: list[Finding]
+        findings = []  # type: list[Finding]
         for option in sorted(subject.options, key=_is_of_values):
-            found += self._option(cfg, option, options)
-        if found:
-            return found  # of what follows from a wrong option one line is enough
+            findings += self._option(cfg, option, options)
+        if findings:
+            return findings  # of what follows from a wrong option one line is enough
         return list(self._contents(cfg._cfg_dict.to_dict(), subject, registries))
 
     def _option(self, cfg: Any, option: str, options: Options) -> list[Finding]:
@@ -245,14 +245,14 @@ class Checker:
         try:
             values = dict(self._values(option[1:] if adds else option))
             plain = cfg._cfg_dict.to_dict()
-            found = [] if adds else [f for k, v in values.items() for f in options.check(plain, k, v)]
+            findings = [] if adds else [f for k, v in values.items() for f in options.check(plain, k, v)]
             cfg.merge_from_dict(values)
         except runtime.CannotLoad as error:
             return [Finding("option", option, str(error))]
         except (AttributeError, KeyError, TypeError) as error:
             key = option.lstrip("+").partition("=")[0]
             return [Finding("option", key, f"option {key}: {runtime.short(error)}")]
-        return found
+        return findings
 
     def _values(self, option: str) -> Iterator[tuple[str, Any]]:
         """Yield the keys and values of an option: several for dict(...), which train.py of mmdet 2.x takes.
@@ -279,13 +279,13 @@ class Checker:
         yield from registries.unknown_scope(cfg.get("default_scope"))
         yield from values.check(cfg, subject.kind, registries, subject.own)
         named = splits.split()
-        found = list(data.of(cfg, registries, self._generation, named))
-        yield from data.check(found, subject.own, declared=subject.declared)
-        yield from data.heads(cfg.get("model"), found)
+        datasets = list(data.of(cfg, registries, self._generation, named))
+        yield from data.check(datasets, subject.own, declared=subject.declared)
+        yield from data.heads(cfg.get("model"), datasets)
         if subject.kind == "train":
             yield from pretrained.check(cfg.get("model"))
             yield from batch.check(cfg, subject.processes)
-        yield from data.evaluators(cfg, found, named)
+        yield from data.evaluators(cfg, datasets, named)
 
 
 def _is_of_values(option: str) -> bool:

@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         runtime.set_up()
         source = weight_files.load(args.source)
         model = runtime.build_model(runtime.load_config(located(args.config), args.cfg_options))
-        parameters = [tuple(p.shape) for p in model.parameters()]
+        parameters = [tuple(parameter.shape) for parameter in model.parameters()]
         report = convert(
             source, model.state_dict(), args.source, args.out, args.mapping, parameters, args.weights
         )
@@ -165,9 +165,9 @@ def fit(layout: layouts.Layout, target: Any, mapping: Mapping, source: Path) -> 
     dropped.update(dict.fromkeys(outside, f"not below {prefix!r}, where the model's weights are"))
     kept = OrderedDict((key, value) for key, value in weights.items() if key not in dropped)
     _check(kept, target, source)
-    found, known = _versions(state, mapping, prefix), getattr(target, "_metadata", None)
-    repaired = known is not None and _lacks_versions(found, known)
-    kept._metadata = known if repaired else found  # type: ignore[attr-defined]
+    versions, known = _versions(state, mapping, prefix), getattr(target, "_metadata", None)
+    repaired = known is not None and _lacks_versions(versions, known)
+    kept._metadata = known if repaired else versions  # type: ignore[attr-defined]
     renamed = {old: new for new, old in named.items() if new != layouts.plain(old)[len(prefix) :]}
     return Fitted(kept, renamed, dropped, "repaired" if repaired else "kept")
 
@@ -223,7 +223,7 @@ def _tied(state: dict[str, Any], target: Any) -> dict[str, str]:
     """Keys that the target does not have and that are bit-equal to the weight they are tied to."""
     import torch
 
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for key in state:
         for copy, original in TIED:
             other = original + key[len(copy) :]
@@ -231,8 +231,8 @@ def _tied(state: dict[str, Any], target: Any) -> dict[str, str]:
                 continue
             if torch.equal(state[key], state[other]):
                 shared = state[key].data_ptr() == state[other].data_ptr()
-                found[key] = f"tied to {other} ({'same storage' if shared else 'bit-equal'})"
-    return found
+                reasons[key] = f"tied to {other} ({'same storage' if shared else 'bit-equal'})"
+    return reasons
 
 
 def _averages(state: dict[str, Any], target: Any) -> dict[str, str]:
@@ -253,14 +253,14 @@ def _check(state: dict[str, Any], target: Any, source: Path) -> None:
         ("of another shape", [k for k in state if k in target and state[k].shape != target[k].shape]),
         ("of another type", [k for k in state if k in target and state[k].dtype != target[k].dtype]),
     ]
-    words = [f"{len(keys)} weights {what}, e.g. {keys[0]}" for what, keys in problems if keys]
-    if words:
-        raise runtime.CannotLoad(f"{source} does not fit the model: {'; '.join(words)}")
+    reasons = [f"{len(keys)} weights {what}, e.g. {keys[0]}" for what, keys in problems if keys]
+    if reasons:
+        raise runtime.CannotLoad(f"{source} does not fit the model: {'; '.join(reasons)}")
 
 
-def _lacks_versions(found: Any, known: Any) -> bool:
+def _lacks_versions(versions: Any, known: Any) -> bool:
     """Return whether a module has a version in the model and none in the checkpoint."""
-    return any(_version(known, name) is not None and _version(found, name) is None for name in known)
+    return any(_version(known, name) is not None and _version(versions, name) is None for name in known)
 
 
 def _version(metadata: Any, name: str) -> Any:

@@ -60,25 +60,25 @@ def choose(
     """
     maker = _maker(checkpoint)
     sets = _sets(checkpoint, maker)
-    found = [
+    layouts = [
         Layout(maker, place, prefix, state)
         for place, state in sets.items()
         for prefix in _prefixes(state, target, rename)
     ]
-    if not found:  # none fits: say what is wrong with the likeliest
-        place = next((p for p in (wanted or "", "state_dict", *sets) if p in sets), "")
+    if not layouts:  # none fits: say what is wrong with the likeliest
+        place = next((place for place in (wanted or "", "state_dict", *sets) if place in sets), "")
         state = sets.get(place, checkpoint)
         return Layout(maker, place, _common(state), state)
-    names = [layout.name for layout in found]
+    names = [layout.name for layout in layouts]
     if wanted is not None:
         if wanted not in names:
             raise runtime.CannotLoad(f"--weights {wanted}: {source} has: {', '.join(names)}")
-        return found[names.index(wanted)]
-    if len(found) > 1:
+        return layouts[names.index(wanted)]
+    if len(layouts) > 1:
         raise runtime.CannotLoad(
-            f"{source} holds {len(found)} sets of weights that fit: {', '.join(names)}; choose by --weights"
+            f"{source} holds {len(layouts)} sets of weights that fit: {', '.join(names)}; choose by --weights"
         )
-    return found[0]
+    return layouts[0]
 
 
 def swapped(maker: str, key: str) -> bool:
@@ -92,18 +92,18 @@ def _sets(checkpoint: Any, maker: str) -> dict[str, Any]:
     state = checkpoint.get("state_dict")
     if state is None and _is_weights(checkpoint):
         return {"": checkpoint}
-    found: dict[str, Any] = {"state_dict": state} if isinstance(state, dict) else {}
+    sets: dict[str, Any] = {"state_dict": state} if isinstance(state, dict) else {}
     for key, value in checkpoint.items():
         if not isinstance(key, str) or key == "state_dict" or not isinstance(value, dict):
             continue
         if swapped(maker, key):
             continue
         if _is_weights(value):
-            found[key] = value
+            sets[key] = value
         else:
             inner = {f"{key}.{k}": v for k, v in value.items() if k in ("module", "model", "state_dict")}
-            found.update({place: v for place, v in inner.items() if _is_weights(v)})
-    return found
+            sets.update({place: v for place, v in inner.items() if _is_weights(v)})
+    return sets
 
 
 def _is_weights(value: Any) -> bool:
@@ -131,12 +131,12 @@ def _prefixes(state: Any, target: Any, rename: Callable[[str], str]) -> list[str
     if not wanted or not keys:
         return []
     parts = {".".join(key.split(".")[:n]) + "." for key in keys for n in range(1, _DEEPEST)}
-    found = []
-    for prefix in sorted({"", *parts}, key=lambda p: (len(p), p)):
+    prefixes = []
+    for prefix in sorted({"", *parts}, key=lambda prefix: (len(prefix), prefix)):
         below = {rename(key[len(prefix) :]) for key in keys if key.startswith(prefix)}
         if wanted <= below:
-            found.append(prefix)
-    return found
+            prefixes.append(prefix)
+    return prefixes
 
 
 def _common(state: Any) -> str:

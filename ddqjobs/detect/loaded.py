@@ -62,7 +62,7 @@ def collect(attempt: Path, known: Sequence[str], tree: str = "") -> dict[str, ob
     for part in parts:
         part.unlink()
     roots = [os.path.realpath(root) + os.sep for root in known if root]
-    foreign = [p for p in sorted(paths) if not os.path.realpath(p).startswith(tuple(roots))]
+    foreign = [path for path in sorted(paths) if not os.path.realpath(path).startswith(tuple(roots))]
     return {
         "files": len(paths),
         "foreign": foreign[:10],

@@ -69,8 +69,8 @@ def join(
         if len(come) == count:
             _decide(folder, _COMPLETE)
         elif clock() > end:
-            words = f"{len(come)} of {count} replicas came within {limit_s:g} s: {_names(come)}"
-            _decide(folder, words)
+            verdict = f"{len(come)} of {count} replicas came within {limit_s:g} s: {_names(come)}"
+            _decide(folder, verdict)
         said = _verdict(folder)
         if said == _COMPLETE:
             return rank
@@ -115,8 +115,8 @@ def call(order: Sequence[str], host: str, count: int, agent: str, command: Seque
 
 def _passed_on(host: str, variables: Mapping[str, str]) -> list[tuple[str, str]]:
     """Variables that a start on another node needs: the job's, which its agent may not pass on."""
-    found = [(name, value) for name, value in variables.items() if name.startswith(("CCS", "BATCH_"))]
-    return [*found, ("DDQJOBS_CALLED", "1"), ("HOSTNAME", host)]
+    job_variables = [(name, value) for name, value in variables.items() if name.startswith(("CCS", "BATCH_"))]
+    return [*job_variables, ("DDQJOBS_CALLED", "1"), ("HOSTNAME", host)]
 
 
 def _take(folder: Path, host: str, count: int, order: Sequence[str]) -> int:
@@ -137,24 +137,24 @@ def _take(folder: Path, host: str, count: int, order: Sequence[str]) -> int:
 
 def _come(folder: Path, count: int) -> dict[int, str]:
     """rank -> host of those that are there."""
-    found = {}
+    replicas = {}
     for rank in range(count):
         try:
             name = (folder / f"rank_{rank}" / "host").read_text()
         except OSError:
             continue
         if name.endswith("\n"):
-            found[rank] = name.strip()
-    return found
+            replicas[rank] = name.strip()
+    return replicas
 
 
 def _names(come: Mapping[int, str]) -> str:
     return ", ".join(f"rank {rank} on {host}" for rank, host in sorted(come.items())) or "none"
 
 
-def _decide(folder: Path, words: str) -> None:
+def _decide(folder: Path, verdict: str) -> None:
     """Record how the meeting has ended; whoever says it first is right."""
-    files.create(folder / "verdict", lambda own: own.write_text(words + "\n"))
+    files.create(folder / "verdict", lambda own: own.write_text(verdict + "\n"))
 
 
 def _verdict(folder: Path) -> str:

@@ -49,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             start = time.monotonic()
             record = json.loads(Path(path).read_text(encoding="utf-8"))
             ran = run(build(config), record["seed"])
-            found = {"predictions": predictions(ran, record), "losses": losses(ran, record)}
-            _add(suite, Path(path).stem, found, time.monotonic() - start)
+            problems_by_kind = {"predictions": predictions(ran, record), "losses": losses(ran, record)}
+            _add(suite, Path(path).stem, problems_by_kind, time.monotonic() - start)
     except (OSError, ValueError, KeyError) as error:
         print(f"parity: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
@@ -62,9 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if failures else 0
 
 
-def _add(suite: ElementTree.Element, name: str, found: dict[str, list[str]], seconds: float) -> None:
-    for kind, problems in found.items():
-        taken = str(round(seconds / len(found), 3))
+def _add(
+    suite: ElementTree.Element, name: str, problems_by_kind: dict[str, list[str]], seconds: float
+) -> None:
+    for kind, problems in problems_by_kind.items():
+        taken = str(round(seconds / len(problems_by_kind), 3))
         case = ElementTree.SubElement(suite, "testcase", classname=name, name=kind, time=taken)
         if problems:
             ElementTree.SubElement(case, "failure", message=problems[0]).text = "\n".join(problems)
@@ -84,9 +86,9 @@ def fill(model: Any, seed: int) -> None:
     import torch
 
     state = model.state_dict()
-    made = inputs.weights({key: tuple(value.shape) for key, value in state.items()}, seed)
+    weights = inputs.weights({key: tuple(value.shape) for key, value in state.items()}, seed)
     with torch.no_grad():
-        for key, value in made.items():
+        for key, value in weights.items():
             state[key].copy_(torch.from_numpy(value))
 
 
@@ -96,10 +98,10 @@ def data_samples(chosen: Sequence[inputs.Sample], shape: Sequence[int]) -> list[
     from mmdet.structures import DetDataSample
     from mmengine.structures import InstanceData
 
-    found = []
+    samples = []
     for sample in chosen:
         size = sample.image.shape[:2]
-        made = DetDataSample(
+        data_sample = DetDataSample(
             metainfo={
                 "img_shape": size,
                 "ori_shape": size,
@@ -109,9 +111,9 @@ def data_samples(chosen: Sequence[inputs.Sample], shape: Sequence[int]) -> list[
             }
         )
         boxes, labels = torch.from_numpy(sample.boxes), torch.from_numpy(sample.labels)
-        made.gt_instances = InstanceData(bboxes=boxes, labels=labels)
-        found.append(made)
-    return found
+        data_sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
+        samples.append(data_sample)
+    return samples
 
 
 def run(model: Any, seed: int) -> Ran:
@@ -124,8 +126,8 @@ def run(model: Any, seed: int) -> Ran:
     shape = batch.shape[2:]
     model.eval()
     with torch.no_grad():
-        found = model.predict(batch, data_samples(chosen, shape), rescale=True)
-    images = [_detections(sample.pred_instances) for sample in found]
+        samples = model.predict(batch, data_samples(chosen, shape), rescale=True)
+    images = [_detections(sample.pred_instances) for sample in samples]
     model.train()
     torch.manual_seed(seed)
     total, terms = model.parse_losses(model.loss(batch, data_samples(chosen, shape)))
@@ -142,10 +144,10 @@ def gradient_norm(model: Any) -> float:
     return float(torch.stack(norms).norm())
 
 
-def _detections(found: Any) -> dict[str, Any]:
+def _detections(instances: Any) -> dict[str, Any]:
     import numpy as np
 
-    boxes, scores, labels = (getattr(found, key).numpy() for key in ("bboxes", "scores", "labels"))
+    boxes, scores, labels = (getattr(instances, key).numpy() for key in ("bboxes", "scores", "labels"))
     order = np.lexsort((labels, -scores))
     return {"boxes": boxes[order], "scores": scores[order], "labels": labels[order]}
 

@@ -119,7 +119,7 @@ def write_initial(config: str, out: Path, seed: int, options: Sequence[str]) -> 
 
 def _size(text: str) -> tuple[int, int]:
     parts = text.lower().split("x")
-    if len(parts) != 2 or not all(p.isdigit() for p in parts):
+    if len(parts) != 2 or not all(part.isdigit() for part in parts):
         raise ValueError(f"--size {text}: expected WIDTHxHEIGHT, e.g. 160x120")
     return int(parts[0]), int(parts[1])
 

@@ -34,7 +34,7 @@ class NotWhole(Exception):
     """The product is missing or torn; the message says what."""
 
 
-class Found(NamedTuple):
+class Output(NamedTuple):
     """The files that a task left: artifacts as paths below the work_dir."""
 
     artifacts: dict[str, Path]
@@ -64,7 +64,7 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
         print(f"product: cannot be looked for: {type(error).__name__}: {error}", file=sys.stderr)
         return UNUSABLE
     try:
-        found = look(
+        output = look(
             attempt.run, attempt.work_dir, adopted=bool(attempt.adopted_from), exited_0=attempt.exited_0
         )
     except NotWhole as problem:
@@ -75,11 +75,11 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
         return NOT_WHOLE
     if attempt.run["kind"] == "train" and not attempt.adopted_from:
         digests = functools.partial(checkpoints.digest, attempt.run_dir)
-        found.report.update(progress.account(attempt.run_dir, attempt.number, digests))
-    product = _product(attempt, found)
+        output.report.update(progress.account(attempt.run_dir, attempt.number, digests))
+    product = _product(attempt, output)
     files.replace_json(attempt.attempt_dir / "product.json", product)
     job = claim.from_environment(variables)
-    steps: list[Callable[[], None]] = [lambda: _link(attempt, found), lambda: _publish(attempt, product)]
+    steps: list[Callable[[], None]] = [lambda: _link(attempt, output), lambda: _publish(attempt, product)]
     for step in steps:
         why_lost = job.lost()
         if why_lost:
@@ -88,11 +88,11 @@ def main(variables: Mapping[str, str] = os.environ) -> int:
         step()
     if attempt.run["kind"] == "train" and not attempt.adopted_from:  # adopted files are not ours to remove
         checkpoints.prune(job, attempt.work_dir, keep=0)
-    print(f"product: {', '.join(sorted(found.artifacts)) or 'nothing to keep'}")
+    print(f"product: {', '.join(sorted(output.artifacts)) or 'nothing to keep'}")
     return OK
 
 
-def look(run: Mapping[str, Any], work_dir: Path, *, adopted: bool = False, exited_0: bool = False) -> Found:
+def look(run: Mapping[str, Any], work_dir: Path, *, adopted: bool = False, exited_0: bool = False) -> Output:
     """The product of a run of ``run['kind']`` in ``work_dir``. Raises NotWhole.
 
     Of an ``adopted`` training a checkpoint is enough: who takes it in says that the training was over. One
@@ -101,14 +101,14 @@ def look(run: Mapping[str, Any], work_dir: Path, *, adopted: bool = False, exite
     if not work_dir.is_dir():
         raise NotWhole(f"no folder {work_dir.name}")
     if run["kind"] == "train":
-        found = _adopted_training(work_dir) if adopted else _train(work_dir, exited_0)
+        output = _adopted_training(work_dir) if adopted else _train(work_dir, exited_0)
     else:
-        found = _LOOK[run["kind"]](work_dir)
+        output = _LOOK[run["kind"]](work_dir)
     for name, pattern in run.get("products", ()):
-        found.artifacts[name] = _declared(work_dir, name, pattern)
-    if not (found.artifacts or exited_0 or adopted):
+        output.artifacts[name] = _declared(work_dir, name, pattern)
+    if not (output.artifacts or exited_0 or adopted):
         raise NotWhole("the task left no files and did not exit with 0")
-    return found
+    return output
 
 
 def _adoptable(attempt: Attempt) -> str:
@@ -120,8 +120,8 @@ def _adoptable(attempt: Attempt) -> str:
         look(run, attempt.work_dir, adopted=True)
     except NotWhole:
         return ""
-    words = ("adopt", run.get("experiment", "EXPERIMENT"), run["name"], str(attempt.work_dir))
-    return f"; `ddqjobs {' '.join(map(shlex.quote, words))} --because WHY` adopts it as it is"
+    command = ("adopt", run.get("experiment", "EXPERIMENT"), run["name"], str(attempt.work_dir))
+    return f"; `ddqjobs {' '.join(map(shlex.quote, command))} --because WHY` adopts it as it is"
 
 
 def _attempt(variables: Mapping[str, str]) -> Attempt:
@@ -148,7 +148,7 @@ def _attempt(variables: Mapping[str, str]) -> Attempt:
     )
 
 
-def _product(attempt: Attempt, found: Found) -> dict[str, Any]:
+def _product(attempt: Attempt, output: Output) -> dict[str, Any]:
     """JSON of ``ddqjobs.spec.model.Product``."""
     prefix = attempt.work_dir.relative_to(attempt.run_dir)
     adopted = {"adopted_from": attempt.adopted_from, "adoption": attempt.adoption}
@@ -171,31 +171,31 @@ def _product(attempt: Attempt, found: Found) -> dict[str, Any]:
         "attempt": attempt.number,
         "ticket": attempt.ticket,
         "finished_at": time.time(),
-        "metrics": found.metrics,
-        "artifacts": {name: (prefix / path).as_posix() for name, path in found.artifacts.items()},
+        "metrics": output.metrics,
+        "artifacts": {name: (prefix / path).as_posix() for name, path in output.artifacts.items()},
         "sha256": {
             name: files.sha256(attempt.work_dir / path)
-            for name, path in found.artifacts.items()
+            for name, path in output.artifacts.items()
             if (attempt.work_dir / path).is_file()
         },
-        "report": _plain(found.report),
+        "report": _plain(output.report),
     }
 
 
 def _earlier(attempt: Attempt, ran: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what the attempts ran with whose checkpoints a training may have gone on from, where they had
     another machine or other versions."""
-    found = []  # type: list[dict[str, Any]]
+    setups = []  # type: list[dict[str, Any]]
     keys = ["processor", "instructions", "gpus", "driver", "packages"]
     for number in range(1, attempt.number if attempt.run["kind"] == "train" else 1):
         folder = attempt.attempt_dir.parent / str(number)
         one = proof.summary(folder / "proof.json")
         kept = {key: one[key] for key in keys if key in one}
-        differs = any(kept[key] != ran.get(key) for key in kept) and kept not in found
+        differs = any(kept[key] != ran.get(key) for key in kept) and kept not in setups
         of_digest = checkpoints.digest(attempt.run_dir, number) == attempt.run.get("digest", "")
         if differs and of_digest and any((folder / "work_dir").rglob("*.pth")):
-            found.append(kept)
-    return found
+            setups.append(kept)
+    return setups
 
 
 def _changed(built: str, loaded_files: Path) -> list[str]:
@@ -206,11 +206,11 @@ def _changed(built: str, loaded_files: Path) -> list[str]:
     return installed.changed(Path(built), loaded_files.read_text(encoding="utf-8").splitlines())[:10]
 
 
-def _link(attempt: Attempt, found: Found) -> None:
+def _link(attempt: Attempt, output: Output) -> None:
     """Put a relative link at ``artifacts/<artifact>`` for each artifact."""
     folder = attempt.run_dir / "artifacts"
     folder.mkdir(exist_ok=True)
-    for name, path in found.artifacts.items():
+    for name, path in output.artifacts.items():
         target = os.path.relpath(str(attempt.work_dir / path), str(folder))
 
         def write(temporary: Path, target: str = target) -> None:
@@ -228,14 +228,14 @@ def _declared(work_dir: Path, name: str, pattern: str) -> Path:
     if pattern.startswith("/") or ".." in Path(pattern).parts:
         raise NotWhole(f"{pattern!r} of {name} leads out of the work_dir")
     matches = list(work_dir.glob(pattern)) if pattern not in ("", ".") else [work_dir]
-    for path in sorted(matches, key=lambda p: ending.natural(str(p)), reverse=True):
+    for path in sorted(matches, key=lambda path: ending.natural(str(path)), reverse=True):
         if any(path.iterdir()) if path.is_dir() else path.stat().st_size:
             if path.suffix == ".pth" and files.torn(path):
                 raise NotWhole(f"{path.name} of {name}, {files.torn(path)}")
-            found = path.relative_to(work_dir)
-            if not _is_utf8(str(found)):
-                raise NotWhole(f"the name {os.fsencode(str(found))!r} of {name} is not UTF-8")
-            return found
+            relative = path.relative_to(work_dir)
+            if not _is_utf8(str(relative)):
+                raise NotWhole(f"the name {os.fsencode(str(relative))!r} of {name} is not UTF-8")
+            return relative
     raise NotWhole(f"{'only what is empty' if matches else 'nothing'} matches {pattern!r} of {name}")
 
 
@@ -249,78 +249,78 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def _anything(work_dir: Path) -> Found:
+def _anything(work_dir: Path) -> Output:
     log = logs.read(work_dir)
-    return Found({}, _metrics(log), {})
+    return Output({}, _metrics(log), {})
 
 
-def _convert(work_dir: Path) -> Found:
+def _convert(work_dir: Path) -> Output:
     _checkpoint(work_dir / "checkpoint.pth")
     report = _json(work_dir / "convert.json")
-    return Found({"checkpoint": Path("checkpoint.pth"), "convert": Path("convert.json")}, {}, report)
+    return Output({"checkpoint": Path("checkpoint.pth"), "convert": Path("convert.json")}, {}, report)
 
 
-def _train(work_dir: Path, exited_0: bool) -> Found:
+def _train(work_dir: Path, exited_0: bool) -> Output:
     log = logs.read(work_dir)
     try:
         last, report = ending.of(work_dir, log, exited_0)
     except ending.NoEnd as why:
         raise NotWhole(str(why)) from why
     _checkpoint(last)
-    return _with_log(work_dir, log, Found({"checkpoint": last.relative_to(work_dir)}, _metrics(log), report))
+    return _with_log(work_dir, log, Output({"checkpoint": last.relative_to(work_dir)}, _metrics(log), report))
 
 
 def final_checkpoint(work_dir: Path) -> Path | None:
     """Return the checkpoint that an adopted training is taken for; None if it has none."""
-    series = sorted(work_dir.glob("*.pth"), key=lambda p: ending.natural(p.name))
+    series = sorted(work_dir.glob("*.pth"), key=lambda path: ending.natural(path.name))
     for prefix in ("epoch_", "iter_", ""):
-        matching = [p for p in series if p.name.startswith(prefix)]
+        matching = [path for path in series if path.name.startswith(prefix)]
         if matching:
             return matching[-1]
     return None
 
 
-def _adopted_training(work_dir: Path) -> Found:
+def _adopted_training(work_dir: Path) -> Output:
     last = final_checkpoint(work_dir)
     if last is None:
         raise NotWhole("no checkpoint (*.pth)")
     _checkpoint(last)
     log = logs.read(work_dir)
-    found = Found({"checkpoint": Path(last.name)}, _metrics(log), {})
-    return _with_log(work_dir, log, found) if log.train or log.val else found
+    output = Output({"checkpoint": Path(last.name)}, _metrics(log), {})
+    return _with_log(work_dir, log, output) if log.train or log.val else output
 
 
-def _test(work_dir: Path) -> Found:
+def _test(work_dir: Path) -> Output:
     log = logs.read(work_dir)
     if not log.test or not log.metrics:
         raise NotWhole("the log has no metrics of a test (nothing was evaluated, or nothing detected)")
     predictions = work_dir / "predictions.npz"
     artifacts = {"predictions": Path(predictions.name)} if predictions.is_file() else {}
     inexact = _inexact(work_dir)
-    found = Found(artifacts, _metrics(log), {"loaded_inexactly": inexact} if inexact else {})
-    return _with_log(work_dir, log, found)
+    output = Output(artifacts, _metrics(log), {"loaded_inexactly": inexact} if inexact else {})
+    return _with_log(work_dir, log, output)
 
 
 def _inexact(work_dir: Path) -> dict[str, object]:
     """Return what the test did not load of its checkpoint. A training says the same of its backbone's, whose
     classifier nobody wants, so trainings are not asked."""
-    found = loading.Inexact()
+    inexact = loading.Inexact()
     for path in (work_dir.parent / "stdout.log", *sorted(work_dir.rglob("*.log"))):
         if path.is_file():
             with path.open(encoding="utf-8", errors="replace") as lines:
-                found.read(lines)
-    return found.report()
+                inexact.read(lines)
+    return inexact.report()
 
 
-def _align(work_dir: Path) -> Found:
+def _align(work_dir: Path) -> Output:
     report = _json(work_dir / "align.json")
     metrics = report.pop("metrics", {})
     if not isinstance(metrics, dict):
         raise NotWhole("metrics of align.json is not an object")
-    return Found({"align": Path("align.json")}, {k: _number(v) for k, v in metrics.items()}, report)
+    return Output({"align": Path("align.json")}, {k: _number(v) for k, v in metrics.items()}, report)
 
 
-def _unittest(work_dir: Path) -> Found:
+def _unittest(work_dir: Path) -> Output:
     try:
         root = ElementTree.parse(str(work_dir / "junit.xml")).getroot()
     except (OSError, ElementTree.ParseError) as error:
@@ -329,10 +329,10 @@ def _unittest(work_dir: Path) -> Found:
     metrics: dict[str, float | None] = {}
     for key in ("tests", "failures", "errors", "skipped", "time"):
         metrics[key] = _number(sum(_number(s.get(key, 0)) or 0.0 for s in suites))
-    return Found({"junit": Path("junit.xml")}, metrics, {})
+    return Output({"junit": Path("junit.xml")}, metrics, {})
 
 
-_LOOK: dict[str, Callable[[Path], Found]] = {
+_LOOK: dict[str, Callable[[Path], Output]] = {
     "prepare": _anything,
     "smoke": _anything,
     "convert": _convert,
@@ -343,19 +343,19 @@ _LOOK: dict[str, Callable[[Path], Found]] = {
 _KINDS = frozenset({*_LOOK, "train"})
 
 
-def _with_log(work_dir: Path, log: logs.Log, found: Found) -> Found:
+def _with_log(work_dir: Path, log: logs.Log, output: Output) -> Output:
     """Add the artifact ``log``: the whole curve in one file, and where it comes from; of a training also
     ``curve``, the same thinned for the report."""
     files.replace_text(work_dir / logs.MERGED, logs.to_lines(log))
-    found.artifacts["log"] = Path(logs.MERGED)
+    output.artifacts["log"] = Path(logs.MERGED)
     if log.train:
         files.replace_text(work_dir / curves.NAME, json.dumps(curves.thin(log)) + "\n")
-        found.artifacts["curve"] = Path(curves.NAME)
+        output.artifacts["curve"] = Path(curves.NAME)
     sources = [Path(f).relative_to(work_dir).as_posix() for f in log.files]
     if log.train:
-        found.report["costs"] = costs.of(log)
-    found.report.update(logs=sources, iterations=len(log.train), skipped_lines=log.skipped)
-    return found
+        output.report["costs"] = costs.of(log)
+    output.report.update(logs=sources, iterations=len(log.train), skipped_lines=log.skipped)
+    return output
 
 
 def _checkpoint(path: Path) -> None:

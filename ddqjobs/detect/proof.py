@@ -111,10 +111,10 @@ def summary(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     packages = {}  # type: dict[str, str]
-    for found in record["packages"].values():
+    for versions in record["packages"].values():
         for name in _NAMED:
-            if name in found:
-                packages.setdefault(name, found[name])
+            if name in versions:
+                packages.setdefault(name, versions[name])
     # An attempt that an earlier version began recorded less.
     of_machine = {name: record["machine"][name] for name in _OF_MACHINE if name in record["machine"]}
     of_record = {name: record[name] for name in _OF_RECORD if name in record}
@@ -149,9 +149,9 @@ def _packages(path: Sequence[str]) -> Iterator[Package]:
                 continue
             place = os.path.join(folder, entry)
             for name in ("METADATA", "PKG-INFO", ""):
-                found = _metadata(os.path.join(place, name) if name else place)
-                if found is not None:
-                    yield Package(found[0], found[1], folder)
+                metadata = _metadata(os.path.join(place, name) if name else place)
+                if metadata is not None:
+                    yield Package(metadata[0], metadata[1], folder)
                     break
 
 
@@ -182,16 +182,16 @@ def _problems(lock: Lock, packages: Sequence[Package], variables: Mapping[str, s
     yield from _foreign_folders(ours)
     yield from _foreign_hooks(ours)
     own, code = _environment(lock), _code(variables)  # an environment may lie below the code's folder
-    here = [p for p in packages if _below(p.place, own) or not _below(p.place, code)]
+    here = [package for package in packages if _below(package.place, own) or not _below(package.place, code)]
     first = {}  # type: dict[str, Package]
     for package in here:
         first.setdefault(package.name, package)
     for name, version in sorted(lock.packages.items()):
-        found = first.get(name)
-        if found is None:
+        first_package = first.get(name)
+        if first_package is None:
             yield f"{name} {version} of the lock is missing in {sys.prefix}"
-        elif found.version != version:
-            yield f"{name} is {found.version} in {found.place}, and {version} in the lock"
+        elif first_package.version != version:
+            yield f"{name} is {first_package.version} in {first_package.place}, and {version} in the lock"
     if not lock.free:
         for package in here:
             if package.name not in lock.packages:
@@ -204,8 +204,8 @@ def _roots(lock: Lock, variables: Mapping[str, str]) -> list[str]:
 
 
 def _environment(lock: Lock) -> list[str]:
-    found = [os.path.abspath(path) for path in (sys.prefix, lock.folder)]
-    return [*found, *map(os.path.realpath, found)]
+    folders = [os.path.abspath(path) for path in (sys.prefix, lock.folder)]
+    return [*folders, *map(os.path.realpath, folders)]
 
 
 def _code(variables: Mapping[str, str]) -> list[str]:
@@ -359,8 +359,8 @@ def _cuda() -> str:
             text = Path(folder, "torch", "version.py").read_text(encoding="utf-8")
         except OSError:
             continue
-        found = re.search(r"^cuda\b[^=]*= *['\"]([^'\"]+)", text, re.MULTILINE)
-        return found[1] if found else ""
+        match = re.search(r"^cuda\b[^=]*= *['\"]([^'\"]+)", text, re.MULTILINE)
+        return match[1] if match else ""
     return ""
 
 

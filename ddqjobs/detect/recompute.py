@@ -102,15 +102,15 @@ def evaluate(predictions: Path, annotations: Path) -> Evaluation:
     ImportError."""
     if not annotations.is_file():
         raise CannotEvaluate(f"the annotations are not there: {annotations}")
-    found = load(predictions)
+    detections = load(predictions)
     truth = json.loads(annotations.read_bytes())
-    images = sorted(set(found.images or [image["id"] for image in truth["images"]]))
-    categories = sorted(set(found.categories or [category["id"] for category in truth["categories"]]))
-    sizes = error_kinds(found, truth["annotations"], images, categories)
+    images = sorted(set(detections.images or [image["id"] for image in truth["images"]]))
+    categories = sorted(set(detections.categories or [category["id"] for category in truth["categories"]]))
+    sizes = error_kinds(detections, truth["annotations"], images, categories)
     errors = {kind: sum(counts[kind] for counts in sizes.values()) for kind in _KIND}
-    if not len(found.score):
+    if not len(detections.score):
         return Evaluation(dict.fromkeys(METRICS, 0.0), errors, sizes, {}, {})
-    precision = _precision(found, truth, annotations, images, categories)
+    precision = _precision(detections, truth, annotations, images, categories)
     names = {c["id"]: str(c.get("name", c["id"])) for c in truth["categories"]}
     classes = {
         names[category]: float(known.mean())
@@ -121,29 +121,29 @@ def evaluate(predictions: Path, annotations: Path) -> Evaluation:
 
 
 def _precision(
-    found: Detections, truth: dict[str, Any], annotations: Path, images: list[int], categories: list[int]
+    detections: Detections, truth: dict[str, Any], annotations: Path, images: list[int], categories: list[int]
 ) -> Any:
     """Return precision by overlap, recall, category, size, and most detections; -1: no such objects."""
     import numpy as np
 
-    if not np.isin(found.image, [image["id"] for image in truth["images"]]).all():
+    if not np.isin(detections.image, [image["id"] for image in truth["images"]]).all():
         raise CannotEvaluate("the predictions contain images that are not in the annotations")
     with contextlib.redirect_stdout(sys.stderr):
         refused = ""
-        if _tidy(found, truth):
+        if _tidy(detections, truth):
             try:
-                return _by_hotcoco(found, annotations, images, categories)
+                return _by_hotcoco(detections, annotations, images, categories)
             except ImportError:
                 pass
             except (ValueError, TypeError) as error:  # pycocotools reads types that hotcoco does not
                 refused = f"hotcoco cannot read {annotations.name}: {error}; {NO_PYCOCOTOOLS}"
         try:
-            return _by_pycocotools(found, truth, images, categories)
+            return _by_pycocotools(detections, truth, images, categories)
         except ImportError as error:
             raise ImportError(refused or str(error)) from error
 
 
-def _tidy(found: Detections, truth: dict[str, Any]) -> bool:
+def _tidy(detections: Detections, truth: dict[str, Any]) -> bool:
     """Return whether every evaluator reads the annotations alike: pycocotools takes an object of the number 0
     for none, of objects of one number the last, and ends where an object lacks its area or its crowd."""
     import numpy as np
@@ -152,16 +152,16 @@ def _tidy(found: Detections, truth: dict[str, Any]) -> bool:
     whole = all("iscrowd" in a and "area" in a for a in truth["annotations"])
     images = [image["id"] for image in truth["images"]]
     unique = len(set(numbers)) == len(numbers) and len(set(images)) == len(images)
-    finite = all(np.isfinite(values).all() for values in (found.boxes, found.score))
+    finite = all(np.isfinite(values).all() for values in (detections.boxes, detections.score))
     return whole and unique and 0 not in numbers and finite
 
 
-def _by_hotcoco(found: Detections, annotations: Path, images: list[int], categories: list[int]) -> Any:
+def _by_hotcoco(detections: Detections, annotations: Path, images: list[int], categories: list[int]) -> Any:
     import numpy as np
     from hotcoco import COCO, COCOeval
 
     truth = COCO(str(annotations))
-    job = COCOeval(truth, truth.load_res(found.rows()), "bbox")
+    job = COCOeval(truth, truth.load_res(detections.rows()), "bbox")
     job.params.max_dets = list(MAX_DETECTIONS)
     job.params.img_ids, job.params.cat_ids = images, categories
     job.evaluate()
@@ -171,7 +171,7 @@ def _by_hotcoco(found: Detections, annotations: Path, images: list[int], categor
 
 
 def _by_pycocotools(
-    found: Detections, truth: dict[str, Any], images: list[int], categories: list[int]
+    detections: Detections, truth: dict[str, Any], images: list[int], categories: list[int]
 ) -> Any:
     """Evaluate image by image of one class after the other: a million detections at once take gigabytes."""
     import numpy as np
@@ -185,40 +185,41 @@ def _by_pycocotools(
     job.params.maxDets, job.params.imgIds = list(MAX_DETECTIONS), images
     job.params.catIds = categories
     job._prepare()  # objects of all classes: of two that have one number, pycocotools takes the last
-    made = []
+    precisions = []
     for category in categories:
-        own = np.flatnonzero(found.category == category)
-        own = own[np.argsort(found.image[own], kind="stable")]
-        starts: Any = np.searchsorted(found.image[own], images, "left")
-        ends: Any = np.searchsorted(found.image[own], images, "right")
+        own = np.flatnonzero(detections.category == category)
+        own = own[np.argsort(detections.image[own], kind="stable")]
+        starts: Any = np.searchsorted(detections.image[own], images, "left")
+        ends: Any = np.searchsorted(detections.image[own], images, "right")
         parts = [
-            _of_image(job, found, own[starts[k] : ends[k]], image, category) for k, image in enumerate(images)
+            _of_image(job, detections, own[starts[k] : ends[k]], image, category)
+            for k, image in enumerate(images)
         ]
         job.params.catIds = [category]
         job.evalImgs = [part[size] for size in range(len(job.params.areaRng)) for part in parts]
         job._paramsEval = copy.deepcopy(job.params)
         job.accumulate()
-        made.append(job.eval["precision"])
-    return np.concatenate(made, axis=2) if made else np.zeros((0, 0, 0, 0, 0))
+        precisions.append(job.eval["precision"])
+    return np.concatenate(precisions, axis=2) if precisions else np.zeros((0, 0, 0, 0, 0))
 
 
-def _of_image(job: Any, found: Detections, own: Any, image: int, category: int) -> list[Any]:
+def _of_image(job: Any, detections: Detections, own: Any, image: int, category: int) -> list[Any]:
     """Return what pycocotools makes of an image for each size: all that it accumulates, packed."""
     import numpy as np
 
-    rows = zip(own.tolist(), found.boxes[own].tolist(), found.score[own].tolist())
+    rows = zip(own.tolist(), detections.boxes[own].tolist(), detections.score[own].tolist())
     job._dts[image, category] = [
         {"id": k + 1, "bbox": box, "area": box[2] * box[3], "score": score} for k, box, score in rows
     ]
     job.ious = {(image, category): job.computeIoU(image, category)}
-    made = [job.evaluateImg(image, category, area, MAX_DETECTIONS[-1]) for area in job.params.areaRng]
+    parts = [job.evaluateImg(image, category, area, MAX_DETECTIONS[-1]) for area in job.params.areaRng]
     del job._dts[image, category]
     return [
         part and {
             "dtScores": np.array(part["dtScores"], float), "gtIgnore": part["gtIgnore"],
             "dtMatches": part["dtMatches"].astype(bool), "dtIgnore": part["dtIgnore"].astype(bool),
         }
-        for part in made
+        for part in parts
     ]  # fmt: skip
 
 
@@ -238,18 +239,18 @@ def _curves(precision: Any) -> dict[str, list[float]]:
     """Return precision by recall, whose mean is AP, AP50 and AP75."""
     import numpy as np
 
-    made = {}
+    curves = {}
     for name, (threshold, most) in CURVES.items():
         part = precision[..., 0, most] if threshold is None else precision[[threshold], ..., 0, most]
         counted = part > -1
         if counted.any():
             sums = np.where(counted, part, 0).sum((0, 2)) / counted.sum((0, 2))
-            made[name] = [round(value, 5) for value in sums.tolist()]
-    return made
+            curves[name] = [round(value, 5) for value in sums.tolist()]
+    return curves
 
 
 def error_kinds(
-    found: Detections,
+    detections: Detections,
     annotated: Sequence[dict[str, Any]],
     images: Sequence[int],
     categories: Sequence[int],
@@ -271,15 +272,15 @@ def error_kinds(
     for a in annotated:
         if a["category_id"] in wanted:
             objects.setdefault(a["image_id"], []).append(a)
-    kept = np.flatnonzero(found.score >= least)
-    kept = kept[np.lexsort((-found.score[kept], found.image[kept]))]
-    starts: Any = np.searchsorted(found.image[kept], images, "left")
-    ends: Any = np.searchsorted(found.image[kept], images, "right")
+    kept = np.flatnonzero(detections.score >= least)
+    kept = kept[np.lexsort((-detections.score[kept], detections.image[kept]))]
+    starts: Any = np.searchsorted(detections.image[kept], images, "left")
+    ends: Any = np.searchsorted(detections.image[kept], images, "right")
     kinds: list[Any] = [np.zeros(0, int)]
     areas: list[Any] = [np.zeros(0)]
     for k, image in enumerate(images):
         here = kept[starts[k] : ends[k]][: MAX_DETECTIONS[0]]
-        kind, area = kinds_of_image(found.boxes[here], found.category[here], objects.get(image, []))
+        kind, area = kinds_of_image(detections.boxes[here], detections.category[here], objects.get(image, []))
         kinds.append(kind)
         areas.append(area)
     kind = np.concatenate(kinds)
@@ -317,11 +318,11 @@ def kinds_of_image(boxes: Any, category: Any, annotated: Sequence[dict[str, Any]
         kinds = np.where(holds, _KIND[name], kinds)
         area = np.where(holds, areas[about], area)
     counted |= taken >= 0
-    found = matched.copy()  # also what a better box or class would find
+    findable = matched.copy()  # also what a better box or class would find
     for name, about in (("localisation", own.argmax(1)), ("class", other.argmax(1))):
-        found[about[counted & (kinds == _KIND[name])]] = True
-    missed = np.full((~found).sum(), _KIND["missed"])
-    return np.concatenate([kinds[counted], missed]), np.concatenate([area[counted], areas[~found]])
+        findable[about[counted & (kinds == _KIND[name])]] = True
+    missed = np.full((~findable).sum(), _KIND["missed"])
+    return np.concatenate([kinds[counted], missed]), np.concatenate([area[counted], areas[~findable]])
 
 
 def _taken(own: Any) -> Any:
@@ -367,7 +368,7 @@ def load(path: Path) -> Detections:
     with path.open("rb") as stream:
         first = stream.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
     if first in (b"[", b"{"):
-        return detections(json.loads(path.read_text(encoding="utf-8-sig")))
+        return from_results(json.loads(path.read_text(encoding="utf-8-sig")))
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
         images, offsets, boxes, scores, labels, categories = (
             archive[name] for name in ("image_ids", "offsets", "boxes", "scores", "labels", "category_ids")
@@ -381,7 +382,7 @@ def load(path: Path) -> Detections:
     return Detections(*arrays, images.tolist(), categories.tolist())
 
 
-def detections(results: Any) -> Detections:
+def from_results(results: Any) -> Detections:
     """Return COCO results as arrays. Raise CannotEvaluate for what is none."""
     import numpy as np
 

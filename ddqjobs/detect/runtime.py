@@ -63,8 +63,8 @@ def allow_checkpoints() -> None:
     classes = {type(np.dtype(code)) for code in ("f8", "f4", "f2", "i8", "i4", "i2", "u1", "?")}
     rebuild, scalar = core.multiarray._reconstruct, core.multiarray.scalar
     add([HistoryBuffer, np.ndarray, np.dtype, *sorted(classes, key=lambda c: str(c.__name__))])
-    add([(rebuild, f"{p}.multiarray._reconstruct") for p in ("numpy._core", "numpy.core")])
-    add([(scalar, f"{p}.multiarray.scalar") for p in ("numpy._core", "numpy.core")])
+    add([(rebuild, f"{package}.multiarray._reconstruct") for package in ("numpy._core", "numpy.core")])
+    add([(scalar, f"{package}.multiarray.scalar") for package in ("numpy._core", "numpy.core")])
     add([(restricted.history_method, "builtins.getattr")])
 
 

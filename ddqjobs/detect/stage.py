@@ -128,8 +128,8 @@ def _walk(folder: Path, below: str, above: tuple[tuple[int, int], ...]) -> Itera
     here = (status.st_dev, status.st_ino)
     if here in above:
         raise CannotStage(f"it has a symbolic link loop at {folder}")
-    with os.scandir(str(folder)) as found:
-        items = list(found)
+    with os.scandir(str(folder)) as listing:
+        items = list(listing)
     for item in items:
         path = below + item.name
         if item.is_dir():

@@ -49,75 +49,75 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", default="", help="also build this configuration's model; see above")
     args = parser.parse_args(argv)
     faulthandler.enable(all_threads=False)  # a compiled module that crashes leaves no other word
-    found: dict[str, Any] = {"ok": False, "python": platform.python_version()}
+    report: dict[str, Any] = {"ok": False, "python": platform.python_version()}
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            verify(found, args)
-        found["ok"] = True
+            verify(report, args)
+        report["ok"] = True
     except Exception as error:  # whatever a broken environment raises is the answer
-        found["error"] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        print(f"verify: {found['error']}", file=sys.stderr)
-    print(json.dumps(found, sort_keys=True))
-    return 0 if found["ok"] else 1
+        report["error"] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        print(f"verify: {report['error']}", file=sys.stderr)
+    print(json.dumps(report, sort_keys=True))
+    return 0 if report["ok"] else 1
 
 
-def verify(found: dict[str, Any], args: argparse.Namespace) -> None:
-    """Fill ``found`` and try everything; raises whatever goes wrong."""
-    _versions(found, args.expect)
-    _gpu(found, args.gpu)
+def verify(report: dict[str, Any], args: argparse.Namespace) -> None:
+    """Fill ``report`` and try everything; raises whatever goes wrong."""
+    _versions(report, args.expect)
+    _gpu(report, args.gpu)
     from . import ops
 
-    found["ops"] = "stand-in" if ops.install() else "compiled"
-    if found["ops"] == "compiled":
-        _compiled(found, args.gpu)
+    report["ops"] = "stand-in" if ops.install() else "compiled"
+    if report["ops"] == "compiled":
+        _compiled(report, args.gpu)
     elif args.compiled:
         raise Wrong("mmcv has no compiled operators; build it with MMCV_WITH_OPS=1")
     _set_up()
     unknown = [name for name in args.ops.split(",") if name not in CHECKS]
     if unknown:
         raise Wrong(f"no check of operator {', '.join(unknown)}; there are: {', '.join(CHECKS)}")
-    found["checked"] = []
+    report["checked"] = []
     for name in args.ops.split(","):
         CHECKS[name]("cuda" if args.gpu else "cpu")
-        found["checked"].append(name)
+        report["checked"].append(name)
     for name in args.module:
         importlib.import_module(name)
     if args.config:
         _build(args.config)
-        found["config"] = args.config
+        report["config"] = args.config
 
 
-def _versions(found: dict[str, Any], expected: Sequence[str]) -> None:
+def _versions(report: dict[str, Any], expected: Sequence[str]) -> None:
     import numpy
     import torch
 
-    found.update(torch=torch.__version__, numpy=numpy.__version__)
+    report.update(torch=torch.__version__, numpy=numpy.__version__)
     for name in ("torchvision", "mmcv", "mmengine", "mmdet", "pycocotools"):
         if importlib.util.find_spec(name) is not None:
             module = (
                 importlib.import_module(name) if name != "mmdet" else importlib.import_module("mmdet.version")
             )
-            found[name] = str(getattr(module, "__version__", "there"))
+            report[name] = str(getattr(module, "__version__", "there"))
     for pair in expected:
         name, _, version = pair.partition("=")
-        if found.get(name, "missing") != version:
-            raise Wrong(f"{name} is {found.get(name, 'missing')}, not {version}")
+        if report.get(name, "missing") != version:
+            raise Wrong(f"{name} is {report.get(name, 'missing')}, not {version}")
 
 
-def _gpu(found: dict[str, Any], needed: bool) -> None:
+def _gpu(report: dict[str, Any], needed: bool) -> None:
     """Driver, GPU and torch must fit together, if there is a GPU or one is needed."""
     import torch
 
-    found.update(torch_cuda=torch.version.cuda or "", gpus=torch.cuda.device_count())
+    report.update(torch_cuda=torch.version.cuda or "", gpus=torch.cuda.device_count())
     if needed and not torch.version.cuda:
         raise Wrong("this torch was built without CUDA")
     if needed:
         torch.cuda.init()  # says itself that there is no driver, or one too old
-    if not found["gpus"] or not torch.version.cuda:
+    if not report["gpus"] or not torch.version.cuda:
         return
     major, minor = torch.cuda.get_device_capability(0)
     built = torch.cuda.get_arch_list()
-    found.update(gpu=torch.cuda.get_device_name(0), capability=f"{major}.{minor}", architectures=built)
+    report.update(gpu=torch.cuda.get_device_name(0), capability=f"{major}.{minor}", architectures=built)
     if built and not any(_runs_on(name, 10 * major + minor) for name in built):
         raise Wrong(f"torch was built for {', '.join(built)}, not for this GPU, sm_{major}{minor}")
 
@@ -133,14 +133,14 @@ def _runs_on(built: str, capability: int) -> bool:
     return number <= capability and (kind == "compute" or number // 10 == capability // 10)
 
 
-def _compiled(found: dict[str, Any], gpu: bool) -> None:
+def _compiled(report: dict[str, Any], gpu: bool) -> None:
     """Load mmcv's compiled module, which fails if it was made for another torch; and compare CUDA. One that
     was compiled without it is good for the CPU, whatever torch has."""
     import torch
 
     importlib.import_module("mmcv._ext")
-    found.update(_compiled_with())
-    cuda = found.get("mmcv_cuda", "")
+    report.update(_compiled_with())
+    cuda = report.get("mmcv_cuda", "")
     if cuda == _NO_CUDA:
         if gpu:
             raise Wrong("mmcv was compiled without CUDA; build it with FORCE_CUDA=1 and a CUDA compiler")
@@ -153,11 +153,11 @@ def _compiled_with() -> dict[str, str]:
     """Return what mmcv says of the compiler and CUDA that made it, asked in a process of its own: where its
     C++ runtime was linked into it statically, beside the one that torch uses, writing the version crashes
     (seen with mmcv 2.1.0), though the operators work. Then there is just a note; the operators decide."""
-    words = (
+    program = (
         "from mmcv.ops import get_compiler_version, get_compiling_cuda_version as cuda\n"
         "print(get_compiler_version(), cuda(), sep=chr(10))"
     )
-    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     if done.returncode < 0:
         return {"mmcv_note": f"mmcv crashed when asked what it was compiled with (signal {-done.returncode})"}
     if done.returncode:
@@ -180,8 +180,8 @@ def _build(config: str) -> None:
     """Loads a configuration and constructs its model."""
     config = os.path.expandvars(config)
     if config.startswith("mmdet::"):
-        found = importlib.util.find_spec("mmdet")
-        root = Path(str(found.origin)).parent if found else Path()
+        spec = importlib.util.find_spec("mmdet")
+        root = Path(str(spec.origin)).parent if spec else Path()
         config = str(root / ".mim" / "configs" / config[len("mmdet::") :])
     if importlib.util.find_spec("mmengine") is None:
         from mmcv import Config

@@ -133,8 +133,8 @@ def check_focal_loss(device: str) -> None:
     loss = FocalLoss(use_sigmoid=True, gamma=2.0, alpha=0.25, reduction="none", loss_weight=1.0)
 
     def ours(logits: Tensor) -> Tensor:
-        found: Tensor = loss(logits, target.to(logits.device))
-        return found
+        values: Tensor = loss(logits, target.to(logits.device))
+        return values
 
     def reference(logits: Tensor) -> Tensor:
         return focal_loss_reference(logits, target, 2.0, 0.25)
@@ -145,9 +145,9 @@ def check_focal_loss(device: str) -> None:
 def focal_loss_reference(logits: Tensor, target: Tensor, gamma: float, alpha: float) -> Tensor:
     """(n, classes): equation 5 of Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017."""
     positive = target[:, None] == torch.arange(logits.shape[1])
-    p = torch.sigmoid(logits)
-    good = -alpha * (1 - p) ** gamma * torch.log(p)
-    return torch.where(positive, good, -(1 - alpha) * p**gamma * torch.log(1 - p))
+    probability = torch.sigmoid(logits)
+    good = -alpha * (1 - probability) ** gamma * torch.log(probability)
+    return torch.where(positive, good, -(1 - alpha) * probability**gamma * torch.log(1 - probability))
 
 
 CHECKS: dict[str, Callable[[str], None]] = {
@@ -168,13 +168,13 @@ def _compare(
     """Result and gradient of a weighted sum of it, in float32 on the device and in float64 here."""
     x = data.clone().to(device).requires_grad_()
     y = data.double().requires_grad_()
-    found, wanted = ours(x), reference(y)
-    if tuple(found.shape) != tuple(wanted.shape):
-        raise Wrong(f"{name} gives a tensor of {tuple(found.shape)}, not {tuple(wanted.shape)}")
+    result, wanted = ours(x), reference(y)
+    if tuple(result.shape) != tuple(wanted.shape):
+        raise Wrong(f"{name} gives a tensor of {tuple(result.shape)}, not {tuple(wanted.shape)}")
     factors = torch.randn(wanted.shape, generator=_random())
-    (found * factors.to(device)).sum().backward()
+    (result * factors.to(device)).sum().backward()
     (wanted * factors.double()).sum().backward()
-    for what, a, b in (("result", found, wanted), ("gradient", x.grad, y.grad)):
+    for what, a, b in (("result", result, wanted), ("gradient", x.grad, y.grad)):
         gap = (a.detach().cpu().double() - b.detach()).abs()
         if not bool((gap <= _ATOL + _RTOL * b.detach().abs()).all()):
             raise Wrong(f"the {what} of {name} is wrong by up to {float(gap.max()):.3g}")

@@ -99,16 +99,16 @@ def end(attempt_dir: Path, spare: set[int]) -> None:
 def processes(attempt_dir: Path) -> set[int]:
     """Processes that were started with this attempt's environment, and are no zombies."""
     mark = b"DDQJOBS_ATTEMPT_DIR=" + os.fsencode(str(attempt_dir))
-    found = set()
+    pids = set()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                words = (entry / "environ").read_bytes().split(b"\0")
+                variables = (entry / "environ").read_bytes().split(b"\0")
             except OSError:
                 continue  # gone, or another user's
-            if mark in words:
-                found.add(int(entry.name))
-    return found
+            if mark in variables:
+                pids.add(int(entry.name))
+    return pids
 
 
 def _files(folder: Path, depth: int) -> Iterator[Path]:

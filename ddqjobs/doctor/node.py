@@ -85,7 +85,7 @@ def _judge(job: NodeJob, ended: Ended, heard: _Heard, results: str) -> Iterator[
 
 
 def _seen_here(folder: Path) -> dict[str, bool]:
-    """Return what must be true here of the node's doings, in words, and whether it is."""
+    """Return fault -> whether it is absent: what the command line sees of what a node did."""
     fault = "the command line could take a name that a node has taken"
     return {
         fault: not files.create(folder / "mine", b"") and (folder / "mine.d").is_dir(),

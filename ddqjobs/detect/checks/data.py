@@ -66,11 +66,11 @@ def _classes(value: Any, registries: Registries) -> tuple[str, ...]:
     return tuple(map(str, said)) if isinstance(said, (list, tuple)) else ()
 
 
-def check(found: Sequence[Dataset], own: Sequence[str], *, declared: bool) -> Iterator[Finding]:
+def check(datasets: Sequence[Dataset], own: Sequence[str], *, declared: bool) -> Iterator[Finding]:
     """Yield what is wrong with files and classes. ``own`` are the run's folders and files; a path below one
     that is not there yet is not looked for. ``declared``: there is no other data that the run may read."""
     roots = [(os.path.abspath(path), os.path.realpath(path)) for path in own if path]
-    for dataset in found:
+    for dataset in datasets:
         ours = [a for a, r in roots if _within(dataset.annotations, a) or _within(dataset.annotations, r)]
         if ours and not any(map(os.path.exists, ours)):
             continue
@@ -132,9 +132,9 @@ def categories(path: str) -> list[str] | None:
         return None
 
 
-def heads(model: Any, found: Sequence[Dataset]) -> Iterator[Finding]:
+def heads(model: Any, datasets: Sequence[Dataset]) -> Iterator[Finding]:
     """Yield the heads of a model that have another number of classes than its data sets."""
-    counts = {len(dataset.classes): dataset for dataset in reversed(found) if dataset.classes}
+    counts = {len(dataset.classes): dataset for dataset in reversed(datasets) if dataset.classes}
     if len(counts) != 1:
         return
     ((count, dataset),) = counts.items()
@@ -147,10 +147,10 @@ def heads(model: Any, found: Sequence[Dataset]) -> Iterator[Finding]:
             yield Finding("classes", join(path, "num_classes"), said, level=level)
 
 
-def evaluators(cfg: Any, found: Sequence[Dataset], splits: Sequence[str]) -> Iterator[Finding]:
+def evaluators(cfg: Any, datasets: Sequence[Dataset], splits: Sequence[str]) -> Iterator[Finding]:
     """Yield evaluators that compare with other annotations than those of their data set."""
     for split in splits:
-        files = {d.annotations for d in found if d.path.startswith(f"{split}_dataloader.")}
+        files = {d.annotations for d in datasets if d.path.startswith(f"{split}_dataloader.")}
         for path, value in walk(cfg.get(f"{split}_evaluator"), f"{split}_evaluator"):
             file = value.get("ann_file")
             if isinstance(file, str) and file and files and os.path.abspath(file) not in files:

@@ -59,7 +59,7 @@ def lookup(value: Any, path: str) -> Any:
     return value
 
 
-def closest(word: str, words: Iterable[str]) -> str:
-    """Return the one of these words that somebody may have meant; empty if none is near."""
-    near = difflib.get_close_matches(word, list(words), n=1, cutoff=0.7)
+def closest(word: str, candidates: Iterable[str]) -> str:
+    """Return the one of the candidates that somebody may have meant; empty if none is near."""
+    near = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.7)
     return near[0] if near else ""

@@ -68,7 +68,11 @@ class Options:
         first, _, deeper = key.partition(".")
         if root is None or first in root.names or deeper:
             return
-        uses = [p for p in paths(cfg) if p.partition(".")[0] in root.names and p.rpartition(".")[2] == key]
+        uses = [
+            path
+            for path in paths(cfg)
+            if path.partition(".")[0] in root.names and path.rpartition(".")[2] == key
+        ]
         if uses:
             said = f"option {key} changes a name of the file alone, which was read before the options"
             yield Finding("option", key, said, uses[0])
@@ -89,7 +93,11 @@ def _nearest(cfg: Any, path: str, rest: list[str], names: Any) -> str:
         if fixed in existing or len(rest) == 1:
             return fixed
     whole = join(path, ".".join(rest))
-    ends = [p for p in existing if p.endswith(f".{whole}") or p.endswith(f".{'.'.join(rest)}")]
+    ends = [
+        candidate
+        for candidate in existing
+        if candidate.endswith(f".{whole}") or candidate.endswith(f".{'.'.join(rest)}")
+    ]
     if ends:
         return min(ends, key=len)
     return closest(whole, existing) or (join(path, word) if word else "")

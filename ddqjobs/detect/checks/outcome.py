@@ -71,8 +71,10 @@ def _is_of_the_run(folder: Path) -> bool:
 def _own_hook(cfg: Any) -> Mapping[str, Any] | None:
     """Return the hook for checkpoints among those that the configuration adds."""
     hooks = cfg.get("custom_hooks") or ()
-    found = (h for h in hooks if isinstance(h, dict) and str(h.get("type")).endswith("CheckpointHook"))
-    return next(found, None)
+    checkpoint_hooks = (
+        h for h in hooks if isinstance(h, dict) and str(h.get("type")).endswith("CheckpointHook")
+    )
+    return next(checkpoint_hooks, None)
 
 
 def _last(key: str, hook: Mapping[str, Any], end: Any) -> Iterator[Finding]:

@@ -36,11 +36,11 @@ def check(model: Any, addresses: Addresses | None = None) -> Iterator[Finding]:
             name = _file(value.get(key), addresses or _addresses)
             said = digits_in(name)
             if said and (cache / name).is_file():
-                found = files.sha256(cache / name)
-                if not found.startswith(said):
+                digest = files.sha256(cache / name)
+                if not digest.startswith(said):
                     here = join(path, key)
-                    words = f"{cache / name} is not what its name says, its SHA-256 begins with {found[:8]}"
-                    yield Finding("data", here, f"{here}: {words}")
+                    text = f"{cache / name} is not what its name says, its SHA-256 begins with {digest[:8]}"
+                    yield Finding("data", here, f"{here}: {text}")
 
 
 def digits_in(name: str) -> str:
@@ -72,8 +72,8 @@ def _file(text: Any, addresses: Addresses) -> str:
 def _addresses(zoo: str) -> Mapping[str, str]:
     for module in ("mmengine.runner.checkpoint", "mmcv.runner.checkpoint"):
         try:
-            found = getattr(import_module(module), _LISTS[zoo])()
+            addresses = getattr(import_module(module), _LISTS[zoo])()
         except (ImportError, AttributeError, KeyError, OSError):
             continue
-        return found if isinstance(found, dict) else {}
+        return addresses if isinstance(addresses, dict) else {}
     return {}

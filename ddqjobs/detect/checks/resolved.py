@@ -88,8 +88,8 @@ def _mark(text: str) -> str:
 def compare(attempts: Path, digest: str) -> tuple[str, ...]:
     """Return in which places the attempts of a run differ that have this digest, the first of them; empty if
     they do not, or if it was not recorded."""
-    found = [path for path in sorted(attempts.glob(f"*/{NAME}")) if _digest(path.parent) == digest]
-    values = [value for value in map(read, found) if value is not None]
+    paths = [path for path in sorted(attempts.glob(f"*/{NAME}")) if _digest(path.parent) == digest]
+    values = [value for value in map(read, paths) if value is not None]
     found_places = (first_differences(values[0], value) for value in values[1:])
     return next((places for places in found_places if places), ())
 

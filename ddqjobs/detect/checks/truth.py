@@ -18,14 +18,14 @@ from .data import Dataset
 NAME = "annotations.json"
 
 
-def digests(found: Sequence[Dataset]) -> dict[str, str]:
+def digests(datasets: Sequence[Dataset]) -> dict[str, str]:
     """Return split (train, val, test) -> digest of its files; beside it ``train images`` and ``train
     classes``, of which images and classes of them it reads, so far as the configuration says. Raises OSError.
     """
-    known = {file: files.sha256(Path(file)) for file in sorted({dataset.annotations for dataset in found})}
+    known = {file: files.sha256(Path(file)) for file in sorted({dataset.annotations for dataset in datasets})}
     read = {}  # type: dict[str, set[str]]
     unknown = set()
-    for dataset in found:
+    for dataset in datasets:
         first, _, rest = dataset.path.partition(".")
         split = rest.partition(".")[0] if first == "data" else first[: -len("_dataloader")]
         file = known[dataset.annotations]

@@ -35,9 +35,9 @@ class Registries:
             return name  # a class, as in mmengine's newer configurations
         scope, _, real = name.rpartition(".")
         for registry in self._all:
-            found = registry.module_dict.get(real)
-            if found is not None and scope in ("", getattr(registry, "scope", scope)):
-                return found
+            entry = registry.module_dict.get(real)
+            if entry is not None and scope in ("", getattr(registry, "scope", scope)):
+                return entry
         return self._by_scope(name) if scope else None
 
     def names(self) -> Iterator[str]:
@@ -49,11 +49,11 @@ class Registries:
         """Return what a registry finds that is asked by name: it imports the package that a scope means."""
         for registry in self._all:
             try:
-                found = registry.get(name)
+                entry = registry.get(name)
             except Exception:
                 continue
-            if found is not None:
-                return found
+            if entry is not None:
+                return entry
         return None
 
     def unknown_scope(self, scope: Any) -> Iterator[Finding]:
@@ -137,9 +137,13 @@ def _of_function(function: Any) -> Takes:
     except (TypeError, ValueError):
         return Takes({}, {}, True)
     kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-    names = {n: p for n, p in parameters.items() if p.kind not in kinds and n not in ("self", "cls")}
+    names = {
+        n: parameter
+        for n, parameter in parameters.items()
+        if parameter.kind not in kinds and n not in ("self", "cls")
+    }
     try:
         hints = typing.get_type_hints(function)
     except Exception:  # names that only a type checker knows
         hints = {}
-    return Takes(names, hints, any(p.kind is kinds[0] for p in parameters.values()))
+    return Takes(names, hints, any(parameter.kind is kinds[0] for parameter in parameters.values()))

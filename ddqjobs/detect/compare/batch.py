@@ -22,12 +22,12 @@ def data(batch: Batch) -> dict[str, Any]:
     """A batch as it is dumped: inputs (N, 3, H, W), and per image boxes, labels and sizes."""
     import numpy as np
 
-    found: dict[str, Any] = {"inputs": batch.inputs}
+    dump: dict[str, Any] = {"inputs": batch.inputs}
     for number, image in enumerate(batch.images):
         meta = {key: np.array(image[key], np.float64) for key in META if key in image}
         objects = {key: image[key] for key in ("boxes", "labels") if key in image}
-        found[str(number)] = {**meta, **objects}
-    return found
+        dump[str(number)] = {**meta, **objects}
+    return dump
 
 
 def from_dump(dump: Mapping[str, Any], iteration: int = 0) -> Batch:

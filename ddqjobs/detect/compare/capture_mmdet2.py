@@ -35,14 +35,14 @@ def load(cfg: Any, model: Any, split: str, images: Sequence[int], seed: int) -> 
     torch.manual_seed(seed)
     chosen = [index % len(dataset) for index in images]
     results = [{key: _plain(value) for key, value in dataset[index].items()} for index in chosen]
-    found = []
+    batch_images = []
     for index, result in zip(chosen, results):
         if split == "test":
             annotations = dataset.get_ann_info(index)
             result["gt_bboxes"] = torch.from_numpy(annotations["bboxes"])
             result["gt_labels"] = torch.from_numpy(annotations["labels"])
-        found.append(_image(result, split))
-    return Batch(_stack([result["img"] for result in results]), found)
+        batch_images.append(_image(result, split))
+    return Batch(_stack([result["img"] for result in results]), batch_images)
 
 
 def _plain(value: Any) -> Any:
@@ -58,12 +58,12 @@ def _plain(value: Any) -> Any:
 
 def _image(result: Any, split: str) -> dict[str, Any]:
     meta = result["img_metas"]
-    found: dict[str, Any] = {key: pair(meta[key], key != "scale_factor") for key in META[:2]}
+    image: dict[str, Any] = {key: pair(meta[key], key != "scale_factor") for key in META[:2]}
     width, height = meta["scale_factor"][:2]
-    found["scale_factor"] = (float(width), float(height))
+    image["scale_factor"] = (float(width), float(height))
     if split == "train":
-        found["flip"] = bool(meta["flip"])
-    return {**found, "boxes": result["gt_bboxes"], "labels": result["gt_labels"]}
+        image["flip"] = bool(meta["flip"])
+    return {**image, "boxes": result["gt_bboxes"], "labels": result["gt_labels"]}
 
 
 def _stack(images: Sequence[Any]) -> Any:
@@ -85,8 +85,8 @@ def predict(model: Any, batch: Batch) -> Any:
 def losses(model: Any, batch: Batch) -> tuple[Any, Any]:
     """The loss, and every value that a training logs, stages called as in mmdet 3.x."""
     boxes, labels = zip(*(objects(image) for image in batch.images))
-    found = model.forward_train(batch.inputs, _metas(batch), list(boxes), list(labels))
-    total, values = model._parse_losses(found)
+    stage_losses = model.forward_train(batch.inputs, _metas(batch), list(boxes), list(labels))
+    total, values = model._parse_losses(stage_losses)
     return total, {re.sub(r"^stage(\d+)_", r"s\1.", name): value for name, value in values.items()}
 
 

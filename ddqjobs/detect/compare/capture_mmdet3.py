@@ -37,12 +37,12 @@ def load(cfg: Any, model: Any, split: str, images: Sequence[int], seed: int) -> 
 
 def _image(sample: Any) -> dict[str, Any]:
     meta, instances = sample.metainfo, sample.gt_instances
-    found: dict[str, Any] = {key: pair(meta[key], key != "scale_factor") for key in META[:3] if key in meta}
+    image: dict[str, Any] = {key: pair(meta[key], key != "scale_factor") for key in META[:3] if key in meta}
     if "flip" in meta:
-        found["flip"] = bool(meta["flip"])
+        image["flip"] = bool(meta["flip"])
     if "bboxes" in instances:
-        found.update(boxes=instances.bboxes, labels=instances.labels)
-    return found
+        image.update(boxes=instances.bboxes, labels=instances.labels)
+    return image
 
 
 def predict(model: Any, batch: Batch) -> Any:
@@ -60,14 +60,14 @@ def _samples(batch: Batch) -> list[Any]:
     from mmengine.structures import InstanceData
 
     shape = tuple(batch.inputs.shape[2:])
-    found = []
+    samples = []
     for image in batch.images:
         meta = {key: image[key] for key in META if key in image}
         sample = DetDataSample(metainfo={**meta, "batch_input_shape": shape, "pad_shape": shape})
         boxes, labels = objects(image)
         sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
-        found.append(sample)
-    return found
+        samples.append(sample)
+    return samples
 
 
 def optimizer(cfg: Any, model: Any) -> tuple[Any, Any]:

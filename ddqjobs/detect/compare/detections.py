@@ -90,7 +90,7 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
         one, two = _image(a, i), _image(b, j)
         pairs = match(one, two)
         matched += len(pairs)
-        left += _unmatched(one, [p for p, _ in pairs]) + _unmatched(two, [q for _, q in pairs])
+        left += _unmatched(one, [row for row, _ in pairs]) + _unmatched(two, [row for _, row in pairs])
         not_finite += _see(one, two, pairs, int(a["image_ids"][i]), box, score)
     same = all(a[n].dtype == b[n].dtype and a[n].tobytes() == b[n].tobytes() for n in _ARRAYS)
     metrics = {

@@ -28,9 +28,9 @@ def read(path: Path) -> Arrays:
 
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            found = {key: archive[key] for key in archive.files}
+            arrays = {key: archive[key] for key in archive.files}
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: not a dump: {str(error).splitlines()[0][:200]}") from error
-    if not found or any(key.count("|") != 3 for key in found):
+    if not arrays or any(key.count("|") != 3 for key in arrays):
         raise ValueError(f"{path}: not a dump of ddqjobs.detect.capture")
-    return found
+    return arrays

@@ -24,9 +24,9 @@ class Mapping(NamedTuple):
 
     def __call__(self, key: str) -> str:
         for pattern, replacement in self.rules:
-            found = re.fullmatch(pattern, key)
-            if found:
-                return found.expand(replacement)
+            match = re.fullmatch(pattern, key)
+            if match:
+                return match.expand(replacement)
         return key
 
 

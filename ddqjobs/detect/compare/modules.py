@@ -27,11 +27,11 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any], tolerance: float = TOLER
             continue
         gaps = _gaps(parts, two[key]) if key in two else {"": math.inf}
         largest = max(gaps.values(), default=0.0)
-        bits = bits and all(_same(parts[p], two[key].get(p)) for p in parts) if key in two else False
+        bits = bits and all(_same(parts[part], two[key].get(part)) for part in parts) if key in two else False
         worst = max(worst, largest)
         if largest > tolerance:
             differing.append(key[0])
-            part = max(gaps, key=lambda p: gaps[p])
+            part = max(gaps, key=gaps.__getitem__)
             first = first or _finding(key, part, largest, parts, two.get(key, {}))
     only = [sorted({k[0] for k in x if k not in y}) for x, y in ((one, two), (two, one))]
     return {
@@ -55,15 +55,15 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any], tolerance: float = TOLER
 
 def _outputs(dump: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
     """(name, call) -> part -> array. The parts of the data are outputs of their own."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    outputs: dict[tuple[str, str], dict[str, Any]] = {}
     for key in sorted(dump, key=lambda k: k.split("|")[0]):
         _, name, call, part = key.split("|")
         if part == UNORDERED:
             continue
         if name == DATA:
             name, part = f"{DATA}.{part}", "value"
-        found.setdefault((name, call), {})[part] = dump[key]
-    return found
+        outputs.setdefault((name, call), {})[part] = dump[key]
+    return outputs
 
 
 def _unordered(dump: Mapping[str, Any]) -> set[tuple[str, str]]:
@@ -76,21 +76,21 @@ def matched(x: Mapping[str, Any], y: Mapping[str, Any], tolerance: float) -> dic
     """Return the parts of ``y`` with each image's rows in the order of ``x``, as far as rows differ by more
     than the tolerance where they are: a score's last digit decides the order of two queries. An image is
     what stands before a part's first dot; its parts have a row for each query."""
-    found = dict(y)
+    arrays = dict(y)
     for image in {part.partition(".")[0] for part in x}:
         parts = [part for part in x if part.partition(".")[0] == image]
         order = _order([x[part] for part in parts], [y.get(part) for part in parts], tolerance)
         if order is not None:
-            found.update((part, y[part][order]) for part in parts)
-    return found
+            arrays.update((part, y[part][order]) for part in parts)
+    return arrays
 
 
 def _order(x: Sequence[Any], y: Sequence[Any], tolerance: float) -> Any:
     """Return which row of ``y`` is next to each row of ``x``; None where rows cannot be told."""
     import numpy as np
 
-    shapes = [p.shape for p in x]
-    if any(q is None for q in y) or [q.shape for q in y] != shapes:
+    shapes = [part.shape for part in x]
+    if any(part is None for part in y) or [part.shape for part in y] != shapes:
         return None
     if not all(shapes) or len({shape[0] for shape in shapes}) != 1:
         return None
@@ -110,8 +110,8 @@ def _table(parts: Sequence[Any], scale: Sequence[Any]) -> Any:
     """Return a row per query: all its values, each part in parts of the largest of its scale."""
     import numpy as np
 
-    columns = [p.reshape(len(p), -1).astype(np.float64) for p in parts]
-    largest = [max(float(np.abs(p).max(initial=0.0)), 1e-30) for p in scale]
+    columns = [part.reshape(len(part), -1).astype(np.float64) for part in parts]
+    largest = [max(float(np.abs(part).max(initial=0.0)), 1e-30) for part in scale]
     return np.concatenate([c / size for c, size in zip(columns, largest)], axis=1)
 
 
@@ -125,14 +125,14 @@ def _gap(x: Any, y: Any) -> float:
 
     if x is None or y is None or x.shape != y.shape:
         return math.inf
-    p, q = x.astype(np.float64), y.astype(np.float64)
-    finite = np.isfinite(p) & np.isfinite(q)
-    if not ((p == q) | (np.isnan(p) & np.isnan(q)) | finite).all():
+    one, two = x.astype(np.float64), y.astype(np.float64)
+    finite = np.isfinite(one) & np.isfinite(two)
+    if not ((one == two) | (np.isnan(one) & np.isnan(two)) | finite).all():
         return math.inf
-    p, q = p[finite], q[finite]
-    if not p.size:
+    one, two = one[finite], two[finite]
+    if not one.size:
         return 0.0
-    return float(np.abs(p - q).max() / max(np.abs(p).max(), np.abs(q).max(), 1e-30))
+    return float(np.abs(one - two).max() / max(np.abs(one).max(), np.abs(two).max(), 1e-30))
 
 
 def _same(x: Any, y: Any) -> bool:
@@ -160,11 +160,11 @@ def statistics(value: Any) -> dict[str, Any] | None:
         return None
     numbers = value.astype(np.float64).ravel()
     finite = numbers[np.isfinite(numbers)]
-    found: dict[str, Any] = {"shape": list(value.shape), "type": str(value.dtype)}
-    found["not_finite"] = int(len(numbers) - len(finite))
+    summary: dict[str, Any] = {"shape": list(value.shape), "type": str(value.dtype)}
+    summary["not_finite"] = int(len(numbers) - len(finite))
     for name in ("min", "max", "mean", "std"):
-        found[name] = float(getattr(finite, name)()) if finite.size else None
-    return found
+        summary[name] = float(getattr(finite, name)()) if finite.size else None
+    return summary
 
 
 def sentence(result: Mapping[str, Any]) -> str:

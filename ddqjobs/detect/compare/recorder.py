@@ -120,8 +120,8 @@ def leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         for number, item in enumerate(value):
             yield from leaves(item, f"{prefix}.{number}".lstrip("."))
     elif hasattr(value, "pred_instances") or (hasattr(value, "items") and callable(value.items)):
-        found = value.pred_instances if hasattr(value, "pred_instances") else value
-        yield from leaves(dict(found.items()), prefix)
+        instances = value.pred_instances if hasattr(value, "pred_instances") else value
+        yield from leaves(dict(instances.items()), prefix)
     else:
         fields = {name: getattr(value, name, None) for name in _FIELDS}
         yield from leaves({k: v for k, v in fields.items() if v is not None}, prefix)
@@ -151,13 +151,13 @@ def points_of(declared: Mapping[str, Any], side: str, model: Any) -> dict[str, P
     """Name -> point of one side, of the classes that the model has. Raises ValueError for a point that is
     none, or does not name the side."""
     classes = {type(module).__name__ for module in model.modules()}
-    found = {}
+    by_name = {}
     for owner, points in declared.items():
         if not isinstance(points, dict):
             raise ValueError(f"points: {owner} holds no points: expected {{class: {{name: point}}}}")
         if owner in classes:
-            found.update({name: _point(name, declared, side) for name, declared in points.items()})
-    return found
+            by_name.update({name: _point(name, declared, side) for name, declared in points.items()})
+    return by_name
 
 
 def _point(name: str, declared: Any, side: str) -> Point:

@@ -111,12 +111,12 @@ def _bits(curve: _Curve, step: int, term: str) -> bytes | None:
 
 def _validations(a: logs.Log, b: logs.Log) -> dict[str, float | None]:
     other = {v.epoch or v.step: v.values.get("bbox_mAP") for v in b.val}
-    found: dict[str, float | None] = {}
+    differences: dict[str, float | None] = {}
     for row in a.val:
         x, y = row.values.get("bbox_mAP"), other.get(row.epoch or row.step)
         if x is not None and y is not None:
-            found[str(row.epoch or row.step)] = round(y - x, 6)
-    return found
+            differences[str(row.epoch or row.step)] = round(y - x, 6)
+    return differences
 
 
 def ap(a: logs.Log, b: logs.Log) -> float | None:

@@ -28,11 +28,13 @@ class PredictionsHook(Hook):  # type: ignore[misc]
     def after_test_iter(self, _runner: Any, outputs: Sequence[Any] | None = None, **_: Any) -> None:
         """Take the detections of a batch."""
         for sample in outputs or []:
-            found = sample.get("pred_instances")
-            if found is None or "bboxes" not in found:  # panoptic or semantic segmentation
+            instances = sample.get("pred_instances")
+            if instances is None or "bboxes" not in instances:  # panoptic or semantic segmentation
                 continue
-            order = found.scores.cpu().numpy().argsort(kind="stable")[::-1]
-            arrays = [getattr(found, name).cpu().numpy()[order] for name in ("bboxes", "scores", "labels")]
+            order = instances.scores.cpu().numpy().argsort(kind="stable")[::-1]
+            arrays = [
+                getattr(instances, name).cpu().numpy()[order] for name in ("bboxes", "scores", "labels")
+            ]
             self.samples.append((int(sample.img_id), *arrays))
 
     def after_test_epoch(self, runner: Any, **_: Any) -> None:

@@ -63,15 +63,15 @@ class ResumeHook(Hook):  # type: ignore[misc]
         runtime.allow_checkpoints()
         runner._train_loop = kind(loop, self)
         runner.save_checkpoint = Writer(runner, self.job)
-        found: list[Any] = [None]
+        paths: list[Any] = [None]
         if dist.is_main_process():
             path = checkpoints.take_over(
                 self.job, Path(runner.work_dir), runner.timestamp, runner.logger.info
             )
-            found = [str(path) if path else None]
-        dist.broadcast_object_list(found)
-        if found[0] is not None:
-            runner._load_from, runner._resume = found[0], True
+            paths = [str(path) if path else None]
+        dist.broadcast_object_list(paths)
+        if paths[0] is not None:
+            runner._load_from, runner._resume = paths[0], True
 
     def before_train(self, runner: Any) -> None:
         """Begin to count."""
@@ -213,5 +213,9 @@ def _gradients(runner: Any) -> dict[str, Any]:
     """
     wrapper = runner.optim_wrapper
     between = getattr(wrapper, "_inner_count", 0) % getattr(wrapper, "_accumulative_counts", 1)
-    named = [(name, p.grad) for name, p in runner.model.named_parameters() if p.grad is not None]
+    named = [
+        (name, parameter.grad)
+        for name, parameter in runner.model.named_parameters()
+        if parameter.grad is not None
+    ]
     return {name: grad.detach().cpu() if between else None for name, grad in named}

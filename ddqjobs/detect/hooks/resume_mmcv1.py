@@ -70,9 +70,9 @@ class ResumeHook(Hook):  # type: ignore[misc]
             if self.rank
             else checkpoints.take_over(self.job, work_dir, runner.timestamp, runner.logger.info)
         )
-        self.seed, found = self._from_first([seed, str(path) if path else None])
-        if found is not None:
-            self._resume(runner, found)
+        self.seed, checkpoint = self._from_first([seed, str(path) if path else None])
+        if checkpoint is not None:
+            self._resume(runner, checkpoint)
         if not self.rank:
             self.progress = progress.Progress(work_dir, runner.iter)
         runner.save_checkpoint = self._guarded(runner.save_checkpoint)

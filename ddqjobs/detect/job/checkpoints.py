@@ -64,13 +64,13 @@ def earlier(job: claim.Job, say: Say = print) -> list[Path]:
     """
     if job.run_dir is None:
         return []
-    found = []
+    work_dirs = []
     for number in reversed([n for n in claim.attempts(job.run_dir) if n < job.attempt]):
         if digest(job.run_dir, number) == digest(job.run_dir, job.attempt):
-            found.append(job.run_dir / "attempts" / str(number) / "work_dir")
+            work_dirs.append(job.run_dir / "attempts" / str(number) / "work_dir")
         else:
             say(f"attempt {number} had another digest: its checkpoints are not used")
-    return found
+    return work_dirs
 
 
 def take_over(job: claim.Job, work_dir: Path, stamp: str, say: Say = print) -> Path | None:
@@ -84,17 +84,17 @@ def take_over(job: claim.Job, work_dir: Path, stamp: str, say: Say = print) -> P
     if own is not None:
         return own
     for source in earlier(job, say):
-        found = newest(source)
-        if found is None:
+        checkpoint = newest(source)
+        if checkpoint is None:
             continue
         _copy_logs(source, work_dir, stamp)
-        match = _NAME.match(found.name)
+        match = _NAME.match(checkpoint.name)
         place = Place(int(match[1]), int(match[2])) if match else Place(0, 0)
         for path in source.glob("*.pth"):
             if _is_result(path.name, place) and files.torn(path) is None:
                 link_or_copy(path, work_dir / path.name)
-        link_or_copy(found, work_dir / found.name)
-        return work_dir / found.name
+        link_or_copy(checkpoint, work_dir / checkpoint.name)
+        return work_dir / checkpoint.name
     return None
 
 

@@ -38,12 +38,12 @@ class Job(NamedTuple):
             return ""
         try:
             with self.claim.open(encoding="utf-8", errors="replace") as stream:
-                words = stream.readline(4096).split()
+                fields = stream.readline(4096).split()
         except OSError as error:
             return f"claim {self.claim.name} cannot be read: {error.strerror}"
-        if words[:1] == ["run"]:
+        if fields[:1] == ["run"]:
             return ""
-        return f"claim {self.claim.name} says {words[0] if words else 'nothing'!r}, not 'run'"
+        return f"claim {self.claim.name} says {fields[0] if fields else 'nothing'!r}, not 'run'"
 
     def _superseded(self) -> str:
         newest = max(attempts(self.run_dir), default=0) if self.run_dir is not None else 0

@@ -81,16 +81,19 @@ def _means(steps: list[int], values: list[float], last: int) -> list[float | Non
     parts: list[list[float]] = [[] for _ in range(PARTS)]
     for step, value in zip(steps, values):
         parts[min(PARTS - 1, max(0, (step - 1) * PARTS // last))].append(value)
-    return [_short(math.fsum(p) / len(p), 9) if p and all(map(math.isfinite, p)) else None for p in parts]
+    return [
+        _short(math.fsum(part) / len(part), 9) if part and all(map(math.isfinite, part)) else None
+        for part in parts
+    ]
 
 
 def _validations(rows: Iterable[logs.Val], by_iterations: bool) -> dict[str, list[list[float | None]]]:
-    found: dict[str, list[list[float | None]]] = {}
+    series: dict[str, list[list[float | None]]] = {}
     for row in rows:
         place = row.step if by_iterations else row.epoch
         for name, value in logs.metrics_of(row.values).items():
-            found.setdefault(name, []).append([place, _short(value)])
-    return found
+            series.setdefault(name, []).append([place, _short(value)])
+    return series
 
 
 def _short(value: float, digits: int = 5) -> float | None:

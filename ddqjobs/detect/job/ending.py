@@ -58,7 +58,9 @@ def _other(work_dir: Path, prefix: str, last: Path, end: int, log: logs.Log) -> 
     if elsewhere is not None:
         return elsewhere, end
     numbered = re.compile(rf"{prefix}(\d+)\.pth")  # epoch_best.pth is of no epoch
-    saved = sorted((p for p in work_dir.rglob("*.pth") if p.is_file()), key=lambda p: natural(p.name))
+    saved = sorted(
+        (path for path in work_dir.rglob("*.pth") if path.is_file()), key=lambda path: natural(path.name)
+    )
     series = {int(m[1]): path for path in saved for m in [numbered.fullmatch(path.name)] if m}
     asked = (work_dir.parent / "stop").exists()  # a training that ended since it was asked to is not over
     over = not asked and _went_to_its_end(log, prefix, end)
@@ -77,7 +79,7 @@ def _other(work_dir: Path, prefix: str, last: Path, end: int, log: logs.Log) -> 
 
 def _elsewhere(work_dir: Path, last: Path) -> Path | None:
     """Return the last checkpoint in a folder below the work_dir, or a copy of where mmengine says it is."""
-    below = sorted(p for p in work_dir.rglob(last.name) if p.is_file())
+    below = sorted(path for path in work_dir.rglob(last.name) if path.is_file())
     if below:
         return below[-1]
     told = _told(work_dir)
@@ -144,11 +146,11 @@ def _iterations(checkpoint: Path) -> int | None:
             if archive.getinfo(name).file_size > _LARGEST:
                 return None
             with archive.open(name) as stream:
-                found = _Description(stream).load()
-        made = found["meta"]["iter"]
+                description = _Description(stream).load()
+        iterations = description["meta"]["iter"]
     except Exception:  # whatever a file holds that is no checkpoint of mmcv or mmengine
         return None
-    return made if type(made) is int else None
+    return iterations if type(iterations) is int else None
 
 
 class _Description(pickle.Unpickler):

@@ -53,14 +53,14 @@ def changed(folder: Path, paths: Iterable[str]) -> list[str]:
     except OSError:
         return []
     real = Path(os.path.realpath(str(folder)))
-    found = []
+    changes = []
     for path in map(Path, paths):
         place = Path(os.path.realpath(str(path.parent)), path.name)
         if real / "lib" in place.parents and "__pycache__" not in place.parts:
             relative = str(place.relative_to(real))
             if not place.exists() or built.get(relative) != digest(folder, relative):
-                found.append(str(path))
-    return found
+                changes.append(str(path))
+    return changes
 
 
 def _neutral(folder: Path, data: bytes) -> bytes:

@@ -52,11 +52,11 @@ def length(work_dir: str | Path) -> Length:
     (the newest one that tells)."""
     for text in _dumped(work_dir):
         try:
-            found = _length_of(text)
+            known_length = _length_of(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-        if found != Length():
-            return found
+        if known_length != Length():
+            return known_length
     return Length()
 
 
@@ -67,8 +67,8 @@ def stops_early(work_dir: str | Path) -> bool:
 
 def _dumped(work_dir: str | Path) -> Iterator[str]:
     """Yield the configurations that mmengine or mmcv dumped into a work_dir, the newest first."""
-    folders = [p for p in Path(work_dir).iterdir() if logs.STAMP.match(p.name) and p.is_dir()]
-    configs = [p / "vis_data" / "config.py" for p in sorted(folders, reverse=True)]
+    folders = [entry for entry in Path(work_dir).iterdir() if logs.STAMP.match(entry.name) and entry.is_dir()]
+    configs = [folder / "vis_data" / "config.py" for folder in sorted(folders, reverse=True)]
     for config in [*configs, *sorted(Path(work_dir).glob("*.py"))]:
         try:
             with config.open("rb") as stream:
@@ -79,33 +79,33 @@ def _dumped(work_dir: str | Path) -> Iterator[str]:
 
 def _newest_text(work_dir: Path) -> Path | None:
     """The newest text log; None without any."""
-    found: list[tuple[str, Path]] = []
+    text_logs: list[tuple[str, Path]] = []
     for entry in work_dir.iterdir():
         if logs.STAMP.match(entry.name) and entry.is_dir():
-            found += [(entry.name, p) for p in [entry / (entry.name + ".log")] if p.is_file()]
+            text_logs += [(entry.name, path) for path in [entry / (entry.name + ".log")] if path.is_file()]
         elif logs.STAMP.match(entry.name) and entry.name.endswith(".log"):
-            found.append((entry.name[:15], entry))
-    return max(found)[1] if found else None
+            text_logs.append((entry.name[:15], entry))
+    return max(text_logs)[1] if text_logs else None
 
 
 def _length_of(text: str) -> Length:
     """The length in a configuration as mmengine and mmcv dump it: assignments of literals."""
-    found: dict[str, int] = {}
+    lengths: dict[str, int] = {}
     for statement in ast.parse(text).body:
         if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
             continue
         name, value = statement.targets[0].id, statement.value
-        words = value.keywords if isinstance(value, ast.Call) else []
+        keywords = value.keywords if isinstance(value, ast.Call) else []
         keys = ("max_epochs", "max_iters")
-        for key, part in [(k.arg, k.value) for k in words if k.arg in keys] or [("", value)]:
+        for key, part in [(k.arg, k.value) for k in keywords if k.arg in keys] or [("", value)]:
             if isinstance(part, ast.Constant) and type(part.value) is int:
-                found[f"{name}.{key}" if key else name] = part.value
+                lengths[f"{name}.{key}" if key else name] = part.value
     # What the loop was given decides: --cfg-options change it and leave helper variables as they were.
     for loop in ("train_cfg", "runner"):
-        for key, made in (("max_epochs", Length), ("max_iters", lambda n: Length(None, n))):
-            if f"{loop}.{key}" in found:
-                return made(found[f"{loop}.{key}"])
-    return Length(found.get("total_epochs"))
+        for key, to_length in (("max_epochs", Length), ("max_iters", lambda n: Length(None, n))):
+            if f"{loop}.{key}" in lengths:
+                return to_length(lengths[f"{loop}.{key}"])
+    return Length(lengths.get("total_epochs"))
 
 
 def _text_progress(path: Path) -> Progress:
@@ -141,17 +141,17 @@ def _text_lines(state: Progress, text: str) -> Progress:
 def _ap(line: str) -> float | None:
     """AP points in a line of metrics; None without any, and where several data sets have their own."""
     metrics = _METRICS.search(line)
-    found: dict[str, str] = dict(_AP.findall(metrics.group(1))) if metrics else {}
-    plain = [found[prefix] for prefix in ("", "coco/") if prefix in found]
-    values = plain or list(found.values())
+    by_prefix: dict[str, str] = dict(_AP.findall(metrics.group(1))) if metrics else {}
+    plain = [by_prefix[prefix] for prefix in ("", "coco/") if prefix in by_prefix]
+    values = plain or list(by_prefix.values())
     return _points(values[0]) if plain or len(values) == 1 else None
 
 
 def _train_line(state: Progress, line: str) -> Progress:
-    found = _TRAIN.search(line)
-    if not found:
+    match = _TRAIN.search(line)
+    if not match:
         return state
-    epoch, iteration, total = (int(g) if g else None for g in found.groups())
+    epoch, iteration, total = (int(g) if g else None for g in match.groups())
     eta, loss = _ETA.search(line), _LOSS.search(line)
     gpu: dict[str, Any] = {name: _number(text) for name, text in _GPU.findall(line)}
     seconds = None

@@ -45,6 +45,6 @@ class Inexact:
         weights is no finding: its original is there as well, or missing."""
         copies = tuple(copy for copy, _ in TIED)
         kept = {kind: [key for key in keys if not key.startswith(copies)] for kind, keys in self.keys.items()}
-        found = {kind: keys for kind, keys in kept.items() if keys}
-        counts = {kind: len(keys) for kind, keys in found.items()}
-        return {**counts, "keys": {kind: keys[:SHOWN] for kind, keys in found.items()}} if counts else {}
+        findings = {kind: keys for kind, keys in kept.items() if keys}
+        counts = {kind: len(keys) for kind, keys in findings.items()}
+        return {**counts, "keys": {kind: keys[:SHOWN] for kind, keys in findings.items()}} if counts else {}

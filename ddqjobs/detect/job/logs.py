@@ -151,21 +151,21 @@ def read(path: str | Path) -> Log:
 def log_files(work_dir: str | Path) -> list[Path]:
     """The JSON logs of a work_dir, oldest first. Several time stamps mean that the run was resumed."""
     work_dir = Path(work_dir)
-    found: list[tuple[str, int, Path]] = []
+    stamped_logs: list[tuple[str, int, Path]] = []
     for entry in sorted(work_dir.iterdir()):
         name = entry.name
         if STAMP.match(name) and entry.is_dir():
             curves = [entry / "vis_data" / "scalars.json", entry / "vis_data" / (name + ".json")]
-            found += [(name, 0, p) for p in curves if p.is_file()][:1]
+            stamped_logs += [(name, 0, path) for path in curves if path.is_file()][:1]
             test = entry / (name + ".json")
-            found += [(name, 1, test)] if test.is_file() else []
+            stamped_logs += [(name, 1, test)] if test.is_file() else []
         elif STAMP.match(name) and name.endswith(".log.json"):
-            found.append((name[:15], 0, entry))
+            stamped_logs.append((name[:15], 0, entry))
         elif name.startswith("eval_") and name.endswith(".json"):
-            found.append((name[5:20], 1, entry))
-    if not found and (work_dir / MERGED).is_file():
+            stamped_logs.append((name[5:20], 1, entry))
+    if not stamped_logs and (work_dir / MERGED).is_file():
         return [work_dir / MERGED]
-    return [p for _, _, p in sorted(found)]
+    return [path for _, _, path in sorted(stamped_logs)]
 
 
 def to_lines(log: Log) -> str:

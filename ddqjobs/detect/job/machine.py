@@ -42,9 +42,9 @@ def _processor(path: Path) -> tuple[str, frozenset[str]]:
         text = path.read_text(errors="replace").partition("\n\n")[0]
     except OSError:
         return platform.machine(), frozenset()
-    found: dict[str, str] = dict(re.findall(r"^([\w ]+?)\s*: *(.*)$", text, re.MULTILINE))
-    flags = found.get("flags") or found.get("Features") or ""
-    return found.get("model name") or platform.machine(), frozenset(flags.split())
+    fields: dict[str, str] = dict(re.findall(r"^([\w ]+?)\s*: *(.*)$", text, re.MULTILINE))
+    flags = fields.get("flags") or fields.get("Features") or ""
+    return fields.get("model name") or platform.machine(), frozenset(flags.split())
 
 
 def _gpus(variables: Mapping[str, str]) -> tuple[list[str], str]:

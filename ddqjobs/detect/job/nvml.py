@@ -39,11 +39,11 @@ def _meter(library: Any, uuid: str) -> Callable[[], float | None]:
     name = (uuid if uuid.startswith("GPU-") else f"GPU-{uuid}").encode()
     if library.nvmlInit_v2() or library.nvmlDeviceGetHandleByUUID(name, ctypes.byref(handle)):
         return _unknown
-    found = _Utilization()
+    utilization = _Utilization()
 
     def busy() -> float | None:
-        if library.nvmlDeviceGetUtilizationRates(handle, ctypes.byref(found)):
+        if library.nvmlDeviceGetUtilizationRates(handle, ctypes.byref(utilization)):
             return None
-        return float(found.gpu) / 100
+        return float(utilization.gpu) / 100
 
     return busy

@@ -67,5 +67,8 @@ def account(run_dir: Path, attempt: int, digests: Callable[[int], str]) -> dict[
     """Return what a training has cost: its attempts up to this one, of the same digest, and
     ``repeated_iterations``."""
     numbers = [n for n in claim.attempts(run_dir) if n <= attempt and digests(n) == digests(attempt)]
-    found = [read(run_dir / "attempts" / str(n) / "work_dir") for n in numbers]
-    return {"attempts": len(numbers), "repeated_iterations": repeated(s for s in found if s)}
+    stretches = [read(run_dir / "attempts" / str(n) / "work_dir") for n in numbers]
+    return {
+        "attempts": len(numbers),
+        "repeated_iterations": repeated(stretch for stretch in stretches if stretch),
+    }

@@ -23,16 +23,16 @@ def problem(run_dir: Path, run: Mapping[str, Any], variables: Mapping[str, str])
     there is none."""
     for role, read in run.get("inputs", ()):
         if read.get("run"):
-            found = _of_run(run_dir.parent / read["run"], read.get("artifact", ""))
-            words = f"is not what {read['run']} left, {{}} was changed since: bring it back"
+            source = _of_run(run_dir.parent / read["run"], read.get("artifact", ""))
+            complaint = f"is not what {read['run']} left, {{}} was changed since: bring it back"
         else:
             name = "DDQJOBS_INPUT_" + re.sub(r"[^A-Za-z0-9_]", "_", role).upper()
-            found = Path(variables.get(name, "")), read.get("sha256", ""), _other_than(read)
+            source = Path(variables.get(name, "")), read.get("sha256", ""), _other_than(read)
             again = f"`ddqjobs retry {called(run_dir)}` takes it as it is"
-            words = "is not what was submitted, {} was changed since: " + again
-        path, digest, touched = found
+            complaint = "is not what was submitted, {} was changed since: " + again
+        path, digest, touched = source
         if digest and _is_touched(path, touched) and files.sha256(path) != digest:
-            return f"input {role} {words.format(path)}"
+            return f"input {role} {complaint.format(path)}"
     return ""
 
 

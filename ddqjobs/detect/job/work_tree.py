@@ -119,13 +119,13 @@ class WorkTree:
 
     def _attributes(self, paths: list[str]) -> dict[str, dict[str, str]]:
         names = b"".join(os.fsencode(path) + b"\0" for path in paths)
-        words = self._ask("check-attr", "-z", "--stdin", "text", "eol", "filter", stdin=names).split(b"\0")
-        found: dict[str, dict[str, str]] = {}
-        for path, name, value in zip(words[::3], words[1::3], words[2::3]):
-            found.setdefault(os.fsdecode(path), {})[name.decode()] = value.decode(errors="replace")
-        return found
+        fields = self._ask("check-attr", "-z", "--stdin", "text", "eol", "filter", stdin=names).split(b"\0")
+        attributes: dict[str, dict[str, str]] = {}
+        for path, name, value in zip(fields[::3], fields[1::3], fields[2::3]):
+            attributes.setdefault(os.fsdecode(path), {})[name.decode()] = value.decode(errors="replace")
+        return attributes
 
-    def _ask(self, *words: str, stdin: bytes = b"", fails: int = 0) -> bytes:
+    def _ask(self, *arguments: str, stdin: bytes = b"", fails: int = 0) -> bytes:
         """Return what git prints; nothing where it ends with code ``fails``. Raise GitError."""
         excludes = f"core.excludesFile={self._user.get('core.excludesfile') or _default_excludes()}"
         argv = ["git", "--no-pager"]
@@ -145,7 +145,7 @@ class WorkTree:
             "GIT_TERMINAL_PROMPT": "0",
             "LC_ALL": "C",
         }
-        return _run([*argv, *words], variables, str(self._folder), stdin, fails)
+        return _run([*argv, *arguments], variables, str(self._folder), stdin, fails)
 
     # -- what the folder holds --------------------------------------------------------------------------
 
@@ -255,11 +255,11 @@ def _oid(content: bytes, digits: int) -> str:
 
 def _user_settings() -> dict[str, str]:
     """Return what the user's own configuration says of ignored files and line ends."""
-    words = ["config", "--global", "--includes", "-z", "--get-regexp", r"^core\.(excludesfile|autocrlf)$"]
-    found = _pairs(_run(["git", *words], _no_git_variables(), "/", b"", fails=1))
-    if found.get("core.excludesfile"):
-        found["core.excludesfile"] = str(Path(found["core.excludesfile"]).expanduser())
-    return found
+    arguments = ["config", "--global", "--includes", "-z", "--get-regexp", r"^core\.(excludesfile|autocrlf)$"]
+    settings = _pairs(_run(["git", *arguments], _no_git_variables(), "/", b"", fails=1))
+    if settings.get("core.excludesfile"):
+        settings["core.excludesfile"] = str(Path(settings["core.excludesfile"]).expanduser())
+    return settings
 
 
 def _default_excludes() -> str:
@@ -269,11 +269,11 @@ def _default_excludes() -> str:
 
 def _pairs(text: bytes) -> dict[str, str]:
     """Return settings as ``git config -z`` prints them; one without a value is true."""
-    found = {}
+    settings = {}
     for line in filter(None, text.decode(errors="replace").split("\0")):
         name, newline, value = line.partition("\n")
-        found[name.lower()] = value if newline else "true"
-    return found
+        settings[name.lower()] = value if newline else "true"
+    return settings
 
 
 def _no_git_variables() -> dict[str, str]:

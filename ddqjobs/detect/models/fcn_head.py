@@ -196,7 +196,7 @@ class DDQFCNHead(AnchorFreeHead):  # type: ignore[misc]
         return [self._of_image(dense, image, priors) for image in range(len(like))]
 
     def _of_image(self, dense: Dense, image: int, priors: Levels) -> Queries:
-        found, start = [], 0
+        queries, start = [], 0
         levels = zip(
             select_single_mlvl(dense.scores, image, detach=False),
             select_single_mlvl(dense.distances, image, detach=False),
@@ -210,9 +210,9 @@ class DDQFCNHead(AnchorFreeHead):  # type: ignore[misc]
             # A score of exactly zero is no query.
             _, _, index, _ = filter_scores_and_topk(best, 0, self.nms_pre)
             boxes = distance2bbox(points[index], distances[index] * stride[0])
-            found.append(Queries(scores[index], boxes, index + start))
+            queries.append(Queries(scores[index], boxes, index + start))
             start += len(scores)
-        return Queries(*(torch.cat(parts) for parts in zip(*found)))
+        return Queries(*(torch.cat(parts) for parts in zip(*queries)))
 
     def distinct_queries(self, dense: Sequence[Queries]) -> list[Queries]:
         """Those that class-agnostic NMS leaves, best first."""
@@ -240,7 +240,7 @@ class DDQFCNHead(AnchorFreeHead):  # type: ignore[misc]
 
     def losses(self, dense: Dense, distinct: Sequence[Queries], instances: Any, metas: Any) -> Any:
         """As loss_by_feat, from given distinct queries."""
-        found = {}
+        losses = {}
         branches = (
             ("aux_", self.aux_loss, self.dense_queries(self.auxiliary(dense))),
             ("", self.main_loss, distinct),
@@ -254,10 +254,10 @@ class DDQFCNHead(AnchorFreeHead):  # type: ignore[misc]
                 metas,
             )
             # DDQAuxLoss calls its values aux_loss_cls and aux_loss_bbox, whichever branch they are of.
-            found.update({prefix + name[len("aux_") :]: value for name, value in values.items()})
+            losses.update({prefix + name[len("aux_") :]: value for name, value in values.items()})
         count = sum(len(q.boxes) for q in distinct) / len(distinct)
-        found["num_proposal"] = dense.scores[0].new_tensor(count, dtype=torch.float32)
-        return found
+        losses["num_proposal"] = dense.scores[0].new_tensor(count, dtype=torch.float32)
+        return losses
 
     def predict_by_feat(
         self, dense: Dense, batch_img_metas: Any, rescale: bool = False, **_: Any

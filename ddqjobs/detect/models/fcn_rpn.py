@@ -57,9 +57,9 @@ class DDQFCNRPN(DDQFCNHead):
         best = [queries.take(slice(self.num_distinct_queries)) for queries in distinct]
         boxes = align_tensor([queries.boxes.detach() for queries in best])
         features = align_tensor([self.compress(m[queries.points]) for m, queries in zip(maps, best)])
-        found = []
+        proposals = []
         for box, feature, meta in zip(boxes, features, metas):
             height, width = meta["img_shape"][:2]
             whwh = box.new_tensor([width, height, width, height]).repeat(len(box), 1)
-            found.append(InstanceData(bboxes=box, features=feature, imgs_whwh=whwh))
-        return found
+            proposals.append(InstanceData(bboxes=box, features=feature, imgs_whwh=whwh))
+        return proposals

@@ -50,9 +50,9 @@ class DDQRCNN(TwoStageDetector):  # type: ignore[misc]
         objects' classes. ``batch_inputs``: (N, 3, H, W), normalised."""
         x = self.extract_feat(batch_inputs)
         losses, proposals = self.rpn_head.loss_and_predict(x[1:], batch_data_samples)
-        found = {f"rpn_{name}": value for name, value in losses.items()}
-        found.update(self.roi_head.loss(x, proposals, batch_data_samples))
-        return found
+        all_losses = {f"rpn_{name}": value for name, value in losses.items()}
+        all_losses.update(self.roi_head.loss(x, proposals, batch_data_samples))
+        return all_losses
 
     def predict(self, batch_inputs: Tensor, batch_data_samples: Any, rescale: bool = True) -> Any:
         """The data samples with ``pred_instances``; see :class:`~mmdet.models.TwoStageDetector`."""

@@ -349,8 +349,8 @@ def ms_deform_attn_backward(
 ) -> None:
     """mmcv's signature of :func:`backward`: fills the three gradients."""
     location, weight = sampling_locations.contiguous(), attention_weights.contiguous()
-    found = backward(value, levels_of(spatial_shapes), location, weight, grad_output)
-    for target, gradient in zip((grad_value, grad_sampling_loc, grad_attn_weight), found):
+    gradients = backward(value, levels_of(spatial_shapes), location, weight, grad_output)
+    for target, gradient in zip((grad_value, grad_sampling_loc, grad_attn_weight), gradients):
         target.copy_(gradient)
 
 

@@ -153,8 +153,8 @@ def cell_kernel(
     height, width, _, first = level_at(shapes, level)
     x, y, near = place_of(location, sample.to(tl.int64), inside, width, height, real)
     column, line = tl.floor(x).to(tl.int32) + 1, tl.floor(y).to(tl.int32) + 1
-    found = (image * heads + head) * cells + first + line * (width + 1) + column
-    tl.store(cell + sample, tl.where(near, found, all_cells), inside)
+    number = (image * heads + head) * cells + first + line * (width + 1) + column
+    tl.store(cell + sample, tl.where(near, number, all_cells), inside)
     away = inside & ~near
     tl.store(grad_weight + sample, tl.zeros([block], real), away)
     tl.store(grad_location + 2 * sample.to(tl.int64), tl.zeros([block], real), away)

@@ -49,7 +49,7 @@ def _on_cpu(
     first = torch.full((len(boxes), most), -1, dtype=torch.long)
     for image in range(len(boxes)):
         number = torch.arange(scores.shape[1]) if valid is None else valid[image].nonzero()[:, 0]
-        found = number[nms.nms(boxes[image, number], scores[image, number], threshold)][:most]
-        keep[image, found] = True
-        first[image, : len(found)] = found
+        survivors = number[nms.nms(boxes[image, number], scores[image, number], threshold)][:most]
+        keep[image, survivors] = True
+        first[image, : len(survivors)] = survivors
     return keep, first

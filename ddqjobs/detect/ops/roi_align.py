@@ -190,15 +190,17 @@ def _take_maximum(
     # torch's max names any of several equal places; mmcv keeps the first.
     count = torch.arange(samples.shape[-1], device=samples.device).expand_as(samples)
     first = torch.where(samples == best, count, torch.full_like(count, samples.shape[-1] - 1)).min(-1)[0]
-    places = [p.permute(0, 1, 3, 2, 4).flatten(3)[:, None].expand_as(samples) for p in (y, x)]
-    found = best > _NOTHING
+    places = [
+        coordinate.permute(0, 1, 3, 2, 4).flatten(3)[:, None].expand_as(samples) for coordinate in (y, x)
+    ]
+    has_maximum = best > _NOTHING
     for target, value, start in (
         (output, best, _NOTHING),
         (argmax_y, places[0], -1.0),
         (argmax_x, places[1], -1.0),
     ):
         picked = value if value is best else value.gather(-1, first[..., None])
-        target[rows] = torch.where(found, picked, torch.full_like(picked, start))[..., 0]
+        target[rows] = torch.where(has_maximum, picked, torch.full_like(picked, start))[..., 0]
 
 
 def _scatter(flat: Tensor, image: Tensor, corners: _Corners, grad: Tensor) -> None:

@@ -228,7 +228,7 @@ def forward(first: Tensor, *others: Tensor, size: int) -> list[Tensor]:
 def backward(first: Tensor, *others: Tensor, size: int) -> list[Tensor]:
     """Gradients of the levels for those of the mixed ones, contiguous float32."""
     grads = [first, *others]
-    found = []
+    level_gradients = []
     for level, grad in enumerate(grads):
         above, below = grads[min(level + 1, len(grads) - 1)], grads[max(level - 1, 0)]
         out = torch.empty_like(grad)
@@ -237,8 +237,8 @@ def backward(first: Tensor, *others: Tensor, size: int) -> list[Tensor]:
         counts = [place[1] for place in places]
         ends = (level == 0) + 2 * (level == len(grads) - 1)
         _launch(backward_kernel, grad, above, below, out, size, [*rest, *counts, ends])
-        found.append(out)
-    return found
+        level_gradients.append(out)
+    return level_gradients
 
 
 def _scales(source: Tensor, target: Tensor) -> list[float]:

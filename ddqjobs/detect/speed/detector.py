@@ -98,7 +98,10 @@ class FastDDQDETR(LogsOnce, DDQDETR):  # type: ignore[misc]
     def _of_image(self, image: Tensor, inputs: tuple[dict[str, Any], dict[str, Any]]) -> tuple[Tensor, ...]:
         """Scores and boxes of all layers, and which queries stayed distinct."""
         encoder, decoder = inputs
-        embedded = [p + e.view(1, 1, -1) for p, e in zip(encoder["feat_pos"], self.level_embed)]
+        embedded = [
+            position + embedding.view(1, 1, -1)
+            for position, embedding in zip(encoder["feat_pos"], self.level_embed)
+        ]
         features = torch.cat([_by_pixel(level) for level in self.extract_feat(image)], 1)
         encoded = self.forward_encoder(**{**encoder, "feat": features, "feat_pos": torch.cat(embedded, 1)})
         chosen, _ = self.pre_decoder(**encoded)

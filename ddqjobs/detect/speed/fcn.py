@@ -73,9 +73,9 @@ class _Fast(DDQFCNHead):
         sizes = [score.shape[2] * score.shape[3] for score in dense.scores]
         few = sum(min(size, self.nms_pre) for size in sizes) < _MOST_AT_ONCE
         if host.everywhere(some and few, dense.scores[0].device):
-            found: tuple[Any, list[Queries]] | None = self._at_once(dense, instances, metas)
-            if found is not None:
-                return found
+            outcome: tuple[Any, list[Queries]] | None = self._at_once(dense, instances, metas)
+            if outcome is not None:
+                return outcome
         queries = self.distinct_queries(self.dense_queries(dense))
         return self.losses(dense, queries, instances, metas), queries
 
@@ -114,20 +114,20 @@ class _Fast(DDQFCNHead):
         ]
         picked = _take(main, first[:, : max(counts)])
         metrics = [[c.metric for c in costs[0]], [c.metric[:, : max(counts)].contiguous() for c in costs[1]]]
-        found: dict[str, Any] = {}
+        loss_values: dict[str, Any] = {}
         for prefix, loss, queries, pairs, metric, lengths in (
             ("aux_", self.aux_loss, extra, aux_pairs, metrics[0], None),
             ("", self.main_loss, picked, main_pairs, metrics[1], counts),
         ):
             many = losses.Queries(queries.scores[None], queries.boxes[None])
             cls, box = losses.dense_losses(loss, many, truth, pairs, metric, lengths)
-            found[f"{prefix}loss_cls"], found[f"{prefix}loss_bbox"] = (
+            loss_values[f"{prefix}loss_cls"], loss_values[f"{prefix}loss_bbox"] = (
                 list(cls[0].unbind()),
                 list(box[0].unbind()),
             )
-        found["num_proposal"] = host.put(sum(counts) / images, torch.float32, first.device)
+        loss_values["num_proposal"] = host.put(sum(counts) / images, torch.float32, first.device)
         parts = zip(picked.scores, picked.boxes, picked.points, counts)
-        return found, [Queries(scores[:n], boxes[:n], points[:n]) for scores, boxes, points, n in parts]
+        return loss_values, [Queries(scores[:n], boxes[:n], points[:n]) for scores, boxes, points, n in parts]
 
     def _batch(self, dense: Dense) -> _Batch:
         """The ``nms_pre`` best points of each level, for all images."""
@@ -204,8 +204,8 @@ def _rows(table: Tensor, index: Tensor) -> Tensor:
         return torch.where((index >= 0)[:, None], table[index.clamp(min=0)], table.new_zeros(1))
     from ddqjobs.detect.ops.rows_kernels import Rows
 
-    found: Tensor = Rows.apply(table, index)
-    return found
+    rows: Tensor = Rows.apply(table, index)
+    return rows
 
 
 @MODELS.register_module(force=True)
@@ -223,8 +223,8 @@ class FastDDQFCNRPN(DDQFCNRPN, _Fast):
         """As the plain one."""
         instances, _, metas = unpack_gt_instances(batch_data_samples)
         (dense,) = self(x)
-        found, queries = self.losses_and_distinct(dense, instances, metas)
-        return found, self.proposals(dense, queries, metas)
+        loss_values, queries = self.losses_and_distinct(dense, instances, metas)
+        return loss_values, self.proposals(dense, queries, metas)
 
 
 @MODELS.register_module(force=True)

@@ -84,7 +84,11 @@ def _in_model_order(base: type) -> type:
         norm: Any = None
 
         def _clip_grad(self) -> None:
-            known = [p for p in self.clip_groups[0]["params"] if p.requires_grad and p.grad is not None]
+            known = [
+                parameter
+                for parameter in self.clip_groups[0]["params"]
+                if parameter.requires_grad and parameter.grad is not None
+            ]
             norm = self.clip_func(known, **self.clip_grad_kwargs) if known else None
             self.norm = None if norm is None else host.Later([norm])
 

@@ -236,8 +236,11 @@ def _sums(
     iou = (1 - bbox_overlaps(pixels, goal_pixels, "giou", is_aligned=True, eps=head.loss_iou.eps)) * share
     box = torch.abs(boxes - targets) * share[:, None]
     totals = [host.sums(t, starts, lengths) for t in (cls, box, iou)]
-    weights = [float(np.float32(p * 1.0 + n * head.bg_cls_weight)) for p, n in zip(positives, negatives)]
-    counts = [float(p) for p in positives]
+    weights = [
+        float(np.float32(positive * 1.0 + negative * head.bg_cls_weight))
+        for positive, negative in zip(positives, negatives)
+    ]
+    counts = [float(count) for count in positives]
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         both = reduce_mean(host.put([weights, counts], torch.float32, scores.device)).tolist()
         weights, counts = both if head.sync_cls_avg_factor else (weights, both[1])
@@ -251,8 +254,7 @@ def _sums(
 
 def _average(totals: Tensor, values: Sequence[float], on_device: bool) -> Tensor:
     """totals / (values + eps), where mmdet divides by a tensor (``on_device``; below 1 it is the number 1)
-    or by a
-    number: a GPU rounds the two differently."""
+    or by a number: a GPU rounds the two differently."""
     if on_device and min(values) >= 1:
         return totals / (host.put(values, torch.float32, totals.device) + _EPS)
     bounded = [max(v, 1) for v in values] if on_device else values

@@ -88,7 +88,7 @@ def matching_costs(assigner: Any, scores: Tensor, boxes: Tensor, truth: Truth) -
     """
     layers, _, queries, classes = scores.shape
     pixels = bbox_cxcywh_to_xyxy(boxes) * truth.factors[None, :, None]
-    found = []
+    costs = []
     for image, (instances, meta) in enumerate(zip(truth.instances, truth.metas)):
         predictions = InstanceData(
             scores=scores[:, image].reshape(-1, classes), bboxes=pixels[:, image].reshape(-1, 4)
@@ -97,8 +97,8 @@ def matching_costs(assigner: Any, scores: Tensor, boxes: Tensor, truth: Truth) -
             cost(pred_instances=predictions, gt_instances=instances, img_meta=meta)
             for cost in assigner.match_costs
         ]
-        found.append(torch.stack(parts).sum(dim=0).view(layers, queries, -1))
-    return found
+        costs.append(torch.stack(parts).sum(dim=0).view(layers, queries, -1))
+    return costs
 
 
 class Dense(NamedTuple):
@@ -114,11 +114,11 @@ def dense_costs(
     """mmdet's TopkHungarianAssigner: scores (layers, b, queries, classes) probabilities, boxes xyxy in
     pixels."""
     layers, _, queries, classes = scores.shape
-    found = []
+    image_costs = []
     for image, (instances, meta) in enumerate(zip(truth.instances, truth.metas)):
         rows, places = scores[:, image].reshape(-1, classes), boxes[:, image].reshape(-1, 4)
         if not truth.counts[image]:
-            found.append(Dense(*[rows.new_zeros(layers, queries, 0)] * 2))
+            image_costs.append(Dense(*[rows.new_zeros(layers, queries, 0)] * 2))
             continue
         predictions = InstanceData(scores=rows, bboxes=places)
         overlap = assigner.iou_calculator(places, instances.bboxes)
@@ -127,5 +127,7 @@ def dense_costs(
             cost(predictions, instances, meta)
             for cost in (assigner.cls_cost, assigner.reg_cost, assigner.iou_cost)
         ]
-        found.append(Dense(*[t.view(layers, queries, -1) for t in (costs[0] + costs[1] + costs[2], metric)]))
-    return found
+        image_costs.append(
+            Dense(*[t.view(layers, queries, -1) for t in (costs[0] + costs[1] + costs[2], metric)])
+        )
+    return image_costs

@@ -37,8 +37,8 @@ def restore(state: dict[str, Any]) -> None:
     import numpy as np
     import torch
 
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))
+    version, internal_state, gauss = state["python"]
+    random.setstate((version, tuple(internal_state), gauss))
     kind, keys, place, has_gauss, cached = state["numpy"]
     np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), place, has_gauss, cached))
     torch.set_rng_state(state["torch"].cpu())

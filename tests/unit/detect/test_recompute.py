@@ -189,7 +189,7 @@ def kinds(
     detections: list[dict[str, Any]], objects: list[dict[str, Any]], images: int, least: float = 0.3
 ) -> dict[str, int]:
     """Kind -> count over all sizes, of two categories."""
-    found = recompute.detections(detections)
+    found = recompute.from_results(detections)
     annotated = [{"area": 1, **a} for a in objects]
     sizes = recompute.error_kinds(found, annotated, range(1, images + 1), (1, 2), least)
     return {kind: sum(counts[kind] for counts in sizes.values()) for kind in sizes["small"]}
@@ -247,7 +247,7 @@ def test_an_error_has_the_size_of_its_object_or_of_its_own_box() -> None:
         at(200, 100, score=0.6),
     ]
     objects = [at(0, 20), at(200, 100), at(900, 60)]
-    sizes = recompute.error_kinds(recompute.detections(detections), objects, [1], [1])
+    sizes = recompute.error_kinds(recompute.from_results(detections), objects, [1], [1])
     counted = {size: {kind: n for kind, n in counts.items() if n} for size, counts in sizes.items()}
     assert counted == {
         "small": {"found": 1},
