@@ -30,7 +30,7 @@ DDQJOBS = [sys.executable, "-m", "ddqjobs"]
 def cost(argv: Sequence[str], cwd: Path) -> tuple[float, float, float]:
     """(CPU seconds, wall seconds, peak MiB) of a command. Raises SystemExit if it fails."""
     before = os.times()
-    pid = os.posix_spawn(argv[0], argv, dict(os.environ), file_actions=_quiet(cwd))
+    pid = os.posix_spawn(argv[0], list(argv), dict(os.environ), file_actions=_quiet(cwd))
     _, status, used = os.wait4(pid, 0)
     wall = os.times().elapsed - before.elapsed
     if status != 0:
@@ -67,8 +67,7 @@ def main() -> None:
         ):
             found = middle([*DDQJOBS, *words], project, repeats)
             rows.append((title, *found, f"{found[0] / bare[0]:.2f}", limit))
-        words = "ddqjobs plan large "
-        completing = ["_DDQJOBS_COMPLETE=complete_bash", f"COMP_WORDS={words}", "COMP_CWORD=3"]
+        completing = ["_DDQJOBS_COMPLETE=complete_bash", "COMP_WORDS=ddqjobs plan large ", "COMP_CWORD=3"]
         program = str(Path(sys.executable).with_name("ddqjobs"))
         found = middle(["/usr/bin/env", *completing, program], project)
         rows.append((f"completion of {count} runs", *found, f"{found[0] / bare[0]:.2f}", "ratio <= 3"))

@@ -250,6 +250,9 @@ def test_only_visible_gpus_are_given(place: Place, monkeypatch: pytest.MonkeyPat
     job = place.submit("one", "echo $CUDA_VISIBLE_DEVICES", gpus=1)
     place.details(job)
     assert place.log("one") == "2\n"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,-1,2")  # CUDA sees none behind the -1
+    with pytest.raises(SchedulerError, match="has 1 for jobs"):
+        place.submit("two", "true", gpus=2)
 
 
 def test_a_job_starts_when_those_before_it_have_ended_well(place: Place) -> None:

@@ -121,7 +121,7 @@ def test_another_member_sees_proves_and_repeats_nothing(privacy: str, group: Gro
     assert group.by(SECOND, "submit").stdout.startswith("nothing to submit")
     refused = group.by(SECOND, "cancel", "--yes")
     assert refused.code == 2
-    assert "only its owner may cancel it" in refused.stderr
+    assert "only the owner may cancel it" in refused.stderr
     records = group.records()
     assert not [r for r in records if isinstance(r, Cancelled | Finished)]
     (intent,) = (r for r in records if isinstance(r, Intent))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 
 from ddqjobs.base import process
@@ -55,9 +56,12 @@ def seen(declared: int) -> int | None:
 
 def _visible(indices: list[int]) -> list[int]:
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
-    devices = [] if wanted is None else [device.strip() for device in wanted.split(",") if device.strip()]
-    if wanted is None or not all(device.isdigit() for device in devices):  # UUIDs name no index
-        return [] if devices[:1] == ["-1"] else indices
+    if wanted is None:
+        return indices
+    named = [device.strip() for device in wanted.split(",") if device.strip()]
+    devices = list(takewhile(lambda device: device != "-1", named))  # CUDA sees none behind it
+    if not all(device.isdigit() for device in devices):  # UUIDs name no index
+        return indices
     return [index for index in indices if str(index) in devices]
 
 
