@@ -25,9 +25,19 @@ __all__ = ["cluster", "donau", "lab", "on_donau", "on_slurm", "place", "trivial"
 
 # A shell starts background commands with Ctrl-C ignored, and whatever we start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# A worker of pytest-xdist is told the size of a terminal that is not the one of our tests.
-for name in ("COLUMNS", "LINES"):
-    os.environ.pop(name, None)
+# What whoever starts the tests has in the shell, and what pytest-xdist tells its workers of a terminal. A
+# test that is about one of these sets it.
+_OF_THE_SHELL = (
+    *("COLUMNS", "LINES", "TERM", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "PAGER", "PYTHONPATH"),
+    "PYTHONWARNINGS",
+    *("DDQJOBS_SITE", "DDQJOBS_PROJECT", "CUDA_VISIBLE_DEVICES"),
+)
+for name in list(os.environ):
+    if name in _OF_THE_SHELL or name.startswith(("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SRUN_")):
+        del os.environ[name]
+# Servers of the tests' own are not behind the proxy that packages may be.
+for name in ("no_proxy", "NO_PROXY"):
+    os.environ[name] = ",".join(filter(None, [os.environ.get(name), "localhost,127.0.0.1"]))
 
 # Fixtures that need more than this machine's Python and shell, and the folders where their tests belong.
 _FOLDERS = {"cluster": ("slurm", "training"), "donau": ("donau", "training")}

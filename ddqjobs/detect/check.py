@@ -41,9 +41,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
-from . import files, runtime
+from . import files, ops, runtime
 from .checks import batch, data, outcome, pretrained, resolved, truth, values
-from .checks.finding import ERROR, Finding
+from .checks.finding import ERROR, WARNING, Finding
 from .checks.options import Options
 from .checks.places import Places
 from .checks.types import Registries
@@ -59,8 +59,15 @@ _READS = {
 _READS_2 = "custom_hooks data model optimizer optimizer_config runner"
 
 
+_NO_OPERATORS = (
+    "mmcv has no compiled operators in this environment, and programs of a code tree do not put ddqjobs' in "
+    "their place; run `-m ddqjobs.detect.train` and `-m ddqjobs.detect.test` in the tree, or take an "
+    "environment with compiled operators"
+)
+
+
 class Subject(NamedTuple):
-    """One configuration with its options."""
+    """One configuration with its options. ``of_tree``: its program is the code tree's own."""
 
     config: str
     options: Sequence[str] = ()
@@ -70,6 +77,7 @@ class Subject(NamedTuple):
     registers: bool = False
     metric: str = ""
     processes: int = 0
+    of_tree: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -133,8 +141,9 @@ def load(config: str, options: Sequence[str], *, registers: bool = False) -> Any
         added = {word[1:].partition("=")[0] for word in run.get("options", ()) if word.startswith("+")}
         marked_options = [f"+{word}" if word.partition("=")[0] in added else word for word in options]
         subject = Subject(
-            config, marked_options, run.get("kind", ""), registers=registers, metric=run.get("metric", "")
-        )
+            config, marked_options, run.get("kind", ""), registers=registers, metric=run.get("metric", ""),
+            of_tree=registers,
+        )  # fmt: skip
         _require(Checker().examine(cfg, subject))
     if os.environ.get("RANK", "0") == "0" and os.environ.get("DDQJOBS_NODE_RANK", "0") in ("", "0"):
         plain = resolved.plain(cfg._cfg_dict.to_dict(), os.environ)
@@ -286,6 +295,8 @@ class Checker:
             yield from pretrained.check(cfg.get("model"))
             yield from batch.check(cfg, subject.processes)
         yield from data.evaluators(cfg, datasets, named)
+        if subject.of_tree and named and ops.install():
+            yield Finding("operators", "", _NO_OPERATORS, level=WARNING)
 
 
 def _is_of_values(option: str) -> bool:

@@ -293,7 +293,7 @@ def _adopted_training(work_dir: Path) -> Output:
 def _test(work_dir: Path) -> Output:
     log = logs.read(work_dir)
     if not log.test or not log.metrics:
-        raise NotWhole("the log has no metrics of a test (nothing was evaluated, or nothing detected)")
+        raise NotWhole("the log has no metrics of a test (not evaluated, or no score reached score_thr)")
     predictions = work_dir / "predictions.npz"
     artifacts = {"predictions": Path(predictions.name)} if predictions.is_file() else {}
     inexact = _inexact(work_dir)

@@ -52,8 +52,8 @@ class ModelCode(Table, frozen=True, kw_only=True):
     code: Name
     """The entry of `codes` that runs this model. Example: M"""
     config: str = ""
-    """Configuration file, as a path in the code's tree or in the snapshot of the task code. Example:
-    configs/ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py"""
+    """Configuration file: of a code with `path`, a path in its tree; of another, below `experiments/` or
+    among those that ship. Example: configs/ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py"""
     checkpoint: str = ""
     """Path of the released weights, which the input `released` stands for. Example:
     ~/weights/ddq_detr_4scale.pth"""

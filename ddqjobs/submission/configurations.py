@@ -28,6 +28,7 @@ class Configuration(Frozen, frozen=True, kw_only=True):
     registers: bool = False
     metric: str = ""
     processes: int = 0
+    of_tree: bool = False
 
 
 class Loads(Frozen, frozen=True, kw_only=True):
@@ -81,6 +82,7 @@ def of(run: Run, experiment: Experiment, results: str, project: str) -> Configur
         metric=run.metric,
         processes=0 if "--auto-scale-lr" in run.command else run.resources.nodes * run.resources.gpus,
         registers=not is_ours(run) or "--imports" in run.command,
+        of_tree=not is_ours(run),
     )
 
 

@@ -12,7 +12,7 @@ class Finding(NamedTuple):
     """A thing that is wrong, and its place; ``key`` is a dotted path of the configuration, empty for the
     whole of it."""
 
-    kind: str  # load, option, value, type, data, classes, batch, product
+    kind: str  # load, option, value, type, data, classes, batch, operators, product
     key: str
     text: str
     nearest: str = ""

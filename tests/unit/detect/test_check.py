@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("mmdet")
 
-from ddqjobs.detect import check, runtime
+from ddqjobs.detect import check, ops, runtime
 from ddqjobs.detect.checks import data, truth, types
 from tests.support.paths import ROOT
 
@@ -70,6 +70,15 @@ def test_a_batch_that_the_learning_rate_is_not_for(
     of = ("train_dataloader.batch_size=4", "auto_scale_lr.base_batch_size=16", *options)
     found = [line for line in lines(checker, *of, processes=processes) if "learning rate" in line]
     assert [f"but this run has {images} (" in line for line in found] == [True] * bool(images)
+
+
+def test_a_program_of_a_tree_lacks_the_operators_of_mmcv_lite(checker: check.Checker) -> None:
+    assert ops.install()  # this environment has mmcv-lite
+    for kind in ("train", "test"):
+        (line,) = lines(checker, kind=kind, of_tree=True)
+        assert "mmcv has no compiled operators" in line
+        assert "-m ddqjobs.detect.train" in line
+    assert lines(checker, kind="convert", of_tree=True) == []  # makes no model
 
 
 def test_what_is_right_is_not_reported(checker: check.Checker) -> None:
