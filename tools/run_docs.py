@@ -44,7 +44,7 @@ REASONS = {
     r"ddqjobs site new": "asks Slurm; tests/slurm/test_new_site.py",
     rf"(?:{_ASKS})\b(?!.*--dry-run).*{_CLUSTERS}": "needs a cluster; tests/slurm",
     r"-C /data/|/shared/": "names a folder of the reader's own",
-    r"env (?:build|lock|fetch|verify|remove) (?:modern|new-detr|legacy)": "downloads gigabytes",
+    r"env (?:build|lock|fetch|verify|remove) (?:modern|new-detr|legacy|my-stack)": "downloads gigabytes",
     r"data weights": "needs the network; tests/unit/data/test_weights.py",
     rf"{_STARTS} {_BIG}\b(?!.*--dry-run)": "needs GPUs, COCO and code trees",
     r"adopt ddq": "needs old results; tests/unit/submission/test_adoption.py",
@@ -142,7 +142,7 @@ def place_of(text: str) -> str:
     if shown := next((place for start, place in SHOWN.items() if text.startswith(start)), ""):
         return shown
     declared = re.match(r"(?:base: .*\n)?name: ([\w-]+)\n", text)
-    if declared is None:
+    if declared is None or re.search(r"^python: ", text, re.M):  # or an environment
         return ""
     site = re.search(r"^(?:scheduler|slurm|donau):|^base: (?:slurm|bscc)$", text, re.M)
     return f"templates/{declared[1]}/site.yaml" if site else f"experiments/{declared[1]}.yaml"
