@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.paths import expanded
 from ddqjobs.data import links, weights
+from ddqjobs.detect.job.work_tree import GitError, WorkTree
 from ddqjobs.doctor.subject import Subject
 from ddqjobs.schedulers.registry import backend
 from ddqjobs.spec.model import PlannedRun, Run, Status
@@ -67,13 +69,32 @@ def environment_problems(subject: Subject) -> dict[str, tuple[str, str]]:
 
 def absent_trees(subject: Subject) -> dict[str, str]:
     """Return code tree, as the experiment writes it -> what brings it, of those that are not here."""
-    codes = dict.fromkeys(run.code for run in subject.runs if run.workdir)
-    trees = {subject.experiment.codes[c].path: c for c in codes if c in subject.experiment.codes}
     return {
         text: _brings(subject, code, text)
-        for text, code in trees.items()
+        for text, code in _codes_of_trees(subject).items()
         if not expanded(subject.project, text).exists()
     }
+
+
+def other_commits(subject: Subject) -> dict[str, str]:
+    """Return code tree -> what makes it the declared revision, of those that are here at another commit. A
+    revision that the tree does not know says nothing: builds fetch a commit, not its tags."""
+    remedies = {}
+    for text, code in _codes_of_trees(subject).items():
+        revision, folder = subject.experiment.codes[code].revision, expanded(subject.project, text)
+        if not revision or not (folder / ".git").exists():
+            continue
+        with contextlib.suppress(GitError):
+            tree = WorkTree(folder)
+            if tree.head() != tree.commit(revision):
+                remedies[text] = f"git checkout {revision} there, or fix codes.{code}.revision"
+    return remedies
+
+
+def _codes_of_trees(subject: Subject) -> dict[str, str]:
+    """Return code tree, as the experiment writes it -> a code whose runs are in it."""
+    codes = dict.fromkeys(run.code for run in subject.runs if run.workdir)
+    return {subject.experiment.codes[c].path: c for c in codes if c in subject.experiment.codes}
 
 
 def _brings(subject: Subject, code: str, tree: str) -> str:
@@ -129,6 +150,7 @@ def _verb(remedy: str, name: str) -> str:
 
 def _trees(subject: Subject) -> Iterator[Missing]:
     yield from _grouped("code trees", absent_trees(subject), len(_trees_of(subject)))
+    yield from _grouped("code trees at their revision", other_commits(subject), len(_trees_of(subject)))
 
 
 def _data(subject: Subject) -> Iterator[Missing]:

@@ -109,7 +109,7 @@ class Code(Table, frozen=True, kw_only=True):
     """Where the tree lies, and where commands start; empty, they start in the snapshot of the task code.
     Example: ~/ddq/legacy"""
     revision: str = ""
-    """The commit, tag or branch that the tree is meant to have; part of each digest. Example: v3.3.0"""
+    """The commit, tag or branch of the tree; in each digest, and compared by `plan`. Example: v3.3.0"""
     variables: dict[Variable, str] = {}
     """Environment variables of its runs; `{env.NAME}` is a variable of the job. Example: {PYTHONPATH:
     '{env.HOME}/tree'}"""
@@ -166,10 +166,10 @@ class ResourceRequest(Table, frozen=True, kw_only=True):
     gpus: Natural | None = None
     """GPUs on each node; 0 for a task without. Example: 8"""
     cpus: Positive | None = None
-    """CPUs on each node; left out, `cpus_per_gpu` of the site for each GPU. Example: 16"""
+    """CPUs on each node; left out, `cpus_per_gpu` of the site for each GPU, once without any. Example: 16"""
     memory: Size | None = None
-    """Memory on each node, with a unit; left out, `memory_mb_per_gpu` of the site for each GPU. Example:
-    300GB"""
+    """Memory on each node, with a unit; left out, `memory_mb_per_gpu` of the site for each GPU, once without
+    any. Example: 300GB"""
     time: Duration | None = None
     """Wall-clock limit of an attempt: a number and s, m, h or d. Example: 24h"""
 

@@ -58,6 +58,12 @@ class WorkTree:
         """Return the commit, as git prints it. Raise GitError."""
         return self._ask("rev-parse", "--verify", "HEAD")
 
+    def commit(self, revision: str) -> bytes:
+        """Return the commit that a commit, tag or branch names, as git prints it. Raise GitError."""
+        if revision.startswith("-"):
+            raise GitError(f"{revision!r} is no revision")
+        return self._ask("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+
     def untracked(self) -> list[str]:
         """Return the paths of files that git neither tracks nor ignores, sorted. Raise GitError."""
         names = self._ask("ls-files", "--others", "--exclude-standard", "-z")

@@ -95,9 +95,14 @@ element_0() {  # p1-test.ddq-detr-swinl
     # shellcheck source=/dev/null
     . "$HOME"/ddq/legacy/detr_py38/bin/activate || return 69
     set -u
+    # Our programs come from the snapshot, also where a code's own PYTHONPATH does not name it.
+    case ":${PYTHONPATH:-}:" in
+      *":$DDQJOBS_CODE:"*) ;;
+      *) export PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" ;;
+    esac
     if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
-      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
-      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.check --job projects/configs/ddq_detr/ddq-detr-4scale_swinl_8xb2-30e_coco.py test_evaluator.outfile_prefix="$DDQJOBS_WORK_DIR"/results test_evaluator.format_only=False test_evaluator.ann_file=data/coco/annotations/instances_val2017.json test_dataloader.dataset.ann_file=annotations/instances_val2017.json test_dataloader.dataset.data_prefix.img=val2017/ || return $?
+      "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
+      "$DDQJOBS_PYTHON" -m ddqjobs.detect.check --job projects/configs/ddq_detr/ddq-detr-4scale_swinl_8xb2-30e_coco.py test_evaluator.outfile_prefix="$DDQJOBS_WORK_DIR"/results test_evaluator.format_only=False test_evaluator.ann_file=data/coco/annotations/instances_val2017.json test_dataloader.dataset.ann_file=annotations/instances_val2017.json test_dataloader.dataset.data_prefix.img=val2017/ || return $?
     fi
     exec bash tools/test.sh projects/configs/ddq_detr/ddq-detr-4scale_swinl_8xb2-30e_coco.py "$DDQJOBS_INPUT_CHECKPOINT" 8 --work-dir "$DDQJOBS_WORK_DIR" --cfg-options test_evaluator.outfile_prefix="$DDQJOBS_WORK_DIR"/results --cfg-options test_evaluator.format_only=False test_evaluator.ann_file=data/coco/annotations/instances_val2017.json test_dataloader.dataset.ann_file=annotations/instances_val2017.json test_dataloader.dataset.data_prefix.img=val2017/
   }

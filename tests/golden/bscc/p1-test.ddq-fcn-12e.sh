@@ -95,9 +95,14 @@ element_0() {  # p1-test.ddq-fcn-12e
     # shellcheck source=/dev/null
     . "$HOME"/ddq/legacy/py38/bin/activate || return 69
     set -u
+    # Our programs come from the snapshot, also where a code's own PYTHONPATH does not name it.
+    case ":${PYTHONPATH:-}:" in
+      *":$DDQJOBS_CODE:"*) ;;
+      *) export PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" ;;
+    esac
     if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
-      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
-      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.check --job projects/configs/ddq_fcn/ddq_fcn_r50_1x.py || return $?
+      "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
+      "$DDQJOBS_PYTHON" -m ddqjobs.detect.check --job projects/configs/ddq_fcn/ddq_fcn_r50_1x.py || return $?
     fi
     exec bash tools/test.sh projects/configs/ddq_fcn/ddq_fcn_r50_1x.py "$DDQJOBS_INPUT_CHECKPOINT" 8 --eval bbox --work-dir "$DDQJOBS_WORK_DIR" --eval-options jsonfile_prefix="$DDQJOBS_WORK_DIR"/results
   }

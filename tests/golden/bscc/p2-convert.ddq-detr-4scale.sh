@@ -94,8 +94,13 @@ element_0() {  # p2-convert.ddq-detr-4scale
     # shellcheck source=/dev/null
     . "$HOME"/ddq/new/detr_py38/bin/activate || return 69
     set -u
+    # Our programs come from the snapshot, also where a code's own PYTHONPATH does not name it.
+    case ":${PYTHONPATH:-}:" in
+      *":$DDQJOBS_CODE:"*) ;;
+      *) export PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" ;;
+    esac
     if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
-      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
+      "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
     fi
     exec "$DDQJOBS_PYTHON" -m ddqjobs.detect.convert "$DDQJOBS_INPUT_CHECKPOINT" --out "$DDQJOBS_WORK_DIR"/checkpoint.pth --report "$DDQJOBS_WORK_DIR"/convert.json --config configs/ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py
   }

@@ -94,9 +94,14 @@ element_0() {  # p3-train-1gpu.ddq-detr-4scale.seed7-det
     # shellcheck source=/dev/null
     . "$HOME"/ddq/legacy/detr_py38/bin/activate || return 69
     set -u
+    # Our programs come from the snapshot, also where a code's own PYTHONPATH does not name it.
+    case ":${PYTHONPATH:-}:" in
+      *":$DDQJOBS_CODE:"*) ;;
+      *) export PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" ;;
+    esac
     if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
-      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
-      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.check --job "$DDQJOBS_CODE"/configs/ddq/resume.py randomness.seed=7 randomness.deterministic=True || return $?
+      "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
+      "$DDQJOBS_PYTHON" -m ddqjobs.detect.check --job "$DDQJOBS_CODE"/configs/ddq/resume.py randomness.seed=7 randomness.deterministic=True || return $?
     fi
     exec "$DDQJOBS_PYTHON" tools/train.py "$DDQJOBS_CODE"/configs/ddq/resume.py --work-dir "$DDQJOBS_WORK_DIR" --cfg-options randomness.seed=7 randomness.deterministic=True
   }

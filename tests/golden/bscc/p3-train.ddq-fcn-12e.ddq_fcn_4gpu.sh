@@ -94,9 +94,14 @@ element_0() {  # p3-train.ddq-fcn-12e.ddq_fcn_4gpu
     # shellcheck source=/dev/null
     . "$HOME"/ddq/legacy/py38/bin/activate || return 69
     set -u
+    # Our programs come from the snapshot, also where a code's own PYTHONPATH does not name it.
+    case ":${PYTHONPATH:-}:" in
+      *":$DDQJOBS_CODE:"*) ;;
+      *) export PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" ;;
+    esac
     if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
-      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
-      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.check --job "$DDQJOBS_CODE"/configs/ddq/resume_mmcv1.py 'optimizer=dict(lr=2.5e-05)' || return $?
+      "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
+      "$DDQJOBS_PYTHON" -m ddqjobs.detect.check --job "$DDQJOBS_CODE"/configs/ddq/resume_mmcv1.py 'optimizer=dict(lr=2.5e-05)' || return $?
     fi
     exec bash tools/train.sh "$DDQJOBS_CODE"/configs/ddq/resume_mmcv1.py 4 "$DDQJOBS_WORK_DIR" --cfg-options 'optimizer=dict(lr=2.5e-05)'
   }

@@ -12,9 +12,14 @@ element_0() {  # p2-test.ddq-detr-4scale
     cd -- "$HOME"/ddq/new/mmdetection || return 70
     export DDQJOBS_CONFIG="$PWD"/configs/ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py
     case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
+    # Our programs come from the snapshot, also where a code's own PYTHONPATH does not name it.
+    case ":${PYTHONPATH:-}:" in
+      *":$DDQJOBS_CODE:"*) ;;
+      *) export PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" ;;
+    esac
     if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
-      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
-      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.check --job configs/ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py test_evaluator.outfile_prefix="$DDQJOBS_WORK_DIR"/results || return $?
+      "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
+      "$DDQJOBS_PYTHON" -m ddqjobs.detect.check --job configs/ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py test_evaluator.outfile_prefix="$DDQJOBS_WORK_DIR"/results || return $?
     fi
     exec bash tools/dist_test.sh configs/ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py "$DDQJOBS_INPUT_CHECKPOINT" 8 --work-dir "$DDQJOBS_WORK_DIR" --cfg-options test_evaluator.outfile_prefix="$DDQJOBS_WORK_DIR"/results
   }
@@ -32,9 +37,14 @@ element_1() {  # p2-test.ddq-detr-5scale
     cd -- "$HOME"/ddq/new/mmdetection || return 70
     export DDQJOBS_CONFIG="$PWD"/configs/ddq/ddq-detr-5scale_r50_8xb2-12e_coco.py
     case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
+    # Our programs come from the snapshot, also where a code's own PYTHONPATH does not name it.
+    case ":${PYTHONPATH:-}:" in
+      *":$DDQJOBS_CODE:"*) ;;
+      *) export PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" ;;
+    esac
     if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
-      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
-      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.check --job configs/ddq/ddq-detr-5scale_r50_8xb2-12e_coco.py test_evaluator.outfile_prefix="$DDQJOBS_WORK_DIR"/results || return $?
+      "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
+      "$DDQJOBS_PYTHON" -m ddqjobs.detect.check --job configs/ddq/ddq-detr-5scale_r50_8xb2-12e_coco.py test_evaluator.outfile_prefix="$DDQJOBS_WORK_DIR"/results || return $?
     fi
     exec bash tools/dist_test.sh configs/ddq/ddq-detr-5scale_r50_8xb2-12e_coco.py "$DDQJOBS_INPUT_CHECKPOINT" 8 --work-dir "$DDQJOBS_WORK_DIR" --cfg-options test_evaluator.outfile_prefix="$DDQJOBS_WORK_DIR"/results
   }
@@ -52,9 +62,14 @@ element_2() {  # p2-test.ddq-detr-swinl
     cd -- "$HOME"/ddq/new/mmdetection || return 70
     export DDQJOBS_CONFIG="$PWD"/configs/ddq/ddq-detr-4scale_swinl_8xb2-30e_coco.py
     case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
+    # Our programs come from the snapshot, also where a code's own PYTHONPATH does not name it.
+    case ":${PYTHONPATH:-}:" in
+      *":$DDQJOBS_CODE:"*) ;;
+      *) export PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" ;;
+    esac
     if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
-      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
-      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.check --job configs/ddq/ddq-detr-4scale_swinl_8xb2-30e_coco.py test_evaluator.outfile_prefix="$DDQJOBS_WORK_DIR"/results || return $?
+      "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
+      "$DDQJOBS_PYTHON" -m ddqjobs.detect.check --job configs/ddq/ddq-detr-4scale_swinl_8xb2-30e_coco.py test_evaluator.outfile_prefix="$DDQJOBS_WORK_DIR"/results || return $?
     fi
     exec bash tools/dist_test.sh configs/ddq/ddq-detr-4scale_swinl_8xb2-30e_coco.py "$DDQJOBS_INPUT_CHECKPOINT" 8 --work-dir "$DDQJOBS_WORK_DIR" --cfg-options test_evaluator.outfile_prefix="$DDQJOBS_WORK_DIR"/results
   }

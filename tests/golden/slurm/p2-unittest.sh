@@ -81,8 +81,13 @@ element_0() {  # p2-unittest
   task() {
     cd -- "$HOME"/ddq/new/mmdetection || return 70
     case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
+    # Our programs come from the snapshot, also where a code's own PYTHONPATH does not name it.
+    case ":${PYTHONPATH:-}:" in
+      *":$DDQJOBS_CODE:"*) ;;
+      *) export PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" ;;
+    esac
     if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
-      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
+      "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
     fi
     exec "$DDQJOBS_PYTHON" -m pytest -p no:cacheprovider --junitxml="$DDQJOBS_WORK_DIR"/junit.xml tests/test_models/test_dense_heads/test_ddq_detr_head.py tests/test_models/test_detectors/test_ddq_detr.py tests/test_models/test_layers/test_transformer.py tests/test_models/test_losses/test_loss.py tests/test_models/test_task_modules/test_assigners/test_topk_hungarian_assigner.py
   }

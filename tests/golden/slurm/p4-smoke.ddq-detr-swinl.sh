@@ -82,8 +82,13 @@ element_0() {  # p4-smoke.ddq-detr-swinl
     cd -- "$HOME"/ddq/new/mmdetection || return 70
     export DDQJOBS_CONFIG="$PWD"/configs/ddq/ddq-detr-4scale_swinl_8xb2-30e_coco.py
     case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
+    # Our programs come from the snapshot, also where a code's own PYTHONPATH does not name it.
+    case ":${PYTHONPATH:-}:" in
+      *":$DDQJOBS_CODE:"*) ;;
+      *) export PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" ;;
+    esac
     if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
-      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
+      "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
     fi
     exec "$DDQJOBS_PYTHON" tools/train.py configs/ddq/ddq-detr-4scale_swinl_8xb2-30e_coco.py --work-dir "$DDQJOBS_WORK_DIR" --cfg-options model.backbone.init_cfg=None default_hooks.checkpoint.interval=1 default_hooks.checkpoint.by_epoch=False train_dataloader.dataset.indices=4 train_cfg.max_epochs=1 train_cfg.val_begin=2
   }

@@ -82,9 +82,14 @@ element_0() {  # p4-train.ddq-detr-4scale
     cd -- "$HOME"/ddq/new/mmdetection || return 70
     export DDQJOBS_CONFIG="$PWD"/configs/ddq/ddq-detr-4scale_r50_8xb2-12e_coco.py
     case $DDQJOBS_PYTHON in */*) PATH="${DDQJOBS_PYTHON%/*}:$PATH" ;; esac  # code trees call plain `python`
+    # Our programs come from the snapshot, also where a code's own PYTHONPATH does not name it.
+    case ":${PYTHONPATH:-}:" in
+      *":$DDQJOBS_CODE:"*) ;;
+      *) export PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" ;;
+    esac
     if [ -n "${DDQJOBS_ATTEMPT_DIR:-}" ]; then  # not in a shell by hand
-      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
-      PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$DDQJOBS_CODE" "$DDQJOBS_PYTHON" -m ddqjobs.detect.check --job "$DDQJOBS_CODE"/configs/ddq/resume.py || return $?
+      "$DDQJOBS_PYTHON" -m ddqjobs.detect.proof || return $?
+      "$DDQJOBS_PYTHON" -m ddqjobs.detect.check --job "$DDQJOBS_CODE"/configs/ddq/resume.py || return $?
     fi
     exec bash tools/dist_train.sh "$DDQJOBS_CODE"/configs/ddq/resume.py 8 --work-dir "$DDQJOBS_WORK_DIR"
   }

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.cli import Place, opened
 from tests.support.doctor import lines
+from tests.support.environments import git
 
 EXPERIMENT = """
 name: tiny
@@ -86,6 +87,32 @@ def test_plan_counts_what_is_missing(place: Place, monkeypatch: pytest.MonkeyPat
         "needed": 3,
         "remedy": "ddqjobs env build theirs ours",
     }
+
+
+def test_a_tree_at_another_commit_than_its_revision_is_named(place: Place) -> None:
+    experiment = place.root / "experiments/tiny.yaml"
+    declared = experiment.read_text()
+    tree = place.text("trees/ours/README", "one").parent
+
+    def said(revision: str) -> str:
+        at = f"path: trees/ours, revision: {revision}"
+        experiment.write_text(declared.replace("path: trees/ours", at))
+        out = place.invoke("plan").out
+        _, there, rest = out.partition("code trees at their revision: 1 of 2: trees/ours\n    -> ")
+        return rest.splitlines()[0] if there else ""
+
+    git(tree, "init", "-q")
+    git(tree, "add", ".")
+    git(tree, "commit", "-qm", "one")
+    git(tree, "tag", "v1")
+    assert said("v1") == ""
+    git(tree, "commit", "-qm", "two", "--allow-empty")
+    assert said("v1") == "git checkout v1 there, or fix codes.ours.revision"
+    assert said("HEAD") == ""
+    assert said("v2") == ""  # a build fetches the commit and no tags
+    experiment.write_text(declared.replace("path: trees/ours", "path: trees/ours, revision: v1"))
+    wrong = ("warning", "trees/ours is at another commit than its revision")
+    assert wrong in lines(place.invoke("doctor", "--json"))["code tree"]
 
 
 def test_plan_asks_no_driver(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -453,6 +453,19 @@ def test_a_signal_leaves_the_stop_file_and_the_task_its_exit_code(tmp_path: Path
     assert (job.exit()["code"], job.exit()["stopped"]) == (5, True)
 
 
+def test_the_snapshot_stays_on_the_path_whatever_a_code_puts_there(tmp_path: Path) -> None:
+    """Our programs, the launcher of several processes among them, come from it."""
+    for number, (value, before) in enumerate(
+        (("/tree", "/tree:"), ("/tree:{env.PYTHONPATH}", "/tree:"), ("{env.PYTHONPATH}:/tree", ""))
+    ):
+        run = shell('echo "$PYTHONPATH" "$DDQJOBS_CODE"', variables=(("PYTHONPATH", value),))
+        job = Job(tmp_path / str(number), run)
+        job.run()
+        path, code = (job.attempt() / "stdout.log").read_text().split()[:2]
+        assert path.startswith(before + code)
+        assert path.split(":").count(code) == 1
+
+
 def test_signals_that_come_as_the_task_ends_do_not_hide_its_exit_code(tmp_path: Path) -> None:
     """bash's wait loses the code of a child where a signal comes just then; a part of a pipeline may end by
     it, and its words with it."""
