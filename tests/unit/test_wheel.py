@@ -73,7 +73,9 @@ def test_the_wheel_holds_what_ships_and_nothing_else(wheel: Path) -> None:
     assert "ddqjobs/shipped_files/experiments/configs/mini/ddq-detr_r18_shapes.py" in names
     strays = ("__pycache__", ".pyc", "results/", ".environments", "tests/")
     assert not [n for n in names if any(part in n for part in strays)]
-    assert {n.split("/")[0] for n in names} == {"ddqjobs", "ddqjobs-0.1.0.dist-info"}
+    scripts = [n for n in names if n.startswith("ddqjobs-0.1.0.data/")]
+    assert scripts == ["ddqjobs-0.1.0.data/scripts/ddqjobs"]
+    assert {n.split("/")[0] for n in names if n not in scripts} == {"ddqjobs", "ddqjobs-0.1.0.dist-info"}
 
 
 def test_the_code_is_the_wheel_s(installed: Installed) -> None:
