@@ -97,7 +97,7 @@ def _names(files: Files, experiments: Sequence[str], known: dict[str, Path]) -> 
     place = files.project / "results" / CACHE if submitted else _user_cache()
     keys = {name: name if submitted else f"{files.project}: {name}" for name in experiments}
     kept = _kept(place)
-    missing = [name for name in experiments if not _counts(kept.get(keys[name]), known[name])]
+    missing = [name for name in experiments if not _is_current(kept.get(keys[name]), known[name])]
     fresh = _fresh(files.project, missing)
     for name, (names, read) in fresh.items():
         kept.pop(keys[name], None)  # the newest is the last
@@ -108,7 +108,7 @@ def _names(files: Files, experiments: Sequence[str], known: dict[str, Path]) -> 
     return [kept[keys[name]]["names"] for name in experiments if name not in missing or name in fresh]
 
 
-def _counts(entry: Any, path: Path) -> bool:
+def _is_current(entry: Any, path: Path) -> bool:
     """Return whether an entry of the cache is of this file, and nothing that it was read from has changed."""
     try:
         return bool(entry["path"] == str(path) and entry["names"] and _same(entry["read"]))

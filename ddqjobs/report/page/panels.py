@@ -76,18 +76,15 @@ def _group(
     lines: dict[tuple[str, str], list[Line]] = {}
     dashes: dict[int, int] = {}
     for planned in runs:
-        name, curve = planned.run.name, curves[planned.run.name]
-        style = styles.get(planned.run.implementation, 0)
+        run, curve = planned.run, curves[planned.run.name]
+        style = styles.get(run.implementation, 0)
         dashes[style] = dash = dashes.get(style, -1) + 1
-        parts = [
-            planned.run.implementation or planned.run.task,
-            label(planned.run.phase) if planned.run.phase else "",
-        ]
-        parts.append("" if planned.run.seed is None else f"seed {planned.run.seed}")
+        parts = [run.implementation or run.task, label(run.phase) if run.phase else ""]
+        parts.append("" if run.seed is None else f"seed {run.seed}")
         what = ", ".join(filter(None, parts))
-        known = dash > 0 and planned.run.seed is not None
-        legend.append((what, parts[-1] if known else what, style, dash, name))
-        notes += _notes(name, curve)
+        known = dash > 0 and run.seed is not None
+        legend.append((what, parts[-1] if known else what, style, dash, run.name))
+        notes += _notes(run.name, curve)
         for term, points in curve.terms.items():
             means = _parts(curve, curve.means.get(term, ()))
             line = Line(label=what, style=style, dash=dash, points=points, smooth=means)
@@ -97,7 +94,7 @@ def _group(
             line = Line(label=what, style=style, dash=dash, points=measured)
             lines.setdefault((metric.name, curve.val_by), []).append(line)
         last = (_last(curve.terms.get("loss")), _last(measured, metric.decimals))
-        finals.append((name, f"{curve.rows:,}", f"{curve.last:,}", *last))
+        finals.append((run.name, f"{curve.rows:,}", f"{curve.last:,}", *last))
     if any(dash >= DASHES for _, _, _, dash, _ in legend):
         notes.append(
             f"dashes repeat after {DASHES} trainings of a code; the value under the pointer has its name"
