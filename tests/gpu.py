@@ -22,6 +22,7 @@ FILES = (
     "unit/detect/test_speed_fcn.py",
     "unit/detect/test_speed_graphs.py",
     "training/test_repeat.py",
+    "training/test_ahead.py",
     "training/test_usage.py",
     "training/test_epochs.py",
 )

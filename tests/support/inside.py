@@ -38,6 +38,7 @@ SPEED = (
     "unit/detect/test_speed_fcn.py",
     "unit/detect/test_speed_graphs.py",
     "training/test_repeat.py",
+    "training/test_ahead.py",
     "training/test_usage.py",
 )
 # By name: the environment, and the files that its Python runs in one process.

@@ -8,7 +8,7 @@
   with one copy to the host (:mod:`.matching`), selection of distinct queries (:mod:`.decoder`) and denoising
   queries (:mod:`.queries`) that do not wait for the GPU, deformable attention in Triton (:mod:`.attention`);
 * the forward pass of a test of DDQ DETR as a CUDA graph, where batches of one shape come again
-  (:mod:`.graphs`);
+  (:mod:`.graphs`), launched before the batch before it is evaluated (:mod:`.ahead`);
 * ``FastDDQFCNHead`` and ``FastDDQFCNRPN`` for DDQ FCN and DDQ R-CNN (:mod:`.fcn`): queries and losses with
   one copy to the host, the pyramid shuffle of a deterministic training in a kernel per level;
 * losses for the log in one copy, for which the host does not wait before the GPU's next work is launched
@@ -46,6 +46,8 @@ def configure(cfg: Any) -> None:
             raise NoFastForm(f"speed: there is no fast form of {constructor}, only of {_CONSTRUCTORS[0]}")
         cfg.optim_wrapper.constructor = _CONSTRUCTORS[1]
     _overlap_copies(cfg)
+    if cfg.model.type == "FastDDQDETR":
+        _launch_ahead(cfg)
     _add_workspace_hook(cfg)
 
 
@@ -77,12 +79,21 @@ def _choose_model(model: Any) -> None:
         )
 
 
+def _launch_ahead(cfg: Any) -> None:
+    from . import ahead  # noqa: F401  (registers them)
+
+    for key, plain in (("val_cfg", "ValLoop"), ("test_cfg", "TestLoop")):
+        if cfg.get(key) is not None and cfg[key].get("type", plain) == plain:
+            cfg[key].type = f"Ahead{plain}"
+
+
 def _overlap_copies(cfg: Any) -> None:
     import torch
 
     if not torch.cuda.is_available():
         return
-    if cfg.get("train_dataloader"):
-        cfg.train_dataloader.setdefault("pin_memory", True)
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        if cfg.get(loader):
+            cfg[loader].setdefault("pin_memory", True)
     if cfg.model.get("data_preprocessor"):
         cfg.model.data_preprocessor.setdefault("non_blocking", True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+import functools
+from typing import Any, Callable, Sequence
 
 import torch
 from mmcv.ops import MultiScaleDeformableAttention
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from ddqjobs.detect.ops.distinct import distinct
 
 from . import graphs, host
+from .ahead import LaunchesAhead
 from .attention import FastDeformableAttention
 from .decoder import FastDecoder
 from .logged import LogsOnce
@@ -49,7 +51,7 @@ _FAST = {
 
 
 @MODELS.register_module(force=True)
-class FastDDQDETR(LogsOnce, DDQDETR):  # type: ignore[misc]
+class FastDDQDETR(LogsOnce, LaunchesAhead, DDQDETR):  # type: ignore[misc]
     """mmdet's DDQDETR: the same configuration, weights, random numbers, losses and predictions."""
 
     _noise: Any = None
@@ -76,16 +78,25 @@ class FastDDQDETR(LogsOnce, DDQDETR):  # type: ignore[misc]
 
     def predict(self, batch_inputs: Tensor, batch_data_samples: Any, rescale: bool = True) -> Any:
         """As mmdet's."""
+        results, _ = self.begin(batch_inputs, batch_data_samples, rescale)
+        return results()
+
+    def begin(self, image: Tensor, samples: Any, rescale: bool = True) -> tuple[Callable[[], Any], bool]:
+        """Launch the forward pass, if a graph can: what returns the results, and whether it is launched."""
         outputs = None
-        if not self.training and graphs.fit(batch_inputs, batch_data_samples):
-            outputs = self._graphs.run(batch_inputs, batch_data_samples, self._of_shapes, self._of_image)
+        if not self.training and graphs.fit(image, samples):
+            outputs = self._graphs.run(image, samples, self._of_shapes, self._of_image)
         if outputs is None:
-            return super().predict(batch_inputs, batch_data_samples, rescale)
+            return functools.partial(super().predict, image, samples, rescale), False
+        return functools.partial(self._results, outputs, samples, rescale), True
+
+    def _results(self, outputs: tuple[Tensor, ...], samples: Any, rescale: bool) -> Any:
+        """Return data samples with the detections that a graph's outputs are."""
         classes, boxes, mask = outputs
         self.cache_dict["distinct_query_mask"] = [mask]
-        metas = [sample.metainfo for sample in batch_data_samples]
+        metas = [sample.metainfo for sample in samples]
         results = self.bbox_head.predict_by_feat(classes, boxes, batch_img_metas=metas, rescale=rescale)
-        return self.add_pred_to_datasample(batch_data_samples, results)
+        return self.add_pred_to_datasample(samples, results)
 
     def _of_shapes(self, image: Tensor, samples: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """Inputs of encoder and decoder that neither images nor weights change, in ``feat_pos`` without the

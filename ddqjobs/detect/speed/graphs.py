@@ -64,8 +64,10 @@ class Graphs:
     def run(
         self, image: Tensor, samples: Sequence[Any], prepare: Prepare, forward: Forward
     ) -> tuple[Tensor, ...] | None:
-        """Return the outputs of the forward pass, to be read before the next one; None where no graph is, nor
-        shall be, for such a batch."""
+        """Return the outputs of the forward pass; None where no graph is, nor shall be, for such a batch.
+
+        The graph's own are those of its next batch as soon as that is launched, so these are copies.
+        """
         key = (tuple(image.shape), image.dtype, image.device)
         known = self._graphs.get(key)
         if known is None:
@@ -78,7 +80,7 @@ class Graphs:
             self._graphs[key] = known
         known.image.copy_(image)
         known.replay()
-        return known.outputs
+        return tuple(output.clone() for output in known.outputs)
 
     def _recorded(
         self, image: Tensor, samples: Sequence[Any], prepare: Prepare, forward: Forward

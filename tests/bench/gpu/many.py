@@ -1,12 +1,13 @@
 """Measure the time of many images: the test of DDQ DETR-4scale R-50 with random weights on one GPU.
 
-    python -m tests.bench.gpu.many OUT [IMAGES]
+    python -m tests.bench.gpu.many OUT [IMAGES [SETTING ...]]
 
 Images of eight sizes as COCO has them, resized to 1333x800 at most, one per batch, through
 ``ddqjobs.detect.test``: mmdet's detector and ``speed=True``, with two and eight processes that load. Of each:
 images per second of the whole test and of its loop after the first 100 images, how busy the GPU is (NVML's
 samples), seconds of the evaluation and of the file of predictions. Beside it milliseconds of an image's
-decoding, resizing and packing in one process. ``BENCH_TINY=1`` is the rehearsal on a machine without a GPU.
+decoding, resizing and packing in one process. Exit code 1 if a setting's predictions have not the bits of
+the first one's. ``BENCH_TINY=1`` is the rehearsal on a machine without a GPU.
 """
 
 from __future__ import annotations
@@ -19,13 +20,19 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tests.bench.gpu import __main__ as bench
 from tests.bench.gpu import data, session, verdict
 
 CONFIG = Path(__file__).with_name("many_config.py")
 SIZES = [(480, 640), (640, 480), (427, 640), (640, 427), (375, 500), (500, 375), (426, 640), (333, 500)]
-SETTINGS = {"mmdet, 2": ([], 2), "mmdet, 8": ([], 8), "speed, 2": (["speed=True"], 2)}
-SETTINGS |= {"speed, 8": (["speed=True"], 8)}
+SETTINGS: dict[str, tuple[list[str], int]] = {
+    "mmdet-2": ([], 2),
+    "mmdet-8": ([], 8),
+    "speed-2": (["speed=True"], 2),
+    "speed-8": (["speed=True"], 8),
+}
 
 
 def parts() -> dict[str, float]:
@@ -70,7 +77,7 @@ def weights(path: Path) -> None:
 def test(name: str, out: Path, folder: Path) -> dict[str, Any]:
     """One test; ``error`` says why it is none."""
     options, workers = SETTINGS[name]
-    work = out / name.replace(", ", "-")
+    work = out / name
     argv = [sys.executable, "-m", "ddqjobs.detect.test", str(CONFIG), str(folder / "random.pth")]
     argv += ["--work-dir", str(work), "--cfg-options", *_options(), *options]
     argv += [f"test_dataloader.num_workers={workers}"]
@@ -81,9 +88,17 @@ def test(name: str, out: Path, folder: Path) -> dict[str, Any]:
     return {"whole s": round(seconds, 1), **found}
 
 
+def differ(one: Path, two: Path) -> str:
+    """Name the arrays of two tests' predictions that differ in a bit; empty if none does."""
+    first, second = (dict(np.load(folder / "predictions.npz")) for folder in (one, two))
+    wrong = [name for name in first if not np.array_equal(first[name], second[name])]
+    return f"differs from {one.name} in {', '.join(wrong)}" if wrong else ""
+
+
 def main() -> int:
-    """All settings; the exit code."""
+    """All settings, or those that are named; the exit code."""
     out, images = Path(sys.argv[1]).absolute(), int(dict(enumerate(sys.argv)).get(2, 1000))
+    names = sys.argv[3:] or list(SETTINGS)
     folder = out / "data"
     out.mkdir(parents=True, exist_ok=True)
     data.write(folder, images, [(96, 128), (128, 96)] if session.tiny() else SIZES)
@@ -94,8 +109,10 @@ def main() -> int:
     runtime.set_up()
     weights(folder / "random.pth")
     found: dict[str, Any] = {"ms per image, one process": parts()}
-    for name in SETTINGS:
+    for name in names:
         found[name] = test(name, out, folder)
+        if wrong := "" if "error" in found[name] else differ(out / names[0], out / name):
+            found[name]["error"] = wrong
         print(name, json.dumps(found[name]), flush=True)
     print(json.dumps(found["ms per image, one process"]), flush=True)
     (out / "many.json").write_text(json.dumps(found, indent=1))

@@ -365,7 +365,8 @@ def test_copies_overlap_on_a_gpu_unless_the_configuration_says_otherwise(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     cfg = runtime.load_config(CONFIG, ["speed=True"])
     speed.configure(cfg)
-    assert bool(cfg.train_dataloader.get("pin_memory")) == gpu
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        assert bool(loader.get("pin_memory")) == gpu
     assert bool(cfg.model.data_preprocessor.get("non_blocking")) == gpu
     cfg = runtime.load_config(CONFIG, ["speed=True", "train_dataloader.pin_memory=False"])
     speed.configure(cfg)
