@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ pytest.importorskip("torch")
 pytest.importorskip("mmcv")
 
 from ddqjobs.detect import runtime
+from tests.support import processor
 from tests.support.paths import ROOT
 
 TEXT = """
@@ -74,7 +74,7 @@ def test_nothing_is_begun(config: Path, tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "ddqjobs.detect.train", str(config), "--work-dir", str(tmp_path / "work")]
     done = subprocess.run(
         [*argv, "--cfg-options", "max_epochs"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=processor.variables(processor.ON_THE_CPU, ROOT),
         text=True,
         capture_output=True,
     )
