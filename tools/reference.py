@@ -70,7 +70,12 @@ def page(kind: str) -> str:
     """Return the reference page of a kind of file."""
     every = keys.of(document(kind))
     lines = [f"# {TITLES.get(kind, f'Keys of {kind} files')}", "", KINDS[kind]]
-    lines += ["", "NAME stands for names of your own. `ddqjobs schema " + kind + " KEY` says the same."]
+    lines += [
+        "",
+        "NAME stands for names of your own. `ddqjobs schema "
+        + kind
+        + " KEY` says the same; KEY may leave NAME out.",
+    ]
     places: dict[str, list[str]] = {}
     for key in every:
         above = key.path.rpartition(".")[0]

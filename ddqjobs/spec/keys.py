@@ -30,15 +30,27 @@ def of(schema: Mapping[str, Any]) -> list[Key]:
 
 
 def chosen(keys: list[Key], path: str) -> list[Key]:
-    """Return the keys that somebody means: those with this path, else those whose path ends so; names of
-    one's own may stand for NAME."""
+    """Return the keys that somebody means: those whose path, or its end, has most words of ``path``, whole
+    paths first. NAME may be left out, or be a name of one's own."""
     wanted = path.strip(".").split(".")
-    exact = [key for key in keys if _fits(key.path.split("."), wanted)]
-    return exact or [key for key in keys if _fits(key.path.split(".")[-len(wanted) :], wanted)]
+    paths = [key.path.split(".") + [_NAME] * key.form.startswith("mapping") for key in keys]
+    whole = [_agreeing(parts, wanted) for parts in paths]
+    ends = [max(_agreeing(parts[i:], wanted) for i in range(len(parts))) for parts in paths]
+    best = max(1, *ends)
+    scores = whole if best in whole else ends
+    return [key for key, score in zip(keys, scores, strict=True) if score == best]
 
 
-def _fits(path: list[str], wanted: list[str]) -> bool:
-    return len(path) == len(wanted) and all(a in (b, _NAME) for a, b in zip(path, wanted, strict=True))
+def _agreeing(path: list[str], wanted: list[str]) -> int:
+    """Return how many words of a path are those that are wanted, where NAME stands for any or none; -1 if the
+    path is another."""
+    if not path:
+        return -1 if wanted else 0
+    scores = [_agreeing(path[1:], wanted)] if path[0] == _NAME else []
+    if wanted and path[0] in (wanted[0], _NAME):
+        below = _agreeing(path[1:], wanted[1:])
+        scores.append(below if below < 0 else below + (path[0] == wanted[0]))
+    return max(scores, default=-1)
 
 
 def _keys(parts: Mapping[str, Any], reference: str, path: str) -> Iterator[Key]:
