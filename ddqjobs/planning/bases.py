@@ -35,6 +35,9 @@ _COMPUTED = "_base_ is computed"
 READS = "reads the variable "
 # Variables that a job sets for its run, and those by which its processes differ.
 _OF_JOB = ("DDQJOBS_", "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "CUDA_VISIBLE_DEVICES")
+# It says where files lie, as `~` in an experiment; the data's version is declared, and checkpoints are named.
+_HOME = "HOME"
+_IN_HOME = re.compile(r"\{\{\s*\$\s*HOME\s*(?::[^{}]*)?\}\}")
 _TAKING = frozenset({"environ", "get", "pop", "setdefault", "getenv"})
 # A checkpoint by its path; what is downloaded has its digest in its name.
 _WEIGHTS = re.compile(r"(?!\w+://)[^\s{}%]*/[^\s{}%/]+\.(?:pth|pt|ckpt)")
@@ -154,13 +157,13 @@ def _loads(tree: ast.Module) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and names_weights(node.value):
             yield node.lineno, f"names {node.value}"
         for name in _variables(node):
-            if not name.startswith(_OF_JOB):
+            if name != _HOME and not name.startswith(_OF_JOB):
                 yield getattr(node, "lineno", 0), f"{READS}{name}"
 
 
 def names_weights(value: str) -> bool:
     """Tell whether a value is the path of a checkpoint, whose content no digest has."""
-    return _WEIGHTS.fullmatch(value) is not None
+    return _WEIGHTS.fullmatch(_IN_HOME.sub("~", value)) is not None
 
 
 def _variables(node: ast.AST) -> Iterator[str]:

@@ -31,7 +31,7 @@ from ddqjobs.planning.outside import Outside, outside
 
 # Task code, and a project's own modules beside its configurations.
 MODULE = re.compile(r"(?<![\w.])(?:ddqjobs\.detect|configs)(?:\.[A-Za-z_]\w*)+")
-READER = 6  # raised when more is read of a file: what was kept of it is read again
+READER = 7  # raised when more is read of a file: what was kept of it is read again
 _LIMIT = 8 << 20  # bytes of a file that a person wrote
 _LARGEST = 1 << 20  # bytes that are parsed; a syntax tree takes a hundred times its text
 _OLDEST = (3, 10)

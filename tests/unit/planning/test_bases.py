@@ -57,6 +57,8 @@ def test_bases_that_the_file_spells_out(text: str, names: tuple[str, ...]) -> No
         ("lr = os.getenv(name)", "line 1: reads the variable ..."),
         ("load_from = 'weights/r50.pth'", "line 1: names weights/r50.pth"),
         ("lr = '{{$LR:0.1}}'", "line 1: reads the variable LR"),
+        ("load_from = '{{$HOME:/root}}/r50.pth'", "line 1: names {{$HOME:/root}}/r50.pth"),
+        ("load_from = os.environ['HOME'] + '/r50.pth'", "line 1: names /r50.pth"),
     ],
 )
 def test_what_cannot_be_followed_is_named(text: str, words: str) -> None:
@@ -67,5 +69,6 @@ def test_what_only_looks_like_it_is_not_named() -> None:
     read = "_base_ = 'a.py'\nlr = _base_.optimizer.lr\n_base_.hooks.append(1)\n"
     read += "load_from = 'https://x/r50-0676ba61.pth'\nlast = 'runs/epoch_{}.pth'\nbest = 'best.pth'\n"
     read += "x = os.environ['DDQJOBS_INPUT_DATA']\ny = os.environ.get('RANK')\n"
+    read += "data_root = '{{$HOME:/root}}/data/coco/'\nmore = os.environ['HOME'] + '/data'\n"
     program = "def main():\n    Path('a').read_text()\nif __name__ == '__main__':\n    main()\n"
     assert bases(ast.parse(read + program)) == (("a.py",), ())
