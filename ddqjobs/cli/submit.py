@@ -107,7 +107,7 @@ def submit(
     from ddqjobs.base.errors import InputError
     from ddqjobs.project import SubmitOptions
 
-    _refuse_idle(dry_run=dry_run, out=out, wait=wait, canary=canary, take_over=take_over)
+    _refuse_idle(dry_run=dry_run, out=out, wait=wait, take_over=take_over)
     if page is not None and not wait:
         raise InputError("--page needs --wait, which keeps the page up to date")
     if not dry_run and not as_json:
@@ -121,17 +121,17 @@ def submit(
     )
     if take_over is not None:
         _take_over(selection, take_over, as_json)
-    if canary:
+    if canary and not dry_run:
         _try_canaries(selection, options, as_json)
     if dry_run:
-        _dry_run(selection, options, out, as_json)
+        _dry_run(selection, options, out, canary=canary, as_json=as_json)
     elif wait:
         _wait(selection, options, LivePage(selection, page), as_json)
     else:
         _submit(selection, options, as_json)
 
 
-def _refuse_idle(*, dry_run: bool, out: Path | None, wait: bool, canary: bool, take_over: str | None) -> None:
+def _refuse_idle(*, dry_run: bool, out: Path | None, wait: bool, take_over: str | None) -> None:
     """Raises InputError for what would have no effect."""
     from ddqjobs.base.errors import InputError
 
@@ -141,8 +141,6 @@ def _refuse_idle(*, dry_run: bool, out: Path | None, wait: bool, canary: bool, t
         raise InputError("--dry-run submits nothing, so there is nothing to --wait for")
     if dry_run and take_over is not None:
         raise InputError("--dry-run submits nothing, so it has no use for --take-over")
-    if dry_run and canary:
-        raise InputError("--dry-run submits nothing, so there is nothing for a --canary to try first")
 
 
 def _name_templates(selection: Selection, before: str) -> None:
@@ -228,9 +226,16 @@ def _say_left(left: dict[str, str], before: str = "") -> None:
             say(f"{before}  and {len(left) - 20} more: `ddqjobs plan` lists them")
 
 
-def _dry_run(selection: Selection, options: SubmitOptions, out: Path | None, as_json: bool) -> None:
-    project = selection.project
-    rendered, left = project.dry_run(selection.experiment, selection.filters, options, site=selection.site)
+def _dry_run(
+    selection: Selection, options: SubmitOptions, out: Path | None, *, canary: bool, as_json: bool
+) -> None:
+    from ddqjobs.spec.experiment import CANARY
+
+    rendered, left = selection.project.dry_run(
+        selection.experiment, selection.filters, options, site=selection.site, canaries=canary
+    )
+    shown = (*(name for r in rendered for name in r.runs), *left)
+    trying = canary and any(name.startswith(f"{CANARY}.") for name in shown)
     commands = [r.command for r in rendered]
     if out is not None:
         written = [str(path) for path in _write(rendered, out)]
@@ -247,7 +252,7 @@ def _dry_run(selection: Selection, options: SubmitOptions, out: Path | None, as_
             for r, command in zip(rendered, commands, strict=True)
         ]
         say_json("dry-run", submissions=content, left=left)
-        _refuse_blocked(selection, options, rendered)
+        _refuse_blocked(selection, options, rendered, trying=trying)
         return
     for number, (r, command) in enumerate(zip(rendered, commands, strict=True), 1):
         if out is None:
@@ -263,16 +268,23 @@ def _dry_run(selection: Selection, options: SubmitOptions, out: Path | None, as_
     say(f"{before}{counted(len(rendered), 'script')} for "
         f"{counted(sum(len(r.runs) for r in rendered), 'run')}"
         + (f" written below {out}" if out else "") + "; nothing was submitted")  # fmt: skip
+    if trying:
+        say(f"{before}the other runs follow once the canaries are done; without --canary this shows them")
     _say_left(left, before)
-    _refuse_blocked(selection, options, rendered)
+    _refuse_blocked(selection, options, rendered, trying=trying)
 
 
-def _refuse_blocked(selection: Selection, options: SubmitOptions, rendered: Sequence[Rendered]) -> None:
-    """Exit with 2 where `submit` would: there is nothing to show, for all that was asked for is blocked."""
+def _refuse_blocked(
+    selection: Selection, options: SubmitOptions, rendered: Sequence[Rendered], *, trying: bool
+) -> None:
+    """Exit with 2 where `submit` would: there is nothing to show, for all that was asked for is blocked.
+    ``trying``: canaries were asked for, and one is not done."""
     from ddqjobs.submission.select import blocked, submitting
 
+    if rendered:
+        return
     plan = selection.project.plan(selection.experiment, site=selection.site, refresh=False)
-    if not rendered and blocked(plan, submitting(plan, selection.filters, options)):
+    if trying or blocked(plan, submitting(plan, selection.filters, options)):
         _fail_blocked()
 
 

@@ -73,9 +73,10 @@ class Project(Looking):
 
     def dry_run(
         self, experiment: AnyExperiment = None, filters: AnyFilters = None,
-        options: SubmitOptions | None = None, *, site: AnySite = None,
+        options: SubmitOptions | None = None, *, site: AnySite = None, canaries: bool = False,
     ) -> tuple[list[Rendered], dict[str, str]]:  # fmt: skip
         """Return the scripts that would be submitted, and what would be left out and why. Writes nothing.
+        With ``canaries`` those that ``try_canaries`` would submit, unless it has nothing to try.
 
         >>> scripts, left = project.dry_run("nano", "data")
         >>> scripts[0].runs
@@ -84,6 +85,12 @@ class Project(Looking):
         workspace = self.workspace(experiment, site)
         plan = workspace.plan(refresh=False)
         wanted = submitting(plan, given.filters(filters), options or SubmitOptions())
+        if canaries:
+            from ddqjobs.submission.follow import trials
+
+            whole = workspace.plan(refresh=False, canaries=True)
+            _, trying = trials(whole, wanted)
+            plan, wanted = (whole, trying) if trying.chosen else (plan, wanted)
         return self._submitter(workspace).dry_run(wanted, plan)
 
     def advance(

@@ -83,15 +83,21 @@ def follow_canaries(
     today's code; return them as they ended. Raise as :func:`follow`, and InputError for a code without
     one."""
     plan = workspace.plan(canaries=True)
-    meant = wanted(plan)
+    names, trying = trials(plan, wanted(plan))
+    if trying.chosen:
+        plan = follow(workspace, submitter, plan, trying, watching, canaries=True)
+    return tuple(planned for planned in plan.runs if planned.run.name in names)
+
+
+def trials(plan: Plan, meant: Submitting) -> tuple[frozenset[str], Submitting]:
+    """Return the names of the canaries of the trainings that are meant, and what is to be submitted for them:
+    nothing where all are done with today's code. Raise InputError for a code without one."""
     chosen = canary.needed(plan, [planned.run for planned in plan.runs if meant.wants(planned.run)])
     names = frozenset(planned.run.name for planned in chosen)
     done = {planned.run.name for planned in plan.runs if planned.status is Status.DONE and not planned.gone}
-    needed = (with_upstream(plan, chosen) - done) | names
-    if any(planned.status is not Status.DONE or planned.stale for planned in chosen):
-        trying = Submitting(chosen=needed, named=needed, stale=True, check=meant.check)
-        plan = follow(workspace, submitter, plan, trying, watching, canaries=True)
-    return tuple(planned for planned in plan.runs if planned.run.name in names)
+    open_ones = any(planned.status is not Status.DONE or planned.stale for planned in chosen)
+    needed = (with_upstream(plan, chosen) - done) | names if open_ones else frozenset[str]()
+    return names, Submitting(chosen=needed, named=needed, stale=True, check=meant.check)
 
 
 def _removed_at(workspace: Workspace) -> dict[str, float]:

@@ -75,6 +75,26 @@ def test_if_it_fails_nothing_else_starts_and_the_command_says_why(place: Place) 
     assert again.json["kind"] == "canary"
     assert list(again.json["failed"]) == ["canary.b"]
     assert len(trace(place)) == 2  # a failure stands until `retry`
+    shown = place.invoke("submit", "--canary", "--dry-run")
+    assert (shown.code, "ImportError" in shown.out) == (2, True), shown
+
+
+def test_a_dry_run_shows_the_scripts_of_the_canaries_until_they_are_done(place: Place) -> None:
+    (place.root / "good").touch()
+
+    def shown() -> list[str]:
+        ran = place.invoke("submit", "--canary", "--model", "m1", "--dry-run", "--json")
+        assert ran.code == 0, ran
+        return [run for one in ran.json["submissions"] for run in one["runs"]]
+
+    assert shown() == ["data", "canary.a"]
+    text = place.invoke("submit", "--canary", "--dry-run").out
+    assert "max_iters=20" in text
+    assert "the other runs follow once the canaries are done; without --canary this shows them" in text
+    assert not (place.root / "results").exists()
+    place.invoke("submit", "--canary", "--model", "m1", "--wait")
+    assert place.invoke("remove", "train.m1", "--yes").code == 0
+    assert shown() == ["train.m1"]
 
 
 def test_when_all_are_well_the_rest_starts_and_they_are_not_repeated(place: Place) -> None:
