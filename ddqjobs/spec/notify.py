@@ -33,8 +33,9 @@ class Channel(Table, frozen=True, kw_only=True):
     """Events that are sent; empty, all: a matrix ended, a first failure, a training that diverged, a run
     that hung, verdicts that changed. Example: [end, failure]"""
     command: list[str] = []
-    """Command of `by: command`; it finds the event in `$DDQJOBS_TITLE`, `$DDQJOBS_TEXT`, `$DDQJOBS_ID`, and
-    as JSON on its input. Example: [sh, -c, 'notify-send "$DDQJOBS_TITLE"']"""
+    """Command of `by: command`; it finds the event in `$DDQJOBS_EXPERIMENT`, `$DDQJOBS_TITLE`,
+    `$DDQJOBS_TEXT`, `$DDQJOBS_ID`, and as JSON on its input. Example: [sh, -c, 'notify-send
+    "$DDQJOBS_TITLE"']"""
     url: Secret | None = None
     """Where the address lies that is posted to; of ntfy, with its topic. Example: {variable: SLACK_URL}"""
     token: Secret | None = None
