@@ -32,20 +32,20 @@ class NotThere(Exception):
 
 def prepare() -> str:
     """Return a Chromium; install what drives it. Raise NotThere."""
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None or shutil.which("npm") is None:
+    executable = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if executable is None or shutil.which("npm") is None:
         raise NotThere("chromium, node and npm are needed (Debian: apt install ...)")
     wanted = (SOURCE / "package.json").read_text()
     installed = CACHE / "node_modules" / ".installed"
     if not installed.exists() or installed.read_text() != wanted:
         CACHE.mkdir(parents=True, exist_ok=True)
         (CACHE / "package.json").write_text(wanted)
-        words = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"]
-        done = process.run(words, timeout=300, cwd=CACHE)
+        argv = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"]
+        done = process.run(argv, timeout=300, cwd=CACHE)
         if done.code != 0:
             raise NotThere(f"npm install failed: {done.stderr[-300:]}")
         installed.write_text(wanted)
-    return found
+    return executable
 
 
 @pytest.fixture(scope="session")
@@ -58,13 +58,13 @@ def browser() -> str:
 
 
 def looks(page: Path, browser: str, pictures: Path) -> list[dict[str, Any]]:
-    words = ["node", str(SOURCE / "look.js"), str(page), browser, str(pictures)]
+    argv = ["node", str(SOURCE / "look.js"), str(page), browser, str(pictures)]
     env = {**os.environ, "NODE_PATH": str(CACHE / "node_modules")}
-    done = process.run(words, timeout=400, env=env)
+    done = process.run(argv, timeout=400, env=env)
     assert done.code == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert isinstance(found, list)
-    return found
+    views = json.loads(done.stdout)
+    assert isinstance(views, list)
+    return views
 
 
 def test_a_browser_finds_nothing_to_complain_about(tmp_path: Path, browser: str) -> None:
@@ -87,12 +87,12 @@ def test_a_matrix_of_112_runs_takes_eight_screens_and_can_be_filtered(tmp_path: 
     project = matrix.make(tmp_path / "project", terms=2)
     page = tmp_path / "matrix.html"
     page.write_text(project.report_page(project.report("matrix", metrics=list(METRICS)), price=2.5))
-    found = looks(page, browser, tmp_path)
-    check(found)
-    for look in found:
+    views = looks(page, browser, tmp_path)
+    check(views)
+    for look in views:
         # Eight screens of 800 rows, with room for other fonts: a phone and a tablet hold no less.
         assert look["height"] <= 8 * 800 - 200, look["width"]
-    for look in (look for look in found if look["scheme"] == "light"):
+    for look in (look for look in views if look["scheme"] == "light"):
         # The failed trainings of one model, by its words; all that failed, by their state.
         failed = ["p4-train.fcn-12e.s1000", *(f"p4-train.detr-5scale.s{seed}" for seed in (0, 1000, 2000))]
         assert look["filtered"] == {"runs": 3, "rows": 1, "failed": failed, "restored": 112}
@@ -120,7 +120,7 @@ def test_a_matrix_of_112_runs_takes_eight_screens_and_can_be_filtered(tmp_path: 
     assert 4 < len(sheets) < 20
     # Every run stands on paper, folded or not on the screen, and no page break cuts a card or a row.
     printed = "".join("".join(sheets).split())
-    runs = [p.run.name for p in project.plan("matrix").runs]
+    runs = [planned.run.name for planned in project.plan("matrix").runs]
     assert len(runs) == 112
     assert [run for run in runs if run not in printed] == []
     marks = [set(re.findall(r"(begin|end)(\d+)\.", sheet)) for sheet in sheets]
@@ -129,12 +129,12 @@ def test_a_matrix_of_112_runs_takes_eight_screens_and_can_be_filtered(tmp_path: 
     assert sum(map(len, begun)) > 112 + 4 * 7 + 7 + 4  # runs, rows of AP, rows of the map, causes
 
 
-def check(found: list[dict[str, Any]]) -> None:
+def check(views: list[dict[str, Any]]) -> None:
     """Assert what holds of every page at every width, light and dark."""
-    assert [(look["width"], look["scheme"]) for look in found] == [
+    assert [(look["width"], look["scheme"]) for look in views] == [
         (width, scheme) for width in (360, 768, 1280) for scheme in ("light", "dark")
     ]
-    for look in found:
+    for look in views:
         assert look["violations"] == []
         assert look["messages"] == []
         assert look["requests"] == []

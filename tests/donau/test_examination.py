@@ -36,9 +36,9 @@ def doctor(project: DonauProject, code: int = 0) -> dict[str, tuple[str, str, st
     assert ran.code == code, ran
     said: dict[str, tuple[str, str, str]] = {}
     for line in json.loads(ran.stdout)["lines"]:
-        level, found, remedy = said.get(line["what"], ("", "", ""))
+        level, finding, remedy = said.get(line["what"], ("", "", ""))
         assert level in ("", line["level"])
-        said[line["what"]] = (line["level"], found + line["found"], remedy + line.get("remedy", ""))
+        said[line["what"]] = (line["level"], finding + line["found"], remedy + line.get("remedy", ""))
     return said
 
 
@@ -108,9 +108,9 @@ def test_names_are_masked_and_columns_stay_where_they_are(on_donau: DonauProject
 
 def test_without_a_job_it_says_what_is_not_known_yet(on_donau: DonauProject) -> None:
     said = doctor(on_donau)
-    level, found, remedy = said["facts"]
+    level, finding, remedy = said["facts"]
     assert level == "warning"
-    assert "no job was there to ask about" in found
+    assert "no job was there to ask about" in finding
     assert remedy == "run it again while a job is queued or runs"
     assert set(facts(on_donau)) == ALWAYS
 
@@ -119,25 +119,25 @@ def test_a_site_file_of_the_other_generation_is_warned_of(on_donau: DonauProject
     lab = on_donau.lab
     lab.set(generation=OTHER[lab.generation])
     said = doctor(on_donau)
-    level, found, remedy = said["generation"]
+    level, finding, remedy = said["generation"]
     assert level == "warning"
-    assert found.startswith(
+    assert finding.startswith(
         f"site {on_donau.name} says {lab.generation}, but this looks like {OTHER[lab.generation]}: "
     )
     other = {"bscc": "donau", "donau": "bscc"}[on_donau.name]
     assert remedy == f"use --site {other}, or let the site file inherit from it: `base: {other}`"
-    level, found, _ = said["options"]
+    level, finding, _ = said["options"]
     assert level == "warning"
-    assert "does not name" in found
+    assert "does not name" in finding
 
 
 def test_an_expired_token_is_said_as_a_login(on_donau: DonauProject) -> None:
     on_donau.lab.fault("djob", "token", times=99)
     said = doctor(on_donau, code=1)
-    level, found, remedy = said["scheduler"]
+    level, finding, remedy = said["scheduler"]
     login = dialect(on_donau.lab.generation).login
     assert level == "error"
-    assert "access token" in found
+    assert "access token" in finding
     assert remedy == f"log in again with `{login}`, then run `ddqjobs doctor` again"
     # what needs no token is recorded all the same, and what was said instead of the rest
     assert "#DSUB" in facts(on_donau)["dsub_--help.txt"]
@@ -194,8 +194,8 @@ def test_without_donau_s_commands_it_says_so_and_records_nothing(
     on_donau: DonauProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    level, found, remedy = doctor(on_donau, code=1)["scheduler"]
-    assert (level, found) == ("error", "there is no djob here, so this is no login node of a Donau cluster")
+    level, finding, remedy = doctor(on_donau, code=1)["scheduler"]
+    assert (level, finding) == ("error", "there is no djob here, so this is no login node of a Donau cluster")
     assert remedy == "load Donau's commands, or choose another --site"
     assert not (on_donau.root / "site-facts").exists()
 
@@ -244,11 +244,11 @@ def test_what_speaks_against_it_is_said_too() -> None:
 
 @BOTH
 def test_options_that_the_help_does_not_name(speaks: str) -> None:
-    made = dialect(speaks)
-    options = generation.options_of(made)
+    donau_dialect = dialect(speaks)
+    options = generation.options_of(donau_dialect)
     text = "".join(f"  {option} X\n" for option in options["dsub"] if option != "-T")
-    assert generation.missing_options(made, {"dsub --help": answer(text)}) == {"dsub": ["-T"]}
-    assert generation.missing_options(made, {"dsub --help": answer("-a")}) is None
+    assert generation.missing_options(donau_dialect, {"dsub --help": answer(text)}) == {"dsub": ["-T"]}
+    assert generation.missing_options(donau_dialect, {"dsub --help": answer("-a")}) is None
     assert {"-n", "-R", "-s", "-D"} <= set(options["dsub"])
 
 
@@ -265,11 +265,13 @@ DETAILS = "jobId 1645534806\nuserName bob\nstate RUNNING\nexecHost gpu-01\nmail:
 
 @BOTH
 def test_rows_keep_what_is_no_name(speaks: str, tmp_path: Path) -> None:
-    made = dialect(speaks)
-    about_all = Asked("djob", made.all, "", Completed(("djob",), 0, TABLE, ""))
-    details = next(question for question in made.ask if question.form == "details")
+    donau_dialect = dialect(speaks)
+    about_all = Asked("djob", donau_dialect.all, "", Completed(("djob",), 0, TABLE, ""))
+    details = next(question for question in donau_dialect.ask if question.form == "details")
     about_one = Asked("djob {job}", details, "1", Completed(("djob", "1"), 0, DETAILS, ""))
-    place = record.write(tmp_path / "facts", [about_all, about_one], made, ["alice"], "told by alice")
+    place = record.write(
+        tmp_path / "facts", [about_all, about_one], donau_dialect, ["alice"], "told by alice"
+    )
     text = (place / "djob.txt").read_text()
     assert all(name not in text for name in ("alice", "bob", "secret", "n10", "gpu-01", "hpc"))
     notice, header, ours, theirs = text.split("--- stdout\n")[1].splitlines()[:4]
@@ -287,8 +289,8 @@ def test_rows_keep_what_is_no_name(speaks: str, tmp_path: Path) -> None:
 
 
 def test_two_records_of_one_second_stand_side_by_side(tmp_path: Path) -> None:
-    made = dialect("old")
-    places = {record.write(tmp_path, [], made, [], "") for _ in range(3)}
+    donau_dialect = dialect("old")
+    places = {record.write(tmp_path, [], donau_dialect, [], "") for _ in range(3)}
     assert len(places) == 3
     assert all((place / "about.txt").is_file() for place in places)
 

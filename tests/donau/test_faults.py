@@ -88,15 +88,15 @@ class Donau(State):
 
     def run(self, argv: Sequence[Any], *, timeout: float, **_: Any) -> Completed:
         """Stands for ``process.run``: a command with the fault that is due."""
-        words = [str(word) for word in argv]
-        fault = self.dsub if words[0] == "dsub" else self.djob
-        if words[0] == "dkill" or "-T" in words:
+        command = [str(word) for word in argv]
+        fault = self.dsub if command[0] == "dsub" else self.djob
+        if command[0] == "dkill" or "-T" in command:
             fault = "token" if fault == "token" else ""
         try:
             if fault in ("token", "chinese"):
                 raise commands.Said(err=commands.TOKEN if fault == "token" else commands.CHINESE, code=1)
-            said = {"dsub": commands.dsub, "djob": commands.djob, "dkill": commands.dkill}[words[0]](
-                self, words[1:], fault
+            said = {"dsub": commands.dsub, "djob": commands.djob, "dkill": commands.dkill}[command[0]](
+                self, command[1:], fault
             )
         except commands.Said as answer:
             said = answer
@@ -105,7 +105,7 @@ class Donau(State):
             out = ""
         if fault == "truncated":
             out = out[: len(out) * 2 // 3]
-        return Completed(tuple(words), -9 if late else said.code, out, said.err, timed_out=late)
+        return Completed(tuple(command), -9 if late else said.code, out, said.err, timed_out=late)
 
 
 class Job:
@@ -128,7 +128,7 @@ class Job:
     @property
     def mine(self) -> bool:
         """Tell whether this job may run, and speaks for its run."""
-        newest = max((int(p.name) for p in (self.run_dir / "attempts").iterdir()), default=0)
+        newest = max((int(path.name) for path in (self.run_dir / "attempts").iterdir()), default=0)
         return self.claim == ["run", self.job["id"]] and newest == self.attempt
 
     def start(self) -> bool:
@@ -207,10 +207,10 @@ class Faults(RuleBasedStateMachine):
 
     def _workspace(self) -> Workspace:
         """A command line's view: nothing is remembered from another."""
-        made = Workspace(self.front.catalog, self.loaded, self.site, self.results)
+        workspace = Workspace(self.front.catalog, self.loaded, self.site, self.results)
         section = options.of(self.site)
-        made._schedulers["lab"] = DonauScheduler("lab", section, confirm_s=1.0, sleep=lambda _: None)
-        return made
+        workspace._schedulers["lab"] = DonauScheduler("lab", section, confirm_s=1.0, sleep=lambda _: None)
+        return workspace
 
     # -- commands
 
@@ -265,7 +265,9 @@ class Faults(RuleBasedStateMachine):
             workspace = self._workspace()
             self.front._workspaces = {(EXPERIMENT, "lab"): workspace}
             plan = workspace.plan()
-            self.front.cancel(plan, [p for p in plan.runs if p.run.name == name], site="lab")
+            self.front.cancel(
+                plan, [planned for planned in plan.runs if planned.run.name == name], site="lab"
+            )
 
     @rule(name=st.sampled_from(sorted(TASKS)))
     def retry(self, name: str) -> None:
@@ -273,8 +275,8 @@ class Faults(RuleBasedStateMachine):
 
     # -- Donau and the jobs
 
-    def _in_state(self, *words: str) -> list[dict[str, Any]]:
-        return [job for job in self.donau.jobs.values() if job["state"] in words]
+    def _in_state(self, *states: str) -> list[dict[str, Any]]:
+        return [job for job in self.donau.jobs.values() if job["state"] in states]
 
     @rule(which=st.integers(0, 99))
     def a_job_starts(self, which: int) -> None:
@@ -295,16 +297,16 @@ class Faults(RuleBasedStateMachine):
             self._start(ended[which % len(ended)])
 
     def _start(self, job: dict[str, Any]) -> None:
-        made = self.jobs[job["id"]] = Job(self.results, job)
-        if made.start():
-            self.winners.setdefault(made.ticket, set()).add(job["id"])
+        execution = self.jobs[job["id"]] = Job(self.results, job)
+        if execution.start():
+            self.winners.setdefault(execution.ticket, set()).add(job["id"])
 
     def _end(self, job: dict[str, Any], how: str) -> None:
-        made = self.jobs[job["id"]]
+        execution = self.jobs[job["id"]]
         if job["cancelled"]:
             job.update(state="FAILED", exit=10003)
-        elif made.end(how):
-            self.products.append(made.run.name)
+        elif execution.end(how):
+            self.products.append(execution.run.name)
 
     # -- what must hold
 
@@ -322,12 +324,12 @@ class Faults(RuleBasedStateMachine):
     @invariant()
     def none_is_done_without_its_product_and_none_is_lost(self) -> None:
         plan = self._workspace().plan(refresh=False)
-        assert [p.run.name for p in plan.runs] == [run.name for run in self.loaded.runs]
-        done = {p.run.name for p in plan.runs if p.status is Status.DONE}
+        assert [planned.run.name for planned in plan.runs] == [run.name for run in self.loaded.runs]
+        done = {planned.run.name for planned in plan.runs if planned.status is Status.DONE}
         assert done <= set(self.products)
         assert self.done <= done  # what is done stays done
         self.done = done
-        assert all(p.reason for p in plan.runs)
+        assert all(planned.reason for planned in plan.runs)
 
     def teardown(self) -> None:
         """The faults end: so does the plan."""
@@ -345,13 +347,15 @@ class Faults(RuleBasedStateMachine):
                 self._end(job, "good")
             workspace = self._workspace()
             plan = workspace.plan()
-            if all(p.status is Status.DONE for p in plan.runs):
+            if all(planned.status is Status.DONE for planned in plan.runs):
                 break
-            failed = [p.run.name for p in plan.runs if p.status is Status.FAILED]
+            failed = [planned.run.name for planned in plan.runs if planned.status is Status.FAILED]
             if failed:
                 workspace.store.ledger.append(Retried(runs=failed))
             self._submit(workspace, workspace.plan())
-        reasons = {p.run.name: p.reason for p in plan.runs if p.status is not Status.DONE}
+        reasons = {
+            planned.run.name: planned.reason for planned in plan.runs if planned.status is not Status.DONE
+        }
         assert reasons == {}
         assert sorted(self.products) == sorted(TASKS)
         ends = [r for r in Ledger(self.results / "ledger").read() if isinstance(r, Finished) and r.product]

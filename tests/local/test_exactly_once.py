@@ -56,8 +56,12 @@ def names_of(seeds: range | list[int]) -> tuple[str, ...]:
 def once_each(project: TrivialProject) -> None:
     """Assert the end state: all runs done, each executed once, the ledger readable."""
     plan = project.plan()
-    assert {p.run.name: (p.status.value, p.reason) for p in plan.runs if p.status is not Status.DONE} == {}
-    assert project.executions() == Counter(p.run.name for p in plan.runs)
+    assert {
+        planned.run.name: (planned.status.value, planned.reason)
+        for planned in plan.runs
+        if planned.status is not Status.DONE
+    } == {}
+    assert project.executions() == Counter(planned.run.name for planned in plan.runs)
     assert project.records()
 
 
@@ -200,17 +204,17 @@ def die_after(owner: Any, name: str, times: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "times", "found", "voided"), [s[1:] for s in STEPS], ids=[s[0] for s in STEPS]
+    ("owner", "name", "times", "expected", "voided"), [s[1:] for s in STEPS], ids=[s[0] for s in STEPS]
 )
 def test_the_next_command_goes_on_wherever_a_submission_died(
-    trivial: TrivialProject, owner: object, name: str, times: int, found: Status, voided: int
+    trivial: TrivialProject, owner: object, name: str, times: int, expected: Status, voided: int
 ) -> None:
     def submit() -> None:
         die_after(owner, name, times)
         trivial.open().submit(EXPERIMENT)
 
     assert end_of(fork(submit)) == -signal.SIGKILL
-    assert trivial.run("first").status in {found, Status.DONE if found is Status.ACTIVE else found}
+    assert trivial.run("first").status in {expected, Status.DONE if expected is Status.ACTIVE else expected}
     trivial.submit_all()
     once_each(trivial)
     records = trivial.records()
@@ -237,10 +241,10 @@ def test_a_run_does_not_start_before_an_upstream_run_that_another_terminal_is_st
     def submit_slowly() -> None:
         original = LocalScheduler.submit
 
-        def submit(self: LocalScheduler, made: Any) -> Any:
+        def submit(self: LocalScheduler, task_submission: Any) -> Any:
             (trivial.root / "intended").touch()
             until((trivial.root / "go").exists)
-            return original(self, made)
+            return original(self, task_submission)
 
         setattr(LocalScheduler, "submit", submit)  # noqa: B010  # in this process, which ends soon
         trivial.open().submit(EXPERIMENT, Filters(runs=("first",)))
@@ -264,12 +268,12 @@ def small_disk(trivial: TrivialProject) -> Iterator[Path]:
     """The project's results on a file system of 4 MB, full but for what a test frees."""
     folder = trivial.root / "results"
     folder.mkdir()
-    made = process.run(
+    mount = process.run(
         ["mount", "-t", "tmpfs", "-o", "size=4m,nr_inodes=100000", "tmpfs", folder], timeout=30
     )
-    if made.code:
+    if mount.code:
         pytest.skip(
-            f"A SMALL FILE SYSTEM CANNOT BE MOUNTED HERE, SO FULL DISKS ARE NOT TESTED: {made.stderr}"
+            f"A SMALL FILE SYSTEM CANNOT BE MOUNTED HERE, SO FULL DISKS ARE NOT TESTED: {mount.stderr}"
         )
     try:
         yield folder
@@ -324,10 +328,10 @@ def runs_disk(trivial: TrivialProject) -> Iterator[Path]:
     """The folder of the runs on a file system of 400 kB and 60 inodes; ledger and queue lie elsewhere."""
     folder = trivial.results / "runs"
     folder.mkdir(parents=True)
-    made = process.run(["mount", "-t", "tmpfs", "-o", "size=400k,nr_inodes=60", "tmpfs", folder], timeout=30)
-    if made.code:
+    mount = process.run(["mount", "-t", "tmpfs", "-o", "size=400k,nr_inodes=60", "tmpfs", folder], timeout=30)
+    if mount.code:
         pytest.skip(
-            f"A SMALL FILE SYSTEM CANNOT BE MOUNTED HERE, SO FULL DISKS ARE NOT TESTED: {made.stderr}"
+            f"A SMALL FILE SYSTEM CANNOT BE MOUNTED HERE, SO FULL DISKS ARE NOT TESTED: {mount.stderr}"
         )
     try:
         yield folder
@@ -422,14 +426,14 @@ DISKS = {
 def test_a_job_that_cannot_begin_on_the_disk_of_the_results_is_no_fault_of_the_node(
     trivial: TrivialProject, runs_disk: Path, fault: str
 ) -> None:
-    break_it, words = DISKS[fault]
+    break_it, message = DISKS[fault]
     trivial.open().workspace(EXPERIMENT).store.ledger.begin()
     break_it(runs_disk)
     trivial.tasks({"first": task()})
     trivial.open().submit(EXPERIMENT)
     first = trivial.until_over()["first"]
     assert first.failure is FailureClass.STORAGE, first.reason
-    assert words in first.reason
+    assert message in first.reason
     assert process.run(["mount", "-o", "remount,rw", runs_disk], timeout=30).code == 0
     for path in runs_disk.glob(".*"):
         path.unlink()
@@ -437,7 +441,7 @@ def test_a_job_that_cannot_begin_on_the_disk_of_the_results_is_no_fault_of_the_n
 
 
 @pytest.mark.parametrize(
-    ("number", "words"),
+    ("number", "message"),
     [
         (errno.EDQUOT, "over quota, free some space: "),
         (errno.ESTALE, "a lost file server, mount it anew: "),
@@ -445,7 +449,7 @@ def test_a_job_that_cannot_begin_on_the_disk_of_the_results_is_no_fault_of_the_n
     ],
 )
 def test_what_the_disk_of_the_results_refuses_has_its_own_word(
-    trivial: TrivialProject, number: int, words: str
+    trivial: TrivialProject, number: int, message: str
 ) -> None:
     trivial.tasks({"done": task()})
     assert trivial.submit_all()["done"].status is Status.DONE
@@ -461,14 +465,14 @@ def test_what_the_disk_of_the_results_refuses_has_its_own_word(
         if number == errno.ESTALE:  # nothing can be looked at, so nothing is concluded
             scheduler = workspace.scheduler("local")
             until(lambda: not scheduler.in_queue())
-            seen = {p.run.name: p.status for p in workspace.plan().runs}
+            seen = {planned.run.name: planned.status for planned in workspace.plan().runs}
             assert seen == {"done": Status.DONE, "first": Status.ACTIVE}
             assert [w for w in workspace.warnings if "Stale file handle; wait for its file server" in w]
         else:
             assert trivial.until_over()["first"].failure is FailureClass.STORAGE
     first = trivial.until_over()["first"]
     assert first.failure is FailureClass.STORAGE, first.reason
-    assert words in first.reason
+    assert message in first.reason
     assert trivial.submit_all()["first"].status is Status.DONE  # the disk came back
     assert trivial.executions() == {"done": 1, "first": 1}
 
@@ -543,7 +547,7 @@ def test_a_product_is_kept_whose_job_is_asked_to_end_meanwhile(trivial: TrivialP
     until(asked.exists)
     for pid in trivial.processes():
         with contextlib.suppress(OSError):
-            words = (Path("/proc") / str(pid) / "cmdline").read_bytes()
-            if b"job.sh" in words or b"detect.product" in words:
+            command_line = (Path("/proc") / str(pid) / "cmdline").read_bytes()
+            if b"job.sh" in command_line or b"detect.product" in command_line:
                 os.kill(pid, signal.SIGTERM)
     assert trivial.until_over()["first"].status is Status.DONE

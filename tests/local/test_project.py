@@ -163,7 +163,7 @@ def test_cancelled_runs_queued_or_running_fail_and_complete_after_retry(
     assert cancel(trivial, "first") == []
     assert retry(trivial, "*") == ["first", "second"]
     trivial.trace.with_suffix(".go").touch()
-    assert {p.status for p in trivial.submit_all().values()} == {Status.DONE}
+    assert {planned.status for planned in trivial.submit_all().values()} == {Status.DONE}
     assert trivial.executions() == {"first": 2, "second": 1}
 
 
@@ -196,7 +196,7 @@ def test_a_job_that_was_forgotten_before_it_started_is_submitted_again(trivial: 
     queue = trivial.root / "results" / ".local"
     queue.rename(queue.with_name("lost"))
     assert trivial.run("second").state is JobState.UNKNOWN
-    plan = {p.run.name: p for p in trivial.plan().runs}
+    plan = {planned.run.name: planned for planned in trivial.plan().runs}
     assert plan["second"].status is Status.ELIGIBLE
     assert plan["first"].status is Status.ACTIVE  # it had started: that it is forgotten proves nothing
     trivial.trace.with_suffix(".go").touch()
@@ -239,7 +239,7 @@ def test_a_changed_run_is_stale_and_only_stale_runs_it_again_with_what_comes_aft
     trivial.tasks(pair({"config": "configs/old.py"}))
     trivial.submit_all()
     trivial.tasks(pair({"config": "configs/old.py", **change}))
-    plan = {p.run.name: p for p in trivial.plan().runs}
+    plan = {planned.run.name: planned for planned in trivial.plan().runs}
     assert part in plan["first"].stale
     assert (plan["second"].status, plan["second"].stale) == (
         Status.DONE, "stale: upstream changed since it ran"
@@ -248,7 +248,7 @@ def test_a_changed_run_is_stale_and_only_stale_runs_it_again_with_what_comes_aft
     submitted = trivial.open().submit(EXPERIMENT, options=SubmitOptions(stale=True)).submitted
     assert list(submitted) == ["first", "second"]
     plan = trivial.until_over()
-    assert [(p.status, p.stale) for p in plan.values()] == [(Status.DONE, "")] * 2
+    assert [(planned.status, planned.stale) for planned in plan.values()] == [(Status.DONE, "")] * 2
     assert trivial.executions() == {"first": 2, "second": 2}
 
 
@@ -262,7 +262,9 @@ def test_a_stale_result_is_not_built_on_unasked(trivial: TrivialProject) -> None
     assert outcome.left["second"].startswith("needs first, which is stale")
     both = trivial.open().submit(EXPERIMENT, options=SubmitOptions(stale=True))
     assert list(both.submitted) == ["first", "second"]
-    assert [(p.status, p.stale) for p in trivial.until_over().values()] == [(Status.DONE, "")] * 2
+    assert [(planned.status, planned.stale) for planned in trivial.until_over().values()] == [
+        (Status.DONE, "")
+    ] * 2
 
 
 def test_accepted_results_of_a_chain_count_for_what_comes_after(trivial: TrivialProject) -> None:
@@ -271,14 +273,14 @@ def test_accepted_results_of_a_chain_count_for_what_comes_after(trivial: Trivial
     trivial.tasks(pair(CHANGED, CHANGED))
     project = trivial.open()
     plan = project.plan(EXPERIMENT)
-    assert [p.stale for p in plan.runs] == [
+    assert [planned.stale for planned in plan.runs] == [
         "stale: definition changed since it ran",
         "stale: definition and upstream changed since it ran",
     ]
     after = project.accept(plan, plan.runs, "the same file")
-    assert [p.stale for p in after.runs] == ["", ""]
+    assert [planned.stale for planned in after.runs] == ["", ""]
     though = "definition changed: the same file"
-    assert [p.accepted.partition("though ")[2] for p in after.runs] == [though, though]
+    assert [planned.accepted.partition("though ")[2] for planned in after.runs] == [though, though]
     assert trivial.executions() == {"first": 1, "second": 1}
 
 
@@ -291,7 +293,7 @@ def test_optional_runs_are_submitted_when_named_or_asked_for(trivial: TrivialPro
     assert list(trivial.open().submit(EXPERIMENT, options=SubmitOptions(optional=True)).submitted) == [
         "after"
     ]
-    assert {p.status for p in trivial.until_over().values()} == {Status.DONE}
+    assert {planned.status for planned in trivial.until_over().values()} == {Status.DONE}
 
 
 def test_upstream_brings_what_the_chosen_run_needs(trivial: TrivialProject) -> None:
@@ -357,14 +359,15 @@ def test_a_scheduler_that_does_not_answer_changes_nothing(trivial: TrivialProjec
     workspace._schedulers["local"] = Silent()
     plans = [workspace.plan() for _ in range(3)]
     for plan in plans:
-        assert [p.status for p in plan.runs] == [Status.ACTIVE] * 2
+        assert [planned.status for planned in plan.runs] == [Status.ACTIVE] * 2
         assert all(
-            p.reason.startswith("unknown since") and p.reason.endswith(", no answer") for p in plan.runs
+            planned.reason.startswith("unknown since") and planned.reason.endswith(", no answer")
+            for planned in plan.runs
         )
-    assert [p.since for p in plans[0].runs] == [p.since for p in plans[2].runs]
+    assert [planned.since for planned in plans[0].runs] == [planned.since for planned in plans[2].runs]
     assert workspace.warnings == ["site local: no answer"]
     trivial.trace.with_suffix(".go").touch()
-    assert {p.status for p in trivial.submit_all().values()} == {Status.DONE}
+    assert {planned.status for planned in trivial.submit_all().values()} == {Status.DONE}
     assert trivial.executions() == {"first": 1, "second": 1}
 
 
@@ -473,13 +476,13 @@ def test_a_copy_of_a_project_leaves_the_jobs_of_the_other_alone(trivial: Trivial
     until(lambda: sum(trivial.executions().values()) == 1)
     copy = trivial.root.with_name("copy")
     shutil.copytree(trivial.root, copy, symlinks=True)
-    for words in (["status"], ["cancel", "--yes"], ["submit"]):
-        ran = process.run([sys.executable, "-m", "ddqjobs", *words], timeout=120, cwd=copy)
+    for arguments in (["status"], ["cancel", "--yes"], ["submit"]):
+        ran = process.run([sys.executable, "-m", "ddqjobs", *arguments], timeout=120, cwd=copy)
         assert ran.code == 3, ran
         assert f"this project is a copy, and the jobs belong to {trivial.root}" in ran.stderr
         assert "Traceback" not in ran.stderr
     trivial.trace.with_name("trace.go").touch()
-    assert {p.status for p in trivial.until_over().values()} == {Status.DONE}
+    assert {planned.status for planned in trivial.until_over().values()} == {Status.DONE}
     assert trivial.executions() == {"first": 1, "second": 1}
 
 

@@ -85,8 +85,8 @@ class Place:
         gpus: int = 0,
         time_s: int = 600,
     ) -> list[str]:
-        made = self.submission(token, script, count, after, cpus, gpus, time_s)
-        return list(self.scheduler.submit(made).values())
+        submission = self.submission(token, script, count, after, cpus, gpus, time_s)
+        return list(self.scheduler.submit(submission).values())
 
     def file(self, token: str, name: str) -> Path:
         return self.folder / f"{token} {HOSTILE}" / name
@@ -107,16 +107,16 @@ class Place:
 
     def processes(self) -> dict[int, list[str]]:
         """Everything that runs on behalf of this place: pid -> argv."""
-        found = {}
+        commands = {}
         for entry in Path("/proc").glob("[0-9]*"):
             try:
-                words = (entry / "cmdline").read_text(errors="replace").split("\0")[:-1]
+                argv = (entry / "cmdline").read_text(errors="replace").split("\0")[:-1]
                 cwd = str((entry / "cwd").readlink())
             except OSError:
                 continue
-            if words and (cwd.startswith(str(self.root)) or any(str(self.root) in word for word in words)):
-                found[int(entry.name)] = words
-        return found
+            if argv and (cwd.startswith(str(self.root)) or any(str(self.root) in word for word in argv)):
+                commands[int(entry.name)] = argv
+        return commands
 
     def kill(self) -> None:
         """Ends what is still there, by force."""
@@ -146,17 +146,17 @@ class Place:
 def place(tmp_path: Path) -> Iterator[Place]:
     root = tmp_path / HOSTILE
     root.mkdir()
-    made = Place(root)
-    yield made
-    made.close()
+    workplace = Place(root)
+    yield workplace
+    workplace.close()
 
 
 @pytest.fixture
 def torn(tmp_path: Path) -> Iterator[Place]:
     """A place whose files the test breaks, so that it cannot be closed in good order."""
-    made = Place(tmp_path)
-    yield made
-    made.kill()
+    workplace = Place(tmp_path)
+    yield workplace
+    workplace.kill()
 
 
 def test_it_is_a_scheduler(place: Place) -> None:
@@ -297,7 +297,7 @@ def test_cancel_ends_the_whole_tree(place: Place) -> None:
 
 
 def _last_words(place: Place) -> set[str]:
-    return {words[-1] for words in place.processes().values()}
+    return {argv[-1] for argv in place.processes().values()}
 
 
 def test_what_outlives_the_script_is_ended(place: Place) -> None:
@@ -368,8 +368,10 @@ def submitter(place: Place, submissions: list[Submission], *more: str) -> subpro
 
 
 def test_several_submitters_at_once(place: Place) -> None:
-    made = [place.submission(f"t{i}", f"echo {i} >> ../ran") for i in range(6)]
-    children = [submitter(place, random.Random(seed).sample(made, len(made))) for seed in range(4)]
+    submissions = [place.submission(f"t{i}", f"echo {i} >> ../ran") for i in range(6)]
+    children = [
+        submitter(place, random.Random(seed).sample(submissions, len(submissions))) for seed in range(4)
+    ]
     outputs = {child.communicate()[0].count(b"\n") for child in children}
     assert outputs == {6}
     assert place.details([f"t{i}.0" for i in range(6)]) == ["exit 0"] * 6
@@ -377,8 +379,8 @@ def test_several_submitters_at_once(place: Place) -> None:
 
 
 def test_jobs_outlive_the_session_of_whoever_submitted_them(place: Place) -> None:
-    made = place.submission("stays", "until [ -e ../go ]; do sleep 0.05; done; echo here")
-    with submitter(place, [made], "stay") as child:
+    submission = place.submission("stays", "until [ -e ../go ]; do sleep 0.05; done; echo here")
+    with submitter(place, [submission], "stay") as child:
         assert child.stdout
         assert child.stdout.readline() == b"stays.0\n"
         place.until_running("stays.0")
@@ -462,9 +464,9 @@ def test_jobs_that_nobody_knows(place: Place) -> None:
 
 @pytest.mark.parametrize("token", ["", ".x", "a/b", "a b", "x" * 129, "$(id)"])
 def test_tokens_that_cannot_be_file_names_are_refused(place: Place, token: str) -> None:
-    made = place.submission("fine", "true")
+    submission = place.submission("fine", "true")
     with pytest.raises(SchedulerError, match="token"):
-        place.scheduler.submit(msgspec.structs.replace(made, token=token))
+        place.scheduler.submit(msgspec.structs.replace(submission, token=token))
 
 
 def test_a_folder_that_vanished_is_the_job_s_end_not_the_queue_s(place: Place) -> None:
@@ -520,8 +522,8 @@ except SchedulerError as error:
 
 
 def test_a_submission_that_cannot_be_written_is_refused(place: Place) -> None:
-    made = msgspec.json.encode(place.submission("nospace", "true")).decode()
-    done = process.run([sys.executable, "-c", FULL, str(place.state), made], timeout=60)
+    document = msgspec.json.encode(place.submission("nospace", "true")).decode()
+    done = process.run([sys.executable, "-c", FULL, str(place.state), document], timeout=60)
     assert "local site: cannot submit: [Errno 27]" in done.stdout
     assert place.scheduler.find("nospace") is None
     assert not list(place.state.rglob(".[0-9]*"))  # no draft stays
@@ -576,12 +578,12 @@ def test_torn_settings_say_what_to_do_and_are_written_anew(place: Place) -> None
 
 
 def test_more_nodes_than_one_and_a_missing_script(place: Place) -> None:
-    made = place.submission("one", "true")
+    submission = place.submission("one", "true")
     with pytest.raises(SchedulerError, match="2 nodes"):
-        place.scheduler.submit(msgspec.structs.replace(made, resources=Resources(nodes=2)))
+        place.scheduler.submit(msgspec.structs.replace(submission, resources=Resources(nodes=2)))
     place.file("one", "job.sh").unlink()
     with pytest.raises(SchedulerError, match="is not there"):
-        place.scheduler.submit(made)
+        place.scheduler.submit(submission)
 
 
 def test_a_path_that_submitit_would_rewrite_is_refused(tmp_path: Path) -> None:
@@ -617,8 +619,8 @@ def test_an_end_that_comes_between_two_looks_starts_nobody_it_should_not(torn: P
     queue.assign("first.0.0", Slots())
     queue.take("first.0.0", Claim(owner=process.myself()))  # we are its launcher
     for at, (token, after) in enumerate((("first", ()), ("second", ["first.0"]), ("third", ["second.0"]))):
-        made = torn.submission(token, "true", after=after)
-        queue.file(Filed(submission=made, at=at, environment="", warning_s=1, grace_s=1))
+        submission = torn.submission(token, "true", after=after)
+        queue.file(Filed(submission=submission, at=at, environment="", warning_s=1, grace_s=1))
     supervisor = Supervisor(queue)
     assert not supervisor.step()
     assert [o.detail.partition(":")[0] for o in torn.scheduler.query(["second.0", "third.0"]).values()] == [

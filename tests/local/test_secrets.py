@@ -109,23 +109,23 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     secrets._pattern.cache_clear()
     for name, value in SHELL.items():
         monkeypatch.setenv(name, value)
-    with opened(tmp_path / "project") as made:
-        made.local_site(variables=SITE, setup=SETUP, notify=notified(tmp_path, CHANNELS))
+    with opened(tmp_path / "project") as project:
+        project.local_site(variables=SITE, setup=SETUP, notify=notified(tmp_path, CHANNELS))
         user = tmp_path / "config" / "ddqjobs" / "config.yaml"
         user.parent.mkdir(parents=True)
         user.write_text(json.dumps({"notify": notified(tmp_path, OWN)}))
         monkeypatch.setenv("XDG_CONFIG_HOME", str(user.parents[1]))
         printed = "".join(f'echo "{line}"\n' for line in PRINTED)
-        work = made.text("work.sh", printed + WORK)
-        broken = made.text("broken.sh", printed + "echo 'fatal: password=planted-21-aB' >&2; exit 3\n")
+        work = project.text("work.sh", printed + WORK)
+        broken = project.text("broken.sh", printed + "echo 'fatal: password=planted-21-aB' >&2; exit 3\n")
         task = {"kind": "prepare", "once": True, "code": "shell", "products": {"out": "out.txt"}}
         good = {**task, "variables": TASK, "options": OPTIONS, "seeds": [1, 2]}
-        made.text("tree/README", "a tree")
+        project.text("tree/README", "a tree")
         who = ("-c", "user.name=a", "-c", "user.email=a@b")
-        for words in (
+        for arguments in (
             ["init", "-q"], ["remote", "add", "origin", ORIGIN], ["add", "."], [*who, "commit", "-qm", "x"],
         ):  # fmt: skip
-            assert process.run(["git", *words], timeout=30, cwd=made.root / "tree").code == 0
+            assert process.run(["git", *arguments], timeout=30, cwd=project.root / "tree").code == 0
         code = {
             "path": "tree",
             "commands": {"prepare": ["bash", str(work), "--token", "$planted-27-aB", "{options}"]},
@@ -133,23 +133,23 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
         }
         content = {"name": "tiny", "implementations": {}, "models": {}, "codes": {"shell": code}, **TOLD}
         bad = {**task, "command": ["bash", str(broken), "https://eve:planted-28-aB@host/w.pth"]}
-        made.write("experiments/tiny.yaml", {**content, "tasks": {"good": good, "bad": bad}})
-        yield made
+        project.write("experiments/tiny.yaml", {**content, "tasks": {"good": good, "bad": bad}})
+        yield project
 
 
 def notified(folder: Path, channels: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return the channels with their private files, which are written below the folder."""
-    made = {}
+    sections = {}
     for name, channel in channels.items():
-        made[name] = dict(channel)
+        sections[name] = dict(channel)
         for key, value in channel.items():
             if isinstance(value, dict) and "file" in value:
                 path = folder / "private" / value["file"]
                 path.parent.mkdir(exist_ok=True)
                 path.write_text(FILES[value["file"]])
                 path.chmod(0o600)
-                made[name][key] = {"file": str(path)}
-    return made
+                sections[name][key] = {"file": str(path)}
+    return sections
 
 
 def planted(text: str) -> list[str]:
@@ -164,21 +164,21 @@ def test_nothing_that_is_passed_on_shows_a_secret(place: Place, tmp_path: Path) 
     assert place.invoke("report", "tiny", "-f", "html", "-o", str(page)).code == 0
     assert "End of the log" in page.read_text()
     assert planted(page.read_text()) == []
-    for words in (
+    for arguments in (
         ["submit", "--dry-run"], ["data", "weights"], ["check"], ["doctor"],
         ["plan"], ["plan", "--json"], ["status"], ["status", "--json"], ["report"],
         *(["report", "-f", form] for form in ("json", "csv", "markdown", "latex")),
     ):  # fmt: skip
-        ran = place.invoke(*words, "tiny")
-        assert planted(ran.out + ran.err) == [], words
+        ran = place.invoke(*arguments, "tiny")
+        assert planted(ran.out + ran.err) == [], arguments
     for path in (place.root / "results/tiny/ledger").iterdir():
         assert planted(path.read_text()) == []
     tested = place.invoke("notify", "--test")
     assert tested.code == 1
     assert len(re.findall("not delivered", tested.out + tested.err)) == len(CHANNELS) + len(OWN)
-    for words in (["notify"], ["notify", "--json"], ["advance", "tiny"], ["advance", "tiny"]):
-        told = place.invoke(*words)
-        assert planted(told.out + told.err) == [], words
+    for arguments in (["notify"], ["notify", "--json"], ["advance", "tiny"], ["advance", "tiny"]):
+        told = place.invoke(*arguments)
+        assert planted(told.out + told.err) == [], arguments
     assert planted(tested.out + tested.err) == []
     out = tmp_path / "tiny.crate.zip"
     assert place.invoke("archive", "tiny", "-o", str(out)).code == 0
@@ -260,4 +260,6 @@ def test_the_local_queue_forgets_the_shell_s_variables(place: Place) -> None:
     (queue,) = (place.root / "results").rglob("environments")
     queue = queue.parent
     until(lambda: not list((queue / "environments").iterdir()))
-    assert [p for p in queue.rglob("*") if p.is_file() and b"planted-09-aB" in p.read_bytes()] == []
+    assert [
+        path for path in queue.rglob("*") if path.is_file() and b"planted-09-aB" in path.read_bytes()
+    ] == []

@@ -19,7 +19,7 @@ LEFT = {"p2-align.ddq-detr-r18", "p2-capture-legacy.ddq-detr-r18", "p2-capture-n
 
 
 def by_name(project: Project, experiment: str) -> dict[str, PlannedRun]:
-    return {p.run.name: p for p in project.plan(experiment).runs}
+    return {planned.run.name: planned for planned in project.plan(experiment).runs}
 
 
 def submissions(folder: Path, experiment: str) -> Counter[str]:
@@ -34,15 +34,15 @@ def test_there_is_a_recording() -> None:
 
 def test_the_nano_plan_keeps_its_done_runs(upgraded: Path) -> None:
     plan = by_name(open_project(upgraded), "mine")
-    assert {name for name, p in plan.items() if p.status is not Status.DONE} == LEFT
-    assert not [name for name, p in plan.items() if p.gone]
+    assert {name for name, planned in plan.items() if planned.status is not Status.DONE} == LEFT
+    assert not [name for name, planned in plan.items() if planned.gone]
 
 
 def test_stale_runs_are_explained(upgraded: Path) -> None:
     """Only a change of what decides a result makes a done run stale, and the plan names it."""
     project = open_project(upgraded)
     plan = project.plan("mine")
-    stale = {p.run.name for p in plan.runs if p.stale}
+    stale = {planned.run.name for planned in plan.runs if planned.stale}
     explained = {run for change in project.changes(plan) for run in change.runs}
     assert explained == stale
 
@@ -50,7 +50,9 @@ def test_stale_runs_are_explained(upgraded: Path) -> None:
 def test_the_report_has_the_recorded_numbers(upgraded: Path) -> None:
     project = open_project(upgraded)
     table = project.results("mine").set_index("run")
-    tests = {name: p for name, p in project.products("mine").items() if p.kind is TaskKind.TEST}
+    tests = {
+        name: result for name, result in project.products("mine").items() if result.kind is TaskKind.TEST
+    }
     assert len(tests) == 4
     for name, product in tests.items():
         recorded = product.metrics["bbox_mAP"]
@@ -64,14 +66,14 @@ def test_the_report_has_the_recorded_numbers(upgraded: Path) -> None:
 def test_the_rest_is_run_and_nothing_is_repeated(upgraded: Path) -> None:
     project = open_project(upgraded)
     before = by_name(project, "steps")
-    assert {name: p.status for name, p in before.items()} == {
+    assert {name: planned.status for name, planned in before.items()} == {
         "first": Status.DONE, "second": Status.DONE, "third": Status.ELIGIBLE,
     }  # fmt: skip
-    assert not [p.stale for p in before.values() if p.stale]
+    assert not [planned.stale for planned in before.values() if planned.stale]
     submitted = submissions(upgraded, "steps")
     project.wait("steps", Filters(), SubmitOptions())
     after = by_name(open_project(upgraded), "steps")
-    assert {p.status for p in after.values()} == {Status.DONE}
+    assert {planned.status for planned in after.values()} == {Status.DONE}
     assert submissions(upgraded, "steps") - submitted == Counter(["third"])
-    made = upgraded / "results/steps/runs/third/artifacts/out"
-    assert made.read_text().split() == ["one", "two", "three"]
+    product = upgraded / "results/steps/runs/third/artifacts/out"
+    assert product.read_text().split() == ["one", "two", "three"]

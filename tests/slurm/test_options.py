@@ -32,16 +32,16 @@ SITE = {
 @pytest.fixture
 def project(tmp_path: Path) -> SlurmProject:
     """A project on a Slurm that nobody asks."""
-    made = SlurmProject(tmp_path / "project")
-    made.site({**SITE, "extra": ["--nice=5"]})
-    return made
+    slurm_project = SlurmProject(tmp_path / "project")
+    slurm_project.site({**SITE, "extra": ["--nice=5"]})
+    return slurm_project
 
 
-def scripts(project: TrivialProject, *words: str) -> list[set[str]]:
+def scripts(project: TrivialProject, *arguments: str) -> list[set[str]]:
     """The directives of each script that would be submitted, without ``#SBATCH``."""
-    said = project.cli("submit", "--site", "slurm", "--dry-run", "--json", *words)
+    said = project.cli("submit", "--site", "slurm", "--dry-run", "--json", *arguments)
     assert said.code == 0, said
-    texts = [made["script"] for made in json.loads(said.stdout)["submissions"]]
+    texts = [submission["script"] for submission in json.loads(said.stdout)["submissions"]]
     return [{row[8:] for row in text.splitlines() if row.startswith("#SBATCH ")} for text in texts]
 
 
@@ -89,8 +89,8 @@ def test_runs_with_other_options_are_not_in_one_array(project: SlurmProject) -> 
         "spot": {"slurm": {"partition": "spot"}},
     }
     project.tasks({"first": task(variants=["default", *variants], seeds=[1, 2])}, variants=variants)
-    made = project.cli("submit", "--site", "slurm", "--dry-run", "--json")
-    assert [sorted(s["runs"]) for s in json.loads(made.stdout)["submissions"]] == [
+    result = project.cli("submit", "--site", "slurm", "--dry-run", "--json")
+    assert [sorted(s["runs"]) for s in json.loads(result.stdout)["submissions"]] == [
         ["first.s1", "first.s2", "first.same.s1", "first.same.s2"],
         ["first.long.s1", "first.long.s2"],
         ["first.spot.s1", "first.spot.s2"],
@@ -98,17 +98,17 @@ def test_runs_with_other_options_are_not_in_one_array(project: SlurmProject) -> 
 
 
 def test_options_change_no_digest_and_other_sites_pay_no_heed(trivial: TrivialProject) -> None:
-    before = {p.run.name: p.run.digest for p in trivial.plan().runs}
+    before = {planned.run.name: planned.run.digest for planned in trivial.plan().runs}
     options = {"partition": "x", "constraint": "y", "gpu_type": "z", "exclusive": True}
     tasks = {"first": task(slurm=options), "second": task(inputs={"before": "first.out"})}
     trivial.tasks(tasks, slurm={"qos": "long"})
-    assert {p.run.name: p.run.digest for p in trivial.plan().runs} == before
+    assert {planned.run.name: planned.run.digest for planned in trivial.plan().runs} == before
     assert trivial.submit_all()["second"].status.value == "done"
 
 
 @pytest.mark.parametrize("place", ["site", "experiment", "task", "variant"])
 @pytest.mark.parametrize(
-    ("key", "value", "words"),
+    ("key", "value", "message"),
     [
         ("partitoin", "gpu", "unknown key 'partitoin' in {at}; did you mean 'partition'?"),
         ("exclusive", "yes please", "{at}.exclusive must be true or false, not text 'yes please'"),
@@ -121,7 +121,7 @@ def test_options_change_no_digest_and_other_sites_pay_no_heed(trivial: TrivialPr
     ],
 )  # fmt: skip
 def test_what_cannot_be_said_is_refused_with_its_line(
-    project: SlurmProject, place: str, key: str, value: object, words: str
+    project: SlurmProject, place: str, key: str, value: object, message: str
 ) -> None:
     options = {key: value}
     at = {
@@ -145,7 +145,7 @@ def test_what_cannot_be_said_is_refused_with_its_line(
     assert name.endswith(file)
     named = (project.root / file).read_text().splitlines()[int(line) - 1]
     assert (str(value[0]) if isinstance(value, list) else key) in named
-    assert rest.startswith(words.format(at=at[place])), said.stderr
+    assert rest.startswith(message.format(at=at[place])), said.stderr
 
 
 HOSTILE = [
@@ -174,7 +174,7 @@ def test_no_value_brings_a_directive_along(project: SlurmProject, key: str, valu
     project.tasks({"first": task(resources={"gpus": 1}, slurm={key: said})})
     with pytest.raises(InputError) as refused:
         project.open().load(EXPERIMENT)
-    assert [(bool(p.file), bool(p.line)) for p in refused.value.problems] == [(True, True)]
+    assert [(bool(problem.file), bool(problem.line)) for problem in refused.value.problems] == [(True, True)]
     run = a_run(resources=Resources(gpus=1, sections={"slurm": {key: said}}))
     with pytest.raises(InputError, match=f"^slurm: .*{key}"):
         render(SITES["slurm"], run)
@@ -202,10 +202,10 @@ def test_layers() -> None:
     ("kind", "parts"), [("site", ["Site"]), ("experiment", ["Experiment", "Task", "Variant"])]
 )
 def test_the_schema_knows_the_options(kind: Literal["experiment", "site"], parts: list[str]) -> None:
-    made = schema(kind)
+    document = schema(kind)
     for part in parts:
-        assert made["$defs"][part]["properties"]["slurm"]["$ref"] == "#/$defs/Slurm"
-    options = made["$defs"]["Slurm"]
+        assert document["$defs"][part]["properties"]["slurm"]["$ref"] == "#/$defs/Slurm"
+    options = document["$defs"]["Slurm"]
     assert options["additionalProperties"] is False
     assert set(options["properties"]) == set(Slurm.__struct_fields__)
     assert "TIME_LIMIT_90" in json.dumps(options["properties"]["mail_type"])
@@ -222,9 +222,9 @@ def test_nodes_that_are_avoided_come_on_top_of_those_that_a_run_excludes(
 
     def told(**options: str) -> str:
         resources = Resources(sections={"slurm": options})
-        made = Submission(token="t", name="n", folder=str(tmp_path), resources=resources,
+        submission = Submission(token="t", name="n", folder=str(tmp_path), resources=resources,
                           elements=(Element(index=0, run="r"),), avoid=("n1", "n2"))  # fmt: skip
-        SlurmScheduler().submit(made)
+        SlurmScheduler().submit(submission)
         return (tmp_path / "sbatch.said").read_text()
 
     assert "--exclude=n1,n2 " in told()
@@ -248,7 +248,7 @@ def test_slurm_gives_each_run_what_it_asks_for(lab: Lab, on_slurm: SlurmProject)
     assert set(answer["submitted"]) == {"first.typed", "first.short", "first.there"}
     assert "sbatch: error: Batch job submission failed: " in answer["left"]["first.wrong"]
     plan = on_slurm.until_over()
-    assert {p.run.variant: p.status.value for p in plan.values()} == {
+    assert {planned.run.variant: planned.status.value for planned in plan.values()} == {
         "typed": "done", "short": "done", "there": "done", "wrong": "eligible",
     }  # fmt: skip
     assert plan["first.there"].node == node

@@ -49,8 +49,12 @@ STEPS = (
 def once_each(project: SlurmProject) -> None:
     """Assert the end state: all runs done, each executed once, the ledger readable."""
     plan = project.plan()
-    assert {p.run.name: (p.status.value, p.reason) for p in plan.runs if p.status is not Status.DONE} == {}
-    assert project.executions() == Counter(p.run.name for p in plan.runs)
+    assert {
+        planned.run.name: (planned.status.value, planned.reason)
+        for planned in plan.runs
+        if planned.status is not Status.DONE
+    } == {}
+    assert project.executions() == Counter(planned.run.name for planned in plan.runs)
     assert project.records()
 
 
@@ -93,7 +97,7 @@ def test_what_depends_on_a_failed_run_is_waiting_and_comes_back(lab: Lab, on_slu
     on_slurm.tasks(tasks, work=work)
     assert len(on_slurm.open().submit(EXPERIMENT).submitted) == 6
     plan = on_slurm.until_over()
-    assert {name: p.status.value for name, p in plan.items()} == {
+    assert {name: planned.status.value for name, planned in plan.items()} == {
         "first.s0": "done", "first.s1": "failed", "first.s2": "done",
         "second.s0": "done", "second.s1": "waiting", "second.s2": "done",
     }  # fmt: skip
@@ -122,7 +126,7 @@ def test_a_job_that_is_requeued_goes_on_in_a_second_attempt(lab: Lab, on_slurm: 
     assert seen == {Status.ACTIVE}
     (on_slurm.root / "trace.go").touch()
     plan = on_slurm.until_over()
-    assert {p.status for p in plan.values()} == {Status.DONE}
+    assert {planned.status for planned in plan.values()} == {Status.DONE}
     assert plan["first"].attempts == 2
     assert on_slurm.executions() == {"first": 2, "second": 1}
     assert {job for job, name, _ in lab.accounted(on_slurm.root) if name == "trivial.first"} == {job}
@@ -187,7 +191,7 @@ def test_cancel_and_retry(lab: Lab, on_slurm: SlurmProject) -> None:
     said = on_slurm.cli("cancel", "--yes")
     assert (said.code, said.stdout) == (0, "cancelling 2 runs\n")
     plan = on_slurm.until_over()
-    assert {name: p.reason for name, p in plan.items()} == {
+    assert {name: planned.reason for name, planned in plan.items()} == {
         "first": "cancelled by the user",
         "second": "cancelled by the user before it started",
     }
@@ -214,7 +218,7 @@ def test_a_job_that_nears_its_time_limit_is_asked_to_stop_and_requeues_itself(
 
 
 @pytest.mark.parametrize(
-    ("script", "words"),
+    ("script", "message"),
     [
         ('"$SBATCH" "$@" > /dev/null; sleep 1000', "gave no answer within 4 s"),
         ('"$SBATCH" "$@" > /dev/null; echo "Welcome!"', "said 'Welcome!' instead of a job id"),
@@ -232,13 +236,13 @@ def test_a_job_that_nears_its_time_limit_is_asked_to_stop_and_requeues_itself(
     ids=["hangs", "garbage", "silent", "time-out", "killed", "fails after", "hangs before", "garbage before"],
 )  # fmt: skip
 def test_an_sbatch_whose_answer_is_lost(
-    lab: Lab, on_slurm: SlurmProject, monkeypatch: pytest.MonkeyPatch, script: str, words: str
+    lab: Lab, on_slurm: SlurmProject, monkeypatch: pytest.MonkeyPatch, script: str, message: str
 ) -> None:
     on_slurm.site(submit_timeout="4s")
     wrap_sbatch(on_slurm, monkeypatch, script)
     said = on_slurm.cli("submit")
     assert said.code == 3
-    assert [words in line for line in said.stderr.splitlines()] == [True]
+    assert [message in line for line in said.stderr.splitlines()] == [True]
     unwrap(on_slurm)
     on_slurm.submit_all()
     once_each(on_slurm)
@@ -338,7 +342,9 @@ def test_a_controller_that_goes_down_in_the_middle_of_a_submission(
     down_since = time.monotonic()
     (on_slurm.root / "trace.first.s0").touch()
     until((on_slurm.results / "runs" / "first.s0" / "product.json").exists)
-    said += [on_slurm.cli(*words) for words in (["cancel", "first.s1", "--yes"], ["submit"], ["status"])]
+    said += [
+        on_slurm.cli(*arguments) for arguments in (["cancel", "first.s1", "--yes"], ["submit"], ["status"])
+    ]
     while time.monotonic() - down_since < float(os.environ.get("DDQJOBS_DOWN_S", "0")):
         said.append(on_slurm.cli("status"))
     assert lab.up().code == 0
@@ -469,8 +475,8 @@ def test_a_preempted_job_starts_again_by_itself(lab: Lab, on_slurm: SlurmProject
     on_slurm.tasks({"first": task()}, work=WAIT)
     job = on_slurm.open().submit(EXPERIMENT).submitted["first"]
     until(lambda: on_slurm.executions()["first"] == 1)
-    words = ["--parsable", "-p", "gpu", "-N4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 60"]
-    other = lab.ask("sbatch", *words)
+    options = ["--parsable", "-p", "gpu", "-N4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 60"]
+    other = lab.ask("sbatch", *options)
     until(lambda: on_slurm.run("first").state is JobState.QUEUED)
     assert on_slurm.open().submit(EXPERIMENT).submitted == {}
     lab.ask("scancel", other.strip())
@@ -494,8 +500,8 @@ def test_a_job_that_preemption_cancels_is_submitted_again(lab: Lab, on_slurm: Sl
         on_slurm.tasks(tasks, work=INTERRUPTED)
         with on_slurm.started("submit", "--wait") as command:
             until(lambda: on_slurm.executions()["first"] == 1)
-            words = ["--parsable", "-p", "gpu", "-N4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 60"]
-            other = lab.ask("sbatch", *words).strip()
+            flags = ["--parsable", "-p", "gpu", "-N4", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 60"]
+            other = lab.ask("sbatch", *flags).strip()
             until(lambda: sum(isinstance(r, Submitted) for r in on_slurm.records()) == 4)
             lab.ask("scancel", other)
             assert command.wait(60) == 0
@@ -537,7 +543,7 @@ def test_held_jobs_wait_until_they_are_released(lab: Lab, on_slurm: SlurmProject
     assert list(answer["left"]) == ["run"]
     (on_slurm.root / "trace.go").touch()
     until(lambda: on_slurm.run("wait.s3").status is Status.DONE)
-    plan = {p.run.name: p for p in on_slurm.plan().runs}
+    plan = {planned.run.name: planned for planned in on_slurm.plan().runs}
     assert {n: plan[n].state for n in ("wait.s1", "wait.s2")} == dict.fromkeys(
         ("wait.s1", "wait.s2"), JobState.HELD
     )
@@ -609,14 +615,14 @@ def test_every_failure_ends_in_its_class_and_is_retried_as_often_as_that_allows(
     }
     on_slurm.tasks(tasks)
     assert on_slurm.cli("submit", "--wait").code == 1
-    plan = {p.run.name: p for p in on_slurm.plan().runs}
+    plan = {planned.run.name: planned for planned in on_slurm.plan().runs}
     failed = {name: what for name, what in fails.items() if name != "stuck-once"}
-    assert {name: p.failure for name, p in plan.items()} == {
+    assert {name: planned.failure for name, planned in plan.items()} == {
         **{name: failure for name, (_, failure, _) in failed.items()},
         "stuck-once": None,
     }
     assert {name: plan[name].reason for name in failed} == {
-        name: f"{failure.value}: {words}" for name, (_, failure, words) in failed.items()
+        name: f"{failure.value}: {reason}" for name, (_, failure, reason) in failed.items()
     }
     assert plan["stuck-once"].status is Status.DONE
     assert on_slurm.executions() == {**dict.fromkeys(fails, 1), "stuck": 3, "stuck-once": 2}
@@ -653,7 +659,7 @@ def test_what_a_site_brings_along_and_fails_is_the_environment_and_not_tried_aga
         project.until_over()
     ended = {name: project.run("run") for name, project in projects.items()}
     assert {name: (run.failure, run.reason) for name, run in ended.items()} == {
-        name: (FailureClass.ENVIRONMENT, f"environment: {words}") for name, (_, words) in SET_UPS.items()
+        name: (FailureClass.ENVIRONMENT, f"environment: {reason}") for name, (_, reason) in SET_UPS.items()
     }
     for project in projects.values():
         assert len([*(project.results / "submissions").iterdir()]) == 1
@@ -687,10 +693,16 @@ def test_real_trainings_on_slurm_equal_those_on_the_local_site(
     until((run_dir / "attempts" / "1" / "work_dir" / "epoch_1.pth").exists)
     lab.ask("scontrol", "requeue", jobs["p4-train.ddq-detr-r18"])
     plan = project.wait(nano.EXPERIMENT, Filters(), SubmitOptions())
-    assert {p.run.name: p.reason for p in plan.runs if p.status is not Status.DONE} == {}
-    assert [p.attempts for p in plan.runs if p.run.name == "p4-train.ddq-detr-r18"] == [2]
-    on_slurm, local = (made.products(nano.EXPERIMENT) for made in (project, undisturbed))
-    assert {name: p.metrics for name, p in on_slurm.items()} == {name: p.metrics for name, p in local.items()}
+    assert {
+        planned.run.name: planned.reason for planned in plan.runs if planned.status is not Status.DONE
+    } == {}
+    assert [planned.attempts for planned in plan.runs if planned.run.name == "p4-train.ddq-detr-r18"] == [2]
+    on_slurm, local = (
+        training_project.products(nano.EXPERIMENT) for training_project in (project, undisturbed)
+    )
+    assert {name: product.metrics for name, product in on_slurm.items()} == {
+        name: product.metrics for name, product in local.items()
+    }
     for run in ("release.s2023", "p3-train.ddq-detr-r18", "p4-train.ddq-detr-r18"):
         curve = nano.losses(project, run)
         assert curve
@@ -720,12 +732,12 @@ def test_jobs_that_the_controller_has_forgotten_are_found_in_accounting(
     until(lambda: scheduler.find(token) == dict(enumerate(jobs.values())))
     assert scheduler.find(token[:-1]) is None
     waits = Element(index=0, run="r", after=(jobs["first.s1"],))
-    made = Submission(
+    waiting_submission = Submission(
         token="t", name="n", folder=str(on_slurm.root), resources=Resources(), elements=(waits,)
     )
     with pytest.raises(DependencyGoneError, match="has left the queue"):
-        scheduler.submit(made)
-    assert {name: p.status.value for name, p in on_slurm.until_over().items()} == {
+        scheduler.submit(waiting_submission)
+    assert {name: planned.status.value for name, planned in on_slurm.until_over().items()} == {
         "first.s0": "done",
         "first.s1": "failed",
         "first.s2": "done",
@@ -826,7 +838,7 @@ def test_a_training_whose_loss_is_no_number_ends_as_diverged_and_is_not_retried(
 ) -> None:
     project = a_project(tmp_path / "project", "diverges", DIVERGES)
     plan = project.wait("diverges", Filters(tasks=("p4-train",)), SubmitOptions(upstream=True))
-    (run,) = (p for p in plan.runs if p.run.task == "p4-train")
+    (run,) = (planned for planned in plan.runs if planned.run.task == "p4-train")
     assert (run.status, run.failure, run.submissions) == (Status.FAILED, FailureClass.DIVERGED, 1), run.reason
     # The matching of queries and objects is the first to notice, before there is a loss.
     assert run.reason == "diverged: exit 1, ValueError: matrix contains invalid numeric entries"
@@ -836,8 +848,10 @@ def test_two_nodes_with_two_processes_train_as_one_node_with_four(lab: Lab, tmp_
     project = a_project(tmp_path / "project", "processes", PROCESSES)
     named = Filters(tasks=("together", "apart"))
     plan = project.wait("processes", named, SubmitOptions(upstream=True))
-    assert {p.run.name: p.reason for p in plan.runs if p.status is not Status.DONE} == {}
-    nodes = {p.run.task: p.node for p in plan.runs}
+    assert {
+        planned.run.name: planned.reason for planned in plan.runs if planned.status is not Status.DONE
+    } == {}
+    nodes = {planned.run.task: planned.node for planned in plan.runs}
     assert len(lab.ask("scontrol", "show", "hostnames", nodes["apart"]).split()) == 2
     assert len(lab.ask("scontrol", "show", "hostnames", nodes["together"]).split()) == 1
     run = "apart.ddq-detr-r18"
@@ -849,7 +863,7 @@ def test_two_nodes_with_two_processes_train_as_one_node_with_four(lab: Lab, tmp_
         project.products("processes")[f"{name}.ddq-detr-r18"] for name in ("apart", "together")
     )
     assert apart.metrics == together.metrics
-    print(curve[0], curve[-1], apart.metrics, *(p.report for p in (apart, together)))
+    print(curve[0], curve[-1], apart.metrics, *(product.report for product in (apart, together)))
     log = project.log(project.plan("processes"), run).read_text()
     assert "GPU number: 4" in log  # mmengine's word for processes
 

@@ -50,7 +50,7 @@ class Training:
     @property
     def attempt(self) -> int:
         """The newest attempt's number; 0 before the first."""
-        return max((int(p.name) for p in self.attempts.glob("[0-9]*")), default=0)
+        return max((int(path.name) for path in self.attempts.glob("[0-9]*")), default=0)
 
     @property
     def job(self) -> str:
@@ -63,8 +63,8 @@ class Training:
 
     def done(self, attempt: int) -> int:
         """Iterations that an attempt has done itself."""
-        found = self.stretch(attempt)
-        return found.end - found.start
+        stretch = self.stretch(attempt)
+        return stretch.end - stretch.start
 
     def until_under_way(self, attempt: int) -> str:
         """Waits until that attempt has done three iterations; the node it runs on."""
@@ -74,16 +74,16 @@ class Training:
     @property
     def started(self) -> dict[str, object]:
         """Return the record of the newest attempt's start: its time and node."""
-        found: dict[str, object] = json.loads(
+        record: dict[str, object] = json.loads(
             (self.attempts / str(self.attempt) / "started.json").read_text()
         )
-        return found
+        return record
 
 
 def preempt(training: Training, node: str) -> None:
     """Somebody with more priority takes the whole node for a moment."""
-    words = ["-p", "gpu", "-w", node, "--exclusive", "-t", "1", "-o", "/dev/null", "--wrap", "true"]
-    training.lab.ask("sbatch", *words)
+    options = ["-p", "gpu", "-w", node, "--exclusive", "-t", "1", "-o", "/dev/null", "--wrap", "true"]
+    training.lab.ask("sbatch", *options)
 
 
 def crash(training: Training, node: str) -> None:
@@ -134,10 +134,15 @@ def test_a_training_that_everything_happens_to_logs_the_losses_of_one_that_is_le
         until(lambda after=number: training.attempt > after, limit_s=600)  # type: ignore[misc]
 
     plan = project.wait("storm", Filters(tasks=("calm", "storm")), SubmitOptions())
-    assert {p.run.name: p.reason for p in plan.runs if p.status is not Status.DONE} == {}
+    assert {
+        planned.run.name: planned.reason for planned in plan.runs if planned.status is not Status.DONE
+    } == {}
     products = project.products("storm")
     calm, storm = (products[f"{name}.ddq-detr-r18"] for name in ("calm", "storm"))
-    curves = [read(training.attempts.parent.parent / p.run / p.artifacts["log"]) for p in (calm, storm)]
+    curves = [
+        read(training.attempts.parent.parent / product.run / product.artifacts["log"])
+        for product in (calm, storm)
+    ]
     assert [len(curve.train) for curve in curves] == [ITERATIONS, ITERATIONS]
     same = [{(t.step, k): v for t in c.train for k, v in t.values.items() if "loss" in k} for c in curves]
     assert same[0] == same[1]

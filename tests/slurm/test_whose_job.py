@@ -41,10 +41,10 @@ def test_a_heterogeneous_job_and_a_sparse_array_hide_no_run(closed: Lab, on_slur
     on_slurm.tasks({"first": task(seeds=[0, 1])})
     on_slurm.open().submit(EXPERIMENT)
     workspace = on_slurm.open().workspace(EXPERIMENT)
-    assert {p.state for p in workspace.plan().runs} == {JobState.QUEUED}
+    assert {planned.state for planned in workspace.plan().runs} == {JobState.QUEUED}
     assert workspace.warnings == []
     closed.ask("scontrol", "update", "partitionname=gpu", "state=up")
-    assert {p.status for p in on_slurm.until_over().values()} == {Status.DONE}
+    assert {planned.status for planned in on_slurm.until_over().values()} == {Status.DONE}
 
 
 @pytest.fixture
@@ -69,12 +69,12 @@ def test_an_array_cancelled_before_it_started_stays_cancelled(
     assert on_slurm.cli("cancel", "--yes").code == 0
     until(lambda: not closed.ask("squeue", "--noheader", "--states=all"))
     plan = on_slurm.until_over()
-    assert {p.failure for p in plan.values()} == {FailureClass.CANCELLED}
+    assert {planned.failure for planned in plan.values()} == {FailureClass.CANCELLED}
     said = on_slurm.cli("advance")
     assert (said.code, said.stdout) == (0, "nothing to submit\n")
     closed.ask("scontrol", "update", "partitionname=gpu", "state=up")
     assert on_slurm.cli("retry").code == 0
-    assert {p.status for p in on_slurm.submit_all().values()} == {Status.DONE}
+    assert {planned.status for planned in on_slurm.submit_all().values()} == {Status.DONE}
     assert on_slurm.executions() == {"first.s0": 1, "first.s1": 1, "first.s2": 1}
 
 
@@ -107,7 +107,7 @@ def test_a_controller_that_lost_its_state_gives_our_numbers_to_others(
     on_slurm.site(submit_timeout="3s")
     until(lambda: on_slurm.run("first").status is Status.ELIGIBLE)
     plan = on_slurm.submit_all()
-    assert {name: p.status for name, p in plan.items()} == {
+    assert {name: planned.status for name, planned in plan.items()} == {
         "first": Status.DONE, "second": Status.FAILED, "third": Status.DONE,
     }  # fmt: skip
     assert on_slurm.executions() == {"first": 1, "third": 1}
@@ -128,13 +128,13 @@ def test_of_an_sbatch_that_submits_twice_the_claim_decides(
     until(lambda: on_slurm.executions() == {"first.s0": 1, "first.s1": 1})
 
     def running() -> set[str]:
-        return {p.job for p in on_slurm.plan().runs if p.state is JobState.RUNNING}
+        return {planned.job for planned in on_slurm.plan().runs if planned.state is JobState.RUNNING}
 
     ask = ("squeue", "--noheader", "--array", "--states=running", "--format=%i")
     until(lambda: len(lab.ask(*ask).split()) == 2)
     until(lambda: running() == set(lab.ask(*ask).split()))
     on_slurm.trace.with_suffix(".go").touch()
-    assert {p.status for p in on_slurm.until_over().values()} == {Status.DONE}
+    assert {planned.status for planned in on_slurm.until_over().values()} == {Status.DONE}
     assert on_slurm.executions() == {"first.s0": 1, "first.s1": 1}
     until(lambda: Counter(s for _, _, s in lab.accounted(on_slurm.root)) == {"COMPLETED": 2, "FAILED": 2})
 
@@ -152,5 +152,5 @@ def test_of_an_sbatch_that_submits_twice_the_job_that_waits_is_ended(
     assert on_slurm.cli("status").code == 0
     until(lambda: lab.ask(*ask).split() == ["RUNNING", "RUNNING"])
     on_slurm.trace.with_suffix(".go").touch()
-    assert {p.status for p in on_slurm.until_over().values()} == {Status.DONE}
+    assert {planned.status for planned in on_slurm.until_over().values()} == {Status.DONE}
     assert on_slurm.executions() == {"first.s0": 1, "first.s1": 1}

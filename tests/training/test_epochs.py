@@ -32,7 +32,7 @@ class Job:
         self.root, self.where = root, where
         (root / "claim").write_text("run 1\n")
 
-    def start(self, attempt: int, *words: object) -> subprocess.Popen[str]:
+    def start(self, attempt: int, *arguments: object) -> subprocess.Popen[str]:
         variables = {
             **processor.variables(self.where, ROOT),
             "DDQJOBS_INPUT_DATA": str(self.root / "data"),
@@ -44,7 +44,7 @@ class Job:
             "DDQJOBS_GPUS": "2",  # processes, where a launcher starts them
         }
         Path(variables["DDQJOBS_ATTEMPT_DIR"]).mkdir(parents=True, exist_ok=True)
-        argv = [sys.executable, "-m", *map(str, words)]
+        argv = [sys.executable, "-m", *map(str, arguments)]
         output = subprocess.STDOUT
         deaf = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as the launch script starts a training
         try:
@@ -59,8 +59,8 @@ class Job:
         finally:
             signal.signal(signal.SIGTERM, deaf)
 
-    def run(self, attempt: int, *words: object) -> tuple[int, str]:
-        process = self.start(attempt, *words)
+    def run(self, attempt: int, *arguments: object) -> tuple[int, str]:
+        process = self.start(attempt, *arguments)
         text, _ = process.communicate(timeout=600)
         return process.returncode, text
 
@@ -73,8 +73,8 @@ class Job:
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     job = Job(tmp_path_factory.mktemp("job"))
-    words = ["ddqjobs.detect.prepare", "dataset", "--out", job.root / "data", *DATASET]
-    assert job.run(0, *words)[0] == 0
+    arguments = ["ddqjobs.detect.prepare", "dataset", "--out", job.root / "data", *DATASET]
+    assert job.run(0, *arguments)[0] == 0
     return job
 
 
@@ -128,8 +128,8 @@ def test_checkpoint_that_lacks_weights_is_not_tested(job: Job) -> None:
     import torch
 
     torch.save({"state_dict": {}}, job.root / "empty.pth")
-    words = ["ddqjobs.detect.test", CONFIG, job.root / "empty.pth", "--work-dir", job.root / "t"]
-    code, text = job.run(1, *words)
+    arguments = ["ddqjobs.detect.test", CONFIG, job.root / "empty.pth", "--work-dir", job.root / "t"]
+    code, text = job.run(1, *arguments)
     assert code == 2
     assert "lacks 194 weights" in text
 
@@ -146,9 +146,9 @@ def test_a_training_by_iterations_is_stopped_goes_on_and_leaves_its_product(job:
     (tmp_path / "data").symlink_to(job.root / "data")
     config = tmp_path / "iterations.py"
     config.write_text(BY_ITERATIONS.format(base=str(CONFIG)))
-    words = ("ddqjobs.detect.train", config, "--cfg-options", "randomness.seed=5", "--work-dir")
+    arguments = ("ddqjobs.detect.train", config, "--cfg-options", "randomness.seed=5", "--work-dir")
     first = run.work_dir(1)
-    process = run.start(1, *words, first)
+    process = run.start(1, *arguments, first)
     while process.poll() is None and (progress.read(first) or progress.Stretch(0, 0)).end < 1:
         time.sleep(0.1)
     (first.parent / "stop").touch()
@@ -157,11 +157,11 @@ def test_a_training_by_iterations_is_stopped_goes_on_and_leaves_its_product(job:
     with pytest.raises(product.NotWhole, match=r"iter_4\.pth"):
         product.look({"kind": "train"}, first)
     second = run.work_dir(2)
-    code, text = run.run(2, *words, second)
+    code, text = run.run(2, *arguments, second)
     assert code == 0, text
-    found = product.look({"kind": "train"}, second)
-    assert found.artifacts["checkpoint"] == Path("iter_4.pth")
-    assert (set(found.metrics) >= {"bbox_mAP"}, found.report["iterations"]) == (True, 4)
+    result = product.look({"kind": "train"}, second)
+    assert result.artifacts["checkpoint"] == Path("iter_4.pth")
+    assert (set(result.metrics) >= {"bbox_mAP"}, result.report["iterations"]) == (True, 4)
 
 
 GROUP = """

@@ -68,9 +68,9 @@ ARCHIVED = (
 AROUND = {f"ddqjobs.detect.{name}" for name in ("launch", "product", "proof", "watchdog")}
 
 
-def ddqjobs(project: Path, *words: str) -> process.Completed:
+def ddqjobs(project: Path, *arguments: str) -> process.Completed:
     """A command line in the project, to its end."""
-    return process.run([sys.executable, "-m", "ddqjobs", *words], timeout=1200, cwd=project)
+    return process.run([sys.executable, "-m", "ddqjobs", *arguments], timeout=1200, cwd=project)
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +119,8 @@ def disturbed(project: Path) -> Project:
 
 def test_every_run_of_the_four_phases_is_done(disturbed: Project) -> None:
     plan = disturbed.plan("mine")
-    assert {p.status for p in plan.runs} == {Status.DONE}
-    assert {p.run.phase for p in plan.runs} == {"", "1", "2", "3", "4"}
+    assert {planned.status for planned in plan.runs} == {Status.DONE}
+    assert {planned.run.phase for planned in plan.runs} == {"", "1", "2", "3", "4"}
 
 
 def test_what_a_run_loads_is_in_its_digest(disturbed: Project) -> None:
@@ -137,7 +137,9 @@ def test_what_a_run_loads_is_in_its_digest(disturbed: Project) -> None:
         assert task <= modules(digester.modules(planned.run)), planned.run.name
         assert {name for program, name in around if program.endswith(".product")}
         for program in AROUND:
-            assert {name for p, name in around if p == program} <= modules(digester.closure([program]))
+            assert {name for loader, name in around if loader == program} <= modules(
+                digester.closure([program])
+            )
     assert seen >= {f"ddqjobs.detect.{name}" for name in ("compare.capture_mmdet3", "hooks.resume", "speed")}
 
 
@@ -187,8 +189,8 @@ def test_every_module_of_both_codes_says_the_same(disturbed: Project) -> None:
 @pytest.mark.bits
 def test_all_that_ran_is_of_its_environment_and_code(undisturbed: Project) -> None:
     ran = {name: product.ran for name, product in undisturbed.products("mine").items()}
-    assert {name for name, found in ran.items() if found is None} == set()
-    assert {name: found.foreign for name, found in ran.items() if found and found.foreign} == {}
+    assert {name for name, record in ran.items() if record is None} == set()
+    assert {name: record.foreign for name, record in ran.items() if record and record.foreign} == {}
 
 
 def test_the_report_checks_and_says_reproduced(disturbed: Project) -> None:
@@ -239,7 +241,7 @@ def test_a_changed_configuration_makes_what_it_decides_stale(disturbed: Project)
     config = configs / "ddq-detr_r18_shapes.py"
     config.write_text(f'"""A docstring."""\n{shipped}\n# changed\n')
     try:
-        assert {p.stale for p in open_project(disturbed.root).plan("mine").runs} == {""}
+        assert {planned.stale for planned in open_project(disturbed.root).plan("mine").runs} == {""}
         config.write_text(shipped + "\nchanged = 1\n")
         plan = open_project(disturbed.root).plan("mine")
         assert one_run(plan, "data").stale == ""

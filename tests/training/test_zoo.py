@@ -39,9 +39,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not python.exists():
         pytest.fail("environment mini-new is not built: make environments")
     configs = folder / "experiments" / "configs" / "zoo"
-    words = [python, ROOT / "tests" / "support" / "zoo.py", folder / "data", configs]
-    made = process.run(words, timeout=600, env={"PYTHONPATH": str(ROOT)})
-    assert made.code == 0, made.stderr
+    argv = [python, ROOT / "tests" / "support" / "zoo.py", folder / "data", configs]
+    result = process.run(argv, timeout=600, env={"PYTHONPATH": str(ROOT)})
+    assert result.code == 0, result.stderr
     shutil.copytree(ROOT / "tests" / "support" / "panopticapi", configs / "panopticapi")
     site = {"name": "local", "scheduler": "local", "grace": "2s", "environments": str(BUILT)}
     (folder / "templates" / "local").mkdir(parents=True)
@@ -57,12 +57,12 @@ def declare(project: Path, model: str) -> None:
         "commands": {kind: text.split() for kind, text in PROGRAMS.items()},
         "variables": {"PYTHONPATH": "{code}/configs/zoo"} if model == "panoptic-fpn" else {},
     }
-    made = {"code": "mmdet", "config": f"configs/zoo/{model}.py"}
+    implementation = {"code": "mmdet", "config": f"configs/zoo/{model}.py"}
     content = {
         "name": model,
         "implementations": {"mmdet": ""},
         "codes": {"mmdet": code},
-        "models": {model: {"implementations": {"mmdet": made}, "metric": METRICS.get(model, {})}},
+        "models": {model: {"implementations": {"mmdet": implementation}, "metric": METRICS.get(model, {})}},
         "phases": {"1": {"title": "train"}, "2": {"title": "converted", "against": "1"}},
         "variants": {"default": {"seed": 1}},
         "resources": {"cpus": 1, "time": "30m"},
@@ -90,13 +90,17 @@ def declare(project: Path, model: str) -> None:
 )
 def test_a_set_up_goes_through_train_convert_test_and_report(project: Path, model: str) -> None:
     declare(project, model)
-    words = [sys.executable, "-m", "ddqjobs", "submit", model, "--wait"]
-    submitted = process.run(words, timeout=1800, cwd=project)
+    argv = [sys.executable, "-m", "ddqjobs", "submit", model, "--wait"]
+    submitted = process.run(argv, timeout=1800, cwd=project)
     opened = open_project(project)
     plan = opened.plan(model)
-    assert {p.run.task: p.status for p in plan.runs} == dict.fromkeys(
+    assert {planned.run.task: planned.status for planned in plan.runs} == dict.fromkeys(
         ("train", "convert", "test"), Status.DONE
-    ), submitted.stdout + submitted.stderr + "".join(f"\n{p.run.name}: {p.reason}" for p in plan.runs)
+    ), (
+        submitted.stdout
+        + submitted.stderr
+        + "".join(f"\n{planned.run.name}: {planned.reason}" for planned in plan.runs)
+    )
     report = opened.report(model)
     (row,) = report.models
     trained, tested = row.cells

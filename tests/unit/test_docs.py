@@ -22,12 +22,12 @@ DOCS = ROOT / "docs"
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with opened(tmp_path / "project") as made:
-        yield made
+    with opened(tmp_path / "project") as project:
+        yield project
 
 
-def twice(found: list[str]) -> list[str]:
-    return [word for word, count in Counter(found).items() if count > 1]
+def twice(names: list[str]) -> list[str]:
+    return [word for word, count in Counter(names).items() if count > 1]
 
 
 @pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=lambda path: path.stem)
@@ -50,7 +50,9 @@ def test_the_modules_that_the_design_names_are_there() -> None:
     section = (DOCS / "explanation/design.md").read_text().partition("## Modules")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)/` \|.*\|(.*)\|$", section, re.M)
     named = [
-        f"{package}/{name}" for package, words in rows for name in re.findall(r"`([\w.]+(?:\.py|/))`", words)
+        f"{package}/{name}"
+        for package, description in rows
+        for name in re.findall(r"`([\w.]+(?:\.py|/))`", description)
     ]
     answers = section.partition("| question |")[2]
     named += re.findall(r"`((?:\w+/)+\w+\.py)`", answers)
@@ -98,9 +100,9 @@ def test_the_command_lists_and_shows_the_pages(place: Place) -> None:
     assert "there is no page verdict; did you mean 'verdicts'" in place.call("docs", "verdict").err
 
 
-def refusal(words: list[str]) -> str:
+def refusal(argv: list[str]) -> str:
     """Return why the command line does not take these words; empty if it does."""
-    name, *arguments = words[1:] or ["--help"]
+    name, *arguments = argv[1:] or ["--help"]
     if name.startswith("-"):
         return ""
     if name not in COMMANDS:
@@ -122,7 +124,7 @@ def refusal(words: list[str]) -> str:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_command_line_takes_every_command_of_a_page(page: Path) -> None:
-    refused = {" ".join(words): refusal(words) for words in markdown.commands(page)}
+    refused = {" ".join(argv): refusal(argv) for argv in markdown.commands(page)}
     assert {line: why for line, why in refused.items() if why} == {}
 
 

@@ -82,11 +82,11 @@ class Session:
         else:
             began = time.monotonic()
             try:
-                found = work(*args)
+                outcome = work(*args)
             except Exception as error:  # the other parts are worth as much
-                found = {"error": f"{type(error).__name__}: {error}"[-3000:]}
-            self.results[name] = {"wall_s": round(time.monotonic() - began, 1), **found}
-            self.problems += [(name, why) for why in judge(found)]
+                outcome = {"error": f"{type(error).__name__}: {error}"[-3000:]}
+            self.results[name] = {"wall_s": round(time.monotonic() - began, 1), **outcome}
+            self.problems += [(name, why) for why in judge(outcome)]
         print(name, json.dumps(self.results[name]), flush=True)
         (self.out / "session.json").write_text(json.dumps(self.results, indent=1))
 
@@ -144,7 +144,7 @@ class Session:
                     "DDQJOBS_SAVE_EVERY": str(self.every if name == "all-killed" else 10**6),
                 },
             }
-        words = [
+        command = [
             "{python}",
             "-m",
             "ddqjobs.detect.train",
@@ -162,15 +162,15 @@ class Session:
                 "ddq": {
                     "launcher": "torchrun",
                     "variables": {"BENCH_REPO": str(REPO), **configs()},
-                    "commands": {"train": words},
+                    "commands": {"train": command},
                 }
             },
             "tasks": tasks,
         }
 
-    def command(self, *words: str) -> list[str]:
+    def command(self, *arguments: str) -> list[str]:
         """A ddqjobs command in the scratch project."""
-        return [sys.executable, "-m", "ddqjobs", *words, "--site", "local"]
+        return [sys.executable, "-m", "ddqjobs", *arguments, "--site", "local"]
 
     def submit(self, *runs: str) -> dict[str, Any]:
         """``ddqjobs submit --wait``. Raises RuntimeError with the end of a log."""
@@ -188,8 +188,8 @@ class Session:
 
     def tail(self, run: str) -> str:
         """The end of the last attempt's log."""
-        found = sorted((self.attempt(run).parent).glob("*/stdout.log"))
-        return f"{run}: {found[-1].read_text()[-2500:]}" if found else f"{run}: no log"
+        log_paths = sorted((self.attempt(run).parent).glob("*/stdout.log"))
+        return f"{run}: {log_paths[-1].read_text()[-2500:]}" if log_paths else f"{run}: no log"
 
     def log(self, run: str) -> logs.Log:
         """The curve of a done run."""
@@ -217,21 +217,25 @@ class Session:
 
     def equal(self, one: str, two: str) -> dict[str, Any]:
         """Losses and gradient norms of two runs, bit by bit. Raises RuntimeError if one is too short."""
-        found = scalars.compare(self.log(one), self.log(two))
-        counts = [found["metrics"]["iterations"], found["a"]["iterations"], found["b"]["iterations"]]
+        comparison = scalars.compare(self.log(one), self.log(two))
+        counts = [
+            comparison["metrics"]["iterations"],
+            comparison["a"]["iterations"],
+            comparison["b"]["iterations"],
+        ]
         if counts != [self.expected(one)] * 3:
             raise RuntimeError(
                 f"{one} against {two}: {counts[0]} iterations compared of {counts[1]} and {counts[2]}, "
                 f"not {self.expected(one)}"
             )
-        return {"bit_equal": found["bit_equal"], **found["metrics"]}
+        return {"bit_equal": comparison["bit_equal"], **comparison["metrics"]}
 
     # ------------------------------------------------------------------------------------------ the parts
 
     def all(self) -> dict[str, Any]:
         """(a) the same training twice."""
-        found = self.submit("all-a", "all-b")
-        return {**found, "all-a against all-b": self.equal("all-a", "all-b")}
+        results = self.submit("all-a", "all-b")
+        return {**results, "all-a against all-b": self.equal("all-a", "all-b")}
 
     def killed(self) -> dict[str, Any]:
         """(a) killed in the middle, retried, compared with the one that was left alone."""
@@ -245,7 +249,7 @@ class Session:
                 self.command("retry", "session", "all-killed"), cwd=self.root, env=variables(), check=True
             )
             self.submit("all-killed")
-        attempts = sorted(p.name for p in self.attempt("all-killed").parent.iterdir())
+        attempts = sorted(path.name for path in self.attempt("all-killed").parent.iterdir())
         if len(attempts) < 2:
             raise RuntimeError("it was killed, and yet its first attempt is its only one")
         started = progress.read(self.attempt("all-killed", len(attempts)) / "work_dir")
@@ -267,20 +271,20 @@ class Session:
             if self.left() < 30 or waiting.poll() is not None:
                 raise RuntimeError(f"it did not come to iteration {at}: {self.tail(run)}")
             time.sleep(0.05)
-        found = trainers(run)
-        for pid in found:
+        pids = trainers(run)
+        for pid in pids:
             os.kill(pid, signal.SIGKILL)
-        if not found:
+        if not pids:
             raise RuntimeError(f"no process of {run} was found to kill")
         return seen.end
 
     def one(self) -> dict[str, Any]:
         """(b) the same training on two GPUs at once."""
-        found = self.submit("one-a", "one-b")
-        result = {**found, "one-a against one-b": self.equal("one-a", "one-b")}
+        results = self.submit("one-a", "one-b")
+        result = {**results, "one-a against one-b": self.equal("one-a", "one-b")}
         if isinstance(self.results.get("a all GPUs"), dict) and "all-a" in self.results["a all GPUs"]:
             together = self.results["a all GPUs"]["all-a"]["images/s"]
-            result["all GPUs over one"] = together / found["one-a"]["images/s"]
+            result["all GPUs over one"] = together / results["one-a"]["images/s"]
         return result
 
     def build(self) -> dict[str, Any]:
@@ -303,11 +307,11 @@ class Session:
             raise RuntimeError(f"exit {code}: {log.read_text()[-2500:]}")
         return {"built": True}
 
-    def module(self, name: str, *words: str) -> dict[str, Any]:
+    def module(self, name: str, *arguments: str) -> dict[str, Any]:
         """(c), (d) another script of this folder; what it found also if it says that something is wrong."""
         target = self.out / f"{name}.json"
         target.unlink(missing_ok=True)
-        argv = [sys.executable, "-m", f"tests.bench.gpu.{name}", str(target), *words]
+        argv = [sys.executable, "-m", f"tests.bench.gpu.{name}", str(target), *arguments]
         done = subprocess.run(
             argv,
             cwd=REPO,
@@ -317,16 +321,16 @@ class Session:
             timeout=max(5.0, self.left()),
             check=False,
         )
-        found = {"found": json.loads(target.read_text())} if target.exists() else {}
-        if done.returncode or not found:
-            return {**found, "error": f"exit {done.returncode}: {done.stderr[-2500:]}"}
-        return found
+        result = {"found": json.loads(target.read_text())} if target.exists() else {}
+        if done.returncode or not result:
+            return {**result, "error": f"exit {done.returncode}: {done.stderr[-2500:]}"}
+        return result
 
 
-def judge(found: dict[str, Any]) -> list[str]:
+def judge(outcome: dict[str, Any]) -> list[str]:
     """List the faults of a part's result: an error, comparisons that are not bit-equal."""
-    why = [found["error"]] if "error" in found else []
-    for name, value in found.items():
+    why = [outcome["error"]] if "error" in outcome else []
+    for name, value in outcome.items():
         if isinstance(value, dict) and value.get("bit_equal", True) is not True:
             why.append(
                 f"{name}: not bit-equal, first difference at iteration {value.get('first_difference')}"
@@ -344,20 +348,20 @@ def variables() -> dict[str, str]:
 
 def trainers(run: str) -> list[int]:
     """Processes of a run's training: not the script that waits for them, nor the launcher of several."""
-    found = []
+    pids = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             environment = (folder / "environ").read_bytes().split(b"\0")
-            words = (folder / "cmdline").read_bytes().split(b"\0")
+            argv = (folder / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
         ours = any(
             v.startswith(b"DDQJOBS_RUN_DIR=") and v.endswith(f"/runs/{run}".encode()) for v in environment
         )
         several = any(v.startswith(b"LOCAL_RANK=") for v in environment)
-        if ours and (several or words[1:3] == [b"-m", b"ddqjobs.detect.train"]):
-            found.append(int(folder.name))
-    return found
+        if ours and (several or argv[1:3] == [b"-m", b"ddqjobs.detect.train"]):
+            pids.append(int(folder.name))
+    return pids
 
 
 def main() -> int:

@@ -42,12 +42,12 @@ class Said(Exception):  # an answer that ends a command, not an error
         super().__init__(out)
 
 
-def main(command: str, words: Sequence[str]) -> int:
+def main(command: str, arguments: Sequence[str]) -> int:
     """Runs a command as the shell would; its exit code."""
     folder = Path(os.environ["DONAULAB"])
     try:
         with locked(folder) as state:
-            asked = "cancel" if command == "dkill" or "-T" in words else command
+            asked = "cancel" if command == "dkill" or "-T" in arguments else command
             if asked == "cancel" and sys.stdin.read(1):
                 raise Said(err="cancelled nothing: please answer y or n", code=1)
             calls = state.data["calls"]
@@ -57,7 +57,7 @@ def main(command: str, words: Sequence[str]) -> int:
                 raise Said(err=TOKEN, code=1)
             if fault == "chinese":
                 raise Said(err=CHINESE, code=1)
-            said = {"dsub": dsub, "djob": djob, "dkill": dkill}[command](state, words, fault)
+            said = {"dsub": dsub, "djob": djob, "dkill": dkill}[command](state, arguments, fault)
             state.start()
     except Said as early:
         said, fault = early, ""
@@ -79,13 +79,13 @@ def main(command: str, words: Sequence[str]) -> int:
 # -- dsub ------------------------------------------------------------------------------------------------
 
 
-def dsub(state: State, words: Sequence[str], fault: str) -> Said:
+def dsub(state: State, arguments: Sequence[str], fault: str) -> Said:
     """Takes a script in."""
-    if list(words) == ["--help"]:
+    if list(arguments) == ["--help"]:
         return Said(help_of("dsub", state))
-    options = options_of(state, words)
+    options = options_of(state, arguments)
     if "script" not in options:
-        typed = " ".join(words)
+        typed = " ".join(arguments)
         raise Said(err=f'invalid option or param. Unexpected argument "{typed}"', code=1)
     if fault in ("refuse", "hang", "silent"):
         return Said("JOBID      MESSAGE\n-          The queue is closed.\n", code=1)
@@ -98,10 +98,10 @@ def dsub(state: State, words: Sequence[str], fault: str) -> Said:
     return Said(f"JOBID      MESSAGE\n{job} Submit job successfully.\n")
 
 
-def options_of(state: State, words: Sequence[str]) -> dict[str, str]:
+def options_of(state: State, arguments: Sequence[str]) -> dict[str, str]:
     """Return the options of the command line and of the script's lines; the command line comes first."""
     known = DSUB[state.data["generation"]]
-    options = parsed(words, known)
+    options = parsed(arguments, known)
     script = Path(options.get("script", "/"))
     if script.is_file():
         for line in script.read_text(errors="replace").splitlines():
@@ -110,10 +110,10 @@ def options_of(state: State, words: Sequence[str]) -> dict[str, str]:
     return options
 
 
-def parsed(words: Sequence[str], known: dict[str, str]) -> dict[str, str]:
+def parsed(arguments: Sequence[str], known: dict[str, str]) -> dict[str, str]:
     """Options and their values; anything else is refused as Donau does."""
     options: dict[str, str] = {}
-    rest = list(words)
+    rest = list(arguments)
     while rest:
         word = rest.pop(0)
         if word not in known or not rest:
@@ -146,14 +146,14 @@ def job_of(options: dict[str, str]) -> Job:
 # -- djob ------------------------------------------------------------------------------------------------
 
 
-def djob(state: State, words: Sequence[str], fault: str) -> Said:
+def djob(state: State, arguments: Sequence[str], fault: str) -> Said:
     """Lists jobs, or in the old generation cancels, suspends and resumes one."""
-    if list(words) == ["--help"]:
+    if list(arguments) == ["--help"]:
         return Said(help_of("djob", state))
     known = DJOB[state.data["generation"]]
     options: dict[str, str] = {}
     ids: list[str] = []
-    rest = list(words)
+    rest = list(arguments)
     while rest:
         word = rest.pop(0)
         if word in known:
@@ -174,17 +174,17 @@ def djob(state: State, words: Sequence[str], fault: str) -> Said:
 def chosen(state: State, options: dict[str, str], ids: Sequence[str], fault: str) -> list[Job]:
     """The jobs that a list is about."""
     old = state.data["generation"] == "old"
-    found = [j for j in state.jobs.values() if not ids or j["id"] in ids]
-    found = [j for j in found if options.get("-n", "") in j["name"]]
+    jobs = [j for j in state.jobs.values() if not ids or j["id"] in ids]
+    jobs = [j for j in jobs if options.get("-n", "") in j["name"]]
     if "-D" in options:
-        found = [j for j in found if j["state"] in ENDED]
+        jobs = [j for j in jobs if j["state"] in ENDED]
     elif not (ids and old):
-        found = [j for j in found if j["state"] not in ENDED]
+        jobs = [j for j in jobs if j["state"] not in ENDED]
     if fault == "lose":
-        found = []
+        jobs = []
     if fault == "partial":
-        found = found[: len(found) // 2]
-    return found[:PAGE]
+        jobs = jobs[: len(jobs) // 2]
+    return jobs[:PAGE]
 
 
 def listing(state: State, jobs: Sequence[Job], columns: str, fault: str) -> Said:
@@ -254,13 +254,13 @@ def details(state: State, number: str, fault: str) -> Said:
 # -- ending, suspending ----------------------------------------------------------------------------------
 
 
-def dkill(state: State, words: Sequence[str], fault: str) -> Said:
+def dkill(state: State, arguments: Sequence[str], fault: str) -> Said:
     """Cancels jobs; the old generation has no such command."""
     if state.data["generation"] == "old":
         raise Said(err="dkill: command not found", code=127)
-    if list(words) == ["--help"]:
+    if list(arguments) == ["--help"]:
         return Said("usage: dkill JOB...\n")
-    for number in words:
+    for number in arguments:
         said = cancel(state, number, fault)
     return said
 
@@ -316,12 +316,12 @@ def signal_replicas(job: Job, number: int) -> None:
 
 def children(parent: int) -> list[int]:
     """Processes that a process has started."""
-    found = []
+    pids = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError, IndexError):
             if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
-                found.append(int(entry.name))
-    return found
+                pids.append(int(entry.name))
+    return pids
 
 
 def help_of(command: str, state: State) -> str:

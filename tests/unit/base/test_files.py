@@ -30,13 +30,13 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "x"
     files.replace(path, b"one")
     files.replace(path, b"two")
-    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("x", b"two")]
+    assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("x", b"two")]
 
 
 def test_a_file_is_created_whole_or_not_at_all_and_nothing_else_stays(tmp_path: Path) -> None:
     assert files.create(tmp_path / "x", b"one")
     assert not files.create(tmp_path / "x", b"two")
-    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("x", b"one")]
+    assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("x", b"one")]
 
 
 @pytest.mark.parametrize(("write", "stays"), [("replace", ["old"]), ("create", [])])
@@ -50,7 +50,7 @@ def test_a_write_that_fails_half_way_leaves_everything_as_it_was(
     known = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
     done = process.run([sys.executable, "-c", _FULL, write, str(path)], timeout=60, env=known)
     assert (done.code, done.stderr) == (1, "File too large\n")
-    assert [p.read_text() for p in tmp_path.iterdir()] == stays
+    assert [entry.read_text() for entry in tmp_path.iterdir()] == stays
 
 
 def test_of_several_processes_one_creates_the_file(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_of_several_processes_one_creates_the_file(tmp_path: Path) -> None:
     pids = [fork(lambda n=n: compete(n)) for n in range(6)]  # type: ignore[misc]
     os.write(go, b"\n" * len(pids))
     assert [end_of(pid) for pid in pids] == [0] * len(pids)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [f"winner{path.read_text()}", "x"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [f"winner{path.read_text()}", "x"]
 
 
 @pytest.mark.parametrize(("mode", "umask", "expected"), [(0o666, 0o027, 0o640), (0o600, 0o022, 0o600)])
@@ -78,7 +78,7 @@ def test_permissions_are_those_asked_for_less_the_umask(
         files.replace(tmp_path / "replaced", b"", mode)
     finally:
         os.umask(before)
-    assert {p.name: p.stat().st_mode & 0o777 for p in tmp_path.iterdir()} == {
+    assert {entry.name: entry.stat().st_mode & 0o777 for entry in tmp_path.iterdir()} == {
         "created": expected,
         "replaced": expected,
     }
@@ -92,4 +92,4 @@ def test_a_link_takes_the_place_of_a_link_but_never_of_a_folder(tmp_path: Path) 
     assert link.readlink() == folder
     with pytest.raises(IsADirectoryError):
         files.link(folder, "elsewhere")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "link"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["folder", "link"]

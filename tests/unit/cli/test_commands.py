@@ -31,23 +31,23 @@ ENDS = ("done", "failed")
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with opened(tmp_path / "project") as made:
-        yield made
+    with opened(tmp_path / "project") as project:
+        yield project
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A project whose required runs are done and whose optional one failed. Nobody submits here again."""
-    with opened(tmp_path_factory.mktemp("finished") / "project") as made:
-        assert made.invoke("submit", "--wait").code == 0
-        assert made.invoke("submit", "tiny", "broken.m1", "--wait").code == 1
-        yield made
+    with opened(tmp_path_factory.mktemp("finished") / "project") as project:
+        assert project.invoke("submit", "--wait").code == 0
+        assert project.invoke("submit", "tiny", "broken.m1", "--wait").code == 1
+        yield project
 
 
-def refused(ran: Ran, *words: str, code: int = 2) -> None:
+def refused(ran: Ran, *fragments: str, code: int = 2) -> None:
     """It ended with one clear message on stderr and nothing on stdout."""
     assert (ran.code, ran.out) == (code, ""), ran
-    for word in words:
+    for word in fragments:
         assert word in ran.err
     assert "Traceback" not in ran.err
 
@@ -56,21 +56,21 @@ def refused(ran: Ran, *words: str, code: int = 2) -> None:
 
 
 def test_init_makes_a_project_that_plans(tmp_path: Path) -> None:
-    made = tmp_path / "my project"
-    first = subprocess.run(ddqjobs("init", str(made)), env=environment(), capture_output=True, text=True)
+    folder = tmp_path / "my project"
+    first = subprocess.run(ddqjobs("init", str(folder)), env=environment(), capture_output=True, text=True)
     assert first.returncode == 0
-    assert f"next: cd '{made}' && ddqjobs plan" in first.stdout
-    plan = subprocess.run(ddqjobs("plan"), cwd=made, env=environment(), capture_output=True, text=True)
+    assert f"next: cd '{folder}' && ddqjobs plan" in first.stdout
+    plan = subprocess.run(ddqjobs("plan"), cwd=folder, env=environment(), capture_output=True, text=True)
     assert plan.returncode == 0
     assert "my-mini on local: 15 runs: 2 eligible, 13 waiting" in plan.stdout
 
 
 def test_init_twice_changes_nothing(place: Place) -> None:
     again = place.root / "again"
-    words = ddqjobs("init", str(again))
-    subprocess.run(words, env=environment(), check=True, stdout=subprocess.DEVNULL)
+    argv = ddqjobs("init", str(again))
+    subprocess.run(argv, env=environment(), check=True, stdout=subprocess.DEVNULL)
     (again / "README.md").write_text("mine\n")
-    second = subprocess.run(words, env=environment(), capture_output=True, text=True)
+    second = subprocess.run(argv, env=environment(), capture_output=True, text=True)
     assert second.stdout == f"a project already exists there: cd {again} && ddqjobs plan\n"
     here = subprocess.run(ddqjobs("init", "."), cwd=again, env=environment(), capture_output=True, text=True)
     assert here.stdout == "a project already exists there: ddqjobs plan\n"
@@ -92,15 +92,15 @@ def test_init_from_a_shipped_experiment_copies_it_with_its_configurations(tmp_pa
     assert init("dino-mini").returncode == 0
     config = tmp_path / "made/experiments/configs/dino-mini/dino_r18_shapes.py"
     config.write_text(config.read_text() + "# mine\n")
-    words = ddqjobs("plan", "my-dino-mini", "-C", "made")
-    plan = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    command = ddqjobs("plan", "my-dino-mini", "-C", "made")
+    plan = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert "my-dino-mini on local: 15 runs" in plan.stdout
 
 
 def test_init_describes_a_site_and_says_what_comes_next(tmp_path: Path) -> None:
-    def init(*words: str) -> Ran:
+    def init(*arguments: str) -> Ran:
         ran = subprocess.run(
-            ddqjobs("init", *words), cwd=tmp_path, env=environment(), capture_output=True, text=True
+            ddqjobs("init", *arguments), cwd=tmp_path, env=environment(), capture_output=True, text=True
         )
         return Ran(ran.returncode, ran.stdout, ran.stderr)
 
@@ -220,8 +220,8 @@ def test_help_is_there_for_every_command(place: Place, command: str) -> None:
 
 def test_help_documents_the_exit_codes(place: Place) -> None:
     text = " ".join(place.call("--help").out.split())
-    for words in ("0 success", "1 a run failed", "2 invalid input", "3 the scheduler", "130 Ctrl-C"):
-        assert words in text
+    for entry in ("0 success", "1 a run failed", "2 invalid input", "3 the scheduler", "130 Ctrl-C"):
+        assert entry in text
 
 
 def test_completion_offers_experiments_and_runs(place: Place) -> None:
@@ -271,7 +271,7 @@ def test_a_word_that_names_nothing_gets_the_nearest_name(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("filters", "message"),
     [
         (("--phase", "7"), "no phase matches '7'; there are: 1"),
         (("--model", "m3"), "no model matches 'm3'; there are: m1, m2"),
@@ -288,15 +288,15 @@ def test_a_word_that_names_nothing_gets_the_nearest_name(place: Place) -> None:
     ],
 )
 def test_a_filter_that_matches_nothing_lists_what_there_is(
-    place: Place, words: tuple[str, ...], message: str
+    place: Place, filters: tuple[str, ...], message: str
 ) -> None:
     for command in ("plan", "status", "submit", "cancel", "retry"):
-        refused(place.invoke(command, "tiny", *words), message)
+        refused(place.invoke(command, "tiny", *filters), message)
 
 
 def test_filters_are_globs_alternatives_and_narrow_each_other(place: Place) -> None:
-    def names(*words: str) -> list[str]:
-        return [r["run"] for r in place.invoke("plan", "tiny", *words, "--json").json["runs"]]
+    def names(*filters: str) -> list[str]:
+        return [r["run"] for r in place.invoke("plan", "tiny", *filters, "--json").json["runs"]]
 
     assert names("--model", "m*", "--phase", "1") == ["second.m1", "second.m2"]
     assert names("--model", "m2", "--model", "m1", "--task", "second") == ["second.m1", "second.m2"]
@@ -326,8 +326,8 @@ def test_plan_opens_with_tasks_by_status_and_lists_runs_when_asked(place: Place)
     assert [" ".join(line.split()) for line in ran.out.splitlines()[:6]] == table
     assert "second.m1" not in ran.out
     assert place.invoke("plan", "--state", "failed").out == "tiny on local: 0 runs\n"
-    for words in (["--runs"], ["--task", "second"], ["tiny", "second.m1"]):
-        lines = place.invoke("plan", *words).out.splitlines()
+    for arguments in (["--runs"], ["--task", "second"], ["tiny", "second.m1"]):
+        lines = place.invoke("plan", *arguments).out.splitlines()
         header = lines.index("") + 1
         assert lines[header].split() == ["RUN", "PHASE", "STATUS", "REASON"]
         row = r"second.m1 +1 +waiting +needs first, which is eligible$"
@@ -357,10 +357,12 @@ def test_what_a_configuration_builds_on_unseen_is_named(place: Place) -> None:
     (configs / "open.py").write_text("import glob\n_base_ = glob.glob('*.py')\n")
     experiment = {"base": "tiny", "name": "open", "tasks": {"first": {"config": "configs/open.py"}}}
     (place.root / "experiments" / "open.yaml").write_text(json.dumps(experiment))
-    words = "configs/open.py, line 2: _base_ is computed"
-    assert f"not followed: {words}; a change there makes no result stale" in place.invoke("plan", "open").out
-    assert place.invoke("plan", "open", "--json").json["not_followed"] == [words]
-    assert f"not followed: {words}" in place.invoke("report", "open").out
+    finding = "configs/open.py, line 2: _base_ is computed"
+    assert (
+        f"not followed: {finding}; a change there makes no result stale" in place.invoke("plan", "open").out
+    )
+    assert place.invoke("plan", "open", "--json").json["not_followed"] == [finding]
+    assert f"not followed: {finding}" in place.invoke("report", "open").out
 
 
 def test_a_run_whose_configuration_is_not_there_is_told_and_left(place: Place) -> None:
@@ -388,9 +390,9 @@ def test_a_package_that_no_digest_has_is_named(place: Place) -> None:
     (configs / "plug.py").write_text("custom_imports = dict(imports=['mymodels.head'])\n")
     experiment = {"base": "tiny", "name": "plug", "tasks": {"first": {"config": "configs/plug.py"}}}
     (place.root / "experiments" / "plug.yaml").write_text(json.dumps(experiment))
-    words = "configs/plug.py, line 1: custom_imports names mymodels.head"
-    assert place.invoke("plan", "plug", "--json").json["not_followed"] == [words]
-    assert f"not followed: {words}" in place.invoke("report", "plug").out
+    finding = "configs/plug.py, line 1: custom_imports names mymodels.head"
+    assert place.invoke("plan", "plug", "--json").json["not_followed"] == [finding]
+    assert f"not followed: {finding}" in place.invoke("report", "plug").out
 
 
 @pytest.fixture
@@ -435,8 +437,8 @@ def test_dry_run_writes_beside_what_lies_in_the_folder(place: Place, tmp_path: P
     assert ran.code == 0
     assert f"2 scripts for 3 runs written below {out}; nothing was submitted" in ran.out
     assert (out / "tiny.first" / "job.sh").read_text() == "mine\n"
-    made = {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}
-    assert made == {
+    paths = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert paths == {
         "tiny.first/job.sh",
         "tiny.first~2/job.sh", "tiny.first~2/manifest.jsonl",
         "tiny.second-2-runs/job.sh", "tiny.second-2-runs/elements.sh", "tiny.second-2-runs/manifest.jsonl",
@@ -907,18 +909,18 @@ READING = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("words", READING, ids=" ".join)
-def test_a_full_device_is_one_clear_error(finished: Place, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("arguments", READING, ids=" ".join)
+def test_a_full_device_is_one_clear_error(finished: Place, arguments: tuple[str, ...]) -> None:
     with Path("/dev/full").open("w") as full:
-        ran = finished.call(*words, stdout=full)
+        ran = finished.call(*arguments, stdout=full)
     assert (ran.code, ran.err) == (2, "error: the output cannot be written: No space left on device\n")
 
 
-@pytest.mark.parametrize("words", [("plan", "ddq"), ("schema", "experiment"), ("--help",)], ids=" ".join)
-def test_a_reader_that_leaves_is_no_error(place: Place, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("arguments", [("plan", "ddq"), ("schema", "experiment"), ("--help",)], ids=" ".join)
+def test_a_reader_that_leaves_is_no_error(place: Place, arguments: tuple[str, ...]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    process = place.spawn(*words, stdout=writing)
+    process = place.spawn(*arguments, stdout=writing)
     os.close(writing)
     assert finish(process).err == ""
 

@@ -16,8 +16,8 @@ LOOK = "\x1b[1m"
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with opened(tmp_path / "project") as made:
-        yield made
+    with opened(tmp_path / "project") as project:
+        yield project
 
 
 def shell(place: Place, line: str) -> subprocess.CompletedProcess[str]:
@@ -49,9 +49,9 @@ def test_what_is_printed_never_lands_in_a_file_that_took_a_closed_streams_number
     assert "hello from first" in place.log("first").read_text()
 
 
-@pytest.mark.parametrize("words", ["plan", "init x", "report -o r.txt", "env list"])
-def test_a_working_folder_that_is_gone_is_said(place: Place, words: str) -> None:
-    done = shell(place, f'mkdir gone; cd gone; rmdir "$PWD"; ddqjobs {words}')
+@pytest.mark.parametrize("command", ["plan", "init x", "report -o r.txt", "env list"])
+def test_a_working_folder_that_is_gone_is_said(place: Place, command: str) -> None:
+    done = shell(place, f'mkdir gone; cd gone; rmdir "$PWD"; ddqjobs {command}')
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     gone = "the folder that this shell is in was removed: change to another, then run the command again"
     assert done.stderr == f"error: {gone}\n" or done.stderr == "error: x: No such file or directory\n"
@@ -60,31 +60,31 @@ def test_a_working_folder_that_is_gone_is_said(place: Place, words: str) -> None
 # -- colours ------------------------------------------------------------------------------------------------
 
 
-def shown(place: Place, *words: str, monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
+def shown(place: Place, *arguments: str, monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
     """Return the output of a command on a terminal of 100 columns."""
     monkeypatch.setattr("tests.support.cli.environment", lambda: environment(**variables))
-    return Terminal(place, *words, columns=100).close()[1]
+    return Terminal(place, *arguments, columns=100).close()[1]
 
 
 @pytest.mark.parametrize(
-    "words", [("plan", "tiny"), ("status", "tiny"), ("report", "nope"), ("report", "tiny")]
+    "arguments", [("plan", "tiny"), ("status", "tiny"), ("report", "nope"), ("report", "tiny")]
 )
 def test_no_color_is_heard_and_a_dumb_terminal_gets_text(
-    place: Place, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    place: Place, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert "\x1b[" in shown(place, *words, monkeypatch=monkeypatch)
-    assert COLOUR not in shown(place, *words, monkeypatch=monkeypatch, NO_COLOR="1")
-    assert "\x1b[" not in shown(place, *words, monkeypatch=monkeypatch, TERM="dumb")
-    if words[1] == "tiny":
-        assert LOOK in shown(place, *words, monkeypatch=monkeypatch, NO_COLOR="1")  # bold is no colour
+    assert "\x1b[" in shown(place, *arguments, monkeypatch=monkeypatch)
+    assert COLOUR not in shown(place, *arguments, monkeypatch=monkeypatch, NO_COLOR="1")
+    assert "\x1b[" not in shown(place, *arguments, monkeypatch=monkeypatch, TERM="dumb")
+    if arguments[1] == "tiny":
+        assert LOOK in shown(place, *arguments, monkeypatch=monkeypatch, NO_COLOR="1")  # bold is no colour
 
 
 # -- options that would have no effect --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("line", "message"),
     [
         ("report tiny --json -f csv", "--json and --format csv exclude each other"),
         ("report tiny --price 2", "--price goes with --format html"),
@@ -106,18 +106,18 @@ def test_no_color_is_heard_and_a_dumb_terminal_gets_text(
     ],
 )
 def test_what_would_have_no_effect_is_refused_before_anything_is_done(
-    place: Place, line: str, words: str
+    place: Place, line: str, message: str
 ) -> None:
     before = sorted(place.root.rglob("*"))
     ran = place.invoke(*line.split())
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err.startswith(f"error: {words}")
+    assert ran.err.startswith(f"error: {message}")
     assert ran.err.count("\n") == 1
     assert sorted(place.root.rglob("*")) == before
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("line", "message"),
     [
         ("status tiny --watch --interval -1", "-1.0 is not in the range 0.2<=x<=86400"),
         ("status tiny --watch --interval inf", "inf is not in the range 0.2<=x<=86400"),
@@ -129,10 +129,10 @@ def test_what_would_have_no_effect_is_refused_before_anything_is_done(
         ("report tiny -f html --price EUR", "EUR is not a number, like 2.5, or one with a currency"),
     ],
 )
-def test_a_number_that_no_clock_or_budget_has_is_refused(place: Place, line: str, words: str) -> None:
+def test_a_number_that_no_clock_or_budget_has_is_refused(place: Place, line: str, message: str) -> None:
     ran = place.invoke(*line.split())
     assert (ran.code, ran.out) == (2, "")
-    assert words in ran.err
+    assert message in ran.err
 
 
 def test_advance_hears_filters(place: Place) -> None:

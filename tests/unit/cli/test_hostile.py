@@ -41,19 +41,19 @@ HOSTILE = {
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with opened(tmp_path / "project") as made:
-        yield made
+    with opened(tmp_path / "project") as project:
+        yield project
         assert not list(tmp_path.rglob(CANARY)), "something was executed or written astray"
 
 
-def refused(ran: Ran, *words: str) -> None:
+def refused(ran: Ran, *fragments: str) -> None:
     """One clear line, nothing on stdout, nothing a terminal would act upon."""
     assert (ran.code, ran.out) == (2, ""), ran
     lines = ran.err.splitlines()
     assert len(lines) == 1, ran.err
     assert lines[0].startswith("error: ")
     assert lines[0].isprintable()
-    for word in words:
+    for word in fragments:
         assert word in lines[0]
 
 
@@ -87,14 +87,16 @@ def test_a_name_that_could_harm_is_refused_with_its_line(place: Place, what: str
 @pytest.mark.parametrize("what", ["run", "model", "site", "experiment"])
 def test_a_word_on_the_command_line_is_data(place: Place, what: str) -> None:
     for name, text in HOSTILE.items():
-        words = {
+        arguments = {
             "run": ["--", "tiny", text],
             "model": ["tiny", f"--model={text}"],
             "site": ["tiny", f"--site={text}"],
             "experiment": ["--", text],
         }[what]
         if name != "glob" and (name != "empty" or what != "site"):
-            result = CliRunner().invoke(app, ["plan", "-C", str(place.root), *words], catch_exceptions=False)
+            result = CliRunner().invoke(
+                app, ["plan", "-C", str(place.root), *arguments], catch_exceptions=False
+            )
             refused(Ran(result.exit_code, result.stdout, result.stderr))
     assert not (place.root / "results").exists()
 
@@ -117,8 +119,8 @@ def test_an_account_is_checked_before_it_stands_in_a_directive(place: Place) -> 
 @pytest.mark.parametrize("key", ["bas", "Base", "bse"])
 def test_a_misspelt_base_is_one_line(place: Place, key: str) -> None:
     place.text("experiments/mine.yaml", f"name: mine\n{key}: tiny\ntasks:\n  first: {{hours: 2}}\n")
-    words = f"mine.yaml:2: unknown key '{key}'; did you mean 'base'?"
-    refused(place.invoke("plan", "mine"), words)
+    message = f"mine.yaml:2: unknown key '{key}'; did you mean 'base'?"
+    refused(place.invoke("plan", "mine"), message)
 
 
 @pytest.mark.parametrize("section", ["tasks", "models", "codes", "implementations"])
@@ -131,7 +133,7 @@ def test_a_section_left_empty_is_told_at_its_own_line(place: Place, section: str
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         (
             {"phases": {"1": {"tolerance": {"ap": -0.1}}}},
@@ -151,11 +153,11 @@ def test_a_section_left_empty_is_told_at_its_own_line(place: Place, section: str
     ],
 )
 def test_a_value_that_nothing_can_have_is_refused_with_its_line(
-    place: Place, changes: dict[str, object], words: str
+    place: Place, changes: dict[str, object], message: str
 ) -> None:
     variant(place, **changes)
     for line in (("plan", "mine"), ("submit", "mine")):
-        refused(place.invoke(*line), "mine.yaml:1: ", words)
+        refused(place.invoke(*line), "mine.yaml:1: ", message)
     assert not (place.root / "results").exists()
 
 
@@ -190,8 +192,8 @@ def test_hostile_options_variables_and_words_reach_the_task_as_they_are(place: P
     variant(place, tasks={"dump": task})
     ran = place.invoke("submit", "mine", "dump", "--wait")
     assert ran.code == 0, ran
-    found = json.loads((place.root / "results/mine/runs/dump/artifacts/out").read_text())
-    assert found == [[*values, "--cfg-options", *(f"k{i}={v}" for i, v in enumerate(values))], values]
+    output = json.loads((place.root / "results/mine/runs/dump/artifacts/out").read_text())
+    assert output == [[*values, "--cfg-options", *(f"k{i}={v}" for i, v in enumerate(values))], values]
 
 
 @pytest.mark.parametrize("name", ["a b", "a;b", "$(x)", "1a", "", "a=b", "PATH\n", "ü"])
@@ -212,9 +214,11 @@ def test_the_path_of_an_input_is_data(place: Place) -> None:
     for text in texts:
         (place.root / f"data/in {text}").write_text("found\n")
     inputs = {f"i{n}": f"path:data/in {text}" for n, text in enumerate(texts)}
-    words = [f"{{input.{role}}}" for role in inputs]
+    placeholders = [f"{{input.{role}}}" for role in inputs]
     collect = 'cat "$@" > "$DDQJOBS_WORK_DIR/out.txt"'
-    variant(place, tasks={"first": {"inputs": inputs, "command": ["bash", "-c", collect, "bash", *words]}})
+    variant(
+        place, tasks={"first": {"inputs": inputs, "command": ["bash", "-c", collect, "bash", *placeholders]}}
+    )
     ran = place.invoke("submit", "mine", "first", "--wait")
     assert ran.code == 0, ran
     assert (place.root / "results/mine/runs/first/artifacts/out").read_text() == "found\n" * len(texts)
@@ -278,15 +282,15 @@ FILES = {
 
 @pytest.mark.parametrize("kind", FILES)
 def test_a_file_that_is_no_experiment_is_one_line_with_its_name(place: Place, kind: str) -> None:
-    content, words = FILES[kind]
+    content, message = FILES[kind]
     (place.root / "experiments" / "mine.yaml").write_bytes(content)
     ran = place.invoke("plan", "mine")
     if kind in ("tabs", "list", "python"):
         assert ran.code == 2
         assert all("mine.yaml" in line for line in ran.err.splitlines())
-        assert words in ran.err
+        assert message in ran.err
     else:
-        refused(ran, "mine.yaml", words)
+        refused(ran, "mine.yaml", message)
     assert not (place.root / "results").exists()
 
 
@@ -340,8 +344,8 @@ def test_a_results_folder_that_cannot_be_written_is_told_with_what_helps(
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(door, refuse)
-    words = f": {remedy}, then run the same command again"
-    refused(place.invoke("submit", "tiny", "first"), os.strerror(number), words)
+    message = f": {remedy}, then run the same command again"
+    refused(place.invoke("submit", "tiny", "first"), os.strerror(number), message)
 
 
 def test_a_folder_loop_below_the_configurations_ends(place: Place) -> None:
@@ -354,11 +358,11 @@ def test_a_folder_loop_below_the_configurations_ends(place: Place) -> None:
 # -- terminals ----------------------------------------------------------------------------------------------
 
 
-def on_terminal(place: Place, *words: str) -> bytes:
+def on_terminal(place: Place, *arguments: str) -> bytes:
     """Return the output of a command on a terminal of 100 columns."""
     end, inside = pty.openpty()
     fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-    process = place.spawn(*words, stdout=inside, stderr=inside)
+    process = place.spawn(*arguments, stdout=inside, stderr=inside)
     os.close(inside)
     shown = b""
     while True:
@@ -389,11 +393,11 @@ def test_control_characters_never_reach_the_terminal(place: Place) -> None:
         },
     )
     assert place.invoke("submit", "mine", "first", "--wait").code == 1
-    for words in (
+    for arguments in (
         ("plan", "mine"), ("status", "mine"), ("report", "mine"), ("logs", "mine", "first"),
         ("submit", "mine", "--dry-run"), ("plan", "mine", evil), ("init", f"new {evil}"),
         ("report", "mine", "--format", "markdown"), ("report", "mine", "--format", "csv"),
     ):  # fmt: skip
-        shown = on_terminal(place, *words)
+        shown = on_terminal(place, *arguments)
         for part in (b"\x1b]0", b"\x07", b"\x1b[2J", "\u202e".encode(), "\x9b".encode()):
-            assert part not in shown, (words, shown[-400:])
+            assert part not in shown, (arguments, shown[-400:])

@@ -139,12 +139,12 @@ def test_a_file_that_is_not_utf_8_is_one_finding_with_its_place(tmp_path: Path) 
     made(tmp_path)
     data = (tmp_path / "a.json").read_bytes()
     (tmp_path / "a.json").write_bytes(data.replace(b'"cat"', b'"c\xe9t"'))
-    (found,) = look(tmp_path).findings
+    (finding,) = look(tmp_path).findings
     place = data.index(b'"cat"') + 2
-    assert found.what.startswith(f"is not UTF-8: byte 0xe9 at {place:,}")
+    assert finding.what.startswith(f"is not UTF-8: byte 0xe9 at {place:,}")
     (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf" + data)
-    (found,) = look(tmp_path).findings
-    assert (found.what.startswith("begins with a byte order mark"), found.mendable) == (True, True)
+    (finding,) = look(tmp_path).findings
+    assert (finding.what.startswith("begins with a byte order mark"), finding.mendable) == (True, True)
     assert mend(tmp_path / "a.json", tmp_path / "out.json") == {"a byte order mark removed": 1}
     assert (tmp_path / "out.json").read_bytes()[:1] == b"{"
 
@@ -157,8 +157,8 @@ def test_of_5000_images_the_empty_and_the_dangling_ones_are_found(tmp_path: Path
     for image in images[-5:]:
         image.unlink()
         image.symlink_to("nowhere.png")
-    found = look(tmp_path)
-    assert (found.opened, [(f.what, f.count) for f in found.findings]) == (
+    inspection = look(tmp_path)
+    assert (inspection.opened, [(f.what, f.count) for f in inspection.findings]) == (
         5000,
         [("images are broken", 5), ("images are links that lead nowhere", 5)],
     )
@@ -172,17 +172,17 @@ def test_all_images_are_looked_at_unless_a_sample_is_asked_for(tmp_path: Path) -
     for path in names[8::100]:
         path.unlink()
         path.symlink_to(tmp_path / "nowhere")
-    found = look(tmp_path)
-    assert [(f.what, f.count) for f in found.findings] == [
+    inspection = look(tmp_path)
+    assert [(f.what, f.count) for f in inspection.findings] == [
         ("images are broken", 3),
         ("images are links that lead nowhere", 3),
     ]
-    assert (found.opened, found.images) == (300, 300)
+    assert (inspection.opened, inspection.images) == (300, 300)
     assert (look(tmp_path, 10).opened, look(tmp_path, 10).images) == (10, 300)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "found"),
+    ("wanted", "expected"),
     [
         (("cat", "dog"), []),
         (("cat", "disc"), [("classes of c.py are no categories", ("disc",)),
@@ -191,10 +191,10 @@ def test_all_images_are_looked_at_unless_a_sample_is_asked_for(tmp_path: Path) -
     ],
 )  # fmt: skip
 def test_categories_are_compared_with_the_configuration_s_classes(
-    tmp_path: Path, wanted: tuple[str, ...], found: list[tuple[str, tuple[str, ...]]]
+    tmp_path: Path, wanted: tuple[str, ...], expected: list[tuple[str, tuple[str, ...]]]
 ) -> None:
     made(tmp_path)
-    assert [(f.what, f.examples) for f in look(tmp_path, wanted=wanted).findings] == found
+    assert [(f.what, f.examples) for f in look(tmp_path, wanted=wanted).findings] == expected
 
 
 @pytest.mark.parametrize(

@@ -74,18 +74,18 @@ def write(place: Place, split: str, content: dict[str, Any]) -> None:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with opened(tmp_path / "project", EXPERIMENT) as made:
+    with opened(tmp_path / "project", EXPERIMENT) as project:
         for split, count in (("train", 6), ("val", 4)):
             content = coco(count)
-            write(made, split, content)
-            folder = made.root / "data" / "lvis" / f"{split}2017"
+            write(project, split, content)
+            folder = project.root / "data" / "lvis" / f"{split}2017"
             folder.mkdir()
             for i, image in enumerate(content["images"]):
                 make = png if i % 2 else jpeg
                 (folder / image["file_name"]).write_bytes(make(image["width"], image["height"]))
         for tree in ("old", "new"):
-            (made.root / "trees" / tree).mkdir(parents=True)
-        yield made
+            (project.root / "trees" / tree).mkdir(parents=True)
+        yield project
 
 
 # -- link ------------------------------------------------------------------------------------------------
@@ -116,8 +116,8 @@ def test_filters_choose_the_trees(place: Place) -> None:
 def test_a_real_folder_stays_and_then_nothing_is_linked(place: Place) -> None:
     at(place, "new").mkdir(parents=True)
     (at(place, "new") / "precious").write_text("x")
-    for words in ((), ("--relink",)):
-        ran = place.invoke("data", "link", "tiny", *words)
+    for options in ((), ("--relink",)):
+        ran = place.invoke("data", "link", "tiny", *options)
         assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
         assert f"{at(place, 'new')}: a real folder or file in the link's place stays: move it away" in ran.err
     assert (at(place, "new") / "precious").read_text() == "x"
@@ -137,7 +137,7 @@ def test_a_link_that_leads_elsewhere_is_replaced_only_when_asked(place: Place) -
     assert f"is a link to /nowhere, not to {place.root}/data/lvis: --relink replaces it" in ran.err
     assert place.invoke("data", "link", "tiny", "--relink").code == 0
     assert at(place, "old").readlink() == place.root / "data" / "lvis"
-    assert [p.name for p in at(place, "old").parent.iterdir()] == ["coco"]
+    assert [path.name for path in at(place, "old").parent.iterdir()] == ["coco"]
 
 
 def test_a_link_by_another_way_to_the_same_place_is_right(place: Place) -> None:
@@ -181,7 +181,7 @@ def test_a_link_that_another_terminal_makes_between_two_questions_leads_nowhere_
 def test_two_terminals_link_at_once(place: Place) -> None:
     children = [place.spawn("data", "link", "tiny") for _ in range(4)]
     assert [finish(child).code for child in children] == [0] * 4
-    assert [p.name for p in at(place, "old").parent.iterdir()] == ["coco"]
+    assert [path.name for path in at(place, "old").parent.iterdir()] == ["coco"]
 
 
 def test_doctor_says_whether_data_is_linked(place: Place) -> None:
@@ -202,7 +202,7 @@ def test_doctor_says_whether_data_is_linked(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "words"),
+    ("before", "after", "message"),
     [
         ("link: data/coco", "link: /data/coco", "'/data/coco' must be a path below the folder it belongs to"),
         ("link: data/coco", "link: ../coco", "'../coco' must be a path below the folder it belongs to"),
@@ -213,12 +213,12 @@ def test_doctor_says_whether_data_is_linked(place: Place) -> None:
         ("datasets:", "datasets:\n  two: {path: x, link: data/coco}", "want the same link in one code tree"),
     ],
 )  # fmt: skip
-def test_a_wrong_declaration(place: Place, before: str, after: str, words: str) -> None:
+def test_a_wrong_declaration(place: Place, before: str, after: str, message: str) -> None:
     place.text("experiments/tiny.yaml", EXPERIMENT.replace(before, after))
     ran = place.invoke("data", "verify", "tiny")
     assert (ran.code, ran.out) == (2, "")
     assert "experiments/tiny.yaml:" in ran.err
-    assert words in ran.err
+    assert message in ran.err
 
 
 # -- verify ----------------------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ def test_what_is_no_mistake_is_a_warning(place: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (None, "cannot be read: No such file or directory"),
         ("", "is empty"),
@@ -324,7 +324,7 @@ def test_what_is_no_mistake_is_a_warning(place: Place) -> None:
         ('{"images": [], "categories": [], "annotations": [{"bbox": [NaN, 5, 2, 2]}]}', "JSON is malformed"),
     ],
 )
-def test_annotations_that_cannot_be_read(place: Place, content: str | None, words: str) -> None:
+def test_annotations_that_cannot_be_read(place: Place, content: str | None, message: str) -> None:
     path = place.root / "data" / "lvis" / "annotations" / "val.json"
     path.unlink()
     if content is not None:
@@ -333,34 +333,37 @@ def test_annotations_that_cannot_be_read(place: Place, content: str | None, word
     assert ran.code == 1
     assert ran.out.count("\n") == 1
     assert ran.out.startswith(f"error    coco val: {path}: ")
-    assert words in ran.out
+    assert message in ran.out
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("spoil", "messages"),
     [
-        (lambda p: p.unlink(), ["has 3 files, 4 are declared", "annotated images are not there: {}"]),
-        (lambda p: p.write_bytes(b""), ["images are broken: {} (empty)"]),
-        (lambda p: p.write_bytes(p.read_bytes()[:15]), ["images are broken: {} (cut off in its header)"]),
+        (lambda path: path.unlink(), ["has 3 files, 4 are declared", "annotated images are not there: {}"]),
+        (lambda path: path.write_bytes(b""), ["images are broken: {} (empty)"]),
         (
-            lambda p: p.write_bytes(p.read_bytes()[:-9]),
+            lambda path: path.write_bytes(path.read_bytes()[:15]),
+            ["images are broken: {} (cut off in its header)"],
+        ),
+        (
+            lambda path: path.write_bytes(path.read_bytes()[:-9]),
             ["images are broken: {} (cut off: its end is missing)"],
         ),
-        (lambda p: p.write_bytes(b"<html>404"), ["images are broken: {} (neither JPEG nor PNG)"]),
-        (lambda p: p.with_name("more.jpg").write_bytes(b"x"), ["has 5 files, 4 are declared"]),
+        (lambda path: path.write_bytes(b"<html>404"), ["images are broken: {} (neither JPEG nor PNG)"]),
+        (lambda path: path.with_name("more.jpg").write_bytes(b"x"), ["has 5 files, 4 are declared"]),
     ],
     ids=["gone", "empty", "header", "cut", "page", "more"],
 )
 @pytest.mark.parametrize("name", ["000000000002.jpg", "000000000003.jpg"], ids=["jpeg", "png"])
 def test_images_that_are_broken(
-    place: Place, name: str, spoil: Callable[[Path], object], words: list[str]
+    place: Place, name: str, spoil: Callable[[Path], object], messages: list[str]
 ) -> None:
     spoil(place.root / "data" / "lvis" / "val2017" / name)
     ran = place.invoke("data", "verify", "tiny")
     assert ran.code == 1
     errors = [line for line in ran.out.splitlines() if line.startswith("error")]
-    assert len(errors) == len(words)
-    for line, text in zip(errors, words, strict=True):
+    assert len(errors) == len(messages)
+    for line, text in zip(errors, messages, strict=True):
         assert text.format(name) in line
     assert "ok       coco train: whole" in ran.out
 
@@ -424,8 +427,8 @@ def test_bad_input_is_told(place: Place) -> None:
 
 def test_filters_that_leave_nothing_to_verify_are_answered(place: Place) -> None:
     place.text("experiments/tiny.yaml", EXPERIMENT.replace("categories: 2", "codes: [old]"))
-    for words in ((), ("--split", "val")):
-        ran = place.invoke("data", "verify", "tiny", "two", *words)
+    for filters in ((), ("--split", "val")):
+        ran = place.invoke("data", "verify", "tiny", "two", *filters)
         assert (ran.code, ran.err) == (0, "")
         assert ran.out == "nothing to verify: none of these runs reads such a split\n"
     assert place.invoke("data", "verify", "tiny", "two", "--json").json["splits"] == []

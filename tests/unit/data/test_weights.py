@@ -32,14 +32,16 @@ weights:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with serving() as made:
-        yield made
+    with serving() as http_server:
+        yield http_server
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with opened(tmp_path / "project", EXPERIMENT + "  none: {url: 'http://127.0.0.1:1/none.pth'}\n") as made:
-        yield made
+    with opened(
+        tmp_path / "project", EXPERIMENT + "  none: {url: 'http://127.0.0.1:1/none.pth'}\n"
+    ) as project:
+        yield project
 
 
 def declare(place: Place, *entries: str) -> None:
@@ -57,11 +59,13 @@ def rows(ran: Ran) -> dict[str, dict[str, Any]]:
 def left(place: Place) -> list[str]:
     """Whatever lies beside the finished files."""
     folder = target(place).parent
-    return sorted(p.name for p in folder.iterdir() if p.name.startswith(".")) if folder.is_dir() else []
+    return (
+        sorted(path.name for path in folder.iterdir() if path.name.startswith(".")) if folder.is_dir() else []
+    )
 
 
 def bodies(place: Place) -> list[int]:
-    return [p.stat().st_size for p in target(place).parent.glob(".*.part/body")]
+    return [path.stat().st_size for path in target(place).parent.glob(".*.part/body")]
 
 
 def test_brought_checked_and_left_alone_the_second_time(place: Place, server: Server) -> None:
@@ -88,7 +92,7 @@ def test_a_login_in_a_url_reaches_its_server_and_nobody_else(place: Place, serve
     url = f"http://ann:planted%20word@{server.url.removeprefix('http://')}/{NAME}"
     declare(place, f"net: {{url: '{url}'}}")
     cut = place.invoke("data", "weights", "tiny", "--tries", "1")
-    kept = b"".join(p.read_bytes() for p in target(place).parent.rglob("*") if p.is_file())
+    kept = b"".join(path.read_bytes() for path in target(place).parent.rglob("*") if path.is_file())
     ran = place.invoke("data", "weights", "tiny")
     assert (cut.code, ran.code, target(place).read_bytes() == DATA) == (1, 0, True)
     assert server.logins == ["Basic YW5uOnBsYW50ZWQgd29yZA=="] * 2
@@ -125,7 +129,7 @@ def test_a_server_without_ranges(place: Place, server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("served", "words"),
+    ("served", "message"),
     [
         (None, "the server answers 404 Not Found"),
         (Served(DATA, status=[403]), "the server answers 403 Forbidden"),
@@ -135,14 +139,16 @@ def test_a_server_without_ranges(place: Place, server: Server) -> None:
     ],
     ids=["404", "403", "500", "wrong content", "cut at once"],
 )
-def test_what_goes_wrong_is_one_line(place: Place, server: Server, served: Served | None, words: str) -> None:
+def test_what_goes_wrong_is_one_line(
+    place: Place, server: Server, served: Served | None, message: str
+) -> None:
     if served is not None:
         server.files[f"/{NAME}"] = served
     declare(place, f"net: {{url: '{server.url}/{NAME}'}}")
     ran = place.invoke("data", "weights", "tiny", "--tries", "1")
     assert ran.code == 1
     [line] = [text for text in ran.out.splitlines() if text.startswith("net: ")]
-    assert words in line
+    assert message in line
     assert f"{server.url}/{NAME}" in line
     assert (target(place).exists(), left(place)) == (False, [])
     assert not (place.root / "checksums").exists()  # nothing is trusted that was refused
@@ -233,8 +239,8 @@ def test_a_dry_run_ends_as_the_command_would(place: Place, tmp_path: Path) -> No
         "net: {url: 'http://127.0.0.1:1/net.pth'}",
     )
 
-    def dry(*words: str) -> Ran:
-        return place.invoke("data", "weights", "tiny", "--dry-run", *words)
+    def dry(*arguments: str) -> Ran:
+        return place.invoke("data", "weights", "tiny", "--dry-run", *arguments)
 
     # Nobody can bring one of the two, and it says so; the other may well be there when it is asked for.
     by_hand = f"bring it from https://example.org/big to {place.root / 'released' / 'big.pth'}"
@@ -243,8 +249,8 @@ def test_a_dry_run_ends_as_the_command_would(place: Place, tmp_path: Path) -> No
     assert f"big: has no URL that a program may use: {by_hand}" in shown.out
     assert "net: would be brought from http://127.0.0.1:1/net.pth" in shown.out
     assert place.invoke("data", "weights", "tiny", "--tries", "1").code == 1
-    found = rows(dry("--json"))
-    assert (by_hand in found["big"]["why"], found["net"]["why"]) == (True, "")
+    weights = rows(dry("--json"))
+    assert (by_hand in weights["big"]["why"], weights["net"]["why"]) == (True, "")
     # A folder without it changes nothing.
     usb = tmp_path / "usb"
     usb.mkdir()
@@ -263,8 +269,8 @@ def test_a_dry_run_ends_as_the_command_would(place: Place, tmp_path: Path) -> No
 def test_filters_choose_what_the_runs_need(place: Place, server: Server) -> None:
     declare(place, "big: {path: released/big.pth}", f"net: {{url: '{server.url}/{NAME}', models: [big]}}")
 
-    def names(*words: str) -> list[str]:
-        return list(rows(place.invoke("data", "weights", "tiny", *words, "--dry-run", "--json")))
+    def names(*filters: str) -> list[str]:
+        return list(rows(place.invoke("data", "weights", "tiny", *filters, "--dry-run", "--json")))
 
     assert names() == ["big", "net"]
     assert names("--task", "test") == ["big"]
@@ -366,7 +372,7 @@ def test_a_proxy_is_asked(place: Place, server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "line", "words"),
+    ("entry", "line", "message"),
     [
         ("net: {}", 10, "name a url, or the path where runs look for them, or both"),
         ("net: {url: 'file:///etc/passwd'}", 10, "'file:///etc/passwd' is not an http(s) URL of a file"),
@@ -385,12 +391,12 @@ def test_a_proxy_is_asked(place: Place, server: Server) -> None:
         ),
     ],
 )
-def test_a_wrong_declaration(place: Place, entry: str, line: int, words: str) -> None:
+def test_a_wrong_declaration(place: Place, entry: str, line: int, message: str) -> None:
     declare(place, entry)
     ran = place.invoke("data", "weights", "tiny")
     assert (ran.code, ran.out) == (2, "")
     assert f"experiments/tiny.yaml:{line}: " in ran.err
-    assert words in ran.err
+    assert message in ran.err
 
 
 def test_jobs_look_where_the_site_says(place: Place) -> None:
@@ -412,13 +418,13 @@ def test_jobs_look_where_the_site_says(place: Place) -> None:
 def test_doctor_warns_of_what_runs_would_download(place: Place, server: Server) -> None:
     def line() -> tuple[str, str, str]:
         ran = place.invoke("doctor", "tiny", "--task", "train", "--no-job", "--json")
-        [found] = [x for x in ran.json["lines"] if x["what"] == "weights"]
-        return found["level"], found["found"], found.get("remedy", "")
+        [entry] = [x for x in ran.json["lines"] if x["what"] == "weights"]
+        return entry["level"], entry["found"], entry.get("remedy", "")
 
     server.files[f"/{NAME}"] = Served(DATA)
     declare(place, f"net: {{url: '{server.url}/{NAME}'}}")
-    level, words, remedy = line()
-    assert (level, words) == ("warning", f"{NAME}: not here, so a run downloads them at its start")
+    level, finding, remedy = line()
+    assert (level, finding) == ("warning", f"{NAME}: not here, so a run downloads them at its start")
     assert remedy.startswith("ddqjobs data weights tiny")
     assert place.invoke("data", "weights", "tiny").code == 0
     assert line() == ("ok", "all 1 that runs read are here", "")

@@ -42,9 +42,9 @@ def save(path: Path, arrays: dict[str, Any]) -> Path:
     return path
 
 
-def run(*words: object) -> dict[str, Any]:
-    out = Path(str(words[1])).parent / "align.json"
-    assert align.main([str(w) for w in words] + ["--out", str(out)]) == 0
+def run(*arguments: object) -> dict[str, Any]:
+    out = Path(str(arguments[1])).parent / "align.json"
+    assert align.main([str(w) for w in arguments] + ["--out", str(out)]) == 0
     result: dict[str, Any] = json.loads(out.read_text())
     return result
 
@@ -139,8 +139,8 @@ def test_predictions_that_cannot_be_compared(
 ) -> None:
     good, bad = random_detections(), random_detections()
     spoil(bad)
-    words = [str(save(tmp_path / "a.npz", good)), str(save(tmp_path / "b.npz", bad))]
-    assert align.main(["predictions", *words, "--out", str(tmp_path / "o.json")]) == 2
+    paths = [str(save(tmp_path / "a.npz", good)), str(save(tmp_path / "b.npz", bad))]
+    assert align.main(["predictions", *paths, "--out", str(tmp_path / "o.json")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "o.json").exists()
 
@@ -148,9 +148,9 @@ def test_predictions_that_cannot_be_compared(
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04 torn"])
 def test_torn_predictions(tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.npz").write_bytes(content)
-    words = [str(tmp_path / "a.npz")] * 2
-    assert align.main(["predictions", *words, "--out", str(tmp_path / "o.json")]) == 2
-    assert align.main(["losses", str(tmp_path / "none"), words[0], "--out", str(tmp_path / "o.json")]) == 2
+    paths = [str(tmp_path / "a.npz")] * 2
+    assert align.main(["predictions", *paths, "--out", str(tmp_path / "o.json")]) == 2
+    assert align.main(["losses", str(tmp_path / "none"), paths[0], "--out", str(tmp_path / "o.json")]) == 2
 
 
 def curve(path: Path, *losses: float, **more: float) -> Path:
@@ -229,8 +229,8 @@ def tree(folder: Path) -> str:
 
 
 def dataset(out: Path, *more: str) -> int:
-    words = ["dataset", "--out", str(out), "--images-train", "4", "--images-val", "2", "--size", "96x64"]
-    return prepare.main([*words, *more])
+    options = ["dataset", "--out", str(out), "--images-train", "4", "--images-val", "2", "--size", "96x64"]
+    return prepare.main([*options, *more])
 
 
 def test_dataset_is_the_same_every_time(tmp_path: Path) -> None:
@@ -264,14 +264,14 @@ def test_more_training_images_do_not_change_validation(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    "options",
     [("--size", "3x3"), ("--size", "big"), ("--classes", "0"), ("--classes", "31"), ("--images-val", "0")],
 )
 def test_impossible_datasets(
-    tmp_path: Path, words: tuple[str, str], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, options: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert dataset(tmp_path / "x", *words) == 2
-    assert words[1] in capsys.readouterr().err or words[0] == "--images-val"
+    assert dataset(tmp_path / "x", *options) == 2
+    assert options[1] in capsys.readouterr().err or options[0] == "--images-val"
     assert not (tmp_path / "x").exists()
 
 

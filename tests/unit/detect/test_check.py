@@ -68,8 +68,8 @@ def test_a_batch_that_the_learning_rate_is_not_for(
     checker: check.Checker, options: tuple[str, ...], processes: int, images: int
 ) -> None:
     of = ("train_dataloader.batch_size=4", "auto_scale_lr.base_batch_size=16", *options)
-    found = [line for line in lines(checker, *of, processes=processes) if "learning rate" in line]
-    assert [f"but this run has {images} (" in line for line in found] == [True] * bool(images)
+    findings = [line for line in lines(checker, *of, processes=processes) if "learning rate" in line]
+    assert [f"but this run has {images} (" in line for line in findings] == [True] * bool(images)
 
 
 def test_a_program_of_a_tree_lacks_the_operators_of_mmcv_lite(checker: check.Checker) -> None:
@@ -135,24 +135,24 @@ def test_what_is_right_is_not_reported(checker: check.Checker) -> None:
     ],
 )  # fmt: skip
 def test_an_option_that_cannot_be_meant(checker: check.Checker, option: str, line: str) -> None:
-    found = lines(checker, option)
-    assert len(found) == 1, found
-    assert line in found[0]
-    assert "\n" not in found[0]
+    findings = lines(checker, option)
+    assert len(findings) == 1, findings
+    assert line in findings[0]
+    assert "\n" not in findings[0]
 
 
 def test_a_training_that_leaves_out_its_last_checkpoint(checker: check.Checker) -> None:
-    words = ("train_cfg.max_epochs=8", "default_hooks.checkpoint.save_last=False")
-    (found,) = lines(checker, *words, "default_hooks.checkpoint.interval=5")
-    assert "saves every 5 epochs and not the last of 8: a training must leave the checkpoint" in found
-    assert lines(checker, *words, "default_hooks.checkpoint.interval=4") == []
+    options = ("train_cfg.max_epochs=8", "default_hooks.checkpoint.save_last=False")
+    (finding,) = lines(checker, *options, "default_hooks.checkpoint.interval=5")
+    assert "saves every 5 epochs and not the last of 8: a training must leave the checkpoint" in finding
+    assert lines(checker, *options, "default_hooks.checkpoint.interval=4") == []
 
 
 @pytest.mark.usefixtures("checker")
 def test_types_that_are_no_registered_ones() -> None:
     def unknown(**section: str) -> list[str]:
-        found = types.Registries().unknown({k: {"type": v} for k, v in section.items()}, "model")
-        return [f"{finding.level} {finding.key}" for finding in found]
+        findings = types.Registries().unknown({k: {"type": v} for k, v in section.items()}, "model")
+        return [f"{finding.level} {finding.key}" for finding in findings]
 
     assert unknown(roi_layer="RoIAlign", nms="soft_nms", norm_cfg="GN", scoped="mmdet.DDQDETR") == []
     assert unknown(adapt_cfg="dilation") == ["warning model.adapt_cfg.type"]  # the head's own word
@@ -196,10 +196,10 @@ def test_what_a_constructor_hands_on() -> None:
 
 
 def test_a_head_that_is_told_the_names_of_its_classes() -> None:
-    found = [data.Dataset("train_dataloader.dataset", "a.json", "", ("cat", "dog"))]
+    datasets = [data.Dataset("train_dataloader.dataset", "a.json", "", ("cat", "dog"))]
 
     def level(number: int, **model: object) -> list[str]:
-        return [f.level for f in data.heads({**model, "bbox_head": {"num_classes": number}}, found)]
+        return [f.level for f in data.heads({**model, "bbox_head": {"num_classes": number}}, datasets)]
 
     assert level(256) == level(1) == ["error"]
     assert level(256, language_model={"type": "BertModel"}) == ["warning"]

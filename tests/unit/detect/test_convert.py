@@ -78,7 +78,7 @@ def test_copy_that_is_no_copy_is_not_dropped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "words"),
+    ("key", "value", "message"),
     [
         ("backbone.weight", None, "1 weights missing, e.g. backbone.weight"),
         ("backbone.weight", torch.zeros(4), "of another shape"),
@@ -91,13 +91,13 @@ def test_copy_that_is_no_copy_is_not_dropped(tmp_path: Path) -> None:
 )
 # torch 2.11 warns at its first sparse tensor.
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")
-def test_what_does_not_fit_is_refused(tmp_path: Path, key: str, value: Any, words: str) -> None:
+def test_what_does_not_fit_is_refused(tmp_path: Path, key: str, value: Any, message: str) -> None:
     weights = state()
     weights[key] = value
     if value is None:
         del weights[key]
     source = write(tmp_path / "a.pth", weights)
-    with pytest.raises(runtime.CannotLoad, match=words):
+    with pytest.raises(runtime.CannotLoad, match=message):
         run(tmp_path, source, target())
     assert not (tmp_path / "out").exists()
 
@@ -170,10 +170,10 @@ def test_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = state()
     other["bbox_head.aux_reg_branches.0.weight"] = torch.arange(6.0).reshape(2, 3) + 0.25
     other["extra"] = torch.zeros(1)
-    found = state_dicts.compare(a, write(tmp_path / "b.pth", other))
-    assert found["bit_equal"] is False
-    assert found["metrics"] == {"weight": 0.25, "differing": 1, "tensors": 3, "not_finite": 0}
-    assert (found["worst"], found["only_b"]) == ("bbox_head.aux_reg_branches.0.weight", ["extra"])
+    comparison = state_dicts.compare(a, write(tmp_path / "b.pth", other))
+    assert comparison["bit_equal"] is False
+    assert comparison["metrics"] == {"weight": 0.25, "differing": 1, "tensors": 3, "not_finite": 0}
+    assert (comparison["worst"], comparison["only_b"]) == ("bbox_head.aux_reg_branches.0.weight", ["extra"])
     with pytest.raises(CannotCompare):
         state_dicts.compare(a, tmp_path / "missing.pth")
 
@@ -187,9 +187,9 @@ def test_what_a_hostile_file_asks_for_is_named(tmp_path: Path) -> None:
 def test_old_torch_loads_as_safely(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Before add_safe_globals: our own unpickler."""
     good = write(tmp_path / "good.pth", {"meta": {"epoch": 1}, "state_dict": state()})
-    found = torch.load(good, pickle_module=restricted, weights_only=False)
-    assert list(found["state_dict"]) == list(state())
-    assert found["state_dict"]._metadata == state()._metadata
+    checkpoint = torch.load(good, pickle_module=restricted, weights_only=False)
+    assert list(checkpoint["state_dict"]) == list(state())
+    assert checkpoint["state_dict"]._metadata == state()._metadata
     old = tmp_path / "old.pth"
     torch.save({"w": torch.ones(2)}, old, _use_new_zipfile_serialization=False)
     assert torch.load(old, pickle_module=restricted, weights_only=False)["w"].tolist() == [1.0, 1.0]
@@ -250,16 +250,16 @@ def test_average_of_mmengine_is_taken_and_told(tmp_path: Path) -> None:
         "message_hub": "history of the training, not weights",
         "own": "no weights of the model",
     }
-    found = runtime.load_checkpoint(out)["state_dict"]["weight"]
-    assert torch.equal(found, averaged)
-    assert not torch.equal(found, trained)
+    weight = runtime.load_checkpoint(out)["state_dict"]["weight"]
+    assert torch.equal(weight, averaged)
+    assert not torch.equal(weight, trained)
 
 
-@pytest.mark.parametrize("found", [None, "text", {"": 5}])
-def test_versions_of_the_modules_are_repaired_aloud(tmp_path: Path, found: Any) -> None:
+@pytest.mark.parametrize("metadata", [None, "text", {"": 5}])
+def test_versions_of_the_modules_are_repaired_aloud(tmp_path: Path, metadata: Any) -> None:
     weights = OrderedDict(state())  # a plain copy has no _metadata
-    if found is not None:
-        weights._metadata = found  # type: ignore[attr-defined]
+    if metadata is not None:
+        weights._metadata = metadata  # type: ignore[attr-defined]
     model = OrderedDict(target())
     model._metadata = OrderedDict({"": {"version": 2}, "bbox_head": {"version": 1}})  # type: ignore[attr-defined]
     source, out = write(tmp_path / "a.pth", weights), tmp_path / "out.pth"
@@ -276,8 +276,8 @@ def test_versions_of_a_wrapped_model_are_the_models(tmp_path: Path) -> None:
     source, out = write(tmp_path / "a.pth", wrapped.state_dict()), tmp_path / "out.pth"
     report = convert.convert(weight_files.load(source), model.state_dict(), source, out, "identity")
     assert report["metadata"] == "kept"
-    found = runtime.load_checkpoint(out)
-    assert found["state_dict"]._metadata == model.state_dict()._metadata
+    checkpoint = runtime.load_checkpoint(out)
+    assert checkpoint["state_dict"]._metadata == model.state_dict()._metadata
 
 
 def test_seven_and_seven_heads_in_both_directions(tmp_path: Path) -> None:
@@ -292,10 +292,10 @@ def test_seven_and_seven_heads_in_both_directions(tmp_path: Path) -> None:
         f"bbox_head.{kind}_branches.7.weight": f"bbox_head.aux_{kind}_branches.6.weight"
         for kind in ("cls", "reg")
     }
-    found = runtime.load_checkpoint(seven)["state_dict"]
-    assert not [key for key in found if "head.cls_branches.7" in key]
+    weights = runtime.load_checkpoint(seven)["state_dict"]
+    assert not [key for key in weights if "head.cls_branches.7" in key]
     # The modules' versions go with the weights, and nobody is told that they had been missing.
-    assert {f"{name}.weight" for name in found._metadata} == set(found)
+    assert {f"{name}.weight" for name in weights._metadata} == set(weights)
     back = tmp_path / "back.pth"
     report = convert.convert(weight_files.load(seven), eight, seven, back, "7+7-to-8+6")
     assert report["metadata"] == "kept"
@@ -370,8 +370,8 @@ def test_of_two_sets_of_weights_one_must_be_chosen(tmp_path: Path) -> None:
         convert.convert(loaded, target(), source, out, "identity", (), "emma")
     report = convert.convert(loaded, target(), source, out, "identity", (), "ema.module")
     assert [d["key"] for d in report["beside"]] == ["model"]
-    found = runtime.load_checkpoint(out)["state_dict"]["bbox_head.aux_reg_branches.0.weight"]
-    assert torch.equal(found, other["bbox_head.aux_reg_branches.0.weight"])
+    weight = runtime.load_checkpoint(out)["state_dict"]["bbox_head.aux_reg_branches.0.weight"]
+    assert torch.equal(weight, other["bbox_head.aux_reg_branches.0.weight"])
     both = {"state_dict": state(), "ema_state_dict": other}
     source = write(tmp_path / "c.pth", both)
     loaded = weight_files.load(source)
@@ -379,8 +379,8 @@ def test_of_two_sets_of_weights_one_must_be_chosen(tmp_path: Path) -> None:
         convert.convert(loaded, target(), source, out, "identity")
     report = convert.convert(loaded, target(), source, out, "identity", (), "ema_state_dict")
     assert report["beside"] == [{"key": "state_dict", "reason": "no weights of the model"}]
-    found = runtime.load_checkpoint(out)["state_dict"]["bbox_head.aux_reg_branches.0.weight"]
-    assert torch.equal(found, other["bbox_head.aux_reg_branches.0.weight"])
+    weight = runtime.load_checkpoint(out)["state_dict"]["bbox_head.aux_reg_branches.0.weight"]
+    assert torch.equal(weight, other["bbox_head.aux_reg_branches.0.weight"])
     source = write(tmp_path / "d.pth", {**both, "meta": {"mmengine_version": "0.10.7"}})  # swaps them
     assert convert.convert(weight_files.load(source), target(), source, out, "identity")["averaged"] is True
     source = write(tmp_path / "b.pth", {"state_dict": {**wrapped("teacher."), **wrapped("student.", other)}})
@@ -397,9 +397,9 @@ def test_safetensors_are_read_without_their_library(tmp_path: Path) -> None:
     source, out = safetensors(tmp_path / "model.safetensors", weights), tmp_path / "out.pth"
     report = convert.convert(weight_files.load(source), model, source, out, "identity")
     assert (report["layout"], report["tensors"]) == ("safetensors, bare weights", 4)
-    found = runtime.load_checkpoint(out)["state_dict"]
-    assert (found["half"].tolist(), found["half"].dtype) == ([1.5, -2.0], torch.bfloat16)
-    assert int(found["count"]) == 7
+    tensors = runtime.load_checkpoint(out)["state_dict"]
+    assert (tensors["half"].tolist(), tensors["half"].dtype) == ([1.5, -2.0], torch.bfloat16)
+    assert int(tensors["count"]) == 7
     for damage in (1, 20, source.stat().st_size - 5, source.stat().st_size):
         broken = safetensors(tmp_path / "broken.safetensors", weights, damage)
         with pytest.raises(runtime.CannotLoad, match=r"broken\.safetensors: "):
@@ -418,9 +418,9 @@ def test_shards_are_one_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (report["layout"], report["tensors"]) == ("safetensors in 2 shards, bare weights", 2)
     shard = tmp_path / "model-00002-of-00002.safetensors"
     before = shard.read_bytes()
-    words = ("--report", str(tmp_path / "r.json"), "--config", str(tmp_path / "c.py"))
+    options = ("--report", str(tmp_path / "r.json"), "--config", str(tmp_path / "c.py"))
     for given in (tmp_path, index):
-        assert convert.main([str(given), "--out", str(shard), *words]) == 2
+        assert convert.main([str(given), "--out", str(shard), *options]) == 2
         assert f"--out {shard} is the input {shard}" in capsys.readouterr().err
     assert shard.read_bytes() == before
     shard.unlink()

@@ -40,9 +40,9 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "config.py"
 
 
-def dump(config: Path, out: Path, *words: str) -> Path:
+def dump(config: Path, out: Path, *arguments: str) -> Path:
     argv = [str(config), "--out", str(out), "--points", str(POINTS), "--images", "0", "1", "2"]
-    assert capture.main([*argv, *([] if "--seed" in words else ["--seed", "3"]), *words]) == 0
+    assert capture.main([*argv, *([] if "--seed" in arguments else ["--seed", "3"]), *arguments]) == 0
     return out
 
 
@@ -106,8 +106,8 @@ def test_images_are_made_small(config: Path, tmp_path: Path, capsys: pytest.Capt
     assert small["000000|data|0|inputs"].shape == (3, 3, 64, 64)  # 45x60, padded to multiples of 32
     none = tmp_path / "none.py"
     none.write_text(f"_base_ = {str(config)!r}\ntest_dataloader = dict(dataset=dict(pipeline=[]))\n")
-    words = ["--seed", "3", "--scale", "60", "45", "--out", str(tmp_path / "b.npz")]
-    assert capture.main([str(none), *words]) == 2
+    options = ["--seed", "3", "--scale", "60", "45", "--out", str(tmp_path / "b.npz")]
+    assert capture.main([str(none), *options]) == 2
     assert "no step of the pipeline has a scale" in capsys.readouterr().err
 
 
@@ -115,8 +115,8 @@ def test_images_are_made_small(config: Path, tmp_path: Path, capsys: pytest.Capt
 def test_a_sample_of_each_output(config: Path, whole: Path, tmp_path: Path) -> None:
     """Few values, the data whole; the first module that differs is the same."""
     small = dump(config, tmp_path / "a.npz", "--values", "100")
-    found = dumps.read(small)
-    sizes = {key: value.size for key, value in found.items()}
+    outputs = dumps.read(small)
+    sizes = {key: value.size for key, value in outputs.items()}
     whole_ones = ("|data|", "|bbox_head.distinct_queries|")  # the second: rows that are matched
     assert max(size for key, size in sizes.items() if not any(w in key for w in whole_ones)) <= 100
     assert any(size > 100 for key, size in sizes.items() if "|data|" in key)
@@ -177,11 +177,11 @@ def test_boxes_whose_coordinates_are_swapped_in_the_data(
     original = CocoDataset.parse_data_info
 
     def swapped(self: Any, raw: Any) -> Any:
-        found = original(self, raw)
-        for instance in found["instances"]:
+        info = original(self, raw)
+        for instance in info["instances"]:
             x1, y1, x2, y2 = instance["bbox"]
             instance["bbox"] = [y1, x1, y2, x2]
-        return found
+        return info
 
     monkeypatch.setattr(CocoDataset, "parse_data_info", swapped)
     result = first(whole, dump(config, tmp_path / "b.npz"), tmp_path)
@@ -227,16 +227,16 @@ def test_losses_of_a_few_iterations(config: Path, tmp_path: Path) -> None:
     curves = []
     for name, options in (("a", ()), ("b", ()), ("c", ("--cfg-options", "optim_wrapper.optimizer.lr=0.002"))):
         scalars = tmp_path / f"{name}.json"
-        words = ("--split", "train", "--iterations", "3", "--scalars", str(scalars))
-        dump(config, tmp_path / f"{name}.npz", *words, *options)
+        arguments = ("--split", "train", "--iterations", "3", "--scalars", str(scalars))
+        dump(config, tmp_path / f"{name}.npz", *arguments, *options)
         curves.append(scalars)
     same, other = (tmp_path / "same.json", tmp_path / "other.json")
     assert align.main(["losses", str(curves[0]), str(curves[1]), "--out", str(same)]) == 0
     assert json.loads(same.read_text())["bit_equal"] is True
     assert align.main(["losses", str(curves[0]), str(curves[2]), "--out", str(other)]) == 0
-    found = json.loads(other.read_text())
-    assert found["metrics"]["first_difference"] == 2  # one step apart
-    assert {"loss", "loss_cls", "aux_loss_bbox", "grad_norm"} <= set(found["terms"])
+    report = json.loads(other.read_text())
+    assert report["metrics"]["first_difference"] == 2  # one step apart
+    assert {"loss", "loss_cls", "aux_loss_bbox", "grad_norm"} <= set(report["terms"])
 
 
 @pytest.mark.bits
@@ -244,16 +244,16 @@ def test_losses_of_batches_that_both_sides_share(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Pipelines that make other images of the same file: with one side's batches losses are the same."""
-    words = ("--split", "train", "--iterations", "2", "--scalars")
-    theirs = dump(config, tmp_path / "a.npz", *words, str(tmp_path / "a.json"))
+    options = ("--split", "train", "--iterations", "2", "--scalars")
+    theirs = dump(config, tmp_path / "a.npz", *options, str(tmp_path / "a.json"))
     calls = {key.split("|")[2] for key in dumps.read(theirs) if key.split("|")[1] == "data"}
     assert calls == {"0", "1", "2"}
     small = ("--scale", "60", "45")
-    own = dump(config, tmp_path / "b.npz", *words, str(tmp_path / "b.json"), *small)
-    found = first(theirs, own, tmp_path)["first"]
-    assert (found["name"], found["call"]) == ("data.inputs", 0)
+    own = dump(config, tmp_path / "b.npz", *options, str(tmp_path / "b.json"), *small)
+    difference = first(theirs, own, tmp_path)["first"]
+    assert (difference["name"], difference["call"]) == ("data.inputs", 0)
     shared = ("--batch", str(theirs))
-    same = dump(config, tmp_path / "c.npz", *words, str(tmp_path / "c.json"), *small, *shared)
+    same = dump(config, tmp_path / "c.npz", *options, str(tmp_path / "c.json"), *small, *shared)
     assert first(theirs, same, tmp_path)["bit_equal"] is True
     equal = {}
     for name in ("b", "c"):
@@ -272,8 +272,8 @@ def test_what_is_no_dump(
     config: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "torn.npz").write_bytes(whole.read_bytes()[:1000])
-    words = [str(whole), str(tmp_path / "torn.npz"), "--out", str(tmp_path / "o.json")]
-    assert align.main(["modules", *words]) == 2
+    arguments = [str(whole), str(tmp_path / "torn.npz"), "--out", str(tmp_path / "o.json")]
+    assert align.main(["modules", *arguments]) == 2
     (tmp_path / "points.json").write_text('{"DDQFCNHead": {"y": {"legacy": "z"}}, "Other": {"z": "none()"}}')
     argv = [str(config), "--out", str(tmp_path / "b.npz"), "--seed", "3", "--points"]
     assert capture.main([*argv, str(tmp_path / "points.json")]) == 2

@@ -80,22 +80,22 @@ def trained(tmp_path: Path) -> Bench:
 
 def test_train(trained: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     assert trained.look() == 0
-    found = trained.product()
-    assert (found.run, found.digest, found.kind, found.attempt, found.ticket) == (
+    result = trained.product()
+    assert (result.run, result.digest, result.kind, result.attempt, result.ticket) == (
         "r1",
         "d" * 8,
         TaskKind.TRAIN,
         1,
         "ticket.0",
     )
-    assert found.metrics == {"bbox_mAP": 0.5, "bbox_mAP_s": None, "bbox_mAP_l": -1.0}
-    assert found.artifacts["checkpoint"] == "attempts/1/work_dir/epoch_2.pth"
+    assert result.metrics == {"bbox_mAP": 0.5, "bbox_mAP_s": None, "bbox_mAP_l": -1.0}
+    assert result.artifacts["checkpoint"] == "attempts/1/work_dir/epoch_2.pth"
     content = (trained.work / "epoch_2.pth").read_bytes()
-    assert found.sha256["checkpoint"] == hashlib.sha256(content).hexdigest()
+    assert result.sha256["checkpoint"] == hashlib.sha256(content).hexdigest()
     link = trained.run_dir / "artifacts" / "checkpoint"
     assert link.read_bytes() == content
     assert str(link.readlink()) == "../attempts/1/work_dir/epoch_2.pth"
-    assert found.report["epochs"] == 2
+    assert result.report["epochs"] == 2
     assert (trained.attempt_dir / "product.json").read_bytes() == (
         trained.run_dir / "product.json"
     ).read_bytes()
@@ -173,10 +173,10 @@ def test_a_training_that_ended_well_is_kept(
     bench.checkpoint(checkpoint)
     bench.variables["DDQJOBS_EXIT_CODE"] = "0"
     assert bench.look() == 0
-    found = bench.product()
-    assert found.artifacts["checkpoint"] == f"attempts/1/work_dir/{checkpoint}"
-    assert {key: found.metrics[key] for key in metrics} == metrics
-    assert report.items() <= found.report.items()
+    result = bench.product()
+    assert result.artifacts["checkpoint"] == f"attempts/1/work_dir/{checkpoint}"
+    assert {key: result.metrics[key] for key in metrics} == metrics
+    assert report.items() <= result.report.items()
 
 
 @pytest.mark.parametrize("code", ["0", "1"])
@@ -197,9 +197,9 @@ def kept(bench: Bench) -> tuple[str, dict[str, Any]]:
     """Return checkpoint and report of a training that exited 0."""
     bench.variables["DDQJOBS_EXIT_CODE"] = "0"
     assert bench.look() == 0
-    found = bench.product()
+    result = bench.product()
     assert (bench.run_dir / "artifacts" / "checkpoint").resolve().is_file()
-    return found.artifacts["checkpoint"].partition("work_dir/")[2], found.report
+    return result.artifacts["checkpoint"].partition("work_dir/")[2], result.report
 
 
 def test_a_training_that_keeps_checkpoints_elsewhere_is_kept(tmp_path: Path) -> None:
@@ -383,12 +383,12 @@ def test_a_checkpoint_that_did_not_load_exactly_is_kept_with_its_keys(tmp_path: 
         f"missing keys in source state_dict: {', '.join(f'k{n}' for n in range(30))}\n\nnext\n"
     )
     bench.look()
-    found = bench.product().report["loaded_inexactly"]
-    assert isinstance(found, dict)
-    assert (found["missing"], found["unexpected"], found["mismatched"]) == (30, 2, 1)
-    assert found["keys"]["unexpected"] == ["a.weight", "b"]
-    assert found["keys"]["mismatched"] == ["head.cls.weight"]
-    assert len(found["keys"]["missing"]) == 20
+    load_report = bench.product().report["loaded_inexactly"]
+    assert isinstance(load_report, dict)
+    assert (load_report["missing"], load_report["unexpected"], load_report["mismatched"]) == (30, 2, 1)
+    assert load_report["keys"]["unexpected"] == ["a.weight", "b"]
+    assert load_report["keys"]["mismatched"] == ["head.cls.weight"]
+    assert len(load_report["keys"]["missing"]) == 20
     # Every trained DDQ DETR holds these twice.
     (bench.attempt_dir / "stdout.log").write_text(
         "The model and loaded state dict do not match exactly\n\n"
@@ -441,9 +441,9 @@ def test_declared_products(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "only what is empty matches" in why(bench, capsys)
     (bench.work / "out" / "x").write_text("")
     assert bench.look() == 0
-    found = bench.product()
-    assert found.artifacts["weights"].endswith("epoch_12.pth")
-    assert set(found.sha256) == {"weights"}
+    result = bench.product()
+    assert result.artifacts["weights"].endswith("epoch_12.pth")
+    assert set(result.sha256) == {"weights"}
     assert (bench.run_dir / "artifacts" / "data" / "x").exists()
     bench.checkpoint("epoch_12.pth", whole=False)
     assert bench.look() == 3

@@ -54,10 +54,10 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def call(place: Path, *words: object) -> process.Completed:
+def call(place: Path, *arguments: object) -> process.Completed:
     script = Path(recompute.__file__)
     argv = [sys.executable, str(script), str(place / "predictions.npz"), str(place / "truth.json")]
-    return process.run([*argv, *map(str, words)], timeout=60)
+    return process.run([*argv, *map(str, arguments)], timeout=60)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_json_object_of_results_is_refused_as_what_it_is(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("config", "found"),
+    ("config", "expected"),
     [
         (
             "data = dict(train=dict(ann_file='no.json'), test=dict(type='CocoDataset', ann_file='a.json'))",
@@ -115,10 +115,10 @@ def test_a_json_object_of_results_is_refused_as_what_it_is(tmp_path: Path) -> No
     ],
 )
 def test_the_annotations_are_those_that_the_configuration_names(
-    tmp_path: Path, config: str, found: str
+    tmp_path: Path, config: str, expected: str
 ) -> None:
     (tmp_path / "model.py").write_text(config)
-    assert annotation_file(tmp_path, tmp_path / "tree") == tmp_path / "tree" / found
+    assert annotation_file(tmp_path, tmp_path / "tree") == tmp_path / "tree" / expected
 
 
 def test_a_relative_path_is_below_the_tree_in_which_the_test_ran(place: Path) -> None:
@@ -189,9 +189,9 @@ def kinds(
     detections: list[dict[str, Any]], objects: list[dict[str, Any]], images: int, least: float = 0.3
 ) -> dict[str, int]:
     """Kind -> count over all sizes, of two categories."""
-    found = recompute.from_results(detections)
+    results = recompute.from_results(detections)
     annotated = [{"area": 1, **a} for a in objects]
-    sizes = recompute.error_kinds(found, annotated, range(1, images + 1), (1, 2), least)
+    sizes = recompute.error_kinds(results, annotated, range(1, images + 1), (1, 2), least)
     return {kind: sum(counts[kind] for counts in sizes.values()) for kind in sizes["small"]}
 
 
@@ -321,19 +321,19 @@ def test_annotations_that_only_pycocotools_reads_are_evaluated(
     else:
         truth[section] = entry
     path.write_text(json.dumps(truth))
-    found = predictions(place, 4)
-    assert recompute.evaluate(found, path).metrics["bbox_mAP"] == pytest.approx(0.7)
+    results = predictions(place, 4)
+    assert recompute.evaluate(results, path).metrics["bbox_mAP"] == pytest.approx(0.7)
     monkeypatch.setitem(sys.modules, "pycocotools", None)
     monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
     with pytest.raises(
         ImportError, match=r"hotcoco cannot read truth\.json: .*; pycocotools, which may read"
     ):
-        recompute.evaluate(found, path)
+        recompute.evaluate(results, path)
 
 
 def test_precision_by_recall_has_ap_as_its_mean(tmp_path: Path) -> None:
-    found = recompute.evaluate(*crowded(tmp_path, 1, 1))
+    evaluation = recompute.evaluate(*crowded(tmp_path, 1, 1))
     for name, metric in (("0.50:0.95", "bbox_mAP"), ("0.50", "bbox_mAP_50"), ("0.75", "bbox_mAP_75")):
-        assert len(found.precision[name]) == 101
-        assert np.mean(found.precision[name]) == pytest.approx(found.metrics[metric], abs=1e-5)
-        assert found.precision[name] == sorted(found.precision[name], reverse=True)
+        assert len(evaluation.precision[name]) == 101
+        assert np.mean(evaluation.precision[name]) == pytest.approx(evaluation.metrics[metric], abs=1e-5)
+        assert evaluation.precision[name] == sorted(evaluation.precision[name], reverse=True)

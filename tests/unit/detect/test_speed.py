@@ -62,12 +62,12 @@ def model(fast: bool) -> Any:
     cfg.speed = fast
     speed.configure(cfg)
     torch.manual_seed(3)
-    found = runtime.build_model(cfg).train()
-    found.init_weights()
+    detector = runtime.build_model(cfg).train()
+    detector.init_weights()
     generator = torch.Generator().manual_seed(5)
-    for parameter in found.parameters():
+    for parameter in detector.parameters():
         parameter.data += torch.randn(parameter.shape, generator=generator) * 0.02
-    return found
+    return detector
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def samples(batch: Any) -> list[Any]:
     from mmengine.structures import InstanceData
 
     sizes, counts, padded = batch
-    g, found = torch.Generator().manual_seed(sum(counts)), []
+    g, batch_samples = torch.Generator().manual_seed(sum(counts)), []
     for (height, width), count in zip(sizes, counts, strict=True):
         size = torch.tensor([width, height])
         corner = torch.rand(count, 2, generator=g) * size * 0.6
@@ -89,8 +89,8 @@ def samples(batch: Any) -> list[Any]:
         sample = DetDataSample(metainfo={**meta, "scale_factor": (1.0, 1.0)})
         labels = torch.randint(0, CLASSES, (count,), generator=g)
         sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
-        found.append(sample)
-    return found
+        batch_samples.append(sample)
+    return batch_samples
 
 
 def images(batch: Any) -> Any:
@@ -109,7 +109,11 @@ def training_step(one: Any, batch: Any) -> dict[str, Any]:
     one.zero_grad()
     total, log = one.parse_losses(one.loss(*inputs(one, batch)))
     total.backward()
-    gradients = {name: p.grad.clone() for name, p in one.named_parameters() if p.grad is not None}
+    gradients = {
+        name: parameter.grad.clone()
+        for name, parameter in one.named_parameters()
+        if parameter.grad is not None
+    }
     return {**{f"log: {name}": value.reshape(()) for name, value in log.items()}, **gradients}
 
 
@@ -117,9 +121,9 @@ def predictions(one: Any, batch: Any) -> dict[str, Any]:
     """Boxes, scores and labels of each image."""
     one.eval()
     with torch.no_grad():
-        found = [sample.pred_instances for sample in one.predict(*inputs(one, batch))]
+        instances = [sample.pred_instances for sample in one.predict(*inputs(one, batch))]
     one.train()
-    return {f"{n}: {key}": image[key] for n, image in enumerate(found) for key in KEYS}
+    return {f"{n}: {key}": image[key] for n, image in enumerate(instances) for key in KEYS}
 
 
 def apart(one: dict[str, Any], two: dict[str, Any]) -> dict[str, float]:
@@ -179,8 +183,8 @@ def test_predictions_have_the_bits_of_mmdet(with_fixed_instructions: Any, batch:
 @pytest.mark.gpu
 def test_on_a_gpu_the_bits_are_mmdets_too(tmp_path: Path) -> None:
     processor.require(processor.ON_A_GPU)
-    found = compared("cuda", processor.ON_A_GPU, tmp_path)
-    assert found == {"steps": [{}] * len(BATCHES), "predictions": [{}] * len(PREDICTED)}
+    differences = compared("cuda", processor.ON_A_GPU, tmp_path)
+    assert differences == {"steps": [{}] * len(BATCHES), "predictions": [{}] * len(PREDICTED)}
 
 
 @pytest.mark.bits
@@ -188,17 +192,17 @@ def test_on_a_gpu_the_bits_are_mmdets_too(tmp_path: Path) -> None:
 def test_with_any_instructions_losses_and_gradients_differ_by_rounding(
     models: tuple[Any, Any], batch: Any
 ) -> None:
-    found = apart(*[training_step(one, batch) for one in models])
+    differences = apart(*[training_step(one, batch) for one in models])
     # float32 rounds to 6e-8 of a number; 3e-7 of a gradient's norm was seen.
-    assert {name: far for name, far in found.items() if not far <= 1e-5} == {}
+    assert {name: far for name, far in differences.items() if not far <= 1e-5} == {}
 
 
 def test_predictions_find_something(models: tuple[Any, Any]) -> None:
     """The compared predictions are not empty."""
     for batch in PREDICTED:
-        found = predictions(models[0], batch)
-        assert all(len(found[f"{image}: scores"]) for image in range(len(batch[0])))
-        assert all(math.isfinite(float(value.sum())) for value in found.values())
+        detections = predictions(models[0], batch)
+        assert all(len(detections[f"{image}: scores"]) for image in range(len(batch[0])))
+        assert all(math.isfinite(float(value.sum())) for value in detections.values())
 
 
 _OF_SEVERAL = """
@@ -231,17 +235,17 @@ def test_processes_of_which_some_have_no_box_in_their_batch(batches: tuple[int, 
         assert f"{rank} of 2 differ in []" in text
 
 
-def in_processes(script: str, *words: Any) -> list[str]:
+def in_processes(script: str, *arguments: Any) -> list[str]:
     """Run processes that train together over gloo, one for each of ``words``; return the output of each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     known = processor.variables(processor.FIXED, ROOT)
-    known |= {"WORLD_SIZE": str(len(words)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    argv = [sys.executable, "-W", "ignore", "-c", script, *map(str, words)]
+    known |= {"WORLD_SIZE": str(len(arguments)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    argv = [sys.executable, "-W", "ignore", "-c", script, *map(str, arguments)]
     ranks = [
         subprocess.Popen(argv, env={**known, "RANK": str(rank)}, text=True, stdout=subprocess.PIPE)
-        for rank in range(len(words))
+        for rank in range(len(arguments))
     ]
     return [process.communicate(timeout=240)[0] for process in ranks]
 
@@ -326,8 +330,8 @@ def test_schedules_go_on_when_a_training_gets_or_loses_merged_groups(first: int)
         for _ in range(6):
             wrapper.optimizer.step()
             schedules[second].step()
-        rate = {id(p): g["lr"] for g in wrapper.optimizer.param_groups for p in g["params"]}
-        rates.append([rate[id(p)] for p in one.parameters()])
+        rate = {id(parameter): g["lr"] for g in wrapper.optimizer.param_groups for parameter in g["params"]}
+        rates.append([rate[id(parameter)] for parameter in one.parameters()])
     assert rates[0] == rates[1]
     assert len(set(rates[0])) == 2
     with pytest.raises(ValueError, match="values of 7 groups of parameters, the optimizer has"):

@@ -69,14 +69,14 @@ class Node:
 
     def copies(self) -> list[Path]:
         """Whole copies."""
-        return [p for p in self.disk.glob("*/*/*/coco") if p.parent.suffix != ".tmp"]
+        return [path for path in self.disk.glob("*/*/*/coco") if path.parent.suffix != ".tmp"]
 
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Node]:
-    made = Node(tmp_path)
-    yield made
-    for child in made.started:
+    machine = Node(tmp_path)
+    yield machine
+    for child in machine.started:
         child.kill()
         child.communicate()
 
@@ -84,9 +84,9 @@ def node(tmp_path: Path) -> Iterator[Node]:
 def content(folder: Path) -> dict[str, tuple[bytes, int]]:
     """Path -> bytes and time of change, links followed."""
     return {
-        str(p.relative_to(folder)): (p.read_bytes(), p.stat().st_mtime_ns)
+        str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns)
         for top, _, names in os.walk(folder, followlinks=True)
-        for p in (Path(top) / name for name in names)
+        for path in (Path(top) / name for name in names)
     }
 
 
@@ -103,7 +103,7 @@ def test_a_copy_is_the_source_with_its_links_followed_and_is_made_once(node: Nod
     assert content(copy) == content(node.source)
     assert (copy / "empty").is_dir()
     assert os.access(copy / "tool.sh", os.X_OK)
-    assert not [p for p in copy.rglob("*") if p.is_symlink()]
+    assert not [path for path in copy.rglob("*") if path.is_symlink()]
     out, err = node.stage().communicate()
     assert (out, err) == (f"{copy}\n", "")
     link = tmp_path / "artifact"
@@ -218,7 +218,7 @@ def test_a_stop_ends_the_copying_and_the_waiting(node: Node, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         ("size=8m", "it needs 0.08 GiB, and"),
         ("size=200m,nr_inodes=40", "No space left on device"),
@@ -226,7 +226,7 @@ def test_a_stop_ends_the_copying_and_the_waiting(node: Node, tmp_path: Path) -> 
     ids=["seen before", "seen while copying"],
 )
 def test_where_the_disk_is_too_small_the_source_is_used_with_one_warning(
-    node: Node, options: str, words: str
+    node: Node, options: str, message: str
 ) -> None:
     """On a real file system of that size, seen by the job alone."""
     node.fill(200, 100_000)
@@ -240,21 +240,21 @@ def test_where_the_disk_is_too_small_the_source_is_used_with_one_warning(
     warnings = [line for line in err.splitlines() if "warning" in line]
     assert len(warnings) == 1
     assert warnings[0].startswith(f"stage: warning: {node.source} is not staged: ")
-    assert words in warnings[0]
+    assert message in warnings[0]
     assert warnings[0].endswith("; it is read where it lies")
     assert err.splitlines()[-1] == "lock"  # nothing half stays
 
 
 @pytest.mark.parametrize(
-    ("folder", "words"),
+    ("folder", "message"),
     [("", "stage_to is '' on this node"), ("/no/such/folder", "there is no folder /no/such on this node")],
 )
-def test_a_node_without_such_a_folder_uses_the_source(node: Node, folder: str, words: str) -> None:
+def test_a_node_without_such_a_folder_uses_the_source(node: Node, folder: str, message: str) -> None:
     node.fill()
     argv = [sys.executable, "-m", "ddqjobs.detect.stage", "copy", str(node.source), folder]
     ran = subprocess.run(argv, capture_output=True, text=True, check=True)
     assert ran.stdout == ""
-    assert words in ran.stderr
+    assert message in ran.stderr
 
 
 def test_a_folder_of_somebody_else_is_not_trusted(node: Node) -> None:
@@ -285,16 +285,18 @@ def test_runs_read_the_copy_where_the_site_has_a_place_for_it(
     monkeypatch.setenv("SCRATCH", str(disk))
     trivial.local_site(stage_to="$SCRATCH/$(id)")
     declare(trivial, stage=["b"])
-    digests = {p.run.name: p.run.digest for p in trivial.plan().runs}
+    digests = {planned.run.name: planned.run.digest for planned in trivial.plan().runs}
     plan = trivial.submit_all()
-    assert {p.status.value for p in plan.values()} == {"done"}
+    assert {planned.status.value for planned in plan.values()} == {"done"}
     (copy,) = {where(trivial, "read.s1"), where(trivial, "read.s2")}
     assert copy.is_relative_to(disk / "$(id)")
     assert (copy / "file").read_text() == "content\n"
-    logs = "".join(p.read_text() for p in trivial.results.glob("runs/read.*/attempts/1/stdout.log"))
+    logs = "".join(path.read_text() for path in trivial.results.glob("runs/read.*/attempts/1/stdout.log"))
     assert logs.count("stage: copying ") == 1
     declare(trivial, stage=[])
-    assert {p.run.name: p.run.digest for p in trivial.plan().runs} == digests  # the same result either way
+    assert {
+        planned.run.name: planned.run.digest for planned in trivial.plan().runs
+    } == digests  # the same result either way
 
 
 @pytest.mark.parametrize(("stage_to", "warnings"), [("", 0), ("$NOT_SET", 1)])

@@ -111,9 +111,11 @@ def test_deformable_attention_and_its_gradients(case: Any) -> None:
     shapes = torch.tensor(case[0], device=DEVICE)
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
         given = inputs(case, dtype)
-        found = run(lambda v, p, w: attention.deformable_attention(v, shapes, p, w), *given)
-        wanted = run(lambda v, p, w: by_grid_sample(v, case[0], p, w), *(t.double() for t in given))
-        for a, b in zip(found, wanted, strict=True):
+        results = run(lambda v, locations, w: attention.deformable_attention(v, shapes, locations, w), *given)
+        wanted = run(
+            lambda v, locations, w: by_grid_sample(v, case[0], locations, w), *(t.double() for t in given)
+        )
+        for a, b in zip(results, wanted, strict=True):
             assert a.dtype == dtype
             assert float((a.double() - b).norm()) <= tolerance * float(b.norm())
 
@@ -127,10 +129,12 @@ def test_both_ways_to_the_gradients(case: Any, most: int, monkeypatch: pytest.Mo
     levels = attention.Levels(case[0], DEVICE)
     value, location, weight, grad = inputs(case, torch.float64)
     location[:, 1::2] = location[:, :1]  # many samples in one cell, and in cells beside each other
-    exact = run(lambda v, p, w: by_grid_sample(v, case[0], p, w), value, location, weight, grad)
+    exact = run(
+        lambda v, locations, w: by_grid_sample(v, case[0], locations, w), value, location, weight, grad
+    )
     for way in (attention.by_pixels, attention.by_cells):
-        found, again = (way(value, levels, location, weight, grad) for _ in range(2))
-        for a, b, c in zip(found, exact[1:], again, strict=True):
+        gradients, again = (way(value, levels, location, weight, grad) for _ in range(2))
+        for a, b, c in zip(gradients, exact[1:], again, strict=True):
             assert float((a - b).norm()) <= 1e-12 * float(b.norm())
             assert torch.equal(a, c)
 
@@ -153,10 +157,10 @@ def test_a_sample_outside_has_no_gradient_even_where_it_overflowed(what: str) ->
     location[:, 0] = 5.0
     (grad if what == "gradient" else weight)[:, 0] = torch.inf
     for way in (attention.by_pixels, attention.by_cells):
-        found = way(value, levels, location, weight, grad)
-        assert not found[1][:, 0].any()
-        assert not found[2][:, 0].any()
-        assert all(torch.isfinite(t).all() for t in found)
+        gradients = way(value, levels, location, weight, grad)
+        assert not gradients[1][:, 0].any()
+        assert not gradients[2][:, 0].any()
+        assert all(torch.isfinite(t).all() for t in gradients)
 
 
 def test_derivative_of_deformable_attention() -> None:
@@ -165,7 +169,9 @@ def test_derivative_of_deformable_attention() -> None:
     leaves = [t.clone().requires_grad_() for t in (value, location, weight[:, 1:3])]
     shapes = torch.tensor(CASES[0][0], device=DEVICE)
     assert torch.autograd.gradcheck(
-        lambda v, p, w: attention.deformable_attention(v, shapes, p, w), leaves, fast_mode=True
+        lambda v, locations, w: attention.deformable_attention(v, shapes, locations, w),
+        leaves,
+        fast_mode=True,
     )
 
 
@@ -206,8 +212,8 @@ def test_nms_is_the_one_of_the_cpu(count: int, threshold: float, offset: int) ->
     ).round()  # whole pixels: overlaps of exactly the threshold
     boxes = torch.cat([corner, corner + (torch.rand(count, 2, generator=g) * 25).round()], 1)
     scores = torch.randperm(count, generator=g).float()
-    found = nms_kernels.nms(boxes.to(DEVICE), scores.to(DEVICE), threshold, offset)
-    assert found.tolist() == nms.nms(boxes, scores, threshold, offset).tolist()
+    indices = nms_kernels.nms(boxes.to(DEVICE), scores.to(DEVICE), threshold, offset)
+    assert indices.tolist() == nms.nms(boxes, scores, threshold, offset).tolist()
 
 
 def test_nms_of_equal_scores_keeps_the_order_of_the_boxes() -> None:
@@ -233,9 +239,9 @@ def test_distinct_boxes_of_a_batch(most: int) -> None:
     highest = torch.where(valid[..., None], boxes, -torch.inf).amax((1, 2))
     moved = boxes + (highest + 1)[:, None, None]
     alive = valid.sum(1, dtype=torch.int32)
-    found = nms_kernels.keep_sorted(moved[image, ranked], ranked, alive, 0.4, 0, most)
-    assert torch.equal(found[0].cpu(), keep)
-    assert torch.equal(found[1].cpu(), first)
+    selection = nms_kernels.keep_sorted(moved[image, ranked], ranked, alive, 0.4, 0, most)
+    assert torch.equal(selection[0].cpu(), keep)
+    assert torch.equal(selection[1].cpu(), first)
     assert not keep[~valid.cpu()].any()
     assert keep.sum(1).tolist() == (first >= 0).sum(1).tolist()
 
@@ -247,9 +253,12 @@ def test_focal_loss_and_its_derivative(gamma: float) -> None:
     labels = torch.randint(0, 8, (40,), generator=g)  # 7 is background
     exact = logits.double().requires_grad_()
     positive = torch.nn.functional.one_hot(labels, 8)[:, :7].double()
-    p = exact.sigmoid()
+    probability = exact.sigmoid()
     log = torch.nn.functional.logsigmoid
-    loss = -(0.25 * positive * (1 - p) ** gamma * log(exact) + 0.75 * (1 - positive) * p**gamma * log(-exact))
+    loss = -(
+        0.25 * positive * (1 - probability) ** gamma * log(exact)
+        + 0.75 * (1 - positive) * probability**gamma * log(-exact)
+    )
     loss.sum().backward()
     logits, labels = logits.to(DEVICE), labels.to(DEVICE)
     for module in (focal_loss, focal_kernels):
@@ -285,14 +294,18 @@ def roi_inputs() -> tuple[Any, ...]:
 
 def align(module: Any, features: Any, rois: Any, grad: Any, *options: Any, start: float = 0.0) -> list[Any]:
     """Output, and the gradient of the features on top of ``start``."""
-    out, found, none = torch.full_like(grad, 7.0), torch.full_like(features, start), features.new_empty(0)
+    out, feature_grad, none = (
+        torch.full_like(grad, 7.0),
+        torch.full_like(features, start),
+        features.new_empty(0),
+    )
     rest = (2, 3, *options)
     if options[2] == 0:  # maxima
         none = torch.zeros_like(grad)
     places = (none, none.clone())
     module.roi_align_forward(features, rois, out, *places, *rest)
-    module.roi_align_backward(grad, rois, *places, found, *rest)
-    return [out, found]
+    module.roi_align_backward(grad, rois, *places, feature_grad, *rest)
+    return [out, feature_grad]
 
 
 @pytest.mark.parametrize("options", [(0.3, 0, 1, False), (0.5, 2, 1, True)], ids=str)
@@ -302,12 +315,12 @@ def test_roi_align_and_its_gradient(options: Any) -> None:
     exact = align(by_torch, *given, *options, start=1.0)
     for dtype, tolerance in ((torch.float64, 1e-13), (torch.float32, 1e-5)):
         moved = [t.to(DEVICE, dtype) for t in given]
-        found = align(by_kernels, *moved, *options, start=1.0)
-        for a, b in zip(found, exact, strict=True):
+        results = align(by_kernels, *moved, *options, start=1.0)
+        for a, b in zip(results, exact, strict=True):
             assert a.dtype == dtype
             assert float((a.double().cpu() - b).norm()) <= tolerance * float(b.norm())
     again = align(by_kernels, *moved, *options, start=1.0)
-    assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(results, again, strict=True))
 
 
 def test_roi_align_of_maxima_and_of_features_that_are_not_contiguous() -> None:
@@ -317,19 +330,19 @@ def test_roi_align_of_maxima_and_of_features_that_are_not_contiguous() -> None:
         (features, (0.5, 2, 0, True)),
         (features.contiguous(memory_format=torch.channels_last), (0.5, 2, 1, True)),
     ):
-        found, wanted = (align(module, given, rois, grad, *options) for module in (by_kernels, by_torch))
-        assert all(torch.allclose(a, b, rtol=0, atol=1e-13) for a, b in zip(found, wanted, strict=True))
+        results, wanted = (align(module, given, rois, grad, *options) for module in (by_kernels, by_torch))
+        assert all(torch.allclose(a, b, rtol=0, atol=1e-13) for a, b in zip(results, wanted, strict=True))
 
 
 def test_roi_align_of_nothing_and_of_boxes_that_are_no_numbers() -> None:
     features, rois, grad = (t.to(DEVICE) for t in roi_inputs())
     for ratio in (0, 2):
-        out, found = align(by_kernels, features, rois[:0], grad[:0], 0.5, ratio, 1, True)
+        out, feature_grad = align(by_kernels, features, rois[:0], grad[:0], 0.5, ratio, 1, True)
         assert out.numel() == 0
-        assert not found.any()
-    out, found = align(by_kernels, features, rois * torch.nan, grad, 0.5, 0, 1, True)
+        assert not feature_grad.any()
+    out, feature_grad = align(by_kernels, features, rois * torch.nan, grad, 0.5, 0, 1, True)
     assert not out.any()
-    assert not found.any()
+    assert not feature_grad.any()
 
 
 def shuffled(feats: Any, size: int) -> list[Any]:
@@ -355,21 +368,21 @@ def test_the_pyramid_shuffle_has_the_bits_of_torchs_deterministic_one(sizes: Any
         torch.use_deterministic_algorithms(True)
         sizes = [(8 * height, 8 * width) for height, width in sizes]
     feats, grads = ([torch.randn(2, channels, *s, generator=g).to(DEVICE) for s in sizes] for _ in range(2))
-    found = []
+    results = []
     for way in (lambda x: shuffled(x, size), lambda x: shuffle_kernels.Shuffle.apply(size, *x)):
         leaves = [feat.clone().requires_grad_() for feat in feats]
         out = way(leaves)
-        found.append([*out, *torch.autograd.grad(out, leaves, grads)])
+        results.append([*out, *torch.autograd.grad(out, leaves, grads)])
     torch.use_deterministic_algorithms(False)
-    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
 def test_rows_and_their_gradient() -> None:
     table = torch.arange(21.0, device=DEVICE).view(7, 3).requires_grad_()
     index = torch.tensor([5, -1, 0, 6], device=DEVICE)
-    found = rows_kernels.Rows.apply(table, index)
-    assert found.tolist() == [[15.0, 16, 17], [0, 0, 0], [0, 1, 2], [18, 19, 20]]
-    (gradient,) = torch.autograd.grad((found * found.new_tensor([[1], [2], [3], [4]])).sum(), table)
+    rows = rows_kernels.Rows.apply(table, index)
+    assert rows.tolist() == [[15.0, 16, 17], [0, 0, 0], [0, 1, 2], [18, 19, 20]]
+    (gradient,) = torch.autograd.grad((rows * rows.new_tensor([[1], [2], [3], [4]])).sum(), table)
     assert gradient[:, 0].tolist() == [3, 0, 0, 0, 0, 1, 4]
 
 

@@ -32,20 +32,20 @@ def arguments(**changed: Any) -> argparse.Namespace:
 
 
 def test_all_is_well() -> None:
-    found: dict[str, Any] = {"python": "3"}
-    verify.verify(found, arguments(expect=["torch=" + torch.__version__, "python=3"]))
-    assert found["checked"] == list(verify_ops.CHECKS)
-    assert found["ops"] == "stand-in"
+    report: dict[str, Any] = {"python": "3"}
+    verify.verify(report, arguments(expect=["torch=" + torch.__version__, "python=3"]))
+    assert report["checked"] == list(verify_ops.CHECKS)
+    assert report["ops"] == "stand-in"
 
 
 @pytest.mark.gpu
 def test_all_is_well_on_a_gpu() -> None:
     processor.require(processor.ON_A_GPU)
-    found: dict[str, Any] = {"python": "3"}
-    verify.verify(found, arguments(gpu=True))
-    assert found["checked"] == list(verify_ops.CHECKS)
-    assert found["gpus"] >= 1
-    assert found["architectures"]
+    report: dict[str, Any] = {"python": "3"}
+    verify.verify(report, arguments(gpu=True))
+    assert report["checked"] == list(verify_ops.CHECKS)
+    assert report["gpus"] >= 1
+    assert report["architectures"]
 
 
 @pytest.mark.parametrize(
@@ -79,13 +79,13 @@ def test_wrong_operators(
     right = getattr(module, operator)
 
     def wrong(*args: Any, **kwargs: Any) -> Any:
-        found = right(*args, **kwargs)
+        result = right(*args, **kwargs)
         if spoilt is not None:
-            return spoilt(found)
+            return spoilt(result)
         # These fill a tensor that they are given: the output, and the gradient of the input.
         target = kwargs.get("grad_input", args[2] if operator.endswith("forward") else args[-1])
         target.mul_(1.001)
-        return found
+        return result
 
     verify_ops.CHECKS[name]("cpu")
     monkeypatch.setattr(module, operator, wrong)
@@ -98,7 +98,7 @@ def test_wrong_attention_and_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     from mmdet.models.losses import focal_loss
 
     right = multi_scale_deform_attn.multi_scale_deformable_attn_pytorch
-    shifted = lambda v, s, p, w: right(v, s, p + 0.01, w)  # noqa: E731
+    shifted = lambda v, s, locations, w: right(v, s, locations + 0.01, w)  # noqa: E731
     monkeypatch.setattr(multi_scale_deform_attn, "multi_scale_deformable_attn_pytorch", shifted)
     with pytest.raises(verify_ops.Wrong, match="result of deformable attention"):
         verify_ops.check_deformable_attention("cpu")
@@ -110,10 +110,10 @@ def test_wrong_attention_and_loss(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_configurations_that_mmdet_brings() -> None:
-    found: dict[str, Any] = {}
+    report: dict[str, Any] = {}
     config = "mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py"
-    verify.verify(found, arguments(ops="nms", module=["mmdet.models"], config=config))
-    assert found["config"] == config
+    verify.verify(report, arguments(ops="nms", module=["mmdet.models"], config=config))
+    assert report["config"] == config
     with pytest.raises(FileNotFoundError, match=r"mmdet/\.mim/configs/ddq/no\.py"):
         verify.verify({}, arguments(ops="nms", config="mmdet::ddq/no.py"))
 

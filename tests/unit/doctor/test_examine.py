@@ -14,19 +14,19 @@ from tests.support.doctor import INPUTS, lines
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with opened(tmp_path / "project", INPUTS) as made:
-        made.text("weights.pth", "x")
-        made.text("tree/data/here", "x")
-        yield made
+    with opened(tmp_path / "project", INPUTS) as project:
+        project.text("weights.pth", "x")
+        project.text("tree/data/here", "x")
+        yield project
 
 
 def test_on_this_machine_all_is_well(place: Place) -> None:
     ran = place.invoke("doctor", "tiny", "one", "--json")
     assert ran.code == 0, ran
     assert (ran.json["kind"], ran.json["site"], ran.json["errors"]) == ("doctor", "local", 0)
-    found = lines(ran)
-    assert {level for seen in found.values() for level, _ in seen} == {"ok"}
-    assert set(found) == {
+    findings = lines(ran)
+    assert {level for seen in findings.values() for level, _ in seen} == {"ok"}
+    assert set(findings) == {
         "scheduler", "inputs and code", "disk space", "inodes", "quota", "clock", "shared folder",
         "paths on a node",
     }  # fmt: skip
@@ -52,8 +52,8 @@ def test_a_misspelt_environment_in_the_site_file_is_warned_of(place: Place) -> N
     site = {"name": "local", "scheduler": "local", "grace": "0s", "python": sys.executable}
     place.write("templates/local/site.yaml", {**site, "activate": named})
     ran = place.invoke("doctor", "tiny", "one", "--no-job", "--json")
-    words = "activate names environment 'mini-nwe', which there is not; did you mean 'mini-new'?"
-    assert (ran.code, lines(ran)["site file"]) == (0, [("warning", words)])
+    finding = "activate names environment 'mini-nwe', which there is not; did you mean 'mini-new'?"
+    assert (ran.code, lines(ran)["site file"]) == (0, [("warning", finding)])
 
 
 def test_a_node_that_cannot_load_what_the_site_says(place: Place) -> None:
@@ -64,27 +64,27 @@ def test_a_node_that_cannot_load_what_the_site_says(place: Place) -> None:
     assert [level for level, _ in lines(ran)["modules"]] == ["error", "error"]
     place.write("templates/local/site.yaml", {**site, "setup": ["[ -f /nowhere ] && true", "(exit 3)"]})
     ran = place.invoke("doctor", "tiny", "one", "--json")
-    words = "line 2 ended with code 3, and so would every job: (exit 3)"
-    assert (ran.code, lines(ran)["setup"]) == (1, [("error", words)])
+    finding = "line 2 ended with code 3, and so would every job: (exit 3)"
+    assert (ran.code, lines(ran)["setup"]) == (1, [("error", finding)])
     place.write("templates/local/site.yaml", {**site, "setup": ["echo the setup is broken", "exit 3"]})
     ran = place.invoke("doctor", "tiny", "one", "--json")
     assert ran.code == 1
-    [(level, words)] = lines(ran)["compute node"]
+    [(level, finding)] = lines(ran)["compute node"]
     assert level == "error"
-    assert "ended without an answer (exit 3): the setup is broken" in words
+    assert "ended without an answer (exit 3): the setup is broken" in finding
 
 
 def test_a_warning_longer_than_the_run_is_said_before_anything_is_submitted(place: Place) -> None:
     site = {"name": "local", "scheduler": "local", "grace": "0s", "python": sys.executable}
     place.write("templates/local/site.yaml", {**site, "warning": "2h"})
-    found = "the site's warning of 2h00m is longer than that, and is cut"
+    finding = "the site's warning of 2h00m is longer than that, and is cut"
     asks = "one: 1 x 0 GPUs, 1 CPUs, 1h00m"
     ran = place.invoke("doctor", "tiny", "one", "--no-job", "--json")
-    assert (ran.code, lines(ran)["jobs"]) == (0, [("warning", f"{asks}: {found}")])
+    assert (ran.code, lines(ran)["jobs"]) == (0, [("warning", f"{asks}: {finding}")])
     planned = place.invoke("plan", "tiny", "one").out
     assert "time before the warning: 1 of 1: one\n" in planned
     said = place.invoke("submit", "tiny", "one").out.splitlines()
-    assert said[0].startswith(f"warning: {asks} (one): {found}; give it more time, or ")
+    assert said[0].startswith(f"warning: {asks} (one): {finding}; give it more time, or ")
     assert said[1].startswith("submitted 1 run")
 
 
@@ -95,17 +95,17 @@ def test_a_queue_that_is_full_is_a_warning(place: Place) -> None:
     place.invoke("submit", "tiny", "one")
     ran = place.invoke("doctor", "tiny", "one", "--patience", "1s", "--json")
     assert ran.code == 0
-    [(level, words)] = lines(ran)["compute node"]
+    [(level, finding)] = lines(ran)["compute node"]
     assert level == "warning"
-    assert "has not answered within 1 s: queued waits for slots" in words
+    assert "has not answered within 1 s: queued waits for slots" in finding
 
 
 def test_donau_s_commands_are_missed_where_they_are_not(place: Place) -> None:
     """With them: test_donau_examination.py."""
     ran = place.invoke("doctor", "tiny", "one", "--site", "bscc", "--json")
     assert ran.code == 1
-    [(level, words)] = lines(ran)["scheduler"]
+    [(level, finding)] = lines(ran)["scheduler"]
     assert level == "error"
-    assert words == "there is no djob here, so this is no login node of a Donau cluster"
+    assert finding == "there is no djob here, so this is no login node of a Donau cluster"
     assert {"inputs and code", "disk space"} <= set(lines(ran))  # what can be looked at here is
     assert "compute node" not in lines(ran)

@@ -24,15 +24,15 @@ def runs(tasks: dict[str, Any], **keys: Any) -> dict[str, Run]:
 
 
 def problems(task: dict[str, Any], **keys: Any) -> list[str]:
-    made = experiment({"t": {**TRAIN, "command": ["train", "{options}"], **task}}, **keys)
-    return [problem.message for problem in check(made, lambda _: ("e.yaml", 1), None)]
+    grid_experiment = experiment({"t": {**TRAIN, "command": ["train", "{options}"], **task}}, **keys)
+    return [problem.message for problem in check(grid_experiment, lambda _: ("e.yaml", 1), None)]
 
 
 def test_values_of_a_grid_and_seeds_make_runs_whose_tests_follow_them() -> None:
-    made = runs({"t": {**TRAIN, "grid": {LR: [1e-4, 2e-5]}, "seeds": [0, 1000]}, "v": FOLLOWS})
+    matrix = runs({"t": {**TRAIN, "grid": {LR: [1e-4, 2e-5]}, "seeds": [0, 1000]}, "v": FOLLOWS})
     names = [f"m1.lr-{rate}.s{seed}" for rate in ("0.0001", "2e-5") for seed in (0, 1000)]
-    assert list(made) == [f"t.{name}" for name in names] + [f"v.{name}" for name in names]
-    trained, tested = made["t.m1.lr-2e-5.s1000"], made["v.m1.lr-2e-5.s1000"]
+    assert list(matrix) == [f"t.{name}" for name in names] + [f"v.{name}" for name in names]
+    trained, tested = matrix["t.m1.lr-2e-5.s1000"], matrix["v.m1.lr-2e-5.s1000"]
     assert trained.options == tested.options == (f"{LR}=2e-05", "seed=1000")
     assert trained.grid == tested.grid == (("lr", 2e-5),)
     assert tested.upstream == (trained.name,)
@@ -40,22 +40,22 @@ def test_values_of_a_grid_and_seeds_make_runs_whose_tests_follow_them() -> None:
 
 def test_keys_are_as_long_as_it_takes_and_grids_stand_on_variants() -> None:
     keys = {LR: [0.1], DECAY: [0.05], "backbone.lr": [True]}
-    made = runs({"t": {**TRAIN, "grid": keys, "variants": ["only1", "default"]}})
+    matrix = runs({"t": {**TRAIN, "grid": keys, "variants": ["only1", "default"]}})
     combination = "optimizer.lr-0.1_weight_decay-0.05_backbone.lr-true"
-    assert list(made) == [f"t.m1.only1_{combination}", f"t.m1.{combination}"]
-    assert made[f"t.m1.only1_{combination}"].resources.gpus == 4
-    assert made[f"t.m1.only1_{combination}"].options[0] == "lr=0.1"  # the variant's own
+    assert list(matrix) == [f"t.m1.only1_{combination}", f"t.m1.{combination}"]
+    assert matrix[f"t.m1.only1_{combination}"].resources.gpus == 4
+    assert matrix[f"t.m1.only1_{combination}"].options[0] == "lr=0.1"  # the variant's own
 
 
 def test_codes_that_name_an_option_differently_share_their_variants() -> None:
     old = {**TRAIN, "grid": {"optimizer.lr": [0.1]}}
-    made = runs({"t": old, "u": {**TRAIN, "grid": {LR: [0.1]}}, "v": FOLLOWS})
-    assert [run.options for run in made.values()] == [
+    matrix = runs({"t": old, "u": {**TRAIN, "grid": {LR: [0.1]}}, "v": FOLLOWS})
+    assert [run.options for run in matrix.values()] == [
         ("optimizer.lr=0.1",),
         (f"{LR}=0.1",),
         ("optimizer.lr=0.1",),
     ]
-    assert {run.variant for run in made.values()} == {"lr-0.1"}
+    assert {run.variant for run in matrix.values()} == {"lr-0.1"}
 
 
 def test_a_comparison_with_a_code_without_the_grid_is_of_the_baseline_only() -> None:
@@ -67,8 +67,8 @@ def test_a_comparison_with_a_code_without_the_grid_is_of_the_baseline_only() -> 
     tasks["u"] = {**TRAIN, "grid": {"lr": [1, 2]}}
     assert [name for name in runs(tasks) if name.startswith("v")] == ["v.m1.lr-1", "v.m1.lr-2"]
     tasks["w"] = {**tasks["v"], "kind": "smoke", "inputs": {"new": "t.log", "data": "d.log"}}
-    made = runs({**tasks, "d": TRAIN})
-    assert made["w.m1.lr-2"].upstream == ("t.m1.lr-2", "d.m1")
+    matrix = runs({**tasks, "d": TRAIN})
+    assert matrix["w.m1.lr-2"].upstream == ("t.m1.lr-2", "d.m1")
 
 
 def test_only_the_baseline_of_a_grid_is_compared_with_the_published_figure() -> None:
@@ -81,7 +81,7 @@ def test_only_the_baseline_of_a_grid_is_compared_with_the_published_figure() -> 
     st.lists(st.one_of(st.text(), st.floats(allow_nan=False), st.integers(), st.booleans()), unique_by=repr)
 )
 def test_names_are_safe_and_do_not_depend_on_the_other_values(values: list[Any]) -> None:
-    whole = [p.name for p in grid.points(Task(kind=TaskKind.TRAIN, grid={"a.b": values}))]
+    whole = [point.name for point in grid.points(Task(kind=TaskKind.TRAIN, grid={"a.b": values}))]
     alone = [next(grid.points(Task(kind=TaskKind.TRAIN, grid={"a.b": [value]}))).name for value in values]
     assert whole == alone
     assert all(name.replace("-", "").replace(".", "").replace("_", "").isalnum() for name in whole)
@@ -105,8 +105,8 @@ def test_names_are_safe_and_do_not_depend_on_the_other_values(values: list[Any])
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_grid_is_said(task: dict[str, Any], keys: dict[str, Any], message: str) -> None:
-    found = problems(task, **keys)
-    assert any(message in problem for problem in found), found
+    messages = problems(task, **keys)
+    assert any(message in problem for problem in messages), messages
 
 
 def test_a_key_with_and_without_its_plus_is_one_key() -> None:

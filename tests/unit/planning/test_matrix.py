@@ -40,8 +40,8 @@ def runs(tasks: dict[str, Any], **keys: Any) -> dict[str, Run]:
 
 
 def test_a_task_makes_a_run_per_model_and_variant_and_seed() -> None:
-    made = runs({"t": {**TEST, "variants": ["default", "s7"], "seeds": [1, 2]}})
-    assert list(made) == [
+    matrix = runs({"t": {**TEST, "variants": ["default", "s7"], "seeds": [1, 2]}})
+    assert list(matrix) == [
         f"t.{m}{v}.s{s}" for m in ("m1", "m2") for v in ("", ".s7") for s in (1, 2)
     ]  # fmt: skip
 
@@ -51,16 +51,16 @@ def test_a_task_that_runs_once_belongs_to_no_model() -> None:
 
 
 def test_a_variant_only_makes_runs_where_it_applies() -> None:
-    made = runs({"t": {**TEST, "variants": ["default", "only1"]}})
-    assert list(made) == ["t.m1", "t.m1.only1", "t.m2"]
-    assert made["t.m1.only1"].resources.gpus == 4
-    assert made["t.m1.only1"].options == ("lr=0.1",)
-    assert (made["t.m1"].comparable, made["t.m1.only1"].comparable) == (True, False)
+    matrix = runs({"t": {**TEST, "variants": ["default", "only1"]}})
+    assert list(matrix) == ["t.m1", "t.m1.only1", "t.m2"]
+    assert matrix["t.m1.only1"].resources.gpus == 4
+    assert matrix["t.m1.only1"].options == ("lr=0.1",)
+    assert (matrix["t.m1"].comparable, matrix["t.m1.only1"].comparable) == (True, False)
 
 
 def test_runs_come_after_what_they_need_whatever_the_order_in_the_file() -> None:
-    made = list(runs({"z": {**TEST, "inputs": {"checkpoint": "a.checkpoint"}}, "a": TRAIN}))
-    assert made == ["a.m1", "a.m2", "z.m1", "z.m2"]
+    names = list(runs({"z": {**TEST, "inputs": {"checkpoint": "a.checkpoint"}}, "a": TRAIN}))
+    assert names == ["a.m1", "a.m2", "z.m1", "z.m2"]
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,8 @@ def test_a_task_that_lists_no_variants_and_seeds_follows_those_of_its_inputs() -
         "a": {**TRAIN, "variants": ["s7"], "seeds": [1, 2]},
         "t": {**TEST, "inputs": {"checkpoint": "a.checkpoint"}},
     }
-    made = runs(tasks)
-    assert {name: run.upstream for name, run in made.items() if name.startswith("t.m1")} == {
+    matrix = runs(tasks)
+    assert {name: run.upstream for name, run in matrix.items() if name.startswith("t.m1")} == {
         f"t.m1.s7.s{seed}": (f"a.m1.s7.s{seed}",) for seed in (1, 2)
     }
 
@@ -108,21 +108,21 @@ def test_two_tasks_that_make_one_name_are_refused() -> None:
 
 
 def test_a_seed_reaches_the_code_by_its_option_and_determinism_by_its_own() -> None:
-    made = runs({"t": {**TEST, "variants": ["default", "s7", "det"]}})
-    assert made["t.m1"].options == ()
-    assert made["t.m1.s7"].options == ("seed=7",)
-    assert made["t.m1.det"].options == ("seed=7", "det=True")
-    assert (made["t.m1.det"].seed, made["t.m1.det"].deterministic) == (7, True)
+    matrix = runs({"t": {**TEST, "variants": ["default", "s7", "det"]}})
+    assert matrix["t.m1"].options == ()
+    assert matrix["t.m1.s7"].options == ("seed=7",)
+    assert matrix["t.m1.det"].options == ("seed=7", "det=True")
+    assert (matrix["t.m1.det"].seed, matrix["t.m1.det"].deterministic) == (7, True)
 
 
 def test_what_is_said_closer_to_the_run_counts() -> None:
-    made = runs(
+    run = runs(
         {"t": {**TEST, "variables": {"B": "task"}, "hours": 1, "resources": {"gpus": 2, "time": "1h"}}},
         resources={"gpus": 8, "cpus": 3, "time": "2d", "memory": "16GB"},
     )["t.m1"]
-    assert dict(made.variables) == {"A": "code", "B": "task"}
-    assert made.resources == Resources(gpus=2, cpus=3, time_s=3600, memory_mb=16000)
-    assert made.gpu_hours == 2
+    assert dict(run.variables) == {"A": "code", "B": "task"}
+    assert run.resources == Resources(gpus=2, cpus=3, time_s=3600, memory_mb=16000)
+    assert run.gpu_hours == 2
 
 
 def test_runs_of_models_that_are_not_required_are_optional_and_so_is_what_needs_them() -> None:
@@ -134,8 +134,8 @@ def test_runs_of_models_that_are_not_required_are_optional_and_so_is_what_needs_
 
 def test_a_phase_gives_its_tolerance_and_a_task_may_have_its_own() -> None:
     tasks = {"a": {**TEST, "phase": "1"}, "b": {**TEST, "phase": "1", "tolerance": {"ap": 0.5, "box": 1}}}
-    made = runs(tasks)
-    assert (dict(made["a.m1"].tolerances), dict(made["b.m1"].tolerances)) == (
+    matrix = runs(tasks)
+    assert (dict(matrix["a.m1"].tolerances), dict(matrix["b.m1"].tolerances)) == (
         {"ap": 0.1},
         {"ap": 0.5, "box": 1},
     )
@@ -151,8 +151,8 @@ def test_names_are_unique_and_do_not_change_when_the_matrix_grows(
     seeds: list[int], variants: list[str], models: list[str]
 ) -> None:
     task = {**TEST, "seeds": seeds, "variants": variants, "models": models}
-    made = expand(experiment({"t": task}))
-    assert len({run.name for run in made}) == len(made)
-    assert expand(experiment({"t": task})) == made
+    matrix = expand(experiment({"t": task}))
+    assert len({run.name for run in matrix}) == len(matrix)
+    assert expand(experiment({"t": task})) == matrix
     more = runs({"before": TRAIN, "t": {**task, "models": []}, "after": TRAIN})
-    assert {run.name: run for run in made}.items() <= more.items()
+    assert {run.name: run for run in matrix}.items() <= more.items()

@@ -196,12 +196,12 @@ NOTE = "recorded in digest format 1: config, code, upstream not compared"
 
 def of_today(runs: tuple[Run, ...]) -> tuple[Run, ...]:
     """The same runs with digests of the format that this version makes, as a Digester leaves them."""
-    made: dict[str, Run] = {}
+    runs_by_name: dict[str, Run] = {}
     for run in runs:
         digest = f"{digests.FORMAT}:{DIGEST}"
-        known = {name: upstream.digest for name, upstream in made.items()}
-        made[run.name] = digests.with_upstream(msgspec.structs.replace(run, digest=digest), known)
-    return tuple(made.values())
+        known = {name: upstream.digest for name, upstream in runs_by_name.items()}
+        runs_by_name[run.name] = digests.with_upstream(msgspec.structs.replace(run, digest=digest), known)
+    return tuple(runs_by_name.values())
 
 
 def test_a_result_of_a_former_digest_format_stays_done_and_says_what_is_not_compared() -> None:
@@ -222,9 +222,9 @@ def test_what_was_made_from_results_of_a_former_digest_format_is_not_stale() -> 
     made_last = digests.with_upstream(last, {"down": made_down.digest})
     ends = [an_end("up", "a.0", 3, digest=FORMER), an_end("down", "b.0", 4, digest=made_down.digest)]
     ends.append(an_end("last", "c.0", 5, digest=made_last.digest))
-    assert [p.stale for p in plan(*ends, runs=(up, down, last)).runs] == ["", "", ""]
+    assert [planned.stale for planned in plan(*ends, runs=(up, down, last)).runs] == ["", "", ""]
     again = an_end("up", "d.0", 6, digest=up.digest)
-    stale = [p.stale for p in plan(*ends, again, runs=(up, down, last)).runs]
+    stale = [planned.stale for planned in plan(*ends, again, runs=(up, down, last)).runs]
     assert stale == ["", *["stale: upstream changed since it ran"] * 2]
 
 
@@ -248,16 +248,18 @@ def test_an_adopted_run_says_where_it_is_from() -> None:
 
 def test_what_needs_an_optional_run_says_so() -> None:
     runs = (a_run("up", optional=True), a_run("down", "up", optional=True))
-    assert [p.reason for p in plan(runs=runs).runs] == [
+    assert [planned.reason for planned in plan(runs=runs).runs] == [
         "optional: submitted only when named",
         "needs up, which is optional and not submitted",
     ]
 
 
 def test_a_blocked_run_waits_with_its_reason_and_is_not_submitted() -> None:
-    made = planning.build(RUNS, History(()), experiment="e", site="s", blocked={"up": "no configuration"})
-    assert (made.runs[0].status, made.runs[0].reason) == (Status.WAITING, "no configuration")
-    assert planning.submittable(made, {"up", "down"}, graph=True) == ()
+    blocked_plan = planning.build(
+        RUNS, History(()), experiment="e", site="s", blocked={"up": "no configuration"}
+    )
+    assert (blocked_plan.runs[0].status, blocked_plan.runs[0].reason) == (Status.WAITING, "no configuration")
+    assert planning.submittable(blocked_plan, {"up", "down"}, graph=True) == ()
 
 
 STALE = "-".join(["f" * 12] * 6)
@@ -299,4 +301,4 @@ def test_what_may_be_submitted(
     records: tuple[AnyRecord, ...], chosen: set[str], graph: bool, stale: bool, names: list[str]
 ) -> None:
     picks = planning.submittable(plan(*records), chosen, graph=graph, stale=stale)
-    assert [p.run.name for p in picks] == names
+    assert [planned.run.name for planned in picks] == names

@@ -52,9 +52,9 @@ PREDICTIONS = [{"image_id": 1, "category_id": 1, "bbox": [8, 8, 40, 40], "score"
 Rewrite = Callable[[dict[str, bytes]], Path]
 
 
-def ddqjobs(*words: str) -> tuple[int, str]:
+def ddqjobs(*arguments: str) -> tuple[int, str]:
     """A command line: exit code and output."""
-    ran = CliRunner().invoke(app, list(words), catch_exceptions=False)
+    ran = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
     return ran.exit_code, ran.stdout + ran.stderr
 
 
@@ -72,8 +72,8 @@ def left_by_a_test(folder: Path, truth: Path) -> Path:
 
 def project(root: Path, *, truth: bool = True) -> TrivialProject:
     """A project with a test that was adopted, and a checkpoint."""
-    made = TrivialProject(root)
-    made.write("experiments/mine.yaml", EXPERIMENT)
+    example = TrivialProject(root)
+    example.write("experiments/mine.yaml", EXPERIMENT)
     annotations = root.parent / "coco" / "val.json"
     annotations.parent.mkdir(exist_ok=True)
     if truth:
@@ -86,7 +86,7 @@ def project(root: Path, *, truth: bool = True) -> TrivialProject:
     for run, path in (("start", start), ("test.m", old)):
         code, said = ddqjobs("adopt", "mine", run, str(path), "-C", str(root))
         assert code == 0, said
-    return made
+    return example
 
 
 @pytest.fixture(scope="module")
@@ -140,13 +140,13 @@ def members(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def test_an_archive_holds_where_its_project_is_gone(written: tuple[Path, Path], tmp_path: Path) -> None:
-    code, found = verified(written[0], tmp_path)
-    assert {what: holds for what, (holds, _) in found.items()} == dict.fromkeys(
+    code, checks = verified(written[0], tmp_path)
+    assert {what: holds for what, (holds, _) in checks.items()} == dict.fromkeys(
         ("files", "crate", "runs", "artifacts", "AP", "verdicts"), True
     )
     assert code == 0
-    assert found["AP"][1] == "computed from the predictions of 1 test of 1, as printed"
-    assert found["verdicts"][1].startswith("overall: reproduced; 2 of 2")
+    assert checks["AP"][1] == "computed from the predictions of 1 test of 1, as printed"
+    assert checks["verdicts"][1].startswith("overall: reproduced; 2 of 2")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -183,9 +183,11 @@ PRODUCT = "results/mine/runs/test.m/product.json"
 
 def forged(written: Path, old: bytes, new: bytes, *names: str) -> dict[str, bytes]:
     """Members in which something was replaced."""
-    found = {n: d for n, d in members(written) if n in names or ("ledger" in names and LEDGER.fullmatch(n))}
-    assert all(old in data for data in found.values() if b"test.m" in data)
-    return {name: data.replace(old, new) for name, data in found.items()}
+    contents = {
+        n: d for n, d in members(written) if n in names or ("ledger" in names and LEDGER.fullmatch(n))
+    }
+    assert all(old in data for data in contents.values() if b"test.m" in data)
+    return {name: data.replace(old, new) for name, data in contents.items()}
 
 
 def test_numbers_that_the_predictions_do_not_give_do_not_hold(
@@ -194,23 +196,23 @@ def test_numbers_that_the_predictions_do_not_give_do_not_hold(
     changes = forged(written[0], b'"bbox_mAP":1.0', b'"bbox_mAP":0.9', "ledger")
     product = json.loads(dict(members(written[0]))[PRODUCT])
     product["metrics"]["bbox_mAP"] = 0.9
-    code, found = verified(rewrite({**changes, PRODUCT: json.dumps(product).encode()}), tmp_path)
-    assert (code, found["runs"][0]) == (1, True)
-    assert found["AP"] == (False, "test.m differs: AP")
-    assert found["verdicts"][0] is False
+    code, checks = verified(rewrite({**changes, PRODUCT: json.dumps(product).encode()}), tmp_path)
+    assert (code, checks["runs"][0]) == (1, True)
+    assert checks["AP"] == (False, "test.m differs: AP")
+    assert checks["verdicts"][0] is False
 
 
 def test_records_that_contradict_each_other_do_not_hold(
     written: tuple[Path, Path], rewrite: Rewrite, tmp_path: Path
 ) -> None:
-    code, found = verified(rewrite({PRODUCT: b"{}"}), tmp_path)
-    assert (code, found["runs"]) == (1, (False, "test.m's product.json is not what the ledger recorded"))
+    code, checks = verified(rewrite({PRODUCT: b"{}"}), tmp_path)
+    assert (code, checks["runs"]) == (1, (False, "test.m's product.json is not what the ledger recorded"))
     name = "results/mine/runs/test.m/attempts/1/work_dir/results.bbox.json"
-    code, found = verified(rewrite({name: json.dumps(PREDICTIONS * 2).encode()}), tmp_path)
-    assert found["artifacts"] == (False, "predictions of test.m is not the file that was recorded")
+    code, checks = verified(rewrite({name: json.dumps(PREDICTIONS * 2).encode()}), tmp_path)
+    assert checks["artifacts"] == (False, "predictions of test.m is not the file that was recorded")
     judged = dict(members(written[0]))["report/judged.json"].replace(b'"ok": true', b'"ok": false')
-    code, found = verified(rewrite({"report/judged.json": judged}), tmp_path)
-    assert (code, found["verdicts"]) == (1, (False, "ok of the report"))
+    code, checks = verified(rewrite({"report/judged.json": judged}), tmp_path)
+    assert (code, checks["verdicts"]) == (1, (False, "ok of the report"))
 
 
 def test_names_that_lead_out_of_the_archive_are_refused(
@@ -237,14 +239,14 @@ def test_names_that_lead_out_of_the_archive_are_refused(
         ({"plan.json": b"[" * 10**5}, "plan.json: missing or invalid"),
     ):
         data = {n: d if isinstance(d, bytes) else json.dumps(d).encode() for n, d in changes.items()}
-        code, found = verified(rewrite(data), tmp_path)
-        assert (code, list(found), found["files"][0]) == (1, ["files"], False)
-        assert found["files"][1].endswith(why)
+        code, checks = verified(rewrite(data), tmp_path)
+        assert (code, list(checks), checks["files"][0]) == (1, ["files"], False)
+        assert checks["files"][1].endswith(why)
     assert not victim.exists()
     ledger = next(name for name in inside if LEDGER.fullmatch(name))
-    code, found = verified(rewrite({ledger: inside[ledger] + b'{"a":' * 10**5 + b"\n"}), tmp_path)
-    assert (code, found["records"][0]) == (1, False)
-    assert "\n" not in found["records"][1]
+    code, checks = verified(rewrite({ledger: inside[ledger] + b'{"a":' * 10**5 + b"\n"}), tmp_path)
+    assert (code, checks["records"][0]) == (1, False)
+    assert "\n" not in checks["records"][1]
 
 
 def test_ap_holds_only_where_it_was_computed(
@@ -256,9 +258,11 @@ def test_ap_holds_only_where_it_was_computed(
     digest = hashlib.sha256(inside[name]).hexdigest().encode()
     names = ("ledger", PRODUCT)
     torn = forged(written[0], digest, hashlib.sha256(b"{}").hexdigest().encode(), *names)
-    code, found = verified(rewrite({**torn, name: b"{}"}), tmp_path)
-    assert (code, found["artifacts"][0], found["AP"][0]) == (1, True, False)
-    assert found["AP"][1].startswith("test.m: what is inside cannot be evaluated: the predictions are a JSON")
+    code, checks = verified(rewrite({**torn, name: b"{}"}), tmp_path)
+    assert (code, checks["artifacts"][0], checks["AP"][0]) == (1, True, False)
+    assert checks["AP"][1].startswith(
+        "test.m: what is inside cannot be evaluated: the predictions are a JSON"
+    )
     masks = forged(written[0], b'"bbox_mAP"', b'"segm_mAP"', *names)
     assert verified(rewrite(masks), tmp_path)[1]["AP"] == (None, "test.m: the log has no box AP")
     # The annotations of this machine are not the archive's.
@@ -270,8 +274,8 @@ def test_ap_holds_only_where_it_was_computed(
     local.write_text(json.dumps(TRUTH))
     changes = {"archive.json": index, "plan.json": plan}
     here = {n: json.dumps(d).encode() for n, d in changes.items()}
-    code, found = verified(rewrite(here), tmp_path)
-    assert found["AP"] == (None, "test.m: the annotations are not there")
+    code, checks = verified(rewrite(here), tmp_path)
+    assert checks["AP"] == (None, "test.m: the annotations are not there")
 
 
 def test_predictions_that_an_archive_says_it_has_rewritten_do_not_hold(
@@ -284,9 +288,9 @@ def test_predictions_that_an_archive_says_it_has_rewritten_do_not_hold(
     for rewritten in (name, truth):
         index["original"][rewritten] = hashlib.sha256(inside[rewritten]).hexdigest()
     changes = {name: inside[name] + b"\n", "archive.json": json.dumps(index).encode()}
-    code, found = verified(rewrite(changes), tmp_path)
-    words = f"{truth} was rewritten; predictions of test.m was rewritten"
-    assert (code, found["artifacts"]) == (1, (False, words))
+    code, checks = verified(rewrite(changes), tmp_path)
+    reason = f"{truth} was rewritten; predictions of test.m was rewritten"
+    assert (code, checks["artifacts"]) == (1, (False, reason))
 
 
 def test_verdicts_hold_whatever_else_a_report_says(
@@ -297,12 +301,12 @@ def test_verdicts_hold_whatever_else_a_report_says(
     judged, report = (json.loads(inside[name]) for name in names)
     judged["models"][0]["cells"][0]["of_another_version"] = {"a": 1}
     del judged["checks"][0]["headline"], judged["models"][0]["cells"][0]["seeds"]
-    code, found = verified(rewrite({names[0]: json.dumps(judged).encode()}), tmp_path)
-    assert (code, found["verdicts"][0]) == (0, True)
-    assert found["verdicts"][1].endswith("its page and its text are not compared")
+    code, checks = verified(rewrite({names[0]: json.dumps(judged).encode()}), tmp_path)
+    assert (code, checks["verdicts"][0]) == (0, True)
+    assert checks["verdicts"][1].endswith("its page and its text are not compared")
     report["models"][0]["cells"][0]["values"]["AP50"]["mean"] = 99.0
-    code, found = verified(rewrite({names[1]: json.dumps(report).encode()}), tmp_path)
-    assert (code, found["verdicts"]) == (1, (False, "models of report.json"))
+    code, checks = verified(rewrite({names[1]: json.dumps(report).encode()}), tmp_path)
+    assert (code, checks["verdicts"]) == (1, (False, "models of report.json"))
 
 
 def test_files_that_are_not_what_is_listed_are_refused(written: tuple[Path, Path], tmp_path: Path) -> None:
@@ -348,9 +352,9 @@ def test_links_and_bombs_are_refused_before_anything_is_unpacked(
     path = Path(shutil.copy(written[0], tmp_path / "bomb.zip"))
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb", bytes(64 << 20))
-    holds, found = verified(path, tmp_path)[1]["files"]
+    holds, detail = verified(path, tmp_path)[1]["files"]
     assert holds is False
-    assert re.match(r"refused: unpacks to 6\d MiB, \d+ times its size", found)
+    assert re.match(r"refused: unpacks to 6\d MiB, \d+ times its size", detail)
 
 
 def test_what_is_no_archive_is_bad_input(tmp_path: Path) -> None:
@@ -364,28 +368,28 @@ def test_what_is_no_archive_is_bad_input(tmp_path: Path) -> None:
 
 
 def test_without_annotations_ap_is_not_recomputed_and_with_weights_they_are_inside(tmp_path: Path) -> None:
-    made = project(tmp_path / "project", truth=False)
+    example = project(tmp_path / "project", truth=False)
     out = tmp_path / "with.zip"
-    words = ("-o", str(out), "--weights", "--json", "-C", str(made.root))
-    code, said = ddqjobs("archive", "mine", *words)
+    options = ("-o", str(out), "--weights", "--json", "-C", str(example.root))
+    code, said = ddqjobs("archive", "mine", *options)
     archive = json.loads(said)["archive"]
     assert (code, archive["path"]) == (0, str(out))
     assert archive["sha256"] == hashlib.sha256(out.read_bytes()).hexdigest()
     assert archive["left_out"]["annotations of test.m"] == "not there"
     assert dict(members(out))["results/mine/runs/start/attempts/1/work_dir/s.pth"][:2] == b"PK"
     (tmp_path / "empty").mkdir()
-    code, found = verified(out, tmp_path / "empty")
-    assert (code, found["AP"][0]) == (0, None)
-    assert found["AP"][1] == "test.m: the annotations are not there"
+    code, checks = verified(out, tmp_path / "empty")
+    assert (code, checks["AP"][0]) == (0, None)
+    assert checks["AP"][1] == "test.m: the annotations are not there"
 
 
 def test_an_experiment_that_nobody_submitted_has_an_archive_too(tmp_path: Path) -> None:
-    made = TrivialProject(tmp_path / "project")
+    example = TrivialProject(tmp_path / "project")
     out = tmp_path / "trivial.zip"
-    assert ddqjobs("archive", "-o", str(out), "-C", str(made.root))[0] == 0
-    code, found = verified(out, tmp_path)
-    assert (code, found["runs"]) == (0, (True, "0 of 2 runs done, by ledger, plan and products"))
-    assert not (made.root / "results").exists()
+    assert ddqjobs("archive", "-o", str(out), "-C", str(example.root))[0] == 0
+    code, checks = verified(out, tmp_path)
+    assert (code, checks["runs"]) == (0, (True, "0 of 2 runs done, by ledger, plan and products"))
+    assert not (example.root / "results").exists()
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ def project(tmp_path: Path) -> Project:
     return paper.make(tmp_path / "project", seeds=1, rows=60)
 
 
-def call(project: Project, *words: object) -> Ran:
-    result = CliRunner().invoke(app, [*map(str, words), "-C", str(project.root)], catch_exceptions=False)
+def call(project: Project, *arguments: object) -> Ran:
+    result = CliRunner().invoke(app, [*map(str, arguments), "-C", str(project.root)], catch_exceptions=False)
     return Ran(result.exit_code, result.stdout, result.stderr)
 
 
@@ -175,12 +175,12 @@ def test_an_ap_that_needs_more_memory_says_so_until_it_is_allowed(project: Proje
     path = with_predictions(project, "p3-test.m000.s0", 0.7, shift=4)
     truth = path.parent / "truth.json"
     truth.write_text(json.dumps({**json.loads(truth.read_text()), "info": "x" * 80_000_000}))
-    words = ("report", "paper", "--recompute", "--phase", "3", "--memory")
-    text = call(open_project(project.root), *words, "120MB").out
+    arguments = ("report", "paper", "--recompute", "--phase", "3", "--memory")
+    text = call(open_project(project.root), *arguments, "120MB").out
     assert "not recomputed: needs more than 120 MB of memory; --memory 4GiB" in text
-    assert table_row(call(open_project(project.root), *words, "1GB").out, "p3-test")[4] == "equal"
+    assert table_row(call(open_project(project.root), *arguments, "1GB").out, "p3-test")[4] == "equal"
     assert call(project, "report", "paper", "--memory", "1GB").code == 2
-    assert call(project, *words, "much").code == 2
+    assert call(project, *arguments, "much").code == 2
 
 
 def test_what_an_older_version_recomputed_stays_where_it_cannot_be_done_again(project: Project) -> None:
@@ -224,7 +224,7 @@ def test_two_experiments_in_every_format_of_text(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "said"),
     [
         (("--compare", "paper", "2026-11-24"), "two experiments, or two dates"),
         (("--compare", "paper", "nowhere"), "nowhere"),
@@ -232,8 +232,8 @@ def test_two_experiments_in_every_format_of_text(project: Project) -> None:
         (("--export", "tensorboard"), "needs a new folder: --out DIR"),
     ],
 )
-def test_what_makes_no_sense_is_one_line(project: Project, words: tuple[str, ...], said: str) -> None:
-    ran = call(project, "report", "paper", *words)
+def test_what_makes_no_sense_is_one_line(project: Project, arguments: tuple[str, ...], said: str) -> None:
+    ran = call(project, "report", "paper", *arguments)
     assert (ran.code, ran.out) == (2, "")
     assert said in ran.err
     assert len(ran.err.splitlines()) == 1
@@ -251,17 +251,19 @@ def libraries() -> str:
     stamp = folder / ".installed"
     if not stamp.exists() or stamp.read_text() != wanted:
         uv = Path(sys.executable).with_name("uv")
-        words = [str(uv), "pip", "install", "-q", "--python", sys.executable, "--target", str(folder)]
-        done = process.run([*words, *wanted.split()], timeout=500)
+        argv = [str(uv), "pip", "install", "-q", "--python", sys.executable, "--target", str(folder)]
+        done = process.run([*argv, *wanted.split()], timeout=500)
         if done.code != 0:
             pytest.skip(f"EXPORTS NOT TESTED: {done.stderr[-300:]}")
         stamp.write_text(wanted)
     return str(folder)
 
 
-def python(project: Project, libraries: str, code: str, *words: object) -> process.Completed:
+def python(project: Project, libraries: str, code: str, *arguments: object) -> process.Completed:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), libraries])}
-    return process.run([sys.executable, "-c", code, *map(str, words)], timeout=120, env=env, cwd=project.root)
+    return process.run(
+        [sys.executable, "-c", code, *map(str, arguments)], timeout=120, env=env, cwd=project.root
+    )
 
 
 MAIN = "from ddqjobs.cli.main import main; main()"
@@ -299,9 +301,9 @@ def test_tensorboard_reads_every_point_of_the_curve(project: Project, libraries:
     done = python(project, libraries, MAIN, "report", "paper", "--export", "tensorboard", "-o", out)
     assert (done.code, done.stdout) == (0, f"wrote 4 runs for tensorboard to {out}\n"), done.stderr
     read = python(project, libraries, READ_TENSORBOARD, out / "p3-train.m000.s0")
-    words = read.stdout.split()
-    assert words[:3] == ["2000", "2000", "1.0"], read.stderr
-    assert words[3:] == ["final/bbox_mAP", "final/bbox_mAP_50", "loss", "lr", "val/bbox_mAP"]
+    fields = read.stdout.split()
+    assert fields[:3] == ["2000", "2000", "1.0"], read.stderr
+    assert fields[3:] == ["final/bbox_mAP", "final/bbox_mAP_50", "loss", "lr", "val/bbox_mAP"]
     again = python(project, libraries, MAIN, "report", "paper", "--export", "tensorboard", "-o", out)
     assert again.code == 2
     assert "not empty" in again.stderr

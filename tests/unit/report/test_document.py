@@ -123,9 +123,9 @@ class Desk:
 def cell(report: Report, phase: str, row: int = 0) -> tuple[str, str, str]:
     """(AP, difference, verdict) of a phase in one of the report's rows."""
     index = next(i for i, c in enumerate(report.columns) if c.phase == phase)
-    found = report.models[row].cells[index]
-    assert found is not None
-    return found.values["AP"].text, found.difference_text, found.judgement.word
+    phase_cell = report.models[row].cells[index]
+    assert phase_cell is not None
+    return phase_cell.values["AP"].text, phase_cell.difference_text, phase_cell.judgement.word
 
 
 @pytest.mark.parametrize(
@@ -171,10 +171,10 @@ def test_tolerance_zero_means_the_same_three_decimals(
     desk.done(run("2", "detr"), new)
     report = desk.report()
     assert cell(report, "2")[2] == word
-    found = report.models[0].cells[1]
-    assert found is not None
-    assert found.judgement.outcome is outcome
-    assert "equal to three decimals to the 51." in found.judgement.rule
+    phase_cell = report.models[0].cells[1]
+    assert phase_cell is not None
+    assert phase_cell.judgement.outcome is outcome
+    assert "equal to three decimals to the 51." in phase_cell.judgement.rule
 
 
 def seeds(phase: str, values: Mapping[int, float], desk: Desk) -> None:
@@ -194,10 +194,10 @@ def test_phases_are_compared_seed_by_seed_where_both_have_them() -> None:
     desk = Desk({"detr": 51.3})
     seeds("3", {0: 0.400, 1: 0.512}, desk)
     seeds("4", {1: 0.511, 2: 0.600}, desk)
-    found = desk.report().models[0].cells[1]
-    assert found is not None
-    assert (found.difference_text, found.judgement.word) == ("-0.1", "within tolerance (n=1)")
-    assert "seed by seed" in found.judgement.rule
+    phase_cell = desk.report().models[0].cells[1]
+    assert phase_cell is not None
+    assert (phase_cell.difference_text, phase_cell.judgement.word) == ("-0.1", "within tolerance (n=1)")
+    assert "seed by seed" in phase_cell.judgement.rule
 
 
 def test_a_mean_on_the_very_edge_of_the_tolerance() -> None:
@@ -219,7 +219,7 @@ def test_some_seeds_done_is_not_a_verdict_yet() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "more", "says"),
+    ("status", "more", "text"),
     [
         (Status.ACTIVE, {"state": JobState.RUNNING}, "running (epoch 3/12)"),
         (Status.ACTIVE, {"state": JobState.QUEUED}, "queued"),
@@ -230,12 +230,12 @@ def test_some_seeds_done_is_not_a_verdict_yet() -> None:
         (Status.ELIGIBLE, {}, "eligible"),
     ],
 )
-def test_each_kind_of_no_number_reads_differently(status: Status, more: dict[str, object], says: str) -> None:
+def test_each_kind_of_no_number_reads_differently(status: Status, more: dict[str, object], text: str) -> None:
     desk = Desk({"detr": 51.3})
     desk.undone(run("3", "detr"), status, **more)
     desk.progress["p3-test.detr"] = Progress(epoch=3, epochs=12)
     report = desk.report()
-    assert cell(report, "3") == (says, "", f"unknown: {says}")
+    assert cell(report, "3") == (text, "", f"unknown: {text}")
     assert not report.ok
 
 
@@ -243,8 +243,8 @@ def test_a_test_that_waits_for_a_failed_training_says_of_what_it_failed() -> Non
     desk = Desk({"detr": 51.3})
     desk.undone(run("3", "detr", TaskKind.TRAIN), Status.FAILED, failure=FailureClass.OUT_OF_MEMORY)
     desk.undone(run("3", "detr", inputs=reads("p3-train.detr")), Status.WAITING)
-    says = "waiting (out-of-memory)"
-    assert cell(desk.report(), "3") == (says, "", f"unknown: {says}")
+    text = "waiting (out-of-memory)"
+    assert cell(desk.report(), "3") == (text, "", f"unknown: {text}")
 
 
 def test_optional_runs_are_neither_missing_nor_held_against_anyone() -> None:
@@ -322,8 +322,8 @@ def test_a_checkpoint_that_did_not_load_exactly_is_a_finding() -> None:
     keys = {"missing": ["a", "b", "c", "d"], "unexpected": ["e"]}
     loaded = {"missing": 36, "unexpected": 1, "keys": keys}
     desk.done(run("3", "detr"), 0.513, report={"loaded_inexactly": loaded})
-    words = "did not load exactly: 36 missing keys (a, b, c, ...); 1 unexpected key (e)"
-    assert f"p3-test.detr: its checkpoint {words}" in desk.report().footnotes
+    finding = "did not load exactly: 36 missing keys (a, b, c, ...); 1 unexpected key (e)"
+    assert f"p3-test.detr: its checkpoint {finding}" in desk.report().footnotes
 
 
 def test_a_training_that_stopped_early_is_named() -> None:
@@ -496,7 +496,7 @@ def test_the_json_document_keeps_its_keys() -> None:
 
 
 def test_classes_are_compared_where_the_ap_table_compares() -> None:
-    desk, found = Desk({"detr": 51.3}), dict[str, Recomputed]()
+    desk, recomputed = Desk({"detr": 51.3}), dict[str, Recomputed]()
     for phase, implementation, task, classes in (
         ("3", "legacy", "all", {"a": 0.4}),
         ("3", "legacy", "again", {"a": 0.1}),
@@ -506,10 +506,10 @@ def test_classes_are_compared_where_the_ap_table_compares() -> None:
         ("4", "new", "fast", {"a": 0.6}),
         ("4", "new", "slow", {"a": 0.8}),
     ):
-        name = f"r{len(found)}"
+        name = f"r{len(recomputed)}"
         desk.done(run(phase, "detr", name=name, task=task, implementation=implementation), 0.5)
-        found[name] = Recomputed(run=name, classes=classes)
-    report = desk.report(recomputed=found)
+        recomputed[name] = Recomputed(run=name, classes=classes)
+    report = desk.report(recomputed=recomputed)
     assert [(r.implementation, r.task, round(r.ap), round(r.other)) for r in report.classes] == [
         ("new", "slow", 80, 55),
         ("legacy", "fast", 50, 40),
@@ -552,9 +552,9 @@ def test_csv_is_the_flat_frame() -> None:
     desk = four_phases()
     read = list(csv.DictReader(io.StringIO(render(desk.report(), "csv"))))
     plan = Plan(experiment="mini", site="local", runs=tuple(desk.planned))
-    made = frame(desk.experiment, plan, desk.products)
-    assert list(read[0]) == list(made.columns)
-    assert [row["run"] for row in read] == list(made["run"])
+    table = frame(desk.experiment, plan, desk.products)
+    assert list(read[0]) == list(table.columns)
+    assert [row["run"] for row in read] == list(table["run"])
     assert [row["ap_quanta"] for row in read][:3] == ["513", "513", "511"]
 
 
@@ -728,12 +728,12 @@ def repeated(
     }
     if first is not None:
         metrics["first_difference"] = first
-    made = run("3", "detr", TaskKind.ALIGN, **{**EXACT, "tolerances": (), **more})
-    desk.done(made, metrics, stale, report={"kind": "repeat", "bit_equal": bit_equal})
+    repeat_run = run("3", "detr", TaskKind.ALIGN, **{**EXACT, "tolerances": (), **more})
+    desk.done(repeat_run, metrics, stale, report={"kind": "repeat", "bit_equal": bit_equal})
 
 
 @pytest.mark.parametrize(
-    ("tried", "says", "ok"),
+    ("tried", "proof", "ok"),
     [
         (None, "not proven", True),
         ({"bit_equal": True}, "bit-equal over 50 iterations", True),
@@ -746,7 +746,7 @@ def repeated(
     ],
 )  # fmt: skip
 def test_the_deterministic_flag_stands_beside_its_proof(
-    tried: dict[str, Any] | None, says: str, ok: bool
+    tried: dict[str, Any] | None, proof: str, ok: bool
 ) -> None:
     desk = Desk({"detr": None})
     desk.done(run("3", "detr", TaskKind.TRAIN, **EXACT), 0.5)
@@ -755,9 +755,9 @@ def test_the_deterministic_flag_stands_beside_its_proof(
     report = desk.report()
     assert report.ok is ok
     for form in ("table", "markdown"):
-        assert f"p3-train.detr: {says}" in render(report, form)
+        assert f"p3-train.detr: {proof}" in render(report, form)
     rows = {row["run"]: row["repeats"] for row in json.loads(render(report, "json"))["runs"]}
-    assert rows["p3-train.detr"] == says
+    assert rows["p3-train.detr"] == proof
     if tried is not None:
         assert rows["p3-align.detr"] == ""
         verdict = next(r.judgement.word for r in report.alignment)
@@ -774,10 +774,10 @@ def test_what_trainings_take_is_a_table() -> None:
     desk.undone(running, Status.ACTIVE, state=JobState.RUNNING)
     desk.progress[running.name] = Progress(gpu_busy=0.5, gpu_hours=1.5, gpu_hours_to_come=3.0)
     lines = render(desk.report(), "table").splitlines()
-    found = {words[0]: words[1:] for words in map(str.split, lines) if len(words) > 1}
-    assert found["p4-train.detr"] == ["0.319", "83%", "11687", "12.2"]
-    assert found["p4-train.on-the-cpu"] == ["2.5", "none", "none", "none"]
-    assert found["p4-train.running"] == ["50%", "none", "1.5", "3"]
+    table = {fields[0]: fields[1:] for fields in map(str.split, lines) if len(fields) > 1}
+    assert table["p4-train.detr"] == ["0.319", "83%", "11687", "12.2"]
+    assert table["p4-train.on-the-cpu"] == ["2.5", "none", "none", "none"]
+    assert table["p4-train.running"] == ["50%", "none", "1.5", "3"]
 
 
 def swept(baseline: str | None = None) -> Report:
@@ -833,9 +833,9 @@ def test_what_was_cancelled_is_counted_and_brought_back_by_itself() -> None:
         for name in names[word]:
             desk.undone(run("3", name), Status.FAILED, failure=failure)
     report = desk.report()
-    found = {m.what: m for m in report.missing}
-    assert {what: len(m.runs) for what, m in found.items()} == {"failed": MANY + 1, "cancelled": 2}
-    for what, m in found.items():  # a bare `retry` would take both
+    missing = {m.what: m for m in report.missing}
+    assert {what: len(m.runs) for what, m in missing.items()} == {"failed": MANY + 1, "cancelled": 2}
+    for what, m in missing.items():  # a bare `retry` would take both
         assert set(m.command.split()[3:]) == set(m.runs), what
     plan = Plan(experiment="mini", site="local", runs=tuple(desk.planned))
     seen = glance.glance(report, plan, facts.Facts(runs={}, scripts={}, environments=()), {})

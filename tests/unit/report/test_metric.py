@@ -63,18 +63,18 @@ def test_a_result_is_judged_in_its_own_unit(
     desk = desk_of({"m": metric}, 39.4)
     desk.done(judged("m"), {f"some_evaluator/{metric.key}": logged})
     report = desk.report()
-    found = report.models[0].cells[0]
-    assert found is not None
-    assert (found.value.text, found.difference_text, found.judgement.word) == expected
+    cell = report.models[0].cells[0]
+    assert cell is not None
+    assert (cell.value.text, cell.difference_text, cell.judgement.word) == expected
     assert report.metrics == (metric.name,)
-    assert "AP" not in found.judgement.rule
+    assert "AP" not in cell.judgement.rule
 
 
 @pytest.mark.parametrize(("rounding", "expected"), [("half-even", 2), ("half-up", 3), ("down", 2)])
 def test_rounding(rounding: str, expected: int) -> None:
-    made = msgspec.convert({"scale": 1, "decimals": 0, "rounding": rounding}, Metric)
-    assert quanta(2.5, made) == expected
-    assert quanta(-0.5, made) == {"half-even": 0, "half-up": -1, "down": 0}[rounding]
+    metric = msgspec.convert({"scale": 1, "decimals": 0, "rounding": rounding}, Metric)
+    assert quanta(2.5, metric) == expected
+    assert quanta(-0.5, metric) == {"half-even": 0, "half-up": -1, "down": 0}[rounding]
 
 
 def mixed() -> Desk:
@@ -96,8 +96,8 @@ def test_several_metrics_in_one_table() -> None:
     assert "PQ within 0.25 points of the published 39.40" in text
     assert " & ".join(["model", "metric", "reference", "result"]) in render(report, "latex")
     rows = {row["run"]: row for row in csv.DictReader(io.StringIO(render(report, "csv")))}
-    found = rows["p3-test.panoptic"]
-    assert (found["metric"], found["value"], found["unit"]) == ("PQ", "39.1", "points")
+    panoptic_row = rows["p3-test.panoptic"]
+    assert (panoptic_row["metric"], panoptic_row["value"], panoptic_row["unit"]) == ("PQ", "39.1", "points")
     assert (rows["p3-test.boxes"]["AP"], rows["p3-test.boxes"]["metric"]) == ("51.3", "")
     models = json.loads(render(report, "json"))["models"]
     assert (models[0]["metric"]["name"], models[0]["cells"][0]["values"]["PQ"]["decimals"]) == ("PQ", 2)
@@ -145,20 +145,20 @@ def test_a_table_of_rows_and_a_comparison_have_it() -> None:
 
 
 def test_a_difference_is_only_of_what_is_judged_alike() -> None:
-    made = []
+    reports = []
     for metric in (Metric(), Metric(decimals=2), Metric(rounding="down")):
         desk = desk_of({"m": metric}, 51.3)
         desk.done(judged("m"), {"bbox_mAP": 0.513})
-        made.append(desk.report())
-    for other in made[1:]:
-        (row,) = compare(made[0], other, "a", "b").rows
+        reports.append(desk.report())
+    for other in reports[1:]:
+        (row,) = compare(reports[0], other, "a", "b").rows
         assert (row.ap_a[:4], row.ap_b[:4], row.difference, row.difference_text) == ("51.3", "51.3", None, "")
-    (row,) = compare(made[1], made[1], "a", "b").rows
+    (row,) = compare(reports[1], reports[1], "a", "b").rows
     assert (row.difference, row.difference_text) == (0.0, "0.00")
 
 
 @pytest.mark.parametrize(
-    ("key", "found"),
+    ("key", "expected"),
     [
         ("coco/segm_mAP", "segm_mAP"),
         ("test/coco/segm_mAP", "segm_mAP"),
@@ -168,8 +168,8 @@ def test_a_difference_is_only_of_what_is_judged_alike() -> None:
         ("PQ", "coco_panoptic/PQ"),
     ],
 )
-def test_a_key_may_be_written_as_the_log_prints_it(key: str, found: str | None) -> None:
-    assert found_as(key, ("bbox_mAP", "segm_mAP", "coco_panoptic/PQ")) == found
+def test_a_key_may_be_written_as_the_log_prints_it(key: str, expected: str | None) -> None:
+    assert found_as(key, ("bbox_mAP", "segm_mAP", "coco_panoptic/PQ")) == expected
 
 
 def test_curves_follow() -> None:
@@ -177,8 +177,8 @@ def test_curves_follow() -> None:
     for phase, side in (("3", "legacy"), ("4", "new")):
         desk.done(run(phase, "m", TaskKind.TRAIN, implementation=side), {})
     curves = {
-        p.run.name: Curve(rows=2, last=2, val={"coco_panoptic/PQ": [(1, 30.0), (2, 39.0 + i)]})
-        for i, p in enumerate(desk.planned)
+        planned.run.name: Curve(rows=2, last=2, val={"coco_panoptic/PQ": [(1, 30.0), (2, 39.0 + i)]})
+        for i, planned in enumerate(desk.planned)
     }
     plan = Plan(experiment="mini", site="local", runs=tuple(desk.planned))
     (group,) = panels.groups(desk.experiment, plan, curves, {})
@@ -192,7 +192,7 @@ def test_box_ap_is_shown_beside_it_where_asked_for() -> None:
     desk.done(judged("m"), {"bbox_mAP": 0.5, "segm_mAP": 0.394})
     report = desk.report(metrics=("AP",))
     assert report.metrics == ("mask AP", "AP")
-    found = report.models[0].cells[0]
-    assert found is not None
-    assert [value.text for value in found.values.values()] == ["39.4", "50.0"]
+    cell = report.models[0].cells[0]
+    assert cell is not None
+    assert [value.text for value in cell.values.values()] == ["39.4", "50.0"]
     assert words.measure(report) == "mask AP in points"

@@ -129,11 +129,11 @@ def test_it_shows_verdicts_their_rules_and_the_tolerance(paper: Project) -> None
 def test_each_run_has_its_evidence(paper: Project) -> None:
     text = page(paper)
     start = text.index('<details class="run" data-find="p4-train.m000.s1000 ')
-    words = Reader(text[start:].split("</details>")[0] + "</details>").text
+    page_text = Reader(text[start:].split("</details>")[0] + "</details>").text
     for expected in ("seed", "1000", "definition", "upstream", "Epoch(train) line 39", "submission token"):
-        assert expected.lower() in words.lower()
-    assert "export DDQJOBS_RUN=p4-train.m000.s1000" in words
-    assert "DDQJOBS_RUN=p4-train.m000.s2000" not in words
+        assert expected.lower() in page_text.lower()
+    assert "export DDQJOBS_RUN=p4-train.m000.s1000" in page_text
+    assert "DDQJOBS_RUN=p4-train.m000.s2000" not in page_text
 
 
 def test_without_scripts_in_the_manifest_the_page_shows_the_elements_as_a_whole(
@@ -143,8 +143,8 @@ def test_without_scripts_in_the_manifest_the_page_shows_the_elements_as_a_whole(
     lines = map(json.loads, (submission / "manifest.jsonl").read_text().splitlines())
     older = [{key: value for key, value in line.items() if key != "script"} for line in lines]
     (submission / "manifest.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in older))
-    words = Reader(page(own)).text
-    assert words.count("export DDQJOBS_RUN=p4-train.m000.s0") == 1
+    page_text = Reader(page(own)).text
+    assert page_text.count("export DDQJOBS_RUN=p4-train.m000.s0") == 1
     (submission / "manifest.jsonl").write_text("torn {\n")
     assert "export DDQJOBS_RUN=p4-train.m000.s0" in Reader(page(own)).text
 
@@ -153,10 +153,10 @@ def test_curves_of_both_codes_lie_over_each_other(paper: Project) -> None:
     fresh = open_project(paper.root)
     workspace = fresh.workspace("paper")
     plan = fresh.plan("paper")
-    found = fresh.reports(workspace).files.curves(plan, workspace.products())
-    (group,) = panels.groups(workspace.loaded.experiment, plan, found, {})
-    assert [p.title for p in group.panels] == ["loss", "loss difference", "AP", "AP difference"]
-    assert [p.title for p in group.more][:2] == ["lr", "grad_norm"]
+    run_curves = fresh.reports(workspace).files.curves(plan, workspace.products())
+    (group,) = panels.groups(workspace.loaded.experiment, plan, run_curves, {})
+    assert [panel.title for panel in group.panels] == ["loss", "loss difference", "AP", "AP difference"]
+    assert [panel.title for panel in group.more][:2] == ["lr", "grad_norm"]
     assert sorted({line.style for line in group.panels[0].lines}) == [0, 1]
     assert len(group.panels[0].lines) == 6
     drawn = charts.draw(group.panels[0])
@@ -199,11 +199,15 @@ def test_trainings_of_many_seeds_are_told_apart_by_their_dashes(
 
 def test_the_difference_of_curves_is_the_second_code_s_from_the_first_s(paper: Project) -> None:
     workspace = paper.workspace("paper")
-    (one, two) = [p for p in paper.plan("paper").runs if p.run.kind.value == "train" and p.run.seed == 0]
+    (one, two) = [
+        planned
+        for planned in paper.plan("paper").runs
+        if planned.run.kind.value == "train" and planned.run.seed == 0
+    ]
     curve = Curve(last=80, means={"loss": [2.0, 4.0]}, val={"bbox_mAP": [(1, 0.1), (2, 0.4)]})
     other = Curve(last=80, means={"loss": [2.2, None]}, val={"bbox_mAP": [(1, 0.11), (2, 0.39)]})
-    found = {one.run.name: curve, two.run.name: other}
-    (group,) = panels.groups(workspace.loaded.experiment, paper.plan("paper"), found, {})
+    run_curves = {one.run.name: curve, two.run.name: other}
+    (group,) = panels.groups(workspace.loaded.experiment, paper.plan("paper"), run_curves, {})
     shown = {panel.title: [y for _, y in panel.lines[0].points] for panel in group.panels}
     assert shown["loss difference"] == [pytest.approx(10), None]
     assert shown["AP difference"] == pytest.approx([1, -1])
@@ -339,8 +343,8 @@ def test_two_attempts_that_wrote_into_one_log_make_one_curve(own: Project) -> No
     _record(own, "p3-train.m000.s0", artifacts={"log": "attempts/1/work_dir/log.jsonl"})
     fresh = open_project(own.root)
     workspace = fresh.workspace("paper")
-    made = fresh.reports(workspace).files.curves(fresh.plan("paper"), workspace.products())
-    xs = [x for x, _ in made["p3-train.m000.s0"].terms["loss"]]
+    run_curves = fresh.reports(workspace).files.curves(fresh.plan("paper"), workspace.products())
+    xs = [x for x, _ in run_curves["p3-train.m000.s0"].terms["loss"]]
     assert xs == sorted(set(xs))
     assert xs[-1] == 6
 

@@ -70,9 +70,9 @@ def test_a_training_that_went_on_on_another_machine_names_both() -> None:
 
 
 def test_the_rule_names_both_machines() -> None:
-    found = two_phases(XEON, EPYC).report().models[0].cells[1]
-    assert found is not None
-    assert found.judgement.rule.endswith(
+    phase_cell = two_phases(XEON, EPYC).report().models[0].cells[1]
+    assert phase_cell is not None
+    assert phase_cell.judgement.rule.endswith(
         "; the two sides ran on different processors: EPYC against Xeon (avx512f)"
     )
 
@@ -80,41 +80,43 @@ def test_the_rule_names_both_machines() -> None:
 def test_attempts_with_other_configurations_leave_the_verdict_unknown() -> None:
     mixed = msgspec.structs.replace(XEON, differs=("optim_wrapper.optimizer.lr: 0.1 against 0.2",))
     report = two_phases(mixed, XEON).report()
-    found = report.models[0].cells[1]  # phase 2 is compared with the mixed phase 1
-    assert found is not None
-    assert found.judgement.outcome is Outcome.UNKNOWN
-    assert found.judgement.word == "unknown: configurations differ"
+    phase_cell = report.models[0].cells[1]  # phase 2 is compared with the mixed phase 1
+    assert phase_cell is not None
+    assert phase_cell.judgement.outcome is Outcome.UNKNOWN
+    assert phase_cell.judgement.word == "unknown: configurations differ"
     where = "p1-test.detr: optim_wrapper.optimizer.lr: 0.1 against 0.2"
-    assert found.judgement.rule.endswith(where)
+    assert phase_cell.judgement.rule.endswith(where)
     assert any(note.startswith("different configurations under the digest") for note in report.footnotes)
 
 
 def test_a_run_that_loaded_another_copy_than_its_tree_s_leaves_the_verdict_unknown() -> None:
     report = two_phases(XEON, msgspec.structs.replace(XEON, hidden=("mmdet",))).report()
-    found = report.models[0].cells[1]
-    assert found is not None
-    assert found.judgement.word == "unknown: another code ran"
-    words = "the installed mmdet ran, not the code tree's own (its PYTHONPATH lacks the tree)"
-    assert found.judgement.rule.endswith(f"p2-test.detr: {words}")
-    assert f"{words}: p2-test.detr" in report.footnotes
+    phase_cell = report.models[0].cells[1]
+    assert phase_cell is not None
+    assert phase_cell.judgement.word == "unknown: another code ran"
+    finding = "the installed mmdet ran, not the code tree's own (its PYTHONPATH lacks the tree)"
+    assert phase_cell.judgement.rule.endswith(f"p2-test.detr: {finding}")
+    assert f"{finding}: p2-test.detr" in report.footnotes
 
 
 def test_a_run_that_loaded_a_copy_of_another_place_leaves_the_verdict_unknown() -> None:
     report = two_phases(XEON, msgspec.structs.replace(XEON, instead=("/usr/lib/torch/a.py",))).report()
-    found = report.models[0].cells[1]
-    assert found is not None
-    assert found.judgement.word == "unknown: another code ran"
-    assert found.judgement.rule.endswith("p2-test.detr: /usr/lib/torch/a.py ran, not the environment's own")
+    phase_cell = report.models[0].cells[1]
+    assert phase_cell is not None
+    assert phase_cell.judgement.word == "unknown: another code ran"
+    assert phase_cell.judgement.rule.endswith(
+        "p2-test.detr: /usr/lib/torch/a.py ran, not the environment's own"
+    )
 
 
 def test_a_run_that_loaded_a_changed_file_of_its_environment_leaves_the_verdict_unknown() -> None:
     report = two_phases(XEON, msgspec.structs.replace(XEON, changed=("/env/lib/a.py",))).report()
-    found = report.models[0].cells[1]
-    assert found is not None
-    assert found.judgement.word == "unknown: the environment was changed"
-    words = "its environment was changed since it was built: /env/lib/a.py"
-    assert found.judgement.rule.endswith(f"p2-test.detr: {words}")
-    assert f"{words}: p2-test.detr" in report.footnotes
+    phase_cell = report.models[0].cells[1]
+    assert phase_cell is not None
+    assert phase_cell.judgement.word == "unknown: the environment was changed"
+    finding = "its environment was changed since it was built: /env/lib/a.py"
+    assert phase_cell.judgement.rule.endswith(f"p2-test.detr: {finding}")
+    assert f"{finding}: p2-test.detr" in report.footnotes
 
 
 @pytest.mark.parametrize(
@@ -129,20 +131,20 @@ def test_a_run_that_loaded_a_changed_file_of_its_environment_leaves_the_verdict_
 )
 def test_results_on_other_annotations_are_not_compared(other: dict[str, str], word: str) -> None:
     one, two = (msgspec.structs.replace(XEON, annotations=a) for a in ({"test": "a"}, other))
-    found = two_phases(one, two).report().models[0].cells[1]
-    assert found is not None
-    assert found.judgement.word == word
+    phase_cell = two_phases(one, two).report().models[0].cells[1]
+    assert phase_cell is not None
+    assert phase_cell.judgement.word == word
     if "unknown" in word:
-        words = "the annotations (test) of p2-test.detr and of p1-test.detr are different files (b and a)"
-        assert found.judgement.rule.endswith(words)
+        reason = "the annotations (test) of p2-test.detr and of p1-test.detr are different files (b and a)"
+        assert phase_cell.judgement.rule.endswith(reason)
 
 
 @pytest.mark.parametrize("digests", [("a", "b", "c"), ("a", "b", "a")])
 def test_seeds_that_give_one_training_are_no_samples(digests: tuple[str, ...]) -> None:
     desk = Desk({"detr": 50.0})
     for seed, digest in zip((1, 2001, 4001), digests, strict=True):
-        made = run("3", "detr", seed=seed, name=f"p3-test.s{seed}")
-        desk.done(made, 0.5 + seed / 1e7, sha256={"predictions": digest})
+        seeded_run = run("3", "detr", seed=seed, name=f"p3-test.s{seed}")
+        desk.done(seeded_run, 0.5 + seed / 1e7, sha256={"predictions": digest})
     rule = desk.report().models[0].cells[0].judgement.rule  # type: ignore[union-attr]
     same = "no equivalence test: the seed does not reach p3-test.s1 and p3-test.s4001, with one predictions"
     assert (same in rule) == (digests[0] == digests[2])
@@ -192,11 +194,13 @@ def test_a_pretraining_that_all_seeds_share_says_nothing_of_them() -> None:
     shared = run("", "detr", TaskKind.TRAIN, name="pretraining")
     desk.done(shared, 0.5, sha256={"curve": "a"})
     for seed in (1, 2001, 4001):
-        made = run("3", "detr", TaskKind.TRAIN, seed=seed, name=f"p3.s{seed}", inputs=inputs(shared.name))
-        desk.done(made, 0.5 + seed / 1e7, sha256={"curve": str(seed)})
-    found = desk.report().models[0].cells[0]
-    assert found is not None
-    assert "TOST" in found.judgement.rule
+        seeded_run = run(
+            "3", "detr", TaskKind.TRAIN, seed=seed, name=f"p3.s{seed}", inputs=inputs(shared.name)
+        )
+        desk.done(seeded_run, 0.5 + seed / 1e7, sha256={"curve": str(seed)})
+    phase_cell = desk.report().models[0].cells[0]
+    assert phase_cell is not None
+    assert "TOST" in phase_cell.judgement.rule
 
 
 def test_every_other_configuration_of_a_digest_is_compared(tmp_path: Path) -> None:
@@ -207,9 +211,9 @@ def test_every_other_configuration_of_a_digest_is_compared(tmp_path: Path) -> No
         attempt = tmp_path / "e" / "runs" / name / "attempts" / "1"
         attempt.mkdir(parents=True)
         (attempt / resolved.NAME).write_text(json.dumps(cfg))
-        made = resolved.keep(tmp_path / resolved.ALL, "d1", attempt / resolved.NAME)
+        record = resolved.keep(tmp_path / resolved.ALL, "d1", attempt / resolved.NAME)
         desk = Desk({"detr": 50.0})
-        desk.done(run("1", name), 0.5, ran=msgspec.structs.replace(XEON, resolved=made))
+        desk.done(run("1", name), 0.5, ran=msgspec.structs.replace(XEON, resolved=record))
         desks[name] = desk.products[f"p1-test.{name}"]
     files = ReportFiles(tmp_path / "e", Environments(Files(tmp_path), Site(name="s", scheduler="local")))
     places = {name: product.ran.differs for name, product in files.compared(desks).items() if product.ran}
@@ -221,27 +225,27 @@ def test_every_other_configuration_of_a_digest_is_compared(tmp_path: Path) -> No
 
 
 def test_a_run_of_another_experiment_that_had_another_configuration_counts_too(tmp_path: Path) -> None:
-    made = {}
+    records = {}
     for name, cfg in (("one", {"lr": 0.1}), ("two", {"lr": 0.2})):
         attempt = tmp_path / name / "runs" / "r" / "attempts" / "1"
         attempt.mkdir(parents=True)
         (attempt / resolved.NAME).write_text(json.dumps(cfg))
-        made[name] = resolved.keep(tmp_path / resolved.ALL, "d1", attempt / resolved.NAME)
-    desk = two_phases(msgspec.structs.replace(XEON, resolved=made["one"]), XEON)
+        records[name] = resolved.keep(tmp_path / resolved.ALL, "d1", attempt / resolved.NAME)
+    desk = two_phases(msgspec.structs.replace(XEON, resolved=records["one"]), XEON)
     environments = Environments(Files(tmp_path), Site(name="s", scheduler="local"))
     files = ReportFiles(tmp_path / "one", environments)
     assert files.compared(desk.products) == desk.products  # no product is of the other one any more
-    product = {"digest": "d1", "ran": {"resolved": made["two"]}}
+    product = {"digest": "d1", "ran": {"resolved": records["two"]}}
     (tmp_path / "two/runs/r/product.json").write_text(json.dumps(product))
     assert len(files.configurations(desk.products)) == 2  # an archive has these, and not the other's product
-    found = files.compared(desk.products)
+    products = files.compared(desk.products)
     (tmp_path / "two/runs/r/product.json").unlink()
-    assert ReportFiles(tmp_path / "one", environments, archived=True).compared(desk.products) == found
-    ran = found["p1-test.detr"].ran
+    assert ReportFiles(tmp_path / "one", environments, archived=True).compared(desk.products) == products
+    ran = products["p1-test.detr"].ran
     assert ran is not None
     assert ran.differs == ("lr: 0.1 against 0.2",)
-    assert found["p2-test.detr"] == desk.products["p2-test.detr"]  # of which it was not recorded
-    desk.products = found
+    assert products["p2-test.detr"] == desk.products["p2-test.detr"]  # of which it was not recorded
+    desk.products = products
     assert cell(desk.report(), "1")[2] == "unknown: configurations differ"
     assert cell(desk.report(), "2")[2] == "unknown: configurations differ"
 

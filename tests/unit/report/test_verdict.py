@@ -55,27 +55,27 @@ def test_every_printed_metric_survives_the_way_to_points_and_back() -> None:
 )
 def test_two_quanta_are_two_tenths_of_a_point(ours: float, word: str, outcome: Outcome) -> None:
     assert not abs(0.511 - 0.513) <= 0.002  # why this module exists
-    found = judge(
+    judgement = judge(
         Fraction(quanta(ours) - 513), from_points(0.2), n=1, reference="the published 51.3", published=True
     )
-    assert (found.word, found.outcome) == (word, outcome)
-    assert found.rule == "AP within 0.2 points of the published 51.3; n=1"
+    assert (judgement.word, judgement.outcome) == (word, outcome)
+    assert judgement.rule == "AP within 0.2 points of the published 51.3; n=1"
 
 
 @pytest.mark.parametrize(
     ("difference", "outcome"), [(0, Outcome.EQUAL), (1, Outcome.DIFFERS), (-1, Outcome.DIFFERS)]
 )
 def test_tolerance_zero_knows_no_edge(difference: int, outcome: Outcome) -> None:
-    found = judge(Fraction(difference), Fraction(0), n=1, reference="phase 1", published=False)
-    assert found.outcome is outcome
+    judgement = judge(Fraction(difference), Fraction(0), n=1, reference="phase 1", published=False)
+    assert judgement.outcome is outcome
 
 
 @pytest.mark.parametrize(
     ("tolerance", "word"), [(0.25, "within"), (0.2, "edge"), (0.15, "short"), (0.19999, "short")]
 )
 def test_tolerances_need_not_be_whole_quanta(tolerance: float, word: str) -> None:
-    found = judge(Fraction(-2), from_points(tolerance), n=3, reference="it", published=True)
-    assert found.brief == f"{word} (n=3)"
+    judgement = judge(Fraction(-2), from_points(tolerance), n=3, reference="it", published=True)
+    assert judgement.brief == f"{word} (n=3)"
 
 
 def test_means_are_exact_and_deviations_are_the_sample_s() -> None:
@@ -126,8 +126,8 @@ def test_differences_carry_a_sign_and_zero_none() -> None:
 def test_alignments_keep_their_limits(
     measured: list[tuple[str, float | None, float | None]], word: str, outcome: Outcome | None
 ) -> None:
-    found = judge_limits(measured)
-    assert (found.word, found.outcome) == (word, outcome)
+    judgement = judge_limits(measured)
+    assert (judgement.word, judgement.outcome) == (word, outcome)
 
 
 @pytest.mark.parametrize(
@@ -142,8 +142,8 @@ def test_alignments_keep_their_limits(
 def test_only_what_is_below_a_published_figure_is_short(
     difference: int, published: bool, word: str, outcome: Outcome
 ) -> None:
-    found = judge(Fraction(difference), Fraction(2), n=1, reference="it", published=published)
-    assert (found.word, found.outcome, found.good) == (word, outcome, False)
+    judgement = judge(Fraction(difference), Fraction(2), n=1, reference="it", published=published)
+    assert (judgement.word, judgement.outcome, judgement.good) == (word, outcome, False)
     exact = judge(Fraction(difference), Fraction(0), n=1, reference="it", published=published)
     assert (exact.word, exact.outcome) == ("not equal (n=1)", outcome)
 

@@ -109,12 +109,18 @@ def test_a_row_without_an_id_is_a_refusal(generation: str) -> None:
 
 @BOTH
 def test_the_words_of_a_submission(generation: str) -> None:
-    made = dialect(generation)
-    assert submit_words(made, "/a/job.sh", ()) == ["dsub", "-s", "/a/job.sh"]
-    assert submit_words(made, "/a/job.sh", ("1", "2")) == ["dsub", "-D", "1=ENDED;2=ENDED", "-s", "/a/job.sh"]
+    donau_dialect = dialect(generation)
+    assert submit_words(donau_dialect, "/a/job.sh", ()) == ["dsub", "-s", "/a/job.sh"]
+    assert submit_words(donau_dialect, "/a/job.sh", ("1", "2")) == [
+        "dsub",
+        "-D",
+        "1=ENDED;2=ENDED",
+        "-s",
+        "/a/job.sh",
+    ]
     if generation == "old":
-        words = ["dsub", "-pn", "!n1 !n10", "-s", "/a/job.sh"]
-        assert submit_words(made, "/a/job.sh", avoid=("n1", "n10")) == words
+        argv = ["dsub", "-pn", "!n1 !n10", "-s", "/a/job.sh"]
+        assert submit_words(donau_dialect, "/a/job.sh", avoid=("n1", "n10")) == argv
 
 
 # -- tables ----------------------------------------------------------------------------------------------
@@ -130,11 +136,11 @@ ASKED = (["JOB_ID"], ["JOB_STATE"])
 
 
 def test_cells_are_found_by_the_names_of_their_columns() -> None:
-    found = tables.table(OLD, ASKED)
-    assert found is not None
-    assert [row["JOB_STATE"] for row in found.rows] == ["RUNNING", "PENDING", ""]
-    assert [row["EXEC_NODES"] for row in found.rows] == ["n10", "", "FAILED"]
-    assert found.rows[0]["SUBMIT_TIME"] == "2022/02/22 12:00:00"
+    parsed_table = tables.table(OLD, ASKED)
+    assert parsed_table is not None
+    assert [row["JOB_STATE"] for row in parsed_table.rows] == ["RUNNING", "PENDING", ""]
+    assert [row["EXEC_NODES"] for row in parsed_table.rows] == ["n10", "", "FAILED"]
+    assert parsed_table.rows[0]["SUBMIT_TIME"] == "2022/02/22 12:00:00"
 
 
 @pytest.mark.parametrize(
@@ -157,9 +163,9 @@ def test_cells_are_found_by_the_names_of_their_columns() -> None:
     ],
 )  # fmt: skip
 def test_rows(text: str, expected: list[dict[str, str]]) -> None:
-    found = tables.table(text, ASKED)
-    assert found is not None
-    assert list(found.rows) == expected
+    parsed_table = tables.table(text, ASKED)
+    assert parsed_table is not None
+    assert list(parsed_table.rows) == expected
 
 
 @pytest.mark.parametrize(
@@ -181,31 +187,31 @@ def test_details_of_two_jobs_are_none() -> None:
 
 @BOTH
 def test_a_job_s_row_has_its_whole_id(generation: str) -> None:
-    made = dialect(generation)
-    column = made.columns.state[0]
+    donau_dialect = dialect(generation)
+    column = donau_dialect.columns.state[0]
     cells = [{"JOB_ID": job, column: word} for job, word in [("12", "RUNNING"), ("123", "FAILED")]]
-    assert answers.by_job(cells, ["12"], made) == {"12": cells[0]}
-    assert answers.by_job(cells, ["1", "23"], made) == {}
+    assert answers.by_job(cells, ["12"], donau_dialect) == {"12": cells[0]}
+    assert answers.by_job(cells, ["1", "23"], donau_dialect) == {}
     twice = [*cells, {"JOB_ID": "12", column: "FAILED"}]
-    assert answers.by_job(twice, ["12", "123"], made) == {"123": cells[1]}
+    assert answers.by_job(twice, ["12", "123"], donau_dialect) == {"123": cells[1]}
 
 
 @BOTH
 def test_a_submission_is_found_by_its_whole_token(generation: str) -> None:
-    made = dialect(generation)
-    column = made.columns.name[0]
+    donau_dialect = dialect(generation)
+    column = donau_dialect.columns.name[0]
     names = ["ddq.a.20260101-000000-0badcafe", "ddq.20260101-000000-0badcafe.x", "20260101-000000-0badcafe",
              "ddq.a.20260101-000000-0badcafe2", "ddq.a.x20260101-000000-0badcafe"]  # fmt: skip
     cells = [{"JOB_ID": str(n), column: name} for n, name in enumerate(names)]
-    assert answers.named(cells, "20260101-000000-0badcafe", made) == ["0", "2"]
+    assert answers.named(cells, "20260101-000000-0badcafe", donau_dialect) == ["0", "2"]
 
 
 @BOTH
 def test_details_of_another_job_say_nothing(generation: str) -> None:
-    made = dialect(generation)
+    donau_dialect = dialect(generation)
     other = said("JOB_ID 13\nSTATE RUNNING\njobId 13\nstate RUNNING\n")
-    assert answers.details_of(other, "12", made) == {}
-    assert answers.details_of(said("STATE RUNNING\nstate RUNNING\n"), "12", made)
+    assert answers.details_of(other, "12", donau_dialect) == {}
+    assert answers.details_of(said("STATE RUNNING\nstate RUNNING\n"), "12", donau_dialect)
 
 
 # -- states ----------------------------------------------------------------------------------------------
@@ -222,8 +228,8 @@ def test_details_of_another_job_say_nothing(generation: str) -> None:
     ],
 )  # fmt: skip
 def test_words(generation: str, word: str, state: JobState) -> None:
-    made = dialect(generation)
-    assert states.observe({made.columns.state[0]: word}, made).state is state
+    donau_dialect = dialect(generation)
+    assert states.observe({donau_dialect.columns.state[0]: word}, donau_dialect).state is state
 
 
 @BOTH

@@ -45,16 +45,16 @@ def problems(*changes: tuple[str, Any]) -> list[str]:
             at = at.setdefault(key, {})
         at[last] = value
     text = msgspec.json.format(msgspec.json.encode(content)).decode()
-    made = reader.parse(text, "e.yaml", Experiment, lambda _base, _by: ("", ""))
-    found = check(made.value, made.line_of, ["env"])
+    parsed = reader.parse(text, "e.yaml", Experiment, lambda _base, _by: ("", ""))
+    errors = check(parsed.value, parsed.line_of, ["env"])
     lines = text.splitlines()
-    assert all(p.file == "e.yaml" and 0 < p.line <= len(lines) for p in found)
-    return [p.message for p in found]
+    assert all(error.file == "e.yaml" and 0 < error.line <= len(lines) for error in errors)
+    return [error.message for error in errors]
 
 
 def test_a_tolerance_of_another_metric_than_the_models_have() -> None:
-    (found,) = problems(("metric", PQ), ("phases/1/tolerance", {"ap": 0.2}))
-    assert found == "ap is box AP, and its models are judged by PQ; write metric"
+    (problem,) = problems(("metric", PQ), ("phases/1/tolerance", {"ap": 0.2}))
+    assert problem == "ap is box AP, and its models are judged by PQ; write metric"
 
 
 def test_a_good_file_has_no_problems() -> None:
@@ -167,8 +167,8 @@ def test_a_good_file_has_no_problems() -> None:
     ],
 )
 def test_each_problem_is_told_with_what_is_allowed(path: str, value: object, message: str) -> None:
-    found = problems((path, value))
-    assert [m for m in found if m.startswith(message)], found
+    messages = problems((path, value))
+    assert [m for m in messages if m.startswith(message)], messages
 
 
 @pytest.mark.parametrize("kind", ["train", "test", "prepare", "smoke"])
@@ -204,13 +204,13 @@ def test_folders_of_the_code_s_own_tree_are_a_python_path() -> None:
 
 
 def test_a_name_that_is_declared_and_built_in_is_listed_once() -> None:
-    found = problems(("variants/default", {"seed": 7}), ("tasks/train/variants", ["x"]))
-    assert found == ["unknown variant 'x'; declared: default, s7"]
+    messages = problems(("variants/default", {"seed": 7}), ("tasks/train/variants", ["x"]))
+    assert messages == ["unknown variant 'x'; declared: default, s7"]
 
 
 def test_a_task_whose_upstream_lacks_a_model_is_told_which() -> None:
-    found = problems(("tasks/train/models", ["m"]))
-    assert found == ["task 'train' makes no run for model 'n'"]
+    messages = problems(("tasks/train/models", ["m"]))
+    assert messages == ["task 'train' makes no run for model 'n'"]
 
 
 SEEDLESS = {"environment": "env", "commands": {"train": ["train", "{config}"], "test": ["test"]}}
@@ -233,30 +233,32 @@ def test_a_code_needs_a_seed_option_only_for_the_models_of_a_seeded_variant(
     """Here model n has a code that takes no seed."""
     hearing = {"seed_option": "seed", "deterministic_option": "exact"}
     command = ["train", "{config}", "{options}"]
-    found = problems(
+    messages = problems(
         ("codes/c", {"environment": "env", "commands": {"train": command, "test": ["test"]}, **hearing}),
         ("codes/d", SEEDLESS),
         ("models/n/implementations/new/code", "d"),
         ("variants/s7", variant),
     )
-    assert sum("does not reach the training" in message and "'d'" in message for message in found) == told
+    assert sum("does not reach the training" in message and "'d'" in message for message in messages) == told
 
 
 def test_all_problems_come_at_once_in_the_order_of_the_file() -> None:
-    found = problems(("codes/c/environment", "x"), ("phases/2/against", "9"), ("tasks/train/phase", "8"))
-    assert [m.split("'")[1] for m in found] == ["x", "9", "8"]
+    messages = problems(("codes/c/environment", "x"), ("phases/2/against", "9"), ("tasks/train/phase", "8"))
+    assert [m.split("'")[1] for m in messages] == ["x", "9", "8"]
 
 
 def test_environments_are_not_looked_for_where_nobody_knows_them() -> None:
-    made = reader.parse(msgspec.json.encode(GOOD).decode(), "e.yaml", Experiment, lambda _b, _n: ("", ""))
-    assert check(made.value, made.line_of, None) == []
+    parsed = reader.parse(msgspec.json.encode(GOOD).decode(), "e.yaml", Experiment, lambda _b, _n: ("", ""))
+    assert check(parsed.value, parsed.line_of, None) == []
 
 
 def test_several_gpus_for_a_training_of_one_process() -> None:
-    words = ["{python}", "-m", "ddqjobs.detect.train", "{config}", "{seed}"]
-    changes: list[tuple[str, Any]] = [("codes/c/commands/train", words), ("resources/gpus", 8)]
-    (found,) = problems(*changes)
-    assert found.startswith("it asks for 8 GPUs and its command starts one process: give code 'c' a launcher")
+    command = ["{python}", "-m", "ddqjobs.detect.train", "{config}", "{seed}"]
+    changes: list[tuple[str, Any]] = [("codes/c/commands/train", command), ("resources/gpus", 8)]
+    (problem,) = problems(*changes)
+    assert problem.startswith(
+        "it asks for 8 GPUs and its command starts one process: give code 'c' a launcher"
+    )
     assert problems(*changes, ("codes/c/launcher", "torchrun")) == []
     assert problems(*changes, ("tasks/train/resources", {"gpus": 1})) == []
     assert len(problems(*changes, ("tasks/train/resources", {"gpus": 1}), ("variants/s7/gpus", 2))) == 1

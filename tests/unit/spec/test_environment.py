@@ -48,11 +48,11 @@ def problems(*changes: tuple[str, Any]) -> list[str]:
             at = at.setdefault(key, {})
         at[last] = value
     text = msgspec.json.format(msgspec.json.encode(content)).decode()
-    made = reader.parse(text, "env.yaml", Declaration, lambda _base, _by: ("", ""))
-    found = check(made.value, made.line_of, PINS)
+    parsed = reader.parse(text, "env.yaml", Declaration, lambda _base, _by: ("", ""))
+    errors = check(parsed.value, parsed.line_of, PINS)
     lines = text.splitlines()
-    assert all(p.file == "env.yaml" and 0 < p.line <= len(lines) for p in found)
-    return [p.message for p in found]
+    assert all(error.file == "env.yaml" and 0 < error.line <= len(lines) for error in errors)
+    return [error.message for error in errors]
 
 
 def test_a_good_file_has_no_problems() -> None:
@@ -89,16 +89,16 @@ def test_a_good_file_has_no_problems() -> None:
     ],
 )
 def test_what_cannot_be_true(path: str, value: object, message: str) -> None:
-    found = problems((path, value))
-    assert len(found) == 1
-    assert found[0].startswith(message)
+    messages = problems((path, value))
+    assert len(messages) == 1
+    assert messages[0].startswith(message)
 
 
 def test_a_misspelt_key_and_a_short_revision() -> None:
     text = "name: a\npython: '3.8'\ntrees:\n  T:\n    url: x\n    revision: abc\nsteps:\n  s: {comand: [x]}\n"
     with pytest.raises(InputError) as caught:
         reader.parse(text, "env.yaml", Declaration, lambda _base, _by: ("", ""))
-    first, second = (str(p) for p in caught.value.problems)
+    first, second = (str(problem) for problem in caught.value.problems)
     assert first.startswith("env.yaml:6: trees.T.revision")
     assert "a whole commit id, 40 hex digits" in first
     assert second.startswith("env.yaml:8: unknown key 'comand' in steps.s; did you mean 'command'?")

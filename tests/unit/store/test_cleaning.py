@@ -60,9 +60,9 @@ tasks:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with opened(tmp_path / "project", EXPERIMENT) as made:
-        made.text("train.py", TRAIN)
-        yield made
+    with opened(tmp_path / "project", EXPERIMENT) as project:
+        project.text("train.py", TRAIN)
+        yield project
 
 
 def run(place: Place, name: str) -> Path:
@@ -72,27 +72,27 @@ def run(place: Place, name: str) -> Path:
 
 
 def checkpoints(folder: Path) -> set[str]:
-    return {p.name for p in folder.glob("*.pth")}
+    return {path.name for path in folder.glob("*.pth")}
 
 
-def clean(place: Place, *words: str) -> dict[str, Any]:
-    ran = place.invoke("clean", "tiny", *words, "--json")
+def clean(place: Place, *options: str) -> dict[str, Any]:
+    ran = place.invoke("clean", "tiny", *options, "--json")
     assert ran.code == 0, ran
     return ran.json
 
 
 def test_of_a_done_run_the_product_the_best_and_whatever_is_no_checkpoint_stay(place: Place) -> None:
     work = run(place, "good")
-    before = {p: p.stat().st_blocks * 512 for p in work.glob("*.pth")}
+    before = {path: path.stat().st_blocks * 512 for path in work.glob("*.pth")}
     going = {work / f"epoch_{n}.pth" for n in (1, 2, 3)} | {
         work / f"resume_epoch_{n}_iter_4.pth" for n in range(4)
     }
     seen = clean(place, "--dry-run")
     assert {Path(c["path"]) for c in seen["checkpoints"] if not c["stays"]} == going
-    assert seen["freed"] == sum(before[p] for p in going)
+    assert seen["freed"] == sum(before[path] for path in going)
     assert set(work.glob("*.pth")) == set(before)  # a dry run removes nothing
     done = clean(place, "--yes")
-    assert {Path(p) for p in done["removed"]} == going
+    assert {Path(path) for path in done["removed"]} == going
     assert done["freed"] == seen["freed"]
     assert checkpoints(work) == {"epoch_4.pth", "best_bbox_mAP_epoch_2.pth", "init.pth"}
     assert place.states()["good"] == "done"
@@ -169,7 +169,7 @@ def test_a_job_that_writes_meanwhile_always_has_its_newest_checkpoints(place: Pl
         clean(place, "--yes")
         for series in ("epoch", "resume_epoch"):
             names = list(work.glob(f"{series}_*.pth"))
-            newest = max(names, key=lambda p: retention.place(p.name) or ("", ()))
+            newest = max(names, key=lambda path: retention.place(path.name) or ("", ()))
             assert zipfile.is_zipfile(newest)
     (place.root / "go").touch()
     until(lambda: place.states()["long"] == "done")
@@ -199,8 +199,8 @@ def test_killed_at_any_moment_it_has_removed_nothing_that_is_needed(place: Place
 def test_without_a_terminal_it_needs_yes(place: Place) -> None:
     work = run(place, "good")
     before = checkpoints(work)
-    for words in ((), ("--json",)):
-        ran = place.call("clean", "tiny", *words)
+    for options in ((), ("--json",)):
+        ran = place.call("clean", "tiny", *options)
         assert (ran.code, ran.out) == (2, "")
         assert "error: this would remove 7 checkpoints (1.4 MB); --dry-run shows them" in ran.err
     assert checkpoints(work) == before
@@ -226,24 +226,26 @@ def a_checkpoint(
 
 
 def test_attempts_of_another_digest_are_counted_by_themselves() -> None:
-    found = [
+    candidates = [
         a_checkpoint("1/epoch_5.pth", attempt=1, digest="old"),
         a_checkpoint("2/epoch_1.pth", attempt=2, digest="new"),
         a_checkpoint("3/epoch_1.pth", attempt=3, digest="new"),
     ]
-    made = retention.decide(found, Rule(), done=False, active=False, whole=lambda _: True)
-    assert {d.checkpoint.path: d.stays for d in made} == {
+    decisions = retention.decide(candidates, Rule(), done=False, active=False, whole=lambda _: True)
+    assert {d.checkpoint.path: d.stays for d in decisions} == {
         "1/epoch_5.pth": True, "3/epoch_1.pth": True, "2/epoch_1.pth": False,
     }  # fmt: skip
 
 
 def test_what_an_active_run_is_writing_stays_and_the_newest_whole_one_too() -> None:
-    found = [a_checkpoint(f"iter_{n}00.pth") for n in (8, 9, 10)] + [a_checkpoint(".iter_1000.pth.77.tmp")]
+    candidates = [a_checkpoint(f"iter_{n}00.pth") for n in (8, 9, 10)] + [
+        a_checkpoint(".iter_1000.pth.77.tmp")
+    ]
     for active in (True, False):
-        made = retention.decide(
-            found, Rule(), done=False, active=active, whole=lambda path: path != "iter_1000.pth"
+        decisions = retention.decide(
+            candidates, Rule(), done=False, active=active, whole=lambda path: path != "iter_1000.pth"
         )
-        stays = {d.checkpoint.path for d in made if d.stays}
+        stays = {d.checkpoint.path for d in decisions if d.stays}
         assert stays == {"iter_900.pth"} | ({"iter_1000.pth", ".iter_1000.pth.77.tmp"} if active else set())
 
 

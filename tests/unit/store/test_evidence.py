@@ -13,9 +13,9 @@ from ddqjobs.store import evidence
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "attempts" / "1"
-    made.mkdir(parents=True)
-    return made
+    path = tmp_path / "attempts" / "1"
+    path.mkdir(parents=True)
+    return path
 
 
 def test_a_run_that_never_started_left_nothing(tmp_path: Path) -> None:
@@ -36,10 +36,10 @@ def test_a_whole_attempt_is_read(folder: Path) -> None:
     (folder / "exit.json").write_text(
         '{"code":137,"product":3,"stopped":true,"failure":"node","note":"why","again":false,"at":20.5}'
     )
-    made = evidence.attempt(folder, 1)
-    assert (made.ticket, made.host, made.started_at, made.ended_at) == ("a.0", "n1", 10.5, 20.5)
-    assert (made.exit_code, made.stopped) == (137, True)
-    assert (made.failure, made.note) == (FailureClass.NODE, "why")
+    attempt = evidence.attempt(folder, 1)
+    assert (attempt.ticket, attempt.host, attempt.started_at, attempt.ended_at) == ("a.0", "n1", 10.5, 20.5)
+    assert (attempt.exit_code, attempt.stopped) == (137, True)
+    assert (attempt.failure, attempt.note) == (FailureClass.NODE, "why")
 
 
 @pytest.mark.parametrize("text", ["", "{", "null", "[1]", '{"code":"x"}', "\0"])
@@ -47,16 +47,16 @@ def test_torn_files_say_nothing(folder: Path, text: str) -> None:
     for name in ("started.json", "exit.json"):
         (folder / name).write_text(text)
     (folder.parent.parent / "product.json").write_text(text)
-    made = evidence.attempt(folder, 1)
-    assert (made.ticket, made.exit_code, made.failure) == ("", None, None)
+    attempt = evidence.attempt(folder, 1)
+    assert (attempt.ticket, attempt.exit_code, attempt.failure) == ("", None, None)
     assert evidence.product(folder.parent.parent) is None
 
 
 def test_an_attempt_that_starts_again_has_not_ended(folder: Path) -> None:
     (folder / "exit.json").write_text('{"code":75,"failure":"timeout","again":true,"at":1}')
-    made = evidence.attempt(folder, 1)
-    assert (made.exit_code, made.ended_at, made.failure) == (None, None, None)
-    assert made.marker is FailureClass.TIMEOUT
+    attempt = evidence.attempt(folder, 1)
+    assert (attempt.exit_code, attempt.ended_at, attempt.failure) == (None, None, None)
+    assert attempt.marker is FailureClass.TIMEOUT
 
 
 def test_a_failure_nobody_knows_is_of_unknown_class(folder: Path) -> None:
@@ -85,11 +85,11 @@ def test_progress_is_the_newest_checkpoint_of_any_attempt(tmp_path: Path) -> Non
 
 
 def test_a_product_is_read_with_all_that_it_says(tmp_path: Path) -> None:
-    made = Product(
+    product = Product(
         run="r", digest="d", kind=TaskKind.TEST, attempt=2, ticket="a.0", metrics={"bbox_mAP": None}
     )
-    (tmp_path / "product.json").write_bytes(msgspec.json.encode(made))
-    assert evidence.product(tmp_path) == made
+    (tmp_path / "product.json").write_bytes(msgspec.json.encode(product))
+    assert evidence.product(tmp_path) == product
 
 
 def test_of_a_long_log_only_the_end_is_read(folder: Path) -> None:

@@ -28,28 +28,28 @@ def plan(*runs: Run) -> Plan:
 def test_runs_of_one_depth_and_one_size_share_a_submission(trivial: TrivialProject) -> None:
     big = Resources(gpus=8)
     runs = (a_run("a1"), a_run("a2"), a_run("big", resources=big), a_run("b1", "a1"), a_run("c1", "b1"))
-    made = plan(*runs)
+    full_plan = plan(*runs)
     site = trivial.open().workspace(EXPERIMENT).site
-    groups = [[r.name for r in group] for _, group in batches(made.runs, site, ABLE)]
+    groups = [[r.name for r in group] for _, group in batches(full_plan.runs, site, ABLE)]
     assert groups == [["a1", "a2"], ["big"], ["b1"], ["c1"]]
-    single = [len(group) for _, group in batches(made.runs, site, Capabilities())]
+    single = [len(group) for _, group in batches(full_plan.runs, site, Capabilities())]
     assert single == [1] * 5
 
 
 def test_runs_whose_hours_differ_more_than_fourfold_share_no_submission(trivial: TrivialProject) -> None:
     hours = {"a": 1.0, "b": 26.0, "c": 4.0, "d": 4.1, "e": None, "f": 16.0, "g": None, "h": 0.01, "i": 0.2}
-    made = plan(*(msgspec.structs.replace(a_run(name), hours=h) for name, h in hours.items()))
+    full_plan = plan(*(msgspec.structs.replace(a_run(name), hours=h) for name, h in hours.items()))
     site = trivial.open().workspace(EXPERIMENT).site
-    groups = [[r.name for r in group] for _, group in batches(made.runs, site, ABLE)]
+    groups = [[r.name for r in group] for _, group in batches(full_plan.runs, site, ABLE)]
     assert groups == [["a", "h", "i"], ["b"], ["c", "d", "f"], ["e", "g"]]
 
 
 def test_the_part_of_an_array_that_matches_another_stays_an_array(trivial: TrivialProject) -> None:
     jobs = {f"up{i}": f"7_{i}" for i in (1, 2, 3, 5, 6)}
     downs = [a_run(f"down{i}", f"up{i}") for i in range(8)]
-    made = plan(*(a_run(f"up{i}") for i in range(8)), *downs)
+    full_plan = plan(*(a_run(f"up{i}") for i in range(8)), *downs)
     site = trivial.open().workspace(EXPERIMENT, "slurm").site
-    picks = [p for p in made.runs if p.run.name.startswith("down")]
+    picks = [planned for planned in full_plan.runs if planned.run.name.startswith("down")]
     groups = [runs for _, runs in batches(picks, site, ABLE, jobs)]
     assert [[r.name for r in runs] for runs in groups] == [
         ["down1", "down2", "down3"], ["down5", "down6"], ["down0", "down4", "down7"],
@@ -86,25 +86,27 @@ def test_a_submission_is_no_larger_than_the_site_allows(trivial: TrivialProject)
     trivial.write(
         "templates/local/site.yaml", {"name": "local", "scheduler": "local", "limits": {"array_size": 4}}
     )
-    made = plan(*(a_run(f"r{n}") for n in range(10)))
-    sizes = [len(group) for _, group in batches(made.runs, trivial.open().workspace(EXPERIMENT).site, ABLE)]
+    full_plan = plan(*(a_run(f"r{n}") for n in range(10)))
+    sizes = [
+        len(group) for _, group in batches(full_plan.runs, trivial.open().workspace(EXPERIMENT).site, ABLE)
+    ]
     assert sizes == [4, 4, 2]
 
 
 def test_a_dry_run_says_how_each_script_would_be_submitted(tmp_path: Path) -> None:
     rendered, _ = open_project(tmp_path).dry_run("nano", site="slurm")
-    made = {name: r.command for r in rendered for name in r.runs}
+    commands = {name: r.command for r in rendered for name in r.runs}
     order = {name: f"JOB{number}" for number, r in enumerate(rendered, 1) for name in r.runs}
-    assert all(words[:2] == ("sbatch", "--parsable") for words in made.values())
-    assert made["data"][2:] == ("SUBMISSION1/job.sh",)
-    (waits,) = [word for word in made["p1-test.ddq-detr-r18"] if word.startswith("--dependency=")]
-    release = next(name for name in made if name.startswith("release"))
+    assert all(command[:2] == ("sbatch", "--parsable") for command in commands.values())
+    assert commands["data"][2:] == ("SUBMISSION1/job.sh",)
+    (waits,) = [word for word in commands["p1-test.ddq-detr-r18"] if word.startswith("--dependency=")]
+    release = next(name for name in commands if name.startswith("release"))
     jobs = {job.partition("_")[0] for job in waits.partition("afterok:")[2].split(":")}
     assert jobs == {order["data"], order[release]}
 
 
 @pytest.mark.parametrize(
-    ("section", "words", "after"),
+    ("section", "options", "after"),
     [
         ({}, [], ("JOB1",)),
         ({"dialect": {"dependency": [], "submit": ["dsub", "-s", "{script}"]}}, [], ("JOB1",)),
@@ -112,13 +114,13 @@ def test_a_dry_run_says_how_each_script_would_be_submitted(tmp_path: Path) -> No
     ],
 )
 def test_a_dry_run_names_dependencies_where_the_site_uses_them(
-    trivial: TrivialProject, section: object, words: list[str], after: tuple[str, ...]
+    trivial: TrivialProject, section: object, options: list[str], after: tuple[str, ...]
 ) -> None:
     trivial.write("templates/mine/site.yaml", {"name": "mine", "base": "bscc", "donau": section})
     (first, second), left = trivial.open().dry_run(EXPERIMENT, site="mine")
     assert left == {}
     assert (first.command, first.after) == (("dsub", "-s", "SUBMISSION1/job.sh"), ())
-    assert (second.command, second.after) == (("dsub", *words, "-s", "SUBMISSION2/job.sh"), after)
+    assert (second.command, second.after) == (("dsub", *options, "-s", "SUBMISSION2/job.sh"), after)
 
 
 @pytest.mark.parametrize("state", [None, JobState.QUEUED, JobState.UNKNOWN])

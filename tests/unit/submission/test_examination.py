@@ -129,8 +129,8 @@ def test_what_is_no_training_of_its_run_is_named(
 ) -> None:
     wanted, work_dir = mmdet3
     spoil(work_dir)
-    found = examine(dataclasses.replace(wanted, packages={"mmengine": "0.10.7"}), work_dir)
-    assert any(difference in line for line in found.differences)
+    examination = examine(dataclasses.replace(wanted, packages={"mmengine": "0.10.7"}), work_dir)
+    assert any(difference in line for line in examination.differences)
 
 
 def test_what_a_result_has_beyond_its_run_is_named(mmdet3: tuple[Expected, Path]) -> None:
@@ -147,9 +147,9 @@ def test_what_a_result_has_beyond_its_run_is_named(mmdet3: tuple[Expected, Path]
         (f"{whole}custom_hooks = [dict(type='NumClassCheckHook')]", ""),
     ):  # fmt: skip
         left = checkpoint(work_dir.parent / "a.pth", epoch=2, cfg=text, seed=7)
-        found = examine(wanted, left).differences
-        assert len(found) == bool(difference)
-        assert all(difference in line for line in found)
+        differences = examine(wanted, left).differences
+        assert len(differences) == bool(difference)
+        assert all(difference in line for line in differences)
 
 
 def test_the_same_name_in_another_zoo_is_another_backbone(mmdet2: tuple[Expected, Path]) -> None:
@@ -161,8 +161,10 @@ def test_the_same_name_in_another_zoo_is_another_backbone(mmdet2: tuple[Expected
         text = MMDET2.replace("depth=50", f"depth=50, pretrained={ours!r}")
         (work_dir / "ddq_fcn_r50_1x.py").write_text(text.replace(ours, theirs))
         checkpoint(work_dir / "epoch_2.pth", epoch=2, iter=1250, config=text)
-        found = examine(dataclasses.replace(wanted, settings=settings.of_text(text)), work_dir).differences
-        assert [line.partition(" is ")[0] for line in found] == differing
+        differences = examine(
+            dataclasses.replace(wanted, settings=settings.of_text(text)), work_dir
+        ).differences
+        assert [line.partition(" is ")[0] for line in differences] == differing
 
 
 def test_the_last_checkpoint_of_mmcv_1_by_iterations_says_one_less(mmdet2: tuple[Expected, Path]) -> None:
@@ -180,11 +182,11 @@ def test_of_what_a_base_that_is_not_known_may_set_nothing_is_claimed(tmp_path: P
     read = settings.of_file(tmp_path / "top.py", lambda base, named_by: None)
     run = Run(name="t", experiment="e", task="t", kind=TaskKind.TRAIN)
     old = checkpoint(tmp_path / "a.pth", epoch=2, config=MMDET2)
-    found = examine(Expected(run=run, settings=read, packages={}, inputs={}), old)
-    assert found.differences == []
+    examination = examine(Expected(run=run, settings=read, packages={}, inputs={}), old)
+    assert examination.differences == []
     assert (
         "configuration in the checkpoint (data.samples_per_gpu and 8 more: not known of the run)"
-        in found.unverified
+        in examination.unverified
     )
 
 
@@ -214,8 +216,8 @@ def test_what_is_no_training_of_mmdet_2_of_its_run_is_named(
 def test_of_a_configuration_that_is_not_here_the_name_is_compared(mmdet2: tuple[Expected, Path]) -> None:
     wanted, work_dir = mmdet2
     unread = dataclasses.replace(wanted, settings={}, absent=("projects/ddq_fcn_r50_1x.py",))
-    found = examine(unread, work_dir)
-    assert (found.differences, found.unverified[0]) == (
+    examination = examine(unread, work_dir)
+    assert (examination.differences, examination.unverified[0]) == (
         [],
         "configuration (projects/ddq_fcn_r50_1x.py is not here)",
     )
@@ -258,5 +260,5 @@ def test_a_configuration_is_read_with_its_bases_and_options_and_never_run(tmp_pa
         "_base_ = 'base.py'\nh = 3\na = dict(b=dict(_delete_=True, c=h), i=open('x'))\nif h: g = 2\n"
     )
     read = settings.of_file(top, lambda base, named_by: named_by.parent / base)
-    made = settings.flat(settings.with_options(read, ["a.e.1.f=7", "+a.j=k.l", "a.m={input.x}"]))
-    assert made == {"a.b.c": 3, "a.e.len": 2, "a.e.0.f": 1, "a.e.1.f": 7, "a.j": "k.l"}
+    values = settings.flat(settings.with_options(read, ["a.e.1.f=7", "+a.j=k.l", "a.m={input.x}"]))
+    assert values == {"a.b.c": 3, "a.e.len": 2, "a.e.0.f": 1, "a.e.1.f": 7, "a.j": "k.l"}

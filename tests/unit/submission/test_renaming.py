@@ -15,14 +15,14 @@ from ddqjobs.planning.filters import Filters
 from ddqjobs.spec.model import Status
 from ddqjobs.submission import renaming
 from tests.support.trivial import EXPERIMENT, TrivialProject, end_of, fork, task
-from tests.unit.submission.test_removal import leave, made
+from tests.unit.submission.test_removal import finished, leave
 
-__all__ = ["made"]
+__all__ = ["finished"]
 
 
 def statuses(project: TrivialProject, experiment: str) -> dict[str, str]:
     plan = project.open().plan(experiment, refresh=False)
-    return {p.run.name: "gone" if p.gone else p.word for p in plan.runs}
+    return {planned.run.name: "gone" if planned.gone else planned.word for planned in plan.runs}
 
 
 def named(project: TrivialProject) -> None:
@@ -33,15 +33,15 @@ def named(project: TrivialProject) -> None:
     path.write_text("\n".join(["# mine", *lines]) + "\n")
 
 
-def test_a_renamed_experiment_keeps_its_results(made: TrivialProject) -> None:
-    named(made)
-    made.write("experiments/child.yaml", {"name": "child"})
-    (made.root / "experiments/child.yaml").write_text(f"base: {EXPERIMENT}\nname: child\n")
-    assert made.open().rename(EXPERIMENT, "new") == ["child"]
-    assert statuses(made, "new") == {"first": "done", "second": "done"}
-    assert (made.root / "experiments/new.yaml").read_text().startswith("# mine\nname: new\n")
-    assert not (made.root / f"experiments/{EXPERIMENT}.yaml").exists()
-    assert sorted(p.name for p in (made.root / "results").iterdir() if p.is_dir()) == ["new"]
+def test_a_renamed_experiment_keeps_its_results(finished: TrivialProject) -> None:
+    named(finished)
+    finished.write("experiments/child.yaml", {"name": "child"})
+    (finished.root / "experiments/child.yaml").write_text(f"base: {EXPERIMENT}\nname: child\n")
+    assert finished.open().rename(EXPERIMENT, "new") == ["child"]
+    assert statuses(finished, "new") == {"first": "done", "second": "done"}
+    assert (finished.root / "experiments/new.yaml").read_text().startswith("# mine\nname: new\n")
+    assert not (finished.root / f"experiments/{EXPERIMENT}.yaml").exists()
+    assert sorted(path.name for path in (finished.root / "results").iterdir() if path.is_dir()) == ["new"]
 
 
 def kill(*_: object) -> None:
@@ -58,50 +58,50 @@ def _after_the_folder() -> None:
 
 @pytest.mark.parametrize("die", [_before_the_folder, _after_the_folder])
 def test_a_rename_that_is_killed_is_finished_by_the_next(
-    made: TrivialProject, die: Callable[[], None]
+    finished: TrivialProject, die: Callable[[], None]
 ) -> None:
-    named(made)
+    named(finished)
 
     def killed() -> None:
         die()
-        made.open().rename(EXPERIMENT, "new")
+        finished.open().rename(EXPERIMENT, "new")
 
     assert end_of(fork(killed)) == -signal.SIGKILL
-    made.open().rename(EXPERIMENT, "new")
-    assert statuses(made, "new") == {"first": "done", "second": "done"}
+    finished.open().rename(EXPERIMENT, "new")
+    assert statuses(finished, "new") == {"first": "done", "second": "done"}
     with pytest.raises(MissingError, match=f"unknown experiment '{EXPERIMENT}'"):
-        made.open().rename(EXPERIMENT, "new")
+        finished.open().rename(EXPERIMENT, "new")
 
 
-def test_what_cannot_be_renamed_stays_as_it_is(made: TrivialProject) -> None:
-    named(made)
-    front = made.open()
+def test_what_cannot_be_renamed_stays_as_it_is(finished: TrivialProject) -> None:
+    named(finished)
+    front = finished.open()
     with pytest.raises(InputError, match="'a/b' is not a valid name"):
         front.rename(EXPERIMENT, "a/b")
     with pytest.raises(InputError, match="an experiment mini ships with ddqjobs"):
         front.rename(EXPERIMENT, "mini")
     with pytest.raises(MissingError, match="nano is not an experiment of this project"):
         front.rename("nano", "new")
-    (made.root / "results/new").mkdir()
+    (finished.root / "results/new").mkdir()
     with pytest.raises(StateError, match="already exists; choose another name"):
         front.rename(EXPERIMENT, "new")
-    leave(made, "third", "t3", at=50.0, ended=False)
+    leave(finished, "third", "t3", at=50.0, ended=False)
     with pytest.raises(StateError, match="third is active; wait for it, or cancel it"):
-        made.open().rename(EXPERIMENT, "other")
-    assert statuses(made, EXPERIMENT) == {"first": "done", "second": "done"}
-    assert [p.name for p in (made.root / "experiments").iterdir()] == [f"{EXPERIMENT}.yaml"]
+        finished.open().rename(EXPERIMENT, "other")
+    assert statuses(finished, EXPERIMENT) == {"first": "done", "second": "done"}
+    assert [path.name for path in (finished.root / "experiments").iterdir()] == [f"{EXPERIMENT}.yaml"]
 
 
-def test_results_of_a_renamed_task_are_taken_over(made: TrivialProject) -> None:
-    made.tasks({"one": task(), "second": task(inputs={"before": "one.out"})})
-    assert statuses(made, EXPERIMENT) == {"one": "eligible", "second": "done"}
-    ran = made.cli("adopt", EXPERIMENT, "--from", EXPERIMENT)
+def test_results_of_a_renamed_task_are_taken_over(finished: TrivialProject) -> None:
+    finished.tasks({"one": task(), "second": task(inputs={"before": "one.out"})})
+    assert statuses(finished, EXPERIMENT) == {"one": "eligible", "second": "done"}
+    ran = finished.cli("adopt", EXPERIMENT, "--from", EXPERIMENT)
     assert ran.stdout.startswith(f"adopted one from first of {EXPERIMENT}"), ran.stderr
-    named(made)
-    made.open().rename(EXPERIMENT, "new")  # its links lead on
-    plan = made.open().plan("new", refresh=False)
-    assert [p.status for p in plan.runs] == [Status.DONE, Status.DONE]
-    out = made.root / "results/new/runs/one/artifacts/out"
+    named(finished)
+    finished.open().rename(EXPERIMENT, "new")  # its links lead on
+    plan = finished.open().plan("new", refresh=False)
+    assert [planned.status for planned in plan.runs] == [Status.DONE, Status.DONE]
+    out = finished.root / "results/new/runs/one/artifacts/out"
     assert out.read_text() == "done"
     with pytest.raises(StateError, match="first was adopted by one"):
-        made.open().removals("new", Filters(runs=("first",)))
+        finished.open().removals("new", Filters(runs=("first",)))

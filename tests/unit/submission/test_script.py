@@ -134,9 +134,9 @@ def argv_of(text: str, folder: Path) -> list[str]:
 
 
 def test_hostile_words_reach_the_command_as_they_are(tmp_path: Path) -> None:
-    words = [*HOSTILE, "{", "{ a", "}"]
+    values = [*HOSTILE, "{", "{ a", "}"]
     assert argv_of(word("{{print $1}} {seed}}}", {"seed": "7"}), tmp_path) == ["{print $1} 7}"]
-    assert argv_of(" ".join(word(w, {}) for w in words), tmp_path) == words
+    assert argv_of(" ".join(word(w, {}) for w in values), tmp_path) == values
     assert argv_of(" ".join(word("{seed}", {"seed": w}) for w in HOSTILE), tmp_path) == HOSTILE
     assert list(tmp_path.iterdir()) == []
 
@@ -155,14 +155,14 @@ def test_any_text_reaches_the_command_as_it_is(
 
 
 def test_a_whole_element_passes_hostile_values_as_data(tmp_path: Path) -> None:
-    words = HOSTILE
+    values = HOSTILE
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     dump = "import os, sys, json; json.dump([sys.argv[1:], dict(os.environ)], open('../seen', 'w'))"
     run = a_run(
-        command=("{python}", "-c", dump, *words, "{options}"),
-        options=tuple(f"key={w}" for w in words),
-        variables=tuple((f"V{i}", w) for i, w in enumerate(words)),
+        command=("{python}", "-c", dump, *values, "{options}"),
+        options=tuple(f"key={w}" for w in values),
+        variables=tuple((f"V{i}", w) for i, w in enumerate(values)),
         model="$(touch canary)",
         environment="`touch canary`",
     )
@@ -174,8 +174,8 @@ def test_a_whole_element_passes_hostile_values_as_data(tmp_path: Path) -> None:
     script = f"{element}\nDDQJOBS_CODE=.\nelement_0\ntask"
     subprocess.run(["bash", "-c", script], cwd=scratch, check=True)
     argv, variables = json.loads((tmp_path / "seen").read_text())
-    assert argv == [*words, "--cfg options", *(f"key={w}" for w in words)]
-    assert [variables[f"V{i}"] for i in range(len(words))] == words
+    assert argv == [*values, "--cfg options", *(f"key={w}" for w in values)]
+    assert [variables[f"V{i}"] for i in range(len(values))] == values
     assert variables["DDQJOBS_MODEL"] == "$(touch canary)"
     assert list(scratch.iterdir()) == []
 
@@ -239,8 +239,8 @@ def test_an_option_that_shows_a_secret_is_refused_without_it() -> None:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with opened(tmp_path / "project", TINY) as made:
-        yield made
+    with opened(tmp_path / "project", TINY) as project:
+        yield project
 
 
 @pytest.mark.parametrize(("memory", "asked"), [("250GiB", 256000), ("1GiB", 1024), ("256GB", 244141)])
@@ -634,8 +634,8 @@ def test_claim_and_product_decide_first_where_the_private_files_are_gone(
         (tmp_path / "claims/token.0").write_text("void\n")
     (job.folder / "secret_setup.sh").unlink()
     (job.folder / "secrets.sh").unlink()
-    found, err = job.run()
-    assert (found, said in err) == (code, True)
+    exit_code, err = job.run()
+    assert (exit_code, said in err) == (code, True)
     assert not job.attempt(1 if already != "done" else 2).exists()
 
 
@@ -655,7 +655,7 @@ ORDER = [
 def test_jobs_and_builds_begin_in_the_documented_order(tmp_path: Path) -> None:
     page = (ROOT / "docs/reference/site.md").read_text()
     steps = re.findall(r"^\d\. (.*)", page.partition("## The order in a job and in a build")[2], re.MULTILINE)
-    assert all(words in step for (words, _, _), step in zip(ORDER, steps, strict=True))
+    assert all(fragment in step for (fragment, _, _), step in zip(ORDER, steps, strict=True))
     site = msgspec.structs.replace(
         shipped("old"),
         setup=["export FROM_SITE=1"],

@@ -29,8 +29,8 @@ def make(folder: Path, experiment: Path) -> Path:
 
 
 def test_a_snapshot_holds_the_task_code_and_all_configurations(tmp_path: Path, experiment: Path) -> None:
-    made = make(tmp_path / "code", experiment)
-    files = {path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file()}
+    tree = make(tmp_path / "code", experiment)
+    files = {path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file()}
     assert {"ddqjobs/detect/product.py", "ddqjobs/detect/hooks/resume.py", "configs/mine.py"} <= files
     assert any(name.startswith("configs/mini/") for name in files)
     assert not [name for name in files if "__pycache__" in name or name.startswith("ddqjobs/cli")]
@@ -41,17 +41,17 @@ def test_a_plugin_package_of_the_project_is_in_the_snapshot(tmp_path: Path, expe
     for name in names:
         (experiment.parent / name).parent.mkdir(parents=True, exist_ok=True)
         (experiment.parent / name).write_text(f"name = {name!r}\n")
-    made = make(tmp_path / "code", experiment)
-    assert {(made / name).read_text() for name in names} == {f"name = {name!r}\n" for name in names}
+    tree = make(tmp_path / "code", experiment)
+    assert {(tree / name).read_text() for name in names} == {f"name = {name!r}\n" for name in names}
 
 
 def test_task_code_runs_from_the_snapshot_alone(tmp_path: Path, experiment: Path) -> None:
-    made = make(tmp_path / "code", experiment)
+    tree = make(tmp_path / "code", experiment)
     done = process.run(
         ["python3", "-m", "ddqjobs.detect.product"],
         timeout=60,
         cwd=tmp_path,
-        env={"PYTHONPATH": str(made), "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": str(tree), "PATH": "/usr/bin:/bin"},
     )
     assert (done.code, done.stdout) == (2, "")
     assert done.stderr.startswith("product: cannot be looked for: KeyError")
@@ -93,38 +93,38 @@ def test_what_editors_and_file_systems_leave_is_neither_submitted_nor_judged(
     for name in left:
         (own / name).parent.mkdir(exist_ok=True)
         (own / name).write_text("")
-    made = make(tmp_path / "code", experiment)
-    assert not [name for name in left if (made / "configs" / name).exists()]
+    tree = make(tmp_path / "code", experiment)
+    assert not [name for name in left if (tree / "configs" / name).exists()]
     for name in left:
-        (made / "configs" / name).parent.mkdir(exist_ok=True)
-        (made / "configs" / name).write_text("")
-    assert problem(made) == ""
-    assert make(tmp_path / "code", experiment) == made
-    (made / "configs" / ".base.py").write_text("lr = 2\n")
-    assert problem(made).startswith(f"{made}/configs/.base.py is not what was submitted")
+        (tree / "configs" / name).parent.mkdir(exist_ok=True)
+        (tree / "configs" / name).write_text("")
+    assert problem(tree) == ""
+    assert make(tmp_path / "code", experiment) == tree
+    (tree / "configs" / ".base.py").write_text("lr = 2\n")
+    assert problem(tree).startswith(f"{tree}/configs/.base.py is not what was submitted")
 
 
 def test_terminals_that_mend_at_once_all_succeed(tmp_path: Path, experiment: Path) -> None:
-    made = make(tmp_path / "code", experiment)
+    tree = make(tmp_path / "code", experiment)
     for number in range(100):
-        (made / "configs" / f"new{number}.py").write_text("")
+        (tree / "configs" / f"new{number}.py").write_text("")
     pids = [fork(lambda: make(tmp_path / "code", experiment)) for _ in range(4)]
     assert [end_of(pid) for pid in pids] == [0] * 4
-    assert problem(made) == ""
+    assert problem(tree) == ""
 
 
 def test_who_may_not_mend_a_snapshot_is_told_whom_to_ask(tmp_path: Path, experiment: Path) -> None:
-    made = make(tmp_path / "code", experiment)
-    (made / "configs" / "mine.py").write_text("lr = 2\n")
-    (made / "configs").chmod(0o555)
+    tree = make(tmp_path / "code", experiment)
+    (tree / "configs" / "mine.py").write_text("lr = 2\n")
+    (tree / "configs").chmod(0o555)
 
     def submit() -> None:
         # Of root its capabilities alone.
         ctypes.CDLL(None).capset((ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)())
         with pytest.raises(StateError) as refused:
             make(tmp_path / "code", experiment)
-        what = f"{made} is not what was submitted, and you may not fix it (Permission denied)"
-        words = f"{what}: ask {made.owner()} to submit, or to move that folder away"
-        assert str(refused.value) == words
+        what = f"{tree} is not what was submitted, and you may not fix it (Permission denied)"
+        message = f"{what}: ask {tree.owner()} to submit, or to move that folder away"
+        assert str(refused.value) == message
 
     assert end_of(fork(submit)) == 0
