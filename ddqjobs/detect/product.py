@@ -25,7 +25,7 @@ from xml.etree import ElementTree
 
 from . import files, loaded, proof
 from .checks import resolved, truth
-from .job import checkpoints, claim, costs, curves, ending, installed, loading, logs, progress
+from .job import checkpoints, claim, costs, curves, ending, installed, logs, progress, tested
 
 OK, UNUSABLE, NOT_WHOLE, LOST = 0, 2, 3, 4
 
@@ -293,23 +293,16 @@ def _adopted_training(work_dir: Path) -> Output:
 def _test(work_dir: Path) -> Output:
     log = logs.read(work_dir)
     if not log.test or not log.metrics:
-        raise NotWhole("the log has no metrics of a test (not evaluated, or no score reached score_thr)")
-    predictions = work_dir / "predictions.npz"
-    artifacts = {"predictions": Path(predictions.name)} if predictions.is_file() else {}
-    inexact = _inexact(work_dir)
-    output = Output(artifacts, _metrics(log), {"loaded_inexactly": inexact} if inexact else {})
-    return _with_log(work_dir, log, output)
-
-
-def _inexact(work_dir: Path) -> dict[str, object]:
-    """Return what the test did not load of its checkpoint. A training says the same of its backbone's, whose
-    classifier nobody wants, so trainings are not asked."""
-    inexact = loading.Inexact()
-    for path in (work_dir.parent / "stdout.log", *sorted(work_dir.rglob("*.log"))):
-        if path.is_file():
-            with path.open(encoding="utf-8", errors="replace") as lines:
-                inexact.read(lines)
-    return inexact.report()
+        why = "not evaluated, or no score reached score_thr"
+        if tested.found_nothing(work_dir):
+            why = "nothing was detected; lower score_thr, or train longer"
+        raise NotWhole(f"the log has no metrics of a test ({why})")
+    artifacts = {}
+    if (work_dir / tested.PREDICTIONS).is_file():
+        artifacts["predictions"] = Path(tested.PREDICTIONS)
+    report = {"loaded_inexactly": tested.inexact(work_dir), "detections": tested.detections(work_dir)}
+    kept = {key: value for key, value in report.items() if value not in ({}, None)}
+    return _with_log(work_dir, log, Output(artifacts, _metrics(log), kept))
 
 
 def _align(work_dir: Path) -> Output:

@@ -60,6 +60,7 @@ def marks(
 def results(picked: Sequence[PlannedRun], products: Mapping[str, Product]) -> Iterator[str]:
     """Yield what is to be known of single results: how they were loaded, ended, adopted, and what ran."""
     yield from _inexact(picked, products)
+    yield from _found_nothing(picked, products)
     yield from _ended_otherwise(picked, products)
     yield from _unverified(picked, products)
     yield from ran.notes(
@@ -75,6 +76,14 @@ def _inexact(picked: Sequence[PlannedRun], products: Mapping[str, Product]) -> I
         if isinstance(inexact, dict) and isinstance(keys := inexact.get("keys"), dict):
             parts = [_keys(kind, int(inexact[kind]), names) for kind, names in keys.items()]
             yield f"{planned.run.name}: its checkpoint did not load exactly: {'; '.join(parts)}"
+
+
+def _found_nothing(picked: Sequence[PlannedRun], products: Mapping[str, Product]) -> Iterator[str]:
+    """Yield the tests that detected nothing: their 0 says that no score was high enough to be kept."""
+    for planned in picked:
+        product = products.get(planned.run.name)
+        if product is not None and product.report.get("detections") == 0:
+            yield f"{planned.run.name}: nothing was detected in any image"
 
 
 def _ended_otherwise(picked: Sequence[PlannedRun], products: Mapping[str, Product]) -> Iterator[str]:

@@ -366,6 +366,31 @@ def test_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.product().metrics == {"bbox_mAP": 0.25}
 
 
+def predictions(path: Path, boxes: int) -> None:
+    """Write what the hook of a test writes, by its standard library alone."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({boxes},), }}".ljust(117) + "\n"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("scores.npy", b"\x93NUMPY\x01\x00\x76\x00" + header.encode() + bytes(4 * boxes))
+
+
+def test_a_test_that_detected_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(tmp_path, run(TaskKind.TEST))
+    assert "(not evaluated, or no score reached score_thr)" in why(bench, capsys)
+    stdout = bench.attempt_dir / "stdout.log"
+    stdout.write_text("mmengine - ERROR - The testing results of the whole dataset is empty.\n")
+    assert "(nothing was detected; lower score_thr, or train longer)" in why(bench, capsys)
+    stdout.unlink()
+    predictions(bench.work / "predictions.npz", 0)
+    assert "(nothing was detected; " in why(bench, capsys)
+    folder = bench.work / "20260101_000000"
+    folder.mkdir()
+    (folder / "20260101_000000.json").write_text('{"pascal_voc/mAP": 0.0}')  # which logs a 0 all the same
+    for boxes in (0, 3):
+        predictions(bench.work / "predictions.npz", boxes)
+        assert bench.look() == 0
+        assert bench.product().report["detections"] == boxes
+
+
 def test_a_checkpoint_that_did_not_load_exactly_is_kept_with_its_keys(tmp_path: Path) -> None:
     bench = Bench(tmp_path, run(TaskKind.TEST))
     folder = bench.work / "20260101_000000"

@@ -326,6 +326,15 @@ def test_a_checkpoint_that_did_not_load_exactly_is_a_finding() -> None:
     assert f"p3-test.detr: its checkpoint {finding}" in desk.report().footnotes
 
 
+def test_a_test_that_detected_nothing_is_named() -> None:
+    desk = Desk({"detr": 51.3})
+    desk.done(run("3", "detr"), 0.0, report={"detections": 0})
+    desk.done(run("4", "detr"), 0.0, report={"detections": 9})
+    assert [note for note in desk.report().footnotes if "detected" in note] == [
+        "p3-test.detr: nothing was detected in any image"
+    ]
+
+
 def test_a_training_that_stopped_early_is_named() -> None:
     desk = Desk({"detr": 51.3})
     desk.done(run("3", "detr"), 0.513, report={"checkpoint": "epoch_2.pth", "stopped_early": "epoch 2 of 5"})
