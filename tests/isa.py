@@ -61,24 +61,24 @@ class Runs:
         """Run a group with a setting; the output is shown if a test fails."""
         report = self.folder / "junit.xml"
         report.unlink(missing_ok=True)
-        words = (*MARKS, f"--junitxml={report}")
-        done = self._pytest(group, dict([setting]), words)
-        found = counts(report)
-        print(f"{'='.join(setting)} {group}: {found.passed} passed, {found.failed} failed", flush=True)
+        arguments = (*MARKS, f"--junitxml={report}")
+        done = self._pytest(group, dict([setting]), arguments)
+        result = counts(report)
+        print(f"{'='.join(setting)} {group}: {result.passed} passed, {result.failed} failed", flush=True)
         if done.code not in (0, 5):  # 5: no test of the group has the mark
             print(done.stdout[-20000:], done.stderr[-5000:], sep="\n", flush=True)
-            return found if found.failed else found._replace(failed=1)
-        return found
+            return result if result.failed else result._replace(failed=1)
+        return result
 
-    def _pytest(self, group: str, variables: dict[str, str], words: tuple[str, ...]) -> process.Completed:
+    def _pytest(self, group: str, variables: dict[str, str], arguments: tuple[str, ...]) -> process.Completed:
         if group == "local":
-            argv = [sys.executable, "-m", "pytest", "-q", *words, *LOCAL]
+            argv = [sys.executable, "-m", "pytest", "-q", *arguments, *LOCAL]
             return process.run(argv, timeout=2 * inside.LIMIT_S, cwd=ROOT, env={**os.environ, **variables})
         if group == "triton":
             folders = [self.tools, self.triton]
-            return inside.run("mini-new", [inside.INTERPRETED], folders, *words, variables=variables)
+            return inside.run("mini-new", [inside.INTERPRETED], folders, *arguments, variables=variables)
         name, files = inside.GROUPS[group]
-        return inside.run(name, files, [self.tools], *words, variables=variables)
+        return inside.run(name, files, [self.tools], *arguments, variables=variables)
 
 
 def table(rows: list[list[str]]) -> str:
@@ -108,8 +108,8 @@ def main() -> int:
                 rows.append(["=".join(setting), "not run", "", "", ""])
                 continue
             start = time.monotonic()
-            found = [runs.run(group, setting) for group in chosen]
-            total = [sum(column) for column in zip(*found, strict=True)]
+            results = [runs.run(group, setting) for group in chosen]
+            total = [sum(column) for column in zip(*results, strict=True)]
             failed += total[1]
             rows.append(["=".join(setting), *map(str, total), f"{time.monotonic() - start:.0f}"])
     print(table([["setting", "passed", "failed", "skipped", "seconds"], *rows]))

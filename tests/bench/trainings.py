@@ -26,14 +26,14 @@ def measure(root: Path, bare: float, middle: Measure) -> list[Row]:
         folder = root / f"paper-{models}-{seeds}"
         make(folder, models=models, seeds=seeds, rows=ITERATIONS, distinct=2)
         page = folder / "page.html"
-        words = [sys.executable, "-m", "ddqjobs", "report", "paper", "-f", "html", "-o", str(page)]
-        found = middle(words, folder, 1)
+        argv = [sys.executable, "-m", "ddqjobs", "report", "paper", "-f", "html", "-o", str(page)]
+        figures = middle(argv, folder, 1)
         title = f"HTML page, 200 trainings of {ITERATIONS:,} iterations, {models} models"
         size = page.stat().st_size / 1e6
-        rows.append((f"{title}: {size:.1f} MB", *found, f"{found[0] / bare:.2f}", "wall < 20 s, < 8 MB"))
+        rows.append((f"{title}: {size:.1f} MB", *figures, f"{figures[0] / bare:.2f}", "wall < 20 s, < 8 MB"))
     log = root / "log.jsonl"
     log.write_text(logs.to_lines(a_log(ITERATIONS, 1)))
-    found = middle([sys.executable, "-c", THIN, str(log)], Path.cwd(), 1)
+    figures = middle([sys.executable, "-c", THIN, str(log)], Path.cwd(), 1)
     title = f"one log of {ITERATIONS:,} iterations, {log.stat().st_size / 1e6:.0f} MB, thinned by its job"
-    rows.append((title, *found, f"{found[0] / bare:.2f}", ""))
+    rows.append((title, *figures, f"{figures[0] / bare:.2f}", ""))
     return rows

@@ -40,8 +40,12 @@ STEPS = (
 def once_each(project: DonauProject) -> None:
     """Assert the end state: all runs done, each executed once, the ledger readable."""
     plan = project.plan()
-    assert {p.run.name: (p.status.value, p.reason) for p in plan.runs if p.status is not Status.DONE} == {}
-    assert project.executions() == Counter(p.run.name for p in plan.runs)
+    assert {
+        planned.run.name: (planned.status.value, planned.reason)
+        for planned in plan.runs
+        if planned.status is not Status.DONE
+    } == {}
+    assert project.executions() == Counter(planned.run.name for planned in plan.runs)
     assert project.records()
 
 
@@ -102,8 +106,8 @@ def test_an_expired_token_is_exit_code_3_and_changes_nothing(on_donau: DonauProj
     until(lambda: on_donau.run("first").state is JobState.RUNNING)
     for command in ("dsub", "djob", "cancel"):
         on_donau.lab.fault(command, "token", times=99)
-    for words in (("submit", EXPERIMENT), ("status", EXPERIMENT), ("cancel", EXPERIMENT, "--yes")):
-        said = on_donau.cli(*words)
+    for arguments in (("submit", EXPERIMENT), ("status", EXPERIMENT), ("cancel", EXPERIMENT, "--yes")):
+        said = on_donau.cli(*arguments)
         assert said.code == 3, said
         assert "log in again with `d" in said.stderr
     on_donau.lab.mended()
@@ -119,7 +123,7 @@ def test_the_script_s_last_word_outranks_djob(on_donau: DonauProject, fault: str
     on_donau.open().submit(EXPERIMENT)
     on_donau.lab.until_over()
     on_donau.lab.fault("djob", fault, times=999)
-    plan = {p.run.name: p for p in on_donau.plan().runs}
+    plan = {planned.run.name: planned for planned in on_donau.plan().runs}
     assert plan["good"].status is Status.DONE
     assert plan["bad"].status is Status.FAILED
     assert plan["bad"].reason.startswith("code: exit 3")

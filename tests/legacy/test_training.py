@@ -37,8 +37,8 @@ def stacked(stack: Stack) -> Stack:
     """The stack with its data and the trainings that nobody disturbs, tested."""
     done = stack.ddqjobs("submit", "legacy", "--wait", "--task", "data")
     assert done.code == 0, done.stdout + done.stderr
-    words = ["--task", "train", "--task", "test", "--variant", "undisturbed"]
-    done = stack.ddqjobs("submit", "legacy", "--wait", *words)
+    arguments = ["--task", "train", "--task", "test", "--variant", "undisturbed"]
+    done = stack.ddqjobs("submit", "legacy", "--wait", *arguments)
     assert done.code == 0, done.stdout + done.stderr
     return stack
 
@@ -66,11 +66,11 @@ def digest(environment: str, checkpoint: Path) -> str:
     return python(environment, "-W", "ignore", "-c", _SAVED, str(checkpoint), data=None)
 
 
-def python(environment: str, *words: str, data: Path | None) -> str:
+def python(environment: str, *arguments: str, data: Path | None) -> str:
     """The output of a program that runs in an environment, with our package and the data set at hand."""
     place = environments.location(BUILT, environments.load(environment, Files(PROJECT)))
     known = {**os.environ, "PYTHONPATH": str(ROOT), "DDQJOBS_INPUT_DATA": str(data)}
-    done = process.run([str(place / "bin" / "python"), *words], timeout=_LIMIT_S, env=known)
+    done = process.run([str(place / "bin" / "python"), *arguments], timeout=_LIMIT_S, env=known)
     assert done.code == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -160,10 +160,12 @@ def test_a_training_at_its_time_limit_goes_on_in_another_attempt(model: str, sta
 
 def test_mmdet_2_dumps_what_every_module_makes_of_images(stacked: Stack, tmp_path: Path) -> None:
     dump = tmp_path / "dump.npz"
-    words = ["-m", "ddqjobs.detect.capture", str(CONFIGS / "retinanet_mmdet2.py"), "--mode", "predict"]
+    arguments = ["-m", "ddqjobs.detect.capture", str(CONFIGS / "retinanet_mmdet2.py"), "--mode", "predict"]
     weights = str(stacked.run("train.epochs.undisturbed") / "artifacts" / "checkpoint")
     data = stacked.run("data") / "artifacts" / "data"
-    python("legacy-cpu", *words, "--weights", weights, "--images", "0", "1", "--out", str(dump), data=data)
+    python(
+        "legacy-cpu", *arguments, "--weights", weights, "--images", "0", "1", "--out", str(dump), data=data
+    )
     with zipfile.ZipFile(dump) as arrays:
         names = " ".join(arrays.namelist())
     assert "|data|0|inputs.npy" in names
@@ -173,9 +175,9 @@ def test_mmdet_2_dumps_what_every_module_makes_of_images(stacked: Stack, tmp_pat
 def test_weights_of_mmcv_1_are_the_same_in_mmdet_3_once_converted(stacked: Stack, tmp_path: Path) -> None:
     checkpoint = stacked.run("train.epochs.undisturbed") / "artifacts" / "checkpoint"
     out = tmp_path / "converted.pth"
-    words = ["-m", "ddqjobs.detect.convert", str(checkpoint), "--out", str(out)]
-    words += ["--config", str(CONFIGS / "retinanet_mmdet3.py"), "--report", str(tmp_path / "convert.json")]
-    python("new-detr-cpu", *words, data=tmp_path)
+    argv = ["-m", "ddqjobs.detect.convert", str(checkpoint), "--out", str(out)]
+    argv += ["--config", str(CONFIGS / "retinanet_mmdet3.py"), "--report", str(tmp_path / "convert.json")]
+    python("new-detr-cpu", *argv, data=tmp_path)
     assert digest("new-detr-cpu", out) == weights(stacked, "train.epochs.undisturbed")
 
 

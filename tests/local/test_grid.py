@@ -51,12 +51,12 @@ def test_five_rates_with_three_seeds_end_in_a_table_and_verdicts(trivial: Trivia
     assert done.code == 0, done.stdout + done.stderr
 
     listed = [line.split() for line in trivial.cli("status", "rates", "--runs").stdout.splitlines()]
-    assert ["RUN", "LR", "STATE"] in [words[:3] for words in listed]
-    assert ["test.toy.lr-1e-5.s0", "1e-5", "done"] in [words[:3] for words in listed]
+    assert ["RUN", "LR", "STATE"] in [fields[:3] for fields in listed]
+    assert ["test.toy.lr-1e-5.s0", "1e-5", "done"] in [fields[:3] for fields in listed]
 
     report = json.loads(trivial.cli("report", "rates", "-f", "json").stdout)
-    words = {row["variant"]: row["judgement"]["word"] for row in report["variants"]}
-    assert words == {
+    judgements = {row["variant"]: row["judgement"]["word"] for row in report["variants"]}
+    assert judgements == {
         "lr-1e-5": "the baseline",
         "lr-0.01": "differs: higher, equivalence not shown (n=3)",
         "lr-0.02": "differs: higher, equivalence not shown (n=3)",

@@ -19,8 +19,8 @@ from tests.support.trivial import EXPERIMENT, TrivialProject, task, until
 TOOL = '#!/bin/sh\ntouch {gate}.asked; until [ -e {gate} ]; do sleep 0.02; done; echo old > "$1/out"\n'
 
 
-def git(folder: Path, *words: str) -> None:
-    named = ["git", "-c", "user.name=n", "-c", "user.email=e", "-C", str(folder), *words]
+def git(folder: Path, *arguments: str) -> None:
+    named = ["git", "-c", "user.name=n", "-c", "user.email=e", "-C", str(folder), *arguments]
     done = process.run(named, timeout=60)
     assert done.code == 0, done.stderr
 
@@ -125,8 +125,8 @@ def with_tree(trivial: TrivialProject, checkout: Path, gate: Path) -> None:
     code = {"path": str(checkout), "commands": {"prepare": ["./tool.sh", "{work_dir}"]}}
     site = {"base": "local", "grace": "0s", "local": {"cpus": 1}}
     trivial.write("templates/local/site.yaml", site)
-    made = {"kind": "prepare", "code": "shell", "once": True, "products": {"out": "out"}}
-    trivial.tasks({"first": made, "second": made}, codes={"shell": code})
+    definition = {"kind": "prepare", "code": "shell", "once": True, "products": {"out": "out"}}
+    trivial.tasks({"first": definition, "second": definition}, codes={"shell": code})
 
 
 def test_a_job_that_waited_does_not_run_a_tree_that_has_changed(
@@ -146,8 +146,8 @@ def test_a_job_that_waited_does_not_run_a_tree_that_has_changed(
     assert plan["first"].stale == "stale: code changed since it ran"
 
     project = trivial.open()
-    found = project.plan(EXPERIMENT)
-    project.retry(found, [p for p in found.runs if p.run.name == "second"])
+    former_plan = project.plan(EXPERIMENT)
+    project.retry(former_plan, [planned for planned in former_plan.runs if planned.run.name == "second"])
     project.submit(EXPERIMENT, Filters(runs=("second",)))
     assert trivial.until_over()["second"].status is Status.DONE
 

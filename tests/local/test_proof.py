@@ -40,13 +40,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
         monkeypatch.delenv(name)
     (tmp_path / "poison").mkdir()
     (tmp_path / "poison" / "tinypkg.py").write_text("answer = 0\n")
-    with opened(tmp_path / "project", EXPERIMENT) as made:
-        monkeypatch.setenv("UV_FIND_LINKS", str(environments.Place(made.root).wheels))
+    with opened(tmp_path / "project", EXPERIMENT) as project:
+        monkeypatch.setenv("UV_FIND_LINKS", str(environments.Place(project.root).wheels))
         monkeypatch.setenv("UV_NO_INDEX", "1")
         monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-        write_site(made)
-        assert made.invoke("env", "build", "tiny").code == 0
-        yield made
+        write_site(project)
+        assert project.invoke("env", "build", "tiny").code == 0
+        yield project
 
 
 def write_site(place: Place, **keys: Any) -> None:
@@ -73,9 +73,9 @@ def test_a_good_start_is_recorded(place: Place) -> None:
     assert said.startswith("done: ")
     assert record["locked"] is True
     assert record["problem"] == ""
-    ((where, found),) = record["packages"].items()
+    ((where, versions),) = record["packages"].items()
     assert Path(where).resolve() == packages(place)
-    assert found == {"tinypkg": "1.0"}
+    assert versions == {"tinypkg": "1.0"}
     assert record["python"].startswith(environments.PYTHON)
     assert record["machine"]["processor"]
     assert record["machine"]["threads"] == "1"
@@ -132,8 +132,8 @@ def test_a_program_of_a_tree_that_finds_the_installed_copy_instead_is_reported(p
     )
     path.write_text(text)
     assert submit(place)[0].startswith("done: ")
-    words = "the installed tinypkg ran, not the code tree's own (its PYTHONPATH lacks the tree): look"
-    assert words in place.invoke("report", "tiny").out
+    message = "the installed tinypkg ran, not the code tree's own (its PYTHONPATH lacks the tree): look"
+    assert message in place.invoke("report", "tiny").out
     own = f"variables: {{PYTHONPATH: {place.root}/tree}}"
     path.write_text(text.replace("environment: tiny}", f"environment: tiny, {own}}}"))
     place.invoke("submit", "tiny", "--stale", "--wait")
@@ -211,8 +211,8 @@ def test_a_file_changed_after_the_proof_is_told_at_the_end(place: Place) -> None
     assert submit(place)[0].startswith("done: ")
     ran = place.invoke("status", "tiny", "--json").json["runs"][0]["ran"]
     assert ran["changed"] == [f"{named(place)}/tinypkg.py"]
-    words = f"its environment was changed since it was built: {named(place)}/tinypkg.py: look"
-    assert words in place.invoke("report", "tiny").out
+    message = f"its environment was changed since it was built: {named(place)}/tinypkg.py: look"
+    assert message in place.invoke("report", "tiny").out
 
 
 def named(place: Place) -> Path:
@@ -231,8 +231,8 @@ def test_a_path_that_the_shell_and_the_site_bring_changes_nothing(
     assert said.startswith("done: ")
     assert record.pop("left_out") == f"PYTHONPATH={poison}"
     assert str(poison) not in json.dumps(record)
-    found = (place.root / "results/tiny/runs/look/artifacts/out").read_text().strip()
-    assert Path(found).resolve() == packages(place) / "tinypkg.py"
+    module_path = (place.root / "results/tiny/runs/look/artifacts/out").read_text().strip()
+    assert Path(module_path).resolve() == packages(place) / "tinypkg.py"
 
 
 def test_an_environment_of_the_site_s_own_is_recorded_and_not_locked(place: Place, tmp_path: Path) -> None:

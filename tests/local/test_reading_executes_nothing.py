@@ -18,13 +18,13 @@ from tests.support.cli import Place, opened
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with opened(tmp_path / "project") as made:
-        yield made
+    with opened(tmp_path / "project") as project:
+        yield project
 
 
-def git(folder: Path, *words: str) -> str:
+def git(folder: Path, *arguments: str) -> str:
     named = ["git", "-c", "user.name=n", "-c", "user.email=e", "-c", "protocol.file.allow=always"]
-    done = process.run([*named, "-C", str(folder), *words], timeout=60)
+    done = process.run([*named, "-C", str(folder), *arguments], timeout=60)
     assert done.code == 0, done.stderr
     return done.stdout
 
@@ -80,8 +80,8 @@ def test_no_command_runs_what_a_tree_names(place: Place, tmp_path: Path) -> None
     file = place.root / "experiments/tiny.yaml"
     file.write_text(file.read_text().replace("path: .", f"path: {checkout}"))
     trace.unlink(missing_ok=True)
-    for words in (["plan"], ["submit", "--dry-run"], ["status"], ["report"]):
-        ran = place.invoke(*words, "tiny")
+    for arguments in (["plan"], ["submit", "--dry-run"], ["status"], ["report"]):
+        ran = place.invoke(*arguments, "tiny")
         assert (ran.code, ran.err) == (0, "")
     assert not trace.exists()
     git(checkout, "--no-pager", "diff", "--stat")  # git itself would have

@@ -14,10 +14,10 @@ from tests.support.slurm import Lab, wrap_sbatch
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with opened(tmp_path / "project", INPUTS) as made:
-        made.text("weights.pth", "x")
-        made.text("tree/data/here", "x")
-        yield made
+    with opened(tmp_path / "project", INPUTS) as project:
+        project.text("weights.pth", "x")
+        project.text("tree/data/here", "x")
+        yield project
 
 
 def test_a_real_slurm_cluster_well_and_broken(place: Place, lab: Lab) -> None:
@@ -25,13 +25,13 @@ def test_a_real_slurm_cluster_well_and_broken(place: Place, lab: Lab) -> None:
     place.write("templates/slurm/site.yaml", {**site, "limits": {"array_size": 100}})
     well = place.invoke("doctor", "tiny", "--site", "slurm", "--gpus", "1", "--json")
     assert well.code == 0, well.out
-    found = lines(well)
-    assert {level for seen in found.values() for level, _ in seen} == {"ok"}
-    assert found["jobs"] == [
+    findings = lines(well)
+    assert {level for seen in findings.values() for level, _ in seen} == {"ok"}
+    assert findings["jobs"] == [
         ("ok", "one: 1 x 0 GPUs, 1 CPUs, 1h00m: would be taken"),
         ("ok", "many: 1 x 8 GPUs, 1 CPUs, 1h00m: would be taken"),
     ]
-    assert {"scheduler", "limits", "accounting", "clock", "shared folder", "paths on a node"} <= set(found)
+    assert {"scheduler", "limits", "accounting", "clock", "shared folder", "paths on a node"} <= set(findings)
     assert not list((place.root / "results").glob("*/.jobs/submissions/*"))
     place.write(
         "templates/slurm/site.yaml",
@@ -58,9 +58,9 @@ def test_a_probe_whose_sbatch_did_not_answer_is_found_and_its_answer_judged(
     wrap_sbatch(place, monkeypatch, mute)
     ran = place.invoke("doctor", "tiny", "one", "--site", "slurm", "--json")
     assert ran.code == 0, ran.out
-    found = lines(ran)
-    assert {level for seen in found.values() for level, _ in seen} == {"ok"}
-    assert {"clock", "shared folder", "paths on a node"} <= set(found)
+    findings = lines(ran)
+    assert {level for seen in findings.values() for level, _ in seen} == {"ok"}
+    assert {"clock", "shared folder", "paths on a node"} <= set(findings)
     assert not list((place.root / "results").glob("*/.jobs/submissions/*"))
 
 
@@ -72,9 +72,9 @@ def test_a_probe_that_was_neither_taken_nor_refused_is_given_up(
     wrap_sbatch(place, monkeypatch, 'case "$*" in *--test-only*) exec "$SBATCH" "$@";; esac; sleep 1000')
     ran = place.invoke("doctor", "tiny", "one", "--site", "slurm", "--json")
     assert ran.code == 1
-    [(level, words)] = lines(ran)["compute node"]
+    [(level, finding)] = lines(ran)["compute node"]
     assert level == "error"
-    assert "gave no answer within 2 s; the job was not found within 2 s and was given up" in words
+    assert "gave no answer within 2 s; the job was not found within 2 s and was given up" in finding
     assert not list((place.root / "results").glob("*/.jobs/submissions/*"))
 
 
@@ -86,9 +86,9 @@ def test_what_can_never_run_is_said_by_doctor(place: Place, lab: Lab) -> None:
     place.text("experiments/tiny.yaml", long)
     ran = place.invoke("doctor", "tiny", "--site", "slurm", "--no-job", "--json")
     assert ran.code == 1, ran
-    found = lines(ran)["jobs"]
-    assert [level for level, _ in found] == ["error", "error"]
-    assert "1h00m" in found[0][1]
-    assert "time limit" in found[0][1].lower()
-    assert "900 TB" in found[1][1]
-    assert "configuration is not available" in found[1][1]
+    findings = lines(ran)["jobs"]
+    assert [level for level, _ in findings] == ["error", "error"]
+    assert "1h00m" in findings[0][1]
+    assert "time limit" in findings[0][1].lower()
+    assert "900 TB" in findings[1][1]
+    assert "configuration is not available" in findings[1][1]

@@ -32,13 +32,13 @@ def usual() -> Iterator[None]:
 
 def modes(root: Path) -> dict[str, int]:
     """Path below root -> permissions, of all files and folders but links."""
-    found = {}
+    permissions = {}
     for folder, folders, files in os.walk(root):
         for name in (*folders, *files):
             path = Path(folder) / name
             if not path.is_symlink():
-                found[str(path.relative_to(root))] = stat.S_IMODE(path.lstat().st_mode)
-    return found
+                permissions[str(path.relative_to(root))] = stat.S_IMODE(path.lstat().st_mode)
+    return permissions
 
 
 def test_what_a_real_run_leaves_is_the_group_s(trivial: TrivialProject) -> None:
@@ -48,15 +48,15 @@ def test_what_a_real_run_leaves_is_the_group_s(trivial: TrivialProject) -> None:
     assert said.code == 0, said
     assert trivial.cli("report", "--format", "json").code == 0
     assert trivial.cli("clean", "--yes").code == 0
-    found = modes(trivial.results)
+    permissions = modes(trivial.results)
     for part in ("ledger", "claims", "code", "submissions", "runs"):
-        assert any(name.startswith(f"{part}/") for name in found), part
+        assert any(name.startswith(f"{part}/") for name in permissions), part
     assert (trivial.results / "runs/first/artifacts/out").read_text() == "done\n"
-    assert {name: oct(m) for name, m in found.items() if m & 0o007 or m & 0o660 != 0o660} == {}
-    wrong = {n: oct(m) for n, m in found.items() if (trivial.results / n).is_dir() and m != 0o770}
+    assert {name: oct(m) for name, m in permissions.items() if m & 0o007 or m & 0o660 != 0o660} == {}
+    wrong = {n: oct(m) for n, m in permissions.items() if (trivial.results / n).is_dir() and m != 0o770}
     assert wrong == {}
-    assert found["runs/first/attempts/1/work_dir/deep/file"] == 0o660
-    scripts = [m for name, m in found.items() if name.endswith("job.sh")]
+    assert permissions["runs/first/attempts/1/work_dir/deep/file"] == 0o660
+    scripts = [m for name, m in permissions.items() if name.endswith("job.sh")]
     assert set(scripts) == {0o770}
     assert stat.S_IMODE(trivial.results.stat().st_mode) == 0o770
 
@@ -64,8 +64,8 @@ def test_what_a_real_run_leaves_is_the_group_s(trivial: TrivialProject) -> None:
 def test_without_it_the_user_s_own_umask_holds(trivial: TrivialProject) -> None:
     trivial.tasks({"first": task()}, work=WORK)
     assert trivial.cli("submit", "--wait").code == 0
-    found = modes(trivial.results)
-    assert set(found.values()) == {0o600, 0o700}
+    permissions = modes(trivial.results)
+    assert set(permissions.values()) == {0o600, 0o700}
     assert (trivial.results / "runs/first/attempts/1/work_dir/umask").read_text() == "0077\n"
 
 
@@ -94,10 +94,10 @@ def test_on_slurm_on_each_node(lab: Lab, on_slurm: SlurmProject) -> None:
     work = f'{WORK}; echo "$HF_TOKEN" > "deep/file$DDQJOBS_NODE_RANK"'
     on_slurm.tasks({"first": task(resources={"nodes": 2})}, work=work)
     assert on_slurm.cli("submit", "--wait").code == 0
-    found = modes(on_slurm.results)
-    assert {name: oct(m) for name, m in found.items() if m not in (0o660, 0o770)} == {}
+    permissions = modes(on_slurm.results)
+    assert {name: oct(m) for name, m in permissions.items() if m not in (0o660, 0o770)} == {}
     for rank in (0, 1):
         path = f"runs/first/attempts/1/work_dir/deep/file{rank}"
-        assert found[path] == 0o660
+        assert permissions[path] == 0o660
         assert (on_slurm.results / path).read_text() == "of every node\n"  # its secret reached each
-    assert any(name.endswith("/out/0.log") for name in found)
+    assert any(name.endswith("/out/0.log") for name in permissions)

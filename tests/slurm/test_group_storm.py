@@ -47,13 +47,13 @@ class Storm:
         self.commands: list[subprocess.Popen[bytes]] = []
         self.killed = 0
 
-    def keep(self, count: int, *words: str) -> None:
+    def keep(self, count: int, *options: str) -> None:
         """Submit jobs of both members that are none of ours."""
         for number in range(count):
             member = (FIRST, SECOND)[number % 2]
-            made = as_member(member, "sbatch", *PRECIOUS, *words, "--wrap=sleep 18000", cwd=self.folder)
-            assert made.code == 0, made
-            self.precious.add(made.stdout.strip())
+            result = as_member(member, "sbatch", *PRECIOUS, *options, "--wrap=sleep 18000", cwd=self.folder)
+            assert result.code == 0, result
+            self.precious.add(result.stdout.strip())
 
     def kept(self) -> set[str]:
         """Return the jobs that are none of ours and still there."""
@@ -62,9 +62,9 @@ class Storm:
 
     def start(self) -> None:
         """Start a command of a member, in a project."""
-        words = self.chance.choice(COMMANDS)
+        arguments = self.chance.choice(COMMANDS)
         argv = ["setpriv", f"--reuid={self.chance.choice((FIRST, SECOND))}", f"--regid={GROUP}"]
-        argv += ["--clear-groups", "--", sys.executable, "-m", "ddqjobs", *words]
+        argv += ["--clear-groups", "--", sys.executable, "-m", "ddqjobs", *arguments]
         root, null = self.chance.choice(self.projects).root, subprocess.DEVNULL
         env = {**os.environ, "HOME": str(root)}
         self.commands.append(subprocess.Popen(argv, cwd=root, env=env, stdin=null, stdout=null, stderr=null))
@@ -146,9 +146,9 @@ def storm(lab: Lab) -> Iterator[Storm]:
         project.tasks(tasks, WORK, resources={"cpus": 8})
         project.share()
         projects.append(project)
-    made = Storm(lab, projects, folder)
-    yield made
-    for command in made.commands:
+    group_storm = Storm(lab, projects, folder)
+    yield group_storm
+    for command in group_storm.commands:
         command.kill()
         command.wait()
     assert lab.up().code == 0
@@ -192,9 +192,9 @@ def test_two_members_bring_every_run_once_to_its_product(storm: Storm) -> None:
         assert Counter(run for run, _ in ends) == dict.fromkeys(project.executions(), 1)
         assert len(ends) == 2 * PAIRS
         for run, ticket in ends:
-            made = product(project.results / "runs" / run)
-            assert made is not None
-            assert made.ticket == ticket
+            record = product(project.results / "runs" / run)
+            assert record is not None
+            assert record.ticket == ticket
         assert not [path.read_text() for path in project.root.glob("trace.again")]
         assert not [path.read_text() for path in project.root.glob("trace.twice")]
     assert owners == {FIRST, SECOND}

@@ -26,9 +26,9 @@ from tests.unit.submission.test_renaming import named
 FIRST, SECOND, GROUP = "daemon", "games", "users"
 
 
-def as_member(member: str, *words: str, cwd: Path) -> process.Completed:
+def as_member(member: str, *arguments: str, cwd: Path) -> process.Completed:
     """A command as that user."""
-    argv = ["setpriv", f"--reuid={member}", f"--regid={GROUP}", "--clear-groups", "--", *words]
+    argv = ["setpriv", f"--reuid={member}", f"--regid={GROUP}", "--clear-groups", "--", *arguments]
     return process.run(argv, timeout=120, cwd=cwd, env={**os.environ, "HOME": str(cwd)})
 
 
@@ -40,9 +40,9 @@ class GroupProject(SlurmProject):
         keys = {"submit_timeout": "1s", **keys}
         super().site(slurm, umask="0007", python="/usr/bin/python3", **keys)
 
-    def by(self, member: str, *words: str) -> process.Completed:
+    def by(self, member: str, *arguments: str) -> process.Completed:
         """A command line of a member."""
-        return as_member(member, sys.executable, "-m", "ddqjobs", *words, cwd=self.root)
+        return as_member(member, sys.executable, "-m", "ddqjobs", *arguments, cwd=self.root)
 
     def seen_by(self, member: str) -> dict[str, dict[str, Any]]:
         """The runs by name, as a member's status shows them."""
@@ -155,9 +155,9 @@ def test_who_takes_over_gives_up_and_runs_again(lab: Lab, group: GroupProject) -
     until(lambda: group.seen_by(SECOND)["first"]["status"] == "done")
     until(lambda: not lab.ask("squeue", "--noheader"))
     assert group.executions() == {"first": 2}
-    made = json.loads((group.results / "runs" / "first" / "product.json").read_text())
+    product = json.loads((group.results / "runs" / "first" / "product.json").read_text())
     tokens = [r.token for r in group.records() if isinstance(r, Intent)]
-    assert made["ticket"] == f"{tokens[1]}.0"
+    assert product["ticket"] == f"{tokens[1]}.0"
 
 
 @pytest.mark.long
@@ -168,8 +168,8 @@ def test_members_remove_and_rename_and_lose_nothing_of_a_running_job(lab: Lab, g
     until(lambda: sum(group.executions().values()) == 1)
     running = next(iter(group.executions()))
     for member in (FIRST, SECOND):
-        for words in (("remove", EXPERIMENT, running, "--yes"), ("rename", EXPERIMENT, "new")):
-            refused = group.by(member, *words)
+        for arguments in (("remove", EXPERIMENT, running, "--yes"), ("rename", EXPERIMENT, "new")):
+            refused = group.by(member, *arguments)
             assert (refused.code, refused.stdout) == (2, "")
             assert "is active" in refused.stderr
     assert group.seen_by(SECOND)[running]["status"] == "active"

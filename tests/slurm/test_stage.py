@@ -16,9 +16,9 @@ def test_each_slurm_node_has_its_own_copy(lab: Lab, on_slurm: SlurmProject, tmp_
     nodes = {"nodelist": f"{lab.node(1)},{lab.node(2)}"}
     declare(on_slurm, stage=["b"], resources={"nodes": 2}, slurm=nodes)
     plan = on_slurm.submit_all()
-    assert {p.status.value for p in plan.values()} == {"done"}
+    assert {planned.status.value for planned in plan.values()} == {"done"}
     places = {where(on_slurm, f"read.s{s}", rank) for s in (1, 2) for rank in ("0", "1")}
-    assert {p.relative_to(disk).parts[0] for p in places} == {lab.node(1), lab.node(2)}
+    assert {path.relative_to(disk).parts[0] for path in places} == {lab.node(1), lab.node(2)}
     assert len(places) == 2
-    logs = "".join(p.read_text() for p in on_slurm.results.glob("runs/read.*/attempts/1/stdout.log"))
+    logs = "".join(path.read_text() for path in on_slurm.results.glob("runs/read.*/attempts/1/stdout.log"))
     assert logs.count("stage: copying ") == 2

@@ -44,8 +44,8 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def ddqjobs(project: Path, *words: str) -> process.Completed:
-    return process.run([sys.executable, "-m", "ddqjobs", *words], timeout=600, cwd=project)
+def ddqjobs(project: Path, *arguments: str) -> process.Completed:
+    return process.run([sys.executable, "-m", "ddqjobs", *arguments], timeout=600, cwd=project)
 
 
 def test_wrong_options_are_refused_with_file_and_line_and_right_ones_are_checked_once(project: Path) -> None:
@@ -62,8 +62,9 @@ def test_wrong_options_are_refused_with_file_and_line_and_right_ones_are_checked
     assert not (project / "results/e3/submissions").exists()
     right = E3.replace("optim_wraper", "optim_wrapper").replace("eight", "8")
     (project / "experiments/e3.yaml").write_text(right)
-    found = json.loads(ddqjobs(project, "check", "e3", *RUNS, "--json").stdout)
-    assert (found["configurations"], found["passed"], found["findings"]) == (1, 2, [])  # `initial` had passed
+    report = json.loads(ddqjobs(project, "check", "e3", *RUNS, "--json").stdout)
+    # `initial` had passed
+    assert (report["configurations"], report["passed"], report["findings"]) == (1, 2, [])
     assert ddqjobs(project, "check", "e3", *RUNS).stdout == "2 of 2 configurations passed, 0 checked now\n"
 
 
@@ -74,8 +75,8 @@ def test_configurations_of_the_environments_packages_are_loaded_by_their_names(p
     resolved = document["resolved"]
     assert {one["environment"] for one in resolved} == {"mini-new", "mini-legacy"}
     for one in resolved:
-        found = one["configuration"]
-        assert (found["default_scope"], found["log_level"]) == ("mmdet", "DEBUG")
+        configuration = one["configuration"]
+        assert (configuration["default_scope"], configuration["log_level"]) == ("mmdet", "DEBUG")
     peaks = re.findall(r"(\d+) MB$", "\n".join(document["notes"]), re.MULTILINE)
     assert len(peaks) == 2  # a process for each environment
     assert max(map(int, peaks)) < 2048

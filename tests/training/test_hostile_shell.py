@@ -67,9 +67,11 @@ def hostile(folder: Path) -> dict[str, str]:
         (folder / f"{name}.py").write_text(POISON)
     (user / "usercustomize.py").write_text(POISON)
     (user / "poison.pth").write_text("import sys; sys.path.insert(0, '/poison')\n")
-    found = {name: value.replace("/poison", str(folder)) for name, value in {**HOSTILE, **COMMANDS}.items()}
-    found["PATH"] = f"{folder}/venv/bin:{folder}/conda/bin:{os.environ['PATH']}"
-    return {**os.environ, **found}
+    variables = {
+        name: value.replace("/poison", str(folder)) for name, value in {**HOSTILE, **COMMANDS}.items()
+    }
+    variables["PATH"] = f"{folder}/venv/bin:{folder}/conda/bin:{os.environ['PATH']}"
+    return {**os.environ, **variables}
 
 
 def numbers(root: Path, site: str, shell: dict[str, str]) -> dict[str, Any]:
@@ -80,7 +82,9 @@ def numbers(root: Path, site: str, shell: dict[str, str]) -> dict[str, Any]:
     products = open_project(root).products("mine")
     runs = root / "results" / "mine" / "runs"
     curves = {
-        n: logs.read(runs / n / "artifacts" / "log").train for n, p in products.items() if p.kind == "train"
+        n: logs.read(runs / n / "artifacts" / "log").train
+        for n, product in products.items()
+        if product.kind == "train"
     }
     return {
         "metrics": {name: product.metrics for name, product in products.items()},
@@ -93,10 +97,10 @@ def numbers(root: Path, site: str, shell: dict[str, str]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return the numbers of this shell, on the local site."""
-    found = numbers(project(tmp_path_factory.mktemp("clean") / "project", "local"), "local", {**os.environ})
-    assert len(found["metrics"]) == 16
-    assert len(found["losses"][TWO]) > 1
-    return found
+    figures = numbers(project(tmp_path_factory.mktemp("clean") / "project", "local"), "local", {**os.environ})
+    assert len(figures["metrics"]) == 16
+    assert len(figures["losses"][TWO]) > 1
+    return figures
 
 
 @pytest.mark.long

@@ -43,7 +43,7 @@ class Restless(Hook):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    words = [
+    argv = [
         sys.executable,
         "-m",
         "ddqjobs.detect.prepare",
@@ -52,7 +52,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         str(folder / "data"),
         *DATASET,
     ]
-    subprocess.run(words, env=processor.variables(processor.ON_THE_CPU, ROOT), check=True)
+    subprocess.run(argv, env=processor.variables(processor.ON_THE_CPU, ROOT), check=True)
     return folder / "data"
 
 
@@ -60,13 +60,13 @@ def repeat(
     data: Path,
     folder: Path,
     config: Path,
-    *words: str,
+    *arguments: str,
     start: tuple[str, ...] = (),
     where: dict[str, str] = processor.ON_THE_CPU,
 ) -> tuple[int, str]:
     variables = processor.variables(where, ROOT, folder) | {"DDQJOBS_INPUT_DATA": str(data)}
     argv = [sys.executable, *start, "-m", "ddqjobs.detect.align", "repeat", str(config)]
-    argv += ["--work-dir", str(folder / "w"), "--out", str(folder / "align.json"), *words]
+    argv += ["--work-dir", str(folder / "w"), "--out", str(folder / "align.json"), *arguments]
     output = subprocess.STDOUT
     done = subprocess.run(argv, env=variables, text=True, stdout=subprocess.PIPE, stderr=output)
     return done.returncode, done.stdout
@@ -79,9 +79,9 @@ def test_first_iterations_twice(where: dict[str, str], data: Path, tmp_path: Pat
     code, text = repeat(data, tmp_path, CONFIG, "--iterations", "3", *SEEDED, where=where)
     assert code == 0, text
     assert "align: bit-equal over 3 iterations" in text
-    found = json.loads((tmp_path / "align.json").read_text())
-    assert (found["bit_equal"], found["kind"], found["metrics"]["iterations"]) == (True, "repeat", 3)
-    assert "grad_norm" in found["terms"]
+    report = json.loads((tmp_path / "align.json").read_text())
+    assert (report["bit_equal"], report["kind"], report["metrics"]["iterations"]) == (True, "repeat", 3)
+    assert "grad_norm" in report["terms"]
 
 
 @pytest.mark.bits
@@ -101,8 +101,8 @@ def test_a_training_that_does_not_repeat(data: Path, tmp_path: Path) -> None:
     code, text = repeat(data, tmp_path, config, "--iterations", "3", *SEEDED)
     assert code == 0, text
     assert "align: differs from iteration 2" in text
-    found = json.loads((tmp_path / "align.json").read_text())
-    assert (found["bit_equal"], found["metrics"]["first_difference"]) == (False, 2)
+    report = json.loads((tmp_path / "align.json").read_text())
+    assert (report["bit_equal"], report["metrics"]["first_difference"]) == (False, 2)
 
 
 def test_what_cannot_be_repeated(data: Path, tmp_path: Path) -> None:

@@ -61,8 +61,8 @@ def steps(training: Training) -> list[int]:
 
 
 def repeated(training: Training) -> int:
-    found = [progress.read(training.folder(n) / "work_dir") for n in range(1, training.attempts + 1)]
-    return progress.repeated(s for s in found if s)
+    states = [progress.read(training.folder(n) / "work_dir") for n in range(1, training.attempts + 1)]
+    return progress.repeated(s for s in states if s)
 
 
 EVERY_STEP = list(range(1, EPOCHS * PER_EPOCH + 1))
@@ -116,8 +116,8 @@ def test_a_torn_checkpoint_is_not_resumed_from(tmp_path: Path, undisturbed: Undi
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", tmp_path], check=False)
-    if made.returncode:
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", tmp_path], check=False)
+    if mount.returncode:
         pytest.skip("NO SMALL FILE SYSTEM CAN BE MOUNTED HERE, SO FULL DISKS ARE NOT TESTED")
     yield tmp_path
     subprocess.run(["umount", "--lazy", tmp_path], check=True)
@@ -150,8 +150,8 @@ def test_a_disk_that_stays_full_costs_what_came_after_the_last_checkpoint(
 def test_the_last_checkpoints_of_all_attempts_stay(tmp_path: Path) -> None:
     training = Training(tmp_path / "run", every=1)
     training.until_done_but_for(*stops(4, 6))
-    found = sorted(path.name for path in training.root.glob("attempts/*/work_dir/resume_*"))
-    assert found == ["resume_epoch_0_iter_5.pth", "resume_epoch_0_iter_6.pth"]
+    names = sorted(path.name for path in training.root.glob("attempts/*/work_dir/resume_*"))
+    assert names == ["resume_epoch_0_iter_5.pth", "resume_epoch_0_iter_6.pth"]
     assert not list(training.root.glob("attempts/*/work_dir/.*"))
 
 
@@ -231,7 +231,11 @@ def test_a_training_by_iterations_goes_on_too(
     assert logged(training) == EVERY_ITERATION
     assert [row["step"] for row in training.rows() if "bbox_mAP" in row] == [5, 10, ITERATIONS]
     assert repeated(training) == 0
-    assert {p.name for p in training.work_dir.glob("iter_*")} == {"iter_4.pth", "iter_8.pth", "iter_11.pth"}
+    assert {path.name for path in training.work_dir.glob("iter_*")} == {
+        "iter_4.pth",
+        "iter_8.pth",
+        "iter_11.pth",
+    }
 
 
 @pytest.mark.bits

@@ -16,10 +16,10 @@ def test_predictions_of_then_are_compared_today(upgraded: Path) -> None:
     project = open_project(upgraded)
     done = project.products("mine").keys()
     before = project.plan("mine")
-    stale = [p for p in before.runs if p.stale]
+    stale = [planned for planned in before.runs if planned.stale]
     if stale:
         accepted = project.accept(before, stale, "only the version of ddqjobs changed")
-        assert [p.stale for p in accepted.runs] == [""] * len(stale)
+        assert [planned.stale for planned in accepted.runs] == [""] * len(stale)
     plan = project.wait("mine", Filters(runs=(ALIGN,)), SubmitOptions())
-    assert [(p.run.name, p.status) for p in plan.runs] == [(ALIGN, Status.DONE)]
+    assert [(planned.run.name, planned.status) for planned in plan.runs] == [(ALIGN, Status.DONE)]
     assert open_project(upgraded).products("mine").keys() == {*done, ALIGN}

@@ -35,16 +35,16 @@ class Installed:
             f"import sys; sys.path.append({sysconfig.get_path('purelib')!r})\n"
         )
 
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """``ddqjobs`` of this environment, in the empty folder."""
         variables = {k: v for k, v in environment().items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
-        argv = [str(self.bin / "ddqjobs"), *words]
+        argv = [str(self.bin / "ddqjobs"), *arguments]
         return subprocess.run(argv, cwd=self.folder, env=variables, capture_output=True, text=True)
 
 
-def pip(*words: str) -> None:
+def pip(*arguments: str) -> None:
     """Runs pip."""
-    argv = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *words]
+    argv = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
     done = subprocess.run(argv, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -87,7 +87,7 @@ def test_the_code_is_the_wheel_s(installed: Installed) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "shown"),
+    ("arguments", "shown"),
     [
         (("plan", "mini"), "mini on local: 15 runs"),
         (("plan", "ddq"), "GPU hours"),
@@ -100,8 +100,10 @@ def test_the_code_is_the_wheel_s(installed: Installed) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_commands_work_from_an_empty_folder(installed: Installed, words: tuple[str, ...], shown: str) -> None:
-    ran = installed.run(*words)
+def test_commands_work_from_an_empty_folder(
+    installed: Installed, arguments: tuple[str, ...], shown: str
+) -> None:
+    ran = installed.run(*arguments)
     assert (ran.returncode, ran.stderr) == (0, "")
     assert shown in ran.stdout
     assert list(installed.folder.iterdir()) == []

@@ -70,9 +70,9 @@ def both(function: Callable[..., Any], value: Any, location: Any, weight: Any, g
     return [out.detach(), *torch.autograd.grad(out, leaves, grad)]
 
 
-def error(found: list[Any], exact: list[Any]) -> list[float]:
+def error(results: list[Any], exact: list[Any]) -> list[float]:
     """||found - exact|| / ||exact|| of output and gradients."""
-    return [float((a.double() - b).norm() / b.norm()) for a, b in zip(found, exact)]
+    return [float((a.double() - b).norm() / b.norm()) for a, b in zip(results, exact)]
 
 
 def bandwidth() -> float:
@@ -90,16 +90,18 @@ def measure(name: str, queries: int, rate: float, compiled: Any) -> dict[str, An
     value, location, weight, grad = inputs(queries, torch.float32)
     exact = both(reference, value.double(), location.double(), weight.double(), grad.double())
     ways: dict[str, Callable[..., Any]] = {
-        "ours": lambda v, p, w: ours.deformable_attention(v, shapes, p, w),
+        "ours": lambda v, locations, w: ours.deformable_attention(v, shapes, locations, w),
         "grid_sample": reference,
     }
     if compiled is not None:
-        ways["mmcv"] = lambda v, p, w: yardstick.Function.apply(compiled, v, shapes, start, p, w)
+        ways["mmcv"] = lambda v, locations, w: yardstick.Function.apply(
+            compiled, v, shapes, start, locations, w
+        )
     for way, function in ways.items():
-        found = both(function, value, location, weight, grad)
-        row[f"{way} error"] = error(found, exact)
+        results = both(function, value, location, weight, grad)
+        row[f"{way} error"] = error(results, exact)
         again = both(function, value, location, weight, grad)
-        row[f"{way} repeats"] = [bool(torch.equal(a, b)) for a, b in zip(found, again)]
+        row[f"{way} repeats"] = [bool(torch.equal(a, b)) for a, b in zip(results, again)]
         with torch.no_grad():
             row[f"{way} forward"] = do_bench(
                 lambda f=function: f(value, location, weight), return_mode="median"

@@ -42,7 +42,7 @@ def boxes(count: int, seed: int) -> tuple[Any, Any]:
 
 
 def check_nms() -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    rows: dict[str, Any] = {}
     for count in (1, 33, 900, 2446, 22223):
         box, score = boxes(count, count)
         same = [
@@ -50,25 +50,25 @@ def check_nms() -> dict[str, Any]:
             for t in (0.3, 0.8)
         ]
         on_gpu = (box.cuda(), score.cuda())
-        found[str(count)] = {
+        rows[str(count)] = {
             "same": same,
             "ms": do_bench(lambda g=on_gpu: nms_kernels.nms(*g, 0.8), return_mode="median"),
         }
     import torchvision
 
     box, score = (t.cuda() for t in boxes(22223, 1))
-    found["torchvision 22223 ms"] = do_bench(
+    rows["torchvision 22223 ms"] = do_bench(
         lambda: torchvision.ops.nms(box, score, 0.8), return_mode="median"
     )
     two = box.expand(2, -1, -1).contiguous(), score.expand(2, -1).contiguous()
-    found["distinct 2x22223, 900 ms"] = do_bench(
+    rows["distinct 2x22223, 900 ms"] = do_bench(
         lambda: distinct.distinct(*two, 0.8, 900), return_mode="median"
     )
     small = two[0][:, :900].contiguous(), two[1][:, :900].contiguous()
-    found["distinct 2x900 ms"] = do_bench(lambda: distinct.distinct(*small, 0.8, 900), return_mode="median")
+    rows["distinct 2x900 ms"] = do_bench(lambda: distinct.distinct(*small, 0.8, 900), return_mode="median")
     a, b = distinct.distinct(*two, 0.8, 900), distinct.distinct(two[0].cpu(), two[1].cpu(), 0.8, 900)
-    found["distinct same"] = [torch.equal(x.cpu(), y) for x, y in zip(a, b)]
-    return found
+    rows["distinct same"] = [torch.equal(x.cpu(), y) for x, y in zip(a, b)]
+    return rows
 
 
 def check_focal() -> dict[str, Any]:
@@ -97,7 +97,7 @@ def check_roi_align() -> dict[str, Any]:
     rois = torch.cat([torch.arange(600)[:, None] % 2, box * 1000], 1).float().cuda()
     out, grad = feature.new_empty(600, 256, 7, 7), torch.randn(600, 256, 7, 7, device="cuda")
     none, options = feature.new_empty(0), (7, 7, 0.125, 2, 1, True)
-    plain, found = feature.detach(), torch.zeros_like(feature)
+    plain, feature_grad = feature.detach(), torch.zeros_like(feature)
     again = torch.zeros_like(feature)
 
     def forward(module: Any, features: Any, to: Any) -> None:
@@ -110,7 +110,7 @@ def check_roi_align() -> dict[str, Any]:
     forward(roi_align, plain.double(), exact[0])
     backward(roi_align, grad.double(), exact[1])
     forward(roi_align_kernels, plain, out)
-    backward(roi_align_kernels, grad, found)
+    backward(roi_align_kernels, grad, feature_grad)
     backward(roi_align_kernels, grad, again)
     theirs = torchvision.ops.roi_align(feature, rois, 7, 0.125, 2, True)
     ways: dict[str, Callable[[], Any]] = {
@@ -121,9 +121,9 @@ def check_roi_align() -> dict[str, Any]:
         "torch ms": lambda: forward(roi_align, plain, out),
         "torch backward ms": lambda: backward(roi_align, grad, again),
     }
-    pair = ((out, exact[0]), (found, exact[1]))
+    pair = ((out, exact[0]), (feature_grad, exact[1]))
     backward(roi_align_kernels, grad, again)
-    repeats = bool(torch.equal(found, again))
+    repeats = bool(torch.equal(feature_grad, again))
     return {
         "errors": [float((a - b).norm() / b.norm()) for a, b in pair],
         "repeats": repeats,
@@ -132,18 +132,18 @@ def check_roi_align() -> dict[str, Any]:
     }
 
 
-def judge(name: str, found: Any) -> str:
+def judge(name: str, result: Any) -> str:
     """Describe the fault of a check's result; empty if there is none."""
-    if isinstance(found, str):
-        return found
+    if isinstance(result, str):
+        return result
     if name == "check_nms":
-        same = {count: row["same"] for count, row in found.items() if isinstance(row, dict)}
-        same["distinct"] = found["distinct same"]
+        same = {count: row["same"] for count, row in result.items() if isinstance(row, dict)}
+        same["distinct"] = result["distinct same"]
         differ = [count for count, each in same.items() if not all(each)]
         return f"not the CPU's: {', '.join(differ)}" if differ else ""
-    if not found.get("repeats", True):
+    if not result.get("repeats", True):
         return "does not repeat"
-    errors = found["errors"]
+    errors = result["errors"]
     right = all(math.isfinite(e) and e <= LARGEST[name] for e in errors)
     return "" if right else f"errors {errors}, at most {LARGEST[name]} is rounding"
 
@@ -151,15 +151,15 @@ def judge(name: str, found: Any) -> str:
 def main() -> int:
     """Run all; an error is a result too. The exit code."""
     Path(sys.argv[1]).unlink(missing_ok=True)
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for check in (check_nms, check_focal, check_roi_align):
         try:
-            found[check.__name__] = check()
+            results[check.__name__] = check()
         except Exception:
-            found[check.__name__] = traceback.format_exc()[-2500:]
-        print(check.__name__, json.dumps(found[check.__name__]), flush=True)
-    Path(sys.argv[1]).write_text(json.dumps(found, indent=1))
-    judged = {name: judge(name, result) for name, result in found.items()}
+            results[check.__name__] = traceback.format_exc()[-2500:]
+        print(check.__name__, json.dumps(results[check.__name__]), flush=True)
+    Path(sys.argv[1]).write_text(json.dumps(results, indent=1))
+    judged = {name: judge(name, result) for name, result in results.items()}
     return verdict.end([(name, wrong) for name, wrong in judged.items() if wrong])
 
 

@@ -90,8 +90,8 @@ def repeat(name: str, iterations: int, scratch: Path) -> dict[str, Any]:
     if code:
         return {**result, "error": f"exit code {code}: {text}"[-2500:], "tail": text[-2500:]}
     try:
-        found = json.loads(target.read_text())
-        result.update(bit_equal=found["bit_equal"], terms=len(found["terms"]), **found["metrics"])
+        report = json.loads(target.read_text())
+        result.update(bit_equal=report["bit_equal"], terms=len(report["terms"]), **report["metrics"])
         rows = logs.read(work / "first").train
         steady = rows[len(rows) // 2 :]
         result["s"] = statistics.median(row.values["time"] for row in steady)
@@ -99,34 +99,34 @@ def repeat(name: str, iterations: int, scratch: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, statistics.StatisticsError) as error:
         result["error"], result["tail"] = f"{type(error).__name__}: {error}", text[-2500:]
         return result
-    if wrong := judge(found, iterations):
+    if wrong := judge(report, iterations):
         result["error"] = wrong
     return result
 
 
-def judge(found: dict[str, Any], iterations: int) -> str:
+def judge(report: dict[str, Any], iterations: int) -> str:
     """Describe the fault of a result of ``align repeat``; empty if the trainings repeat in full."""
-    counts = [found["metrics"]["iterations"], found["a"]["iterations"], found["b"]["iterations"]]
+    counts = [report["metrics"]["iterations"], report["a"]["iterations"], report["b"]["iterations"]]
     if counts != [iterations] * 3:
         return f"{counts[0]} iterations compared of {counts[1]} and {counts[2]}, not {iterations}"
-    first = found["metrics"]["first_difference"]
-    return "" if found["bit_equal"] is True else f"not bit-equal, first difference at iteration {first}"
+    first = report["metrics"]["first_difference"]
+    return "" if report["bit_equal"] is True else f"not bit-equal, first difference at iteration {first}"
 
 
 def main() -> int:
     """All models, or those that are named; a failure is a result too. The exit code."""
-    out, words = Path(sys.argv[1]).absolute(), sys.argv[2:]
-    iterations, names = int(words[0]) if words else 50, words[1:] or list(FAMILIES)
+    out, arguments = Path(sys.argv[1]).absolute(), sys.argv[2:]
+    iterations, names = int(arguments[0]) if arguments else 50, arguments[1:] or list(FAMILIES)
     scratch = Path(os.environ.get("BENCH_SCRATCH", str(out.parent / "scratch"))).absolute() / "families"
     scratch.mkdir(parents=True, exist_ok=True)
     data.write(scratch / "data", 2 * (iterations + 1))
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     out.unlink(missing_ok=True)
     for name in names:
-        found[name] = repeat(name, iterations, scratch)
-        print(name, json.dumps(found[name]), flush=True)
-        out.write_text(json.dumps(found, indent=1))
-    return verdict.end([(name, row["error"]) for name, row in found.items() if "error" in row])
+        results[name] = repeat(name, iterations, scratch)
+        print(name, json.dumps(results[name]), flush=True)
+        out.write_text(json.dumps(results, indent=1))
+    return verdict.end([(name, row["error"]) for name, row in results.items() if "error" in row])
 
 
 if __name__ == "__main__":

@@ -30,32 +30,32 @@ def normal(name: str) -> str:
 
 def names(requirements: str) -> list[str]:
     """The packages that a requirements file names."""
-    found = (re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line) for line in requirements.splitlines())
-    return [normal(match[0]) for match in found if match]
+    matches = (re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line) for line in requirements.splitlines())
+    return [normal(match[0]) for match in matches if match]
 
 
 def closure(roots: list[str], have: set[str]) -> dict[str, Distribution]:
     """The packages and what they need, as far as it is installed and not had already."""
     from packaging.requirements import Requirement
 
-    found: dict[str, Distribution] = {}
+    distributions: dict[str, Distribution] = {}
     queue = list(roots)
     while queue:
         name = queue.pop()
-        if name in found or name in have:
+        if name in distributions or name in have:
             continue
         try:
-            found[name] = distribution(name)
+            distributions[name] = distribution(name)
         except PackageNotFoundError:
             print(f"repack: {name} is not installed", file=sys.stderr)
             continue
-        for text in found[name].requires or []:
+        for text in distributions[name].requires or []:
             need = Requirement(text)
             if need.marker is None or need.marker.evaluate({"extra": ""}):
                 queue.append(normal(need.name))
                 # Extras of a package without code, such as cuda-toolkit[cublas]: all that are installed.
-                queue += [normal(p) for p in _of_extras(need.name, need.extras)]
-    return found
+                queue += [normal(requirement) for requirement in _of_extras(need.name, need.extras)]
+    return distributions
 
 
 def _of_extras(name: str, extras: set[str]) -> Iterator[str]:

@@ -217,18 +217,14 @@ class Session:
 
     def equal(self, one: str, two: str) -> dict[str, Any]:
         """Losses and gradient norms of two runs, bit by bit. Raises RuntimeError if one is too short."""
-        comparison = scalars.compare(self.log(one), self.log(two))
-        counts = [
-            comparison["metrics"]["iterations"],
-            comparison["a"]["iterations"],
-            comparison["b"]["iterations"],
-        ]
+        report = scalars.compare(self.log(one), self.log(two))
+        counts = [report["metrics"]["iterations"], report["a"]["iterations"], report["b"]["iterations"]]
         if counts != [self.expected(one)] * 3:
             raise RuntimeError(
                 f"{one} against {two}: {counts[0]} iterations compared of {counts[1]} and {counts[2]}, "
                 f"not {self.expected(one)}"
             )
-        return {"bit_equal": comparison["bit_equal"], **comparison["metrics"]}
+        return {"bit_equal": report["bit_equal"], **report["metrics"]}
 
     # ------------------------------------------------------------------------------------------ the parts
 

@@ -196,14 +196,14 @@ class Several(session.Session):
         killed = time.monotonic()
         while not (self.attempt(run) / "exit.json").exists() and self.left() > 5:
             time.sleep(0.1)
-        found: dict[str, Any] = {"killed at": at, "over after s": round(time.monotonic() - killed, 1)}
+        report: dict[str, Any] = {"killed at": at, "over after s": round(time.monotonic() - killed, 1)}
         while waiting.poll() is None and progress.read(self.attempt(run, 2) / "work_dir") is None:
             time.sleep(0.1)
-        found["an iteration of the next after s"] = round(time.monotonic() - killed, 1)
+        report["an iteration of the next after s"] = round(time.monotonic() - killed, 1)
         with contextlib.suppress(subprocess.TimeoutExpired):  # what is known by then is a result too
             waiting.wait(max(5.0, self.left()))
-        found["said"] = (self.root / f"{run}.txt").read_text()[-1500:]
-        return {**found, **(self._went_on(run) if self._done(run) else {"log": self.tail(run)[-1500:]})}
+        report["said"] = (self.root / f"{run}.txt").read_text()[-1500:]
+        return {**report, **(self._went_on(run) if self._done(run) else {"log": self.tail(run)[-1500:]})}
 
     def _done(self, run: str) -> bool:
         return (self.attempt(run).parents[1] / "product.json").exists()
@@ -246,11 +246,11 @@ def without_boxes(images: int, gpus: int) -> dict[str, int]:
 
     generator = torch.Generator().manual_seed(SEED)
     order = [n + 1 for n in torch.randperm(images, generator=generator).tolist()]
-    found = {"none": 0, "some": 0, "all": 0}
+    counts = {"none": 0, "some": 0, "all": 0}
     for at in range(0, images // gpus, session.BATCH):
         having = [any(n % 4 for n in order[rank::gpus][at : at + session.BATCH]) for rank in range(gpus)]
-        found["all" if all(having) else "some" if any(having) else "none"] += 1
-    return found
+        counts["all" if all(having) else "some" if any(having) else "none"] += 1
+    return counts
 
 
 def main() -> int:
@@ -272,18 +272,18 @@ def main() -> int:
         return {run: way(run)}
 
     def bits() -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        report: dict[str, Any] = {}
         with ThreadPoolExecutor(len(others)) as pool:
             for future in [pool.submit(beside, run) for run in others]:
                 try:
-                    found.update(future.result())
+                    report.update(future.result())
                 except Exception as error:  # the others are worth as much
-                    found["error"] = f"{found.get('error', '')} {type(error).__name__}: {error}"[-3000:]
+                    report["error"] = f"{report.get('error', '')} {type(error).__name__}: {error}"[-3000:]
         for run in others:
-            if run in found:
+            if run in report:
                 first = f"{run.split('-')[0]}-all"
-                found[f"{run} against {first}"] = compare(timed, first, others[run], run)
-        return found
+                report[f"{run} against {first}"] = compare(timed, first, others[run], run)
+        return report
 
     timed.part("b bits", 90, bits)
     timed.part("c one GPU", 60, timed.submit, *TIMED[3:])
@@ -295,11 +295,11 @@ _LATER = {"again": "submit", "killed": "interrupted", "worker": "worker"}
 
 def compare(one: Several, first: str, two: Several, second: str) -> dict[str, Any]:
     """Compare losses and gradient norms of a run of each project, bit by bit."""
-    found = session.scalars.compare(one.log(first), two.log(second))
-    counts = [found["metrics"]["iterations"], found["a"]["iterations"], found["b"]["iterations"]]
+    report = session.scalars.compare(one.log(first), two.log(second))
+    counts = [report["metrics"]["iterations"], report["a"]["iterations"], report["b"]["iterations"]]
     if counts != [one.expected(first)] * 3:
         return {"bit_equal": False, "incomplete": counts}
-    return {"bit_equal": found["bit_equal"], **found["metrics"]}
+    return {"bit_equal": report["bit_equal"], **report["metrics"]}
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ from pathlib import Path
 ROOT = Path(os.environ["SHELLQUEUE"])
 
 
-def put(words: list[str]) -> None:
-    *options, script = words
+def put(arguments: list[str]) -> None:
+    *options, script = arguments
     name = next(word.partition("=")[2] for word in options if word.startswith("--name="))
     after = [word.partition("=")[2] for word in options if word.startswith("--after=")]
     for number in itertools.count(1):
@@ -40,8 +40,8 @@ def put(words: list[str]) -> None:
     print(f"job {number}")
 
 
-def run(words: list[str]) -> None:
-    number, script, *after = words
+def run(arguments: list[str]) -> None:
+    number, script, *after = arguments
     while not all((ROOT / job / "exit").exists() for job in after):
         time.sleep(0.05)
     code = 1
@@ -61,8 +61,8 @@ def ls(_words: list[str]) -> None:
             print(job.name, state, (job / "name").read_text())
 
 
-def rm(words: list[str]) -> None:
-    for number in words:
+def rm(arguments: list[str]) -> None:
+    for number in arguments:
         if not (ROOT / number / "exit").exists():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(int((ROOT / number / "pid").read_text()), signal.SIGKILL)

@@ -39,13 +39,13 @@ MAIN = [
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with opened(tmp_path / "project") as made:
-        yield made
+    with opened(tmp_path / "project") as project:
+        yield project
 
 
-def offered(place: Place, words: str, shell: str = "bash") -> list[str]:
+def offered(place: Place, arguments: str, shell: str = "bash") -> list[str]:
     """Return what a shell offers for the last of some words; what is between quotes for zsh."""
-    line = f"ddqjobs {words}".replace(" -C ", f" -C {place.root} ")
+    line = f"ddqjobs {arguments}".replace(" -C ", f" -C {place.root} ")
     variables = {
         "_DDQJOBS_COMPLETE": f"complete_{shell}",
         "COMP_WORDS": line,
@@ -120,9 +120,9 @@ def test_names_are_kept_for_the_user_before_the_first_submission(place: Place) -
     before = offered(place, "plan -C tiny ")
     cache.write_text(cache.read_text().replace('"wait"', '"kept"'))
     assert set(offered(place, "plan -C tiny ")) ^ set(before) == {"wait", "kept"}  # nothing is read again
-    found = json.loads(cache.read_text())
-    (entry,) = found["experiments"].values()
-    cache.write_text(json.dumps({**found, "experiments": {f"/else/{n}: tiny": entry for n in range(60)}}))
+    content = json.loads(cache.read_text())
+    (entry,) = content["experiments"].values()
+    cache.write_text(json.dumps({**content, "experiments": {f"/else/{n}: tiny": entry for n in range(60)}}))
     assert offered(place, "plan -C tiny ") == before  # another folder's experiment of that name is none
     assert len(json.loads(cache.read_text())["experiments"]) == 40
     cache.unlink()
@@ -154,9 +154,9 @@ echo "${COMPREPLY[@]}"
 
 def program(place: Place) -> dict[str, str]:
     """Variables of a shell that finds ``ddqjobs``."""
-    made = place.text("bin/ddqjobs", "#!/bin/sh\nexec " + shlex.join(MAIN) + ' "$@"\n')
-    made.chmod(0o755)
-    return environment(PATH=f"{made.parent}:{os.environ['PATH']}", HOME=str(place.root), TERM="dumb")
+    script = place.text("bin/ddqjobs", "#!/bin/sh\nexec " + shlex.join(MAIN) + ' "$@"\n')
+    script.chmod(0o755)
+    return environment(PATH=f"{script.parent}:{os.environ['PATH']}", HOME=str(place.root), TERM="dumb")
 
 
 @pytest.mark.slow
@@ -197,15 +197,15 @@ zpty -d inside
 
 @pytest.mark.parametrize(("shell", "calls"), [("bash", 1), ("zsh", 1), ("fish", 2)])
 def test_what_a_completion_prints_beside_its_words_is_dropped(place: Place, shell: str, calls: int) -> None:
-    for words, variables in (
+    for arguments, variables in (
         ([], {"_DDQJOBS_COMPLETE": f"source_{shell}"}),
         (["--show-completion", shell], {}),
     ):
         ran = subprocess.run(
-            [*MAIN, *words],
+            [*MAIN, *arguments],
             cwd=place.root,
             env=environment(**variables, _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1"),
             capture_output=True,
             text=True,
         )
-        assert ran.stdout.count("2>/dev/null") == calls, (words, ran.stdout, ran.stderr)
+        assert ran.stdout.count("2>/dev/null") == calls, (arguments, ran.stdout, ran.stderr)

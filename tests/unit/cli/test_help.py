@@ -23,8 +23,8 @@ WORDS = [[name] for name in COMMANDS] + [[g, name] for g, commands in GROUPS.ite
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with opened(tmp_path / "project") as made:
-        yield made
+    with opened(tmp_path / "project") as project:
+        yield project
 
 
 def test_the_first_help_has_every_command_in_its_panel() -> None:
@@ -40,17 +40,17 @@ def test_the_first_help_has_every_command_in_its_panel() -> None:
 
 
 def test_help_fits_80_columns_and_breaks_no_word() -> None:
-    for words in WORDS:
-        ran = RUNNER.invoke(app, [*words, "--help"])
-        assert ran.exit_code == 0, words
-        assert max(map(len, ran.stdout.splitlines())) <= 80, words
-        command = load(words[0])
-        command = command.commands[words[1]] if words[1:] else command
-        texts = [command.help, *(p.help for p in command.params)]
+    for subcommand in WORDS:
+        ran = RUNNER.invoke(app, [*subcommand, "--help"])
+        assert ran.exit_code == 0, subcommand
+        assert max(map(len, ran.stdout.splitlines())) <= 80, subcommand
+        command = load(subcommand[0])
+        command = command.commands[subcommand[1]] if subcommand[1:] else command
+        texts = [command.help, *(parameter.help for parameter in command.params)]
         shown = {word.rstrip(";") for word in ran.stdout.split()}
         missing = {word.rstrip(";") for text in texts for word in text.split()} - shown
-        assert missing <= {"Example:", "Examples:"}, words
-        assert not {"<str>", "<int>", "<path>"} & shown, words
+        assert missing <= {"Example:", "Examples:"}, subcommand
+        assert not {"<str>", "<int>", "<path>"} & shown, subcommand
 
 
 def test_help_imports_neither_rich_nor_the_commands() -> None:

@@ -32,9 +32,9 @@ tasks:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with opened(tmp_path / "project") as made:
-        made.text("experiments/heir.yaml", HEIR)
-        yield made
+    with opened(tmp_path / "project") as project:
+        project.text("experiments/heir.yaml", HEIR)
+        yield project
 
 
 def test_an_experiment_without_its_bases_makes_the_same_runs(place: Place) -> None:
@@ -56,17 +56,17 @@ def test_a_value_names_the_line_that_set_it_and_a_task_its_runs(place: Place) ->
     named = ("lr-0.0001", "lr-0.0002")
     runs = [f"second.m1.{variant}.s{seed}" for variant in named for seed in (0, 1000)]
     assert lines["second"].endswith(f"# 8 runs: {', '.join(runs[:3])}, 5 more")
-    made = place.invoke("show", "heir", "--json").json
-    assert made["origins"]["tasks.second.seeds"] == {"file": made["files"][1], "line": 8}
-    assert made["runs"]["second"][:4] == runs
-    assert made["content"]["tasks"]["second"]["optional"] is False
+    document = place.invoke("show", "heir", "--json").json
+    assert document["origins"]["tasks.second.seeds"] == {"file": document["files"][1], "line": 8}
+    assert document["runs"]["second"][:4] == runs
+    assert document["content"]["tasks"]["second"]["optional"] is False
 
 
 def test_a_run_is_shown_with_what_decides_it(place: Place) -> None:
     run = "second.m1.lr-0.0002.s1000"
     shown = place.invoke("show", "heir", run, "--json").json["run"]
-    words = "a.b=1e-05 c=1e-4 d=yes e=None f= lr=0.0002"
-    assert shown["command"] == f"""bash -c 'cp "$1" x' bash "$DDQJOBS_INPUT_SOURCE" --cfg-options {words}"""
+    options = "a.b=1e-05 c=1e-4 d=yes e=None f= lr=0.0002"
+    assert shown["command"] == f"""bash -c 'cp "$1" x' bash "$DDQJOBS_INPUT_SOURCE" --cfg-options {options}"""
     assert shown["inputs"] == {"source": {"path": "~/a b.txt"}}
     assert (shown["seed"], shown["grid"]) == (1000, {"lr": 0.0002})
     assert shown["digest"] == next(

@@ -41,15 +41,15 @@ def test_the_launcher_follows_the_version_of_torch(kind: str, torch: str, start:
 
 
 def test_without_a_word_of_the_job_it_is_one_process_here() -> None:
-    made = launch.words("torchrun", ["python", "-m", "x"], "2.1", {})
-    assert made[1:] == [
+    argv = launch.words("torchrun", ["python", "-m", "x"], "2.1", {})
+    assert argv[1:] == [
         "--nnodes=1", "--node_rank=0", "--nproc_per_node=1", "--master_addr=127.0.0.1", "--master_port=29500",
         "-m", "x",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("command", "torch", "job", "words"),
+    ("command", "torch", "job", "message"),
     [
         (["bash", "tools/train.sh"], "2.1", {}, "a launcher starts Python programs, not bash"),
         ([], "2.1", {}, "not nothing"),
@@ -58,9 +58,9 @@ def test_without_a_word_of_the_job_it_is_one_process_here() -> None:
     ],
 )
 def test_what_cannot_be_launched_is_one_line(
-    command: list[str], torch: str, job: dict[str, str], words: str
+    command: list[str], torch: str, job: dict[str, str], message: str
 ) -> None:
-    with pytest.raises(launch.CannotLaunch, match=words):
+    with pytest.raises(launch.CannotLaunch, match=message):
         launch.words("torchrun", command, torch, job)
 
 
@@ -71,10 +71,10 @@ def test_a_port_that_is_taken_is_passed_over() -> None:
         assert launch.free_port(port) > port
 
 
-@pytest.mark.parametrize("words", [["--port", "x"], ["--port"], ["torchrun", "bash", "x.sh"], []])
-def test_as_a_command_it_says_what_is_wrong(words: list[str]) -> None:
+@pytest.mark.parametrize("arguments", [["--port", "x"], ["--port"], ["torchrun", "bash", "x.sh"], []])
+def test_as_a_command_it_says_what_is_wrong(arguments: list[str]) -> None:
     variables = {**os.environ, "PYTHONPATH": str(ROOT)}
-    argv = [sys.executable, "-m", "ddqjobs.detect.launch", *words]
+    argv = [sys.executable, "-m", "ddqjobs.detect.launch", *arguments]
     done = process.run(argv, timeout=60, env=variables)
     assert (done.code, done.stdout) == (2, "")
     assert done.stderr.startswith("launch: ")

@@ -28,9 +28,9 @@ def build(mask: str | None) -> Any:
     if mask is not None:
         cfg.update(type="DistinctMaskDDQDETR", distinct_mask=mask)
     torch.manual_seed(1)
-    made = MODELS.build(cfg)
-    made.init_weights()
-    return made
+    detector = MODELS.build(cfg)
+    detector.init_weights()
+    return detector
 
 
 def kept() -> Any:
@@ -60,8 +60,8 @@ def test_a_query_that_sees_nothing_becomes_nan() -> None:
     attention = torch.nn.MultiheadAttention(8, 2)
     queries = torch.rand(4, 1, 8)
     only_rows = ~kept()[0][:, None].expand(4, 4)
-    found = attention(queries, queries, queries, attn_mask=only_rows.expand(2, -1, -1))[0]
-    assert found.isnan().all(-1)[:, 0].tolist() == [True, False, True, False]
+    output = attention(queries, queries, queries, attn_mask=only_rows.expand(2, -1, -1))[0]
+    assert output.isnan().all(-1)[:, 0].tolist() == [True, False, True, False]
 
 
 def ran(mask: str | None) -> parity.Ran:
@@ -90,8 +90,8 @@ def distinct(model: Any) -> list[list[int]]:
 @pytest.mark.parametrize("mask", OURS)
 def test_distinct_queries_become_fewer_and_losses_are_finite(mask: str) -> None:
     model = build(mask)
-    found = parity.run(model, 5)
-    assert all(abs(value) < 1e6 for value in found.losses.values())
+    result = parity.run(model, 5)
+    assert all(abs(value) < 1e6 for value in result.losses.values())
     counts = distinct(model)
     assert len(counts) == 1  # two layers
     assert all(0 < count <= model.num_queries for layer in counts for count in layer)

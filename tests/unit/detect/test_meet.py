@@ -23,20 +23,20 @@ def meeting(
     folder: Path, names: Sequence[str], count: int, *, limit_s: float = 60.0, order: Sequence[str] = ()
 ) -> list[int | str]:
     """Start replicas at once and return what each finds out: its rank, or why it has none."""
-    found: list[int | str] = [""] * len(names)
+    answers: list[int | str] = [""] * len(names)
 
     def one(number: int, host: str) -> None:
         try:
-            found[number] = meet.join(folder, host, count, limit_s, order)
+            answers[number] = meet.join(folder, host, count, limit_s, order)
         except meet.NotMet as error:
-            found[number] = str(error)
+            answers[number] = str(error)
 
     threads = [threading.Thread(target=one, args=item) for item in enumerate(names)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(120)
-    return found
+    return answers
 
 
 def test_replicas_of_one_host_get_a_rank_each(tmp_path: Path) -> None:
@@ -60,10 +60,10 @@ def test_a_host_that_is_not_in_the_list_is_told_so(tmp_path: Path) -> None:
 
 def test_a_replica_that_never_comes_ends_all_with_the_same_words(tmp_path: Path) -> None:
     began = time.monotonic()
-    found = meeting(tmp_path / "job", ["n1", "n2", "n3"], 4, limit_s=0.5)
+    answers = meeting(tmp_path / "job", ["n1", "n2", "n3"], 4, limit_s=0.5)
     assert time.monotonic() - began < 30
-    assert len(set(found)) == 1
-    assert str(found[0]).startswith("3 of 4 replicas came within 0.5 s: rank 0 on n")
+    assert len(set(answers)) == 1
+    assert str(answers[0]).startswith("3 of 4 replicas came within 0.5 s: rank 0 on n")
     # and whoever comes now is late
     with pytest.raises(meet.NotMet, match=r"late or duplicate start.*3 of 4 replicas"):
         meet.join(tmp_path / "job", "n4", 4, 60)
@@ -76,11 +76,11 @@ def test_a_start_after_the_meeting_is_a_repetition(tmp_path: Path) -> None:
 
 
 def test_one_too_many_is_told_so_and_the_others_meet(tmp_path: Path) -> None:
-    found = meeting(tmp_path / "job", ["n"] * 5, 4)
-    ranks = [rank for rank in found if isinstance(rank, int)]
-    (words,) = (word for word in found if isinstance(word, str))
+    answers = meeting(tmp_path / "job", ["n"] * 5, 4)
+    ranks = [rank for rank in answers if isinstance(rank, int)]
+    (message,) = (word for word in answers if isinstance(word, str))
     assert sorted(ranks) == [0, 1, 2, 3]
-    assert "one replica too many" in words or "late or duplicate start" in words
+    assert "one replica too many" in message or "late or duplicate start" in message
 
 
 def test_a_crashed_replica_s_rank_is_not_given_away(tmp_path: Path) -> None:

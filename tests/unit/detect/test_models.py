@@ -67,12 +67,12 @@ def test_parity_as_a_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     from ddqjobs.detect import product
 
     record = CONFIGS / "recorded" / "ddq-fcn.json"
-    words = ["--case", path("ddq-fcn"), str(record), "--junit", str(tmp_path / "junit.xml")]
-    assert parity.main(words) == 0
+    arguments = ["--case", path("ddq-fcn"), str(record), "--junit", str(tmp_path / "junit.xml")]
+    assert parity.main(arguments) == 0
     assert "parity: 2 of 2 equal" in capsys.readouterr().out
     metrics = product.look({"kind": "unittest"}, tmp_path).metrics
     assert (metrics["tests"], metrics["failures"], metrics["errors"]) == (2.0, 0.0, 0.0)
-    assert parity.main([*words[:2], str(tmp_path / "none.json"), *words[3:]]) == 2
+    assert parity.main([*arguments[:2], str(tmp_path / "none.json"), *arguments[3:]]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -92,12 +92,12 @@ def test_weights_are_called_as_in_the_release(name: str, entries: int) -> None:
 def test_configurations_have_the_papers_schedule() -> None:
     """(learning rate, weight decay, clip, warm-up factor, warm-up iterations, epochs, steps)."""
     runtime.set_up()
-    found = {}
+    schedules = {}
     for name in OURS:
         cfg = runtime.load_config(path(name))
         wrapper, (warmup, steps) = cfg.optim_wrapper, cfg.param_scheduler
         clip = wrapper.clip_grad.max_norm if wrapper.get("clip_grad") else None
-        found[name] = (
+        schedules[name] = (
             wrapper.optimizer.lr, wrapper.optimizer.weight_decay, clip, warmup.start_factor, warmup.end - 1,
             cfg.train_cfg.max_epochs, steps.milestones,
         )  # fmt: skip
@@ -107,7 +107,7 @@ def test_configurations_have_the_papers_schedule() -> None:
         assert cfg.train_dataloader.dataset.filter_cfg == {"filter_empty_gt": True, "min_size": 32}
         scales = [t.get("scales") for t in _flat(cfg.train_dataloader.dataset.pipeline)]
         assert ([(400, 1333), (500, 1333), (600, 1333)] in scales) == name.endswith("36e")
-    assert found == {
+    assert schedules == {
         "ddq-fcn": (5e-5, 0.1, None, 1e-3, 500, 12, [8, 11]),
         "ddq-fcn-36e": (5e-5, 0.1, 10, 1e-3, 500, 36, [27, 33]),
         "ddq-rcnn": (1e-4, 0.05, None, 1e-3, 500, 12, [8, 11]),
@@ -201,11 +201,11 @@ def test_dense_queries_are_the_best_of_each_level(head: Any) -> None:
 def test_detections_are_few_sorted_and_inside(head: Any) -> None:
     (dense,) = head(pyramid())
     metas = [{"img_shape": (100, 150), "scale_factor": (0.5, 2.0)}] * 2
-    for found in head.predict_by_feat(dense, metas, rescale=True):
-        assert len(found.scores) == 5
-        assert bool((found.scores[:-1] >= found.scores[1:]).all())
-        assert bool((found.bboxes >= 0).all())
-        assert bool((found.bboxes <= torch.tensor([300.0, 50.0, 300.0, 50.0])).all())
+    for detections in head.predict_by_feat(dense, metas, rescale=True):
+        assert len(detections.scores) == 5
+        assert bool((detections.scores[:-1] >= detections.scores[1:]).all())
+        assert bool((detections.bboxes >= 0).all())
+        assert bool((detections.bboxes <= torch.tensor([300.0, 50.0, 300.0, 50.0])).all())
 
 
 def test_main_loss_is_one_to_one_and_auxiliary_one_to_many(head: Any) -> None:

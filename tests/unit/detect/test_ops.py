@@ -138,16 +138,16 @@ def slow_roi_align(
                         for iy in range(gh)
                         for ix in range(gw)
                     ]
-                    values = [sum(pixels[image][c][y][x] * f for y, x, f in p) for p in points]
+                    values = [sum(pixels[image][c][y][x] * f for y, x, f in point) for point in points]
                     g = weights[n][c][ph][pw]
                     if mode == 1:
                         out[n, c, ph, pw] = sum(values) / max(len(points), 1)
-                        shares = [(p, g / len(points)) for p in points]
+                        shares = [(point, g / len(points)) for point in points]
                     else:
                         out[n, c, ph, pw] = max(values, default=-10000.0)
                         shares = [(points[values.index(max(values))], g)] if values else []
-                    for p, share in shares:
-                        for y, x, f in p:
+                    for corners, share in shares:
+                        for y, x, f in corners:
                             grad[image, c, y, x] += share * f
     return out, grad
 

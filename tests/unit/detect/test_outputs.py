@@ -57,15 +57,17 @@ READING: list[tuple[Program, str]] = [
 ]
 
 
-def call(program: Program, words: str, **paths: Path) -> int:
-    return program([str(paths.get(word, word)) for word in words.split()])
+def call(program: Program, command_line: str, **paths: Path) -> int:
+    return program([str(paths.get(word, word)) for word in command_line.split()])
 
 
 @pytest.mark.parametrize("alias", ALIASES)
-@pytest.mark.parametrize(("program", "words"), READING, ids=[words.split(" --")[0] for _, words in READING])
+@pytest.mark.parametrize(
+    ("program", "command_line"), READING, ids=[command_line.split(" --")[0] for _, command_line in READING]
+)
 def test_an_output_that_is_an_input_is_refused(
     program: Program,
-    words: str,
+    command_line: str,
     alias: Callable[[Path], Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -76,7 +78,7 @@ def test_an_output_that_is_an_input_is_refused(
     source.write_bytes(SOURCE)
     out = alias(source)
     before = sorted(tmp_path.iterdir())
-    assert call(program, words, SOURCE=source, OUT=out) == 2
+    assert call(program, command_line, SOURCE=source, OUT=out) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.count("\n") == 1
@@ -105,18 +107,20 @@ def test_a_result_gets_its_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "words"),
+    ("program", "command_line"),
     [
         (align.main, "losses LOG LOG2 --out FILE/align.json"),
         (prepare.main, "dataset --out FILE/data --images-train 1 --images-val 1 --size 32x32"),
     ],
 )
 def test_what_cannot_be_written_is_one_line(
-    program: Program, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    program: Program, command_line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("LOG", "LOG2", "FILE"):
         (tmp_path / name).write_text('{"loss": 1.0, "epoch": 1, "iter": 1, "step": 1}\n')
-    here = [str(tmp_path / word) if word.startswith(("LOG", "FILE")) else word for word in words.split()]
+    here = [
+        str(tmp_path / word) if word.startswith(("LOG", "FILE")) else word for word in command_line.split()
+    ]
     assert program(here) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1

@@ -43,12 +43,12 @@ def model(family: str, fast: bool) -> Any:
     head.dqs_cfg.nms_pre, neck.in_channels = 40, [64, 128, 256, 512]
     speed.configure(cfg)
     torch.manual_seed(3)
-    found = runtime.build_model(cfg).train()
-    found.init_weights()
+    detector = runtime.build_model(cfg).train()
+    detector.init_weights()
     generator = torch.Generator().manual_seed(5)
-    for parameter in found.parameters():
+    for parameter in detector.parameters():
         parameter.data += torch.randn(parameter.shape, generator=generator) * 0.01
-    return found
+    return detector
 
 
 def compare(device: str) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def compare(device: str) -> dict[str, Any]:
     runtime.set_up()
     determinism.prepare({"randomness": {"deterministic": True}})
     torch.use_deterministic_algorithms(True)  # as mmengine does
-    found: dict[str, Any] = {}
+    report: dict[str, Any] = {}
     for family, batches in BATCHES.items():
         plain, fast = (model(family, way).to(device) for way in (False, True))
         head = fast.bbox_head if family == "fcn" else fast.rpn_head
@@ -65,8 +65,8 @@ def compare(device: str) -> dict[str, Any]:
         inner = head.dense_queries
         head.dense_queries = lambda *a, plainly=plainly, inner=inner: plainly.append(1) or inner(*a)
         apart = [steps.apart(steps.training_step(plain, b), steps.training_step(fast, b)) for b in batches]
-        found[family] = {"apart": apart, "plainly": len(plainly)}
-    return found
+        report[family] = {"apart": apart, "plainly": len(plainly)}
+    return report
 
 
 _COMPARE = """
@@ -124,6 +124,6 @@ os.write(1, f"{rank} of {torch.distributed.get_world_size()} differ in {differ}\
 @pytest.mark.parametrize("family", ["fcn", "rcnn"])
 def test_processes_of_which_one_has_no_box_in_its_batch(family: str, count: int) -> None:
     """Each has the losses of the plain form's: all go the plain way."""
-    words = [f"{family}:{3 if rank == 1 else 1}" for rank in range(count)]
-    for rank, text in enumerate(steps.in_processes(_OF_SEVERAL, *words)):
+    arguments = [f"{family}:{3 if rank == 1 else 1}" for rank in range(count)]
+    for rank, text in enumerate(steps.in_processes(_OF_SEVERAL, *arguments)):
         assert f"{rank} of {count} differ in []" in text

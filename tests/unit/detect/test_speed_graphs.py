@@ -29,7 +29,7 @@ def _set_up() -> None:
 
 def predictions(one: Any, seed: int) -> list[Any]:
     """Boxes, scores and labels of one image of each shape."""
-    device, found = next(one.parameters()).device, []
+    device, outputs = next(one.parameters()).device, []
     for shape in SHAPES:
         batch = ([shape], [3], shape)
         generator = torch.Generator().manual_seed(seed)
@@ -37,8 +37,8 @@ def predictions(one: Any, seed: int) -> list[Any]:
         samples = [sample.to(device) for sample in fast.samples(batch)]
         with torch.no_grad():
             (sample,) = one.predict(image, samples)
-        found += [sample.pred_instances[key].cpu() for key in fast.KEYS]
-    return found
+        outputs += [sample.pred_instances[key].cpu() for key in fast.KEYS]
+    return outputs
 
 
 def same(one: list[Any], two: list[Any]) -> bool:
@@ -54,9 +54,9 @@ def test_what_a_graph_records_is_the_forward_pass(shape: tuple[int, int]) -> Non
         known = one._of_shapes(torch.zeros_like(image), samples)
         for parameter in one.parameters():
             parameter.data *= 1.01
-        found = one._of_image(image, known)
+        outputs = one._of_image(image, known)
         expected = one.bbox_head(**one.forward_transformer(one.extract_feat(image), samples))
-    assert same([*found], [*expected, one.cache_dict["distinct_query_mask"][-1]])
+    assert same([*outputs], [*expected, one.cache_dict["distinct_query_mask"][-1]])
 
 
 @pytest.mark.gpu
@@ -69,10 +69,10 @@ def test_a_graph_has_the_bits_of_the_pass_for_other_images_and_weights(
     def without_graphs(seed: int) -> list[Any]:
         monkeypatch.setattr(graphs, "_AGAIN", NEVER)
         kept, one._graphs = one._graphs, graphs.Graphs()
-        found = predictions(one, seed)
+        outputs = predictions(one, seed)
         one._graphs = kept
         monkeypatch.undo()
-        return found
+        return outputs
 
     for seed in range(8):
         assert same(predictions(one, seed), without_graphs(seed)), seed

@@ -26,14 +26,14 @@ tasks:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with opened(tmp_path / "project", EXPERIMENT) as made:
+    with opened(tmp_path / "project", EXPERIMENT) as project:
         for name, served in (("old", '["7.0", "8.0"], driver: "450"'), ("new", '["9.0"], driver: "580.65"')):
-            made.text(f"envs/{name}/requirements.txt", "")
-            made.text(
+            project.text(f"envs/{name}/requirements.txt", "")
+            project.text(
                 f"envs/{name}/env.yaml",
                 f'name: {name}\npython: "3.11"\ngpus: {{capabilities: {served}}}\n',
             )
-        yield made
+        yield project
 
 
 def found(place: Place, **site: object) -> list[tuple[str, str]]:
@@ -44,22 +44,22 @@ def found(place: Place, **site: object) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("site", [{"slurm": {"gpu_type": "v100"}}, {"gpus": {"type": "Tesla V100-SXM2"}}])
 def test_an_environment_for_other_gpus_is_an_error(place: Place, site: dict[str, object]) -> None:
-    (good, _), (bad, words) = found(place, **site)
+    (good, _), (bad, finding) = found(place, **site)
     assert (good, bad) == ("ok", "error")
-    assert words.startswith("environment new serves compute capability 9.0; ")
-    assert words.endswith("has compute capability 7.0")
+    assert finding.startswith("environment new serves compute capability 9.0; ")
+    assert finding.endswith("has compute capability 7.0")
 
 
 def test_an_old_driver_is_an_error(place: Place) -> None:
-    _, _, (level, words) = found(place, gpus={"type": "h200", "driver": "535.104"})
-    assert (level, words) == ("error", "environment new needs driver 580.65, the site has 535.104")
+    _, _, (level, finding) = found(place, gpus={"type": "h200", "driver": "535.104"})
+    assert (level, finding) == ("error", "environment new needs driver 580.65, the site has 535.104")
 
 
 def test_environments_that_no_gpu_serves_together_are_named_on_any_site(place: Place) -> None:
-    *unknown, (level, words) = found(place)
+    *unknown, (level, finding) = found(place)
     assert [level for level, _ in unknown] == ["warning", "warning"]
     assert level == "warning"
-    assert words == (
+    assert finding == (
         "no GPU serves all environments (old: compute capability 7.0, 8.0; new: compute capability 9.0)"
     )
 

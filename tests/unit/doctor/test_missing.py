@@ -43,17 +43,17 @@ trees:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    with opened(tmp_path / "project", EXPERIMENT) as made:
+    with opened(tmp_path / "project", EXPERIMENT) as project:
         site = {"name": "local", "scheduler": "local", "grace": "0s", "python": sys.executable}
-        made.write("templates/local/site.yaml", {**site, "activate": {"named": "gone/bin/activate"}})
+        project.write("templates/local/site.yaml", {**site, "activate": {"named": "gone/bin/activate"}})
         for name in ("theirs", "ours", "named"):
-            made.text(f"envs/{name}/requirements.txt", "")
-            made.text(f"envs/{name}/lock.txt", "pkg==1 --hash=sha256:00\n")
-            made.text(f"envs/{name}/env.yaml", f'name: {name}\npython: "3.11"\n')
-        made.text("envs/theirs/env.yaml", TREE.replace("LINK", str(made.root / "trees/theirs")))
-        driver = made.text("bin/nvidia-smi", "#!/bin/sh\ntouch started\n")
+            project.text(f"envs/{name}/requirements.txt", "")
+            project.text(f"envs/{name}/lock.txt", "pkg==1 --hash=sha256:00\n")
+            project.text(f"envs/{name}/env.yaml", f'name: {name}\npython: "3.11"\n')
+        project.text("envs/theirs/env.yaml", TREE.replace("LINK", str(project.root / "trees/theirs")))
+        driver = project.text("bin/nvidia-smi", "#!/bin/sh\ntouch started\n")
         driver.chmod(0o755)
-        yield made
+        yield project
 
 
 def test_plan_counts_what_is_missing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,18 +158,18 @@ def test_what_was_brought_is_no_longer_missing(place: Place, monkeypatch: pytest
 def test_doctor_names_the_same_without_a_job(place: Place) -> None:
     ran = place.invoke("doctor", "tiny", "test.a", "test.b", "look", "--no-job", "--json")
     assert ran.code == 1
-    found = lines(ran)
-    assert found["environment theirs"] == [("error", "is not ready: it is not built")]
-    assert found["environment named"] == [
+    findings = lines(ran)
+    assert findings["environment theirs"] == [("error", "is not ready: it is not built")]
+    assert findings["environment named"] == [
         ("error", "gone/bin/activate is not there (`activate:` of the site)")
     ]
-    assert [words for _, words in found["code tree"]] == [
+    assert [finding for _, finding in findings["code tree"]] == [
         "trees/theirs is not there",
         "trees/ours is not there",
     ]
-    assert found["data"] == [("error", "data set coco: data/coco is not there")]
-    assert found["weights"] == [("error", "1 of 1 not here: weights/released.pth")]
-    assert found["inputs and code"] == [("error", "missing: list.txt")]
+    assert findings["data"] == [("error", "data set coco: data/coco is not there")]
+    assert findings["weights"] == [("error", "1 of 1 not here: weights/released.pth")]
+    assert findings["inputs and code"] == [("error", "missing: list.txt")]
 
 
 def test_an_unbuilt_environment_is_not_said_to_fail_on_a_node(place: Place) -> None:

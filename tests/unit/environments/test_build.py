@@ -70,7 +70,7 @@ def test_all_problems_of_a_declaration(place: Place) -> None:
     )
     with pytest.raises(InputError) as caught:
         place.load()
-    assert [(p.line, p.message) for p in caught.value.problems] == [
+    assert [(problem.line, problem.message) for problem in caught.value.problems] == [
         (1, "name must be 'tiny', like its folder"),
         (3, "no file 'none.txt' in envs/tiny"),
         (5, "'soon' is not a valid duration; use 90s, 45m, 24h, 2d or 1h30m"),
@@ -150,8 +150,8 @@ def test_changed_checks_are_verified_and_nothing_is_built(place: Place) -> None:
     place.build()
     builds = place.builds()
     place.edit("tinypkg.answer", "tinypkg.answer + 1")
-    found = state(place.base, place.load())
-    assert (found.built, found.reason) == (True, "its checks changed since it was verified")
+    readiness = state(place.base, place.load())
+    assert (readiness.built, readiness.reason) == (True, "its checks changed since it was verified")
     assert place.build().checks["answer"].output == "hello 43"
     assert place.builds() == builds
 
@@ -183,8 +183,8 @@ def test_damaged_environments_are_not_ready(place: Place) -> None:
         EnvironmentNotReadyError, match=r"files are not those that were built: .*/tinypkg\.py gone; `ddqjobs"
     ):
         verify(environment, place.base, progress=place.said.append)
-    found = state(place.base, environment)
-    assert (found.word, found.reason) == ("unverified", "it is built but not verified")
+    readiness = state(place.base, environment)
+    assert (readiness.word, readiness.reason) == ("unverified", "it is built but not verified")
     place.build()  # anew, since what is there is not what was built
     assert len(place.builds()) == 2
     (location(place.base, environment) / "bin" / "python").unlink()
@@ -197,8 +197,8 @@ def test_an_interpreter_that_may_not_be_looked_at_is_a_reason_and_no_error(place
     python = location(place.base, environment) / "bin" / "python"
     python.unlink()
     python.symlink_to("/" + "x" * 300)  # refused by the system for everybody, root too
-    found = state(place.base, environment)
-    assert (found.ready, found.reason) == (
+    readiness = state(place.base, environment)
+    assert (readiness.ready, readiness.reason) == (
         None,
         "its Python interpreter cannot be reached (File name too long)",
     )

@@ -97,25 +97,25 @@ def test_an_environment_is_named(tmp_path: Path) -> None:
 def test_without_its_snapshot_a_change_of_code_has_no_files(tmp_path: Path) -> None:
     then, now = stale(code="d", config="d")
     then = msgspec.structs.replace(then, snapshot=False)
-    words = ("not recorded when it ran",)
-    assert compare(tmp_path, then, now, {}) == {"config": words, "code": words}
+    explanation = ("not recorded when it ran",)
+    assert compare(tmp_path, then, now, {}) == {"config": explanation, "code": explanation}
 
 
 def test_runs_that_changed_alike_are_told_together() -> None:
     code = {"code": ("ddqjobs/detect/train.py",)}
-    found = [("a", "0.1.0", code), ("b", "", code), ("c", "0.1.0", {"environment": ("mini-new",)})]
-    assert grouped(found) == (
+    changed_runs = [("a", "0.1.0", code), ("b", "", code), ("c", "0.1.0", {"environment": ("mini-new",)})]
+    assert grouped(changed_runs) == (
         Change(part="code", what=("ddqjobs/detect/train.py",), runs=("a", "b"), versions=("0.1.0",)),
         Change(part="environment", what=("mini-new",), runs=("c",), versions=("0.1.0",)),
     )
 
 
 def test_an_upstream_change_is_told_only_where_nothing_else_changed() -> None:
-    found = [
+    changed_runs = [
         ("a", "", {"code": ("x.py",), "upstream": ("data",)}),
         ("b", "", {"upstream": ("a",)}),
     ]
-    assert [(change.part, change.runs) for change in grouped(found)] == [
+    assert [(change.part, change.runs) for change in grouped(changed_runs)] == [
         ("code", ("a",)),
         ("upstream", ("b",)),
     ]

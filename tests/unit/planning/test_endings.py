@@ -26,9 +26,9 @@ TRACEBACK = 'Traceback (most recent call last):\n  File "train.py", line 1, in <
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_a_provoked_crash_has_its_class_and_its_line(name: str) -> None:
-    code, failure, words = EXPECTED[name]
-    found, reason = classify(code, (FOLDER / f"{name}.txt").read_text())
-    assert (found.value, words in reason) == (failure, True), reason
+    code, failure, fragment = EXPECTED[name]
+    failure_class, reason = classify(code, (FOLDER / f"{name}.txt").read_text())
+    assert (failure_class.value, fragment in reason) == (failure, True), reason
 
 
 @pytest.mark.parametrize("name", sorted(FACTS))
@@ -79,9 +79,9 @@ def test_what_fails_alike_on_every_node_is_not_repeated(line: str) -> None:
     assert classify(1, f"{TRACEBACK}{line}\n") == (F.CODE, f"exit 1, {line}")
 
 
-@pytest.mark.parametrize("words", ["unknown error", "hardware stack error", "unspecified launch failure"])
-def test_what_a_gpu_says_of_itself_is_the_fault_of_its_node(words: str) -> None:
-    assert classify(1, f"{TRACEBACK}RuntimeError: CUDA error: {words}\n")[0] is F.NODE
+@pytest.mark.parametrize("message", ["unknown error", "hardware stack error", "unspecified launch failure"])
+def test_what_a_gpu_says_of_itself_is_the_fault_of_its_node(message: str) -> None:
+    assert classify(1, f"{TRACEBACK}RuntimeError: CUDA error: {message}\n")[0] is F.NODE
 
 
 def test_of_several_ranks_the_first_that_died_is_named() -> None:

@@ -35,8 +35,8 @@ PROGRESS = "2026/11/29 10:00:00 - mmengine - INFO - Epoch(train) [1][50/90] lr: 
 
 
 def _corpus(name: str) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = json.loads((paths.RECORDED / f"endings/{name}.json").read_text())
-    return found
+    corpus: dict[str, list[Any]] = json.loads((paths.RECORDED / f"endings/{name}.json").read_text())
+    return corpus
 
 
 def _of_rank(rank: int, text: str) -> str:
@@ -95,9 +95,9 @@ def test_a_reason_has_no_colon_of_ours() -> None:
     tables = (causes.BEFORE_NUMBERS.causes, causes.AFTER_NUMBERS.causes, python.KINDS)
     begins = {cause.begin for table in tables for cause in table} | {c.begin for *_, c in python.PLACES}
     begins |= set(errnos.BEGINNINGS.values())
-    words = {words for _, words in (*failures.SIGNALS.values(), *failures.EXIT_CODES.values())}
+    reasons = {reason for _, reason in (*failures.SIGNALS.values(), *failures.EXIT_CODES.values())}
     assert len(begins) > 20
-    assert [text for text in begins | words if ":" in text] == []
+    assert [text for text in begins | reasons if ":" in text] == []
     assert classify(1, f"{TRACEBACK}RuntimeError: CUDA out of memory\n") == (
         F.OUT_OF_MEMORY, "GPU memory (exit 1), RuntimeError: CUDA out of memory",
     )  # fmt: skip

@@ -85,15 +85,17 @@ def tree_of(text: str) -> ast.Module:
 
 
 PARSED = [text for text in TRICKY if parsed(text)]
-SHIPPED = [p for folder in ("ddqjobs/detect", "experiments") for p in sorted((ROOT / folder).rglob("*.py"))]
+SHIPPED = [
+    path for folder in ("ddqjobs/detect", "experiments") for path in sorted((ROOT / folder).rglob("*.py"))
+]
 
 
 def interpreter(version: str) -> str:
     """The path of a Python of this version; the test is skipped if there is none on this machine."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-    found = [sys.executable, shutil.which(f"python{version}")]
-    found += [str(path) for path in sorted(pyenv.glob(f"versions/{version}.*/bin/python{version}"))]
-    for path in filter(None, found):
+    candidates = [sys.executable, shutil.which(f"python{version}")]
+    candidates += [str(path) for path in sorted(pyenv.glob(f"versions/{version}.*/bin/python{version}"))]
+    for path in filter(None, candidates):
         asked = process.run([path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], timeout=60)
         if (asked.code, asked.stdout.strip()) == (0, version):
             return path

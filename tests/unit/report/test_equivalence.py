@@ -26,8 +26,10 @@ FREEDOM = (1, 2, 3.7, 10, 50.5, 400, 2000)
 def test_student_s_t_is_scipy_s(freedom: float) -> None:
     for t in (-40.0, -3.0, -0.5, 0.0, 0.01, 1.0, 2.5, 8.0, 60.0):
         assert t_cdf(t, freedom) == pytest.approx(stats.t.cdf(t, freedom), abs=1e-10)
-    for p in (0.5001, 0.6, 0.95, 0.975, 0.9999):
-        assert t_quantile(p, freedom) == pytest.approx(stats.t.ppf(p, freedom), rel=1e-8, abs=1e-9)
+    for probability in (0.5001, 0.6, 0.95, 0.975, 0.9999):
+        assert t_quantile(probability, freedom) == pytest.approx(
+            stats.t.ppf(probability, freedom), rel=1e-8, abs=1e-9
+        )
 
 
 @pytest.mark.parametrize(
@@ -58,23 +60,23 @@ def test_power_is_the_integral_that_scipy_computes(n: int, deviation: float, arm
 
 def test_one_sample_is_two_one_sided_t_tests() -> None:
     values = [51.31, 51.22, 51.4, 51.35]
-    found = one_sample(values, 51.3, 0.2, quantum=0)
+    outcome = one_sample(values, 51.3, 0.2, quantum=0)
     above = stats.ttest_1samp(values, 51.1, alternative="greater").pvalue
     below = stats.ttest_1samp(values, 51.5, alternative="less").pvalue
     interval = stats.ttest_1samp(values, 51.3).confidence_interval(0.9)
-    assert found.p == pytest.approx(max(above, below))
-    assert (found.low, found.high) == pytest.approx((interval.low - 51.3, interval.high - 51.3))
-    assert found.shown
+    assert outcome.p == pytest.approx(max(above, below))
+    assert (outcome.low, outcome.high) == pytest.approx((interval.low - 51.3, interval.high - 51.3))
+    assert outcome.shown
 
 
 def test_welch_is_scipy_s_with_unequal_variances() -> None:
     ours, theirs = [51.3, 51.1, 51.6, 51.2], [51.25, 51.3, 51.27]
-    found = welch(ours, theirs, 0.2, quantum=0)
+    outcome = welch(ours, theirs, 0.2, quantum=0)
     above = stats.ttest_ind([v + 0.2 for v in ours], theirs, equal_var=False, alternative="greater").pvalue
     below = stats.ttest_ind([v - 0.2 for v in ours], theirs, equal_var=False, alternative="less").pvalue
-    assert found.p == pytest.approx(max(above, below))
-    assert not found.shown
-    assert found.n == 3
+    assert outcome.p == pytest.approx(max(above, below))
+    assert not outcome.shown
+    assert outcome.n == 3
 
 
 def test_pairs_take_out_what_seeds_share() -> None:

@@ -21,10 +21,10 @@ from tests.unit.report.test_command import call, with_predictions
 from tests.unit.report.test_page import Reader
 
 
-def photographed(made: Project) -> Project:
+def photographed(recorded_project: Project) -> Project:
     """Leave predictions and images of one model: the new code finds every object 30 pixels to the right."""
     for run, shift in (("p3-test.m000.s0", 2), ("p4-test.m000.s0", 30)):
-        folder = with_predictions(made, run, 0.7, shift).parent
+        folder = with_predictions(recorded_project, run, 0.7, shift).parent
         truth = json.loads((folder / "truth.json").read_text())
         truth["categories"][0]["name"] = "<b>a</b>"
         (folder / "val").mkdir()
@@ -34,7 +34,7 @@ def photographed(made: Project) -> Project:
         (folder / "truth.json").write_text(json.dumps(truth))
         with (folder / "model.py").open("a") as config:
             config.write(shapes.LOADER.format(str(folder)))
-    return open_project(made.root)
+    return open_project(recorded_project.root)
 
 
 @pytest.fixture
@@ -42,9 +42,9 @@ def project(tmp_path: Path) -> Project:
     return photographed(paper.make(tmp_path / "project", seeds=1, rows=60))
 
 
-def page(project: Project, *words: object) -> str:
+def page(project: Project, *arguments: object) -> str:
     path = project.root / "page.html"
-    ran = call(project, "report", "paper", "-o", path, *words)
+    ran = call(project, "report", "paper", "-o", path, *arguments)
     assert ran.code == 0, ran.err
     return path.read_text()
 
@@ -60,9 +60,9 @@ def test_a_page_with_a_hundred_images_is_smaller_than_15_mb(tmp_path: Path, imag
 
 def test_images_are_shown_once_small_with_the_boxes_of_the_truth_and_both_codes(project: Project) -> None:
     text = page(project, "--gallery", 2, "--recompute")
-    found = re.findall(r'<image id="photo-\d" href="data:image/jpeg;base64,([^"]+)"', text)
-    assert len(found) == 2
-    assert Image.open(io.BytesIO(base64.b64decode(found[0]))).size == (480, 288)
+    images = re.findall(r'<image id="photo-\d" href="data:image/jpeg;base64,([^"]+)"', text)
+    assert len(images) == 2
+    assert Image.open(io.BytesIO(base64.b64decode(images[0]))).size == (480, 288)
     read = Reader(text)
     assert "The two differ most" in read.text
     assert all(place.startswith("data:") for place in read.loads)
@@ -153,9 +153,9 @@ def test_the_page_says_on_which_class_and_image_the_codes_differ_most(tmp_path: 
 def doubles(*, new: bool) -> int:
     images = [shapes.found_by(new, number) for number in range(1, shapes.IMAGES + 1)]
     return sum(
-        any(label == other and score < best and overlap(box, better) >= 0.5 for better, best, other in found)
-        for found in images
-        for box, score, label in found
+        any(label == other and score < best and overlap(box, better) >= 0.5 for better, best, other in boxes)
+        for boxes in images
+        for box, score, label in boxes
     )
 
 

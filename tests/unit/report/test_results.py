@@ -56,18 +56,18 @@ def test_scores(metrics: dict[str, float | None], expected: Score) -> None:
 
 
 def test_a_row_has_points_quanta_and_notes() -> None:
-    made = rows(
+    row = rows(
         EXPERIMENT, plan(done("a")), {"a": product("a", bbox_mAP=0.513, bbox_mAP_s=-1.0, bbox_mAP_50=None)}
     )[0]
-    assert (made.AP, made.ap_quanta, made.AP50, made.APs) == (51.3, 513, None, None)
-    assert made.metric_notes == "AP50: nan; AP75: missing; APs: no such objects; APm: missing; APl: missing"
-    assert (made.attempts, made.attempt, made.digest, made.says) == (2, 2, "made", "done")
+    assert (row.AP, row.ap_quanta, row.AP50, row.APs) == (51.3, 513, None, None)
+    assert row.metric_notes == "AP50: nan; AP75: missing; APs: no such objects; APm: missing; APl: missing"
+    assert (row.attempts, row.attempt, row.digest, row.says) == (2, 2, "made", "done")
 
 
 def test_only_a_done_run_s_product_counts() -> None:
     failed = PlannedRun(run=run("a"), status=Status.FAILED, reason="exit 1")
-    made = rows(EXPERIMENT, plan(failed), {"a": product("a", bbox_mAP=0.5)})[0]
-    assert (made.AP, made.says) == (None, "failed: unknown")
+    row = rows(EXPERIMENT, plan(failed), {"a": product("a", bbox_mAP=0.5)})[0]
+    assert (row.AP, row.says) == (None, "failed: unknown")
 
 
 def test_a_lost_product_is_said() -> None:
@@ -100,7 +100,7 @@ def test_the_frame_sorts_as_the_report_and_has_nullable_integers() -> None:
         phases={"1": e.Phase()},
         tasks={},
     )
-    made = frame(
+    table = frame(
         experiment,
         plan(
             done("r1", model="a", implementation="legacy", seed=7),
@@ -108,12 +108,12 @@ def test_the_frame_sorts_as_the_report_and_has_nullable_integers() -> None:
         ),
         {"r1": product("r1", bbox_mAP=0.5), "r2": product("r2", bbox_mAP=None)},
     )
-    assert tuple(made.columns) == COLUMNS
-    assert list(made.sort_values("model")["run"]) == ["r2", "r1"]
-    assert made["ap_quanta"].sum() == 500
-    assert made["seed"].isna().tolist() == [False, True]
-    assert made["AP"].isna().tolist() == [False, True]
-    assert made["metric_notes"][1].startswith("AP: nan")
+    assert tuple(table.columns) == COLUMNS
+    assert list(table.sort_values("model")["run"]) == ["r2", "r1"]
+    assert table["ap_quanta"].sum() == 500
+    assert table["seed"].isna().tolist() == [False, True]
+    assert table["AP"].isna().tolist() == [False, True]
+    assert table["metric_notes"][1].startswith("AP: nan")
 
 
 def test_an_empty_plan_makes_an_empty_frame() -> None:

@@ -174,9 +174,9 @@ def test_an_empty_queue_is_an_answer() -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_state_of_the_manual_is_in_the_table(version: str) -> None:
-    words = recorded(version, "states.txt").split()
-    assert len(words) > 20
-    assert set(words) <= set(states.STATES)
+    names = recorded(version, "states.txt").split()
+    assert len(names) > 20
+    assert set(names) <= set(states.STATES)
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def elements(*after: tuple[str, ...]) -> list[Element]:
 
 
 @pytest.mark.parametrize(
-    ("after", "words"),
+    ("after", "conditions"),
     [
         ([(), ()], []),
         ([("7",)], ["afterok:7"]),
@@ -298,9 +298,9 @@ def elements(*after: tuple[str, ...]) -> list[Element]:
         ([("7_0", "9_0"), ("7_1", "9_1")], ["aftercorr:7,aftercorr:9"]),
     ],
 )
-def test_dependencies(after: list[tuple[str, ...]], words: list[str]) -> None:
-    made = dependencies.options(elements(*after))
-    assert made == ([f"--dependency={words[0]}", "--kill-on-invalid-dep=yes"] if words else [])
+def test_dependencies(after: list[tuple[str, ...]], conditions: list[str]) -> None:
+    options = dependencies.options(elements(*after))
+    assert options == ([f"--dependency={conditions[0]}", "--kill-on-invalid-dep=yes"] if conditions else [])
 
 
 # -- command lines ---------------------------------------------------------------------------------------
@@ -361,7 +361,7 @@ def test_shellcheck_accepts_the_lab() -> None:
 
 
 @pytest.mark.parametrize(
-    ("jobs", "alike", "words"),
+    ("jobs", "alike", "job_lists"),
     [
         ([], ["3"], []),
         (["3"], ["3"], ["3"]),
@@ -379,5 +379,7 @@ def test_shellcheck_accepts_the_lab() -> None:
         ([str(i) for i in range(26)], [], [",".join(str(i) for i in range(25)), "25"]),
     ],
 )
-def test_jobs_to_hold_are_named_array_by_array(jobs: list[str], alike: list[str], words: list[str]) -> None:
-    assert list(holding.pages(jobs, alike)) == words
+def test_jobs_to_hold_are_named_array_by_array(
+    jobs: list[str], alike: list[str], job_lists: list[str]
+) -> None:
+    assert list(holding.pages(jobs, alike)) == job_lists

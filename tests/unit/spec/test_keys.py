@@ -24,24 +24,24 @@ def types() -> list[type[msgspec.Struct]]:
     """Return the types of all files and their sections, each once."""
     of_schedulers = (*sections.of_sites().values(), *sections.of_experiments().values())
     roots: list[type[msgspec.Struct]] = [Experiment, Site, Declaration, Report, *of_schedulers]
-    return [*dict.fromkeys(found for root in roots for found in descriptions.structs(root))]
+    return [*dict.fromkeys(struct for root in roots for struct in descriptions.structs(root))]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_key_is_described_with_an_example(kind: str) -> None:
-    found = keys.of(document(kind))
-    assert len(found) > 30
-    assert [key.path for key in found if not key.text] == []
-    without = {key.path for key in found if not key.example}
+    all_keys = keys.of(document(kind))
+    assert len(all_keys) > 30
+    assert [key.path for key in all_keys if not key.text] == []
+    without = {key.path for key in all_keys if not key.example}
     assert without <= {"donau", "local", "donau.dialect"}
 
 
 def test_every_key_of_a_report_is_described_with_an_example() -> None:
-    found = keys.of(document("report"))
-    assert len(found) > 300
-    assert [key.path for key in found if not key.text] == []
+    all_keys = keys.of(document("report"))
+    assert len(all_keys) > 300
+    assert [key.path for key in all_keys if not key.text] == []
     # A key that holds other keys is explained by them.
-    assert [key.path for key in found if not key.example and not key.form.endswith("keys")] == []
+    assert [key.path for key in all_keys if not key.example and not key.form.endswith("keys")] == []
 
 
 def test_every_example_is_a_value_of_its_key() -> None:
@@ -60,7 +60,7 @@ def test_the_reference_page_is_that_of_the_types(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "paths"),
+    ("query", "paths"),
     [
         ("time", ["tasks.NAME.resources.time", "resources.time"]),
         ("resources.time", ["resources.time"]),
@@ -76,8 +76,8 @@ def test_the_reference_page_is_that_of_the_types(kind: str) -> None:
         ("nothing", []),
     ],
 )
-def test_a_key_is_found_by_its_path_or_by_its_end(words: str, paths: list[str]) -> None:
-    assert [key.path for key in keys.chosen(keys.of(document("experiment")), words)] == paths
+def test_a_key_is_found_by_its_path_or_by_its_end(query: str, paths: list[str]) -> None:
+    assert [key.path for key in keys.chosen(keys.of(document("experiment")), query)] == paths
 
 
 def test_what_a_key_of_its_own_file_requires_is_said() -> None:

@@ -30,8 +30,8 @@ def test_a_folder_of_a_newer_ddqjobs_is_refused_and_left_alone(trivial: TrivialP
     mark = Layout(trivial.results).format
     mark.write_text(json.dumps({"format": results_format.FORMAT + 1, "version": "7.0.0", "more": True}))
     before = sorted(path for path in trivial.results.rglob("*"))
-    for words in (("plan",), ("submit",), ("status",), ("report",)):
-        refused = trivial.cli(*words)
+    for arguments in (("plan",), ("submit",), ("status",), ("report",)):
+        refused = trivial.cli(*arguments)
         assert refused.code == 2
         assert refused.stderr.count("\n") == 1
         assert "made by ddqjobs 7.0.0 in results format 2" in refused.stderr
@@ -42,7 +42,9 @@ def test_a_folder_of_a_newer_ddqjobs_is_refused_and_left_alone(trivial: TrivialP
 def test_a_folder_without_a_mark_is_read(trivial: TrivialProject) -> None:
     done = trivial.submit_all()
     Layout(trivial.results).format.unlink()
-    assert {p.status for p in trivial.plan().runs} == {p.status for p in done.values()}
+    assert {planned.status for planned in trivial.plan().runs} == {
+        planned.status for planned in done.values()
+    }
 
 
 def test_a_mark_that_cannot_be_read_is_reported_with_what_to_do(trivial: TrivialProject) -> None:

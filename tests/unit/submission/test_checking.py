@@ -37,9 +37,9 @@ def experiment(**keys: object) -> Experiment:
 
 
 def of(run: Run, e: Experiment | None = None) -> configurations.Configuration:
-    found = configurations.of(run, e or experiment(), "/results/e", "/project")
-    assert found is not None
-    return found
+    configuration = configurations.of(run, e or experiment(), "/results/e", "/project")
+    assert configuration is not None
+    return configuration
 
 
 def checked(project: TrivialProject, site: str) -> tuple[Project, Checking]:
@@ -57,11 +57,11 @@ def test_what_a_command_loads_and_with_which_options() -> None:
     assert of(training()).config == "configs/a.py"
     assert of(training()).options == ("lr=1",)
     assert of(training()).variables["DDQJOBS_CONFIG"] == "./configs/a.py"
-    words = ("bash", "tools/test.sh", "{code}/configs/b.py", "--cfg-options", "out={work_dir}/r", "{options}")
-    assert of(training(command=words)).config == "{code}/configs/b.py"
+    argv = ("bash", "tools/test.sh", "{code}/configs/b.py", "--cfg-options", "out={work_dir}/r", "{options}")
+    assert of(training(command=argv)).config == "{code}/configs/b.py"
     program = ("{python}", "{code}/configs/train.py", "{config}")
     assert of(training(command=program)).config == of(training()).config
-    assert of(training(command=words)).options == ("out=/work_dir/r", "lr=1")
+    assert of(training(command=argv)).options == ("out=/work_dir/r", "lr=1")
     assert of(training(command=(*TRAIN, "--eval-options", "a=1"))).options == ("lr=1",)
     filled = (*TRAIN[:-1], "--cfg-options", "load_from={input.init}", "n={gpus}")
     inputs = (("init", Input(artifact="init", path="w.pth")),)
@@ -80,10 +80,10 @@ def test_a_command_that_does_otherwise_than_the_experiment_says_is_named() -> No
     def named(run: Run) -> list[tuple[str, str]]:
         return [(one["level"], one["text"]) for one in configurations.contradictions(run, "")]
 
-    words = (*TRAIN[:-1], "--cfg-options", "lr=2", "{options}", "out={work_dir}")
-    assert named(training(command=words)) == []
+    command = (*TRAIN[:-1], "--cfg-options", "lr=2", "{options}", "out={work_dir}")
+    assert named(training(command=command)) == []
     again = "option lr: the command sets lr=2 after lr=1; take it out of the command"
-    assert named(training(command=(*words, "lr=2"))) == [("error", again)]
+    assert named(training(command=(*command, "lr=2"))) == [("error", again)]
     inputs = (("weights", Input(artifact="checkpoint", run="up")),)
     test = training(kind=TaskKind.TEST, inputs=inputs)
     text = "the command does not name {input.weights}, the checkpoint of up: is it tested?"
@@ -93,10 +93,10 @@ def test_a_command_that_does_otherwise_than_the_experiment_says_is_named() -> No
 
 def test_which_data_is_the_run_s() -> None:
     inputs = (("data", Input(artifact="data", run="up")), ("init", Input(artifact="init", path="w.pth")))
-    found = of(training(inputs=inputs))
-    assert found.own == ("/results/e/runs/up/artifacts/data", "/project/w.pth")
-    assert found.variables["DDQJOBS_INPUT_DATA"] == found.own[0]
-    assert found.declared
+    configuration = of(training(inputs=inputs))
+    assert configuration.own == ("/results/e/runs/up/artifacts/data", "/project/w.pth")
+    assert configuration.variables["DDQJOBS_INPUT_DATA"] == configuration.own[0]
+    assert configuration.declared
     assert not of(training(inputs=inputs[1:])).declared
     coco = Dataset(path="~/coco", link="data/coco", codes=["mm"])
     assert of(training(), experiment(datasets={"coco": coco})).own == ("~/coco", "data/coco")

@@ -21,7 +21,7 @@ def plan(*records: AnyRecord, runs: tuple[Run, ...] = RUNS) -> Plan:
 
 
 def names(plan_: Plan, wanted: Submitting, *, graph: bool = True) -> list[str]:
-    return [p.run.name for p in pick(plan_, wanted, graph=graph)[0]]
+    return [planned.run.name for planned in pick(plan_, wanted, graph=graph)[0]]
 
 
 def test_with_a_graph_everything_is_picked_at_once_and_without_one_what_is_ready() -> None:
@@ -67,12 +67,12 @@ def test_of_a_failed_optional_run_it_is_not_said_that_naming_it_is_enough() -> N
 def test_runs_are_kept_in_order_while_they_fit(
     budget: float | None, kept: list[str], left: list[str]
 ) -> None:
-    made = plan(runs=(a_run("a"), a_run("b"), a_run("c")))
+    full_plan = plan(runs=(a_run("a"), a_run("b"), a_run("c")))
     costs = {"a": Estimate(gpu_hours=1), "b": Estimate(gpu_hours=None), "c": Estimate(gpu_hours=2)}
     picks, out = pick(
-        made, Submitting(chosen=frozenset("abc"), max_gpu_hours=budget), graph=True, costs=costs
+        full_plan, Submitting(chosen=frozenset("abc"), max_gpu_hours=budget), graph=True, costs=costs
     )
-    assert ([p.run.name for p in picks], sorted(out)) == (kept, left)
+    assert ([planned.run.name for planned in picks], sorted(out)) == (kept, left)
 
 
 def test_waiting_spends_the_budget_of_gpu_hours_once() -> None:

@@ -41,7 +41,7 @@ def waiting(
 
 
 @pytest.mark.parametrize(
-    ("records", "found"),
+    ("records", "tickets"),
     [
         ([*FIRST, DONE, *waiting("second")], ["t2.0"]),
         ([*FIRST, DONE, *waiting("second", detail=f"{WAITS} (DependencyNeverSatisfied)")], ["t2.0"]),
@@ -58,13 +58,13 @@ def waiting(
     ],
 )  # fmt: skip
 def test_only_what_waits_long_for_what_is_done_waits_in_vain(
-    records: list[AnyRecord], found: list[str]
+    records: list[AnyRecord], tickets: list[str]
 ) -> None:
-    assert [ticket.name for ticket in in_vain(History(records), UPSTREAM, NOW, 120)] == found
+    assert [ticket.name for ticket in in_vain(History(records), UPSTREAM, NOW, 120)] == tickets
 
 
 @pytest.mark.parametrize(
-    ("records", "idle", "found"),
+    ("records", "idle", "jobs"),
     [
         ([*FIRST, DONE], {"1_0": HELD}, ["1_0"]),
         ([*FIRST], {"1_0": HELD}, []),
@@ -80,9 +80,9 @@ def test_only_what_waits_long_for_what_is_done_waits_in_vain(
     ],
 )
 def test_only_jobs_that_have_no_right_to_run_are_superfluous(
-    records: list[AnyRecord], idle: dict[str, Observation], found: list[str]
+    records: list[AnyRecord], idle: dict[str, Observation], jobs: list[str]
 ) -> None:
-    assert superfluous(History(records), UPSTREAM, idle) == found
+    assert superfluous(History(records), UPSTREAM, idle) == jobs
 
 
 class Frees:
@@ -125,10 +125,10 @@ def test_a_dependency_on_what_is_done_is_taken_off_and_said(stalled: Store) -> N
     frees, said = look(stalled)
     assert frees.freed == {"2_0": "t2"}
     assert frees.cancelled == ["1_0"]
-    words = "its scheduler still waited for first, which is done"
-    assert said[0] == f"site local: second: {words}; that dependency is taken off"
+    reason = "its scheduler still waited for first, which is done"
+    assert said[0] == f"site local: second: {reason}; that dependency is taken off"
     (ticket,) = stalled.history().active()
-    assert (ticket.state, ticket.detail) == (JobState.QUEUED, f"{words}; taken off")
+    assert (ticket.state, ticket.detail) == (JobState.QUEUED, f"{reason}; taken off")
     assert look(stalled)[0].freed == {}  # not again before the patience is over
 
 
@@ -161,8 +161,8 @@ def test_who_is_not_the_owner_only_says_so(trivial: TrivialProject) -> None:
     ledger = trivial.open().workspace(EXPERIMENT).store.ledger
     ledger.append(*FIRST, DONE, theirs, *since)
     before = trivial.records()
-    words = "at the owner's last look it waited for what is done, and the next lets it go on"
-    assert trivial.run("second").reason.endswith(f"; {words}")
+    reason = "at the owner's last look it waited for what is done, and the next lets it go on"
+    assert trivial.run("second").reason.endswith(f"; {reason}")
     assert trivial.records() == before
 
 
