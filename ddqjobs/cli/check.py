@@ -70,5 +70,5 @@ def _show(checked: Checked) -> None:
         (fail if finding.level == "error" else warn)(str(finding.problem()))
     for name, why in checked.unchecked.items():
         fail(f"environment {name}: not checked: {why}")
-    of = counted(checked.total, "configuration")
-    say(f"{checked.passed} of {of} passed, {checked.configurations} checked now")
+    of, runs = counted(checked.total, "configuration"), counted(checked.runs, "run")
+    say(f"{checked.passed} of {of} passed ({runs}), {checked.configurations} checked now")

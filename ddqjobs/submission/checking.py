@@ -77,7 +77,8 @@ class Resolved(Frozen, frozen=True, kw_only=True):
 class Checked(Frozen, frozen=True, kw_only=True):
     """The outcome of a check."""
 
-    total: int = 0  # configurations that the runs load
+    runs: int = 0  # that load a configuration
+    total: int = 0  # configurations that they load: one for each command, environment and set of options
     configurations: int = 0  # that were looked at
     passed: int = 0  # that had been looked at before, or are fine
     findings: tuple[Finding, ...] = ()
@@ -125,9 +126,9 @@ class Checking:
         todo = [s for s in subjects if again or not self._record(s).exists()]
         unready = self._unready({s.environment for s in todo})
         groups = self._groups([s for s in todo if s.environment not in unready])
-        passed = len(subjects) - len(todo)
+        runs, passed = sum(len(s.runs) for s in subjects), len(subjects) - len(todo)
         if not groups:
-            return Checked(total=len(subjects), passed=passed, unchecked=unready)
+            return Checked(runs=runs, total=len(subjects), passed=passed, unchecked=unready)
         for name, count in self._sizes(groups).items():
             say(f"checking {counted(count, 'configuration')} in environment {name}")
         self._unanswered |= {subject.key for group in groups for subject in group}
@@ -138,6 +139,7 @@ class Checking:
             raise StateError(f"{self._workspace.results}: {error.strerror}: {mend(error)}") from error
         return msgspec.structs.replace(
             checked,
+            runs=runs,
             total=len(subjects),
             configurations=sum(map(len, groups)),
             passed=passed + checked.passed,
@@ -323,13 +325,8 @@ class Checking:
                     passed += 1
                     self._remember(self._record(subject))
         notes = tuple(answer.note for answer in answers if answer.note)
-        return Checked(
-            passed=passed,
-            findings=tuple(findings),
-            unchecked=unchecked,
-            resolved=tuple(resolved),
-            notes=notes,
-        )
+        looked_at = Checked(findings=tuple(findings), resolved=tuple(resolved), notes=notes)
+        return msgspec.structs.replace(looked_at, passed=passed, unchecked=unchecked)
 
     def _findings(self, subject: _Subject, reported: Iterable[Mapping[str, str]]) -> Iterator[Finding]:
         loaded, run = self._workspace.loaded, subject.runs[0]

@@ -186,7 +186,13 @@ def test_looking_executes_nothing_and_no_check_leftnothing(project: TrivialProje
     assert "check" not in done.stdout + done.stderr
     assert not (project.results / ".jobs").exists()
     done = project.cli("check", EXPERIMENT)  # asked in so many words
-    assert (done.code, "0 of 1 configuration passed" in done.stdout) == (2, True)
+    assert (done.code, "0 of 1 configuration passed (1 run), 1 checked now" in done.stdout) == (2, True)
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_configuration(project: TrivialProject) -> None:
+    path = project.root / f"experiments/{EXPERIMENT}.yaml"
+    path.write_text(path.read_text().replace('"once": true', '"once": true, "seeds": [0, 1000, 2000]'))
+    assert "0 of 1 configuration passed (3 runs), " in project.cli("check", EXPERIMENT).stdout
 
 
 def test_what_is_not_checked_stays_so_until_it_is_submitted_again(project: TrivialProject) -> None:
