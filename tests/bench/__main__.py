@@ -58,19 +58,19 @@ def main() -> None:
         count = large.make(project)
         bare = middle([sys.executable, str(root / "two.py"), "--help"], root)
         rows = [("two-command Typer app --help", *bare, "1.0", "")]
-        for title, words, repeats, limit in (
+        for title, arguments, repeats, limit in (
             ("ddqjobs --help", ["--help"], REPEATS, "ratio <= 1.25"),
             (f"plan, {count} runs", ["plan"], REPEATS, "CPU < 1.0 s"),
             (f"status, {count} runs", ["status"], REPEATS, "CPU < 1.0 s"),
             (f"report, {count} runs, first time", ["report"], 1, "CPU < 5 s"),
             (f"report, {count} runs, again", ["report"], REPEATS, "CPU < 1.5 s"),
         ):
-            found = middle([*DDQJOBS, *words], project, repeats)
-            rows.append((title, *found, f"{found[0] / bare[0]:.2f}", limit))
+            figures = middle([*DDQJOBS, *arguments], project, repeats)
+            rows.append((title, *figures, f"{figures[0] / bare[0]:.2f}", limit))
         completing = ["_DDQJOBS_COMPLETE=complete_bash", "COMP_WORDS=ddqjobs plan large ", "COMP_CWORD=3"]
         program = str(Path(sys.executable).with_name("ddqjobs"))
-        found = middle(["/usr/bin/env", *completing, program], project)
-        rows.append((f"completion of {count} runs", *found, f"{found[0] / bare[0]:.2f}", "ratio <= 3"))
+        figures = middle(["/usr/bin/env", *completing, program], project)
+        rows.append((f"completion of {count} runs", *figures, f"{figures[0] / bare[0]:.2f}", "ratio <= 3"))
         rows += _before_submission(root, completing, program, bare[0])
         rows += trainings.measure(root, bare[0], middle)
         rows += pages.measure(root, bare[0], cost)

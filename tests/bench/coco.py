@@ -77,7 +77,7 @@ def main() -> None:
     watcher.start()
     began, used = time.monotonic(), time.process_time()
     dataset = Dataset(path=folder, categories=CATEGORIES)
-    found = coco.examine(root, dataset, split, {}, None, lambda *_: None).findings
+    findings = coco.examine(root, dataset, split, {}, None, lambda *_: None).findings
     took, used = time.monotonic() - began, time.process_time() - used
     over.set()
     watcher.join()
@@ -85,7 +85,7 @@ def main() -> None:
     print(
         f"{file / 1e6:.0f} MB of annotations, {IMAGES} images, {BOXES} boxes: "
         f"{took:.1f} s, {used:.1f} s of CPU, "
-        f"{max(most)} MB (with the mapped file {memory('VmHWM')} MB), {len(found)} findings, "
+        f"{max(most)} MB (with the mapped file {memory('VmHWM')} MB), {len(findings)} findings, "
         f"{os.cpu_count()} cores"
     )
 

@@ -44,8 +44,8 @@ def write(root: Path, runs: int) -> None:
 def make(root: Path, runs: int) -> None:
     """Submit that many runs, of which one starts, cancel them, and wait until the queue has let go of all."""
     write(root, runs)
-    for words in (["submit"], ["cancel", "--yes"]):
-        subprocess.run([*_DDQJOBS, *words], cwd=root, check=True, stdout=subprocess.DEVNULL)
+    for arguments in (["submit"], ["cancel", "--yes"]):
+        subprocess.run([*_DDQJOBS, *arguments], cwd=root, check=True, stdout=subprocess.DEVNULL)
     time.sleep(3)  # the one that ran
 
 
@@ -55,12 +55,16 @@ def measure(root: Path, bare: float, cost: Measure, sizes: Sequence[int] = tuple
     for runs in sizes:
         folder = root / f"ended-{runs}"
         make(folder, runs)
-        found = cost([*_DDQJOBS, "status"], folder)
-        left = [p for p in open_project(folder).plan(refresh=False).runs if p.status is Status.ACTIVE]
+        figures = cost([*_DDQJOBS, "status"], folder)
+        left = [
+            planned
+            for planned in open_project(folder).plan(refresh=False).runs
+            if planned.status is Status.ACTIVE
+        ]
         if left:
             raise SystemExit(f"{len(left)} of {runs} runs have not ended")
         title = f"status after the end of {runs:,} queued runs"
-        rows.append((title, *found, f"{found[0] / bare:.2f}", LIMITS.get(runs, "")))
+        rows.append((title, *figures, f"{figures[0] / bare:.2f}", LIMITS.get(runs, "")))
     return rows
 
 

@@ -41,7 +41,7 @@ def make(root: Path) -> None:
     named = [{"id": int(c), "name": f"c{c}"} for c in classes]
     content = {"images": listed, "annotations": annotations, "categories": named}
     (root / "instances.json").write_text(json.dumps(content))
-    found, scores, labels = [], [], []
+    box_arrays, scores, labels = [], [], []
     for i in range(IMAGES):
         own = np.flatnonzero(place == i)
         near = min(DETECTIONS // 2, 12 * len(own))
@@ -55,12 +55,12 @@ def make(root: Path) -> None:
         label = np.where(draw.random(near) < 0.8, kind[pick], draw.integers(0, CLASSES, near))
         score = np.concatenate([draw.beta(2, 3, near), draw.beta(1, 8, far)])
         order = np.argsort(-score, kind="stable")
-        found.append(both[order])
+        box_arrays.append(both[order])
         scores.append(score[order])
         labels.append(np.concatenate([label, draw.integers(0, CLASSES, far)])[order])
     np.savez(
         root / "predictions.npz", image_ids=images, offsets=np.arange(IMAGES + 1) * DETECTIONS,
-        boxes=np.concatenate(found).astype(np.float32), scores=np.concatenate(scores).astype(np.float32),
+        boxes=np.concatenate(box_arrays).astype(np.float32), scores=np.concatenate(scores).astype(np.float32),
         labels=np.concatenate(labels), category_ids=classes,
     )  # fmt: skip
 
@@ -73,12 +73,12 @@ def evaluate(root: Path, how: str) -> None:
     if how == "report":
         metrics = recompute.evaluate(predictions, annotations).metrics
     else:
-        found = recompute.load(predictions)
-        of = (found.images, found.categories)
+        detections = recompute.load(predictions)
+        of = (detections.images, detections.categories)
         if how == "hotcoco":
-            precision = recompute._by_hotcoco(found, annotations, *of)
+            precision = recompute._by_hotcoco(detections, annotations, *of)
         else:
-            precision = recompute._by_pycocotools(found, json.loads(annotations.read_bytes()), *of)
+            precision = recompute._by_pycocotools(detections, json.loads(annotations.read_bytes()), *of)
         metrics = recompute._metrics(precision)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print(

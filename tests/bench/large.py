@@ -67,14 +67,16 @@ def _submission(ledger: Ledger, results: Path, runs: tuple[Run, ...], token: str
     )
     ends = []
     for i, run in enumerate(runs):
-        made = _product(run, f"{token}.{i}")
+        record = _product(run, f"{token}.{i}")
         folder = results / "runs" / run.name
         attempt = folder / "attempts" / "1"
         attempt.mkdir(parents=True)
-        (folder / "product.json").write_bytes(msgspec.json.encode(made))
-        assert product(folder) == made
+        (folder / "product.json").write_bytes(msgspec.json.encode(record))
+        assert product(folder) == record
         ends.append(
-            Finished(run=run.name, ticket=made.ticket, product=made, attempts=1, started_at=1.0, ended_at=9.0)
+            Finished(
+                run=run.name, ticket=record.ticket, product=record, attempts=1, started_at=1.0, ended_at=9.0
+            )
         )
     ledger.append(*ends)
 

@@ -52,8 +52,8 @@ def _make(root: Path) -> None:
     evaluation.make(left)
     truth = split / "data" / "val.json"
     (left / "instances.json").rename(truth)
-    found = evaluation.recompute.evaluate(left / "predictions.npz", truth).metrics
-    scalars = {f"coco/{name}": round(value, 3) for name, value in found.items()}
+    metrics = evaluation.recompute.evaluate(left / "predictions.npz", truth).metrics
+    scalars = {f"coco/{name}": round(value, 3) for name, value in metrics.items()}
     (left / STAMP / f"{STAMP}.json").write_text(json.dumps(scalars))
     config = f"test_evaluator = dict(type='CocoMetric', ann_file='{truth}')\n"
     (left / STAMP / "vis_data" / "config.py").write_text(config)

@@ -57,11 +57,11 @@ def _jpeg(pixels: np.ndarray, quality: int) -> bytes:
 def gallery(root: Path, image: Picture) -> None:
     """Leave tests of two codes on 100 images. Both find the same wrong boxes on the first half; on the second
     one of them is right: those on which both fail are none of those on which they differ."""
-    made = paper.make(root, models=1, seeds=1, rows=60)
+    project = paper.make(root, models=1, seeds=1, rows=60)
     truth = _corners(np.random.default_rng(1), OBJECTS)
     wrong = _corners(np.random.default_rng(0), BOXES)
     for run, right in (("p3-test.m000.s0", IMAGES // 2), ("p4-test.m000.s0", 0)):
-        path = with_predictions(made, run, 0.7)
+        path = with_predictions(project, run, 0.7)
         boxes = [*wrong[: IMAGES - right], *truth[IMAGES - right :]]
         _predict(path, boxes)
         _annotate(path.parent, truth, image)

@@ -84,9 +84,9 @@ def project(root: Path, models: int) -> Path:
     return root
 
 
-def ddqjobs(root: Path, *words: str) -> str:
+def ddqjobs(root: Path, *arguments: str) -> str:
     """A command in a project."""
-    return run([sys.executable, "-m", "ddqjobs", *words, "--site", "slurm"], root)
+    return run([sys.executable, "-m", "ddqjobs", *arguments, "--site", "slurm"], root)
 
 
 def empty() -> None:

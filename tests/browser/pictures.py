@@ -55,8 +55,8 @@ def main(folder: str, mini: str = "") -> None:
             project.report_page(project.report("matrix", metrics=list(METRICS)), price=2.5, currency="EUR")
         )
         env = {**os.environ, "NODE_PATH": str(CACHE / "node_modules")}
-        words = ["node", str(SOURCE / "look.js"), str(page), browser, temporary, "pictures"]
-        done = process.run(words, timeout=400, env=env)
+        argv = ["node", str(SOURCE / "look.js"), str(page), browser, temporary, "pictures"]
+        done = process.run(argv, timeout=400, env=env)
         if done.code != 0:
             raise SystemExit(done.stderr)
         for name, height in SHOWN.items():
@@ -70,8 +70,8 @@ def _sections(folder: Path, page: str, browser: str, sections: dict[str, str]) -
     env = {**os.environ, "NODE_PATH": str(CACHE / "node_modules")}
     for title, name in sections.items():
         with tempfile.TemporaryDirectory() as temporary:
-            words = ["node", str(SOURCE / "look.js"), page, browser, temporary, f"={title}"]
-            done = process.run(words, timeout=100, env=env)
+            argv = ["node", str(SOURCE / "look.js"), page, browser, temporary, f"={title}"]
+            done = process.run(argv, timeout=100, env=env)
             if done.code != 0:
                 raise SystemExit(done.stderr)
             picture = Image.open(Path(temporary) / "section.png").convert("RGB")

@@ -47,7 +47,7 @@ def test_each_replica_knows_its_rank_and_the_first_one(replicas: DonauProject) -
     if replicas.lab.generation == "old":  # as the allocation says
         assert [by_rank[str(n)] for n in range(4)] == HOSTS
     assert plan["first"].attempts == 1
-    logs = sorted(p.name for p in (replicas.results / "runs/first/attempts/1").glob("stdout*"))
+    logs = sorted(path.name for path in (replicas.results / "runs/first/attempts/1").glob("stdout*"))
     assert logs == ["stdout.log", "stdout.rank1.log", "stdout.rank2.log", "stdout.rank3.log"]
     replicas.lab.until_over()
     assert [job["exit"] for job in replicas.lab.jobs().values()] == [0]

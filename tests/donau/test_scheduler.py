@@ -82,9 +82,9 @@ def test_an_answer_that_is_late_or_in_chinese_is_one(donau: Lab, tmp_path: Path,
         job = donau.scheduler().submit(a_submission(tmp_path))[0]
     except SubmitUnknownError:  # a Chinese header is no header
         assert fault == "accept-chinese"
-        found = donau.scheduler().find(TOKEN)
-        assert found is not None
-        job = found[0]
+        jobs = donau.scheduler().find(TOKEN)
+        assert jobs is not None
+        job = jobs[0]
     assert list(donau.jobs()) == [job]
 
 

@@ -30,9 +30,9 @@ class Stack:
         declared = {"name": "local", "scheduler": "local", "grace": "60s", "environments": str(BUILT)}
         (site / "site.yaml").write_text(json.dumps(declared))
 
-    def ddqjobs(self, *words: str) -> process.Completed:
+    def ddqjobs(self, *arguments: str) -> process.Completed:
         """A command line in the project, to its end."""
-        argv = [sys.executable, "-m", "ddqjobs", *words]
+        argv = [sys.executable, "-m", "ddqjobs", *arguments]
         return process.run(argv, timeout=_LIMIT_S, cwd=self.root, env=self.environ)
 
     def run(self, name: str) -> Path:
@@ -44,10 +44,10 @@ def python38() -> Path | None:
     """A Python 3.8: on PATH, or among pyenv's versions."""
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     others = sorted(pyenv.glob("versions/3.8.*/bin/python3.8"), reverse=True)
-    found = shutil.which("python3.8")
+    executable = shutil.which("python3.8")
     # A shim of pyenv's is on PATH also where no version is chosen; then it says just that.
-    works = found is not None and process.run([found, "-c", ""], timeout=60).code == 0
-    return next(iter([*([Path(str(found))] if works else []), *others]), None)
+    works = executable is not None and process.run([executable, "-c", ""], timeout=60).code == 0
+    return next(iter([*([Path(str(executable))] if works else []), *others]), None)
 
 
 @pytest.fixture(scope="session")

@@ -24,10 +24,10 @@ def unit(source: Path) -> "list[Path]":
     return files[place::UNITS] if place < UNITS else []
 
 
-def main(words: "list[str]") -> None:
-    sources = [word for word in words if word.endswith(".cpp") and "/ops/csrc/pytorch/" in word]
-    if not sources or "-c" not in words:
-        os.execvp(COMPILER, [COMPILER, *words])
+def main(arguments: "list[str]") -> None:
+    sources = [word for word in arguments if word.endswith(".cpp") and "/ops/csrc/pytorch/" in word]
+    if not sources or "-c" not in arguments:
+        os.execvp(COMPILER, [COMPILER, *arguments])
     source = Path(sources[0]).resolve()
     with tempfile.TemporaryDirectory() as folder:
         together = Path(folder) / "unit.cpp"
@@ -35,8 +35,8 @@ def main(words: "list[str]") -> None:
         headers = ["<torch/extension.h>"] if files else []  # before what the files define
         wanted = [*headers, *(f'"{file}"' for file in files)]
         together.write_text("".join(f"#include {name}\n" for name in wanted))
-        words = [str(together) if word == sources[0] else word for word in words if word != "-g"]
-        code = os.spawnvp(os.P_WAIT, COMPILER, [COMPILER, *words, f"-I{source.parent}", "-O0", "-w"])
+        arguments = [str(together) if word == sources[0] else word for word in arguments if word != "-g"]
+        code = os.spawnvp(os.P_WAIT, COMPILER, [COMPILER, *arguments, f"-I{source.parent}", "-O0", "-w"])
     sys.exit(code)
 
 

@@ -23,13 +23,15 @@ DIFFERENT = {
 def test_all_other_packages_are_those_of_the_shipped_environment(name: str) -> None:
     shipped = environments.pins(environments.load(name, Files(ROOT)).lock)
     here = environments.pins(environments.load(f"{name}-cpu", Files(PROJECT)).lock)
-    assert {p for p in {*shipped, *here} if shipped.get(p) != here.get(p)} == DIFFERENT[name]
+    assert {
+        package for package in {*shipped, *here} if shipped.get(package) != here.get(package)
+    } == DIFFERENT[name]
 
 
 @pytest.mark.parametrize(("name", "mmcv"), [("legacy-cpu", "1.4.7"), ("new-detr-cpu", "2.0.0rc4")])
 def test_the_compiled_operators_agree_with_the_reference(name: str, mmcv: str, stack: Stack) -> None:
-    found = environments.state(BUILT, environments.load(name, Files(stack.root)))
-    assert found.ready is not None, found.reason
-    said: dict[str, Any] = json.loads(found.ready.checks["import"].output.splitlines()[-1])
+    readiness = environments.state(BUILT, environments.load(name, Files(stack.root)))
+    assert readiness.ready is not None, readiness.reason
+    said: dict[str, Any] = json.loads(readiness.ready.checks["import"].output.splitlines()[-1])
     assert (said["ops"], said["mmcv"], said["python"][:4]) == ("compiled", mmcv, "3.8.")
     assert said["checked"] == ["nms", "roi_align", "deformable_attention", "sigmoid_focal_loss"]

@@ -39,8 +39,8 @@ def boxed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrivialProject:
     stand_in.write_text(STAND_IN.format(log=log, python=sys.executable))
     stand_in.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}{os.pathsep}{os.environ['PATH']}")
-    words = ["env", "export", NAME, "--apptainer", "--out", "images", "-C", str(project.root)]
-    done = process.run([sys.executable, "-m", "ddqjobs", *words], timeout=60, cwd=project.root)
+    arguments = ["env", "export", NAME, "--apptainer", "--out", "images", "-C", str(project.root)]
+    done = process.run([sys.executable, "-m", "ddqjobs", *arguments], timeout=60, cwd=project.root)
     assert done.code == 0, done.stderr
     assert f"activate: {{{NAME}: {project.root}/images/{NAME}/bin/activate}}" in done.stdout + done.stderr
     project.local_site(activate={NAME: f"images/{NAME}/bin/activate"})

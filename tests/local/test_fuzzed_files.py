@@ -33,12 +33,12 @@ def changed_results(folder: Path, count: int) -> Worst:
         results = place.root / "results/y"
         until(lambda: "active" not in place.invoke("status", "y", "--json").out)
         assert place.invoke("report", "y").code == 0
-        found = [
+        candidates = [
             *results.rglob("*.json"),
             *results.rglob("*.jsonl"),
             *results.glob("runs/*/attempts/*/stdout.log"),
         ]
-        files = [path for path in found if "code" not in path.parts and not path.is_symlink()]
+        files = [path for path in candidates if "code" not in path.parts and not path.is_symlink()]
         return fuzz_results(place.root, files, count)
 
 

@@ -27,9 +27,9 @@ notify:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with opened(tmp_path / "project") as made:
-        made.text("templates/local/site.yaml", SITE)
-        yield made
+    with opened(tmp_path / "project") as project:
+        project.text("templates/local/site.yaml", SITE)
+        yield project
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ def kinds(web: Web) -> Counter[str]:
 
 def test_two_terminals_tell_once_and_no_secret_is_on_disk(place: Place, web: Web) -> None:
     options: Any = {"env": variables(web)}
-    words = ("submit", "tiny", "--wait", "--optional", "--task", "first", "--task", "broken")
-    ends = [finish(process) for process in [place.spawn(*words, **options) for _ in range(2)]]
+    arguments = ("submit", "tiny", "--wait", "--optional", "--task", "first", "--task", "broken")
+    ends = [finish(process) for process in [place.spawn(*arguments, **options) for _ in range(2)]]
     assert {end.code for end in ends} == {1}
     place.call("advance", "tiny", **options)
     assert kinds(web) == {"failure": 1, "end": 1}

@@ -44,11 +44,11 @@ def limited(request: pytest.FixtureRequest, lab: Lab, monkeypatch: pytest.Monkey
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     restart(lab)
-    for words in settings:
-        lab.ask("sacctmgr", "-i", *words)
+    for arguments in settings:
+        lab.ask("sacctmgr", "-i", *arguments)
     yield
-    for words in settings:
-        lab.ask("sacctmgr", "-i", *words[:-1], words[-1].rpartition("=")[0] + "=-1")
+    for arguments in settings:
+        lab.ask("sacctmgr", "-i", *arguments[:-1], arguments[-1].rpartition("=")[0] + "=-1")
     for name in variables:
         monkeypatch.delenv(name)
     restart(lab)

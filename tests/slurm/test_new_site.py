@@ -14,8 +14,8 @@ from tests.support.slurm import Lab
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with opened(tmp_path / "project") as made:
-        yield made
+    with opened(tmp_path / "project") as project:
+        yield project
 
 
 def test_a_real_cluster_becomes_a_site(place: Place, lab: Lab) -> None:
@@ -26,14 +26,14 @@ def test_a_real_cluster_becomes_a_site(place: Place, lab: Lab) -> None:
         shown = place.invoke("site", "new", "mine", "--dry-run")
         assert shown.code == 0, shown.err
         assert not (place.root / "templates/mine").exists()
-        made = place.invoke("site", "new", "mine", "--json")
+        result = place.invoke("site", "new", "mine", "--json")
     finally:
         lab.ask("sacctmgr", "-i", "delete", "user", user, f"account={account}")
         lab.ask("sacctmgr", "-i", "delete", "account", account)
     path = place.root / "templates/mine/site.yaml"
-    assert (made.code, made.json["written"]) == (0, True), made.err
+    assert (result.code, result.json["written"]) == (0, True), result.err
     text = path.read_text()
-    assert text == made.json["text"] == shown.out
+    assert text == result.json["text"] == shown.out
     for line in (
         "  partition: gpu  # sinfo: 4 nodes of 48 CPUs, 256000 MB, 8 GPUs h100",
         "  gpu_type: h100  # sinfo: GRES",

@@ -14,8 +14,8 @@ from tests.support.shell import RUN, TREE
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with opened(tmp_path / "a project", TREE) as made:
-        yield made
+    with opened(tmp_path / "a project", TREE) as project:
+        yield project
 
 
 @pytest.mark.usefixtures("lab")

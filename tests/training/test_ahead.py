@@ -62,8 +62,8 @@ class Watch(Hook):
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images, weights and a configuration with a hook that keeps what it was told."""
     folder = tmp_path_factory.mktemp("ahead")
-    words = ["dataset", "--out", str(folder / "data"), *DATASET]
-    argv = [sys.executable, "-m", "ddqjobs.detect.prepare", *words]
+    arguments = ["dataset", "--out", str(folder / "data"), *DATASET]
+    argv = [sys.executable, "-m", "ddqjobs.detect.prepare", *arguments]
     subprocess.run(argv, env=processor.variables(processor.ON_THE_CPU, ROOT), check=True)
     (folder / "watch.py").write_text(WATCH)
     (folder / "config.py").write_text(WATCHED.format(base=str(CONFIG)))
@@ -94,11 +94,11 @@ def test_hooks_and_evaluation_see_what_they_see_without_it(where: dict[str, str]
     processor.require(where)
     kind = "gpu" if where == processor.ON_A_GPU else "cpu"
     plain, expected = detect(folder, f"plain-{kind}", where)
-    fast, found = detect(folder, f"fast-{kind}", where, "speed=True")
+    fast, predictions = detect(folder, f"fast-{kind}", where, "speed=True")
     assert (plain["loop"], fast["loop"]) == ("TestLoop", "AheadTestLoop")
     assert len(fast["seen"]) == 2 * IMAGES
     assert fast["seen"] == plain["seen"]
     assert fast["metrics"] == plain["metrics"]
-    assert found.keys() == expected.keys()
+    assert predictions.keys() == expected.keys()
     for name, values in expected.items():
-        np.testing.assert_array_equal(found[name], values, err_msg=name)
+        np.testing.assert_array_equal(predictions[name], values, err_msg=name)

@@ -47,10 +47,10 @@ echo done > "$DDQJOBS_WORK_DIR/iter_20.pth.txt"
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with opened(tmp_path / "project", TREES) as made:
-        made.text("train.sh", SCRIPT)
-        made.text(".gitignore", "*")
-        yield made
+    with opened(tmp_path / "project", TREES) as project:
+        project.text("train.sh", SCRIPT)
+        project.text(".gitignore", "*")
+        yield project
 
 
 def trace(place: Place) -> list[str]:
@@ -144,9 +144,9 @@ def test_a_code_that_cannot_be_tried_is_refused_before_anything_starts(place: Pl
 
 def test_the_paper_s_canaries() -> None:
     loaded = Catalog(ROOT).load("ddq")
-    found = {run.name: run for run in loaded.canaries}
-    assert set(found) == {"canary.L", "canary.M", "canary.N", "canary.ours"}
-    run = found["canary.N"]
+    canaries = {run.name: run for run in loaded.canaries}
+    assert set(canaries) == {"canary.L", "canary.M", "canary.N", "canary.ours"}
+    run = canaries["canary.N"]
     assert run.kind is TaskKind.SMOKE
     assert (run.resources.gpus, run.resources.nodes, run.resources.time_s) == (1, 1, 1800)
     assert "train_dataloader.dataset.indices=40" in run.options
@@ -159,9 +159,9 @@ def test_the_paper_s_canaries() -> None:
         "{work_dir}",
         "{options}",
     )
-    ours = found["canary.ours"].command
+    ours = canaries["canary.ours"].command
     assert ours[ours.index("ddqjobs.detect.train") :][:3] == ("ddqjobs.detect.train", "--iterations", "20")
-    assert not {run.name for run in loaded.runs} & set(found)
+    assert not {run.name for run in loaded.runs} & set(canaries)
 
 
 def test_it_asks_for_one_gpu_s_share() -> None:

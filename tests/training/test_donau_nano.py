@@ -53,7 +53,7 @@ def test_nano_has_the_same_ap_as_on_the_local_site(undisturbed: Project, on_dona
           f"{report['attempts']} attempts, {report['repeated_iterations']} iterations twice")  # fmt: skip
     assert there == figures(undisturbed)
     attempts = on_donau.root / "results" / "mine" / "runs" / TRAIN / "attempts"
-    assert sorted(p.name for p in attempts.iterdir()) == ["1", "2"]
+    assert sorted(path.name for path in attempts.iterdir()) == ["1", "2"]
     starts = [job["starts"] for job in on_donau.lab.jobs().values() if TRAIN in job["name"]]
     assert starts == {"old": [1, 1], "new": [2]}[on_donau.lab.generation]
 

@@ -25,6 +25,6 @@ def test_a_small_model_learns_eight_images_by_heart(name: str) -> None:
     variables = processor.variables(processor.ON_THE_CPU)
     done = subprocess.run(argv, cwd=ROOT, env=variables, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
-    found = re.search(rf"^OVERFIT {name} AP ([0-9.]+) after", done.stdout, re.MULTILINE)
-    assert found, done.stdout
-    assert float(found.group(1)) > 0.5
+    match = re.search(rf"^OVERFIT {name} AP ([0-9.]+) after", done.stdout, re.MULTILINE)
+    assert match, done.stdout
+    assert float(match.group(1)) > 0.5

@@ -31,13 +31,15 @@ def mmcv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tools, folder = tmp_path_factory.mktemp("tools"), tmp_path_factory.mktemp("mmcv")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target"]
     variables = {**os.environ, "MMCV_WITH_OPS": "0", "PYTHONPATH": str(tools)}
-    for words in (
+    for arguments in (
         [str(tools), "setuptools<81", "wheel"],  # its setup.py imports pkg_resources
         [str(folder), "--no-deps", "--no-build-isolation", "mmcv==1.4.7"],
     ):
-        done = process.run([*pip, *words], timeout=_LIMIT_S, env=variables)
+        done = process.run([*pip, *arguments], timeout=_LIMIT_S, env=variables)
         if done.code:
-            pytest.skip(f"NOT TESTED with mmcv 1.x: {words[-1]} cannot be installed: {done.stderr[-300:]}")
+            pytest.skip(
+                f"NOT TESTED with mmcv 1.x: {arguments[-1]} cannot be installed: {done.stderr[-300:]}"
+            )
     return folder
 
 
@@ -71,9 +73,9 @@ class Training:
             "DDQJOBS_STOP": str(folder / "stop"),
             "OMP_NUM_THREADS": "1",
         }
-        words = [str(self.python), str(PROGRAM), str(self.work_dir), str(self.workers), what, str(at)]
-        words.append(str(self.iterations))
-        return process.run(words, timeout=_LIMIT_S, env={**os.environ, **variables})
+        argv = [str(self.python), str(PROGRAM), str(self.work_dir), str(self.workers), what, str(at)]
+        argv.append(str(self.iterations))
+        return process.run(argv, timeout=_LIMIT_S, env={**os.environ, **variables})
 
     def rows(self) -> list[dict[str, Any]]:
         """All logged lines of all attempts, without what clocks decide."""

@@ -38,9 +38,9 @@ class Counted(usage.UsageHook):
 """
 
 
-def run(folder: Path, *words: object, where: dict[str, str] = processor.ON_THE_CPU) -> None:
+def run(folder: Path, *arguments: object, where: dict[str, str] = processor.ON_THE_CPU) -> None:
     variables = processor.variables(where, ROOT, folder) | {"DDQJOBS_INPUT_DATA": str(folder / "data")}
-    argv = [sys.executable, "-m", *map(str, words)]
+    argv = [sys.executable, "-m", *map(str, arguments)]
     subprocess.run(argv, env=variables, check=True)
 
 
@@ -58,8 +58,8 @@ def test_lines_of_a_training_say_what_its_gpus_do(tmp_path: Path) -> None:
     assert hours[-1] * 3600 >= 2 * sum(row["time"] for row in rows[1:])  # two GPUs, validations too
     assert hours[-1] < 1
     assert rows[0]["gpu_hours_to_come"] > rows[-1]["gpu_hours_to_come"] == 0.0
-    found = live.progress(tmp_path / "w")
-    assert (found.gpu_busy, found.gpu_hours_to_come) == (0.5, 0.0)
+    progress = live.progress(tmp_path / "w")
+    assert (progress.gpu_busy, progress.gpu_hours_to_come) == (0.5, 0.0)
     taken = costs.of(logs.read(tmp_path / "w"))
     assert (taken["gpu_busy"], taken["peak_memory_mb"]) == (0.5, None)
     assert taken["gpu_hours"] == float(f"{hours[-1]:.4g}")

@@ -59,9 +59,9 @@ def test_mmengine_finds_them_where_the_job_script_says(tmp_path: Path) -> None:
     url = json.loads(hub.read_text())[OPENMMLAB.removeprefix("open-mmlab://")]
     program = tmp_path / "load.py"
     program.write_text(LOAD)
-    words = {"url": url, "sha": sha256(weights.read_bytes()), "swin": SWIN, "name": OPENMMLAB}
+    fields = {"url": url, "sha": sha256(weights.read_bytes()), "swin": SWIN, "name": OPENMMLAB}
     with (
-        opened(tmp_path / "project", EXPERIMENT % {**words, "program": program}) as project,
+        opened(tmp_path / "project", EXPERIMENT % {**fields, "program": program}) as project,
         serving() as server,
     ):
         site = {

@@ -45,7 +45,11 @@ def words(tree: ast.Module) -> Iterator[str]:
 
 def test_only_the_task_code_knows_the_detector_by_name() -> None:
     """A program that names DDQ may branch on it; another paper then goes another way."""
-    paths = (p for p in sorted((ROOT / "ddqjobs").rglob("*.py")) if "detect" not in p.relative_to(ROOT).parts)
+    paths = (
+        path
+        for path in sorted((ROOT / "ddqjobs").rglob("*.py"))
+        if "detect" not in path.relative_to(ROOT).parts
+    )
     named = {(str(path.relative_to(ROOT)), word) for path in paths
              for word in words(ast.parse(path.read_text(encoding="utf-8")))
              if "ddq" in word.lower().replace("ddqjobs", "")}  # fmt: skip

@@ -90,10 +90,10 @@ def run(argv: list[str], log: Path, **variables: str) -> tuple[int, float]:
 
 def configs() -> dict[str, str]:
     """Return BENCH_CONFIGS, the folder of configurations in mmdet's wheel; nothing where mmdet is missing."""
-    found = importlib.util.find_spec("mmdet")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("mmdet")
+    if spec is None or spec.origin is None:
         return {}
-    return {"BENCH_CONFIGS": str(Path(found.origin).parent / ".mim" / "configs")}
+    return {"BENCH_CONFIGS": str(Path(spec.origin).parent / ".mim" / "configs")}
 
 
 def config_of(name: str, scratch: Path, data: Path) -> Path:
@@ -180,18 +180,18 @@ def compare(a: dict[str, Any], b: dict[str, Any], expected: int) -> dict[str, An
     """First iteration that differs in any loss or gradient norm, to the last bit. ``bit_equal`` only if both
     trainings ended well and have ``expected`` iterations; ``incomplete`` says why they are not compared."""
     codes, rows = [x.get("code") for x in (a, b)], [x.get("rows", []) for x in (a, b)]
-    found: dict[str, Any] = {"codes": codes, "iterations": [len(r) for r in rows], "expected": expected}
+    comparison: dict[str, Any] = {"codes": codes, "iterations": [len(r) for r in rows], "expected": expected}
     missing = [f"exit codes {codes[0]} and {codes[1]}"] if codes != [0, 0] else []
-    if found["iterations"] != [expected, expected]:
+    if comparison["iterations"] != [expected, expected]:
         missing.append(f"{len(rows[0])} and {len(rows[1])} iterations of {expected}")
     if not all("loss" in row for side in rows for row in side):
         missing.append("an iteration without its loss")
     if missing or not expected:
-        return {**found, "bit_equal": False, "incomplete": "; ".join(missing) or "nothing to compare"}
+        return {**comparison, "bit_equal": False, "incomplete": "; ".join(missing) or "nothing to compare"}
     pairs = list(zip(*rows))
     differ = [n + 1 for n, (x, y) in enumerate(pairs) if values(x) != values(y)]
     return {
-        **found,
+        **comparison,
         "bit_equal": not differ,
         "first_difference": differ[0] if differ else None,
         "largest_loss_gap": max(abs(x["loss"] - y["loss"]) / abs(x["loss"] or 1.0) for x, y in pairs),

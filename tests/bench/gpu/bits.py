@@ -57,21 +57,21 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
     os.environ.update({k: v for k, v in session.variables().items() if k.startswith("BENCH_")})
     projects = {run: Bits(out, seconds, 1, run) for run in sys.argv[4:] or RUNS}
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     with ThreadPoolExecutor(len(projects)) as pool:
         futures = {run: pool.submit(train, project, run) for run, project in projects.items()}
         for run, future in futures.items():
             try:
-                found[run] = future.result()
+                results[run] = future.result()
             except Exception as error:  # the others are worth as much
-                found[run] = {"error": f"{type(error).__name__}: {error}"[-3000:]}
+                results[run] = {"error": f"{type(error).__name__}: {error}"[-3000:]}
     for run, project in projects.items():
         first = f"{run.split('-')[0]}-first"
-        if run != first and not {"error"} & (found[run].keys() | found.get(first, {"error": ""}).keys()):
-            found[f"{run} against {first}"] = several.compare(projects[first], first, project, run)
-    print(json.dumps(found, indent=1), flush=True)
-    (out / "bits.json").write_text(json.dumps(found, indent=1))
-    return verdict.end([(run, why) for run, value in found.items() for why in _wrong(value)])
+        if run != first and not {"error"} & (results[run].keys() | results.get(first, {"error": ""}).keys()):
+            results[f"{run} against {first}"] = several.compare(projects[first], first, project, run)
+    print(json.dumps(results, indent=1), flush=True)
+    (out / "bits.json").write_text(json.dumps(results, indent=1))
+    return verdict.end([(run, why) for run, value in results.items() for why in _wrong(value)])
 
 
 def _wrong(value: dict[str, Any]) -> list[str]:

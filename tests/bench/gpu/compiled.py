@@ -80,10 +80,10 @@ def measure(part: str) -> dict[str, Any]:
         _wait()
         began = time.perf_counter()
         torch.manual_seed(3)
-        found = model.train_step(data, optimizer)
+        outputs = model.train_step(data, optimizer)
         _wait()
         seconds.append(time.perf_counter() - began)
-        losses.append(float(found["loss"]))
+        losses.append(float(outputs["loss"]))
     steady = seconds[WARM:] or seconds[1:]
     return {"first_s": seconds[0], "s": statistics.median(steady), "loss": losses[0], "last_loss": losses[-1]}
 

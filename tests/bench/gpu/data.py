@@ -54,7 +54,7 @@ def write(folder: Path, images: int, sizes: Sequence[tuple[int, int]] = (SIZE,))
 def _image(path: Path, random: np.random.Generator, of: tuple[int, int]) -> list[tuple[int, list[float]]]:
     image = random.integers(0, 255, (of[0] // 8, of[1] // 8, 3), dtype=np.uint8)
     image = cv2.resize(image, of[::-1])
-    found = []
+    objects = []
     for _ in range(BOXES):
         width, height = (int(v) for v in random.integers(30, min(500, *of), 2))
         x, y = int(random.integers(0, of[1] - width)), int(random.integers(0, of[0] - height))
@@ -62,6 +62,6 @@ def _image(path: Path, random: np.random.Generator, of: tuple[int, int]) -> list
         cv2.rectangle(
             image, (x, y), (x + width, y + height), [int(c) for c in random.integers(0, 255, 3)], -1
         )
-        found.append((category + 1, [float(v) for v in (x, y, width, height)]))
+        objects.append((category + 1, [float(v) for v in (x, y, width, height)]))
     cv2.imwrite(str(path), image)
-    return found
+    return objects

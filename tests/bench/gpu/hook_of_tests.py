@@ -42,10 +42,10 @@ class TestHook(Hook):  # type: ignore[misc]
     def after_test_epoch(self, runner: Any, metrics: Any = None) -> None:
         evaluated = time.perf_counter() - self.ends[-1]
         counted = self.ends[min(FIRST, len(self.ends) // 2) :]
-        found = {
+        record = {
             "images": len(self.ends),
             "images/s": round((len(counted) - 1) / (counted[-1] - counted[0]), 2),
             "GPU busy": round(statistics.mean(self.busy), 3) if self.busy else None,
             "evaluation s": round(evaluated, 2),
         }
-        (Path(runner.work_dir) / "test.json").write_text(json.dumps(found))
+        (Path(runner.work_dir) / "test.json").write_text(json.dumps(record))

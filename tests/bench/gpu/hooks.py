@@ -54,12 +54,12 @@ class BenchHook(Hook):  # type: ignore[misc]
     def after_train(self, runner: Any) -> None:
         _wait()
         steps = [b - a for a, b in zip(self.ends, self.ends[1:])]
-        found = {
+        record = {
             "seconds": steps,
             "peak_mib": torch.cuda.max_memory_allocated() / 2**20,
             "profile": self.summary,
         }
-        (Path(runner.work_dir) / "bench.json").write_text(json.dumps(found))
+        (Path(runner.work_dir) / "bench.json").write_text(json.dumps(record))
 
 
 def _wait() -> None:

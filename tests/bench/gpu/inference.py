@@ -43,10 +43,12 @@ def measure(options: list[str], size: tuple[int, int]) -> tuple[float, Any]:
         for _ in range(3 + REPEATS):
             _wait()
             began = time.perf_counter()
-            found = model.test_step({"inputs": [image], "data_samples": [DetDataSample(metainfo=known)]})
+            predictions = model.test_step(
+                {"inputs": [image], "data_samples": [DetDataSample(metainfo=known)]}
+            )
             _wait()
             times.append(1000 * (time.perf_counter() - began))
-    boxes = found[0].pred_instances
+    boxes = predictions[0].pred_instances
     return statistics.median(times[3:]), (boxes.bboxes.cpu(), boxes.scores.cpu())
 
 
@@ -60,14 +62,14 @@ def main() -> int:
     Path(sys.argv[1]).unlink(missing_ok=True)
     runtime.set_up()
     size = (800, 1333) if not tiny_options() else (120, 200)
-    plain, found = measure(tiny_options(), size)
+    plain, predictions = measure(tiny_options(), size)
     fast, again = measure([*tiny_options(), "speed=True"], size)
     result = {
         "mmdet ms": plain,
         "speed=True ms": fast,
         "ratio": fast / plain,
-        "bit-equal": all(torch.equal(a, b) for a, b in zip(found, again)),
-        "boxes": len(found[0]),
+        "bit-equal": all(torch.equal(a, b) for a, b in zip(predictions, again)),
+        "boxes": len(predictions[0]),
     }
     Path(sys.argv[1]).write_text(json.dumps(result, indent=1))
     print(json.dumps(result))

@@ -84,8 +84,8 @@ def test(name: str, out: Path, folder: Path) -> dict[str, Any]:
     code, seconds = bench.run(argv, out / f"{work.name}.log", BENCH_DATA=str(folder), **bench.configs())
     if code:
         return {"error": (out / f"{work.name}.log").read_text()[-2000:]}
-    found: dict[str, Any] = json.loads((work / "test.json").read_text())
-    return {"whole s": round(seconds, 1), **found}
+    figures: dict[str, Any] = json.loads((work / "test.json").read_text())
+    return {"whole s": round(seconds, 1), **figures}
 
 
 def differ(one: Path, two: Path) -> str:
@@ -108,15 +108,15 @@ def main() -> int:
 
     runtime.set_up()
     weights(folder / "random.pth")
-    found: dict[str, Any] = {"ms per image, one process": parts()}
+    results: dict[str, Any] = {"ms per image, one process": parts()}
     for name in names:
-        found[name] = test(name, out, folder)
-        if wrong := "" if "error" in found[name] else differ(out / names[0], out / name):
-            found[name]["error"] = wrong
-        print(name, json.dumps(found[name]), flush=True)
-    print(json.dumps(found["ms per image, one process"]), flush=True)
-    (out / "many.json").write_text(json.dumps(found, indent=1))
-    return verdict.end([(name, row["error"]) for name, row in found.items() if "error" in row])
+        results[name] = test(name, out, folder)
+        if wrong := "" if "error" in results[name] else differ(out / names[0], out / name):
+            results[name]["error"] = wrong
+        print(name, json.dumps(results[name]), flush=True)
+    print(json.dumps(results["ms per image, one process"]), flush=True)
+    (out / "many.json").write_text(json.dumps(results, indent=1))
+    return verdict.end([(name, row["error"]) for name, row in results.items() if "error" in row])
 
 
 test.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test function

@@ -69,7 +69,7 @@ def table(events: Any, iterations: int) -> dict[str, dict[str, float]]:
     here = [e for e in events if e.device_type == torch.autograd.DeviceType.CPU]
     spans = [e for e in here if e.name.startswith(MARK)]
     main = spans[0].thread if spans else -1
-    found: dict[str, Any] = collections.defaultdict(collections.Counter)
+    totals: dict[str, Any] = collections.defaultdict(collections.Counter)
     stack: list[Any] = []
     for event in sorted(here, key=lambda e: (e.time_range.start, -e.time_range.end)):
         region = "backward" if event.thread != main else "the rest"
@@ -80,13 +80,14 @@ def table(events: Any, iterations: int) -> dict[str, dict[str, float]]:
             if event.name.startswith(MARK):
                 took = event.time_range.elapsed_us() / 1000
                 if stack:
-                    found[region]["ms"] -= took
-                found[event.name[len(MARK) :]]["ms"] += took
+                    totals[region]["ms"] -= took
+                totals[event.name[len(MARK) :]]["ms"] += took
                 stack.append(event)
         if kind := kind_of(event.name):
-            found[region][kind] += 1
+            totals[region][kind] += 1
     return {
-        name: {key: round(n / iterations, 2) for key, n in sorted(row.items())} for name, row in found.items()
+        name: {key: round(n / iterations, 2) for key, n in sorted(row.items())}
+        for name, row in totals.items()
     }
 
 

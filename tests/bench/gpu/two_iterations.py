@@ -46,8 +46,8 @@ def main(folder: Path, options: list[str]) -> int:
         return verdict.end([("two iterations", str(error))])
     if wrong := bench.incomplete({"rows": rows, **measured}, 2, -1):
         return verdict.end([("two iterations", wrong)])
-    found = [{k: v for k, v in row.items() if k in keys} for row in rows]
-    print(json.dumps({"wall_s": round(seconds, 1), "iterations": found, **measured}))
+    iterations = [{k: v for k, v in row.items() if k in keys} for row in rows]
+    print(json.dumps({"wall_s": round(seconds, 1), "iterations": iterations, **measured}))
     return 0
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 def one_line(text: str) -> str:
     """A text in one line; of a long one its beginning, and its end, where a log says what went wrong."""
-    words = " ".join(text.split())
-    return words if len(words) <= 400 else f"{words[:80]} ... {words[-300:]}"
+    line = " ".join(text.split())
+    return line if len(line) <= 400 else f"{line[:80]} ... {line[-300:]}"
 
 
 def end(problems: Sequence[tuple[str, str]]) -> int:
@@ -24,7 +24,7 @@ def end(problems: Sequence[tuple[str, str]]) -> int:
 
 def scalars(work: Path) -> list[dict[str, Any]]:
     """The logged iterations in a work folder that was fresh. Raises ValueError unless it has one log."""
-    found = sorted(work.glob("*/vis_data/scalars.json"))
-    if len(found) != 1:
-        raise ValueError(f"{work}: {len(found)} logs of a training, where one should be")
-    return [json.loads(line) for line in found[0].read_text().splitlines()]
+    logs = sorted(work.glob("*/vis_data/scalars.json"))
+    if len(logs) != 1:
+        raise ValueError(f"{work}: {len(logs)} logs of a training, where one should be")
+    return [json.loads(line) for line in logs[0].read_text().splitlines()]

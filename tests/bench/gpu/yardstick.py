@@ -48,7 +48,7 @@ def load() -> Any:
     return cpp_extension.load(
         "mmcv_yardstick",
         [str(binding), str(build / _CSRC / "pytorch" / "cuda" / "ms_deform_attn_cuda.cu")],
-        extra_include_paths=[str(p) for p in include],
+        extra_include_paths=[str(path) for path in include],
         build_directory=str(build),
         extra_cflags=["-w", "-DMMCV_WITH_CUDA"],
         extra_cuda_cflags=["-w", "-DMMCV_WITH_CUDA"],
@@ -70,9 +70,9 @@ class Function(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Any) -> Any:
         value, shapes, start, location, weight = ctx.saved_tensors
-        found = [torch.zeros_like(t) for t in (value, location, weight)]
-        ctx.module.backward(value, shapes, start, location, weight, grad.contiguous(), *found, 64)
-        return None, found[0], None, None, found[1], found[2]
+        gradients = [torch.zeros_like(t) for t in (value, location, weight)]
+        ctx.module.backward(value, shapes, start, location, weight, grad.contiguous(), *gradients, 64)
+        return None, gradients[0], None, None, gradients[1], gradients[2]
 
 
 if __name__ == "__main__":

@@ -113,13 +113,13 @@ def send(children: list[subprocess.Popen[bytes]], number: int) -> None:
 
 def session(leader: int) -> list[int]:
     """Processes of a session."""
-    found = []
+    pids = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, ValueError, IndexError):
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
             if int(fields[3]) == leader:
-                found.append(int(entry.name))
-    return found
+                pids.append(int(entry.name))
+    return pids
 
 
 if __name__ == "__main__":

@@ -135,8 +135,8 @@ def test_a_daemon_inherits_only_the_descriptors_it_is_handed(tmp_path: Path) -> 
     with (tmp_path / "kept").open("w") as kept, (tmp_path / "other").open("w") as other:
         os.set_inheritable(other.fileno(), True)
         names = "import os\nfor n in os.listdir('/proc/self/fd'):\n if os.path.exists('/proc/self/fd/' + n):"
-        words = [sys.executable, "-c", names + " print(os.readlink('/proc/self/fd/' + n))\nprint('end')"]
-        process.spawn_detached(words, log=tmp_path / "log", keep=(kept.fileno(),))
+        argv = [sys.executable, "-c", names + " print(os.readlink('/proc/self/fd/' + n))\nprint('end')"]
+        process.spawn_detached(argv, log=tmp_path / "log", keep=(kept.fileno(),))
         until(lambda: (tmp_path / "log").exists() and "end" in (tmp_path / "log").read_text())
     seen = (tmp_path / "log").read_text()
     assert str(tmp_path / "kept") in seen
@@ -164,9 +164,9 @@ def test_processes_are_found_by_their_environment_and_last_argument() -> None:
 def test_what_a_command_started_in_another_group_ends_with_it(tmp_path: Path, way: str) -> None:
     """As ninja starts compilers."""
     pid = tmp_path / "pid"
-    words = ["bash", "-c", f"set -m; sleep 60 & echo $! > {pid}.new; mv {pid}.new {pid}; wait"]
+    argv = ["bash", "-c", f"set -m; sleep 60 & echo $! > {pid}.new; mv {pid}.new {pid}; wait"]
     if way == "time-out":
-        assert process.run(words, timeout=0.5).timed_out
+        assert process.run(argv, timeout=0.5).timed_out
     else:
 
         def interrupt() -> None:
@@ -175,5 +175,5 @@ def test_what_a_command_started_in_another_group_ends_with_it(tmp_path: Path, wa
 
         threading.Thread(target=interrupt).start()
         with pytest.raises(KeyboardInterrupt):
-            process.run(words, timeout=60)
+            process.run(argv, timeout=60)
     assert not runs(int(pid.read_text()))

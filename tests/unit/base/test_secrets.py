@@ -65,8 +65,8 @@ def test_setup_lines_are_read_as_a_shell_reads_them(line: str, value: str) -> No
 
 
 def test_options_tell_their_values_but_for_placeholders() -> None:
-    words = ["x", "--token", "$tr0ng", "--password", "-x{{y", "--api-key", "a{env.KEY}", "--secret", "--fast"]
-    assert told(words) == {"--token": "$tr0ng", "--password": "-x{y"}
+    argv = ["x", "--token", "$tr0ng", "--password", "-x{{y", "--api-key", "a{env.KEY}", "--secret", "--fast"]
+    assert told(argv) == {"--token": "$tr0ng", "--password": "-x{y"}
 
 
 def test_values_that_begin_as_references_do_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,12 +75,12 @@ def test_the_documentation_has_the_list() -> None:
     title = "Which variables of the submitting shell reach a job"
     section = text.partition(f"\n## {title}")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| ([^|]+) \| (`[^|]+`) \| ([^|]+) \|$", section, re.M)
-    words = {True: "pass", False: "never"}
+    policies = {True: "pass", False: "never"}
     assert rows == [
         (
             kind.title,
             " ".join(f"`{name}`" for name in kind.names),
-            "set on the node; never taken from the shell" if kind.node else words[kind.site],
+            "set on the node; never taken from the shell" if kind.node else policies[kind.site],
         )
         for kind in shell_variables.KINDS
     ]

@@ -55,8 +55,8 @@ def test_a_failed_or_short_training_is_not_equal_to_anything(
 
 
 def test_a_loss_that_is_no_number_is_a_difference() -> None:
-    found = bench.compare(_training(2, at2=float("nan")), _training(2, at2=float("nan")), 2)
-    assert (found["bit_equal"], found["first_difference"]) == (False, 2)
+    comparison = bench.compare(_training(2, at2=float("nan")), _training(2, at2=float("nan")), 2)
+    assert (comparison["bit_equal"], comparison["first_difference"]) == (False, 2)
 
 
 def test_a_training_without_all_its_iterations_is_incomplete() -> None:

@@ -12,9 +12,9 @@ from tests.bench.gpu import repack
 
 
 def test_an_installed_package_with_a_script_comes_back_the_same(tmp_path: Path) -> None:
-    made = repack.pack(distribution("submitit"), tmp_path)
+    wheel = repack.pack(distribution("submitit"), tmp_path)
     again = repack.pack(distribution("ruff"), tmp_path)  # a program, no Python entry point
-    assert made.name == f"submitit-{distribution('submitit').version}-py3-none-any.whl"
+    assert wheel.name == f"submitit-{distribution('submitit').version}-py3-none-any.whl"
     target, uv = tmp_path / "target", find_uv_bin()
     argv = [
         uv,
@@ -24,7 +24,7 @@ def test_an_installed_package_with_a_script_comes_back_the_same(tmp_path: Path) 
         "--offline",
         "--no-deps",
         "--target",
-        *map(str, (target, made, again)),
+        *map(str, (target, wheel, again)),
     ]
     subprocess.run(argv, check=True)
     for name in ("submitit", "ruff"):
@@ -37,8 +37,8 @@ def test_an_installed_package_with_a_script_comes_back_the_same(tmp_path: Path) 
 
 def test_what_is_packed() -> None:
     assert repack.names("# a\ntorch==2.11.0 \\\n    --hash=sha256:0\nPyYAML\n") == ["torch", "pyyaml"]
-    found = repack.closure(["jinja2"], have=set())
-    assert {"jinja2", "markupsafe"} <= set(found)
+    distributions = repack.closure(["jinja2"], have=set())
+    assert {"jinja2", "markupsafe"} <= set(distributions)
     assert "markupsafe" not in repack.closure(["jinja2"], have={"markupsafe"})
     inside = repack._inside
     assert inside("a/b.py", "a-1", set()) == "a/b.py"

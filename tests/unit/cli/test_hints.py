@@ -30,13 +30,15 @@ def _texts(path: Path) -> Iterator[str]:
 
 def test_commands_in_messages_name_the_experiment() -> None:
     lacking = [
-        f"{path.relative_to(_PACKAGE)}: {found}"
+        f"{path.relative_to(_PACKAGE)}: {command}"
         for path in sorted(_PACKAGE.rglob("*.py"))
         for text in _texts(path)
-        for found in _COMMAND.findall(text)
+        for command in _COMMAND.findall(text)
     ]
     scripts = sorted((_PACKAGE.parent / "templates").rglob("*.j2"))
-    lacking += [f"{path.name}: {found}" for path in scripts for found in _COMMAND.findall(path.read_text())]
+    lacking += [
+        f"{path.name}: {command}" for path in scripts for command in _COMMAND.findall(path.read_text())
+    ]
     assert lacking == []
     assert _COMMAND.search("`ddqjobs retry` takes it")
     assert _COMMAND.search("`ddqjobs submit --stale` runs it")

@@ -16,18 +16,18 @@ from tests.support.trivial import until
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
     """One CPU, taken by the run ``wait``; ``first`` waits behind it."""
-    with opened(tmp_path / "project") as made:
+    with opened(tmp_path / "project") as project:
         site = {"name": "local", "scheduler": "local", "grace": "0s", "python": sys.executable}
-        made.write("templates/local/site.yaml", {**site, "local": {"cpus": 1}})
-        made.invoke("submit", "tiny", "wait")
-        until(lambda: made.attempts("wait"))
-        made.invoke("submit", "tiny", "first")
-        yield made
+        project.write("templates/local/site.yaml", {**site, "local": {"cpus": 1}})
+        project.invoke("submit", "tiny", "wait")
+        until(lambda: project.attempts("wait"))
+        project.invoke("submit", "tiny", "first")
+        yield project
 
 
 def state(place: Place, run: str) -> str:
-    found: str = place.invoke("status", "tiny", run, "--json").json["runs"][0]["state"]
-    return found
+    job_state: str = place.invoke("status", "tiny", run, "--json").json["runs"][0]["state"]
+    return job_state
 
 
 def test_what_is_queued_is_held_and_what_runs_runs_on(place: Place) -> None:

@@ -23,8 +23,8 @@ RELOADS = '<meta http-equiv="refresh" content="60">'
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with opened(tmp_path / "project") as made:
-        yield made
+    with opened(tmp_path / "project") as project:
+        yield project
 
 
 def test_a_page_lives_as_long_as_one_waits(place: Place, tmp_path: Path) -> None:

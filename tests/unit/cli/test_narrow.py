@@ -54,7 +54,7 @@ def test_the_table_of_tasks_fits_and_loses_no_count() -> None:
                    state=kind if isinstance(kind, JobState) else None, reason="")
         for n, kind in enumerate(kinds * 4)
     ]  # fmt: skip
-    costs = estimates((p.run for p in planned), History(()))
+    costs = estimates((planned_run.run for planned_run in planned), History(()))
     piped = overview(planned, costs, state, width=None)
     assert {"DONE", "RUNNING", "QUEUED", "FAILED"} <= set(piped.split("\n")[0].split())
     for width in (60, 80, 100, 140):

@@ -228,10 +228,10 @@ def test_what_was_confirmed_is_done_before_it_ends() -> None:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with opened(tmp_path / "project", MANY) as made:
-        made.invoke("submit", "tiny", "wait")
-        until(lambda: made.attempts("wait"))
-        yield made
+    with opened(tmp_path / "project", MANY) as project:
+        project.invoke("submit", "tiny", "wait")
+        until(lambda: project.attempts("wait"))
+        yield project
 
 
 def test_keys_scroll_filter_and_leave(place: Place) -> None:
@@ -319,8 +319,8 @@ def test_told_to_end_it_gives_the_screen_back(place: Place) -> None:
 
 def test_one_question_per_refresh_however_many_runs(place: Place) -> None:
     place.invoke("submit", "tiny")
-    words = dict.fromkeys(("phase", "model", "implementation", "task", "variant", "seed", "state", "site"))
-    selection = Selection(**words, folder=str(place.root), names=["tiny"])
+    filters = dict.fromkeys(("phase", "model", "implementation", "task", "variant", "seed", "state", "site"))
+    selection = Selection(**filters, folder=str(place.root), names=["tiny"])
     workspace = selection.project.workspace("tiny")
     scheduler, asked = workspace.scheduler("local"), list[int]()
     query = scheduler.query

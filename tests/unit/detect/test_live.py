@@ -23,15 +23,15 @@ def test_progress_of_mmengine(tmp_path: Path) -> None:
     (folder / "20261122_171804.log").write_text(text)
     config = "max_epochs = 12\ntrain_cfg = dict(max_epochs=2, type='EpochBasedTrainLoop')\n"
     (folder / "vis_data" / "config.py").write_text(config)
-    found = live.progress(tmp_path)
-    assert found._replace(loss=None) == Progress(2, 16, 16, 0, None, 0.4, 2)
-    assert found.loss is not None
+    state = live.progress(tmp_path)
+    assert state._replace(loss=None) == Progress(2, 16, 16, 0, None, 0.4, 2)
+    assert state.loss is not None
     # In the middle of the first epoch, half a line at the end.
     (folder / "20261122_171804.log").write_text(
         text.split("\n")[0] + "\n2026/11/22 17:18:13 - mmengine - INFO - Epo"
     )
-    found = live.progress(tmp_path)
-    assert (found.epoch, found.iteration, found.iterations, found.eta_s, found.ap) == (1, 1, 16, 43, None)
+    state = live.progress(tmp_path)
+    assert (state.epoch, state.iteration, state.iterations, state.eta_s, state.ap) == (1, 1, 16, 43, None)
 
 
 def test_progress_of_mmcv(tmp_path: Path) -> None:

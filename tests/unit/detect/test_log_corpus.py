@@ -32,7 +32,7 @@ def figures(work_dir: Path) -> dict[str, list[list[float]]]:
 
 
 def test_the_corpus_is_whole() -> None:
-    assert {p.name for p in CORPUS.iterdir() if p.is_dir()} == EXPECTED.keys()
+    assert {folder.name for folder in CORPUS.iterdir() if folder.is_dir()} == EXPECTED.keys()
     assert len(EXPECTED) >= 30
 
 

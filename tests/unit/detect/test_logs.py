@@ -63,7 +63,7 @@ def test_reads_mmcv() -> None:
 
 @given(
     st.lists(st.integers(1, 3000), max_size=20),
-    st.sampled_from(sorted(p.name for p in RECORDED.glob("*.json"))),
+    st.sampled_from(sorted(path.name for path in RECORDED.glob("*.json"))),
 )
 def test_pieces_of_any_size_give_the_same(sizes: list[int], name: str) -> None:
     data = recorded(name)

@@ -36,8 +36,8 @@ def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.usefixtures("smi")
 def test_the_gpus_that_the_job_sees_are_named(visible: str | None, names: list[str]) -> None:
     variables = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
-    found = machine.describe(variables)
-    assert (found["gpus"], found["driver"]) == (names, "535.129.03")
+    description = machine.describe(variables)
+    assert (description["gpus"], description["driver"]) == (names, "535.129.03")
 
 
 def test_a_hidden_gpu_is_not_named_and_a_silent_driver_is_unknown(smi: Path) -> None:

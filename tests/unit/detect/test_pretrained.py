@@ -39,8 +39,8 @@ def test_another_file_under_the_name_of_weights(
     assert found() == []
     path.write_bytes(b"weigh")
     short = hashlib.sha256(b"weigh").hexdigest()[:8]
-    words = f"{path} is not what its name says, its SHA-256 begins with {short}"
-    assert found() == [f"model.backbone.init_cfg.checkpoint: {words}"] * named
+    reason = f"{path} is not what its name says, its SHA-256 begins with {short}"
+    assert found() == [f"model.backbone.init_cfg.checkpoint: {reason}"] * named
 
 
 def test_a_date_in_a_name_is_no_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -223,14 +223,14 @@ def test_the_product_is_whole_with_what_there_is(tmp_path: Path, name: str) -> N
         bench.checkpoint(saved)
     bench.variables["DDQJOBS_EXIT_CODE"] = "0"
     assert bench.look() == 0
-    found = bench.product()
-    assert found.artifacts["checkpoint"] == f"attempts/1/work_dir/{training.kept}"
-    assert {key: result(found.metrics, key) for key in training.results} == training.results
-    kept = logs.read(bench.work / found.artifacts["log"].rpartition("/")[2])
+    product = bench.product()
+    assert product.artifacts["checkpoint"] == f"attempts/1/work_dir/{training.kept}"
+    assert {key: result(product.metrics, key) for key in training.results} == training.results
+    kept = logs.read(bench.work / product.artifacts["log"].rpartition("/")[2])
     assert [(row.epoch, row.step) for row in kept.val] == training.validations
     told = training.report or {}
-    assert told.items() <= found.report.items()
-    assert ("stopped_early" in found.report) == ("stopped_early" in told)
+    assert told.items() <= product.report.items()
+    assert ("stopped_early" in product.report) == ("stopped_early" in told)
 
 
 def result(metrics: dict[str, float | None], key: str) -> float | None:

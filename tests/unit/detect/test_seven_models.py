@@ -121,7 +121,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "message"),
     [
         ("wrong-model", "does not fit the model: "),
         ("truncated", "torn or no checkpoint"),
@@ -136,7 +136,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_what_cannot_be_converted(
     name: str,
-    words: str,
+    message: str,
     bad: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -150,7 +150,7 @@ def test_what_cannot_be_converted(
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert said.startswith("convert: ")
-    assert words in said
+    assert message in said
     assert list(tmp_path.iterdir()) == []
 
 
@@ -158,7 +158,7 @@ def test_report_is_json(tmp_path: Path) -> None:
     runtime.set_up()
     model = runtime.build_model(runtime.load_config(str(NANO)))
     torch.save({"state_dict": model.state_dict()}, tmp_path / "a.pth")
-    words = [
+    options = [
         "--config",
         str(NANO),
         "--out",
@@ -166,7 +166,7 @@ def test_report_is_json(tmp_path: Path) -> None:
         "--report",
         str(tmp_path / "r" / "r.json"),
     ]
-    assert convert.main([str(tmp_path / "a.pth"), *words]) == 0
+    assert convert.main([str(tmp_path / "a.pth"), *options]) == 0
     report = json.loads((tmp_path / "r" / "r.json").read_text())
     assert set(report) == {
         "mapping", "layout", "source", "target", "tensors", "renamed", "dropped", "beside", "metadata",

@@ -73,14 +73,14 @@ def test_kinds_of_error_are_counted_as_tide_counts_them(tide: Any) -> None:
     data, quantify = tide
     for seed in range(3):
         objects, detections = scene(seed)
-        truth, found = data.Data("truth"), data.Data("found")
+        truth, predictions = data.Data("truth"), data.Data("found")
         for image in range(1, 41):
             truth.add_image(image, str(image))
         for thing in objects:
             truth.add_ground_truth(thing["image_id"], thing["category_id"], box=thing["bbox"])
         for d in detections:
-            found.add_detection(d["image_id"], d["category_id"], d["score"], box=d["bbox"])
-        run = quantify.TIDERun(truth, found, 0.5, 0.1, "bbox", 100)
+            predictions.add_detection(d["image_id"], d["category_id"], d["score"], box=d["bbox"])
+        run = quantify.TIDERun(truth, predictions, 0.5, 0.1, "bbox", 100)
         theirs = {NAMES[kind.short_name]: len(errors) for kind, errors in run.error_dict.items()}
         ours = kinds(detections, objects, 40, least=0.0)
         assert {name: ours[name] for name in theirs} == theirs

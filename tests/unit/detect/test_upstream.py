@@ -46,11 +46,11 @@ def test_a_file_that_was_replaced_in_the_queue_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"weights")
     assert problem() == ""
     path.write_bytes(b"others!")
-    words = (
+    message = (
         f"input r-50 is not what was submitted, {path} was changed since: "
         "`ddqjobs retry mini test.r-50` takes it as it is"
     )
-    assert problem() == words
+    assert problem() == message
     read.update(size=7, changed_ns=path.stat().st_ctime_ns)  # known as it is, and not read again
     assert problem() == ""
 

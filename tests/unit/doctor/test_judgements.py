@@ -9,12 +9,12 @@ from ddqjobs.doctor import judgements
 from ddqjobs.doctor.judgements import Answer
 
 
-def answer(what: str, which: str, code: int = 0, words: str = "") -> Answer:
-    return Answer(what=what, which=which, code=code, words=words)
+def answer(what: str, which: str, code: int = 0, text: str = "") -> Answer:
+    return Answer(what=what, which=which, code=code, words=text)
 
 
 @pytest.mark.parametrize(
-    ("answers", "seen", "words"),
+    ("answers", "seen", "message"),
     [
         ([answer("exclusive", "link", 1), answer("free", "link")], {"x": True}, ""),
         ([answer("exclusive", "link", 0)], {}, "a node could link a name that the command line has taken"),
@@ -22,10 +22,12 @@ def answer(what: str, which: str, code: int = 0, words: str = "") -> Answer:
         ([], {"both wrote": False}, "both wrote"),
     ],
 )
-def test_a_folder_that_is_not_really_shared(answers: list[Answer], seen: dict[str, bool], words: str) -> None:
+def test_a_folder_that_is_not_really_shared(
+    answers: list[Answer], seen: dict[str, bool], message: str
+) -> None:
     line = next(iter(judgements.judge(answers, seen, "/results")))
-    assert line.level is (Level.ERROR if words else Level.OK)
-    assert words in line.found
+    assert line.level is (Level.ERROR if message else Level.OK)
+    assert message in line.found
 
 
 def test_an_answer_is_read_line_by_line() -> None:

@@ -60,7 +60,9 @@ def test_the_script_builds_what_the_command_builds(rich: Place, monkeypatch: pyt
     folder = environments.location(rich.base, rich.load())
     assert (folder / "trees" / "code" / "out.o").read_text().startswith("$(touch no) word '")
     files = "lib/*/site-packages/*p*.py"
-    assert {p.name for p in folder.glob(files)} == {p.name for p in (rich.root / "built").glob(files)}
+    assert {file.name for file in folder.glob(files)} == {
+        file.name for file in (rich.root / "built").glob(files)
+    }
 
 
 def test_a_step_that_leaves_nothing_ends_the_script(rich: Place, monkeypatch: pytest.MonkeyPatch) -> None:

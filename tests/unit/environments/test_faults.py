@@ -81,15 +81,15 @@ def index(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
     """`tiny` with an index on this machine as its only source."""
     file = next(place.wheels.iterdir())
     (place.root / "index").mkdir()
-    made = Index(file.rename(place.root / "index" / file.name))
+    package_index = Index(file.rename(place.root / "index" / file.name))
     monkeypatch.delenv("UV_NO_INDEX")
     monkeypatch.delenv("UV_OFFLINE")
     monkeypatch.delenv("UV_FIND_LINKS")
-    monkeypatch.setenv("UV_DEFAULT_INDEX", made.url)
+    monkeypatch.setenv("UV_DEFAULT_INDEX", package_index.url)
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     monkeypatch.setenv("UV_HTTP_TIMEOUT", "2")
-    yield made
-    made.close()
+    yield package_index
+    package_index.close()
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def fetched(place: Place, monkeypatch: pytest.MonkeyPatch) -> Path:
     place.edit("variables: {", 'variables: {PYTHONPATH: "{trees}/code", ')
     place.edit("import os, tinypkg", "import os, tinypkg, code; assert code.answer == 43")
     to = fetch(place.load(), place.base, place.root / "carried", progress=place.said.append)
-    assert sorted(p.relative_to(to).as_posix() for p in to.rglob("*") if p.is_file()) == [
+    assert sorted(path.relative_to(to).as_posix() for path in to.rglob("*") if path.is_file()) == [
         "trees/code.bundle",
         "wheels/tinypkg-1.0-py3-none-any.whl",
     ]
@@ -132,7 +132,7 @@ def test_sources_and_what_they_are_built_with(place: Place, monkeypatch: pytest.
     lock.write_text(lock_of(archive).replace("1.0.tar.gz", "1.0") + lock.read_text())
     place.edit("checks:", "from_source: [pure]\nchecks:")
     to = fetch(place.load(), place.base, place.root / "carried", progress=place.said.append)
-    assert {p.name for p in (to / "wheels").iterdir()} == {
+    assert {path.name for path in (to / "wheels").iterdir()} == {
         "backend-1.0-py3-none-any.whl", "pure-1.0.tar.gz", "tinypkg-1.0-py3-none-any.whl"
     }  # fmt: skip
     shutil.rmtree(place.wheels)

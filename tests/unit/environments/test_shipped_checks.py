@@ -43,6 +43,10 @@ def imported(file: Path, node: ast.AST, *, late: bool) -> Iterator[Path]:
             folder = file.parents[child.level - 1] if child.level else ROOT
             base = folder.joinpath(*(child.module or "").split("."))
             for place in (base, *(base / alias.name for alias in child.names)):
-                yield from (p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file())
+                yield from (
+                    candidate
+                    for candidate in (place.with_suffix(".py"), place / "__init__.py")
+                    if candidate.is_file()
+                )
         elif late or not isinstance(child, ast.FunctionDef):
             yield from imported(file, child, late=late)

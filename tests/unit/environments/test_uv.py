@@ -15,7 +15,7 @@ from ddqjobs.environments.uv import from_pip, lacking, parse_pip_config, pip_set
 def test_settings_in_uv_s_words(tmp_path: Path) -> None:
     (tmp_path / "wheels").mkdir()
     (tmp_path / "ca.pem").touch()
-    found = from_pip(
+    variables = from_pip(
         {
             "find-links": f"{tmp_path}/wheels\n{tmp_path}/nowhere https://example.org/wheels",
             "index-url": "https://example.org/simple",
@@ -27,7 +27,7 @@ def test_settings_in_uv_s_words(tmp_path: Path) -> None:
             "no-index": "true",
         }
     )
-    assert found == {
+    assert variables == {
         "UV_FIND_LINKS": f"{tmp_path}/wheels,https://example.org/wheels",
         "UV_DEFAULT_INDEX": "https://example.org/simple",
         "UV_INDEX": f"file://{tmp_path}/wheels https://example.org/b",
@@ -49,11 +49,11 @@ def test_what_is_not_there_is_left_out(tmp_path: Path) -> None:
 
 def test_the_user_s_own_uv_settings_win_and_our_interpreter_s_stay_out(tmp_path: Path) -> None:
     environ = {"UV_FIND_LINKS": "mine", "PATH": "/bin", "VIRTUAL_ENV": "/x", "PYTHONPATH": "/y"}
-    found = uv_environment(tmp_path, environ, {"find-links": str(tmp_path)})
-    assert found["UV_FIND_LINKS"] == "mine"
-    assert found["UV_CACHE_DIR"] == str(tmp_path / ".uv-cache")
-    assert found["PATH"] == "/bin"
-    assert not {"VIRTUAL_ENV", "PYTHONPATH"} & found.keys()
+    variables = uv_environment(tmp_path, environ, {"find-links": str(tmp_path)})
+    assert variables["UV_FIND_LINKS"] == "mine"
+    assert variables["UV_CACHE_DIR"] == str(tmp_path / ".uv-cache")
+    assert variables["PATH"] == "/bin"
+    assert not {"VIRTUAL_ENV", "PYTHONPATH"} & variables.keys()
 
 
 def test_pip_config() -> None:

@@ -127,8 +127,8 @@ def test_mail_has_the_id_and_the_password_is_read_from_a_private_file(tmp_path: 
 @pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.long)])
 def test_killed_before_any_line_it_arrives_and_at_most_twice(tmp_path: Path, every: int) -> None:
     with running(Web()) as web:
-        words = [sys.executable, "-m", "tests.support.notifying", str(tmp_path), web.url, str(every)]
-        done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True)
+        argv = [sys.executable, "-m", "tests.support.notifying", str(tmp_path), web.url, str(every)]
+        done = subprocess.run(argv, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True)
     tries = int(done.stdout)
     assert tries * every > 80
     arrived = Counter((json.loads(post.body)["title"], post.headers["Idempotency-Key"]) for post in web.got)
@@ -199,7 +199,7 @@ def test_channels_that_cannot_work_are_refused_with_their_line(
         channels.user()
     said = "\n".join(str(problem).partition("config.yaml:")[2] for problem in error.value.problems)
     assert "ghp_" not in said
-    for words in (
+    for message in (
         "2: a channel by slack needs 'url'",
         "3: a channel by mail has no use for 'url'",
         "3: sender needs plain mail addresses",
@@ -210,7 +210,7 @@ def test_channels_that_cannot_work_are_refused_with_their_line(
         "6: a file that holds a secret begins with /",
         "6: without encryption the password would be read on its way",
     ):
-        assert words in said
+        assert message in said
 
 
 # -- what there is to tell -------------------------------------------------------------------------------

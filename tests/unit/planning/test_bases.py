@@ -30,7 +30,7 @@ def test_bases_that_the_file_spells_out(text: str, names: tuple[str, ...]) -> No
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "finding"),
     [
         ("x = 1\n_base_ = [find('a.py')]", "line 2: _base_ is computed"),
         ("_base_ = os.environ['OTHER']", "line 1: _base_ is computed"),
@@ -61,8 +61,8 @@ def test_bases_that_the_file_spells_out(text: str, names: tuple[str, ...]) -> No
         ("load_from = os.environ['HOME'] + '/r50.pth'", "line 1: names /r50.pth"),
     ],
 )
-def test_what_cannot_be_followed_is_named(text: str, words: str) -> None:
-    assert words in bases(ast.parse(text)).unfollowed
+def test_what_cannot_be_followed_is_named(text: str, finding: str) -> None:
+    assert finding in bases(ast.parse(text)).unfollowed
 
 
 def test_what_only_looks_like_it_is_not_named() -> None:

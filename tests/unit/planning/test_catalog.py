@@ -172,7 +172,7 @@ def test_names_and_files_are_told_apart(text: str, expected: bool) -> None:
 
 
 def test_task_code_is_found_by_its_path_in_the_package() -> None:
-    found = find_module("ddqjobs/detect/product.py")
-    assert found is not None
-    assert found.is_file()
+    path = find_module("ddqjobs/detect/product.py")
+    assert path is not None
+    assert path.is_file()
     assert find_module("ddqjobs/detect/gone.py") is None

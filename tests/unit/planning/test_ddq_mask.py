@@ -13,8 +13,8 @@ from ddqjobs.base import process
 MASKS = ("rows-and-columns", "exact", "rows", "columns")
 
 
-def ddqjobs(folder: Path, *words: str) -> process.Completed:
-    done = process.run([sys.executable, "-m", "ddqjobs", *words], timeout=300, cwd=folder)
+def ddqjobs(folder: Path, *arguments: str) -> process.Completed:
+    done = process.run([sys.executable, "-m", "ddqjobs", *arguments], timeout=300, cwd=folder)
     assert done.code == 0, done.stderr
     return done
 

@@ -396,13 +396,13 @@ def test_every_training_goes_on_after_an_interruption(runs: dict[str, Run]) -> N
 def test_every_code_with_trainings_has_a_canary_that_ends_after_20_iterations(
     plan: Document[Experiment], runs: dict[str, Run]
 ) -> None:
-    found = {run.code: run for run in canary.canaries(plan.value, list(runs.values()))}
-    assert set(found) == {run.code for run in runs.values() if run.kind is TaskKind.TRAIN}
-    assert words(plan, found["M"]) == (
+    canaries = {run.code: run for run in canary.canaries(plan.value, list(runs.values()))}
+    assert set(canaries) == {run.code for run in runs.values() if run.kind is TaskKind.TRAIN}
+    assert words(plan, canaries["M"]) == (
         f'bash tools/train.sh "$DDQJOBS_CODE"/configs/ddq/canary_mmcv1.py 1 {WORK_DIR}'
     )
     for code in ("M", "L", "N"):
-        assert found[code].products == (("checkpoint", "iter_20.pth"),)
+        assert canaries[code].products == (("checkpoint", "iter_20.pth"),)
 
 
 def test_no_command_line_holds_a_known_mistake(plan: Document[Experiment], runs: dict[str, Run]) -> None:
@@ -544,13 +544,13 @@ def test_each_directive_is_explained(plan: Document[Experiment], runs: dict[str,
 
 def statements(text: str) -> dict[str, str]:
     """Option -> how well it is known: the first word of the last cell of the first row that names it."""
-    found: dict[str, str] = {}
+    options: dict[str, str] = {}
     for row in re.findall(r"^\|(.*)\|$", text, re.MULTILINE):
         cells = [cell.strip() for cell in row.split("|")]
         for quoted in re.findall(r"`([^`]*)`", " ".join(cells[:-1])):
             for option in re.findall(r"(?<!\S)--?[a-z][\w-]*|(?<!\S)-[A-Z](?!\S)", quoted):
-                found.setdefault(option, cells[-1].partition(" ")[0].strip(";*"))
-    return found
+                options.setdefault(option, cells[-1].partition(" ")[0].strip(";*"))
+    return options
 
 
 def test_each_directive_of_the_golden_files_stands_on_known_inferred_or_assumed_ground() -> None:

@@ -10,7 +10,7 @@ from ddqjobs.spec.model import FailureClass as F
 
 
 @pytest.mark.parametrize(
-    ("code", "log", "failure", "words"),
+    ("code", "log", "failure", "reason"),
     [
         *((code, "x", F.CODE, f"exit {code}, x") for code in (66, 69, 70, 75, 77, 78, 160, 192, 200, 255)),
         (
@@ -100,8 +100,10 @@ from ddqjobs.spec.model import FailureClass as F
         (3, "", F.CODE, "exit 3"),
     ],
 )
-def test_exit_code_and_log_tell_the_class_and_the_reason(code: int, log: str, failure: F, words: str) -> None:
-    assert classify(code, log) == (failure, words)
+def test_exit_code_and_log_tell_the_class_and_the_reason(
+    code: int, log: str, failure: F, reason: str
+) -> None:
+    assert classify(code, log) == (failure, reason)
 
 
 def test_what_stands_far_above_the_end_of_the_log_is_not_the_reason() -> None:
@@ -109,9 +111,9 @@ def test_what_stands_far_above_the_end_of_the_log_is_not_the_reason() -> None:
 
 
 def test_a_reason_is_one_line_of_a_length_that_can_be_read() -> None:
-    _, words = classify(1, "ImportError: " + "x" * 500)
-    assert len(words) < 180
-    assert "\n" not in words
+    _, reason = classify(1, "ImportError: " + "x" * 500)
+    assert len(reason) < 180
+    assert "\n" not in reason
 
 
 def test_every_class_but_dependency_has_a_budget() -> None:

@@ -62,7 +62,7 @@ PLAN = Plan(
     ],
 )
 def test_filters_leave(filters: dict[str, Any], names: list[str]) -> None:
-    assert [p.run.name for p in select(PLAN, Filters(**filters))] == names
+    assert [planned.run.name for planned in select(PLAN, Filters(**filters))] == names
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from ddqjobs.planning.outside import known, of_words, outside
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "modules"),
     [
         ("custom_imports = dict(imports=['a.b', 'configs.mine.x', 'ddqjobs.detect.models'])", ["a.b"]),
         ("custom_imports = {'imports': ['a.b'], 'allow_failed_imports': False}", ["a.b"]),
@@ -27,14 +27,14 @@ from ddqjobs.planning.outside import known, of_words, outside
         ("def build():\n    import far.away", ["far.away"]),
     ],
 )
-def test_modules_that_a_file_imports_or_names(text: str, found: list[str]) -> None:
+def test_modules_that_a_file_imports_or_names(text: str, modules: list[str]) -> None:
     places = [o.place for o in outside(ast.parse(text))]
-    assert [place.partition(": ")[2].partition(" ")[2].removeprefix("names ") for place in places] == found
+    assert [place.partition(": ")[2].partition(" ")[2].removeprefix("names ") for place in places] == modules
 
 
 def test_modules_that_a_command_imports() -> None:
-    words = "-m x --imports projects configs.a --images 0 +custom_imports.imports=[one.two,'three']"
-    assert [o.module for o in of_words(words.split())] == ["projects", "one.two", "three"]
+    command = "-m x --imports projects configs.a --images 0 +custom_imports.imports=[one.two,'three']"
+    assert [o.module for o in of_words(command.split())] == ["projects", "one.two", "three"]
 
 
 def test_what_lock_environment_and_tree_have(tmp_path: Path) -> None:

@@ -24,9 +24,9 @@ MODULES = [ddqjobs, ddqjobs.project, ddqjobs.project.looking, ddqjobs.project.op
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    with opened(tmp_path / "project") as made:
-        monkeypatch.chdir(made.root)
-        yield made
+    with opened(tmp_path / "project") as project:
+        monkeypatch.chdir(project.root)
+        yield project
 
 
 def test_the_examples_of_docstrings_run(place: Place) -> None:

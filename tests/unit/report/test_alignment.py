@@ -18,7 +18,7 @@ LOSSES = Alignment(iterations=50, loss=1e-6, first_difference=3, left_over=0)
 
 
 @pytest.mark.parametrize(
-    ("found", "tolerances", "word"),
+    ("comparison", "tolerances", "word"),
     [
         (PREDICTIONS, (("box", 0.01), ("loss", 0.1)), "equal"),
         (Alignment(weight=0.0, tensors=206), (("weight", 1e-6),), "equal"),
@@ -35,16 +35,16 @@ LOSSES = Alignment(iterations=50, loss=1e-6, first_difference=3, left_over=0)
     ],
 )
 def test_an_alignment_is_judged_by_what_it_compared(
-    found: Alignment, tolerances: tuple[tuple[str, float], ...], word: str
+    comparison: Alignment, tolerances: tuple[tuple[str, float], ...], word: str
 ) -> None:
-    assert judge_alignment(found, aligned(*tolerances)).word == word
+    assert judge_alignment(comparison, aligned(*tolerances)).word == word
 
 
 def test_a_nan_difference_keeps_no_tolerance() -> None:
-    found = alignment(
+    comparison = alignment(
         Product(
             run="a", digest="made", kind=TaskKind.ALIGN, attempt=2, metrics={"iterations": 5.0, "loss": None}
         )
     )
-    judged = judge_alignment(found, aligned(("loss", 10.0)))
+    judged = judge_alignment(comparison, aligned(("loss", 10.0)))
     assert judged.outcome is Outcome.DIFFERS

@@ -187,8 +187,8 @@ def test_the_first_screen_says_where_the_codes_differ_most(report: Report, read:
     wall = Wall(title="Swin-L", ours="phase 4", theirs="phase 3", runs=("a", "b"), differing=(shot,),
                 failing=(), alike=0)  # fmt: skip
     gallery = Gallery(walls=(wall,), images={}, notes=())
-    found = findings.extremes(msgspec.structs.replace(report, classes=(row,)), gallery)
-    assert [(f.what, f.text) for f in found[1:]] == [
+    extremes = findings.extremes(msgspec.structs.replace(report, classes=(row,)), gallery)
+    assert [(f.what, f.text) for f in extremes[1:]] == [
         ("by class", "cat -2.5 (DDQ DETR-4scale, Swin-L, 30e, phase 4 from phase 3)"),
         ("by image", "a.jpg (Swin-L, phase 3 and phase 4)"),
     ]
@@ -279,8 +279,8 @@ def test_what_is_shared_names_no_path_and_no_node(root: Path, report: Report, pa
 
 
 def test_the_head_of_a_run_says_state_hours_node_and_the_versions_that_ran(page: str) -> None:
-    found = re.findall(r'<summary class="line">(.*?<span class="name">(.*?)</span>.*?)</summary>', page)
-    heads = {name: re.sub(r"<[^>]*>", "", head).split() for head, name in found}
+    summaries = re.findall(r'<summary class="line">(.*?<span class="name">(.*?)</span>.*?)</summary>', page)
+    heads = {name: re.sub(r"<[^>]*>", "", head).split() for head, name in summaries}
     assert len(heads) == 112
     assert heads["p3-train.detr-4scale.s0"][:4] == ["done", "p3-train.detr-4scale.s0", "26.0", "h"]
     for run, versions in (("p3-test.swinl.s0", "torch 1.9.0"), ("p4-test.fcn-12e.s0", "torch 2.4.1")):

@@ -51,8 +51,8 @@ def lab(rgb: Array) -> Array:
 def palettes() -> list[list[str]]:
     """The colours of the series: light, dark."""
     text = (Path(ddqjobs.report.page.__file__).parent / "page.css").read_text()
-    found = re.findall(r"--series-\d: (#[0-9a-f]{6})", text)
-    return [found[:4], found[4:8]]
+    colours = re.findall(r"--series-\d: (#[0-9a-f]{6})", text)
+    return [colours[:4], colours[4:8]]
 
 
 @pytest.mark.parametrize("sight", SIGHT)

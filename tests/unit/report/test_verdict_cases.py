@@ -168,9 +168,9 @@ def test_the_document_tells_exactly_these_cases() -> None:
 def rule(case: Case, phase: str = "3") -> str:
     report = report_of(case)
     index = next(i for i, c in enumerate(report.columns) if c.phase == phase)
-    found = report.models[0].cells[index]
-    assert found is not None
-    return found.judgement.rule
+    phase_cell = report.models[0].cells[index]
+    assert phase_cell is not None
+    return phase_cell.judgement.rule
 
 
 def test_the_rule_says_which_test_was_made_and_with_what_power() -> None:

@@ -43,10 +43,10 @@ def files() -> dict[str, str]:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """A project with the scheduler, its template and its site, where its commands are on PATH."""
-    with opened(tmp_path / "project", WAITS) as made:
+    with opened(tmp_path / "project", WAITS) as project:
         for path, text in files().items():
-            made.text(path, text)
-        register(made.root / BACKEND, monkeypatch)
+            project.text(path, text)
+        register(project.root / BACKEND, monkeypatch)
         commands, jobs = tmp_path / "bin", tmp_path / "jobs"
         for folder in (commands, jobs):
             folder.mkdir()
@@ -57,8 +57,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
         monkeypatch.setenv("SHELLQUEUE", str(jobs))
         monkeypatch.setenv("PATH", str(commands), prepend=":")
         monkeypatch.setenv("DDQJOBS_SITE", "queue")
-        yield made
-        (made.root / "go").touch()
+        yield project
+        (project.root / "go").touch()
         until(lambda: all((job / "exit").exists() for job in jobs.iterdir()))
 
 
@@ -123,8 +123,8 @@ def test_its_sections_are_checked_where_they_stand(place: Place) -> None:
     site = "templates/queue/site.yaml"
     file = place.text(site, files()[site].replace("minutes", "minuets"))
     ran = place.invoke("plan", "tiny")
-    words = "unknown key 'minuets' in shellqueue; did you mean 'minutes'? valid keys: minutes"
-    assert ran.err == f"error: {file}:3: {words}\n"
+    message = "unknown key 'minuets' in shellqueue; did you mean 'minutes'? valid keys: minutes"
+    assert ran.err == f"error: {file}:3: {message}\n"
     for kind, part in (("site", "Site"), ("experiment", "Task")):
         document = schema(kind)  # type: ignore[arg-type]
         assert document["$defs"][part]["properties"]["shellqueue"]["$ref"] == "#/$defs/Section"

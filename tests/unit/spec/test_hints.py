@@ -32,15 +32,17 @@ models: {m: null, n: {implementations: {one: {code: c}}}}
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with opened(tmp_path / "project") as made:
-        made.text("experiments/paper.yaml", PAPER)
-        yield made
+    with opened(tmp_path / "project") as project:
+        project.text("experiments/paper.yaml", PAPER)
+        yield project
 
 
 def hints(place: Place) -> list[str]:
-    made: list[str] = place.invoke("plan", "paper", "--json").json["hints"]
-    assert [f"hint: {hint}" in place.invoke("plan", "paper").out for hint in made] == [True] * len(made)
-    return [hint.partition("experiments/")[2] for hint in made]
+    messages: list[str] = place.invoke("plan", "paper", "--json").json["hints"]
+    assert [f"hint: {hint}" in place.invoke("plan", "paper").out for hint in messages] == [True] * len(
+        messages
+    )
+    return [hint.partition("experiments/")[2] for hint in messages]
 
 
 def test_a_sound_experiment_gets_no_hint(place: Place) -> None:

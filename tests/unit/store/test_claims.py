@@ -156,7 +156,7 @@ def test_each_ended_ticket_had_a_slot_so_the_next_one_is_taken(tmp_path: Path) -
     for token in "abc":
         assert reserve(claims, token, known=ended, ended=ended, past=ended) == ""
         ended |= {f"{token}.0"}
-    assert sorted(p.name for p in claims.reservations.iterdir()) == ["r~0", "r~1", "r~2"]
+    assert sorted(reservation.name for reservation in claims.reservations.iterdir()) == ["r~0", "r~1", "r~2"]
 
 
 def reserve_all(claims: Claims, token: str, runs: str) -> dict[str, str]:

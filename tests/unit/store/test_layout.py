@@ -37,10 +37,12 @@ _OF_JOBS = {
 
 def names(kind: type) -> set[str]:
     """The first component of every path that a class of the layout makes."""
-    made = kind(Path("/x"))
-    paths = {getattr(made, name) for name, _ in inspect.getmembers(kind, lambda m: isinstance(m, property))}
+    instance = kind(Path("/x"))
+    paths = {
+        getattr(instance, name) for name, _ in inspect.getmembers(kind, lambda m: isinstance(m, property))
+    }
     if kind is layout.Layout:
-        paths.add(made.submission("token").path)
+        paths.add(instance.submission("token").path)
     return {path.relative_to("/x").parts[0] for path in paths}
 
 
@@ -65,8 +67,8 @@ def in_task_code() -> Iterator[tuple[str, str, str]]:
 
 
 def test_jobs_use_the_names_of_the_layout() -> None:
-    found = [*in_templates(), *in_task_code()]
-    assert {(place, name) for _, place, name in found} >= {
+    uses = [*in_templates(), *in_task_code()]
+    assert {(place, name) for _, place, name in uses} >= {
         ("results", "claims"), ("results", "runs"), ("results", "submissions"), ("results", "code"),
         ("submission", "manifest.jsonl"), ("submission", "elements.sh"),
         ("DDQJOBS_RUN_DIR", "attempts"), ("run_dir", "product.json"),
@@ -74,7 +76,7 @@ def test_jobs_use_the_names_of_the_layout() -> None:
     }  # fmt: skip
     unknown = [
         (file, place, name)
-        for file, place, name in found
+        for file, place, name in uses
         if name not in names(_PLACES[place]) and (place, name) not in _OF_JOBS
     ]
     assert not unknown

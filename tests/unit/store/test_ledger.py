@@ -68,8 +68,12 @@ def test_however_records_are_spread_over_segments_the_history_is_the_same(places
         for place, record in zip(places, STORY, strict=True):
             segments.setdefault(place, []).append(record)
         write(Path(name), segments)
-        found, expected = History(Ledger(Path(name)).read()), History(STORY)
-    assert (found.runs, found.tickets, found.tokens) == (expected.runs, expected.tickets, expected.tokens)
+        history, expected = History(Ledger(Path(name)).read()), History(STORY)
+    assert (history.runs, history.tickets, history.tokens) == (
+        expected.runs,
+        expected.tickets,
+        expected.tokens,
+    )
 
 
 def test_a_ledger_that_is_forgotten_keeps_no_file_open(tmp_path: Path) -> None:
@@ -94,8 +98,8 @@ def test_a_segment_that_was_cut_anywhere_gives_all_its_whole_lines(cut: int, gar
         data = segment.read_bytes()[:cut]
         segment.write_bytes(data + garbage)
         Ledger(Path(name)).append(Retried(runs=["later"]))
-        *found, last = Ledger(Path(name)).read()
-    assert tuple(found) == STORY[: data.count(b"\n")]
+        *records, last = Ledger(Path(name)).read()
+    assert tuple(records) == STORY[: data.count(b"\n")]
     assert isinstance(last, Retried)
 
 

@@ -148,7 +148,7 @@ def test_results_of_another_experiment_are_taken_in_by_their_digests(done: Trivi
     assert ran.code == 0, ran.stderr
     sources = {run: product["adopted_from"] for run, product in json.loads(ran.stdout)["adopted"].items()}
     assert sources == {"first": "first of trivial", "second": "second of trivial"}
-    assert {p.status for p in done.open().plan("again").runs} == {Status.DONE}
+    assert {planned.status for planned in done.open().plan("again").runs} == {Status.DONE}
     assert (done.root / "results/again/runs/second/artifacts/out").read_text() == "done\n"
     refused = done.cli("adopt", "again", "second", "--from", EXPERIMENT)
     assert (
@@ -165,4 +165,4 @@ def test_a_file_that_changed_since_it_was_recorded_is_not_taken_in(
     plan = front.plan("again")
     with pytest.raises(InputError, match="it is not the file that was recorded"):
         front.adopt_from(plan, plan.runs, EXPERIMENT)
-    assert {p.status for p in done.open().plan("again").runs} <= {Status.ELIGIBLE, Status.WAITING}
+    assert {planned.status for planned in done.open().plan("again").runs} <= {Status.ELIGIBLE, Status.WAITING}

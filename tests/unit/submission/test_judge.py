@@ -113,9 +113,9 @@ def test_a_ticket_has_failed_when_that_is_certain(
 @pytest.mark.parametrize("told", [True, False])  # whether the scheduler tells the exit code
 def test_a_script_that_made_no_attempt_has_its_own_last_words(told: bool) -> None:
     ends = {}
-    for code, words in {69: "ddqjobs: setup line 2 of this site ended with code 1", 1: "no licence"}.items():
+    for code, reason in {69: "ddqjobs: setup line 2 of this site ended with code 1", 1: "no licence"}.items():
         case = a_case(Observation(state=JobState.ENDED, exit_code=code if told else None), None, True, False)
-        said = parting(f"hello\n{words}\n" + f"ddqjobs: exit {code}\n" * 2)
+        said = parting(f"hello\n{reason}\n" + f"ddqjobs: exit {code}\n" * 2)
         ends[code] = failure_of(dataclasses.replace(case, parting=said))
     assert ends[69] == (F.ENVIRONMENT, "setup line 2 of this site ended with code 1")
     assert ends[1] == (
@@ -154,8 +154,8 @@ def test_a_product_is_recorded_when_its_script_has_said_all(
 
 
 def test_a_process_out_of_memory_beside_a_whole_product_is_a_note() -> None:
-    words = "the product is whole although a process of its job ran out of memory"
-    assert note_on_product(attempt(0), ended(F.OUT_OF_MEMORY)) == words
+    note = "the product is whole although a process of its job ran out of memory"
+    assert note_on_product(attempt(0), ended(F.OUT_OF_MEMORY)) == note
     assert note_on_product(attempt(0, note="13 rows twice"), ENDED) == "13 rows twice"
     assert note_on_product(attempt(0), ENDED) == ""
     assert note_on_product(attempt(None), ENDED).endswith("ended before its last word")

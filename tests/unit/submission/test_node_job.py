@@ -81,10 +81,10 @@ def test_a_script_works_only_where_it_has_the_claim(
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[NodeProject]:
-    made = NodeProject(tmp_path / "project")
-    made.local_site(submit_timeout="2s")
-    yield made
-    made.close()
+    node_project = NodeProject(tmp_path / "project")
+    node_project.local_site(submit_timeout="2s")
+    yield node_project
+    node_project.close()
 
 
 def submits(

@@ -114,16 +114,16 @@ def look(store: Store, **answers: Observation) -> Says:
 def look_on(cluster: str, store: Store, **answers: Observation) -> Says:
     """One look on a cluster of that name."""
     site = Site(name="local", scheduler="local")
-    says = Says(**answers)
+    scheduler = Says(**answers)
     Observer(
         store,
         site,
-        lambda _: cast("Scheduler", says),
+        lambda _: cast("Scheduler", scheduler),
         lambda _: Capabilities(marks=True, numbers=True),
         here(cluster),
         pytest.fail,
     ).refresh()
-    return says
+    return scheduler
 
 
 TAKEN = Submitted(token="t1", jobs={"0": "7"}, at=LONG_AGO)

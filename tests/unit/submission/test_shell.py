@@ -15,8 +15,8 @@ from tests.support.shell import RUN, TREE
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    with opened(tmp_path / "a project", TREE) as made:
-        yield made
+    with opened(tmp_path / "a project", TREE) as project:
+        yield project
 
 
 def test_one_command_sees_what_the_run_sees_and_counts_for_nothing(place: Place) -> None:
@@ -90,7 +90,7 @@ def test_on_a_terminal_it_says_what_it_gives_and_ctrl_c_is_the_shell_s(place: Pl
 
 
 def test_what_it_refuses(place: Place) -> None:
-    for words, message in (
+    for arguments, message in (
         (("shell", "tiny", "-c", "x"), "shell enters one run at a time; name one of data, train.s7"),
         (("shell", RUN), "a shell needs a terminal; --command 'COMMAND' runs one command without it"),
         (("shell", RUN, "--json", "-c", "x"), "--json goes with --dry-run"),
@@ -99,7 +99,7 @@ def test_what_it_refuses(place: Place) -> None:
         (("shell", RUN, "-c", "x", "--time", "2h"), "--time is for an allocation, and site local has none"),
         (("shell", RUN, "-c", "x", "--site", "bscc"), "nothing is known of interactive jobs in Donau"),
     ):
-        ran = place.call(*words)
+        ran = place.call(*arguments)
         assert (ran.code, ran.out) == (2, ""), ran
         assert message in ran.err
 

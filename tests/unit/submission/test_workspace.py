@@ -8,7 +8,7 @@ from tests.support.trivial import EXPERIMENT, TrivialProject
 def test_products_are_what_the_ledger_recorded(trivial: TrivialProject) -> None:
     trivial.submit_all()
     products = trivial.open().products(EXPERIMENT)
-    assert {(name, *p.artifacts.items()) for name, p in products.items()} == {
+    assert {(name, *product.artifacts.items()) for name, product in products.items()} == {
         (name, ("out", "attempts/1/work_dir/out.txt")) for name in ("first", "second")
     }
 
