@@ -44,8 +44,8 @@ def main() -> int:
     """Look for a GPU and run the tests; the exit code."""
     python = sys.argv[1] if len(sys.argv) > 1 else sys.executable
     looked = subprocess.run([python, "-W", "ignore", "-c", LOOK], text=True, capture_output=True)
-    said = (looked.stdout.strip() or looked.stderr.strip()).splitlines()
-    print(f"{python}: {said[-1] if said else 'no answer'}", flush=True)
+    lines = (looked.stdout.strip() or looked.stderr.strip()).splitlines()
+    print(f"{python}: {lines[-1] if lines else 'no answer'}", flush=True)
     if looked.returncode:
         print(f"*** NO TEST RAN: {python} sees no GPU ***")
         return 1

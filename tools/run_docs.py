@@ -108,9 +108,9 @@ class Walk:
             file.write_text(text)
 
     def _type(self, page: str, line: str) -> None:
-        told = f"{page}: {line}"
-        if why := reason(told):
-            self.left.setdefault(why, []).append(told)
+        entry = f"{page}: {line}"
+        if why := reason(entry):
+            self.left.setdefault(why, []).append(entry)
             return
         began = time.monotonic()
         place = self.home / f".here.{os.getpid()}"
@@ -118,21 +118,21 @@ class Walk:
         done = process.run(["bash", "-c", script], timeout=_LIMIT_S, cwd=self.here, env=self.environ)
         self.here = Path(place.read_text().strip())
         if not self.here.is_relative_to(self.home):
-            raise RuntimeError(f"{told}: led out of {self.home}, to {self.here}")
+            raise RuntimeError(f"{entry}: led out of {self.home}, to {self.here}")
         if line.startswith("ddqjobs init"):
             _prepare(Path(line.split()[2].replace("~", str(self.home))))
         self.ran += 1
-        print(f"{done.code:3} {time.monotonic() - began:6.1f} s  {told}", flush=True)
+        print(f"{done.code:3} {time.monotonic() - began:6.1f} s  {entry}", flush=True)
         if done.code not in next(
             (codes for pattern, (codes, _) in CODES.items() if re.search(pattern, line)), (0,)
         ):
-            self.failed.append(told)
+            self.failed.append(entry)
             print(done.stdout[-1500:] + done.stderr[-1500:], flush=True)
 
 
-def reason(told: str) -> str:
+def reason(entry: str) -> str:
     """Return why a line, `PAGE: LINE`, is not run; empty if it is."""
-    return next((why for pattern, why in REASONS.items() if re.search(pattern, told)), "")
+    return next((why for pattern, why in REASONS.items() if re.search(pattern, entry)), "")
 
 
 def place_of(text: str) -> str:
@@ -197,9 +197,9 @@ def main() -> int:
     walk = Walk(Path(sys.argv[1]).absolute())
     for page in [Path(page).absolute() for page in sys.argv[2:]] or pages():
         walk.page(page)
-    for why, told in walk.left.items():
-        print(f"\nnot run ({len(told)}): {why}")
-        print("\n".join(f"    {line}" for line in told))
+    for why, entries in walk.left.items():
+        print(f"\nnot run ({len(entries)}): {why}")
+        print("\n".join(f"    {line}" for line in entries))
     left = sum(map(len, walk.left.values()))
     print(f"\n{walk.ran} lines ran, {len(walk.failed)} of them ended otherwise, {left} were not run")
     print("\n".join(f"  {line}" for line in walk.failed))

@@ -100,14 +100,14 @@ def circles(graph: Mapping[str, set[str]]) -> list[set[str]]:
 
 
 def _reachable(graph: Mapping[str, set[str]], start: str) -> set[str]:
-    seen: set[str] = set()
+    modules: set[str] = set()
     todo = list(graph[start])
     while todo:
         name = todo.pop()
-        if name not in seen:
-            seen.add(name)
+        if name not in modules:
+            modules.add(name)
             todo += graph[name]
-    return seen
+    return modules
 
 
 def arrows(modules: Mapping[str, Module], graph: Mapping[str, set[str]]) -> Counter[tuple[str, str]]:
@@ -166,7 +166,7 @@ def measure(checkout: Path, order: Sequence[str]) -> dict[str, str]:
     }
     crowded, busy = max(classes, key=classes.__getitem__), max(graph, key=lambda name: len(graph[name]))
     texts = [ast.get_docstring(n) for m in modules.values() if m.lines for n in public(m.tree)]  # type: ignore[arg-type]
-    said = [text for text in texts if text]
+    docstrings = [text for text in texts if text]
     counts = arrows(modules, graph)
     mutual = {frozenset(pair) for pair in counts if pair[::-1] in counts}
     largest = max(folders, key=lambda name: folders[name])
@@ -188,8 +188,10 @@ def measure(checkout: Path, order: Sequence[str]) -> dict[str, str]:
         "arrows that point the wrong way": str(len(wrong(counts, order))),
         "pairs of packages that import each other": str(len(mutual)),
         "circles of modules": str(len(circles(graph))),
-        "public modules, classes, functions with a docstring": f"{len(said)} of {len(texts)}",
-        "docstrings that begin with What, Whether, How, ...": str(sum(bool(QUESTION.match(t)) for t in said)),
+        "public modules, classes, functions with a docstring": f"{len(docstrings)} of {len(texts)}",
+        "docstrings that begin with What, Whether, How, ...": str(
+            sum(bool(QUESTION.match(t)) for t in docstrings)
+        ),
     }
 
 

@@ -35,8 +35,8 @@ def interpreter(version: str) -> str | None:
     """Return the first interpreter that starts and is of this version. (pyenv's shims may do neither.)"""
     say = "import ensurepip, sys; print('%d.%d' % sys.version_info[:2])"
     for path in candidates(version):
-        said = subprocess.run([path, "-c", say], capture_output=True, text=True, check=False)
-        if said.returncode == 0 and said.stdout.strip() == version:
+        result = subprocess.run([path, "-c", say], capture_output=True, text=True, check=False)
+        if result.returncode == 0 and result.stdout.strip() == version:
             return path
     return None
 

@@ -34,12 +34,12 @@ def doctor(project: DonauProject, code: int = 0) -> dict[str, tuple[str, str, st
     """Run `doctor`; return subject -> (level, found, remedy), each joined over all lines of that subject."""
     ran = project.cli("doctor", EXPERIMENT, "--no-job", "--json")
     assert ran.code == code, ran
-    said: dict[str, tuple[str, str, str]] = {}
+    findings: dict[str, tuple[str, str, str]] = {}
     for line in json.loads(ran.stdout)["lines"]:
-        level, finding, remedy = said.get(line["what"], ("", "", ""))
+        level, finding, remedy = findings.get(line["what"], ("", "", ""))
         assert level in ("", line["level"])
-        said[line["what"]] = (line["level"], finding + line["found"], remedy + line.get("remedy", ""))
-    return said
+        findings[line["what"]] = (line["level"], finding + line["found"], remedy + line.get("remedy", ""))
+    return findings
 
 
 def facts(project: DonauProject) -> dict[str, str]:
@@ -62,10 +62,10 @@ def with_a_job(project: DonauProject) -> str:
 def test_a_session_yields_the_facts_that_are_missing(on_donau: DonauProject) -> None:
     speaks = on_donau.lab.generation
     job = with_a_job(on_donau)
-    said = doctor(on_donau)
-    assert {what: level for what, (level, _, _) in said.items() if level != "ok"} == {"limits": "warning"}
-    assert said["generation"][1].startswith(f"{speaks}: `dsub --help` has ")
-    assert said["options"][1] == "the help names all that the site file uses"
+    findings = doctor(on_donau)
+    assert {what: level for what, (level, _, _) in findings.items() if level != "ok"} == {"limits": "warning"}
+    assert findings["generation"][1].startswith(f"{speaks}: `dsub --help` has ")
+    assert findings["options"][1] == "the help names all that the site file uses"
     recorded = facts(on_donau)
     assert set(recorded) == ALWAYS | JOB_FILES[speaks]
     own, foreign = ("--job_type", "--mpi") if speaks == "old" else ("--mpi", "--job_type")
@@ -107,8 +107,8 @@ def test_names_are_masked_and_columns_stay_where_they_are(on_donau: DonauProject
 
 
 def test_without_a_job_it_says_what_is_not_known_yet(on_donau: DonauProject) -> None:
-    said = doctor(on_donau)
-    level, finding, remedy = said["facts"]
+    findings = doctor(on_donau)
+    level, finding, remedy = findings["facts"]
     assert level == "warning"
     assert "no job was there to ask about" in finding
     assert remedy == "run it again while a job is queued or runs"
@@ -118,23 +118,23 @@ def test_without_a_job_it_says_what_is_not_known_yet(on_donau: DonauProject) -> 
 def test_a_site_file_of_the_other_generation_is_warned_of(on_donau: DonauProject) -> None:
     lab = on_donau.lab
     lab.set(generation=OTHER[lab.generation])
-    said = doctor(on_donau)
-    level, finding, remedy = said["generation"]
+    findings = doctor(on_donau)
+    level, finding, remedy = findings["generation"]
     assert level == "warning"
     assert finding.startswith(
         f"site {on_donau.name} says {lab.generation}, but this looks like {OTHER[lab.generation]}: "
     )
     other = {"bscc": "donau", "donau": "bscc"}[on_donau.name]
     assert remedy == f"use --site {other}, or let the site file inherit from it: `base: {other}`"
-    level, finding, _ = said["options"]
+    level, finding, _ = findings["options"]
     assert level == "warning"
     assert "does not name" in finding
 
 
 def test_an_expired_token_is_said_as_a_login(on_donau: DonauProject) -> None:
     on_donau.lab.fault("djob", "token", times=99)
-    said = doctor(on_donau, code=1)
-    level, finding, remedy = said["scheduler"]
+    findings = doctor(on_donau, code=1)
+    level, finding, remedy = findings["scheduler"]
     login = dialect(on_donau.lab.generation).login
     assert level == "error"
     assert "access token" in finding
@@ -148,13 +148,13 @@ def test_an_expired_token_is_said_as_a_login(on_donau: DonauProject) -> None:
 def test_answers_in_chinese_are_kept_and_tell_nothing(on_donau: DonauProject) -> None:
     for command in ("dsub", "djob"):
         on_donau.lab.fault(command, "chinese", times=99)
-    said = doctor(on_donau)
-    assert said["options"][:2] == ("warning", "no help that can be read, so it does not tell")
-    assert said["answers"][0] == "warning"
-    assert "系统繁忙" in said["answers"][1]
+    findings = doctor(on_donau)
+    assert findings["options"][:2] == ("warning", "no help that can be read, so it does not tell")
+    assert findings["answers"][0] == "warning"
+    assert "系统繁忙" in findings["answers"][1]
     assert "系统繁忙，请稍后再试" in facts(on_donau)["dsub_--help.txt"]
     if on_donau.lab.generation == "old":  # the new one has dkill, which still answers
-        assert said["generation"][:2] == ("warning", "cannot be told; site bscc says old")
+        assert findings["generation"][:2] == ("warning", "cannot be told; site bscc says old")
 
 
 @pytest.mark.parametrize(
@@ -171,8 +171,11 @@ def test_what_of_a_list_would_not_be_understood(on_donau: DonauProject, fault: s
     with_a_job(on_donau)
     on_donau.lab.fault("djob", "", times=1)  # its help
     on_donau.lab.fault("djob", fault, times=99)
-    said = doctor(on_donau)
-    assert (said["answers"][0], expected in said["answers"][1]) == ("warning" if expected else "ok", True)
+    findings = doctor(on_donau)
+    assert (findings["answers"][0], expected in findings["answers"][1]) == (
+        "warning" if expected else "ok",
+        True,
+    )
     text = "\n".join(facts(on_donau).values())
     for word in {"renamed": ["STATUS"], "unknown": ["ZOMBIFIED"], "unknown-chinese": ["运行中"],
                  "notice": ["提示：令牌将于三天后到期"], "columns": ["PRIO"]}[fault]:  # fmt: skip
@@ -186,8 +189,8 @@ def test_a_name_that_is_shown_cut_off_is_warned_of(on_donau: DonauProject) -> No
     jobs = on_donau.lab.jobs()
     jobs[job]["name"] += "+"
     on_donau.lab.set(jobs=jobs)
-    said = doctor(on_donau)
-    assert f"does not show the whole name of job {job}" in said["answers"][1]
+    findings = doctor(on_donau)
+    assert f"does not show the whole name of job {job}" in findings["answers"][1]
 
 
 def test_without_donau_s_commands_it_says_so_and_records_nothing(
@@ -202,10 +205,10 @@ def test_without_donau_s_commands_it_says_so_and_records_nothing(
 
 def test_what_cannot_be_written_is_one_line(on_donau: DonauProject) -> None:
     (on_donau.root / "site-facts").write_text("in the way")
-    said = doctor(on_donau, code=1)
-    assert said["generation"][0] == "ok"  # said before
-    assert said["facts"][0] == "error"
-    assert f"the answers cannot be recorded: {on_donau.root}/site-facts" in said["facts"][1]
+    findings = doctor(on_donau, code=1)
+    assert findings["generation"][0] == "ok"  # said before
+    assert findings["facts"][0] == "error"
+    assert f"the answers cannot be recorded: {on_donau.root}/site-facts" in findings["facts"][1]
 
 
 # -- generations -----------------------------------------------------------------------------------------
@@ -216,7 +219,7 @@ def answer(out: str = "", err: str = "", code: int = 0) -> Completed:
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("answers", "expected"),
     [
         ({"dsub --help": answer("--job_type TYPE\n-pn NODES\n")}, "old"),
         ({"dsub --help": answer(err="  --mpi TYPE, --label L\n")}, "new"),
@@ -230,15 +233,15 @@ def answer(out: str = "", err: str = "", code: int = 0) -> Completed:
         ({}, ""),
     ],
 )
-def test_signs_tell_the_generation(said: dict[str, Completed], expected: str) -> None:
-    belief = generation.believed([dialect("old"), dialect("new")], said)
+def test_signs_tell_the_generation(answers: dict[str, Completed], expected: str) -> None:
+    belief = generation.believed([dialect("old"), dialect("new")], answers)
     assert belief.generation == expected
     assert bool(belief.reasons) == bool(expected)
 
 
 def test_what_speaks_against_it_is_said_too() -> None:
-    said = {"dsub --help": answer("--job_type -pn --mpi")}
-    belief = generation.believed([dialect("old"), dialect("new")], said)
+    answers = {"dsub --help": answer("--job_type -pn --mpi")}
+    belief = generation.believed([dialect("old"), dialect("new")], answers)
     assert belief == ("old", "`dsub --help` has --job_type, -pn", "`dsub --help` has --mpi, as the new one")
 
 
@@ -280,8 +283,8 @@ def test_rows_keep_what_is_no_name(speaks: str, tmp_path: Path) -> None:
     assert "xxxxxx_xxxxxxx                  xxx    xxxx.xxxxxxxx0.xxx" in theirs
     assert all("2022/02/22 12:00" in row for row in (ours, theirs))
     assert [len(row) for row in (ours, theirs)] == [len(row) for row in TABLE.splitlines()[2:]]
-    told = (place / "djob_JOB.txt").read_text().split("--- stdout\n")[1]
-    assert told.startswith(
+    content = (place / "djob_JOB.txt").read_text().split("--- stdout\n")[1]
+    assert content.startswith(
         "jobId 1645534806\nuserName xxx\nstate RUNNING\nexecHost xxx-00\nmail: xxx@xxxxxxx.xxx\n"
     )
     assert "told by xxxxx" in (place / "about.txt").read_text()
@@ -313,9 +316,9 @@ def test_two_records_of_one_second_stand_side_by_side(tmp_path: Path) -> None:
     ],
 )
 def test_texts(text: str, expected: str | None) -> None:
-    said = masked(text, ["alice", "li", ""])
-    assert said == (shape(text) if expected is None else expected)
-    assert len(said) == len(text)
+    masked_text = masked(text, ["alice", "li", ""])
+    assert masked_text == (shape(text) if expected is None else expected)
+    assert len(masked_text) == len(text)
 
 
 def test_a_row_of_another_language_keeps_only_what_is_known() -> None:

@@ -95,17 +95,17 @@ class Donau(State):
         try:
             if fault in ("token", "chinese"):
                 raise commands.Said(err=commands.TOKEN if fault == "token" else commands.CHINESE, code=1)
-            said = {"dsub": commands.dsub, "djob": commands.djob, "dkill": commands.dkill}[command[0]](
+            reply = {"dsub": commands.dsub, "djob": commands.djob, "dkill": commands.dkill}[command[0]](
                 self, command[1:], fault
             )
         except commands.Said as answer:
-            said = answer
-        out, late = said.out, fault in ("hang", "accept-hang")
+            reply = answer
+        out, late = reply.out, fault in ("hang", "accept-hang")
         if late or fault in ("silent", "accept-silent"):
             out = ""
         if fault == "truncated":
             out = out[: len(out) * 2 // 3]
-        return Completed(tuple(command), -9 if late else said.code, out, said.err, timed_out=late)
+        return Completed(tuple(command), -9 if late else reply.code, out, reply.err, timed_out=late)
 
 
 class Job:

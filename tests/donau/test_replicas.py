@@ -90,8 +90,8 @@ def test_replicas_that_start_again_meet_afresh(replicas: DonauProject) -> None:
     os.kill(json.loads((attempt / "started.json").read_text())["pid"], signal.SIGUSR1)
     plan = replicas.submit_all()
     assert (plan["first"].status, plan["first"].attempts) == (Status.DONE, 2), plan["first"].reason
-    seen = sorted(replicas.trace.read_text().splitlines())
-    assert seen == [f"{number} {rank}" for number in (1, 2) for rank in range(4)]
+    lines = sorted(replicas.trace.read_text().splitlines())
+    assert lines == [f"{number} {rank}" for number in (1, 2) for rank in range(4)]
     starts = [job["starts"] for job in replicas.lab.jobs().values()]
     assert starts == {"old": [1, 1], "new": [2]}[replicas.lab.generation]
     assert len(list((replicas.results / "submissions").glob("*/meet/*"))) == 2

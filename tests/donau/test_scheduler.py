@@ -167,11 +167,12 @@ def test_no_answer_ends_a_job(donau: Lab, tmp_path: Path, fault: str, alive: boo
     truth = JobState.RUNNING if alive else JobState.ENDED
     donau.fault("djob", fault, times=99)
     try:
-        seen = scheduler.query([job])[job]
+        observation = scheduler.query([job])[job]
     except SchedulerError:
         assert fault in ("renamed", "chinese", "hang", "truncated")
     else:
-        assert seen.state in (JobState.UNKNOWN, truth), seen  # another question may have brought it out
+        # another question may have brought it out
+        assert observation.state in (JobState.UNKNOWN, truth), observation
     donau.mended()
     assert scheduler.query([job])[job].state is truth
 
@@ -190,9 +191,9 @@ def test_five_hundred_jobs_are_asked_for_in_three_calls(donau: Lab, tmp_path: Pa
     scheduler = donau.scheduler()
     job = scheduler.submit(a_submission(tmp_path, WAITS))[0]
     before = donau.calls("djob")
-    seen = scheduler.query([job, *(str(n) for n in range(1, 500))])
-    assert len(seen) == 500
-    assert seen[job].state is JobState.RUNNING
+    observations = scheduler.query([job, *(str(n) for n in range(1, 500))])
+    assert len(observations) == 500
+    assert observations[job].state is JobState.RUNNING
     pages = {"old": 3, "new": 6}[donau.generation]  # the new one asks twice: for those that run, that ended
     assert donau.calls("djob") - before == pages + 5  # and five are asked for one by one
 
@@ -201,8 +202,8 @@ def test_a_time_limit_ends_a_job(donau: Lab, tmp_path: Path) -> None:
     scheduler = donau.scheduler()
     job = scheduler.submit(a_submission(tmp_path, "sleep 60", "-T 1"))[0]
     donau.until_over()
-    seen = scheduler.query([job])[job]
-    assert (seen.state, seen.exit_code) == (JobState.ENDED, 137)
+    observation = scheduler.query([job])[job]
+    assert (observation.state, observation.exit_code) == (JobState.ENDED, 137)
 
 
 def test_a_suspended_job_is_alive(donau: Lab, tmp_path: Path) -> None:
@@ -255,8 +256,8 @@ def test_a_cancelled_job_is_seen_to_end(donau: Lab, tmp_path: Path, queued: bool
     scheduler = donau.scheduler()
     job = scheduler.submit(a_submission(tmp_path, WAITS))[0]
     scheduler.cancel([job, "77"])
-    seen = scheduler.query([job])[job]
-    assert (seen.state, seen.failure) == (JobState.ENDED, FailureClass.CANCELLED)
+    observation = scheduler.query([job])[job]
+    assert (observation.state, observation.failure) == (JobState.ENDED, FailureClass.CANCELLED)
     scheduler.cancel([job])
 
 

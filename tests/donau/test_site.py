@@ -107,9 +107,9 @@ def test_an_expired_token_is_exit_code_3_and_changes_nothing(on_donau: DonauProj
     for command in ("dsub", "djob", "cancel"):
         on_donau.lab.fault(command, "token", times=99)
     for arguments in (("submit", EXPERIMENT), ("status", EXPERIMENT), ("cancel", EXPERIMENT, "--yes")):
-        said = on_donau.cli(*arguments)
-        assert said.code == 3, said
-        assert "log in again with `d" in said.stderr
+        result = on_donau.cli(*arguments)
+        assert result.code == 3, result
+        assert "log in again with `d" in result.stderr
     on_donau.lab.mended()
     assert on_donau.run("first").state is JobState.RUNNING
     on_donau.trace.with_name("trace.go").touch()
@@ -151,9 +151,9 @@ def test_no_answer_ends_a_running_job(on_donau: DonauProject, fault: str) -> Non
 def test_a_refused_run_is_named_and_the_others_go_on(on_donau: DonauProject) -> None:
     on_donau.tasks({"first": task(), "second": task()})
     on_donau.lab.fault("dsub", "refuse")
-    said = on_donau.cli("submit", EXPERIMENT)
-    assert said.code == 1, said
-    assert "The queue is closed" in said.stdout + said.stderr
+    result = on_donau.cli("submit", EXPERIMENT)
+    assert result.code == 1, result
+    assert "The queue is closed" in result.stdout + result.stderr
     on_donau.submit_all()
     once_each(on_donau)
 
@@ -190,8 +190,8 @@ def test_cancelled_runs_end_and_come_back(on_donau: DonauProject, queued: bool) 
     on_donau.open().submit(EXPERIMENT)
     if not queued:
         until(on_donau.trace.exists)
-    said = on_donau.cli("cancel", EXPERIMENT, "--yes")
-    assert said.code == 0, said
+    result = on_donau.cli("cancel", EXPERIMENT, "--yes")
+    assert result.code == 0, result
     planned = on_donau.run("first")
     assert (planned.status, planned.failure and planned.failure.value) == (Status.FAILED, "cancelled")
     on_donau.lab.set(closed=False)
@@ -301,19 +301,19 @@ def test_a_bad_node_is_avoided_only_where_the_site_says_how(on_donau: DonauProje
     lose_two_runs_on_a_node(on_donau)
     old = on_donau.lab.generation == "old"
     on_donau.site({"avoid": old})  # of the new one nobody knows how to say it
-    said: list[str] = []
-    on_donau.open().submit(EXPERIMENT, Filters(runs=("third",)), say=said.append)
+    messages: list[str] = []
+    on_donau.open().submit(EXPERIMENT, Filters(runs=("third",)), say=messages.append)
     what = "is avoided" if old else "is not avoided, for site donau is not told to"
-    assert said[0] == f"warning: node n1 {what}: first, second failed there"
+    assert messages[0] == f"warning: node n1 {what}: first, second failed there"
     assert on_donau.until_over()["third"].status is Status.DONE
     assert on_donau.trace.with_name("trace.third").read_text() == ("n10\n" if old else "n1\n")
 
 
 def test_a_bad_node_is_not_said_to_be_avoided_unless_it_is(on_donau: DonauProject) -> None:
     lose_two_runs_on_a_node(on_donau)
-    said = on_donau.cli("submit", EXPERIMENT, "third")
-    assert said.code == 0, said
-    assert f"node n1 is not avoided, for site {on_donau.name} is not told to" in said.stdout + said.stderr
+    result = on_donau.cli("submit", EXPERIMENT, "third")
+    assert result.code == 0, result
+    assert f"node n1 is not avoided, for site {on_donau.name} is not told to" in result.stdout + result.stderr
     assert {job["on"] for job in on_donau.lab.jobs().values()} == {""}
 
 
@@ -321,10 +321,10 @@ def test_a_bad_node_is_not_said_to_be_avoided_unless_it_is(on_donau: DonauProjec
 def test_a_switch_without_words_for_it_is_bad_input(on_donau: DonauProject, switch: str) -> None:
     key = {"avoid": "avoid", "dependencies": "dependency"}[switch]
     on_donau.site({switch: True, "dialect": {key: [], "submit": ["dsub", "-s", "{script}"]}})
-    said = on_donau.cli("plan", EXPERIMENT, "--site", on_donau.name)
-    assert said.code == 2, said
-    assert f"where donau.{switch} is on" in said.stderr
-    assert f"needs the word {{{key}}}" in said.stderr
+    result = on_donau.cli("plan", EXPERIMENT, "--site", on_donau.name)
+    assert result.code == 2, result
+    assert f"where donau.{switch} is on" in result.stderr
+    assert f"needs the word {{{key}}}" in result.stderr
 
 
 def test_what_a_script_said_that_never_began_is_shown(on_donau: DonauProject) -> None:

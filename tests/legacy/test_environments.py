@@ -32,6 +32,6 @@ def test_all_other_packages_are_those_of_the_shipped_environment(name: str) -> N
 def test_the_compiled_operators_agree_with_the_reference(name: str, mmcv: str, stack: Stack) -> None:
     readiness = environments.state(BUILT, environments.load(name, Files(stack.root)))
     assert readiness.ready is not None, readiness.reason
-    said: dict[str, Any] = json.loads(readiness.ready.checks["import"].output.splitlines()[-1])
-    assert (said["ops"], said["mmcv"], said["python"][:4]) == ("compiled", mmcv, "3.8.")
-    assert said["checked"] == ["nms", "roi_align", "deformable_attention", "sigmoid_focal_loss"]
+    report: dict[str, Any] = json.loads(readiness.ready.checks["import"].output.splitlines()[-1])
+    assert (report["ops"], report["mmcv"], report["python"][:4]) == ("compiled", mmcv, "3.8.")
+    assert report["checked"] == ["nms", "roi_align", "deformable_attention", "sigmoid_focal_loss"]

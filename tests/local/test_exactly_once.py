@@ -297,11 +297,11 @@ def test_a_full_disk_at_any_moment_of_submission_is_one_clear_error_and_loses_no
     trivial: TrivialProject, small_disk: Path
 ) -> None:
     fill(small_disk, 0)
-    said = trivial.cli("submit")
-    assert (said.code, said.stdout) == (2, "")
-    assert said.stderr.startswith("error: ")
-    assert "No space left on device" in said.stderr
-    assert len(said.stderr.splitlines()) == 1
+    result = trivial.cli("submit")
+    assert (result.code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: ")
+    assert "No space left on device" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
     fill(small_disk, 400)
     workspace = trivial.open().workspace(EXPERIMENT)
     snapshot(workspace.results / "code", workspace.catalog.files, workspace.loaded.path)
@@ -465,8 +465,8 @@ def test_what_the_disk_of_the_results_refuses_has_its_own_word(
         if number == errno.ESTALE:  # nothing can be looked at, so nothing is concluded
             scheduler = workspace.scheduler("local")
             until(lambda: not scheduler.in_queue())
-            seen = {planned.run.name: planned.status for planned in workspace.plan().runs}
-            assert seen == {"done": Status.DONE, "first": Status.ACTIVE}
+            statuses = {planned.run.name: planned.status for planned in workspace.plan().runs}
+            assert statuses == {"done": Status.DONE, "first": Status.ACTIVE}
             assert [w for w in workspace.warnings if "Stale file handle; wait for its file server" in w]
         else:
             assert trivial.until_over()["first"].failure is FailureClass.STORAGE
@@ -508,9 +508,9 @@ def test_without_the_ledger_beside_runs_nothing_is_submitted(trivial: TrivialPro
     ledger.rename(trivial.root / "lost")
     with pytest.raises(StateError, match="there are runs but no ledger"):
         trivial.open().submit(EXPERIMENT, options=SubmitOptions(stale=True))
-    said = trivial.cli("submit")
-    assert said.code == 2
-    assert "Restore" in said.stderr
+    result = trivial.cli("submit")
+    assert result.code == 2
+    assert "Restore" in result.stderr
     assert not ledger.exists()
     (trivial.root / "lost").rename(ledger)
     once_each(trivial)
@@ -527,8 +527,8 @@ def test_a_clock_that_is_set_back_a_day_changes_nothing(trivial: TrivialProject)
         lines = [msgspec.json.encode({**record, "at": record["at"] + 86400}) for record in records]
         segment.write_bytes(b"\n".join(lines) + b"\n")
     trivial.trace.write_text("mended\n")
-    said = trivial.cli("retry")
-    assert said.stdout == "eligible again: first\n"
+    result = trivial.cli("retry")
+    assert result.stdout == "eligible again: first\n"
     assert trivial.run("first").status is Status.ELIGIBLE
     trivial.submit_all()
     assert trivial.run("first").status is Status.DONE

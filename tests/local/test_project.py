@@ -457,13 +457,13 @@ def test_a_run_that_the_experiment_has_no_more_is_told_and_can_be_cancelled(triv
     trivial.open().submit(EXPERIMENT)
     until(lambda: trivial.executions() == {"first": 1, "other": 1})
     trivial.tasks({"other": task()}, UNTIL_GO)
-    told = "first: no run of the experiment any more, and has a job that has not ended"
+    message = "first: no run of the experiment any more, and has a job that has not ended"
     looked = trivial.cli("status", EXPERIMENT)
-    assert (looked.code, looked.stderr.count(told)) == (3, 1), looked
+    assert (looked.code, looked.stderr.count(message)) == (3, 1), looked
     assert trivial.cli("cancel", EXPERIMENT, "fisrt", "--yes").code == 2
     cancelled = trivial.cli("cancel", EXPERIMENT, "first", "--yes")
     assert (cancelled.code, cancelled.stdout) == (0, "cancelling 1 run\n"), cancelled
-    until(lambda: told not in trivial.cli("status", EXPERIMENT).stderr)
+    until(lambda: message not in trivial.cli("status", EXPERIMENT).stderr)
     trivial.trace.with_name("trace.go").touch()
     assert trivial.until_over()["other"].status is Status.DONE
     assert trivial.executions() == {"first": 1, "other": 1}

@@ -69,8 +69,8 @@ def submit(place: Place) -> tuple[str, dict[str, Any]]:
 
 
 def test_a_good_start_is_recorded(place: Place) -> None:
-    said, record = submit(place)
-    assert said.startswith("done: ")
+    status, record = submit(place)
+    assert status.startswith("done: ")
     assert record["locked"] is True
     assert record["problem"] == ""
     ((where, versions),) = record["packages"].items()
@@ -144,10 +144,10 @@ def test_a_program_of_a_tree_that_finds_the_installed_copy_instead_is_reported(p
 
 def refused(place: Place) -> str:
     """Submit the run, which ends before its work begins: the reason."""
-    said, record = submit(place)
-    assert said.startswith("failed: environment: environment tiny: ")
+    status, record = submit(place)
+    assert status.startswith("failed: environment: environment tiny: ")
     assert not list((place.root / "results/tiny/runs/look").glob("attempts/*/work_dir/*"))
-    assert record["problem"] in said
+    assert record["problem"] in status
     return str(record["problem"])
 
 
@@ -227,8 +227,8 @@ def test_a_path_that_the_shell_and_the_site_bring_changes_nothing(
     poison = tmp_path / "poison"
     write_site(place, setup=[f"export PYTHONPATH={poison}"])
     monkeypatch.setenv("PYTHONPATH", str(poison))
-    said, record = submit(place)
-    assert said.startswith("done: ")
+    status, record = submit(place)
+    assert status.startswith("done: ")
     assert record.pop("left_out") == f"PYTHONPATH={poison}"
     assert str(poison) not in json.dumps(record)
     module_path = (place.root / "results/tiny/runs/look/artifacts/out").read_text().strip()
@@ -241,8 +241,8 @@ def test_an_environment_of_the_site_s_own_is_recorded_and_not_locked(place: Plac
     (activate.parent / "python").symlink_to(named(place).parents[2] / "bin" / "python")
     activate.write_text(f"export PYTHONPATH={tmp_path}/poison:$PYTHONPATH\n")
     write_site(place, activate={"tiny": str(activate)})
-    said, record = submit(place)
-    assert said.startswith("done: ")
+    status, record = submit(place)
+    assert status.startswith("done: ")
     assert record["locked"] is False
     assert record["variables"]["PYTHONPATH"].startswith(f"{tmp_path}/poison:")
     assert f"ran with not locked, Python {record['python']}" in place.invoke("report", "tiny").out

@@ -486,9 +486,9 @@ def test_ten_thousand_jobs_are_cheap_to_ask_for(place: Place) -> None:
     place.until_running(first[0])
     for detail in (WAITS, "dependency: run0, which it needs, ended with exit 1"):
         began = time.process_time()
-        seen = place.scheduler.query(jobs)
+        observations = place.scheduler.query(jobs)
         assert time.process_time() - began < 0.5
-        assert {o.detail for o in seen.values()} == {detail}
+        assert {o.detail for o in observations.values()} == {detail}
         (place.folder / "go").touch()
         place.details(jobs)
 
@@ -538,9 +538,9 @@ def test_a_queue_that_cannot_be_read_is_an_error_not_an_answer(torn: Place) -> N
     (torn.state / "submissions" / "broken.json").write_text('{"submission":')
     with pytest.raises(SchedulerError, match=r"broken\.json cannot be read"):
         torn.scheduler.find("broken")
-    seen = torn.seen("broken.0")
-    assert seen.state is JobState.UNKNOWN
-    assert "cannot be read" in seen.detail
+    observation = torn.seen("broken.0")
+    assert observation.state is JobState.UNKNOWN
+    assert "cannot be read" in observation.detail
     assert len(torn.scheduler.complaints) == 1
 
 

@@ -177,8 +177,8 @@ def test_nothing_that_is_passed_on_shows_a_secret(place: Place, tmp_path: Path) 
     assert tested.code == 1
     assert len(re.findall("not delivered", tested.out + tested.err)) == len(CHANNELS) + len(OWN)
     for arguments in (["notify"], ["notify", "--json"], ["advance", "tiny"], ["advance", "tiny"]):
-        told = place.invoke(*arguments)
-        assert planted(told.out + told.err) == [], arguments
+        result = place.invoke(*arguments)
+        assert planted(result.out + result.err) == [], arguments
     assert planted(tested.out + tested.err) == []
     out = tmp_path / "tiny.crate.zip"
     assert place.invoke("archive", "tiny", "-o", str(out)).code == 0

@@ -26,7 +26,7 @@ def test_a_real_slurm_cluster_well_and_broken(place: Place, lab: Lab) -> None:
     well = place.invoke("doctor", "tiny", "--site", "slurm", "--gpus", "1", "--json")
     assert well.code == 0, well.out
     findings = lines(well)
-    assert {level for seen in findings.values() for level, _ in seen} == {"ok"}
+    assert {level for entries in findings.values() for level, _ in entries} == {"ok"}
     assert findings["jobs"] == [
         ("ok", "one: 1 x 0 GPUs, 1 CPUs, 1h00m: would be taken"),
         ("ok", "many: 1 x 8 GPUs, 1 CPUs, 1h00m: would be taken"),
@@ -59,7 +59,7 @@ def test_a_probe_whose_sbatch_did_not_answer_is_found_and_its_answer_judged(
     ran = place.invoke("doctor", "tiny", "one", "--site", "slurm", "--json")
     assert ran.code == 0, ran.out
     findings = lines(ran)
-    assert {level for seen in findings.values() for level, _ in seen} == {"ok"}
+    assert {level for entries in findings.values() for level, _ in entries} == {"ok"}
     assert {"clock", "shared folder", "paths on a node"} <= set(findings)
     assert not list((place.root / "results").glob("*/.jobs/submissions/*"))
 

@@ -44,8 +44,8 @@ def modes(root: Path) -> dict[str, int]:
 def test_what_a_real_run_leaves_is_the_group_s(trivial: TrivialProject) -> None:
     trivial.local_site(umask="0007", setup=["umask 022"])
     trivial.tasks({"first": task(), "second": task(seeds=[1, 2], inputs={"b": "first.out"})}, work=WORK)
-    said = trivial.cli("submit", "--wait")
-    assert said.code == 0, said
+    result = trivial.cli("submit", "--wait")
+    assert result.code == 0, result
     assert trivial.cli("report", "--format", "json").code == 0
     assert trivial.cli("clean", "--yes").code == 0
     permissions = modes(trivial.results)

@@ -115,8 +115,8 @@ class Storm:
     def mend(self, project: GroupProject, member: str, since: dict[str, float]) -> bool:
         """Do what a member would; return whether all is done."""
         project.by(member, "advance")
-        seen = project.seen_by(member)
-        mine = {name: run for name, run in seen.items() if not run["owner"]}
+        runs = project.seen_by(member)
+        mine = {name: run for name, run in runs.items() if not run["owner"]}
         for name, run in mine.items():
             lost = run["status"] == "active" and run["state"] == "unknown"
             since[name] = since.get(name, time.monotonic()) if lost else time.monotonic()
@@ -127,7 +127,7 @@ class Storm:
             project.by(member, "release", "--state", "held")
         if any(run["status"] == "failed" for run in mine.values()):
             project.by(member, "retry")
-        return {run["status"] for run in seen.values()} == {"done"}
+        return {run["status"] for run in runs.values()} == {"done"}
 
 
 @pytest.fixture

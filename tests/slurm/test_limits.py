@@ -92,16 +92,16 @@ def test_a_reservation_and_an_administrator_s_hold_are_waited_for(
     try:
         with on_slurm.started("submit", how) as command:
             until(lambda: on_slurm.run("first").status is Status.ACTIVE)
-            seen = on_slurm.run("first")
-            job = seen.job
+            run = on_slurm.run("first")
+            job = run.job
             until(lambda: reason(job) == "Reservation")
-            seen = on_slurm.run("first")
-            assert (seen.state, seen.reason) == (JobState.QUEUED, "queued: Reservation")
+            run = on_slurm.run("first")
+            assert (run.state, run.reason) == (JobState.QUEUED, "queued: Reservation")
             lab.ask("scontrol", "hold", job)
             lab.ask("scontrol", "update", "ReservationName=paper", "starttime=now")
             until(lambda: reason(job) == "JobHeldAdmin")
-            seen = on_slurm.run("first")
-            assert (seen.state, "JobHeldAdmin" in seen.reason) == (JobState.HELD, True)
+            run = on_slurm.run("first")
+            assert (run.state, "JobHeldAdmin" in run.reason) == (JobState.HELD, True)
             assert command.poll() is None
             lab.ask("scontrol", "release", job)
             assert command.wait(300) == 0

@@ -46,8 +46,8 @@ class GroupProject(SlurmProject):
 
     def seen_by(self, member: str) -> dict[str, dict[str, Any]]:
         """The runs by name, as a member's status shows them."""
-        said = self.by(member, "status", "--json")
-        return {run["run"]: run for run in json.loads(said.stdout)["runs"]}
+        result = self.by(member, "status", "--json")
+        return {run["run"]: run for run in json.loads(result.stdout)["runs"]}
 
     def share(self) -> None:
         """Gives what is there to the group, with its future files."""
@@ -111,13 +111,13 @@ def test_another_member_sees_proves_and_repeats_nothing(privacy: str, group: Gro
     until(lambda: sum(group.executions().values()) == 1)
     group.by(FIRST, "status")
     for _ in range(2):
-        seen = group.seen_by(SECOND)
-        assert {run["status"] for run in seen.values()} == {"active"}
-        assert {run["owner"].partition(" ")[0] for run in seen.values()} == {FIRST}
+        runs = group.seen_by(SECOND)
+        assert {run["status"] for run in runs.values()} == {"active"}
+        assert {run["owner"].partition(" ")[0] for run in runs.values()} == {FIRST}
         time.sleep(1.2)  # longer than the site's patience
     running = next(iter(group.executions()))
-    assert f"another member's ({FIRST} on " in seen[running]["reason"]
-    assert "running since " in seen[running]["reason"]
+    assert f"another member's ({FIRST} on " in runs[running]["reason"]
+    assert "running since " in runs[running]["reason"]
     assert group.by(SECOND, "submit").stdout.startswith("nothing to submit")
     refused = group.by(SECOND, "cancel", "--yes")
     assert refused.code == 2
@@ -139,8 +139,8 @@ def test_who_takes_over_gives_up_and_runs_again(lab: Lab, group: GroupProject) -
     group.share()
     assert group.by(FIRST, "submit").code == 0
     until(lambda: group.executions() == {"first": 1})
-    said = group.by(SECOND, "submit", "--take-over", "left in May")
-    assert f"took over first from {FIRST} on " in said.stdout
+    result = group.by(SECOND, "submit", "--take-over", "left in May")
+    assert f"took over first from {FIRST} on " in result.stdout
     assert [r.reason for r in group.records() if isinstance(r, TakenOver)] == ["left in May"]
     assert group.seen_by(SECOND)["first"]["owner"] is None
     assert group.seen_by(FIRST)["first"]["owner"].startswith(f"{SECOND} on ")

@@ -39,9 +39,9 @@ def project(tmp_path: Path) -> SlurmProject:
 
 def scripts(project: TrivialProject, *arguments: str) -> list[set[str]]:
     """The directives of each script that would be submitted, without ``#SBATCH``."""
-    said = project.cli("submit", "--site", "slurm", "--dry-run", "--json", *arguments)
-    assert said.code == 0, said
-    texts = [submission["script"] for submission in json.loads(said.stdout)["submissions"]]
+    result = project.cli("submit", "--site", "slurm", "--dry-run", "--json", *arguments)
+    assert result.code == 0, result
+    texts = [submission["script"] for submission in json.loads(result.stdout)["submissions"]]
     return [{row[8:] for row in text.splitlines() if row.startswith("#SBATCH ")} for text in texts]
 
 
@@ -75,9 +75,9 @@ def test_a_job_has_its_token_as_comment_and_at_the_end_of_its_name(project: Slur
     long = "x" * 80
     project.tasks({"first": task(), long: task(variants=["default", long])}, variants={long: {}})
     for rows in scripts(project):
-        said = {row.partition("=")[0]: row.partition("=")[2] for row in rows}
-        token = said["--comment"]
-        shown = said["--job-name"].removesuffix(f".{token}")
+        directives = {row.partition("=")[0]: row.partition("=")[2] for row in rows}
+        token = directives["--comment"]
+        shown = directives["--job-name"].removesuffix(f".{token}")
         assert shown in ("trivial.first", f"trivial.{long}", f"trivial.{long}.{long}"[:100])
 
 
@@ -137,15 +137,15 @@ def test_what_cannot_be_said_is_refused_with_its_line(
         first = task(variants=["big"], **said_by["task"])
         everywhere: dict[str, object] = {"variants": {"big": said_by["variant"]}, **said_by["experiment"]}
         project.tasks({"first": first}, **everywhere)  # type: ignore[arg-type]
-    said = project.cli("submit", "--site", "slurm", "--dry-run")
-    assert (said.code, said.stdout, len(said.stderr.splitlines())) == (2, "", 1), said
+    result = project.cli("submit", "--site", "slurm", "--dry-run")
+    assert (result.code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1), result
     file = "templates/slurm/site.yaml" if place == "site" else f"experiments/{EXPERIMENT}.yaml"
-    where, _, rest = said.stderr.removeprefix("error: ").partition(": ")
+    where, _, rest = result.stderr.removeprefix("error: ").partition(": ")
     name, _, line = where.partition(":")
     assert name.endswith(file)
     named = (project.root / file).read_text().splitlines()[int(line) - 1]
     assert (str(value[0]) if isinstance(value, list) else key) in named
-    assert rest.startswith(message.format(at=at[place])), said.stderr
+    assert rest.startswith(message.format(at=at[place])), result.stderr
 
 
 HOSTILE = [
@@ -168,14 +168,14 @@ HOSTILE = [
 @pytest.mark.parametrize("key", sorted({*Slurm.__struct_fields__} - {"exclusive", "mail_type"}))
 def test_no_value_brings_a_directive_along(project: SlurmProject, key: str, value: str) -> None:
     """Not by the file, and not by a program that uses the library."""
-    said: object = [f"--nice={value}"] if key == "extra" else value
+    setting: object = [f"--nice={value}"] if key == "extra" else value
     with pytest.raises(msgspec.ValidationError):
-        msgspec.convert({key: said}, Slurm)
-    project.tasks({"first": task(resources={"gpus": 1}, slurm={key: said})})
+        msgspec.convert({key: setting}, Slurm)
+    project.tasks({"first": task(resources={"gpus": 1}, slurm={key: setting})})
     with pytest.raises(InputError) as refused:
         project.open().load(EXPERIMENT)
     assert [(bool(problem.file), bool(problem.line)) for problem in refused.value.problems] == [(True, True)]
-    run = a_run(resources=Resources(gpus=1, sections={"slurm": {key: said}}))
+    run = a_run(resources=Resources(gpus=1, sections={"slurm": {key: setting}}))
     with pytest.raises(InputError, match=f"^slurm: .*{key}"):
         render(SITES["slurm"], run)
 
@@ -242,9 +242,9 @@ def test_slurm_gives_each_run_what_it_asks_for(lab: Lab, on_slurm: SlurmProject)
     }
     first = task(variants=[*variants], resources={"time": "5m"})
     on_slurm.tasks({"first": first}, variants=variants)
-    said = on_slurm.cli("submit", "--json")
-    assert said.code == 1, said
-    answer = json.loads(said.stdout)
+    result = on_slurm.cli("submit", "--json")
+    assert result.code == 1, result
+    answer = json.loads(result.stdout)
     assert set(answer["submitted"]) == {"first.typed", "first.short", "first.there"}
     assert "sbatch: error: Batch job submission failed: " in answer["left"]["first.wrong"]
     plan = on_slurm.until_over()
@@ -287,7 +287,7 @@ def test_both_nodes_get_what_the_step_needs_whatever_the_site_exports(
     on_slurm.tasks({"first": task(resources={"nodes": 2, "cpus": 2, "time": "5m"})}, work)
     done = on_slurm.cli("submit", "--wait")
     assert done.code == 0, done
-    said = sorted(line.split() for line in on_slurm.trace.read_text().splitlines())
+    fields = sorted(line.split() for line in on_slurm.trace.read_text().splitlines())
     nodes = lab.ask("scontrol", "show", "hostnames", on_slurm.run("first").node).split()
-    assert said == [[node, "first", str(number)] for number, node in enumerate(sorted(nodes))]
+    assert fields == [[node, "first", str(number)] for number, node in enumerate(sorted(nodes))]
     assert len(nodes) == 2

@@ -83,8 +83,8 @@ def test_runs_that_wait_for_a_part_of_an_array_are_one_with_its_indices(
     Path(f"{on_slurm.trace}.go").touch()
     on_slurm.until_over()
     once_each(on_slurm)
-    said = json.loads((on_slurm.results / "runs/second.s3/attempts/1/run.json").read_text())
-    assert said["name"] == "second.s3"
+    record = json.loads((on_slurm.results / "runs/second.s3/attempts/1/run.json").read_text())
+    assert record["name"] == "second.s3"
 
 
 def test_what_depends_on_a_failed_run_is_waiting_and_comes_back(lab: Lab, on_slurm: SlurmProject) -> None:
@@ -115,15 +115,15 @@ def test_a_job_that_is_requeued_goes_on_in_a_second_attempt(lab: Lab, on_slurm: 
     job = on_slurm.open().submit(EXPERIMENT).submitted["first"]
     until(lambda: on_slurm.executions()["first"] == 1)
     lab.ask("scontrol", "requeue", job)
-    seen = set()
+    statuses = set()
 
     def started_again() -> bool:
         planned = on_slurm.run("first")
-        seen.add(planned.status)
+        statuses.add(planned.status)
         return on_slurm.executions()["first"] == 2
 
     until(started_again)
-    assert seen == {Status.ACTIVE}
+    assert statuses == {Status.ACTIVE}
     (on_slurm.root / "trace.go").touch()
     plan = on_slurm.until_over()
     assert {planned.status for planned in plan.values()} == {Status.DONE}
@@ -172,8 +172,8 @@ def test_of_a_job_that_runs_twice_because_its_node_was_cut_off_only_the_second_c
         assert node_is("down*")
         (on_slurm.root / "trace.go1").touch()
         until((run / "attempts" / "1" / "exit.json").exists)
-    said = json.loads((run / "attempts" / "1" / "exit.json").read_text())
-    assert (said["code"], said["note"].partition(":")[0]) == (77, "given up")
+    record = json.loads((run / "attempts" / "1" / "exit.json").read_text())
+    assert (record["code"], record["note"].partition(":")[0]) == (77, "given up")
     assert not (run / "product.json").exists()
     until(lambda: node_is("idle"))
     assert on_slurm.run("first").state is JobState.RUNNING
@@ -188,8 +188,8 @@ def test_cancel_and_retry(lab: Lab, on_slurm: SlurmProject) -> None:
     on_slurm.tasks({"first": task(), "second": task(inputs={"before": "first.out"})}, work=WAIT)
     on_slurm.open().submit(EXPERIMENT)
     until(lambda: on_slurm.executions()["first"] == 1)
-    said = on_slurm.cli("cancel", "--yes")
-    assert (said.code, said.stdout) == (0, "cancelling 2 runs\n")
+    result = on_slurm.cli("cancel", "--yes")
+    assert (result.code, result.stdout) == (0, "cancelling 2 runs\n")
     plan = on_slurm.until_over()
     assert {name: planned.reason for name, planned in plan.items()} == {
         "first": "cancelled by the user",
@@ -240,9 +240,9 @@ def test_an_sbatch_whose_answer_is_lost(
 ) -> None:
     on_slurm.site(submit_timeout="4s")
     wrap_sbatch(on_slurm, monkeypatch, script)
-    said = on_slurm.cli("submit")
-    assert said.code == 3
-    assert [message in line for line in said.stderr.splitlines()] == [True]
+    result = on_slurm.cli("submit")
+    assert result.code == 3
+    assert [message in line for line in result.stderr.splitlines()] == [True]
     unwrap(on_slurm)
     on_slurm.submit_all()
     once_each(on_slurm)
@@ -337,19 +337,19 @@ def test_a_controller_that_goes_down_in_the_middle_of_a_submission(
     pid = (lab.folder / "pid" / "slurmctld").read_text().strip()
     values = f"PID={pid} SIGNAL={int(how)} STATE={lab.folder}/state/job_state\n"
     wrap_sbatch(on_slurm, monkeypatch, values + STRIKES_BEFORE_THE_SECOND)
-    said = [on_slurm.cli("submit")]
+    results = [on_slurm.cli("submit")]
     unwrap(on_slurm)
     down_since = time.monotonic()
     (on_slurm.root / "trace.first.s0").touch()
     until((on_slurm.results / "runs" / "first.s0" / "product.json").exists)
-    said += [
+    results += [
         on_slurm.cli(*arguments) for arguments in (["cancel", "first.s1", "--yes"], ["submit"], ["status"])
     ]
     while time.monotonic() - down_since < float(os.environ.get("DDQJOBS_DOWN_S", "0")):
-        said.append(on_slurm.cli("status"))
+        results.append(on_slurm.cli("status"))
     assert lab.up().code == 0
     print(f"down for {time.monotonic() - down_since:.0f} s")
-    for done in said:
+    for done in results:
         print(" ".join(done.argv[3:]), done.code, done.stdout, done.stderr, sep="\n")
         assert done.code == 3, done
         assert len(done.stderr.splitlines()) == 1, done
@@ -508,8 +508,8 @@ def test_a_job_that_preemption_cancels_is_submitted_again(lab: Lab, on_slurm: Sl
     finally:
         lab.ask("scontrol", "update", "PartitionName=spot", "PreemptMode=REQUEUE")
     assert on_slurm.executions() == {"first": 2, "second": 1}
-    said = json.loads((on_slurm.results / "runs" / "first" / "attempts" / "1" / "exit.json").read_text())
-    assert (said["failure"], said["note"], said["again"]) == ("preempted", "stopped by TERM", True)
+    record = json.loads((on_slurm.results / "runs" / "first" / "attempts" / "1" / "exit.json").read_text())
+    assert (record["failure"], record["note"], record["again"]) == ("preempted", "stopped by TERM", True)
     failures = [(r.run, r.failure) for r in on_slurm.records() if isinstance(r, Finished) and r.failure]
     assert ("first", FailureClass.PREEMPTED) in failures
     until(lambda: ("trivial.first", "PREEMPTED") in [row[1:] for row in lab.accounted(on_slurm.root)])
@@ -536,9 +536,9 @@ def test_held_jobs_wait_until_they_are_released(lab: Lab, on_slurm: SlurmProject
     on_slurm.tasks({"run": task(), "wait": task(seeds=[1, 2, 3], inputs={"b": "run.out"})}, work=WAIT)
     jobs = on_slurm.open().submit(EXPERIMENT).submitted
     until(lambda: on_slurm.executions()["run"] == 1)
-    said = on_slurm.cli("hold", "run", "wait.s1", "wait.s2", "--json")
-    assert said.code == 0, said
-    answer = json.loads(said.stdout)
+    result = on_slurm.cli("hold", "run", "wait.s1", "wait.s2", "--json")
+    assert result.code == 0, result
+    answer = json.loads(result.stdout)
     assert answer["held"] == ["wait.s1", "wait.s2"]
     assert list(answer["left"]) == ["run"]
     (on_slurm.root / "trace.go").touch()
@@ -721,13 +721,13 @@ def test_jobs_that_the_controller_has_forgotten_are_found_in_accounting(
     jobs = on_slurm.open().submit(EXPERIMENT).submitted
     until(lambda: not lab.ask("squeue", "--noheader", "--states=all"))
     scheduler = SlurmScheduler("lab")
-    seen = scheduler.query([*jobs.values(), "99999", "nonsense"])
-    assert [seen[job].detail for job in jobs.values()] == [
+    observations = scheduler.query([*jobs.values(), "99999", "nonsense"])
+    assert [observations[job].detail for job in jobs.values()] == [
         "Slurm says COMPLETED",
         "Slurm says FAILED, exit 1",
         "Slurm says COMPLETED",
     ]
-    assert seen["99999"].state is seen["nonsense"].state is JobState.UNKNOWN
+    assert observations["99999"].state is observations["nonsense"].state is JobState.UNKNOWN
     token = next(r.token for r in on_slurm.records() if isinstance(r, Submitted))
     until(lambda: scheduler.find(token) == dict(enumerate(jobs.values())))
     assert scheduler.find(token[:-1]) is None
@@ -789,9 +789,9 @@ def test_a_node_where_two_runs_were_lost_is_avoided(lab: Lab, on_slurm: SlurmPro
     until(lambda: on_slurm.statuses()[Status.ACTIVE] == 0)
     assert "node: exit 1, CUDA error: uncorrectable ECC" in on_slurm.run("first").reason
     on_slurm.site()
-    said: list[str] = []
-    on_slurm.open().submit(EXPERIMENT, Filters(runs=("third",)), say=said.append)
-    assert said[0] == f"warning: node {bad} is avoided: first, second failed there"
+    messages: list[str] = []
+    on_slurm.open().submit(EXPERIMENT, Filters(runs=("third",)), say=messages.append)
+    assert messages[0] == f"warning: node {bad} is avoided: first, second failed there"
     assert on_slurm.until_over()["third"].status is Status.DONE
     assert on_slurm.run("third").node not in ("", bad)
 

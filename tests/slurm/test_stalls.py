@@ -23,16 +23,18 @@ def test_runs_go_on_that_slurm_lets_wait_for_what_is_done(lab: Lab, on_slurm: Sl
     lab.ask("scontrol", "update", f"jobid={second}", f"dependency=aftercorr:{first}")
     lab.ask("scontrol", "release", second)
     stranger = lab.ask("sbatch", "--parsable", "--hold", "--output=/dev/null", "--wrap=true").strip()
-    said = ""
+    errors = ""
 
     def over() -> bool:
-        nonlocal said
+        nonlocal errors
         done = on_slurm.cli("status")
-        said += done.stderr
+        errors += done.stderr
         return done.code == 0 and "second     3\n" in done.stdout
 
     until(over)
-    assert "second.s0, second.s2: its scheduler still waited for first.s0, which is done; that depen" in said
-    assert f"cancelling {first}_0, {first}_2, in the queue although their runs have ended" in said
+    assert (
+        "second.s0, second.s2: its scheduler still waited for first.s0, which is done; that depen" in errors
+    )
+    assert f"cancelling {first}_0, {first}_2, in the queue although their runs have ended" in errors
     assert lab.ask("squeue", "--noheader", "--format=%i").split() == [stranger]
     assert on_slurm.executions() == dict.fromkeys(jobs, 1)

@@ -70,8 +70,8 @@ def test_an_array_cancelled_before_it_started_stays_cancelled(
     until(lambda: not closed.ask("squeue", "--noheader", "--states=all"))
     plan = on_slurm.until_over()
     assert {planned.failure for planned in plan.values()} == {FailureClass.CANCELLED}
-    said = on_slurm.cli("advance")
-    assert (said.code, said.stdout) == (0, "nothing to submit\n")
+    result = on_slurm.cli("advance")
+    assert (result.code, result.stdout) == (0, "nothing to submit\n")
     closed.ask("scontrol", "update", "partitionname=gpu", "state=up")
     assert on_slurm.cli("retry").code == 0
     assert {planned.status for planned in on_slurm.submit_all().values()} == {Status.DONE}

@@ -65,8 +65,8 @@ def test_wrong_options_are_refused_with_file_and_line_and_right_ones_are_checked
     report = json.loads(ddqjobs(project, "check", "e3", *RUNS, "--json").stdout)
     # `initial` had passed
     assert (report["configurations"], report["passed"], report["findings"]) == (1, 2, [])
-    said = ddqjobs(project, "check", "e3", *RUNS).stdout
-    assert said == "2 of 2 configurations passed (2 runs), 0 checked now\n"
+    output = ddqjobs(project, "check", "e3", *RUNS).stdout
+    assert output == "2 of 2 configurations passed (2 runs), 0 checked now\n"
 
 
 def test_configurations_of_the_environments_packages_are_loaded_by_their_names(project: Path) -> None:

@@ -126,11 +126,11 @@ def test_every_run_of_the_four_phases_is_done(disturbed: Project) -> None:
 def test_what_a_run_loads_is_in_its_digest(disturbed: Project) -> None:
     read = Catalog(disturbed.root)
     digester = Digester(lambda name: read.files.find(f"experiments/{name}"), find_module, {})
-    seen: set[str] = set()
+    names: set[str] = set()
     for planned in disturbed.plan("mine").runs:
         lines = (disturbed.root / "results/mine/runs" / planned.run.name / "loaded.txt").read_text()
         loaded = {tuple(line.split()) for line in lines.splitlines()}
-        seen |= {name for _, name in loaded}
+        names |= {name for _, name in loaded}
         task = {name for program, name in loaded if program not in AROUND}
         around = {(program, name) for program, name in loaded if program in AROUND}
         assert task & set(planned.run.command)  # the watch was there
@@ -140,7 +140,7 @@ def test_what_a_run_loads_is_in_its_digest(disturbed: Project) -> None:
             assert {name for loader, name in around if loader == program} <= modules(
                 digester.closure([program])
             )
-    assert seen >= {f"ddqjobs.detect.{name}" for name in ("compare.capture_mmdet3", "hooks.resume", "speed")}
+    assert names >= {f"ddqjobs.detect.{name}" for name in ("compare.capture_mmdet3", "hooks.resume", "speed")}
 
 
 def modules(closure: Iterable[str]) -> set[str]:

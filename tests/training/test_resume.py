@@ -179,9 +179,9 @@ def test_the_retry_of_a_training_that_ended_without_its_product_repeats_nothing(
     for path in [*training.work_dir.glob("epoch_*"), *training.work_dir.glob("best_*")]:
         path.unlink()  # as a full disk, or somebody who tidies up
     assert look() == product.NOT_WHOLE
-    said = capfd.readouterr().out.splitlines()[-1]
-    assert said.startswith("product: none: epoch_2.pth")
-    assert said.endswith(f"; `ddqjobs adopt e r {training.work_dir} --because WHY` adopts it as it is")
+    last_line = capfd.readouterr().out.splitlines()[-1]
+    assert last_line.startswith("product: none: epoch_2.pth")
+    assert last_line.endswith(f"; `ddqjobs adopt e r {training.work_dir} --because WHY` adopts it as it is")
     train()
     assert look() == product.OK
     assert steps(training) == EVERY_STEP

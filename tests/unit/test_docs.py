@@ -132,14 +132,14 @@ def test_each_reason_not_to_run_a_line_is_that_of_a_line() -> None:
     """`tools/run_docs.py` runs them; `make test-long` calls it."""
     walk = markdown.tool("run_docs")
     shells = ("", "bash", "sh", "console")
-    told = [
+    lines = [
         f"{page.relative_to(ROOT)}: {line}"
         for page in walk.pages()
         for language, text in markdown.blocks(page)
         if language in shells
         for line in walk.lines(text)
     ]
-    assert [pattern for pattern in walk.REASONS if not any(re.search(pattern, line) for line in told)] == []
+    assert [pattern for pattern in walk.REASONS if not any(re.search(pattern, line) for line in lines)] == []
 
 
 @pytest.mark.parametrize("name", ["README", "docs/how-to/first-day-slurm", "docs/how-to/first-day-donau"])

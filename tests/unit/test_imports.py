@@ -146,7 +146,11 @@ def test_task_code_evaluates_no_generic_builtins() -> None:
     for path in sorted((PACKAGE / "detect").rglob("*.py")):
         tree = ast.parse(path.read_text())
         notes = [getattr(n, k, None) for n in ast.walk(tree) for k in ("annotation", "returns")]
-        told = {id(part) for note in notes if note is not None for part in ast.walk(note)}
+        annotation_ids = {id(part) for note in notes if note is not None for part in ast.walk(note)}
         for node in ast.walk(tree):
-            if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and id(node) not in told:
+            if (
+                isinstance(node, ast.Subscript)
+                and isinstance(node.value, ast.Name)
+                and id(node) not in annotation_ids
+            ):
                 assert node.value.id not in builtin, f"{path}:{node.lineno}: {ast.unparse(node)}"

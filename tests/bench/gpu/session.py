@@ -261,8 +261,8 @@ class Session:
     def _kill(self, run: str, at: int, waiting: subprocess.Popen[bytes]) -> int:
         """SIGKILL all processes of a training once so many iterations are done; the iterations then."""
         while True:
-            seen = progress.read(self.attempt(run) / "work_dir")
-            if seen is not None and seen.end >= at:
+            state = progress.read(self.attempt(run) / "work_dir")
+            if state is not None and state.end >= at:
                 break
             if self.left() < 30 or waiting.poll() is not None:
                 raise RuntimeError(f"it did not come to iteration {at}: {self.tail(run)}")
@@ -272,7 +272,7 @@ class Session:
             os.kill(pid, signal.SIGKILL)
         if not pids:
             raise RuntimeError(f"no process of {run} was found to kill")
-        return seen.end
+        return state.end
 
     def one(self) -> dict[str, Any]:
         """(b) the same training on two GPUs at once."""

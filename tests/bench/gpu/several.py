@@ -218,16 +218,18 @@ class Several(session.Session):
 
     def _begin(self, run: str) -> subprocess.Popen[bytes]:
         argv = self.command("submit", "session", run, "--wait")
-        with (self.root / f"{run}.txt").open("w") as said:
-            return subprocess.Popen(argv, cwd=self.root, env=session.variables(), stdout=said, stderr=said)
+        with (self.root / f"{run}.txt").open("w") as log_file:
+            return subprocess.Popen(
+                argv, cwd=self.root, env=session.variables(), stdout=log_file, stderr=log_file
+            )
 
     def _until(self, run: str, at: int, waiting: subprocess.Popen[bytes]) -> int:
         """Wait until so many iterations are done; the iterations then."""
-        while (seen := progress.read(self.attempt(run) / "work_dir")) is None or seen.end < at:
+        while (state := progress.read(self.attempt(run) / "work_dir")) is None or state.end < at:
             if self.left() < 30 or waiting.poll() is not None:
                 raise RuntimeError(f"it did not come to iteration {at}: {self.tail(run)}")
             time.sleep(0.05)
-        return seen.end
+        return state.end
 
 
 TIMED = tuple(f"{family}-{where}" for where in ("all", "one") for family in ITERATIONS)

@@ -57,23 +57,23 @@ def main(command: str, arguments: Sequence[str]) -> int:
                 raise Said(err=TOKEN, code=1)
             if fault == "chinese":
                 raise Said(err=CHINESE, code=1)
-            said = {"dsub": dsub, "djob": djob, "dkill": dkill}[command](state, arguments, fault)
+            reply = {"dsub": dsub, "djob": djob, "dkill": dkill}[command](state, arguments, fault)
             state.start()
     except Said as early:
-        said, fault = early, ""
+        reply, fault = early, ""
     if fault in ("hang", "accept-hang"):
         sys.stdout.flush()
         time.sleep(3600)
     if fault == "late":
         time.sleep(0.4)
-    out = said.out
+    out = reply.out
     if fault in ("silent", "accept-silent"):
         out = ""
     if fault in ("truncated", "accept-truncated"):
         out = out[: len(out) * 2 // 3]
     sys.stdout.write(out)
-    sys.stderr.write(said.err + "\n" if said.err else "")
-    return said.code
+    sys.stderr.write(reply.err + "\n" if reply.err else "")
+    return reply.code
 
 
 # -- dsub ------------------------------------------------------------------------------------------------
@@ -261,8 +261,8 @@ def dkill(state: State, arguments: Sequence[str], fault: str) -> Said:
     if list(arguments) == ["--help"]:
         return Said("usage: dkill JOB...\n")
     for number in arguments:
-        said = cancel(state, number, fault)
-    return said
+        reply = cancel(state, number, fault)
+    return reply
 
 
 def cancel(state: State, number: str, fault: str) -> Said:

@@ -85,11 +85,11 @@ def wait(
 ) -> list[int]:
     """Exit codes of all replicas. TERM to this process fills the list: TERM, then KILL to all."""
     end = time.monotonic() + limit_s
-    told = False
+    signal_sent = False
     while any(child.poll() is None for child in children):
         now = time.monotonic()
-        if cancelled and not told:
-            told = True
+        if cancelled and not signal_sent:
+            signal_sent = True
             send(children, signal.SIGCONT)
             send(children, signal.SIGTERM)
         if cancelled and now > cancelled[0] + GRACE_S:

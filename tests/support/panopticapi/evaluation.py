@@ -37,7 +37,7 @@ class PQStat:
 
     def pq_average(self, categories: dict[int, Any], isthing: bool | None) -> tuple[Any, Any]:
         """Return means over the classes that occur, and each class's own."""
-        per_class, seen = {}, []
+        per_class, rows = {}, []
         for label, info in categories.items():
             if isthing is not None and bool(info["isthing"]) != isthing:
                 continue
@@ -45,9 +45,9 @@ class PQStat:
             whole = c.tp + 0.5 * c.fp + 0.5 * c.fn
             sq, rq = (c.iou / c.tp if c.tp else 0.0), (c.tp / whole if whole else 0.0)
             per_class[label] = {"pq": sq * rq, "sq": sq, "rq": rq}
-            seen += [per_class[label]] if whole else []
-        n = max(1, len(seen))
+            rows += [per_class[label]] if whole else []
+        n = max(1, len(rows))
         return {
-            **{key: sum(v[key] for v in seen) / n for key in ("pq", "sq", "rq")},
-            "n": len(seen),
+            **{key: sum(v[key] for v in rows) / n for key in ("pq", "sq", "rq")},
+            "n": len(rows),
         }, per_class

@@ -19,7 +19,7 @@ def test_a_file_system_without_hard_links_is_no_matter_of_permissions(number: in
 
 def test_each_fault_of_a_disk_has_its_own_remedy() -> None:
     numbers = [errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EROFS, errno.EACCES]
-    said = [refusal(OSError(number, os.strerror(number), "a")) for number in numbers]
-    assert len({message.partition("; ")[2] for message in said}) == len(numbers)
-    assert all("; " in message for message in said)
+    messages = [refusal(OSError(number, os.strerror(number), "a")) for number in numbers]
+    assert len({message.partition("; ")[2] for message in messages}) == len(numbers)
+    assert all("; " in message for message in messages)
     assert refusal(OSError(errno.ENOENT, "No such file or directory", "a")) == "No such file or directory"

@@ -138,9 +138,9 @@ def test_a_daemon_inherits_only_the_descriptors_it_is_handed(tmp_path: Path) -> 
         argv = [sys.executable, "-c", names + " print(os.readlink('/proc/self/fd/' + n))\nprint('end')"]
         process.spawn_detached(argv, log=tmp_path / "log", keep=(kept.fileno(),))
         until(lambda: (tmp_path / "log").exists() and "end" in (tmp_path / "log").read_text())
-    seen = (tmp_path / "log").read_text()
-    assert str(tmp_path / "kept") in seen
-    assert str(tmp_path / "other") not in seen
+    output = (tmp_path / "log").read_text()
+    assert str(tmp_path / "kept") in output
+    assert str(tmp_path / "other") not in output
 
 
 def test_a_daemon_that_is_not_there(tmp_path: Path) -> None:

@@ -95,5 +95,5 @@ def test_values_of_what_is_left_out_are_kept_back_but_for_python_s_paths() -> No
         "PIPENV_PYPI_MIRROR": "https://me:pw@host/=",
         "RANK": "3",
     }
-    said = bash(text, {**CLEAN, **never})["SAID"]
-    assert said == " PYTHONHOME=/x PYTHONPATH=/a b PIPENV_PYPI_MIRROR RANK"
+    output = bash(text, {**CLEAN, **never})["SAID"]
+    assert output == " PYTHONHOME=/x PYTHONPATH=/a b PIPENV_PYPI_MIRROR RANK"

@@ -77,14 +77,14 @@ def test_no_line_is_longer_than_the_terminal(width: int) -> None:
 
 
 def test_paint_gets_the_padded_cell_and_does_not_count_as_width() -> None:
-    seen: list[tuple[int, int, str]] = []
+    calls: list[tuple[int, int, str]] = []
 
     def paint(row: int, column: int, text: str) -> str:
-        seen.append((row, column, text))
+        calls.append((row, column, text))
         return f"\x1b[3{column + 1}m{text}\x1b[0m"
 
     text = format_table(["ab", "n"], [["c", "10"]], align="lr", paint=paint, width=80)
-    assert seen == [(-1, 0, "ab"), (-1, 1, " n"), (0, 0, "c "), (0, 1, "10")]
+    assert calls == [(-1, 0, "ab"), (-1, 1, " n"), (0, 0, "c "), (0, 1, "10")]
     assert re.sub(r"\x1b\[\d+m", "", text) == "ab   n\nc   10"
 
 

@@ -808,8 +808,8 @@ def test_cancel_asks_on_a_terminal(place: Place, answer: str, code: int, cancell
 def test_remove_asks_and_takes_away_what_a_run_left(finished: Place) -> None:
     refused(finished.call("remove"), "name the runs to remove")
     refused(finished.call("remove", "first"), "this would remove 1 run", "--yes removes them")
-    seen = finished.invoke("remove", "first", "--dry-run", "--json").json
-    (row,) = seen["runs"]
+    preview = finished.invoke("remove", "first", "--dry-run", "--json").json
+    (row,) = preview["runs"]
     assert (row["run"], row["read_by"], row["moved_to"]) == ("first", ["second.m1", "second.m2"], None)
     terminal = Terminal(finished, "remove", "first")
     terminal.read_until("? [y/N]")

@@ -15,10 +15,10 @@ _COMMAND = re.compile(r"[`']ddqjobs (?:submit|retry|logs|accept)\b(?! (?:EXPERIM
 
 def _texts(path: Path) -> Iterator[str]:
     """Yield the strings of a module that are not documentation, with ``{}`` for what is filled in."""
-    told = path.read_text()
-    if "ddqjobs " not in told:
+    source = path.read_text()
+    if "ddqjobs " not in source:
         return
-    tree = ast.parse(told)
+    tree = ast.parse(source)
     documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):

@@ -115,14 +115,14 @@ def after(typed: str, view: View = View(), size: Size = Size(80, 24)) -> tuple[V
 
 
 def test_the_cursor_reaches_every_row() -> None:
-    view, seen = View(), list[str]()
+    view, names = View(), list[str]()
     for _ in STATES:
         screen = draw(PLAN, STATES, view, Size(80, 24), head="")
         assert screen.run is not None
-        seen.append(screen.run.planned.run.name)
-        assert sum("\x1b[7m" + seen[-1] in line for line in screen.lines) == 1
+        names.append(screen.run.planned.run.name)
+        assert sum("\x1b[7m" + names[-1] in line for line in screen.lines) == 1
         view, _ = pressed(view, "j", screen)
-    assert seen == [s.planned.run.name for s in STATES]
+    assert names == [s.planned.run.name for s in STATES]
     assert draw(PLAN, STATES, after("GGk" + "k" * 300)[0], Size(80, 24), head="").run == STATES[0]
 
 
@@ -201,18 +201,18 @@ def test_only_what_has_changed_is_written() -> None:
 
 def test_what_was_confirmed_is_done_before_it_ends() -> None:
     asked, answered = threading.Event(), threading.Event()
-    seen = Seen(PLAN, [], "", 0.0)
+    snapshot = Seen(PLAN, [], "", 0.0)
 
     def ask() -> Seen:
         asked.set()
         assert answered.wait(20)
-        return seen
+        return snapshot
 
     def cancel() -> str:
         time.sleep(2.2)
         return "cancelled"
 
-    asker = Asker(ask, 60, lambda: None, seen)
+    asker = Asker(ask, 60, lambda: None, snapshot)
     asker.start()
     asker.hurry()
     assert asked.wait(20)

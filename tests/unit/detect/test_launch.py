@@ -104,10 +104,10 @@ distributed.finish(75)
 
 
 @pytest.mark.parametrize(
-    ("processes", "said"), [("1", ["thread", "at the end", "taken down"]), ("2", ["thread", "at the end"])]
+    ("processes", "lines"), [("1", ["thread", "at the end", "taken down"]), ("2", ["thread", "at the end"])]
 )
-def test_of_several_none_takes_its_interpreter_down(processes: str, said: list[str]) -> None:
+def test_of_several_none_takes_its_interpreter_down(processes: str, lines: list[str]) -> None:
     variables = {**os.environ, "PYTHONPATH": str(ROOT), "WORLD_SIZE": processes, "RANK": "0"}
     done = process.run([sys.executable, "-c", PROGRAM_OF_SEVERAL], timeout=60, env=variables)
-    assert (done.code, done.stdout.splitlines()) == (75, said)
+    assert (done.code, done.stdout.splitlines()) == (75, lines)
     assert "ZeroDivisionError" in done.stderr

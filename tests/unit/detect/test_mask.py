@@ -51,8 +51,8 @@ def test_who_sees_whom(mask: str, rows: list[str]) -> None:
     runtime.set_up()
     from ddqjobs.detect.models import distinct_mask
 
-    seen = ~distinct_mask.blocked(kept(), mask)[0]
-    assert ["".join(str(int(x)) for x in row) for row in seen] == rows
+    visibility = ~distinct_mask.blocked(kept(), mask)[0]
+    assert ["".join(str(int(x)) for x in row) for row in visibility] == rows
 
 
 def test_a_query_that_sees_nothing_becomes_nan() -> None:

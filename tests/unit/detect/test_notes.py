@@ -119,11 +119,11 @@ def test_box_refinement_means_separate_predictors() -> None:
 
 def references(model: Any) -> Any:
     """Boxes (images, queries, 4) after the first decoder layer of a training step."""
-    seen: list[Any] = []
-    hook = model.decoder.register_forward_hook(lambda _module, _inputs, output: seen.append(output[1][1]))
+    outputs: list[Any] = []
+    hook = model.decoder.register_forward_hook(lambda _module, _inputs, output: outputs.append(output[1][1]))
     parity.run(model, SEED)
     hook.remove()
-    return seen[-1]
+    return outputs[-1]
 
 
 @pytest.mark.bits

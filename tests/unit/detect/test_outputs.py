@@ -79,10 +79,10 @@ def test_an_output_that_is_an_input_is_refused(
     out = alias(source)
     before = sorted(tmp_path.iterdir())
     assert call(program, command_line, SOURCE=source, OUT=out) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.count("\n") == 1
-    assert f"{out} is the input {source}: choose another; nothing was written" in said.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.count("\n") == 1
+    assert f"{out} is the input {source}: choose another; nothing was written" in output.err
     assert source.read_bytes() == SOURCE
     assert sorted(tmp_path.iterdir()) == before
 
@@ -122,6 +122,6 @@ def test_what_cannot_be_written_is_one_line(
         str(tmp_path / word) if word.startswith(("LOG", "FILE")) else word for word in command_line.split()
     ]
     assert program(here) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "Not a directory" in said or "File exists" in said
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert "Not a directory" in errors or "File exists" in errors

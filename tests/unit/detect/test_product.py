@@ -187,10 +187,10 @@ def test_a_training_that_ended_before_its_last_epoch_says_so(
     bench.log(TRAIN, VAL, config=NINE)
     bench.checkpoint("epoch_2.pth")
     bench.variables["DDQJOBS_EXIT_CODE"] = code
-    said = why(bench, capsys)
-    assert "epoch_9.pth" in said
+    reason = why(bench, capsys)
+    assert "epoch_9.pth" in reason
     assert "epoch_9.pth" in (bench.attempt_dir / "no_product").read_text()
-    assert ("; `ddqjobs adopt " in said) == (code == "0")  # what a failed training left is not whole
+    assert ("; `ddqjobs adopt " in reason) == (code == "0")  # what a failed training left is not whole
 
 
 def kept(bench: Bench) -> tuple[str, dict[str, Any]]:

@@ -228,9 +228,9 @@ def test_the_product_is_whole_with_what_there_is(tmp_path: Path, name: str) -> N
     assert {key: result(product.metrics, key) for key in training.results} == training.results
     kept = logs.read(bench.work / product.artifacts["log"].rpartition("/")[2])
     assert [(row.epoch, row.step) for row in kept.val] == training.validations
-    told = training.report or {}
-    assert told.items() <= product.report.items()
-    assert ("stopped_early" in product.report) == ("stopped_early" in told)
+    expected = training.report or {}
+    assert expected.items() <= product.report.items()
+    assert ("stopped_early" in product.report) == ("stopped_early" in expected)
 
 
 def result(metrics: dict[str, float | None], key: str) -> float | None:

@@ -131,8 +131,10 @@ def test_of_what_sounds_secret_no_value_is_told() -> None:
 
     places = "WANDB_KEY", "custom_keys: one against two", "db-password", "passwd", "token.0", "and 1 more"
     assert resolved.first_differences(cfg("one"), cfg("two")) == places
-    told = ('hooks: [] against [{"api_key": "...", "host": "h"}]',)
-    assert resolved.first_differences({"hooks": []}, {"hooks": [{"api_key": "s3", "host": "h"}]}) == told
+    differences = ('hooks: [] against [{"api_key": "...", "host": "h"}]',)
+    assert (
+        resolved.first_differences({"hooks": []}, {"hooks": [{"api_key": "s3", "host": "h"}]}) == differences
+    )
 
 
 def test_many_differences_are_counted(tmp_path: Path) -> None:

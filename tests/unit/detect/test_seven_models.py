@@ -147,10 +147,10 @@ def test_what_cannot_be_converted(
     argv = [str(bad / f"{name}.pth"), "--config", str(NANO)]
     argv += ["--out", str(tmp_path / "o" / "c.pth"), "--report", str(tmp_path / "o" / "c.json")]
     assert convert.main(argv) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert said.startswith("convert: ")
-    assert message in said
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert errors.startswith("convert: ")
+    assert message in errors
     assert list(tmp_path.iterdir()) == []
 
 

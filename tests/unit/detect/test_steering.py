@@ -28,5 +28,5 @@ def test_of_what_may_be_secret_the_name_is_recorded() -> None:
         "APPTAINERENV_A": "a",
         "OMP_NUM_THREADS": "1",
     }
-    told = {"APPTAINERENV_A": "***", "OMP_NUM_THREADS": "1", "TORCH_KEY": "***"}
-    assert steering.recorded(given) == told
+    expected = {"APPTAINERENV_A": "***", "OMP_NUM_THREADS": "1", "TORCH_KEY": "***"}
+    assert steering.recorded(given) == expected

@@ -50,11 +50,11 @@ def test_a_task_that_is_slow_but_says_so_is_left_alone(trivial: TrivialProject) 
 
 def test_progress_without_a_log_line_is_a_sign_of_life(tmp_path: Path) -> None:
     (tmp_path / "work_dir" / "20260101_000000" / "vis_data").mkdir(parents=True)
-    seen = {watchdog.signs(tmp_path)}
+    signs = {watchdog.signs(tmp_path)}
     for name in ("stdout.log", "work_dir/progress.json", "work_dir/20260101_000000/vis_data/scalars.json"):
         (tmp_path / name).write_text("1\n")
-        assert watchdog.signs(tmp_path) not in seen
-        seen.add(watchdog.signs(tmp_path))
+        assert watchdog.signs(tmp_path) not in signs
+        signs.add(watchdog.signs(tmp_path))
 
 
 def test_it_ends_with_the_task(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def test_on_this_machine_all_is_well(place: Place) -> None:
     assert ran.code == 0, ran
     assert (ran.json["kind"], ran.json["site"], ran.json["errors"]) == ("doctor", "local", 0)
     findings = lines(ran)
-    assert {level for seen in findings.values() for level, _ in seen} == {"ok"}
+    assert {level for entries in findings.values() for level, _ in entries} == {"ok"}
     assert set(findings) == {
         "scheduler", "inputs and code", "disk space", "inodes", "quota", "clock", "shared folder",
         "paths on a node",
@@ -83,9 +83,9 @@ def test_a_warning_longer_than_the_run_is_said_before_anything_is_submitted(plac
     assert (ran.code, lines(ran)["jobs"]) == (0, [("warning", f"{asks}: {finding}")])
     planned = place.invoke("plan", "tiny", "one").out
     assert "time before the warning: 1 of 1: one\n" in planned
-    said = place.invoke("submit", "tiny", "one").out.splitlines()
-    assert said[0].startswith(f"warning: {asks} (one): {finding}; give it more time, or ")
-    assert said[1].startswith("submitted 1 run")
+    output = place.invoke("submit", "tiny", "one").out.splitlines()
+    assert output[0].startswith(f"warning: {asks} (one): {finding}; give it more time, or ")
+    assert output[1].startswith("submitted 1 run")
 
 
 def test_a_queue_that_is_full_is_a_warning(place: Place) -> None:

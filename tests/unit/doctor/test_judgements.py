@@ -14,7 +14,7 @@ def answer(what: str, which: str, code: int = 0, text: str = "") -> Answer:
 
 
 @pytest.mark.parametrize(
-    ("answers", "seen", "message"),
+    ("answers", "observations", "message"),
     [
         ([answer("exclusive", "link", 1), answer("free", "link")], {"x": True}, ""),
         ([answer("exclusive", "link", 0)], {}, "a node could link a name that the command line has taken"),
@@ -23,9 +23,9 @@ def answer(what: str, which: str, code: int = 0, text: str = "") -> Answer:
     ],
 )
 def test_a_folder_that_is_not_really_shared(
-    answers: list[Answer], seen: dict[str, bool], message: str
+    answers: list[Answer], observations: dict[str, bool], message: str
 ) -> None:
-    line = next(iter(judgements.judge(answers, seen, "/results")))
+    line = next(iter(judgements.judge(answers, observations, "/results")))
     assert line.level is (Level.ERROR if message else Level.OK)
     assert message in line.found
 

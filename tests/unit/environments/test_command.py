@@ -218,9 +218,9 @@ def test_a_build_that_is_ended_leaves_nothing_running_and_the_next_goes_on(
     until(lambda: (project.root / "pid").exists() and (project.root / "pid").read_text().endswith("\n"))
     pid = (project.root / "pid").read_text().strip()
     build.send_signal(number)
-    _, said = build.communicate(timeout=60)
+    _, errors = build.communicate(timeout=60)
     assert build.returncode == code
-    assert f"{word}; finished parts are kept, and the same command goes on from there" in said
+    assert f"{word}; finished parts are kept, and the same command goes on from there" in errors
     assert not Path("/proc", pid).exists()
     assert state(project) == "missing"
 

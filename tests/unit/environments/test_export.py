@@ -123,8 +123,8 @@ def test_the_exact_commands_of_the_release(name: str, expected: tuple[str, str, 
     revision = environment.declaration.trees[tree].revision
     tools, built = tmp_path / "bin", tmp_path / "built"
     tools.mkdir()
-    told = "${MMCV_WITH_OPS:+ in ${PWD##*/} with $MMCV_WITH_OPS $CUDA_HOME}"
-    log = f'echo "$(basename "$0") $*{told}" >> "$LOG"\n'
+    suffix = "${MMCV_WITH_OPS:+ in ${PWD##*/} with $MMCV_WITH_OPS $CUDA_HOME}"
+    log = f'echo "$(basename "$0") $*{suffix}" >> "$LOG"\n'
     acts = {
         "uv": "",
         # A checkout leaves the folder that the step enters; its revision is known from then on.

@@ -71,9 +71,9 @@ def test_trees_and_steps(tree: Place) -> None:
     assert logs == {
         "packages.log", "tree-code.log", "step-compile.log", "step-link.log", "verify.log", "check-answer.log"
     }  # fmt: skip
-    said = (tree.base / ".logs" / "tiny" / "step-compile.log").read_text()
-    assert said.startswith("FLAG='word ")
-    assert "$ python -c" in said
+    log = (tree.base / ".logs" / "tiny" / "step-compile.log").read_text()
+    assert log.startswith("FLAG='word ")
+    assert "$ python -c" in log
 
 
 def test_what_decides_a_build(tree: Place) -> None:

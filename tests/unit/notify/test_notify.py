@@ -64,9 +64,9 @@ def test_each_service_gets_its_own_form(web: Web) -> None:
     assert json.loads(slack.body) == {"text": f"{EVENT.title}\noverall: &lt;good&gt; &amp; done"}
     assert (ntfy.headers["Title"], ntfy.body) == (EVENT.title, EVENT.text)
     assert ntfy.headers["Authorization"] == "Bearer SEC-signing-key"
-    said = json.loads(feishu.body)
-    assert said["content"] == {"text": f"{EVENT.title}\n{EVENT.text}"}
-    assert said["sign"] == signature(f"{said['timestamp']}\nSEC-signing-key", "")
+    payload = json.loads(feishu.body)
+    assert payload["content"] == {"text": f"{EVENT.title}\n{EVENT.text}"}
+    assert payload["sign"] == signature(f"{payload['timestamp']}\nSEC-signing-key", "")
     query = parse_qs(urlsplit(dingtalk.path).query)
     assert query["sign"] == [signature("SEC-signing-key", f"{query['timestamp'][0]}\nSEC-signing-key")]
     assert json.loads(dingtalk.body)["msgtype"] == "text"
@@ -169,8 +169,8 @@ def test_what_a_channel_refuses_for_good_blocks_nothing(tmp_path: Path, web: Web
 def test_a_long_title_is_one_header(web: Web) -> None:
     for title in ("tiny: ended, " + "12 not eligible, " * 20, "tïny: " + "12 not eligible, " * 20):
         ways.send(msgspec.structs.replace(EVENT, title=title), Channel(by="ntfy", url=URL))
-        told = str(make_header(decode_header(web.got[-1].headers["Title"])))
-        assert ("\n" in web.got[-1].headers["Title"], told) == (False, title)
+        header = str(make_header(decode_header(web.got[-1].headers["Title"])))
+        assert ("\n" in web.got[-1].headers["Title"], header) == (False, title)
 
 
 def test_a_project_with_a_module_of_the_standard_librarys_name(tmp_path: Path, web: Web) -> None:
@@ -197,8 +197,8 @@ def test_channels_that_cannot_work_are_refused_with_their_line(
     )
     with pytest.raises(InputError) as error:
         channels.user()
-    said = "\n".join(str(problem).partition("config.yaml:")[2] for problem in error.value.problems)
-    assert "ghp_" not in said
+    report = "\n".join(str(problem).partition("config.yaml:")[2] for problem in error.value.problems)
+    assert "ghp_" not in report
     for message in (
         "2: a channel by slack needs 'url'",
         "3: a channel by mail has no use for 'url'",
@@ -210,7 +210,7 @@ def test_channels_that_cannot_work_are_refused_with_their_line(
         "6: a file that holds a secret begins with /",
         "6: without encryption the password would be read on its way",
     ):
-        assert message in said
+        assert message in report
 
 
 # -- what there is to tell -------------------------------------------------------------------------------

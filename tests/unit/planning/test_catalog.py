@@ -146,8 +146,8 @@ def test_a_number_in_a_task_is_asked_for_its_unit(trivial: TrivialProject) -> No
     trivial.tasks({"a": {**task(), "resources": {"time": 12, "memory": 300}}})
     with pytest.raises(InputError) as error:
         trivial.open().plan(EXPERIMENT)
-    said = [problem.message for problem in error.value.problems]
-    assert said == [
+    messages = [problem.message for problem in error.value.problems]
+    assert messages == [
         "tasks.a.resources.time has no unit: 12; write 90s, 45m, 24h or 2d",
         "tasks.a.resources.memory has no unit: 300; write 500MB, 300GB or 16GiB",
     ]

@@ -193,8 +193,8 @@ def test_upstream(runs: dict[str, Run], run: str, upstream: tuple[str, ...]) -> 
 
 def test_modules_are_compared_by_the_tolerance_that_judges_them(runs: dict[str, Run]) -> None:
     for name in (f"p2-modules.{model}" for model in MODELS):
-        said = runs[name].command[runs[name].command.index("--tolerance") + 1]
-        assert float(said) == dict(runs[name].tolerances)["module"]
+        tolerance = runs[name].command[runs[name].command.index("--tolerance") + 1]
+        assert float(tolerance) == dict(runs[name].tolerances)["module"]
 
 
 def test_reference(plan: Document[Experiment]) -> None:
@@ -554,22 +554,24 @@ def statements(text: str) -> dict[str, str]:
 
 
 def test_each_directive_of_the_golden_files_stands_on_known_inferred_or_assumed_ground() -> None:
-    said = statements((ROOT / "docs/reference/donau.md").read_text(encoding="utf-8"))
+    grounds = statements((ROOT / "docs/reference/donau.md").read_text(encoding="utf-8"))
     for path in sorted((ROOT / "tests/golden/bscc").iterdir()):
         for line in directives(path.read_text()):
-            assert said.get(line.split()[0]) in ("known", "inferred", "assumed"), f"{path.name}: {line}"
+            assert grounds.get(line.split()[0]) in ("known", "inferred", "assumed"), f"{path.name}: {line}"
 
 
 @pytest.mark.parametrize("name", ["bscc", "donau"])
 def test_each_option_of_both_generations_is_explained(name: str) -> None:
-    said = statements((ROOT / "docs/reference/donau.md").read_text(encoding="utf-8"))
+    grounds = statements((ROOT / "docs/reference/donau.md").read_text(encoding="utf-8"))
     dialect = of(site(name)).dialect
     assert dialect is not None
     used = [getattr(dialect.options, key) for key in dialect.options.__struct_fields__]
     used += [*dialect.submit, *dialect.dependency[:1], *dialect.avoid[:1]]
     options = [option for option in used if option.startswith("-")]
     assert len(options) > 10
-    unexplained = {o: said.get(o) for o in options if said.get(o) not in ("known", "inferred", "assumed")}
+    unexplained = {
+        o: grounds.get(o) for o in options if grounds.get(o) not in ("known", "inferred", "assumed")
+    }
     assert unexplained == {}
 
 

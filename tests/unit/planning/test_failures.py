@@ -127,10 +127,10 @@ def test_a_signal_is_named_by_its_number() -> None:
 
 def test_a_task_that_may_not_write_its_results_any_more_is_no_fault_of_its_data() -> None:
     place = "/shared/lab/results/mini/runs/p3-train.m1/attempts/2/work_dir/epoch_1.pth"
-    for said in (
+    for error in (
         f"PermissionError: [Errno 13] Permission denied: '{place}'",
         f"bash: {place}: Permission denied",
     ):
-        failure, reason = classify(1, f"Traceback (most recent call last):\n{said}\n")
+        failure, reason = classify(1, f"Traceback (most recent call last):\n{error}\n")
         assert failure is F.STORAGE
         assert "no right to write there, fix its permissions" in reason

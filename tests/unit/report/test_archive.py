@@ -84,8 +84,8 @@ def project(root: Path, *, truth: bool = True) -> TrivialProject:
         weights.writestr("s/data.pkl", b"weights")
     old = left_by_a_test(root.parent / "old work_dir", annotations)
     for run, path in (("start", start), ("test.m", old)):
-        code, said = ddqjobs("adopt", "mine", run, str(path), "-C", str(root))
-        assert code == 0, said
+        code, output = ddqjobs("adopt", "mine", run, str(path), "-C", str(root))
+        assert code == 0, output
     return example
 
 
@@ -96,8 +96,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     project(folder / "project")
     path = folder / "mine.crate.zip"
     for out in (path, folder / "again.zip"):
-        code, said = ddqjobs("archive", "mine", "-o", str(out), "-C", str(folder / "project"))
-        assert code == 0, said
+        code, output = ddqjobs("archive", "mine", "-o", str(out), "-C", str(folder / "project"))
+        assert code == 0, output
     assert path.read_bytes() == (folder / "again.zip").read_bytes()  # same content, same bytes
     for name in ("project", "coco", "old work_dir"):
         shutil.rmtree(folder / name)
@@ -128,8 +128,8 @@ def rewrite(written: tuple[Path, Path], tmp_path: Path) -> Rewrite:
 
 def verified(path: Path, folder: Path) -> tuple[int, dict[str, Any]]:
     """The exit code of a verification in a folder without a project, and what it found."""
-    code, said = ddqjobs("archive", "verify", str(path), "--json", "-C", str(folder))
-    archive = json.loads(said)["archive"]
+    code, output = ddqjobs("archive", "verify", str(path), "--json", "-C", str(folder))
+    archive = json.loads(output)["archive"]
     return code, {check["what"]: (check["holds"], check["found"]) for check in archive["checks"]}
 
 
@@ -359,20 +359,20 @@ def test_links_and_bombs_are_refused_before_anything_is_unpacked(
 
 def test_what_is_no_archive_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_text("no zip")
-    code, said = ddqjobs("archive", "verify", str(tmp_path / "x.zip"), "-C", str(tmp_path))
-    assert (code, "cannot be read as an archive: File is not a zip file" in said) == (2, True)
+    code, output = ddqjobs("archive", "verify", str(tmp_path / "x.zip"), "-C", str(tmp_path))
+    assert (code, "cannot be read as an archive: File is not a zip file" in output) == (2, True)
     with zipfile.ZipFile(tmp_path / "y.zip", "w") as archive:
         archive.writestr("a", "b")
-    code, said = ddqjobs("archive", "verify", str(tmp_path / "y.zip"), "-C", str(tmp_path))
-    assert (code, "not an archive of ddqjobs" in said) == (2, True)
+    code, output = ddqjobs("archive", "verify", str(tmp_path / "y.zip"), "-C", str(tmp_path))
+    assert (code, "not an archive of ddqjobs" in output) == (2, True)
 
 
 def test_without_annotations_ap_is_not_recomputed_and_with_weights_they_are_inside(tmp_path: Path) -> None:
     example = project(tmp_path / "project", truth=False)
     out = tmp_path / "with.zip"
     options = ("-o", str(out), "--weights", "--json", "-C", str(example.root))
-    code, said = ddqjobs("archive", "mine", *options)
-    archive = json.loads(said)["archive"]
+    code, output = ddqjobs("archive", "mine", *options)
+    archive = json.loads(output)["archive"]
     assert (code, archive["path"]) == (0, str(out))
     assert archive["sha256"] == hashlib.sha256(out.read_bytes()).hexdigest()
     assert archive["left_out"]["annotations of test.m"] == "not there"

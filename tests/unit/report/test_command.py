@@ -224,7 +224,7 @@ def test_two_experiments_in_every_format_of_text(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--compare", "paper", "2026-11-24"), "two experiments, or two dates"),
         (("--compare", "paper", "nowhere"), "nowhere"),
@@ -232,10 +232,10 @@ def test_two_experiments_in_every_format_of_text(project: Project) -> None:
         (("--export", "tensorboard"), "needs a new folder: --out DIR"),
     ],
 )
-def test_what_makes_no_sense_is_one_line(project: Project, arguments: tuple[str, ...], said: str) -> None:
+def test_what_makes_no_sense_is_one_line(project: Project, arguments: tuple[str, ...], message: str) -> None:
     ran = call(project, "report", "paper", *arguments)
     assert (ran.code, ran.out) == (2, "")
-    assert said in ran.err
+    assert message in ran.err
     assert len(ran.err.splitlines()) == 1
 
 

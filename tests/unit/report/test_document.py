@@ -703,9 +703,9 @@ def test_values_of_the_first_module_that_differs_are_told(gap: float | None, b: 
     desk = Desk({"detr": 51.3})
     first = {"name": "neck", "call": 0, "part": "value", "difference": gap, "a": SIDE, "b": b}
     desk.done(run("2", "detr", TaskKind.ALIGN), {**MODULES, "module": gap}, report={"first": first})
-    (said,) = [text for text in desk.report().footnotes if text.startswith("p2-align.detr")]
-    assert said.startswith("p2-align.detr: neck, value of call 0 ")
-    assert note in said
+    (footnote,) = [text for text in desk.report().footnotes if text.startswith("p2-align.detr")]
+    assert footnote.startswith("p2-align.detr: neck, value of call 0 ")
+    assert note in footnote
 
 
 def test_ten_thousand_runs_take_seconds() -> None:
@@ -847,9 +847,9 @@ def test_what_was_cancelled_is_counted_and_brought_back_by_itself() -> None:
     for what, m in missing.items():  # a bare `retry` would take both
         assert set(m.command.split()[3:]) == set(m.runs), what
     plan = Plan(experiment="mini", site="local", runs=tuple(desk.planned))
-    seen = glance.glance(report, plan, facts.Facts(runs={}, scripts={}, environments=()), {})
-    assert [(c.state, c.count) for c in seen.counts] == [("cancelled", 2), ("failed", MANY + 1)]
-    assert [cause.title for cause in seen.causes] == ["code"]
+    overview = glance.glance(report, plan, facts.Facts(runs={}, scripts={}, environments=()), {})
+    assert [(c.state, c.count) for c in overview.counts] == [("cancelled", 2), ("failed", MANY + 1)]
+    assert [cause.title for cause in overview.causes] == ["code"]
     css = (Path(glance.__file__).parent / "page.css").read_text()
     colours = dict(re.findall(r"\.part\.(cancelled|failed) { fill: (.*?); }", css))
     assert colours["cancelled"] != colours["failed"]

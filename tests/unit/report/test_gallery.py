@@ -81,8 +81,8 @@ def test_where_both_fail_the_caption_says_the_kinds_of_error_of_each(project: Pr
     attempts = project.root / "results/paper/runs/p3-test.m000.s0/attempts/1/work_dir"
     predictions(attempts, 300)
     text = Reader(page(project, "--gallery", 1)).text.partition("Both fail")[2]
-    told = "phase 3 legacy 2 errors (1 background, 1 missed), phase 4 new 1 error (1 localisation)"
-    assert f"1.png: 1 object; {told}" in text
+    caption = "phase 3 legacy 2 errors (1 background, 1 missed), phase 4 new 1 error (1 localisation)"
+    assert f"1.png: 1 object; {caption}" in text
     # One more detection on an object that a better one has, by both codes.
     for run in ("p3-test.m000.s0", "p4-test.m000.s0"):
         path = project.root / f"results/paper/runs/{run}/attempts/1/work_dir/predictions.npz"

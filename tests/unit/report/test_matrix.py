@@ -44,9 +44,9 @@ def read(page: str) -> Reader:
 
 
 def test_higher_results_are_not_short_and_not_unknown(report: Report) -> None:
-    said = {s.phase: s.text for s in report.summary}
-    assert said["1"] == "phase 1: reproduced 6 of 7 (1 exceeds)"
-    assert said["2"].startswith("phase 2: equal 6 of 7 (1 differs)")
+    summaries = {s.phase: s.text for s in report.summary}
+    assert summaries["1"] == "phase 1: reproduced 6 of 7 (1 exceeds)"
+    assert summaries["2"].startswith("phase 2: equal 6 of 7 (1 differs)")
     assert (report.summary[0].exceeds, report.summary[0].unknown, report.summary[1].short) == (1, 0, 0)
     assert report.ok is False
 
@@ -106,8 +106,10 @@ def test_no_command_of_outstanding_runs_submits_onto_the_full_disk_unsaid(
 
 def test_the_command_for_all_failures_says_that_some_need_mending_first(read: Reader) -> None:
     there = read.text[read.text.index("Outstanding runs") :]
-    told = "This repeats failures of every cause; first fix what is listed there at out-of-memory, diverged."
-    assert there.index("ddqjobs retry matrix") < there.index(told) < there.index("ddqjobs submit matrix")
+    warning = (
+        "This repeats failures of every cause; first fix what is listed there at out-of-memory, diverged."
+    )
+    assert there.index("ddqjobs retry matrix") < there.index(warning) < there.index("ddqjobs submit matrix")
 
 
 def test_the_heat_map_says_ap_verdict_and_what_remains(read: Reader) -> None:
@@ -129,25 +131,25 @@ def test_no_tolerance_is_drawn_where_no_difference_is_allowed(page: str) -> None
 
 
 def test_each_verdict_that_does_not_hold_is_explained(read: Reader) -> None:
-    said = read.text[
+    section = read.text[
         read.text.index("Verdicts that do not hold (9), and why") : read.text.index("Models and")
     ]
     assert (
         "differs DDQ R-CNN, R-50, 12e, phase 4 new 44.5 is 0.5 above phase 3 (44.0); 0.2 is allowed; 3 "
         "seeds, 90 % interval +0.43 to +0.57; look at phase 3 first: it falls short of the published 44.6 "
         "by 0.6, this result is 0.1 below it"
-    ) in said
+    ) in section
     assert (
         "short DDQ FCN, R-50, 12e, phase 4 new p4-train.fcn-12e.s1000 diverged: exit 1, FloatingPointError: "
         "Loss is nan at iteration 2,150; 41.5 is that of phase 3 (41.5); 0.2 is allowed; 2 of 3 seeds done"
-    ) in said
-    assert "exceeds DDQ FCN, R-50, 36e, phase 1 legacy 45.2 is 0.4 above the published AP (44.8)" in said
-    assert "alignment nevertheless: within tolerance" in said
+    ) in section
+    assert "exceeds DDQ FCN, R-50, 36e, phase 1 legacy 45.2 is 0.4 above the published AP (44.8)" in section
+    assert "alignment nevertheless: within tolerance" in section
     assert (
         "no verdict yet: 4 DDQ R-CNN, R-50, 36e, phase 4 new: 2 of 3 seeds done, "
-        "1 to be tried again after storage; " in said
+        "1 to be tried again after storage; " in section
     )
-    assert "DDQ DETR-5scale, R-50, 12e, phase 4 new: 0 of 3 seeds done, 3 out-of-memory; " in said
+    assert "DDQ DETR-5scale, R-50, 12e, phase 4 new: 0 of 3 seeds done, 3 out-of-memory; " in section
 
 
 def test_curves_further_apart_than_seeds_and_stale_results_are_among_the_findings(
@@ -160,11 +162,11 @@ def test_curves_further_apart_than_seeds_and_stale_results_are_among_the_finding
     verdict = msgspec.structs.replace(line.judgement, outcome=Outcome.DIFFERS, word="further than seeds")
     far = msgspec.structs.replace(line, distance=0.04, spread=0.02, judgement=verdict)
     changed = msgspec.structs.replace(report, curves=(far,))
-    said = {f.what: f.why for f in findings.findings(changed, [stale, *others])}
-    assert said["beside the verdicts, loss curves further apart than seeds: 1 of 1"] == (
+    reasons = {f.what: f.why for f in findings.findings(changed, [stale, *others])}
+    assert reasons["beside the verdicts, loss curves further apart than seeds: 1 of 1"] == (
         "DDQ FCN, R-50, 12e, phase 4 (4.0 % apart, seeds 2.0 %)",
     )
-    assert said["results of another configuration, environment or code: 1"] == (
+    assert reasons["results of another configuration, environment or code: 1"] == (
         f"of an earlier configuration: configs/old.py changed: {first.run.name}",
     )
 
@@ -284,9 +286,9 @@ def test_the_head_of_a_run_says_state_hours_node_and_the_versions_that_ran(page:
     assert len(heads) == 112
     assert heads["p3-train.detr-4scale.s0"][:4] == ["done", "p3-train.detr-4scale.s0", "26.0", "h"]
     for run, versions in (("p3-test.swinl.s0", "torch 1.9.0"), ("p4-test.fcn-12e.s0", "torch 2.4.1")):
-        said = " ".join(heads[run])
-        assert re.search(r" h gpu-a00\d\.cluster\.example Python 3", said)
-        assert versions in said
+        summary = " ".join(heads[run])
+        assert re.search(r" h gpu-a00\d\.cluster\.example Python 3", summary)
+        assert versions in summary
 
 
 def test_ticks_of_small_numbers_keep_their_digits() -> None:

@@ -224,8 +224,8 @@ def test_hours_are_planned_and_used_and_cost(paper: Project) -> None:
     text = Reader(page(paper, price=2.5)).text
     assert "a GPU hour costs 2.5" in text
     assert "1,570.00" in text
-    said = "efficiency is the share of these hours that ended with a product"
-    assert f"Wall hours are those of all jobs, from their first start to their last end; {said}" in text
+    sentence = "efficiency is the share of these hours that ended with a product"
+    assert f"Wall hours are those of all jobs, from their first start to their last end; {sentence}" in text
 
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> \x1b[31mred\x1b]8;;http://x\x07 "

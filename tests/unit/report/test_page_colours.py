@@ -59,7 +59,10 @@ def palettes() -> list[list[str]]:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_two_series_differ_clearly_for_every_sight(sight: str, theme: str) -> None:
     colours = palettes()[theme == "dark"]
-    seen = {colour: lab(np.array(SIGHT[sight]) @ linear(colour)) for colour in colours}
-    assert len(seen) == 4
-    near = min(float(np.linalg.norm(seen[a] - seen[b])) for a, b in itertools.combinations(seen, 2))
+    coordinates = {colour: lab(np.array(SIGHT[sight]) @ linear(colour)) for colour in colours}
+    assert len(coordinates) == 4
+    near = min(
+        float(np.linalg.norm(coordinates[a] - coordinates[b]))
+        for a, b in itertools.combinations(coordinates, 2)
+    )
     assert near > 10  # CIE76; 2.3 is just noticeable

@@ -36,8 +36,8 @@ def test_what_each_can_express() -> None:
     assert capabilities(site("slurm")).arrays
     assert not capabilities(site("bscc")).dependencies
     donau = {**site("bscc").sections["donau"], "dependencies": True, "avoid": True}
-    told = msgspec.structs.replace(site("bscc"), sections={"donau": donau})
-    assert (capabilities(told).dependencies, capabilities(told).avoids) == (True, True)
+    donau_site = msgspec.structs.replace(site("bscc"), sections={"donau": donau})
+    assert (capabilities(donau_site).dependencies, capabilities(donau_site).avoids) == (True, True)
 
 
 def words(path: Path) -> frozenset[str]:

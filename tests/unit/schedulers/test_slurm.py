@@ -144,8 +144,8 @@ def test_an_array_that_accounting_cuts_short_is_not_taken_for_forgotten() -> Non
 
 
 def test_accounting_that_knows_no_name_yet_does_not_say_whose_job_it_is() -> None:
-    seen = states.left_queue(Row("COMPLETED", "None", "n1", "0:0", "allocation", ""))
-    assert (seen.state, seen.forgotten, seen.marks) == (JobState.UNKNOWN, False, ())
+    observation = states.left_queue(Row("COMPLETED", "None", "n1", "0:0", "allocation", ""))
+    assert (observation.state, observation.forgotten, observation.marks) == (JobState.UNKNOWN, False, ())
 
 
 @pytest.mark.parametrize(
@@ -235,8 +235,8 @@ def test_every_state_of_the_manual_is_in_the_table(version: str) -> None:
     ],
 )
 def test_in_queue(row: Row, state: JobState, detail: str, failure: FailureClass | None) -> None:
-    seen = states.in_queue(row)
-    assert (seen.state, seen.detail, seen.failure) == (state, detail, failure)
+    observation = states.in_queue(row)
+    assert (observation.state, observation.detail, observation.failure) == (state, detail, failure)
 
 
 @pytest.mark.parametrize("word", sorted(states.STATES))
@@ -248,18 +248,18 @@ def test_every_state_says_something_in_both_answers(word: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "state"),
+    ("accounting", "state"),
     [
         (Observation(state=JobState.ENDED, failure=FailureClass.STORAGE, detail="no output"), JobState.ENDED),
         (Observation(state=JobState.UNKNOWN, detail="accounting still says RUNNING"), JobState.UNKNOWN),
         (Observation(state=JobState.UNKNOWN, detail="no such job", forgotten=True), JobState.ENDED),
     ],
 )
-def test_of_a_job_that_was_not_launched_accounting_says_why(told: Observation, state: JobState) -> None:
+def test_of_a_job_that_was_not_launched_accounting_says_why(accounting: Observation, state: JobState) -> None:
     """While accounting lags behind nothing is concluded: the class of the failure is its to say."""
-    seen = Observation(state=JobState.ENDED, detail="JobLaunchFailure", marks=("token",))
-    answer = states.explained(seen, told)
-    assert (answer.state, answer.failure, answer.marks) == (state, told.failure, ("token",))
+    observation = Observation(state=JobState.ENDED, detail="JobLaunchFailure", marks=("token",))
+    answer = states.explained(observation, accounting)
+    assert (answer.state, answer.failure, answer.marks) == (state, accounting.failure, ("token",))
 
 
 def test_only_jobs_with_their_token_that_wait_for_ours_are_freed() -> None:
@@ -331,8 +331,10 @@ def test_accounting_is_searched_from_the_day_before(token: str, day: str) -> Non
     ],
 )
 def test_a_limit_of_submitted_jobs_passes_and_one_of_a_job_stays(name: str, *, passes: bool) -> None:
-    said = f"sbatch: error: {name}\nsbatch: error: Batch job submission failed: Job violates accounting/QOS"
-    assert (FULL.search(said) is not None) == passes
+    refusal = (
+        f"sbatch: error: {name}\nsbatch: error: Batch job submission failed: Job violates accounting/QOS"
+    )
+    assert (FULL.search(refusal) is not None) == passes
 
 
 def test_calls_per_minute_are_kept() -> None:

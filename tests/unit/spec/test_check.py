@@ -217,7 +217,7 @@ SEEDLESS = {"environment": "env", "commands": {"train": ["train", "{config}"], "
 
 
 @pytest.mark.parametrize(
-    ("variant", "told"),
+    ("variant", "count"),
     [
         ({"seed": 7, "models": ["m"]}, 0),
         ({"seed": 7, "models": ["n"]}, 1),
@@ -228,7 +228,7 @@ SEEDLESS = {"environment": "env", "commands": {"train": ["train", "{config}"], "
     ],
 )
 def test_a_code_needs_a_seed_option_only_for_the_models_of_a_seeded_variant(
-    variant: dict[str, Any], told: int
+    variant: dict[str, Any], count: int
 ) -> None:
     """Here model n has a code that takes no seed."""
     hearing = {"seed_option": "seed", "deterministic_option": "exact"}
@@ -239,7 +239,7 @@ def test_a_code_needs_a_seed_option_only_for_the_models_of_a_seeded_variant(
         ("models/n/implementations/new/code", "d"),
         ("variants/s7", variant),
     )
-    assert sum("does not reach the training" in message and "'d'" in message for message in messages) == told
+    assert sum("does not reach the training" in message and "'d'" in message for message in messages) == count
 
 
 def test_all_problems_come_at_once_in_the_order_of_the_file() -> None:

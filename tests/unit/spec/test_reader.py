@@ -421,12 +421,12 @@ def test_base_that_is_missing_broken_or_circular() -> None:
 @pytest.mark.parametrize("key", ["bas", "Base", "bse", "BASE", "bases"])
 def test_of_a_misspelt_base_only_that_is_told(key: str) -> None:
     valid = ", ".join(File.__struct_fields__)
-    told = f"x.yaml:1: unknown key '{key}'; did you mean 'base'? valid keys: {valid}"
-    assert problems(f"{key}: b\ntasks:\n  a: {{seeds: [1]}}\n  b:\ntitle:\n") == [told]
+    message = f"x.yaml:1: unknown key '{key}'; did you mean 'base'? valid keys: {valid}"
+    assert problems(f"{key}: b\ntasks:\n  a: {{seeds: [1]}}\n  b:\ntitle:\n") == [message]
     # What is wrong whatever the base says is told all the same; so is a file between the two.
     also = "x.yaml:2: tasks.a.seeds must be a list, not text 'x'"
-    assert problems(f"{key}: b\ntasks: {{a: {{seeds: x}}}}\n") == [told, also]
-    assert problems("base: m\n", {"m": f"{key}: b\n"}) == [told.replace("x.yaml", "m.yaml")]
+    assert problems(f"{key}: b\ntasks: {{a: {{seeds: x}}}}\n") == [message, also]
+    assert problems("base: m\n", {"m": f"{key}: b\n"}) == [message.replace("x.yaml", "m.yaml")]
 
 
 def test_an_unknown_key_like_no_other_excuses_nothing() -> None:

@@ -87,13 +87,13 @@ def test_of_a_done_run_the_product_the_best_and_whatever_is_no_checkpoint_stay(p
     going = {work / f"epoch_{n}.pth" for n in (1, 2, 3)} | {
         work / f"resume_epoch_{n}_iter_4.pth" for n in range(4)
     }
-    seen = clean(place, "--dry-run")
-    assert {Path(c["path"]) for c in seen["checkpoints"] if not c["stays"]} == going
-    assert seen["freed"] == sum(before[path] for path in going)
+    preview = clean(place, "--dry-run")
+    assert {Path(c["path"]) for c in preview["checkpoints"] if not c["stays"]} == going
+    assert preview["freed"] == sum(before[path] for path in going)
     assert set(work.glob("*.pth")) == set(before)  # a dry run removes nothing
     done = clean(place, "--yes")
     assert {Path(path) for path in done["removed"]} == going
-    assert done["freed"] == seen["freed"]
+    assert done["freed"] == preview["freed"]
     assert checkpoints(work) == {"epoch_4.pth", "best_bbox_mAP_epoch_2.pth", "init.pth"}
     assert place.states()["good"] == "done"
     assert place.invoke("clean").out == "nothing to remove: 2 checkpoints there, all kept\n"
@@ -133,12 +133,12 @@ def test_bytes_of_hard_links_count_once_and_only_when_the_last_name_goes(place: 
     for name in ("epoch_1.pth", "epoch_4.pth"):
         os.link(work / name, second / name)
     os.link(work / "epoch_2.pth", place.root / "mine.pth")
-    seen = clean(place, "--dry-run")
-    frees = {Path(c["path"]): c["frees"] for c in seen["checkpoints"] if not c["stays"]}
+    preview = clean(place, "--dry-run")
+    frees = {Path(c["path"]): c["frees"] for c in preview["checkpoints"] if not c["stays"]}
     size = (work / "epoch_1.pth").stat().st_blocks * 512
     assert sorted([frees[work / "epoch_1.pth"], frees[second / "epoch_1.pth"]]) == [0, size]
     assert frees[work / "epoch_2.pth"] == 0  # the user has it too
-    assert clean(place, "--yes")["freed"] == seen["freed"] == sum(frees.values())
+    assert clean(place, "--yes")["freed"] == preview["freed"] == sum(frees.values())
     assert (place.root / "mine.pth").stat().st_size > SIZE
 
 
@@ -211,8 +211,8 @@ def test_a_file_that_was_replaced_since_it_was_decided_on_stays(tmp_path: Path) 
 
     path = tmp_path / "epoch_1.pth"
     path.write_text("old")
-    seen = path.stat()
-    known = a_checkpoint(str(path), inode=(seen.st_dev, seen.st_ino))
+    status = path.stat()
+    known = a_checkpoint(str(path), inode=(status.st_dev, status.st_ino))
     (tmp_path / "new").write_text("new")
     (tmp_path / "new").replace(path)
     assert remove([known]) == ([], 0)

@@ -37,18 +37,20 @@ def test_what_is_said_of_a_submission_may_come_before_its_intent(order: tuple[An
 
 
 def test_the_last_observation_counts() -> None:
-    seen = [
+    observations = [
         Observed(ticket="a.0", state=JobState.QUEUED, detail="waits", at=2),
         Observed(ticket="a.0", state=JobState.RUNNING, node="n1", at=3),
     ]
-    ticket = History([INTENT, *seen]).tickets["a.0"]
+    ticket = History([INTENT, *observations]).tickets["a.0"]
     assert (ticket.state, ticket.detail, ticket.node, ticket.since) == (JobState.RUNNING, "", "n1", 3)
 
 
 def test_a_run_that_ended_before_anybody_asked_has_its_node_from_its_own_word() -> None:
     assert History([INTENT, an_end("r", "a.0", 2, node="n2")]).tickets["a.0"].node == "n2"
-    seen = Observed(ticket="a.0", state=JobState.RUNNING, node="n1", at=2)
-    assert History([INTENT, seen, an_end("r", "a.0", 3, node="n1.cluster")]).tickets["a.0"].node == "n1"
+    observation = Observed(ticket="a.0", state=JobState.RUNNING, node="n1", at=2)
+    assert (
+        History([INTENT, observation, an_end("r", "a.0", 3, node="n1.cluster")]).tickets["a.0"].node == "n1"
+    )
 
 
 def test_records_of_tickets_that_nobody_intended_change_nothing() -> None:

@@ -222,13 +222,13 @@ def test_a_helper_job_that_is_refused_keeps_nothing_back(
     project.write("templates/slurm/site.yaml", site)
     opened, checking = checked(project, "slurm")
     runs = [planned.run for planned in opened.plan(EXPERIMENT, site="slurm", refresh=False).runs]
-    said: list[str] = []
+    messages: list[str] = []
     for _ in range(2):  # rounds of --wait: what gave no answer is not asked again
-        checking.before(runs, said.append, waive=False, keep=False)
-    assert said[0] == "checking 1 configuration in environment tiny"
-    assert "warning: not checked in environment tiny: " in said[1]
-    assert why in said[1]
-    assert said[2:] == []
+        checking.before(runs, messages.append, waive=False, keep=False)
+    assert messages[0] == "checking 1 configuration in environment tiny"
+    assert "warning: not checked in environment tiny: " in messages[1]
+    assert why in messages[1]
+    assert messages[2:] == []
     assert list((project.results / ".jobs/submissions").iterdir()) == []
 
 

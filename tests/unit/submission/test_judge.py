@@ -93,30 +93,32 @@ CASES: list[Row] = [
 ]  # fmt: skip
 
 
-def a_case(seen: Observation | None, last: Attempt | None, grace_over: bool, cancelled: bool) -> Case:
+def a_case(observation: Observation | None, last: Attempt | None, grace_over: bool, cancelled: bool) -> Case:
     ticket = Ticket("a.0", "a", 0, "r", "d", "local", 1.0, myself(), cancelled=cancelled)
-    return Case(ticket, seen, last, grace_over)
+    return Case(ticket, observation, last, grace_over)
 
 
-@pytest.mark.parametrize(("seen", "last", "grace_over", "cancelled", "expected"), CASES)
+@pytest.mark.parametrize(("observation", "last", "grace_over", "cancelled", "expected"), CASES)
 def test_a_ticket_has_failed_when_that_is_certain(
-    seen: Observation | None,
+    observation: Observation | None,
     last: Attempt | None,
     grace_over: bool,
     cancelled: bool,
     expected: tuple[FailureClass, str] | None,
 ) -> None:
-    assert failure_of(a_case(seen, last, grace_over, cancelled)) == expected
+    assert failure_of(a_case(observation, last, grace_over, cancelled)) == expected
     assert expected is None or ":" not in expected[1]  # the one that is shown stands before it
 
 
-@pytest.mark.parametrize("told", [True, False])  # whether the scheduler tells the exit code
-def test_a_script_that_made_no_attempt_has_its_own_last_words(told: bool) -> None:
+@pytest.mark.parametrize("has_code", [True, False])  # whether the scheduler tells the exit code
+def test_a_script_that_made_no_attempt_has_its_own_last_words(has_code: bool) -> None:
     ends = {}
     for code, reason in {69: "ddqjobs: setup line 2 of this site ended with code 1", 1: "no licence"}.items():
-        case = a_case(Observation(state=JobState.ENDED, exit_code=code if told else None), None, True, False)
-        said = parting(f"hello\n{reason}\n" + f"ddqjobs: exit {code}\n" * 2)
-        ends[code] = failure_of(dataclasses.replace(case, parting=said))
+        case = a_case(
+            Observation(state=JobState.ENDED, exit_code=code if has_code else None), None, True, False
+        )
+        output = parting(f"hello\n{reason}\n" + f"ddqjobs: exit {code}\n" * 2)
+        ends[code] = failure_of(dataclasses.replace(case, parting=output))
     assert ends[69] == (F.ENVIRONMENT, "setup line 2 of this site ended with code 1")
     assert ends[1] == (
         F.UNKNOWN, "the scheduler says that it ended; its script left nothing, and said last no licence"
@@ -124,8 +126,8 @@ def test_a_script_that_made_no_attempt_has_its_own_last_words(told: bool) -> Non
 
 
 def test_what_a_start_printed_is_not_why_a_later_one_ended() -> None:
-    seen = Observation(state=JobState.ENDED, failure=F.NODE, detail="Slurm says NODE_FAIL")
-    case = dataclasses.replace(a_case(seen, None, True, False), parting=parting("ddqjobs: exit 73\n"))
+    observation = Observation(state=JobState.ENDED, failure=F.NODE, detail="Slurm says NODE_FAIL")
+    case = dataclasses.replace(a_case(observation, None, True, False), parting=parting("ddqjobs: exit 73\n"))
     assert failure_of(case) == (F.NODE, "Slurm says NODE_FAIL")
 
 
@@ -136,7 +138,7 @@ def test_each_rule_decides_a_case_and_gives_its_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("last", "seen", "grace_over", "expected"),
+    ("last", "observation", "grace_over", "expected"),
     [
         (attempt(0), RUNNING, False, True),
         (STARTED, RUNNING, True, False),
@@ -148,9 +150,9 @@ def test_each_rule_decides_a_case_and_gives_its_reason() -> None:
     ],
 )
 def test_a_product_is_recorded_when_its_script_has_said_all(
-    last: Attempt | None, seen: Observation | None, grace_over: bool, expected: bool
+    last: Attempt | None, observation: Observation | None, grace_over: bool, expected: bool
 ) -> None:
-    assert said_all(last, seen, grace_over) is expected
+    assert said_all(last, observation, grace_over) is expected
 
 
 def test_a_process_out_of_memory_beside_a_whole_product_is_a_note() -> None:

@@ -75,13 +75,13 @@ class Says:
     """A scheduler's answers about jobs; it has no others, and finds no submission."""
 
     def __init__(self, **answers: Observation) -> None:
-        self.answers = {name.removeprefix("job"): seen for name, seen in answers.items()}
+        self.answers = {name.removeprefix("job"): observation for name, observation in answers.items()}
         self.asked: list[str] = []
 
     def query(self, jobs: Any) -> dict[str, Observation]:
         """The answers, for the jobs asked for."""
         self.asked += jobs
-        return {job: seen for job, seen in self.answers.items() if job in jobs}
+        return {job: observation for job, observation in self.answers.items() if job in jobs}
 
     def find(self, token: str) -> None:
         """None."""
@@ -207,10 +207,10 @@ def test_an_interruption_among_many_ends_loses_no_more_than_a_batch(
     jobs = {str(i): f"{100 + i}" for i in range(25)}
     store.ledger.append(an_intent("t1", *runs, at=LONG_AGO), Submitted(token="t1", jobs=jobs, at=LONG_AGO))
     scheduler = cast("Scheduler", Says(**{f"job{job}": ENDED for job in jobs.values()}))
-    told: list[str] = []
+    messages: list[str] = []
 
     def interrupt(text: str) -> None:
-        told.append(text)
+        messages.append(text)
         if text.endswith(": 20 of 25"):
             raise KeyboardInterrupt
 
@@ -221,7 +221,7 @@ def test_an_interruption_among_many_ends_loses_no_more_than_a_batch(
     with pytest.raises(KeyboardInterrupt):
         observer.refresh()
     assert [ticket.run for ticket in store.history().active()] == runs[20:]
-    assert told[-1] == "recording what has become of the jobs: 20 of 25"
+    assert messages[-1] == "recording what has become of the jobs: 20 of 25"
     look(store, **{f"job{job}": ENDED for job in jobs.values()})
     assert store.history().active() == []
     assert {store.claims.holder(f"t1.{i}") for i in range(25)} == {"void"}

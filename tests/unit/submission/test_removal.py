@@ -277,9 +277,9 @@ def test_a_run_that_is_removed_while_one_waits_for_it_is_not_submitted_again(
         if planned(finished)["first"].status is Status.DONE:
             remove(finished, "first")
 
-    said: list[str] = []
-    finished.open().wait(EXPERIMENT, "first", show=show, say=said.append)
-    assert said == ["first was removed meanwhile; it is not submitted again here"]
+    messages: list[str] = []
+    finished.open().wait(EXPERIMENT, "first", show=show, say=messages.append)
+    assert messages == ["first was removed meanwhile; it is not submitted again here"]
     assert planned(finished)["first"].submissions == 1
 
 

@@ -516,17 +516,17 @@ def test_launchers_do_not_restart_workers_whatever_the_submitter_exports(
 
 
 @pytest.mark.parametrize(
-    ("config", "told"),
+    ("config", "config_path"),
     [
         ("configs/a b.py", "{code}/configs/a b.py"),
         ("mmdet::ddq/x.py", "mmdet::ddq/x.py"),
         ("/abs/x.py", "/abs/x.py"),
     ],
 )
-def test_a_task_is_told_its_run_s_configuration(tmp_path: Path, config: str, told: str) -> None:
+def test_a_task_is_told_its_run_s_configuration(tmp_path: Path, config: str, config_path: str) -> None:
     say = 'printf "%s" "$DDQJOBS_CONFIG" > "$DDQJOBS_WORK_DIR/out.txt"'
     assert Job(tmp_path, shell(say, config=config)).run() == (0, "")
-    expected = told.replace("{code}", str(tmp_path / "code" / "abc"))
+    expected = config_path.replace("{code}", str(tmp_path / "code" / "abc"))
     assert (tmp_path / "runs/one/artifacts/out").read_text() == expected
 
 
@@ -556,8 +556,8 @@ def test_each_node_of_a_slurm_job_has_its_secrets(tmp_path: Path, monkeypatch: p
     )
     job = Job(tmp_path / "results", run, site=site)
     assert job.run() == (0, "")
-    said = [(job.results / "runs/one" / f"node{rank}").read_text() for rank in (0, 1)]
-    assert said == ["abc1 abc2 --api-key=abc3\n"] * 2
+    contents = [(job.results / "runs/one" / f"node{rank}").read_text() for rank in (0, 1)]
+    assert contents == ["abc1 abc2 --api-key=abc3\n"] * 2
 
 
 SECRET_SITE = msgspec.structs.replace(
@@ -613,18 +613,18 @@ def test_a_setup_line_that_fails_ends_the_job_and_what_it_forgives_does_not(
     ):
         code, err = on(str(i), ["true", line, "touch canary"])
         command = "" if hidden else f", {line}"
-        said = f"ddqjobs: setup line {2 + len(hidden)} of this site ended with code {status}{command}"
-        assert (code, err.splitlines()[-2:]) == (69, [said, "ddqjobs: exit 69"])
+        message = f"ddqjobs: setup line {2 + len(hidden)} of this site ended with code {status}{command}"
+        assert (code, err.splitlines()[-2:]) == (69, [message, "ddqjobs: exit 69"])
         assert not list(tmp_path.rglob("canary"))
     assert on("exits", ["echo no licence >&2; exit 4"]) == (69, "no licence\nddqjobs: exit 69\n")
 
 
 @pytest.mark.parametrize(
-    ("already", "code", "said"),
+    ("already", "code", "message"),
     [("done", 0, ""), ("void", 77, "ticket token.0 is void"), ("nothing", 70, "setup lines are gone")],
 )
 def test_claim_and_product_decide_first_where_the_private_files_are_gone(
-    tmp_path: Path, already: str, code: int, said: str
+    tmp_path: Path, already: str, code: int, message: str
 ) -> None:
     job = Job(tmp_path, shell(GOOD, variables=(("HF_TOKEN", "x"),)), site=SECRET_SITE)
     if already == "done":
@@ -635,7 +635,7 @@ def test_claim_and_product_decide_first_where_the_private_files_are_gone(
     (job.folder / "secret_setup.sh").unlink()
     (job.folder / "secrets.sh").unlink()
     exit_code, err = job.run()
-    assert (exit_code, said in err) == (code, True)
+    assert (exit_code, message in err) == (code, True)
     assert not job.attempt(1 if already != "done" else 2).exists()
 
 

@@ -36,8 +36,8 @@ def waiting(
 ) -> list[AnyRecord]:
     """A job of a run, ``2_0``, that waits for others since ``at`` seconds ago."""
     taken = Submitted(token="t2", jobs={"0": "2_0"}, at=NOW - 850)
-    seen = Observed(ticket="t2.0", state=state, detail=detail, at=NOW - at)
-    return [an_intent("t2", run, at=NOW - 860), taken, seen]
+    observation = Observed(ticket="t2.0", state=state, detail=detail, at=NOW - at)
+    return [an_intent("t2", run, at=NOW - 860), taken, observation]
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ class Frees:
 
 def look(store: Store, why: str = "") -> tuple[Frees, list[str]]:
     """One look at what waits in vain; the scheduler, and what was said."""
-    frees, said = Frees(why), list[str]()
+    frees, messages = Frees(why), list[str]()
     stalls = Stalls(
-        store, lambda _: cast("Scheduler", frees), Members(lambda _: ""), 120, pytest.fail, said.append
+        store, lambda _: cast("Scheduler", frees), Members(lambda _: ""), 120, pytest.fail, messages.append
     )
     stalls.end(UPSTREAM, {"local": {"1_0": HELD}})
-    return frees, said
+    return frees, messages
 
 
 @pytest.fixture
@@ -122,20 +122,20 @@ def stalled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def test_a_dependency_on_what_is_done_is_taken_off_and_said(stalled: Store) -> None:
-    frees, said = look(stalled)
+    frees, messages = look(stalled)
     assert frees.freed == {"2_0": "t2"}
     assert frees.cancelled == ["1_0"]
     reason = "its scheduler still waited for first, which is done"
-    assert said[0] == f"site local: second: {reason}; that dependency is taken off"
+    assert messages[0] == f"site local: second: {reason}; that dependency is taken off"
     (ticket,) = stalled.history().active()
     assert (ticket.state, ticket.detail) == (JobState.QUEUED, f"{reason}; taken off")
     assert look(stalled)[0].freed == {}  # not again before the patience is over
 
 
 def test_what_cannot_be_taken_off_is_given_up(stalled: Store) -> None:
-    frees, said = look(stalled, why="Access denied")
+    frees, messages = look(stalled, why="Access denied")
     assert frees.cancelled == ["2_0", "1_0"]
-    assert said[0].endswith("that cannot be taken off (Access denied), so it is submitted anew")
+    assert messages[0].endswith("that cannot be taken off (Access denied), so it is submitted anew")
     assert stalled.history().active() == []
     assert stalled.claims.holder("t2.0") == "void"
 
@@ -150,8 +150,8 @@ def test_what_has_started_meanwhile_is_not_given_up(stalled: Store) -> None:
 def test_another_member_s_job_stays_with_its_owner(stalled: Store) -> None:
     ada = Member(uid=os.getuid() + 1, name="ada")
     stalled.ledger.append(TakenOver(tickets=["t2.0"], member=ada, reason="hers"))
-    frees, said = look(stalled)
-    assert (frees.freed, frees.cancelled, said) == ({}, [], [])
+    frees, messages = look(stalled)
+    assert (frees.freed, frees.cancelled, messages) == ({}, [], [])
 
 
 def test_who_is_not_the_owner_only_says_so(trivial: TrivialProject) -> None:
@@ -180,8 +180,8 @@ def test_who_waits_hears_once_what_lets_a_held_run_start() -> None:
         )
         for name, o in (("r1", ""), ("r2", ""), ("r3", "ada"))
     ]
-    said, heard = set[str](), list[str]()
-    say_held(held[:1], said, heard.append)
-    say_held(held, said, heard.append)
-    say_held(held, said, heard.append)
+    announcements, heard = set[str](), list[str]()
+    say_held(held[:1], announcements, heard.append)
+    say_held(held, announcements, heard.append)
+    say_held(held, announcements, heard.append)
     assert heard == ["r1: held; release it", "r2: held; release it"]

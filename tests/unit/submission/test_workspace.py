@@ -22,9 +22,9 @@ def test_a_line_of_the_ledger_that_is_no_record_is_named_and_keeps_nobody_from_w
     number = segment.read_bytes().count(b"\n") + 1
     with segment.open("ab") as file:
         file.write(b'{"record":"of a newer version"}\n')
-    said = f"{segment.name}:{number}: this version cannot read it as a record"
+    message = f"{segment.name}:{number}: this version cannot read it as a record"
     waited = trivial.cli("submit", EXPERIMENT, "--wait")
-    assert (waited.code, waited.stdout.count(said)) == (0, 1), waited
+    assert (waited.code, waited.stdout.count(message)) == (0, 1), waited
     assert trivial.executions() == {"first": 1, "second": 1}
     looked = trivial.cli("status", EXPERIMENT)
-    assert (looked.code, looked.stderr.count(said)) == (3, 1), looked
+    assert (looked.code, looked.stderr.count(message)) == (3, 1), looked
