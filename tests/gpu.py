@@ -43,10 +43,10 @@ raise SystemExit(not names)
 def main() -> int:
     """Look for a GPU and run the tests; the exit code."""
     python = sys.argv[1] if len(sys.argv) > 1 else sys.executable
-    looked = subprocess.run([python, "-W", "ignore", "-c", LOOK], text=True, capture_output=True)
-    lines = (looked.stdout.strip() or looked.stderr.strip()).splitlines()
+    result = subprocess.run([python, "-W", "ignore", "-c", LOOK], text=True, capture_output=True)
+    lines = (result.stdout.strip() or result.stderr.strip()).splitlines()
     print(f"{python}: {lines[-1] if lines else 'no answer'}", flush=True)
-    if looked.returncode:
+    if result.returncode:
         print(f"*** NO TEST RAN: {python} sees no GPU ***")
         return 1
     with tempfile.TemporaryDirectory() as temporary:

@@ -139,8 +139,8 @@ def place_of(text: str) -> str:
     """Return the path of the file that a block shows; empty where it is a part of one."""
     if titled := re.match(r"# (experiments/[\w-]+\.yaml)\n", text):
         return titled[1]
-    if shown := next((place for start, place in SHOWN.items() if text.startswith(start)), ""):
-        return shown
+    if location := next((place for start, place in SHOWN.items() if text.startswith(start)), ""):
+        return location
     declared = re.match(r"(?:base: .*\n)?name: ([\w-]+)\n", text)
     if declared is None or re.search(r"^python: ", text, re.M):  # or an environment
         return ""

@@ -537,14 +537,14 @@ def test_a_clock_that_is_set_back_a_day_changes_nothing(trivial: TrivialProject)
 
 def test_a_product_is_kept_whose_job_is_asked_to_end_meanwhile(trivial: TrivialProject) -> None:
     """TERM reaches every process of a job; here its product takes two seconds."""
-    python, asked = trivial.root / "python", trivial.root / "asked"
-    slow = f'case "$*" in *detect.product*) echo > {asked}; sleep 2 ;; esac'
+    python, marker = trivial.root / "python", trivial.root / "asked"
+    slow = f'case "$*" in *detect.product*) echo > {marker}; sleep 2 ;; esac'
     python.write_text(f'#!/bin/sh\n{slow}\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
     trivial.local_site(python=str(python))
     trivial.tasks({"first": task()})
     trivial.open().submit(EXPERIMENT)
-    until(asked.exists)
+    until(marker.exists)
     for pid in trivial.processes():
         with contextlib.suppress(OSError):
             command_line = (Path("/proc") / str(pid) / "cmdline").read_bytes()

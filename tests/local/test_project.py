@@ -458,8 +458,8 @@ def test_a_run_that_the_experiment_has_no_more_is_told_and_can_be_cancelled(triv
     until(lambda: trivial.executions() == {"first": 1, "other": 1})
     trivial.tasks({"other": task()}, UNTIL_GO)
     message = "first: no run of the experiment any more, and has a job that has not ended"
-    looked = trivial.cli("status", EXPERIMENT)
-    assert (looked.code, looked.stderr.count(message)) == (3, 1), looked
+    result = trivial.cli("status", EXPERIMENT)
+    assert (result.code, result.stderr.count(message)) == (3, 1), result
     assert trivial.cli("cancel", EXPERIMENT, "fisrt", "--yes").code == 2
     cancelled = trivial.cli("cancel", EXPERIMENT, "first", "--yes")
     assert (cancelled.code, cancelled.stdout) == (0, "cancelling 1 run\n"), cancelled

@@ -183,8 +183,8 @@ def test_nothing_that_is_passed_on_shows_a_secret(place: Place, tmp_path: Path) 
     out = tmp_path / "tiny.crate.zip"
     assert place.invoke("archive", "tiny", "-o", str(out)).code == 0
     with zipfile.ZipFile(out) as archive:
-        shown = {name: archive.read(name).decode("utf-8", "replace") for name in archive.namelist()}
-    assert {name: planted(text) for name, text in shown.items() if planted(text)} == {}
+        texts = {name: archive.read(name).decode("utf-8", "replace") for name in archive.namelist()}
+    assert {name: planted(text) for name, text in texts.items() if planted(text)} == {}
 
 
 def held_in(folder: Path) -> set[str]:
@@ -199,8 +199,8 @@ def test_a_job_gets_its_secrets_by_a_file_of_its_owner(place: Place) -> None:
     until(lambda: len([*runs.glob("*/attempts/*/exit.json")]) == 3)
     (log,) = (place.root / "results/tiny/runs/good.s2").glob("attempts/*/stdout.log")
     assert "planted-23#aB http://ann:planted-24-aB@proxy:3128 planted-26-aB" in log.read_text()
-    given = f"planted-01-aB {SITE['PGPASSWORD']} planted-05-aB planted-07-aB planted-08-aB planted-09-aB"
-    assert given in log.read_text()
+    expected = f"planted-01-aB {SITE['PGPASSWORD']} planted-05-aB planted-07-aB planted-08-aB planted-09-aB"
+    assert expected in log.read_text()
     files = [path for path in (place.root / "results/tiny").rglob("*") if path.is_file()]
     holders = {path for path in files if b"planted-" in path.read_bytes()}
     written = {path for path in holders if path.name not in ("stdout.log", "config.py")}

@@ -57,8 +57,8 @@ class Storm:
 
     def kept(self) -> set[str]:
         """Return the jobs that are none of ours and still there."""
-        shown = self.lab.ask("squeue", "--noheader", "--name=precious", "--format=%i")
-        return set(shown.split())
+        queue = self.lab.ask("squeue", "--noheader", "--name=precious", "--format=%i")
+        return set(queue.split())
 
     def start(self) -> None:
         """Start a command of a member, in a project."""

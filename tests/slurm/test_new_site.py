@@ -23,8 +23,8 @@ def test_a_real_cluster_becomes_a_site(place: Place, lab: Lab) -> None:
     lab.ask("sacctmgr", "-i", "add", "account", account)
     lab.ask("sacctmgr", "-i", "add", "user", user, f"account={account}", "MaxSubmitJobs=77")
     try:
-        shown = place.invoke("site", "new", "mine", "--dry-run")
-        assert shown.code == 0, shown.err
+        preview = place.invoke("site", "new", "mine", "--dry-run")
+        assert preview.code == 0, preview.err
         assert not (place.root / "templates/mine").exists()
         result = place.invoke("site", "new", "mine", "--json")
     finally:
@@ -33,7 +33,7 @@ def test_a_real_cluster_becomes_a_site(place: Place, lab: Lab) -> None:
     path = place.root / "templates/mine/site.yaml"
     assert (result.code, result.json["written"]) == (0, True), result.err
     text = path.read_text()
-    assert text == result.json["text"] == shown.out
+    assert text == result.json["text"] == preview.out
     for line in (
         "  partition: gpu  # sinfo: 4 nodes of 48 CPUs, 256000 MB, 8 GPUs h100",
         "  gpu_type: h100  # sinfo: GRES",

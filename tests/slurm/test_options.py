@@ -77,8 +77,8 @@ def test_a_job_has_its_token_as_comment_and_at_the_end_of_its_name(project: Slur
     for rows in scripts(project):
         directives = {row.partition("=")[0]: row.partition("=")[2] for row in rows}
         token = directives["--comment"]
-        shown = directives["--job-name"].removesuffix(f".{token}")
-        assert shown in ("trivial.first", f"trivial.{long}", f"trivial.{long}.{long}"[:100])
+        job_name = directives["--job-name"].removesuffix(f".{token}")
+        assert job_name in ("trivial.first", f"trivial.{long}", f"trivial.{long}.{long}"[:100])
 
 
 def test_runs_with_other_options_are_not_in_one_array(project: SlurmProject) -> None:

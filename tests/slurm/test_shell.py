@@ -30,8 +30,8 @@ def test_it_is_inside_an_allocation_on_slurm(place: Place, monkeypatch: pytest.M
     assert re.fullmatch(rf"\d+ 0,1 a b'{RUN}", first)
     assert node.startswith("lab")
     terminal = Terminal(place, "shell", RUN, "--site", "slurm", columns=400)
-    shown = terminal.read_until(f"({RUN})")
-    assert "in an allocation of its own: srun --nodes=1" in shown
+    output = terminal.read_until(f"({RUN})")
+    assert "in an allocation of its own: srun --nodes=1" in output
     terminal.type("hostname; tty; exit 4\r")
     assert terminal.read_until("/dev/pts/")
     assert terminal.close()[0] == 4

@@ -764,9 +764,9 @@ def test_a_submission_is_found_by_its_name_where_accounting_keeps_no_comments(
     assert end_of(fork(submit)) == -signal.SIGKILL
     until(lambda: lab.accounted(on_slurm.root) and not lab.ask("squeue", "--noheader", "--states=all"))
     jobs = [job for job, name, _ in lab.accounted(on_slurm.root) if name == "trivial.first"]
-    asked = ["sacct", "-X", "-P", "-n", f"--jobs={','.join(jobs)}", "--format=Comment,JobName"]
+    command = ["sacct", "-X", "-P", "-n", f"--jobs={','.join(jobs)}", "--format=Comment,JobName"]
     token = next(r.token for r in on_slurm.records() if isinstance(r, Intent))
-    assert lab.ask(*asked).splitlines() == [f"|trivial.first.{token}"] * 2
+    assert lab.ask(*command).splitlines() == [f"|trivial.first.{token}"] * 2
     assert SlurmScheduler("lab").find(token) == dict(enumerate(jobs))
     assert on_slurm.open().submit(EXPERIMENT).submitted == {}
     once_each(on_slurm)

@@ -87,9 +87,9 @@ def _answer(handler: BaseHTTPRequestHandler, served: Served | None) -> None:
     if served is None or status != 200:
         handler.send_error(status)
         return
-    start, asked = 0, handler.headers.get("Range", "")
-    if asked and served.ranges and handler.headers.get("If-Range") == served.etag:
-        start, status = int(asked.removeprefix("bytes=").rstrip("-")), 206
+    start, byte_range = 0, handler.headers.get("Range", "")
+    if byte_range and served.ranges and handler.headers.get("If-Range") == served.etag:
+        start, status = int(byte_range.removeprefix("bytes=").rstrip("-")), 206
     if start >= len(served.data):
         handler.send_error(416)
         return

@@ -56,10 +56,10 @@ def failing_disk(folder: Path, number: int) -> Iterator[None]:
 def _serve(device: int, number: int) -> None:
     while True:
         try:
-            asked = os.read(device, 1 << 18)
+            message = os.read(device, 1 << 18)
         except OSError:
             os._exit(0)
-        _, word, unique, *_ = _IN.unpack_from(asked)
+        _, word, unique, *_ = _IN.unpack_from(message)
         if word not in (_FORGET, _BATCH_FORGET):
             error, data = _answer(word, number)
             with contextlib.suppress(OSError):  # the process that asked was killed

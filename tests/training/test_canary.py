@@ -75,8 +75,8 @@ def test_if_it_fails_nothing_else_starts_and_the_command_says_why(place: Place) 
     assert again.json["kind"] == "canary"
     assert list(again.json["failed"]) == ["canary.b"]
     assert len(trace(place)) == 2  # a failure stands until `retry`
-    shown = place.invoke("submit", "--canary", "--dry-run")
-    assert (shown.code, "ImportError" in shown.out) == (2, True), shown
+    preview = place.invoke("submit", "--canary", "--dry-run")
+    assert (preview.code, "ImportError" in preview.out) == (2, True), preview
 
 
 def test_a_dry_run_shows_the_scripts_of_the_canaries_until_they_are_done(place: Place) -> None:

@@ -87,7 +87,7 @@ def test_the_code_is_the_wheel_s(installed: Installed) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "shown"),
+    ("arguments", "text"),
     [
         (("plan", "mini"), "mini on local: 15 runs"),
         (("plan", "ddq"), "GPU hours"),
@@ -101,11 +101,11 @@ def test_the_code_is_the_wheel_s(installed: Installed) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_commands_work_from_an_empty_folder(
-    installed: Installed, arguments: tuple[str, ...], shown: str
+    installed: Installed, arguments: tuple[str, ...], text: str
 ) -> None:
     ran = installed.run(*arguments)
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert shown in ran.stdout
+    assert text in ran.stdout
     assert list(installed.folder.iterdir()) == []
 
 

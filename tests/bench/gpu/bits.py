@@ -51,9 +51,9 @@ def train(project: Bits, run: str) -> dict[str, Any]:
 
 def main() -> int:
     """All runs at once; the exit code."""
-    given = dict(enumerate(sys.argv))
-    out, seconds = Path(given[1]).absolute(), float(given.get(2, 560))
-    Bits.iterations_each = int(given.get(3, 200))
+    argv = dict(enumerate(sys.argv))
+    out, seconds = Path(argv[1]).absolute(), float(argv.get(2, 560))
+    Bits.iterations_each = int(argv.get(3, 200))
     out.mkdir(parents=True, exist_ok=True)
     os.environ.update({k: v for k, v in session.variables().items() if k.startswith("BENCH_")})
     projects = {run: Bits(out, seconds, 1, run) for run in sys.argv[4:] or RUNS}

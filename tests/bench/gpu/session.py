@@ -362,8 +362,8 @@ def trainers(run: str) -> list[int]:
 
 def main() -> int:
     """Every part that there is time for; the exit code."""
-    given = dict(enumerate(sys.argv))
-    out, seconds, gpus = Path(given[1]).absolute(), float(given.get(2, 560)), int(given.get(3, 2))
+    argv = dict(enumerate(sys.argv))
+    out, seconds, gpus = Path(argv[1]).absolute(), float(argv.get(2, 560)), int(argv.get(3, 2))
     out.mkdir(parents=True, exist_ok=True)
     os.environ.update({k: v for k, v in variables().items() if k.startswith("BENCH_")})
     session = Session(out, seconds, gpus)

@@ -257,8 +257,8 @@ def without_boxes(images: int, gpus: int) -> dict[str, int]:
 
 def main() -> int:
     """Every part that there is time for; the exit code."""
-    given = dict(enumerate(sys.argv))
-    out, seconds, gpus = Path(given[1]).absolute(), float(given.get(2, 900)), int(given.get(3, 2))
+    argv = dict(enumerate(sys.argv))
+    out, seconds, gpus = Path(argv[1]).absolute(), float(argv.get(2, 900)), int(argv.get(3, 2))
     out.mkdir(parents=True, exist_ok=True)
     os.environ.update({k: v for k, v in session.variables().items() if k.startswith("BENCH_")})
     timed = Several(out, seconds, gpus, *TIMED)

@@ -47,12 +47,12 @@ def main(command: str, arguments: Sequence[str]) -> int:
     folder = Path(os.environ["DONAULAB"])
     try:
         with locked(folder) as state:
-            asked = "cancel" if command == "dkill" or "-T" in arguments else command
-            if asked == "cancel" and sys.stdin.read(1):
+            operation = "cancel" if command == "dkill" or "-T" in arguments else command
+            if operation == "cancel" and sys.stdin.read(1):
                 raise Said(err="cancelled nothing: please answer y or n", code=1)
             calls = state.data["calls"]
             calls[command] = calls.get(command, 0) + 1
-            fault = state.fault(asked)
+            fault = state.fault(operation)
             if fault == "token":
                 raise Said(err=TOKEN, code=1)
             if fault == "chinese":

@@ -30,10 +30,10 @@ HARMLESS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "shown"), SECRETS)
-def test_a_secret_is_masked(text: str, shown: str) -> None:
-    assert masked(text) == shown
-    assert masked(shown) == shown
+@pytest.mark.parametrize(("text", "expected"), SECRETS)
+def test_a_secret_is_masked(text: str, expected: str) -> None:
+    assert masked(text) == expected
+    assert masked(expected) == expected
 
 
 @pytest.mark.parametrize("text", HARMLESS)

@@ -57,5 +57,5 @@ def test_durations_are_shown(value: float, text: str) -> None:
 
 @given(st.integers(0, 10**7))
 def test_what_is_shown_can_be_read_again_to_its_last_digit(value: int) -> None:
-    shown = seconds(clock(value))
-    assert shown <= value < shown + 3600
+    duration = seconds(clock(value))
+    assert duration <= value < duration + 3600

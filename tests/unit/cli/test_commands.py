@@ -122,8 +122,8 @@ def test_init_asks_a_terminal_for_the_site(place: Place) -> None:
     terminal.read_until("where will jobs run: local, ")
     terminal.read_until("slurm [local]:")
     terminal.type("donau\r")
-    code, shown = terminal.close()
-    assert code == 0, shown
+    code, output = terminal.close()
+    assert code == 0, output
     assert "base: donau" in (place.root / "asked/templates/my-donau/site.yaml").read_text()
 
 
@@ -727,10 +727,10 @@ def test_a_line_without_end_is_shown_in_pieces_and_not_held(
 
 def test_a_table_on_a_terminal_is_as_wide_as_it_and_coloured(finished: Place) -> None:
     terminal = Terminal(finished, "status", "--runs", columns=60)
-    code, shown = terminal.close()
+    code, output = terminal.close()
     assert code == 0
-    assert "\x1b[32mdone" in shown
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert "\x1b[32mdone" in output
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", output)
     assert max(len(line) for line in plain.splitlines()) <= 60
     assert "\x1b" not in finished.call("status").out
 
@@ -740,10 +740,10 @@ def test_status_watch_follows_and_leaves_by_itself(place: Place) -> None:
     terminal = Terminal(place, "status", "--watch", "--interval", "0.2")
     terminal.read_until("running")
     (place.root / "go").touch()
-    code, shown = terminal.close()
+    code, output = terminal.close()
     assert code == 0
-    assert "q leaves" in shown
-    last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.rpartition("\x1b[?1049l")[2])
+    assert "q leaves" in output
+    last = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", output.rpartition("\x1b[?1049l")[2])
     assert re.search(r"wait +done", last)
     assert max(len(line) for line in last.splitlines()) <= 70
 
@@ -753,10 +753,10 @@ def test_ctrl_c_leaves_the_watch_and_gives_the_screen_back(place: Place) -> None
     terminal = Terminal(place, "status", "--watch", "--interval", "0.2")
     terminal.read_until("running")
     interrupt(terminal.process)
-    code, shown = terminal.close()
+    code, output = terminal.close()
     assert code == 0  # it is how one leaves
-    assert "\x1b[?1049l" in shown
-    assert "Traceback" not in shown
+    assert "\x1b[?1049l" in output
+    assert "Traceback" not in output
     assert place.states()["wait"] == "active"
 
 
@@ -795,10 +795,10 @@ def test_cancel_asks_on_a_terminal(place: Place, answer: str, code: int, cancell
         terminal.insist_on_ctrl_c()
     else:
         terminal.type(answer)
-    ended, shown = terminal.close()
-    assert ended == code, shown
-    assert ("cancelling 1 run" in shown) == cancelled
-    assert "Traceback" not in shown
+    ended, output = terminal.close()
+    assert ended == code, output
+    assert ("cancelling 1 run" in output) == cancelled
+    assert "Traceback" not in output
     if cancelled:
         until(lambda: place.states()["wait"] == "failed")
     else:
@@ -872,13 +872,13 @@ def test_adopt_refuses_what_is_no_such_result(place: Place, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("form", ["table", "markdown", "csv", "json", "latex"])
 def test_report_has_five_formats_and_writes_files(finished: Place, tmp_path: Path, form: str) -> None:
-    shown = finished.invoke("report", "--format", form)
-    assert shown.code == 0
-    assert "second.m1" in shown.out or form == "latex"
+    result = finished.invoke("report", "--format", form)
+    assert result.code == 0
+    assert "second.m1" in result.out or form == "latex"
     target = tmp_path / "report"
     written = finished.invoke("report", "--format", form, "--out", str(target))
     assert written.out == f"wrote {target}\n"
-    assert target.read_text().rstrip("\n") == shown.out.rstrip("\n")
+    assert target.read_text().rstrip("\n") == result.out.rstrip("\n")
 
 
 def test_the_report_document_is_versioned(finished: Place) -> None:

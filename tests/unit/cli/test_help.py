@@ -47,10 +47,10 @@ def test_help_fits_80_columns_and_breaks_no_word() -> None:
         command = load(subcommand[0])
         command = command.commands[subcommand[1]] if subcommand[1:] else command
         texts = [command.help, *(parameter.help for parameter in command.params)]
-        shown = {word.rstrip(";") for word in ran.stdout.split()}
-        missing = {word.rstrip(";") for text in texts for word in text.split()} - shown
+        vocabulary = {word.rstrip(";") for word in ran.stdout.split()}
+        missing = {word.rstrip(";") for text in texts for word in text.split()} - vocabulary
         assert missing <= {"Example:", "Examples:"}, subcommand
-        assert not {"<str>", "<int>", "<path>"} & shown, subcommand
+        assert not {"<str>", "<int>", "<path>"} & vocabulary, subcommand
 
 
 def test_help_imports_neither_rich_nor_the_commands() -> None:

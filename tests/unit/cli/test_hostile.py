@@ -364,16 +364,16 @@ def on_terminal(place: Place, *arguments: str) -> bytes:
     fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
     process = place.spawn(*arguments, stdout=inside, stderr=inside)
     os.close(inside)
-    shown = b""
+    output = b""
     while True:
         try:
             data = os.read(end, 65536)
         except OSError:
             break
-        shown += data
+        output += data
     os.close(end)
     process.wait(60)
-    return shown
+    return output
 
 
 def test_control_characters_never_reach_the_terminal(place: Place) -> None:
@@ -398,6 +398,6 @@ def test_control_characters_never_reach_the_terminal(place: Place) -> None:
         ("submit", "mine", "--dry-run"), ("plan", "mine", evil), ("init", f"new {evil}"),
         ("report", "mine", "--format", "markdown"), ("report", "mine", "--format", "csv"),
     ):  # fmt: skip
-        shown = on_terminal(place, *arguments)
+        output = on_terminal(place, *arguments)
         for part in (b"\x1b]0", b"\x07", b"\x1b[2J", "\u202e".encode(), "\x9b".encode()):
-            assert part not in shown, (arguments, shown[-400:])
+            assert part not in output, (arguments, output[-400:])

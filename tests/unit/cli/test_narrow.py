@@ -90,8 +90,8 @@ def test_the_watched_list_has_whole_names(names: list[str], width: int) -> None:
         for name in names
     ]
     screen = draw(Plan(experiment="e", site="s", runs=()), states, View(), Size(width, 60), head="")
-    shown = re.sub(r"\x1b\[[0-9;]*m", "", "".join(screen.lines))
-    assert all(clean(name) in shown for name in names)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", "".join(screen.lines))
+    assert all(clean(name) in text for name in names)
 
 
 @settings(max_examples=40, deadline=None)
@@ -102,10 +102,10 @@ def test_the_watched_list_has_whole_names(names: list[str], width: int) -> None:
 def test_a_stacked_table_loses_nothing(rows: list[tuple[str, ...]], width: int) -> None:
     lines = stacked(("run", "phase", "verdict"), rows, width=width).split("\n")
     assert max(map(cells, lines)) <= width
-    shown = "".join("".join(lines).split())
+    text = "".join("".join(lines).split())
     for row in rows:
-        assert "".join(clean(row[0]).split()) in shown
-        assert "".join(clean(row[2]).split()) in shown
+        assert "".join(clean(row[0]).split()) in text
+        assert "".join(clean(row[2]).split()) in text
 
 
 def test_a_stacked_table_keeps_its_columns_where_it_can() -> None:

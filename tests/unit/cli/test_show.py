@@ -41,15 +41,15 @@ def test_an_experiment_without_its_bases_makes_the_same_runs(place: Place) -> No
     catalog = Catalog(place.root)
     for name in ("heir", "dino-mini", "faster-rcnn"):
         document, runs = catalog.expand(name)
-        shown = place.invoke("show", name).out
-        assert "base:" not in shown
-        alone = place.text(f"elsewhere/experiments/{name}.yaml", shown.replace("***", "ab12cd34ef56ab78"))
+        output = place.invoke("show", name).out
+        assert "base:" not in output
+        alone = place.text(f"elsewhere/experiments/{name}.yaml", output.replace("***", "ab12cd34ef56ab78"))
         assert catalog.expand(str(alone))[1] == runs == matrix.expand(document.value)
 
 
 def test_a_value_names_the_line_that_set_it_and_a_task_its_runs(place: Place) -> None:
-    shown = place.invoke("show", "heir").out
-    lines = {line.split(":")[0].strip(): line for line in reversed(shown.splitlines())}
+    output = place.invoke("show", "heir").out
+    lines = {line.split(":")[0].strip(): line for line in reversed(output.splitlines())}
     assert lines["title"].endswith("# tiny.yaml:3")
     assert lines["name"].endswith("# heir.yaml:3")
     assert lines["launcher"].endswith("# default")
@@ -64,12 +64,15 @@ def test_a_value_names_the_line_that_set_it_and_a_task_its_runs(place: Place) ->
 
 def test_a_run_is_shown_with_what_decides_it(place: Place) -> None:
     run = "second.m1.lr-0.0002.s1000"
-    shown = place.invoke("show", "heir", run, "--json").json["run"]
+    description = place.invoke("show", "heir", run, "--json").json["run"]
     options = "a.b=1e-05 c=1e-4 d=yes e=None f= lr=0.0002"
-    assert shown["command"] == f"""bash -c 'cp "$1" x' bash "$DDQJOBS_INPUT_SOURCE" --cfg-options {options}"""
-    assert shown["inputs"] == {"source": {"path": "~/a b.txt"}}
-    assert (shown["seed"], shown["grid"]) == (1000, {"lr": 0.0002})
-    assert shown["digest"] == next(
+    assert (
+        description["command"]
+        == f"""bash -c 'cp "$1" x' bash "$DDQJOBS_INPUT_SOURCE" --cfg-options {options}"""
+    )
+    assert description["inputs"] == {"source": {"path": "~/a b.txt"}}
+    assert (description["seed"], description["grid"]) == (1000, {"lr": 0.0002})
+    assert description["digest"] == next(
         r["digest"] for r in place.invoke("plan", "heir", run, "--json").json["runs"]
     )
     tree, problems = read(place.invoke("show", "heir", run).out, "shown")
@@ -88,7 +91,7 @@ def test_a_secret_is_shown_in_no_form(place: Place) -> None:
     options = "".join(f"      {key}: '{value}'\n" for key, value in secrets.items())
     task = f"  second:\n    command: [run, '{{options}}']\n    options:\n{options}"
     place.text("experiments/keys.yaml", f"base: tiny\nname: keys\ntasks:\n{task}")
-    shown = place.invoke("show", "keys").out
-    assert [part for value in secrets.values() for part in value.split() if part in shown] == []
-    options_shown = [line.split("#")[0].strip() for line in shown.splitlines() if "_api_key:" in line]
+    output = place.invoke("show", "keys").out
+    assert [part for value in secrets.values() for part in value.split() if part in output] == []
+    options_shown = [line.split("#")[0].strip() for line in output.splitlines() if "_api_key:" in line]
     assert options_shown == [f'{key}: "***"' for key in secrets]

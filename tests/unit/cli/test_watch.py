@@ -63,8 +63,8 @@ STATES = [
 
 @pytest.mark.parametrize("size", [Size(80, 24), Size(200, 50), Size(40, 8), Size(20, 4)])
 def test_the_screen_has_the_terminal_s_size(size: Size) -> None:
-    for shown in range(len(SHOWN)):
-        screen = draw(PLAN, STATES, View(shown, 9999), size, head="as of 12:00:00", note="no answer")
+    for filter_index in range(len(SHOWN)):
+        screen = draw(PLAN, STATES, View(filter_index, 9999), size, head="as of 12:00:00", note="no answer")
         lines = [plain(line) for line in screen.lines]
         assert len(lines) == size.rows
         assert max(cells(line) for line in lines) <= size.columns
@@ -153,9 +153,9 @@ def test_capitals_ask_before_they_act() -> None:
 
 def test_the_log_s_end_fits_the_screen() -> None:
     lines = [*(f"line {n}" for n in range(90)), "x" * 100, ""]
-    shown = [plain(line) for line in draw_log("run, attempt 1", lines, Size(79, 24), note="why")]
-    assert (len(shown), shown[0], shown[-2]) == (24, "run, attempt 1", "why")
-    assert shown[-4:-2] == ["x" * 79, "x" * 21]
+    screen_lines = [plain(line) for line in draw_log("run, attempt 1", lines, Size(79, 24), note="why")]
+    assert (len(screen_lines), screen_lines[0], screen_lines[-2]) == (24, "run, attempt 1", "why")
+    assert screen_lines[-4:-2] == ["x" * 79, "x" * 21]
 
 
 @pytest.mark.parametrize(
@@ -200,11 +200,11 @@ def test_only_what_has_changed_is_written() -> None:
 
 
 def test_what_was_confirmed_is_done_before_it_ends() -> None:
-    asked, answered = threading.Event(), threading.Event()
+    question, answered = threading.Event(), threading.Event()
     snapshot = Seen(PLAN, [], "", 0.0)
 
     def ask() -> Seen:
-        asked.set()
+        question.set()
         assert answered.wait(20)
         return snapshot
 
@@ -215,7 +215,7 @@ def test_what_was_confirmed_is_done_before_it_ends() -> None:
     asker = Asker(ask, 60, lambda: None, snapshot)
     asker.start()
     asker.hurry()
-    assert asked.wait(20)
+    assert question.wait(20)
     asker.act(cancel)  # while an answer is on its way
     assert asker.busy
     threading.Timer(0.05, answered.set).start()
@@ -250,10 +250,10 @@ def test_keys_scroll_filter_and_leave(place: Place) -> None:
     terminal.read_until("\x1b[2J", 3)
     terminal.read_until("f: active  r: now", 2)
     terminal.type("q")
-    code, shown = terminal.close()
+    code, output = terminal.close()
     assert code == 0
-    assert shown.count("\x1b[2J") == 3  # whole only at first and after each change of size
-    assert re.search(r"wait +running", plain(shown.rpartition("\x1b[?1049l")[2]))
+    assert output.count("\x1b[2J") == 3  # whole only at first and after each change of size
+    assert re.search(r"wait +running", plain(output.rpartition("\x1b[?1049l")[2]))
     assert place.states()["wait"] == "active"
 
 
@@ -275,8 +275,8 @@ def test_a_log_a_search_and_a_cancellation(place: Place) -> None:
     terminal.read_until("wait is being cancelled")
     until(lambda: place.states()["wait"] != "active")
     terminal.type("r")  # nothing is active: it leaves by itself
-    code, shown = terminal.close()
-    left = plain(shown.rpartition("\x1b[?1049l")[2])
+    code, output = terminal.close()
+    left = plain(output.rpartition("\x1b[?1049l")[2])
     assert code == 0
     assert [line.split()[0] for line in left.splitlines()] == ["RUN", "wait", "tiny", "wait"]
 
@@ -288,9 +288,9 @@ def test_what_is_over_can_be_browsed_and_retried(place: Place) -> None:
     terminal = Terminal(place, "status", "tiny", "--watch", "--interval", "60", columns=80, rows=24)
     terminal.read_until("1-17 of 222")
     terminal.type("fffRyq")  # what was confirmed is done, and said, however quickly one leaves
-    code, shown = terminal.close()
+    code, output = terminal.close()
     assert code == 0
-    assert "bad is eligible again" in shown.rpartition("\x1b[?1049l")[2]
+    assert "bad is eligible again" in output.rpartition("\x1b[?1049l")[2]
     assert place.states()["bad"] == "eligible"
 
 
@@ -311,10 +311,10 @@ def test_told_to_end_it_gives_the_screen_back(place: Place) -> None:
     terminal = Terminal(place, "status", "tiny", "--watch", "--interval", "60")
     terminal.read_until("q leaves")
     terminal.process.terminate()
-    code, shown = terminal.close()
+    code, output = terminal.close()
     assert code == 128 + signal.SIGTERM
-    assert "\x1b[?1049l" in shown
-    assert "Traceback" not in shown
+    assert "\x1b[?1049l" in output
+    assert "Traceback" not in output
 
 
 def test_one_question_per_refresh_however_many_runs(place: Place) -> None:
@@ -322,15 +322,15 @@ def test_one_question_per_refresh_however_many_runs(place: Place) -> None:
     filters = dict.fromkeys(("phase", "model", "implementation", "task", "variant", "seed", "state", "site"))
     selection = Selection(**filters, folder=str(place.root), names=["tiny"])
     workspace = selection.project.workspace("tiny")
-    scheduler, asked = workspace.scheduler("local"), list[int]()
+    scheduler, queries = workspace.scheduler("local"), list[int]()
     query = scheduler.query
 
     def counting(jobs: Sequence[str]) -> Mapping[str, Observation]:
-        asked.append(len(jobs))
+        queries.append(len(jobs))
         return query(jobs)
 
     scheduler.query = counting  # type: ignore[method-assign]
     _, states = states_of(selection)
     assert len(states) == 222
-    assert len(asked) == 1
-    assert asked[0] > 100
+    assert len(queries) == 1
+    assert queries[0] > 100

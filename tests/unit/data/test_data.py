@@ -96,8 +96,8 @@ def at(place: Place, tree: str) -> Path:
 
 
 def test_links_are_made_once(place: Place) -> None:
-    shown = place.invoke("data", "link", "tiny", "--dry-run")
-    assert (shown.code, shown.out.count("would be linked"), at(place, "old").exists()) == (0, 2, False)
+    preview = place.invoke("data", "link", "tiny", "--dry-run")
+    assert (preview.code, preview.out.count("would be linked"), at(place, "old").exists()) == (0, 2, False)
     first = place.invoke("data", "link", "tiny", "--json")
     assert (first.code, [row["made"] for row in first.json["links"]]) == (0, [True, True])
     for tree in ("old", "new"):
@@ -167,11 +167,11 @@ def test_a_link_that_another_terminal_makes_between_two_questions_leads_nowhere_
     target.mkdir()
     ask = getattr(os.path, question)
 
-    def after(asked: Path) -> object:
-        answer = ask(asked)
-        if asked == path and not path.is_symlink():
+    def after(queried_path: Path) -> object:
+        answer = ask(queried_path)
+        if queried_path == path and not path.is_symlink():
             path.symlink_to(target)
-            return ask(asked) if question == "lexists" else answer
+            return ask(queried_path) if question == "lexists" else answer
         return answer
 
     monkeypatch.setattr(os.path, question, after)
@@ -439,7 +439,7 @@ def test_the_bar_is_for_terminals_only(place: Place) -> None:
     ran = place.call("data", "verify", "tiny")
     assert (ran.code, ran.err) == (0, "")
     terminal = Terminal(place, "data", "verify", "tiny", columns=100)
-    code, shown = terminal.close()
+    code, output = terminal.close()
     assert code == 0
-    assert "train2017: images" in shown or "annotations" in shown
-    assert shown.rstrip().endswith("coco val: whole")
+    assert "train2017: images" in output or "annotations" in output
+    assert output.rstrip().endswith("coco val: whole")

@@ -71,8 +71,8 @@ def bodies(place: Place) -> list[int]:
 def test_brought_checked_and_left_alone_the_second_time(place: Place, server: Server) -> None:
     server.files[f"/w/{NAME}"] = Served(DATA)
     declare(place, f"net: {{url: '{server.url}/w/{NAME}'}}")
-    shown = place.invoke("data", "weights", "tiny", "--dry-run", "--json")
-    assert (shown.code, rows(shown)["net"]["there"]) == (0, "missing")
+    preview = place.invoke("data", "weights", "tiny", "--dry-run", "--json")
+    assert (preview.code, rows(preview)["net"]["there"]) == (0, "missing")
     assert (server.asked, target(place).exists()) == ([], False)
     first = place.invoke("data", "weights", "tiny", "--json")
     assert (first.code, first.err) == (0, "")
@@ -244,19 +244,19 @@ def test_a_dry_run_ends_as_the_command_would(place: Place, tmp_path: Path) -> No
 
     # Nobody can bring one of the two, and it says so; the other may well be there when it is asked for.
     by_hand = f"bring it from https://example.org/big to {place.root / 'released' / 'big.pth'}"
-    shown = dry()
-    assert shown.code == 1
-    assert f"big: has no URL that a program may use: {by_hand}" in shown.out
-    assert "net: would be brought from http://127.0.0.1:1/net.pth" in shown.out
+    preview = dry()
+    assert preview.code == 1
+    assert f"big: has no URL that a program may use: {by_hand}" in preview.out
+    assert "net: would be brought from http://127.0.0.1:1/net.pth" in preview.out
     assert place.invoke("data", "weights", "tiny", "--tries", "1").code == 1
     weights = rows(dry("--json"))
     assert (by_hand in weights["big"]["why"], weights["net"]["why"]) == (True, "")
     # A folder without it changes nothing.
     usb = tmp_path / "usb"
     usb.mkdir()
-    looked = dry("--from", str(usb))
-    assert looked.code == 1
-    assert f"big: is not in {usb}, and has no URL" in looked.out
+    usb_preview = dry("--from", str(usb))
+    assert usb_preview.code == 1
+    assert f"big: is not in {usb}, and has no URL" in usb_preview.out
     # One that has it does: nothing is there yet, and nothing was done.
     (usb / "big.pth").write_bytes(DATA)
     would = dry("--from", str(usb))
@@ -409,8 +409,8 @@ def test_jobs_look_where_the_site_says(place: Place) -> None:
     assert home() == [f"export TORCH_HOME={place.root}/.weights"]
     assert home(weights="~/shared weights") == ["export TORCH_HOME=\"$HOME\"'/shared weights'"]
     assert home(variables={"TORCH_HOME": "/own"})[-1] == "export TORCH_HOME=/own"
-    shown = place.invoke("data", "weights", "tiny", "--dry-run", "--json")
-    assert rows(shown)["none"]["target"] == "/own/hub/checkpoints/none.pth"
+    preview = place.invoke("data", "weights", "tiny", "--dry-run", "--json")
+    assert rows(preview)["none"]["target"] == "/own/hub/checkpoints/none.pth"
     declare(place, "big: {path: released/big.pth}")
     assert home() == []  # nothing in torch's cache: nothing is said
 

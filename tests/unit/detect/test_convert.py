@@ -419,8 +419,8 @@ def test_shards_are_one_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture
     shard = tmp_path / "model-00002-of-00002.safetensors"
     before = shard.read_bytes()
     options = ("--report", str(tmp_path / "r.json"), "--config", str(tmp_path / "c.py"))
-    for given in (tmp_path, index):
-        assert convert.main([str(given), "--out", str(shard), *options]) == 2
+    for shards in (tmp_path, index):
+        assert convert.main([str(shards), "--out", str(shard), *options]) == 2
         assert f"--out {shard} is the input {shard}" in capsys.readouterr().err
     assert shard.read_bytes() == before
     shard.unlink()

@@ -22,11 +22,11 @@ def test_what_scripts_unset_is_recorded_where_the_site_exports_it() -> None:
 
 
 def test_of_what_may_be_secret_the_name_is_recorded() -> None:
-    given = {
+    variables = {
         "DDQJOBS_SECRETS": "TORCH_KEY OTHER",
         "TORCH_KEY": "k",
         "APPTAINERENV_A": "a",
         "OMP_NUM_THREADS": "1",
     }
     expected = {"APPTAINERENV_A": "***", "OMP_NUM_THREADS": "1", "TORCH_KEY": "***"}
-    assert steering.recorded(given) == expected
+    assert steering.recorded(variables) == expected

@@ -110,10 +110,12 @@ def run(function: Any, value: Any, location: Any, weight: Any, grad: Any) -> lis
 def test_deformable_attention_and_its_gradients(case: Any) -> None:
     shapes = torch.tensor(case[0], device=DEVICE)
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-5)):
-        given = inputs(case, dtype)
-        results = run(lambda v, locations, w: attention.deformable_attention(v, shapes, locations, w), *given)
+        tensors = inputs(case, dtype)
+        results = run(
+            lambda v, locations, w: attention.deformable_attention(v, shapes, locations, w), *tensors
+        )
         wanted = run(
-            lambda v, locations, w: by_grid_sample(v, case[0], locations, w), *(t.double() for t in given)
+            lambda v, locations, w: by_grid_sample(v, case[0], locations, w), *(t.double() for t in tensors)
         )
         for a, b in zip(results, wanted, strict=True):
             assert a.dtype == dtype
@@ -311,10 +313,10 @@ def align(module: Any, features: Any, rois: Any, grad: Any, *options: Any, start
 @pytest.mark.parametrize("options", [(0.3, 0, 1, False), (0.5, 2, 1, True)], ids=str)
 def test_roi_align_and_its_gradient(options: Any) -> None:
     """scale, samples per bin and axis, average, aligned: as the form in torch in float64."""
-    given = roi_inputs()
-    exact = align(by_torch, *given, *options, start=1.0)
+    tensors = roi_inputs()
+    exact = align(by_torch, *tensors, *options, start=1.0)
     for dtype, tolerance in ((torch.float64, 1e-13), (torch.float32, 1e-5)):
-        moved = [t.to(DEVICE, dtype) for t in given]
+        moved = [t.to(DEVICE, dtype) for t in tensors]
         results = align(by_kernels, *moved, *options, start=1.0)
         for a, b in zip(results, exact, strict=True):
             assert a.dtype == dtype
@@ -326,11 +328,13 @@ def test_roi_align_and_its_gradient(options: Any) -> None:
 def test_roi_align_of_maxima_and_of_features_that_are_not_contiguous() -> None:
     """Those go through torch."""
     features, rois, grad = (t.to(DEVICE) for t in roi_inputs())
-    for given, options in (
+    for feature_map, options in (
         (features, (0.5, 2, 0, True)),
         (features.contiguous(memory_format=torch.channels_last), (0.5, 2, 1, True)),
     ):
-        results, wanted = (align(module, given, rois, grad, *options) for module in (by_kernels, by_torch))
+        results, wanted = (
+            align(module, feature_map, rois, grad, *options) for module in (by_kernels, by_torch)
+        )
         assert all(torch.allclose(a, b, rtol=0, atol=1e-13) for a, b in zip(results, wanted, strict=True))
 
 

@@ -84,8 +84,8 @@ def compiled(kernel: Any, real: str, architecture: int, options: Any = None, **c
                 if name in _COUNTS
                 else _INTEGERS.get(name, f"*{real}")
             )
-    given = {name: constants[name] for name, kind in signature.items() if kind == "constexpr"}
-    source = ASTSource(kernel, signature, given)
+    constexprs = {name: constants[name] for name, kind in signature.items() if kind == "constexpr"}
+    source = ASTSource(kernel, signature, constexprs)
     options = {"num_warps": _WARPS.get(kernel.__name__, 4), **(options or {})}
     done = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
     assert done.asm["cubin"]

@@ -21,14 +21,14 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # mmdet's and mmcv's own
 
 
 def arguments(**changed: Any) -> argparse.Namespace:
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "expect": [],
         "compiled": False,
         "gpu": False,
         "ops": ",".join(verify_ops.CHECKS),
     }
-    given |= {"module": [], "config": ""}
-    return argparse.Namespace(**{**given, **changed})
+    defaults |= {"module": [], "config": ""}
+    return argparse.Namespace(**{**defaults, **changed})
 
 
 def test_all_is_well() -> None:

@@ -78,13 +78,13 @@ def test_a_warning_longer_than_the_run_is_said_before_anything_is_submitted(plac
     site = {"name": "local", "scheduler": "local", "grace": "0s", "python": sys.executable}
     place.write("templates/local/site.yaml", {**site, "warning": "2h"})
     finding = "the site's warning of 2h00m is longer than that, and is cut"
-    asks = "one: 1 x 0 GPUs, 1 CPUs, 1h00m"
+    demand = "one: 1 x 0 GPUs, 1 CPUs, 1h00m"
     ran = place.invoke("doctor", "tiny", "one", "--no-job", "--json")
-    assert (ran.code, lines(ran)["jobs"]) == (0, [("warning", f"{asks}: {finding}")])
+    assert (ran.code, lines(ran)["jobs"]) == (0, [("warning", f"{demand}: {finding}")])
     planned = place.invoke("plan", "tiny", "one").out
     assert "time before the warning: 1 of 1: one\n" in planned
     output = place.invoke("submit", "tiny", "one").out.splitlines()
-    assert output[0].startswith(f"warning: {asks} (one): {finding}; give it more time, or ")
+    assert output[0].startswith(f"warning: {demand} (one): {finding}; give it more time, or ")
     assert output[1].startswith("submitted 1 run")
 
 

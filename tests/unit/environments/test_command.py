@@ -56,8 +56,8 @@ def test_states_and_why(project: Place) -> None:
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.splitlines()[-1].startswith("error: environment tiny: check 'answer' failed: ZeroDivision")
     assert state(project) == "unverified"
-    shown = project.invoke("env", "list").out
-    assert re.search(r"^tiny +unverified +it is built but not verified$", shown, re.MULTILINE)
+    output = project.invoke("env", "list").out
+    assert re.search(r"^tiny +unverified +it is built but not verified$", output, re.MULTILINE)
     refused = project.invoke("submit", "tiny")
     assert (refused.code, refused.err.splitlines()[-1]) == (
         2, "error: environment tiny is not ready: it is built but not verified; run: ddqjobs env build tiny"
@@ -197,10 +197,10 @@ def test_two_terminals_build_once_and_the_second_says_for_whom_it_waits(project:
     waiting = f"tiny: waiting for the build of pid {terminal.process.pid} on {os.uname().nodename}\n"
     assert second.stderr.readline() == waiting
     (project.root / "go").touch()
-    code, shown = terminal.close()
+    code, output = terminal.close()
     out, err = second.communicate(timeout=60)
-    assert code == second.returncode == 0, shown
-    assert "✓ tiny: installing 1 package" in shown
+    assert code == second.returncode == 0, output
+    assert "✓ tiny: installing 1 package" in output
     assert (out.count("is ready"), err) == (1, "")
 
 

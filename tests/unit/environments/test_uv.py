@@ -72,11 +72,11 @@ def test_pip_config() -> None:
 def test_pip_is_asked_here_then_on_path_then_its_variables_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    programs: list[str] = []
     answers = {sys.executable: 1, str(tmp_path / "pip"): 0}
 
     def run(argv: list[str], **_: object) -> Completed:
-        asked.append(argv[0])
+        programs.append(argv[0])
         return Completed(tuple(argv), answers[argv[0]], "global.cert='/c'\n", "No module named pip")
 
     monkeypatch.setattr(process, "run", run)
@@ -85,9 +85,9 @@ def test_pip_is_asked_here_then_on_path_then_its_variables_are_read(
     (tmp_path / "pip").touch(mode=0o755)
     assert pip_settings(environ) == {"cert": "/c"}
     answers[sys.executable] = 0
-    asked.clear()
+    programs.clear()
     assert pip_settings(environ) == {"cert": "/c"}
-    assert asked == [sys.executable]
+    assert programs == [sys.executable]
 
 
 @pytest.mark.parametrize(

@@ -96,8 +96,8 @@ def interpreter(version: str) -> str:
     candidates = [sys.executable, shutil.which(f"python{version}")]
     candidates += [str(path) for path in sorted(pyenv.glob(f"versions/{version}.*/bin/python{version}"))]
     for path in filter(None, candidates):
-        asked = process.run([path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], timeout=60)
-        if (asked.code, asked.stdout.strip()) == (0, version):
+        result = process.run([path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], timeout=60)
+        if (result.code, result.stdout.strip()) == (0, version):
             return path
     pytest.skip(f"no Python {version} on this machine: whether it reads files the same is not known here")
 

@@ -81,12 +81,12 @@ def test_a_notebook_shows_tables_without_markup_or_secrets_of_others(place: Plac
     secrets.remember({"api_token": "s3cret-of-a-notebook"})
     reason = "<script>alert(1)</script> s3cret-of-a-notebook"
     bad = msgspec.structs.replace(plan.runs[0], reason=reason)
-    shown = msgspec.structs.replace(plan, runs=(bad, *plan.runs[1:]))._repr_html_()
-    assert "&lt;script&gt;" in shown
-    assert "<script>" not in shown
-    assert "s3cret" not in shown
-    assert "<td>second.m1</td>" in shown
+    markup = msgspec.structs.replace(plan, runs=(bad, *plan.runs[1:]))._repr_html_()
+    assert "&lt;script&gt;" in markup
+    assert "<script>" not in markup
+    assert "s3cret" not in markup
+    assert "<td>second.m1</td>" in markup
     assert "overall" not in (report := project.report(plan)._repr_html_())
     assert report.startswith("<p><b>tiny: ")
     assert project.results(plan)._repr_html_().count("<tr") > len(plan.runs)  # type: ignore[operator]
-    assert os.fspath(place.root) not in shown
+    assert os.fspath(place.root) not in markup

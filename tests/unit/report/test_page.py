@@ -208,9 +208,9 @@ def test_the_difference_of_curves_is_the_second_code_s_from_the_first_s(paper: P
     other = Curve(last=80, means={"loss": [2.2, None]}, val={"bbox_mAP": [(1, 0.11), (2, 0.39)]})
     run_curves = {one.run.name: curve, two.run.name: other}
     (group,) = panels.groups(workspace.loaded.experiment, paper.plan("paper"), run_curves, {})
-    shown = {panel.title: [y for _, y in panel.lines[0].points] for panel in group.panels}
-    assert shown["loss difference"] == [pytest.approx(10), None]
-    assert shown["AP difference"] == pytest.approx([1, -1])
+    points = {panel.title: [y for _, y in panel.lines[0].points] for panel in group.panels}
+    assert points["loss difference"] == [pytest.approx(10), None]
+    assert points["AP difference"] == pytest.approx([1, -1])
 
 
 def test_hours_are_planned_and_used_and_cost(paper: Project) -> None:

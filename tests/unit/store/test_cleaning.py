@@ -101,9 +101,9 @@ def test_of_a_done_run_the_product_the_best_and_whatever_is_no_checkpoint_stay(p
 
 def test_a_failed_run_keeps_what_it_goes_on_from_and_loses_what_is_torn(place: Place) -> None:
     work = run(place, "bad")
-    shown = place.invoke("clean", "--dry-run").out
-    assert "epoch_4.pth" in shown
-    assert "torn" in shown
+    preview = place.invoke("clean", "--dry-run").out
+    assert "epoch_4.pth" in preview
+    assert "torn" in preview
     clean(place, "--yes")
     assert checkpoints(work) == {
         "epoch_3.pth", "resume_epoch_2_iter_4.pth", "best_bbox_mAP_epoch_2.pth", "init.pth",

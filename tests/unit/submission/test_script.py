@@ -243,10 +243,10 @@ def place(tmp_path: Path) -> Iterator[Place]:
         yield project
 
 
-@pytest.mark.parametrize(("memory", "asked"), [("250GiB", 256000), ("1GiB", 1024), ("256GB", 244141)])
-def test_memory_is_asked_for_in_slurm_s_mebibytes(memory: str, asked: int) -> None:
+@pytest.mark.parametrize(("memory", "mebibytes"), [("250GiB", 256000), ("1GiB", 1024), ("256GB", 244141)])
+def test_memory_is_asked_for_in_slurm_s_mebibytes(memory: str, mebibytes: int) -> None:
     run = a_run(resources=Resources(memory_mb=megabytes(memory)))
-    assert f"#SBATCH --mem={asked}M\n" in render(SITES["slurm"], run).job
+    assert f"#SBATCH --mem={mebibytes}M\n" in render(SITES["slurm"], run).job
 
 
 @pytest.mark.parametrize(("time_s", "warning"), [(24 * 3600, 300), (120, 60)])

@@ -83,10 +83,10 @@ def test_on_a_terminal_it_says_what_it_gives_and_ctrl_c_is_the_shell_s(place: Pl
     terminal.type("\x03")
     terminal.read_until(f"({RUN})", times=2)
     terminal.type('echo "[$DDQJOBS_RUN]"; exit 3\r')
-    shown = terminal.read_until(f"[{RUN}]")
+    output = terminal.read_until(f"[{RUN}]")
     assert terminal.close()[0] == 3
-    assert f"{RUN}, here, in no slot of the local site" in shown
-    assert "this shell is not an attempt; exit leaves it" in shown
+    assert f"{RUN}, here, in no slot of the local site" in output
+    assert "this shell is not an attempt; exit leaves it" in output
 
 
 def test_what_it_refuses(place: Place) -> None:

@@ -180,8 +180,8 @@ def test_who_waits_hears_once_what_lets_a_held_run_start() -> None:
         )
         for name, o in (("r1", ""), ("r2", ""), ("r3", "ada"))
     ]
-    announcements, heard = set[str](), list[str]()
-    say_held(held[:1], announcements, heard.append)
-    say_held(held, announcements, heard.append)
-    say_held(held, announcements, heard.append)
-    assert heard == ["r1: held; release it", "r2: held; release it"]
+    announcements, messages = set[str](), list[str]()
+    say_held(held[:1], announcements, messages.append)
+    say_held(held, announcements, messages.append)
+    say_held(held, announcements, messages.append)
+    assert messages == ["r1: held; release it", "r2: held; release it"]

@@ -49,14 +49,14 @@ def test_what_is_refused_for_good_is_asked_for_once_also_where_a_limit_was_seen(
     workspace = trivial.open().workspace(EXPERIMENT)
     workspace.store.ledger.append(an_intent("t", "first.s0", at=now - 1), full)
     assert workspace.is_limited
-    asked: list[int] = []
+    sizes: list[int] = []
 
     def refuse(_: object, submission: Submission) -> None:
-        asked.append(len(submission.elements))
+        sizes.append(len(submission.elements))
         raise RefusedError("no such partition")
 
     monkeypatch.setattr(LocalScheduler, "submit", refuse)
     outcome = trivial.open().submit(EXPERIMENT)
-    assert asked == [1]
+    assert sizes == [1]
     assert set(outcome.never.values()) == {"no such partition"}
     assert len(outcome.never) == len(outcome.refused) == 11

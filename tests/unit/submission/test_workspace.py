@@ -26,5 +26,5 @@ def test_a_line_of_the_ledger_that_is_no_record_is_named_and_keeps_nobody_from_w
     waited = trivial.cli("submit", EXPERIMENT, "--wait")
     assert (waited.code, waited.stdout.count(message)) == (0, 1), waited
     assert trivial.executions() == {"first": 1, "second": 1}
-    looked = trivial.cli("status", EXPERIMENT)
-    assert (looked.code, looked.stderr.count(message)) == (3, 1), looked
+    result = trivial.cli("status", EXPERIMENT)
+    assert (result.code, result.stderr.count(message)) == (3, 1), result
