@@ -72,8 +72,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         folder = _folder(item.nodeid)
         for fixture in getattr(item, "fixturenames", ()):
-            wanted = _FOLDERS.get(fixture, (folder,))
-            assert folder in wanted, f"{item.nodeid} needs {fixture}: it belongs in tests/{wanted[0]}"
+            folders = _FOLDERS.get(fixture, (folder,))
+            assert folder in folders, f"{item.nodeid} needs {fixture}: it belongs in tests/{folders[0]}"
     first = ("slurm", "training", *_ALONE)
     items.sort(key=lambda item: first.index(group) if (group := _group(item.nodeid)) in first else len(first))
 

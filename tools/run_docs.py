@@ -200,8 +200,8 @@ def main() -> int:
     for why, entries in walk.left.items():
         print(f"\nnot run ({len(entries)}): {why}")
         print("\n".join(f"    {line}" for line in entries))
-    left = sum(map(len, walk.left.values()))
-    print(f"\n{walk.ran} lines ran, {len(walk.failed)} of them ended otherwise, {left} were not run")
+    count = sum(map(len, walk.left.values()))
+    print(f"\n{walk.ran} lines ran, {len(walk.failed)} of them ended otherwise, {count} were not run")
     print("\n".join(f"  {line}" for line in walk.failed))
     return 1 if walk.failed else 0
 

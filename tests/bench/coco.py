@@ -78,13 +78,13 @@ def main() -> None:
     began, used = time.monotonic(), time.process_time()
     dataset = Dataset(path=folder, categories=CATEGORIES)
     findings = coco.examine(root, dataset, split, {}, None, lambda *_: None).findings
-    took, used = time.monotonic() - began, time.process_time() - used
+    wall_s, used = time.monotonic() - began, time.process_time() - used
     over.set()
     watcher.join()
     file = (root / split.annotations).stat().st_size
     print(
         f"{file / 1e6:.0f} MB of annotations, {IMAGES} images, {BOXES} boxes: "
-        f"{took:.1f} s, {used:.1f} s of CPU, "
+        f"{wall_s:.1f} s, {used:.1f} s of CPU, "
         f"{max(most)} MB (with the mapped file {memory('VmHWM')} MB), {len(findings)} findings, "
         f"{os.cpu_count()} cores"
     )

@@ -56,13 +56,13 @@ def measure(root: Path, bare: float, cost: Measure, sizes: Sequence[int] = tuple
         folder = root / f"ended-{runs}"
         make(folder, runs)
         figures = cost([*_DDQJOBS, "status"], folder)
-        left = [
+        active_runs = [
             planned
             for planned in open_project(folder).plan(refresh=False).runs
             if planned.status is Status.ACTIVE
         ]
-        if left:
-            raise SystemExit(f"{len(left)} of {runs} runs have not ended")
+        if active_runs:
+            raise SystemExit(f"{len(active_runs)} of {runs} runs have not ended")
         title = f"status after the end of {runs:,} queued runs"
         rows.append((title, *figures, f"{figures[0] / bare:.2f}", LIMITS.get(runs, "")))
     return rows

@@ -46,17 +46,17 @@ def _make(root: Path) -> None:
     test of COCO's val split."""
     large.make(root / "large")
     endings.write(root / "queued", QUEUED)
-    split, left = root / "split", root / "left"
+    split, work_dir = root / "split", root / "left"
     (split / "data" / "val").mkdir(parents=True)
-    (left / STAMP / "vis_data").mkdir(parents=True)
-    evaluation.make(left)
+    (work_dir / STAMP / "vis_data").mkdir(parents=True)
+    evaluation.make(work_dir)
     truth = split / "data" / "val.json"
-    (left / "instances.json").rename(truth)
-    metrics = evaluation.recompute.evaluate(left / "predictions.npz", truth).metrics
+    (work_dir / "instances.json").rename(truth)
+    metrics = evaluation.recompute.evaluate(work_dir / "predictions.npz", truth).metrics
     scalars = {f"coco/{name}": round(value, 3) for name, value in metrics.items()}
-    (left / STAMP / f"{STAMP}.json").write_text(json.dumps(scalars))
+    (work_dir / STAMP / f"{STAMP}.json").write_text(json.dumps(scalars))
     config = f"test_evaluator = dict(type='CocoMetric', ann_file='{truth}')\n"
-    (left / STAMP / "vis_data" / "config.py").write_text(config)
+    (work_dir / STAMP / "vis_data" / "config.py").write_text(config)
     image = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 640, 480) + bytes(9) + b"IEND"
     for row in json.loads(truth.read_bytes())["images"]:
         (split / "data" / "val" / row["file_name"]).write_bytes(image)

@@ -150,7 +150,7 @@ def main() -> None:
     finally:
         subprocess.run([LAB / "down.sh", "--wipe"], check=False)
         shutil.rmtree(root, ignore_errors=True)
-    lines = [(what, f"{cost.wall:.2f}", f"{cost.cpu:.2f}", wanted) for what, cost, wanted in rows]
+    lines = [(what, f"{cost.wall:.2f}", f"{cost.cpu:.2f}", limit) for what, cost, limit in rows]
     print(format_table(("WHAT", "WALL s", "CPU s", "WANTED"), lines, align="lrrl"))
 
 

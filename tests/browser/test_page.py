@@ -35,16 +35,16 @@ def prepare() -> str:
     executable = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if executable is None or shutil.which("npm") is None:
         raise NotThere("chromium, node and npm are needed (Debian: apt install ...)")
-    wanted = (SOURCE / "package.json").read_text()
+    package = (SOURCE / "package.json").read_text()
     installed = CACHE / "node_modules" / ".installed"
-    if not installed.exists() or installed.read_text() != wanted:
+    if not installed.exists() or installed.read_text() != package:
         CACHE.mkdir(parents=True, exist_ok=True)
-        (CACHE / "package.json").write_text(wanted)
+        (CACHE / "package.json").write_text(package)
         argv = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"]
         done = process.run(argv, timeout=300, cwd=CACHE)
         if done.code != 0:
             raise NotThere(f"npm install failed: {done.stderr[-300:]}")
-        installed.write_text(wanted)
+        installed.write_text(package)
     return executable
 
 

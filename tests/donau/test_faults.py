@@ -153,18 +153,18 @@ class Job:
     def end(self, how: str) -> bool:
         """Ends as ``how`` says; True if it left its product."""
         folder = self.run_dir / "attempts" / str(self.attempt)
-        left = how in ("good", "silent") and self.mine
-        if left:
+        has_product = how in ("good", "silent") and self.mine
+        if has_product:
             (folder / "work_dir" / "out.txt").write_text("done\n")
             self._put(self.run_dir / "product.json", Product(
                 run=self.run.name, digest=self.run.digest, kind=TaskKind.SMOKE, attempt=self.attempt,
                 ticket=self.ticket, artifacts={"out": f"attempts/{self.attempt}/work_dir/out.txt"},
             ))  # fmt: skip
-        code = {"crash": 3, "killed": 137}.get(how, 0 if left else 77)
+        code = {"crash": 3, "killed": 137}.get(how, 0 if has_product else 77)
         if how in ("good", "crash"):
-            self._put(folder / "exit.json", {"code": code, "product": int(not left)})
+            self._put(folder / "exit.json", {"code": code, "product": int(not has_product)})
         self.job.update(state="FAILED" if code else "SUCCEEDED", exit=code)
-        return left
+        return has_product
 
     @staticmethod
     def _put(path: Path, value: object) -> None:
@@ -363,12 +363,12 @@ class Faults(RuleBasedStateMachine):
 
 
 def _dying(original: Callable[..., Any], times: int) -> Callable[..., Any]:
-    left = [times]
+    countdown = [times]
 
     def wrapper(*args: Any, **keys: Any) -> Any:
         result = original(*args, **keys)
-        left[0] -= 1
-        if not left[0]:
+        countdown[0] -= 1
+        if not countdown[0]:
             raise DiedError
         return result
 

@@ -33,8 +33,8 @@ def main(arguments: "list[str]") -> None:
         together = Path(folder) / "unit.cpp"
         files = unit(source)
         headers = ["<torch/extension.h>"] if files else []  # before what the files define
-        wanted = [*headers, *(f'"{file}"' for file in files)]
-        together.write_text("".join(f"#include {name}\n" for name in wanted))
+        includes = [*headers, *(f'"{file}"' for file in files)]
+        together.write_text("".join(f"#include {name}\n" for name in includes))
         arguments = [str(together) if word == sources[0] else word for word in arguments if word != "-g"]
         code = os.spawnvp(os.P_WAIT, COMPILER, [COMPILER, *arguments, f"-I{source.parent}", "-O0", "-w"])
     sys.exit(code)

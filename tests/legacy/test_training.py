@@ -51,8 +51,8 @@ def rows(stack: Stack, run: str) -> list[dict[str, Any]]:
         for line in path.read_text().splitlines():
             row = json.loads(line)
             if row.get("mode") == "train" or ("mode" not in row and "loss" in row):  # mmcv's, mmengine's
-                kept = {k: v for k, v in row.items() if k not in ("time", "data_time", "memory")}
-                last[row["epoch"], row.get("iter") or row["step"]] = kept
+                fields = {k: v for k, v in row.items() if k not in ("time", "data_time", "memory")}
+                last[row["epoch"], row.get("iter") or row["step"]] = fields
     return [last[place] for place in sorted(last)]
 
 

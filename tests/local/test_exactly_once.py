@@ -191,12 +191,12 @@ STEPS = [
 def die_after(owner: Any, name: str, times: int) -> None:
     """Kills this process when the function has returned so many times."""
     original: Callable[..., object] = getattr(owner, name)
-    left = [times]
+    countdown = [times]
 
     def wrapper(*args: object, **keys: object) -> object:
         result = original(*args, **keys)
-        left[0] -= 1
-        if not left[0]:
+        countdown[0] -= 1
+        if not countdown[0]:
             os.kill(os.getpid(), signal.SIGKILL)
         return result
 

@@ -166,16 +166,16 @@ def test_another_file_at_the_same_path_makes_a_run_stale(trivial: TrivialProject
 def test_a_large_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "results").mkdir()
     old = Path(fingerprint.__file__)  # nobody has just written it
-    kept = tmp_path / "results" / ".fingerprints.json"
+    cache = tmp_path / "results" / ".fingerprints.json"
 
     def read(path: str) -> str:
         return Fingerprints(tmp_path).file(path).sha256
 
     first = read(str(old))
-    kept.write_text(kept.read_text().replace(first, "kept"))
+    cache.write_text(cache.read_text().replace(first, "kept"))
     assert read(str(old)) == "kept"
     monkeypatch.setenv("FOLDER", str(old.parent))
     assert read(f"$FOLDER/{old.name}") == "kept"
-    kept.write_bytes(b"torn")
+    cache.write_bytes(b"torn")
     assert read(str(old)) == first
     assert read("nowhere.pth") == ""

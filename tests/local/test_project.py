@@ -402,9 +402,9 @@ def test_the_log_of_an_attempt_is_found(trivial: TrivialProject) -> None:
 
 
 def test_a_dry_run_shows_everything_and_writes_nothing(trivial: TrivialProject) -> None:
-    rendered, left = trivial.open().dry_run(EXPERIMENT)
+    rendered, omissions = trivial.open().dry_run(EXPERIMENT)
     assert [r.runs for r in rendered] == [("first",), ("second",)]
-    assert left == {}
+    assert omissions == {}
     assert not (trivial.root / "results").exists()
 
 
@@ -417,11 +417,11 @@ def test_a_budget_in_gpu_hours_leaves_out_what_does_not_fit(trivial: TrivialProj
             "d": task(resources={"gpus": 1}),
         }
     )
-    rendered, left = trivial.open().dry_run(EXPERIMENT, options=SubmitOptions(max_gpu_hours=4))
+    rendered, omissions = trivial.open().dry_run(EXPERIMENT, options=SubmitOptions(max_gpu_hours=4))
     assert [r.runs for r in rendered] == [("a",)]
-    assert left["b"] == "6 GPU hours more than --max-gpu-hours 4 leaves (2)"
-    assert left["c"] == "what it needs is left out"
-    assert left["d"].startswith("it declares no duration")
+    assert omissions["b"] == "6 GPU hours more than --max-gpu-hours 4 leaves (2)"
+    assert omissions["c"] == "what it needs is left out"
+    assert omissions["d"].startswith("it declares no duration")
 
 
 def test_without_room_for_results_nothing_is_submitted(trivial: TrivialProject) -> None:

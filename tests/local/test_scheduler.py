@@ -137,9 +137,9 @@ class Place:
                 self.details(jobs)
             until(lambda: not self.processes(), 30)
         finally:
-            left = self.processes()
+            processes = self.processes()
             self.kill()
-            assert not left
+            assert not processes
 
 
 @pytest.fixture
@@ -235,8 +235,8 @@ def test_gpus_are_given_to_one_job_at_a_time(place: Place) -> None:
         "two", script.format("both"), gpus=2
     )
     assert place.details(jobs) == ["exit 0"] * 2
-    got = ",".join((place.folder / "both").read_text().split())
-    assert sorted(got.split(",")) == ["0", "1", "2"]
+    gpus = ",".join((place.folder / "both").read_text().split())
+    assert sorted(gpus.split(",")) == ["0", "1", "2"]
     with pytest.raises(SchedulerError, match=r"asks for 4 GPUs, .* has 3 for jobs"):
         place.submit("four", "true", gpus=4)
     place.open(gpus=2)

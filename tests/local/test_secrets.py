@@ -242,10 +242,10 @@ def test_what_a_killed_command_left_is_removed_by_the_next(place: Place, command
 
     pid = fork(submit)
     assert end_of(pid) == -signal.SIGKILL
-    left = list((place.root / "results").rglob("secret*.sh"))
-    assert {path.name for path in left} == {"secret_setup.sh", "secrets.sh"}
+    scripts = list((place.root / "results").rglob("secret*.sh"))
+    assert {path.name for path in scripts} == {"secret_setup.sh", "secrets.sh"}
     assert place.invoke(command, "tiny").code == 0
-    assert not any(path.parent.exists() for path in left)
+    assert not any(path.parent.exists() for path in scripts)
     assert command == "status" or {*place.states().values()} & {"active", "done"}
 
 

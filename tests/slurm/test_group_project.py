@@ -75,8 +75,8 @@ def test_the_script_sets_it_itself_whoever_starts_it(tmp_path: Path) -> None:
     own = msgspec.structs.replace(SITES["local"], python=sys.executable, umask="0007", setup=["umask 077"])
     job = Job(tmp_path, shell(GOOD), site=own)
     assert job.run() == (0, "")
-    left = {**modes(tmp_path / "runs"), **modes(tmp_path / "claims")}
-    assert {name: oct(m) for name, m in left.items() if m not in (0o660, 0o770)} == {}
+    permissions = {**modes(tmp_path / "runs"), **modes(tmp_path / "claims")}
+    assert {name: oct(m) for name, m in permissions.items() if m not in (0o660, 0o770)} == {}
 
 
 @pytest.mark.parametrize("value", ["7", "007", "0700", "0o007", "0008", "rwx", "00077", "$(id)", 7, 77, 177])

@@ -299,7 +299,7 @@ RESULTS = [["status", "y"], ["report", "y"], ["report", "y", "-f", "html", "-o",
 def fuzz_results(root: Path, files: Sequence[Path], count: int) -> Worst:
     """As :func:`fuzz`, with the results of an experiment y that ran: some file is changed each time, and
     everything is as it was before the next. Code 3: a record names a job that no scheduler knows."""
-    kept = {str(path.relative_to(root)): path.read_text() for path in files}
+    originals = {str(path.relative_to(root)): path.read_text() for path in files}
     whole = root.with_name("whole")
     shutil.copytree(root / "results", whole, symlinks=True)
     worst = Worst()
@@ -308,7 +308,7 @@ def fuzz_results(root: Path, files: Sequence[Path], count: int) -> Worst:
         max_examples=count, deadline=None, database=None, derandomize=True,
         suppress_health_check=list(HealthCheck), phases=[Phase.generate],
     )  # fmt: skip
-    @given(results(kept))
+    @given(results(originals))
     def look(changed: tuple[str, bytes]) -> None:
         shutil.rmtree(root / "results")
         shutil.copytree(whole, root / "results", symlinks=True)

@@ -63,9 +63,9 @@ class NotInstalled(RuntimeError):
 
 def tools(folder: Path) -> Path:
     """Install what tests need into a folder: an environment is never changed once it is locked."""
-    wanted = (TESTS / "requirements.txt").read_text().splitlines()
+    pins = (TESTS / "requirements.txt").read_text().splitlines()
     _install(
-        folder, *(pin for pin in wanted if pin.startswith(("pytest==", "pytest-timeout==", "hypothesis==")))
+        folder, *(pin for pin in pins if pin.startswith(("pytest==", "pytest-timeout==", "hypothesis==")))
     )
     return folder
 

@@ -45,16 +45,16 @@ def forked(folder: Path, kill_at: int) -> bool:
     return os.WIFSIGNALED(status)
 
 
-def killer(left: int) -> Any:
+def killer(countdown: int) -> Any:
     """Return a trace function that kills this process before the given line of ours."""
 
     def trace(frame: FrameType, event: str, _argument: object) -> Any:
-        nonlocal left
+        nonlocal countdown
         if not frame.f_code.co_filename.endswith(LINES_OF):
             return None
         if event == "line":
-            left -= 1
-            if not left:
+            countdown -= 1
+            if not countdown:
                 os.kill(os.getpid(), signal.SIGKILL)
         return trace
 

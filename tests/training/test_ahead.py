@@ -84,8 +84,8 @@ def detect(folder: Path, name: str, where: dict[str, str], *options: str) -> tup
     done = subprocess.run(argv, env=variables, text=True, capture_output=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "no graph" not in done.stderr
-    kept = json.loads((folder / name / "seen.json").read_text())
-    return kept, dict(np.load(folder / name / "predictions.npz"))
+    record = json.loads((folder / name / "seen.json").read_text())
+    return record, dict(np.load(folder / name / "predictions.npz"))
 
 
 @pytest.mark.bits

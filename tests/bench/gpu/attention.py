@@ -134,11 +134,11 @@ def measure(name: str, queries: int, rate: float, compiled: Any) -> dict[str, An
 def main() -> int:
     """Write all rows; the exit code."""
     Path(sys.argv[1]).unlink(missing_ok=True)
-    wanted = sys.argv[2:] or list(SHAPES)
-    problems = [(name, "unknown shape") for name in wanted if name not in SHAPES]
+    names = sys.argv[2:] or list(SHAPES)
+    problems = [(name, "unknown shape") for name in names if name not in SHAPES]
     compiled = yardstick.load()
     rate = bandwidth()
-    rows = [measure(name, queries, rate, compiled) for name, queries in SHAPES.items() if name in wanted]
+    rows = [measure(name, queries, rate, compiled) for name, queries in SHAPES.items() if name in names]
     result = {
         "device": torch.cuda.get_device_name(),
         "torch": torch.__version__,

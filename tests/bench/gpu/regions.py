@@ -78,10 +78,10 @@ def table(events: Any, iterations: int) -> dict[str, dict[str, float]]:
                 stack.pop()
             region = stack[-1].name[len(MARK) :] if stack else region
             if event.name.startswith(MARK):
-                took = event.time_range.elapsed_us() / 1000
+                milliseconds = event.time_range.elapsed_us() / 1000
                 if stack:
-                    totals[region]["ms"] -= took
-                totals[event.name[len(MARK) :]]["ms"] += took
+                    totals[region]["ms"] -= milliseconds
+                totals[event.name[len(MARK) :]]["ms"] += milliseconds
                 stack.append(event)
         if kind := kind_of(event.name):
             totals[region][kind] += 1

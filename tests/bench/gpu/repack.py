@@ -130,9 +130,9 @@ def main(argv: list[str] | None = None) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     had = [path.name for path in args.have.iterdir()] if args.have else []
     have = {normal(re.split(r"-\d", name)[0]) for name in had}
-    wanted = closure(names(args.requirements.read_text()), have)
+    distributions = closure(names(args.requirements.read_text()), have)
     with ThreadPoolExecutor(8) as pool:  # zlib's checksum and the disk work while others wait
-        for path in pool.map(lambda dist: pack(dist, args.out), wanted.values()):
+        for path in pool.map(lambda dist: pack(dist, args.out), distributions.values()):
             print(f"{path.stat().st_size / 2**20:8.1f} MiB  {path.name}")
     return 0
 

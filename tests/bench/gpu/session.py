@@ -100,8 +100,8 @@ class Session:
             data.write(folder, gpus * BATCH * self.iterations[gpus])
             whole = json.loads((folder / "train.json").read_text())
             whole["images"] = whole["images"][:4]
-            kept = {image["id"] for image in whole["images"]}
-            whole["annotations"] = [a for a in whole["annotations"] if a["image_id"] in kept]
+            image_ids = {image["id"] for image in whole["images"]}
+            whole["annotations"] = [a for a in whole["annotations"] if a["image_id"] in image_ids]
             (folder / "val.json").write_text(json.dumps(whole))
         site = {
             "name": "local",
@@ -204,8 +204,8 @@ class Session:
         seconds = statistics.median(row.values["time"] for row in rows[len(rows) // 2 :])
         gpus = self.gpus_of(run)
         last = rows[-1].values
-        kept = {key: last.get(key) for key in ("memory", "gpu_busy", "gpu_hours", "gpu_hours_to_come")}
-        return {"iterations": len(rows), "s": seconds, "images/s": gpus * BATCH / seconds, **kept}
+        usage = {key: last.get(key) for key in ("memory", "gpu_busy", "gpu_hours", "gpu_hours_to_come")}
+        return {"iterations": len(rows), "s": seconds, "images/s": gpus * BATCH / seconds, **usage}
 
     def gpus_of(self, run: str) -> int:
         """On how many GPUs a run trains."""

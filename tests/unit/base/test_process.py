@@ -132,11 +132,11 @@ def test_a_daemon_is_nobodys_child_and_has_its_own_session(tmp_path: Path) -> No
 
 
 def test_a_daemon_inherits_only_the_descriptors_it_is_handed(tmp_path: Path) -> None:
-    with (tmp_path / "kept").open("w") as kept, (tmp_path / "other").open("w") as other:
+    with (tmp_path / "kept").open("w") as inherited_file, (tmp_path / "other").open("w") as other:
         os.set_inheritable(other.fileno(), True)
         names = "import os\nfor n in os.listdir('/proc/self/fd'):\n if os.path.exists('/proc/self/fd/' + n):"
         argv = [sys.executable, "-c", names + " print(os.readlink('/proc/self/fd/' + n))\nprint('end')"]
-        process.spawn_detached(argv, log=tmp_path / "log", keep=(kept.fileno(),))
+        process.spawn_detached(argv, log=tmp_path / "log", keep=(inherited_file.fileno(),))
         until(lambda: (tmp_path / "log").exists() and "end" in (tmp_path / "log").read_text())
     output = (tmp_path / "log").read_text()
     assert str(tmp_path / "kept") in output

@@ -150,9 +150,9 @@ def follow(schema: dict[str, Any], node: Node, part: dict[str, object], where: s
         part = schema["$defs"][str(part["$ref"]).rpartition("/")[2]]
     options = part.get("anyOf")
     if isinstance(options, list) and "properties" not in part:
-        wanted = {"dict": "object", "list": "array"}.get(type(node.value).__name__, "")
-        fitting = [o for o in options if "$ref" in o or o.get("type") == wanted]
-        if fitting and wanted:
+        expected_type = {"dict": "object", "list": "array"}.get(type(node.value).__name__, "")
+        fitting = [o for o in options if "$ref" in o or o.get("type") == expected_type]
+        if fitting and expected_type:
             follow(schema, node, fitting[0], where)
         return
     if isinstance(node.value, dict):
@@ -532,10 +532,10 @@ def test_optional_runs_are_submitted_when_asked_for(place: Place) -> None:
 
 
 def test_gpu_hours_keep_the_budget(place: Place) -> None:
-    left = place.invoke("submit", "ddq", "--phase", "3", "--max-gpu-hours", "1", "--dry-run", "--json").json[
-        "left"
-    ]
-    assert any("GPU hours more than --max-gpu-hours 1 leaves" in why for why in left.values())
+    omissions = place.invoke(
+        "submit", "ddq", "--phase", "3", "--max-gpu-hours", "1", "--dry-run", "--json"
+    ).json["left"]
+    assert any("GPU hours more than --max-gpu-hours 1 leaves" in why for why in omissions.values())
     assert place.invoke("submit", "--max-gpu-hours", "-1").code == 2
 
 

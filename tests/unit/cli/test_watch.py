@@ -132,10 +132,10 @@ def test_a_search_narrows_while_it_is_typed() -> None:
     screen = draw(PLAN, STATES, after("\x7f", view)[0], Size(80, 24), head="")
     assert screen.there == 10
     assert "/DONE-24_" in plain(screen.lines[-1])
-    kept = after("\r", screen.view)[0]
-    assert "f: all /DONE-24" in plain(draw(PLAN, STATES, kept, Size(80, 24), head="").lines[-1])
-    assert len(chosen(STATES, kept)) == 10
-    assert after("\x1b", kept)[0] == View()
+    search_view = after("\r", screen.view)[0]
+    assert "f: all /DONE-24" in plain(draw(PLAN, STATES, search_view, Size(80, 24), head="").lines[-1])
+    assert len(chosen(STATES, search_view)) == 10
+    assert after("\x1b", search_view)[0] == View()
     nothing = draw(PLAN, STATES, after("ff/zz\r")[0], Size(80, 24), head="")
     assert "no run is active and has 'zz'" in nothing.lines
     assert after("RC\r", nothing.view) == (nothing.view, [])
@@ -276,9 +276,9 @@ def test_a_log_a_search_and_a_cancellation(place: Place) -> None:
     until(lambda: place.states()["wait"] != "active")
     terminal.type("r")  # nothing is active: it leaves by itself
     code, output = terminal.close()
-    left = plain(output.rpartition("\x1b[?1049l")[2])
+    last_screen = plain(output.rpartition("\x1b[?1049l")[2])
     assert code == 0
-    assert [line.split()[0] for line in left.splitlines()] == ["RUN", "wait", "tiny", "wait"]
+    assert [line.split()[0] for line in last_screen.splitlines()] == ["RUN", "wait", "tiny", "wait"]
 
 
 def test_what_is_over_can_be_browsed_and_retried(place: Place) -> None:

@@ -83,14 +83,14 @@ CASES: list[tuple[str, Break, list[tuple[Level, str, int]], bool]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("spoil", "wanted", "mends"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+@pytest.mark.parametrize(("spoil", "expected", "mends"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 def test_what_breaks_training_or_evaluation_is_found_and_mended_if_safe(
-    tmp_path: Path, spoil: Break, wanted: list[tuple[Level, str, int]], mends: bool
+    tmp_path: Path, spoil: Break, expected: list[tuple[Level, str, int]], mends: bool
 ) -> None:
     content = made(tmp_path)
     spoil(content)
     (tmp_path / "a.json").write_text(json.dumps(content))
-    assert [(f.level, f.what, f.count) for f in look(tmp_path).findings] == wanted
+    assert [(f.level, f.what, f.count) for f in look(tmp_path).findings] == expected
     mended = mend(tmp_path / "a.json", tmp_path / "out.json")
     assert bool(mended) == (tmp_path / "out.json").exists() == mends
     if mends:

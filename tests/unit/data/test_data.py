@@ -278,14 +278,14 @@ ERRORS: list[tuple[str, Break, list[tuple[str, int, list[str]]]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("spoil", "wanted"), [e[1:] for e in ERRORS], ids=[e[0] for e in ERRORS])
-def test_a_planted_mistake(place: Place, spoil: Break, wanted: list[tuple[str, int, list[str]]]) -> None:
+@pytest.mark.parametrize(("spoil", "expected"), [e[1:] for e in ERRORS], ids=[e[0] for e in ERRORS])
+def test_a_planted_mistake(place: Place, spoil: Break, expected: list[tuple[str, int, list[str]]]) -> None:
     content = coco(4)
     spoil(content)
     write(place, "val", content)
     ran = place.invoke("data", "verify", "tiny", "--json")
     assert ran.code == 1
-    assert found(ran) == [("error", *rest) for rest in wanted]
+    assert found(ran) == [("error", *rest) for rest in expected]
 
 
 def test_what_is_no_mistake_is_a_warning(place: Place) -> None:

@@ -92,12 +92,12 @@ def test_a_login_in_a_url_reaches_its_server_and_nobody_else(place: Place, serve
     url = f"http://ann:planted%20word@{server.url.removeprefix('http://')}/{NAME}"
     declare(place, f"net: {{url: '{url}'}}")
     cut = place.invoke("data", "weights", "tiny", "--tries", "1")
-    kept = b"".join(path.read_bytes() for path in target(place).parent.rglob("*") if path.is_file())
+    content = b"".join(path.read_bytes() for path in target(place).parent.rglob("*") if path.is_file())
     ran = place.invoke("data", "weights", "tiny")
     assert (cut.code, ran.code, target(place).read_bytes() == DATA) == (1, 0, True)
     assert server.logins == ["Basic YW5uOnBsYW50ZWQgd29yZA=="] * 2
     assert "planted" not in cut.out + cut.err + ran.out + ran.err
-    assert b"planted" not in kept
+    assert b"planted" not in content
 
 
 def test_a_connection_that_is_cut_goes_on_where_it_ended(place: Place, server: Server) -> None:

@@ -214,8 +214,8 @@ def test_kernels_run_on_the_gpu_of_their_tensors(monkeypatch: pytest.MonkeyPatch
     current = [0]
 
     @contextlib.contextmanager
-    def device(wanted: Any) -> Iterator[None]:
-        current.append(wanted.index)
+    def device(target: Any) -> Iterator[None]:
+        current.append(target.index)
         yield
         current.pop()
 

@@ -226,8 +226,8 @@ def test_the_product_is_whole_with_what_there_is(tmp_path: Path, name: str) -> N
     product = bench.product()
     assert product.artifacts["checkpoint"] == f"attempts/1/work_dir/{training.kept}"
     assert {key: result(product.metrics, key) for key in training.results} == training.results
-    kept = logs.read(bench.work / product.artifacts["log"].rpartition("/")[2])
-    assert [(row.epoch, row.step) for row in kept.val] == training.validations
+    log = logs.read(bench.work / product.artifacts["log"].rpartition("/")[2])
+    assert [(row.epoch, row.step) for row in log.val] == training.validations
     expected = training.report or {}
     assert expected.items() <= product.report.items()
     assert ("stopped_early" in product.report) == ("stopped_early" in expected)

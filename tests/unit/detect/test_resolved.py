@@ -150,8 +150,8 @@ def test_configurations_are_kept_by_the_digest_of_their_run(tmp_path: Path) -> N
     attempt(tmp_path, 4, "e", {"lr": 2, "b": 2})
     folder = tmp_path / resolved.ALL
     attempts = {"1": "d", "2": "d", "3": "d", "4": "e"}
-    kept = [resolved.keep(folder, d, tmp_path / n / resolved.NAME) for n, d in attempts.items()]
-    assert kept[0] == kept[1] != kept[2] == kept[3]
-    names = {resolved.name("d", kept[0]), resolved.name("d", kept[2]), resolved.name("e", kept[3])}
+    digests = [resolved.keep(folder, d, tmp_path / n / resolved.NAME) for n, d in attempts.items()]
+    assert digests[0] == digests[1] != digests[2] == digests[3]
+    names = {resolved.name("d", digests[0]), resolved.name("d", digests[2]), resolved.name("e", digests[3])}
     assert {path.name for path in folder.iterdir()} == names
     assert resolved.keep(folder, "d", tmp_path / "5" / resolved.NAME) == ""

@@ -68,9 +68,9 @@ def test_a_graph_has_the_bits_of_the_pass_for_other_images_and_weights(
 
     def without_graphs(seed: int) -> list[Any]:
         monkeypatch.setattr(graphs, "_AGAIN", NEVER)
-        kept, one._graphs = one._graphs, graphs.Graphs()
+        former_graphs, one._graphs = one._graphs, graphs.Graphs()
         outputs = predictions(one, seed)
-        one._graphs = kept
+        one._graphs = former_graphs
         monkeypatch.undo()
         return outputs
 

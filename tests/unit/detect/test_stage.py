@@ -140,8 +140,8 @@ def test_when_the_copier_is_killed_nobody_uses_what_it_left_and_the_next_one_cop
     assert second.stderr
     assert "another job copies the input to this node: waiting" in second.stderr.readline()
     assert second.poll() is None
-    left = sum(len(files) for _, _, files in os.walk(node.drafts()[0]))
-    assert 0 < left < FILES
+    count = sum(len(files) for _, _, files in os.walk(node.drafts()[0]))
+    assert 0 < count < FILES
     first.kill()
     first.wait()
     out, err = second.communicate(timeout=120)

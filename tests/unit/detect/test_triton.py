@@ -114,10 +114,10 @@ def test_deformable_attention_and_its_gradients(case: Any) -> None:
         results = run(
             lambda v, locations, w: attention.deformable_attention(v, shapes, locations, w), *tensors
         )
-        wanted = run(
+        expected = run(
             lambda v, locations, w: by_grid_sample(v, case[0], locations, w), *(t.double() for t in tensors)
         )
-        for a, b in zip(results, wanted, strict=True):
+        for a, b in zip(results, expected, strict=True):
             assert a.dtype == dtype
             assert float((a.double() - b).norm()) <= tolerance * float(b.norm())
 
@@ -180,10 +180,10 @@ def test_derivative_of_deformable_attention() -> None:
 def test_in_inference_mode() -> None:
     value, location, weight, _ = inputs(CASES[0], torch.float32)
     shapes = torch.tensor(CASES[0][0], device=DEVICE)
-    wanted = attention.deformable_attention(value, shapes, location, weight)
+    expected = attention.deformable_attention(value, shapes, location, weight)
     with torch.inference_mode():
         for shapes in (torch.tensor(CASES[0][0], device=DEVICE), torch.tensor(CASES[0][0], device=DEVICE)):
-            assert torch.equal(attention.deformable_attention(value, shapes, location, weight), wanted)
+            assert torch.equal(attention.deformable_attention(value, shapes, location, weight), expected)
             attention.remember(shapes, CASES[0][0])
 
 
@@ -332,10 +332,10 @@ def test_roi_align_of_maxima_and_of_features_that_are_not_contiguous() -> None:
         (features, (0.5, 2, 0, True)),
         (features.contiguous(memory_format=torch.channels_last), (0.5, 2, 1, True)),
     ):
-        results, wanted = (
+        results, expected = (
             align(module, feature_map, rois, grad, *options) for module in (by_kernels, by_torch)
         )
-        assert all(torch.allclose(a, b, rtol=0, atol=1e-13) for a, b in zip(results, wanted, strict=True))
+        assert all(torch.allclose(a, b, rtol=0, atol=1e-13) for a, b in zip(results, expected, strict=True))
 
 
 def test_roi_align_of_nothing_and_of_boxes_that_are_no_numbers() -> None:

@@ -15,11 +15,11 @@ SHA256 = hashlib.sha256(b"weights").hexdigest()
 
 
 def test_an_input_that_was_changed_since_is_named(tmp_path: Path) -> None:
-    left = tmp_path / "train" / "attempts" / "1" / "work_dir" / "epoch_2.pth"
-    left.parent.mkdir(parents=True)
-    left.write_bytes(b"weights")
+    checkpoint = tmp_path / "train" / "attempts" / "1" / "work_dir" / "epoch_2.pth"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"weights")
     product = {
-        "finished_at": left.stat().st_ctime - 1,  # it counts as touched, and is what it was
+        "finished_at": checkpoint.stat().st_ctime - 1,  # it counts as touched, and is what it was
         "artifacts": {"checkpoint": "attempts/1/work_dir/epoch_2.pth"},
         "sha256": {"checkpoint": SHA256},
     }
@@ -30,8 +30,10 @@ def test_an_input_that_was_changed_since_is_named(tmp_path: Path) -> None:
     assert problem() == ""  # no product is known
     (tmp_path / "train" / "product.json").write_text(json.dumps(product))
     assert problem() == ""
-    left.write_bytes(b"others!")
-    assert problem() == f"input checkpoint is not what train left, {left} was changed since: bring it back"
+    checkpoint.write_bytes(b"others!")
+    assert (
+        problem() == f"input checkpoint is not what train left, {checkpoint} was changed since: bring it back"
+    )
 
 
 def test_a_file_that_was_replaced_in_the_queue_is_named(tmp_path: Path) -> None:

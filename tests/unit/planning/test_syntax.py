@@ -218,8 +218,8 @@ def _others(field: str, value: object) -> list[object]:
         return []
     another = ast.JoinedStr([ast.Name("another")]) if field == "format_spec" else ast.Name("another")
     if isinstance(value, list):
-        left = [value[:i] + value[i + 1 :] for i, item in enumerate(value) if not _idle(item)]
-        return [*left, [*value, another]]
+        shorter_lists = [value[:i] + value[i + 1 :] for i, item in enumerate(value) if not _idle(item)]
+        return [*shorter_lists, [*value, another]]
     if isinstance(value, str):
         return [f"{value}x", another]
     return (

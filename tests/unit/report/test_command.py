@@ -186,14 +186,14 @@ def test_an_ap_that_needs_more_memory_says_so_until_it_is_allowed(project: Proje
 def test_what_an_older_version_recomputed_stays_where_it_cannot_be_done_again(project: Project) -> None:
     path = with_predictions(project, "p3-test.m000.s0", 0.7, shift=4)
     call(open_project(project.root), "report", "paper", "--recompute")
-    (kept,) = project.root.glob("results/paper/report/cache/recomputed/p3-test.m000.s0.json")
-    content = json.loads(kept.read_text())
+    (cache_file,) = project.root.glob("results/paper/report/cache/recomputed/p3-test.m000.s0.json")
+    content = json.loads(cache_file.read_text())
     del content["precision"]
-    kept.write_text(json.dumps(content))
+    cache_file.write_text(json.dumps(content))
     (path.parent / "truth.json").unlink()
     again = call(open_project(project.root), "report", "paper", "--recompute").out
     assert table_row(again, "p3-test.m000.s0")[1:] == ["3", "70.0", "70.0000", "equal"]
-    assert json.loads(kept.read_text()) == content
+    assert json.loads(cache_file.read_text()) == content
 
 
 # ----------------------------------------------------------------------------------------------- compare
@@ -247,15 +247,15 @@ def libraries() -> str:
     """A folder with the libraries of the extras, kept in .cache/export: they are large, and nothing else of
     the project needs them."""
     folder = ROOT / ".cache" / "export"
-    wanted = "tensorboard==2.21.0 mlflow-skinny==3.17.2 sqlalchemy>=2 alembic>=1.13 wandb==0.31.0"
+    requirements = "tensorboard==2.21.0 mlflow-skinny==3.17.2 sqlalchemy>=2 alembic>=1.13 wandb==0.31.0"
     stamp = folder / ".installed"
-    if not stamp.exists() or stamp.read_text() != wanted:
+    if not stamp.exists() or stamp.read_text() != requirements:
         uv = Path(sys.executable).with_name("uv")
         argv = [str(uv), "pip", "install", "-q", "--python", sys.executable, "--target", str(folder)]
-        done = process.run([*argv, *wanted.split()], timeout=500)
+        done = process.run([*argv, *requirements.split()], timeout=500)
         if done.code != 0:
             pytest.skip(f"EXPORTS NOT TESTED: {done.stderr[-300:]}")
-        stamp.write_text(wanted)
+        stamp.write_text(requirements)
     return str(folder)
 
 
@@ -275,11 +275,11 @@ def with_log(project: Project, run: str) -> None:
     lines = [json.dumps({"loss": 3.0 / step, "lr": 0.1, "epoch": 1, "step": step}) for step in range(1, 2001)]
     lines.append(json.dumps({"coco/bbox_mAP": 0.513, "step": 1}))
     (work_dir / "log.jsonl").write_text("\n".join(lines) + "\n")
-    (kept,) = [r for r in workspace.store.ledger.read() if isinstance(r, Finished) and r.run == run]
-    assert kept.product is not None
-    artifacts = {**kept.product.artifacts, "log": "attempts/1/work_dir/log.jsonl"}
-    product = msgspec.structs.replace(kept.product, artifacts=artifacts)
-    workspace.store.ledger.append(msgspec.structs.replace(kept, product=product, at=0.0))
+    (record,) = [r for r in workspace.store.ledger.read() if isinstance(r, Finished) and r.run == run]
+    assert record.product is not None
+    artifacts = {**record.product.artifacts, "log": "attempts/1/work_dir/log.jsonl"}
+    product = msgspec.structs.replace(record.product, artifacts=artifacts)
+    workspace.store.ledger.append(msgspec.structs.replace(record, product=product, at=0.0))
     workspace.store.ledger.close()
 
 

@@ -242,9 +242,9 @@ def test_in_queue(row: Row, state: JobState, detail: str, failure: FailureClass 
 @pytest.mark.parametrize("word", sorted(states.STATES))
 def test_every_state_says_something_in_both_answers(word: str) -> None:
     assert states.in_queue(Row(word, "None", "n1")).state is states.STATES[word][0]
-    left = states.left_queue(Row(word, "None", "n1", name="e.first.t1"))
-    assert left.state in (JobState.ENDED, JobState.UNKNOWN)
-    assert left.detail
+    observation = states.left_queue(Row(word, "None", "n1", name="e.first.t1"))
+    assert observation.state in (JobState.ENDED, JobState.UNKNOWN)
+    assert observation.detail
 
 
 @pytest.mark.parametrize(

@@ -162,9 +162,9 @@ def test_each_ended_ticket_had_a_slot_so_the_next_one_is_taken(tmp_path: Path) -
 def reserve_all(claims: Claims, token: str, runs: str) -> dict[str, str]:
     """Ticket of each run that was got."""
     with claims.sheet(token, list(runs)) as sheet:
-        got = [run for run in runs if not claims.reserve(run, sheet, NONE, nothing, 60)]
-        assert sheet.runs == got
-    return {run: f"{token}.{index}" for index, run in enumerate(got)}
+        reserved_runs = [run for run in runs if not claims.reserve(run, sheet, NONE, nothing, 60)]
+        assert sheet.runs == reserved_runs
+    return {run: f"{token}.{index}" for index, run in enumerate(reserved_runs)}
 
 
 def test_of_a_submission_that_lost_some_runs_each_other_one_is_voided_by_its_own_ticket(

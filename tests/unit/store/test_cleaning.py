@@ -184,16 +184,16 @@ def test_killed_at_any_moment_it_has_removed_nothing_that_is_needed(place: Place
     work = run(place, "good")
     for n in range(5, 400):
         (work / f"resume_epoch_{n}_iter_1.pth").write_bytes(b"x" * 5000)
-    kept = {"epoch_4.pth", "best_bbox_mAP_epoch_2.pth", "init.pth"}
+    expected = {"epoch_4.pth", "best_bbox_mAP_epoch_2.pth", "init.pth"}
     for pause in (0.3, 0.45, 0.6, 0.75):
         child = place.spawn("clean", "tiny", "--yes", stdout=subprocess.DEVNULL)
         time.sleep(pause)
         child.send_signal(signal.SIGKILL)
         finish(child)
-        assert kept <= checkpoints(work)
+        assert expected <= checkpoints(work)
         assert place.states()["good"] == "done"
     clean(place, "--yes")
-    assert checkpoints(work) == kept
+    assert checkpoints(work) == expected
 
 
 def test_without_a_terminal_it_needs_yes(place: Place) -> None:

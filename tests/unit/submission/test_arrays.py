@@ -117,8 +117,8 @@ def test_a_dry_run_names_dependencies_where_the_site_uses_them(
     trivial: TrivialProject, section: object, options: list[str], after: tuple[str, ...]
 ) -> None:
     trivial.write("templates/mine/site.yaml", {"name": "mine", "base": "bscc", "donau": section})
-    (first, second), left = trivial.open().dry_run(EXPERIMENT, site="mine")
-    assert left == {}
+    (first, second), omissions = trivial.open().dry_run(EXPERIMENT, site="mine")
+    assert omissions == {}
     assert (first.command, first.after) == (("dsub", "-s", "SUBMISSION1/job.sh"), ())
     assert (second.command, second.after) == (("dsub", *options, "-s", "SUBMISSION2/job.sh"), after)
 
@@ -135,10 +135,10 @@ def test_a_dry_run_waits_for_jobs_that_submit_would_wait_for(
     ledger.append(intent, Submitted(token="t", jobs={"0": "7_0", "1": "7_1"}, at=2))
     if state is not None:
         ledger.append(Observed(ticket="t.0", state=state, at=3), Observed(ticket="t.1", state=state, at=3))
-    rendered, left = trivial.open().dry_run(EXPERIMENT, site="slurm")
+    rendered, omissions = trivial.open().dry_run(EXPERIMENT, site="slurm")
     if state is JobState.UNKNOWN:
         why = "needs {}, whose job the scheduler does not show yet"
-        assert (rendered, left) == ([], {"c": why.format("a"), "d": why.format("b")})
+        assert (rendered, omissions) == ([], {"c": why.format("a"), "d": why.format("b")})
     else:
         (both,) = rendered
         assert (both.runs, both.command[2]) == (("c", "d"), "--dependency=aftercorr:7")

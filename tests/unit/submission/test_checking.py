@@ -168,13 +168,13 @@ def test_a_code_tree_that_is_not_there_is_why_its_configurations_are_not_checked
 
 
 def test_a_check_removes_what_killed_ones_left(project: TrivialProject) -> None:
-    left = project.results / ".jobs/checks"
+    leftovers = project.results / ".jobs/checks"
     for name in ("killed", "under-way"):
-        (left / name).mkdir(parents=True)
-        (left / name / "0.sh").write_text("export TOKEN=secret\n")
-    os.utime(left / "killed", (1e9, 1e9))
+        (leftovers / name).mkdir(parents=True)
+        (leftovers / name / "0.sh").write_text("export TOKEN=secret\n")
+    os.utime(leftovers / "killed", (1e9, 1e9))
     assert project.cli("check", EXPERIMENT).code == 2
-    assert [path.name for path in left.iterdir()] == ["under-way"]
+    assert [path.name for path in leftovers.iterdir()] == ["under-way"]
 
 
 def test_looking_executes_nothing_and_no_check_leftnothing(project: TrivialProject) -> None:

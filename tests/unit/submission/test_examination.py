@@ -127,14 +127,14 @@ def test_a_training_of_mmdet_2_is_its_own_run(mmdet2: tuple[Expected, Path]) -> 
 def test_what_is_no_training_of_its_run_is_named(
     mmdet3: tuple[Expected, Path], spoil: Callable[[Path], object], difference: str
 ) -> None:
-    wanted, work_dir = mmdet3
+    expectation, work_dir = mmdet3
     spoil(work_dir)
-    examination = examine(dataclasses.replace(wanted, packages={"mmengine": "0.10.7"}), work_dir)
+    examination = examine(dataclasses.replace(expectation, packages={"mmengine": "0.10.7"}), work_dir)
     assert any(difference in line for line in examination.differences)
 
 
 def test_what_a_result_has_beyond_its_run_is_named(mmdet3: tuple[Expected, Path]) -> None:
-    wanted, work_dir = mmdet3
+    expectation, work_dir = mmdet3
     whole = config3(work_dir).read_text()
     assert "optim_wrapper = dict(" in whole
     for text, difference in (
@@ -146,14 +146,14 @@ def test_what_a_result_has_beyond_its_run_is_named(mmdet3: tuple[Expected, Path]
         (f"{whole}load_from = '/old/epoch_1.pth'\nresume = True", ""),  # mmengine's own
         (f"{whole}custom_hooks = [dict(type='NumClassCheckHook')]", ""),
     ):  # fmt: skip
-        left = checkpoint(work_dir.parent / "a.pth", epoch=2, cfg=text, seed=7)
-        differences = examine(wanted, left).differences
+        result_file = checkpoint(work_dir.parent / "a.pth", epoch=2, cfg=text, seed=7)
+        differences = examine(expectation, result_file).differences
         assert len(differences) == bool(difference)
         assert all(difference in line for line in differences)
 
 
 def test_the_same_name_in_another_zoo_is_another_backbone(mmdet2: tuple[Expected, Path]) -> None:
-    wanted, work_dir = mmdet2
+    expectation, work_dir = mmdet2
     for ours, theirs, differing in (
         ("torchvision://resnet50", "open-mmlab://resnet50", ["configuration: model.backbone.pretrained"]),
         ("file:///a/r50.pth", "/b/r50.pth", []),
@@ -162,19 +162,19 @@ def test_the_same_name_in_another_zoo_is_another_backbone(mmdet2: tuple[Expected
         (work_dir / "ddq_fcn_r50_1x.py").write_text(text.replace(ours, theirs))
         checkpoint(work_dir / "epoch_2.pth", epoch=2, iter=1250, config=text)
         differences = examine(
-            dataclasses.replace(wanted, settings=settings.of_text(text)), work_dir
+            dataclasses.replace(expectation, settings=settings.of_text(text)), work_dir
         ).differences
         assert [line.partition(" is ")[0] for line in differences] == differing
 
 
 def test_the_last_checkpoint_of_mmcv_1_by_iterations_says_one_less(mmdet2: tuple[Expected, Path]) -> None:
-    wanted, work_dir = mmdet2
+    expectation, work_dir = mmdet2
     text = MMDET2.replace("type='EpochBasedRunner', max_epochs=2", "type='IterBasedRunner', max_iters=16")
-    wanted = dataclasses.replace(wanted, settings=settings.of_text(text))
-    left = checkpoint(work_dir.parent / "iter_16.pth", epoch=3, iter=15, config=text)
-    assert examine(wanted, left).differences == []
-    left = checkpoint(work_dir.parent / "iter_16.pth", epoch=3, iter=14, config=text)
-    assert examine(wanted, left).differences == ["the checkpoint is of iteration 14 of 16"]
+    expectation = dataclasses.replace(expectation, settings=settings.of_text(text))
+    result_file = checkpoint(work_dir.parent / "iter_16.pth", epoch=3, iter=15, config=text)
+    assert examine(expectation, result_file).differences == []
+    result_file = checkpoint(work_dir.parent / "iter_16.pth", epoch=3, iter=14, config=text)
+    assert examine(expectation, result_file).differences == ["the checkpoint is of iteration 14 of 16"]
 
 
 def test_of_what_a_base_that_is_not_known_may_set_nothing_is_claimed(tmp_path: Path) -> None:
@@ -214,8 +214,8 @@ def test_what_is_no_training_of_mmdet_2_of_its_run_is_named(
 
 
 def test_of_a_configuration_that_is_not_here_the_name_is_compared(mmdet2: tuple[Expected, Path]) -> None:
-    wanted, work_dir = mmdet2
-    unread = dataclasses.replace(wanted, settings={}, absent=("projects/ddq_fcn_r50_1x.py",))
+    expectation, work_dir = mmdet2
+    unread = dataclasses.replace(expectation, settings={}, absent=("projects/ddq_fcn_r50_1x.py",))
     examination = examine(unread, work_dir)
     assert (examination.differences, examination.unverified[0]) == (
         [],
@@ -229,28 +229,30 @@ def test_of_a_configuration_that_is_not_here_the_name_is_compared(mmdet2: tuple[
 
 def test_a_test_of_another_checkpoint_is_named(recorded: Path, tmp_path: Path) -> None:
     name = "p3-test.ddq-detr-r18"
-    wanted = expected(recorded, name)
+    expectation = expected(recorded, name)
     work_dir = shutil.copytree(recorded / "runs" / name / "attempts" / "1" / "work_dir", tmp_path / "w")
-    assert examine(wanted, work_dir) == Examination([], ["checkpoint that was tested"])
+    assert examine(expectation, work_dir) == Examination([], ["checkpoint that was tested"])
     theirs = checkpoint(tmp_path / "epoch_2.pth", epoch=2)
     there = "/srv/reproduction/results/mine/runs/p3-train.ddq-detr-r18/artifacts/checkpoint"
     for config in (*work_dir.glob("*.py"), *work_dir.glob("*/vis_data/config.py")):
         edit(config, there, str(theirs))
     same = Path(shutil.copy(theirs, tmp_path / "same.pth"))
-    wanted = Expected(run=wanted.run, settings=wanted.settings, packages={}, inputs={"checkpoint": same})
-    assert examine(wanted, work_dir) == Examination()
+    expectation = Expected(
+        run=expectation.run, settings=expectation.settings, packages={}, inputs={"checkpoint": same}
+    )
+    assert examine(expectation, work_dir) == Examination()
     checkpoint(tmp_path / "same.pth", epoch=1)
-    assert "checkpoint that was tested is 'epoch_2.pth" in examine(wanted, work_dir).differences[0]
+    assert "checkpoint that was tested is 'epoch_2.pth" in examine(expectation, work_dir).differences[0]
 
 
 def test_what_a_bare_checkpoint_tells_is_compared(mmdet3: tuple[Expected, Path], tmp_path: Path) -> None:
-    wanted, work_dir = mmdet3
+    expectation, work_dir = mmdet3
     config = config3(work_dir).read_text()
-    whole = examine(wanted, checkpoint(tmp_path / "a.pth", epoch=2, cfg=config, seed=7))
+    whole = examine(expectation, checkpoint(tmp_path / "a.pth", epoch=2, cfg=config, seed=7))
     assert whole == Examination([], ["versions of its packages"])
-    half = examine(wanted, checkpoint(tmp_path / "b.pth", epoch=1, cfg=config))
+    half = examine(expectation, checkpoint(tmp_path / "b.pth", epoch=1, cfg=config))
     assert half.differences == ["the checkpoint is of epoch 1 of 2"]
-    assert "configuration (none was left)" in examine(wanted, checkpoint(tmp_path / "c.pth")).unverified
+    assert "configuration (none was left)" in examine(expectation, checkpoint(tmp_path / "c.pth")).unverified
 
 
 def test_a_configuration_is_read_with_its_bases_and_options_and_never_run(tmp_path: Path) -> None:

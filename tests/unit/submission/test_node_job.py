@@ -50,7 +50,7 @@ def test_scripts(site: str, lines: list[str], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("claim", "left", "code", "printed"),
+    ("claim", "exit_file", "code", "printed"),
     [
         ("", "", 0, "work\n"),
         ("void\n", "", 77, ""),
@@ -60,7 +60,7 @@ def test_scripts(site: str, lines: list[str], tmp_path: Path) -> None:
     ],
 )
 def test_a_script_works_only_where_it_has_the_claim(
-    tmp_path: Path, claim: str, left: str, code: int, printed: str
+    tmp_path: Path, claim: str, exit_file: str, code: int, printed: str
 ) -> None:
     folder = tmp_path / "submissions" / "t1"
     for name in ("claims", "out"):
@@ -71,8 +71,8 @@ def test_a_script_works_only_where_it_has_the_claim(
     (folder / "job.sh").write_text(text)
     if claim:
         (folder / "claims" / "t1.0").write_text(claim)
-    if left:
-        (folder / "exit").write_text(left)
+    if exit_file:
+        (folder / "exit").write_text(exit_file)
     ran = process.run(["bash", folder / "job.sh"], timeout=60, env={**os.environ, "DDQJOBS_JOB_ID": "j.0"})
     log = folder / "out" / "command.log"
     assert (ran.code, log.read_text() if log.exists() else "") == (code, printed)

@@ -101,9 +101,10 @@ def test_a_removal_that_is_killed_is_finished_by_the_next(
 
     assert end_of(fork(killed)) == -signal.SIGKILL
     first = planned(finished)["first"]
-    kept = (finished.results / "runs/first/attempts/1/work_dir/out.txt").exists()
+    product_exists = (finished.results / "runs/first/attempts/1/work_dir/out.txt").exists()
     assert first.status is (Status.ELIGIBLE if die is _after_the_record else Status.DONE)
-    assert first.gone == (first.status is Status.DONE and not kept)  # it is never done without its files
+    # it is never done without its files
+    assert first.gone == (first.status is Status.DONE and not product_exists)
     remove(finished, "first")
     assert planned(finished)["first"].status is Status.ELIGIBLE
     assert len(list((finished.results / "removed").iterdir())) == 1

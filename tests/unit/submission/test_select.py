@@ -20,8 +20,8 @@ def plan(*records: AnyRecord, runs: tuple[Run, ...] = RUNS) -> Plan:
     return planning.build(runs, History(records), experiment="e", site="local")
 
 
-def names(plan_: Plan, wanted: Submitting, *, graph: bool = True) -> list[str]:
-    return [planned.run.name for planned in pick(plan_, wanted, graph=graph)[0]]
+def names(plan_: Plan, choice: Submitting, *, graph: bool = True) -> list[str]:
+    return [planned.run.name for planned in pick(plan_, choice, graph=graph)[0]]
 
 
 def test_with_a_graph_everything_is_picked_at_once_and_without_one_what_is_ready() -> None:
@@ -36,22 +36,22 @@ def test_optional_runs_are_picked_when_named_or_all_are_wanted() -> None:
 
 def test_what_is_left_out_says_why_and_what_is_done_or_active_is_not_left_out() -> None:
     records = (an_intent("t", "a", at=1), an_end("a", "t.0", 2), an_intent("u", "b", at=3))
-    _, left = pick(plan(*records), Submitting(chosen=ALL), graph=False)
-    assert left == {"c": "needs b, which is active", "extra": "optional: name it, or add --optional"}
+    _, omissions = pick(plan(*records), Submitting(chosen=ALL), graph=False)
+    assert omissions == {"c": "needs b, which is active", "extra": "optional: name it, or add --optional"}
 
 
 def test_a_failed_run_and_what_needs_it_are_left_out() -> None:
     failed = an_end("a", "t.0", 2, failure=FailureClass.CODE, reason="why")
-    picks, left = pick(plan(an_intent("t", "a", at=1), failed), Submitting(chosen=ALL), graph=True)
+    picks, omissions = pick(plan(an_intent("t", "a", at=1), failed), Submitting(chosen=ALL), graph=True)
     assert picks == ()
-    assert left["a"] == "failed: code: why; `ddqjobs retry e a` makes it eligible again"
-    assert left["b"] == "needs a, which failed (code)"
+    assert omissions["a"] == "failed: code: why; `ddqjobs retry e a` makes it eligible again"
+    assert omissions["b"] == "needs a, which failed (code)"
 
 
 def test_of_a_failed_optional_run_it_is_not_said_that_naming_it_is_enough() -> None:
     failed = an_end("extra", "t.0", 2, failure=FailureClass.CODE, reason="why")
-    _, left = pick(plan(an_intent("t", "extra", at=1), failed), Submitting(chosen=ALL), graph=True)
-    assert left["extra"] == "failed: code: why; `ddqjobs retry e extra` makes it eligible again"
+    _, omissions = pick(plan(an_intent("t", "extra", at=1), failed), Submitting(chosen=ALL), graph=True)
+    assert omissions["extra"] == "failed: code: why; `ddqjobs retry e extra` makes it eligible again"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_runs_are_kept_in_order_while_they_fit(
 
 
 def test_waiting_spends_the_budget_of_gpu_hours_once() -> None:
-    wanted = Submitting(chosen=frozenset("ab"), max_gpu_hours=3.0, stale=True)
-    rest = wanted.rest(2.0)
+    choice = Submitting(chosen=frozenset("ab"), max_gpu_hours=3.0, stale=True)
+    rest = choice.rest(2.0)
     assert (rest.max_gpu_hours, rest.stale) == (1.0, False)
     assert rest.rest(2.0).max_gpu_hours == 0.0

@@ -55,9 +55,9 @@ def test_the_run_s_own_command_is_at_hand_and_what_it_leaves_stays(place: Place)
     place.invoke("submit", "data", "--wait")
     ran = place.call("shell", RUN, "-c", 'eval "$DDQJOBS_COMMAND"; cat "$DDQJOBS_WORK_DIR/o"')
     assert (ran.code, ran.out) == (0, "seed 7\nx\n")
-    left = re.search(r"stays: [^:]+:(/\S+)", ran.err)
-    assert left is not None
-    assert (Path(left[1]) / "o").read_text() == "x\n"
+    match = re.search(r"stays: [^:]+:(/\S+)", ran.err)
+    assert match is not None
+    assert (Path(match[1]) / "o").read_text() == "x\n"
 
 
 def test_a_run_of_several_processes_is_entered_as_one(place: Place) -> None:

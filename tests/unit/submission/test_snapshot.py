@@ -87,15 +87,15 @@ def test_terminals_that_snapshot_at_once_get_the_same_whole_one(tmp_path: Path, 
 def test_what_editors_and_file_systems_leave_is_neither_submitted_nor_judged(
     tmp_path: Path, experiment: Path
 ) -> None:
-    left = (".a.py.swp", ".nfs0001", ".DS_Store", "a.py~", ".mine.py.12-ab.tmp", "._mine.py", ".idea/a.py")
+    files = (".a.py.swp", ".nfs0001", ".DS_Store", "a.py~", ".mine.py.12-ab.tmp", "._mine.py", ".idea/a.py")
     own = experiment.parent / "configs"
     (own / ".base.py").write_text("lr = 1\n")  # a configuration may be called so
-    for name in left:
+    for name in files:
         (own / name).parent.mkdir(exist_ok=True)
         (own / name).write_text("")
     tree = make(tmp_path / "code", experiment)
-    assert not [name for name in left if (tree / "configs" / name).exists()]
-    for name in left:
+    assert not [name for name in files if (tree / "configs" / name).exists()]
+    for name in files:
         (tree / "configs" / name).parent.mkdir(exist_ok=True)
         (tree / "configs" / name).write_text("")
     assert problem(tree) == ""
