@@ -24,8 +24,9 @@ def notify(
     """List who is notified when all submitted runs have ended, a run failed, diverged or hung, or a verdict
     changed, as the site and your own file declare.
 
-    --test sends a message through each channel; exit 1 if one was not delivered. `submit --wait` and
-    `advance` send the real ones. Examples: ddqjobs notify --site mycluster; ddqjobs notify --test
+    --test sends a message through each channel; exit 1 if one was not delivered. Of a command only its exit
+    code is known. `submit --wait` and `advance` send the real ones.
+    Examples: ddqjobs notify --site mycluster; ddqjobs notify --test
     """
     from ddqjobs.notify import channels
     from ddqjobs.project import open_project
@@ -51,19 +52,23 @@ def notify(
     from ddqjobs.notify.notifier import try_out
 
     outcome = {(scope, name): try_out(one, name, project.root) for scope, name, one in rows}
+    commands = {(scope, name) for scope, name, one in rows if one.by == "command"}
     if as_json:
         results = [{"scope": scope, "channel": name, "why": why} for (scope, name), why in outcome.items()]
         say_json("notify", tried=results)
     else:
-        _show(outcome)
+        _show(outcome, commands)
     if any(outcome.values()):
         raise typer.Exit(1)
 
 
-def _show(outcome: dict[tuple[str, str], str]) -> None:
-    for (_, name), why in outcome.items():
+def _show(outcome: dict[tuple[str, str], str], commands: set[tuple[str, str]]) -> None:
+    for channel, why in outcome.items():
+        name = channel[1]
         if why:
             fail(f"{name}: not delivered: {why}")
+        elif channel in commands:
+            say(f"{name}: the command ended with exit code 0; whether it sent a message is not known")
         else:
             say(f"{name}: delivered")
     if not outcome:

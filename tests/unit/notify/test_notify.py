@@ -7,6 +7,8 @@ import hashlib
 import hmac
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -30,7 +32,8 @@ from ddqjobs.spec.model import FailureClass, Plan, PlannedRun, Run, Status, Task
 from ddqjobs.spec.notify import Channel, Secret
 from ddqjobs.store.history import History
 from ddqjobs.store.ledger import AnyRecord, Finished, Intent, Retried, Wanted
-from tests.support.cli import environment
+from tests.support import markdown
+from tests.support.cli import environment, opened
 from tests.support.paths import ROOT
 from tests.support.servers import Mail, Web, running
 
@@ -96,6 +99,45 @@ def test_what_a_service_refuses_is_said_without_its_address(web: Web) -> None:
     assert refusal(failing) == "sh ended with exit code 7"
     os.environ["NOTIFY_URL"] = "http://127.0.0.1:1/\tsecret-path"  # monkeypatch of the fixture restores it
     assert refusal(Channel(by="slack", url=URL)) == "$NOTIFY_URL contains no http(s) URL"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="NO CURL HERE")
+def test_the_documented_command_posts_one_experiments_events_and_fails_where_slack_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, web: Web
+) -> None:
+    page = ROOT / "docs/how-to/notifications.md"
+    (script,) = (text for language, text in markdown.blocks(page) if language == "shell")
+    folder = tmp_path / ".config/ddqjobs"
+    folder.mkdir(parents=True)
+    (folder / "slack-ddq").write_text(script)
+    (folder / "slack-curl").write_text(f'url = "{web.url}/services/T0"\n')
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    (declared,) = re.findall(r"command: (\[sh, -c, 'exec .*'\])", page.read_text())
+    channel = Channel(by="command", command=msgspec.yaml.decode(declared))
+    event = msgspec.structs.replace(EVENT, experiment="ddq", text='phase 1: "short"\nphase 2')
+    ways.send(msgspec.structs.replace(event, experiment="other"), channel)
+    assert web.got == []
+    ways.send(event, channel)
+    ways.send(EVENT, channel)  # of no experiment, as the test message
+    assert json.loads(web.got[0].body) == {"text": f"{event.title}\n{event.text}"}
+    assert [post.path for post in web.got] == ["/services/T0"] * 2
+    web.status = 403
+    with pytest.raises(ways.UndeliveredError, match="ended with exit code 22"):
+        ways.send(event, channel)
+
+
+def test_a_test_says_of_a_command_only_how_it_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    channels.user_file().parent.mkdir(parents=True)
+    channels.user_file().write_text("notify: {filter: {by: command, command: ['true']}}\n")
+    with opened(tmp_path / "project") as place:
+        tested = place.call(
+            "notify", "--test", env={**environment(), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+        )
+    assert tested.code == 0
+    assert "filter: the command ended with exit code 0; whether it sent" in tested.out + tested.err
+    assert "delivered" not in tested.out + tested.err
 
 
 def test_mail_has_the_id_and_the_password_is_read_from_a_private_file(tmp_path: Path) -> None:
