@@ -2,40 +2,117 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ddqjobs.cli.exits import reporting
-from ddqjobs.cli.output import put
+from ddqjobs.cli.output import fail, put
+
+_EXCERPT = 100  # characters of a line that a search shows
+
+Line = tuple[str, str]  # the anchor of the heading above it, empty at the top, and the text
 
 
 @reporting
 def docs(
     page: Annotated[
         str,
-        typer.Argument(metavar="[PAGE]", help="Page to show, as the list names it: how-to/data, or data."),
+        typer.Argument(
+            metavar="[PAGE]",
+            help="Page to show: its name (data, how-to/data), or a link to it (../how-to/data.md#splits).",
+        ),
     ] = "",
     path: Annotated[bool, typer.Option("--path", help="Print where the page lies instead.")] = False,
+    search: Annotated[
+        str,
+        typer.Option("--search", metavar="TEXT", help="Print the lines that contain this; exit 1 if none."),
+    ] = "",
 ) -> None:
-    """List the documentation pages that ship with ddqjobs, or print one.
+    """List the documentation pages that ship with ddqjobs, or print one, from the heading of a link on.
 
-    Examples: ddqjobs docs; ddqjobs docs run-failed; ddqjobs docs slurm | less
+    Examples: ddqjobs docs; ddqjobs docs run-failed; ddqjobs docs ../how-to/operations.md#canary; ddqjobs
+    docs --search "out of memory"
     """
-    from ddqjobs.base.errors import InputError, nearest
-
     pages = _pages()
-    if not page:
+    name, _, anchor = page.partition("#")
+    chosen = _chosen(name, pages) if page else ""
+    if search:
+        _search(search, {chosen: pages[chosen]} if chosen else pages)
+    elif not chosen:
         width = max(map(len, pages))
         put("\n".join(f"{name:{width}}  {_title(place)}" for name, place in pages.items()))
-        return
-    chosen = [name for name in pages if page in (name, name.rpartition("/")[2])]
+    elif path:
+        put(str(pages[chosen]))
+    else:
+        put(_from(anchor, chosen, pages[chosen]))
+
+
+def _chosen(link: str, pages: Mapping[str, Path]) -> str:
+    """Return the name of the page that a name or a link stands for. Raise InputError."""
+    from ddqjobs.base.errors import InputError, nearest
+
+    words = [word for word in link.removesuffix(".md").split("/") if word not in (".", "..", "")]
+    name = "/".join(words[1:] if words[:1] == ["docs"] else words)
+    chosen = [page for page in pages if name in (page, page.rpartition("/")[2])]
     if not chosen:
-        names = {*pages, *(name.rpartition("/")[2] for name in pages)}
-        hint = nearest(page, names) or "; `ddqjobs docs` lists all"
-        raise InputError(f"there is no page {page}{hint}")
-    put(str(pages[chosen[0]]) if path else pages[chosen[0]].read_text(encoding="utf-8").rstrip("\n"))
+        names = {*pages, *(page.rpartition("/")[2] for page in pages)}
+        hint = nearest(name, names) or "; `ddqjobs docs` lists all"
+        raise InputError(f"there is no page {link}{hint}")
+    return chosen[0]
+
+
+def _from(anchor: str, name: str, page: Path) -> str:
+    """Return the text of a page from a heading on; without an anchor all of it. Raise InputError."""
+    from ddqjobs.base.errors import InputError, nearest
+
+    read = list(lines(page))
+    anchors = [above for above, _ in read]
+    if anchor and anchor not in anchors:
+        hint = nearest(anchor, dict.fromkeys(filter(None, anchors)))
+        raise InputError(f"page {name} has no heading #{anchor}{hint}")
+    return "\n".join(text for _, text in read[anchors.index(anchor) if anchor else 0 :]).rstrip("\n")
+
+
+def _search(text: str, pages: Mapping[str, Path]) -> None:
+    """Print the lines that contain a text, each after a link to its heading; exit 1 if there are none."""
+    matches = [
+        (f"{name}#{anchor}" if anchor else name, _excerpt(line, text))
+        for name, place in pages.items()
+        for anchor, line in lines(place)
+        if text.lower() in line.lower()
+    ]
+    if not matches:
+        fail(f"no page contains '{text}'")
+        raise typer.Exit(1)
+    put("\n".join(f"{link}: {excerpt}" for link, excerpt in matches))
+
+
+def _excerpt(line: str, text: str) -> str:
+    """Return a line, cut around the first place of a text if it is long."""
+    line = line.strip()
+    first = max(0, min(line.lower().find(text.lower()) - _EXCERPT // 3, len(line) - _EXCERPT))
+    last = first + max(_EXCERPT, len(text))
+    return f"{'...' * (first > 0)}{line[first:last]}{'...' * (last < len(line))}"
+
+
+def lines(page: Path) -> Iterator[Line]:
+    """Yield the lines of a page; what looks like a heading in a block of code is none."""
+    anchor, block = "", False
+    for line in page.read_text(encoding="utf-8").splitlines():
+        block ^= line.lstrip().startswith("```")
+        if line.startswith("#") and not block:
+            anchor = _slug(line.lstrip("# "))
+        yield anchor, line
+
+
+def _slug(heading: str) -> str:
+    """Return the anchor of a heading, as GitHub makes it."""
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+    return re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", "-")
 
 
 def _pages() -> dict[str, Path]:

@@ -12,6 +12,7 @@ import pytest
 import typer
 
 from ddqjobs.cli.commands import COMMANDS, load
+from ddqjobs.cli.docs import lines
 from tests.support import markdown
 from tests.support.cli import Place, opened
 from tests.support.markdown import PAGES, reference
@@ -98,6 +99,42 @@ def test_the_command_lists_and_shows_the_pages(place: Place) -> None:
     }
     assert place.call("docs", "verdicts").out == (DOCS / "explanation/verdicts.md").read_text()
     assert "there is no page verdict; did you mean 'verdicts'" in place.call("docs", "verdict").err
+
+
+@pytest.mark.parametrize(
+    "link",
+    ["data.md", "how-to/data", "how-to/data.md", "../how-to/data.md", "../../docs/how-to/data.md", "./data"],
+)
+def test_the_command_takes_links_as_the_pages_have_them(place: Place, link: str) -> None:
+    assert place.call("docs", link).out == (DOCS / "how-to/data.md").read_text()
+
+
+def test_a_link_with_an_anchor_shows_from_that_heading_on(place: Place) -> None:
+    text = (DOCS / "how-to/operations.md").read_text()
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    for heading in headings:
+        shown = place.call("docs", f"../how-to/operations.md#{markdown.slug(heading[3:])}")
+        assert (shown.code, shown.out) == (0, text[text.index(f"\n{heading}\n") + 1 :])
+    wrong = place.call("docs", f"operations#{markdown.slug(headings[0][3:])}s")
+    assert wrong.code == 2
+    assert f"did you mean '{markdown.slug(headings[0][3:])}'" in wrong.err
+
+
+def test_the_command_finds_the_headings_that_links_may_name() -> None:
+    for page in sorted(DOCS.rglob("*.md")):
+        assert {anchor for anchor, _ in lines(page)} - {""} == markdown.anchors(page), page
+
+
+def test_a_search_names_page_heading_and_line(place: Place) -> None:
+    found = place.call("docs", "--search", "IDEMPOTENCY-key")
+    assert found.code == 0
+    assert re.fullmatch(r"how-to/notifications#what-is-promised: \.\.\..*Idempotency-Key.*\n", found.out)
+    link = found.out.partition(": ")[0]
+    assert place.call("docs", link).out.startswith("## What is promised\n")
+    assert place.call("docs", "data", "--search", "Idempotency-Key").code == 1
+    missing = place.call("docs", "--search", "no page has " + "this")
+    assert (missing.code, missing.out) == (1, "")
+    assert "no page contains 'no page has this'" in missing.err
 
 
 def refusal(argv: list[str]) -> str:
