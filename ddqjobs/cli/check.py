@@ -11,7 +11,7 @@ from ddqjobs.cli.output import fail, say, say_json, warn
 from ddqjobs.cli.selection import JSON, Selection, filtered
 
 if TYPE_CHECKING:
-    from ddqjobs.submission.checking import Checked
+    from ddqjobs.submission.checked import Checked
 
 AGAIN = Annotated[bool, typer.Option("--again", help="Check again what passed before.")]
 PATIENCE = Annotated[

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddqjobs.base.units import counted
-from ddqjobs.cli.describe import own_templates, progress_text, summary
+from ddqjobs.cli.describe import progress_text, summary
+from ddqjobs.cli.dry_run import fail_blocked, name_templates, say_left, show_scripts
 from ddqjobs.cli.live_page import EVERY_S, LivePage
-from ddqjobs.cli.output import fail, put, say, say_json, settle, table
+from ddqjobs.cli.output import fail, say, say_json, settle
 from ddqjobs.cli.selection import JSON, Selection, a_number, filtered
 from ddqjobs.cli.ticker import Ticker
 
 if TYPE_CHECKING:
     from ddqjobs.project import SubmitOptions
     from ddqjobs.spec.model import Plan, PlannedRun
-    from ddqjobs.submission.submit import Rendered
 
 DRY_RUN = Annotated[bool, typer.Option("--dry-run", help="Show the scripts; submit nothing.")]
 OUT = Annotated[
@@ -111,7 +109,7 @@ def submit(
     if page is not None and not wait:
         raise InputError("--page needs --wait, which keeps the page up to date")
     if not dry_run and not as_json:
-        _name_templates(selection, "")
+        name_templates(selection, "")
     options = SubmitOptions(
         optional=optional,
         upstream=upstream,
@@ -124,7 +122,7 @@ def submit(
     if canary and not dry_run:
         _try_canaries(selection, options, as_json)
     if dry_run:
-        _dry_run(selection, options, out, canary=canary, as_json=as_json)
+        show_scripts(selection, options, out, canary=canary, as_json=as_json)
     elif wait:
         _wait(selection, options, LivePage(selection, page), as_json)
     else:
@@ -141,11 +139,6 @@ def _refuse_idle(*, dry_run: bool, out: Path | None, wait: bool, take_over: str 
         raise InputError("--dry-run submits nothing, so there is nothing to --wait for")
     if dry_run and take_over is not None:
         raise InputError("--dry-run submits nothing, so it has no use for --take-over")
-
-
-def _name_templates(selection: Selection, before: str) -> None:
-    for line in own_templates(selection.project.catalog.files.own_templates()):
-        say(before + line)
 
 
 def _take_over(selection: Selection, reason: str, as_json: bool) -> None:
@@ -204,131 +197,18 @@ def _submit(selection: Selection, options: SubmitOptions, as_json: bool) -> None
     else:
         if not outcome.submitted:
             say("nothing to submit")
-        _say_left(outcome.left)
+        say_left(outcome.left)
     settle(
         [*_warnings(selection), *(f"{run}: not confirmed: {why}" for run, why in outcome.unconfirmed.items())]
     )
     if outcome.refused:
         raise typer.Exit(1)
     if outcome.blocked:
-        _fail_blocked()
+        fail_blocked()
 
 
 def _warnings(selection: Selection) -> list[str]:
     return selection.project.workspace(selection.experiment, selection.site).warnings
-
-
-def _say_left(left: dict[str, str], before: str = "") -> None:
-    if left:
-        say(f"{before}not submitted ({len(left)}):")
-        put(table((), [(f"{before}  {run}", why) for run, why in list(left.items())[:20]]))
-        if len(left) > 20:
-            say(f"{before}  and {len(left) - 20} more: `ddqjobs plan` lists them")
-
-
-def _dry_run(
-    selection: Selection, options: SubmitOptions, out: Path | None, *, canary: bool, as_json: bool
-) -> None:
-    from ddqjobs.spec.experiment import CANARY
-
-    rendered, left = selection.project.dry_run(
-        selection.experiment, selection.filters, options, site=selection.site, canaries=canary
-    )
-    shown = (*(name for r in rendered for name in r.runs), *left)
-    trying = canary and any(name.startswith(f"{CANARY}.") for name in shown)
-    commands = [r.command for r in rendered]
-    if out is not None:
-        written = [str(path) for path in _write(rendered, out)]
-        commands = [_of(r, path) for r, path in zip(rendered, written, strict=True)]
-    if as_json:
-        content = [
-            {
-                "name": r.name,
-                "runs": r.runs,
-                "script": r.scripts.job,
-                "elements": r.scripts.elements,
-                "command": command,
-            }
-            for r, command in zip(rendered, commands, strict=True)
-        ]
-        say_json("dry-run", submissions=content, left=left)
-        _refuse_blocked(selection, options, rendered, trying=trying)
-        return
-    for number, (r, command) in enumerate(zip(rendered, commands, strict=True), 1):
-        if out is None:
-            say(f"# ===== {r.name}: {counted(len(r.runs), 'run')}: {', '.join(r.runs)}")
-            _show(r.scripts.job + r.scripts.elements)
-        if command:
-            when = (
-                f" when {', '.join(r.after)} {'is' if len(r.after) == 1 else 'are'} done" if r.after else ""
-            )
-            say(f"# JOB{number}{when}: {shlex.join(command)}")
-    before = "# " if out is None else ""
-    _name_templates(selection, before)
-    say(f"{before}{counted(len(rendered), 'script')} for "
-        f"{counted(sum(len(r.runs) for r in rendered), 'run')}"
-        + (f" written below {out}" if out else "") + "; nothing was submitted")  # fmt: skip
-    if trying:
-        say(f"{before}the other runs follow once the canaries are done; without --canary this shows them")
-    _say_left(left, before)
-    _refuse_blocked(selection, options, rendered, trying=trying)
-
-
-def _refuse_blocked(
-    selection: Selection, options: SubmitOptions, rendered: Sequence[Rendered], *, trying: bool
-) -> None:
-    """Exit with 2 where `submit` would: there is nothing to show, for all that was asked for is blocked.
-    ``trying``: canaries were asked for, and one is not done."""
-    from ddqjobs.submission.select import blocked, submitting
-
-    if rendered:
-        return
-    plan = selection.project.plan(selection.experiment, site=selection.site, refresh=False)
-    if trying or blocked(plan, submitting(plan, selection.filters, options)):
-        _fail_blocked()
-
-
-def _fail_blocked() -> None:
-    fail("all selected runs failed, were cancelled, or wait for something that no active run will produce")
-    raise typer.Exit(2)
-
-
-def _show(script: str) -> None:
-    """A script, exact where it goes to a file, harmless on a terminal."""
-    if sys.stdout.isatty():
-        for line in script.splitlines():
-            say(line)
-    else:
-        put(script)
-
-
-def _of(rendered: Rendered, script: str) -> tuple[str, ...]:
-    """Return the command that submits a script that was written."""
-    return tuple(word.replace(rendered.script, script) for word in rendered.command)
-
-
-def _write(rendered: Sequence[Rendered], out: Path) -> list[Path]:
-    """Write each submission into a folder of its own; return the scripts' paths. Raise StateError."""
-    from ddqjobs.base.errors import StateError, refusal
-    from ddqjobs.store.layout import SubmissionFolder
-    from ddqjobs.submission.round import write_scripts
-
-    scripts: list[Path] = []
-    try:
-        for r in rendered:
-            folder = out / (r.name if len(r.runs) == 1 else f"{r.name}-{len(r.runs)}-runs")
-            number = 2
-            while (
-                folder.exists() and folder.name in {path.name for path in out.iterdir()} and number < 10_000
-            ):
-                folder = out / f"{r.name}~{number}"
-                number += 1
-            folder.mkdir(parents=True)
-            write_scripts(folder, r.scripts)
-            scripts.append(SubmissionFolder(folder).script)
-    except OSError as error:
-        raise StateError(f"{error.filename or out}: {refusal(error, out)}") from error
-    return scripts
 
 
 def _wait(selection: Selection, options: SubmitOptions, page: LivePage, as_json: bool) -> None:

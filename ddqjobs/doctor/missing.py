@@ -14,6 +14,7 @@ from ddqjobs.doctor.subject import Subject
 from ddqjobs.schedulers.registry import backend
 from ddqjobs.spec.model import PlannedRun, Run, Status
 from ddqjobs.spec.site import DEFAULT_SITE, Site
+from ddqjobs.submission import absent
 from ddqjobs.submission.impossible import Kinds, hurried
 from ddqjobs.submission.rendering import Rendering
 
@@ -32,6 +33,7 @@ def missing(subject: Subject) -> list[Missing]:
     """Return what is not here, in the order in which one brings it. Raises InputError for a wrong env.yaml,
     StateError for an unreadable record of checksums."""
     return [
+        *_configurations(subject),
         *_environments(subject),
         *_trees(subject),
         *_data(subject),
@@ -135,6 +137,24 @@ def absent_inputs(subject: Subject) -> list[str]:
 def on_site(command: str, site: Site) -> str:
     """Return a command of ddqjobs that names the site, unless it is the one without a name."""
     return command if site.name == DEFAULT_SITE else f"{command} --site {site.name}"
+
+
+def absent_configurations(subject: Subject) -> dict[str, tuple[str, str]]:
+    """Return configuration -> why it is not there, and what mends it."""
+    return {
+        one.config: (one.why, f"write the file, or fix {one.file}:{one.line}{_meant(one.nearest)}")
+        for one in absent.configurations(subject.workspace, subject.runs)
+    }
+
+
+def _meant(nearest: str) -> str:
+    return f"; did you mean {nearest}?" if nearest else ""
+
+
+def _configurations(subject: Subject) -> Iterator[Missing]:
+    remedies = {name: remedy for name, (_, remedy) in absent_configurations(subject).items()}
+    needed = len({(run.workdir, run.config) for run in subject.runs if run.config})
+    yield from _grouped("configurations", remedies, needed)
 
 
 def _environments(subject: Subject) -> Iterator[Missing]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ddqjobs.base.findings import Line, error, ok, warning
-from ddqjobs.base.units import counted
 from ddqjobs.data import links, weights
 from ddqjobs.doctor import missing
 from ddqjobs.doctor.subject import Subject
@@ -21,12 +20,8 @@ def check_needs(subject: Subject) -> Iterator[Line]:
 
 
 def _configurations(subject: Subject) -> Iterator[Line]:
-    names = {run.name for run in subject.runs}
-    blocked = {name: why for name, why in subject.workspace.blocked().items() if name in names}
-    if blocked:
-        name, why = next(iter(blocked.items()))
-        message = f"waiting for ever: {counted(len(blocked), 'run')}: {name}: {why}"
-        yield error("configurations", message, "write the file")
+    for why, remedy in missing.absent_configurations(subject).values():
+        yield error("configurations", f"runs wait for ever: {why}", remedy)
 
 
 def _inputs_and_code(subject: Subject) -> Iterator[Line]:

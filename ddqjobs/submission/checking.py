@@ -28,7 +28,8 @@ from ddqjobs.environments.on_site import Environments
 from ddqjobs.planning import digest as digests
 from ddqjobs.schedulers.registry import capabilities
 from ddqjobs.spec.model import Resources, Run
-from ddqjobs.submission import configurations
+from ddqjobs.submission import absent, configurations
+from ddqjobs.submission.checked import Checked, Finding, Resolved
 from ddqjobs.submission.configurations import Configuration
 from ddqjobs.submission.node_folder import Request
 from ddqjobs.submission.node_job import NodeJobs
@@ -44,52 +45,6 @@ _JOB_S = 1800  # the helper job's own limit
 _PARTS = ("config", "code", "environment")  # of a digest: what else decides what a check finds
 _OF_SCRIPT = re.compile(r"^\S+/\d+\.sh: line \d+: (cd: )?")  # bash's own words, of a script that is gone
 _DETECTOR = re.compile(r"^torch\b", re.MULTILINE)  # an environment without it loads no configurations
-
-
-class Finding(Frozen, frozen=True, kw_only=True):
-    """One thing that is wrong with the configuration of some runs."""
-
-    file: str  # where the experiment says it
-    line: int
-    runs: tuple[str, ...]
-    environment: str
-    level: str
-    kind: str
-    key: str
-    text: str
-    nearest: str = ""
-
-    def problem(self) -> Problem:
-        """Return the finding as a line of the experiment's file."""
-        more = f" and {len(self.runs) - 1} more" if self.runs[1:] else ""
-        near = f"; the nearest is {self.nearest}" if self.nearest else ""
-        return Problem(self.file, self.line, f"{self.runs[0]}{more}: {self.text}{near}")
-
-
-class Resolved(Frozen, frozen=True, kw_only=True):
-    """The form of a configuration that was looked at, with its options."""
-
-    runs: tuple[str, ...]
-    environment: str
-    configuration: dict[str, object]
-
-
-class Checked(Frozen, frozen=True, kw_only=True):
-    """The outcome of a check."""
-
-    runs: int = 0  # that load a configuration
-    total: int = 0  # configurations that they load: one for each command, environment and set of options
-    configurations: int = 0  # that were looked at
-    passed: int = 0  # that had been looked at before, or are fine
-    findings: tuple[Finding, ...] = ()
-    unchecked: dict[str, str] = msgspec.field(default_factory=dict)  # environment -> why it gave no answer
-    resolved: tuple[Resolved, ...] = ()  # of those that were looked at and load
-    notes: tuple[str, ...] = ()  # what each process said of itself: seconds, memory
-
-    @property
-    def errors(self) -> list[Finding]:
-        """Return the findings that keep runs from being submitted."""
-        return [finding for finding in self.findings if finding.level == "error"]
 
 
 class _Subject(Frozen, frozen=True, kw_only=True):
@@ -116,9 +71,11 @@ class Checking:
     def check(
         self, runs: Iterable[Run], say: Say, *, again: bool = False, patience_s: float = PATIENCE_S
     ) -> Checked:
-        """Check what these runs load; with ``again`` also what passed before. Raise SchedulerError,
-        StateError, EnvironmentNotReadyError."""
-        return self._check(self._subjects(runs), say, again=again, patience_s=patience_s)
+        """Check what these runs load; with ``again`` also what passed before. What is not there is wrong,
+        too. Raise SchedulerError, StateError, EnvironmentNotReadyError."""
+        runs = list(runs)
+        checked = self._check(self._subjects(runs), say, again=again, patience_s=patience_s)
+        return absent.added(checked, absent.configurations(self._workspace, runs))
 
     def _check(
         self, subjects: Sequence[_Subject], say: Say, *, again: bool = False, patience_s: float = PATIENCE_S

@@ -384,6 +384,30 @@ def test_a_run_whose_configuration_is_not_there_is_told_and_left(place: Place) -
     assert f"# not submitted (1):\n#   first  {why}\n" in dry
 
 
+def test_a_dry_run_warns_of_environments_for_which_submit_would_refuse(place: Place) -> None:
+    dry = place.invoke("submit", "nano", "data", "--dry-run")
+    assert dry.code == 0
+    why = "environment mini-new is not ready: it is not built; run: ddqjobs env build mini-new"
+    assert f"warning: `submit` would refuse: {why}\n" in dry.err
+
+
+def test_a_mistyped_configuration_is_an_error_with_file_line_and_the_nearest(place: Place) -> None:
+    configs = place.root / "experiments" / "configs" / "mine"
+    configs.mkdir(parents=True)
+    (configs / "retinanet.py").write_text("a = 1\n")
+    path = place.root / "experiments" / "typed.yaml"
+    path.write_text("base: tiny\nname: typed\ntasks:\n  first:\n    config: configs/mine/retinanett.py\n")
+    why = "configuration configs/mine/retinanett.py does not exist in ., nor below experiments/"
+    checked = place.invoke("check", "typed")
+    assert checked.code == 2
+    assert f"{path}:5: first: {why}; the nearest is configs/mine/retinanet.py\n" in checked.err
+    assert checked.out == "0 of 1 configuration passed (1 run), 0 checked now\n"
+    assert (
+        "  configurations: 1 of 1: configs/mine/retinanett.py\n"
+        f"    -> write the file, or fix {path}:5; did you mean configs/mine/retinanet.py?\n"
+    ) in place.invoke("plan", "typed").out
+
+
 def test_a_package_that_no_digest_has_is_named(place: Place) -> None:
     configs = place.root / "experiments" / "configs"
     configs.mkdir(exist_ok=True)
