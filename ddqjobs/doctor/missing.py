@@ -107,7 +107,8 @@ def _brings(subject: Subject, code: str, tree: str) -> str:
         wanted = expanded(subject.project, tree)
         if any(t.link and expanded(subject.project, t.link) == wanted for t in declared):
             return on_site(f"ddqjobs env build {name}", subject.site)
-    return f"check it out there, or fix codes.{code}.path"
+    revision = subject.experiment.codes[code].revision
+    return f"check {revision or 'it'} out there, or fix codes.{code}.path"
 
 
 def absent_data(subject: Subject) -> dict[str, str]:

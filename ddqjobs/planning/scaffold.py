@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import posixpath
 import re
 from pathlib import Path
 
 from ddqjobs.base.errors import InputError, StateError, nearest, refusal
+from ddqjobs.planning.bases import bases
 from ddqjobs.spec.shipped import shipped_root
 from ddqjobs.spec.site import DEFAULT_SITE
 
@@ -40,9 +43,10 @@ What is to be done, and why; the scripts without submitting; do it; the AP table
 
 
 def init(folder: Path, source: str = "", site: str = "") -> list[Path]:
-    """Make a project in ``folder``, with a copy of the shipped experiment ``source`` and its configurations,
-    or with a variant of the miniature; with a file to describe a ``site`` that is like a shipped one. What is
-    there already stays as it is. Return the new files. Raise InputError, StateError."""
+    """Make a project in ``folder``, with a copy of the shipped experiment ``source``, its configurations and
+    those that they build on, or with a variant of the miniature; with a file to describe a ``site`` that is
+    like a shipped one. What is there already stays as it is. Return the new files. Raise InputError,
+    StateError."""
     text = {
         **(_copied(source) if source else {"experiments/my-mini.yaml": _EXPERIMENT}),
         **_described(site),
@@ -101,7 +105,18 @@ def _copied(source: str) -> dict[str, str]:
         raise InputError(f"no experiment {source} ships with ddqjobs{hint}")
     text = (shipped / f"{source}.yaml").read_text(encoding="utf-8")
     copies = {f"experiments/my-{source}.yaml": re.sub(r"(?m)^name: .*$", f"name: my-{source}", text, count=1)}
-    for name in sorted(set(re.findall(r"\bconfigs/[\w./-]+\.py\b", text))):
-        if (shipped / name).is_file():
-            copies[f"experiments/{name}"] = (shipped / name).read_text(encoding="utf-8")
-    return copies
+    return copies | _configurations(shipped, set(re.findall(r"\bconfigs/[\w./-]+\.py\b", text)))
+
+
+def _configurations(shipped: Path, names: set[str]) -> dict[str, str]:
+    """Return those of the named configurations that ship, and those that they build on: path and text."""
+    texts: dict[str, str] = {}
+    waiting = sorted(names, reverse=True)
+    while waiting:
+        name = waiting.pop()
+        if f"experiments/{name}" in texts or not (shipped / name).is_file():
+            continue
+        text = texts[f"experiments/{name}"] = (shipped / name).read_text(encoding="utf-8")
+        folder = posixpath.dirname(name)
+        waiting += [posixpath.normpath(f"{folder}/{base}") for base in bases(ast.parse(text)).names]
+    return texts

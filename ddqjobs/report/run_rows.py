@@ -11,7 +11,7 @@ from ddqjobs.report import ran, verdict
 from ddqjobs.report.alignment import Alignment, alignment, judge_alignment
 from ddqjobs.report.results import MISSING, score
 from ddqjobs.report.verdict import Judgement, Outcome
-from ddqjobs.spec.experiment import Experiment, metric_of
+from ddqjobs.spec.experiment import CANARY, Experiment, metric_of
 from ddqjobs.spec.metric import Metric
 from ddqjobs.spec.model import PlannedRun, Product, Run, Status, TaskKind
 
@@ -128,6 +128,8 @@ def check_rows(
             if product
             else ("", verdict.unjudged(states[run.name]))
         )
+        if product and run.task == CANARY:
+            text = "ran"  # an AP after 20 iterations would look like a result
         rows.append(
             CheckRow(
                 run=run.name,

@@ -90,7 +90,10 @@ def test_init_from_a_shipped_experiment_copies_it_with_its_configurations(tmp_pa
     )
     assert list(tmp_path.iterdir()) == []
     assert init("dino-mini").returncode == 0
-    config = tmp_path / "made/experiments/configs/dino-mini/dino_r18_shapes.py"
+    configs = tmp_path / "made/experiments/configs"
+    copied = {path.parent.name for path in configs.glob("*/*.py")}
+    assert copied == {"dino-mini", "nano", "mini"}  # the last two are what the first builds on
+    config = configs / "dino-mini/dino_r18_shapes.py"
     config.write_text(config.read_text() + "# mine\n")
     command = ddqjobs("plan", "my-dino-mini", "-C", "made")
     plan = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)

@@ -110,6 +110,8 @@ def test_a_tree_at_another_commit_than_its_revision_is_named(place: Place) -> No
     assert said("v1") == "git checkout v1 there, or fix codes.ours.revision"
     assert said("HEAD") == ""
     assert said("v2") == ""  # a build fetches the commit and no tags
+    experiment.write_text(declared.replace("path: trees/ours", "path: trees/none, revision: v1"))
+    assert "    -> check v1 out there, or fix codes.ours.path" in place.invoke("plan").out.splitlines()
     experiment.write_text(declared.replace("path: trees/ours", "path: trees/ours, revision: v1"))
     wrong = ("warning", "trees/ours is at another commit than its revision")
     assert wrong in lines(place.invoke("doctor", "--json"))["code tree"]

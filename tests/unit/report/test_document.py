@@ -390,6 +390,13 @@ def test_a_failed_smoke_run_is_enough_for_check_to_fail() -> None:
     assert report.checks[0].says == "failed: code"
 
 
+def test_a_canary_shows_no_ap() -> None:
+    desk = Desk({"detr": 51.3})
+    desk.done(run("", "detr", TaskKind.SMOKE, name="canary.M", task="canary"), 0.003)
+    desk.done(run("", "detr", TaskKind.SMOKE, name="p4-smoke.detr", task="p4-smoke"), 0.003)
+    assert [row.headline for row in desk.report().checks] == ["ran", "AP 0.3"]
+
+
 def test_an_empty_report_is_not_ok() -> None:
     assert not Desk({}).report().ok
 
