@@ -80,6 +80,32 @@ def summary(plan: Plan, runs: Sequence[PlannedRun]) -> str:
     return ": ".join(filter(None, said))
 
 
+def changed_failures(plan: Plan, runs: Sequence[PlannedRun]) -> list[str]:
+    """Return the line that says which failed runs are others today, and what runs them again; no line where
+    there are none. ``plan`` has all runs."""
+    from ddqjobs.planning.plan import on_stale
+    from ddqjobs.report.missing import command
+
+    changed = [planned for planned in runs if planned.changed and not planned.cancelled]
+    if not changed:
+        return []
+    names = [planned.run.name for planned in changed]
+    parts = dict.fromkeys(part for planned in changed for part in planned.changed)
+    own = [part for part in parts if part != "upstream"] or parts
+    failed = {planned.run.name for planned in plan.runs if planned.status.value == "failed"}
+    retry = command(("retry",), plan.experiment, names if failed - {*names} else (), plan.site)
+    stale = ("--stale",) if on_stale(plan, names) else ()
+    if any(planned.run.optional for planned in changed):  # which are submitted only where they are named
+        upstream = ("--upstream",) if stale else ()
+        submit = command(("submit", *stale, *upstream, "--wait"), plan.experiment, names, plan.site)
+    else:
+        submit = command(("submit", *stale, "--wait"), plan.experiment, site=plan.site)
+    return [
+        f"{counted(len(names), 'failed run')} changed since ({', '.join(own)}); "
+        f"`{retry} && {submit}` runs {'it' if len(names) == 1 else 'them'} again"
+    ]
+
+
 def progress_text(progress: Progress | None) -> str:
     """``epoch 3/12, 40/100, eta 1h02m, loss 12.3, AP 31.4``, as far as the log tells; of a training by
     iterations ``iteration 40/90000, ...``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from ddqjobs.cli.describe import changed_since, facts, missing_here, own_templates, summary
+from ddqjobs.cli.describe import changed_failures, changed_since, facts, missing_here, own_templates, summary
 from ddqjobs.cli.output import note, put, run_table, say, say_json, settle, terminal_width
 from ddqjobs.cli.overview import HOW_TO_LIST, RUNS, lists_runs, overview, to_come
 from ddqjobs.cli.selection import JSON, Selection, filtered
@@ -60,7 +60,10 @@ def plan(selection: Selection, runs: RUNS = False, as_json: JSON = False) -> Non
         else:
             note(HOW_TO_LIST)
     say(summary(full_plan, chosen))
-    changed = changed_since(changes, full_plan.experiment, full_plan.site)
+    changed = [
+        *changed_failures(full_plan, chosen),
+        *changed_since(changes, full_plan.experiment, full_plan.site),
+    ]
     for line in (*own_templates(templates), *changed, *_remarks(workspace.loaded)):
         say(line)
     if any(planned.run.resources.gpus for planned in chosen):

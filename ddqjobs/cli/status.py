@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddqjobs.cli.describe import facts, progress_text, summary
+from ddqjobs.cli.describe import changed_failures, facts, progress_text, summary
 from ddqjobs.cli.output import note, put, run_table, say, say_json, settle, terminal_width
 from ddqjobs.cli.overview import HOW_TO_LIST, RUNS, lists_runs, overview
 from ddqjobs.cli.overview import state as state_of
@@ -71,7 +71,7 @@ def status(
         else:
             note(HOW_TO_LIST)
     say(summary(plan, [s.planned for s in states]))
-    for line in _missing(plan, states):
+    for line in (*_missing(plan, states), *changed_failures(plan, [s.planned for s in states])):
         say(line)
     settle(workspace.warnings)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ddqjobs.base.units import counted
-from ddqjobs.cli.describe import progress_text, summary
+from ddqjobs.cli.describe import changed_failures, progress_text, summary
 from ddqjobs.cli.dry_run import fail_blocked, name_templates, say_left, show_scripts
 from ddqjobs.cli.live_page import EVERY_S, LivePage
 from ddqjobs.cli.output import fail, say, say_json, settle
@@ -198,6 +198,7 @@ def _submit(selection: Selection, options: SubmitOptions, as_json: bool) -> None
         if not outcome.submitted:
             say("nothing to submit")
         say_left(outcome.left)
+        _say_changed(selection, outcome.left)
     settle(
         [*_warnings(selection), *(f"{run}: not confirmed: {why}" for run, why in outcome.unconfirmed.items())]
     )
@@ -209,6 +210,15 @@ def _submit(selection: Selection, options: SubmitOptions, as_json: bool) -> None
 
 def _warnings(selection: Selection) -> list[str]:
     return selection.project.workspace(selection.experiment, selection.site).warnings
+
+
+def _say_changed(selection: Selection, names: Collection[str]) -> None:
+    """Say which of these runs failed and are others today, and what runs them again."""
+    if not names:
+        return
+    plan = selection.project.plan(selection.experiment, site=selection.site, refresh=False)
+    for line in changed_failures(plan, [planned for planned in plan.runs if planned.run.name in names]):
+        say(line)
 
 
 def _wait(selection: Selection, options: SubmitOptions, page: LivePage, as_json: bool) -> None:
@@ -233,12 +243,12 @@ def _wait(selection: Selection, options: SubmitOptions, page: LivePage, as_json:
             say=quiet,
             show=show,
         )
-        _end(plan, as_json)
+        _end(selection, plan, as_json)
     finally:  # also after Ctrl-C: nobody writes the page any more, so it need not reload itself
         page.finish()
 
 
-def _end(plan: Plan, as_json: bool) -> None:
+def _end(selection: Selection, plan: Plan, as_json: bool) -> None:
     """Says what became of the runs. Raises RunsFailedError."""
     from ddqjobs.base.errors import RunsFailedError
 
@@ -256,6 +266,7 @@ def _end(plan: Plan, as_json: bool) -> None:
     say(summary(plan, chosen))
     for planned in failed:
         fail(f"{planned.run.name}: {planned.status.value}: {planned.reason}")
+    _say_changed(selection, {planned.run.name for planned in failed})
     if failed:
         raise RunsFailedError(
             f"not done: {len(failed)} of {counted(len(chosen), 'run')}"

@@ -88,7 +88,13 @@ def _plan_run(
         attempts=_attempts(story),
         submissions=len(story.tickets),
         failure=retry.failure if retry and not held else None,
+        changed=_changed(run, story) if status is Status.FAILED else (),
     )
+
+
+def _changed(run: Run, story: RunHistory) -> tuple[str, ...]:
+    """Return the parts of a run that are others than those of its last attempt."""
+    return digests.changed(story.tickets[-1].digest, run.digest)
 
 
 def _named(reason: str, needs: Sequence[str]) -> str:
@@ -284,6 +290,18 @@ def submittable(
         if ready:
             taken[name] = planned
     return tuple(taken.values())
+
+
+def on_stale(plan: Plan, names: Collection[str]) -> bool:
+    """Tell whether one of these runs needs, directly or not, a run that is stale."""
+    by_name = {planned.run.name: planned for planned in plan.runs}
+    needed: dict[str, None] = {}
+    queue = [*names]
+    while queue:
+        new = [up for up in by_name[queue.pop()].run.upstream if up in by_name and up not in needed]
+        needed.update(dict.fromkeys(new))
+        queue += new
+    return any(by_name[name].stale for name in needed)
 
 
 def _counts(planned: PlannedRun) -> bool:

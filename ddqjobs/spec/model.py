@@ -255,6 +255,7 @@ class PlannedRun(Frozen, frozen=True, kw_only=True):
     attempts: int = 0
     submissions: int = 0  # how often it was submitted
     failure: FailureClass | None = None
+    changed: tuple[str, ...] = ()  # parts of the digest that changed since it failed for good
     owner: str = ""  # whose it is, where the view from here proves nothing of its job
     blocked: bool = False  # waits for something that no run of this plan brings
     gone: bool = False  # recorded done, but its product is no longer on disk

@@ -580,6 +580,36 @@ def test_a_stale_run_is_named_and_only_stale_submits_it(place: Place) -> None:
     assert place.invoke("plan", "tiny", "first", "--json").json["runs"][0]["stale"] is None
 
 
+def test_failed_runs_that_were_corrected_name_the_command_that_runs_them_again(place: Place) -> None:
+    failing = TINY.replace('cp "$1"', 'exit 3; cp "$1"').replace("echo this went wrong", "cat gone")
+    place.text("experiments/tiny.yaml", failing)
+    assert place.invoke("submit", "tiny", "--wait").code == 1
+    assert place.invoke("submit", "tiny", "broken.m1", "--wait").code == 1
+    for words in (["plan"], ["status"], ["submit"], ["submit", "--wait"]):
+        same = place.invoke(*words)
+        assert "changed since" not in same.out + same.err, words
+    place.text("experiments/tiny.yaml", TINY)
+    again = (
+        "2 failed runs changed since (definition, code); "
+        "`ddqjobs retry tiny second.m1 second.m2 && ddqjobs submit tiny --stale --wait` runs them again"
+    )
+    for words in (
+        ["submit", "--task", "second"],
+        ["submit", "--wait"],
+        ["plan", "--task", "second"],
+        ["status", "--task", "second"],
+    ):
+        told = place.invoke(*words)
+        assert again in told.out + told.err, words
+    assert (
+        "3 failed runs changed since (definition, code); `ddqjobs retry tiny && "
+        "ddqjobs submit tiny --stale --upstream --wait second.m1 second.m2 broken.m1` runs them again"
+    ) in place.invoke("plan").out
+    assert place.invoke("retry", "tiny", "second.m1", "second.m2").code == 0
+    assert place.invoke("submit", "tiny", "--stale", "--wait").code == 0
+    assert {place.states()[name] for name in ("first", "second.m1", "second.m2")} == {"done"}
+
+
 def test_a_stale_result_is_built_on_once_somebody_accepts_it(place: Place) -> None:
     assert place.invoke("submit", "tiny", "first", "--wait").code == 0
     place.text("experiments/tiny.yaml", TINY.replace("hello from first", "hello again"))
