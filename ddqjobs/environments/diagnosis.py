@@ -221,7 +221,7 @@ _KNOWN: tuple[tuple[str, Remedy], ...] = (
         Remedy(
             "broken-wheel",
             "a wheel is broken",
-            "delete it if it lies in a wheel folder, then build again",
+            "delete it if it lies in a wheel folder, then run the same command again",
         ),
     ),
     (
@@ -232,8 +232,8 @@ _KNOWN: tuple[tuple[str, Remedy], ...] = (
         Remedy(
             "unreachable",
             "a package index or code server cannot be reached",
-            "check the network, the proxy and the index settings of pip or uv, then build again "
-            "(what was downloaded is kept)",
+            "check the network, the proxy and the index settings of pip or uv, then run the same command "
+            "again (what was downloaded is kept)",
         ),
     ),
     (
@@ -254,6 +254,11 @@ _KNOWN: tuple[tuple[str, Remedy], ...] = (
         ),
     ),
 )
+# Where the programs asked, without a user and a password in the address.
+_ASKED = re.compile(
+    r"(?:Failed to fetch: `?|Looking in indexes: |unable to access '|for url \()"
+    r"(https?://)(?:[^\s/@]*@)?([^\s'`,)]+)"
+)
 _COMPILED = tuple((re.compile(pattern), remedy) for pattern, remedy in _KNOWN)
 
 
@@ -268,8 +273,12 @@ def recognise(log: str) -> Remedy | None:
 
 
 def explain(log: str) -> str:
-    """Return what a failed step's output means and what to do, or its last line if nobody knows."""
+    """Return what a failed step's output means, with the address that could not be reached, and what to do;
+    its last line if nobody knows."""
     known = recognise(log)
+    asked = _ASKED.search(log) if known is not None and known.name == "unreachable" else None
+    if known is not None and asked is not None:
+        return f"{known.meaning} ({asked[1]}{asked[2]}): {known.remedy}"
     if known is not None:
         return str(known)
     lines = [line.strip() for line in log.splitlines() if line.strip()]

@@ -393,6 +393,17 @@ def test_lock_that_cannot_be_made_changes_nothing(place: Place) -> None:
     assert (place.folder / "lock.txt").read_text() == before
 
 
+def test_lock_names_the_index_that_it_cannot_reach(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    (place.folder / "requirements.txt").write_text("nowhere==3\n")
+    for name in ("UV_NO_INDEX", "UV_OFFLINE"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
+    reached = r"cannot be reached \(http://127\.0\.0\.1:9/simple/\S+\): .* run the same command again"
+    with pytest.raises(EnvironmentNotReadyError, match=reached):
+        lock(place.load(), place.base, progress=place.said.append)
+
+
 def test_lock_without_what_no_index_has(place: Place) -> None:
     """Nothing is built from it, every command says what it lacks, and a whole lock replaces it."""
     (place.folder / "requirements.txt").write_text("tinypkg==1.0+cu111\nprivate==3\nother\n")

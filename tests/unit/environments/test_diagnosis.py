@@ -63,6 +63,18 @@ KNOWN = {
     "yapf-mmengine-0.6.0": "yapf",
     "yapf-mmengine-0.7.1": "yapf",
 }
+# Recorded output -> the address that could not be reached.
+ASKED = {
+    "git-dead-host": "http://127.0.0.1:9/x.git/",
+    "git-no-such-host": "http://no-such-host.invalid/x.git/",
+    "pip-dead-index": "http://127.0.0.1:9/simple",
+    "pip-no-such-host": "https://no-such-host.invalid/simple",
+    "pip-slow": "http://127.0.0.1:8945/simple",
+    "uv-503": "http://127.0.0.1:8944/simple/addict/",
+    "uv-dead-index": "http://127.0.0.1:9/simple/addict/",
+    "uv-no-such-host": "http://no-such-host.invalid/simple/addict/",
+    "uv-slow": "http://127.0.0.1:8945/simple/addict/",
+}
 
 
 def recorded(name: str) -> str:
@@ -81,7 +93,14 @@ def test_recorded_failures(name: str, failure: str) -> None:
     assert known.name == failure
     assert known.line
     assert known.line in text  # one line of it, so there is something to look for
-    assert explain(text) == f"{known.meaning}: {known.remedy}"
+    where = f" ({ASKED[name]})" if name in ASKED else ""
+    assert explain(text) == f"{known.meaning}{where}: {known.remedy}"
+
+
+def test_the_address_is_named_without_its_password() -> None:
+    text = recorded("uv-dead-index").replace("http://127", "http://user:pass-word@127")
+    assert "(http://127.0.0.1:9/simple/addict/)" in explain(text)
+    assert "pass-word" not in explain(text)
 
 
 @pytest.mark.parametrize(
