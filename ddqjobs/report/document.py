@@ -358,4 +358,5 @@ def _rules(report: Report) -> Iterator[tuple[str, str]]:
             )
     for line in report.curves:
         if line.judgement.outcome is not None:
-            yield f"loss curves of {line.model}, {label(line.phase)}", line.judgement.rule
+            name = line.model if line.variant == "default" else f"{line.model}, {line.variant}"
+            yield f"loss curves of {name}, {label(line.phase)}", line.judgement.rule

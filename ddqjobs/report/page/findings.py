@@ -169,11 +169,11 @@ def _apart(line: CurveRow) -> str:
 
 def _curves(report: Report) -> Iterator[Finding]:
     """Yield the loss curves that are further apart than seeds, in one finding."""
-    titles = {row.model: row.title for row in report.models}
+    titles = {(row.model, row.variant): _name(row) for row in report.models}
     curves = [line for line in report.curves if line.judgement.outcome is Outcome.DIFFERS]
     if curves:
         count = f"{len(curves)} of {len(report.curves)}"
-        why = [f"{titles.get(c.model, c.model)}, {label(c.phase)}{_apart(c)}" for c in curves]
+        why = [f"{titles.get((c.model, c.variant), c.model)}, {label(c.phase)}{_apart(c)}" for c in curves]
         yield Finding(
             outcome=Outcome.DIFFERS,
             word="differ",

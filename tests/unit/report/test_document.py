@@ -18,10 +18,12 @@ from ddqjobs.cli.describe import summary
 from ddqjobs.cli.output import COLOURS
 from ddqjobs.detect.job.training_progress import Progress
 from ddqjobs.report.columns import COLUMNS
-from ddqjobs.report.document import Report, build
+from ddqjobs.report.document import Report, build, rules
 from ddqjobs.report.formats import FORMATS, render
+from ddqjobs.report.loss_curves import Curve
 from ddqjobs.report.missing import MANY
 from ddqjobs.report.page import facts, glance
+from ddqjobs.report.page.findings import findings
 from ddqjobs.report.recomputed import Recomputed, exact_points
 from ddqjobs.report.results import frame
 from ddqjobs.report.verdict import Outcome
@@ -796,7 +798,7 @@ def test_what_trainings_take_is_a_table() -> None:
     assert table["p4-train.running"] == ["50%", "none", "1.5", "3"]
 
 
-def swept(baseline: str | None = None) -> Report:
+def swept(baseline: str | None = None, trained: bool = False) -> Report:
     """A grid of two rates and three seeds in phase 4; phase 3 has the first rate only."""
     desk = Desk({"detr": 51.3})
     desk.experiment = msgspec.structs.replace(desk.experiment, baseline=baseline)
@@ -809,7 +811,17 @@ def swept(baseline: str | None = None) -> Report:
                 run(phase, "detr", name=name, variant=f"lr-{rate}", seed=seed, grid=grid, comparable=False),
                 ap,
             )
-    return desk.report()
+    if not trained:
+        return desk.report()
+    curves = {}
+    for phase, loss in (("3", 1.0), ("4", 1.5)):
+        for rate in (1e-4, 2e-4):
+            for seed in (0, 1000):
+                name = f"p{phase}-train.detr.lr-{rate}.s{seed}"
+                variant = f"lr-{rate}"
+                desk.done(run(phase, "detr", TaskKind.TRAIN, name=name, variant=variant, seed=seed), None)
+                curves[name] = Curve(last=80, means={"loss": [loss, loss + seed / 1e5]})
+    return desk.report(curves=curves)
 
 
 def test_the_variants_of_a_grid_are_compared_with_the_first_or_with_the_baseline() -> None:
@@ -827,6 +839,14 @@ def test_the_variants_of_a_grid_are_compared_with_the_first_or_with_the_baseline
     other = swept("lr-0.0002").variants
     assert [(r.variant, r.difference_text) for r in other] == [("lr-0.0001", "-1.0"), ("lr-0.0002", "")]
     assert swept("seed7").variants == ()
+
+
+def test_rules_and_findings_name_the_variant_whose_loss_curves_they_are_about() -> None:
+    report = swept(trained=True)
+    (names,) = [names for rule, names in rules(report).items() if "mean loss" in rule]
+    assert names == [f"loss curves of detr, lr-{rate}, phase 4" for rate in (1e-4, 2e-4)]
+    explained = [finding.why for finding in findings(report, []) if "loss curves" in finding.what]
+    assert [why.partition(", phase")[0] for why in explained[0]] == ["detr, lr-0.0001", "detr, lr-0.0002"]
 
 
 def test_parameters_are_columns_of_every_table() -> None:
