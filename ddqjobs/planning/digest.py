@@ -36,7 +36,8 @@ FORMAT = 2
 _UNCHANGED = {1: ("definition", "environment", "data")}  # config and code were digests of text
 PARTS = ("definition", "config", "code", "environment", "data", "upstream")
 _ENCODER = msgspec.json.Encoder()
-_CONFIG = re.compile(r"(?<![\w./-])configs/[\w./+@-]+")
+# A path below `configs/` of the project, or of its snapshot, `{code}`; not one of another tree.
+_CONFIG = re.compile(r"(?:(?<![\w./-])|(?<=\{code\}/))configs/[\w./+@-]+")
 Find = Callable[[str], "Path | None"]  # relative path below experiments/ or the task code's root -> file
 
 

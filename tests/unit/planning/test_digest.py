@@ -262,6 +262,19 @@ def test_a_module_that_an_option_names_counts(root: Path) -> None:
     assert changed(before, digests(root, content)["test.m"])[0] == "config"
 
 
+@pytest.mark.parametrize(
+    ("word", "counts"), [("{code}/configs/base.py", True), ("/tree/configs/base.py", False)]
+)
+def test_a_configuration_that_a_command_names_in_the_snapshot_counts(
+    root: Path, word: str, counts: bool
+) -> None:
+    content = with_config("configs/other.py")
+    content["codes"]["c"]["commands"]["test"].insert(1, word)
+    before = digests(root, content)["test.m"]
+    (root / "experiments/configs/base.py").write_text("lr = 3\n")
+    assert ("config" in changed(before, digests(root, content)["test.m"])) == counts
+
+
 def with_config(config: str, options: dict[str, str] | None = None) -> dict[str, Any]:
     content: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(CONTENT))
     content["codes"]["c"]["commands"]["test"] = ["test", "{config}", "{options}"]
