@@ -61,15 +61,17 @@ def install(version: str, python: str, wheel: Path) -> Path:
     return venv
 
 
-def test(venv: Path, options: list[str]) -> int:
-    """Run the fast tests with an environment's Python and return pytest's exit code.
+def test(venv: Path, python: str, options: list[str]) -> int:
+    """Run the fast tests with an environment's Python and return pytest's exit code. The interpreter that it
+    was made with is on PATH: uv makes no environment of another environment's.
 
     With ``--import-mode=append`` the installed package comes before the checkout's; tests/conftest.py checks
     that it does.
     """
     argv = [str(venv / "bin" / "pytest"), "tests/unit", "-m", "not slow and not long", "-q"]
     argv += ["--import-mode=append", "-n", "3", "--dist", "worksteal", *options]
-    variables = {**os.environ, "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    folders = [str(venv / "bin"), str(Path(python).parent), os.environ["PATH"]]
+    variables = {**os.environ, "PATH": os.pathsep.join(folders)}
     return subprocess.run(argv, cwd=ROOT, env=variables, check=False).returncode
 
 
@@ -92,7 +94,7 @@ def main() -> int:
             rows.append((version, "FAILED", f"not installed: {error}"))
             continue
         start = time.monotonic()
-        code = test(venv, options)
+        code = test(venv, python, options)
         rows.append((version, f"FAILED ({code})" if code else "passed", f"{time.monotonic() - start:.0f} s"))
     print(f"\n{'Python':<8}{'fast tests':<14}with {wheel.name}")
     for version, outcome, detail in rows:

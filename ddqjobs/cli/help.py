@@ -82,7 +82,7 @@ class Group(TyperGroup):
 
 def page(command: Any, ctx: Any, panels: dict[str, list[Row]]) -> str:
     """Return usage, text, panels and epilogue."""
-    width = max(NARROWEST, min(WIDEST, shutil.get_terminal_size().columns))
+    width = max(NARROWEST, min(WIDEST, shutil.get_terminal_size().columns or 80))  # 3.10 may say 0
     text, examples = _examples(command.help or "")
     parts = [_wrapped(command.get_usage(ctx), width, "      ")]
     parts += [_wrapped(" ".join(paragraph.split()), width) for paragraph in text.split("\n\n")]

@@ -137,10 +137,11 @@ def settle(warnings: Sequence[str]) -> None:
 
 
 def terminal_width() -> int | None:
-    """Return the columns of the terminal; None where stdout is none."""
+    """Return the columns of the terminal, 80 where it does not know (Python 3.10 then says 0); None where
+    stdout is none."""
     import shutil
 
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return (shutil.get_terminal_size().columns or 80) if sys.stdout.isatty() else None
 
 
 def run_table(

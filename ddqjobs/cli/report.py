@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 import typer
 
 from ddqjobs.base.units import LOGIN_MEMORY, counted
-from ddqjobs.cli.output import note, put, put_utf8, say, settle, style
+from ddqjobs.cli.output import note, put, put_utf8, say, settle, style, terminal_width
 from ddqjobs.cli.selection import Selection, filtered
 
 if TYPE_CHECKING:
@@ -255,9 +254,8 @@ def _text(document: Report, form: str, out: Path | None) -> str:
 
 def _terminal(out: Path | None) -> _Terminal:
     """Return what a table must fit: nothing where it goes to a file or a pipe."""
-    if out is not None or not sys.stdout.isatty():
-        return {"width": None, "style": None}
-    return {"width": shutil.get_terminal_size().columns, "style": _style}
+    width = None if out is not None else terminal_width()
+    return {"width": width, "style": None if width is None else _style}
 
 
 def _export(selection: Selection, document: Report, kind: str, out: Path | None) -> None:
