@@ -311,7 +311,8 @@ def _summary_text(
     """``phase 1: reproduced 6 of 7 (1 short); aligned 7 of 7``."""
     parts = []
     if judged:
-        word = "reproduced" if against == REFERENCE else "equal"
+        # The outcome *equal* alone would read as the word *equal*, a difference of zero.
+        word = "reproduced" if against == REFERENCE else "equal within tolerance"
         part = f"{word} {sum(j.good for j in judged)} of {len(judged)}"
         bad = [(o, sum(j.outcome is o for j in judged)) for o in verdict.OPEN]
         if any(count for _, count in bad):

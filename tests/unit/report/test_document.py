@@ -196,9 +196,11 @@ def test_phases_are_compared_seed_by_seed_where_both_have_them() -> None:
     desk = Desk({"detr": 51.3})
     seeds("3", {0: 0.400, 1: 0.512}, desk)
     seeds("4", {1: 0.511, 2: 0.600}, desk)
-    phase_cell = desk.report().models[0].cells[1]
+    report = desk.report()
+    phase_cell = report.models[0].cells[1]
     assert phase_cell is not None
     assert (phase_cell.difference_text, phase_cell.judgement.word) == ("-0.1", "within tolerance (n=1)")
+    assert "phase 4: equal within tolerance 1 of 1" in [summary.text for summary in report.summary]
     assert "seed by seed" in phase_cell.judgement.rule
 
 

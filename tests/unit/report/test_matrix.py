@@ -46,7 +46,7 @@ def read(page: str) -> Reader:
 def test_higher_results_are_not_short_and_not_unknown(report: Report) -> None:
     summaries = {s.phase: s.text for s in report.summary}
     assert summaries["1"] == "phase 1: reproduced 6 of 7 (1 exceeds)"
-    assert summaries["2"].startswith("phase 2: equal 6 of 7 (1 differs)")
+    assert summaries["2"].startswith("phase 2: equal within tolerance 6 of 7 (1 differs)")
     assert (report.summary[0].exceeds, report.summary[0].unknown, report.summary[1].short) == (1, 0, 0)
     assert report.ok is False
 
