@@ -131,7 +131,8 @@ def _end(view: View, known: Mapping[str, str]) -> Iterator[Event]:
         for planned in asked
         if planned.status is Status.FAILED
     ]
-    yield _event(view, "end", facts, f"ended, {tally}", [view.overall, *lines] if view.overall else lines)
+    title = f"ended, {tally} of {len(asked)} submitted"  # not of all runs, of which the overall line speaks
+    yield _event(view, "end", facts, title, [view.overall, *lines] if view.overall else lines)
 
 
 def _goes_on(planned: PlannedRun, given_up: Collection[str]) -> bool:

@@ -56,7 +56,7 @@ def test_two_terminals_tell_once_and_no_secret_is_on_disk(place: Place, web: Web
     assert kinds(web) == {"failure": 1, "end": 1}
     texts = {json.loads(post.body)["kind"]: json.loads(post.body) for post in web.got}
     assert texts["failure"]["title"] == "tiny: broken.m1 failed"
-    assert texts["end"]["title"] == "tiny: ended, 1 done, 1 failed"
+    assert texts["end"]["title"] == "tiny: ended, 1 done, 1 failed of 2 submitted"
     files = [path for path in (place.root / "results").rglob("*") if path.is_file()]
     assert not [path for path in files if b"private-path" in path.read_bytes()]
 
@@ -66,7 +66,10 @@ def test_a_server_that_hangs_delays_nothing_and_gets_it_later(place: Place, web:
     web.silent = threading.Event()
     ran = place.call("submit", "tiny", "--wait", "--task", "first", **options)
     assert ran.code == 0
-    assert "not delivered: 'tiny: ended, 1 done': no answer yet; it is still being sent" in ran.err
+    assert (
+        "not delivered: 'tiny: ended, 1 done of 1 submitted': no answer yet; it is still being sent"
+        in ran.err
+    )
     assert "private-path" not in ran.out + ran.err
     for pid in senders(place):  # one that waits for an answer may be killed, too
         os.kill(pid, signal.SIGKILL)

@@ -294,7 +294,7 @@ def test_each_state_is_told_once() -> None:
     assert told(records, {"r0": failed, "r1": active}, heads) == ["x: r0 failed"]
     records += [ended(1, FailureClass.DATA, 6.0), ended(2, FailureClass.DIVERGED, 7.0)]
     statuses = {"r0": failed, "r1": failed, "r2": failed}
-    assert told(records, statuses, heads) == ["x: r2 diverged", "x: ended, 3 failed"]
+    assert told(records, statuses, heads) == ["x: r2 diverged", "x: ended, 3 failed of 3 submitted"]
     assert told(records, statuses, heads) == []
     records += [Retried(at=8.0, runs=["r0"])]  # what failed before is known already
     assert told(records, {**statuses, "r0": active}, heads) == []
@@ -315,12 +315,22 @@ def test_verdicts_are_told_when_they_change() -> None:
     assert "short -> reproduced" in heads["verdict"].text
 
 
+def test_the_end_counts_submitted_runs_and_not_those_of_the_experiment() -> None:
+    statuses = {"r0": Status.DONE, "r1": Status.WAITING, "r2": Status.DONE, "earlier": Status.DONE}
+    assert told([], statuses, {}) == ["x: ended, 2 done, 1 waiting of 3 submitted"]
+
+
 def test_members_whose_files_differ_are_told_once_each() -> None:
     heads: dict[str, Event] = {}
     mine, yours = {"m": "equal"}, {"m": "short", "n": "equal"}
     runs = {"r0": Status.DONE}
     titles = [told([], runs, heads, verdicts=verdicts) for verdicts in (mine, yours, mine, yours)]
-    assert titles == [["x: 1 verdict changed", "x: ended, 1 done"], ["x: 2 verdicts changed"], [], []]
+    assert titles == [
+        ["x: 1 verdict changed", "x: ended, 1 done of 1 submitted"],
+        ["x: 2 verdicts changed"],
+        [],
+        [],
+    ]
 
 
 def test_a_sender_that_is_too_slow_ends_itself(tmp_path: Path) -> None:
