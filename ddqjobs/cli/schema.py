@@ -57,8 +57,22 @@ def _explained(schema: dict[str, Any], kind: str, key_path: str) -> str:
     matches = keys.chosen(every, key_path)
     if not matches:
         names = {key.path for key in every} | {key.path.rpartition(".")[2] for key in every}
-        raise InputError(f"{kind} files have no key {key_path}{nearest(key_path, names)}")
+        hint = _elsewhere(kind, key_path) or nearest(key_path, names)
+        raise InputError(f"{kind} files have no key {key_path}{hint}")
     return "\n\n".join(map(_lines, matches))
+
+
+def _elsewhere(kind: str, key_path: str) -> str:
+    """Return which other files have a key, and what explains it there; empty if none has it."""
+    from ddqjobs.spec import keys
+
+    others = [
+        other
+        for other in ("experiment", "site", "environment", "user")
+        if other != kind and keys.chosen(keys.of(document(other)), key_path)
+    ]
+    commands = " or ".join(f"`ddqjobs schema {other} {key_path}`" for other in others)
+    return f"; {' and '.join(others)} files have it: {commands}" if others else ""
 
 
 def _lines(key: Any) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import typing
 
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
+from ddqjobs.cli.commands import app
 from ddqjobs.cli.schema import document
 from ddqjobs.planning import sections
 from ddqjobs.report.document import Report
@@ -84,3 +87,31 @@ def test_what_a_key_of_its_own_file_requires_is_said() -> None:
     required = {key.path for key in keys.of(document("experiment")) if key.required}
     assert {"name", "tasks.NAME.kind", "models.NAME.implementations"} <= required
     assert "title" not in required
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "others"),
+    [
+        ("experiment", "notify", ["site", "user"]),
+        ("experiment", "notify.phone.url", ["site", "user"]),
+        ("site", "seeds", ["experiment"]),
+        ("user", "modules", ["site", "environment"]),
+    ],
+)
+def test_a_key_of_other_files_is_named_with_the_command_that_explains_it(
+    kind: str, key: str, others: list[str]
+) -> None:
+    refusal = CliRunner().invoke(app, ["schema", kind, key])
+    assert refusal.exit_code == 2
+    assert f"{kind} files have no key {key}; {' and '.join(others)} files have it" in refusal.stderr
+    assert re.findall(r"`ddqjobs schema (\w+) \S+`", refusal.stderr) == others
+    for other in others:
+        assert CliRunner().invoke(app, ["schema", other, key]).exit_code == 0
+
+
+def test_a_misspelt_key_gets_the_nearest_and_an_invented_one_nothing() -> None:
+    assert (
+        "have no key modls; did you mean 'models'?"
+        in CliRunner().invoke(app, ["schema", "experiment", "modls"]).stderr
+    )
+    assert CliRunner().invoke(app, ["schema", "site", "xyzzy"]).stderr.endswith("have no key xyzzy\n")
