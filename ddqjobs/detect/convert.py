@@ -70,7 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--report", type=Path, required=True)
     parser.add_argument("--config", required=True, help="configuration of mmdet's side")
-    parser.add_argument("--mapping", choices=sorted(MAPPINGS), default="identity")
+    parser.add_argument(
+        "--mapping", choices=sorted(MAPPINGS), default="identity", help="rules for names that changed"
+    )
     parser.add_argument("--weights", help="which, of a checkpoint with several sets: model, ema, ...")
     parser.add_argument("--cfg-options", nargs="*", default=[], metavar="key=value")
     args = parser.parse_args(argv)

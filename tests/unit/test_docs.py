@@ -13,6 +13,7 @@ import typer
 
 from ddqjobs.cli.commands import COMMANDS, load
 from ddqjobs.cli.docs import lines
+from ddqjobs.detect.compare import mappings
 from tests.support import markdown
 from tests.support.cli import Place, opened
 from tests.support.markdown import PAGES, reference
@@ -199,6 +200,23 @@ def lines_of_code(page: Path) -> list[str]:
     ]
 
 
+# Weights of DETR and Deformable DETR: mmdet 2.28.2 below bbox_head.transformer, and mmdet 3.3.0.
+RENAMED = {
+    "level_embeds": "level_embed",
+    "encoder.layers.0.attentions.0.attn.in_proj_bias": "encoder.layers.0.self_attn.attn.in_proj_bias",
+    "decoder.layers.5.attentions.0.attn.in_proj_bias": "decoder.layers.5.self_attn.attn.in_proj_bias",
+    "decoder.layers.5.attentions.1.value_proj.bias": "decoder.layers.5.cross_attn.value_proj.bias",
+    "encoder.layers.0.ffns.0.layers.0.0.weight": "encoder.layers.0.ffn.layers.0.0.weight",
+    "decoder.layers.0.norms.2.weight": "decoder.layers.0.norms.2.weight",
+    "decoder.post_norm.bias": "decoder.post_norm.bias",
+    "reference_points.weight": "reference_points_fc.weight",
+    "pos_trans.bias": "pos_trans_fc.bias",
+    "pos_trans_norm.bias": "pos_trans_norm.bias",
+    "enc_output.weight": "memory_trans_fc.weight",
+    "enc_output_norm.weight": "memory_trans_norm.weight",
+}
+
+
 def test_the_experiments_of_the_tutorial_are_valid(place: Place) -> None:
     page = DOCS / "tutorial/your-own-paper.md"
     experiments = [text for language, text in markdown.blocks(page) if language == "yaml"]
@@ -206,4 +224,18 @@ def test_the_experiments_of_the_tutorial_are_valid(place: Place) -> None:
         name = re.findall(r"^name: (.+)$", text, re.M)[0]
         (place.root / f"experiments/{name}.yaml").write_text(text)
         assert place.call("plan", name).code == 0
-    assert len(experiments) == 5
+    assert len(experiments) == 6
+
+
+def test_the_rules_for_weights_whose_names_changed_rename_them() -> None:
+    blocks = markdown.blocks(DOCS / "how-to/data.md")
+    program = next(text for language, text in blocks if language == "python" and "MAPPINGS" in text)
+    known = dict(mappings.MAPPINGS)
+    exec(program.replace("sys.exit(convert.main())", ""), {})
+    rules = mappings.MAPPINGS.pop("mine")
+    assert known == mappings.MAPPINGS
+    old = "bbox_head.transformer."
+    assert {key: rules(old + key) for key in RENAMED} == RENAMED
+    assert rules("bbox_head.input_proj.bias") == "neck.convs.0.conv.bias"
+    assert rules("bbox_head.query_embedding.weight") == "query_embedding.weight"
+    assert rules("bbox_head.cls_branches.0.bias") == "bbox_head.cls_branches.0.bias"

@@ -11,7 +11,6 @@ head.
 from __future__ import annotations
 
 import re
-from typing import Mapping as Dictionary
 from typing import NamedTuple
 
 
@@ -30,7 +29,8 @@ class Mapping(NamedTuple):
         return key
 
 
-MAPPINGS: Dictionary[str, Mapping] = {
+# A program of the user's own adds its rules here before it calls convert.main (docs/how-to/data.md).
+MAPPINGS: dict[str, Mapping] = {
     "identity": Mapping(),
     "8+6-to-7+7": Mapping(
         ((r"bbox_head\.(cls|reg)_branches\.7\.(.+)", r"bbox_head.aux_\1_branches.6.\2"),), -1
