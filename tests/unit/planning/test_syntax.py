@@ -205,20 +205,20 @@ def test_every_name_number_operator_and_node_counts(text: str) -> None:
     }
     for node in [node for node in ast.walk(tree) if id(node) not in idle]:
         for field, value in ast.iter_fields(node):
-            for other in _others(field, value):
+            for other in _others(node, field, value):
                 setattr(node, field, other)
                 assert syntax.canonical(tree)[0] != before, f"{ast.dump(node)}: {field}"
             setattr(node, field, value)
     assert syntax.canonical(tree)[0] == before
 
 
-def _others(field: str, value: object) -> list[object]:
+def _others(node: ast.AST, field: str, value: object) -> list[object]:
     """Return what could stand there instead; nothing for a field that follows from others or stays empty."""
     if field in ("ctx", "kind", "type_comment", "type_ignores"):
         return []
     another = ast.JoinedStr([ast.Name("another")]) if field == "format_spec" else ast.Name("another")
     if isinstance(value, list):
-        shorter_lists = [value[:i] + value[i + 1 :] for i, item in enumerate(value) if not _idle(item)]
+        shorter_lists = [value[:i] + value[i + 1 :] for i, item in enumerate(value) if not _idle(node, item)]
         return [*shorter_lists, [*value, another]]
     if isinstance(value, str):
         return [f"{value}x", another]
@@ -227,7 +227,9 @@ def _others(field: str, value: object) -> list[object]:
     )
 
 
-def _idle(node: object) -> bool:
+def _idle(parent: ast.AST, node: object) -> bool:
+    if isinstance(parent, ast.JoinedStr):  # Python 3.12.1 leaves an empty text in a format
+        return isinstance(node, ast.Constant) and node.value == ""
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
     return isinstance(node, ast.Pass)
