@@ -12,7 +12,9 @@ import typer
 from ddqjobs.cli.exits import reporting
 from ddqjobs.cli.output import fail, put
 
-_EXCERPT = 100  # characters of a line that a search shows
+_EXCERPT = 100  # characters that a search shows
+_LINK = re.compile(r"\[[^\]]*\]\(([^)]*)\)")  # of a page, as it stands there
+_BEGINS = ("|", "* ", "#", "```")  # a line that does not go on with the one before it
 
 Line = tuple[str, str]  # the anchor of the heading above it, empty at the top, and the text
 
@@ -29,7 +31,7 @@ def docs(
     path: Annotated[bool, typer.Option("--path", help="Print where the page lies instead.")] = False,
     search: Annotated[
         str,
-        typer.Option("--search", metavar="TEXT", help="Print the lines that contain this; exit 1 if none."),
+        typer.Option("--search", metavar="TEXT", help="Print what contains these words; exit 1 if none."),
     ] = "",
 ) -> None:
     """List the documentation pages that ship with ddqjobs, or print one, from the heading of a link on.
@@ -38,7 +40,7 @@ def docs(
     docs --search "out of memory"
     """
     pages = _pages()
-    name, _, anchor = page.partition("#")
+    name, _, anchor = _LINK.sub(r"\1", page).partition("#")
     chosen = _chosen(name, pages) if page else ""
     if search:
         _search(search, {chosen: pages[chosen]} if chosen else pages)
@@ -78,12 +80,14 @@ def _from(anchor: str, name: str, page: Path) -> str:
 
 
 def _search(text: str, pages: Mapping[str, Path]) -> None:
-    """Print the lines that contain a text, each after a link to its heading; exit 1 if there are none."""
+    """Print the passages that contain all words of a text, each after a link to its heading; exit 1 if there
+    are none."""
+    words = text.lower().split()
     matches = [
-        (f"{name}#{anchor}" if anchor else name, _excerpt(line, text))
+        (f"{name}#{anchor}" if anchor else name, _excerpt(passage, words[0]))
         for name, place in pages.items()
-        for anchor, line in lines(place)
-        if text.lower() in line.lower()
+        for anchor, passage in _passages(place)
+        if words and all(word in passage.lower() for word in words)
     ]
     if not matches:
         fail(f"no page contains '{text}'")
@@ -91,12 +95,26 @@ def _search(text: str, pages: Mapping[str, Path]) -> None:
     put("\n".join(f"{link}: {excerpt}" for link, excerpt in matches))
 
 
-def _excerpt(line: str, text: str) -> str:
-    """Return a line, cut around the first place of a text if it is long."""
-    line = line.strip()
-    first = max(0, min(line.lower().find(text.lower()) - _EXCERPT // 3, len(line) - _EXCERPT))
-    last = first + max(_EXCERPT, len(text))
-    return f"{'...' * (first > 0)}{line[first:last]}{'...' * (last < len(line))}"
+def _excerpt(passage: str, word: str) -> str:
+    """Return a passage, cut around the first place of a word if it is long."""
+    first = max(0, min(passage.lower().find(word) - _EXCERPT // 3, len(passage) - _EXCERPT))
+    last = first + max(_EXCERPT, len(word))
+    return f"{'...' * (first > 0)}{passage[first:last]}{'...' * (last < len(passage))}"
+
+
+def _passages(page: Path) -> Iterator[Line]:
+    """Yield what stands together in a page, in one line: a paragraph, a point of a list, a row, a line of
+    code."""
+    above, passage, block = "", "", False
+    for anchor, line in lines(page):
+        fence = line.lstrip().startswith("```")
+        if passage and (block or not line.strip() or line.lstrip().startswith(_BEGINS)):
+            yield above, passage
+            passage = ""
+        block ^= fence
+        above, passage = anchor, f"{passage} {line.strip()}".strip()
+    if passage:
+        yield above, passage
 
 
 def lines(page: Path) -> Iterator[Line]:

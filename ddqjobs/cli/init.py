@@ -67,6 +67,11 @@ def _explain(folder: Path, site: str, on_site: str) -> None:
     codes = project.load(next(iter(project.catalog.own_experiments()))).experiment.codes.values()
     names = dict.fromkeys(code.environment for code in codes if code.environment)
     if names:
+        environments = project.environments(project.catalog.site(site))
+        unlocked = [name for name in names if "run: ddqjobs env lock" in environments.problem(name)]
+        if unlocked:
+            say(f"then: ddqjobs env lock {' '.join(unlocked)}")
+            say("      where all package indexes can be reached: their locks still lack packages")
         say(f"then: ddqjobs env build {' '.join(names)}{on_site}")
         say("      installs the pinned Python packages that the runs need, once, from a package registry;")
         say("      `ddqjobs env list` shows what is ready")

@@ -133,9 +133,17 @@ def test_a_search_names_page_heading_and_line(place: Place) -> None:
     link = found.out.partition(": ")[0]
     assert place.call("docs", link).out.startswith("## What is promised\n")
     assert place.call("docs", "data", "--search", "Idempotency-Key").code == 1
-    missing = place.call("docs", "--search", "no page has " + "this")
+    absent = "a-word-of-no" + "-page"
+    missing = place.call("docs", "--search", absent)
     assert (missing.code, missing.out) == (1, "")
-    assert "no page contains 'no page has this'" in missing.err
+    assert f"no page contains '{absent}'" in missing.err
+
+
+def test_a_search_finds_words_across_the_lines_of_a_paragraph(place: Place) -> None:
+    found = place.call("docs", "--search", "fixes refuses environment names").out
+    assert found.startswith("how-to/environments#environments: ")
+    linked = place.call("docs", "[when it is worth it](../how-to/operations.md#canary)").out
+    assert linked.startswith("## Canary\n")
 
 
 def refusal(argv: list[str]) -> str:

@@ -387,6 +387,13 @@ def test_a_run_whose_configuration_is_not_there_is_told_and_left(place: Place) -
     assert f"# not submitted (1):\n#   first  {why}\n" in dry
 
 
+def test_init_names_the_locks_to_complete_before_the_builds(place: Place) -> None:
+    out = place.call("init", "mine", "--from", "dino").out
+    lock, build = "then: ddqjobs env lock legacy-detr\n", "then: ddqjobs env build legacy-detr modern-lite\n"
+    assert 0 < out.index(lock) < out.index(build)
+    assert "env lock" not in place.call("init", "small", "--from", "dino-mini").out
+
+
 def test_a_dry_run_warns_of_environments_for_which_submit_would_refuse(place: Place) -> None:
     dry = place.invoke("submit", "nano", "data", "--dry-run")
     assert dry.code == 0
