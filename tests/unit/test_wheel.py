@@ -104,7 +104,9 @@ def test_commands_work_from_an_empty_folder(
     installed: Installed, arguments: tuple[str, ...], text: str
 ) -> None:
     ran = installed.run(*arguments)
-    assert (ran.returncode, ran.stderr) == (0, "")
+    unready = "warning: `submit` would refuse: environment mini-"  # nothing is built there
+    unexpected = [line for line in ran.stderr.splitlines() if not line.startswith(unready)]
+    assert (ran.returncode, unexpected) == (0, [])
     assert text in ran.stdout
     assert list(installed.folder.iterdir()) == []
 
