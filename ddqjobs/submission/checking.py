@@ -282,8 +282,13 @@ class Checking:
                     passed += 1
                     self._remember(self._record(subject))
         notes = tuple(answer.note for answer in answers if answer.note)
-        looked_at = Checked(findings=tuple(findings), resolved=tuple(resolved), notes=notes)
-        return msgspec.structs.replace(looked_at, passed=passed, unchecked=unchecked)
+        return Checked(
+            passed=passed,
+            findings=tuple(findings),
+            unchecked=unchecked,
+            resolved=tuple(resolved),
+            notes=notes,
+        )
 
     def _findings(self, subject: _Subject, reported: Iterable[Mapping[str, str]]) -> Iterator[Finding]:
         loaded, run = self._workspace.loaded, subject.runs[0]
