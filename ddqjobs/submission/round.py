@@ -242,6 +242,9 @@ class Round:
             submitted={**self.outcome.submitted, **done},
             gpu_hours=self.outcome.gpu_hours + sum(self.hours.get(name) or 0.0 for name in done),
         )
+        for planned in (self.planned[name] for name in done):
+            if planned.again:  # else nobody who waits reads that it failed, and of what
+                self.say(f"{planned.run.name}: {planned.reason}")
         self.say(f"submitted {len(done)} {'run' if len(done) == 1 else 'runs'} as {submission.name}")
 
     def _refused(self, submission: Submission, error: SchedulerError) -> None:

@@ -132,8 +132,10 @@ def test_a_failure_of_unknown_cause_is_retried_once_and_not_again(
     trivial: TrivialProject,
 ) -> None:
     trivial.tasks({"first": task(command=sh('echo "$DDQJOBS_RUN" >> "$TRACE"; kill -11 $$'))})
-    first = trivial.submit_all()["first"]
-    assert summary(first) == (
+    ran = trivial.cli("submit", EXPERIMENT, "--wait")
+    assert ran.code == 1
+    assert ran.stdout.count("first: retry 1 of 1 after unknown: ended by signal 11\n") == 1
+    assert summary(trivial.run("first")) == (
         Status.FAILED,
         "unknown: ended by signal 11; all 1 retries are used up",
     )
