@@ -76,6 +76,11 @@ class FastDDQDETR(LogsOnce, LaunchesAhead, DDQDETR):  # type: ignore[misc]
         self._graphs.clear()
         return super()._apply(*args, **kwargs)
 
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """As torch's, which may replace weights."""
+        self._graphs.clear()
+        return super().load_state_dict(*args, **kwargs)
+
     def predict(self, batch_inputs: Tensor, batch_data_samples: Any, rescale: bool = True) -> Any:
         """As mmdet's."""
         results, _ = self.begin(batch_inputs, batch_data_samples, rescale)
@@ -85,7 +90,7 @@ class FastDDQDETR(LogsOnce, LaunchesAhead, DDQDETR):  # type: ignore[misc]
         """Launch the forward pass, if a graph can: what returns the results, and whether it is launched."""
         outputs = None
         if not self.training and graphs.fit(image, samples):
-            outputs = self._graphs.run(image, samples, self._of_shapes, self._of_image)
+            outputs = self._graphs.run(self, image, samples, self._of_shapes, self._of_image)
         if outputs is None:
             return functools.partial(super().predict, image, samples, rescale), False
         return functools.partial(self._results, outputs, samples, rescale), True

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import host
 
@@ -39,7 +39,17 @@ class _Graph:
     replay: Callable[[], None]
     image: Tensor
     outputs: tuple[Tensor, ...]
+    weights: tuple[Tensor, ...]
+    places: tuple[int, ...]  # of the weights, in memory
     kept: Any  # its constants, which live as long as it
+
+    def stale(self) -> bool:
+        """Return whether a weight lies elsewhere: the graph would read the old one."""
+        return _places(self.weights) != self.places
+
+
+def _places(weights: Sequence[Tensor]) -> tuple[int, ...]:
+    return tuple([weight.data_ptr() for weight in weights])
 
 
 class Graphs:
@@ -62,7 +72,7 @@ class Graphs:
         self._pool = self._stream = None
 
     def run(
-        self, image: Tensor, samples: Sequence[Any], prepare: Prepare, forward: Forward
+        self, model: nn.Module, image: Tensor, samples: Sequence[Any], prepare: Prepare, forward: Forward
     ) -> tuple[Tensor, ...] | None:
         """Return the outputs of the forward pass; None where no graph is, nor shall be, for such a batch.
 
@@ -70,11 +80,14 @@ class Graphs:
         """
         key = (tuple(image.shape), image.dtype, image.device)
         known = self._graphs.get(key)
+        if known is not None and known.stale():
+            self.clear()
+            known = None
         if known is None:
             self._seen[key] = self._seen.get(key, 0) + 1
             if not self._able or self._seen[key] < _AGAIN or len(self._graphs) >= _MOST:
                 return None
-            known = self._recorded(image, samples, prepare, forward)
+            known = self._recorded(model, image, samples, prepare, forward)
             if known is None:
                 return None
             self._graphs[key] = known
@@ -83,14 +96,14 @@ class Graphs:
         return tuple(output.clone() for output in known.outputs)
 
     def _recorded(
-        self, image: Tensor, samples: Sequence[Any], prepare: Prepare, forward: Forward
+        self, model: nn.Module, image: Tensor, samples: Sequence[Any], prepare: Prepare, forward: Forward
     ) -> _Graph | None:
         """Return a new graph; None, and never again one, where it cannot be made: a test does not fail for
         it."""
         try:
             # Whatever happens while it is recorded, this thread's stream is the old one afterwards.
             with torch.cuda.device(image.device), torch.cuda.stream(torch.cuda.current_stream(image.device)):
-                return self._record(image, samples, prepare, forward)
+                return self._record(model, image, samples, prepare, forward)
         except (RuntimeError, TypeError, AttributeError) as error:  # another torch, a driver, memory
             self._able = False
             print(f"speed: no graph of the forward pass: {str(error).splitlines()[0]}", file=sys.stderr)
@@ -98,7 +111,9 @@ class Graphs:
         torch.cuda.empty_cache()
         return None
 
-    def _record(self, image: Tensor, samples: Sequence[Any], prepare: Prepare, forward: Forward) -> _Graph:
+    def _record(
+        self, model: nn.Module, image: Tensor, samples: Sequence[Any], prepare: Prepare, forward: Forward
+    ) -> _Graph:
         image = image.clone()
         prepared, constants = prepare(image, samples), host.Constants()
         current = torch.cuda.current_stream()
@@ -116,4 +131,5 @@ class Graphs:
         )
         with constants, recording:
             outputs = forward(image, prepared)
-        return _Graph(graph.replay, image, outputs, (prepared, constants))
+        weights = (*model.parameters(), *model.buffers())
+        return _Graph(graph.replay, image, outputs, weights, _places(weights), (prepared, constants))
