@@ -163,7 +163,7 @@ def _alignment(aligned: Sequence[AlignRow]) -> Grid:
     weights = any(row.found.weights for row in aligned)
     outputs = any(row.found.outputs for row in aligned)
     more = (
-        *(("AP",) if ap else ()),
+        *(("AP diff",) if ap else ()),
         *(("weights",) if weights else ()),
         *(("modules", "first module that differs") if outputs else ()),
     )

@@ -668,6 +668,13 @@ def test_alignment_rows_show_the_differences_and_judge_by_the_run_s_tolerances(
     assert report.ok is ok
 
 
+def test_the_difference_in_ap_of_an_alignment_is_called_one() -> None:
+    text = render(align({**PREDICTIONS, "ap": 0.0}, [("ap", 0.1)]), "table")
+    table = text[text.index("Alignment") :].splitlines()
+    assert table[1].split()[:4] == ["run", "phase", "AP", "diff"], table
+    assert "0.0" in next(line for line in table if line.startswith("p2-align.detr")).split()
+
+
 SIDE = {"shape": [2, 3], "type": "float32", "not_finite": 0, "min": -1.0, "max": 2.0, "mean": 0.5, "std": 1.0}
 NO_NUMBERS = dict.fromkeys(("min", "max", "mean", "std"))
 MODULES = {"module": 0.25, "differing": 2.0, "modules": 40.0, "left_over": 0.0}
