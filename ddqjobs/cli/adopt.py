@@ -56,12 +56,24 @@ def adopt(
         say_json("adopt", adopted=adopted)
         return
     for run, product in adopted.items():
-        metrics = ", ".join(f"{k} {v}" for k, v in product.metrics.items() if v is not None)
-        say(f"adopted {run} from {product.adopted_from}: {metrics or ', '.join(product.artifacts)}")
+        say(f"adopted {_origin(run, product.adopted_from, bool(source))} ({_content(product)})")
         if product.adoption is not None and product.adoption.unverified:
             say(f"  unverified: {', '.join(product.adoption.unverified)}")
         if product.adoption is not None and product.adoption.because:
             say(f"  differs: {'; '.join(product.adoption.differences)}")
+
+
+def _origin(run: str, place: str, of_experiment: bool) -> str:
+    """Return in words which run was adopted, and from where; in an experiment it may have another name."""
+    if not of_experiment:
+        return f"run {run} from {place}"
+    there, _, experiment = place.rpartition(" of ")
+    return f"run {run} from {'' if there == run else f'run {there} of '}experiment {experiment}"
+
+
+def _content(product: Product) -> str:
+    metrics = ", ".join(f"{key} {value}" for key, value in product.metrics.items() if value is not None)
+    return metrics or f"artifacts: {', '.join(product.artifacts)}"
 
 
 def _of_path(selection: Selection, path: Path | None, because: str) -> Mapping[str, Product]:

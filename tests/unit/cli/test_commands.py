@@ -910,7 +910,8 @@ def test_adopt_takes_in_what_exists_and_says_so(place: Place, tmp_path: Path) ->
     old.mkdir()
     (old / "out.txt").write_text("from long ago\n")
     ran = place.invoke("adopt", "first", str(old))
-    assert (ran.code, ran.out) == (0, f"adopted first from {old}: out\n  unverified: how it was made\n")
+    line = f"adopted run first from {old} (artifacts: out)"
+    assert (ran.code, ran.out) == (0, f"{line}\n  unverified: how it was made\n")
     assert place.states()["first"] == "done"
     assert "adopted" in place.invoke("report").out
     refused(place.invoke("adopt", "first", str(old)), "first is done already")

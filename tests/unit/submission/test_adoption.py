@@ -150,6 +150,9 @@ def test_results_of_another_experiment_are_taken_in_by_their_digests(done: Trivi
     assert sources == {"first": "first of trivial", "second": "second of trivial"}
     assert {planned.status for planned in done.open().plan("again").runs} == {Status.DONE}
     assert (done.root / "results/again/runs/second/artifacts/out").read_text() == "done\n"
+    done.write("experiments/same.yaml", {"base": EXPERIMENT, "name": "same"})
+    plain = done.cli("adopt", "same", "first", "--from", EXPERIMENT)
+    assert plain.stdout.startswith(f"adopted run first from experiment {EXPERIMENT} (artifacts: out)\n")
     refused = done.cli("adopt", "again", "second", "--from", EXPERIMENT)
     assert (
         "trivial has no result with the digest of an unfinished or stale run (1 run selected)"

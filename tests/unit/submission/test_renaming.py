@@ -96,7 +96,8 @@ def test_results_of_a_renamed_task_are_taken_over(finished: TrivialProject) -> N
     finished.tasks({"one": task(), "second": task(inputs={"before": "one.out"})})
     assert statuses(finished, EXPERIMENT) == {"one": "eligible", "second": "done"}
     ran = finished.cli("adopt", EXPERIMENT, "--from", EXPERIMENT)
-    assert ran.stdout.startswith(f"adopted one from first of {EXPERIMENT}"), ran.stderr
+    line = f"adopted run one from run first of experiment {EXPERIMENT} ("
+    assert ran.stdout.startswith(line), ran.stderr
     named(finished)
     finished.open().rename(EXPERIMENT, "new")  # its links lead on
     plan = finished.open().plan("new", refresh=False)
