@@ -301,6 +301,8 @@ def _test(
     """(equivalence test, or what keeps one from being made): only of independent seeds, at least three."""
     if tolerance == 0 or m.side.rounded_to > 1 or len(m.ours) < equivalence.LEAST:
         return None, ""
+    if not any(m.values.values()) and not any(m.side.values.values()):
+        return None, "no equivalence test: it cannot be shown from figures of 0"
     per_unit = m.metric.quanta
     ours, ours_exact = _points(m.values, exact, per_unit)
     theirs, theirs_exact = _points(m.side.values, m.side.exact, per_unit)

@@ -156,6 +156,7 @@ def build(
     picked = [planned for planned in plan.runs if planned.run.name in wanted]
     states = {row.run: row.says for row in table}
     findings = _beside(experiment, picked, products, states, recomputed or {})
+    variants = variant_rows(desk, columns, wanted)
     outcomes = _outcomes(models, [*findings.aligned, *findings.checked, *findings.recomputed], picked, states)
     return Report(
         experiment=experiment.name,
@@ -168,14 +169,16 @@ def build(
         models=models,
         alignment=findings.aligned,
         curves=curve_rows(experiment, picked, curves or {}),
-        variants=variant_rows(desk, columns, wanted),
+        variants=variants,
         recomputed=findings.recomputed,
         classes=class_rows(desk, picked, recomputed or {}),
         checks=findings.checked,
         summary=tuple(_summaries(experiment, columns, models, findings.aligned, picked)),
         missing=missing(experiment.name, picked, states, plan.site, whole=len(picked) == len(plan.runs)),
         hours=hours_rows(experiment, picked, hours) if hours else (),
-        footnotes=footnotes.notes(models, findings.aligned, findings.checked, picked, products, unfollowed),
+        footnotes=footnotes.notes(
+            models, findings.aligned, findings.checked, picked, products, unfollowed, variants
+        ),
         runs=tuple(row for row in table if row.run in wanted),
     )
 

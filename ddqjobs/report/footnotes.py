@@ -9,6 +9,8 @@ from ddqjobs.report import equivalence, ran
 from ddqjobs.report.cells import Cell, ModelRow
 from ddqjobs.report.results import NAN
 from ddqjobs.report.run_rows import AlignRow, CheckRow
+from ddqjobs.report.variants import VariantRow
+from ddqjobs.report.verdict import HOLDS
 from ddqjobs.spec.model import SEEDS_APART, PlannedRun, Product
 
 _KEYS = 3  # of a checkpoint that are named in a footnote
@@ -21,11 +23,13 @@ def notes(
     picked: Sequence[PlannedRun],
     products: Mapping[str, Product],
     unfollowed: Iterable[str],
+    variants: Sequence[VariantRow] = (),
 ) -> tuple[str, ...]:
     """Return all footnotes of a report; ``unfollowed`` says what configurations build on that no digest
     covers."""
     followed = (f"not followed: {what}" for what in unfollowed)
-    return (*marks(models, aligned, checked), *results(picked, products), *followed)
+    zeros = _of_zeros(models, variants)
+    return (*marks(models, aligned, checked), *zeros, *results(picked, products), *followed)
 
 
 def marks(
@@ -55,6 +59,25 @@ def marks(
         f"{r.run}: {r.found.first_module}, {r.found.first_values}" for r in aligned if r.found.first_values
     ]
     return tuple(notes)
+
+
+def _of_zeros(models: Sequence[ModelRow], variants: Sequence[VariantRow]) -> Iterator[str]:
+    """Yield the models whose verdicts hold because all figures are 0: any two codes agree in that."""
+    for row in models:
+        cells = [cell for cell in row.cells if cell is not None and cell.value.quanta]
+        measured = [quanta for cell in cells for quanta in cell.value.quanta]
+        if not measured or any(measured):
+            continue
+        judged = [cell.judgement for cell in cells if not cell.difference]
+        own = (v for v in variants if (v.model, v.variant) == (row.model, row.variant))
+        judged += [v.judgement for v in own if not v.difference]
+        if any(judgement.outcome in HOLDS for judgement in judged):
+            name = row.title if row.variant == "default" else f"{row.title}, {row.variant}"
+            zero = cells[0].value.text.partition(" ")[0]
+            yield (
+                f"{name}: {row.judged_by.name} is {zero} in all runs; that figures of 0 are equal shows "
+                "nothing about the codes"
+            )
 
 
 def results(picked: Sequence[PlannedRun], products: Mapping[str, Product]) -> Iterator[str]:

@@ -63,6 +63,7 @@ class Outcome(str, Enum):
     UNKNOWN = "unknown"
 
 
+HOLDS = (Outcome.REPRODUCED, Outcome.EQUAL)  # the weaker word last
 # Outcomes that keep a report from being whole, the worst first.
 OPEN = (Outcome.SHORT, Outcome.DIFFERS, Outcome.EXCEEDS, Outcome.UNKNOWN)
 
@@ -296,7 +297,7 @@ def overall(outcomes: Iterable[Outcome | None]) -> Outcome | None:
     """One word for several: the worst of them; None when nothing was judged. *Equal* is the weaker good
     word: it is said only when nothing was held against a published figure."""
     distinct_outcomes = set(outcomes)
-    for outcome in (*OPEN, Outcome.REPRODUCED, Outcome.EQUAL):
+    for outcome in (*OPEN, *HOLDS):
         if outcome in distinct_outcomes:
             return outcome
     return None

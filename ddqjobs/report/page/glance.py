@@ -14,7 +14,7 @@ from ddqjobs.report.cells import Cell, ModelRow
 from ddqjobs.report.document import Report
 from ddqjobs.report.page.facts import Facts
 from ddqjobs.report.results import OPTIONAL
-from ddqjobs.report.verdict import Outcome
+from ddqjobs.report.verdict import HOLDS, Outcome
 from ddqjobs.spec.model import FailureClass, JobState, Plan, PlannedRun, Status
 
 _ADVICE = {
@@ -104,7 +104,7 @@ def glance(report: Report, plan: Plan, facts: Facts, to_come: Mapping[str, float
     judged = [c.judgement.outcome for row in report.models for c in row.cells if c and c.required]
     known = [outcome for outcome in judged if outcome is not None]
     return Glance(
-        good=sum(outcome in (Outcome.REPRODUCED, Outcome.EQUAL) for outcome in known),
+        good=sum(outcome in HOLDS for outcome in known),
         judged=len(known),
         counts=_counts(asked),
         runs=len(asked),

@@ -339,6 +339,33 @@ def test_a_test_that_detected_nothing_is_named() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("legacy", "new", "noted"),
+    [
+        ((0.0, 0.0004), (0.0, 0.0), True),
+        ((0.001, 0.0), (0.0, 0.0), False),  # 0.1 is a figure
+        ((0.0, 0.0), (0.4, 0.4), False),  # nothing holds of it
+    ],
+)
+def test_a_model_whose_figures_are_all_0_is_named(
+    legacy: tuple[float, float], new: tuple[float, float], noted: bool
+) -> None:
+    desk = Desk({"detr": None}, detr="DDQ DETR")
+    for phase, values in (("3", legacy), ("4", new)):
+        seeds(phase, dict(zip((0, 1000), values, strict=True)), desk)
+    report = desk.report()
+    note = "DDQ DETR: AP is 0.0 in all runs; that figures of 0 are equal shows nothing about the codes"
+    assert [line for line in report.footnotes if "figures of 0" in line] == [note] * noted
+    assert all((note in render(report, form)) is noted for form in ("table", "markdown", "json"))
+    assert report.models[0].cells[1] is not None
+    assert report.models[0].cells[1].judgement.good is (new == (0.0, 0.0))
+
+
+def test_variants_whose_figures_are_all_0_are_named() -> None:
+    notes = [note for note in swept(times=0.0).footnotes if "figures of 0" in note]
+    assert [note.partition(":")[0] for note in notes] == ["detr, lr-0.0001", "detr, lr-0.0002"], notes
+
+
 def test_a_training_that_stopped_early_is_named() -> None:
     desk = Desk({"detr": 51.3})
     desk.done(run("3", "detr"), 0.513, report={"checkpoint": "epoch_2.pth", "stopped_early": "epoch 2 of 5"})
@@ -807,7 +834,7 @@ def test_what_trainings_take_is_a_table() -> None:
     assert table["p4-train.running"] == ["50%", "none", "1.5", "3"]
 
 
-def swept(baseline: str | None = None, trained: bool = False) -> Report:
+def swept(baseline: str | None = None, trained: bool = False, times: float = 1.0) -> Report:
     """A grid of two rates and three seeds in phase 4; phase 3 has the first rate only."""
     desk = Desk({"detr": 51.3})
     desk.experiment = msgspec.structs.replace(desk.experiment, baseline=baseline)
@@ -818,7 +845,7 @@ def swept(baseline: str | None = None, trained: bool = False) -> Report:
             grid = (("lr", rate),)
             desk.done(
                 run(phase, "detr", name=name, variant=f"lr-{rate}", seed=seed, grid=grid, comparable=False),
-                ap,
+                ap * times,
             )
     if not trained:
         return desk.report()

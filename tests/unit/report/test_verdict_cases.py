@@ -139,6 +139,11 @@ CASES: dict[str, tuple[str, Case, str]] = {
         every(seeds("3", s0=0.513), seeds("4", s1000=0.513, s2000=0.513, s3000=0.513)),
         "within tolerance (n=1)",
     ),
+    "both codes detect next to nothing": (
+        "4",
+        every(seeds("3", s0=0.0, s1000=0.0004, s2000=0.0), seeds("4", s0=0.0, s1000=0.0, s2000=0.0)),
+        "within tolerance (n=3)",
+    ),
     "the other code diverged": (
         "4",
         every(seeds("3", s0=0.513, s1000=None), seeds("4", s0=0.513, s1000=0.513)),
