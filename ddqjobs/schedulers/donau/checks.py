@@ -5,12 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+import msgspec
+
 from ddqjobs.base.units import seconds
 from ddqjobs.schedulers.backend import Found
 from ddqjobs.schedulers.donau.options import NAME, Donau, DonauDialect, DonauQuestion, of
 from ddqjobs.spec.site import Site
 
 _DIALECT = (NAME, "dialect")
+# What is to be written in the place of an option of the dialect; the others are ours.
+_INSTEAD = {
+    "account": "`account`",
+    "queue": "`queue`",
+    "label": "`label`",
+    "job_type": "`job_type`",
+    "resources": "`resources` in the task",
+    "replicas": "`resources.nodes` in the task",
+    "nodes": "`resources.nodes` in the task",
+    "time": "`resources.time` in the task, or `limits.time`",
+    "requeue": "`requeue`",
+}
 
 
 def problems(site: Site) -> Found:
@@ -40,8 +54,26 @@ def _donau(donau: Donau) -> Found:
     for name in ("name", "time"):
         if not getattr(dialect.options, name):
             yield (*_DIALECT, "options"), f"{name}: a job cannot be submitted without this option"
+    yield from _further(donau, dialect)
     yield from _patterns(dialect)
     yield from _commands(dialect)
+
+
+def _further(donau: Donau, dialect: DonauDialect) -> Found:
+    """Yield options of ``extra`` that have a key, and those by which jobs are found and read."""
+    options = msgspec.structs.asdict(dialect.options)
+    keys = {option.partition(" ")[0]: key for key, option in options.items() if option}
+    keys.update(dict.fromkeys(dialect.dependency[:1], ""))
+    for number, text in enumerate(donau.extra):
+        flags = (word.partition("=")[0] for word in text.split() if word.startswith("-"))
+        for flag in (flag for flag in flags if flag in keys):
+            key = _INSTEAD.get(keys[flag], "")
+            why = (
+                f"has a key of its own: write {key}"
+                if key
+                else "is ddqjobs' own: by it jobs are found and read"
+            )
+            yield (NAME, "extra", number), f"{flag} {why}"
 
 
 def _patterns(dialect: DonauDialect) -> Found:

@@ -179,7 +179,7 @@ class Donau(Table, frozen=True, kw_only=True):
     requeue: DonauRequeue | None = None
     """How a script asks to be started once more. Example: {value: '75', code: 75}"""
     extra: list[Directive] = []
-    """Further options of `#DSUB` lines. Example: ['-ep exclusive']"""
+    """Further options of `#DSUB` lines, which no other key says. Example: ['-ep exclusive']"""
     dialect: DonauDialect | None = None
     """How this Donau wants to be told things; required with `scheduler: donau`. The site `bscc` has one."""
     launch: DonauLaunch = DonauLaunch()

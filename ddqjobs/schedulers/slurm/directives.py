@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ddqjobs.base.units import seconds
 from ddqjobs.schedulers.backend import Job
-from ddqjobs.schedulers.slurm.options import lines, of
+from ddqjobs.schedulers.slurm.options import further, generic_resources, lines, of
 from ddqjobs.spec.site import Site
 
 
@@ -12,12 +12,11 @@ def options(site: Site, job: Job) -> list[str]:
     """Return the options in the script's order: those that name the job first, free ones last."""
     r, slurm = job.resources, of(job.resources)
     array = _array(job, site.limits.array_running)
-    gpu = f"gpu:{slurm.gpu_type}:{r.gpus}" if slurm.gpu_type else f"gpu:{r.gpus}"
     pairs = [
         ("--nodes", r.nodes),
         ("--ntasks-per-node", 1),
         ("--cpus-per-task", r.cpus),
-        ("--gres", gpu if r.gpus else ""),
+        ("--gres", generic_resources(slurm, r.gpus)),
         ("--mem", f"{_mebibytes(r.memory_mb)}M" if r.memory_mb else ""),
         ("--time", _time(r.time_s)),
         ("--signal", f"B:USR1@{_warning(site, r.time_s)}"),
@@ -27,7 +26,7 @@ def options(site: Site, job: Job) -> list[str]:
     ]
     asked = [f"{flag}={value}" for flag, value in pairs if value != ""]
     both = [f"--job-name={job.name}", f"--comment={job.token}"]
-    return [*both, *lines(slurm, job.user), *asked, "--requeue", *(slurm.extra or ())]
+    return [*both, *lines(slurm, job.user), *asked, "--requeue", *further(slurm)]
 
 
 def _array(job: Job, running: int) -> str:

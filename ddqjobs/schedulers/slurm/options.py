@@ -52,25 +52,43 @@ Mail = Literal[
     "TIME_LIMIT_90", "TIME_LIMIT_80", "TIME_LIMIT_50", "ARRAY_TASKS",
 ]  # fmt: skip
 
-# Options that have a key, and those by which a submission is found again, stopped and read.
+_CPUS = "`resources.cpus` in the task, or `cpus_per_gpu` in the site"
+_MEMORY = "`resources.memory` in the task, or `memory_mb_per_gpu` in the site"
+_GPUS = "`resources.gpus` in the task, and `gpu_type` here"
+# Options that have a key, with what to write; those by which a submission is found again, stopped and read;
+# and those that say how many tasks a node gets, where the script counts on one.
 _KEYS = {
-    "account": "account",
-    "partition": "partition",
-    "qos": "qos",
-    "constraint": "constraint",
-    "reservation": "reservation",
-    "exclusive": "exclusive",
-    "nodelist": "nodelist",
-    "exclude": "exclude",
-    "mail-user": "mail",
-    "mail-type": "mail_type",
+    "account": "`account`",
+    "partition": "`partition`",
+    "qos": "`qos`",
+    "constraint": "`constraint`",
+    "reservation": "`reservation`",
+    "exclusive": "`exclusive`",
+    "nodelist": "`nodelist`",
+    "exclude": "`exclude`",
+    "mail-user": "`mail`",
+    "mail-type": "`mail_type`",
+    "nodes": "`resources.nodes` in the task",
+    "cpus-per-task": _CPUS,
+    "cpus-per-gpu": _CPUS,
+    "mem": _MEMORY,
+    "mem-per-cpu": _MEMORY,
+    "mem-per-gpu": _MEMORY,
+    "time": "`resources.time` in the task, or `limits.time` in the site",
+    "gpus": _GPUS,
+    "gpus-per-node": _GPUS,
+    "gpus-per-socket": _GPUS,
+    "gpus-per-task": _GPUS,
+    "tres-per-task": "`resources` in the task",
 }
 _OURS = frozenset(
     {
-        "comment", "array", "output", "open-mode", "signal", "dependency", "kill-on-invalid-dep", "parsable",
-        "wait", "wrap", "test-only",
+        "job-name", "comment", "array", "output", "error", "open-mode", "signal", "dependency",
+        "kill-on-invalid-dep", "parsable", "wait", "wrap", "test-only",
     }
 )  # fmt: skip
+_TASKS = frozenset({"ntasks", "ntasks-per-node", "tasks-per-node", "ntasks-per-gpu"})
+_GRES = "--gres="
 
 
 class Slurm(Table, frozen=True, kw_only=True):
@@ -128,11 +146,51 @@ def lines(options: Slurm, user: str) -> list[str]:
     return [f"--{name}={value}" for name, value in pairs if value] + ["--exclusive"] * bool(o.exclusive)
 
 
+def generic_resources(options: Slurm, gpus: int) -> str:
+    """Return the value of ``--gres``: the GPUs, and whatever else ``extra`` asks for by this option, of which
+    Slurm reads the last one only."""
+    gpu = f"gpu:{options.gpu_type}:{gpus}" if options.gpu_type else f"gpu:{gpus}"
+    others = [option.removeprefix(_GRES) for option in options.extra or () if option.startswith(_GRES)]
+    return ",".join([gpu] * bool(gpus) + others)
+
+
+def further(options: Slurm) -> list[str]:
+    """Return the options of ``extra`` that make lines of their own."""
+    return [option for option in options.extra or () if not option.startswith(_GRES)]
+
+
 def problems(options: Slurm) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """(key, what is wrong) beyond types: further options that are none."""
     for number, option in enumerate(options.extra or ()):
-        name = option[2:].partition("=")[0]
-        if name in _KEYS:
-            yield ("extra", number), f"--{name} has a key of its own: write `{_KEYS[name]}`"
-        elif name in _OURS:
-            yield ("extra", number), f"--{name} is ddqjobs' own: by it jobs are found, stopped and read"
+        if message := _refusal(option):
+            yield ("extra", number), message
+
+
+def _refusal(option: str) -> str:
+    """Return why an option may not be among the further ones; empty if it may.
+
+    >>> _refusal("--part=x")
+    '--part is short for --partition, which has a key of its own: write `partition`'
+    >>> _refusal("--gres-flags=enforce-binding") + _refusal("--gres=lscratch:100")
+    ''
+    """
+    typed, _, value = option.removeprefix("--").partition("=")
+    if typed == "gres":
+        of_gpus = any(part.partition(":")[0] == "gpu" for part in value.split(","))
+        return f"--gres=gpu has a key of its own: write {_GPUS}" if of_gpus else ""
+    name = _meant(typed)
+    which = f"--{typed}" if typed == name else f"--{typed} is short for --{name}, which"
+    if name in _KEYS:
+        return f"{which} has a key of its own: write {_KEYS[name]}"
+    if name in _TASKS:
+        return (
+            f"{which} contradicts the script, which counts on one task on each node: write `launcher` in the "
+            "code, which starts a process for each GPU"
+        )
+    return f"{which} is ddqjobs' own: by it jobs are found, stopped and read" if name in _OURS else ""
+
+
+def _meant(typed: str) -> str:
+    """Return the option that is meant: Slurm takes the beginning of a name for the whole."""
+    refused = (*_KEYS, *sorted(_OURS), *sorted(_TASKS))
+    return typed if typed in refused else next((n for n in refused if n.startswith(typed)), typed)

@@ -9,8 +9,11 @@ import msgspec
 import pytest
 
 import ddqjobs
+from ddqjobs.base.errors import InputError
 from ddqjobs.planning.catalog import Catalog
-from ddqjobs.schedulers.registry import BACKENDS, capabilities
+from ddqjobs.schedulers.backend import Job
+from ddqjobs.schedulers.registry import BACKENDS, backend, capabilities
+from ddqjobs.spec.model import Resources
 from ddqjobs.spec.site import Site
 from tests.support.paths import ROOT
 
@@ -66,3 +69,84 @@ def test_no_common_template_asks_for_a_scheduler(scheduler: str) -> None:
     for path in (ROOT / "templates").glob("*.j2"):
         if not path.name.startswith(f"{scheduler}."):
             assert f'"{scheduler}"' not in path.read_text(), path.name
+
+
+def with_extra(project: Path, base: str, option: str) -> Site:
+    """A site with one further option, on line 3 of its file."""
+    path = project / "templates" / "mine" / "site.yaml"
+    path.parent.mkdir(parents=True)
+    section = "slurm" if base == "slurm" else "donau"
+    path.write_text(f"{{name: mine, base: {base},\n{section}: {{extra: [\n{option!r}]}}}}\n")
+    return Catalog(project).site("mine")
+
+
+@pytest.mark.parametrize(
+    ("base", "option", "message"),
+    [
+        ("slurm", "--gres=gpu:4", "--gres=gpu has a key of its own: write `resources.gpus` in the task, and"),
+        ("slurm", "--gres=lscratch:9,gpu:a100:2", "--gres=gpu has a key of its own"),
+        ("slurm", "--gpus=4", "--gpus has a key of its own: write `resources.gpus`"),
+        ("slurm", "--gpus-per-node=4", "--gpus-per-node has a key of its own"),
+        ("slurm", "--gpus-per-task=4", "--gpus-per-task has a key of its own"),
+        (
+            "slurm",
+            "--time=1",
+            "--time has a key of its own: write `resources.time` in the task, or `limits.ti",
+        ),
+        ("slurm", "--nodes=2", "--nodes has a key of its own: write `resources.nodes`"),
+        ("slurm", "--cpus-per-task=2", "--cpus-per-task has a key of its own: write `resources.cpus`"),
+        (
+            "slurm",
+            "--mem=1G",
+            "--mem has a key of its own: write `resources.memory` in the task, or `memory_",
+        ),
+        ("slurm", "--mem-per-cpu=1G", "--mem-per-cpu has a key of its own"),
+        ("slurm", "--cpus-per-t=2", "--cpus-per-t is short for --cpus-per-task, which has a key of its own"),
+        ("slurm", "--ntasks=2", "--ntasks contradicts the script, which counts on one task on each node"),
+        ("slurm", "--ntasks-per-node=8", "--ntasks-per-node contradicts the script"),
+        ("slurm", "--job-name=x", "--job-name is ddqjobs' own"),
+        ("slurm", "--error=x", "--error is ddqjobs' own"),
+        ("bscc", "-q root.default", "-q has a key of its own: write `queue`"),
+        ("bscc", "-x --job_type=cosched", "--job_type has a key of its own: write `job_type`"),
+        ("bscc", "-T 60", "-T has a key of its own: write `resources.time` in the task, or `limits.time`"),
+        ("bscc", "-R cpu=1", "-R has a key of its own: write `resources` in the task"),
+        ("bscc", "-n x", "-n is ddqjobs' own: by it jobs are found and read"),
+        ("donau", "--label x", "--label has a key of its own: write `label`"),
+        ("donau", "-jr 3", "-jr has a key of its own: write `requeue`"),
+    ],
+)
+def test_a_further_option_that_has_a_key_is_refused_with_its_line_and_the_key(
+    tmp_path: Path, base: str, option: str, message: str
+) -> None:
+    with pytest.raises(InputError) as refused:
+        with_extra(tmp_path, base, option)
+    (problem,) = refused.value.problems
+    assert (Path(problem.file or "").name, problem.line) == ("site.yaml", 3)
+    assert problem.message.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("base", "option"),
+    [
+        *(
+            ("slurm", f"--{option}")
+            for option in ("nice=9", "no-requeue", "export=NONE", "hint=nomultithread")
+        ),
+        *(("slurm", f"--{option}") for option in ("gres-flags=enforce-binding", "time-min=60", "wckey=a")),
+        ("bscc", "-ep exclusive"),
+        ("donau", "-l x"),  # an option of the other generation
+    ],
+)
+def test_a_further_option_without_a_key_is_in_the_script(tmp_path: Path, base: str, option: str) -> None:
+    mine = with_extra(tmp_path, base, option)
+    job = Job(name="n", token="t", resources=Resources(gpus=8, sections=mine.sections), out="/out")
+    assert option in backend(mine).directives(mine, job)
+
+
+def test_other_generic_resources_go_with_the_gpus_in_one_option(tmp_path: Path) -> None:
+    """Slurm reads the last --gres only."""
+    mine = with_extra(tmp_path, "slurm", "--gres=lscratch:100")
+    for gpus, value in ((8, "gpu:8,lscratch:100"), (0, "lscratch:100")):
+        resources = Resources(gpus=gpus, sections=mine.sections)
+        directives = backend(mine).directives(mine, Job(name="n", token="t", resources=resources, out="/out"))
+        assert [option for option in directives if "gres" in option] == [f"--gres={value}"]
