@@ -31,11 +31,13 @@ def of(schema: Mapping[str, Any]) -> list[Key]:
 
 def chosen(keys: list[Key], path: str) -> list[Key]:
     """Return the keys that somebody means: those whose path, or its end, has most words of ``path``, whole
-    paths first. NAME may be left out, or be a name of one's own."""
+    paths first. NAME may be left out, or be a name of one's own behind the key that it belongs to."""
     wanted = path.strip(".").split(".")
     paths = [key.path.split(".") + [_NAME] * key.form.startswith("mapping") for key in keys]
     whole = [_agreeing(parts, wanted) for parts in paths]
-    ends = [max(_agreeing(parts[i:], wanted) for i in range(len(parts))) for parts in paths]
+    ends = [
+        max(_agreeing(parts[i:], wanted) for i, part in enumerate(parts) if part != _NAME) for parts in paths
+    ]
     best = max(1, *ends)
     scores = whole if best in whole else ends
     return [key for key, score in zip(keys, scores, strict=True) if score == best]

@@ -75,6 +75,9 @@ def test_the_reference_page_is_that_of_the_types(kind: str) -> None:
         ("models.dino.hours", ["models.NAME.hours"]),
         ("models.NAME", ["models"]),
         ("datasets.coco.splits.val", ["datasets.NAME.splits"]),
+        ("variants.big.gpus", ["variants.NAME.gpus"]),
+        ("big.gpus", []),  # of what?
+        ("slurm.gpus", []),
         ("models.implementations.new.config.x", []),
         ("nothing", []),
     ],
@@ -107,6 +110,12 @@ def test_a_key_of_other_files_is_named_with_the_command_that_explains_it(
     assert re.findall(r"`ddqjobs schema (\w+) \S+`", refusal.stderr) == others
     for other in others:
         assert CliRunner().invoke(app, ["schema", other, key]).exit_code == 0
+
+
+def test_no_other_file_is_named_for_a_key_that_it_has_under_another_path() -> None:
+    """Experiments have `variants.NAME.gpus`, which `slurm.gpus` is not."""
+    refusal = CliRunner().invoke(app, ["schema", "site", "slurm.gpus"])
+    assert (refusal.exit_code, "experiment" in refusal.stderr) == (2, False)
 
 
 def test_a_misspelt_key_gets_the_nearest_and_an_invented_one_nothing() -> None:
