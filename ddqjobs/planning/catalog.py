@@ -117,7 +117,7 @@ class Catalog(Lookup):
         try:
             return read, matrix.expand(read.value)
         except matrix.UnmatchedError as error:
-            raise InputError([Problem(*read.line_of(error.path), str(error))]) from None
+            raise InputError([_unmatched(error, read)]) from None
 
     def files_of(self, loaded: Loaded) -> Digester:
         """Return what reads the configurations and the task code of an experiment as they are today."""
@@ -190,6 +190,18 @@ class Catalog(Lookup):
             with contextlib.suppress(DdqjobsError):
                 sites[name] = self.site(name)
         return sites
+
+
+def _unmatched(error: matrix.UnmatchedError, read: reader.Document[Experiment]) -> Problem:
+    """Return the problem at a line of the user's own file, if one has to do with it, rather than of its
+    base."""
+    file, line = declared = read.line_of(error.path)
+    own, _ = read.line_of(())
+    if file == own:
+        return Problem(file, line, str(error))
+    place = next((at for path in error.others if (at := read.line_of(path))[0] == own), declared)
+    where = f" ({file}:{line})" if place != declared else ""
+    return Problem(*place, f"{error.task}{where} {error.message}")
 
 
 def _remember_secrets(experiment: Experiment) -> None:

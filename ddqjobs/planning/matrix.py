@@ -9,7 +9,8 @@ variants and seeds that all of them have, so that a test follows its training, w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NoReturn
 
 import msgspec
 
@@ -33,15 +34,18 @@ from ddqjobs.spec.model import Input, Resources, Run, TaskKind
 
 _DEFAULT_TIME_S = 3600
 Inputs = tuple[tuple[str, Input], ...]
+Path = tuple[str, ...]  # of a key in the experiment file
 Key = tuple[str, str, int | None]  # model, variant, listed seed
 
 
 class UnmatchedError(InputError):
-    """An input that could be any of several runs; ``path`` is its place in the experiment file."""
+    """An input that could be any of several runs. ``path`` is its place in the experiment file, ``others``
+    are those that decide about it, too; ``task`` is its task, ``message`` the rest of the sentence."""
 
-    def __init__(self, path: tuple[str, ...], message: str) -> None:
-        self.path = path
-        super().__init__(message)
+    def __init__(self, path: Path, others: Sequence[Path], task: str, message: str) -> None:
+        self.path, self.others = path, others
+        self.task, self.message = f"task '{task}'", message
+        super().__init__(f"{self.task} {message}")
 
 
 def expand(experiment: Experiment) -> tuple[Run, ...]:
@@ -237,30 +241,56 @@ def _inputs(
         elif not upstream:
             made_of = Input(artifact=role, path=text.removeprefix("path:"), stage=staged)
         else:
-            run = _match(runs[upstream], key, base, upstream, ("tasks", name, "inputs", role))
+            run = _match(runs[upstream], key, base) or _unmatched(name, task, role, key, runs[upstream])
             made_of = Input(artifact=artifact, run=run.name, stage=staged)
         inputs.append((role, made_of))
     return tuple(inputs)
 
 
-def _match(candidates: Mapping[Key, Run], key: Key, base: str, task: str, path: tuple[str, ...]) -> Run:
+def _match(candidates: Mapping[Key, Run], key: Key, base: str) -> Run | None:
     """The upstream run that belongs to a run: same model, and the same variant and seed if it has them; of a
-    grid's point also the variant that it stands on."""
+    grid's point also the variant that it stands on. None if it could be any of several."""
     model, variant, seed = key
     for name in (variant, base, "default"):
         for place in ((model, name, seed), (model, name, None)):
             if place in candidates:
                 return candidates[place]
     rest = [run for (m, _, _), run in candidates.items() if m in (model, "")] or list(candidates.values())
-    if len(rest) == 1:
-        return rest[0]
-    _, variant, seed = key
-    wanted = f"variant '{variant}'" + ("" if seed is None else f" and seed {seed}")
-    raise UnmatchedError(
-        path,
-        f"task '{task}' is ambiguous; it has {len(rest)} candidate runs, none with {wanted}: "
-        f"{', '.join(run.name for run in rest[:4])}{', ...' if len(rest) > 4 else ''}",
-    )
+    return rest[0] if len(rest) == 1 else None
+
+
+def _unmatched(name: str, task: Task, role: str, key: Key, candidates: Mapping[Key, Run]) -> NoReturn:
+    """Raise UnmatchedError for an input that could be any of several runs."""
+    model, variant, seed = key
+    upstream = split_input(task.inputs[role])[0]
+    rest = [run for (m, _, _), run in candidates.items() if m in (model, "")] or list(candidates.values())
+    named = f"{', '.join(run.name for run in rest[:3])}{', ...' if len(rest) > 3 else ''}"
+    others = [up for up in dict.fromkeys(upstream_of(task)) if up != upstream]
+    follows = task.variants is None and task.seeds is None and not task.grid
+    without = f"of the {len(rest)} runs of '{upstream}' ({named}) none has {_flags_of(variant, seed)}"
+    if task.once:
+        message = (
+            f"runs once and reads '{upstream}', which has {len(rest)} runs ({named}); let it run for each of "
+            "them, with `once: false` and an `implementation`"
+        )
+    elif follows and others:
+        message = (
+            f"pairs runs of '{upstream}' with runs of '{others[0]}', and {without}; give both the same "
+            f"variants and seeds, or remove the task with `{name}: null`"
+        )
+    else:
+        message = (
+            f"reads '{upstream}', and {without}; give it variants and seeds that '{upstream}' has, or none, "
+            f"and it follows '{upstream}'"
+        )
+    deciding: list[Path] = [("tasks", up, "seeds") for up in (upstream, *others)]
+    raise UnmatchedError(("tasks", name, "inputs", role), [("tasks", name), *deciding], name, message)
+
+
+def _flags_of(variant: str, seed: int | None) -> str:
+    listed = "" if seed is None else f"seed {seed}"
+    named = f"variant '{variant}'" if variant != "default" or not listed else ""
+    return " and ".join(filter(None, (named, listed)))
 
 
 def _tolerances(e: Experiment, task: Task) -> tuple[tuple[str, float], ...]:

@@ -81,13 +81,35 @@ def test_a_run_reads_the_upstream_run_of_its_own_model_variant_and_seed(
     assert runs(tasks)[down].inputs == (("checkpoint", Input(artifact="checkpoint", run=expected)),)
 
 
-def test_an_upstream_run_that_cannot_be_told_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("down", "message"),
+    [
+        (
+            {"seeds": [5], "inputs": {"checkpoint": "a.checkpoint"}},
+            "task 't' reads 'a', and of the 2 runs of 'a' (a.m1.s1, a.m1.s2) none has seed 5; give it "
+            "variants and seeds that 'a' has, or none, and it follows 'a'",
+        ),
+        (
+            {"inputs": {"checkpoint": "a.checkpoint", "other": "b.checkpoint"}},
+            "task 't' pairs runs of 'b' with runs of 'a', and of the 2 runs of 'b' (b.m1.s3, b.m1.s4) none "
+            "has seed 1; give both the same variants and seeds, or remove the task with `t: null`",
+        ),
+        (
+            {"once": True, "code": "c", "inputs": {"checkpoint": "a.checkpoint"}},
+            "task 't' runs once and reads 'a', which has 2 runs (a.m1.s1, a.m1.s2); let it run for each of "
+            "them, with `once: false` and an `implementation`",
+        ),
+    ],
+)
+def test_an_upstream_run_that_cannot_be_told_is_refused(down: dict[str, Any], message: str) -> None:
     tasks = {
-        "a": {**TRAIN, "seeds": [1, 2]},
-        "t": {**TEST, "seeds": [5], "inputs": {"checkpoint": "a.checkpoint"}},
+        "a": {**TRAIN, "models": ["m1"], "seeds": [1, 2]},
+        "b": {**TRAIN, "models": ["m1"], "seeds": [3, 4]},
+        "t": {**TEST, "models": ["m1"], **down},
     }
-    with pytest.raises(UnmatchedError, match="task 'a' is ambiguous; it has 2 candidate runs, none with var"):
+    with pytest.raises(UnmatchedError) as refused:
         runs(tasks)
+    assert str(refused.value) == message
 
 
 def test_a_task_that_lists_no_variants_and_seeds_follows_those_of_its_inputs() -> None:

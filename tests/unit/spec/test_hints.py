@@ -78,3 +78,20 @@ def test_an_error_of_an_heir_names_its_file_and_that_of_its_base(place: Place) -
     place.text("experiments/heir.yaml", 'base: paper\nname: heir\nphases: {"1": null}\n')
     assert place.call("plan", "heir").err.startswith("error: experiments/paper.yaml:12: unknown phase '1'")
     assert "(experiments/heir.yaml inherits this)" in place.call("plan", "heir").err
+
+
+def test_seeds_that_a_comparison_of_the_base_cannot_pair_are_told_at_the_heir_s_line(place: Place) -> None:
+    text = "base: faster-rcnn\nname: mine\ntasks:\n  p4-train:\n    seeds: [3000, 4000]\n"
+    place.text("experiments/mine.yaml", text)
+    refused = place.call("plan", "mine")
+    assert refused.code == 2
+    start, _, rest = refused.err.partition(" (")
+    assert start == "error: experiments/mine.yaml:5: task 'p4-align'"
+    declared, _, rest = rest.partition(") ")
+    assert declared.rpartition("/")[2].startswith("faster-rcnn.yaml:")
+    assert rest.startswith(
+        "pairs runs of 'p4-train' with runs of 'p3-train', and of the 2 runs of 'p4-train' ("
+    )
+    assert rest.endswith(
+        "none has seed 0; give both the same variants and seeds, or remove the task with `p4-align: null`\n"
+    )
