@@ -877,6 +877,23 @@ def test_the_variants_of_a_grid_are_compared_with_the_first_or_with_the_baseline
     assert swept("seed7").variants == ()
 
 
+def test_a_baseline_changes_nothing_for_a_model_without_that_variant() -> None:
+    desk = Desk({"detr": 51.3, "fcn": 41.5})
+    desk.experiment = msgspec.structs.replace(desk.experiment, baseline="lr-0.0001")
+    for rate, ap in ((1e-4, 0.513), (2e-4, 0.52)):
+        grid, name = (("lr", rate),), f"p3-test.detr.lr-{rate}"
+        desk.done(run("3", "detr", name=name, variant=f"lr-{rate}", grid=grid, comparable=rate == 1e-4), ap)
+    desk.done(run("3", "fcn"), 0.415)
+    report = desk.report()
+    words = {(row.model, row.variant): cell(report, "3", i)[2] for i, row in enumerate(report.models)}
+    assert words == {
+        ("detr", "lr-0.0001"): "within tolerance (n=1)",
+        ("detr", "lr-0.0002"): "no reference for this variant",
+        ("fcn", "default"): "within tolerance (n=1)",
+    }
+    assert {row.model for row in report.variants} == {"detr"}
+
+
 def test_rules_and_findings_name_the_variant_whose_loss_curves_they_are_about() -> None:
     report = swept(trained=True)
     (names,) = [names for rule, names in rules(report).items() if "mean loss" in rule]
