@@ -93,15 +93,18 @@ def fail_blocked() -> None:
 
 
 def _name_unready(selection: Selection, rendered: Sequence[Rendered]) -> None:
-    """Warn of environments for which `submit` would refuse these scripts."""
+    """Warn of environments for which `submit` would refuse these scripts, or warn."""
     from ddqjobs.base.errors import EnvironmentNotReadyError
     from ddqjobs.submission.rendering import Rendering
 
     workspace = selection.project.workspace(selection.experiment, selection.site)
     names = {name for r in rendered for name in r.runs}
     runs = [run for run in (*workspace.loaded.runs, *workspace.loaded.canaries) if run.name in names]
+    rendering = Rendering(workspace, selection.project.environments(workspace.site))
+    for problem in rendering.absent_entrances(runs):
+        warn(problem)
     try:
-        Rendering(workspace, selection.project.environments(workspace.site)).require_environments(runs)
+        rendering.require_environments(runs)
     except EnvironmentNotReadyError as error:
         for problem in str(error).splitlines():
             warn(f"`submit` would refuse: {problem}")

@@ -11,6 +11,7 @@ from ddqjobs.base.paths import expanded
 from ddqjobs.data import links, weights
 from ddqjobs.detect.job.work_tree import GitError, WorkTree
 from ddqjobs.doctor.subject import Subject
+from ddqjobs.environments.environment import ENTER
 from ddqjobs.schedulers.registry import backend
 from ddqjobs.spec.model import PlannedRun, Run, Status
 from ddqjobs.spec.site import DEFAULT_SITE, Site
@@ -55,15 +56,17 @@ def environment_problems(subject: Subject) -> dict[str, tuple[str, str]]:
     existing ones that the site names and that are not here."""
     problems = {}
     for name in subject.environment_names:
-        path = subject.site.activate.get(name)
-        if path is not None:
-            if not expanded(subject.project, path).exists():
-                remedy = f"fix `activate:` of site {subject.site.name}, or bring the environment there"
-                problems[name] = (f"{path} is not there (`activate:` of the site)", remedy)
+        if name in subject.site.activate:
+            absent_part, remedy = subject.environments.entrance_problem(name)
+            if absent_part:
+                problems[name] = (absent_part, remedy)
             continue
-        why = subject.environments.problem(name)
-        if why:
-            reason, _, command = " ".join(why.split()).partition("; run: ")
+        why = " ".join(subject.environments.problem(name).split())
+        if f"; {ENTER}" in why:
+            reason, _, remedy = why.partition("; ")
+            problems[name] = (reason.removeprefix(f"environment {name} "), remedy)
+        elif why:
+            reason, _, command = why.partition("; run: ")
             reason = reason.removeprefix(f"environment {name} ")
             problems[name] = (reason, command or on_site(f"ddqjobs env build {name}", subject.site))
     return problems

@@ -44,7 +44,7 @@ class Environment:
 
     declaration: Declaration
     path: Path
-    requirements: Path
+    requirements: Path  # there or not: one that a site only enters has none
     overrides: Path | None
     lock_path: Path
     lock: str  # empty: not locked yet
@@ -145,12 +145,15 @@ def load(name: str, files: Files, *, locking: bool = False) -> Environment:
     problems = [
         Problem(*read.line_of((part,)), f"no file '{file}' in envs/{name}")
         for part, file in _parts(declaration)
-        if paths[part] is None and part != "lock"
+        if paths[part] is None and part not in ("lock", "requirements")
     ]
     if declaration.name != name:
         problems.append(Problem(*read.line_of(("name",)), f"name must be '{name}', like its folder"))
     lock = _lock(files, declaration)
     text = read_file(files.inside(lock), _LIMIT).decode("utf-8", "replace") if lock.exists() else ""
+    if paths["requirements"] is None and (locking or text or declaration.requirements != _REQUIREMENTS):
+        why = f"no file '{declaration.requirements}' in envs/{name}; write there what is to be installed"
+        problems.append(Problem(*read.line_of(("requirements",)), why))
     locked = {} if locking else pins(text)
     problems += [*_absent_files(read), *check_environment.check(declaration, read.line_of, locked)]
     if problems:
@@ -158,7 +161,7 @@ def load(name: str, files: Files, *, locking: bool = False) -> Environment:
     return Environment(
         declaration=declaration,
         path=names[name],
-        requirements=paths["requirements"] or Path(),
+        requirements=paths["requirements"] or names[name].parent / declaration.requirements,
         overrides=paths.get("overrides"),
         lock_path=lock,
         lock=text,
@@ -216,7 +219,8 @@ def state(base_dir: Path, environment: Environment) -> State:
     older = any((link / READY).exists() for link in links(base_dir, environment.name) if link != place)
     if not environment.locked:
         lacks = f"its lock is unverified, for it lacks {environment.left_out}"
-        return State(place, reason=lacks if environment.lock else "it is not locked", older=older)
+        unlocked = "it is not locked" if environment.requirements.is_file() else "it has no requirements.txt"
+        return State(place, reason=lacks if environment.lock else unlocked, older=older)
     try:
         ready = msgspec.json.decode((place / READY).read_bytes(), type=Ready)
     except FileNotFoundError:
@@ -242,12 +246,17 @@ def require(base_dir: Path, environment: Environment) -> Ready:
     """The proof, or :class:`EnvironmentNotReadyError` with the reason and the command that mends it."""
     current = state(base_dir, environment)
     if current.ready is None:
-        verb = "build" if environment.locked else "lock"
         raise EnvironmentNotReadyError(
-            f"environment {environment.name} is not ready: {current.reason}; "
-            f"run: ddqjobs env {verb} {environment.name}"
+            f"environment {environment.name} is not ready: {current.reason}; {_remedy(environment)}"
         )
     return current.ready
+
+
+def _remedy(environment: Environment) -> str:
+    name = environment.name
+    if not environment.lock and not environment.requirements.is_file():
+        return f"{ENTER}, or write envs/{name}/requirements.txt"
+    return f"run: ddqjobs env {'build' if environment.locked else 'lock'} {name}"
 
 
 def variables(environment: Environment, folder: Path) -> dict[str, str]:
@@ -309,6 +318,8 @@ def _sha256(content: object) -> str:
 
 READY, BUILT, FILES = "ready.json", "built.json", "files.txt"  # of a build, the first written last
 LEFT_OUT = "# Unverified, without: "  # a line of a lock
+ENTER = "name its script under `activate:` of the site"  # what uses an environment that is not to be built
+_REQUIREMENTS = "requirements.txt"  # unless the declaration names another
 TREES = "trees"  # code trees lie here, in the environment's folder
 _CODE = PACKAGE.parent  # the folder above the package
 _LIMIT = 8 << 20  # bytes of a lock

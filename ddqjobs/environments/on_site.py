@@ -7,12 +7,14 @@ The only module of this package that the rest of ddqjobs needs, besides what an 
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddqjobs.base.errors import DdqjobsError, EnvironmentNotReadyError, MissingError, nearest
+from ddqjobs.base.paths import expanded
 from ddqjobs.environments import environment as declarations
 from ddqjobs.environments.environment import Environment, Locked, Ready, State
 from ddqjobs.spec.shipped import Files
@@ -91,9 +93,25 @@ class Environments:
         try:
             declarations.require(self.base, self.load(name))
         except DdqjobsError as error:
-            ours = isinstance(error, EnvironmentNotReadyError) and self._site.name != DEFAULT_SITE
-            return f"{error} --site {self._site.name}" if ours else str(error)
+            command = isinstance(error, EnvironmentNotReadyError) and "; run: " in str(error)
+            named = command and self._site.name != DEFAULT_SITE
+            return f"{error} --site {self._site.name}" if named else str(error)
         return ""
+
+    def entrance_problem(self, name: str) -> tuple[str, str]:
+        """Return what this machine lacks of an environment that the site enters by a script, and what mends
+        it; empty where it lacks nothing, or where only a job's variables say where the script lies."""
+        text = self._site.activate[name]
+        script = expanded(self.project, text)
+        if "$" in str(script):
+            return "", ""
+        if not script.exists():
+            remedy = f"fix `activate:` of site {self._site.name}, or bring the environment there"
+            return f"{text} is not there (`activate:` of the site)", remedy
+        if not os.path.lexists(script.parent / "python"):  # a link may lead to what only nodes have
+            remedy = "move the script into the environment's bin folder, beside its `python`"
+            return f"{text} has no `python` beside it (`activate:` of the site)", remedy
+        return "", ""
 
     def identity(self, name: str) -> str:
         """Return the digest of what decides the results of runs in the environment."""

@@ -125,7 +125,8 @@ class Declaration(Table, frozen=True, kw_only=True):
     platform: str = "x86_64-manylinux_2_28"
     """Platform that wheels are chosen for, as uv names it. Example: x86_64-manylinux_2_28"""
     requirements: FileName = "requirements.txt"
-    """File of the packages that are asked for. Example: requirements.txt"""
+    """File of the packages that are asked for; one that sites only enter (`activate:`) needs none. Example:
+    requirements.txt"""
     overrides: FileName | None = None
     """File of requirements that replace what packages ask for. Example: overrides.txt"""
     lock: FileName = "lock.txt"

@@ -81,8 +81,8 @@ class Site(Table, frozen=True, kw_only=True):
     """Folder where environments are built; empty, `.environments` of the project. Example:
     /shared/lab/environments"""
     activate: dict[Name, str] = {}
-    """Existing environments that ddqjobs does not build: name and path of bin/activate. Example: {legacy:
-    ~/ddq/py38/bin/activate}"""
+    """Existing environments that ddqjobs does not build: name, as in `envs/NAME/env.yaml`, and path of the
+    script in its bin folder that enters it. Example: {legacy: ~/ddq/py38/bin/activate}"""
     enter: Literal["plain", "modules"] = "plain"
     """How environments are entered: `plain` by their interpreter, `modules` after what they declare was
     loaded. Example: modules"""

@@ -13,6 +13,7 @@ from ddqjobs.base.process import user
 from ddqjobs.data.weights import torch_home
 from ddqjobs.environments.on_site import Environments
 from ddqjobs.planning.catalog import Catalog
+from ddqjobs.schedulers.registry import capabilities
 from ddqjobs.spec.model import Resources, Run
 from ddqjobs.submission.script import DOCTOR, Context, Renderer, Scripts, directives, option_flags
 from ddqjobs.submission.workspace import Workspace
@@ -76,12 +77,27 @@ class Rendering:
         )
 
     def require_environments(self, runs: Sequence[Run]) -> None:
-        """Raise EnvironmentNotReadyError unless all environments of these runs can be used."""
+        """Raise EnvironmentNotReadyError unless all environments of these runs can be used. Of one that the
+        site enters only a job elsewhere knows: see :meth:`absent_entrances`."""
+        site = self._workspace.site
         names = dict.fromkeys(r.environment for r in runs if r.environment)
-        ours = (name for name in names if name not in self._workspace.site.activate)
+        ours = (name for name in names if name not in site.activate)
         problems = [problem for name in ours if (problem := self._environments.problem(name))]
+        if capabilities(site).here:
+            problems += self._entrances(runs)
         if problems:
             raise EnvironmentNotReadyError("\n".join(problems))
+
+    def absent_entrances(self, runs: Sequence[Run]) -> list[str]:
+        """Return what this machine lacks of environments that the site enters, where jobs run elsewhere."""
+        if capabilities(self._workspace.site).here:
+            return []
+        return [f"{problem}; jobs fail unless their nodes have it" for problem in self._entrances(runs)]
+
+    def _entrances(self, runs: Sequence[Run]) -> list[str]:
+        names = dict.fromkeys(r.environment for r in runs if r.environment in self._workspace.site.activate)
+        parts = {name: self._environments.entrance_problem(name) for name in names}
+        return [f"environment {name}: {why}; {remedy}" for name, (why, remedy) in parts.items() if why]
 
 
 def renderer_of(catalog: Catalog) -> Renderer:

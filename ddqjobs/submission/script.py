@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import msgspec
 from msgspec import field
@@ -30,7 +30,7 @@ from ddqjobs.spec.site import Site
 from ddqjobs.store.layout import Layout, SubmissionFolder
 from ddqjobs.store.ledger import ticket_of
 from ddqjobs.submission import configurations, hiding, templates
-from ddqjobs.submission.words import command, known_values, node_path, quote, shell_path, word
+from ddqjobs.submission.words import command, entered_python, known_values, node_path, quote, shell_path, word
 
 DOCTOR, ENV, CHECK = "ddqjobs.doctor", "ddqjobs.env", "ddqjobs.check"  # names of the jobs that are no runs
 _CHECKED = (TaskKind.TRAIN, TaskKind.TEST)
@@ -114,7 +114,7 @@ def _input_path(value: Input, context: Context) -> str:
 def _python(run: Run, site: Site, context: Context, activate: str) -> str:
     """The interpreter as a shell word: of the environment that the site enters, ours, or the site's own."""
     if activate:
-        return shell_path(str(PurePosixPath(activate).parent / "python"), context.project)
+        return entered_python(activate, context.project)
     return quote(context.pythons.get(run.environment, site.python))
 
 
@@ -202,7 +202,7 @@ class Renderer:
             environments=[
                 (
                     name,
-                    "python" if activate else quote(context.pythons[name]),
+                    entered_python(activate, context.project) if activate else quote(context.pythons[name]),
                     shell_path(activate, context.project) if activate else "",
                 )
                 for name in environments

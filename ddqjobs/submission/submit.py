@@ -52,6 +52,7 @@ class Submitter:
         self._checking = Checking(workspace, environments)
         self._kinds = impossible.Kinds(workspace, self._rendering)
         self._told = False  # what of the shell does not reach jobs
+        self._absent: set[str] = set()  # what was said of environments that the site enters
 
     def dry_run(self, wanted: Submitting, plan: Plan) -> tuple[list[Rendered], dict[str, str]]:
         """Return the scripts that `submit` would submit, one round after the other, while the queue has room,
@@ -116,6 +117,7 @@ class Submitter:
         if picks and not self._told and (variables := shell_variables.told(os.environ)):
             say(f"warning: of this shell these do not reach jobs: {variables}")
             self._told = True
+        self._say_absent([planned.run for planned in picks], say)
         unchecked = self._check(wanted, plan, picks, say) if picks else frozenset[str]()
         for warning in impossible.said([planned.run for planned in picks], self._kinds, workspace.site):
             say(warning)
@@ -150,6 +152,12 @@ class Submitter:
         self._rendering.require_environments([run])
         self._workspace.store.ledger.begin()
         return self._rendering.shell(run, typed, self._snapshot())
+
+    def _say_absent(self, runs: Sequence[Run], say: Say) -> None:
+        for warning in self._rendering.absent_entrances(runs):
+            if warning not in self._absent:
+                say(f"warning: {warning}")
+                self._absent.add(warning)
 
     def _check(self, wanted: Submitting, plan: Plan, picks: Sequence[PlannedRun], say: Say) -> frozenset[str]:
         """Check the configurations of what is submitted, and of what will be; return the runs whose jobs are

@@ -39,6 +39,11 @@ def shell_path(path: str, project: str) -> str:
     return quote(path if PurePosixPath(path).is_absolute() else str(PurePosixPath(project) / path))
 
 
+def entered_python(activate: str, project: str) -> str:
+    """Return the interpreter of an environment that a site enters by a script, as a shell word: beside it."""
+    return shell_path(str(PurePosixPath(activate).parent / "python"), project)
+
+
 def node_path(path: str) -> str:
     """A folder of a node as a shell word: ``~`` and every ``$NAME`` are the job's, the rest is data."""
     home, rest = ('"$HOME"', path[1:]) if path == "~" or path.startswith("~/") else ("", path)

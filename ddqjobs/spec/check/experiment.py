@@ -54,7 +54,9 @@ def _codes(e: Experiment, environments: frozenset[str] | None) -> Found:
     for name, code in e.codes.items():
         at: Path = ("codes", name)
         if code.environment and environments is not None:
-            yield from reference((*at, "environment"), "environment", code.environment, sorted(environments))
+            remedy = f"for one of your own, write envs/{code.environment}/env.yaml with its name and python"
+            known = sorted(environments)
+            yield from reference((*at, "environment"), "environment", code.environment, known, remedy)
         for kind, arguments in code.commands.items():
             yield from command((*at, "commands", kind.value), arguments, None)
         for key, value in code.variables.items():

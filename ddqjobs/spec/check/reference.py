@@ -10,8 +10,9 @@ Path = tuple[str | int, ...]  # keys down to the place
 Found = Iterator[tuple[Path, str]]  # place, problem
 
 
-def reference(path: Path, what: str, name: str, valid: Collection[str]) -> Found:
-    """Yield a problem unless ``name`` is one of the ``valid``."""
+def reference(path: Path, what: str, name: str, valid: Collection[str], remedy: str = "") -> Found:
+    """Yield a problem unless ``name`` is one of the ``valid``; ``remedy`` is what adds one."""
     if name not in valid:
         names = list(dict.fromkeys(valid))
-        yield path, f"unknown {what} '{name}'{nearest(name, names)}; declared: {listed(names) or 'none'}"
+        declared = f"declared: {listed(names) or 'none'}{remedy and f'; {remedy}'}"
+        yield path, f"unknown {what} '{name}'{nearest(name, names)}; {declared}"

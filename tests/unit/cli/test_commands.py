@@ -401,6 +401,40 @@ def test_a_dry_run_warns_of_environments_for_which_submit_would_refuse(place: Pl
     assert f"warning: `submit` would refuse: {why}\n" in dry.err
 
 
+def test_a_dry_run_warns_of_entered_environments_as_submit_does(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.text("envs/own/env.yaml", 'name: own\npython: "3.11"\n')
+    for name, scheduler in (("here", "local"), ("far", "slurm")):
+        site = {"name": name, "scheduler": scheduler, "activate": {"own": "own/bin/activate"}}
+        place.write(f"templates/{name}/site.yaml", {**site, scheduler: {}})
+    codes = {"c": {"environment": "own", "commands": {"smoke": ["true"]}}}
+    tasks = {"first": {"kind": "smoke", "once": True, "code": "c", "products": {"out": "out.txt"}}}
+    experiment = {"name": "entered", "implementations": {}, "models": {}, "codes": codes, "tasks": tasks}
+    place.write("experiments/entered.yaml", experiment)
+    gone = (
+        "environment own: own/bin/activate is not there (`activate:` of the site); fix `activate:` of site "
+    )
+    for name, before, after in (
+        ("here", "`submit` would refuse: ", ""),
+        ("far", "", "; jobs fail unless their nodes have it"),
+    ):
+        why = f"{gone}{name}, or bring the environment there"
+        dry = place.invoke("submit", "entered", "--site", name, "--dry-run")
+        assert (dry.code, dry.err.splitlines()) == (0, [f"warning: {before}{why}{after}"])
+    refused = place.invoke("submit", "entered", "--site", "here")
+    assert (refused.code, f"{gone}here" in refused.err) == (2, True)
+    place.text("own/bin/activate", "")
+    dry = place.invoke("submit", "entered", "--site", "here", "--dry-run")
+    assert "own/bin/activate has no `python` beside it (`activate:` of the site); move the script" in dry.err
+    place.text("own/bin/python", "")
+    assert place.invoke("submit", "entered", "--site", "here", "--dry-run").err == ""
+    (place.root / "own/bin/activate").unlink()
+    place.text("sbatch", "#!/bin/sh\nexit 1\n").chmod(0o755)
+    monkeypatch.setenv("PATH", str(place.root), prepend=":")
+    assert f"warning: {gone}far" in place.invoke("submit", "entered", "--site", "far").out
+
+
 def test_a_mistyped_configuration_is_an_error_with_file_line_and_the_nearest(place: Place) -> None:
     configs = place.root / "experiments" / "configs" / "mine"
     configs.mkdir(parents=True)

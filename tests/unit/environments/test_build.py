@@ -72,12 +72,27 @@ def test_all_problems_of_a_declaration(place: Place) -> None:
         place.load()
     assert [(problem.line, problem.message) for problem in caught.value.problems] == [
         (1, "name must be 'tiny', like its folder"),
-        (3, "no file 'none.txt' in envs/tiny"),
+        (3, "no file 'none.txt' in envs/tiny; write there what is to be installed"),
         (5, "'soon' is not a valid duration; use 90s, 45m, 24h, 2d or 1h30m"),
         (5, "no file or folder '../x' of ddqjobs"),
         (5, "no file or folder '/etc/passwd' of ddqjobs"),
         (5, "no file or folder 'nowhere.py' of ddqjobs"),
     ]
+
+
+def test_an_environment_that_is_only_entered_needs_no_requirements(tmp_path: Path) -> None:
+    (tmp_path / "envs/own").mkdir(parents=True)
+    (tmp_path / "envs/own/env.yaml").write_text('name: own\npython: "3.11"\n')
+    environment = load("own", Files(tmp_path))
+    with pytest.raises(EnvironmentNotReadyError) as caught:
+        require(tmp_path, environment)
+    assert str(caught.value) == (
+        "environment own is not ready: it has no requirements.txt; name its script under `activate:` of the "
+        "site, or write envs/own/requirements.txt"
+    )
+    why = r"env.yaml:1: no file 'requirements.txt' in envs/own; write there what is to be installed"
+    with pytest.raises(InputError, match=why):
+        load("own", Files(tmp_path), locking=True)
 
 
 def test_a_version_that_yaml_reads_as_a_number(place: Place) -> None:

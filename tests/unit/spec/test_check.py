@@ -64,7 +64,12 @@ def test_a_good_file_has_no_problems() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("codes/c/environment", "evn", "unknown environment 'evn'; did you mean 'env'?; declared: env"),
+        (
+            "codes/c/environment",
+            "evn",
+            "unknown environment 'evn'; did you mean 'env'?; declared: env; for one of your own, write "
+            "envs/evn/env.yaml with its name and python",
+        ),
         ("models/m/implementations/old", {"code": "c"}, "unknown implementation 'old'"),
         ("models/m/implementations/new/code", "x", "unknown code 'x'; declared: c"),
         ("models/m/hours", {"tran": 1}, "unknown task 'tran'; did you mean 'train'?"),
