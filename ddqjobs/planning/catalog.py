@@ -89,7 +89,7 @@ class Catalog(Lookup):
             trees,
             tuple(fingerprints.warnings),
             digester.unfollowed(runs, self._covers(read.value, environments)),
-            tuple(hints(read.value, read.line_of)),
+            tuple(hints(read.value, runs, read.line_of)),
             canaries,
             read.line_of,
         )

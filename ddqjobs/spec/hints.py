@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from ddqjobs.spec.experiment import Experiment
-from ddqjobs.spec.model import SEEDS_APART, TaskKind
+from ddqjobs.spec.model import SEEDS_APART, Run, TaskKind
 from ddqjobs.spec.nodes import Path
 
 LineOf = Callable[[Path], tuple[str, int]]
 
 
-def hints(e: Experiment, line_of: LineOf) -> list[str]:
-    """Return a line for each, with the place where it stands."""
-    return [f"{_place(line_of, path)}: {message}" for path, message in (*_seeds(e), *_weights(e, line_of))]
+def hints(e: Experiment, runs: Sequence[Run], line_of: LineOf) -> list[str]:
+    """Return a line for each, with the place where it stands; ``runs`` are the experiment's."""
+    all_hints = (*_seeds(e), *_unseeded(e, runs), *_weights(e, line_of), *_shared(e, runs))
+    return [f"{_place(line_of, path)}: {message}" for path, message in all_hints]
 
 
 def _place(line_of: LineOf, path: Path) -> str:
@@ -31,6 +32,58 @@ def _seeds(e: Experiment) -> Iterator[tuple[Path, str]]:
                 ("tasks", name, "seeds"),
                 f"seeds {first} and {second} are closer than {SEEDS_APART:,}, so verdicts count only "
                 "the first as independent; use for example [0, 1000, 2000]",
+            )
+
+
+def _unseeded(e: Experiment, runs: Sequence[Run]) -> Iterator[tuple[Path, str]]:
+    """Find trainings that are compared with each other and would each draw a seed of their own."""
+    trainings: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        if run.kind is TaskKind.TRAIN:
+            trainings.setdefault((run.task, run.model), []).append(run)
+    tasks = {task for (task, _), group in trainings.items() if _draws_seeds(e, group)}
+    for name in e.tasks:
+        if name in tasks:
+            yield (
+                ("tasks", name, "grid" if e.tasks[name].grid else "variants"),
+                f"the variants of task '{name}' are compared, and without seeds each training draws another, "
+                "so that seeds are compared as well; add for example `seeds: [0, 1000, 2000]`",
+            )
+
+
+def _draws_seeds(e: Experiment, group: Sequence[Run]) -> bool:
+    """Tell whether trainings of one task and model are compared, and some say nothing of a seed."""
+    variants = {run.variant for run in group}
+    compared = len(variants) > 1 and (any(run.grid for run in group) or e.baseline in variants)
+    return compared and any(run.seed is None and not _sets_seed(e, run) for run in group)
+
+
+def _sets_seed(e: Experiment, run: Run) -> bool:
+    option = e.codes[run.code].seed_option
+    words = (*run.options, *run.command)
+    return any("{seed}" in word or (option and word.startswith(f"{option}=")) for word in words)
+
+
+def _shared(e: Experiment, runs: Sequence[Run]) -> Iterator[tuple[Path, str]]:
+    """Find runs that belong to no model, have one model's configuration, and are read by another model, too:
+    it would begin with another detector's weights."""
+    for run in runs:
+        if run.model or not run.config:
+            continue
+        configs: dict[str, set[str]] = {}
+        for reader in runs:
+            if reader.model and reader.config and run.name in reader.upstream:
+                configs.setdefault(reader.model, set()).add(reader.config)
+        of_it = [model for model, own in configs.items() if run.config in own]
+        others = [model for model, own in configs.items() if run.config not in own]
+        if of_it and others:
+            entries = e.models[of_it[0]].implementations.items()
+            implementation = next((name for name, entry in entries if entry.code == run.code), "NAME")
+            yield (
+                ("models", others[0]),
+                f"task '{run.task}' runs once, with the configuration of {of_it[0]}, and {others[0]} reads "
+                f"its weights, too; with `once: false` and `implementation: {implementation}` in place of "
+                "`code` and `config` it runs for each model",
             )
 
 

@@ -63,3 +63,8 @@ def test_a_copy_of_each_is_a_whole_experiment(name: str, tmp_path: Path) -> None
 def test_a_plan_without_gpus_asks_for_no_more_than_a_partition_of_a_day_gives(tmp_path: Path) -> None:
     runs = expand(open_project(tmp_path).load("ddq-cpu").experiment)
     assert [run.name for run in runs if run.resources.gpus or run.resources.time_s > 86400] == []
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_no_experiment_that_ships_gets_a_hint(name: str, tmp_path: Path) -> None:
+    assert open_project(tmp_path).load(name).hints == ()

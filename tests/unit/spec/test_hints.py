@@ -67,6 +67,67 @@ def test_seeds_and_weights_that_were_surely_not_meant(place: Place) -> None:
     assert len(hints(place)) == 1  # which of the two was meant is not known
 
 
+SEEDS = "seeds: [0, 1000, 2000]"
+
+
+VARIANTS = "variants: {slow: {options: {lr: 1}}, fast: {options: {lr: 2}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("grid", "more", "hinted"),
+    [
+        ("grid: {lr: [1, 2]}", "", True),
+        ("grid: {lr: [1, 2]}, " + SEEDS, "", False),
+        ("grid: {lr: [1]}", "", False),  # nothing to compare with
+        ("grid: {lr: [1, 2]}, variants: [seeded]", "variants: {seeded: {seed: 7}}\n", False),
+        ("grid: {lr: [1, 2]}, options: {seed: 3}", "", False),
+        ("variants: [slow, fast]", VARIANTS + "baseline: slow\n", True),
+        ("variants: [slow, fast]", VARIANTS, False),  # not compared
+    ],
+)
+def test_variants_that_are_compared_and_declare_no_seed_get_a_hint(
+    grid: str, more: str, hinted: bool, place: Place
+) -> None:
+    options = PAPER.replace('"{seed}"', '"{options}"')
+    place.text("experiments/paper.yaml", options.replace(SEEDS, grid) + more)
+    hint = (
+        "paper.yaml:13: the variants of task 'train' are compared, and without seeds each training draws "
+        "another, so that seeds are compared as well; add for example `seeds: [0, 1000, 2000]`"
+    )
+    assert hints(place) == [hint] * hinted
+
+
+SECOND = """
+base: nano
+name: paper
+models:
+  second:
+    implementations:
+      legacy: {code: mmdet-3.2, config: configs/faster-rcnn-mini/faster-rcnn_r18_shapes.py}
+      new: {code: mmdet-3.3, config: configs/faster-rcnn-mini/faster-rcnn_r18_shapes.py}
+"""
+PER_MODEL = """tasks:
+  release: {once: false, code: null, config: null, implementation: legacy}
+  initial: {once: false, code: null, config: null, implementation: new}
+"""
+
+
+def test_a_second_model_that_would_begin_with_the_first_one_s_weights_gets_a_hint(place: Place) -> None:
+    place.text("experiments/paper.yaml", SECOND)
+    both = [("release", "legacy"), ("initial", "new")]
+    assert sorted(hints(place)) == sorted(
+        f"paper.yaml:5: task '{task}' runs once, with the configuration of ddq-detr-r18, and second reads "
+        f"its weights, too; with `once: false` and `implementation: {implementation}` in place of `code` and "
+        "`config` it runs for each model"
+        for task, implementation in both
+    )
+    place.text("experiments/paper.yaml", SECOND + PER_MODEL)
+    assert hints(place) == []
+    same = SECOND.replace("faster-rcnn-mini/faster-rcnn_r18", "nano/ddq-detr_r18")
+    place.text("experiments/paper.yaml", same)  # one detector with two figures to compare with
+    assert hints(place) == []
+
+
 def test_an_error_of_an_heir_names_its_file_and_that_of_its_base(place: Place) -> None:
     place.text("experiments/heir.yaml", HEIR)
     refused = place.call("plan", "heir")
