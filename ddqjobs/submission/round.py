@@ -43,8 +43,9 @@ from ddqjobs.store.history import History, RunHistory
 from ddqjobs.store.layout import SubmissionFolder
 from ddqjobs.store.ledger import Intent, Submitted, Voided, ticket_of
 from ddqjobs.submission.arrays import first_index
+from ddqjobs.submission.job_names import job_name
 from ddqjobs.submission.rendering import Rendering, new_token
-from ddqjobs.submission.script import Scripts, job_name
+from ddqjobs.submission.script import Scripts
 from ddqjobs.submission.workspace import Workspace
 
 Say = Callable[[str], None]

@@ -30,11 +30,11 @@ from ddqjobs.spec.site import Site
 from ddqjobs.store.layout import Layout, SubmissionFolder
 from ddqjobs.store.ledger import ticket_of
 from ddqjobs.submission import configurations, hiding, templates
+from ddqjobs.submission.job_names import job_name, with_token
 from ddqjobs.submission.words import command, entered_python, known_values, node_path, quote, shell_path, word
 
 DOCTOR, ENV, CHECK = "ddqjobs.doctor", "ddqjobs.env", "ddqjobs.check"  # names of the jobs that are no runs
 _CHECKED = (TaskKind.TRAIN, TaskKind.TEST)
-_NAME = 100  # characters of a job's name before its token: Slurm's accounting keeps 255 in all
 # What an environment must be able to do on a node: load the largest of what it has.
 _LOOK_AROUND = (
     "import importlib.util as u, sys; "
@@ -360,18 +360,6 @@ def _locks(runs: Sequence[Run], context: Context) -> str:
     return msgspec.json.encode(known).decode() if known else ""
 
 
-def job_name(runs: Sequence[Run]) -> str:
-    """A job's display name: the experiment, and the run or the task."""
-    return f"{runs[0].experiment}.{runs[0].name if len(runs) == 1 else runs[0].task}"
-
-
-def _with_token(name: str, context: Context) -> str:
-    """The name that the scheduler is told: by its end a submission is found again. ``djob`` knows no comment,
-    and Slurm's accounting keeps comments only where it was told to.
-    """
-    return f"{name[:_NAME]}.{context.token}"
-
-
 def directives(site: Site, resources: Resources, name: str, count: int, context: Context) -> list[str]:
     """The options of the script's directive lines. Raises InputError for what must not stand there."""
     if backend(site).directive and not _DIRECTIVE_PATH.fullmatch(context.results):
@@ -385,7 +373,7 @@ def directives(site: Site, resources: Resources, name: str, count: int, context:
 def described(resources: Resources, name: str, count: int, context: Context) -> Job:
     """Return a submission as its directive lines describe it. ``resources`` are those on the site."""
     return Job(
-        name=_with_token(name, context),
+        name=with_token(name, context.token),
         token=context.token,
         resources=resources,
         out=str(context.submission.out),

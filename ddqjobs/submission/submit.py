@@ -22,9 +22,10 @@ from ddqjobs.store.ledger import Wanted
 from ddqjobs.submission import impossible
 from ddqjobs.submission.arrays import batches, first_index
 from ddqjobs.submission.checking import Checking
+from ddqjobs.submission.job_names import job_name
 from ddqjobs.submission.rendering import Rendering
 from ddqjobs.submission.round import Outcome, Round, Say, disk_error, elements_of, lacks
-from ddqjobs.submission.script import Renderer, Scripts, job_name
+from ddqjobs.submission.script import Renderer, Scripts
 from ddqjobs.submission.select import Submitting, blocked, pick, within_queue
 from ddqjobs.submission.snapshot import snapshot
 from ddqjobs.submission.workspace import Workspace

@@ -181,6 +181,23 @@ def test_a_whole_element_passes_hostile_values_as_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("tasks", "name"),
+    [
+        (["a"], "trial.one"),
+        (["p3-train", "p3-train"], "trial.p3-train"),
+        (["p3-train", "p4-train", "p3-train", "grid"], "trial.p3-train+p4-train+grid"),
+        (["a", "b", "c", "d", "e"], "trial.a+b+c+2more"),
+        (["a" * 40, "b" * 40, "c" * 40], f"trial.{'a' * 40}+{'b' * 40}+1more"),
+        (["a" * 80, "b" * 80], f"trial.{'a' * 80}+1more"),
+    ],
+)
+def test_the_name_of_a_job_has_all_tasks_of_its_runs(tasks: list[str], name: str) -> None:
+    runs = [a_run(task=task) for task in tasks]
+    rows = render(SITES["slurm"], *runs).job.splitlines()
+    assert f"#SBATCH --job-name={name}.token" in rows
+
+
+@pytest.mark.parametrize(
     "folder",
     [
         "/data/it's",
