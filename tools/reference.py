@@ -18,7 +18,8 @@ import typer
 from ddqjobs.cli.commands import COMMANDS, load
 from ddqjobs.cli.schema import document
 from ddqjobs.spec import keys
-from ddqjobs.spec.experiment import ARTIFACTS, PLACEHOLDERS
+from ddqjobs.spec.code import PLACEHOLDERS
+from ddqjobs.spec.experiment import ARTIFACTS
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs/reference"
 KINDS = {

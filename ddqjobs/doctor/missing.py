@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from ddqjobs.spec.site import DEFAULT_SITE, Site
 from ddqjobs.submission import absent
 from ddqjobs.submission.impossible import Kinds, hurried
 from ddqjobs.submission.rendering import Rendering
+
+_COMMIT = re.compile(r"[0-9a-f]{7,40}")
 
 
 class Missing(Frozen, frozen=True, kw_only=True):
@@ -92,7 +96,7 @@ def other_commits(subject: Subject) -> dict[str, str]:
         with contextlib.suppress(GitError):
             tree = WorkTree(folder)
             if tree.head() != tree.commit(revision):
-                remedies[text] = f"git checkout {revision} there, or fix codes.{code}.revision"
+                remedies[text] = f"git -C {_word(text)} checkout {revision}, or fix codes.{code}.revision"
     return remedies
 
 
@@ -110,8 +114,26 @@ def _brings(subject: Subject, code: str, tree: str) -> str:
         wanted = expanded(subject.project, tree)
         if any(t.link and expanded(subject.project, t.link) == wanted for t in declared):
             return on_site(f"ddqjobs env build {name}", subject.site)
-    revision = subject.experiment.codes[code].revision
-    return f"check {revision or 'it'} out there, or fix codes.{code}.path"
+    repository, revision = subject.experiment.codes[code].repository, subject.experiment.codes[code].revision
+    if repository:
+        return _clone(repository, revision, tree)
+    at = f" at {revision}" if revision else ""
+    return f"clone the code there{at}, or fix codes.{code}.path; codes.{code}.repository makes this a command"
+
+
+def _clone(repository: str, revision: str, tree: str) -> str:
+    """Return the command that brings a tree at its revision. `git clone` takes no commits."""
+    url, folder = shlex.quote(repository), _word(tree)
+    if not revision:
+        return f"git clone {url} {folder}"
+    if _COMMIT.fullmatch(revision):
+        return f"git clone {url} {folder} && git -C {folder} checkout {revision}"
+    return f"git clone --branch {shlex.quote(revision)} {url} {folder}"
+
+
+def _word(path: str) -> str:
+    """Return a path as a word for the shell, which expands ``~`` and variables."""
+    return path if re.fullmatch(r"[\w~$./+@:-]+", path) else shlex.quote(path)
 
 
 def absent_data(subject: Subject) -> dict[str, str]:

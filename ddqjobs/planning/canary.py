@@ -11,8 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from ddqjobs.base.errors import InputError
-from ddqjobs.spec.experiment import CANARY, Canary, Experiment, Scalar
+from ddqjobs.spec.code import Canary
+from ddqjobs.spec.experiment import CANARY, Experiment
 from ddqjobs.spec.model import Plan, PlannedRun, Resources, Run, Status, TaskKind
+from ddqjobs.spec.table import Scalar
 
 ITERATIONS = 20
 _OUR_TRAINING = "ddqjobs.detect.train"

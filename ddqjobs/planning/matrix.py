@@ -17,11 +17,10 @@ import msgspec
 from ddqjobs.base.errors import InputError
 from ddqjobs.base.units import megabytes, seconds
 from ddqjobs.spec import grid, sections
+from ddqjobs.spec.code import Code
 from ddqjobs.spec.experiment import (
-    Code,
     Experiment,
     ModelCode,
-    Scalar,
     Task,
     Variant,
     applies,
@@ -31,6 +30,7 @@ from ddqjobs.spec.experiment import (
     upstream_of,
 )
 from ddqjobs.spec.model import Input, Resources, Run, TaskKind
+from ddqjobs.spec.table import Scalar
 
 _DEFAULT_TIME_S = 3600
 Inputs = tuple[tuple[str, Input], ...]

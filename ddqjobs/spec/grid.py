@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 from ddqjobs.base.frozen import Frozen
-from ddqjobs.spec.experiment import Experiment, Scalar, Task
+from ddqjobs.spec.experiment import Experiment, Task
+from ddqjobs.spec.table import Scalar
 
 MOST = 10_000  # points of one task
 _LONGEST = 24  # characters of a value in a name

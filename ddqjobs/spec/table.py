@@ -15,6 +15,7 @@ Variable = Annotated[
     str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="a name of an environment variable")
 ]
 Positive = Annotated[int, Meta(ge=1)]
+Scalar = bool | int | float | str | None
 Natural = Annotated[int, Meta(ge=0)]
 _UNITS = "units"  # in `Meta.extra`: how to write a value that is a number with a unit
 Duration = Annotated[str, Meta(extra={_UNITS: "90s, 45m, 24h or 2d"})]

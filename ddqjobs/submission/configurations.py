@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from ddqjobs.base.frozen import Frozen
+from ddqjobs.spec.code import parts_of, variable
 from ddqjobs.spec.dataset import Dataset
-from ddqjobs.spec.experiment import Experiment, parts_of, variable
+from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import Run, TaskKind
 
 _FLAGS = ("--cfg-options", "--options")

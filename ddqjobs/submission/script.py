@@ -24,7 +24,7 @@ from ddqjobs.planning.changes import without_secrets
 from ddqjobs.schedulers.backend import Job, sections
 from ddqjobs.schedulers.backend import directives as checked_directives
 from ddqjobs.schedulers.registry import backend
-from ddqjobs.spec.experiment import Code, variable
+from ddqjobs.spec.code import Code, variable
 from ddqjobs.spec.model import Input, Resources, Run, TaskKind
 from ddqjobs.spec.site import Site
 from ddqjobs.store.layout import Layout, SubmissionFolder

@@ -7,7 +7,7 @@ import shlex
 from pathlib import PurePosixPath
 
 from ddqjobs.base.errors import InputError
-from ddqjobs.spec.experiment import parts_of, variable
+from ddqjobs.spec.code import parts_of, variable
 from ddqjobs.spec.model import Run
 
 # Placeholders that only the job knows; always inside double quotes.

@@ -8,7 +8,8 @@ from pathlib import PurePosixPath
 from ddqjobs.base.errors import nearest
 from ddqjobs.base.shell_variables import refused
 from ddqjobs.spec.check.reference import Found, Path
-from ddqjobs.spec.experiment import PLACEHOLDERS, Task, placeholders
+from ddqjobs.spec.code import PLACEHOLDERS, placeholders
+from ddqjobs.spec.experiment import Task
 
 _VALID = ", ".join(PLACEHOLDERS)
 

@@ -7,8 +7,9 @@ from pathlib import PurePosixPath
 from urllib.parse import urlparse
 
 from ddqjobs.spec.check.reference import Found, Path, reference
+from ddqjobs.spec.code import Code
 from ddqjobs.spec.dataset import Dataset
-from ddqjobs.spec.experiment import Code, Experiment, Task
+from ddqjobs.spec.experiment import Experiment, Task
 
 
 def _below(at: Path, text: str) -> Found:

@@ -8,6 +8,7 @@ from ddqjobs.base.units import megabytes, seconds
 from ddqjobs.spec.check import grids
 from ddqjobs.spec.check.commands import command, products, value_of_variable
 from ddqjobs.spec.check.reference import Found, Path, reference
+from ddqjobs.spec.code import placeholders, variable
 from ddqjobs.spec.experiment import (
     ARTIFACTS,
     CANARY,
@@ -18,9 +19,7 @@ from ddqjobs.spec.experiment import (
     Variant,
     applies,
     models_of,
-    placeholders,
     split_input,
-    variable,
 )
 from ddqjobs.spec.model import TaskKind
 

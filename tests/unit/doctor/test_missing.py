@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,7 +71,7 @@ def test_plan_counts_what_is_missing(place: Place, monkeypatch: pytest.MonkeyPat
         "  code trees: 1 of 2: trees/theirs",
         "    -> ddqjobs env build theirs",
         "  code trees: 1 of 2: trees/ours",
-        "    -> check it out there, or fix codes.ours.path",
+        "    -> clone the code there, or fix codes.ours.path; codes.ours.repository makes this a command",
         "  data sets: 1 of 1: coco",
         "    -> bring it to data/coco",
         "  weights: 1 of 1: released.pth",  # the backbone is of the optional trainings alone
@@ -107,14 +108,33 @@ def test_a_tree_at_another_commit_than_its_revision_is_named(place: Place) -> No
     git(tree, "tag", "v1")
     assert said("v1") == ""
     git(tree, "commit", "-qm", "two", "--allow-empty")
-    assert said("v1") == "git checkout v1 there, or fix codes.ours.revision"
+    assert said("v1") == "git -C trees/ours checkout v1, or fix codes.ours.revision"
     assert said("HEAD") == ""
     assert said("v2") == ""  # a build fetches the commit and no tags
     experiment.write_text(declared.replace("path: trees/ours", "path: trees/none, revision: v1"))
-    assert "    -> check v1 out there, or fix codes.ours.path" in place.invoke("plan").out.splitlines()
+    assert "    -> clone the code there at v1, or fix codes.ours.path" in place.invoke("plan").out
     experiment.write_text(declared.replace("path: trees/ours", "path: trees/ours, revision: v1"))
     wrong = ("warning", "trees/ours is at another commit than its revision")
     assert wrong in lines(place.invoke("doctor", "--json"))["code tree"]
+
+
+def test_the_command_that_plan_prints_brings_a_tree(place: Place) -> None:
+    source = place.text("source of ours/README", "one").parent
+    git(source, "init", "-q")
+    git(source, "add", ".")
+    git(source, "commit", "-qm", "one")
+    git(source, "tag", "v1")
+    commit = git(source, "rev-parse", "HEAD").strip()
+    git(source, "commit", "-qm", "two", "--allow-empty")
+    experiment = place.root / "experiments/tiny.yaml"
+    declared = experiment.read_text()
+    for revision in ("v1", commit):
+        code = f"path: trees/{revision}, revision: {revision}, repository: source of ours"
+        experiment.write_text(declared.replace("path: trees/ours", code))
+        _, _, rest = place.invoke("plan").out.partition(f"trees/{revision}\n    -> ")
+        subprocess.run(["sh", "-c", rest.splitlines()[0]], cwd=place.root, check=True, capture_output=True)
+        assert git(place.root / "trees" / revision, "rev-parse", "HEAD").strip() == commit
+        assert "trees/" not in place.invoke("plan").out.replace("trees/theirs", "")
 
 
 def test_plan_asks_no_driver(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

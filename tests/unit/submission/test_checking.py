@@ -12,8 +12,9 @@ from ddqjobs.base import process
 from ddqjobs.planning.canary import _options as with_canary
 from ddqjobs.planning.matrix import _options
 from ddqjobs.project import Project
+from ddqjobs.spec.code import Code
 from ddqjobs.spec.dataset import Dataset
-from ddqjobs.spec.experiment import Code, Experiment, Task, Variant
+from ddqjobs.spec.experiment import Experiment, Task, Variant
 from ddqjobs.spec.model import Input, Resources, Run, TaskKind
 from ddqjobs.submission import configurations, words
 from ddqjobs.submission.checking import Checking, _program
