@@ -38,6 +38,7 @@ def init(
     """
     from ddqjobs.base.errors import InputError
     from ddqjobs.planning import scaffold
+    from ddqjobs.project import open_project
     from ddqjobs.spec.site import DEFAULT_SITE
 
     if not name:  # an empty variable; as a path it would be the folder that the shell is in
@@ -49,14 +50,17 @@ def init(
     for path in files:
         say(f"made {path}")
     what = "next" if files else "a project already exists there"
+    own = open_project(folder.expanduser()).catalog.own_experiments()
+    mine = scaffold.name_of_experiment(source)
+    named = f" {mine}" if mine in own and len(own) > 1 else ""
     there = "" if folder.expanduser().resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
     on_site = scaffold.option(site)
-    say(f"{what}: {there}ddqjobs plan{on_site}")
+    say(f"{what}: {there}ddqjobs plan{named}{on_site}")
     if files:
-        _explain(folder.expanduser(), scaffold.name_of_site(site), on_site)
+        _explain(folder.expanduser(), mine, scaffold.name_of_site(site), on_site)
 
 
-def _explain(folder: Path, site: str, on_site: str) -> None:
+def _explain(folder: Path, experiment: str, site: str, on_site: str) -> None:
     """Say what the first runs need: a description of the site, and environments."""
     from ddqjobs.project import open_project
 
@@ -64,7 +68,7 @@ def _explain(folder: Path, site: str, on_site: str) -> None:
         say(f"then: describe the cluster in templates/{site}/site.yaml; `ddqjobs doctor{on_site}` checks it")
         say("      (`ddqjobs site new NAME` asks Slurm, and writes such a file)")
     project = open_project(folder)
-    codes = project.load(next(iter(project.catalog.own_experiments()))).experiment.codes.values()
+    codes = project.load(experiment).experiment.codes.values()
     names = dict.fromkeys(code.environment for code in codes if code.environment)
     if names:
         environments = project.environments(project.catalog.site(site))

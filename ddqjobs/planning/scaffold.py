@@ -52,7 +52,7 @@ def init(folder: Path, source: str = "", site: str = "") -> list[Path]:
         **_described(site),
         "results/.gitignore": "*\n!.gitignore\n",
         ".gitignore": ".environments/\n.weights/\n",
-        "README.md": _README.format(experiment=f"my-{source or 'mini'}", on_site=option(site)),
+        "README.md": _README.format(experiment=name_of_experiment(source), on_site=option(site)),
     }
     written: list[Path] = []
     try:
@@ -73,6 +73,11 @@ def sites() -> list[str]:
     """Return the sites that ship, the machine at hand first."""
     names = sorted(path.parent.name for path in (shipped_root() / "templates").glob("*/site.yaml"))
     return sorted(names, key=lambda name: name != DEFAULT_SITE)
+
+
+def name_of_experiment(source: str) -> str:
+    """Return the name of the experiment that starts from a shipped one, or from the miniature."""
+    return f"my-{source or 'mini'}"
 
 
 def name_of_site(site: str) -> str:

@@ -232,7 +232,7 @@ def test_the_experiments_of_the_tutorial_are_valid(place: Place) -> None:
         name = re.findall(r"^name: (.+)$", text, re.M)[0]
         (place.root / f"experiments/{name}.yaml").write_text(text)
         assert place.call("plan", name).code == 0
-    assert len(experiments) == 6
+    assert len(experiments) == 7
 
 
 def test_the_rules_for_weights_whose_names_changed_rename_them() -> None:

@@ -77,6 +77,12 @@ def test_init_twice_changes_nothing(place: Place) -> None:
     assert (again / "README.md").read_text() == "mine\n"
 
 
+def test_init_beside_others_names_its_experiment_and_its_environments(place: Place) -> None:
+    out = place.call("init", ".", "--from", "dino-mini").out
+    assert "next: ddqjobs plan my-dino-mini\n" in out
+    assert "then: ddqjobs env build mini-legacy mini-new\n" in out
+
+
 def test_init_from_a_shipped_experiment_copies_it_with_its_configurations(tmp_path: Path) -> None:
     def init(name: str) -> subprocess.CompletedProcess[str]:
         argv = ddqjobs("init", "made", "--from", name)
