@@ -218,7 +218,7 @@ def state(base_dir: Path, environment: Environment) -> State:
     place = location(base_dir, environment)
     older = any((link / READY).exists() for link in links(base_dir, environment.name) if link != place)
     if not environment.locked:
-        lacks = f"its lock is unverified, for it lacks {environment.left_out}"
+        lacks = f"its lock is incomplete (made where no package index had {environment.left_out})"
         unlocked = "it is not locked" if environment.requirements.is_file() else "it has no requirements.txt"
         return State(place, reason=lacks if environment.lock else unlocked, older=older)
     try:

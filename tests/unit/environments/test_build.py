@@ -429,7 +429,8 @@ def test_lock_without_what_no_index_has(place: Place) -> None:
     assert environments.pins(environment.lock) == {"other": "1.0"}
     assert environment.left_out == "tinypkg==1.0+cu111, private==3"
     message = (
-        r"its lock is unverified, for it lacks tinypkg==1\.0\+cu111, private==3; run: ddqjobs env lock tiny"
+        r"its lock is incomplete \(made where no package index had tinypkg==1\.0\+cu111, private==3\); "
+        r"run: ddqjobs env lock tiny"
     )
     with pytest.raises(EnvironmentNotReadyError, match=message):
         place.build()
