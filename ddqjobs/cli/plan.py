@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ddqjobs.cli.describe import changed_failures, changed_since, facts, missing_here, own_templates, summary
@@ -36,6 +36,8 @@ def plan(selection: Selection, runs: RUNS = False, as_json: JSON = False) -> Non
     changes = (
         project.changes(full_plan, site=selection.site) if any(planned.stale for planned in chosen) else ()
     )
+    environments = dict.fromkeys(planned.run.environment for planned in chosen if planned.run.environment)
+    hints = [*workspace.loaded.hints, *project.catalog.hints_of_site(workspace.site, environments)]
     templates = project.catalog.files.own_templates()
     absent = project.missing(full_plan, chosen, site=selection.site)
     if as_json:
@@ -45,7 +47,7 @@ def plan(selection: Selection, runs: RUNS = False, as_json: JSON = False) -> Non
             site=full_plan.site,
             runs=[{**facts(planned), "gpu_hours": costs[planned.run.name].gpu_hours} for planned in chosen],
             not_followed=workspace.loaded.unfollowed,
-            hints=workspace.loaded.hints,
+            hints=hints,
             changes=[msgspec.structs.asdict(change) for change in changes],
             templates=templates,
             missing=[msgspec.structs.asdict(part) for part in absent],
@@ -64,7 +66,7 @@ def plan(selection: Selection, runs: RUNS = False, as_json: JSON = False) -> Non
         *changed_failures(full_plan, chosen),
         *changed_since(changes, full_plan.experiment, full_plan.site),
     ]
-    for line in (*own_templates(templates), *changed, *_remarks(workspace.loaded)):
+    for line in (*own_templates(templates), *changed, *_remarks(workspace.loaded, hints)):
         say(line)
     if any(planned.run.resources.gpus for planned in chosen):
         say(f"still to do: {to_come(chosen, costs).sentence}")
@@ -73,10 +75,10 @@ def plan(selection: Selection, runs: RUNS = False, as_json: JSON = False) -> Non
     settle(workspace.warnings)
 
 
-def _remarks(loaded: Loaded) -> Iterator[str]:
-    """Yield what a digest does not cover in an experiment, and what it says that is surely not meant."""
+def _remarks(loaded: Loaded, hints: Iterable[str]) -> Iterator[str]:
+    """Yield what a digest does not cover in an experiment, and what files say that is surely not meant."""
     yield from (f"not followed: {what}; a change there makes no result stale" for what in loaded.unfollowed)
-    yield from (f"hint: {hint}" for hint in loaded.hints)
+    yield from (f"hint: {hint}" for hint in hints)
 
 
 def _list(chosen: Sequence[PlannedRun]) -> str:

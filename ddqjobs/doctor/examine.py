@@ -109,6 +109,8 @@ def check_jobs(subject: Subject) -> Iterator[Line]:
 def check_environments(subject: Subject) -> Iterator[Line]:
     """Yield whether the environments are ready, as far as can be seen from here."""
     yield from _misspelt(subject)
+    for hint in subject.workspace.catalog.hints_of_site(subject.site, subject.environment_names):
+        yield warning("site file", hint.partition("; ")[0], hint.partition("; ")[2])
     problems = environment_problems(subject)
     for name in subject.environment_names:
         if name in problems:

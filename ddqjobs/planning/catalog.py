@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from ddqjobs.spec.check import experiment as check
 from ddqjobs.spec.check import inherited
 from ddqjobs.spec.check import site as check_site
 from ddqjobs.spec.experiment import Experiment
-from ddqjobs.spec.hints import hints
+from ddqjobs.spec.hints import hints, hints_of_site
 from ddqjobs.spec.model import Run
 from ddqjobs.spec.site import Site
 
@@ -48,6 +48,10 @@ class Loaded:
 
 class Catalog(Lookup):
     """The files of a project's folder and those that ship."""
+
+    def __init__(self, project: Path) -> None:
+        super().__init__(project)
+        self._sites: dict[str, reader.Document[Site]] = {}  # those that were read, by their name
 
     def inheriting(self, name: str) -> list[str]:
         """Return the project's own experiments whose `base` is this one."""
@@ -164,6 +168,18 @@ class Catalog(Lookup):
 
     def site(self, name: str) -> Site:
         """Reads and checks a site. Raises MissingError or InputError."""
+        site = self._site(name).value
+        secrets.remember(site.exported, site.secrets)
+        secrets.remember(secrets.assigned(site.setup))
+        return site
+
+    def hints_of_site(self, site: Site, environments: Collection[str]) -> list[str]:
+        """Return what a site's file says that is allowed, and surely not meant for runs in these
+        environments, with file and line. Of a site that no file says nothing is known."""
+        read = self._sites.get(site.name)
+        return hints_of_site(site, read.line_of, environments) if read and read.value == site else []
+
+    def _site(self, name: str) -> reader.Document[Site]:
         known = self.sites()
         path = self.files.inside(known[name]) if name in known else None
         if path is None and is_file_name(name) and Path(name).is_file():
@@ -172,16 +188,15 @@ class Catalog(Lookup):
             raise MissingError(
                 f"unknown site '{clean(name)}'{nearest(name, known)}; there are: {', '.join(known)}"
             )
-        site = reader.load(
+        read = reader.load(
             path,
             Site,
             self.base_of_site,
             lambda document: [*check_site.check(document), *sections.check_site(document)],
             sections.of_sites(),
-        ).value
-        secrets.remember(site.exported, site.secrets)
-        secrets.remember(secrets.assigned(site.setup))
-        return site
+        )
+        self._sites[read.value.name] = read
+        return read
 
     def readable_sites(self) -> dict[str, Site]:
         """Return name -> site of all sites; a broken file is left out, for others to mend."""

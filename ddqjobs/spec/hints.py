@@ -1,21 +1,40 @@
-"""Find what an experiment file says that is allowed, and surely not meant. Pure."""
+"""Find what an experiment or a site file says that is allowed, and surely not meant. Pure."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import SEEDS_APART, Run, TaskKind
 from ddqjobs.spec.nodes import Path
+from ddqjobs.spec.site import Site
 
 LineOf = Callable[[Path], tuple[str, int]]
+_ACTIVATES = re.compile(
+    r"(?:^|&&|;|\|\|)\s*(?:(?:conda|mamba|micromamba)\s+activate|(?:source|\.)\s+(?:activate|\S*/bin/activate))"
+    r"(?![\w/.-])",
+    re.MULTILINE,
+)  # at the beginning of a command
 
 
 def hints(e: Experiment, runs: Sequence[Run], line_of: LineOf) -> list[str]:
     """Return a line for each, with the place where it stands; ``runs`` are the experiment's."""
     all_hints = (*_seeds(e), *_unseeded(e, runs), *_weights(e, line_of), *_shared(e, runs))
     return [f"{_place(line_of, path)}: {message}" for path, message in all_hints]
+
+
+def hints_of_site(site: Site, line_of: LineOf, environments: Collection[str]) -> list[str]:
+    """Return the same of a site, for runs in these environments: setup lines that would choose their
+    Python, and do not."""
+    lines = [n for n, line in enumerate(site.setup) if environments and _ACTIVATES.search(line)]
+    message = (
+        "a setup line that activates conda or a virtual environment does not choose the Python of runs in "
+        f"{'environments' if len(environments) > 1 else 'environment'} {', '.join(environments)}; name the "
+        "script that enters yours under `activate:`"
+    )
+    return [f"{_place(line_of, ('setup', number))}: {message}" for number in lines]
 
 
 def _place(line_of: LineOf, path: Path) -> str:

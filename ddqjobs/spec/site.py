@@ -99,7 +99,8 @@ class Site(Table, frozen=True, kw_only=True):
     """TORCH_HOME of jobs whose experiment declares weights; empty, `.weights` of the project. Example:
     ~/.cache/torch"""
     python: str = "python3"
-    """Interpreter of tasks without an environment. Example: /usr/bin/python3"""
+    """Interpreter of tasks without an environment, on PATH after `setup` and `modules`, or a path. Example:
+    /usr/bin/python3"""
     gpus: SiteGpus = SiteGpus()
     """Which GPUs jobs get, for `doctor`, where no scheduler's option says it. Example: {type: a100}"""
     cpus_per_gpu: Natural = 0

@@ -156,3 +156,35 @@ def test_seeds_that_a_comparison_of_the_base_cannot_pair_are_told_at_the_heir_s_
     assert rest.endswith(
         "none has seed 0; give both the same variants and seeds, or remove the task with `p4-align: null`\n"
     )
+
+
+def test_a_setup_line_that_activates_conda_while_a_code_names_an_environment(place: Place) -> None:
+    site = """name: local
+scheduler: local
+setup:
+  - echo conda activate det
+  - source ~/conda/etc/profile.d/conda.sh && conda activate det
+  - source ~/venv/bin/activate
+  - . ./activate.sh
+  - source activate det
+  - micromamba activate det
+  - source ~/bin/activate-proxy
+"""
+    place.text("templates/local/site.yaml", site)
+    assert hints(place) == []  # no code names an environment
+    experiment = place.root / "experiments/paper.yaml"
+    experiment.write_text(experiment.read_text().replace("seed_option", "environment: mini-new, seed_option"))
+    messages = place.invoke("plan", "paper", "--json").json["hints"]
+    why = (
+        "a setup line that activates conda or a virtual environment does not choose the Python of runs in "
+        "environment mini-new"
+    )
+    remedy = "name the script that enters yours under `activate:`"
+    places = [f"templates/local/site.yaml:{line}" for line in (5, 6, 8, 9)]
+    assert [message.removeprefix(f"{place.root}/") for message in messages] == [
+        f"{place_}: {why}; {remedy}" for place_ in places
+    ]
+    assert f"hint: {messages[0]}\n" in place.invoke("plan", "paper").out
+    lines = place.invoke("doctor", "paper", "--no-job", "--json").json["lines"]
+    of_site = [(line["level"], line["found"]) for line in lines if line["what"] == "site file"]
+    assert of_site == [("warning", message.partition("; ")[0]) for message in messages]

@@ -118,3 +118,22 @@ def test_dry_run_shows_the_allocation_and_the_script(place: Place) -> None:
         "--cpus-per-task=12", "--gres=gpu:2", "--time=0-01:30:00", "--pty", "bash",
     ]  # fmt: skip
     assert "module load cuda/11 || {" in ran.json["script"]
+
+
+def test_a_path_of_the_setup_lines_chooses_python_only_without_an_environment(place: Place) -> None:
+    place.text("envs/own/env.yaml", 'name: own\npython: "3.11"\n')
+    place.text("own/bin/activate", "")
+    for folder in ("own/bin", "conda/bin"):
+        for name in ("python", "python3"):
+            place.text(f"{folder}/{name}", "#!/bin/sh\n").chmod(0o755)
+    setup = [f'export PATH="{place.root}/conda/bin:$PATH" CONDA_PREFIX="{place.root}/conda"']
+    site = {"name": "local", "scheduler": "local", "setup": setup}
+    place.write("templates/local/site.yaml", {**site, "activate": {"own": "own/bin/activate"}})
+    experiment = place.text("experiments/tiny.yaml", TREE)
+    for environment, folder in (("", "conda"), ("environment: own, ", "own")):
+        experiment.write_text(TREE.replace("{path: .,", "{" + environment + "path: .,"))
+        typed = 'command -v "$DDQJOBS_PYTHON" python; echo "prefix ${CONDA_PREFIX-}"'
+        ran = place.call("shell", "data", "-c", typed)
+        python = "python3" if folder == "conda" else "python"
+        bin_folder = place.root / folder / "bin"
+        assert ran.out.splitlines() == [f"{bin_folder}/{python}", f"{bin_folder}/python", "prefix "], ran
