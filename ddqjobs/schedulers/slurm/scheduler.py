@@ -33,6 +33,8 @@ _KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")
 _REFUSED = re.compile(
     r"fatal:|Batch job submission failed:|Unable to contact|[Ii]nvalid|[Uu]nable to open file"
 )
+# Slurm's commands are here, and know of no cluster.
+_ELSEWHERE = re.compile(r"failed to fetch config|[Cc]ould not establish a configuration source")
 # The request was sent, and the answer was lost.
 _LOST = re.compile(
     r"timed out|Zero Bytes|Unexpected message|[Cc]onnection reset|Broken pipe|send/recv|[Cc]ommunication"
@@ -196,6 +198,8 @@ class SlurmScheduler:
         line = _first_line(done)
         if done.code == process.NOT_STARTED and "cannot start" in done.stderr:
             return SchedulerError(f"{what}: {line}; load Slurm's commands, or choose another --site")
+        if _ELSEWHERE.search(done.stderr):
+            return self._elsewhere(done)
         taken = answers.accepted(done.stdout) is not None  # whatever else it says, it has named a job
         if done.code > 0 and not taken and _REFUSED.search(done.stderr) and not _LOST.search(done.stderr):
             if limit := FULL.search(done.stderr):
@@ -245,7 +249,15 @@ class SlurmScheduler:
         self._calls.wait()
         return process.run(argv, timeout=self._ask_s, env={**environment(), **_IN_FULL})
 
+    def _elsewhere(self, done: process.Completed) -> SchedulerError:
+        return SchedulerError(
+            f"site {self._name}: no Slurm cluster can be reached from this machine ({_first_line(done)}); "
+            "run this on a login node of the cluster, or choose another --site (local is this machine)"
+        )
+
     def _cannot(self, what: str, done: process.Completed) -> SchedulerError:
+        if _ELSEWHERE.search(done.stderr):
+            return self._elsewhere(done)
         why = f"no answer within {self._ask_s:g} s" if done.timed_out else _first_line(done)
         command = str(done.argv[0])
         why = why.removeprefix(f"{command}: error: ")

@@ -9,9 +9,11 @@ import msgspec
 import pytest
 
 from ddqjobs.base import process
+from ddqjobs.base.errors import SchedulerError
 from ddqjobs.planning.canary import _options as with_canary
 from ddqjobs.planning.matrix import _options
 from ddqjobs.project import Project
+from ddqjobs.schedulers.slurm.scheduler import SlurmScheduler
 from ddqjobs.spec.code import Code
 from ddqjobs.spec.dataset import Dataset
 from ddqjobs.spec.experiment import Experiment, Task, Variant
@@ -231,6 +233,29 @@ def test_a_helper_job_that_is_refused_keeps_nothing_back(
     assert why in messages[1]
     assert messages[2:] == []
     assert list((project.results / ".jobs/submissions").iterdir()) == []
+
+
+def test_a_check_away_from_the_cluster_says_where_to_run_it(
+    project: TrivialProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The programs print what Slurm 22.05 prints where it knows of no cluster."""
+    why = "_establish_config_source: failed to fetch config"
+    for name in ("sbatch", "squeue"):
+        program = tmp_path / name
+        end = f"echo '{name}: fatal: Could not establish a configuration source' >&2; exit 1"
+        program.write_text(f"#!/bin/sh\necho '{name}: error: {why}' >&2\n{end}\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    site = {"name": "far", "scheduler": "slurm", "activate": checks.entered(project)}
+    project.write("templates/far/site.yaml", site)
+    refused = project.cli("check", EXPERIMENT, "--site", "far")
+    assert (refused.code, refused.stderr) == (
+        3,
+        f"error: site far: no Slurm cluster can be reached from this machine (sbatch: error: {why}); run "
+        "this on a login node of the cluster, or choose another --site (local is this machine)\n",
+    )
+    with pytest.raises(SchedulerError, match=f"squeue: error: {why}.*; run this on a login node"):
+        SlurmScheduler("far").query(["1"])
 
 
 def test_a_process_that_checks_has_one_thread_and_no_gpu(tmp_path: Path) -> None:
