@@ -32,6 +32,10 @@ KINDS = {
 TITLES = {"report": "Keys of a report as JSON"}
 PAGES = {"report": "report-keys"}  # of what nobody writes; report.md says what a report shows
 
+SHOWN = (
+    "`ddqjobs site show SITE` prints a whole site: each value with the file and line that set it, inherited "
+    "ones and defaults too. `ddqjobs site show slurm` prints what `base: slurm` brings."
+)
 SETUP = """
 ## The order in a job and in a build
 
@@ -77,6 +81,8 @@ def page(kind: str) -> str:
         + kind
         + " KEY` says the same; KEY may leave NAME out.",
     ]
+    if kind == "site":
+        lines += ["", SHOWN]
     places: dict[str, list[str]] = {}
     for key in every:
         above = key.path.rpartition(".")[0]

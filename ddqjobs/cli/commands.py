@@ -46,7 +46,7 @@ COMMANDS = {
     "rename": Entry(_REPAIR, "Rename an experiment with its results."),
     "shell": Entry(_REPAIR, "Open a shell in a run's environment, where its job would run."),
     "init": Entry(_SET_UP, "Create a project folder with an experiment of your own."),
-    "site": Entry(_SET_UP, "Write a site file from what the cluster reports about itself."),
+    "site": Entry(_SET_UP, "Write a site file from what the cluster reports, or show a site in full."),
     "doctor": Entry(_SET_UP, "Find what would keep runs from starting or finishing on a site."),
     "data": Entry(_SET_UP, "Link, download and verify data sets and weights."),
     "env": Entry(_SET_UP, "Build, verify and lock environments."),

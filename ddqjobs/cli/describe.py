@@ -9,10 +9,22 @@ from ddqjobs.base.units import counted
 from ddqjobs.base.version import VERSION
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ddqjobs.detect.job.training_progress import Progress
     from ddqjobs.doctor.missing import Missing
     from ddqjobs.planning.changes import Change
     from ddqjobs.spec.model import Plan, PlannedRun, Run
+
+
+def short_names(files: Sequence[Path], parts: int = 1) -> dict[str, str]:
+    """Return each file's name in comments: the last ``parts`` of its path, where no other file has the
+    same."""
+    from ddqjobs.spec import reader
+
+    last = ["/".join(file.parts[-parts:]) for file in files]
+    names = (name if last.count(name) == 1 else str(file) for file, name in zip(files, last, strict=True))
+    return dict(zip(map(reader.display, files), names, strict=True))
 
 
 def place_in_matrix(run: Run) -> dict[str, object]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -64,21 +63,13 @@ def _experiment(selection: Selection, as_json: bool) -> None:
             runs=by_task,
         )
         return
-    names = _short(document.files)
+    names = describe.short_names(document.files)
     say(f"# {document.value.name}, with bases and defaults; a key that is not shown is empty")
     for path in document.files:
         say(f"# {names[reader.display(path)]}: {path}")
     notes = {f"tasks.{task}": _counted(of_task) for task, of_task in by_task.items()}
     for line in flat.lines(tuple(entries), names, notes):
         say(line)
-
-
-def _short(files: Sequence[Path]) -> dict[str, str]:
-    """Return each file's name in comments: its last part, where no other file has the same."""
-    from ddqjobs.spec import reader
-
-    last = [file.name for file in files]
-    return {reader.display(f): f.name if last.count(f.name) == 1 else str(f) for f in files}
 
 
 def _counted(runs: Sequence[str]) -> str:

@@ -168,10 +168,14 @@ class Catalog(Lookup):
 
     def site(self, name: str) -> Site:
         """Reads and checks a site. Raises MissingError or InputError."""
-        site = self._site(name).value
-        secrets.remember(site.exported, site.secrets)
-        secrets.remember(secrets.assigned(site.setup))
-        return site
+        return self.expand_site(name).value
+
+    def expand_site(self, name: str) -> reader.Document[Site]:
+        """Return a site as its files say it. Raises MissingError or InputError."""
+        read = self._site(name)
+        secrets.remember(read.value.exported, read.value.secrets)
+        secrets.remember(secrets.assigned(read.value.setup))
+        return read
 
     def hints_of_site(self, site: Site, environments: Collection[str]) -> list[str]:
         """Return what a site's file says that is allowed, and surely not meant for runs in these

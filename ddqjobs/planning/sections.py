@@ -7,12 +7,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
+import msgspec
+
 from ddqjobs.base.errors import Problem
 from ddqjobs.schedulers.registry import BACKENDS
 from ddqjobs.spec import schema as schemas
 from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.reader import Document
-from ddqjobs.spec.sections import Kinds, Section
+from ddqjobs.spec.sections import Kinds, Section, decoded
 from ddqjobs.spec.site import Site
 
 Path = tuple[str | int, ...]
@@ -34,6 +36,12 @@ def schema(kind: Literal["experiment", "site"]) -> dict[str, Any]:
     if kind == "site":
         return schemas.schema(Site, "ddqjobs site", of_sites())
     return schemas.schema(Experiment, "ddqjobs experiment", of_experiments())
+
+
+def with_defaults(site: Site) -> Site:
+    """Return a site to be shown: the section of its scheduler is its type, with the defaults of its keys."""
+    own = decoded(site.sections, site.scheduler, BACKENDS[site.scheduler].site_section)
+    return msgspec.structs.replace(site, sections={**site.sections, site.scheduler: own})
 
 
 def check_site(read: Document[Site]) -> list[Problem]:

@@ -64,6 +64,7 @@ def offered(place: Place, arguments: str, shell: str = "bash") -> list[str]:
 def test_runs_filters_and_environments_are_completed(place: Place, shell: str) -> None:
     assert offered(place, "plan -C tiny se", shell) == ["second.m1", "second.m2"]
     assert offered(place, "status -C tiny --model ", shell) == ["m1", "m2"]
+    assert offered(place, "site show ncsa", shell) == ["ncsa-delta"]
     assert offered(place, "env build mini-", shell) == ["mini-legacy", "mini-new"]
     assert "--model" in offered(place, "status --mo", shell)
     assert offered(place, "status --st", shell) == ["--state"]

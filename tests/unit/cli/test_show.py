@@ -1,13 +1,14 @@
-"""``ddqjobs show``: what is shown is what is planned, and says where it was written."""
+"""``ddqjobs show`` and ``site show``: what is shown is what counts, and says where it was written."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from ddqjobs.planning import matrix
+from ddqjobs.planning import matrix, sections
 from ddqjobs.planning.catalog import Catalog
 from ddqjobs.spec.nodes import read
 from tests.support.cli import Place, opened
@@ -95,3 +96,50 @@ def test_a_secret_is_shown_in_no_form(place: Place) -> None:
     assert [part for value in secrets.values() for part in value.split() if part in output] == []
     options_shown = [line.split("#")[0].strip() for line in output.splitlines() if "_api_key:" in line]
     assert options_shown == [f'{key}: "***"' for key in secrets]
+
+
+MINE = """\
+base: slurm
+name: mine
+slurm: {account: "{user}", extra: [--nice=1]}
+cpus_per_gpu: 8
+variables: {WANDB_API_KEY: ab12cd34ef56ab78, MARK: {value: hush-hush, secret: true}}
+limits: {calls_per_minute: null, time: 7d}
+"""
+
+
+def test_a_value_of_a_site_names_the_file_and_line_that_set_it(place: Place) -> None:
+    place.text("templates/mine/site.yaml", MINE)
+    output = place.invoke("site", "show", "mine").out
+    lines = {line.split(":")[0].strip(): line for line in output.splitlines()}
+    origins = {
+        "cpus_per_gpu": "mine/site.yaml:4",
+        "memory_mb_per_gpu": "slurm/site.yaml:8",
+        "partition": "slurm/site.yaml:6",
+        "account": "mine/site.yaml:3",
+        "time": "mine/site.yaml:6",
+        "hang": "default",
+        "calls_per_minute": "default",
+    }
+    assert {key: lines[key].rpartition("  # ")[2] for key in origins} == origins
+    assert not {"base", "qos", "mail"} & set(lines)
+    document = place.invoke("site", "show", "mine", "--json").json
+    assert (document["name"], document["content"]["hang"]) == ("mine", "30m")
+    assert document["origins"]["limits.time"] == {"file": document["files"][1], "line": 6}
+    for secret in ("ab12cd34ef56ab78", "hush-hush"):
+        assert secret not in output + str(document)
+
+
+@pytest.mark.parametrize("name", ["bscc", "curc-alpine", "donau", "local", "ncsa-delta", "slurm"])
+def test_a_site_without_its_bases_is_the_same_site(place: Place, name: str) -> None:
+    place.text("templates/heir/site.yaml", f"{{base: {name}, name: heir}}")
+    output = place.invoke("site", "show", "heir").out
+    assert "base:" not in output
+    alone = Catalog(place.root).site(str(place.text("elsewhere/site.yaml", output)))
+    whole = sections.with_defaults(Catalog(place.root).site("heir"))
+    assert sections.with_defaults(alone) == msgspec.structs.replace(whole, base=None)
+
+
+def test_an_unknown_site_is_refused_with_the_nearest(place: Place) -> None:
+    refused = place.invoke("site", "show", "slrum")
+    assert (refused.code, "unknown site 'slrum'; did you mean 'slurm'?" in refused.err) == (2, True)
