@@ -13,6 +13,7 @@ REQUESTS is JSON, a list of objects::
     declared   whether it may read no other data
     metric     the figure of its log that the run is judged by; empty: box AP
     processes  of all nodes, if it has GPUs; else 0
+    weights    names of the files in torch's cache that are brought before the run
     registers  whether the run's own program may register types: an unknown one is then a warning, and the
                package ``projects`` of the folder it runs in is imported, if there is one
 
@@ -67,7 +68,8 @@ _NO_OPERATORS = (
 
 
 class Subject(NamedTuple):
-    """One configuration with its options. ``of_tree``: its program is the code tree's own."""
+    """One configuration with its options. ``of_tree``: its program is the code tree's own; ``weights`` None:
+    whatever is to be downloaded, it is too late to bring it."""
 
     config: str
     options: Sequence[str] = ()
@@ -78,6 +80,7 @@ class Subject(NamedTuple):
     metric: str = ""
     processes: int = 0
     of_tree: bool = False
+    weights: Sequence[str] | None = ()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -142,7 +145,7 @@ def load(config: str, options: Sequence[str], *, registers: bool = False) -> Any
         marked_options = [f"+{word}" if word.partition("=")[0] in added else word for word in options]
         subject = Subject(
             config, marked_options, run.get("kind", ""), registers=registers, metric=run.get("metric", ""),
-            of_tree=registers,
+            of_tree=registers, weights=None,
         )  # fmt: skip
         _require(Checker().examine(cfg, subject))
     if os.environ.get("RANK", "0") == "0" and os.environ.get("DDQJOBS_NODE_RANK", "0") in ("", "0"):
@@ -292,7 +295,7 @@ class Checker:
         yield from data.check(datasets, subject.own, declared=subject.declared)
         yield from data.heads(cfg.get("model"), datasets)
         if subject.kind == "train":
-            yield from pretrained.check(cfg.get("model"))
+            yield from pretrained.check(cfg, subject.weights)
             yield from batch.check(cfg, subject.processes)
         yield from data.evaluators(cfg, datasets, named)
         if subject.of_tree and named and ops.install():

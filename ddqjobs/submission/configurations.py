@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from ddqjobs.base.frozen import Frozen
+from ddqjobs.data.weights import file_of
 from ddqjobs.spec.code import parts_of, variable
 from ddqjobs.spec.dataset import Dataset
 from ddqjobs.spec.experiment import Experiment
@@ -30,6 +31,7 @@ class Configuration(Frozen, frozen=True, kw_only=True):
     metric: str = ""
     processes: int = 0
     of_tree: bool = False
+    weights: tuple[str, ...] = ()
 
 
 class Loads(Frozen, frozen=True, kw_only=True):
@@ -84,6 +86,7 @@ def of(run: Run, experiment: Experiment, results: str, project: str) -> Configur
         processes=0 if "--auto-scale-lr" in run.command else run.resources.nodes * run.resources.gpus,
         registers=not is_ours(run) or "--imports" in run.command,
         of_tree=not is_ours(run),
+        weights=tuple(file_of(weight.url) for weight in experiment.weights.values() if not weight.path),
     )
 
 

@@ -258,6 +258,31 @@ def test_a_test_needs_no_weights_to_begin_with(checker: check.Checker) -> None:
     assert lines(checker, *options, kind="test") == []
 
 
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        (
+            "open-mmlab://detectron/resnet50_caffe",
+            "https://download.openmmlab.com/pretrain/third_party/resnet50_caffe-788b5fa3.pth",
+        ),
+        ("torchvision://resnet50", "https://download.pytorch.org/models/resnet50-0676ba61.pth"),
+    ],
+)
+def test_names_of_weights_come_with_the_url_to_declare(
+    checker: check.Checker, name: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    options = (
+        "+model.backbone.init_cfg.type=Pretrained",
+        f"+model.backbone.init_cfg.checkpoint={name}",
+    )
+    (line,) = lines(checker, *options)
+    assert line.startswith(f"model.backbone.init_cfg.checkpoint: {name} is neither in torch's cache")
+    assert f'`weights: {{NAME: {{url: "{url}"}}}}`' in line
+    assert lines(checker, *options, weights=[url.rpartition("/")[2]]) == []
+    assert lines(checker, *options, kind="test") == []
+
+
 def test_a_test_that_leaves_no_ap(checker: check.Checker) -> None:
     assert "has no metric 'bbox'" in lines(checker, "test_evaluator.metric=proposal", kind="test")[0]
     assert "does not test" in lines(checker, "test_evaluator=None", kind="test")[0]

@@ -59,6 +59,11 @@ def training(**keys: object) -> Run:
 def test_what_a_command_loads_and_with_which_options() -> None:
     assert of(training()).config == "configs/a.py"
     assert of(training()).options == ("lr=1",)
+    weights = {
+        "r50": {"url": "https://x/r50-1.pth?a=b"},
+        "released": {"url": "https://x/a.pth", "path": "a.pth"},
+    }
+    assert of(training(), experiment(weights=weights)).weights == ("r50-1.pth",)
     assert of(training()).variables["DDQJOBS_CONFIG"] == "./configs/a.py"
     argv = ("bash", "tools/test.sh", "{code}/configs/b.py", "--cfg-options", "out={work_dir}/r", "{options}")
     assert of(training(command=argv)).config == "{code}/configs/b.py"
