@@ -69,6 +69,8 @@ def _show(checked: Checked) -> None:
     for finding in checked.findings:
         (fail if finding.level == "error" else warn)(str(finding.problem()))
     for name, why in checked.unchecked.items():
-        fail(f"environment {name}: not checked: {why}")
+        where = f"environment {name}" if name else "runs without an environment"
+        fail(f"{where}: not checked: {why}")
     of, runs = counted(checked.total, "configuration"), counted(checked.runs, "run")
-    say(f"{checked.passed} of {of} passed ({runs}), {checked.configurations} checked now")
+    why_none = "" if checked.total else "; no command of the selected runs loads one"
+    say(f"{checked.passed} of {of} passed ({runs}), {checked.configurations} checked now{why_none}")

@@ -45,6 +45,7 @@ _JOB_S = 1800  # the helper job's own limit
 _PARTS = ("config", "code", "environment")  # of a digest: what else decides what a check finds
 _OF_SCRIPT = re.compile(r"^\S+/\d+\.sh: line \d+: (cd: )?")  # bash's own words, of a script that is gone
 _DETECTOR = re.compile(r"^torch\b", re.MULTILINE)  # an environment without it loads no configurations
+_NO_TORCH = "its requirements do not ask for torch, without which no configuration can be loaded"
 
 
 class _Subject(Frozen, frozen=True, kw_only=True):
@@ -65,7 +66,7 @@ class Checking:
 
     def __init__(self, workspace: Workspace, environments: Environments) -> None:
         self._workspace, self._environments = workspace, environments
-        self._detectors: dict[str, bool] = {}
+        self._detectors: dict[str, bool | None] = {}
         self._unanswered: set[str] = set()  # keys of subjects that were asked about in vain
 
     def check(
@@ -87,7 +88,8 @@ class Checking:
         if not groups:
             return Checked(runs=runs, total=len(subjects), passed=passed, unchecked=unready)
         for name, count in self._sizes(groups).items():
-            say(f"checking {counted(count, 'configuration')} in environment {name}")
+            where = f"in environment {name}" if name else "without an environment"
+            say(f"checking {counted(count, 'configuration')} {where}")
         self._unanswered |= {subject.key for group in groups for subject in group}
         try:
             with self._folder() as folder:
@@ -106,7 +108,7 @@ class Checking:
     def before(self, runs: Collection[Run], say: Say, *, waive: bool, keep: bool) -> None:
         """Check what is about to be submitted, or record that it is not to be checked; ``keep`` leaves out
         what was waived before. Raise InputError, StateError."""
-        subjects = self._subjects(runs)
+        subjects = self._of_detectors(runs)
         if waive:
             for subject in subjects:
                 self._remember(self._waiver(subject))
@@ -140,7 +142,7 @@ class Checking:
 
     def waived(self, runs: Iterable[Run]) -> frozenset[str]:
         """Return the names of those among these runs that are not to be checked."""
-        subjects = (s for s in self._subjects(runs) if self._waiver(s).exists())
+        subjects = (s for s in self._of_detectors(runs) if self._waiver(s).exists())
         return frozenset(run.name for subject in subjects for run in subject.runs)
 
     # -- what there is to check
@@ -150,7 +152,7 @@ class Checking:
         results, project = str(self._workspace.results), str(self._workspace.catalog.project)
         subjects: dict[str, _Subject] = {}
         for run in runs:
-            if run.name in blocked or not self._has_detector(run.environment):
+            if run.name in blocked:
                 continue
             one = configurations.of(run, loaded.experiment, results, project)
             if one is None:
@@ -163,20 +165,33 @@ class Checking:
             subjects[key] = _Subject(key=key, configuration=kept, runs=(*before_runs, run))
         return list(subjects.values())
 
-    def _has_detector(self, name: str) -> bool:
+    def _of_detectors(self, runs: Iterable[Run]) -> list[_Subject]:
+        """Return the subjects that are checked before they are submitted: as far as is known without asking,
+        their environments load configurations. Of one that the site enters, and that declares no
+        requirements, only a check can tell."""
+        with_environment = (run for run in runs if run.environment)
+        return [s for s in self._subjects(with_environment) if self._has_detector(s.environment) is not False]
+
+    def _has_detector(self, name: str) -> bool | None:
+        """Return whether an environment asks for torch; None if it declares no requirements."""
         if name not in self._detectors:
             try:
-                declared = self._environments.load(name) if name else None
-                text = declared.requirements.read_text(encoding="utf-8") if declared else ""
+                text = self._environments.load(name).requirements.read_text(encoding="utf-8")
+            except FileNotFoundError:
+                self._detectors[name] = None
             except (DdqjobsError, OSError):
-                text = ""
-            self._detectors[name] = bool(_DETECTOR.search(text))
+                self._detectors[name] = False
+            else:
+                self._detectors[name] = bool(_DETECTOR.search(text))
         return self._detectors[name]
 
     def _unready(self, names: Iterable[str]) -> dict[str, str]:
-        """Return environment -> why nothing can run in it, of those of these that are not ready."""
-        ours = (name for name in sorted(names) if name and name not in self._workspace.site.activate)
-        return {name: why.splitlines()[0] for name in ours if (why := self._environments.problem(name))}
+        """Return environment -> why no configuration can be loaded in it, of those of these that are not
+        ready or ask for no torch."""
+        ours = [name for name in sorted(names) if name and name not in self._workspace.site.activate]
+        problems = {name: why.splitlines()[0] for name in ours if (why := self._environments.problem(name))}
+        others = {name: _NO_TORCH for name in ours if self._has_detector(name) is False}
+        return {**problems, **others}
 
     def _record(self, subject: _Subject) -> Path:
         return self._workspace.store.layout.checks / subject.key

@@ -81,3 +81,22 @@ def test_configurations_of_the_environments_packages_are_loaded_by_their_names(p
     peaks = re.findall(r"(\d+) MB$", "\n".join(document["notes"]), re.MULTILINE)
     assert len(peaks) == 2  # a process for each environment
     assert max(map(int, peaks)) < 2048
+
+
+def test_what_the_site_enters_is_checked_and_so_is_what_has_no_environment(project: Path) -> None:
+    (folder,) = (ROOT / ".environments").glob("mini-new-" + "?" * 12)
+    (project / "envs/mine").mkdir(parents=True)
+    (project / "envs/mine/env.yaml").write_text('name: mine\npython: "3.11"\n')
+    (project / "templates/local").mkdir(parents=True)
+    site = f"activate: {{mine: {folder}/bin/activate}}\npython: {folder}/bin/python\n"
+    (project / "templates/local/site.yaml").write_text(f"name: local\nscheduler: local\n{site}")
+    codes = "codes: {mmdet-3.3: {environment: mine}, mmdet-3.2: {environment: null}}\n"
+    (project / "experiments/e3.yaml").write_text(codes + E3.replace("DEBUG", "INFO"))
+    command = ("check", "e3", "named-new", "named-legacy", "p4-train.ddq-detr-r18")
+    done = ddqjobs(project, *command)
+    assert done.code == 2
+    assert [line.partition(" option ")[2].partition(":")[0] for line in done.stderr.splitlines()] == [
+        "optim_wraper.optimizer.lr",
+        "train_cfg.max_epochs",
+    ]
+    assert done.stdout.endswith("2 of 3 configurations passed (3 runs), 3 checked now\n"), done

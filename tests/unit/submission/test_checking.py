@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import msgspec
@@ -161,6 +162,45 @@ def test_what_cannot_be_checked_is_said_and_runs_all_the_same(project: TrivialPr
     assert "warning: not checked in environment tiny: ModuleNotFoundError" in done.stdout
     assert not (project.results / "checks").exists()
     assert list((project.results / ".jobs/checks").iterdir()) == []
+
+
+def test_an_environment_that_declares_no_requirements_is_asked(project: TrivialProject) -> None:
+    for name in ("requirements.txt", "lock.txt"):
+        (project.root / "envs/tiny" / name).unlink()
+    done = project.cli("check", EXPERIMENT)
+    why = "not checked: ModuleNotFoundError: No module named 'torch'"
+    assert (done.code, done.stderr.splitlines()[0]) == (2, f"error: environment tiny: {why}")
+    assert "0 of 1 configuration passed (1 run), 1 checked now\n" in done.stdout
+    assert f"warning: not checked in environment tiny: {why[13:]}" in project.cli("submit", EXPERIMENT).stdout
+
+
+def test_runs_without_an_environment_are_checked_where_a_check_is_asked_for(project: TrivialProject) -> None:
+    path = project.root / f"experiments/{EXPERIMENT}.yaml"
+    path.write_text(re.sub(r'"environment": "tiny",?', "", path.read_text()))
+    done = project.cli("check", EXPERIMENT)
+    why = "not checked: ModuleNotFoundError: No module named 'torch'"
+    assert (done.code, done.stderr.splitlines()[0]) == (2, f"error: runs without an environment: {why}")
+    assert "checking 1 configuration without an environment\n" in done.stdout
+    done = project.cli("submit", EXPERIMENT)
+    assert (done.code, "check" in done.stdout + done.stderr) == (0, False)
+
+
+def test_an_environment_that_asks_for_no_torch_is_why_its_configurations_are_not_checked(
+    project: TrivialProject,
+) -> None:
+    project.local_site()
+    (project.root / "envs/tiny/requirements.txt").write_text("numpy\n")
+    done = project.cli("check", EXPERIMENT)
+    why = "not checked: its requirements do not ask for torch, without which no configuration can be loaded"
+    assert (done.code, done.stderr.splitlines()) == (2, [f"error: environment tiny: {why}"])
+    assert "0 of 1 configuration passed (1 run), 0 checked now\n" in done.stdout
+
+
+def test_a_check_of_runs_that_load_no_configuration_says_so(trivial: TrivialProject) -> None:
+    done = trivial.cli("check", EXPERIMENT)
+    why = "no command of the selected runs loads one"
+    line = f"0 of 0 configurations passed (0 runs), 0 checked now; {why}\n"
+    assert (done.code, done.stdout) == (0, line)
 
 
 def test_a_code_tree_that_is_not_there_is_why_its_configurations_are_not_checked(
