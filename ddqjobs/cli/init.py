@@ -65,7 +65,7 @@ def _explain(folder: Path, experiment: str, site: str, on_site: str) -> None:
     from ddqjobs.project import open_project
 
     if on_site:
-        say(f"then: describe the cluster in templates/{site}/site.yaml; `ddqjobs doctor{on_site}` checks it")
+        say(f"then: fill in templates/{site}/site.yaml; `ddqjobs doctor{on_site}` checks it")
         say("      (`ddqjobs site new NAME` asks Slurm, and writes such a file)")
     project = open_project(folder)
     codes = project.load(experiment).experiment.codes.values()

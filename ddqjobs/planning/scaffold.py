@@ -8,7 +8,9 @@ import re
 from pathlib import Path
 
 from ddqjobs.base.errors import InputError, StateError, nearest, refusal
+from ddqjobs.planning import site_to_fill_in
 from ddqjobs.planning.bases import bases
+from ddqjobs.planning.catalog import Catalog
 from ddqjobs.spec.shipped import shipped_root
 from ddqjobs.spec.site import DEFAULT_SITE
 
@@ -18,14 +20,6 @@ _EXPERIMENT = """\
 base: mini
 name: my-mini
 title: my first experiment
-"""
-
-_SITE = """\
-# Your site: anything you omit is inherited from `{site}`, which ships with ddqjobs.
-# `ddqjobs schema site` prints all keys; `ddqjobs doctor --site my-{site}` says what is missing or wrong.
-base: {site}
-name: my-{site}
-title: my cluster
 """
 
 _README = """\
@@ -98,7 +92,9 @@ def _described(site: str) -> dict[str, str]:
         raise InputError(f"no site {site} ships with ddqjobs{hint}")
     if name_of_site(site) == DEFAULT_SITE:
         return {}
-    return {f"templates/{name_of_site(site)}/site.yaml": _SITE.format(site=site)}
+    name = name_of_site(site)
+    base = Catalog(shipped_root()).site(site)
+    return {f"templates/{name}/site.yaml": site_to_fill_in.text(name, base)}
 
 
 def _copied(source: str) -> dict[str, str]:

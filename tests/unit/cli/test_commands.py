@@ -12,12 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import ddqjobs as package
 from ddqjobs.base.version import VERSION
+from ddqjobs.planning import scaffold
+from ddqjobs.planning.catalog import Catalog
 from ddqjobs.spec.nodes import Node, read
 from ddqjobs.spec.shipped import shipped_root
+from ddqjobs.spec.site import DEFAULT_SITE
 from tests.support.cli import TINY, Place, Ran, Terminal, ddqjobs, environment, finish, interrupt, opened
 from tests.support.trivial import until
 
@@ -124,6 +128,28 @@ def test_init_describes_a_site_and_says_what_comes_next(tmp_path: Path) -> None:
         ddqjobs("plan", "--site", "my-slurm"), cwd=tmp_path / "p", env=environment(), capture_output=True
     )
     assert b"my-mini on my-slurm: 15 runs" in plan.stdout
+
+
+@pytest.mark.parametrize("base", [site for site in scaffold.sites() if site != DEFAULT_SITE])
+def test_the_site_file_of_init_is_the_base_as_it_is_and_valid_with_its_lines_uncommented(
+    tmp_path: Path, base: str
+) -> None:
+    scaffold.init(tmp_path, site=base)
+    path, mine = tmp_path / f"templates/my-{base}/site.yaml", f"my-{base}"
+    shipped = Catalog(tmp_path).site(base)
+    like_it = msgspec.structs.replace(shipped, name=mine, title="my cluster", base=base)
+    assert Catalog(tmp_path).site(mine) == like_it
+    head, _, rest = path.read_text().partition("title: my cluster\n")
+    assert f"ddqjobs site show {mine}" in head
+    lines = [line.removeprefix("# ") for line in rest.splitlines()]
+    path.write_text("\n".join([head, "title: my cluster", *lines]))
+    whole = Catalog(tmp_path).site(mine)
+    for line in (line for line in lines if "# inherited." in line and not line.startswith(" ")):
+        key = line.partition(":")[0]
+        assert getattr(whole, key) == getattr(shipped, key)
+    names = {line.partition(":")[0].strip() for line in lines}
+    assert {"account", "cpus_per_gpu", "memory_mb_per_gpu", "time"} <= names
+    assert "partition" in names or "queue" in names
 
 
 def test_init_asks_a_terminal_for_the_site(place: Place) -> None:
