@@ -109,3 +109,16 @@ def test_donau_s_commands_are_missed_where_they_are_not(place: Place) -> None:
     assert finding == "there is no djob here, so this is no login node of a Donau cluster"
     assert {"inputs and code", "disk space"} <= set(lines(ran))  # what can be looked at here is
     assert "compute node" not in lines(ran)
+
+
+def test_a_node_tries_the_python_that_jobs_take_of_an_entered_environment(place: Place) -> None:
+    place.text("envs/own/env.yaml", 'name: own\npython: "3.11"\n')
+    place.text("own/bin/activate", f"PATH={place.root}/other:$PATH\n")
+    for folder in ("own/bin", "other"):
+        place.text(f"{folder}/python", f"#!/bin/sh\necho of {folder}\n").chmod(0o755)
+    site = {"name": "local", "scheduler": "local", "grace": "0s", "python": sys.executable}
+    place.write("templates/local/site.yaml", {**site, "activate": {"own": "own/bin/activate"}})
+    experiment = place.root / "experiments/tiny.yaml"
+    experiment.write_text(experiment.read_text().replace("{path: tree}", "{path: tree, environment: own}"))
+    ran = place.invoke("doctor", "tiny", "one", "--json")
+    assert lines(ran)["environment own"] == [("ok", "works on a node: of own/bin")]
