@@ -46,11 +46,18 @@ Each job, each helper job of `doctor`, and each `env build --on-node` begin with
 3. The site's `modules`, in their order, as `module load NAME`.
 4. The site's `umask`.
 5. With `enter: modules`, the environment's modules (`environment_modules` of the site, else those that the environment declares), in their order.
-6. What the lines and modules brought of Python paths, virtual environments and conda is left out again: not they decide which Python runs.
+6. The variables that the lines and modules set for Python paths, virtual environments and conda (`PYTHONPATH`, `VIRTUAL_ENV`, `CONDA_PREFIX`, ...) are unset. `PATH` stays.
 7. A job: the variables of the site, of the environment and of the run, in that order; the last one counts. A build: those of its steps.
-8. A job: the environment, by its interpreter first on PATH, or by the script that the site names under `activate` (a virtual environment's `bin/activate`, conda's, mamba's). A build makes its own.
+8. A job: the environment, by its interpreter first on PATH. Of one that the site names under `activate` that is the `python` beside the script, which is then sourced. A build makes its own.
 
-So `module` must be there after step 2, and conda or mamba is entered last, with everything else loaded. `env build` without `--on-node` runs in the shell that calls it; with `enter: modules` it loads the modules of steps 3 and 5 itself.
+So `module` must be there after step 2, and conda or mamba is entered last, with everything else loaded.
+
+Which Python a job runs:
+
+* **A code with an `environment`:** that of the environment, which step 8 puts first on `PATH`. A `setup` line that activates conda or a virtual environment does not choose it, and has no effect on it. To use a conda or virtual environment of yours, name its script under [`activate:`](../how-to/conda-containers-offline.md#an-environment-that-exists). `plan` and `doctor` give a hint, with file and line, where a `setup` line activates one and a selected run has an environment.
+* **A code without an `environment`:** the site's `python`. Its default, `python3`, is looked up on the `PATH` of step 6, so there a `setup` line or a module does decide. An absolute path decides by itself.
+
+`env build` without `--on-node` runs in the shell that calls it; with `enter: modules` it loads the modules of steps 3 and 5 itself.
 
 ## When a setup line fails
 
@@ -59,7 +66,7 @@ A line of `setup` that ends with another status than 0 ends the job, before its 
 | line | ends the job |
 |---|---|
 | `source /etc/profile.d/x.sh`, and there is no such file | yes |
-| `module load x`, `conda activate x`, or another function that returns another status than 0 | yes |
+| `module load x`, or another function that returns another status than 0 | yes |
 | `exit 1`, and whatever else ends the script, a syntax error too | yes |
 | `source x \\|\\| true` | no |
 | `[ -f x ] && source x`, `if [ -f x ]; then source x; fi`, and there is no `x` | no |
