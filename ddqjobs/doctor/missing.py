@@ -22,6 +22,7 @@ from ddqjobs.submission.impossible import Kinds, hurried
 from ddqjobs.submission.rendering import Rendering
 
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
+_OTHER_COMMIT = "is at another commit than its revision"
 
 
 class Missing(Frozen, frozen=True, kw_only=True):
@@ -85,19 +86,38 @@ def absent_trees(subject: Subject) -> dict[str, str]:
     }
 
 
-def other_commits(subject: Subject) -> dict[str, str]:
-    """Return code tree -> what makes it the declared revision, of those that are here at another commit. A
-    revision that the tree does not know says nothing: builds fetch a commit, not its tags."""
-    remedies = {}
+def doubtful_trees(subject: Subject) -> dict[str, tuple[str, str]]:
+    """Return code tree -> why it is not known to be the declared revision, and what to do, of those that are
+    here. Of a tree that an environment brings only another commit counts: builds fetch a commit, not its
+    tags."""
+    doubts = {}
     for text, code in _codes_of_trees(subject).items():
         revision, folder = subject.experiment.codes[code].revision, expanded(subject.project, text)
-        if not revision or not (folder / ".git").exists():
-            continue
+        doubt = _doubt(folder, text, code, revision) if revision and folder.is_dir() else None
+        if doubt and (doubt[0] == _OTHER_COMMIT or not _build(subject, code, text)):
+            doubts[text] = doubt
+    return doubts
+
+
+def _doubt(folder: Path, text: str, code: str, revision: str) -> tuple[str, str] | None:
+    """Return the same of one tree; nothing where it is the revision, or git cannot be asked."""
+    if not (folder / ".git").exists():
+        return (
+            "is not a git repository, so its revision cannot be compared",
+            f"make sure that it is {revision}",
+        )
+    try:
+        tree = WorkTree(folder)
+        head = tree.head()
+    except GitError:
+        return None
+    git, fix = f"git -C {_word(text)}", f"or fix codes.{code}.revision"
+    for name in (revision, f"origin/{revision}"):  # the second: a branch that was never checked out
         with contextlib.suppress(GitError):
-            tree = WorkTree(folder)
-            if tree.head() != tree.commit(revision):
-                remedies[text] = f"git -C {_word(text)} checkout {revision}, or fix codes.{code}.revision"
-    return remedies
+            other = head != tree.commit(name)
+            return (_OTHER_COMMIT, f"{git} checkout {shlex.quote(revision)}, {fix}") if other else None
+    whole = " --unshallow" if _COMMIT.fullmatch(revision) and (folder / ".git/shallow").exists() else ""
+    return f"has no revision {revision}", f"{git} fetch --tags{whole}, {fix}"
 
 
 def _codes_of_trees(subject: Subject) -> dict[str, str]:
@@ -106,14 +126,22 @@ def _codes_of_trees(subject: Subject) -> dict[str, str]:
     return {subject.experiment.codes[c].path: c for c in codes if c in subject.experiment.codes}
 
 
-def _brings(subject: Subject, code: str, tree: str) -> str:
-    """Return what brings a code tree: its environment's build, if that declares it."""
+def _build(subject: Subject, code: str, tree: str) -> str:
+    """Return the command that builds a code's environment, if that brings the tree; else nothing."""
     name = subject.experiment.codes[code].environment
     if name in subject.environments.declared and name not in subject.site.activate:
         declared = subject.environments.load(name).declaration.trees.values()
         wanted = expanded(subject.project, tree)
         if any(t.link and expanded(subject.project, t.link) == wanted for t in declared):
             return on_site(f"ddqjobs env build {name}", subject.site)
+    return ""
+
+
+def _brings(subject: Subject, code: str, tree: str) -> str:
+    """Return what brings a code tree: its environment's build, if that declares it."""
+    build = _build(subject, code, tree)
+    if build:
+        return build
     repository, revision = subject.experiment.codes[code].repository, subject.experiment.codes[code].revision
     if repository:
         return _clone(repository, revision, tree)
@@ -196,7 +224,11 @@ def _verb(remedy: str, name: str) -> str:
 
 def _trees(subject: Subject) -> Iterator[Missing]:
     yield from _grouped("code trees", absent_trees(subject), len(_trees_of(subject)))
-    yield from _grouped("code trees at their revision", other_commits(subject), len(_trees_of(subject)))
+    doubts = {
+        tree: remedy if why == _OTHER_COMMIT else f"{tree} {why}; {remedy}"
+        for tree, (why, remedy) in doubtful_trees(subject).items()
+    }
+    yield from _grouped("code trees at their revision", doubts, len(_trees_of(subject)))
 
 
 def _data(subject: Subject) -> Iterator[Missing]:

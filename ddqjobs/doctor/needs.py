@@ -28,8 +28,8 @@ def _inputs_and_code(subject: Subject) -> Iterator[Line]:
     trees = missing.absent_trees(subject)
     for tree, remedy in trees.items():
         yield error("code tree", f"{tree} is not there", remedy)
-    for tree, remedy in missing.other_commits(subject).items():
-        yield warning("code tree", f"{tree} is at another commit than its revision", remedy)
+    for tree, (why, remedy) in missing.doubtful_trees(subject).items():
+        yield warning("code tree", f"{tree} {why}", remedy)
     absent = missing.absent_inputs(subject)
     if absent:
         more = f" and {len(absent) - 3} more" if absent[3:] else ""

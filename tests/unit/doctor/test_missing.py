@@ -90,7 +90,7 @@ def test_plan_counts_what_is_missing(place: Place, monkeypatch: pytest.MonkeyPat
     }
 
 
-def test_a_tree_at_another_commit_than_its_revision_is_named(place: Place) -> None:
+def test_a_tree_that_is_not_known_to_be_its_revision_is_named(place: Place) -> None:
     experiment = place.root / "experiments/tiny.yaml"
     declared = experiment.read_text()
     tree = place.text("trees/ours/README", "one").parent
@@ -102,6 +102,9 @@ def test_a_tree_at_another_commit_than_its_revision_is_named(place: Place) -> No
         _, there, rest = out.partition("code trees at their revision: 1 of 2: trees/ours\n    -> ")
         return rest.splitlines()[0] if there else ""
 
+    no_repository = "is not a git repository, so its revision cannot be compared"
+    assert said("v1") == f"trees/ours {no_repository}; make sure that it is v1"
+    assert ("warning", f"trees/ours {no_repository}") in lines(place.invoke("doctor", "--json"))["code tree"]
     git(tree, "init", "-q")
     git(tree, "add", ".")
     git(tree, "commit", "-qm", "one")
@@ -110,12 +113,51 @@ def test_a_tree_at_another_commit_than_its_revision_is_named(place: Place) -> No
     git(tree, "commit", "-qm", "two", "--allow-empty")
     assert said("v1") == "git -C trees/ours checkout v1, or fix codes.ours.revision"
     assert said("HEAD") == ""
-    assert said("v2") == ""  # a build fetches the commit and no tags
+    unknown = "trees/ours has no revision {}; git -C trees/ours fetch --tags, or fix codes.ours.revision"
+    assert said("v2") == unknown.format("v2")
+    assert said("deadbeef") == unknown.format("deadbeef")
+    git(tree, "update-ref", "refs/remotes/origin/dev", "HEAD~1")
+    assert said("dev") == "git -C trees/ours checkout dev, or fix codes.ours.revision"
     experiment.write_text(declared.replace("path: trees/ours", "path: trees/none, revision: v1"))
     assert "    -> clone the code there at v1, or fix codes.ours.path" in place.invoke("plan").out
     experiment.write_text(declared.replace("path: trees/ours", "path: trees/ours, revision: v1"))
     wrong = ("warning", "trees/ours is at another commit than its revision")
     assert wrong in lines(place.invoke("doctor", "--json"))["code tree"]
+
+
+def test_the_commands_that_plan_prints_bring_a_shallow_clone_to_its_revision(place: Place) -> None:
+    source = place.text("source/README", "one").parent
+    git(source, "init", "-q")
+    git(source, "add", ".")
+    git(source, "commit", "-qm", "one")
+    git(source, "tag", "v1")
+    commit = git(source, "rev-parse", "HEAD").strip()
+    git(source, "commit", "-qm", "two", "--allow-empty")
+    experiment = place.root / "experiments/tiny.yaml"
+    declared = experiment.read_text()
+    for revision in ("v1", commit):
+        tree = f"trees/{revision}"
+        git(place.root, "clone", "-q", "--depth", "1", f"file://{source}", tree)
+        code = f"path: trees/ours, revision: {revision}".replace("ours", revision)
+        experiment.write_text(declared.replace("path: trees/ours", code))
+        for _ in ("fetch", "checkout"):
+            _, _, rest = place.invoke("plan").out.partition(f"at their revision: 1 of 2: {tree}\n    -> ")
+            command, _, _ = rest.partition(", or fix")
+            command = command.removeprefix(f"{tree} has no revision {revision}; ")
+            subprocess.run(["sh", "-c", command], cwd=place.root, check=True, capture_output=True)
+        assert git(place.root / tree, "rev-parse", "HEAD").strip() == commit
+        assert "at their revision" not in place.invoke("plan").out
+
+
+def test_a_tree_of_a_built_environment_needs_no_tag(place: Place) -> None:
+    experiment = place.root / "experiments/tiny.yaml"
+    declared = experiment.read_text().replace("path: trees/theirs", "path: trees/theirs, revision: v1")
+    experiment.write_text(declared)
+    tree = place.text("trees/theirs/README", "one").parent
+    assert "at their revision" not in place.invoke("plan").out
+    git(tree, "init", "-q")
+    git(tree, "commit", "-qm", "one", "--allow-empty")
+    assert "at their revision" not in place.invoke("plan").out  # builds fetch a commit and no tags
 
 
 def test_the_command_that_plan_prints_brings_a_tree(place: Place) -> None:
