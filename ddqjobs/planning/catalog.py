@@ -196,7 +196,11 @@ class Catalog(Lookup):
             path,
             Site,
             self.base_of_site,
-            lambda document: [*check_site.check(document), *sections.check_site(document)],
+            lambda document: [
+                *check_site.check(document),
+                *sections.check_site(document),
+                *_folder_name(document, path),
+            ],
             sections.of_sites(),
         )
         self._sites[read.value.name] = read
@@ -248,3 +252,16 @@ def _file_name(read: reader.Document[Experiment], path: Path) -> list[Problem]:
         return []
     message = f"name is '{name}', but the file is {path.name}: make them the same, or they share results"
     return [Problem(*read.line_of(("name",)), message)]
+
+
+def _folder_name(read: reader.Document[Site], path: Path) -> list[Problem]:
+    """A site is found by its folder's name, and commands that are printed have its own: they must agree."""
+    name, folder = read.value.name, path.absolute().parent.name
+    if path.absolute().match("templates/*/site.yaml") and folder != name:
+        own = str(read.files[-1])
+        file, line = read.line_of(("name",))
+        if file == own:
+            message = f"name must be '{folder}', like its folder, by which --site finds it"
+            return [Problem(file, line, message)]
+        return [Problem(own, 1, f"the name '{name}' is that of its base; add `name: {folder}`")]
+    return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,28 @@ def test_a_site_that_overrides_a_shipped_one_may_inherit_it(trivial: TrivialProj
     trivial.write("templates/local/site.yaml", {"base": "local", "grace": "9s"})
     site = Catalog(trivial.root).site("local")
     assert (site.name, site.scheduler, site.grace) == ("local", "local", "9s")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("base: slurm\nname: my-cluster\n", ":2: name must be 'mycluster', like its folder, by which --site"),
+        ("base: slurm\n", ":1: the name 'slurm' is that of its base; add `name: mycluster`"),
+    ],
+)
+def test_a_site_whose_name_is_not_that_of_its_folder_is_refused(
+    trivial: TrivialProject, text: str, expected: str
+) -> None:
+    path = trivial.root / "templates/mycluster/site.yaml"
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(InputError, match=f"templates/mycluster/site.yaml{re.escape(expected)}"):
+        Catalog(trivial.root).site("mycluster")
+
+
+def test_a_site_that_is_given_as_a_file_elsewhere_has_any_name(trivial: TrivialProject) -> None:
+    (trivial.root / "lab.yaml").write_text("base: slurm\nname: my-cluster\n")
+    assert Catalog(trivial.root).site(str(trivial.root / "lab.yaml")).name == "my-cluster"
 
 
 def test_durations_of_a_site_are_checked_with_their_lines(trivial: TrivialProject) -> None:
