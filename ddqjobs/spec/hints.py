@@ -21,7 +21,7 @@ _ACTIVATES = re.compile(
 
 def hints(e: Experiment, runs: Sequence[Run], line_of: LineOf) -> list[str]:
     """Return a line for each, with the place where it stands; ``runs`` are the experiment's."""
-    all_hints = (*_seeds(e), *_unseeded(e, runs), *_weights(e, line_of), *_shared(e, runs))
+    all_hints = (*_seeds(e), *_unseeded(e, runs), *_weights(e, line_of), *_shared(e, runs, line_of))
     return [f"{_place(line_of, path)}: {message}" for path, message in all_hints]
 
 
@@ -83,27 +83,68 @@ def _sets_seed(e: Experiment, run: Run) -> bool:
     return any("{seed}" in word or (option and word.startswith(f"{option}=")) for word in words)
 
 
-def _shared(e: Experiment, runs: Sequence[Run]) -> Iterator[tuple[Path, str]]:
-    """Find runs that belong to no model, have one model's configuration, and are read by another model, too:
-    it would begin with another detector's weights."""
+def _shared(e: Experiment, runs: Sequence[Run], line_of: LineOf) -> Iterator[tuple[Path, str]]:
+    """Find tasks with a configuration of their own whose weights a model loads that has another: it would
+    test, or begin with, another detector's weights."""
+    by_name = {run.name: run for run in runs}
+    readers: dict[str, dict[str, list[Run]]] = {}  # task -> model -> its runs that load its weights
     for run in runs:
-        if run.model or not run.config:
-            continue
-        configs: dict[str, set[str]] = {}
-        for reader in runs:
-            if reader.model and reader.config and run.name in reader.upstream:
-                configs.setdefault(reader.model, set()).add(reader.config)
-        of_it = [model for model, own in configs.items() if run.config in own]
-        others = [model for model, own in configs.items() if run.config not in own]
-        if of_it and others:
-            entries = e.models[of_it[0]].implementations.items()
-            implementation = next((name for name, entry in entries if entry.code == run.code), "NAME")
+        if not run.model or not run.config or e.tasks[run.task].config:
+            continue  # what a task says itself is meant
+        for source in _loaded(run, by_name):
+            if e.tasks[source.task].config:
+                readers.setdefault(source.task, {}).setdefault(run.model, []).append(run)
+    for task, models in readers.items():
+        config = e.tasks[task].config
+        others = [model for model in models if config not in _configs(e, model)]
+        if others:
+            place, stands = _own(line_of, [("tasks", task, "config"), ("tasks", task), ("models", others[0])])
+            first = models[others[0]][0]
             yield (
-                ("models", others[0]),
-                f"task '{run.task}' runs once, with the configuration of {of_it[0]}, and {others[0]} reads "
-                f"its weights, too; with `once: false` and `implementation: {implementation}` in place of "
-                "`code` and `config` it runs for each model",
+                place,
+                f"{first.name} has {first.config} and loads the weights of task '{task}', whose "
+                f"configuration is {config}{stands}; write "
+                f"{_own_weights(e, task, list(models), first)} under `tasks`",
             )
+
+
+def _loaded(run: Run, runs: Mapping[str, Run]) -> Iterator[Run]:
+    """Yield the runs whose weights must fit a run's configuration: of a test the training that it tests, if
+    no conversion is between them, and of a training what its ``--init`` names."""
+    initial = {word for flag, word in pairwise(run.command) if flag == "--init"}
+    for role, source in run.inputs:
+        above = runs.get(source.run)
+        tests = run.kind is TaskKind.TEST and role == "checkpoint"
+        if above is None:
+            continue
+        if (tests and above.kind is TaskKind.TRAIN) or f"{{input.{role}}}" in initial:
+            yield above
+
+
+def _configs(e: Experiment, model: str) -> set[str]:
+    return {entry.config for entry in e.models[model].implementations.values()}
+
+
+def _own_weights(e: Experiment, name: str, models: Sequence[str], reader: Run) -> str:
+    """Return what makes a task's weights those of each model that reads them, as an entry of `tasks`."""
+    task = e.tasks[name]
+    if not task.once:
+        return f"`{name}: {{config: null}}`"
+    entries = e.models[reader.model].implementations.items()
+    implementation, config = next(
+        ((key, entry.config) for key, entry in entries if entry.code == task.code), ("NAME", reader.config)
+    )
+    if len(models) == 1:
+        return f"`{name}: {{config: {config}}}`"
+    return f"`{name}: {{once: false, code: null, config: null, implementation: {implementation}}}`"
+
+
+def _own(line_of: LineOf, paths: Sequence[Path]) -> tuple[Path, str]:
+    """Return the first path that stands in the experiment's own file, else the first one; and where the first
+    stands, in brackets, if that is another place."""
+    file, _ = line_of(())
+    own = next((path for path in paths if line_of(path)[0] == file), paths[0])
+    return own, "" if own == paths[0] else f" ({_place(line_of, paths[0])})"
 
 
 def _weights(e: Experiment, line_of: LineOf) -> Iterator[tuple[Path, str]]:

@@ -97,35 +97,70 @@ def test_variants_that_are_compared_and_declare_no_seed_get_a_hint(
     assert hints(place) == [hint] * hinted
 
 
-SECOND = """
+OWN = "configs/faster-rcnn-mini/faster-rcnn_r18_shapes.py"
+NANO = "configs/nano/ddq-detr_r18_shapes.py"
+SECOND = f"""
 base: nano
 name: paper
 models:
-  second:
+  ddq-detr-r18: null
+  own:
     implementations:
-      legacy: {code: mmdet-3.2, config: configs/faster-rcnn-mini/faster-rcnn_r18_shapes.py}
-      new: {code: mmdet-3.3, config: configs/faster-rcnn-mini/faster-rcnn_r18_shapes.py}
+      legacy: {{code: mmdet-3.2, config: {OWN}}}
+      new: {{code: mmdet-3.3, config: {OWN}}}
 """
-PER_MODEL = """tasks:
-  release: {once: false, code: null, config: null, implementation: legacy}
-  initial: {once: false, code: null, config: null, implementation: new}
-"""
+TWO = SECOND.replace("ddq-detr-r18: null", "ddq-detr-r18: {title: kept}")
+OWN_RELEASE = f"release: {{config: {OWN}}}"
+OWN_INITIAL = f"initial: {{config: {OWN}}}"
+RELEASES = "release: {once: false, code: null, config: null, implementation: legacy}"
+INITIALS = "initial: {once: false, code: null, config: null, implementation: new}"
+PER_MODEL = f"tasks:\n  {RELEASES}\n  {INITIALS}\n"
 
 
-def test_a_second_model_that_would_begin_with_the_first_one_s_weights_gets_a_hint(place: Place) -> None:
-    place.text("experiments/paper.yaml", SECOND)
-    both = [("release", "legacy"), ("initial", "new")]
-    assert sorted(hints(place)) == sorted(
-        f"paper.yaml:5: task '{task}' runs once, with the configuration of ddq-detr-r18, and second reads "
-        f"its weights, too; with `once: false` and `implementation: {implementation}` in place of `code` and "
-        "`config` it runs for each model"
-        for task, implementation in both
-    )
-    place.text("experiments/paper.yaml", SECOND + PER_MODEL)
-    assert hints(place) == []
-    same = SECOND.replace("faster-rcnn-mini/faster-rcnn_r18", "nano/ddq-detr_r18")
-    place.text("experiments/paper.yaml", same)  # one detector with two figures to compare with
-    assert hints(place) == []
+@pytest.mark.parametrize(
+    ("text", "lines", "remedies"),
+    [
+        (SECOND, [6, 6], [OWN_RELEASE, OWN_INITIAL]),
+        (f"{SECOND}tasks:\n  {OWN_RELEASE}\n", [6], [OWN_INITIAL]),
+        (f"{SECOND}tasks:\n  {OWN_RELEASE}\n  {OWN_INITIAL}\n", [], []),
+        (TWO, [6, 6], [RELEASES, INITIALS]),
+        (SECOND + SECOND[SECOND.index("  own:") :].replace("own:", "other:"), [6, 6], [RELEASES, INITIALS]),
+        (TWO + PER_MODEL, [], []),
+        (
+            SECOND + PER_MODEL.replace("config: null, ", ""),
+            [11, 12],
+            ["release: {config: null}", "initial: {config: null}"],
+        ),
+        (SECOND + f"tasks:\n  release: {{config: {NANO}}}\n  {OWN_INITIAL}\n", [11], [OWN_RELEASE]),
+        (TWO.replace(OWN, NANO), [], []),  # one detector with two figures to compare with
+    ],
+)
+def test_weights_of_a_configuration_that_is_not_the_model_s_get_a_hint(
+    text: str, lines: list[int], remedies: list[str], place: Place
+) -> None:
+    """Those of the two tasks of a miniature that name their own, and are forgotten."""
+    place.text("experiments/paper.yaml", text)
+    for hint, line, remedy in zip(hints(place), lines, remedies, strict=True):
+        task = remedy.partition(":")[0]
+        assert hint.startswith(f"paper.yaml:{line}: ")
+        assert f" has {OWN} and loads the weights of task '{task}', whose configuration is {NANO}" in hint
+        assert hint.endswith(f"; write `{remedy}` under `tasks`")
+
+
+def test_weights_that_a_training_s_options_load_are_shared_on_purpose(place: Place) -> None:
+    shared = """
+  pretrain: {kind: train, once: true, code: c, config: configs/pretraining.py, seeds: [0]}
+  tuned:
+    kind: train
+    implementation: one
+    options: {load_from: "{input.a}"}
+    inputs: {a: pretrain.checkpoint}
+  test-tuned: {kind: test, implementation: one, inputs: {checkpoint: tuned.checkpoint}}
+"""
+    text = PAPER.replace("{code: c,", "{code: c, config: configs/own.py,").replace(', "{seed}"', "")
+    text = text.replace("train: [t]", 'train: [t, "{seed}", "{options}"]')
+    place.text("experiments/paper.yaml", text + shared)
+    assert [hint for hint in hints(place) if "weights" in hint] == []
 
 
 def test_an_error_of_an_heir_names_its_file_and_that_of_its_base(place: Place) -> None:
