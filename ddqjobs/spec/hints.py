@@ -21,7 +21,8 @@ _ACTIVATES = re.compile(
 
 def hints(e: Experiment, runs: Sequence[Run], line_of: LineOf) -> list[str]:
     """Return a line for each, with the place where it stands; ``runs`` are the experiment's."""
-    all_hints = (*_seeds(e), *_unseeded(e, runs), *_weights(e, line_of), *_shared(e, runs, line_of))
+    of_variants = (*_unseeded(e, runs), *_baseline(e, runs))
+    all_hints = (*_seeds(e), *of_variants, *_weights(e, line_of), *_shared(e, runs, line_of))
     return [f"{_place(line_of, path)}: {message}" for path, message in all_hints]
 
 
@@ -81,6 +82,16 @@ def _sets_seed(e: Experiment, run: Run) -> bool:
     option = e.codes[run.code].seed_option
     words = (*run.options, *run.command)
     return any("{seed}" in word or (option and word.startswith(f"{option}=")) for word in words)
+
+
+def _baseline(e: Experiment, runs: Sequence[Run]) -> Iterator[tuple[Path, str]]:
+    """Find a baseline that is declared and never run: the report would have no table of variants."""
+    if e.baseline is not None and all(run.variant != e.baseline for run in runs):
+        yield (
+            ("baseline",),
+            f"no run has the variant '{e.baseline}', so nothing is compared with it; add it to the "
+            "`variants` of a task",
+        )
 
 
 def _shared(e: Experiment, runs: Sequence[Run], line_of: LineOf) -> Iterator[tuple[Path, str]]:

@@ -877,6 +877,27 @@ def test_the_variants_of_a_grid_are_compared_with_the_first_or_with_the_baseline
     assert swept("seed7").variants == ()
 
 
+@pytest.mark.parametrize(
+    ("also", "compared"),
+    [
+        (None, ["p3-tuned.detr.tuned", "p3-test.detr.released"]),
+        # Two tasks test one variant: each task is compared with its own baseline.
+        (("p3-test", "tuned"), ["p3-test.detr.released", "p3-test.detr.tuned"]),
+    ],
+)
+def test_the_baseline_may_be_a_variant_of_another_task(
+    also: tuple[str, str] | None, compared: list[str]
+) -> None:
+    desk = Desk({"detr": 51.3})
+    desk.experiment = msgspec.structs.replace(desk.experiment, baseline="released")
+    for task, variant in filter(None, [("p3-tuned", "tuned"), ("p3-test", "released"), also]):
+        name = f"{task}.detr.{variant}"
+        desk.done(run("3", "detr", name=name, task=task, variant=variant), 0.513)
+    rows = desk.report().variants
+    assert sorted(name for row in rows for name in row.runs) == sorted(compared)
+    assert {row.others for row in rows} == {("p3-test.detr.released",)}
+
+
 def test_a_baseline_changes_nothing_for_a_model_without_that_variant() -> None:
     desk = Desk({"detr": 51.3, "fcn": 41.5})
     desk.experiment = msgspec.structs.replace(desk.experiment, baseline="lr-0.0001")

@@ -97,6 +97,18 @@ def test_variants_that_are_compared_and_declare_no_seed_get_a_hint(
     assert hints(place) == [hint] * hinted
 
 
+@pytest.mark.parametrize(("variants", "hinted"), [("fast", True), ("slow, fast", False)])
+def test_a_baseline_that_no_run_has_gets_a_hint(variants: str, hinted: bool, place: Place) -> None:
+    options = PAPER.replace('"{seed}"', '"{options}"')
+    experiment = options.replace(SEEDS, f"variants: [{variants}], {SEEDS}")
+    place.text("experiments/paper.yaml", f"{experiment}baseline: slow\n{VARIANTS}")
+    hint = (
+        "paper.yaml:14: no run has the variant 'slow', so nothing is compared with it; add it to the "
+        "`variants` of a task"
+    )
+    assert hints(place) == [hint] * hinted
+
+
 OWN = "configs/faster-rcnn-mini/faster-rcnn_r18_shapes.py"
 NANO = "configs/nano/ddq-detr_r18_shapes.py"
 SECOND = f"""
