@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from ddqjobs.base.errors import DdqjobsError, mend, nearest
+from ddqjobs.base.errors import DdqjobsError, mend
 from ddqjobs.base.findings import Level, Line, error, ok, warning
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.process import user
@@ -108,7 +108,6 @@ def check_jobs(subject: Subject) -> Iterator[Line]:
 
 def check_environments(subject: Subject) -> Iterator[Line]:
     """Yield whether the environments are ready, as far as can be seen from here."""
-    yield from _misspelt(subject)
     for hint in subject.workspace.catalog.hints_of_site(subject.site, subject.environment_names):
         yield warning("site file", hint.partition("; ")[0], hint.partition("; ")[2])
     problems = environment_problems(subject)
@@ -117,14 +116,3 @@ def check_environments(subject: Subject) -> Iterator[Line]:
             yield error(f"environment {name}", *problems[name])
         elif name not in subject.site.activate:  # of those only a node can tell more
             yield ok(f"environment {name}", "is ready here")
-
-
-def _misspelt(subject: Subject) -> Iterator[Line]:
-    """Yield names in the site file that are nearly an environment's. Others may be of other projects."""
-    known = subject.environments.declared
-    for key in ("activate", "environment_modules"):
-        for name in getattr(subject.site, key):
-            meant = "" if name in known else nearest(name, known)
-            if meant:
-                message = f"{key} names environment '{name}', which there is not{meant}"
-                yield warning("site file", message, "fix the name; until then the entry has no effect")

@@ -218,8 +218,8 @@ def _environments(subject: Subject) -> Iterator[Missing]:
 
 
 def _verb(remedy: str, name: str) -> str:
-    """Return a command without the environment's name: several are built by one command."""
-    return remedy.replace(f" {name}", "", 1)
+    """Return a command without the environment's name, where one command builds several."""
+    return remedy.replace(f" {name}", "", 1) if remedy.startswith(_FOR_SEVERAL) else remedy
 
 
 def _trees(subject: Subject) -> Iterator[Missing]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ddqjobs.environments.tools import Progress
 
 DEFAULT_FOLDER = ".environments"
+CONDA = "ddqjobs docs how-to/conda-containers-offline"  # says how an environment is entered that exists
 
 
 class Environments:
@@ -105,9 +106,15 @@ class Environments:
         script = expanded(self.project, text)
         if "$" in str(script):
             return "", ""
+        if script.is_dir():
+            remedy = f"name {text.rstrip('/')}/bin/activate under `activate:` of site {self._site.name}"
+            return f"{text} is a folder, not a script (`activate:` of the site)", remedy
         if not script.exists():
-            remedy = f"fix `activate:` of site {self._site.name}, or bring the environment there"
-            return f"{text} is not there (`activate:` of the site)", remedy
+            why = f"{text} is not there (`activate:` of the site)"
+            folder = script.parent
+            if os.path.lexists(folder / "python") and not (folder / "activate").exists():
+                return why, f"write {text}: {CONDA}"  # conda brings no script of an environment's own
+            return why, f"fix `activate:` of site {self._site.name}, or bring the environment there"
         if not os.path.lexists(script.parent / "python"):  # a link may lead to what only nodes have
             remedy = "move the script into the environment's bin folder, beside its `python`"
             return f"{text} has no `python` beside it (`activate:` of the site)", remedy

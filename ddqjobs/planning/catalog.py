@@ -181,7 +181,9 @@ class Catalog(Lookup):
         """Return what a site's file says that is allowed, and surely not meant for runs in these
         environments, with file and line. Of a site that no file says nothing is known."""
         read = self._sites.get(site.name)
-        return hints_of_site(site, read.line_of, environments) if read and read.value == site else []
+        if read is None or read.value != site:
+            return []
+        return hints_of_site(site, read.line_of, environments, self.environments())
 
     def _site(self, name: str) -> reader.Document[Site]:
         known = self.sites()

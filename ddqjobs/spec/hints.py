@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 
+from ddqjobs.base.errors import nearest
 from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import SEEDS_APART, Run, TaskKind
 from ddqjobs.spec.nodes import Path
@@ -26,16 +27,36 @@ def hints(e: Experiment, runs: Sequence[Run], line_of: LineOf) -> list[str]:
     return [f"{_place(line_of, path)}: {message}" for path, message in all_hints]
 
 
-def hints_of_site(site: Site, line_of: LineOf, environments: Collection[str]) -> list[str]:
-    """Return the same of a site, for runs in these environments: setup lines that would choose their
-    Python, and do not."""
-    lines = [n for n, line in enumerate(site.setup) if environments and _ACTIVATES.search(line)]
+def hints_of_site(
+    site: Site, line_of: LineOf, environments: Collection[str], declared: Collection[str]
+) -> list[str]:
+    """Return the same of a site, for runs in ``environments``, of those that are ``declared``."""
+    all_hints = (*_setup(site, environments), *_misspelt(site, declared))
+    return [f"{_place(line_of, path)}: {message}" for path, message in all_hints]
+
+
+def _setup(site: Site, environments: Collection[str]) -> Iterator[tuple[Path, str]]:
+    """Find setup lines that would choose the Python of the runs, and do not."""
+    entered = set(environments) <= set(site.activate)
+    remedy = "remove the line" if entered else "name the script that enters yours under `activate:`"
     message = (
         "a setup line that activates conda or a virtual environment does not choose the Python of runs in "
-        f"{'environments' if len(environments) > 1 else 'environment'} {', '.join(environments)}; name the "
-        "script that enters yours under `activate:`"
+        f"{'environments' if len(environments) > 1 else 'environment'} {', '.join(environments)}; {remedy}"
     )
-    return [f"{_place(line_of, ('setup', number))}: {message}" for number in lines]
+    for number, line in enumerate(site.setup):
+        if environments and _ACTIVATES.search(line):
+            yield ("setup", number), message
+
+
+def _misspelt(site: Site, declared: Collection[str]) -> Iterator[tuple[Path, str]]:
+    """Find names that are nearly an environment's. Others may be of other projects."""
+    for key in ("activate", "environment_modules"):
+        names = getattr(site, key)
+        for name in names:
+            meant = "" if name in declared else nearest(name, [n for n in declared if n not in names])
+            if meant:
+                message = f"`{key}` names environment '{name}', which no envs/{name}/env.yaml declares{meant}"
+                yield (key, name), message
 
 
 def _place(line_of: LineOf, path: Path) -> str:

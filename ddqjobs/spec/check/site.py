@@ -18,12 +18,15 @@ from ddqjobs.spec.site import Site
 from ddqjobs.spec.table import Place, durations
 
 Found = Iterator[tuple[tuple[str | int, ...], str]]
+_COMMAND = re.compile(r"(?:conda|mamba|micromamba|source|\.|module|eval)\s")
+_PYTHON = re.compile(r".*/python[\d.]*")
 
 
 def check(read: Document[Site]) -> list[Problem]:
     """All problems, by file and line."""
     site = read.value
-    problems = [*_durations(site), *_folders(site), *_variables(site), *notify.check(site.notify)]
+    problems = [*_durations(site), *_folders(site), *_scripts(site), *_variables(site)]
+    problems += notify.check(site.notify)
     return sorted({Problem(*read.line_of(path), message) for path, message in problems})
 
 
@@ -37,6 +40,17 @@ def _durations(site: Site) -> Found:
 def _variables(site: Site) -> Found:
     for name in filter(refused, site.variables):
         yield ("variables", name), refusal(name)
+
+
+def _scripts(site: Site) -> Found:
+    """Yield what surely is not the path of a script that enters an environment."""
+    for name, text in site.activate.items():
+        if _COMMAND.match(text) or not re.search(r"^\$|/", text):
+            example = "~/miniconda3/envs/det/bin/activate"
+            yield ("activate", name), f"{text!r} is not the path of a script; write for example {example}"
+        elif _PYTHON.fullmatch(text):
+            script = f"{text.rpartition('/')[0]}/activate"
+            yield ("activate", name), f"{text} is a Python, not a script that a shell reads; name {script}"
 
 
 def _folders(site: Site) -> Found:

@@ -454,6 +454,22 @@ def test_a_dry_run_warns_of_entered_environments_as_submit_does(
         why = f"{gone}{name}, or bring the environment there"
         dry = place.invoke("submit", "entered", "--site", name, "--dry-run")
         assert (dry.code, dry.err.splitlines()) == (0, [f"warning: {before}{why}{after}"])
+    place.text("own/bin/python", "")
+    page = "how-to/conda-containers-offline"
+    write = f"write own/bin/activate: ddqjobs docs {page}"
+    assert f"; {write}\n" in place.invoke("submit", "entered", "--site", "here", "--dry-run").err
+    assert (
+        f"  environments: 1 of 1: own\n    -> {write}\n"
+        in place.invoke("plan", "entered", "--site", "here").out
+    )
+    assert place.call("docs", page).out.startswith("# conda, containers")
+    (place.root / "own/bin/activate").mkdir()
+    folder = (
+        "own/bin/activate is a folder, not a script (`activate:` of the site); name own/bin/activate/bin/"
+    )
+    assert folder in place.invoke("submit", "entered", "--site", "here", "--dry-run").err
+    (place.root / "own/bin/activate").rmdir()
+    (place.root / "own/bin/python").unlink()
     refused = place.invoke("submit", "entered", "--site", "here")
     assert (refused.code, f"{gone}here" in refused.err) == (2, True)
     place.text("own/bin/activate", "")
@@ -461,7 +477,8 @@ def test_a_dry_run_warns_of_entered_environments_as_submit_does(
     assert "own/bin/activate has no `python` beside it (`activate:` of the site); move the script" in dry.err
     place.text("own/bin/python", "")
     assert place.invoke("submit", "entered", "--site", "here", "--dry-run").err == ""
-    (place.root / "own/bin/activate").unlink()
+    for entrance in ("activate", "python"):
+        (place.root / "own/bin" / entrance).unlink()
     place.text("sbatch", "#!/bin/sh\nexit 1\n").chmod(0o755)
     monkeypatch.setenv("PATH", str(place.root), prepend=":")
     assert f"warning: {gone}far" in place.invoke("submit", "entered", "--site", "far").out

@@ -51,9 +51,14 @@ def test_a_misspelt_environment_in_the_site_file_is_warned_of(place: Place) -> N
     named = {"mini-nwe": "envs/a/bin/activate", "of-another-project": "envs/b/bin/activate"}
     site = {"name": "local", "scheduler": "local", "grace": "0s", "python": sys.executable}
     place.write("templates/local/site.yaml", {**site, "activate": named})
+    text = (place.root / "templates/local/site.yaml").read_text()
+    line = text.partition("mini-nwe")[0].count("\n") + 1
     ran = place.invoke("doctor", "tiny", "one", "--no-job", "--json")
-    finding = "activate names environment 'mini-nwe', which there is not; did you mean 'mini-new'?"
+    why = "`activate` names environment 'mini-nwe', which no envs/mini-nwe/env.yaml declares"
+    finding = f"{place.root}/templates/local/site.yaml:{line}: {why}"
     assert (ran.code, lines(ran)["site file"]) == (0, [("warning", finding)])
+    hint = f"{finding}; did you mean 'mini-new'?"
+    assert place.invoke("plan", "tiny", "--json").json["hints"] == [hint]
 
 
 def test_a_node_that_cannot_load_what_the_site_says(place: Place) -> None:

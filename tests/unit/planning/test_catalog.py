@@ -145,6 +145,29 @@ def test_a_site_that_is_given_as_a_file_elsewhere_has_any_name(trivial: TrivialP
     assert Catalog(trivial.root).site(str(trivial.root / "lab.yaml")).name == "my-cluster"
 
 
+def test_what_is_not_the_path_of_a_script_under_activate(trivial: TrivialProject) -> None:
+    example = "write for example ~/miniconda3/envs/det/bin/activate"
+    python = "is a Python, not a script that a shell reads; name"
+    wrong = {
+        "conda activate det3": f"'conda activate det3' is not the path of a script; {example}",
+        "source ~/venv/bin/activate": f"'source ~/venv/bin/activate' is not the path of a script; {example}",
+        "det3": f"'det3' is not the path of a script; {example}",
+        "": f"'' is not the path of a script; {example}",
+        "~/det/bin/python": f"~/det/bin/python {python} ~/det/bin/activate",
+        "/det/bin/python3.11": f"/det/bin/python3.11 {python} /det/bin/activate",
+    }
+    for text, message in wrong.items():
+        path = trivial.root / "templates" / "here" / "site.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"name: here\nscheduler: local\nactivate:\n  det3: {text!r}\n")
+        with pytest.raises(InputError) as raised:
+            Catalog(trivial.root).site("here")
+        assert str(raised.value).endswith(f"site.yaml:4: {message}")
+    for text in ("$DET3", "my envs/det/bin/activate", "~/source files/activate", "/opt/enter.sh"):
+        path.write_text(f"name: here\nscheduler: local\nactivate:\n  det3: {text!r}\n")
+        assert Catalog(trivial.root).site("here").activate == {"det3": text}
+
+
 def test_durations_of_a_site_are_checked_with_their_lines(trivial: TrivialProject) -> None:
     trivial.write("templates/local/site.yaml", {"base": "local", "grace": "soon", "warning": "1 m"})
     with pytest.raises(InputError) as error:

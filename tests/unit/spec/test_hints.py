@@ -235,3 +235,6 @@ setup:
     lines = place.invoke("doctor", "paper", "--no-job", "--json").json["lines"]
     of_site = [(line["level"], line["found"]) for line in lines if line["what"] == "site file"]
     assert of_site == [("warning", message.partition("; ")[0]) for message in messages]
+    place.text("templates/local/site.yaml", site + "activate: {mini-new: ~/venv/bin/activate}\n")
+    entered = place.invoke("plan", "paper", "--json").json["hints"]
+    assert [message.partition("; ")[2] for message in entered] == ["remove the line"] * 4
