@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ddqjobs.base.errors import listed
 from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.paths import expanded
 from ddqjobs.data import links, weights
@@ -15,6 +16,7 @@ from ddqjobs.detect.job.work_tree import GitError, WorkTree
 from ddqjobs.doctor.subject import Subject
 from ddqjobs.environments.environment import ENTER
 from ddqjobs.schedulers.registry import backend
+from ddqjobs.spec.dataset import Dataset
 from ddqjobs.spec.model import PlannedRun, Run, Status
 from ddqjobs.spec.site import DEFAULT_SITE, Site
 from ddqjobs.submission import absent
@@ -164,15 +166,28 @@ def _word(path: str) -> str:
     return path if re.fullmatch(r"[\w~$./+@:-]+", path) else shlex.quote(path)
 
 
-def absent_data(subject: Subject) -> dict[str, str]:
-    """Return data set -> its folder, of those that are not here and that the runs' codes read."""
+def absent_data(subject: Subject) -> dict[str, tuple[str, ...]]:
+    """Return data set -> what its folder lacks of the declared splits (files and folders below it; none: the
+    folder itself is not here), of those that the runs' codes read and that are not whole."""
+    absent: dict[str, tuple[str, ...]] = {}
+    for name, dataset in _data_of(subject).items():
+        folder = expanded(subject.project, dataset.path)
+        lacks: list[str] = []
+        for split in dataset.splits.values():
+            lacks += [] if (folder / split.annotations).is_file() else [split.annotations]
+            lacks += [] if (folder / split.images).is_dir() else [split.images]
+        if not folder.is_dir():
+            absent[name] = ()
+        elif lacks:
+            absent[name] = tuple(dict.fromkeys(lacks))
+    return absent
+
+
+def _data_of(subject: Subject) -> dict[str, Dataset]:
+    """Return the data sets that the runs' codes read."""
     codes = {run.code for run in subject.runs}
-    return {
-        name: dataset.path
-        for name, dataset in subject.experiment.datasets.items()
-        if (dataset.codes is None or not codes.isdisjoint(dataset.codes))
-        and not expanded(subject.project, dataset.path).is_dir()
-    }
+    datasets = subject.experiment.datasets.items()
+    return {n: d for n, d in datasets if d.codes is None or not codes.isdisjoint(d.codes)}
 
 
 def links_to_make(subject: Subject) -> list[links.Link]:
@@ -232,16 +247,17 @@ def _trees(subject: Subject) -> Iterator[Missing]:
 
 
 def _data(subject: Subject) -> Iterator[Missing]:
-    codes = {run.code for run in subject.runs}
-    datasets = subject.experiment.datasets.values()
-    needed = sum(d.codes is None or not codes.isdisjoint(d.codes) for d in datasets)
-    for name, path in absent_data(subject).items():
-        yield Missing(kind="data sets", names=(name,), needed=needed, remedy=f"bring it to {path}")
+    needed = _data_of(subject)
+    for name, lacks in absent_data(subject).items():
+        path = needed[name].path
+        partly = f"bring {listed(lacks, 2)} to {path}, or fix datasets.{name}.splits"
+        remedy = partly if lacks else f"bring it to {path}"
+        yield Missing(kind="data sets", names=(name,), needed=len(needed), remedy=remedy)
     wrong = links_to_make(subject)
     if wrong:
         command = on_site(f"ddqjobs data link {subject.experiment.name}", subject.site)
         names = tuple(link.path for link in wrong)
-        wanted = links.look(subject.experiment, subject.project, codes)
+        wanted = links.look(subject.experiment, subject.project, {run.code for run in subject.runs})
         yield Missing(kind="links to data", names=names, needed=len(wanted), remedy=command)
 
 

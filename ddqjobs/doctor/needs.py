@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from ddqjobs.base.errors import listed
 from ddqjobs.base.findings import Line, error, ok, warning
 from ddqjobs.data import links, weights
 from ddqjobs.doctor import missing
 from ddqjobs.doctor.subject import Subject
+from ddqjobs.spec.model import TaskKind
 
 
 def check_needs(subject: Subject) -> Iterator[Line]:
@@ -43,9 +45,19 @@ def _inputs_and_code(subject: Subject) -> Iterator[Line]:
 def _data(subject: Subject) -> Iterator[Line]:
     """Yield the data sets and the links that the experiment declares, as `ddqjobs data link` sees them; then
     any other links that lead nowhere."""
-    absent = missing.absent_data(subject)
-    for name, path in absent.items():
-        yield error("data", f"data set {name}: {path} is not there", "bring it there, or fix its path")
+    for name, lacks in missing.absent_data(subject).items():
+        dataset = subject.experiment.datasets[name]
+        if not lacks:
+            yield error(
+                "data", f"data set {name}: {dataset.path} is not there", "bring it there, or fix its path"
+            )
+            continue
+        message = f"data set {name}: {dataset.path} lacks {listed(lacks, 4)}"
+        # Which split a run reads is not known, but tests read one only.
+        whole = any(not {split.annotations, split.images} & {*lacks} for split in dataset.splits.values())
+        trains = any(run.kind is TaskKind.TRAIN for run in subject.runs)
+        level = warning if whole and not trains else error
+        yield level("data", message, f"bring that there, or fix datasets.{name}.splits")
     wrong = missing.links_to_make(subject)
     command = missing.on_site(f"ddqjobs data link {subject.experiment.name}", subject.site)
     for link in wrong:

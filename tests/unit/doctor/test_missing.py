@@ -219,6 +219,35 @@ def test_what_was_brought_is_no_longer_missing(place: Place, monkeypatch: pytest
     assert "weights" not in out
 
 
+def test_a_data_set_without_a_part_that_is_declared_is_named(place: Place) -> None:
+    splits = "train: {annotations: train.json, images: train}, val: {annotations: val.json, images: val}"
+    experiment = place.root / "experiments/tiny.yaml"
+    text = experiment.read_text()
+    experiment.write_text(text.replace("link: data/coco}", f"link: data/coco, splits: {{{splits}}}}}"))
+    folder = place.root / "data/coco"
+    folder.mkdir(parents=True)
+
+    def told(*filters: str) -> tuple[list[str], list[tuple[str, str]]]:
+        block = place.invoke("plan", "tiny", *filters).out.partition("data sets: 1 of 1: coco\n    -> ")[2]
+        findings = lines(place.invoke("doctor", "tiny", *filters, "--no-job", "--json")).get("data", [])
+        return block.splitlines()[:1], [finding for finding in findings if "data set coco" in finding[1]]
+
+    empty = "bring train.json, train and 2 more to data/coco, or fix datasets.coco.splits"
+    assert told("test.a") == (
+        [empty],
+        [("error", "data set coco: data/coco lacks train.json, train, val.json, val")],
+    )
+    place.text("data/coco/val.json", "{}")
+    (folder / "val").mkdir()
+    half = "bring train.json, train to data/coco, or fix datasets.coco.splits"
+    lacks = "data set coco: data/coco lacks train.json, train"
+    assert told("test.a") == ([half], [("warning", lacks)])  # a test reads one split
+    assert told("train.a") == ([half], [("error", lacks)])
+    place.text("data/coco/train.json", "{}")
+    (folder / "train").mkdir()
+    assert told("train.a") == ([], [])
+
+
 def test_doctor_names_the_same_without_a_job(place: Place) -> None:
     ran = place.invoke("doctor", "tiny", "test.a", "test.b", "look", "--no-job", "--json")
     assert ran.code == 1
