@@ -11,6 +11,7 @@ from ddqjobs.base.frozen import Frozen
 from ddqjobs.base.paths import expanded
 from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import Run
+from ddqjobs.submission import configurations as of_runs
 from ddqjobs.submission.checked import Checked, Finding
 from ddqjobs.submission.workspace import Workspace
 
@@ -80,10 +81,13 @@ def _place(run: Run, experiment: Experiment) -> tuple[str, ...]:
 
 
 def _there(workspace: Workspace, run: Run) -> Iterator[str]:
-    """Yield the configurations that the run could load: those beside the one that it names first."""
-    if run.workdir:
+    """Yield the configurations that the run could load: those of its code's tree beside the one that it
+    names, those below experiments/, or both."""
+    source = of_runs.source(run)
+    if source.tree:
         tree = expanded(workspace.catalog.project, run.workdir)
-        beside = (tree / run.config).parent
-        yield from (path.relative_to(tree).as_posix() for path in sorted(beside.glob("*.py")))
-    for path, _ in workspace.catalog.files.tree("experiments/configs"):
-        yield f"configs/{path}"
+        beside = sorted((tree / run.config).parent.glob("*.py"))
+        yield from (path.relative_to(tree).as_posix() for path in beside if path.is_relative_to(tree))
+    if source.project:
+        for path, _ in workspace.catalog.files.tree("experiments/configs"):
+            yield f"configs/{path}"

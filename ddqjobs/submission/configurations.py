@@ -17,6 +17,8 @@ from ddqjobs.spec.model import Run, TaskKind
 _FLAGS = ("--cfg-options", "--options")
 _OF_CODE = re.compile(r"\{code\}/configs/[\w./+@-]+\.py")
 
+_OF_PROJECT = "{code}/{config}"
+
 
 class Configuration(Frozen, frozen=True, kw_only=True):
     """A request of :mod:`ddqjobs.detect.check`."""
@@ -39,6 +41,24 @@ class Loads(Frozen, frozen=True, kw_only=True):
 
     config: str
     options: tuple[tuple[str, bool], ...]  # (word, whether it may have placeholders)
+
+
+class Source(Frozen, frozen=True, kw_only=True):
+    """The places of a run's configuration for its job: its code's tree, the project's folder or, where the
+    command does not name it, in either."""
+
+    tree: bool
+    project: bool
+
+
+def source(run: Run) -> Source:
+    """Return where a run's configuration must be. A command runs in its code's tree, if there is one, and
+    a path there is the tree's; ``{code}/`` begins one of the project's."""
+    if not run.workdir:
+        return Source(tree=False, project=True)
+    in_tree = any("{config}" in word.replace(_OF_PROJECT, "") for word in run.command)
+    in_project = any(_OF_PROJECT in word for word in run.command)
+    return Source(tree=in_tree or not in_project, project=not in_tree)
 
 
 def loads(run: Run, flag: str) -> Loads | None:

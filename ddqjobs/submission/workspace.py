@@ -21,7 +21,7 @@ from ddqjobs.spec.site import Site
 from ddqjobs.store import evidence
 from ddqjobs.store.history import History, Ticket
 from ddqjobs.store.store import Store
-from ddqjobs.submission import heard
+from ddqjobs.submission import configurations, heard
 from ddqjobs.submission.members import Members, name_of
 from ddqjobs.submission.observe import Observer
 from ddqjobs.submission.stalls import Idle, Stalls, in_vain
@@ -116,21 +116,32 @@ class Workspace:
 
     def blocked(self) -> dict[str, str]:
         """Return run -> why it cannot run whatever is done: its configuration does not exist."""
-        runs = (*self.loaded.runs, *self.loaded.canaries)
-        lost = {(run.workdir, run.config): self._lost(run.workdir, run.config) for run in runs}
-        return {run.name: why for run in runs if (why := lost[run.workdir, run.config])}
+        lost: dict[tuple[str, str, configurations.Source], str] = {}
+        blocked: dict[str, str] = {}
+        for run in (*self.loaded.runs, *self.loaded.canaries):
+            source = configurations.source(run)
+            key = run.workdir, run.config, source
+            if key not in lost:
+                lost[key] = self._lost(run.config, run.workdir, source)
+            if lost[key]:
+                blocked[run.name] = lost[key]
+        return blocked
 
-    def _lost(self, workdir: str, config: str) -> str:
-        """Return why a configuration is not there; empty where it is, or where the code's tree, which jobs
-        take it from, is not on this machine."""
-        if config not in self.loaded.absent_configs:
+    def _lost(self, config: str, workdir: str, source: configurations.Source) -> str:
+        """Return why a configuration is not where a job looks for it; empty where it is, or where that is in
+        a code's tree that is not on this machine."""
+        if not config or "::" in config:
             return ""
-        if not workdir:
-            return f"configuration experiments/{config} does not exist"
+        below = config not in self.loaded.absent_configs
+        if not source.tree:
+            return "" if below else f"configuration experiments/{config} does not exist"
         tree = expanded(self.catalog.project, workdir)
-        if not tree.is_dir() or (tree / config).exists():
+        if not tree.is_dir() or (tree / config).exists() or (below and source.project):
             return ""
-        return f"configuration {config} does not exist in {workdir}, nor below experiments/"
+        why = f"configuration {config} does not exist in {workdir}"
+        if source.project:
+            return f"{why}, nor below experiments/"
+        return f"{why}; the one below experiments/ is `{{code}}/{config}` in a command" if below else why
 
     def room(self) -> int | None:
         """Return how many more jobs the site's queue takes, after asking it; None without a limit. Raises

@@ -501,6 +501,40 @@ def test_a_mistyped_configuration_is_an_error_with_file_line_and_the_nearest(pla
     ) in place.invoke("plan", "typed").out
 
 
+def test_a_configuration_below_experiments_is_none_of_a_tree_that_lacks_it(place: Place) -> None:
+    """A command that runs in a code's tree finds a path there, unless it begins with ``{code}/``."""
+    for path in ("experiments/configs/mine/retinanet.py", "tree/configs/mine/retina.py"):
+        place.text(path, "a = 1\n")
+
+    def reason(config: str, word: str) -> str:
+        command = f"['{{python}}', tools/test.py, '{word}']"
+        place.text(
+            "experiments/typed.yaml",
+            "base: tiny\nname: typed\ncodes:\n  shell: {path: tree}\ntasks:\n"
+            f"  first: {{command: {command}, config: {config}}}\n",
+        )
+        runs = place.invoke("plan", "typed", "--json").json["runs"]
+        why = str(runs[0]["reason"]) if runs[0]["status"] == "waiting" else ""
+        assert not why or f"typed.yaml:6: first: {why}" in place.invoke("check", "typed", "first").err
+        return why
+
+    mine = "configs/mine/retinanet.py"
+    why = f"configuration {mine} does not exist in tree"
+    assert reason("configs/mine/retina.py", "{config}") == ""
+    assert reason(mine, "{config}") == f"{why}; the one below experiments/ is `{{code}}/{mine}` in a command"
+    planned = place.invoke("plan", "typed").out
+    assert "did you mean configs/mine/retina.py?" in planned
+    assert reason(mine, "{code}/{config}") == ""
+    assert reason(mine, "{code}/" + mine) == ""  # which it names itself
+    assert (
+        reason("configs/retinanet.py", "{config}")
+        == "configuration configs/retinanet.py does not exist in tree"
+    )
+    assert "did you mean" not in place.invoke("plan", "typed").out  # that of experiments/ would not be found
+    gone = "configuration experiments/configs/mine/retina.py does not exist"
+    assert reason("configs/mine/retina.py", "{code}/{config}") == gone
+
+
 def test_a_package_that_no_digest_has_is_named(place: Place) -> None:
     configs = place.root / "experiments" / "configs"
     configs.mkdir(exist_ok=True)
