@@ -68,9 +68,10 @@ def _show(checked: Checked) -> None:
         say(note)
     for finding in checked.findings:
         (fail if finding.level == "error" else warn)(str(finding.problem()))
-    for name, why in checked.unchecked.items():
-        where = f"environment {name}" if name else "runs without an environment"
-        fail(f"{where}: not checked: {why}")
+    for reason in checked.reasons:
+        fail(reason)
     of, runs = counted(checked.total, "configuration"), counted(checked.runs, "run")
+    looked_at, left = checked.configurations, checked.not_checked
+    counts = [f"{looked_at} checked now"] * bool(looked_at or not left) + [f"{left} not checked"] * bool(left)
     why_none = "" if checked.total else "; no command of the selected runs loads one"
-    say(f"{checked.passed} of {of} passed ({runs}), {checked.configurations} checked now{why_none}")
+    say(f"{checked.passed} of {of} passed ({runs}), {', '.join(counts)}{why_none}")

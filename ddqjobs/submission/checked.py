@@ -43,6 +43,7 @@ class Checked(Frozen, frozen=True, kw_only=True):
     total: int = 0  # configurations that they load: one for each command, environment and set of options
     configurations: int = 0  # that were looked at
     passed: int = 0  # that had been looked at before, or are fine
+    not_checked: int = 0  # that could not be looked at, for the reasons in `unchecked`
     findings: tuple[Finding, ...] = ()
     unchecked: dict[str, str] = msgspec.field(default_factory=dict)  # environment -> why it gave no answer
     resolved: tuple[Resolved, ...] = ()  # of those that were looked at and load
@@ -52,3 +53,11 @@ class Checked(Frozen, frozen=True, kw_only=True):
     def errors(self) -> list[Finding]:
         """Return the findings that keep runs from being submitted."""
         return [finding for finding in self.findings if finding.level == "error"]
+
+    @property
+    def reasons(self) -> list[str]:
+        """Return a line for each environment that gave no answer."""
+        return [
+            f"not checked {f'in environment {name}' if name else 'without an environment'}: {why}"
+            for name, why in self.unchecked.items()
+        ]

@@ -86,7 +86,9 @@ class Checking:
         groups = self._groups([s for s in todo if s.environment not in unready])
         runs, passed = sum(len(s.runs) for s in subjects), len(subjects) - len(todo)
         if not groups:
-            return Checked(runs=runs, total=len(subjects), passed=passed, unchecked=unready)
+            return Checked(
+                runs=runs, total=len(subjects), passed=passed, not_checked=len(todo), unchecked=unready
+            )
         for name, count in self._sizes(groups).items():
             where = f"in environment {name}" if name else "without an environment"
             say(f"checking {counted(count, 'configuration')} {where}")
@@ -100,8 +102,8 @@ class Checking:
             checked,
             runs=runs,
             total=len(subjects),
-            configurations=sum(map(len, groups)),
             passed=passed + checked.passed,
+            not_checked=len(todo) - checked.configurations,
             unchecked={**unready, **checked.unchecked},
         )
 
@@ -133,8 +135,8 @@ class Checking:
         for finding in checked.findings:
             if finding.level != "error":
                 say(f"warning: {finding.problem()}")
-        for name, why in checked.unchecked.items():
-            say(f"warning: not checked in environment {name}: {why}")
+        for reason in checked.reasons:
+            say(f"warning: {reason}")
         if checked.errors:
             path = str(self._workspace.loaded.path)
             end = Problem(path, 0, "nothing was submitted; fix this, or submit with --no-check")
@@ -154,11 +156,11 @@ class Checking:
         for run in runs:
             if run.name in blocked:
                 continue
-            one = configurations.of(run, loaded.experiment, results, project)
-            if one is None:
+            seedless = configurations.without_seed(run, loaded.experiment.codes[run.code].seed_option)
+            one, shared = (configurations.of(r, loaded.experiment, results, project) for r in (run, seedless))
+            if one is None or shared is None:
                 continue
-            seed = loaded.experiment.codes[run.code].seed_option
-            key = _key(run, configurations.without_seed(one, seed))
+            key = _key(run, shared)
             before = subjects.get(key)
             before_runs = before.runs if before else ()
             kept = before.configuration if before else one
@@ -189,7 +191,8 @@ class Checking:
         """Return environment -> why no configuration can be loaded in it, of those of these that are not
         ready or ask for no torch."""
         ours = [name for name in sorted(names) if name and name not in self._workspace.site.activate]
-        problems = {name: why.splitlines()[0] for name in ours if (why := self._environments.problem(name))}
+        known = ((name, self._environments.problem(name).splitlines()) for name in ours)
+        problems = {name: _plain(lines[0], name) for name, lines in known if lines}
         others = {name: _NO_TORCH for name in ours if self._has_detector(name) is False}
         return {**problems, **others}
 
@@ -278,11 +281,12 @@ class Checking:
         findings: list[Finding] = []
         resolved: list[Resolved] = []
         unchecked: dict[str, str] = {}
-        passed = 0
+        passed = answered = 0
         for group, answer in zip(groups, answers, strict=True):
             if answer.problem:
                 unchecked[group[0].environment] = answer.problem
                 continue
+            answered += len(group)
             for subject, reported, whole in zip(group, answer.findings, answer.resolved, strict=True):
                 self._unanswered.discard(subject.key)
                 if whole is not None:
@@ -298,6 +302,7 @@ class Checking:
                     self._remember(self._record(subject))
         notes = tuple(answer.note for answer in answers if answer.note)
         return Checked(
+            configurations=answered,
             passed=passed,
             findings=tuple(findings),
             unchecked=unchecked,
@@ -345,6 +350,16 @@ def _remove_abandoned(checks: Path) -> None:
             seen = folder.lstat()
             if seen.st_uid == os.getuid() and seen.st_mtime < latest:
                 shutil.rmtree(folder)
+
+
+def _plain(problem: str, environment: str) -> str:
+    """Return why an environment cannot be used as the end of a sentence that names it.
+
+    >>> _plain("environment e is not ready: it is not built; run: ddqjobs env build e", "e")
+    'it is not built; run `ddqjobs env build e`'
+    """
+    why = problem.removeprefix(f"environment {environment} is not ready: ")
+    return re.sub(r"; run: (.+)$", r"; run `\1`", why)
 
 
 def _lines(path: Path) -> list[str]:

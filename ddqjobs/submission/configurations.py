@@ -175,13 +175,13 @@ def _options(run: Run, flag: str) -> Iterator[tuple[str, bool]]:
             yield word, True
 
 
-def without_seed(configuration: Configuration, seed_option: str) -> Configuration:
-    """Return a configuration as all seeds of a run have it: one of them is checked for all."""
-    start = f"{seed_option}="
-    if not seed_option or not any(option.startswith(start) for option in configuration.options):
-        return configuration
-    options = (f"{start}0" if o.startswith(start) else o for o in configuration.options)
-    return msgspec.structs.replace(configuration, options=tuple(options))
+def without_seed(run: Run, seed_option: str) -> Run:
+    """Return a run as all its seeds have it, those that its inputs come from included: one of them is checked
+    for all."""
+    start, end = f"{seed_option}=", f".s{run.seed}"
+    options = (f"{start}0" if seed_option and o.startswith(start) else o for o in run.options)
+    inputs = ((role, msgspec.structs.replace(i, run=i.run.removesuffix(end))) for role, i in run.inputs)
+    return msgspec.structs.replace(run, options=tuple(options), inputs=tuple(inputs))
 
 
 def places(run: Run, experiment: Experiment, key: str) -> Iterator[tuple[str, ...]]:

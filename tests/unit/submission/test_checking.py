@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -120,11 +121,20 @@ def test_which_programs_may_register_types_by_themselves() -> None:
     assert of(training(command=(*ours, "--imports", "projects"))).registers
 
 
-def test_seeds_are_checked_once() -> None:
-    one, two = (of(training(options=("lr=1", f"seed={n}"))) for n in (1, 2))
-    assert one != two
-    assert without_seed(one, "seed") == without_seed(two, "seed")
-    assert without_seed(one, "") == one
+def test_seeds_are_checked_once_and_so_are_those_that_read_their_products() -> None:
+    one, two = (
+        training(
+            seed=n,
+            options=("lr=1", f"seed={n}"),
+            inputs=(("checkpoint", Input(artifact="checkpoint", run=f"train.m.s{n}")),),
+        )
+        for n in (1, 2)
+    )
+    assert of(one) != of(two)
+    assert of(without_seed(one, "seed")) == of(without_seed(two, "seed"))
+    assert of(without_seed(one, "")) != of(without_seed(two, ""))  # the code has no option for a seed
+    another = msgspec.structs.replace(two, inputs=(("checkpoint", Input(artifact="checkpoint", run="b.s2")),))
+    assert of(without_seed(another, "seed")) != of(without_seed(one, "seed"))
 
 
 def test_where_the_experiment_says_an_option() -> None:
@@ -154,8 +164,9 @@ def test_an_added_option_leaves_the_digest_as_it_is(project: TrivialProject) -> 
 def test_what_cannot_be_checked_is_said_and_runs_all_the_same(project: TrivialProject) -> None:
     done = project.cli("check", EXPERIMENT)
     assert done.code == 2
-    why = "not checked: ModuleNotFoundError: No module named 'torch'"
-    assert done.stderr.splitlines()[0] == f"error: environment tiny: {why}"
+    why = "not checked in environment tiny: ModuleNotFoundError: No module named 'torch'"
+    assert done.stderr.splitlines()[0] == f"error: {why}"
+    assert "0 of 1 configuration passed (1 run), 1 not checked\n" in done.stdout
     done = project.cli("submit", EXPERIMENT)
     assert done.code == 0, done.stderr
     assert "checking 1 configuration in environment tiny" in done.stdout
@@ -168,18 +179,17 @@ def test_an_environment_that_declares_no_requirements_is_asked(project: TrivialP
     for name in ("requirements.txt", "lock.txt"):
         (project.root / "envs/tiny" / name).unlink()
     done = project.cli("check", EXPERIMENT)
-    why = "not checked: ModuleNotFoundError: No module named 'torch'"
-    assert (done.code, done.stderr.splitlines()[0]) == (2, f"error: environment tiny: {why}")
-    assert "0 of 1 configuration passed (1 run), 1 checked now\n" in done.stdout
-    assert f"warning: not checked in environment tiny: {why[13:]}" in project.cli("submit", EXPERIMENT).stdout
+    why = "not checked in environment tiny: ModuleNotFoundError: No module named 'torch'"
+    assert (done.code, done.stderr.splitlines()[0]) == (2, f"error: {why}")
+    assert f"warning: {why}" in project.cli("submit", EXPERIMENT).stdout
 
 
 def test_runs_without_an_environment_are_checked_where_a_check_is_asked_for(project: TrivialProject) -> None:
     path = project.root / f"experiments/{EXPERIMENT}.yaml"
     path.write_text(re.sub(r'"environment": "tiny",?', "", path.read_text()))
     done = project.cli("check", EXPERIMENT)
-    why = "not checked: ModuleNotFoundError: No module named 'torch'"
-    assert (done.code, done.stderr.splitlines()[0]) == (2, f"error: runs without an environment: {why}")
+    why = "not checked without an environment: ModuleNotFoundError: No module named 'torch'"
+    assert (done.code, done.stderr.splitlines()[0]) == (2, f"error: {why}")
     assert "checking 1 configuration without an environment\n" in done.stdout
     done = project.cli("submit", EXPERIMENT)
     assert (done.code, "check" in done.stdout + done.stderr) == (0, False)
@@ -191,9 +201,18 @@ def test_an_environment_that_asks_for_no_torch_is_why_its_configurations_are_not
     project.local_site()
     (project.root / "envs/tiny/requirements.txt").write_text("numpy\n")
     done = project.cli("check", EXPERIMENT)
-    why = "not checked: its requirements do not ask for torch, without which no configuration can be loaded"
-    assert (done.code, done.stderr.splitlines()) == (2, [f"error: environment tiny: {why}"])
-    assert "0 of 1 configuration passed (1 run), 0 checked now\n" in done.stdout
+    why = "its requirements do not ask for torch, without which no configuration can be loaded"
+    assert (done.code, done.stderr.splitlines()) == (2, [f"error: not checked in environment tiny: {why}"])
+    assert "0 of 1 configuration passed (1 run), 1 not checked\n" in done.stdout
+
+
+def test_a_check_where_an_environment_is_not_built_says_so_in_one_sentence(project: TrivialProject) -> None:
+    project.local_site()
+    done = project.cli("check", EXPERIMENT)
+    why = "not checked in environment tiny: it is not built; run `ddqjobs env build tiny`"
+    assert (done.code, done.stderr) == (2, f"error: {why}\n")
+    assert done.stdout == "0 of 1 configuration passed (1 run), 1 not checked\n"
+    assert json.loads(project.cli("check", EXPERIMENT, "--json").stdout)["not_checked"] == 1
 
 
 def test_a_check_of_runs_that_load_no_configuration_says_so(trivial: TrivialProject) -> None:
@@ -211,7 +230,7 @@ def test_a_code_tree_that_is_not_there_is_why_its_configurations_are_not_checked
         path.read_text().replace('"environment": "tiny"', '"environment": "tiny", "path": "/no/tree"')
     )
     done = project.cli("check", EXPERIMENT)
-    why = "error: environment tiny: not checked: /no/tree: No such file or directory"
+    why = "error: not checked in environment tiny: /no/tree: No such file or directory"
     assert (done.code, done.stderr.splitlines()[0]) == (2, why)
 
 
@@ -234,13 +253,17 @@ def test_looking_executes_nothing_and_no_check_leftnothing(project: TrivialProje
     assert "check" not in done.stdout + done.stderr
     assert not (project.results / ".jobs").exists()
     done = project.cli("check", EXPERIMENT)  # asked in so many words
-    assert (done.code, "0 of 1 configuration passed (1 run), 1 checked now" in done.stdout) == (2, True)
+    assert (done.code, "0 of 1 configuration passed (1 run), 1 not checked" in done.stdout) == (2, True)
 
 
 def test_runs_that_differ_in_their_seed_alone_are_one_configuration(project: TrivialProject) -> None:
     path = project.root / f"experiments/{EXPERIMENT}.yaml"
-    path.write_text(path.read_text().replace('"once": true', '"once": true, "seeds": [0, 1000, 2000]'))
-    assert "0 of 1 configuration passed (3 runs), " in project.cli("check", EXPERIMENT).stdout
+    content = json.loads(path.read_text())
+    first = content["tasks"]["first"]
+    first |= {"seeds": [0, 1000, 2000], "products": {"out": "out.txt"}}
+    content["tasks"]["second"] = {**first, "inputs": {"before": "first.out"}}
+    path.write_text(json.dumps(content))
+    assert "0 of 2 configurations passed (6 runs), " in project.cli("check", EXPERIMENT).stdout
 
 
 def test_what_is_not_checked_stays_so_until_it_is_submitted_again(project: TrivialProject) -> None:
