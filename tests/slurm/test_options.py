@@ -119,7 +119,8 @@ def test_options_change_no_digest_and_other_sites_pay_no_heed(trivial: TrivialPr
         ("gpu_type", "gpu:a100:8", "{at}.gpu_type may not be 'gpu:a100:8': a name as in gpu:NAME:8"),
         ("extra", ["--partition=x"], "--partition has a key of its own: write `partition`"),
         ("extra", ["--comment=x"], "--comment is ddqjobs' own"),
-        ("extra", ["-p x"], "{at}.extra[0] may not be '-p x': one option in its long form"),
+        ("extra", ["-p x"], "-p is short for --partition, which has a key of its own: write `partition`"),
+        ("extra", ["-p 'x'"], "{at}.extra[0] may not be \"-p 'x'\": one option in its long form"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_said_is_refused_with_its_line(

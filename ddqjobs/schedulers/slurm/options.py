@@ -7,6 +7,7 @@ whatever stands behind a space is a further option there: only what is listed he
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -40,13 +41,10 @@ Expression = Annotated[
 GpuType = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9._-]*$", description="a name as in gpu:NAME:8; the number is `gpus`")
 ]
-Option = Annotated[
-    str,
-    Meta(
-        pattern=f"^--[a-z][a-z0-9-]*(=[{_VALUE}{_LOGIC}-]*)?$",
-        description="one option in its long form, --name or --name=value, without spaces and quotes",
-    ),
-]
+_FORM = "one option in its long form, --name or --name=value, without spaces and quotes"
+_LONG = re.compile(f"--[a-z][a-z0-9-]*(=[{_VALUE}{_LOGIC}-]*)?")
+# Other forms are refused later, with what to write: `_refusal`.
+Option = Annotated[str, Meta(pattern=f"^(--[a-z]|-[A-Za-z])[{_VALUE}{_LOGIC} -]*$", description=_FORM)]
 Mail = Literal[
     "NONE", "BEGIN", "END", "FAIL", "REQUEUE", "ALL", "INVALID_DEPEND", "STAGE_OUT", "TIME_LIMIT",
     "TIME_LIMIT_90", "TIME_LIMIT_80", "TIME_LIMIT_50", "ARRAY_TASKS",
@@ -87,6 +85,11 @@ _OURS = frozenset(
         "kill-on-invalid-dep", "parsable", "wait", "wrap", "test-only",
     }
 )  # fmt: skip
+_SHORT = {
+    "A": "account", "p": "partition", "q": "qos", "C": "constraint", "w": "nodelist", "x": "exclude",
+    "N": "nodes", "c": "cpus-per-task", "t": "time", "G": "gpus", "n": "ntasks", "J": "job-name",
+    "a": "array", "o": "output", "e": "error", "d": "dependency", "W": "wait",
+}  # fmt: skip
 _TASKS = frozenset({"ntasks", "ntasks-per-node", "tasks-per-node", "ntasks-per-gpu"})
 _GRES = "--gres="
 
@@ -171,23 +174,27 @@ def _refusal(option: str) -> str:
 
     >>> _refusal("--part=x")
     '--part is short for --partition, which has a key of its own: write `partition`'
+    >>> _refusal("-C a100")
+    '-C is short for --constraint, which has a key of its own: write `constraint`'
     >>> _refusal("--gres-flags=enforce-binding") + _refusal("--gres=lscratch:100")
     ''
     """
-    typed, _, value = option.removeprefix("--").partition("=")
-    if typed == "gres":
-        of_gpus = any(part.partition(":")[0] == "gpu" for part in value.split(","))
-        return f"--gres=gpu has a key of its own: write {_GPUS}" if of_gpus else ""
-    name = _meant(typed)
-    which = f"--{typed}" if typed == name else f"--{typed} is short for --{name}, which"
+    typed, _, value = option.removeprefix("--").replace(" ", "=", 1).partition("=")
+    short = "" if option.startswith("--") else option[:2]
+    if typed == "gres" and any(part.partition(":")[0] == "gpu" for part in value.split(",")):
+        return f"--gres=gpu has a key of its own: write {_GPUS}"
+    name = _SHORT.get(short[1:], "") if short else _meant(typed)
+    which = f"--{name}" if typed == name else f"{short or f'--{typed}'} is short for --{name}, which"
     if name in _KEYS:
         return f"{which} has a key of its own: write {_KEYS[name]}"
     if name in _TASKS:
         return (
-            f"{which} contradicts the script, which counts on one task on each node: write `launcher` in the "
-            "code, which starts a process for each GPU"
+            f"{which} contradicts the script, which counts on one task on each node; remove it, "
+            "`launcher: torchrun` in the code starts a process for each GPU"
         )
-    return f"{which} is ddqjobs' own: by it jobs are found, stopped and read" if name in _OURS else ""
+    if name in _OURS:
+        return f"{which} is ddqjobs' own: by it jobs are found, stopped and read"
+    return "" if _LONG.fullmatch(option) else f"{option!r} is not {_FORM}"
 
 
 def _meant(typed: str) -> str:
