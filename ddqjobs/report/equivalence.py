@@ -22,10 +22,10 @@ from statistics import NormalDist, mean, variance
 
 import msgspec
 
-from ddqjobs.spec.model import SEEDS_APART
+from ddqjobs.spec.model import SEEDS_APART, SEEDS_OF_TEST
 
 ALPHA = 0.05  # of each of the two one-sided tests
-LEAST = 3  # seeds: with fewer a variance says next to nothing
+LEAST = SEEDS_OF_TEST
 WANTED_POWER = 0.8
 MANY = 1000  # seeds: more is as good as never
 _STEPS = 200  # of the integral; enough for six digits

@@ -175,7 +175,8 @@ class Task(Table, frozen=True, kw_only=True):
     """The variants that it makes runs for; left out, those of the tasks that its inputs come from. Example:
     [seed7, seed7-det]"""
     seeds: list[Seed] | None = None
-    """One run for each seed, on top of each variant; left out, as its inputs'. Example: [1, 2, 3]"""
+    """One run for each seed, on top of each variant; left out, as its inputs'. Example: [0, 1000,
+    2000]"""
     grid: dict[str, list[Scalar]] = {}
     """Values of options: each with each makes a variant, on top of each of `variants`. Example:
     {optim_wrapper.optimizer.lr: [0.0001, 0.0002]}"""

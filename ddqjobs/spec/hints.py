@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from ddqjobs.base.errors import nearest
+from ddqjobs.base.units import counted
 from ddqjobs.spec.experiment import Experiment
-from ddqjobs.spec.model import SEEDS_APART, Run, TaskKind
+from ddqjobs.spec.model import SEEDS_APART, SEEDS_OF_TEST, Run, TaskKind
 from ddqjobs.spec.nodes import Path
 from ddqjobs.spec.site import Site
 
@@ -22,7 +23,7 @@ _ACTIVATES = re.compile(
 
 def hints(e: Experiment, runs: Sequence[Run], line_of: LineOf) -> list[str]:
     """Return a line for each, with the place where it stands; ``runs`` are the experiment's."""
-    of_variants = (*_unseeded(e, runs), *_baseline(e, runs))
+    of_variants = (*_unseeded(e, runs), *_few_seeds(e, runs, line_of), *_baseline(e, runs))
     all_hints = (*_seeds(e), *of_variants, *_weights(e, line_of), *_shared(e, runs, line_of))
     return [f"{_place(line_of, path)}: {message}" for path, message in all_hints]
 
@@ -89,6 +90,30 @@ def _unseeded(e: Experiment, runs: Sequence[Run]) -> Iterator[tuple[Path, str]]:
                 ("tasks", name, "grid" if e.tasks[name].grid else "variants"),
                 f"the variants of task '{name}' are compared, and without seeds each training draws another, "
                 "so that seeds are compared as well; add for example `seeds: [0, 1000, 2000]`",
+            )
+
+
+def _few_seeds(e: Experiment, runs: Sequence[Run], line_of: LineOf) -> Iterator[tuple[Path, str]]:
+    """Find trainings of two phases that are compared, of which only one has the seeds for a test of
+    equivalence."""
+    seeds: dict[tuple[str, str], dict[int | None, str]] = {}  # phase, model -> seed -> task
+    for run in runs:
+        if run.kind is TaskKind.TRAIN:
+            seeds.setdefault((run.phase, run.model), {}).setdefault(run.seed, run.task)
+    hinted: set[tuple[str, str]] = set()
+    for (phase, model), own in seeds.items():
+        other = seeds.get((e.phases[phase].against, model), {}) if phase else {}
+        few, many = sorted((own, other), key=len)
+        if not few or not len(few) < SEEDS_OF_TEST <= len(many):
+            continue
+        lacks, has = next(iter(few.values())), next(iter(many.values()))
+        if (lacks, has) not in hinted:
+            hinted.add((lacks, has))
+            place, _ = _own(line_of, [("tasks", lacks, "seeds"), ("tasks", has, "seeds")])
+            yield (
+                place,
+                f"task '{lacks}' is compared with task '{has}' and has {counted(len(few), 'seed')} where "
+                f"that has {len(many)}; a test of equivalence needs {SEEDS_OF_TEST} or more of each",
             )
 
 

@@ -109,6 +109,32 @@ def test_a_baseline_that_no_run_has_gets_a_hint(variants: str, hinted: bool, pla
     assert hints(place) == [hint] * hinted
 
 
+@pytest.mark.parametrize(
+    ("seeds_of_3", "seeds_of_4", "hint"),
+    [
+        ("[0, 1000, 2000]", "[0, 1000, 2000]", ""),
+        ("[0, 1000]", "[0]", ""),  # no test is meant
+        ("[0, 1000, 2000]", "[0, 1000]", "17: task 'again' is compared with task 'train' and has 2 seeds"),
+        ("null", "[0, 1000, 2000]", "16: task 'train' is compared with task 'again' and has 1 seed"),
+    ],
+)
+def test_a_side_with_too_few_seeds_for_the_test_of_equivalence_gets_a_hint(
+    seeds_of_3: str, seeds_of_4: str, hint: str, place: Place
+) -> None:
+    phases = """phases:
+  "1": {title: one}
+  "3": {title: three}
+  "4": {title: four, against: "3"}
+"""
+    trained = f"""  train: {{kind: train, implementation: one, phase: "3", seeds: {seeds_of_3}}}
+  again: {{kind: train, implementation: one, phase: "4", seeds: {seeds_of_4}}}
+"""
+    text = PAPER.replace('phases: {"1": {title: one}}\n', phases)
+    place.text("experiments/paper.yaml", text[: text.index("  train:")] + trained)
+    rest = " where that has 3; a test of equivalence needs 3 or more of each"
+    assert hints(place) == ([f"paper.yaml:{hint}{rest}"] if hint else [])
+
+
 OWN = "configs/faster-rcnn-mini/faster-rcnn_r18_shapes.py"
 NANO = "configs/nano/ddq-detr_r18_shapes.py"
 SECOND = f"""
