@@ -116,7 +116,7 @@ class Declaration(Table, frozen=True, kw_only=True):
     title: str = ""
     """What it is, in a line. Example: mmdet 3.3.0 on torch 1.9 and CUDA 11.1"""
     python: Annotated[str, Meta(pattern=r"^3\.\d+(\.\d+)?$", description="3.MINOR or 3.MINOR.PATCH")]
-    """Version of Python, in quotes. Example: '3.8.12'"""
+    """Version of Python, in quotes, 3.8 or later. Example: '3.8.12'"""
     interpreter: Interpreter = Interpreter()
     """Where Python comes from; left out, what fits. Example: {path: python3.8}"""
     modules: list[str] = []

@@ -15,6 +15,7 @@ Path = tuple[str | int, ...]
 Found = Iterator[tuple[Path, str]]
 _OF_STEPS = {*PLACEHOLDERS} - {"env.NAME"}
 _AT_RUN_TIME = _OF_STEPS - {"cpus"}
+_OLDEST_MINOR = 8  # of Python 3, that ddqjobs/detect is written for
 
 
 def check(
@@ -47,6 +48,10 @@ def _durations(declaration: Declaration) -> Found:
 
 
 def _interpreter(declaration: Declaration) -> Found:
+    version = declaration.python
+    if int(version.split(".")[1]) < _OLDEST_MINOR:
+        why = f"ddqjobs' programs in jobs need 3.{_OLDEST_MINOR} or later"
+        yield ("python",), f"Python {version} is too old; {why}"
     if declaration.interpreter.managed and declaration.interpreter.path:
         yield ("interpreter", "path"), "either a path, or managed: true for one that uv brings"
     for number, module in enumerate(declaration.modules):

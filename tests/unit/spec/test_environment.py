@@ -59,6 +59,14 @@ def test_a_good_file_has_no_problems() -> None:
     assert problems() == []
 
 
+def test_a_python_that_the_programs_in_jobs_do_not_run_on() -> None:
+    need = "is too old; ddqjobs' programs in jobs need 3.8 or later"
+    assert problems(("python", "3.7")) == [f"Python 3.7 {need}"]
+    assert problems(("python", "3.6.9")) == [f"Python 3.6.9 {need}"]
+    for version in ("3.8", "3.10.2", "3.12"):
+        assert problems(("python", version)) == []
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
