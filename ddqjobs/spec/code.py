@@ -62,7 +62,7 @@ class Code(Table, frozen=True, kw_only=True):
     Example: https://github.com/open-mmlab/mmdetection.git"""
     variables: dict[Variable, str] = {}
     """Environment variables of its runs; `{env.NAME}` is a variable of the job. Example: {PYTHONPATH:
-    '{env.HOME}/tree'}"""
+    '{env.HOME}/tree:{env.PYTHONPATH}'}"""
     commands: dict[TaskKind, list[str]] = {}
     """Words of the command for each kind of task, with placeholders in braces. Example: {test: ['{python}',
     test.py, '{config}', '{checkpoint}', '{options}']}"""
