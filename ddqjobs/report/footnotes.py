@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 from ddqjobs.base.units import counted
-from ddqjobs.report import equivalence, ran
+from ddqjobs.report import ran
 from ddqjobs.report.cells import Cell, ModelRow
 from ddqjobs.report.results import NAN
 from ddqjobs.report.run_rows import AlignRow, CheckRow
@@ -13,7 +14,7 @@ from ddqjobs.report.variants import VariantRow
 from ddqjobs.report.verdict import HOLDS
 from ddqjobs.spec.model import SEEDS_APART, PlannedRun, Product
 
-_KEYS = 3  # of a checkpoint that are named in a footnote
+_KEYS = 3  # of a checkpoint, and seeds, that are named in a footnote
 
 
 def notes(
@@ -134,17 +135,34 @@ def _keys(kind: str, count: int, names: Sequence[str]) -> str:
 
 
 def _dependent(models: Sequence[ModelRow]) -> Iterator[str]:
-    """Models whose variants repeat each other's seeds, with or without the deterministic flag."""
+    """Yield the models whose variants share seeds, which pairs them, or have seeds too close to each other,
+    which is a fault."""
     by_model: dict[str, list[ModelRow]] = {}
     for row in models:
         by_model.setdefault(row.model, []).append(row)
     for rows_ in by_model.values():
+        shared, close = set[int](), set[tuple[int, int]]()
         for i in range(len(rows_[0].cells)):
             cells = [c for row in rows_ if (c := row.cells[i]) is not None]
-            seeds = [seed for c in cells for seed in c.seeds if seed is not None]
-            if len(cells) > 1 and len(equivalence.independent(seeds)) < len(seeds):
-                yield (
-                    f"{rows_[0].title}: variants share seeds, or have seeds closer than "
-                    f"{SEEDS_APART:,}; their results are not independent of each other"
-                )
-                break
+            seeds = sorted(seed for c in cells for seed in c.seeds if seed is not None)
+            if len(cells) > 1:
+                shared |= {first for first, second in pairwise(seeds) if first == second}
+                close |= {(a, b) for a, b in pairwise(seeds) if 0 < b - a < SEEDS_APART}
+        if shared:
+            yield (
+                f"{rows_[0].title}: variants share {_listed_seeds(shared)}, as comparisons of settings need: "
+                "they are compared seed by seed. A seed in two variants is not two independent results"
+            )
+        if close:
+            first, second = min(close)
+            yield (
+                f"{rows_[0].title}: seeds {first} and {second} of its variants are closer than "
+                f"{SEEDS_APART:,}, so their trainings may share random numbers; use seeds {SEEDS_APART:,} "
+                "apart"
+            )
+
+
+def _listed_seeds(seeds: Collection[int]) -> str:
+    more = ", ..." if len(seeds) > _KEYS else ""
+    word = "seeds" if len(seeds) > 1 else "seed"
+    return f"{word} {', '.join(map(str, sorted(seeds)[:_KEYS]))}{more}"

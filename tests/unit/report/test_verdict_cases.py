@@ -221,9 +221,20 @@ def test_the_same_seed_with_and_without_the_flag_is_not_two_results() -> None:
     desk.experiment = experiment({"detr": None})
     desk.done(run("3", "detr", name="a", variant="seed7", seed=7), 0.5)
     desk.done(run("3", "detr", name="b", variant="seed7-det", seed=7, deterministic=True), 0.5)
-    note = next(n for n in desk.report().footnotes if "independent" in n)
-    assert "variants share seeds" in note
+    (note,) = (n for n in desk.report().footnotes if "variants" in n)
+    assert note.endswith(
+        ": variants share seed 7, as comparisons of settings need: they are compared seed by seed. A seed in "
+        "two variants is not two independent results"
+    )
+    near = Desk({"detr": None})
+    near.done(run("3", "detr", name="a", variant="seed7", seed=7), 0.5)
+    near.done(run("3", "detr", name="b", variant="other", seed=1006), 0.5)
+    (note,) = (n for n in near.report().footnotes if "variants" in n)
+    assert note.endswith(
+        ": seeds 7 and 1006 of its variants are closer than 1,000, so their trainings may share random "
+        "numbers; use seeds 1,000 apart"
+    )
     far = Desk({"detr": None})
     far.done(run("3", "detr", name="a", variant="seed7", seed=7), 0.5)
     far.done(run("3", "detr", name="b", variant="other", seed=1007), 0.5)
-    assert not [n for n in far.report().footnotes if "independent" in n]
+    assert not [n for n in far.report().footnotes if "variants" in n]
