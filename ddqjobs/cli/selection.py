@@ -72,7 +72,8 @@ class Selection:
             experiments = project.catalog.experiments()
             raise MissingError(
                 f"'{clean(word)}' is neither an experiment nor a run of {loaded.experiment.name}"
-                f"{nearest(word, [*experiments, *names])}; experiments: {', '.join(experiments)}; "
+                f"{nearest(word, [*experiments, *names])}{project.catalog.misnamed('experiment', word)}; "
+                f"experiments: {', '.join(experiments)}; "
                 f"`ddqjobs plan {loaded.experiment.name}` lists its runs"
             )
 

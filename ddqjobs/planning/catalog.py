@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ddqjobs.base import secrets
-from ddqjobs.base.errors import DdqjobsError, InputError, MissingError, Problem, nearest
+from ddqjobs.base.errors import DdqjobsError, InputError, Problem
 from ddqjobs.base.paths import PACKAGE, expanded
-from ddqjobs.base.text import clean
 from ddqjobs.environments import environment
 from ddqjobs.planning import canary, matrix, outside, sections
 from ddqjobs.planning.digest import Digester, Find
@@ -191,9 +190,7 @@ class Catalog(Lookup):
         if path is None and is_file_name(name) and Path(name).is_file():
             path = Path(name)
         if path is None:
-            raise MissingError(
-                f"unknown site '{clean(name)}'{nearest(name, known)}; there are: {', '.join(known)}"
-            )
+            raise self.unknown("site", name, known)
         read = reader.load(
             path,
             Site,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from ddqjobs.base.errors import InputError, MissingError, nearest
@@ -50,9 +51,22 @@ class Lookup:
             if path.is_file():
                 return path
             raise MissingError(f"{clean(name)}: no such file")
-        raise MissingError(
-            f"unknown experiment '{clean(name)}'{nearest(name, known)}; there are: {', '.join(known)}"
-        )
+        raise self.unknown("experiment", name, known)
+
+    def unknown(self, what: str, name: str, known: Iterable[str]) -> MissingError:
+        """Return the error for a name of no experiment or site, with what is probably wrong."""
+        known = list(known)
+        reasons = f"{nearest(name, known)}{self.misnamed(what, name)}"
+        if not any((self.project / folder).is_dir() for folder in ("experiments", "results")):
+            reasons += f"; {self.project} is no project, go to yours or name it with -C DIR"
+        return MissingError(f"unknown {what} '{clean(name)}'{reasons}; there are: {', '.join(known)}")
+
+    def misnamed(self, what: str, name: str) -> str:
+        """Return that an experiment or a site of this name lies in a file that ends in .yml, which nothing
+        reads; empty if none does."""
+        pattern = "experiments/*.yml" if what == "experiment" else "templates/*/site.yml"
+        path = self.files.names(pattern).get(name)
+        return f"; {clean(str(path.relative_to(self.files.roots[0])))} must end in .yaml" if path else ""
 
     def runs(self, name: str) -> tuple[tuple[Run, ...], tuple[Path, ...]]:
         """Return the runs of an experiment, without digests, and the files that they were read from.

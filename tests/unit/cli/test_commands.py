@@ -287,6 +287,23 @@ def test_left_out_among_several_the_error_lists_them(place: Place) -> None:
     assert place.invoke("plan", "other").code == 0
 
 
+def test_outside_of_a_project_an_unknown_name_is_answered_with_that(place: Place) -> None:
+    shutil.rmtree(place.root / "experiments")
+    for words, what in ((["fcos"], "experiment 'fcos'"), (["nano", "--site", "mine"], "site 'mine'")):
+        why = f"unknown {what}; {place.root} is no project, go to yours or name it with -C DIR; there are: "
+        refused(place.invoke("plan", *words), why)
+
+
+def test_a_file_whose_suffix_nothing_reads_is_named(place: Place) -> None:
+    place.text("experiments/mine.yml", TINY.replace("name: tiny", "name: mine"))
+    refused(place.invoke("plan", "mine"), "; experiments/mine.yml must end in .yaml; experiments: ddq")
+    place.text("experiments/other.yaml", TINY.replace("name: tiny", "name: other"))
+    why = "unknown experiment 'mine'; did you mean 'mini'?; experiments/mine.yml must end in .yaml; there are"
+    refused(place.invoke("plan", "mine"), why)
+    place.text("templates/lab/site.yml", "{base: local, name: lab}")
+    refused(place.invoke("plan", "tiny", "--site", "lab"), "'lab'; templates/lab/site.yml must end in .yaml")
+
+
 def test_an_experiment_may_be_a_file(place: Place) -> None:
     path = place.text("elsewhere/mine.yaml", TINY.replace("name: tiny", "name: mine"))
     assert "mine on local" in place.invoke("plan", str(path)).out
