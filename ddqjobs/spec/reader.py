@@ -112,7 +112,8 @@ def parse(
     if document is not None and whole and examine is not None:
         problems += examine(document)
     if document is None or problems:
-        raise InputError(sorted(set(problems)))
+        # The user's own file first: what does not fit in a base is often what follows.
+        raise InputError(sorted(set(problems), key=lambda problem: (problem.file != root.file, problem)))
     return document
 
 

@@ -69,7 +69,8 @@ def _python_path(at: Path, value: str, tree: str) -> Found:
         inside = bool(tree) and PurePosixPath(place).is_relative_to(tree) and ".." not in place
         if not (own or relative or inside):
             below = f"the code's path, {tree}" if tree else "the task code (this code has no `path:`)"
-            yield at, f"PYTHONPATH may only name folders of {below}: '{entry}' is in no digest"
+            remedy = f"; set PYTHONPATH in `{'.'.join(map(str, at[:-1]))}`" if tree else ""
+            yield at, f"PYTHONPATH may only name folders of {below}: '{entry}' is in no digest{remedy}"
 
 
 def products(at: Path, products: Mapping[str, str]) -> Found:

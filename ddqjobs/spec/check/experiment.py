@@ -41,13 +41,20 @@ def check(
         weights(experiment),
     )
     first = islice(problems, _MOST)
+    return sorted({_problem(path, message, line_of) for path, message in first})
+
+
+def _problem(path: Path, message: str, line_of: Callable[[Path], tuple[str, int]]) -> Problem:
+    """Return a problem at its line. Where a base says what does not fit: at that of the entry by which the
+    heir changes it, if there is one, else with the heir's name."""
     own, _ = line_of(())
-    return sorted({_problem(own, *line_of(path), message) for path, message in first})
-
-
-def _problem(own: str, file: str, line: int, message: str) -> Problem:
-    """Return a problem, which names the heir where a base says what does not fit."""
-    return Problem(file, line, message if file == own else f"{message} ({own} inherits this)")
+    file, line = line_of(path)
+    if file == own:
+        return Problem(file, line, message)
+    entry_file, entry_line = line_of(path[:2])
+    if len(path) > 1 and entry_file == own:
+        return Problem(own, entry_line, f"{message} ({file}:{line})")
+    return Problem(file, line, f"{message} ({own} inherits this)")
 
 
 def _codes(e: Experiment, environments: frozenset[str] | None) -> Found:

@@ -35,7 +35,7 @@ def grids(e: Experiment, at: Path, task: Task) -> Found:
             yield (*here, key), f"'{key.removeprefix('+')}' has values in this grid already; name it once"
         if not values:
             yield (*here, key), "a grid needs at least one value for each key"
-        if key.removeprefix("+") in seeds - {""}:
+        if key.removeprefix("+") in {"seed", "seeds", *seeds} - {""}:
             yield (*here, key), "list seeds under `seeds`, not in a grid"
     if grid.size(task) > grid.MOST:
         yield here, f"{grid.size(task):,} combinations; a grid has at most {grid.MOST:,}"

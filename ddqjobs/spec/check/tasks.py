@@ -74,16 +74,24 @@ def _work(at: Path, task: Task) -> Found:
 
 def _where(e: Experiment, at: Path, task: Task) -> Found:
     if task.once:
-        if task.code is None:
+        if task.models or task.implementation:
+            yield (
+                at,
+                "a task with `once: true` belongs to no model: leave out models and implementation, or write "
+                "`once: false`, and it runs for each model",
+            )
+        elif task.code is None:
             yield at, "a task with `once: true` belongs to no model and must name its code"
-        else:
+        if task.code is not None:
             yield from reference((*at, "code"), "code", task.code, e.codes)
             yield from _runnable(e, at, task, [task.code])
-        if task.models or task.implementation:
-            yield at, "a task with `once: true` belongs to no model: leave out models and implementation"
         return
     if task.code is not None:
-        yield (*at, "code"), "only tasks with `once: true` name a code; the others take their model's"
+        yield (
+            (*at, "code"),
+            "only tasks with `once: true` name a code; the others take their model's. Remove `code`, or "
+            "write `code: null` where it is inherited",
+        )
     if task.implementation is None:
         yield at, f"name an implementation; declared: {', '.join(e.implementations)}"
         return

@@ -201,7 +201,7 @@ def test_folders_of_the_code_s_own_tree_are_a_python_path() -> None:
     outside, tilde = ({"PYTHONPATH": value} for value in ("{env.HOME}/trees/../x", "~/trees"))
     assert problems(("codes/c/path", "~/trees"), ("codes/c/variables", outside)) == [
         "PYTHONPATH may only name folders of the code's path, ~/trees: "
-        "'{env.HOME}/trees/../x' is in no digest"
+        "'{env.HOME}/trees/../x' is in no digest; set PYTHONPATH in `codes.c.variables`"
     ]
     assert problems(("codes/c/path", "~/trees"), ("codes/c/variables", tilde)) == [
         "no shell expands '~/trees' in a variable; write {env.HOME}/trees"

@@ -214,6 +214,45 @@ def test_an_error_of_an_heir_names_its_file_and_that_of_its_base(place: Place) -
     assert "(experiments/heir.yaml inherits this)" in place.call("plan", "heir").err
 
 
+ONCE = "release: {code: null, config: null, implementation: legacy}"
+CODE = "release: {once: false, config: null, implementation: legacy}"
+IMPLEMENTATION = "release: {once: false, code: null, config: null}"
+NO_MODEL = (
+    "a task with `once: true` belongs to no model: leave out models and implementation, or write "
+    "`once: false`, and it runs for each model"
+)
+NO_CODE = "Remove `code`, or write `code: null` where it is inherited ("
+OLD = "models: {faster-rcnn-r50: {implementations: {legacy: null, old: {code: mmdet-2, config: a.py}}}}"
+TREE = "set PYTHONPATH in `codes.mmdet-2.variables` ("
+
+
+@pytest.mark.parametrize(
+    ("base", "text", "first", "errors"),
+    [
+        ("nano", f"tasks:\n  {ONCE}", f"4: {NO_MODEL}\n", 1),
+        ("nano", f"tasks:\n  {CODE}", NO_CODE, 1),
+        ("nano", f"tasks:\n  {IMPLEMENTATION}", "4: name an implementation; declared: legacy, new", 4),
+        ("faster-rcnn", f"\n{OLD}", "4: unknown implementation 'old'; declared: legacy, new", 3),
+        ("faster-rcnn", "codes:\n  mmdet-2: {path: ~/mine}", TREE, 1),
+        (
+            "nano",
+            "tasks:\n  p3-train: {grid: {seed: [0, 1]}}",
+            "4: list seeds under `seeds`, not in a grid",
+            1,
+        ),
+    ],
+)
+def test_a_key_that_an_heir_forgets_is_told_at_its_own_line_with_what_to_write(
+    base: str, text: str, first: str, errors: int, place: Place
+) -> None:
+    place.text("experiments/mine.yaml", f"base: {base}\nname: mine\n{text}\n")
+    refused = place.call("plan", "mine")
+    told = refused.err.splitlines(keepends=True)
+    assert (refused.code, len(told)) == (2, errors)
+    assert told[0].startswith("error: experiments/mine.yaml:4: ")
+    assert first in told[0]
+
+
 def test_seeds_that_a_comparison_of_the_base_cannot_pair_are_told_at_the_heir_s_line(place: Place) -> None:
     text = "base: faster-rcnn\nname: mine\ntasks:\n  p4-train:\n    seeds: [3000, 4000]\n"
     place.text("experiments/mine.yaml", text)

@@ -302,15 +302,15 @@ def test_aliases_and_merge_keys() -> None:
     assert document.line_of(("tasks", "b")) == ("x.yaml", 4)
 
 
-def test_all_problems_at_once_and_in_order() -> None:
+def test_all_problems_at_once_and_in_order_the_file_s_own_first() -> None:
     base = "name: x\ntasks:\n  a: {kind: test, seeds: x}\nspeed: 1\n"
     assert problems("base: b\non: 1\ntasks:\n  a: {launcher: 1}\ntitle: 010\n", {"b": base}) == [
-        "b.yaml:3: tasks.a.seeds must be a list, not text 'x'",
-        f"b.yaml:4: unknown key 'speed'; valid keys: {', '.join(File.__struct_fields__)}",
         "x.yaml:2: YAML reads the key 'on' as true; put it in quotes",
         f"x.yaml:2: unknown key 'on'; valid keys: {', '.join(File.__struct_fields__)}",
         "x.yaml:4: tasks.a.launcher must be one of plain, torchrun, not the number 1",
         "x.yaml:5: YAML reads 010 as the octal number 8; write 8, or put it in quotes",
+        "b.yaml:3: tasks.a.seeds must be a list, not text 'x'",
+        f"b.yaml:4: unknown key 'speed'; valid keys: {', '.join(File.__struct_fields__)}",
     ]
 
 
