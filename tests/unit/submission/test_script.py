@@ -663,7 +663,7 @@ ORDER = [
     ("site's `modules`", "module load python/3", "module load python/3"),
     ("`umask`", "umask 0007", "umask 0007"),
     ("environment's modules", "module load legacy-cuda", ""),
-    ("left out again", "\nleave_out ", "\nleave_out "),
+    ("for Python paths, virtual environments and conda", "\nleave_out ", "\nleave_out "),
     ("variables of the site", "  export NCCL_IB=1\n", ""),
     ("`activate`", "  . /conda/activate", ""),
 ]
