@@ -235,10 +235,9 @@ class Renderer:
     def element(self, index: int, run: Run, site: Site, context: Context, *, inline: bool = False) -> str:
         """The shell function that says what one run does."""
         resources = on_site(run.resources, site)
-        variables = {
-            **({"TORCH_HOME": shell_path(context.weights, context.project)} if context.weights else {}),
-            **_variables(run, site, context),
-        }
+        variables = _variables(run, site, context)
+        if context.weights and "TORCH_HOME" not in dict(variables):
+            variables.insert(0, ("TORCH_HOME", shell_path(context.weights, context.project)))
         hidden = _secret_names(run, site, context)
         work, check = _words(run, context)
         private = hiding.shows_secret(f"{work} {check}")
@@ -257,7 +256,7 @@ class Renderer:
             modules=context.modules.get(run.environment, ()),
             python=_python(run, site, context, activate),
             threads=_threads(run.resources),
-            variables=[(k, v) for k, v in variables.items() if k not in hidden],
+            variables=[(k, v) for k, v in variables if k not in hidden],
             secrets=private or bool(hidden),
             inline=inline,
             inputs=[(variable(name), _input_path(value, context)) for name, value in run.inputs],
@@ -315,13 +314,18 @@ def _config(run: Run) -> str:
     return quote(run.config) if known else f'"$PWD"/{quote(run.config)}'
 
 
-def _variables(run: Run, site: Site, context: Context) -> dict[str, str]:
-    """Return the variables of a run as shell words: the site's, its environment's, its own."""
-    return {
+def _variables(run: Run, site: Site, context: Context) -> list[tuple[str, str]]:
+    """Return the variables of a run as shell words, to be exported in this order: the site's, its
+    environment's, its own. Of one that is declared twice the last counts; the first stays for it to read."""
+    above = {
         **{k: quote(v) for k, v in site.exported.items()},
         **{k: _exported(k, v) for k, v in context.variables.get(run.environment, {}).items()},
-        **{k: word(v, known_values(run)) for k, v in run.variables},
     }
+    own = dict(run.variables)
+    return [
+        *((k, v) for k, v in above.items() if k not in own or f"{{env.{k}}}" in own[k]),
+        *((k, word(v, known_values(run))) for k, v in own.items()),
+    ]
 
 
 def _secret_names(run: Run, site: Site, context: Context) -> frozenset[str]:
@@ -333,7 +337,7 @@ def _secret_names(run: Run, site: Site, context: Context) -> frozenset[str]:
 def _hidden(index: int, run: Run, site: Site, context: Context) -> str:
     """Return what the private file holds for a run; empty where nothing is secret."""
     names = _secret_names(run, site, context)
-    variables = {k: v for k, v in _variables(run, site, context).items() if k in names}
+    variables = {k: v for k, v in _variables(run, site, context) if k in names}
     work, check = _words(run, context)
     if not hiding.shows_secret(f"{work} {check}"):
         work = ""

@@ -82,9 +82,18 @@ def render(
     results: str = "/data/results/trial",
     roots: tuple[Path, ...] = (),
     user: str = "me",
+    variables: Mapping[str, dict[str, str]] | None = None,
 ) -> Scripts:
-    """The scripts of one submission."""
-    context = Context(results=results, project="/data", code="abc", token="token", user=user)
+    """The scripts of one submission; ``variables``: of environments, by their names."""
+    context = Context(
+        results=results,
+        project="/data",
+        code="abc",
+        token="token",
+        user=user,
+        variables=dict(variables or {}),
+        pythons=dict.fromkeys(variables or {}, sys.executable),
+    )
     return Renderer([*roots, shipped_root() / "templates"]).render(runs, site, context)
 
 
@@ -317,7 +326,13 @@ def test_a_template_s_mistake_is_one_line_with_its_place(
 class Job:
     """A submission on disk whose script is started by hand."""
 
-    def __init__(self, root: Path, *runs: Run, site: Site | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *runs: Run,
+        site: Site | None = None,
+        variables: Mapping[str, dict[str, str]] | None = None,
+    ) -> None:
         self.results = root
         detect = root / "code" / "abc" / "ddqjobs"
         detect.mkdir(parents=True)
@@ -326,7 +341,7 @@ class Job:
         self.folder = root / "submissions" / "token"
         self.folder.mkdir(parents=True)
         site = site or msgspec.structs.replace(SITES["local"], python=sys.executable)
-        self.scripts = render(site, *runs, results=str(root))
+        self.scripts = render(site, *runs, results=str(root), variables=variables)
         write_scripts(self.folder, self.scripts)
 
     def start(self, job: str = "job-1", index: int = 0) -> subprocess.Popen[bytes]:
@@ -481,6 +496,21 @@ def test_the_snapshot_stays_on_the_path_whatever_a_code_puts_there(tmp_path: Pat
         path, code = (job.attempt() / "stdout.log").read_text().split()[:2]
         assert path.startswith(before + code)
         assert path.split(":").count(code) == 1
+
+
+def test_a_code_s_pythonpath_keeps_that_of_its_environment_where_it_names_it(tmp_path: Path) -> None:
+    say = 'echo "path $PYTHONPATH of $OWN"'
+    for number, (value, path) in enumerate(
+        (("/tree:{env.PYTHONPATH}", "/tree:/built/mmcv:{code}"), ("/tree", "/tree:{code}"))
+    ):
+        run = shell(say, environment="legacy", variables=(("PYTHONPATH", value), ("OWN", "{env.OWN} run")))
+        job = Job(
+            tmp_path / str(number), run, variables={"legacy": {"PYTHONPATH": "/built/mmcv", "OWN": "a"}}
+        )
+        job.run()
+        code = tmp_path / str(number) / "code" / "abc"
+        log = (job.attempt() / "stdout.log").read_text()
+        assert f"path {path.format(code=code)} of a run\n" in log
 
 
 def test_signals_that_come_as_the_task_ends_do_not_hide_its_exit_code(tmp_path: Path) -> None:
