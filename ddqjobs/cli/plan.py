@@ -27,6 +27,7 @@ def plan(selection: Selection, runs: RUNS = False, as_json: JSON = False) -> Non
 
     from ddqjobs.planning.estimate import estimates
     from ddqjobs.planning.filters import select
+    from ddqjobs.spec.hints import cut_times
 
     project = selection.project
     full_plan = project.plan(selection.experiment, site=selection.site)
@@ -37,7 +38,12 @@ def plan(selection: Selection, runs: RUNS = False, as_json: JSON = False) -> Non
         project.changes(full_plan, site=selection.site) if any(planned.stale for planned in chosen) else ()
     )
     environments = dict.fromkeys(planned.run.environment for planned in chosen if planned.run.environment)
-    hints = [*workspace.loaded.hints, *project.catalog.hints_of_site(workspace.site, environments)]
+    loaded, site = workspace.loaded, workspace.site
+    hints = [
+        *loaded.hints,
+        *project.catalog.hints_of_site(site, environments),
+        *cut_times(loaded.experiment, [planned.run for planned in chosen], site, loaded.line_of),
+    ]
     templates = project.catalog.files.own_templates()
     absent = project.missing(full_plan, chosen, site=selection.site)
     if as_json:
@@ -46,7 +52,7 @@ def plan(selection: Selection, runs: RUNS = False, as_json: JSON = False) -> Non
             experiment=full_plan.experiment,
             site=full_plan.site,
             runs=[{**facts(planned), "gpu_hours": costs[planned.run.name].gpu_hours} for planned in chosen],
-            not_followed=workspace.loaded.unfollowed,
+            not_followed=loaded.unfollowed,
             hints=hints,
             changes=[msgspec.structs.asdict(change) for change in changes],
             templates=templates,
@@ -66,7 +72,7 @@ def plan(selection: Selection, runs: RUNS = False, as_json: JSON = False) -> Non
         *changed_failures(full_plan, chosen),
         *changed_since(changes, full_plan.experiment, full_plan.site),
     ]
-    for line in (*own_templates(templates), *changed, *_remarks(workspace.loaded, hints)):
+    for line in (*own_templates(templates), *changed, *_remarks(loaded, hints)):
         say(line)
     if any(planned.run.resources.gpus for planned in chosen):
         say(f"still to do: {to_come(chosen, costs).sentence}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from ddqjobs.base.errors import nearest
-from ddqjobs.base.units import counted
+from ddqjobs.base.units import counted, seconds
 from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import SEEDS_APART, SEEDS_OF_TEST, Run, TaskKind
 from ddqjobs.spec.nodes import Path
@@ -34,6 +35,35 @@ def hints_of_site(
     """Return the same of a site, for runs in ``environments``, of those that are ``declared``."""
     all_hints = (*_setup(site, environments), *_misspelt(site, declared))
     return [f"{_place(line_of, path)}: {message}" for path, message in all_hints]
+
+
+def cut_times(e: Experiment, runs: Sequence[Run], site: Site, line_of: LineOf) -> list[str]:
+    """Return a line for each time that these runs ask for and that the site cuts to its limit."""
+    limit_s = seconds(site.limits.time) if site.limits.time else math.inf
+    kinds: dict[Path, set[TaskKind]] = {}
+    for run in runs:
+        task = e.tasks.get(run.task)
+        if task is not None and run.resources.time_s > limit_s:
+            path = ("tasks", run.task, "resources", "time") if task.resources.time else ("resources", "time")
+            kinds.setdefault(path, set()).add(run.kind)
+    return [
+        f"{_place(line_of, path)}: {_time(e, path)} is longer than `limits.time` of site {site.name}, so "
+        f"jobs get {site.limits.time}; {_longer(of)}"
+        for path, of in kinds.items()
+    ]
+
+
+def _time(e: Experiment, path: Path) -> str:
+    asked = e.tasks[str(path[1])].resources if path[0] == "tasks" else e.resources
+    return asked.time or ""
+
+
+def _longer(kinds: Collection[TaskKind]) -> str:
+    """Return what becomes of runs of these kinds that take longer than a job may."""
+    if TaskKind.TRAIN not in kinds:
+        return "a run that takes longer times out"
+    another = ", another run times out" if len(kinds) > 1 else ""
+    return f"a training that takes longer goes on from its last checkpoint in further jobs{another}"
 
 
 def _setup(site: Site, environments: Collection[str]) -> Iterator[tuple[Path, str]]:

@@ -33,7 +33,8 @@ class Limits(Table, frozen=True, kw_only=True):
     calls_per_minute: Natural = 0
     """How often one process asks the scheduler in a minute; 0: no limit. Example: 60"""
     time: Duration = ""
-    """Longest time limit of a job, which longer ones are cut to: a number and s, m, h or d. Example: 7d"""
+    """Longest time limit of a job, which longer ones are cut to (`plan` gives a hint): a number and s, m, h
+    or d. Example: 7d"""
 
 
 class SiteGpus(Table, frozen=True, kw_only=True):

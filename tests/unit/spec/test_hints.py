@@ -201,6 +201,36 @@ def test_weights_that_a_training_s_options_load_are_shared_on_purpose(place: Pla
     assert [hint for hint in hints(place) if "weights" in hint] == []
 
 
+@pytest.mark.parametrize(
+    ("limit", "hinted"),
+    [
+        ("3d", []),
+        (
+            "2d",
+            [
+                "paper.yaml:14: 3d is longer than `limits.time` of site local, so jobs get 2d; a training "
+                "that takes longer goes on from its last checkpoint in further jobs",
+            ],
+        ),
+        (
+            "1h",
+            [
+                "paper.yaml:11: 2h is longer than `limits.time` of site local, so jobs get 1h; a run that "
+                "takes longer times out",
+                "paper.yaml:14: 3d is longer than `limits.time` of site local, so jobs get 1h; a training "
+                "that takes longer goes on from its last checkpoint in further jobs",
+            ],
+        ),
+    ],
+)
+def test_a_time_that_the_site_cuts_gets_a_hint(limit: str, hinted: list[str], place: Place) -> None:
+    text = PAPER.replace("tasks:", "resources: {time: 2h}\ntasks:")
+    text = text.replace("seeds:", "resources: {time: 3d}, seeds:")
+    place.text("experiments/paper.yaml", text)
+    place.local_site(limits={"time": limit})
+    assert sorted(hints(place)) == sorted(hinted)
+
+
 def test_an_error_of_an_heir_names_its_file_and_that_of_its_base(place: Place) -> None:
     place.text("experiments/heir.yaml", HEIR)
     refused = place.call("plan", "heir")
