@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ddqjobs.cli.exits import reporting
-from ddqjobs.cli.output import fail, put
+from ddqjobs.cli.output import fail, inform, put
 
 _EXCERPT = 100  # characters that a search shows
 _LINK = re.compile(r"\[[^\]]*\]\(([^)]*)\)")  # of a page, as it stands there
@@ -89,10 +89,22 @@ def _search(text: str, pages: Mapping[str, Path]) -> None:
         for anchor, passage in _passages(place)
         if words and all(word in passage.lower() for word in words)
     ]
+    key = _of_keys(text)
     if not matches:
-        fail(f"no page contains '{text}'")
+        fail(f"no page contains '{text}'{f'; {key}' if key else ''}")
         raise typer.Exit(1)
     put("\n".join(f"{link}: {excerpt}" for link, excerpt in matches))
+    if key:
+        inform(key)
+
+
+def _of_keys(text: str) -> str:
+    """Return what explains a key of files, if a text is one (``time``, ``limits.time``); else nothing."""
+    from ddqjobs.cli.schema import explaining
+
+    commands = explaining(text) if re.fullmatch(r"[a-z][a-z0-9_]*(\.[\w-]+)*", text) else {}
+    see = " and ".join(commands.values())
+    return f"for this key of {' and '.join(commands)} files see {see}" if commands else ""
 
 
 def _excerpt(passage: str, word: str) -> str:

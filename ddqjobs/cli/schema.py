@@ -64,15 +64,19 @@ def _explained(schema: dict[str, Any], kind: str, key_path: str) -> str:
 
 def _elsewhere(kind: str, key_path: str) -> str:
     """Return which other files have a key, and what explains it there; empty if none has it."""
+    commands = {other: command for other, command in explaining(key_path).items() if other != kind}
+    return f"; {' and '.join(commands)} files have it: {' or '.join(commands.values())}" if commands else ""
+
+
+def explaining(key_path: str) -> dict[str, str]:
+    """Return kind of file -> the command that explains a key, of the kinds that have it."""
     from ddqjobs.spec import keys
 
-    others = [
-        other
-        for other in ("experiment", "site", "environment", "user")
-        if other != kind and keys.chosen(keys.of(document(other)), key_path)
-    ]
-    commands = " or ".join(f"`ddqjobs schema {other} {key_path}`" for other in others)
-    return f"; {' and '.join(others)} files have it: {commands}" if others else ""
+    return {
+        kind: f"`ddqjobs schema {kind} {key_path}`"
+        for kind in ("experiment", "site", "environment", "user")
+        if keys.chosen(keys.of(document(kind)), key_path)
+    }
 
 
 def _lines(key: Any) -> str:

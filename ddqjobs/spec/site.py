@@ -107,7 +107,8 @@ class Site(Table, frozen=True, kw_only=True):
     cpus_per_gpu: Natural = 0
     """CPUs that a job asks for with each GPU; 0: not said. Example: 6"""
     memory_mb_per_gpu: Natural = 0
-    """Memory that a job asks for with each GPU, in MB; 0: not said. Example: 37500"""
+    """Memory that a job asks for with each GPU, in MB of 10^6 bytes; 0: not said. Slurm's `--mem` counts 2^20
+    bytes: 62500 for 8 GPUs becomes 476837M. Example: 37500"""
     warning: Duration = "120s"
     """How long before its time limit a job is asked to stop; at most half of the limit. Example: 120s"""
     grace: Duration = "60s"

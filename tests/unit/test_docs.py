@@ -140,6 +140,12 @@ def test_a_search_names_page_heading_and_line(place: Place) -> None:
 
 
 def test_a_search_finds_words_across_the_lines_of_a_paragraph(place: Place) -> None:
+    key = place.call("docs", "--search", "limits.calls_per_minute")
+    see = "for this key of site files see `ddqjobs schema site limits.calls_per_minute`\n"
+    why = "error: no page contains 'limits.calls_per_minute'; "
+    assert (key.code, key.out, key.err) == (1, "", why + see)
+    key = place.call("docs", "--search", "calls_per_minute")
+    assert (key.code, key.err) == (0, see.replace("limits.", ""))
     found = place.call("docs", "--search", "fixes refuses environment names").out
     assert found.startswith("how-to/environments#environments: ")
     linked = place.call("docs", "[when it is worth it](../how-to/operations.md#canary)").out
