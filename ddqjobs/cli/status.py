@@ -140,7 +140,7 @@ def _missing(plan: Plan, states: Sequence[RunState]) -> list[str]:
 
     runs = [s.planned for s in states]
     states_of = {planned.run.name: "product missing" if planned.gone else planned.word for planned in runs}
-    there = missing(plan.experiment, runs, states_of, plan.site, whole=len(runs) == len(plan.runs))
+    there = missing(plan.experiment, runs, states_of, plan)
     silent = (CANCELLED, STALE, UNDER_WAY)
     return [f"{len(m.runs)} {m.what}: {m.command}" for m in there if m.what not in silent]
 

@@ -174,7 +174,7 @@ def build(
         classes=class_rows(desk, picked, recomputed or {}),
         checks=findings.checked,
         summary=tuple(_summaries(experiment, columns, models, findings.aligned, picked)),
-        missing=missing(experiment.name, picked, states, plan.site, whole=len(picked) == len(plan.runs)),
+        missing=missing(experiment.name, picked, states, plan),
         hours=hours_rows(experiment, picked, hours) if hours else (),
         footnotes=footnotes.notes(
             models, findings.aligned, findings.checked, picked, products, unfollowed, variants

@@ -398,6 +398,20 @@ def test_what_is_missing_names_the_command_that_brings_it() -> None:
     assert part.command.split()[2:] == ["mini", *part.runs]
 
 
+def test_many_runs_of_a_part_are_brought_by_a_filter_that_takes_no_others() -> None:
+    desk = Desk({f"m{i}": 1.0 for i in range(8)})
+    for i in range(8):
+        desk.undone(run("3", f"m{i}"), Status.ELIGIBLE)
+        desk.undone(run("4", f"m{i}"), Status.ELIGIBLE)
+    part = [f"p3-test.m{i}" for i in range(8)]
+    assert desk.report(only=part).missing[0].command == "ddqjobs submit mini --task p3-test"
+    desk.undone(run("3", "other"), Status.WAITING)  # which that would take, too
+    command = "ddqjobs submit mini --state eligible --task p3-test"
+    assert desk.report(only=part).missing[0].command == command
+    desk.undone(run("3", "another"), Status.ELIGIBLE)
+    assert desk.report(only=part).missing[0].command.split()[3:] == part  # no filter takes them alone
+
+
 def test_what_waits_for_a_stale_run_is_brought_by_running_that_again() -> None:
     desk = Desk({"detr": 51.3})
     desk.done(run("3", "detr", TaskKind.TRAIN), 0.513, stale="stale: code changed since it ran")
@@ -945,8 +959,9 @@ def test_what_was_cancelled_is_counted_and_brought_back_by_itself() -> None:
     report = desk.report()
     missing = {m.what: m for m in report.missing}
     assert {what: len(m.runs) for what, m in missing.items()} == {"failed": MANY + 1, "cancelled": 2}
-    for what, m in missing.items():  # a bare `retry` would take both
-        assert set(m.command.split()[3:]) == set(m.runs), what
+    # A bare `retry` would take both.
+    assert missing["failed"].command == "ddqjobs retry mini --state failed"
+    assert set(missing["cancelled"].command.split()[3:]) == set(missing["cancelled"].runs)
     plan = Plan(experiment="mini", site="local", runs=tuple(desk.planned))
     overview = glance.glance(report, plan, facts.Facts(runs={}, scripts={}, environments=()), {})
     assert [(c.state, c.count) for c in overview.counts] == [("cancelled", 2), ("failed", MANY + 1)]
