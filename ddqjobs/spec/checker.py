@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from msgspec import inspect
+from msgspec import Struct, inspect
 
 from ddqjobs.base.errors import MOST_PROBLEMS, Problem, listed, nearest
 from ddqjobs.spec import sections
@@ -48,6 +48,7 @@ class Checker:
         self.bases = bases or {}
         self.sections = sections
         self.problems: list[Problem] = []
+        self.fields: dict[Path, tuple[type[Struct], str]] = {}  # where each key is declared
 
     def check(self, node: Node, kind: inspect.Type, path: Path) -> object:
         """``node`` as plain data for ``msgspec.convert``; meaningless once there are problems."""
@@ -66,11 +67,14 @@ class Checker:
     def wrong_type(self, node: Node, kind: inspect.Type, path: Path) -> object:
         wanted = wanted_words(kind)
         message = f"{dotted(path) or 'the file'} must be {wanted}, not {found_words(node)}"
-        number = isinstance(node.value, (int, float)) and not isinstance(node.value, bool)
-        if number and (units := units_of(kind)):
+        if type(node.value) in (int, float) and (units := units_of(kind)):
             message = f"{dotted(path)} has no unit: {node.raw}; write {units}"
         elif isinstance(node.value, (bool, int, float)) and "text" in wanted:
             message += "; put it in quotes if it is text"
+        elif path in self.fields and wanted != "true or false":
+            from ddqjobs.spec import descriptions  # which parses source: for errors only
+
+            message += descriptions.example(*self.fields[path])
         self.problem(node, message)
         return None
 
@@ -112,7 +116,9 @@ class Checker:
                 section = self.check(entry, inspect.type_info(own[key]), (*path, key))
                 own_sections[key] = section if sections.fits(section, own[key]) else None
             elif key in fields and key != sections.KEY:
-                data[key] = self.check(entry, fields[key].type, (*path, key))
+                place = (*path, key)
+                self.fields[place] = kind.cls, fields[key].name
+                data[key] = self.check(entry, fields[key].type, place)
             else:
                 self.problem(entry, _unknown("key", key, valid, "valid keys", _within(path)))
         return {**data, sections.KEY: own_sections} if own_sections else data
@@ -168,10 +174,7 @@ class Checker:
         if high is not None and length > high:
             self.problem(node, f"{dotted(path)} has {length} {what}, at most {high} allowed")
 
-    def text(self, node: Node, kind: inspect.StrType, path: Path) -> object:
-        return self.described_text(node, kind, path, "")
-
-    def described_text(self, node: Node, kind: inspect.StrType, path: Path, description: str) -> object:
+    def text(self, node: Node, kind: inspect.StrType, path: Path, description: str = "") -> object:
         value = node.value
         if kind.pattern and isinstance(value, int) and not isinstance(value, bool):
             value = str(value)  # a name that looks like a number, as in `phase: 1`
@@ -191,7 +194,7 @@ class Checker:
         if units_of(kind) and not isinstance(node.value, str):
             return self.wrong_type(node, kind, path)
         if description and isinstance(inner, inspect.StrType):
-            return self.described_text(node, inner, path, description)
+            return self.text(node, inner, path, description)
         return self.check(node, inner, path)
 
     def boolean(self, node: Node, kind: inspect.BoolType, path: Path) -> object:
@@ -235,9 +238,6 @@ class Checker:
             return self.wrong_type(node, kind, path)
         exact = [member for member in fitting if not isinstance(member, inspect.FloatType)]
         return self.check(node, (exact or fitting)[0], path)
-
-    def anything(self, node: Node, _kind: inspect.AnyType, _path: Path) -> object:
-        return plain(node)
 
 
 def no_such_entry(base: Node, path: Path) -> str:
@@ -372,7 +372,7 @@ _RULES: dict[type, Callable[[Checker, Node, Any, Path], object]] = {
     inspect.LiteralType: Checker.choice,
     inspect.UnionType: Checker.union,
     inspect.Metadata: Checker.metadata,
-    inspect.AnyType: Checker.anything,
+    inspect.AnyType: lambda _checker, node, _kind, _path: plain(node),
 }
 _SHAPES: dict[type, tuple[type, ...]] = {
     inspect.StructType: (dict,),

@@ -35,6 +35,14 @@ def of(kind: type[msgspec.Struct]) -> dict[str, Description]:
     return {name: _split(text) for name, text in _strings(declaration)}
 
 
+def example(kind: type[msgspec.Struct], field: str) -> str:
+    """Return the end of an error about a field: what to write instead; empty if no example is declared."""
+    from ddqjobs.spec.keys import as_yaml
+
+    value = of(kind).get(field, Description("")).example
+    return "" if value is None else f"; write for example {as_yaml(value)}"
+
+
 def _strings(declaration: ast.ClassDef) -> Iterator[tuple[str, str]]:
     """Yield the fields that are followed by a string, and that string in one line."""
     for field, below in zip(declaration.body, declaration.body[1:], strict=False):

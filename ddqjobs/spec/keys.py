@@ -65,10 +65,10 @@ def _keys(parts: Mapping[str, Any], reference: str, path: str) -> Iterator[Key]:
             path=here,
             section=section,
             form=_form(parts, value),
-            default=_yaml(default) if default not in (None, "", [], {}) else "",
+            default=as_yaml(default) if default not in (None, "", [], {}) else "",
             required=name in part.get("required", part.get("x-required", ())),
             text=value.get("description", ""),
-            example="; ".join(map(_yaml, value.get("examples", ()))),
+            example="; ".join(map(as_yaml, value.get("examples", ()))),
         )
         for below, named in _below(parts, value):
             yield from _keys(parts, below, f"{here}.{_NAME}" if named else here)
@@ -91,7 +91,7 @@ def _form(parts: Mapping[str, Any], value: Mapping[str, Any]) -> str:
         part = parts[value["$ref"].removeprefix(_PREFIX)]
         return _form(parts, part) if "enum" in part else "keys"
     if "enum" in value:
-        return " or ".join(map(_yaml, value["enum"]))
+        return " or ".join(map(as_yaml, value["enum"]))
     if "anyOf" in value:
         forms = [_form(parts, one) for one in value["anyOf"] if one.get("type") != "null"]
         return "single value" if {*_WORDS.values()} <= {*forms} else " or ".join(dict.fromkeys(forms))
@@ -104,12 +104,12 @@ def _form(parts: Mapping[str, Any], value: Mapping[str, Any]) -> str:
     return _WORDS.get(kind, "any value")
 
 
-def _yaml(value: object) -> str:
+def as_yaml(value: object) -> str:
     """Return a value as one line of YAML; what is text stays without quotes where that reads the same."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_yaml(k)}: {_yaml(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{as_yaml(k)}: {as_yaml(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(map(_yaml, value)) + "]"
+        return "[" + ", ".join(map(as_yaml, value)) + "]"
     if isinstance(value, str):
         return value if _is_plain(value) else json.dumps(value, ensure_ascii=False)
     return json.dumps(value)

@@ -188,6 +188,30 @@ def test_a_site_without_a_scheduler_or_units_is_told_what_to_write(trivial: Triv
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("memory_mb_per_gpu: 500GB", "must be a whole number, not text '500GB'; write for example 37500"),
+        (
+            "modules: cuda/12.1",
+            "must be a list, not text 'cuda/12.1'; write for example [gcc/9.3.0, cuda/11.1.0]",
+        ),
+        ("limits: 2d", "must be a mapping (key: value), not text '2d'; write for example {array_size: 1000}"),
+        ("slurm: {exclusive: please}", "must be true or false, not text 'please'"),
+    ],
+)
+def test_a_value_of_another_type_is_answered_with_an_example(
+    trivial: TrivialProject, text: str, message: str
+) -> None:
+    path = trivial.root / "templates/mine/site.yaml"
+    path.parent.mkdir()
+    path.write_text(f"name: mine\nbase: slurm\n{text}\n")
+    with pytest.raises(InputError) as refused:
+        Catalog(trivial.root).site("mine")
+    (problem,) = refused.value.problems
+    assert problem.message.partition(" ")[2] == message
+
+
 def test_a_number_in_a_task_is_asked_for_its_unit(trivial: TrivialProject) -> None:
     trivial.tasks({"a": {**task(), "resources": {"time": 12, "memory": 300}}})
     with pytest.raises(InputError) as error:
