@@ -43,8 +43,9 @@ GpuType = Annotated[
 ]
 _FORM = "one option in its long form, --name or --name=value, without spaces and quotes"
 _LONG = re.compile(f"--[a-z][a-z0-9-]*(=[{_VALUE}{_LOGIC}-]*)?")
-# Other forms are refused later, with what to write: `_refusal`.
-Option = Annotated[str, Meta(pattern=f"^(--[a-z]|-[A-Za-z])[{_VALUE}{_LOGIC} -]*$", description=_FORM)]
+# Short forms and a value behind a space are refused later, with what to write: `_refusal`.
+_OTHER = f"--[a-z][a-z0-9-]*([= ][{_VALUE}{_LOGIC}-]*)?|-[A-Za-z] ?[{_VALUE}{_LOGIC}-]*"
+Option = Annotated[str, Meta(pattern=f"^({_OTHER})$", description=_FORM)]
 Mail = Literal[
     "NONE", "BEGIN", "END", "FAIL", "REQUEUE", "ALL", "INVALID_DEPEND", "STAGE_OUT", "TIME_LIMIT",
     "TIME_LIMIT_90", "TIME_LIMIT_80", "TIME_LIMIT_50", "ARRAY_TASKS",
