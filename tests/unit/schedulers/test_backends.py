@@ -116,7 +116,7 @@ def with_extra(project: Path, base: str, option: str) -> Site:
         ("slurm", "--constraint a100", "--constraint has a key of its own: write `constraint`"),
         ("slurm", "--gres gpu:4", "--gres=gpu has a key of its own"),
         ("slurm", "--nice 100", "'--nice 100' is not one option in its long form, --name or --name=value"),
-        ("slurm", "--nice=1 -p x", "'--nice=1 -p x' is not one option in its long form"),
+        ("slurm", "--nice=1 -p x", "slurm.extra[0] may not be '--nice=1 -p x': one option in its long form"),
         ("slurm", "-H", "'-H' is not one option in its long form"),
         ("slurm", "--job-name=x", "--job-name is ddqjobs' own"),
         ("slurm", "--error=x", "--error is ddqjobs' own"),
