@@ -125,14 +125,19 @@ def test_a_tree_that_is_not_known_to_be_its_revision_is_named(place: Place) -> N
     assert wrong in lines(place.invoke("doctor", "--json"))["code tree"]
 
 
+def tagged_and_moved_on(folder: Path) -> str:
+    """Make a folder a repository whose first commit is tagged v1 and not the last; return that commit."""
+    git(folder, "init", "-q")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "one")
+    git(folder, "tag", "v1")
+    git(folder, "commit", "-qm", "two", "--allow-empty")
+    return git(folder, "rev-parse", "v1").strip()
+
+
 def test_the_commands_that_plan_prints_bring_a_shallow_clone_to_its_revision(place: Place) -> None:
     source = place.text("source/README", "one").parent
-    git(source, "init", "-q")
-    git(source, "add", ".")
-    git(source, "commit", "-qm", "one")
-    git(source, "tag", "v1")
-    commit = git(source, "rev-parse", "HEAD").strip()
-    git(source, "commit", "-qm", "two", "--allow-empty")
+    commit = tagged_and_moved_on(source)
     experiment = place.root / "experiments/tiny.yaml"
     declared = experiment.read_text()
     for revision in ("v1", commit):
@@ -161,13 +166,7 @@ def test_a_tree_of_a_built_environment_needs_no_tag(place: Place) -> None:
 
 
 def test_the_command_that_plan_prints_brings_a_tree(place: Place) -> None:
-    source = place.text("source of ours/README", "one").parent
-    git(source, "init", "-q")
-    git(source, "add", ".")
-    git(source, "commit", "-qm", "one")
-    git(source, "tag", "v1")
-    commit = git(source, "rev-parse", "HEAD").strip()
-    git(source, "commit", "-qm", "two", "--allow-empty")
+    commit = tagged_and_moved_on(place.text("source of ours/README", "one").parent)
     experiment = place.root / "experiments/tiny.yaml"
     declared = experiment.read_text()
     for revision in ("v1", commit):
