@@ -281,12 +281,12 @@ def submittable(
         ready = planned.status is Status.ELIGIBLE
         if graph and (planned.status is Status.WAITING or again):
             ready = all(
-                up in taken or _counts(by_name[up]) or by_name[up].status is Status.ACTIVE
+                up in taken or counts(by_name[up]) or by_name[up].status is Status.ACTIVE
                 for up in planned.run.upstream
             )
         elif again:
             upstream = [by_name[up] for up in planned.run.upstream]
-            ready = all(_counts(u) and u.run.name not in taken for u in upstream)
+            ready = all(counts(u) and u.run.name not in taken for u in upstream)
         if ready:
             taken[name] = planned
     return tuple(taken.values())
@@ -304,6 +304,6 @@ def on_stale(plan: Plan, names: Collection[str]) -> bool:
     return any(by_name[name].stale for name in needed)
 
 
-def _counts(planned: PlannedRun) -> bool:
+def counts(planned: PlannedRun) -> bool:
     """Tell whether a run's result may be built on: it is there, and is of today's digest."""
     return planned.status is Status.DONE and not planned.gone and not planned.stale

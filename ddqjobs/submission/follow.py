@@ -16,11 +16,11 @@ from ddqjobs.schedulers.base import QueueFullError
 from ddqjobs.spec.model import JobState, Plan, PlannedRun, Status
 from ddqjobs.submission.round import Outcome
 from ddqjobs.submission.select import Submitting
+from ddqjobs.submission.standstill import Standstill, movement, waits_for
 from ddqjobs.submission.submit import Submitter
 from ddqjobs.submission.workspace import Workspace
 
 _CALLS_PER_LOOK = 4  # a look plans (squeue, sacct) and submits (squeue, sbatch)
-_IDLE_LOOKS = 10  # how often one looks again at runs that were refused to us
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def follow(
     never: dict[str, str] = {}  # run -> why its scheduler will not take it
     full: dict[str, str] = {}  # run -> why it takes no more for now
     removed_at = _removed_at(workspace)
-    idle, moved = 0, time.monotonic()
+    standstill = Standstill(seconds(workspace.site.submit_timeout))
     while True:
         wanted = _without_removed(workspace, wanted, removed_at, watching.say)
         outcome = submitter.submit(wanted.without(never), plan, watching.say)
@@ -65,14 +65,12 @@ def follow(
         _warn(workspace, outcome, said, watching.say)
         say_held(chosen, said, watching.say)
         patience.look(workspace.warnings[workspace.standing :])
-        moves = bool(outcome.submitted) or any(planned.status is Status.ACTIVE for planned in chosen)
-        moved = time.monotonic() if moves else moved
-        held_up = workspace.is_full and time.monotonic() - moved < seconds(workspace.site.submit_timeout)
-        idle = 0 if moves or held_up else idle + 1
-        # Another terminal may be about to submit what was refused to us: a few looks more.
-        if idle > (_IDLE_LOOKS if {*outcome.refused} - {*never} else 1):
+        now = movement(plan, chosen, outcome, workspace.queue_limit)
+        _say_once(waits_for(now, plan, chosen, workspace.queue_limit), said, watching.say)
+        standstill.look(now)
+        if standstill.is_over(others=bool({*outcome.refused} - {*never})):
             return msgspec.structs.replace(plan, runs=tuple(_with_refusals(chosen, {**full, **never})))
-        if idle != 1:  # this look may have made something eligible: one more, at once, before it is over
+        if standstill.looks != 1:  # this look may have made something eligible: one more, at once
             time.sleep(pause_s)
 
 
@@ -133,9 +131,13 @@ def _warn(workspace: Workspace, outcome: Outcome, said: set[str], say: Callable[
     full = sorted({*outcome.left.values()}) if outcome.full else []
     refused = (f"{run}: {why}" for run, why in outcome.refused.items())
     for warning in (*workspace.warnings, *(why for why in full if QueueFullError.WORDS in why), *refused):
-        if warning not in said:
-            say(f"warning: {warning}")
-            said.add(warning)
+        _say_once(f"warning: {warning}", said, say)
+
+
+def _say_once(text: str, said: set[str], say: Callable[[str], None]) -> None:
+    if text and text not in said:
+        said.add(text)
+        say(text)
 
 
 def say_held(chosen: Sequence[PlannedRun], said: set[str], say: Callable[[str], None]) -> None:

@@ -60,6 +60,7 @@ class Outcome(Frozen, frozen=True, kw_only=True):
     never: dict[str, str] = field(default_factory=dict)  # of those refused: by the scheduler, as they are
     blocked: bool = False  # nothing was submitted, and nothing that was asked for goes on by itself
     full: bool = False  # the scheduler took no more for now
+    no_room: bool = False  # some were left out because the queue holds as many jobs as it may
     unconfirmed: dict[str, str] = field(default_factory=dict)  # run -> what came instead of an answer
     gpu_hours: float = 0.0  # estimated, of what was submitted
 

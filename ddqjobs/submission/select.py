@@ -99,12 +99,22 @@ def pick(
 
 def blocked(plan: Plan, wanted: Submitting) -> bool:
     """Return whether nothing that is wanted can start or go on by itself: each run failed, or waits for runs
-    of which none is with the scheduler."""
+    of which one will not be done without another command."""
     chosen = [planned for planned in plan.runs if wanted.wants(planned.run)]
-    needed = with_upstream(plan, chosen)
-    under_way = any(planned.status is Status.ACTIVE for planned in plan.runs if planned.run.name in needed)
     still = all(planned.status in (Status.FAILED, Status.WAITING) for planned in chosen)
-    return bool(chosen) and still and not under_way
+    return bool(chosen) and still and coming(plan).isdisjoint(planned.run.name for planned in chosen)
+
+
+def coming(plan: Plan) -> frozenset[str]:
+    """Return the runs that are active, or wait for nothing but what is done or coming."""
+    there = {planned.run.name for planned in plan.runs if planning.counts(planned)}
+    out: set[str] = set()
+    for planned in plan.runs:  # upstream first
+        waits = planned.status is Status.WAITING and not planned.blocked
+        if (waits and there.issuperset(planned.run.upstream)) or planned.status is Status.ACTIVE:
+            out.add(planned.run.name)
+            there.add(planned.run.name)
+    return frozenset(out)
 
 
 def within_budget(

@@ -113,7 +113,9 @@ class Submitter:
         costs = self._costs(plan)
         picks, left = pick(plan, wanted, graph=able.dependencies, costs=costs)
         room = workspace.room() if picks else None
+        ready = len(picks)
         picks, left = within_queue(picks, left, workspace.queue_limit or 0, room)
+        no_room = len(picks) < ready
         self._rendering.require_environments([planned.run for planned in picks])
         if picks and not self._told and (variables := shell_variables.told(os.environ)):
             say(f"warning: of this shell these do not reach jobs: {variables}")
@@ -125,7 +127,7 @@ class Submitter:
         self._remember(wanted, plan, left)
         workspace.store.forget_abandoned(ended=True)
         if not picks:
-            return Outcome(left=left, blocked=bool(left) and blocked(plan, wanted))
+            return Outcome(left=left, no_room=no_room, blocked=bool(left) and blocked(plan, wanted))
         carried_out = Round(
             workspace,
             self._rendering,
@@ -136,7 +138,7 @@ class Submitter:
             planned={planned.run.name: planned for planned in plan.runs},
             # A dependency only onto a job that was seen a moment ago: nobody knows what else would mean.
             jobs=_in_queue(plan, IN_QUEUE),
-            outcome=Outcome(left=left),
+            outcome=Outcome(left=left, no_room=no_room),
             say=say,
             cautious=workspace.is_limited,
         )

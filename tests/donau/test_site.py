@@ -70,6 +70,17 @@ def test_with_dependencies_the_whole_graph_is_submitted_at_once(on_donau: DonauP
     once_each(on_donau)
 
 
+def test_a_run_that_needs_another_command_s_run_is_waited_for(on_donau: DonauProject) -> None:
+    """Donau is not told of dependencies here: the run is submitted when the other one is done."""
+    on_donau.tasks({"first": task(), "second": task(inputs={"before": "first.out"})}, work=WAIT)
+    on_donau.open().submit(EXPERIMENT, Filters(runs=("first",)))
+    with on_donau.started("submit", EXPERIMENT, "second", "--wait") as command:
+        until(lambda: "second: waiting for first, submitted by another command" in on_donau.output)
+        on_donau.trace.with_name("trace.go").touch()
+        assert command.wait(60) == 0, on_donau.output
+    once_each(on_donau)
+
+
 def test_what_depends_on_a_failed_run_waits_and_comes_back(on_donau: DonauProject) -> None:
     on_donau.site({"dependencies": True})
     on_donau.tasks(

@@ -439,6 +439,17 @@ def test_what_slurm_refuses_for_good_is_submitted_once(lab: Lab, on_slurm: Slurm
     assert "can be taken" not in on_slurm.cli("plan").stdout
 
 
+def test_other_jobs_fill_the_queue_and_are_waited_for(lab: Lab, on_slurm: SlurmProject) -> None:
+    on_slurm.site(limits={"jobs_in_queue": 1})
+    on_slurm.tasks({"first": task()})
+    other = lab.ask("sbatch", "--parsable", "--hold", "-o", "/dev/null", "--wrap", "true").strip()
+    with on_slurm.started("submit", "--wait") as command:
+        until(lambda: "first: waiting for other jobs of yours to end: site limit 1 jobs" in on_slurm.output)
+        lab.ask("scancel", other)
+        assert command.wait(60) == 0, on_slurm.output
+    once_each(on_slurm)
+
+
 def test_what_feeds_a_full_queue_may_be_killed_and_started_twice(lab: Lab, on_slurm: SlurmProject) -> None:
     on_slurm.site(limits={"jobs_in_queue": 3})
     on_slurm.tasks({"first": task(seeds=list(range(12)))}, work=WAIT)
@@ -457,7 +468,7 @@ def test_what_feeds_a_full_queue_may_be_killed_and_started_twice(lab: Lab, on_sl
         command.kill()
     with on_slurm.started("submit", "--follow") as one, on_slurm.started("submit", "--follow") as other:
         until(lambda: submitted() == 12)
-        assert (one.wait(120), other.wait(120)) == (0, 0)
+        assert (one.wait(120), other.wait(120)) == (0, 0), on_slurm.output
     once_each(on_slurm)
     jobs = [job for r in on_slurm.records() if isinstance(r, Submitted) for job in r.jobs.values()]
     assert len(set(jobs)) == 12

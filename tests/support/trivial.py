@@ -150,13 +150,22 @@ class TrivialProject:
 
     @contextlib.contextmanager
     def started(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A command line under way; killed at the end, if it still runs."""
+        """A command line under way, which writes below the project to ``output``; killed at the end, if it
+        still runs."""
         null = subprocess.DEVNULL
-        with subprocess.Popen(_argv(arguments), cwd=self.root, stdin=null, stdout=null, stderr=null) as child:
+        with (
+            (self.root / "output").open("ab") as said,
+            subprocess.Popen(_argv(arguments), cwd=self.root, stdin=null, stdout=said, stderr=said) as child,
+        ):
             try:
                 yield child
             finally:
                 child.kill()
+
+    @property
+    def output(self) -> str:
+        """What the commands that were started have said."""
+        return (self.root / "output").read_text()
 
     def processes(self) -> list[int]:
         """Whatever runs on behalf of this project."""

@@ -9,8 +9,8 @@ from ddqjobs.planning.estimate import Estimate
 from ddqjobs.spec.model import FailureClass, Plan, Run
 from ddqjobs.store.history import History
 from ddqjobs.store.ledger import AnyRecord
-from ddqjobs.submission.select import Submitting, pick
-from tests.support.trivial import a_run, an_end, an_intent
+from ddqjobs.submission.select import Submitting, blocked, coming, pick
+from tests.support.trivial import DIGEST, a_run, an_end, an_intent
 
 RUNS = (a_run("a"), a_run("b", "a"), a_run("c", "b"), a_run("extra", optional=True))
 ALL = frozenset(r.name for r in RUNS)
@@ -80,3 +80,23 @@ def test_waiting_spends_the_budget_of_gpu_hours_once() -> None:
     rest = choice.rest(2.0)
     assert (rest.max_gpu_hours, rest.stale) == (1.0, False)
     assert rest.rest(2.0).max_gpu_hours == 0.0
+
+
+def test_what_waits_only_for_what_is_done_or_active_comes_and_nothing_else_does() -> None:
+    runs = (*RUNS, a_run("left"), a_run("both", "b", "left"))
+    records = (an_intent("t", "a", at=1), an_end("a", "t.0", 2), an_intent("u", "b", at=3))
+    assert coming(plan(runs=runs)) == frozenset()
+    now = plan(*records, runs=runs)
+    assert coming(now) == {"b", "c"}
+    assert not blocked(now, Submitting(chosen=frozenset({"c", "both"})))
+    assert blocked(now, Submitting(chosen=frozenset({"both"})))
+
+
+@pytest.mark.parametrize("gone", [True, False], ids=["gone", "stale"])
+def test_what_needs_a_product_that_is_gone_or_stale_does_not_come(gone: bool) -> None:
+    runs = (a_run("a"), a_run("b"), a_run("c", "a", "b"))
+    end = an_end("a", "t.0", 2, digest=DIGEST if gone else DIGEST.replace("0", "1"))
+    records = (an_intent("t", "a", at=1), end, an_intent("u", "b", at=3))
+    missing = ["a"] if gone else []
+    built = planning.build(runs, History(records), experiment="e", site="local", missing=missing)
+    assert coming(built) == {"b"}
