@@ -164,7 +164,7 @@ class TrivialProject:
 
     @property
     def output(self) -> str:
-        """What the commands that were started have said."""
+        """Return what the commands that were started have said."""
         return (self.root / "output").read_text()
 
     def processes(self) -> list[int]:
