@@ -263,13 +263,13 @@ def with_full_queue(plan: Plan, limit: int) -> Plan:
 
 
 def submittable(
-    plan: Plan, chosen: Collection[str], *, graph: bool, stale: bool = False
+    plan: Plan, chosen: Collection[str], *, graph: bool, stale: Collection[str] = ()
 ) -> tuple[PlannedRun, ...]:
     """The runs that may be submitted now, upstream first.
 
     ``chosen`` are the names that the user's filters leave. With ``graph`` (the scheduler knows dependencies)
-    runs come along whose upstream runs are done, active, or among these. ``stale`` adds done runs that are
-    stale.
+    runs come along whose upstream runs are done, active, or among these. ``stale`` are those of them
+    that are to be submitted once more where they are done and stale.
     """
     taken: dict[str, PlannedRun] = {}
     by_name = {planned.run.name: planned for planned in plan.runs}
@@ -277,7 +277,7 @@ def submittable(
         name = planned.run.name
         if name not in chosen or planned.blocked:
             continue
-        again = stale and planned.status is Status.DONE and bool(planned.stale)
+        again = name in stale and planned.status is Status.DONE and bool(planned.stale)
         ready = planned.status is Status.ELIGIBLE
         if graph and (planned.status is Status.WAITING or again):
             ready = all(

@@ -54,7 +54,7 @@ def follow(
     while True:
         wanted = _without_removed(workspace, wanted, removed_at, watching.say)
         outcome = submitter.submit(wanted.without(never), plan, watching.say)
-        wanted = wanted.rest(outcome.gpu_hours)
+        wanted = wanted.rest(outcome.gpu_hours, {*outcome.left} - {*outcome.refused})
         never |= outcome.never
         full = outcome.left if outcome.full else full
         plan = workspace.plan(canaries=canaries)
@@ -95,7 +95,7 @@ def trials(plan: Plan, meant: Submitting) -> tuple[frozenset[str], Submitting]:
     done = {planned.run.name for planned in plan.runs if planned.status is Status.DONE and not planned.gone}
     open_ones = any(planned.status is not Status.DONE or planned.stale for planned in chosen)
     needed = (with_upstream(plan, chosen) - done) | names if open_ones else frozenset[str]()
-    return names, Submitting(chosen=needed, named=needed, stale=True, check=meant.check)
+    return names, Submitting(chosen=needed, named=needed, stale=needed, check=meant.check)
 
 
 def _removed_at(workspace: Workspace) -> dict[str, float]:

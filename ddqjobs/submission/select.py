@@ -30,7 +30,7 @@ class Submitting(Frozen, frozen=True, kw_only=True):
     chosen: frozenset[str]
     named: frozenset[str] = frozenset()  # named one by one: optional runs among them are wanted
     optional: bool = False
-    stale: bool = False
+    stale: frozenset[str] = frozenset()  # wanted once more where they are done and stale
     max_gpu_hours: float | None = None
     check: bool = True
     waivers: bool = False  # what was submitted unchecked goes on unchecked
@@ -48,13 +48,13 @@ class Submitting(Frozen, frozen=True, kw_only=True):
         """Return what is still wanted when some runs are not to be tried again."""
         return msgspec.structs.replace(self, chosen=self.chosen - {*runs}) if runs else self
 
-    def rest(self, gpu_hours: float) -> Submitting:
-        """Return what is still wanted after a round that spent so many GPU hours: stale runs go round once,
-        the budget is spent once."""
-        left = self.max_gpu_hours
-        if left is not None:
-            left = max(0.0, left - gpu_hours)
-        return msgspec.structs.replace(self, stale=False, max_gpu_hours=left)
+    def rest(self, gpu_hours: float, left: Collection[str]) -> Submitting:
+        """Return what is still wanted after a round that spent so many GPU hours and left out these runs:
+        a stale run is submitted once, the budget is spent once."""
+        budget = self.max_gpu_hours
+        if budget is not None:
+            budget = max(0.0, budget - gpu_hours)
+        return msgspec.structs.replace(self, stale=self.stale.intersection(left), max_gpu_hours=budget)
 
 
 def submitting(plan: Plan, filters: Filters, options: SubmitOptions) -> Submitting:
@@ -68,7 +68,7 @@ def submitting(plan: Plan, filters: Filters, options: SubmitOptions) -> Submitti
         chosen=chosen,
         named=named,
         optional=options.optional,
-        stale=options.stale,
+        stale=chosen if options.stale else frozenset(),
         max_gpu_hours=options.max_gpu_hours,
         check=options.check,
     )
@@ -85,7 +85,7 @@ def pick(
     taken = {planned.run.name for planned in picks}
     for planned in plan.runs:
         name = planned.run.name
-        if wanted.stale and planned.stale and name in chosen and name not in taken:
+        if planned.stale and name in wanted.stale and name in chosen and name not in taken:
             left[name] = f"{planned.stale}; what it needs is stale too: add --upstream"
         if name not in wanted.chosen or name in taken or planned.status in (Status.DONE, Status.ACTIVE):
             continue

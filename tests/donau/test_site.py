@@ -81,6 +81,15 @@ def test_a_run_that_needs_another_command_s_run_is_waited_for(on_donau: DonauPro
     once_each(on_donau)
 
 
+def test_a_stale_run_and_what_needs_it_run_again_one_after_the_other(on_donau: DonauProject) -> None:
+    for executions, work in enumerate((WORK, f"{WORK}; true"), 1):
+        on_donau.tasks({"first": task(), "second": task(inputs={"before": "first.out"})}, work=work)
+        done = on_donau.cli("submit", "--stale", "--wait")
+        assert done.code == 0, done
+        assert on_donau.executions() == {"first": executions, "second": executions}
+    assert {planned.stale for planned in on_donau.plan().runs} == {""}
+
+
 def test_what_depends_on_a_failed_run_waits_and_comes_back(on_donau: DonauProject) -> None:
     on_donau.site({"dependencies": True})
     on_donau.tasks(

@@ -254,6 +254,16 @@ def test_a_changed_run_is_stale_and_only_stale_runs_it_again_with_what_comes_aft
     assert trivial.executions() == {"first": 2, "second": 2}
 
 
+def test_stale_runs_for_which_the_queue_had_no_room_go_later(trivial: TrivialProject) -> None:
+    trivial.tasks(pair({}))
+    trivial.submit_all()
+    trivial.local_site(limits={"jobs_in_queue": 1})
+    trivial.tasks(pair(CHANGED))
+    plan = trivial.open().wait(EXPERIMENT, options=SubmitOptions(stale=True))
+    assert [(planned.status, planned.stale) for planned in plan.runs] == [(Status.DONE, "")] * 2
+    assert trivial.executions() == {"first": 2, "second": 2}
+
+
 def test_a_stale_result_is_not_built_on_unasked(trivial: TrivialProject) -> None:
     trivial.tasks(pair({}))
     trivial.open().submit(EXPERIMENT, named("first"))

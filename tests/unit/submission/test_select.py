@@ -76,10 +76,14 @@ def test_runs_are_kept_in_order_while_they_fit(
 
 
 def test_waiting_spends_the_budget_of_gpu_hours_once() -> None:
-    choice = Submitting(chosen=frozenset("ab"), max_gpu_hours=3.0, stale=True)
-    rest = choice.rest(2.0)
-    assert (rest.max_gpu_hours, rest.stale) == (1.0, False)
-    assert rest.rest(2.0).max_gpu_hours == 0.0
+    choice = Submitting(chosen=frozenset("ab"), max_gpu_hours=3.0)
+    assert choice.rest(2.0, ()).max_gpu_hours == 1.0
+    assert choice.rest(2.0, ()).rest(2.0, ()).max_gpu_hours == 0.0
+
+
+def test_a_stale_run_that_was_submitted_is_not_wanted_once_more() -> None:
+    choice = Submitting(chosen=frozenset("ab"), stale=frozenset("ab"))
+    assert choice.rest(0.0, ("b",)).stale == {"b"}
 
 
 def test_what_waits_only_for_what_is_done_or_active_comes_and_nothing_else_does() -> None:
