@@ -45,6 +45,7 @@ class Tickets(NamedTuple):
 
 
 TicketsOf = Callable[[str], Tickets]
+BEING_SUBMITTED = "being submitted by process"
 SUBMITTED_MEANWHILE = "another terminal submitted it meanwhile"
 
 
@@ -189,7 +190,7 @@ class Claims:
         if taken.ticket in tickets.known:
             return "another terminal submitted it a moment ago"
         if living:
-            return f"being submitted by process {taken.owner.pid} on {taken.owner.host}"
+            return f"{BEING_SUBMITTED} {taken.owner.pid} on {taken.owner.host}"
         if not self.void(taken.ticket):
             return "its job has started although its submission was not recorded"
         return ""

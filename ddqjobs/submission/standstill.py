@@ -9,6 +9,7 @@ from enum import Enum
 from ddqjobs.base.errors import listed
 from ddqjobs.planning.filters import with_upstream
 from ddqjobs.spec.model import Plan, PlannedRun, Status
+from ddqjobs.store.claims import BEING_SUBMITTED
 from ddqjobs.submission.round import Outcome
 from ddqjobs.submission.select import coming
 
@@ -22,6 +23,7 @@ class Movement(Enum):
     UPSTREAM = "what it needs is active, submitted by another command"
     ROOM = "the queue is full of jobs that will end"
     FULL = "the scheduler takes no more, although no job of the user's is there that would end"
+    MAKING = "another process is about to submit what is chosen"
     NONE = "nothing moves"
 
 
@@ -33,6 +35,8 @@ def movement(plan: Plan, chosen: Sequence[PlannedRun], outcome: Outcome, queue_l
         return Movement.UPSTREAM
     if outcome.no_room or outcome.full:
         return Movement.ROOM if queue_limit else Movement.FULL
+    if any(why.startswith(BEING_SUBMITTED) for why in outcome.refused.values()):
+        return Movement.MAKING
     return Movement.NONE
 
 
@@ -64,12 +68,13 @@ class Standstill:
         self._patience_s, self._moved, self._others = patience_s, time.monotonic(), False
 
     def look(self, movement: Movement) -> None:
-        """Count a look. A scheduler that takes nothing is asked again for ``patience_s`` seconds."""
+        """Count a look. A scheduler that takes nothing is asked again for ``patience_s`` seconds, and a
+        process that is about to submit is waited for as long."""
         now = time.monotonic()
         self._others = self._others or movement is Movement.UPSTREAM
         moves = movement in (Movement.OWN, Movement.UPSTREAM, Movement.ROOM)
         self._moved = now if moves else self._moved
-        waits = movement is Movement.FULL and now - self._moved < self._patience_s
+        waits = movement in (Movement.FULL, Movement.MAKING) and now - self._moved < self._patience_s
         self.looks = 0 if moves or waits else self.looks + 1
 
     def is_over(self, *, others: bool) -> bool:
