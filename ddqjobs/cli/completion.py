@@ -18,7 +18,7 @@ from typing import Any
 import typer
 
 from ddqjobs.base.version import VERSION
-from ddqjobs.spec.shipped import Files
+from ddqjobs.spec.shipped import ENVIRONMENTS, EXPERIMENTS, SITES, Files
 from ddqjobs.store.layout import has_results, project_folder
 
 CACHE = ".names.json"
@@ -34,17 +34,17 @@ def words(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def experiments(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the experiments."""
-    return _safely(lambda: _files(ctx).names("experiments/*.yaml"), incomplete)
+    return _safely(lambda: _files(ctx).names(EXPERIMENTS), incomplete)
 
 
 def sites(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the sites."""
-    return _safely(lambda: _files(ctx).names("templates/*/site.yaml"), incomplete)
+    return _safely(lambda: _files(ctx).names(SITES), incomplete)
 
 
 def environments(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the environments."""
-    return _safely(lambda: _files(ctx).names("envs/*/env.yaml"), incomplete)
+    return _safely(lambda: _files(ctx).names(ENVIRONMENTS), incomplete)
 
 
 def of_filter(kind: str) -> Callable[[typer.Context, str], list[str]]:
@@ -70,7 +70,7 @@ def _files(ctx: typer.Context) -> Files:
 
 def _words(ctx: typer.Context) -> list[str]:
     files, given = _files(ctx), list(ctx.params.get("names") or ())
-    known = files.names("experiments/*.yaml")
+    known = files.names(EXPERIMENTS)
     if given and given[0] in known:
         return _names(files, given[:1], known)[0]["run"]
     own = _own(files, known)
@@ -81,7 +81,7 @@ def _words(ctx: typer.Context) -> list[str]:
 def _values(ctx: typer.Context, kind: str) -> list[str]:
     """Return what the named experiment has, else what the project's own or the shipped ones have."""
     files = _files(ctx)
-    known = files.names("experiments/*.yaml")
+    known = files.names(EXPERIMENTS)
     given = list(ctx.params.get("names") or ())[:1]
     chosen = [name for name in given if name in known] or _own(files, known) or list(known)
     return list(dict.fromkeys(value for names in _names(files, chosen, known) for value in names[kind]))

@@ -65,15 +65,16 @@ class Selection:
         from ddqjobs.base.errors import MissingError, nearest
         from ddqjobs.base.text import clean
         from ddqjobs.planning.filters import matches
+        from ddqjobs.spec.shipped import EXPERIMENTS
 
         loaded = project.load()
         names = [run.name for run in (*loaded.runs, *loaded.canaries)]
         if not any(matches(word, (name,)) for name in names):
             experiments = project.catalog.experiments()
+            why = nearest(word, [*experiments, *names]) + project.catalog.files.misnamed(EXPERIMENTS, word)
             raise MissingError(
                 f"'{clean(word)}' is neither an experiment nor a run of {loaded.experiment.name}"
-                f"{nearest(word, [*experiments, *names])}{project.catalog.misnamed('experiment', word)}; "
-                f"experiments: {', '.join(experiments)}; "
+                f"{why}; experiments: {', '.join(experiments)}; "
                 f"`ddqjobs plan {loaded.experiment.name}` lists its runs"
             )
 

@@ -35,7 +35,7 @@ from ddqjobs.base.paths import PACKAGE
 from ddqjobs.spec import reader
 from ddqjobs.spec.check import environment as check_environment
 from ddqjobs.spec.environment import Declaration, fill
-from ddqjobs.spec.shipped import Files
+from ddqjobs.spec.shipped import ENVIRONMENTS, Files
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class State:
 
 def declared(files: Files) -> dict[str, Path]:
     """Name -> env.yaml of every environment of the project and of what ships, sorted."""
-    return files.names("envs/*/env.yaml")
+    return files.names(ENVIRONMENTS)
 
 
 def load(name: str, files: Files, *, locking: bool = False) -> Environment:

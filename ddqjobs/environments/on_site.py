@@ -17,7 +17,7 @@ from ddqjobs.base.errors import DdqjobsError, EnvironmentNotReadyError, MissingE
 from ddqjobs.base.paths import expanded
 from ddqjobs.environments import environment as declarations
 from ddqjobs.environments.environment import Environment, Locked, Ready, State
-from ddqjobs.spec.shipped import Files
+from ddqjobs.spec.shipped import ENVIRONMENTS, Files
 from ddqjobs.spec.site import DEFAULT_SITE, Site
 
 if TYPE_CHECKING:
@@ -50,9 +50,8 @@ class Environments:
         for name in names:
             if name not in self.declared:
                 there = ", ".join(self.declared)
-                raise MissingError(
-                    f"unknown environment '{name}'{nearest(name, self.declared)}; there are: {there}"
-                )
+                why = nearest(name, self.declared) + self._files.misnamed(ENVIRONMENTS, name)
+                raise MissingError(f"unknown environment '{name}'{why}; there are: {there}")
         return [declarations.load(name, self._files, locking=locking) for name in names]
 
     # -- where it is, and whether it can be used

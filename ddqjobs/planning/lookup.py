@@ -12,7 +12,7 @@ from ddqjobs.planning import matrix
 from ddqjobs.spec import grid, reader
 from ddqjobs.spec.experiment import Experiment
 from ddqjobs.spec.model import Run
-from ddqjobs.spec.shipped import Files, shipped_root
+from ddqjobs.spec.shipped import EXPERIMENTS, SITES, Files, shipped_root
 
 _LONGEST_BASE = 1000  # characters of a path
 
@@ -26,7 +26,7 @@ class Lookup:
 
     def experiments(self) -> dict[str, Path]:
         """Name -> file of all experiments, the project's own first."""
-        return self.files.names("experiments/*.yaml")
+        return self.files.names(EXPERIMENTS)
 
     def own_experiments(self) -> dict[str, Path]:
         """Those in the project's own folder."""
@@ -34,7 +34,7 @@ class Lookup:
 
     def sites(self) -> dict[str, Path]:
         """Name -> file of all sites."""
-        return self.files.names("templates/*/site.yaml")
+        return self.files.names(SITES)
 
     def find(self, name: str | None) -> Path:
         """The experiment's file. ``None`` means the project's only one. Raises MissingError listing them."""
@@ -55,18 +55,11 @@ class Lookup:
 
     def unknown(self, what: str, name: str, known: Iterable[str]) -> MissingError:
         """Return the error for a name of no experiment or site, with what is probably wrong."""
-        known = list(known)
-        reasons = f"{nearest(name, known)}{self.misnamed(what, name)}"
+        known, pattern = list(known), EXPERIMENTS if what == "experiment" else SITES
+        reasons = f"{nearest(name, known)}{self.files.misnamed(pattern, name)}"
         if not any((self.project / folder).is_dir() for folder in ("experiments", "results")):
             reasons += f"; {self.project} is no project, go to yours or name it with -C DIR"
         return MissingError(f"unknown {what} '{clean(name)}'{reasons}; there are: {', '.join(known)}")
-
-    def misnamed(self, what: str, name: str) -> str:
-        """Return that an experiment or a site of this name lies in a file that ends in .yml, which nothing
-        reads; empty if none does."""
-        pattern = "experiments/*.yml" if what == "experiment" else "templates/*/site.yml"
-        path = self.files.names(pattern).get(name)
-        return f"; {clean(str(path.relative_to(self.files.roots[0])))} must end in .yaml" if path else ""
 
     def runs(self, name: str) -> tuple[tuple[Run, ...], tuple[Path, ...]]:
         """Return the runs of an experiment, without digests, and the files that they were read from.

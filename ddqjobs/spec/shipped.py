@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ddqjobs.base.errors import InputError
 from ddqjobs.base.paths import PACKAGE
+from ddqjobs.base.text import clean
 
 
 def shipped_root() -> Path:
@@ -18,6 +19,9 @@ def shipped_root() -> Path:
     package = PACKAGE
     inside = package / "shipped_files"
     return inside if inside.is_dir() else package.parent
+
+
+EXPERIMENTS, SITES, ENVIRONMENTS = "experiments/*.yaml", "templates/*/site.yaml", "envs/*/env.yaml"
 
 
 class Files:
@@ -41,6 +45,12 @@ class Files:
             for path in sorted(root.glob(pattern)):
                 paths.setdefault(path.parent.name if path.stem in ("site", "env") else path.stem, path)
         return dict(sorted(paths.items()))
+
+    def misnamed(self, pattern: str, name: str) -> str:
+        """Return, for the end of an error, that a file that ``pattern`` would find by this name ends in .yml,
+        which nothing reads; empty if none does."""
+        path = self.names(pattern.removesuffix(".yaml") + ".yml").get(name)
+        return f"; {clean(str(path.relative_to(self.roots[0])))} must end in .yaml" if path else ""
 
     def inside(self, path: Path) -> Path:
         """Return the path of a file that was found by its name. Raise InputError if it is a link out of the

@@ -35,15 +35,15 @@ def test_a_real_cluster_becomes_a_site(place: Place, lab: Lab) -> None:
     text = path.read_text()
     assert text == result.json["text"] == preview.out
     for line in (
-        "  partition: gpu  # sinfo: 4 nodes of 48 CPUs, 256000 MB, 8 GPUs h100",
+        "  partition: gpu  # sinfo: 4 nodes of 48 CPUs, 256000 MiB, 8 GPUs h100",
         "  gpu_type: h100  # sinfo: GRES",
         f"account: {account}  # sacctmgr show associations",
         "cpus_per_gpu: 6  # sinfo: 48 CPUs for 8 GPUs",
-        "memory_mb_per_gpu: 32000  # sinfo: 256000 MB a node",
+        "memory_mb_per_gpu: 33554  # sinfo: 256000 MiB a node",
         "  array_size: 20000  # scontrol show config: MaxArraySize less one",
         "  jobs_in_queue: 77  # sacctmgr: MaxSubmitJobs",
         "  time: 7d  # sinfo: TIMELIMIT",
-        "  # partition: short  # sinfo: 1 nodes of 48 CPUs, 256000 MB, 8 GPUs h100, 10m at most",
+        "  # partition: short  # sinfo: 1 nodes of 48 CPUs, 256000 MiB, 8 GPUs h100, 10m at most",
     ):
         assert line in text
     again = place.invoke("site", "new", "mine", "--partition", "short")

@@ -35,7 +35,7 @@ class Partition(Frozen, frozen=True, kw_only=True):
     time: str = ""  # longest, as a site file writes it; empty: no limit
     nodes: int = 0
     cpus: int = 0
-    memory_mb: int = 0
+    memory_mib: int = 0  # sinfo's MB are 2^20 bytes
     gpu_type: str = ""
     gpus: int = 0  # per node
 
@@ -127,7 +127,7 @@ def partitions(text: str) -> tuple[Partition, ...]:
                 time=duration(time),
                 nodes=_number(nodes),
                 cpus=_number(cpus),
-                memory_mb=_number(memory),
+                memory_mib=_number(memory),
                 gpu_type=(gpu[1] or "") if gpu else "",
                 gpus=int(gpu[2]) if gpu else 0,
             )
@@ -223,9 +223,9 @@ def site_file(name: str, facts: Facts, partition: Partition) -> str:
     ]
     if partition.gpus:
         cpus = max(1, partition.cpus // partition.gpus)
-        memory = partition.memory_mb // partition.gpus
+        memory = partition.memory_mib * 2**20 // (10**6 * partition.gpus)
         lines += [f"cpus_per_gpu: {cpus}  # sinfo: {partition.cpus} CPUs for {partition.gpus} GPUs"]
-        lines += [f"memory_mb_per_gpu: {memory}  # sinfo: {partition.memory_mb} MB a node"]
+        lines += [f"memory_mb_per_gpu: {memory}  # sinfo: {partition.memory_mib} MiB a node"]
     lines += ["limits:", f"  array_size: {facts.array_size}  # scontrol show config: MaxArraySize less one"]
     lines += [*_limits(facts, partition), "  calls_per_minute: 60  # a guess: be considerate"]
     return "\n".join([*lines, *_modules(facts), *_silent(facts)]) + "\n"
@@ -233,7 +233,7 @@ def site_file(name: str, facts: Facts, partition: Partition) -> str:
 
 def _described(partition: Partition) -> str:
     gpus = f", {partition.gpus} GPUs {partition.gpu_type}".rstrip() if partition.gpus else ""
-    return f"{partition.nodes} nodes of {partition.cpus} CPUs, {partition.memory_mb} MB{gpus}"
+    return f"{partition.nodes} nodes of {partition.cpus} CPUs, {partition.memory_mib} MiB{gpus}"
 
 
 def _others(facts: Facts, partition: Partition) -> Iterator[str]:

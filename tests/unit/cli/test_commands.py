@@ -302,6 +302,8 @@ def test_a_file_whose_suffix_nothing_reads_is_named(place: Place) -> None:
     refused(place.invoke("plan", "mine"), why)
     place.text("templates/lab/site.yml", "{base: local, name: lab}")
     refused(place.invoke("plan", "tiny", "--site", "lab"), "'lab'; templates/lab/site.yml must end in .yaml")
+    place.text("envs/ours/env.yml", "{name: ours, python: '3.11'}")
+    refused(place.invoke("env", "build", "ours"), "'ours'; envs/ours/env.yml must end in .yaml; there are: ")
 
 
 def test_an_experiment_may_be_a_file(place: Place) -> None:

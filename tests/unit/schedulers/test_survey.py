@@ -32,7 +32,7 @@ def test_partitions_accounts_and_modules_are_read() -> None:
         modules=survey.modules("/opt/modules:\ncuda/12.1(default)\nblas/3\nPython/3.11.5\ncuda/12.1\n"),
         silent={"sacct": "refused\nhere"},
     )
-    assert facts.partitions[0].memory_mb == 512_000
+    assert facts.partitions[0].memory_mib == 512_000
     chosen = survey.chosen(facts)
     assert (chosen.name, chosen.gpu_type, chosen.nodes, chosen.time) == ("gpu", "a100", 10, "36h")
     text = survey.site_file("x1", facts, chosen)
