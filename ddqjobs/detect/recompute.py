@@ -8,8 +8,8 @@ the two evaluate differently (:func:`_tidy`) and for files that hotcoco does not
 predictions.npz (``ddqjobs.detect.hooks.predictions``) or COCO results (JSON). Prints one JSON object: metrics
 in the detector's keys and scale, not rounded (-1: no such objects), the annotation file, AP by class,
 precision by recall, and the count of each kind of error that TIDE names, of all sizes (``errors``) and of
-each (``sizes``). Exit code 2, one line, for what cannot be evaluated; 3 where no evaluator is there; 4 where
-``--memory`` does not suffice.
+each (``sizes``). Exit code 2, one line, for what cannot be evaluated; 3 without an evaluator; 4 where memory
+does not suffice.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import argparse
 import contextlib
 import copy
 import json
+import os
 import resource
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple, Sequence
+from typing import Any, NamedTuple, Sequence, cast
 
 # As mmdet 2.x and 3.x evaluate: at most so many detections per image; AP itself is taken at 100.
 MAX_DETECTIONS = (100, 300, 1000)
@@ -55,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
         most = args.memory if hard == resource.RLIM_INFINITY else min(args.memory, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+        for library in ("RAYON", "OMP", "OPENBLAS", "MKL"):  # each thread takes memory of its own
+            os.environ[f"{library}_NUM_THREADS"] = "1"
     try:
         evaluation = evaluate(args.predictions, args.annotations)
     except MemoryError:
@@ -150,8 +153,7 @@ def _tidy(detections: Detections, truth: dict[str, Any]) -> bool:
 
     numbers = [a["id"] for a in truth["annotations"]]
     whole = all("iscrowd" in a and "area" in a for a in truth["annotations"])
-    images = [image["id"] for image in truth["images"]]
-    unique = len(set(numbers)) == len(numbers) and len(set(images)) == len(images)
+    unique = all(len(set(ids)) == len(ids) for ids in (numbers, [image["id"] for image in truth["images"]]))
     finite = all(np.isfinite(values).all() for values in (detections.boxes, detections.score))
     return whole and unique and 0 not in numbers and finite
 
@@ -166,8 +168,7 @@ def _by_hotcoco(detections: Detections, annotations: Path, images: list[int], ca
     job.params.img_ids, job.params.cat_ids = images, categories
     job.evaluate()
     job.accumulate()
-    evaluated: Any = job.eval
-    return np.ascontiguousarray(evaluated["precision"])
+    return np.ascontiguousarray(cast("Any", job.eval)["precision"])
 
 
 def _by_pycocotools(
@@ -182,8 +183,7 @@ def _by_pycocotools(
     objects.dataset = truth
     objects.createIndex()
     job = COCOeval(objects, COCO(), "bbox")
-    job.params.maxDets, job.params.imgIds = list(MAX_DETECTIONS), images
-    job.params.catIds = categories
+    job.params.maxDets, job.params.imgIds, job.params.catIds = list(MAX_DETECTIONS), images, categories
     job._prepare()  # objects of all classes: of two that have one number, pycocotools takes the last
     precisions = []
     for category in categories:

@@ -34,7 +34,6 @@ from ddqjobs.store.layout import Layout, RunFolder
 LARGEST_LOG = 256 << 20  # bytes that are read for a curve; a log of DDQ DETR has 5 MB
 _EVALUATION_S = 3600.0
 _RECOMPUTE = PACKAGE / "detect" / "recompute.py"
-_THREADS = ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _NO_EVALUATOR_CODE, _NO_MEMORY_CODE = 3, 4  # exit codes of ddqjobs.detect.recompute
 NEEDS_MORE = "needs more than"
 _ABORTED = "memory allocation of "  # what Rust says before it aborts
@@ -312,10 +311,8 @@ def _needs_more(memory: int) -> str:
 
 
 def _variables(python: Path) -> dict[str, str]:
-    """Return the variables for an interpreter: ours may need all, an environment's has what a job has. One
-    core: this may be a login node."""
-    known = dict(os.environ) if python == Path(sys.executable) else inherited(os.environ)
-    return {**known, **dict.fromkeys(_THREADS, "1")}
+    """Return the variables for an interpreter: ours may need all, an environment's has what a job has."""
+    return dict(os.environ) if python == Path(sys.executable) else inherited(os.environ)
 
 
 class _Answer(msgspec.Struct, frozen=True, kw_only=True):

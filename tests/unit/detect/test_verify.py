@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 torch = pytest.importorskip("torch")
+pytest.importorskip("mmcv")
+pytest.importorskip("mmdet")
 
 from ddqjobs.detect import ops, verify, verify_ops  # noqa: E402  (after the skip)
 from tests.support import processor  # noqa: E402

@@ -34,7 +34,8 @@ def test_on_this_machine_all_is_well(place: Place) -> None:
     assert place.states() == {"one": "eligible", "many": "eligible"}
 
 
-def test_what_is_missing_is_an_error_with_its_remedy(place: Place) -> None:
+def test_what_is_missing_is_an_error_with_its_remedy(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     (place.root / "weights.pth").unlink()
     (place.root / "tree" / "data" / "coco").symlink_to(place.root / "gone")
     ran = place.invoke("doctor", "tiny")

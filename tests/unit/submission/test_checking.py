@@ -188,8 +188,10 @@ def test_runs_without_an_environment_are_checked_where_a_check_is_asked_for(proj
     path = project.root / f"experiments/{EXPERIMENT}.yaml"
     path.write_text(re.sub(r'"environment": "tiny",?', "", path.read_text()))
     done = project.cli("check", EXPERIMENT)
-    why = "not checked without an environment: ModuleNotFoundError: No module named 'torch'"
-    assert (done.code, done.stderr.splitlines()[0]) == (2, f"error: {why}")
+    # What the Python of the tests has decides which of them is named.
+    why = "error: not checked without an environment: ModuleNotFoundError: No module named '(torch|mmengine)'"
+    assert done.code == 2
+    assert re.fullmatch(why, done.stderr.splitlines()[0])
     assert "checking 1 configuration without an environment\n" in done.stdout
     done = project.cli("submit", EXPERIMENT)
     assert (done.code, "check" in done.stdout + done.stderr) == (0, False)
