@@ -29,7 +29,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # test that is about one of these sets it.
 _OF_THE_SHELL = (
     *("COLUMNS", "LINES", "TERM", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "PAGER", "PYTHONPATH"),
-    "PYTHONWARNINGS",
+    *("PYTHONWARNINGS", "PYTHONUSERBASE", "LD_PRELOAD", "LD_AUDIT"),
     *("DDQJOBS_SITE", "DDQJOBS_PROJECT", "CUDA_VISIBLE_DEVICES"),
 )
 for name in list(os.environ):

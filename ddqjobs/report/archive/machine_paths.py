@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from functools import cached_property
+from urllib.parse import quote
 
+# A part of a path; JSON may have its letters as escapes.
+_PART = r"(?:[\w.+@=%-]|\\+u[0-9a-f]{4})+"
 # Absolute paths of two parts and more, but for those that every Linux has. What stands before the first slash
 # decides: behind a name, a variable or a quoted variable it is a relative path's.
 _ABSOLUTE = re.compile(
     r"(?<![\w/.}\])*%#~@+$-])(?<![\w}]['\"])(?<![\w}]\\[\"'])"
-    r"/(?!(?:bin|dev|proc|sys)/|usr/bin/env\b)[\w.+@=%-]+((?:/[\w.+@=%-]+)*/([\w.+@=%-]+)/?)"
+    rf"/(?!(?:bin|dev|proc|sys)/|usr/bin/env\b){_PART}((?:/{_PART})*/({_PART})/?)"
 )
 # Where machines keep what is theirs: '/annotations/val.json' in a configuration is no path of one.
 _ROOTS = re.compile(
@@ -26,10 +30,7 @@ class MachinePaths:
 
     def __init__(self, folders: Mapping[str, str]) -> None:
         self._words = {
-            form: word
-            for folder, word in folders.items()
-            if len(folder) > 2
-            for form in (folder, folder.replace(" ", "\\ "))
+            form: word for folder, word in folders.items() if len(folder) > 2 for form in _forms(folder)
         }
 
     def masked(self, text: str, *, written: bool = False) -> str:
@@ -50,6 +51,13 @@ class MachinePaths:
         longest = sorted(self._words, key=len, reverse=True)
         alternatives = "|".join(map(re.escape, longest))
         return re.compile(rf"(?<![\w.-])(?:{alternatives})(?![\w-])") if alternatives else None
+
+
+def _forms(path: str) -> set[str]:
+    """Return the ways in which files have a path: plain, for a shell, in a URL, in JSON and in its texts."""
+    plain = {path, path.replace(" ", "\\ "), path.replace("'", "'\"'\"'"), quote(path)}
+    escaped = {json.dumps(form)[1:-1] for form in plain}
+    return plain | escaped | {json.dumps(form)[1:-1] for form in escaped}
 
 
 def _shortened(match: re.Match[str], written: bool) -> str:

@@ -7,11 +7,13 @@ import hashlib
 import json
 import random
 import re
+import shlex
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from typer.testing import CliRunner
@@ -406,3 +408,15 @@ def test_an_experiment_that_nobody_submitted_has_an_archive_too(tmp_path: Path) 
 )
 def test_only_paths_of_a_machine_are_masked(text: str, masked: str) -> None:
     assert MachinePaths({"/p/q": "{project}"}).masked(text) == masked
+
+
+@pytest.mark.parametrize("folder", ["/home/张三/d é", "/data/d'été"])
+def test_a_folder_is_masked_however_a_file_has_its_name(folder: str) -> None:
+    in_json = json.dumps({"a": f"{folder}/x"})
+    forms = [folder, shlex.quote(folder), folder.replace(" ", "\\ "), in_json, json.dumps(in_json)]
+    text = "\n".join([*forms, f"file://{quote(folder)}/y", json.dumps("/home/李四/z")])
+    left = MachinePaths({folder: "{project}"}).masked(text)
+    assert left.count("{project}") == 6
+    assert "{machine}/z" in left
+    names = ("home", "data", *(json.dumps(name)[1:-1] for name in ("张", "李", "é")), "张", "李", "é", "%C3")
+    assert [name for name in names if name in left] == []
