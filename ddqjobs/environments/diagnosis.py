@@ -199,6 +199,15 @@ _KNOWN: tuple[tuple[str, Remedy], ...] = (
         ),
     ),
     (
+        r"error while loading shared libraries: libpython",
+        Remedy(
+            "no-libpython",
+            "that Python finds its own library only with its module, or with a shell's LD_LIBRARY_PATH, "
+            "which does not reach builds and jobs",
+            "name the module under `modules`, or export the variable in a line of the site's `setup`",
+        ),
+    ),
+    (
         r"python-build-standalone|No interpreter found|Failed to inspect Python interpreter",
         Remedy(
             "no-python",

@@ -57,6 +57,10 @@ die() {  # die CODE FAILURE MESSAGE: ends an attempt that cannot go on, saying w
   exit "$1"
 }
 
+words_of() {  # words_of COMMAND...: its last line, without what would end a text of JSON
+  "$@" 2>&1 | tail -n 1 | tr -cd '[:alnum:] _./:,=+-' | cut -c 1-200
+}
+
 now() { date +%s.%3N; }
 
 put() {  # put FILE: replaces a small file atomically by what comes on stdin
@@ -190,7 +194,9 @@ DDQJOBS_PORT=$("$DDQJOBS_PYTHON" -m ddqjobs.detect.launch --port "$DDQJOBS_PORT"
 case $? in
   0) ;;
   69) die 69 environment "environment ${DDQJOBS_ENVIRONMENT:-none} cannot be entered here" ;;  # its own word, above
-  *) die 71 node "no port is free" ;;
+  2) die 71 node "no port is free" ;;
+  126 | 127) die 69 environment "the interpreter of environment ${DDQJOBS_ENVIRONMENT:-none} does not start: $(words_of "$DDQJOBS_PYTHON" --version)" ;;
+  *) die 71 node "the interpreter of environment ${DDQJOBS_ENVIRONMENT:-none} does not work here: $(words_of "$DDQJOBS_PYTHON" -c "")" ;;
 esac
 export DDQJOBS_PORT PORT="$DDQJOBS_PORT"
 # torch 1.9's launcher starts failed workers anew, three times, which hang then or lose their exit code.

@@ -113,6 +113,10 @@ def test_the_address_is_named_without_its_password() -> None:
         ("a.c:1:10: fatal error: Python.h: No such file or directory", "no-python-headers"),
         ("OSError: [Errno 122] Disk quota exceeded: '/home/u/x'", "disk-full"),
         ("error: No interpreter found for Python 3.6 in managed installations", "no-python"),
+        (
+            "/x/python3: error while loading shared libraries: libpython3.12.so.1.0: cannot open",
+            "no-libpython",
+        ),
         ("error: command 'x86_64-linux-gnu-gcc' failed: No such file or directory", "no-compiler"),
         ("/bin/sh: 1: /usr/local/cuda/bin/nvcc: not found", "no-nvcc"),
         ("make: nvcc: command not found", "no-nvcc"),
@@ -145,7 +149,13 @@ def test_what_nobody_knows_is_told_by_its_last_line() -> None:
 def test_every_failure_has_a_name_of_its_own_and_a_case() -> None:
     names = [remedy.name for remedy in diagnosis.table()]
     assert len(names) == len(set(names))
-    cases = set(KNOWN.values()) | {"no-kernel", "driver-too-old", "libgl", "no-python-headers"}
+    cases = set(KNOWN.values()) | {
+        "no-kernel",
+        "driver-too-old",
+        "libgl",
+        "no-python-headers",
+        "no-libpython",
+    }
     assert cases == set(names)
 
 

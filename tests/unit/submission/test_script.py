@@ -472,6 +472,33 @@ def test_a_missing_interpreter_ends_it_before_it_starts(tmp_path: Path) -> None:
     assert not (tmp_path / "runs/one/product.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("code", "failure", "words"),
+    [
+        (
+            127,
+            "environment",
+            "does not start: python: error while loading libpython3.12.so.1.0: no such file",
+        ),
+        (1, "node", "does not work here: python: error while loading libpython3.12.so.1.0: no such file"),
+        (2, "node", "no port is free"),
+    ],
+)
+def test_an_interpreter_that_does_not_start_says_why(
+    tmp_path: Path, code: int, failure: str, words: str
+) -> None:
+    """As that of a module does without the LD_LIBRARY_PATH of the module."""
+    python = tmp_path / "python"
+    loader = "echo 'python: error while loading \"libpython3.12.so.1.0\": no such file' >&2"
+    python.write_text(f"#!/bin/sh\n{loader}\nexit {code}\n")
+    python.chmod(0o755)
+    site = Site(name="local", scheduler="local", python=str(python))
+    job = Job(tmp_path, shell(GOOD), site=site)
+    assert job.run()[0] == {"environment": 69, "node": 71}[failure]
+    assert job.exit()["failure"] == failure
+    assert str(job.exit()["note"]).endswith(words)
+
+
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
 def test_a_signal_leaves_the_stop_file_and_the_task_its_exit_code(tmp_path: Path, number: int) -> None:
     job = Job(tmp_path, shell('echo ready; until [ -e "$DDQJOBS_STOP" ]; do sleep 0.02; done; exit 5'))
