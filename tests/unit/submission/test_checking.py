@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import sys
 from pathlib import Path
 
 import msgspec
@@ -187,11 +189,13 @@ def test_an_environment_that_declares_no_requirements_is_asked(project: TrivialP
 def test_runs_without_an_environment_are_checked_where_a_check_is_asked_for(project: TrivialProject) -> None:
     path = project.root / f"experiments/{EXPERIMENT}.yaml"
     path.write_text(re.sub(r'"environment": "tiny",?', "", path.read_text()))
+    bare = project.root / "python"  # without packages, whatever the tests' own has
+    bare.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -S "$@"\n')
+    bare.chmod(0o755)
+    project.local_site(python=str(bare))
     done = project.cli("check", EXPERIMENT)
-    # What the Python of the tests has decides which of them is named.
-    why = "error: not checked without an environment: ModuleNotFoundError: No module named '(torch|mmengine)'"
-    assert done.code == 2
-    assert re.fullmatch(why, done.stderr.splitlines()[0])
+    why = "not checked without an environment: ModuleNotFoundError: No module named 'torch'"
+    assert (done.code, done.stderr.splitlines()[0]) == (2, f"error: {why}")
     assert "checking 1 configuration without an environment\n" in done.stdout
     done = project.cli("submit", EXPERIMENT)
     assert (done.code, "check" in done.stdout + done.stderr) == (0, False)
