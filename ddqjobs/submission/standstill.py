@@ -46,8 +46,9 @@ def waits_for(movement: Movement, plan: Plan, chosen: Sequence[PlannedRun], queu
         names = coming(plan)
         waiting = [planned for planned in chosen if planned.run.name in names]
         needed = with_upstream(plan, waiting)
-        before = (p.run.name for p in plan.runs if p.status is Status.ACTIVE and p.run.name in needed)
-        return f"{_some(waiting)}: waiting for {listed(before, 3)}, submitted by another command"
+        before = (p for p in plan.runs if p.status is Status.ACTIVE and p.run.name in needed)
+        shown = (f"{p.run.name} ({p.state.value if p.state else p.status.value})" for p in before)
+        return f"{_some(waiting)}: waiting for {listed(shown, 3)}, submitted by another command"
     if movement is Movement.ROOM:
         ready = [planned for planned in chosen if planned.status is Status.ELIGIBLE]
         return (

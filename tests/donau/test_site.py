@@ -75,7 +75,7 @@ def test_a_run_that_needs_another_command_s_run_is_waited_for(on_donau: DonauPro
     on_donau.tasks({"first": task(), "second": task(inputs={"before": "first.out"})}, work=WAIT)
     on_donau.open().submit(EXPERIMENT, Filters(runs=("first",)))
     with on_donau.started("submit", EXPERIMENT, "second", "--wait") as command:
-        until(lambda: "second: waiting for first, submitted by another command" in on_donau.output)
+        until(lambda: "second: waiting for first (running), submitted by another command" in on_donau.output)
         on_donau.trace.with_name("trace.go").touch()
         assert command.wait(60) == 0, on_donau.output
     once_each(on_donau)

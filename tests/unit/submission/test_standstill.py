@@ -47,7 +47,7 @@ def test_what_a_look_waits_for(
 def test_it_is_said_what_another_command_has_to_end_first() -> None:
     plan, chosen = look(an_intent("t", "a", at=1), runs="bc")
     said = waits_for(Movement.UPSTREAM, plan, chosen, None)
-    assert said == "b, c: waiting for a, submitted by another command"
+    assert said == "b, c: waiting for a (active), submitted by another command"
     assert waits_for(Movement.OWN, plan, chosen, None) == ""
 
 
