@@ -120,7 +120,10 @@ def _refuse_blocked(
     if rendered:
         return
     plan = selection.project.plan(selection.experiment, site=selection.site, refresh=False)
-    if trying or blocked(plan, submitting(plan, selection.filters, options)):
+    wanted = submitting(plan, selection.filters, options)
+    workspace = selection.project.workspace(selection.experiment, selection.site)
+    asked = workspace.store.history().wanted | wanted.chosen
+    if trying or blocked(plan, wanted, asked):
         fail_blocked()
 
 

@@ -166,7 +166,11 @@ def _try_canaries(selection: Selection, options: SubmitOptions, as_json: bool) -
         say=quiet,
         show=(lambda _plan, _runs: None) if as_json else ticker.show,
     )
-    failed = {planned.run.name: planned.reason for planned in canaries if planned.status.value != "done"}
+    failed = {
+        planned.run.name: _reason(planned)
+        for planned in canaries
+        if planned.status.value != "done" or planned.stale
+    }
     if not failed:
         quiet(f"canaries: {', '.join(planned.run.name for planned in canaries) or 'none needed'}: done")
         return
@@ -243,29 +247,34 @@ def _wait(selection: Selection, options: SubmitOptions, page: LivePage, as_json:
             say=quiet,
             show=show,
         )
-        _end(selection, plan, as_json)
+        _end(selection, plan, options, as_json)
     finally:  # also after Ctrl-C: nobody writes the page any more, so it need not reload itself
         page.finish()
 
 
-def _end(selection: Selection, plan: Plan, as_json: bool) -> None:
+def _end(selection: Selection, plan: Plan, options: SubmitOptions, as_json: bool) -> None:
     """Says what became of the runs. Raises RunsFailedError."""
     from ddqjobs.base.errors import RunsFailedError
+    from ddqjobs.submission.select import submitting
 
-    chosen = plan.runs
-    failed = [planned for planned in chosen if planned.status.value != "done"]
+    chosen, wanted = plan.runs, submitting(plan, selection.filters, options)
+    failed = [
+        planned
+        for planned in chosen
+        if planned.status.value != "done" or (planned.stale and planned.run.name in wanted.stale)
+    ]
     if as_json:
         say_json(
             "wait",
             done=[planned.run.name for planned in chosen if planned not in failed],
-            failed={planned.run.name: planned.reason for planned in failed},
+            failed={planned.run.name: _reason(planned) for planned in failed},
         )
         if failed:
             raise typer.Exit(1)
         return
     say(summary(plan, chosen))
     for planned in failed:
-        fail(f"{planned.run.name}: {planned.status.value}: {planned.reason}")
+        fail(f"{planned.run.name}: {planned.status.value}: {_reason(planned)}")
     _say_changed(selection, {planned.run.name for planned in failed})
     if failed:
         raise RunsFailedError(
@@ -276,3 +285,8 @@ def _end(selection: Selection, plan: Plan, as_json: bool) -> None:
                 else ""
             )
         )
+
+
+def _reason(planned: PlannedRun) -> str:
+    """Return why a run does not count: one that was to run again may have its former product."""
+    return "; ".join([planned.stale, *planned.notes]) if planned.stale else planned.reason

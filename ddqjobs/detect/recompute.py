@@ -56,8 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
         most = args.memory if hard == resource.RLIM_INFINITY else min(args.memory, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (most, most))
-        for library in ("RAYON", "OMP", "OPENBLAS", "MKL"):  # each thread takes memory of its own
-            os.environ[f"{library}_NUM_THREADS"] = "1"
+    for library in ("RAYON", "OMP", "OPENBLAS", "MKL"):  # a login node's cores are others', too
+        os.environ[f"{library}_NUM_THREADS"] = "1"
     try:
         evaluation = evaluate(args.predictions, args.annotations)
     except MemoryError:

@@ -115,7 +115,8 @@ class Site(Table, frozen=True, kw_only=True):
     """How long a job's files may be absent after its end before that counts (file system caches). Example:
     60s"""
     submit_timeout: Duration = "120s"
-    """How long an unanswered submission is looked for. Example: 120s"""
+    """How long an unanswered submission is looked for, and how long one waits for a scheduler that does not
+    answer or takes nothing. Example: 120s"""
     avoid_bad_nodes: Duration = "2h"
     """How long a node is avoided where two different runs were lost or hung; 0s: never. Example: 2h"""
     hang: Duration = "30m"

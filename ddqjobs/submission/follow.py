@@ -16,7 +16,7 @@ from ddqjobs.schedulers.base import QueueFullError
 from ddqjobs.spec.model import JobState, Plan, PlannedRun, Status
 from ddqjobs.submission.round import Outcome
 from ddqjobs.submission.select import Submitting
-from ddqjobs.submission.standstill import Standstill, movement, waits_for
+from ddqjobs.submission.standstill import Movement, Standstill, movement, waits_for
 from ddqjobs.submission.submit import Submitter
 from ddqjobs.submission.workspace import Workspace
 
@@ -42,11 +42,13 @@ def follow(
     *,
     canaries: bool = False,
 ) -> Plan:
-    """Submit what is wanted, again and again, until nothing of it is active or submittable; return the plan
-    of these runs. Raise SchedulerError when a scheduler could not be asked for the site's submit_timeout."""
+    """Submit what is wanted, again and again, until nothing of it is active or submittable, nor waits for
+    room in the queue or for another command's run; return the plan of these runs. Raise SchedulerError when a
+    scheduler could not be asked for the site's submit_timeout."""
     pause_s = _pause_s(workspace, watching)
     patience = Patience(seconds(workspace.site.submit_timeout))
     said: set[str] = set()
+    told: set[Movement] = set()  # what one waits for is said once of each kind
     never: dict[str, str] = {}  # run -> why its scheduler will not take it
     full: dict[str, str] = {}  # run -> why it takes no more for now
     removed_at = _removed_at(workspace)
@@ -54,10 +56,11 @@ def follow(
     while True:
         wanted = _without_removed(workspace, wanted, removed_at, watching.say)
         outcome = submitter.submit(wanted.without(never), plan, watching.say)
-        wanted = wanted.rest(outcome.gpu_hours, {*outcome.left} - {*outcome.refused})
         never |= outcome.never
         full = outcome.left if outcome.full else full
         plan = workspace.plan(canaries=canaries)
+        under_way = (planned.run.name for planned in plan.runs if planned.status is Status.ACTIVE)
+        wanted = wanted.rest(outcome.gpu_hours, {*outcome.submitted, *under_way})
         # An optional run that nobody asked for counts only where it is done anyway.
         there = (planned for planned in plan.runs if planned.run.name in wanted.chosen)
         chosen = [planned for planned in there if wanted.wants(planned.run) or planned.status is Status.DONE]
@@ -65,8 +68,11 @@ def follow(
         _warn(workspace, outcome, said, watching.say)
         say_held(chosen, said, watching.say)
         patience.look(workspace.warnings[workspace.standing :])
-        now = movement(plan, chosen, outcome, workspace.queue_limit)
-        _say_once(waits_for(now, plan, chosen, workspace.queue_limit), said, watching.say)
+        asked = workspace.store.history().wanted
+        now = movement(plan, chosen, outcome, asked)
+        if now not in told and (line := waits_for(now, plan, chosen, outcome, asked)):
+            told.add(now)
+            watching.say(line)
         standstill.look(now)
         if standstill.is_over(others=bool({*outcome.refused} - {*never})):
             return msgspec.structs.replace(plan, runs=tuple(_with_refusals(chosen, {**full, **never})))

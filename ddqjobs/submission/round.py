@@ -60,7 +60,8 @@ class Outcome(Frozen, frozen=True, kw_only=True):
     never: dict[str, str] = field(default_factory=dict)  # of those refused: by the scheduler, as they are
     blocked: bool = False  # nothing was submitted, and nothing that was asked for goes on by itself
     full: bool = False  # the scheduler took no more for now
-    no_room: bool = False  # some were left out because the queue holds as many jobs as it may
+    no_room: frozenset[str] = frozenset()  # of those left out: because the queue is full
+    queue_limit: int | None = None  # how many jobs it took, where it was full
     unconfirmed: dict[str, str] = field(default_factory=dict)  # run -> what came instead of an answer
     gpu_hours: float = 0.0  # estimated, of what was submitted
 
@@ -148,7 +149,8 @@ class Round:
 
     def _wait_for_room(self, runs: Sequence[Run]) -> None:
         left = {**self.outcome.left, **{run.name: self.full for run in runs}}
-        self.outcome = msgspec.structs.replace(self.outcome, left=left, full=True)
+        no_room = self.outcome.no_room.union(run.name for run in runs)
+        self.outcome = msgspec.structs.replace(self.outcome, left=left, full=True, no_room=no_room)
 
     def _free(self, runs: Sequence[Run], history: History) -> list[Run]:
         """Return the runs that may be submitted now; the outcome says why the others may not."""

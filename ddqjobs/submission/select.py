@@ -48,13 +48,13 @@ class Submitting(Frozen, frozen=True, kw_only=True):
         """Return what is still wanted when some runs are not to be tried again."""
         return msgspec.structs.replace(self, chosen=self.chosen - {*runs}) if runs else self
 
-    def rest(self, gpu_hours: float, left: Collection[str]) -> Submitting:
-        """Return what is still wanted after a round that spent so many GPU hours and left out these runs:
-        a stale run is submitted once, the budget is spent once."""
+    def rest(self, gpu_hours: float, again: Collection[str]) -> Submitting:
+        """Return what is still wanted after a round that spent so many GPU hours: the budget is spent once,
+        and a stale run that is under way ``again`` goes round once."""
         budget = self.max_gpu_hours
         if budget is not None:
             budget = max(0.0, budget - gpu_hours)
-        return msgspec.structs.replace(self, stale=self.stale.intersection(left), max_gpu_hours=budget)
+        return msgspec.structs.replace(self, stale=self.stale.difference(again), max_gpu_hours=budget)
 
 
 def submitting(plan: Plan, filters: Filters, options: SubmitOptions) -> Submitting:
@@ -64,14 +64,15 @@ def submitting(plan: Plan, filters: Filters, options: SubmitOptions) -> Submitti
         with_upstream(plan, runs) if options.upstream else frozenset(planned.run.name for planned in runs)
     )
     named = chosen if filters.runs else frozenset[str]()
-    return Submitting(
+    meant = Submitting(
         chosen=chosen,
         named=named,
         optional=options.optional,
-        stale=chosen if options.stale else frozenset(),
         max_gpu_hours=options.max_gpu_hours,
         check=options.check,
     )
+    stale = frozenset(planned.run.name for planned in plan.runs if options.stale and meant.wants(planned.run))
+    return msgspec.structs.replace(meant, stale=stale)
 
 
 def pick(
@@ -97,20 +98,21 @@ def pick(
     return within_budget(picks, left, wanted.max_gpu_hours, costs or {})
 
 
-def blocked(plan: Plan, wanted: Submitting) -> bool:
+def blocked(plan: Plan, wanted: Submitting, asked: Collection[str]) -> bool:
     """Return whether nothing that is wanted can start or go on by itself: each run failed, or waits for runs
-    of which one will not be done without another command."""
+    of which one will not be done without another command. ``asked`` as in :func:`coming`."""
     chosen = [planned for planned in plan.runs if wanted.wants(planned.run)]
     still = all(planned.status in (Status.FAILED, Status.WAITING) for planned in chosen)
-    return bool(chosen) and still and coming(plan).isdisjoint(planned.run.name for planned in chosen)
+    return bool(chosen) and still and coming(plan, asked).isdisjoint(planned.run.name for planned in chosen)
 
 
-def coming(plan: Plan) -> frozenset[str]:
-    """Return the runs that are active, or wait for nothing but what is done or coming."""
+def coming(plan: Plan, asked: Collection[str]) -> frozenset[str]:
+    """Return the runs that are active, or that somebody ``asked`` for and that wait for nothing but what is
+    done or coming."""
     there = {planned.run.name for planned in plan.runs if planning.counts(planned)}
     out: set[str] = set()
     for planned in plan.runs:  # upstream first
-        waits = planned.status is Status.WAITING and not planned.blocked
+        waits = planned.status is Status.WAITING and not planned.blocked and planned.run.name in asked
         if (waits and there.issuperset(planned.run.upstream)) or planned.status is Status.ACTIVE:
             out.add(planned.run.name)
             there.add(planned.run.name)

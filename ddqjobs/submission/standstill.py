@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import Enum
 
 from ddqjobs.base.errors import listed
@@ -27,33 +27,34 @@ class Movement(Enum):
     NONE = "nothing moves"
 
 
-def movement(plan: Plan, chosen: Sequence[PlannedRun], outcome: Outcome, queue_limit: int | None) -> Movement:
-    """Return what moves after a round; ``queue_limit`` is the number of jobs that the site's queue takes."""
+def movement(plan: Plan, chosen: Sequence[PlannedRun], outcome: Outcome, asked: Collection[str]) -> Movement:
+    """Return what moves after a round; ``asked`` are the runs that any command was asked for."""
     if outcome.submitted or any(planned.status is Status.ACTIVE for planned in chosen):
         return Movement.OWN
-    if not coming(plan).isdisjoint(planned.run.name for planned in chosen):
+    if not coming(plan, asked).isdisjoint(planned.run.name for planned in chosen):
         return Movement.UPSTREAM
-    if outcome.no_room or outcome.full:
-        return Movement.ROOM if queue_limit else Movement.FULL
+    if outcome.no_room:
+        return Movement.ROOM if outcome.queue_limit else Movement.FULL
     if any(why.startswith(BEING_SUBMITTED) for why in outcome.refused.values()):
         return Movement.MAKING
     return Movement.NONE
 
 
-def waits_for(movement: Movement, plan: Plan, chosen: Sequence[PlannedRun], queue_limit: int | None) -> str:
+def waits_for(
+    movement: Movement, plan: Plan, chosen: Sequence[PlannedRun], outcome: Outcome, asked: Collection[str]
+) -> str:
     """Return the line that says what one waits for, if it is nothing that was chosen; else an empty text."""
     if movement is Movement.UPSTREAM:
-        names = coming(plan)
+        names = coming(plan, asked)
         waiting = [planned for planned in chosen if planned.run.name in names]
         needed = with_upstream(plan, waiting)
         before = (p for p in plan.runs if p.status is Status.ACTIVE and p.run.name in needed)
         shown = (f"{p.run.name} ({p.state.value if p.state else p.status.value})" for p in before)
         return f"{_some(waiting)}: waiting for {listed(shown, 3)}, submitted by another command"
-    if movement is Movement.ROOM:
-        ready = [planned for planned in chosen if planned.status is Status.ELIGIBLE]
-        return (
-            f"{_some(ready)}: waiting for other jobs of yours to end: site limit {queue_limit} jobs in queue"
-        )
+    ready = [planned for planned in chosen if planned.run.name in outcome.no_room]
+    if movement is Movement.ROOM and ready:
+        limit = outcome.queue_limit
+        return f"{_some(ready)}: waiting for other jobs of yours to end: site limit {limit} jobs in queue"
     return ""
 
 

@@ -113,9 +113,9 @@ class Submitter:
         costs = self._costs(plan)
         picks, left = pick(plan, wanted, graph=able.dependencies, costs=costs)
         room = workspace.room() if picks else None
-        ready = len(picks)
-        picks, left = within_queue(picks, left, workspace.queue_limit or 0, room)
-        no_room = len(picks) < ready
+        ready, limit = {planned.run.name for planned in picks}, workspace.queue_limit
+        picks, left = within_queue(picks, left, limit or 0, room)
+        no_room = frozenset(ready.difference(planned.run.name for planned in picks))
         self._rendering.require_environments([planned.run for planned in picks])
         if picks and not self._told and (variables := shell_variables.told(os.environ)):
             say(f"warning: of this shell these do not reach jobs: {variables}")
@@ -127,7 +127,9 @@ class Submitter:
         self._remember(wanted, plan, left)
         workspace.store.forget_abandoned(ended=True)
         if not picks:
-            return Outcome(left=left, no_room=no_room, blocked=bool(left) and blocked(plan, wanted))
+            asked = workspace.store.history().wanted
+            stuck = bool(left) and blocked(plan, wanted, asked)
+            return Outcome(left=left, no_room=no_room, queue_limit=limit, blocked=stuck)
         carried_out = Round(
             workspace,
             self._rendering,
@@ -138,7 +140,7 @@ class Submitter:
             planned={planned.run.name: planned for planned in plan.runs},
             # A dependency only onto a job that was seen a moment ago: nobody knows what else would mean.
             jobs=_in_queue(plan, IN_QUEUE),
-            outcome=Outcome(left=left, no_room=no_room),
+            outcome=Outcome(left=left, no_room=no_room, queue_limit=limit),
             say=say,
             cautious=workspace.is_limited,
         )
@@ -147,6 +149,7 @@ class Submitter:
             carried_out.submit(resources, runs)
         if carried_out.outcome.full:
             workspace.queue_is_full()
+            return msgspec.structs.replace(carried_out.outcome, queue_limit=workspace.queue_limit)
         return carried_out.outcome
 
     def shell(self, run: Run, typed: str) -> str:

@@ -9,14 +9,12 @@ its wall seconds, on a machine with little other work.
 from __future__ import annotations
 
 import json
-import os
 import struct
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from ddqjobs.report.cache import _variables
 from tests.bench import endings, evaluation, large
 from tests.bench.endings import Row
 from tests.support.paths import ROOT
@@ -97,7 +95,6 @@ def main() -> None:
         measure("report --recompute, 5,000 images", [*DDQJOBS, "report", "--recompute"], split)
         without = "import sys; sys.modules['hotcoco'] = None; from ddqjobs.detect import recompute; "
         argv = [str(root / "left" / "predictions.npz"), str(split / "data" / "val.json")]
-        os.environ.update(_variables(Path(sys.executable)))
         alone = f"{without}sys.exit(recompute.main({argv!r}))"
         measure("the same by pycocotools alone", [sys.executable, "-c", alone], split)
         measure("data verify, 5,000 images", [*DDQJOBS, "data", "verify"], split)

@@ -264,6 +264,21 @@ def test_stale_runs_for_which_the_queue_had_no_room_go_later(trivial: TrivialPro
     assert trivial.executions() == {"first": 2, "second": 2}
 
 
+def test_what_is_still_stale_in_the_end_is_not_done(trivial: TrivialProject) -> None:
+    trivial.tasks(pair({}))
+    trivial.submit_all()
+    trivial.tasks(pair(CHANGED))
+    ended = trivial.cli("submit", "second", "--stale", "--wait")
+    assert ended.code == 1, ended
+    assert "error: second: done: stale: upstream changed since it ran" in ended.stderr
+    trivial.tasks(pair(CHANGED), work="exit 3")
+    ended = trivial.cli("submit", "--stale", "--wait")
+    assert ended.code == 1, ended
+    assert "a later repeat failed: exit 3" in ended.stderr
+    trivial.tasks(pair(CHANGED))
+    assert trivial.cli("submit", "--stale", "--wait").code == 0
+
+
 def test_a_stale_result_is_not_built_on_unasked(trivial: TrivialProject) -> None:
     trivial.tasks(pair({}))
     trivial.open().submit(EXPERIMENT, named("first"))

@@ -39,7 +39,7 @@ def test_a_real_cluster_becomes_a_site(place: Place, lab: Lab) -> None:
         "  gpu_type: h100  # sinfo: GRES",
         f"account: {account}  # sacctmgr show associations",
         "cpus_per_gpu: 6  # sinfo: 48 CPUs for 8 GPUs",
-        "memory_mb_per_gpu: 33554  # sinfo: 256000 MiB a node",
+        "memory_mb_per_gpu: 33554  # sinfo: 256000 MiB a node, less its MemSpecLimit",
         "  array_size: 20000  # scontrol show config: MaxArraySize less one",
         "  jobs_in_queue: 77  # sacctmgr: MaxSubmitJobs",
         "  time: 7d  # sinfo: TIMELIMIT",

@@ -115,6 +115,21 @@ def test_when_all_are_well_the_rest_starts_and_they_are_not_repeated(place: Plac
     assert product["artifacts"] == {"proof": "attempts/1/work_dir/iter_20.pth.txt"}
 
 
+def test_a_canary_that_was_well_before_and_fails_now_keeps_the_rest_back(place: Place) -> None:
+    (place.root / "good").touch()
+    assert "canaries: canary.b: done" in place.invoke("submit", "--canary", "--model", "m2", "--wait").out
+    (place.root / "good").unlink()
+    place.text("experiments/tiny.yaml", TREES.replace("max_iters: 20}", "max_iters: 20, lr: 1}"))
+    assert place.invoke("retry", "train.m2").code == 0
+    assert place.invoke("submit", "data", "--stale", "--wait").code == 0
+    before = len(trace(place))
+    ran = place.invoke("submit", "--canary", "--model", "m2", "--wait")
+    assert ran.code == 1, ran
+    assert "a later repeat failed: exit 1, ImportError: no module named ops" in ran.err
+    assert "nothing else was started" in ran.err
+    assert trace(place)[before:] == ["b gpus=0 x --cfg-options max_iters=20 lr=1"]
+
+
 def test_after_a_change_a_canary_is_tried_again(place: Place) -> None:
     (place.root / "good").touch()
     assert place.invoke("submit", "--canary", "--model", "m1").code == 0

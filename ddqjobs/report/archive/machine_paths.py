@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from urllib.parse import quote
 
 # A part of a path; JSON may have its letters as escapes.
-_PART = r"(?:[\w.+@=%-]|\\+u[0-9a-f]{4})+"
+_LETTERS, _ESCAPE = r"[\w.+@=%-]", r"\\+u[0-9a-f]{4}"
+_PART = rf"(?:{_LETTERS}|{_ESCAPE}){_LETTERS}*(?:{_ESCAPE}{_LETTERS}*)*"
+_NEW_LINE = r"(?<=\\[nrt])"  # as JSON has it: what begins behind it is no part of a word
 # Absolute paths of two parts and more, but for those that every Linux has. What stands before the first slash
 # decides: behind a name, a variable or a quoted variable it is a relative path's.
 _ABSOLUTE = re.compile(
-    r"(?<![\w/.}\])*%#~@+$-])(?<![\w}]['\"])(?<![\w}]\\[\"'])"
+    rf"(?:{_NEW_LINE}|(?<![\w/.}}\])*%#~@+$-]))(?<![\w}}]['\"])(?<![\w}}]\\[\"'])"
     rf"/(?!(?:bin|dev|proc|sys)/|usr/bin/env\b){_PART}((?:/{_PART})*/({_PART})/?)"
 )
 # Where machines keep what is theirs: '/annotations/val.json' in a configuration is no path of one.
@@ -50,14 +53,20 @@ class MachinePaths:
     def _known(self) -> re.Pattern[str] | None:
         longest = sorted(self._words, key=len, reverse=True)
         alternatives = "|".join(map(re.escape, longest))
-        return re.compile(rf"(?<![\w.-])(?:{alternatives})(?![\w-])") if alternatives else None
+        return (
+            re.compile(rf"(?:{_NEW_LINE}|(?<![\w.-]))(?:{alternatives})(?![\w-])") if alternatives else None
+        )
 
 
 def _forms(path: str) -> set[str]:
     """Return the ways in which files have a path: plain, for a shell, in a URL, in JSON and in its texts."""
-    plain = {path, path.replace(" ", "\\ "), path.replace("'", "'\"'\"'"), quote(path)}
-    escaped = {json.dumps(form)[1:-1] for form in plain}
-    return plain | escaped | {json.dumps(form)[1:-1] for form in escaped}
+    plain = {path, path.replace(" ", "\\ "), path.replace("'", "'\"'\"'"), quote(os.fsencode(path))}
+    escaped = plain | _in_json(plain)
+    return escaped | _in_json(escaped)
+
+
+def _in_json(forms: Iterable[str]) -> set[str]:
+    return {json.dumps(form, ensure_ascii=ascii_)[1:-1] for form in forms for ascii_ in (True, False)}
 
 
 def _shortened(match: re.Match[str], written: bool) -> str:

@@ -225,7 +225,9 @@ def site_file(name: str, facts: Facts, partition: Partition) -> str:
         cpus = max(1, partition.cpus // partition.gpus)
         memory = partition.memory_mib * 2**20 // (10**6 * partition.gpus)
         lines += [f"cpus_per_gpu: {cpus}  # sinfo: {partition.cpus} CPUs for {partition.gpus} GPUs"]
-        lines += [f"memory_mb_per_gpu: {memory}  # sinfo: {partition.memory_mib} MiB a node"]
+        lines += [
+            f"memory_mb_per_gpu: {memory}  # sinfo: {partition.memory_mib} MiB a node, less its MemSpecLimit"
+        ]
     lines += ["limits:", f"  array_size: {facts.array_size}  # scontrol show config: MaxArraySize less one"]
     lines += [*_limits(facts, partition), "  calls_per_minute: 60  # a guess: be considerate"]
     return "\n".join([*lines, *_modules(facts), *_silent(facts)]) + "\n"

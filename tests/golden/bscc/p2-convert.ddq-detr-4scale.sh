@@ -190,12 +190,13 @@ fi
 # A port of its own: from the ticket, then the first that can be bound here, where rank 0 will listen.
 DDQJOBS_PORT=$((20000 + $(printf '%s' "$DDQJOBS_TICKET.$number" | cksum | cut -d ' ' -f 1) % 11000))
 DDQJOBS_PORT=$("$DDQJOBS_PYTHON" -m ddqjobs.detect.launch --port "$DDQJOBS_PORT")
-case $? in
+port_code=$?
+case $port_code in
   0) ;;
   69) die 69 environment "environment ${DDQJOBS_ENVIRONMENT:-none} cannot be entered here" ;;  # its own word, above
   2) die 71 node "no port is free" ;;
   126 | 127) die 69 environment "the interpreter of environment ${DDQJOBS_ENVIRONMENT:-none} does not start: $(words_of "$DDQJOBS_PYTHON" --version)" ;;
-  *) die 71 node "the interpreter of environment ${DDQJOBS_ENVIRONMENT:-none} does not work here: $(words_of "$DDQJOBS_PYTHON" -c "")" ;;
+  *) die 71 node "environment ${DDQJOBS_ENVIRONMENT:-none} does not work here, exit $port_code: $(words_of "$DDQJOBS_PYTHON" -m ddqjobs.detect.launch --port 20000)" ;;
 esac
 export DDQJOBS_PORT PORT="$DDQJOBS_PORT"
 # torch 1.9's launcher starts failed workers anew, three times, which hang then or lose their exit code.

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -413,10 +414,12 @@ def test_only_paths_of_a_machine_are_masked(text: str, masked: str) -> None:
 @pytest.mark.parametrize("folder", ["/home/张三/d é", "/data/d'été"])
 def test_a_folder_is_masked_however_a_file_has_its_name(folder: str) -> None:
     in_json = json.dumps({"a": f"{folder}/x"})
-    forms = [folder, shlex.quote(folder), folder.replace(" ", "\\ "), in_json, json.dumps(in_json)]
+    by_line = json.dumps(f"set -e\n{folder}/x\n/home/李四/z")
+    quoted = msgspec.json.encode(shlex.quote(folder)).decode()
+    forms = [folder, quoted, folder.replace(" ", "\\ "), in_json, json.dumps(in_json), by_line]
     text = "\n".join([*forms, f"file://{quote(folder)}/y", json.dumps("/home/李四/z")])
     left = MachinePaths({folder: "{project}"}).masked(text)
-    assert left.count("{project}") == 6
-    assert "{machine}/z" in left
+    assert left.count("{project}") == 7
+    assert left.count("{machine}/z") == 2
     names = ("home", "data", *(json.dumps(name)[1:-1] for name in ("张", "李", "é")), "张", "李", "é", "%C3")
     assert [name for name in names if name in left] == []

@@ -480,7 +480,11 @@ def test_a_missing_interpreter_ends_it_before_it_starts(tmp_path: Path) -> None:
             "environment",
             "does not start: python: error while loading libpython3.12.so.1.0: no such file",
         ),
-        (1, "node", "does not work here: python: error while loading libpython3.12.so.1.0: no such file"),
+        (
+            1,
+            "node",
+            "does not work here, exit 1: python: error while loading libpython3.12.so.1.0: no such file",
+        ),
         (2, "node", "no port is free"),
     ],
 )

@@ -83,17 +83,19 @@ def test_waiting_spends_the_budget_of_gpu_hours_once() -> None:
 
 def test_a_stale_run_that_was_submitted_is_not_wanted_once_more() -> None:
     choice = Submitting(chosen=frozenset("ab"), stale=frozenset("ab"))
-    assert choice.rest(0.0, ("b",)).stale == {"b"}
+    assert choice.rest(0.0, ("a",)).stale == {"b"}
 
 
 def test_what_waits_only_for_what_is_done_or_active_comes_and_nothing_else_does() -> None:
     runs = (*RUNS, a_run("left"), a_run("both", "b", "left"))
     records = (an_intent("t", "a", at=1), an_end("a", "t.0", 2), an_intent("u", "b", at=3))
-    assert coming(plan(runs=runs)) == frozenset()
+    asked = frozenset({"a", "b", "c", "both"})
+    assert coming(plan(runs=runs), asked) == frozenset()
     now = plan(*records, runs=runs)
-    assert coming(now) == {"b", "c"}
-    assert not blocked(now, Submitting(chosen=frozenset({"c", "both"})))
-    assert blocked(now, Submitting(chosen=frozenset({"both"})))
+    assert coming(now, asked) == {"b", "c"}
+    assert coming(now, ()) == {"b"}  # nobody asked for c, so nobody submits it
+    assert not blocked(now, Submitting(chosen=frozenset({"c", "both"})), asked)
+    assert blocked(now, Submitting(chosen=frozenset({"both"})), asked)
 
 
 @pytest.mark.parametrize("gone", [True, False], ids=["gone", "stale"])
@@ -103,4 +105,4 @@ def test_what_needs_a_product_that_is_gone_or_stale_does_not_come(gone: bool) ->
     records = (an_intent("t", "a", at=1), end, an_intent("u", "b", at=3))
     missing = ["a"] if gone else []
     built = planning.build(runs, History(records), experiment="e", site="local", missing=missing)
-    assert coming(built) == {"b"}
+    assert coming(built, {"a", "b", "c"}) == {"b"}

@@ -23,32 +23,42 @@ def look(*records: AnyRecord, runs: str) -> tuple[Plan, list[PlannedRun]]:
     return plan, [planned for planned in plan.runs if planned.run.name in runs]
 
 
+FULL = frozenset({"a"})  # the queue has no room for it
+
+
 @pytest.mark.parametrize(
-    ("records", "runs", "outcome", "limit", "expected"),
+    ("records", "runs", "outcome", "expected"),
     [
-        ((), "a", Outcome(submitted={"a": "1"}), None, Movement.OWN),
-        ((an_intent("t", "a", at=1),), "ab", Outcome(), None, Movement.OWN),
-        ((an_intent("t", "a", at=1),), "c", Outcome(), None, Movement.UPSTREAM),
-        (FAILED, "bc", Outcome(), None, Movement.NONE),
-        ((), "c", Outcome(), None, Movement.NONE),
-        ((), "a", Outcome(no_room=True), 3, Movement.ROOM),
-        ((), "a", Outcome(full=True), 3, Movement.ROOM),
-        ((), "a", Outcome(full=True), 0, Movement.FULL),
-        ((), "a", Outcome(refused={"a": f"{BEING_SUBMITTED} 7 on h"}), None, Movement.MAKING),
-        ((), "a", Outcome(refused={"a": SUBMITTED_MEANWHILE}), None, Movement.NONE),
+        ((), "a", Outcome(submitted={"a": "1"}), Movement.OWN),
+        ((an_intent("t", "a", at=1),), "ab", Outcome(), Movement.OWN),
+        ((an_intent("t", "a", at=1),), "b", Outcome(), Movement.UPSTREAM),
+        (FAILED, "b", Outcome(), Movement.NONE),
+        ((), "b", Outcome(), Movement.NONE),
+        ((), "a", Outcome(no_room=FULL, queue_limit=3), Movement.ROOM),
+        ((), "a", Outcome(no_room=FULL, queue_limit=0), Movement.FULL),
+        ((), "a", Outcome(refused={"a": f"{BEING_SUBMITTED} 7 on h"}), Movement.MAKING),
+        ((), "a", Outcome(refused={"a": SUBMITTED_MEANWHILE}), Movement.NONE),
     ],
 )
 def test_what_a_look_waits_for(
-    records: tuple[AnyRecord, ...], runs: str, outcome: Outcome, limit: int | None, expected: Movement
+    records: tuple[AnyRecord, ...], runs: str, outcome: Outcome, expected: Movement
 ) -> None:
-    assert movement(*look(*records, runs=runs), outcome, limit) is expected
+    assert movement(*look(*records, runs=runs), outcome, {*"ab"}) is expected
 
 
-def test_it_is_said_what_another_command_has_to_end_first() -> None:
+@pytest.mark.parametrize(("asked", "expected"), [("abc", Movement.UPSTREAM), ("ac", Movement.NONE)])
+def test_a_run_in_between_must_have_been_asked_for(asked: str, expected: Movement) -> None:
+    assert movement(*look(an_intent("t", "a", at=1), runs="c"), Outcome(), {*asked}) is expected
+
+
+def test_what_has_to_end_first_is_said() -> None:
     plan, chosen = look(an_intent("t", "a", at=1), runs="bc")
-    said = waits_for(Movement.UPSTREAM, plan, chosen, None)
-    assert said == "b, c: waiting for a (active), submitted by another command"
-    assert waits_for(Movement.OWN, plan, chosen, None) == ""
+    full = Outcome(no_room=frozenset({"b"}), queue_limit=3)
+    said = {kind: waits_for(kind, plan, chosen, full, {*"bc"}) for kind in Movement}
+    assert {kind: line for kind, line in said.items() if line} == {
+        Movement.UPSTREAM: "b, c: waiting for a (active), submitted by another command",
+        Movement.ROOM: "b: waiting for other jobs of yours to end: site limit 3 jobs in queue",
+    }
 
 
 @pytest.mark.parametrize("kind", list(Movement))
