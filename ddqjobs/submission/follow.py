@@ -69,11 +69,11 @@ def follow(
         say_held(chosen, said, watching.say)
         patience.look(workspace.warnings[workspace.standing :])
         asked = workspace.store.history().wanted
-        now = movement(plan, chosen, outcome, asked)
-        if now not in told and (line := waits_for(now, plan, chosen, outcome, asked)):
-            told.add(now)
+        reason = movement(plan, chosen, outcome, asked)
+        if reason not in told and (line := waits_for(reason, plan, chosen, outcome, asked)):
+            told.add(reason)
             watching.say(line)
-        standstill.look(now)
+        standstill.look(reason)
         if standstill.is_over(others=bool({*outcome.refused} - {*never})):
             return msgspec.structs.replace(plan, runs=tuple(_with_refusals(chosen, {**full, **never})))
         if standstill.looks != 1:  # this look may have made something eligible: one more, at once

@@ -41,10 +41,10 @@ def movement(plan: Plan, chosen: Sequence[PlannedRun], outcome: Outcome, asked: 
 
 
 def waits_for(
-    movement: Movement, plan: Plan, chosen: Sequence[PlannedRun], outcome: Outcome, asked: Collection[str]
+    reason: Movement, plan: Plan, chosen: Sequence[PlannedRun], outcome: Outcome, asked: Collection[str]
 ) -> str:
     """Return the line that says what one waits for, if it is nothing that was chosen; else an empty text."""
-    if movement is Movement.UPSTREAM:
+    if reason is Movement.UPSTREAM:
         names = coming(plan, asked)
         waiting = [planned for planned in chosen if planned.run.name in names]
         needed = with_upstream(plan, waiting)
@@ -52,7 +52,7 @@ def waits_for(
         shown = (f"{p.run.name} ({p.state.value if p.state else p.status.value})" for p in before)
         return f"{_some(waiting)}: waiting for {listed(shown, 3)}, submitted by another command"
     ready = [planned for planned in chosen if planned.run.name in outcome.no_room]
-    if movement is Movement.ROOM and ready:
+    if reason is Movement.ROOM and ready:
         limit = outcome.queue_limit
         return f"{_some(ready)}: waiting for other jobs of yours to end: site limit {limit} jobs in queue"
     return ""
@@ -69,14 +69,14 @@ class Standstill:
         self.looks = 0
         self._patience_s, self._moved, self._others = patience_s, time.monotonic(), False
 
-    def look(self, movement: Movement) -> None:
+    def look(self, reason: Movement) -> None:
         """Count a look. A scheduler that takes nothing is asked again for ``patience_s`` seconds, and a
         process that is about to submit is waited for as long."""
         now = time.monotonic()
-        self._others = self._others or movement is Movement.UPSTREAM
-        moves = movement in (Movement.OWN, Movement.UPSTREAM, Movement.ROOM)
+        self._others = self._others or reason is Movement.UPSTREAM
+        moves = reason in (Movement.OWN, Movement.UPSTREAM, Movement.ROOM)
         self._moved = now if moves else self._moved
-        waits = movement in (Movement.FULL, Movement.MAKING) and now - self._moved < self._patience_s
+        waits = reason in (Movement.FULL, Movement.MAKING) and now - self._moved < self._patience_s
         self.looks = 0 if moves or waits else self.looks + 1
 
     def is_over(self, *, others: bool) -> bool:
